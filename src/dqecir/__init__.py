@@ -1,0 +1,1 @@
+"""dqecir: composed image retrieval."""

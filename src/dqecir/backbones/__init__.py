@@ -1,0 +1,1 @@
+"""Frozen encoders, their checkpoints, and the store of their image tokens."""

@@ -1,0 +1,88 @@
+"""Triplet, Gallery, Benchmark: the one form that every data set becomes.
+
+Everything downstream (stores, training, evaluation, search) speaks of images by their integer
+position in ``Benchmark.image_ids``; nothing downstream knows which data set it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Positions = NDArray[np.int64]
+
+
+class DataError(ValueError):
+    """A data set that cannot be used, with a sentence that says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Triplet:
+    """One question: a reference image, what to change, and the images that answer it.
+
+    All images are positions in ``Benchmark.image_ids``.
+    """
+
+    reference: int
+    target: int
+    """The annotated answer."""
+    captions: tuple[str, ...]
+    """The modification texts, in the data set's own order (FashionIQ has two)."""
+    category: str
+    """The gallery the question is asked of."""
+    relevant: tuple[int, ...]
+    """Every right answer in that gallery, ascending, the target among them."""
+    ignored: tuple[int, ...] = ()
+    """Candidates of which nobody can say whether they are right; left out of this ranking."""
+    asked: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """What the captions ask for, where it is known: attribute -> admissible values."""
+    unseen_wording: bool = False
+    """Whether the captions use wordings that training never shows."""
+
+    def __post_init__(self) -> None:
+        if self.target not in self.relevant:
+            raise DataError(
+                f"the target {self.target} of a triplet is not among its right answers {self.relevant}"
+            )
+        if not self.captions:
+            raise DataError("a triplet has no caption")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Images, galleries and the triplets asked of them: one split of one data set.
+
+    ``galleries`` maps a category to the positions of its candidates, ascending.
+    """
+
+    name: str
+    split: str
+    image_ids: tuple[str, ...]
+    image_paths: tuple[Path, ...]
+    galleries: Mapping[str, Positions]
+    triplets: tuple[Triplet, ...]
+    mask_reference: bool
+    """Whether the reference image is taken out of its own ranking."""
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """True attributes where the data set has them: attribute -> one value an image
+    (``""`` does not apply, ``"?"`` unknown)."""
+
+    def __post_init__(self) -> None:
+        count = len(self.image_ids)
+        if len(self.image_paths) != count:
+            raise DataError(f"{self.name}: {count} image ids but {len(self.image_paths)} image paths")
+        for category, gallery in self.galleries.items():
+            if gallery.size == 0:
+                raise DataError(f"{self.name}: the gallery {category!r} of split {self.split!r} is empty")
+            if gallery.min() < 0 or gallery.max() >= count or np.any(np.diff(gallery) <= 0):
+                raise DataError(f"{self.name}: the gallery {category!r} is not an ascending list of positions")
+        for column, values in self.attributes.items():
+            if len(values) != count:
+                raise DataError(f"{self.name}: attribute {column!r} has {len(values)} values for {count} images")
+        missing = {triplet.category for triplet in self.triplets} - set(self.galleries)
+        if missing:
+            raise DataError(f"{self.name}: triplets ask galleries that do not exist: {sorted(missing)}")

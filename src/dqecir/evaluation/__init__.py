@@ -1,0 +1,1 @@
+"""Protocols, ranks, metrics and reports."""

@@ -1,0 +1,1 @@
+"""One file a method: how it composes a query and what it is trained with."""
