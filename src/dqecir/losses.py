@@ -1,0 +1,54 @@
+"""Losses as pure functions of score tensors; B queries, K negatives, C candidates.
+
+Scores are cosines; those that take a temperature divide by it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def pairwise_kl(positive: Tensor, negative: Tensor, temperature: Tensor, smoothing: float = 0.0) -> Tensor:
+    """KL(p* ‖ softmax([s⁺, s⁻₁ … s⁻_K] / τ)), mean over the batch (METHODS.md E8).
+
+    ``positive`` [B], ``negative`` [B, K]. p* = 1-ε on the target and ε shared by the negatives.
+    With K = 1 and ε = 0 it equals softplus(-(s⁺ - s⁻) / τ), QuRe's loss.
+    """
+    logits = torch.cat([positive[:, None], negative], dim=1) / temperature
+    log_probabilities = logits.log_softmax(dim=1)
+    if smoothing == 0.0:
+        return -log_probabilities[:, 0].mean()
+    wanted = torch.full_like(logits, smoothing / negative.shape[1])
+    wanted[:, 0] = 1 - smoothing
+    return F.kl_div(log_probabilities, wanted, reduction="batchmean")
+
+
+def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """[m - s⁺ + s⁻]₊ of ``positive`` [B] against ``negative`` [B, K], mean over all pairs (E8)."""
+    return (margin - positive[:, None] + negative).clamp(min=0).mean()
+
+
+def attribute_margin(positive: Tensor, negative: Tensor, weights: Tensor, margin: float) -> Tensor:
+    """Σ_a ω_a [m_a - s(q_a, t) + s(q_a, n)]₊, mean over queries and negatives (E8).
+
+    ``positive`` [B, A], ``negative`` [B, A, K], ``weights`` ω [B, A].
+    """
+    hinge = (margin - positive[:, :, None] + negative).clamp(min=0).mean(dim=2)  # [B, A]
+    return (weights * hinge).sum(dim=1).mean()
+
+
+def contrastive(
+    scores: Tensor, targets: Tensor, temperature: Tensor, left_out: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of every query's target among all candidates of the batch.
+
+    ``scores`` [B, C], ``targets`` [B] column of each target, ``left_out`` [B, C] bool: candidates
+    that count neither for nor against (known right answers); a target is never left out.
+    """
+    logits = scores / temperature
+    if left_out is not None:
+        own = F.one_hot(targets, scores.shape[1]).bool()
+        logits = logits.masked_fill(left_out & ~own, -torch.inf)
+    return F.cross_entropy(logits, targets)
