@@ -15,16 +15,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
+
+from dqecir.strict import Strict
 
 Bounds = tuple[Tensor, Tensor]
 
 
-class NegativeSampling(BaseModel):
+class NegativeSampling(Strict):
     """How negatives are chosen; every choice that the publication leaves open is an option."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     choose: Literal["mid_zone", "steepest_drops", "random", "none"] = "mid_zone"
     bounds: Literal["absolute", "temperature", "quantile", "follower_quantile", "calibrated"] = "absolute"

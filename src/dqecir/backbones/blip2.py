@@ -10,18 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
 from dqecir.backbones.towers import CLIP_VIT_L, EVA_VIT_G, TowerConfig, build_tower
+from dqecir.strict import Strict
 
 
-class Blip2Config(BaseModel):
+class Blip2Config(Strict):
     """Everything that decides the shapes of a :class:`Blip2`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tower: TowerConfig
     hidden_size: int = 768

@@ -12,19 +12,19 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import Blip2VisionConfig, Blip2VisionModel, CLIPVisionConfig, CLIPVisionModel
 
+from dqecir.strict import Strict
 
-class TowerConfig(BaseModel):
+
+class TowerConfig(Strict):
     """Sizes of an image tower.
 
     ``eva`` and ``clip`` read ``patch_size``, ``hidden_size``, ``layers``, ``heads`` and
     ``intermediate_size``; ``stem`` reads ``widths``, and its token width is the last of them.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["eva", "clip", "stem"]
     image_size: int = Field(gt=0)

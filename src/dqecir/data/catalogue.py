@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from dqecir.data.triplets import DataError, Positions
-from dqecir.data.vocabulary import nearest
+from dqecir.strict import nearest
 
 TABLE = "attributes.csv"
 UNKNOWN = "?"

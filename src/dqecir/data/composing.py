@@ -13,8 +13,9 @@ from dqecir.data.answers import FIRST, UNKNOWN, CodedAttributes, right_answers
 from dqecir.data.catalogue import Catalogue
 from dqecir.data.pairs import Drawing, Pair, PairDraw, draw_pairs
 from dqecir.data.triplets import Benchmark, DataError, Positions, Triplet
-from dqecir.data.vocabulary import Vocabulary, nearest, shipped_vocabularies
+from dqecir.data.vocabulary import Vocabulary, shipped_vocabularies
 from dqecir.data.wording import Change, Worded, Wording
+from dqecir.strict import nearest
 
 CHANGE_WEIGHTS = (0.18, 0.36, 0.46)
 """How often one, two and three attributes change where a gallery offers all three."""

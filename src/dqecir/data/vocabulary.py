@@ -6,18 +6,18 @@ the phrases that state, deny or compare them. A new attribute is a new file and 
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dqecir.data.triplets import DataError
+from dqecir.strict import Strict, nearest, parse_settings
 
 SHIPPED = ("colour", "shape", "pattern")
 """The vocabularies that come with the package."""
@@ -35,31 +35,7 @@ _IDLE = frozenset(
 """Words that signal nothing by themselves, wherever they stand in a phrase."""
 
 
-class VocabularyError(DataError):
-    """A vocabulary file that cannot be used, with a sentence for every mistake in it."""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest known word, or the list of known words."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; the known ones are {', '.join(names)}"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            for key in data:
-                if key not in cls.model_fields:
-                    raise ValueError(f"unknown key {key!r}{nearest(str(key), cls.model_fields)}")
-        return data
-
-
-class Phrases(_Strict):
+class Phrases(Strict):
     """Templates of one kind: those that training may use and those that it never sees.
 
     A template may hold the slots ``{value}`` (a word for the value), ``{noun}`` (a noun for it) and
@@ -88,7 +64,7 @@ class Phrases(_Strict):
         return self.seen + self.held_out
 
 
-class Value(_Strict):
+class Value(Strict):
     """One value of a column: its words, its nouns, and its own phrases where it has any.
 
     Without ``words`` the value's own name is its word. Own phrases take the place of the column's.
@@ -108,7 +84,7 @@ class Value(_Strict):
         return {"words": data} if isinstance(data, list | tuple) else data
 
 
-class Order(_Strict):
+class Order(Strict):
     """Values from least to most, for comparisons; values of one step are not compared."""
 
     values: tuple[tuple[str, ...], ...]
@@ -129,7 +105,7 @@ class Order(_Strict):
         return frozenset(value for step in steps for value in step)
 
 
-class Column(_Strict):
+class Column(Strict):
     """How one catalogue column is spoken of."""
 
     aliases: tuple[str, ...] = ()
@@ -177,7 +153,7 @@ class Column(_Strict):
             yield from self.order.up.all + self.order.down.all
 
 
-class Vocabulary(_Strict):
+class Vocabulary(Strict):
     """One attribute: its name and the catalogue columns that carry it."""
 
     name: str
@@ -205,7 +181,7 @@ class Vocabulary(_Strict):
 def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
     """Read a vocabulary: one of ``SHIPPED`` by its name, or a YAML file by its path.
 
-    Raises ``VocabularyError`` with a sentence for each mistake.
+    Raises ``DataError`` with a sentence for each mistake.
     """
     name = str(name_or_path)
     if name in SHIPPED:
@@ -214,13 +190,13 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         hint = nearest(name, SHIPPED)
-        raise VocabularyError(f"there is no vocabulary {name!r}{hint}; or give a .yaml file")
+        raise DataError(f"there is no vocabulary {name!r}{hint}; or give a .yaml file")
     try:
         return _parse(path.read_text(encoding="utf-8-sig"), str(path))
     except OSError as error:
-        raise VocabularyError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise VocabularyError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8") from error
 
 
 def shipped_vocabularies() -> tuple[Vocabulary, ...]:
@@ -244,18 +220,10 @@ def _parse(text: str, source: str) -> Vocabulary:
     try:
         data = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise VocabularyError(f"{source} is not valid YAML: {error}") from error
+        raise DataError(f"{source} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
-        raise VocabularyError(f"{source} must be a map with the keys name and columns")
-    try:
-        return Vocabulary.model_validate(data)
-    except ValidationError as error:
-        places = (
-            f"{'.'.join(str(part) for part in item['loc']) or 'top level'}: "
-            f"{item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors()
-        )
-        raise VocabularyError(f"{source} has mistakes:\n- " + "\n- ".join(places)) from error
+        raise DataError(f"{source} must be a map with the keys name and columns")
+    return parse_settings(data, Vocabulary, source)
 
 
 def _without_slots(text: str) -> str:

@@ -1,0 +1,60 @@
+"""What no training of composition gives: the reference alone, the text alone, and their sum.
+
+Every table shows these rows, because a benchmark that one of them solves measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from dqecir.backbones.blip2 import Blip2, TextBatch, unit
+from dqecir.data.triplets import DataError
+from dqecir.methods.method import Method, MethodOptions, Query, TrainingBatch, register
+
+
+class BaselineOptions(MethodOptions):
+    """A baseline has nothing to set."""
+
+
+class Baseline(Method):
+    """A query made of the pretrained embeddings as they are."""
+
+    options_type = BaselineOptions
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, lexicon_ids: Sequence[Tensor]) -> Baseline:
+        return cls(backbone)
+
+    def image_embedding(self, reference: Tensor) -> Tensor:
+        """The mean of the reference's target embeddings, [B, D]."""
+        return unit(self.backbone.target_embeddings(reference).mean(dim=1))
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        raise DataError(f"{self.name} is a baseline with nothing to train: name a method such as dqe in the recipe")
+
+
+@register("image_only")
+class ImageOnly(Baseline):
+    """The reference image, whatever the text says."""
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        return Query(self.image_embedding(reference)[:, None])
+
+
+@register("text_only")
+class TextOnly(Baseline):
+    """The modification text, whatever the image shows."""
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        return Query(self.backbone.text_embedding(text.ids, text.mask)[:, None])
+
+
+@register("image_plus_text")
+class ImagePlusText(Baseline):
+    """The sum of both unit embeddings."""
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        words = self.backbone.text_embedding(text.ids, text.mask)
+        return Query(unit(self.image_embedding(reference) + words)[:, None])

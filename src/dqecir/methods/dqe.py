@@ -1,0 +1,202 @@
+"""DQE-CIR: distinctive query embeddings (arXiv 2603.04037).
+
+Learnable attribute weights strengthen attribute-specific sub-queries according to the text
+(E1 to E5 of METHODS.md §5); one target-relative negative a query trains them with a pairwise KL
+objective, a margin ranking loss and attribute margins (E8). What the publication leaves open is an
+option here; the defaults are the published recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from dqecir.backbones.blip2 import Blip2, TextBatch, unit
+from dqecir.losses import attribute_margin, contrastive, margin_ranking, pairwise_kl
+from dqecir.methods.method import Method, MethodOptions, Query, TrainingBatch, register
+from dqecir.negatives import NegativeSampling
+from dqecir.scoring import score
+
+
+class DqeOptions(MethodOptions):
+    """Switches of DQE-CIR; symbols of METHODS.md §5 in brackets."""
+
+    attributes: tuple[str, ...] = ("colour", "shape")
+    """Vocabularies with a sub-query each; none leaves the base query alone (QuRe's)."""
+    sub_query: Literal["prompt_attention", "projection"] = "prompt_attention"
+    """Attention of an attribute prompt over all states (E3), or a plain projection of the mean state."""
+    weights: Literal["text_gate", "scalar", "softmax", "fixed"] = "text_gate"
+    """Weights decided by the text (E4), learned but alike for all texts, shared out between base
+    and attributes, or fixed at one."""
+    lexicon_bias: float = 2.0
+    """Start of the attention bias towards words of the lexicon [b_a]."""
+    gate_bias: float = -2.0
+    """Start of the gate's bias [c_a]: σ(-2) ≈ 0.12."""
+    pair_weight: float = Field(default=1.0, ge=0)
+    smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """Probability that the pair's target distribution leaves to the negatives [ε]."""
+    ranking_weight: float = Field(default=1.0, ge=0)
+    margin: float = Field(default=0.15, ge=0)
+    attribute_weight: float = Field(default=0.5, ge=0)
+    attribute_margin: float = Field(default=0.10, ge=0)
+    unmentioned: float = Field(default=0.25, ge=0, le=1)
+    """Weight of an attribute's margin where the text does not mention it [ρ]."""
+    contrast_weight: float = Field(default=0.0, ge=0)
+    """Weight of in-batch contrast, which the publication does without."""
+    contrast_right_answers: Literal["kept", "left_out"] = "kept"
+    """Whether known right answers of a batch count against its queries."""
+    temperature_bounds: tuple[float, float] = (0.01, 0.5)
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> DqeOptions:
+        if self.pair_weight + self.ranking_weight + self.contrast_weight == 0:
+            raise ValueError("pair_weight, ranking_weight and contrast_weight are all zero: nothing would be learned")
+        return self
+
+    @property
+    def needs_negatives(self) -> bool:
+        """Whether any term of the loss compares the target with drawn negatives."""
+        auxiliary = self.attribute_weight if self.attributes else 0.0
+        return self.pair_weight + self.ranking_weight + auxiliary > 0
+
+    def check_negatives(self, negatives: NegativeSampling) -> None:
+        """Refuse combinations in which a loss could never act (METHODS.md §5, constraint i)."""
+        if self.needs_negatives and negatives.choose == "none":
+            raise ValueError(
+                "pairwise losses need negatives: set negatives.choose, or set pair_weight, ranking_weight "
+                "and attribute_weight to 0"
+            )
+        if not self.needs_negatives and negatives.warm_up == "random" and negatives.choose != "none":
+            raise ValueError("negatives are drawn but no loss uses them: set negatives.choose to none")
+        fixed_band = negatives.choose == "mid_zone" and negatives.bounds == "absolute"
+        if fixed_band and self.ranking_weight > 0 and self.margin <= negatives.low:
+            raise ValueError(
+                f"margin ({self.margin}) must exceed negatives.low ({negatives.low}): every mined negative "
+                "already lies further than the margin, so the ranking loss would be zero at each refresh"
+            )
+
+
+@register("dqe")
+class Dqe(Method):
+    """DQE-CIR over a BLIP-2 backbone; queries [B, 1, D], scored by the maximum over target tokens."""
+
+    options_type = DqeOptions
+
+    def __init__(self, backbone: Blip2, options: DqeOptions) -> None:
+        super().__init__(backbone)
+        self.options = options
+        width, size = backbone.config.hidden_size, backbone.config.embedding_size
+        count = len(options.attributes)
+        if count == 0:
+            return
+        self.residual = nn.Parameter(torch.zeros(count, width, size))  # R_a
+        if options.sub_query == "prompt_attention":
+            self.prompts = nn.Parameter(torch.zeros(count, width))  # p_a
+            self.key = nn.Linear(width, width, bias=False)  # K
+            nn.init.eye_(self.key.weight)
+            self.state_norm = nn.LayerNorm(width)
+            self.lexicon_bias = nn.Parameter(torch.full((count,), options.lexicon_bias))  # b_a
+        if options.weights in ("text_gate", "softmax"):
+            self.gate_norm = nn.LayerNorm(width)
+            self.gate = nn.Linear(width, count)  # g_a, c_a
+            nn.init.zeros_(self.gate.weight)
+            nn.init.constant_(self.gate.bias, options.gate_bias)
+        elif options.weights == "scalar":
+            self.gate_bias = nn.Parameter(torch.full((count,), options.gate_bias))
+        if options.weights in ("text_gate", "scalar"):
+            self.scale = nn.Parameter(torch.ones(count))  # λ_a
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, lexicon_ids: Sequence[Tensor]) -> Dqe:
+        assert isinstance(options, DqeOptions)
+        method = cls(backbone, options)
+        if options.attributes and options.sub_query == "prompt_attention":
+            words = backbone.embeddings.word_embeddings.weight.detach()
+            method.prompts.data.copy_(torch.stack([words[ids].mean(dim=0) for ids in lexicon_ids]))
+        return method
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        states, words = self.backbone.composed_states(reference, text.ids, text.mask)
+        base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D] (E1)
+        if not self.options.attributes:
+            return Query(base[:, None])
+        attribute = self._sub_queries(states, words, text)  # [B, A, D]
+        weights, base_weight = self._weights(words[:, 0])  # [B, A], [B, 1]
+        total = base_weight * base + torch.einsum("ba,bad->bd", weights, attribute)
+        return Query(unit(total)[:, None], attribute, weights)  # (E5)
+
+    def _sub_queries(self, states: Tensor, words: Tensor, text: TextBatch) -> Tensor:
+        """Attribute sub-queries [B, A, D] (E3)."""
+        if self.options.sub_query == "projection":
+            pooled = states.mean(dim=1)[:, None].expand(-1, len(self.options.attributes), -1)
+        else:
+            values = torch.cat([states, words], dim=1)  # [B, n_q + L, H]
+            keys = self.key(self.state_norm(values))
+            logits = torch.einsum("ah,bsh->bas", self.prompts, keys) / values.shape[2] ** 0.5
+            count = states.shape[1]
+            mentioned = nn.functional.pad(text.mentions.to(logits.dtype), (count, 0))
+            kept = nn.functional.pad(text.mask.bool(), (count, 0), value=True)
+            logits = logits + self.lexicon_bias[None, :, None] * mentioned
+            attention = logits.masked_fill(~kept[:, None], -torch.inf).softmax(dim=2)
+            pooled = torch.einsum("bas,bsh->bah", attention, values)
+        projected = self.backbone.text_projection(pooled) + torch.einsum("bah,ahd->bad", pooled, self.residual)
+        return unit(projected)
+
+    def _weights(self, text_state: Tensor) -> tuple[Tensor, Tensor]:
+        """Attribute weights [B, A] (E4) and the weight of the base query [B, 1]."""
+        rows, count = text_state.shape[0], len(self.options.attributes)
+        one = text_state.new_ones(rows, 1, dtype=torch.float32)
+        if self.options.weights == "fixed":
+            return one.expand(rows, count), one
+        if self.options.weights == "scalar":
+            return (self.scale * self.gate_bias.sigmoid()).expand(rows, count), one
+        logits = self.gate(self.gate_norm(text_state)).float()
+        if self.options.weights == "softmax":
+            shares = torch.cat([torch.zeros_like(one), logits], dim=1).softmax(dim=1)
+            return shares[:, 1:], shares[:, :1]
+        return self.scale * logits.sigmoid(), one
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        options = self.options
+        query = self.embed_query(batch.reference, batch.text)
+        candidates = self.embed_target(batch.candidates)  # [C, n_t, D]
+        temperature = self.backbone.temperature
+        scores = score(query.embeddings, candidates, self.score_rule)  # [B, C]
+        terms: dict[str, Tensor] = {}
+        if options.contrast_weight > 0:
+            left_out = batch.right if options.contrast_right_answers == "left_out" else None
+            terms["contrast"] = options.contrast_weight * contrastive(
+                scores, batch.targets, temperature, left_out
+            )
+        if batch.negatives.shape[1] == 0:
+            return terms
+        positive = scores.gather(1, batch.targets[:, None])[:, 0]
+        negative = scores.gather(1, batch.negatives)
+        if options.pair_weight > 0:
+            terms["pair"] = options.pair_weight * pairwise_kl(positive, negative, temperature, options.smoothing)
+        if options.ranking_weight > 0:
+            terms["ranking"] = options.ranking_weight * margin_ranking(positive, negative, options.margin)
+        if query.attribute_embeddings is not None and options.attribute_weight > 0:
+            terms["attribute"] = options.attribute_weight * self._attribute_margin(
+                query.attribute_embeddings, candidates, batch
+            )
+        return terms
+
+    def _attribute_margin(self, attribute: Tensor, candidates: Tensor, batch: TrainingBatch) -> Tensor:
+        """Each sub-query must prefer the target by itself, most where the text names its attribute."""
+        rows, count = attribute.shape[:2]
+        scores = score(attribute.flatten(0, 1)[:, None], candidates, self.score_rule)
+        scores = scores.unflatten(0, (rows, count))  # [B, A, C]
+        positive = scores.gather(2, batch.targets[:, None, None].expand(-1, count, -1))[:, :, 0]
+        negative = scores.gather(2, batch.negatives[:, None].expand(-1, count, -1))
+        mentioned = batch.text.mentions.any(dim=2)
+        weights = torch.where(mentioned, 1.0, self.options.unmentioned)
+        return attribute_margin(positive, negative, weights, self.options.attribute_margin)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        self.backbone.temperature.clamp_(*self.options.temperature_bounds)

@@ -1,0 +1,128 @@
+"""The contract of a method: how it embeds a query and a target, and what it is trained with.
+
+A method is one file that defines one registered subclass of :class:`Method`; everything else
+(mining, the loop, evaluation, the index) speaks to it through this contract.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dqecir.backbones.blip2 import Blip2, TextBatch
+from dqecir.data.triplets import DataError
+from dqecir.negatives import NegativeSampling
+from dqecir.scoring import ScoreRule
+from dqecir.strict import Strict, nearest
+
+
+class MethodOptions(Strict):
+    """Options of a method; an unknown key is an error."""
+
+    def check_negatives(self, negatives: NegativeSampling) -> None:
+        """Raise ``ValueError`` where these options and the negatives contradict each other."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """Composed queries: ``embeddings`` [B, n_q, D], and the parts that explain them.
+
+    ``attribute_embeddings`` [B, A, D] and ``attribute_weights`` [B, A] where a method has them.
+    """
+
+    embeddings: Tensor
+    attribute_embeddings: Tensor | None = None
+    attribute_weights: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """What a method sees of one step: B triplets and the C distinct images they point at."""
+
+    reference: Tensor
+    """Image tokens [B, M, W]."""
+    text: TextBatch
+    candidates: Tensor
+    """Image tokens [C, M, W] of all targets and negatives, each distinct image once."""
+    targets: Tensor
+    """[B] places of the targets among the candidates."""
+    negatives: Tensor
+    """[B, K] places of the drawn negatives; K = 0 where none are drawn."""
+    right: Tensor
+    """[B, C] bool: candidates that the data set knows to be right answers."""
+    warm_up: bool = False
+    """Whether the first refresh of the negatives is still to come."""
+    attribute_values: Mapping[str, Tensor] = field(default_factory=dict)
+    """Column -> [C] true values of the candidates as places in the vocabulary, -1 unknown."""
+
+
+class Method(nn.Module, ABC):
+    """A way to compose a reference image and a text into a query over image embeddings."""
+
+    name: ClassVar[str]
+    options_type: ClassVar[type[MethodOptions]]
+    score_rule: ScoreRule = "max_t"
+
+    def __init__(self, backbone: Blip2) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    @classmethod
+    @abstractmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, lexicon_ids: Sequence[Tensor]) -> Method:
+        """A fresh, untrained method over ``backbone``.
+
+        ``lexicon_ids``: the word pieces of each attribute's lexicon, in the order of the attributes.
+        """
+
+    @abstractmethod
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        """Compose image tokens [B, M, W] and texts into queries."""
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        """Image tokens [N, M, W] to target embeddings [N, n_t, D]."""
+        return self.backbone.target_embeddings(tokens)
+
+    @abstractmethod
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """The weighted terms of the loss; their sum is what is minimised."""
+
+    def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """All passes of a step in one call, as distributed training needs it."""
+        return self.loss(batch)
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Parameters that no pretrained backbone has, trained at a higher rate."""
+        known = {id(parameter) for parameter in self.backbone.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in known]
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Bring parameters with bounds back into them; called after every optimiser step."""
+
+
+METHODS: dict[str, type[Method]] = {}
+"""Every registered method by its name."""
+
+
+def register(name: str) -> Callable[[type[Method]], type[Method]]:
+    """Make a :class:`Method` known to recipes and checkpoints under ``name``."""
+
+    def add(method: type[Method]) -> type[Method]:
+        method.name = name
+        METHODS[name] = method
+        return method
+
+    return add
+
+
+def method_named(name: str) -> type[Method]:
+    """The registered method ``name``; raises :class:`DataError` that names the nearest one."""
+    if name not in METHODS:
+        raise DataError(f"there is no method {name!r}{nearest(name, METHODS)}")
+    return METHODS[name]

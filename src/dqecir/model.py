@@ -1,0 +1,240 @@
+"""A model as it lies on disk: a method over its backbone, with all it needs to read a query.
+
+A model folder holds ``config.json``, ``model.safetensors``, the tokenizer, ``preprocessor_config.json``,
+the attribute vocabularies and a ``README.md``; nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from dqecir.attributes import AttributeHeads, HeadsConfig, TextEncoder
+from dqecir.backbones.blip2 import Blip2, Blip2Config
+from dqecir.backbones.checkpoints import CheckpointError, load_strictly
+from dqecir.backbones.tokenizer import load_tokenizer
+from dqecir.data.images import Preprocessing
+from dqecir.data.triplets import DataError
+from dqecir.data.vocabulary import Vocabulary, load_vocabulary
+from dqecir.files import whole_folder, write_bytes, write_json, write_text
+from dqecir.methods.method import Method, MethodOptions, method_named
+from dqecir.strict import parse_settings
+
+FORMAT = 1
+"""Version of the model folder; a reader refuses what is newer than it knows."""
+
+SHIPPED_MODEL = "dqecir-small"
+"""Name of the model that comes with the package."""
+
+
+@dataclass
+class ComposedModel:
+    """A method, its text encoder and its preprocessing.
+
+    ``heads`` says what an image shows, where the backbone was trained from scratch with them.
+    ``card`` is the text of the model card; ``notes`` goes into ``config.json`` as it is (how the
+    model was trained).
+    """
+
+    method: Method
+    options: MethodOptions
+    text_encoder: TextEncoder
+    preprocessing: Preprocessing
+    heads: AttributeHeads | None = None
+    card: str = ""
+    notes: Mapping[str, Any] | None = None
+
+    @property
+    def backbone(self) -> Blip2:
+        """The BLIP-2 that the method composes with."""
+        return self.method.backbone
+
+    @property
+    def vocabularies(self) -> tuple[Vocabulary, ...]:
+        """The attribute vocabularies, in the order of the attribute axis."""
+        return self.text_encoder.vocabularies
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.backbone.query_tokens.device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move all weights."""
+        self.method.to(device)
+        if self.heads is not None:
+            self.heads.to(device)
+        return self
+
+    def eval(self) -> Self:
+        """Put every part in evaluation mode."""
+        self.method.eval()
+        if self.heads is not None:
+            self.heads.eval()
+        return self
+
+    def with_method(self, name: str, options: Mapping[str, Any]) -> ComposedModel:
+        """The same backbone under another, untrained method; raises :class:`DataError`."""
+        kind = method_named(name)
+        parsed = parse_settings(options, kind.options_type, f"the options of {name}")
+        encoder = self._encoder_for(parsed)
+        method = kind.build(self.backbone, parsed, encoder.lexicon_ids())
+        return replace(self, method=method, options=parsed, text_encoder=encoder)
+
+    def _encoder_for(self, options: MethodOptions) -> TextEncoder:
+        """A text encoder whose attributes are those that the options name, in their order."""
+        wanted: Sequence[str] = getattr(options, "attributes", ())
+        known = {vocabulary.name: vocabulary for vocabulary in self.vocabularies}
+        chosen = [known[name] if name in known else load_vocabulary(name) for name in wanted]
+        return TextEncoder(self.text_encoder.tokenizer, chosen, self.text_encoder.max_length)
+
+    @cached_property
+    def tower_fingerprint(self) -> str:
+        """Names the tower's weights and the preprocessing: stored tokens belong to exactly these."""
+        digest = hashlib.sha256(json.dumps(self.preprocessing.to_dict(), sort_keys=True).encode())
+        for key, value in sorted(self.backbone.tower.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names all weights: an index belongs to exactly one model."""
+        digest = hashlib.sha256(self.tower_fingerprint.encode())
+        for key, value in sorted(self.method.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save_pretrained(self, folder: Path | str, half: bool = False) -> Path:
+        """Write the model folder, whole or not at all; ``half`` stores weights as float16."""
+        target = Path(folder)
+        with whole_folder(target) as draft:
+            write_json(draft / "config.json", self._config())
+            write_bytes(draft / "model.safetensors", save(self._tensors(half)))
+            self.text_encoder.tokenizer.save_pretrained(draft)
+            write_json(draft / "preprocessor_config.json", self.preprocessing.to_dict())
+            for vocabulary in self.vocabularies:
+                text = yaml.safe_dump(vocabulary.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+                write_text(draft / "vocabularies" / f"{vocabulary.name}.yaml", text)
+            write_text(draft / "README.md", self.card or f"# {self.method.name}\n\nA dqecir model.\n")
+        return target
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "method": self.method.name,
+            "options": self.options.model_dump(mode="json"),
+            "backbone": self.backbone.config.model_dump(mode="json"),
+            "heads": self.heads.config.model_dump(mode="json") if self.heads is not None else None,
+            "vocabularies": [vocabulary.name for vocabulary in self.vocabularies],
+            "max_text_length": self.text_encoder.max_length,
+            "notes": dict(self.notes or {}),
+        }
+
+    def _tensors(self, half: bool) -> dict[str, Tensor]:
+        parts: dict[str, nn.Module] = {"method": self.method}
+        if self.heads is not None:
+            parts["heads"] = self.heads
+        tensors = {}
+        for name, module in parts.items():
+            for key, value in module.state_dict().items():
+                stored = value.detach().cpu()
+                if half and stored.is_floating_point():
+                    stored = stored.half()
+                tensors[f"{name}.{key}"] = stored.contiguous()
+        return tensors
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str | None = None) -> ComposedModel:
+        """Read a model folder, or the shipped model where none is named.
+
+        Raises :class:`DataError` or :class:`CheckpointError` with a sentence for a folder that is
+        not one, is half there, is newer than this package, or does not fit together.
+        """
+        if folder is None:
+            with resources.as_file(resources.files("dqecir") / "assets" / SHIPPED_MODEL) as shipped:
+                return cls._read(shipped)
+        return cls._read(Path(folder))
+
+    @classmethod
+    def _read(cls, folder: Path) -> ComposedModel:
+        config = _read_config(folder)
+        vocabularies = [load_vocabulary(folder / "vocabularies" / f"{name}.yaml") for name in config["vocabularies"]]
+        encoder = TextEncoder(load_tokenizer(folder), vocabularies, config["max_text_length"])
+        kind = method_named(config["method"])
+        options = parse_settings(config["options"], kind.options_type, f"{folder}/config.json, options")
+        backbone_config = parse_settings(config["backbone"], Blip2Config, f"{folder}/config.json, backbone")
+        method = kind.build(Blip2(backbone_config), options, encoder.lexicon_ids())
+        heads = None
+        if config["heads"] is not None:
+            heads = AttributeHeads(parse_settings(config["heads"], HeadsConfig, f"{folder}/config.json, heads"))
+        tensors = _read_tensors(folder / "model.safetensors")
+        for name, module in (("method", method), ("heads", heads)):
+            if module is not None:
+                prefix = f"{name}."
+                own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+                load_strictly(module, {key: _as_float(value) for key, value in own.items()})
+        method.backbone.freeze_tower()
+        preprocessing = Preprocessing.from_dict(json.loads((folder / "preprocessor_config.json").read_text()))
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        return cls(method, options, encoder, preprocessing, heads, card, config["notes"]).eval()
+
+
+def new_model(
+    backbone: Blip2,
+    tokenizer: PreTrainedTokenizerFast,
+    preprocessing: Preprocessing,
+    heads: AttributeHeads | None,
+    max_text_length: int,
+    notes: Mapping[str, Any],
+) -> ComposedModel:
+    """A pretrained backbone as a model: it composes by the sum of image and text until trained."""
+    kind = method_named("image_plus_text")
+    options = kind.options_type()
+    encoder = TextEncoder(tokenizer, (), max_text_length)
+    method = kind.build(backbone, options, ())
+    return ComposedModel(method, options, encoder, preprocessing, heads, notes=notes)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        version = config["format"]
+        needed = ("method", "options", "backbone", "heads", "vocabularies", "max_text_length", "notes")
+        missing = [key for key in needed if key not in config]
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} is no model folder: it has no config.json") from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}/config.json is not a dqecir model's: name a folder that dqecir wrote") from error
+    if version > FORMAT:
+        raise DataError(f"{folder} was written by a newer dqecir (format {version}): upgrade dqecir to read it")
+    if missing:
+        raise DataError(f"{folder}/config.json lacks {', '.join(missing)}: the file is damaged, copy it again")
+    return dict(config)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load(path.read_bytes())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: the model folder is half there, copy it again") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): copy it again") from error
+
+
+def _as_float(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value
