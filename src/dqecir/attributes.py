@@ -45,7 +45,9 @@ class TextEncoder:
             max_length=self.max_length,
             return_tensors="pt",
         )
-        mentions = torch.zeros(len(texts), len(self.vocabularies), batch["input_ids"].shape[1], dtype=torch.bool)
+        mentions = torch.zeros(
+            len(texts), len(self.vocabularies), batch["input_ids"].shape[1], dtype=torch.bool
+        )
         for row, text in enumerate(texts):
             for place, word in self._words(batch, row, text):
                 for attribute, vocabulary in enumerate(self.vocabularies):

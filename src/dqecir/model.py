@@ -173,7 +173,9 @@ class ComposedModel:
     @classmethod
     def _read(cls, folder: Path) -> ComposedModel:
         config = _read_config(folder)
-        vocabularies = [load_vocabulary(folder / "vocabularies" / f"{name}.yaml") for name in config["vocabularies"]]
+        vocabularies = [
+            load_vocabulary(folder / "vocabularies" / f"{name}.yaml") for name in config["vocabularies"]
+        ]
         encoder = TextEncoder(load_tokenizer(folder), vocabularies, config["max_text_length"])
         kind = method_named(config["method"])
         options = parse_settings(config["options"], kind.options_type, f"{folder}/config.json, options")
@@ -181,7 +183,9 @@ class ComposedModel:
         method = kind.build(Blip2(backbone_config), options, encoder.lexicon_ids())
         heads = None
         if config["heads"] is not None:
-            heads = AttributeHeads(parse_settings(config["heads"], HeadsConfig, f"{folder}/config.json, heads"))
+            heads = AttributeHeads(
+                parse_settings(config["heads"], HeadsConfig, f"{folder}/config.json, heads")
+            )
         tensors = _read_tensors(folder / "model.safetensors")
         for name, module in (("method", method), ("heads", heads)):
             if module is not None:
@@ -219,11 +223,17 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DataError(f"{folder} is no model folder: it has no config.json") from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"{folder}/config.json is not a dqecir model's: name a folder that dqecir wrote") from error
+        raise DataError(
+            f"{folder}/config.json is not a dqecir model's: name a folder that dqecir wrote"
+        ) from error
     if version > FORMAT:
-        raise DataError(f"{folder} was written by a newer dqecir (format {version}): upgrade dqecir to read it")
+        raise DataError(
+            f"{folder} was written by a newer dqecir (format {version}): upgrade dqecir to read it"
+        )
     if missing:
-        raise DataError(f"{folder}/config.json lacks {', '.join(missing)}: the file is damaged, copy it again")
+        raise DataError(
+            f"{folder}/config.json lacks {', '.join(missing)}: the file is damaged, copy it again"
+        )
     return dict(config)
 
 

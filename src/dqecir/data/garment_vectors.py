@@ -58,9 +58,13 @@ class FamilyShape:
         for name in ("edit_weights", "render_weights"):
             weights = getattr(self, name)
             if not weights or min(weights) < 0 or sum(weights) <= 0:
-                raise DataError(f"{name} {weights} must be weights of which none is negative and one positive")
+                raise DataError(
+                    f"{name} {weights} must be weights of which none is negative and one positive"
+                )
         if len(self.edit_weights) > 3:
-            raise DataError(f"edit_weights {self.edit_weights} has {len(self.edit_weights)} entries; at most 3")
+            raise DataError(
+                f"edit_weights {self.edit_weights} has {len(self.edit_weights)} entries; at most 3"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,9 @@ def check_vector(attributes: Mapping[str, str]) -> None:
             raise DataError(f"{value!r} is no {column} of a garment{nearest(value, values)}")
     pattern, color = attributes["pattern"], attributes["pattern_color"]
     if (pattern == "plain") != (color == ""):
-        raise DataError(f"the pattern {pattern!r} does not go with the pattern_color {color!r}: only plain has none")
+        raise DataError(
+            f"the pattern {pattern!r} does not go with the pattern_color {color!r}: only plain has none"
+        )
     if color == attributes["color"]:
         raise DataError(f"color and pattern_color are both {color!r}: a pattern needs a colour of its own")
 
@@ -121,7 +127,11 @@ def edited(vector: Mapping[str, str], edits: int, rng: np.random.Generator) -> V
 
 
 def garment_families(
-    items: int, garment: str, rng: np.random.Generator, shape: FamilyShape | None = None, first_family: int = 0
+    items: int,
+    garment: str,
+    rng: np.random.Generator,
+    shape: FamilyShape | None = None,
+    first_family: int = 0,
 ) -> list[GarmentItem]:
     """Items of one garment in families, numbered from ``first_family``; the last family may be cut short.
 

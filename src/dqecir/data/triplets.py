@@ -79,10 +79,14 @@ class Benchmark:
             if gallery.size == 0:
                 raise DataError(f"{self.name}: the gallery {category!r} of split {self.split!r} is empty")
             if gallery.min() < 0 or gallery.max() >= count or np.any(np.diff(gallery) <= 0):
-                raise DataError(f"{self.name}: the gallery {category!r} is not an ascending list of positions")
+                raise DataError(
+                    f"{self.name}: the gallery {category!r} is not an ascending list of positions"
+                )
         for column, values in self.attributes.items():
             if len(values) != count:
-                raise DataError(f"{self.name}: attribute {column!r} has {len(values)} values for {count} images")
+                raise DataError(
+                    f"{self.name}: attribute {column!r} has {len(values)} values for {count} images"
+                )
         missing = {triplet.category for triplet in self.triplets} - set(self.galleries)
         if missing:
             raise DataError(f"{self.name}: triplets ask galleries that do not exist: {sorted(missing)}")

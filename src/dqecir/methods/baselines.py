@@ -32,7 +32,9 @@ class Baseline(Method):
         return unit(self.backbone.target_embeddings(reference).mean(dim=1))
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        raise DataError(f"{self.name} is a baseline with nothing to train: name a method such as dqe in the recipe")
+        raise DataError(
+            f"{self.name} is a baseline with nothing to train: name a method such as dqe in the recipe"
+        )
 
 
 @register("image_only")

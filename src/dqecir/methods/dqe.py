@@ -54,7 +54,9 @@ class DqeOptions(MethodOptions):
     @model_validator(mode="after")
     def _something_is_trained(self) -> DqeOptions:
         if self.pair_weight + self.ranking_weight + self.contrast_weight == 0:
-            raise ValueError("pair_weight, ranking_weight and contrast_weight are all zero: nothing would be learned")
+            raise ValueError(
+                "pair_weight, ranking_weight and contrast_weight are all zero: nothing would be learned"
+            )
         return self
 
     @property
@@ -143,7 +145,9 @@ class Dqe(Method):
             logits = logits + self.lexicon_bias[None, :, None] * mentioned
             attention = logits.masked_fill(~kept[:, None], -torch.inf).softmax(dim=2)
             pooled = torch.einsum("bas,bsh->bah", attention, values)
-        projected = self.backbone.text_projection(pooled) + torch.einsum("bah,ahd->bad", pooled, self.residual)
+        projected = self.backbone.text_projection(pooled) + torch.einsum(
+            "bah,ahd->bad", pooled, self.residual
+        )
         return unit(projected)
 
     def _weights(self, text_state: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,7 +181,9 @@ class Dqe(Method):
         positive = scores.gather(1, batch.targets[:, None])[:, 0]
         negative = scores.gather(1, batch.negatives)
         if options.pair_weight > 0:
-            terms["pair"] = options.pair_weight * pairwise_kl(positive, negative, temperature, options.smoothing)
+            terms["pair"] = options.pair_weight * pairwise_kl(
+                positive, negative, temperature, options.smoothing
+            )
         if options.ranking_weight > 0:
             terms["ranking"] = options.ranking_weight * margin_ranking(positive, negative, options.margin)
         if query.attribute_embeddings is not None and options.attribute_weight > 0:

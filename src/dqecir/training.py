@@ -1,0 +1,302 @@
+"""One loop for every method: epochs, refresh of the negatives, checkpoints, resume.
+
+Every step draws from generators seeded by (seed, step), so a run that was killed continues as if
+it had not been.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from dqecir.backbones.store import TokenStore
+from dqecir.data.triplets import Benchmark, DataError
+from dqecir.evaluation.evaluate import evaluate
+from dqecir.evaluation.metrics import summarise
+from dqecir.files import write_bytes, write_json
+from dqecir.methods.method import TrainingBatch
+from dqecir.mining import Miner
+from dqecir.model import ComposedModel
+from dqecir.progress import console, track
+from dqecir.recipe import Recipe, TrainingSettings
+from dqecir.training_data import TrainingData, epoch_order
+
+PRIMARY_METRIC = "mAP@10"
+"""What chooses ``best`` on dev."""
+
+
+def bf16_pays(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and supported is not None and bool(supported())
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bfloat16 where asked for, or where ``auto`` finds that the device has it."""
+    enabled = precision == "bf16" or (precision == "auto" and bf16_pays(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def cosine_rate(step: int, steps: int, warm_up: int, final: float) -> float:
+    """Factor of the learning rate at ``step``: linear warm-up, then cosine to ``final``."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    progress = (step - warm_up) / max(steps - warm_up, 1)
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def parameter_groups(
+    modules: nn.Module, rate: float, weight_decay: float, fast: list[nn.Parameter], factor: float
+) -> list[dict[str, Any]]:
+    """AdamW groups: no decay on vectors and scalars; ``fast`` parameters at ``factor`` times the rate."""
+    quick = {id(parameter) for parameter in fast}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in modules.parameters():
+        if parameter.requires_grad:
+            key = (id(parameter) in quick, parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": rate * (factor if is_fast else 1.0),
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        for (is_fast, decays), parameters in groups.items()
+    ]
+
+
+class Trainer:
+    """Trains one model by one recipe into one run folder.
+
+    ``RUN/last`` and ``RUN/best`` (by dev) are model folders; ``RUN/log.jsonl`` and
+    ``RUN/tensorboard`` say how it went; ``RUN/state.pt`` is what a killed run resumes from.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: ComposedModel,
+        data: TrainingData,
+        dev: tuple[Benchmark, TokenStore] | None,
+        run: Path,
+        part_sizes: list[int] | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.recipe, self.model, self.data, self.dev, self.run = recipe, model, data, dev, run
+        self.quiet = quiet
+        self.part_sizes = part_sizes or [len(data)]
+        self.accelerator = Accelerator()
+        settings = recipe.training
+        model.backbone.freeze_tower()
+        groups = parameter_groups(
+            model.method,
+            settings.learning_rate,
+            settings.weight_decay,
+            model.method.new_parameters(),
+            settings.new_parameters_factor,
+        )
+        optimizer = torch.optim.AdamW(groups)
+        self.rates = [group["lr"] for group in groups]
+        self.method, self.optimizer = self.accelerator.prepare(model.method, optimizer)
+        self.miner = Miner(data, recipe.negatives)
+        self.epoch_steps = len(epoch_order(self.part_sizes, settings.batch_size, 0, 0))
+        self.steps = settings.steps or max(1, round(settings.epochs * self.epoch_steps))
+        self.refresh_steps = max(1, round(recipe.negatives.refresh_epochs * self.epoch_steps))
+        self.step = 0
+        self.best = -1.0
+        self.seconds = 0.0
+
+    def fit(self) -> dict[str, float]:
+        """Train to the end; returns the last evaluation on dev (empty without one)."""
+        self._resume()
+        write_json(self.run / "recipe.json", self.recipe.model_dump(mode="json"))
+        settings = self.recipe.training
+        writer = SummaryWriter(str(self.run / "tensorboard"))
+        evaluate_steps = max(1, round(settings.evaluate_every * self.epoch_steps))
+        metrics: dict[str, float] = {}
+        self.method.train()
+        what = f"training {self.recipe.method}"
+        for step in track(range(self.step, self.steps), what, quiet=self.quiet):
+            started = time.process_time()
+            self._refresh_negatives(step)
+            terms = self._train_step(step)
+            self.step = step + 1
+            self.seconds += time.process_time() - started
+            if step % 20 == 0 or self.step == self.steps:
+                self._log(writer, "train", {**terms, "rate": self.optimizer.param_groups[0]["lr"]})
+            if self.dev is not None and (self.step % evaluate_steps == 0 or self.step == self.steps):
+                metrics = self._evaluate()
+                self._log(writer, "dev", metrics)
+            if self.step % settings.checkpoint_every == 0 and self.step < self.steps:
+                self._save_state()
+        writer.close()
+        self._save_model("last")
+        if self.dev is None:
+            self._save_model("best")
+        (self.run / "state.pt").unlink(missing_ok=True)
+        write_json(self.run / "done.json", {"steps": self.steps, "cpu_seconds": self.seconds, "dev": metrics})
+        return metrics
+
+    def _refresh_negatives(self, step: int) -> None:
+        options = self.recipe.negatives
+        generator = self._generator(step, 1)
+        if options.choose == "random" or (options.mined and options.warm_up == "random"):
+            if step == 0:
+                self.miner.fill_at_random(generator)
+        if options.mined and step > 0 and step % self.refresh_steps == 0:
+            # Mining reads weights that are alike on every process, and so draws alike on each.
+            report = self.miner.refresh(self.accelerator.unwrap_model(self.method), generator)
+            self._write_log({"what": "mining", "step": step, **report.as_dict()})
+
+    def _warming_up(self, step: int) -> bool:
+        return self.recipe.negatives.mined and step < self.refresh_steps
+
+    def _train_step(self, step: int) -> dict[str, float]:
+        settings = self.recipe.training
+        factor = cosine_rate(step, self.steps, settings.warm_up_steps, settings.final_rate)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        torch.manual_seed(_mixed(settings.seed, step, 2))
+        batch = self._batch(step)
+        with autocast(self.accelerator.device, settings.precision):
+            terms: dict[str, Tensor] = self.method(batch)
+        loss = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(loss):
+            raise DataError(
+                f"the loss is not a number at step {step}: lower training.learning_rate, or set "
+                "training.precision to fp32"
+            )
+        self.accelerator.backward(loss)
+        if settings.gradient_clip is not None:
+            self.accelerator.clip_grad_norm_(self.method.parameters(), settings.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.accelerator.unwrap_model(self.method).after_step()
+        shown = {name: float(value.detach()) for name, value in terms.items()}
+        if batch.negatives.shape[1]:
+            shown["false_negatives"] = float(batch.right.gather(1, batch.negatives).float().mean())
+        return {"loss": float(loss.detach()), **shown}
+
+    def _batch(self, step: int) -> TrainingBatch:
+        """The triplets of a step, as this process's share of the batch."""
+        settings, options, data = self.recipe.training, self.recipe.negatives, self.data
+        epoch, place = divmod(step, self.epoch_steps)
+        order = epoch_order(self.part_sizes, settings.batch_size, settings.seed, epoch)[place]
+        queries = torch.from_numpy(order)
+        warm_up = self._warming_up(step)
+        drawn = torch.zeros(len(queries), 0, dtype=torch.int64)
+        if options.choose != "none" and not (warm_up and options.warm_up == "in_batch"):
+            drawn = self.miner.pool.draw(queries, options.count)
+        share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+        queries, drawn = queries[share], drawn[share]
+        generator = self._generator(step, 3)
+        reverse = torch.zeros(len(queries), dtype=torch.int64)
+        if settings.captions == "two_way":
+            reverse = torch.randint(0, 2, (len(queries),), generator=generator)
+        targets = data.targets[queries]
+        candidates = torch.cat([targets, drawn.flatten()]).unique()
+        device = self.accelerator.device
+        return TrainingBatch(
+            reference=self._tokens(data.references[queries], generator).to(device),
+            text=data.texts[queries + reverse * len(data)].to(device),
+            candidates=self._tokens(candidates, generator).to(device),
+            targets=torch.searchsorted(candidates, targets).to(device),
+            negatives=torch.searchsorted(candidates, drawn).to(device),
+            right=data.right_answers(queries, candidates).to(device),
+            warm_up=warm_up,
+        )
+
+    def _tokens(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        views = torch.randint(0, self.recipe.training.views, (len(images),), generator=generator)
+        return self.data.store.gather(images, views)
+
+    def _evaluate(self) -> dict[str, float]:
+        assert self.dev is not None
+        benchmark, store = self.dev
+        method = self.accelerator.unwrap_model(self.method)
+        metrics = summarise(evaluate(method, store, self.model.text_encoder, benchmark))
+        if metrics[PRIMARY_METRIC] > self.best:
+            self.best = metrics[PRIMARY_METRIC]
+            self._save_model("best")
+        return metrics
+
+    def _save_model(self, name: str) -> None:
+        if self.accelerator.is_main_process:
+            # A fingerprint that was computed before training names other weights.
+            self.model.__dict__.pop("fingerprint", None)
+            self.model.notes = {**(self.model.notes or {}), "recipe": self.recipe.model_dump(mode="json")}
+            self.model.save_pretrained(self.run / name)
+
+    def _save_state(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        pool = self.miner.pool
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "recipe": json.dumps(self.recipe.model_dump(mode="json"), sort_keys=True),
+                "step": self.step,
+                "best": self.best,
+                "seconds": self.seconds,
+                "method": self.accelerator.unwrap_model(self.method).state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "pool": {"members": pool.members, "counts": pool.counts, "drawn": pool.drawn},
+                "calibrated": self.miner.calibrated,
+            },
+            buffer,
+        )
+        write_bytes(self.run / "state.pt", buffer.getvalue())
+
+    def _resume(self) -> None:
+        path = self.run / "state.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        if state["recipe"] != json.dumps(self.recipe.model_dump(mode="json"), sort_keys=True):
+            raise DataError(
+                f"{self.run} holds an unfinished run of another recipe: finish it, or name another folder"
+            )
+        self.accelerator.unwrap_model(self.method).load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
+        for name, values in state["pool"].items():
+            setattr(self.miner.pool, name, values)
+        self.miner.calibrated = state["calibrated"]
+        console.print(f"resuming {self.run} at step {self.step} of {self.steps}")
+
+    def _generator(self, step: int, purpose: int) -> torch.Generator:
+        return torch.Generator().manual_seed(_mixed(self.recipe.training.seed, step, purpose))
+
+    def _log(self, writer: SummaryWriter, what: str, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            writer.add_scalar(f"{what}/{name}", value, self.step)
+        self._write_log({"what": what, "step": self.step, "cpu_seconds": round(self.seconds, 2), **values})
+
+    def _write_log(self, values: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            self.run.mkdir(parents=True, exist_ok=True)
+            with (self.run / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+
+
+def _mixed(*numbers: int) -> int:
+    """One seed from several numbers, without the collisions of adding them."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def settings_for(recipe: Recipe, **changes: Any) -> Recipe:
+    """The same recipe with other training settings."""
+    training = TrainingSettings.model_validate({**recipe.training.model_dump(), **changes})
+    return recipe.model_copy(update={"training": training})

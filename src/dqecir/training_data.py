@@ -1,0 +1,109 @@
+"""What training reads: triplets as tensors, texts tokenised once, and the true answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dqecir.attributes import TextEncoder
+from dqecir.backbones.blip2 import TextBatch
+from dqecir.backbones.store import TokenStore
+from dqecir.data.captions import join_fashioniq
+from dqecir.data.triplets import Benchmark, DataError
+from dqecir.negatives import NegativeSampling
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Triplets of one benchmark, ready to be drawn; Q queries.
+
+    ``texts`` has every query's text in both orders of its captions, [2Q] rows: row q in the given
+    order, row Q + q reversed.
+    """
+
+    benchmark: Benchmark
+    store: TokenStore
+    references: Tensor
+    targets: Tensor
+    texts: TextBatch
+    relevant: tuple[frozenset[int], ...]
+    rows: dict[str, Tensor]
+    """Category -> its queries."""
+
+    @classmethod
+    def of(cls, benchmark: Benchmark, store: TokenStore, encoder: TextEncoder) -> TrainingData:
+        """Tokenise and index ``benchmark``; ``store`` holds its images in their order."""
+        triplets = benchmark.triplets
+        if len(triplets) < 2:
+            raise DataError(f"{benchmark.name}: {len(triplets)} triplets are too few to train on")
+        forward = [join_fashioniq(triplet.captions) for triplet in triplets]
+        backward = [join_fashioniq(triplet.captions[::-1]) for triplet in triplets]
+        rows = {
+            category: torch.tensor([q for q, triplet in enumerate(triplets) if triplet.category == category])
+            for category in benchmark.galleries
+        }
+        return cls(
+            benchmark,
+            store,
+            torch.tensor([triplet.reference for triplet in triplets]),
+            torch.tensor([triplet.target for triplet in triplets]),
+            encoder(forward + backward),
+            tuple(frozenset(triplet.relevant) for triplet in triplets),
+            {category: queries for category, queries in rows.items() if len(queries)},
+        )
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+    def corpus(self, category: str, scope: str) -> Tensor:
+        """Candidates that negatives of a category come from: positions [N], ascending."""
+        if scope == "gallery":
+            return torch.from_numpy(self.benchmark.galleries[category])
+        return self.targets[self.rows[category]].unique()
+
+    def right_answers(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """[q, C] bool: which candidates (positions [C]) are known right answers of the queries."""
+        places = {position: place for place, position in enumerate(candidates.tolist())}
+        right = torch.zeros(len(queries), len(candidates), dtype=torch.bool)
+        for row, query in enumerate(queries.tolist()):
+            known = self.relevant[query]
+            if len(known) < len(places):
+                for position in known:
+                    place = places.get(position)
+                    if place is not None:
+                        right[row, place] = True
+            else:
+                for position, place in places.items():
+                    right[row, place] = position in known
+        return right
+
+    def eligible(self, queries: Tensor, candidates: Tensor, options: NegativeSampling) -> Tensor:
+        """[q, C] bool: which candidates may be drawn as negatives of the queries."""
+        allowed = candidates[None] != self.targets[queries, None]
+        if options.reference == "excluded":
+            allowed &= candidates[None] != self.references[queries, None]
+        if options.known_right == "left_out":
+            allowed &= ~self.right_answers(queries, candidates)
+        return allowed
+
+
+def epoch_order(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of one epoch: every query once, the last incomplete batch left out.
+
+    ``sizes`` are the numbers of queries of joined data sets; a batch stays within one of them,
+    because contrast between a shirt of one and a shoe of another teaches nothing.
+    """
+    random = np.random.default_rng([seed, epoch])
+    batches: list[np.ndarray] = []
+    start = 0
+    for size in sizes:
+        order = start + random.permutation(size)
+        whole = max(size // batch_size, 1)
+        batches.extend(order[: whole * batch_size].reshape(whole, -1))
+        start += size
+    random.shuffle(batches)
+    return batches
