@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from dqecir.data.triplets import DataError
-from dqecir.data.vocabulary import nearest
+from dqecir.strict import nearest
 
 Vector = dict[str, str]
 """One garment: a value for every column of ``GARMENT_ATTRIBUTES``, in its order."""

@@ -104,6 +104,22 @@ class Wording:
         captions = [self._caption(share, text, rng) for share in _shared_out(changes, rng)]
         return Worded((captions[0], captions[1]), text.asked, text.unseen and held_out)
 
+    def portray(self, attributes: Mapping[str, str], rng: random.Random) -> str:
+        """A caption of one image: a statement of each attribute in random order, in seen phrases.
+
+        ``attributes`` maps columns to values, neither ``""`` nor ``"?"``.
+        """
+        text = _Text(held_out=False)
+        caption = ""
+        for column, value in rng.sample(list(attributes.items()), len(attributes)):
+            spoken = self._columns[column]
+            statements = _statements(spoken, _folded(spoken, value))
+            joint = _drawn(_BETWEEN, text, rng) if caption else ""
+            caption += joint + _filled(
+                _drawn(statements, text, rng), column, _value(spoken, value), value, rng
+            )
+        return caption
+
     def _caption(self, changes: Sequence[Change], text: _Text, rng: random.Random) -> str:
         caption = self._mention(changes[0], text, rng)
         for change in changes[1:]:

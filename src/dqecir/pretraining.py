@@ -1,0 +1,369 @@
+"""A small BLIP-2 from scratch, for machines without weights.
+
+Stage 0 trains the tower by classifying catalogue attributes; its heads are kept. Stage 1 freezes
+the tower and trains the Q-Former by image-text contrast on captions made from the attributes.
+Contrast from nothing is far behind this order at the same cost.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from dqecir.attributes import AttributeHeads, HeadsConfig, TextEncoder
+from dqecir.backbones.blip2 import Blip2
+from dqecir.backbones.store import TokenStore
+from dqecir.backbones.tokenizer import SPECIAL_TOKENS, train_word_pieces
+from dqecir.data.augmentation import random_views
+from dqecir.data.catalogue import Catalogue
+from dqecir.data.images import Preprocessing, load_image
+from dqecir.data.triplets import DataError
+from dqecir.data.vocabulary import shipped_vocabularies
+from dqecir.data.wording import Wording
+from dqecir.files import write_json
+from dqecir.losses import contrastive
+from dqecir.model import ComposedModel, new_model
+from dqecir.progress import track
+from dqecir.recipe import PretrainingRecipe
+from dqecir.scoring import score
+from dqecir.training import autocast, cosine_rate, parameter_groups
+
+MAX_VALUES = 64
+"""A column with more values is a name or a number, not an attribute that an image shows."""
+BLANK = -1
+"""Code of an attribute that does not apply or is unknown."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Pictures of one catalogue as the model sees them, with their attributes as codes.
+
+    ``pixels`` [N, 3, S, S] uint8; ``codes`` [N, C] places in the values of every column, -1 where
+    an attribute does not apply, is unknown, or is no column of this catalogue.
+    """
+
+    catalogue: Catalogue
+    images: np.ndarray
+    pixels: Tensor
+    codes: Tensor
+
+
+def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]]:
+    """Column -> all its values in any catalogue, sorted; what images cannot show is left out."""
+    columns: dict[str, set[str]] = {}
+    for catalogue in catalogues:
+        for column, values in catalogue.attributes.items():
+            columns.setdefault(column, set()).update(set(values) - {"", "?"})
+    kept = {
+        c: tuple(sorted(values)) for c, values in sorted(columns.items()) if 2 <= len(values) <= MAX_VALUES
+    }
+    if not kept:
+        raise DataError("no column of the catalogues has 2 to 64 values: there is no attribute to learn")
+    return kept
+
+
+def read_images(
+    catalogue: Catalogue,
+    split: str,
+    columns: dict[str, tuple[str, ...]],
+    preprocessing: Preprocessing,
+    quiet: bool = False,
+) -> LabelledImages:
+    """Decode one split of a catalogue into memory; raises ``ImageError`` for a bad picture."""
+    images = catalogue.split(split)
+    pixels = torch.empty(len(images), 3, preprocessing.size, preprocessing.size, dtype=torch.uint8)
+
+    def read(position: int) -> np.ndarray:
+        return np.array(preprocessing.picture(load_image(catalogue.image_paths[position])))
+
+    with ThreadPoolExecutor(4) as pool:
+        pictures = track(
+            pool.map(read, images.tolist()), f"reading {catalogue.folder.name}", len(images), quiet
+        )
+        for row, picture in enumerate(pictures):
+            pixels[row] = torch.from_numpy(picture).permute(2, 0, 1)
+    codes = torch.full((len(images), len(columns)), BLANK)
+    for place, (column, values) in enumerate(columns.items()):
+        known = {value: code for code, value in enumerate(values)}
+        given = catalogue.attributes.get(column)
+        if given is not None:
+            codes[:, place] = torch.tensor([known.get(given[i], BLANK) for i in images])
+    return LabelledImages(catalogue, images, pixels, codes)
+
+
+class Pretrainer:
+    """Runs both stages of a recipe into one folder, and continues where it was killed."""
+
+    def __init__(
+        self,
+        recipe: PretrainingRecipe,
+        catalogues: Sequence[Catalogue],
+        split: str,
+        work: Path,
+        texts: Sequence[str] = (),
+        quiet: bool = False,
+    ) -> None:
+        self.recipe, self.catalogues, self.split, self.work, self.quiet = (
+            recipe,
+            catalogues,
+            split,
+            work,
+            quiet,
+        )
+        for name, stage in (("classification", recipe.classification), ("contrast", recipe.contrast)):
+            if len(stage.shares) != len(catalogues):
+                raise DataError(
+                    f"{name}.shares names {len(stage.shares)} catalogues, and {len(catalogues)} were given"
+                )
+        self.columns = shared_columns(catalogues)
+        vocabularies = shipped_vocabularies()
+        self.wordings = [Wording(vocabularies, _values(catalogue)) for catalogue in catalogues]
+        torch.manual_seed(recipe.seed)
+        self.tokenizer = self._train_tokenizer(texts)
+        backbone = recipe.backbone.model_copy(update={"vocabulary_size": len(self.tokenizer)})
+        self.backbone = Blip2(backbone)
+        self.heads = AttributeHeads(HeadsConfig(token_width=backbone.tower.token_width, columns=self.columns))
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> ComposedModel:
+        """Both stages; returns the model, which composes by the sum of image and text until trained."""
+        self._classify()
+        self._contrast()
+        notes = {
+            "pretraining": self.recipe.model_dump(mode="json"),
+            "catalogues": [catalogue.folder.name for catalogue in self.catalogues],
+            "cpu_seconds": self.seconds,
+        }
+        return new_model(
+            self.backbone,
+            self.tokenizer,
+            self.recipe.preprocessing,
+            self.heads,
+            self.recipe.max_text_length,
+            notes,
+        ).eval()
+
+    def _train_tokenizer(self, texts: Sequence[str]) -> PreTrainedTokenizerFast:
+        """Word pieces of captions of every catalogue, of the shipped vocabularies, and of ``texts``."""
+        rng = random.Random(self.recipe.seed)
+        corpus = [word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon)] * 20
+        for catalogue, wording in zip(self.catalogues, self.wordings, strict=True):
+            images = catalogue.split(self.split)
+            for image in rng.choices(images.tolist(), k=min(4000, 4 * len(images))):
+                corpus.append(wording.portray(_known(catalogue, image), rng))
+        return train_word_pieces([*corpus, *texts], self.recipe.vocabulary_size - len(SPECIAL_TOKENS))
+
+    def _classify(self) -> None:
+        """Stage 0."""
+        stage, preprocessing = self.recipe.classification, self.recipe.preprocessing
+        modules = torch.nn.ModuleDict({"tower": self.backbone.tower, "heads": self.heads})
+        sets: list[LabelledImages] = []
+
+        def loss_of(step: int) -> Tensor:
+            if not sets:
+                sets.extend(
+                    read_images(catalogue, self.split, self.columns, preprocessing, self.quiet)
+                    for catalogue in self.catalogues
+                )
+            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
+            pixels, codes = [], []
+            parts = _shares(stage.shares, stage.batch_size)
+            for images, count, strength in zip(sets, parts, stage.strengths, strict=True):
+                if count == 0:
+                    continue
+                rows = torch.randint(len(images.pixels), (count,), generator=generator)
+                plain = images.pixels[rows].float() / 255
+                pixels.append(random_views(plain, generator, strength) if strength > 0 else plain)
+                codes.append(images.codes[rows])
+            seen = preprocessing.normalised(torch.cat(pixels))
+            labels = torch.cat(codes)
+            logits = self.heads(self.backbone.tower(seen))
+            losses = [
+                F.cross_entropy(
+                    logits[column].float(),
+                    labels[:, place],
+                    ignore_index=BLANK,
+                    label_smoothing=stage.label_smoothing,
+                )
+                for place, column in enumerate(self.columns)
+                if bool((labels[:, place] != BLANK).any())
+            ]
+            return torch.stack(losses).mean()
+
+        self._optimise("classification", modules, stage, loss_of)
+
+    def _contrast(self) -> None:
+        """Stage 1."""
+        stage = self.recipe.contrast
+        self.backbone.freeze_tower()
+        self.backbone.eval()
+        encoder = TextEncoder(self.tokenizer, (), self.recipe.max_text_length)
+        sets: list[tuple[np.ndarray, TokenStore, Tensor]] = []
+
+        def open_sets() -> None:
+            for place, catalogue in enumerate(self.catalogues):
+                images = catalogue.split(self.split)
+                store = TokenStore.build(
+                    self.work / f"tokens-{place}",
+                    self.backbone.image_tokens,
+                    f"stage-0 of seed {self.recipe.seed}, {self.recipe.classification.steps} steps",
+                    self.recipe.preprocessing,
+                    [catalogue.image_paths[i] for i in images],
+                    stage.views,
+                    self.quiet,
+                )
+                codes = torch.full((len(images), len(self.columns)), BLANK)
+                for column_place, (column, values) in enumerate(self.columns.items()):
+                    known = {value: code for code, value in enumerate(values)}
+                    given = catalogue.attributes.get(column, ("",) * len(catalogue.image_ids))
+                    codes[:, column_place] = torch.tensor([known.get(given[i], BLANK) for i in images])
+                sets.append((images, store, codes))
+
+        def loss_of(step: int) -> Tensor:
+            if not sets:
+                open_sets()
+                self.backbone.train()
+            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
+            place = int(torch.multinomial(torch.tensor(stage.shares), 1, generator=generator))
+            images, store, codes = sets[place]
+            rows = torch.randint(len(images), (stage.batch_size,), generator=generator)
+            views = torch.randint(stage.views, (stage.batch_size,), generator=generator)
+            tokens = store.gather(rows, views)
+            captions, said = self._captions(place, images[rows.numpy()], step)
+            text = encoder(captions)
+            scores = score(
+                self.backbone.text_embedding(text.ids, text.mask)[:, None],
+                self.backbone.target_embeddings(tokens),
+                "max_t",
+            )  # [caption, image]
+            own = codes[rows]
+            # A caption names a few attributes; every image that shows them all is described by it.
+            fits = ((own[:, None] == own[None]) | ~said[:, None]).all(dim=2)
+            targets = torch.arange(len(rows))
+            temperature = self.backbone.temperature.clamp(0.01, 0.5)
+            return 0.5 * (
+                contrastive(scores, targets, temperature, fits)
+                + contrastive(scores.T, targets, temperature, fits.T)
+            )
+
+        trained = torch.nn.ModuleList(
+            [
+                self.backbone.ln_vision,
+                self.backbone.embeddings,
+                self.backbone.qformer,
+                self.backbone.vision_projection,
+                self.backbone.text_projection,
+            ]
+        )
+        extra = [self.backbone.query_tokens, self.backbone.temperature]
+        self._optimise("contrast", trained, stage, loss_of, extra)
+        with torch.no_grad():
+            self.backbone.temperature.clamp_(0.01, 0.5)
+
+    def _captions(self, place: int, images: np.ndarray, step: int) -> tuple[list[str], Tensor]:
+        """A caption of each image, and which columns it speaks of [B, C]."""
+        catalogue, wording = self.catalogues[place], self.wordings[place]
+        rng = random.Random(f"{self.recipe.seed} {step}")
+        captions, said = [], torch.zeros(len(images), len(self.columns), dtype=torch.bool)
+        names = list(self.columns)
+        for row, image in enumerate(images.tolist()):
+            shown = {c: v for c, v in _known(catalogue, image).items() if c in self.columns}
+            chosen = rng.sample(sorted(shown), rng.randint(1, len(shown)))
+            captions.append(wording.portray({c: shown[c] for c in chosen}, rng))
+            said[row, [names.index(c) for c in chosen]] = True
+        return captions, said
+
+    def _optimise(
+        self,
+        name: str,
+        modules: torch.nn.Module,
+        stage: Any,
+        loss_of: Any,
+        extra: Sequence[torch.nn.Parameter] = (),
+    ) -> None:
+        """AdamW with a cosine rate over ``stage.steps``; a finished stage is not run again."""
+        done = self.work / f"{name}.pt"
+        state = {"backbone": self.backbone, "heads": self.heads}
+        if done.exists():
+            saved = torch.load(done, weights_only=True)
+            for key, module in state.items():
+                module.load_state_dict(saved[key])
+            self.seconds[name] = saved["cpu_seconds"]
+            return
+        groups = parameter_groups(modules, stage.learning_rate, stage.weight_decay, [], 1.0)
+        if extra:
+            groups.append({"params": list(extra), "lr": stage.learning_rate, "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW(groups)
+        modules.train()
+        log: list[dict[str, float]] = []
+        started = time.process_time()
+        for step in track(range(stage.steps), f"pretraining: {name}", quiet=self.quiet):
+            for group in optimizer.param_groups:
+                group["lr"] = stage.learning_rate * cosine_rate(step, stage.steps, stage.steps // 20, 0.0)
+            torch.manual_seed(self.recipe.seed * 1_000_003 + step)
+            with autocast(torch.device("cpu"), self.recipe.precision):
+                loss = loss_of(step)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            if step % 50 == 0:
+                log.append({"step": step, "loss": float(loss.detach())})
+        self.seconds[name] = time.process_time() - started
+        self.work.mkdir(parents=True, exist_ok=True)
+        write_json(self.work / f"{name}.json", {"cpu_seconds": self.seconds[name], "log": log})
+        saved = {key: module.state_dict() for key, module in state.items()}
+        torch.save({**saved, "cpu_seconds": self.seconds[name]}, done)
+
+
+@torch.no_grad()
+def head_accuracy(model: ComposedModel, images: LabelledImages) -> dict[str, float]:
+    """Share of images whose attribute the model's heads name rightly, per column and ``all`` together."""
+    if model.heads is None:
+        raise DataError("this model has no attribute heads")
+    known = images.codes != BLANK
+    right = torch.ones_like(known)
+    for start in range(0, len(images.pixels), 256):
+        pixels = model.preprocessing.normalised(images.pixels[start : start + 256].float() / 255)
+        logits = model.heads(model.backbone.image_tokens(pixels))
+        for place, values in enumerate(logits.values()):
+            right[start : start + 256, place] = (
+                values.argmax(dim=1) == images.codes[start : start + 256, place]
+            )
+    accuracy = {
+        column: float(right[known[:, place], place].float().mean())
+        for place, column in enumerate(model.heads.config.columns)
+        if bool(known[:, place].any())
+    }
+    accuracy["all"] = float((right | ~known).all(dim=1).float().mean())
+    return accuracy
+
+
+def _shares(shares: Sequence[float], batch_size: int) -> list[int]:
+    """``batch_size`` cut in proportion to ``shares``, the rounding left to the first."""
+    counts = [round(batch_size * share / sum(shares)) for share in shares]
+    counts[0] += batch_size - sum(counts)
+    return counts
+
+
+def _values(catalogue: Catalogue) -> dict[str, list[str]]:
+    return {column: sorted(set(values) - {"", "?"}) for column, values in catalogue.attributes.items()}
+
+
+def _known(catalogue: Catalogue, image: int) -> dict[str, str]:
+    return {
+        column: values[image]
+        for column, values in catalogue.attributes.items()
+        if values[image] not in ("", "?")
+    }
