@@ -17,6 +17,8 @@ from dqecir.strict import Strict, parse_settings, read_settings
 class TripletSettings(Strict):
     """How a catalogue becomes triplets; see ``catalogue_benchmark``."""
 
+    split: Literal["train", "train_all"] = "train"
+    """``train_all`` adds dev to train, for a model that is to be shipped."""
     count: int | None = None
     per_reference: int = Field(default=4, gt=0)
     drawing: Literal["balanced", "natural"] = "balanced"

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from dqecir.backbones.store import TokenStore
+from dqecir.backbones.store import Store
 from dqecir.data.triplets import Benchmark, DataError
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import summarise
@@ -89,7 +89,7 @@ class Trainer:
         recipe: Recipe,
         model: ComposedModel,
         data: TrainingData,
-        dev: tuple[Benchmark, TokenStore] | None,
+        dev: tuple[Benchmark, Store] | None,
         run: Path,
         part_sizes: list[int] | None = None,
         quiet: bool = False,
@@ -152,9 +152,9 @@ class Trainer:
     def _refresh_negatives(self, step: int) -> None:
         options = self.recipe.negatives
         generator = self._generator(step, 1)
-        if options.choose == "random" or (options.mined and options.warm_up == "random"):
-            if step == 0:
-                self.miner.fill_at_random(generator)
+        at_random = options.choose == "random" or (options.mined and options.warm_up == "random")
+        if at_random and step == 0:
+            self.miner.fill_at_random(generator)
         if options.mined and step > 0 and step % self.refresh_steps == 0:
             # Mining reads weights that are alike on every process, and so draws alike on each.
             report = self.miner.refresh(self.accelerator.unwrap_model(self.method), generator)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dqecir.attributes import TextEncoder
 from dqecir.backbones.blip2 import TextBatch
-from dqecir.backbones.store import TokenStore
+from dqecir.backbones.store import Store
 from dqecir.data.captions import join_fashioniq
 from dqecir.data.triplets import Benchmark, DataError
 from dqecir.negatives import NegativeSampling
@@ -26,7 +26,7 @@ class TrainingData:
     """
 
     benchmark: Benchmark
-    store: TokenStore
+    store: Store
     references: Tensor
     targets: Tensor
     texts: TextBatch
@@ -35,7 +35,7 @@ class TrainingData:
     """Category -> its queries."""
 
     @classmethod
-    def of(cls, benchmark: Benchmark, store: TokenStore, encoder: TextEncoder) -> TrainingData:
+    def of(cls, benchmark: Benchmark, store: Store, encoder: TextEncoder) -> TrainingData:
         """Tokenise and index ``benchmark``; ``store`` holds its images in their order."""
         triplets = benchmark.triplets
         if len(triplets) < 2:

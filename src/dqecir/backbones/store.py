@@ -80,6 +80,42 @@ class TokenStore:
         return cls(np.load(folder / "tokens.npy", mmap_mode="r"))
 
 
+class JoinedStore:
+    """Several stores as one: the images of each after those of the one before."""
+
+    def __init__(self, stores: Sequence[TokenStore]) -> None:
+        self.stores = tuple(stores)
+        self.ends = torch.tensor([len(store) for store in stores]).cumsum(0)
+
+    @classmethod
+    def of(cls, stores: Sequence[TokenStore]) -> Store:
+        """The store itself where there is only one."""
+        return stores[0] if len(stores) == 1 else cls(stores)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
+        """As :meth:`TokenStore.gather`."""
+        owners = torch.searchsorted(self.ends, ids, right=True)
+        result: Tensor | None = None
+        for place, store in enumerate(self.stores):
+            rows = (owners == place).nonzero()[:, 0]
+            if len(rows) == 0:
+                continue
+            start = int(self.ends[place]) - len(store)
+            tokens = store.gather(ids[rows] - start, None if views is None else views[rows])
+            if result is None:
+                result = tokens.new_empty(len(ids), *tokens.shape[1:])
+            result[rows] = tokens
+        if result is None:
+            raise DataError("no image was asked for")
+        return result
+
+
+Store = TokenStore | JoinedStore
+
+
 def content_hash(paths: Sequence[Path]) -> str:
     """One name for the bytes of all files, in their order."""
     digest = hashlib.sha256()

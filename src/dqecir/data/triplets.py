@@ -6,8 +6,8 @@ position in ``Benchmark.image_ids``; nothing downstream knows which data set it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +90,40 @@ class Benchmark:
         missing = {triplet.category for triplet in self.triplets} - set(self.galleries)
         if missing:
             raise DataError(f"{self.name}: triplets ask galleries that do not exist: {sorted(missing)}")
+
+
+def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
+    """Several benchmarks as one: images one after the other, categories under their part's name.
+
+    True attributes are not carried over, since parts may know different ones.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    galleries: dict[str, Positions] = {}
+    triplets: list[Triplet] = []
+    start = 0
+    for part in parts:
+        for category, gallery in part.galleries.items():
+            galleries[f"{part.name}/{category}"] = gallery + start
+        triplets.extend(_moved(triplet, start, part.name) for triplet in part.triplets)
+        start += len(part.image_ids)
+    return Benchmark(
+        name=" + ".join(part.name for part in parts),
+        split=parts[0].split,
+        image_ids=tuple(f"{part.name}/{image}" for part in parts for image in part.image_ids),
+        image_paths=tuple(path for part in parts for path in part.image_paths),
+        galleries=galleries,
+        triplets=tuple(triplets),
+        mask_reference=parts[0].mask_reference,
+    )
+
+
+def _moved(triplet: Triplet, start: int, name: str) -> Triplet:
+    return replace(
+        triplet,
+        reference=triplet.reference + start,
+        target=triplet.target + start,
+        category=f"{name}/{triplet.category}",
+        relevant=tuple(position + start for position in triplet.relevant),
+        ignored=tuple(position + start for position in triplet.ignored),
+    )

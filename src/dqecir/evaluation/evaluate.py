@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dqecir.attributes import TextEncoder
-from dqecir.backbones.store import TokenStore
+from dqecir.backbones.store import Store
 from dqecir.data.captions import join_fashioniq
 from dqecir.data.triplets import Benchmark
 from dqecir.evaluation.metrics import RetrievalResults, Scores, collect
@@ -22,7 +22,7 @@ CHUNK = 256
 
 
 @torch.no_grad()
-def embed_images(method: Method, store: TokenStore, images: Tensor | None = None) -> Tensor:
+def embed_images(method: Method, store: Store, images: Tensor | None = None) -> Tensor:
     """Target embeddings [N, n_t, D] of the stored ``images`` (all of them unless named), on the CPU."""
     wanted = torch.arange(len(store)) if images is None else images
     device = method.backbone.query_tokens.device
@@ -32,7 +32,7 @@ def embed_images(method: Method, store: TokenStore, images: Tensor | None = None
 
 @torch.no_grad()
 def embed_queries(
-    method: Method, store: TokenStore, encoder: TextEncoder, references: Sequence[int], texts: Sequence[str]
+    method: Method, store: Store, encoder: TextEncoder, references: Sequence[int], texts: Sequence[str]
 ) -> Tensor:
     """Query embeddings [Q, n_q, D] of references (positions in the store) with texts, on the CPU."""
     device = method.backbone.query_tokens.device
@@ -45,7 +45,7 @@ def embed_queries(
 
 
 def query_scores(
-    method: Method, store: TokenStore, encoder: TextEncoder, benchmark: Benchmark
+    method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
     """Yield (category, triplet numbers [q], scores [q, |gallery|]) for every query of a benchmark.
 
@@ -71,9 +71,7 @@ def query_scores(
             yield category, some, score(queries, candidates, method.score_rule).numpy()
 
 
-def evaluate(
-    method: Method, store: TokenStore, encoder: TextEncoder, benchmark: Benchmark
-) -> RetrievalResults:
+def evaluate(method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark) -> RetrievalResults:
     """Rank every query of ``benchmark`` by ``method``; ``store`` holds its images in their order."""
     was_training = method.training
     method.eval()

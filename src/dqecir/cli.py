@@ -1,0 +1,239 @@
+"""The commands, thin: each reads its arguments, calls one function, and prints what came out.
+
+Results go to standard output, progress and messages to standard error. Whatever is wrong with the
+input ends as one sentence and a non-zero exit.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from dqecir.progress import console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Composed image retrieval: a picture and a text that says what should change find the picture meant.",
+)
+catalogue_app = typer.Typer(no_args_is_help=True, help="Catalogues: a folder of images and attributes.csv.")
+index_app = typer.Typer(no_args_is_help=True, help="Indexes: images that can be searched.")
+app.add_typer(catalogue_app, name="catalogue")
+app.add_typer(index_app, name="index")
+
+output = Console()
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Model = Annotated[
+    Optional[Path], typer.Option("--model", help="A model folder; the shipped model unless named.")
+]  # noqa: UP045
+
+
+@catalogue_app.command("render")
+def catalogue_render(
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    items: Annotated[int, typer.Option(min=3, help="Number of images.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Decides everything that is drawn.")] = 1,
+    size: Annotated[int, typer.Option(min=64, max=512, help="Side of an image in pixels.")] = 96,
+    split: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Put all images into train, val or test; drawn 80/10/10 by family unless named."),
+    ] = None,
+    arrangement: Annotated[
+        str,
+        typer.Option(
+            help="families: neighbours that differ in one to three attributes; independent: at random."
+        ),
+    ] = "families",
+) -> None:
+    """Draw a catalogue of garments with known attributes."""
+    from dqecir.data.garments import write_garments
+
+    write_garments(out, items=items, seed=seed, size=size, split=split, arrangement=arrangement)
+    console.print(f"{items} garments are in {out}")
+
+
+@catalogue_app.command("check")
+def catalogue_check(folder: Annotated[Path, typer.Argument(help="The catalogue.")]) -> None:
+    """Say everything that is wrong with a catalogue, by name; exit 1 if anything is."""
+    from dqecir.data.catalogue import check_catalogue
+    from dqecir.data.images import load_image
+
+    report = check_catalogue(folder, decode=load_image)
+    for warning in report.warnings:
+        output.print(f"[yellow]warning[/] {escape(warning)}")
+    for problem in report.problems:
+        output.print(f"[red]problem[/] {escape(problem)}")
+    output.print(", ".join(f"{count} {name}" for name, count in report.counts.items()))
+    for column, values in report.values.items():
+        output.print(
+            escape(
+                f"{column}: " + ", ".join(f"{value} {count}" for value, count in list(values.items())[:12])
+            )
+        )
+    if report.problems:
+        raise typer.Exit(1)
+    output.print("[green]the catalogue can be used[/]")
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(help="A pretraining recipe (YAML).")],
+    data: Annotated[list[Path], typer.Option("--data", help="A catalogue; may be given several times.")],
+    out: Out,
+    split: Annotated[str, typer.Option(help="Images to learn from: train, or train_all with dev.")] = "train",
+    texts: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="FashionIQ caption files whose words the tokenizer should know."),
+    ] = None,
+) -> None:
+    """Train a small BLIP-2 from scratch on catalogues, for machines without weights."""
+    from dqecir.data.catalogue import read_catalogue
+    from dqecir.data.fashioniq import read_captions
+    from dqecir.pretraining import Pretrainer
+    from dqecir.recipe import read_pretraining_recipe
+
+    settings = read_pretraining_recipe(recipe)
+    catalogues = [read_catalogue(folder) for folder in data]
+    captions = [caption for path in texts or [] for caption in read_captions(path)]
+    work = out.with_name(f".{out.name}.work")
+    model = Pretrainer(settings, catalogues, split, work, captions).run()
+    model.save_pretrained(out)
+    console.print(f"the model is in {out}; what a killed run would resume from is in {work}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A training recipe (YAML).")],
+    data: Annotated[list[Path], typer.Option("--data", help="A catalogue; may be given several times.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="The run folder; best and last in it are model folders.")
+    ],
+    model: Model = None,
+) -> None:
+    """Train a method on the triplets of catalogues; a run that was killed is resumed."""
+    from dqecir.recipe import read_recipe
+    from dqecir.runs import train_on_catalogues
+
+    metrics = train_on_catalogues(read_recipe(recipe), data, model, out)
+    console.print(
+        f"best and last are in {out}; on dev: "
+        + ", ".join(f"{k} {v:.1f}" for k, v in metrics.items() if "/" not in k)
+    )
+
+
+@app.command("evaluate")
+def evaluate_command(
+    data: Annotated[Path, typer.Option("--data", help="A catalogue.")],
+    split: Annotated[str, typer.Option(help="Split to ask: its images are references and gallery.")] = "val",
+    model: Model = None,
+    json_out: Annotated[Optional[Path], typer.Option("--json", help="Also write the metrics here.")] = None,  # noqa: UP045
+    gallery_column: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Give every value of this column a gallery of its own, as FashionIQ does."),
+    ] = None,
+    per_reference: Annotated[int, typer.Option(min=1, help="Questions asked of each image.")] = 2,
+    drawing: Annotated[str, typer.Option(help="balanced or natural changes.")] = "balanced",
+    seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
+) -> None:
+    """Measure a model on a catalogue, beside image only, text only, their sum, and the oracles."""
+    from dqecir.evaluation.table import as_table
+    from dqecir.files import write_json
+    from dqecir.runs import evaluate_on_catalogue
+
+    rows, facts = evaluate_on_catalogue(
+        data,
+        split,
+        model,
+        gallery_column=gallery_column,
+        per_reference=per_reference,
+        drawing=drawing,
+        seed=seed,
+    )
+    output.print(as_table(f"{data.name}, {split}: {facts['queries']} questions, percent", rows))
+    if json_out is not None:
+        write_json(json_out, {"facts": facts, "rows": rows})
+
+
+@index_app.command("build")
+def index_build(
+    images: Annotated[Path, typer.Option("--images", help="A folder of pictures.")],
+    out: Out,
+    model: Model = None,
+) -> None:
+    """Index a folder of pictures; those that cannot be used are left out and named."""
+    from dqecir.retriever import ComposedRetriever
+
+    summary = ComposedRetriever.from_pretrained(model).build_index(images, out)
+    for refusal in summary.refusals:
+        output.print(f"[yellow]left out[/] {escape(str(refusal.path))}: {escape(refusal.reason)}")
+    output.print(f"{summary.indexed} images indexed in {out}, {len(summary.refusals)} left out")
+
+
+@app.command()
+def search(
+    index: Annotated[Path, typer.Option("--index", help="An index folder.")],
+    image: Annotated[Path, typer.Option("--image", help="The reference picture.")],
+    text: Annotated[str, typer.Option("--text", help="What should change.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of answers.")] = 10,
+    model: Model = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    sheet: Annotated[Optional[Path], typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,  # noqa: UP045
+) -> None:
+    """Find the pictures that show the reference changed as the text says."""
+    from dqecir.retriever import ComposedRetriever
+
+    retriever = ComposedRetriever.from_pretrained(model).open_index(index)
+    result = retriever.search(image, text, k)
+    if as_json:
+        answers = [{"id": hit.id, "score": round(hit.score, 4), **hit.payload} for hit in result.hits]
+        print(json.dumps({"answers": answers, "attribute_weights": dict(result.attribute_weights)}, indent=2))
+    else:
+        for rank, hit in enumerate(result.hits, start=1):
+            output.print(f"{rank:3}. {hit.score:.3f}  {escape(hit.id)}")
+    if sheet is not None:
+        _write_sheet(sheet, image, text, result)
+
+
+def _write_sheet(path: Path, image: Path, text: str, result: object) -> None:
+    from dqecir.data.images import load_image
+    from dqecir.retriever import SearchResult
+    from dqecir.sheets import Answer, Candidate, contact_sheet
+
+    assert isinstance(result, SearchResult)
+    candidates = [Candidate(load_image(Path(hit.payload["path"])), hit.score) for hit in result.hits]
+    contact_sheet([Answer(load_image(image), text, candidates, result.attribute_weights)], path)
+    console.print(f"the sheet is {path}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Where to write.")] = Path("demo"),
+    items: Annotated[int, typer.Option(min=300, help="Garments to draw.")] = 2000,
+) -> None:
+    """Draw a catalogue, index it, ask twelve questions, measure, and write a report."""
+    from dqecir.demo import run_demo
+    from dqecir.evaluation.table import as_table
+
+    output.print(as_table("percent", run_demo(out, items)))
+
+
+def main() -> None:
+    """Run the command line; an expected error is one sentence on standard error and exit 1."""
+    from dqecir.backbones.checkpoints import CheckpointError
+    from dqecir.data.triplets import DataError
+
+    try:
+        app()
+    except (DataError, CheckpointError) as error:
+        console.print(f"[red]dqecir:[/] {escape(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("stopped; a training run resumes when it is started again")
+        sys.exit(130)

@@ -1,0 +1,50 @@
+"""The rows that every reader wants to see beside a method's: baselines and oracles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from dqecir.backbones.store import Store
+from dqecir.data.triplets import Benchmark
+from dqecir.evaluation.evaluate import evaluate
+from dqecir.evaluation.metrics import collect, summarise
+from dqecir.evaluation.oracles import ORACLES, oracle_scores
+from dqecir.methods.method import METHODS
+from dqecir.model import ComposedModel
+
+BASELINES = ("image_only", "text_only", "image_plus_text")
+SHOWN = ("R@1", "R@5", "R@10", "R@50", "mAP@10")
+
+Rows = Mapping[str, Mapping[str, float]]
+
+
+def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> dict[str, dict[str, float]]:
+    """Image only, text only and their sum, by the backbone of ``model`` as it is."""
+    rows = {}
+    for name in BASELINES:
+        method = METHODS[name].build(model.backbone, METHODS[name].options_type(), ())
+        rows[name] = summarise(evaluate(method, store, model.text_encoder, benchmark))
+    return rows
+
+
+def oracle_rows(benchmark: Benchmark) -> dict[str, dict[str, float]]:
+    """What true attributes alone score; nothing where the benchmark has none."""
+    if not benchmark.attributes:
+        return {}
+    return {
+        f"oracle, {kind}": summarise(collect(benchmark, oracle_scores(benchmark, kind))) for kind in ORACLES
+    }
+
+
+def as_table(title: str, rows: Rows) -> Table:
+    """Rows of metrics for a terminal, in percent."""
+    wordings = [
+        name for name in ("seen/mAP@10", "unseen/mAP@10") if any(name in row for row in rows.values())
+    ]
+    table = Table("", *(*SHOWN, *wordings), title=title)
+    for name, row in rows.items():
+        cells = [f"{row[key]:.1f}" if key in row else "" for key in (*SHOWN, *wordings)]
+        table.add_row(name, *cells)
+    return table

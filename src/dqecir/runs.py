@@ -1,0 +1,131 @@
+"""Whole runs over catalogues: what the commands and the benchmarks call."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from dqecir.backbones.store import JoinedStore, Store, TokenStore
+from dqecir.data.catalogue import read_catalogue
+from dqecir.data.composing import catalogue_benchmark
+from dqecir.data.triplets import Benchmark, join_benchmarks
+from dqecir.evaluation.evaluate import evaluate
+from dqecir.evaluation.metrics import summarise
+from dqecir.evaluation.table import baseline_rows, oracle_rows
+from dqecir.model import ComposedModel
+from dqecir.recipe import Recipe
+from dqecir.training import Trainer
+from dqecir.training_data import TrainingData
+
+
+def store_of(
+    model: ComposedModel, benchmark: Benchmark, folder: Path, views: int = 1, quiet: bool = False
+) -> TokenStore:
+    """The image tokens of a benchmark under ``model``'s tower, kept in ``folder``."""
+    return TokenStore.build(
+        folder,
+        model.backbone.image_tokens,
+        model.tower_fingerprint,
+        model.preprocessing,
+        benchmark.image_paths,
+        views,
+        quiet,
+    )
+
+
+def train_on_catalogues(
+    recipe: Recipe,
+    folders: Sequence[Path],
+    model_folder: Path | None,
+    run: Path,
+    tokens: Path | None = None,
+    quiet: bool = False,
+) -> dict[str, float]:
+    """Train by ``recipe`` on the train split of catalogues; ``dev`` chooses the best checkpoint.
+
+    ``tokens`` is where image tokens are kept, for runs that share them; the run's own folder unless
+    named. Returns the last metrics on dev.
+    """
+    model = ComposedModel.from_pretrained(model_folder).with_method(recipe.method, recipe.options)
+    kept = tokens or run / "tokens"
+    training, dev, training_stores, dev_stores = [], [], [], []
+    for place, folder in enumerate(folders):
+        catalogue = read_catalogue(folder)
+        settings = recipe.triplets
+        column = settings.gallery_column if settings.gallery_column in catalogue.attributes else None
+        for split, benchmarks, stores in (
+            (settings.split, training, training_stores),
+            ("dev", dev, dev_stores),
+        ):
+            is_dev = split == "dev"
+            benchmark = catalogue_benchmark(
+                catalogue,
+                split,
+                seed=settings.seed + is_dev,
+                count=None if is_dev else settings.count,
+                per_reference=2 if is_dev else settings.per_reference,
+                drawing=settings.drawing,
+                max_changes=settings.max_changes,
+                gallery_column=column,
+                name=f"{place}-{folder.name}",
+            )
+            views = 1 if is_dev else recipe.training.views
+            benchmarks.append(benchmark)
+            stores.append(store_of(model, benchmark, kept / f"{place}-{split}", views, quiet))
+    data = TrainingData.of(join_benchmarks(training), JoinedStore.of(training_stores), model.text_encoder)
+    trainer = Trainer(
+        recipe,
+        model,
+        data,
+        (join_benchmarks(dev), JoinedStore.of(dev_stores)),
+        run,
+        [len(benchmark.triplets) for benchmark in training],
+        quiet,
+    )
+    return trainer.fit()
+
+
+def evaluate_on_catalogue(
+    folder: Path,
+    split: str,
+    model_folder: Path | None,
+    *,
+    gallery_column: str | None = None,
+    per_reference: int = 2,
+    count: int | None = None,
+    drawing: Literal["balanced", "natural"] = "balanced",
+    seed: int = 0,
+    tokens: Path | None = None,
+    quiet: bool = False,
+) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """Metrics of a model, the baselines of its backbone, and the oracles; and facts of the run."""
+    model = ComposedModel.from_pretrained(model_folder)
+    benchmark = catalogue_benchmark(
+        read_catalogue(folder),
+        split,
+        seed=seed,
+        per_reference=per_reference,
+        count=count,
+        drawing=drawing,
+        wording="evaluation",
+        gallery_column=gallery_column,
+        name=folder.name,
+    )
+    with tempfile.TemporaryDirectory() as work:
+        store: Store = store_of(model, benchmark, tokens or Path(work) / "tokens", quiet=quiet)
+        rows = {model.method.name: summarise(evaluate(model.method, store, model.text_encoder, benchmark))}
+        rows |= baseline_rows(model, store, benchmark)
+    facts = {
+        "data": folder.name,
+        "split": split,
+        "drawing": drawing,
+        "seed": seed,
+        "queries": len(benchmark.triplets),
+        "unseen_wordings": sum(triplet.unseen_wording for triplet in benchmark.triplets),
+        "galleries": {name: len(gallery) for name, gallery in benchmark.galleries.items()},
+        "mask_reference": benchmark.mask_reference,
+        "model": model.fingerprint,
+    }
+    return rows | oracle_rows(benchmark), facts
