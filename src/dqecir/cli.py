@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -29,10 +30,18 @@ app.add_typer(index_app, name="index")
 
 output = Console()
 
+
+class Drawing(StrEnum):
+    """How changes are drawn: evenly over attributes and values, or as the catalogue has them."""
+
+    balanced = "balanced"
+    natural = "natural"
+
+
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Model = Annotated[
-    Optional[Path], typer.Option("--model", help="A model folder; the shipped model unless named.")
-]  # noqa: UP045
+    Path | None, typer.Option("--model", help="A model folder; the shipped model unless named.")
+]
 
 
 @catalogue_app.command("render")
@@ -139,7 +148,7 @@ def evaluate_command(
         typer.Option(help="Give every value of this column a gallery of its own, as FashionIQ does."),
     ] = None,
     per_reference: Annotated[int, typer.Option(min=1, help="Questions asked of each image.")] = 2,
-    drawing: Annotated[str, typer.Option(help="balanced or natural changes.")] = "balanced",
+    drawing: Annotated[Drawing, typer.Option(help="How the changes are drawn.")] = Drawing.balanced,
     seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
 ) -> None:
     """Measure a model on a catalogue, beside image only, text only, their sum, and the oracles."""
@@ -153,7 +162,7 @@ def evaluate_command(
         model,
         gallery_column=gallery_column,
         per_reference=per_reference,
-        drawing=drawing,
+        drawing=drawing.value,
         seed=seed,
     )
     output.print(as_table(f"{data.name}, {split}: {facts['queries']} questions, percent", rows))

@@ -68,8 +68,8 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
         SHOWN,
         {
             "catalogue": f"{summary.indexed:,} images indexed, seed {seed}",
-            "questions measured": f"{len(benchmark.triplets):,}, half of them in wordings that training never saw",
-            "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
+            "questions measured": f"{len(benchmark.triplets):,}, half in unseen wordings",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
             "time": f"{time.monotonic() - started:.0f} s",
         },
     )

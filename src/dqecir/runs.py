@@ -5,11 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dqecir.backbones.store import JoinedStore, Store, TokenStore
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.composing import catalogue_benchmark
+from dqecir.data.pairs import Drawing
 from dqecir.data.triplets import Benchmark, join_benchmarks
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import summarise
@@ -50,7 +51,10 @@ def train_on_catalogues(
     """
     model = ComposedModel.from_pretrained(model_folder).with_method(recipe.method, recipe.options)
     kept = tokens or run / "tokens"
-    training, dev, training_stores, dev_stores = [], [], [], []
+    training: list[Benchmark] = []
+    dev: list[Benchmark] = []
+    training_stores: list[TokenStore] = []
+    dev_stores: list[TokenStore] = []
     for place, folder in enumerate(folders):
         catalogue = read_catalogue(folder)
         settings = recipe.triplets
@@ -95,7 +99,7 @@ def evaluate_on_catalogue(
     gallery_column: str | None = None,
     per_reference: int = 2,
     count: int | None = None,
-    drawing: Literal["balanced", "natural"] = "balanced",
+    drawing: Drawing = "balanced",
     seed: int = 0,
     tokens: Path | None = None,
     quiet: bool = False,

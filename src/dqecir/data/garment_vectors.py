@@ -45,9 +45,9 @@ class FamilyShape:
     around an image (so that the image alone says less), more renders add right answers.
     """
 
-    members: int = 10
+    members: int = 20
     """Attribute vectors in a family."""
-    edit_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    edit_weights: tuple[float, ...] = (9.0, 1.0, 0.0)
     """Weights of 1, 2, ... edits between a new member and the member that it is made from."""
     render_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
     """Weights of 1, 2, ... images of one vector."""
