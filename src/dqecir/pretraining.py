@@ -121,11 +121,14 @@ class Pretrainer:
             work,
             quiet,
         )
-        for name, stage in (("classification", recipe.classification), ("contrast", recipe.contrast)):
-            if len(stage.shares) != len(catalogues):
-                raise DataError(
-                    f"{name}.shares names {len(stage.shares)} catalogues, and {len(catalogues)} were given"
-                )
+        for name, settings in (
+            ("classification.shares", recipe.classification.shares),
+            ("classification.strengths", recipe.classification.strengths),
+            ("contrast.shares", recipe.contrast.shares),
+            ("contrast.views", recipe.contrast.views),
+        ):
+            if len(settings) != len(catalogues):
+                raise DataError(f"{name} is for {len(settings)} catalogues, and {len(catalogues)} were given")
         self.columns = shared_columns(catalogues)
         vocabularies = shipped_vocabularies()
         self.wordings = [Wording(vocabularies, _values(catalogue)) for catalogue in catalogues]
@@ -220,7 +223,7 @@ class Pretrainer:
                     f"stage-0 of seed {self.recipe.seed}, {self.recipe.classification.steps} steps",
                     self.recipe.preprocessing,
                     [catalogue.image_paths[i] for i in images],
-                    stage.views,
+                    stage.views[place],
                     self.quiet,
                 )
                 codes = torch.full((len(images), len(self.columns)), BLANK)
@@ -238,7 +241,7 @@ class Pretrainer:
             place = int(torch.multinomial(torch.tensor(stage.shares), 1, generator=generator))
             images, store, codes = sets[place]
             rows = torch.randint(len(images), (stage.batch_size,), generator=generator)
-            views = torch.randint(stage.views, (stage.batch_size,), generator=generator)
+            views = torch.randint(stage.views[place], (stage.batch_size,), generator=generator)
             tokens = store.gather(rows, views)
             captions, said = self._captions(place, images[rows.numpy()], step)
             text = encoder(captions)

@@ -96,8 +96,10 @@ class ContrastStage(Strict):
     batch_size: int = Field(default=128, gt=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
-    views: int = Field(default=1, ge=1)
+    views: tuple[int, ...] = (1,)
+    """Random views kept of each catalogue's images, the picture itself among them."""
     shares: tuple[float, ...] = (1.0,)
+    """Share of the batches that come from each catalogue; a batch stays within one."""
 
 
 class PretrainingRecipe(Strict):
