@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ from dqecir.training import autocast, cosine_rate, parameter_groups
 MAX_VALUES = 64
 """A column with more values is a name or a number, not an attribute that an image shows."""
 BLANK = -1
-"""Code of an attribute that does not apply or is unknown."""
+"""Code of an attribute that nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class LabelledImages:
     """Pictures of one catalogue as the model sees them, with their attributes as codes.
 
     ``pixels`` [N, 3, S, S] uint8; ``codes`` [N, C] places in the values of every column, -1 where
-    an attribute does not apply, is unknown, or is no column of this catalogue.
+    an attribute is unknown or is no column of this catalogue.
     """
 
     catalogue: Catalogue
@@ -60,17 +60,33 @@ class LabelledImages:
 
 
 def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]]:
-    """Column -> all its values in any catalogue, sorted; what images cannot show is left out."""
+    """Column -> all its values in any catalogue, sorted; what images cannot show is left out.
+
+    ``""`` is among them where an attribute does not apply to some images: that, too, can be seen.
+    """
     columns: dict[str, set[str]] = {}
     for catalogue in catalogues:
         for column, values in catalogue.attributes.items():
-            columns.setdefault(column, set()).update(set(values) - {"", "?"})
+            columns.setdefault(column, set()).update(set(values) - {"?"})
     kept = {
-        c: tuple(sorted(values)) for c, values in sorted(columns.items()) if 2 <= len(values) <= MAX_VALUES
+        column: tuple(sorted(values))
+        for column, values in sorted(columns.items())
+        if 2 <= len(values - {""}) <= MAX_VALUES
     }
     if not kept:
         raise DataError("no column of the catalogues has 2 to 64 values: there is no attribute to learn")
     return kept
+
+
+def attribute_codes(catalogue: Catalogue, images: np.ndarray, columns: Mapping[str, Sequence[str]]) -> Tensor:
+    """[N, C] place of each image's value among the values of every column, -1 where nobody knows it."""
+    codes = torch.full((len(images), len(columns)), BLANK)
+    for place, (column, values) in enumerate(columns.items()):
+        known = {value: code for code, value in enumerate(values)}
+        given = catalogue.attributes.get(column)
+        if given is not None:
+            codes[:, place] = torch.tensor([known.get(given[i], BLANK) for i in images])
+    return codes
 
 
 def read_images(
@@ -93,13 +109,7 @@ def read_images(
         )
         for row, picture in enumerate(pictures):
             pixels[row] = torch.from_numpy(picture).permute(2, 0, 1)
-    codes = torch.full((len(images), len(columns)), BLANK)
-    for place, (column, values) in enumerate(columns.items()):
-        known = {value: code for code, value in enumerate(values)}
-        given = catalogue.attributes.get(column)
-        if given is not None:
-            codes[:, place] = torch.tensor([known.get(given[i], BLANK) for i in images])
-    return LabelledImages(catalogue, images, pixels, codes)
+    return LabelledImages(catalogue, images, pixels, attribute_codes(catalogue, images, columns))
 
 
 class Pretrainer:
@@ -226,11 +236,7 @@ class Pretrainer:
                     stage.views[place],
                     self.quiet,
                 )
-                codes = torch.full((len(images), len(self.columns)), BLANK)
-                for column_place, (column, values) in enumerate(self.columns.items()):
-                    known = {value: code for code, value in enumerate(values)}
-                    given = catalogue.attributes.get(column, ("",) * len(catalogue.image_ids))
-                    codes[:, column_place] = torch.tensor([known.get(given[i], BLANK) for i in images])
+                codes = attribute_codes(catalogue, images, self.columns)
                 sets.append((images, store, codes))
 
         def loss_of(step: int) -> Tensor:
@@ -332,10 +338,16 @@ class Pretrainer:
 
 @torch.no_grad()
 def head_accuracy(model: ComposedModel, images: LabelledImages) -> dict[str, float]:
-    """Share of images whose attribute the model's heads name rightly, per column and ``all`` together."""
+    """Share of images whose attribute the model's heads name rightly, per column and ``all`` together.
+
+    Attributes that do not apply or are unknown are not counted.
+    """
     if model.heads is None:
         raise DataError("this model has no attribute heads")
-    known = images.codes != BLANK
+    empty = torch.tensor(
+        [("", *v).index("", 1) - 1 if "" in v else BLANK for v in model.heads.config.columns.values()]
+    )
+    known = (images.codes != BLANK) & (images.codes != empty)
     right = torch.ones_like(known)
     for start in range(0, len(images.pixels), 256):
         pixels = model.preprocessing.normalised(images.pixels[start : start + 256].float() / 255)
