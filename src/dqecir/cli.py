@@ -21,7 +21,7 @@ from dqecir.progress import console
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Composed image retrieval: a picture and a text that says what should change find the picture meant.",
+    help="Composed image retrieval: a picture and what should change find the picture meant.",
 )
 catalogue_app = typer.Typer(no_args_is_help=True, help="Catalogues: a folder of images and attributes.csv.")
 index_app = typer.Typer(no_args_is_help=True, help="Indexes: images that can be searched.")

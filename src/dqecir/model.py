@@ -30,7 +30,7 @@ from dqecir.data.images import Preprocessing
 from dqecir.data.triplets import DataError
 from dqecir.data.vocabulary import Vocabulary, load_vocabulary
 from dqecir.files import whole_folder, write_bytes, write_json, write_text
-from dqecir.methods.method import Method, MethodOptions, method_named
+from dqecir.methods.method import Method, MethodContext, MethodOptions, method_named
 from dqecir.strict import parse_settings
 
 FORMAT = 1
@@ -91,7 +91,7 @@ class ComposedModel:
         kind = method_named(name)
         parsed = parse_settings(options, kind.options_type, f"the options of {name}")
         encoder = self._encoder_for(parsed)
-        method = kind.build(self.backbone, parsed, encoder.lexicon_ids())
+        method = kind.build(self.backbone, parsed, context_of(encoder, self.heads))
         return replace(self, method=method, options=parsed, text_encoder=encoder)
 
     def _encoder_for(self, options: MethodOptions) -> TextEncoder:
@@ -180,12 +180,12 @@ class ComposedModel:
         kind = method_named(config["method"])
         options = parse_settings(config["options"], kind.options_type, f"{folder}/config.json, options")
         backbone_config = parse_settings(config["backbone"], Blip2Config, f"{folder}/config.json, backbone")
-        method = kind.build(Blip2(backbone_config), options, encoder.lexicon_ids())
         heads = None
         if config["heads"] is not None:
             heads = AttributeHeads(
                 parse_settings(config["heads"], HeadsConfig, f"{folder}/config.json, heads")
             )
+        method = kind.build(Blip2(backbone_config), options, context_of(encoder, heads))
         tensors = _read_tensors(folder / "model.safetensors")
         for name, module in (("method", method), ("heads", heads)):
             if module is not None:
@@ -210,8 +210,18 @@ def new_model(
     kind = method_named("image_plus_text")
     options = kind.options_type()
     encoder = TextEncoder(tokenizer, (), max_text_length)
-    method = kind.build(backbone, options, ())
+    method = kind.build(backbone, options, MethodContext())
     return ComposedModel(method, options, encoder, preprocessing, heads, notes=notes)
+
+
+def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodContext:
+    """What a method is built with: lexicons, heads, and which attribute speaks of which column."""
+    columns = {}
+    for column in heads.config.columns if heads is not None else ():
+        for place, vocabulary in enumerate(encoder.vocabularies):
+            if vocabulary.column(column) is not None:
+                columns[column] = place
+    return MethodContext(encoder.lexicon_ids(), columns, heads)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -38,11 +38,10 @@ from dqecir.progress import track
 from dqecir.recipe import PretrainingRecipe
 from dqecir.scoring import score
 from dqecir.training import autocast, cosine_rate, parameter_groups
+from dqecir.training_data import BLANK, attribute_codes
 
 MAX_VALUES = 64
 """A column with more values is a name or a number, not an attribute that an image shows."""
-BLANK = -1
-"""Code of an attribute that nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,10 @@ def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]
     return kept
 
 
-def attribute_codes(catalogue: Catalogue, images: np.ndarray, columns: Mapping[str, Sequence[str]]) -> Tensor:
-    """[N, C] place of each image's value among the values of every column, -1 where nobody knows it."""
-    codes = torch.full((len(images), len(columns)), BLANK)
-    for place, (column, values) in enumerate(columns.items()):
-        known = {value: code for code, value in enumerate(values)}
-        given = catalogue.attributes.get(column)
-        if given is not None:
-            codes[:, place] = torch.tensor([known.get(given[i], BLANK) for i in images])
-    return codes
+def codes_of(catalogue: Catalogue, images: np.ndarray, columns: Mapping[str, Sequence[str]]) -> Tensor:
+    """:func:`attribute_codes` of some images of a catalogue."""
+    given = {column: [values[i] for i in images] for column, values in catalogue.attributes.items()}
+    return attribute_codes(given, len(images), columns)
 
 
 def read_images(
@@ -109,7 +103,7 @@ def read_images(
         )
         for row, picture in enumerate(pictures):
             pixels[row] = torch.from_numpy(picture).permute(2, 0, 1)
-    return LabelledImages(catalogue, images, pixels, attribute_codes(catalogue, images, columns))
+    return LabelledImages(catalogue, images, pixels, codes_of(catalogue, images, columns))
 
 
 class Pretrainer:
@@ -236,7 +230,7 @@ class Pretrainer:
                     stage.views[place],
                     self.quiet,
                 )
-                codes = attribute_codes(catalogue, images, self.columns)
+                codes = codes_of(catalogue, images, self.columns)
                 sets.append((images, store, codes))
 
         def loss_of(step: int) -> Tensor:
@@ -344,10 +338,8 @@ def head_accuracy(model: ComposedModel, images: LabelledImages) -> dict[str, flo
     """
     if model.heads is None:
         raise DataError("this model has no attribute heads")
-    empty = torch.tensor(
-        [("", *v).index("", 1) - 1 if "" in v else BLANK for v in model.heads.config.columns.values()]
-    )
-    known = (images.codes != BLANK) & (images.codes != empty)
+    empty = [v.index("") if "" in v else BLANK for v in model.heads.config.columns.values()]
+    known = (images.codes != BLANK) & (images.codes != torch.tensor(empty))
     right = torch.ones_like(known)
     for start in range(0, len(images.pixels), 256):
         pixels = model.preprocessing.normalised(images.pixels[start : start + 256].float() / 255)

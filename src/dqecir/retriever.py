@@ -102,11 +102,11 @@ class ComposedRetriever:
         """
         root, paths = _pictures(images)
         refusals: list[Refusal] = []
-        config = self.model.backbone.config
+        tokens, size = self.model.method.target_shape
         header = IndexHeader(
             model=self.model.fingerprint,
-            tokens=config.query_tokens,
-            size=config.embedding_size,
+            tokens=tokens,
+            size=size,
             score_rule=self.model.method.score_rule,
         )
 

@@ -78,7 +78,12 @@ def train_on_catalogues(
             views = 1 if is_dev else recipe.training.views
             benchmarks.append(benchmark)
             stores.append(store_of(model, benchmark, kept / f"{place}-{split}", views, quiet))
-    data = TrainingData.of(join_benchmarks(training), JoinedStore.of(training_stores), model.text_encoder)
+    data = TrainingData.of(
+        join_benchmarks(training),
+        JoinedStore.of(training_stores),
+        model.text_encoder,
+        model.heads.config.columns if model.heads is not None else None,
+    )
     trainer = Trainer(
         recipe,
         model,

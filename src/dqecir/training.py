@@ -215,6 +215,7 @@ class Trainer:
             targets=torch.searchsorted(candidates, targets).to(device),
             negatives=torch.searchsorted(candidates, drawn).to(device),
             right=data.right_answers(queries, candidates).to(device),
+            attribute_values=data.attribute_values[candidates].to(device),
             warm_up=warm_up,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,22 @@ from dqecir.backbones.store import Store
 from dqecir.data.captions import join_fashioniq
 from dqecir.data.triplets import Benchmark, DataError
 from dqecir.negatives import NegativeSampling
+
+
+BLANK = -1
+"""Code of an attribute that nobody knows."""
+
+
+def attribute_codes(
+    attributes: Mapping[str, Sequence[str]], images: int, columns: Mapping[str, Sequence[str]]
+) -> Tensor:
+    """[N, K] place of each image's value among the values of every column, -1 where nobody knows it."""
+    codes = torch.full((images, len(columns)), BLANK)
+    for place, (column, values) in enumerate(columns.items()):
+        known = {value: code for code, value in enumerate(values)}
+        if column in attributes:
+            codes[:, place] = torch.tensor([known.get(value, BLANK) for value in attributes[column]])
+    return codes
 
 
 @dataclass(frozen=True)
@@ -33,10 +49,21 @@ class TrainingData:
     relevant: tuple[frozenset[int], ...]
     rows: dict[str, Tensor]
     """Category -> its queries."""
+    attribute_values: Tensor
+    """[N, K] codes of the images' true attributes in the order of the model's heads; -1 unknown."""
 
     @classmethod
-    def of(cls, benchmark: Benchmark, store: Store, encoder: TextEncoder) -> TrainingData:
-        """Tokenise and index ``benchmark``; ``store`` holds its images in their order."""
+    def of(
+        cls,
+        benchmark: Benchmark,
+        store: Store,
+        encoder: TextEncoder,
+        columns: Mapping[str, Sequence[str]] | None = None,
+    ) -> TrainingData:
+        """Tokenise and index ``benchmark``; ``store`` holds its images in their order.
+
+        ``columns`` are those that the model's heads know, with their values.
+        """
         triplets = benchmark.triplets
         if len(triplets) < 2:
             raise DataError(f"{benchmark.name}: {len(triplets)} triplets are too few to train on")
@@ -54,6 +81,7 @@ class TrainingData:
             encoder(forward + backward),
             tuple(frozenset(triplet.relevant) for triplet in triplets),
             {category: queries for category, queries in rows.items() if len(queries)},
+            attribute_codes(benchmark.attributes, len(benchmark.image_ids), columns or {}),
         )
 
     def __len__(self) -> int:

@@ -93,7 +93,7 @@ def check_vector(attributes: Mapping[str, str]) -> None:
 
 
 def edits_between(one: Mapping[str, str], other: Mapping[str, str]) -> int:
-    """Number of attributes that differ; a pattern colour that comes or goes with its pattern is not counted."""
+    """Number of attributes that differ; a pattern colour that comes or goes with its pattern counts not."""
     return sum(
         one[column] != other[column] and bool(one[column] and other[column]) for column in GARMENT_ATTRIBUTES
     )

@@ -95,7 +95,7 @@ class Benchmark:
 def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
     """Several benchmarks as one: images one after the other, categories under their part's name.
 
-    True attributes are not carried over, since parts may know different ones.
+    An attribute that a part does not know is ``"?"`` for all of its images.
     """
     if len(parts) == 1:
         return parts[0]
@@ -107,6 +107,13 @@ def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
             galleries[f"{part.name}/{category}"] = gallery + start
         triplets.extend(_moved(triplet, start, part.name) for triplet in part.triplets)
         start += len(part.image_ids)
+    columns = sorted({column for part in parts for column in part.attributes})
+    attributes = {
+        column: tuple(
+            value for part in parts for value in part.attributes.get(column, ("?",) * len(part.image_ids))
+        )
+        for column in columns
+    }
     return Benchmark(
         name=" + ".join(part.name for part in parts),
         split=parts[0].split,
@@ -115,6 +122,7 @@ def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
         galleries=galleries,
         triplets=tuple(triplets),
         mask_reference=parts[0].mask_reference,
+        attributes=attributes,
     )
 
 

@@ -11,7 +11,7 @@ from dqecir.data.triplets import Benchmark
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.oracles import ORACLES, oracle_scores
-from dqecir.methods.method import METHODS
+from dqecir.methods.method import METHODS, MethodContext
 from dqecir.model import ComposedModel
 
 BASELINES = ("image_only", "text_only", "image_plus_text")
@@ -24,7 +24,7 @@ def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> d
     """Image only, text only and their sum, by the backbone of ``model`` as it is."""
     rows = {}
     for name in BASELINES:
-        method = METHODS[name].build(model.backbone, METHODS[name].options_type(), ())
+        method = METHODS[name].build(model.backbone, METHODS[name].options_type(), MethodContext())
         rows[name] = summarise(evaluate(method, store, model.text_encoder, benchmark))
     return rows
 

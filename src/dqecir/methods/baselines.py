@@ -5,13 +5,11 @@ Every table shows these rows, because a benchmark that one of them solves measur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.data.triplets import DataError
-from dqecir.methods.method import Method, MethodOptions, Query, TrainingBatch, register
+from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
 
 
 class BaselineOptions(MethodOptions):
@@ -24,7 +22,7 @@ class Baseline(Method):
     options_type = BaselineOptions
 
     @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, lexicon_ids: Sequence[Tensor]) -> Baseline:
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Baseline:
         return cls(backbone)
 
     def image_embedding(self, reference: Tensor) -> Tensor:

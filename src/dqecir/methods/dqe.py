@@ -8,7 +8,6 @@ option here; the defaults are the published recipe.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.losses import attribute_margin, contrastive, margin_ranking, pairwise_kl
-from dqecir.methods.method import Method, MethodOptions, Query, TrainingBatch, register
+from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
 from dqecir.negatives import NegativeSampling
 from dqecir.scoring import score
 
@@ -113,44 +112,45 @@ class Dqe(Method):
             self.scale = nn.Parameter(torch.ones(count))  # λ_a
 
     @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, lexicon_ids: Sequence[Tensor]) -> Dqe:
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Dqe:
         assert isinstance(options, DqeOptions)
         method = cls(backbone, options)
-        if options.attributes and options.sub_query == "prompt_attention":
-            words = backbone.embeddings.word_embeddings.weight.detach()
-            method.prompts.data.copy_(torch.stack([words[ids].mean(dim=0) for ids in lexicon_ids]))
+        method.start_from_words(context)
         return method
+
+    def start_from_words(self, context: MethodContext) -> None:
+        """Start every attribute prompt at the mean word embedding of its lexicon."""
+        if self.options.attributes and self.options.sub_query == "prompt_attention":
+            words = self.backbone.embeddings.word_embeddings.weight.detach()
+            self.prompts.data.copy_(torch.stack([words[ids].mean(dim=0) for ids in context.lexicon_ids]))
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D] (E1)
         if not self.options.attributes:
             return Query(base[:, None])
-        attribute = self._sub_queries(states, words, text)  # [B, A, D]
-        weights, base_weight = self._weights(words[:, 0])  # [B, A], [B, 1]
+        pooled = self.attribute_states(states, words, text)  # [B, A, H]
+        residual = torch.einsum("bah,ahd->bad", pooled, self.residual)
+        attribute = unit(self.backbone.text_projection(pooled) + residual)  # [B, A, D] (E3)
+        weights, base_weight = self.attribute_weights(words[:, 0])  # [B, A], [B, 1]
         total = base_weight * base + torch.einsum("ba,bad->bd", weights, attribute)
         return Query(unit(total)[:, None], attribute, weights)  # (E5)
 
-    def _sub_queries(self, states: Tensor, words: Tensor, text: TextBatch) -> Tensor:
-        """Attribute sub-queries [B, A, D] (E3)."""
+    def attribute_states(self, states: Tensor, words: Tensor, text: TextBatch) -> Tensor:
+        """What each attribute reads from query states [B, n_q, H] and word states [B, L, H]: [B, A, H]."""
         if self.options.sub_query == "projection":
-            pooled = states.mean(dim=1)[:, None].expand(-1, len(self.options.attributes), -1)
-        else:
-            values = torch.cat([states, words], dim=1)  # [B, n_q + L, H]
-            keys = self.key(self.state_norm(values))
-            logits = torch.einsum("ah,bsh->bas", self.prompts, keys) / values.shape[2] ** 0.5
-            count = states.shape[1]
-            mentioned = nn.functional.pad(text.mentions.to(logits.dtype), (count, 0))
-            kept = nn.functional.pad(text.mask.bool(), (count, 0), value=True)
-            logits = logits + self.lexicon_bias[None, :, None] * mentioned
-            attention = logits.masked_fill(~kept[:, None], -torch.inf).softmax(dim=2)
-            pooled = torch.einsum("bas,bsh->bah", attention, values)
-        projected = self.backbone.text_projection(pooled) + torch.einsum(
-            "bah,ahd->bad", pooled, self.residual
-        )
-        return unit(projected)
+            return states.mean(dim=1)[:, None].expand(-1, len(self.options.attributes), -1)
+        values = torch.cat([states, words], dim=1)  # [B, n_q + L, H]
+        keys = self.key(self.state_norm(values))
+        logits = torch.einsum("ah,bsh->bas", self.prompts, keys) / values.shape[2] ** 0.5
+        count = states.shape[1]
+        mentioned = nn.functional.pad(text.mentions.to(logits.dtype), (count, 0))
+        kept = nn.functional.pad(text.mask.bool(), (count, 0), value=True)
+        logits = logits + self.lexicon_bias[None, :, None] * mentioned
+        attention = logits.masked_fill(~kept[:, None], -torch.inf).softmax(dim=2)
+        return torch.einsum("bas,bsh->bah", attention, values)
 
-    def _weights(self, text_state: Tensor) -> tuple[Tensor, Tensor]:
+    def attribute_weights(self, text_state: Tensor) -> tuple[Tensor, Tensor]:
         """Attribute weights [B, A] (E4) and the weight of the base query [B, 1]."""
         rows, count = text_state.shape[0], len(self.options.attributes)
         one = text_state.new_ones(rows, 1, dtype=torch.float32)
@@ -165,8 +165,11 @@ class Dqe(Method):
         return self.scale * logits.sigmoid(), one
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        return self.score_terms(self.embed_query(batch.reference, batch.text), batch)
+
+    def score_terms(self, query: Query, batch: TrainingBatch) -> dict[str, Tensor]:
+        """The terms of the loss that compare scores (E8, and in-batch contrast where it is on)."""
         options = self.options
-        query = self.embed_query(batch.reference, batch.text)
         candidates = self.embed_target(batch.candidates)  # [C, n_t, D]
         temperature = self.backbone.temperature
         scores = score(query.embeddings, candidates, self.score_rule)  # [B, C]

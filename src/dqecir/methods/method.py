@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from dqecir.attributes import AttributeHeads
 from dqecir.backbones.blip2 import Blip2, TextBatch
 from dqecir.data.triplets import DataError
 from dqecir.negatives import NegativeSampling
@@ -55,10 +56,23 @@ class TrainingBatch:
     """[B, K] places of the drawn negatives; K = 0 where none are drawn."""
     right: Tensor
     """[B, C] bool: candidates that the data set knows to be right answers."""
+    attribute_values: Tensor
+    """[C, K] true attributes of the candidates in the order of the heads' columns; -1 unknown."""
     warm_up: bool = False
     """Whether the first refresh of the negatives is still to come."""
-    attribute_values: Mapping[str, Tensor] = field(default_factory=dict)
-    """Column -> [C] true values of the candidates as places in the vocabulary, -1 unknown."""
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """What surrounds the backbone when a method is built.
+
+    ``lexicon_ids``: word pieces of each attribute's lexicon, in the order of the attributes.
+    ``columns``: catalogue column -> place of the attribute that speaks of it.
+    """
+
+    lexicon_ids: Sequence[Tensor] = ()
+    columns: Mapping[str, int] = field(default_factory=dict)
+    heads: AttributeHeads | None = None
 
 
 class Method(nn.Module, ABC):
@@ -74,11 +88,14 @@ class Method(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, lexicon_ids: Sequence[Tensor]) -> Method:
-        """A fresh, untrained method over ``backbone``.
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Method:
+        """A fresh, untrained method; raises ``DataError`` where the context lacks something."""
 
-        ``lexicon_ids``: the word pieces of each attribute's lexicon, in the order of the attributes.
-        """
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        """Tokens and width (n_t, D) of a target embedding."""
+        config = self.backbone.config
+        return config.query_tokens, config.embedding_size
 
     @abstractmethod
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
@@ -99,7 +116,7 @@ class Method(nn.Module, ABC):
     def new_parameters(self) -> list[nn.Parameter]:
         """Parameters that no pretrained backbone has, trained at a higher rate."""
         known = {id(parameter) for parameter in self.backbone.parameters()}
-        return [parameter for parameter in self.parameters() if id(parameter) not in known]
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in known]
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -1,0 +1,160 @@
+"""DQE with attribute heads: each attribute of the query is compared with that attribute of the image.
+
+The published sub-queries look at the same target tokens as the base query, and so repeat it. Here a
+sub-query says which values the target should have, and the image side says which it shows, by heads
+that were trained on attributes. The score stays one inner product:
+
+    s = max_k q₀·v_k + κ Σ_c w_c(T) Σ_value log p_q,c(value) · p_v,c(value)
+
+with c a catalogue column, p_v the heads' probabilities of the candidate, p_q the query's, and w the
+learnable attribute weight of the column's attribute.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dqecir.attributes import AttributeHeads
+from dqecir.backbones.blip2 import Blip2, TextBatch, unit
+from dqecir.data.triplets import DataError
+from dqecir.methods.dqe import Dqe, DqeOptions
+from dqecir.methods.method import MethodContext, MethodOptions, Query, TrainingBatch, register
+
+FLOOR = 1e-3
+"""Added to probabilities before the logarithm, so that one sure mistake of a head is not the end."""
+
+
+class DqeHeadsOptions(DqeOptions):
+    """Options of DQE, with the defaults that suit attribute heads."""
+
+    attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
+    gate_bias: float = 0.0
+    pair_weight: float = Field(default=0.0, ge=0)
+    ranking_weight: float = Field(default=0.0, ge=0)
+    attribute_weight: float = Field(default=0.0, ge=0)
+    contrast_weight: float = Field(default=1.0, ge=0)
+    contrast_right_answers: Literal["kept", "left_out"] = "left_out"
+    value_weight: float = Field(default=0.5, ge=0)
+    """Weight of the cross-entropy between the query's values and the target's true ones."""
+    head_scale: float = Field(default=0.07, gt=0)
+    """Scale of the attribute scores beside cosines [κ]."""
+
+
+@register("dqe_heads")
+class DqeHeads(Dqe):
+    """DQE over a backbone with attribute heads; queries and target tokens are [base; values]."""
+
+    options_type = DqeHeadsOptions
+
+    def __init__(
+        self, backbone: Blip2, options: DqeHeadsOptions, heads: AttributeHeads, places: dict[str, int]
+    ) -> None:
+        super().__init__(backbone, options)
+        del self.residual  # values take the place of projected sub-queries
+        self.value_weight, self.head_scale = options.value_weight, options.head_scale
+        self.heads = heads.requires_grad_(False)
+        columns = heads.config.columns
+        self.columns = tuple(column for column in columns if column in places)
+        self.head_places = tuple(list(columns).index(column) for column in self.columns)
+        self.sizes = tuple(len(columns[column]) for column in self.columns)
+        owners = [places[column] for column in self.columns]
+        # The attribute that each value belongs to, and the column: [V].
+        self.owner: Tensor
+        self.register_buffer("owner", torch.tensor(owners), persistent=False)
+        width = backbone.config.hidden_size
+        self.value_norm = nn.LayerNorm(width)
+        self.values = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
+        self.keep = nn.Linear(width, len(self.columns))
+        nn.init.zeros_(self.keep.weight)
+        nn.init.ones_(self.keep.bias)
+        self.column_scale = nn.Parameter(torch.ones(len(self.columns)))
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> DqeHeads:
+        assert isinstance(options, DqeHeadsOptions)
+        if context.heads is None or not context.columns:
+            raise DataError(
+                "dqe_heads needs a model with attribute heads for the attributes it names: pretrain one with "
+                "dqecir pretrain, or train dqe instead"
+            )
+        method = cls(backbone, options, context.heads, dict(context.columns))
+        method.start_from_words(context)
+        return method
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        tokens, size = super().target_shape
+        return tokens, size + sum(self.sizes)
+
+    def train(self, mode: bool = True) -> DqeHeads:
+        """Set the mode of everything but the frozen heads."""
+        super().train(mode)
+        self.heads.eval()
+        return self
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        base = self.backbone.target_embeddings(tokens)  # [N, n_t, D]
+        shown = torch.cat(self.shown_values(tokens), dim=1)  # [N, V]
+        return torch.cat([base, shown[:, None].expand(-1, base.shape[1], -1)], dim=2)
+
+    @torch.no_grad()
+    def shown_values(self, tokens: Tensor) -> list[Tensor]:
+        """Probabilities of every column's values as the heads see them: one [N, values] a column."""
+        logits = self.heads(tokens)
+        return [logits[column].float().softmax(dim=1) for column in self.columns]
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        return self._compose(reference, text)[0]
+
+    def _compose(self, reference: Tensor, text: TextBatch) -> tuple[Query, list[Tensor]]:
+        """The query, and the logits of the values it asks for, one [B, values] a column."""
+        states, words = self.backbone.composed_states(reference, text.ids, text.mask)
+        base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]
+        asked = self.value_norm(self.attribute_states(states, words, text))  # [B, A, H]
+        keep = F.softplus(self.keep(self.value_norm(words[:, 0])).float())  # [B, columns]
+        shown = self.shown_values(reference)
+        # The text's say, plus the reference's own value as far as the text leaves it alone.
+        logits = [
+            value(asked[:, owner]).float() + keep[:, place, None] * (known + FLOOR).log()
+            for place, (value, owner, known) in enumerate(
+                zip(self.values, self.owner.tolist(), shown, strict=True)
+            )
+        ]
+        weights, base_weight = self.attribute_weights(words[:, 0])  # [B, A], [B, 1]
+        blocks = [
+            self.head_scale * scale * (values.softmax(dim=1) + FLOOR).log()
+            for values, scale in zip(logits, self.column_scale, strict=True)
+        ]
+        weighted = [weights[:, o, None] * block for o, block in zip(self.owner.tolist(), blocks, strict=True)]
+        embedding = torch.cat([base_weight * base, *weighted], dim=1)[:, None]
+        return Query(embedding, self._attribute_parts(blocks, base), weights), logits
+
+    def _attribute_parts(self, blocks: list[Tensor], base: Tensor) -> Tensor:
+        """For each attribute the query of that attribute alone, unweighted: [B, A, D + V]."""
+        parts = []
+        for attribute in range(len(self.options.attributes)):
+            own = [
+                block if owner == attribute else torch.zeros_like(block)
+                for owner, block in zip(self.owner.tolist(), blocks, strict=True)
+            ]
+            parts.append(torch.cat([torch.zeros_like(base), *own], dim=1))
+        return torch.stack(parts, dim=1)
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        query, logits = self._compose(batch.reference, batch.text)
+        terms = self.score_terms(query, batch)
+        if self.value_weight > 0:
+            wanted = batch.attribute_values[batch.targets][:, list(self.head_places)]  # [B, columns]
+            losses = [
+                F.cross_entropy(values, wanted[:, place], ignore_index=-1)
+                for place, values in enumerate(logits)
+                if bool((wanted[:, place] >= 0).any())
+            ]
+            if losses:
+                terms["values"] = self.value_weight * torch.stack(losses).mean()
+        return terms
