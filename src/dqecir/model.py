@@ -128,7 +128,11 @@ class ComposedModel:
             self.text_encoder.tokenizer.save_pretrained(draft)
             write_json(draft / "preprocessor_config.json", self.preprocessing.to_dict())
             for vocabulary in self.vocabularies:
-                text = yaml.safe_dump(vocabulary.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+                text = yaml.safe_dump(
+                    vocabulary.model_dump(mode="json", exclude_defaults=True),
+                    sort_keys=False,
+                    allow_unicode=True,
+                )
                 write_text(draft / "vocabularies" / f"{vocabulary.name}.yaml", text)
             write_text(draft / "README.md", self.card or f"# {self.method.name}\n\nA dqecir model.\n")
         return target
@@ -152,7 +156,7 @@ class ComposedModel:
         tensors = {}
         for name, module in parts.items():
             for key, value in module.state_dict().items():
-                stored = value.detach().cpu()
+                stored = value.detach().cpu().clone()
                 if half and stored.is_floating_point():
                     stored = stored.half()
                 tensors[f"{name}.{key}"] = stored.contiguous()

@@ -16,7 +16,6 @@ from dqecir.data.captions import join_fashioniq
 from dqecir.data.triplets import Benchmark, DataError
 from dqecir.negatives import NegativeSampling
 
-
 BLANK = -1
 """Code of an attribute that nobody knows."""
 

@@ -1,0 +1,82 @@
+"""What tests share: a small drawn catalogue, a tiny random model, and the place of real data."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from dqecir.attributes import AttributeHeads, HeadsConfig
+from dqecir.backbones.blip2 import Blip2, Blip2Config
+from dqecir.backbones.tokenizer import train_word_pieces
+from dqecir.backbones.towers import TowerConfig
+from dqecir.data.catalogue import read_catalogue
+from dqecir.data.garment_vectors import GARMENT_ATTRIBUTES
+from dqecir.data.garments import write_garments
+from dqecir.data.images import Preprocessing
+from dqecir.data.vocabulary import shipped_vocabularies
+from dqecir.model import ComposedModel, new_model
+
+TINY = Blip2Config(
+    tower=TowerConfig(kind="stem", image_size=32, widths=(8, 16, 16)),
+    hidden_size=16,
+    layers=2,
+    heads=2,
+    intermediate_size=32,
+    query_tokens=3,
+    embedding_size=12,
+    text_positions=48,
+    dropout=0.1,
+    attention="eager",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real annotations and photos, or a skip that says where it was looked for."""
+    folder = Path(os.environ.get("DQECIR_SHARED", Path(__file__).parent.parent.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real data at {folder}: set DQECIR_SHARED to have this tested")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def garments_folder(tmp_path_factory) -> Path:
+    """A catalogue of 240 drawn garments in all three splits."""
+    return write_garments(
+        tmp_path_factory.mktemp("data") / "garments", items=240, seed=3, size=64, quiet=True
+    )
+
+
+@pytest.fixture(scope="session")
+def garments(garments_folder):
+    return read_catalogue(garments_folder)
+
+
+def tiny_model() -> ComposedModel:
+    """A random model with attribute heads, of the same classes as the published ones."""
+    torch.manual_seed(0)
+    words = [word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon)]
+    tokenizer = train_word_pieces([*words, "is and has with the same but not color"] * 2, 500)
+    columns = {column: tuple(sorted({*values, ""})) for column, values in GARMENT_ATTRIBUTES.items()}
+    backbone = Blip2(TINY.model_copy(update={"vocabulary_size": len(tokenizer)}))
+    heads = AttributeHeads(HeadsConfig(token_width=16, columns=columns))
+    preprocessing = Preprocessing(size=32, pad_ratio=1.0, pad_colour=(255, 255, 255))
+    model = new_model(backbone, tokenizer, preprocessing, heads, 32, {"made": "for tests"}).eval()
+    model.backbone.freeze_tower()
+    return model
+
+
+@pytest.fixture
+def model() -> ComposedModel:
+    return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    return tiny_model().save_pretrained(tmp_path_factory.mktemp("models") / "tiny")
