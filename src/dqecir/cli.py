@@ -128,9 +128,9 @@ def train(
 ) -> None:
     """Train a method on the triplets of catalogues; a run that was killed is resumed."""
     from dqecir.recipe import read_recipe
-    from dqecir.runs import train_on_catalogues
+    from dqecir.runs import trainer_for
 
-    metrics = train_on_catalogues(read_recipe(recipe), data, model, out)
+    metrics = trainer_for(read_recipe(recipe), data, model, out).fit()
     console.print(
         f"best and last are in {out}; on dev: "
         + ", ".join(f"{k} {v:.1f}" for k, v in metrics.items() if "/" not in k)

@@ -36,18 +36,18 @@ def store_of(
     )
 
 
-def train_on_catalogues(
+def trainer_for(
     recipe: Recipe,
     folders: Sequence[Path],
     model_folder: Path | None,
     run: Path,
     tokens: Path | None = None,
     quiet: bool = False,
-) -> dict[str, float]:
-    """Train by ``recipe`` on the train split of catalogues; ``dev`` chooses the best checkpoint.
+) -> Trainer:
+    """A trainer by ``recipe`` on the train split of catalogues; ``dev`` chooses the best checkpoint.
 
     ``tokens`` is where image tokens are kept, for runs that share them; the run's own folder unless
-    named. Returns the last metrics on dev.
+    named. ``Trainer.fit`` runs it, or resumes it.
     """
     model = ComposedModel.from_pretrained(model_folder).with_method(recipe.method, recipe.options)
     kept = tokens or run / "tokens"
@@ -84,7 +84,7 @@ def train_on_catalogues(
         model.text_encoder,
         model.heads.config.columns if model.heads is not None else None,
     )
-    trainer = Trainer(
+    return Trainer(
         recipe,
         model,
         data,
@@ -93,7 +93,6 @@ def train_on_catalogues(
         [len(benchmark.triplets) for benchmark in training],
         quiet,
     )
-    return trainer.fit()
 
 
 def evaluate_on_catalogue(

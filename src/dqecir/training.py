@@ -169,7 +169,7 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         torch.manual_seed(_mixed(settings.seed, step, 2))
-        batch = self._batch(step)
+        batch = self.batch(step)
         with autocast(self.accelerator.device, settings.precision):
             terms: dict[str, Tensor] = self.method(batch)
         loss = torch.stack(list(terms.values())).sum()
@@ -189,7 +189,7 @@ class Trainer:
             shown["false_negatives"] = float(batch.right.gather(1, batch.negatives).float().mean())
         return {"loss": float(loss.detach()), **shown}
 
-    def _batch(self, step: int) -> TrainingBatch:
+    def batch(self, step: int) -> TrainingBatch:
         """The triplets of a step, as this process's share of the batch."""
         settings, options, data = self.recipe.training, self.recipe.negatives, self.data
         epoch, place = divmod(step, self.epoch_steps)
