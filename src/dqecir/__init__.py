@@ -1,1 +1,21 @@
-"""dqecir: composed image retrieval."""
+"""dqecir: composed image retrieval. a picture and what should change find the picture meant."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dqecir.model import ComposedModel
+    from dqecir.retriever import ComposedRetriever
+
+__all__ = ["ComposedModel", "ComposedRetriever"]
+__version__ = "0.1.0"
+
+_HOMES = {"ComposedModel": "dqecir.model", "ComposedRetriever": "dqecir.retriever"}
+
+
+def __getattr__(name: str) -> Any:
+    # torch and transformers take seconds to import, and ``dqecir --help`` needs neither.
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'dqecir' has no attribute {name!r}")

@@ -36,21 +36,34 @@ class TrainingCost:
 def training_cost(trainer: Trainer) -> TrainingCost:
     """Count one step after the warm-up, forward and backward, and one refresh.
 
-    Nothing is changed: gradients are dropped and the pool is filled again by the run itself.
+    Weights and negatives of the run are not touched.
     """
-    step = trainer.refresh_steps  # the first step whose negatives were mined
-    options = trainer.recipe.negatives
-    refresh = 0.0
-    if options.mined:
-        with FlopCounterMode(display=False) as counter:
-            trainer.miner.refresh(trainer.model.method, torch.Generator().manual_seed(0))
-        refresh = float(counter.get_total_flops())
-    elif options.choose == "random":
-        trainer.miner.fill_at_random(torch.Generator().manual_seed(0))
+    trainer.miner.fill_at_random(torch.Generator().manual_seed(0))
     trainer.method.train()
-    batch = trainer.batch(step)
+    batch = trainer.batch(trainer.refresh_steps)  # the first step whose negatives would be mined
     with FlopCounterMode(display=False) as counter:
         terms = trainer.method(batch)
         torch.stack(list(terms.values())).sum().backward()
     trainer.optimizer.zero_grad()
+    refresh = _refresh_operations(trainer) if trainer.recipe.negatives.mined else 0.0
     return TrainingCost(float(counter.get_total_flops()), refresh, trainer.refresh_steps)
+
+
+def _refresh_operations(trainer: Trainer, sample: int = 64) -> float:
+    """Every query and every candidate embedded once, and each pair of a category scored once."""
+    data, method = trainer.data, trainer.model.method
+    some = torch.arange(min(sample, len(data)))
+    tokens = data.store.gather(data.references[some])
+    with FlopCounterMode(display=False) as queries:
+        method.embed_query(tokens, data.texts[some])
+    with FlopCounterMode(display=False) as candidates:
+        method.embed_target(tokens)
+    per_query = queries.get_total_flops() / len(some)
+    per_candidate = candidates.get_total_flops() / len(some)
+    count, width = method.target_shape
+    total = 0.0
+    for category, rows in data.rows.items():
+        corpus = len(data.corpus(category, trainer.recipe.negatives.corpus))
+        scores = 2.0 * len(rows) * corpus * count * width
+        total += len(rows) * per_query + corpus * per_candidate + scores
+    return total

@@ -1,0 +1,68 @@
+"""What the pretrained backbone knows: accuracy of its attribute heads, and what each stage cost.
+
+    python benchmarks/backbone.py --model MODEL --data PHOTOS --data GARMENTS_VAL --work WORK
+
+Prints one table and writes WORK/backbone.json for ``benchmarks/write_results.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections import Counter
+from pathlib import Path
+
+import torch
+from rich.table import Table
+
+from dqecir.data.catalogue import read_catalogue
+from dqecir.files import write_json
+from dqecir.model import ComposedModel
+from dqecir.pretraining import head_accuracy, read_images
+from dqecir.progress import console
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, action="append", required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    options = parser.parse_args()
+    model = ComposedModel.from_pretrained(options.model)
+    assert model.heads is not None
+    columns = dict(model.heads.config.columns)
+    accuracy, majority = {}, {}
+    for folder in options.data:
+        catalogue = read_catalogue(folder)
+        images = read_images(catalogue, "val", columns, model.preprocessing)
+        accuracy[folder.name] = head_accuracy(model, images)
+        majority[folder.name] = {}
+        for column, values in catalogue.attributes.items():
+            counts = Counter(values[i] for i in catalogue.splits["val"] if values[i] not in ("", "?"))
+            if counts:
+                majority[folder.name][column] = counts.most_common(1)[0][1] / counts.total()
+    result = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "cpu_seconds": dict(model.notes or {}).get("cpu_seconds", {}),
+        "parameters": {
+            "tower": sum(p.numel() for p in model.backbone.tower.parameters()),
+            "whole": sum(p.numel() for p in model.backbone.parameters()),
+        },
+        "accuracy": accuracy,
+        "majority": majority,
+    }
+    write_json(options.work / "backbone.json", result)
+    names = [*columns, "all"]
+    table = Table("", *names, title="share of val images whose attribute the heads name rightly")
+    for name, row in accuracy.items():
+        table.add_row(name, *(f"{row[c]:.3f}" if c in row else "" for c in names))
+    console.print(table)
+    print(json.dumps({"benchmark": "backbone", **result}))
+
+
+if __name__ == "__main__":
+    main()

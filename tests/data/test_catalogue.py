@@ -1,0 +1,97 @@
+"""Reading a catalogue: every problem at once, by name; splits that hold."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dqecir.data.catalogue import CatalogueError, check_catalogue, read_catalogue
+from dqecir.data.images import load_image
+
+
+def write(folder: Path, table: str, images=("a.png", "b.png", "c.png")) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "attributes.csv").write_text(table, encoding="utf-8")
+    for name in images:
+        Image.new("RGB", (4, 4)).save(folder / name)
+    return folder
+
+
+def test_reads_what_a_shop_has(tmp_path):
+    folder = write(
+        tmp_path / "c",
+        "image,split,color,sleeves\na.png,train,red,\nb.png,val,?,long\nc.png,test,blue,short\n",
+    )
+    catalogue = read_catalogue(folder)
+    assert catalogue.attributes == {"color": ("red", "?", "blue"), "sleeves": ("", "long", "short")}
+    assert catalogue.splits["val"].tolist() == [1]
+
+
+def test_says_every_problem_at_once(tmp_path):
+    rows = ["a.png,train,red", "a.png,trian,red", "../x.png,val,red", "missing.png,val,red", "b.png,val"]
+    table = "\n".join(["image,split,color", *rows])
+    with pytest.raises(CatalogueError) as error:
+        read_catalogue(write(tmp_path / "c", table))
+    text = str(error.value)
+    for part in ("'trian'", "a.png", "../x.png", "missing.png", "cells"):
+        assert part in text, part
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", "is empty"),
+        ("image,color\n", "no rows"),
+        ("img,color\na.png,red\n", "no column image"),
+        ("image\na.png\n", "no attribute column"),
+        ("image,color,color\na.png,red,red\n", "2 columns named 'color'"),
+    ],
+)
+def test_wrong_tables_are_refused(tmp_path, table, message):
+    with pytest.raises(CatalogueError, match=message):
+        read_catalogue(write(tmp_path / "c", table))
+
+
+def test_no_folder_no_table_no_text(tmp_path):
+    with pytest.raises(CatalogueError, match="no such folder"):
+        read_catalogue(tmp_path / "nowhere")
+    with pytest.raises(CatalogueError, match=r"no file attributes\.csv"):
+        read_catalogue(tmp_path)
+    (tmp_path / "attributes.csv").write_bytes("image,color\na.png,gr\xfcn\n".encode("latin-1"))
+    with pytest.raises(CatalogueError, match="not UTF-8"):
+        read_catalogue(tmp_path)
+
+
+def test_a_check_opens_every_picture(tmp_path):
+    folder = write(tmp_path / "c", "image,color\na.png,red\nb.png,blue\nc.png,red\n")
+    (folder / "b.png").write_text("broken")
+    assert check_catalogue(folder).problems == ()
+    report = check_catalogue(folder, decode=load_image)
+    assert len(report.problems) == 1
+    assert "b.png" in report.problems[0]
+    assert report.values["color"] == {"red": 2, "blue": 1}
+
+
+def test_splits_are_drawn_by_seed_and_cover_everything(garments_folder, tmp_path):
+    rows = (garments_folder / "attributes.csv").read_text().splitlines()
+    table = "\n".join(",".join([*row.split(",")[:1], *row.split(",")[2:]]) for row in rows)
+    folder = tmp_path / "nosplit"
+    folder.mkdir()
+    (folder / "images").symlink_to(garments_folder / "images")
+    (folder / "attributes.csv").write_text(table)
+    one, again, other = (read_catalogue(folder, seed).splits for seed in (0, 0, 1))
+    assert all(np.array_equal(one[name], again[name]) for name in one)
+    assert not np.array_equal(one["val"], other["val"])
+    parts = np.concatenate([one["train_all"], one["val"], one["test"]])
+    assert sorted(parts.tolist()) == list(range(240))
+    assert len(one["train_all"]) == 192
+    assert sorted([*one["train"], *one["dev"]]) == one["train_all"].tolist()
+    assert len(one["dev"]) == pytest.approx(0.15 * 192, abs=1)
+
+
+def test_the_real_photos_can_be_used(shared):
+    report = check_catalogue(shared / "data" / "photos")
+    assert report.problems == ()
+    assert report.counts["images"] == 4524
+    assert report.counts["val"] == 800

@@ -1,0 +1,76 @@
+"""The object a user holds: encode, index, search; bad pictures left out one by one."""
+
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from dqecir import ComposedRetriever
+from dqecir.data.triplets import DataError
+from dqecir.index.engine import EngineError
+from tests.conftest import tiny_model
+
+
+@pytest.fixture
+def retriever() -> ComposedRetriever:
+    return ComposedRetriever(tiny_model().with_method("dqe", {}))
+
+
+@pytest.fixture
+def pictures(tmp_path, garments_folder):
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for number, path in enumerate(sorted((garments_folder / "images").iterdir())[:12]):
+        shutil.copy(path, folder / ("more" if number % 2 else ".") / path.name)
+    return folder
+
+
+def test_indexes_a_folder_and_finds_in_it(retriever, pictures, tmp_path):
+    (pictures / "broken.jpg").write_text("broken")
+    (pictures / "notes.txt").write_text("no picture")
+    summary = retriever.build_index(pictures, tmp_path / "index", quiet=True)
+    assert summary.indexed == 12
+    assert [refusal.path.name for refusal in summary.refusals] == ["broken.jpg"]
+    reference = sorted(pictures.rglob("*.jpg"))[0]
+    result = retriever.search(reference, "is red", k=5)
+    assert len(result.hits) == 5
+    scores = [hit.score for hit in result.hits]
+    assert scores == sorted(scores, reverse=True)
+    assert set(result.attribute_weights) == {"colour", "shape"}
+    assert all(hit.payload["path"] != str(reference.resolve()) for hit in result.hits)
+
+
+def test_an_index_is_found_again_by_the_same_model_alone(retriever, pictures, tmp_path):
+    retriever.build_index(pictures, tmp_path / "index", quiet=True)
+    retriever.save_pretrained(tmp_path / "model")
+    again = ComposedRetriever.from_pretrained(tmp_path / "model").open_index(tmp_path / "index")
+    reference = next(iter(pictures.rglob("*.jpg")))
+    assert again.search(reference, "is red", k=3) == retriever.search(reference, "is red", k=3)
+    other = ComposedRetriever(tiny_model().with_method("dqe", {"weights": "fixed"}))
+    with pytest.raises(EngineError, match="another model"):
+        other.open_index(tmp_path / "index")
+
+
+def test_batches_and_single_images_are_encoded_alike(retriever, pictures):
+    paths = sorted(pictures.rglob("*.jpg"))[:5]
+    together = retriever.encode_images(paths)
+    alone = torch.cat([retriever.encode_images([path]) for path in paths])
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert together.shape == (5, 3, 12)
+    queries = retriever.encode_query([Image.open(paths[0]), paths[0].read_bytes()], ["is red", "is red"])
+    assert torch.allclose(queries[0], queries[1], atol=1e-6)
+
+
+def test_what_cannot_be_done_is_said(retriever, tmp_path):
+    with pytest.raises(EngineError, match="there is no index"):
+        retriever.search(Image.new("RGB", (8, 8)), "is red")
+    with pytest.raises(DataError, match="no folder"):
+        retriever.build_index(tmp_path / "nowhere", tmp_path / "i")
+    with pytest.raises(DataError, match="holds no pictures"):
+        retriever.build_index(tmp_path, tmp_path / "i")
+    with pytest.raises(DataError, match="2 images came with 1 texts"):
+        retriever.encode_query([Image.new("RGB", (8, 8))] * 2, ["is red"])
+    (tmp_path / "a.jpg").write_text("broken")
+    with pytest.raises(EngineError, match="none of 1 pictures could be used"):
+        retriever.build_index(tmp_path, tmp_path / "i", quiet=True)

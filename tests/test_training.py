@@ -1,0 +1,191 @@
+"""Training: it learns, it is the same every time, and a killed run continues as if it had not been."""
+
+import json
+
+import pytest
+import torch
+
+from dqecir.data.triplets import DataError
+from dqecir.model import ComposedModel
+from dqecir.operations import training_cost
+from dqecir.recipe import Recipe
+from dqecir.runs import trainer_for
+from dqecir.strict import parse_settings
+from dqecir.training import cosine_rate
+from dqecir.training_data import epoch_order
+
+ZONE = {"choose": "mid_zone", "bounds": "quantile", "low": 0.05, "high": 0.5, "refresh_epochs": 1}
+
+
+def recipe_of(**changes) -> Recipe:
+    settings = {
+        "method": "dqe",
+        "negatives": ZONE,
+        "triplets": {"per_reference": 1},
+        "training": {
+            "steps": 14,
+            "batch_size": 16,
+            "precision": "fp32",
+            "learning_rate": 0.002,
+            "checkpoint_every": 3,
+            "evaluate_every": 100,
+            **changes.pop("training", {}),
+        },
+        **changes,
+    }
+    return parse_settings(settings, Recipe, "recipe")
+
+
+@pytest.fixture
+def run(garments_folder, model_folder, tmp_path):
+    def start(recipe, name="run"):
+        return trainer_for(
+            recipe, [garments_folder], model_folder, tmp_path / name, tmp_path / "tokens", True
+        )
+
+    return start
+
+
+def weights_of(folder):
+    return ComposedModel.from_pretrained(folder).method.state_dict()
+
+
+def same(one, other) -> bool:
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_run_leaves_models_logs_and_its_recipe(run, tmp_path):
+    metrics = run(recipe_of()).fit()
+    assert metrics["mAP@10"] >= 0
+    folder = tmp_path / "run"
+    assert {"best", "last", "log.jsonl", "recipe.json", "done.json", "tensorboard"} <= {
+        p.name for p in folder.iterdir()
+    }
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert {"train", "mining", "dev"} <= {row["what"] for row in log}
+    mined = next(row for row in log if row["what"] == "mining")
+    assert {"zone_size_q50", "fallbacks", "false_negatives", "target_rank_q50"} <= set(mined)
+    assert json.loads((folder / "recipe.json").read_text())["method"] == "dqe"
+    assert ComposedModel.from_pretrained(folder / "last").notes["recipe"]["training"]["steps"] == 14
+
+
+@pytest.mark.parametrize(
+    "negatives", [ZONE, {"choose": "random"}, {"choose": "steepest_drops", "refresh_epochs": 0.4}]
+)
+def test_a_killed_run_ends_where_an_unbroken_one_does(run, tmp_path, negatives, monkeypatch):
+    recipe = recipe_of(negatives=negatives)
+    run(recipe, "whole").fit()
+    broken = run(recipe, "broken")
+    step = type(broken)._train_step
+
+    def killed(self, number):
+        if number == 8:
+            raise KeyboardInterrupt
+        return step(self, number)
+
+    monkeypatch.setattr(type(broken), "_train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit()
+    monkeypatch.undo()
+    resumed = run(recipe, "broken")
+    resumed.fit()
+    assert resumed.step == 14
+    assert same(weights_of(tmp_path / "whole" / "last"), weights_of(tmp_path / "broken" / "last"))
+    assert not (tmp_path / "broken" / "state.pt").exists()
+
+
+def test_another_recipe_does_not_resume(run, tmp_path, monkeypatch):
+    trainer = run(recipe_of())
+    trainer.step = 3
+    trainer._save_state()
+    with pytest.raises(DataError, match="another recipe"):
+        run(recipe_of(training={"learning_rate": 0.1})).fit()
+
+
+def test_seeds_decide(run, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(recipe_of(training={"seed": seed, "steps": 4}), name).fit()
+    one, again, other = (weights_of(tmp_path / name / "last") for name in "abc")
+    assert same(one, again)
+    assert not same(one, other)
+
+
+def test_contrast_learns(run, tmp_path):
+    options = {
+        "attributes": [],
+        "pair_weight": 0,
+        "ranking_weight": 0,
+        "attribute_weight": 0,
+        "contrast_weight": 1,
+    }
+    recipe = recipe_of(
+        options=options, negatives={"choose": "none"}, training={"steps": 150, "learning_rate": 0.005}
+    )
+    run(recipe).fit()
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in log if row["what"] == "train"]
+    assert losses[-1] < losses[0] - 0.2
+
+
+def test_heads_learn_from_the_table(run, tmp_path):
+    recipe = recipe_of(
+        method="dqe_heads", negatives={"choose": "none"}, training={"steps": 60, "learning_rate": 0.005}
+    )
+    run(recipe).fit()
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    values = [row["values"] for row in log if row["what"] == "train"]
+    assert values[-1] < values[0] - 0.1
+
+
+def test_the_tower_stays_frozen(run, model_folder, tmp_path):
+    run(recipe_of()).fit()
+    before, after = (
+        ComposedModel.from_pretrained(model_folder),
+        ComposedModel.from_pretrained(tmp_path / "run" / "last"),
+    )
+    assert before.tower_fingerprint == after.tower_fingerprint
+    assert before.fingerprint != after.fingerprint
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(run):
+    with pytest.raises(DataError, match="not a number"):
+        run(recipe_of(training={"learning_rate": 1e30, "gradient_clip": None})).fit()
+
+
+def test_two_catalogues_are_trained_on_together(garments_folder, model_folder, tmp_path):
+    trainer = trainer_for(
+        recipe_of(), [garments_folder, garments_folder], model_folder, tmp_path / "r", None, True
+    )
+    assert len(trainer.part_sizes) == 2
+    for step in range(3):
+        queries = trainer.batch(step) if step else None
+        trainer._refresh_negatives(step)
+        assert queries is None or len(queries.targets) == 16
+    trainer.fit()
+
+
+def test_batches_stay_within_a_catalogue_and_cover_an_epoch():
+    batches = epoch_order([20, 33], 8, seed=0, epoch=0)
+    assert all((batch < 20).all() or (batch >= 20).all() for batch in batches)
+    assert len(batches) == 2 + 4
+    drawn = sorted(number for batch in batches for number in batch)
+    assert len(set(drawn)) == len(drawn) == 48
+
+
+def test_the_rate_rises_and_falls():
+    rates = [cosine_rate(step, 100, 10, 0.1) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.1)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_operations_count_steps_and_mining(run):
+    plain = training_cost(run(recipe_of(negatives={"choose": "random"}), "a"))
+    mined = training_cost(run(recipe_of(), "b"))
+    assert plain.refresh == 0
+    assert mined.refresh > 0
+    assert mined.step == pytest.approx(plain.step, rel=0.05)
+    budget = mined.total(50)
+    assert mined.steps_within(budget) == 50
+    assert plain.steps_within(budget) > 50
