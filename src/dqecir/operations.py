@@ -5,6 +5,7 @@ Seconds depend on the machine and its load; multiplications and additions do not
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import torch
@@ -23,10 +24,8 @@ class TrainingCost:
 
     def steps_within(self, budget: float) -> int:
         """The most steps whose cost, refreshes included, stays within ``budget`` operations."""
-        steps = int(budget // self.step)
-        while steps > 1 and self.total(steps) > budget:
-            steps -= max(1, int((self.total(steps) - budget) // self.step))
-        return max(steps, 1)
+        possible = range(1, int(budget // self.step) + 1)
+        return max(1, bisect_right(possible, budget, key=self.total))
 
     def total(self, steps: int) -> float:
         """Operations of ``steps`` steps; the first refresh comes after the warm-up."""

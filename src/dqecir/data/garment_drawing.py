@@ -239,7 +239,7 @@ def _flower(brush: ImageDraw.ImageDraw, x: float, y: float, reach: float, turn: 
 _PATTERNS = {"striped": _stripes, "checked": _checks, "dotted": _dots, "floral": _flowers}
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=512)
 def _lettering(word: str, width: int, height: int) -> Image.Image:
     """A word in heavy letters that fill ``width`` x ``height`` pixels, as a mask with a margin of one."""
     font = ImageFont.load_default(96)
