@@ -31,6 +31,13 @@ app.add_typer(index_app, name="index")
 output = Console()
 
 
+class Arrangement(StrEnum):
+    """How drawn garments relate to each other."""
+
+    families = "families"
+    independent = "independent"
+
+
 class Drawing(StrEnum):
     """How changes are drawn: evenly over attributes and values, or as the catalogue has them."""
 
@@ -55,16 +62,13 @@ def catalogue_render(
         typer.Option(help="Put all images into train, val or test; drawn 80/10/10 by family unless named."),
     ] = None,
     arrangement: Annotated[
-        str,
-        typer.Option(
-            help="families: neighbours that differ in one to three attributes; independent: at random."
-        ),
-    ] = "families",
+        Arrangement, typer.Option(help="Families of near neighbours, or every garment at random.")
+    ] = Arrangement.families,
 ) -> None:
     """Draw a catalogue of garments with known attributes."""
     from dqecir.data.garments import write_garments
 
-    write_garments(out, items=items, seed=seed, size=size, split=split, arrangement=arrangement)
+    write_garments(out, items=items, seed=seed, size=size, split=split, arrangement=arrangement.value)
     console.print(f"{items} garments are in {out}")
 
 

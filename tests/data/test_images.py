@@ -2,7 +2,10 @@
 
 import contextlib
 import io
+import json
+import os
 import struct
+import threading
 import zlib
 
 import numpy as np
@@ -12,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dqecir.data import images
 from dqecir.data.images import BLIP2_224, ImageError, Preprocessing, load_batches, load_image, target_pad
+from dqecir.data.triplets import DataError
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -45,10 +50,81 @@ def test_every_mode_becomes_rgb(picture, expected):
     assert np.abs(np.array(loaded.getpixel((3, 3))) - expected).max() <= 2
 
 
-def test_exif_rotation_is_applied():
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        (np.array([[0, 255]], dtype=np.uint16), "PNG", [0, 1]),
+        (np.array([[0, 65535]], dtype=np.uint16), "TIFF", [0, 255]),
+        (np.array([[0, 255]], dtype=np.int32), "TIFF", [0, 255]),
+        (np.array([[257, 65535]], dtype=np.int32), "TIFF", [1, 255]),
+        (np.array([[-5, 1 << 20]], dtype=np.int32), "TIFF", [0, 255]),
+        (np.array([[0.5, 1.0]], dtype=np.float32), "TIFF", [128, 255]),
+        (np.array([[51.0, 255.0]], dtype=np.float32), "TIFF", [51, 255]),
+        (np.array([[np.nan, np.inf, 1.0]], dtype=np.float32), "TIFF", [0, 0, 255]),
+    ],
+    ids=["dark", "bright", "bytes", "words", "wider", "unit", "bytes as floats", "not numbers"],
+)
+def test_deep_pictures_are_scaled_by_their_range_and_never_clipped(values, kind, expected):
+    loaded = np.asarray(load_image(encoded(Image.fromarray(values), kind)))
+    assert loaded[0, :, 0].tolist() == expected
+
+
+def test_sixteen_bit_files_of_the_portable_kind_keep_their_darkness():
+    assert load_image(b"P5 1 1 65535\n" + struct.pack(">H", 255)).getpixel((0, 0)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "YCbCr", "HSV", "LAB", "I;16B", "RGBX"])
+def test_a_picture_already_opened_may_have_any_mode(mode):
+    assert load_image(Image.new(mode, (3, 2))).mode == "RGB"
+
+
+def test_a_picture_already_opened_is_treated_as_its_file_and_left_as_it_was():
+    picture = Image.new("RGBA", (8, 6), (255, 0, 0, 0))
+    picture.getexif()[0x0112] = 6
+    loaded = load_image(picture)
+    assert (loaded.size, loaded.getpixel((0, 0))) == ((6, 8), (255, 255, 255))
+    assert (picture.mode, picture.size) == ("RGBA", (8, 6))
+    with pytest.raises(ImageError, match="at most 10"):
+        load_image(picture, max_pixels=10)
+
+
+def test_transparency_of_a_palette_shows_white():
+    picture = Image.new("P", (4, 4), 0)
+    picture.putpalette([255, 0, 0, 0, 255, 0])
+    picture.putpixel((0, 0), 1)
+    loaded = load_image(encoded(picture, "PNG", transparency=0))
+    assert loaded.getpixel((1, 1)) == (255, 255, 255)
+    assert loaded.getpixel((0, 0)) == (0, 255, 0)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_applied(kind, orientation):
+    upright = Image.new("RGB", (32, 16), (0, 0, 0))
+    upright.paste((255, 255, 255), (0, 0, 16, 8))
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    loaded = load_image(encoded(stored, kind, exif=exif))
+    assert loaded.size == (32, 16)
+    corners = [loaded.getpixel(place)[0] > 128 for place in ((3, 3), (28, 3), (3, 12), (28, 12))]
+    assert corners == [True, False, False, False]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_metadata_do_not_make_the_pixels_useless():
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert load_image(encoded(RED, "JPEG", exif=exif)).size == (6, 8)
+    assert load_image(encoded(RED, "JPEG", exif=exif.tobytes()[:-8] + b"\xff" * 6)).size == (8, 6)
 
 
 def test_the_first_frame_of_an_animation_is_taken():
@@ -57,12 +133,22 @@ def test_the_first_frame_of_an_animation_is_taken():
     assert load_image(data).getpixel((1, 1)) == (255, 0, 0)
 
 
-def test_a_truncated_picture_is_refused():
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF"])
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.97])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_truncated_picture_is_refused(kind, kept):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
-    for kind in ("JPEG", "PNG", "WEBP"):
-        data = encoded(noise, kind)
-        with pytest.raises(ImageError, match=r"truncated or damaged|not a picture"):
-            load_image(data[: len(data) // 2])
+    if kind not in images._supported():
+        pytest.skip(f"this Pillow was built without {kind}")
+    data = encoded(noise, kind)
+    assert load_image(data).size == (64, 64)
+    with pytest.raises(ImageError, match=r"truncated or damaged|not a picture"):
+        load_image(data[: int(len(data) * kept)])
+
+
+def test_formats_beyond_the_list_are_refused():
+    with pytest.raises(ImageError, match="not a picture in a format that is read"):
+        load_image(encoded(RED, "ICO"))
 
 
 def test_an_enormous_picture_is_refused_before_it_is_decoded():
@@ -91,6 +177,23 @@ def test_what_is_no_picture_is_refused(tmp_path):
             load_image(tmp_path / name)
     with pytest.raises(ImageError, match="cannot be read"):
         load_image(tmp_path)
+    with pytest.raises(ImageError, match="cannot be the name of a file"):
+        load_image("a\0b.jpg")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    ended = []
+
+    def read():
+        with pytest.raises(ImageError, match="folder or a device"):
+            load_image(tmp_path / "pipe.jpg")
+        ended.append(True)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(timeout=5)
+    assert ended == [True]
 
 
 @settings(max_examples=50, deadline=None)
@@ -114,6 +217,47 @@ def test_a_picture_within_the_ratio_is_not_padded():
     assert target_pad(Image.new("RGB", (300, 100)), 1.25).size == (300, 240)
 
 
+def test_padding_agrees_with_the_published_code(shared):
+    fixture = json.loads((shared / "golden" / "12_text_pad_schedule.json").read_text())
+    for width, height, padding in fixture["target_pad_1.25"]["rows"]:
+        left, top, right, bottom = padding or (0, 0, 0, 0)
+        white = Image.new("RGB", (width, height), (255, 255, 255))
+        padded = np.asarray(target_pad(white, 1.25))[:, :, 0]
+        assert padded.shape == (height + top + bottom, width + left + right)
+        inside = padded[top : top + height, left : left + width]
+        assert inside.min() == 255
+        assert padded.sum(dtype=np.int64) == 255 * width * height
+
+
+@pytest.mark.parametrize("size", [(1, 65_500), (65_500, 1)])
+def test_a_long_strip_is_not_padded_to_gigabytes(size):
+    narrow = images._narrowed(Image.new("RGB", size), 1.25)
+    assert max(narrow.size) ** 2 / 1.25 <= images.MAX_PIXELS
+    assert min(narrow.size) == 1
+
+
+def test_pictures_of_usual_shapes_are_not_shrunk_before_padding():
+    picture = Image.new("RGB", (9000, 3000))
+    assert images._narrowed(picture, 1.25) is picture
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(300, 400), (400, 300), (225, 224), (224, 279), (101, 500), (7, 9)]
+)
+def test_resize_and_crop_by_hand(width, height):
+    """The longer side is cut to a whole number of pixels, the crop is rounded to even halves."""
+    picture = Image.fromarray(
+        np.random.default_rng(2).integers(0, 255, (height, width, 3), dtype=np.uint8), "RGB"
+    )
+    padded = target_pad(picture, 1.25)
+    shorter = min(padded.size)
+    size = tuple(224 if side == shorter else int(224 * side / shorter) for side in padded.size)
+    left, top = (int(round((side - 224) / 2.0)) for side in size)
+    resized = padded.resize(size, Image.Resampling.BICUBIC)
+    expected = np.asarray(resized)[top : top + 224, left : left + 224]
+    assert np.array_equal(np.asarray(BLIP2_224.picture(picture)), expected)
+
+
 def test_agrees_with_the_published_processor_on_squares():
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
@@ -126,7 +270,11 @@ def test_normalising_has_an_inverse_and_settings_survive_json():
     pixels = torch.rand(2, 3, 4, 4)
     assert torch.allclose(BLIP2_224.denormalised(BLIP2_224.normalised(pixels)), pixels, atol=1e-6)
     small = Preprocessing(size=32, pad_ratio=1.0, pad_colour=(255, 255, 255))
-    assert Preprocessing.from_dict(small.to_dict()) == small
+    assert Preprocessing.from_dict(json.loads(json.dumps(small.to_dict()))) == small
+    with pytest.raises(DataError, match="not one that dqecir wrote"):
+        Preprocessing.from_dict({"size": 224})
+    with pytest.raises(ValueError, match="pad_ratio"):
+        Preprocessing(pad_ratio=0.5)
 
 
 def test_a_batch_leaves_out_what_cannot_be_used_and_says_why(tmp_path):
@@ -140,3 +288,16 @@ def test_a_batch_leaves_out_what_cannot_be_used_and_says_why(tmp_path):
     assert [(refusal.path.name, "not a picture" in refusal.reason) for refusal in refusals] == [
         ("2.png", True)
     ]
+    with pytest.raises(ImageError, match=r"2\.png: not a picture"):
+        list(load_batches(paths, Preprocessing(size=16), batch_size=2, workers=2))
+
+
+def test_batches_hold_few_pictures_however_many_there_are(tmp_path, monkeypatch):
+    RED.save(tmp_path / "a.png")
+    decoded = []
+    monkeypatch.setattr(images, "load_image", lambda path: decoded.append(path) or RED)
+    batches = load_batches([tmp_path / "a.png"] * 100, Preprocessing(size=16), batch_size=5, workers=2)
+    next(batches)
+    assert len(decoded) <= 10
+    batches.close()
+    assert len(decoded) <= 10

@@ -241,12 +241,12 @@ class _Tailor:
         if self.neck == "high":
             self._cut_high_neck()
             return
-        half = {
-            "round": lambda: _arc(x, top, depth - top),
-            "v": lambda: _points((0, depth), (x, top)),
-            "square": lambda: _points((0, depth), (0.86 * x, depth), (x, top)),
-            "collar": lambda: _points((0, depth), (x, top)),
-        }[self.neck]()
+        if self.neck == "round":
+            half = _arc(x, top, depth - top)
+        elif self.neck == "square":
+            half = _points((0, depth), (0.86 * x, depth), (x, top))
+        else:
+            half = _points((0, depth), (x, top))
         front = np.concatenate((half[:0:-1] * (-1, 1), half))
         self.fill("inside", np.concatenate((front, _points((0, top + 0.02)))))
         self.line("seam", _spline((-x, top + 0.02), (0, top + 0.042), (x, top + 0.02)), 0.008)

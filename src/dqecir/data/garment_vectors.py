@@ -47,9 +47,9 @@ class FamilyShape:
 
     members: int = 20
     """Attribute vectors in a family."""
-    edit_weights: tuple[float, ...] = (9.0, 1.0, 0.0)
+    edit_weights: tuple[float, ...] = (7.0, 1.0, 0.6)
     """Weights of 1, 2, ... edits between a new member and the member that it is made from."""
-    render_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    render_weights: tuple[float, ...] = (1.0, 1.0, 2.0, 2.0)
     """Weights of 1, 2, ... images of one vector."""
 
     def __post_init__(self) -> None:

@@ -32,9 +32,9 @@ from dqecir.data.garment_vectors import (
     random_vector,
 )
 from dqecir.data.triplets import DataError
-from dqecir.data.vocabulary import nearest
 from dqecir.files import whole_folder, write_text
 from dqecir.progress import track
+from dqecir.strict import nearest
 
 __all__ = [
     "GARMENT_ATTRIBUTES",
@@ -70,9 +70,9 @@ def garment_items(
     """Attribute vector and split of every item, in the order of their numbers; nothing is drawn.
 
     The items are spread evenly over the three garments and shuffled. Without ``split``, the families
-    of each garment go to train, val and test (80/10/10), never in parts; else all items get
-    ``split``. ``shape`` is that of the families. The same arguments give the same items. Raises
-    ``DataError`` for an argument that cannot be used.
+    of each garment go to train, val and test (80/10/10), never in parts; a garment with fewer than
+    three families is all train. Else all items get ``split``. ``shape`` is that of the families. The
+    same arguments give the same items. Raises ``DataError`` for an argument that cannot be used.
     """
     _check(items, arrangement, split)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ARRANGING,)))

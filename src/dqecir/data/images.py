@@ -6,16 +6,19 @@ A picture that cannot be used raises :class:`ImageError` with a sentence; nothin
 from __future__ import annotations
 
 import io
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from struct import error as StructError
 from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from dqecir.data.triplets import DataError
@@ -38,53 +41,72 @@ class ImageError(DataError):
 
 
 def load_image(
-    source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+    source: Path | str | bytes | Image.Image, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> Image.Image:
     """Decode a picture to RGB: upright, first frame, transparency on white, 16 bit scaled to 8.
 
-    The size is read from the header and checked before anything is decoded. Raises
-    :class:`ImageError` for a file that is missing, empty, no picture, of another format than
-    ``FORMATS``, truncated, or larger than ``max_bytes`` or ``max_pixels``.
+    ``source`` is a file, its bytes, or a picture already opened, which stays as it is. The size is
+    read from the header and checked before anything is decoded. Raises :class:`ImageError` for what
+    is missing, empty, no picture, of another format than ``FORMATS``, truncated, or larger than
+    ``max_bytes`` or ``max_pixels`` (of which Pillow itself allows 178,956,970).
     """
+    if isinstance(source, Image.Image):
+        with _as_image_error("the image given"):
+            return _decoded(source, "the image given", max_pixels)
     name = "the uploaded image" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read(Path(source), max_bytes)
     if not data:
         raise ImageError(name, "the file is empty")
     if len(data) > max_bytes:
-        raise ImageError(name, f"the file has {len(data):,} bytes; at most {max_bytes:,} are read")
+        raise ImageError(name, _too_many_bytes(len(data), max_bytes))
+    with _as_image_error(name), Image.open(io.BytesIO(data), formats=_supported()) as picture:
+        return _decoded(picture, name, max_pixels)
+
+
+@contextmanager
+def _as_image_error(name: str) -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(data), formats=_supported()) as picture:
-            _check_size(picture, name, max_pixels)
-            picture.load()
-            return _as_rgb(ImageOps.exif_transpose(picture) or picture)
-    except UnidentifiedImageError:
-        raise ImageError(name, f"not a picture in a format that is read ({', '.join(FORMATS)})") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(name, f"the picture is enormous ({error}); make it smaller") from None
+        yield
     except ImageError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, StructError) as error:
+    except UnidentifiedImageError:
+        raise ImageError(name, f"not a picture in a format that is read ({', '.join(FORMATS)})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(name, f"the picture is enormous ({error}); make it smaller") from None
+    except Exception as error:  # a decoder raises whatever the damage makes of its code
         raise ImageError(name, f"the file is truncated or damaged ({error}); save it again") from None
 
 
-def _supported() -> list[str]:
+@cache
+def _supported() -> tuple[str, ...]:
     Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise ImageError(str(path), f"the file has {size:,} bytes; at most {max_bytes:,} are read")
+        about = path.stat()
+        # A pipe or a device would be waited for, or read, without end.
+        if not stat.S_ISREG(about.st_mode):
+            raise ImageError(str(path), "it cannot be read: it is no file, but a folder or a device")
+        if about.st_size > max_bytes:
+            raise ImageError(str(path), _too_many_bytes(about.st_size, max_bytes))
         return path.read_bytes()
     except FileNotFoundError:
         raise ImageError(str(path), "there is no such file") from None
     except OSError as error:
         raise ImageError(str(path), f"the file cannot be read ({error.strerror})") from None
+    except ImageError:
+        raise
+    except ValueError as error:
+        raise ImageError(repr(str(path)), f"it cannot be the name of a file ({error})") from None
 
 
-def _check_size(picture: Image.Image, name: str, max_pixels: int) -> None:
+def _too_many_bytes(size: int, most: int) -> str:
+    return f"the file has {size:,} bytes; at most {most:,} are read"
+
+
+def _decoded(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
     width, height = picture.size
     if width < 1 or height < 1:
         raise ImageError(name, "the picture has no pixels")
@@ -92,12 +114,37 @@ def _check_size(picture: Image.Image, name: str, max_pixels: int) -> None:
         raise ImageError(
             name, f"the picture has {width:,} x {height:,} pixels; at most {max_pixels:,} are decoded"
         )
+    picture.load()
+    rgb = _as_rgb(picture)
+    turn = _TURNS.get(_orientation(picture))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return value if isinstance(value, int) else 1
+    except Exception:  # damaged metadata do not make the pixels useless
+        return 1
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
         picture = _as_grey(picture)
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+    if picture.mode == "La":
+        picture = picture.convert("LA")
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(ground, picture)
@@ -105,15 +152,19 @@ def _as_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _as_grey(picture: Image.Image) -> Image.Image:
-    """16 and 32 bit and float pictures to 8 bit: by their range, never by clipping."""
-    values = np.asarray(picture).astype(np.float64)
-    highest = values.max(initial=0.0)
-    if picture.mode.startswith("I"):
-        scale = 65535.0 if highest > 255 else 255.0
-        scale = max(scale, highest)
+    """16 and 32 bit and float pictures to 8 bit: scaled by the range of their kind, never clipped.
+
+    A 16 bit picture goes to 65535. 32 bit integers and floats have no range of their own: theirs is
+    the first of 1 (floats alone), 255 and 65535 that holds the brightest pixel, or else that pixel.
+    """
+    values = np.nan_to_num(np.asarray(picture).astype(np.float32), posinf=0.0, neginf=0.0)
+    highest = float(values.max())
+    if picture.mode.startswith("I;16") or (picture.format == "PPM" and picture.mode == "I"):
+        scale = 65535.0
     else:
-        scale = max(1.0, highest)
-    grey = np.clip(np.nan_to_num(values) / scale * 255.0, 0, 255).round().astype(np.uint8)
+        ranges = (1.0, 255.0, 65535.0) if picture.mode == "F" else (255.0, 65535.0)
+        scale = next((top for top in ranges if highest <= top), highest)
+    grey = (values.clip(min=0.0) * (255.0 / scale)).round().astype(np.uint8)
     return Image.fromarray(grey)
 
 
@@ -135,18 +186,28 @@ def target_pad(picture: Image.Image, ratio: float, colour: tuple[int, int, int] 
     return padded
 
 
+def _narrowed(picture: Image.Image, ratio: float) -> Image.Image:
+    """Shrink a long strip whose padding would be larger than any picture that is decoded."""
+    longer = max(picture.size)
+    too_large = longer * max(longer / ratio, min(picture.size)) / MAX_PIXELS
+    if too_large <= 1:
+        return picture
+    width, height = (max(1, int(side / too_large**0.5)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
 class Preprocessing(Strict):
     """TargetPad, bicubic resize of the shorter side, centre crop, normalisation (PROTOCOLS.md §4)."""
 
-    size: int = 224
-    pad_ratio: float = 1.25
+    size: int = Field(default=224, ge=1, le=4096)
+    pad_ratio: float = Field(default=1.25, ge=1.0, le=4.0)
     pad_colour: tuple[int, int, int] = (0, 0, 0)
     mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = CLIP_STD
 
     def picture(self, image: Image.Image) -> Image.Image:
-        """The square that the model sees, size x size, RGB."""
-        padded = target_pad(image, self.pad_ratio, self.pad_colour)
+        """The square that the model sees, size x size, of a picture that is RGB."""
+        padded = target_pad(_narrowed(image, self.pad_ratio), self.pad_ratio, self.pad_colour)
         width, height = padded.size
         if width <= height:
             size = (self.size, max(self.size, int(self.size * height / width)))
@@ -164,15 +225,11 @@ class Preprocessing(Strict):
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Pixels [..., 3, S, S] in 0..1 to what the tower reads."""
-        return (pixels - self._channels(self.mean)) / self._channels(self.std)
+        return (pixels - _channels(self.mean, pixels)) / _channels(self.std, pixels)
 
     def denormalised(self, pixels: Tensor) -> Tensor:
         """The inverse of :meth:`normalised`."""
-        return pixels * self._channels(self.std) + self._channels(self.mean)
-
-    @staticmethod
-    def _channels(values: tuple[float, ...]) -> Tensor:
-        return torch.tensor(values)[:, None, None]
+        return pixels * _channels(self.std, pixels) + _channels(self.mean, pixels)
 
     def to_dict(self) -> dict[str, Any]:
         """As a Hugging Face ``preprocessor_config.json``."""
@@ -205,6 +262,10 @@ class Preprocessing(Strict):
             raise DataError(f"preprocessor_config.json is not one that dqecir wrote ({error})") from error
 
 
+def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return like.new_tensor(values)[:, None, None]
+
+
 BLIP2_224 = Preprocessing()
 """What BLIP-2's published composed retrieval models were trained with."""
 
@@ -228,13 +289,14 @@ class PixelBatch:
 def load_batches(
     paths: Sequence[Path],
     preprocessing: Preprocessing,
-    refusals: list[Refusal],
+    refusals: list[Refusal] | None = None,
     batch_size: int = 64,
     workers: int = 4,
 ) -> Iterator[PixelBatch]:
-    """Decode ``paths`` on a thread pool, a bounded number at a time, in order.
+    """Decode ``paths`` on a thread pool, in order, holding two batches at most.
 
-    A picture that cannot be used is appended to ``refusals`` and left out of its batch.
+    A picture that cannot be used is appended to ``refusals`` and left out of its batch; where there
+    are no ``refusals`` to append to, its :class:`ImageError` is raised.
     """
 
     def read(path: Path) -> Tensor | ImageError:
@@ -243,15 +305,24 @@ def load_batches(
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
+        ahead = [pool.submit(read, path) for path in paths[:batch_size]]
         for start in range(0, len(paths), batch_size):
-            some = paths[start : start + batch_size]
+            batch, next_start = ahead, start + batch_size
+            # The next batch is decoded while the caller encodes this one.
+            ahead = [pool.submit(read, path) for path in paths[next_start : next_start + batch_size]]
             kept: list[tuple[int, Tensor]] = []
-            for offset, (path, result) in enumerate(zip(some, pool.map(read, some), strict=True)):
-                if isinstance(result, ImageError):
-                    refusals.append(Refusal(path, result.reason))
+            for position, task in enumerate(batch, start):
+                result = task.result()
+                if isinstance(result, Tensor):
+                    kept.append((position, result))
+                elif refusals is None:
+                    raise result
                 else:
-                    kept.append((start + offset, result))
+                    refusals.append(Refusal(paths[position], result.reason))
             if kept:
                 positions, pixels = zip(*kept, strict=True)
                 yield PixelBatch(positions, torch.stack(pixels))
+    finally:
+        pool.shutdown(cancel_futures=True)
