@@ -252,7 +252,7 @@ def test_resize_and_crop_by_hand(width, height):
     padded = target_pad(picture, 1.25)
     shorter = min(padded.size)
     size = tuple(224 if side == shorter else int(224 * side / shorter) for side in padded.size)
-    left, top = (int(round((side - 224) / 2.0)) for side in size)
+    left, top = (round((side - 224) / 2.0) for side in size)
     resized = padded.resize(size, Image.Resampling.BICUBIC)
     expected = np.asarray(resized)[top : top + 224, left : left + 224]
     assert np.array_equal(np.asarray(BLIP2_224.picture(picture)), expected)
