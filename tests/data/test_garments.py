@@ -147,8 +147,12 @@ def test_items_are_even_over_garments_and_no_family_is_split():
 
 
 def test_every_split_of_a_small_catalogue_has_every_garment():
-    found = {(vector["garment"], split) for vector, split in garment_items(300, seed=0, shape=SMALL)}
+    found = {(vector["garment"], split) for vector, split in garment_items(600, seed=0, shape=SMALL)}
     assert len(found) == 9
+
+
+def test_a_catalogue_of_a_few_families_has_all_three_splits():
+    assert {split for _, split in garment_items(240, seed=3)} == {"train", "val", "test"}
 
 
 def test_a_named_split_and_independent_items():

@@ -13,6 +13,7 @@ import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -69,24 +70,25 @@ def garment_items(
 ) -> list[tuple[Vector, str]]:
     """Attribute vector and split of every item, in the order of their numbers; nothing is drawn.
 
-    The items are spread evenly over the three garments and shuffled. Without ``split``, the families
-    of each garment go to train, val and test (80/10/10), never in parts; a garment with fewer than
-    three families is all train. Else all items get ``split``. ``shape`` is that of the families. The
-    same arguments give the same items. Raises ``DataError`` for an argument that cannot be used.
+    The items are spread evenly over the three garments and shuffled. Without ``split``, whole
+    families go to train, val and test (80/10/10, and one at least where there are three); else all
+    items get ``split``. ``shape`` is that of the families. The same arguments give the same items.
+    Raises ``DataError`` for an argument that cannot be used.
     """
     _check(items, arrangement, split)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ARRANGING,)))
-    found: list[tuple[Vector, str]] = []
+    found: list[GarmentItem] = []
     kinds = GARMENT_ATTRIBUTES["garment"]
     for place, garment in enumerate(kinds):
         share = items // len(kinds) + (place < items % len(kinds))
+        first = found[-1].family + 1 if found else 0
         if arrangement == "families":
-            members = garment_families(share, garment, rng, shape)
+            found.extend(garment_families(share, garment, rng, shape, first))
         else:
-            members = independent_garments(share, garment, rng)
-        splits = _split_families(members, rng)
-        found.extend((member.attributes, split or splits[member.family]) for member in members)
-    return [found[place] for place in rng.permutation(len(found))]
+            found.extend(independent_garments(share, garment, rng, first))
+    splits = _split_families(found, rng)
+    rows = [(item.attributes, split or splits[item.family]) for item in found]
+    return [rows[place] for place in rng.permutation(len(rows))]
 
 
 def garment_image(attributes: Mapping[str, str], seed: int, number: int, size: int = 64) -> Image.Image:
@@ -142,13 +144,16 @@ def _check(items: int, arrangement: str, split: str | None) -> None:
         raise DataError(f"there is no split {split!r}{nearest(split, SPLITS)}")
 
 
-def _split_families(members: Sequence[GarmentItem], rng: np.random.Generator) -> dict[int, str]:
-    """Family -> split; val and test have at least one family each where there are three or more."""
-    families = rng.permutation(np.unique([member.family for member in members]))
-    held_out = max(1, round(0.1 * len(families))) if len(families) >= 3 else 0
-    splits = ["val"] * held_out + ["test"] * held_out
-    splits += ["train"] * (len(families) - len(splits))
-    return dict(zip(families.tolist(), splits, strict=True))
+def _split_families(items: Sequence[GarmentItem], rng: np.random.Generator) -> dict[int, str]:
+    """Family -> split; the garments take turns, so that every split holds about as much of each."""
+    by_garment: dict[str, set[int]] = {}
+    for item in items:
+        by_garment.setdefault(item.attributes["garment"], set()).add(item.family)
+    drawn = [rng.permutation(sorted(families)).tolist() for families in by_garment.values()]
+    turns = [family for turn in zip_longest(*drawn) for family in turn if family is not None]
+    held_out = max(1, round(0.1 * len(turns))) if len(turns) >= len(SPLITS) else 0
+    splits = ["val"] * held_out + ["test"] * held_out + ["train"] * (len(turns) - 2 * held_out)
+    return dict(zip(turns, splits, strict=True))
 
 
 def _image_name(number: int) -> str:
