@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqecir import scoring
-from dqecir.scoring import RULES, score, top_scores
+from dqecir.scoring import RULES, best_columns, score, top_scores
 
 
 def by_definition(queries, targets, rule):
@@ -15,25 +15,51 @@ def by_definition(queries, targets, rule):
     return products.mean((2, 3)) if rule == "mean_mean" else products.max((2, 3))
 
 
-@settings(max_examples=40, deadline=None)
+def shaped(rule, rows, items, tokens, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    queries = torch.randn(rows, 1 if rule in ("dot", "max_t") else 3, 6, generator=generator)
+    return queries, torch.randn(items, 1 if rule == "dot" else tokens, 6, generator=generator)
+
+
+@settings(max_examples=60, deadline=None)
 @given(
     rule=st.sampled_from(sorted(RULES)),
     rows=st.integers(1, 4),
     items=st.integers(1, 9),
     tokens=st.integers(1, 5),
-    block=st.integers(1, 40),
+    block=st.integers(1, 60),
+    half=st.booleans(),
 )
-def test_rules_equal_their_definition_in_any_chunks(rule, rows, items, tokens, block):
-    generator = torch.Generator().manual_seed(rows * 100 + items)
-    per_query = 1 if rule in ("dot", "max_t") else 3
-    queries = torch.randn(rows, per_query, 6, generator=generator)
-    targets = torch.randn(items, 1 if rule == "dot" else tokens, 6, generator=generator)
-    before, scoring.BLOCK = scoring.BLOCK, block
-    try:
+def test_rules_equal_their_definition_in_any_chunks(rule, rows, items, tokens, block, half):
+    queries, targets = shaped(rule, rows, items, tokens)
+    targets = targets.half() if half else targets
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "BLOCK", block)
+        patch.setattr(scoring, "CONVERTED", block)
         found = score(queries, targets, rule)
-    finally:
-        scoring.BLOCK = before
+    assert found.dtype == torch.float32
     assert np.allclose(found.numpy(), by_definition(queries, targets, rule), atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_gradients_are_those_of_the_definition(rule):
+    queries, targets = (part.requires_grad_() for part in shaped(rule, 3, 5, 4))
+    weights = torch.randn(3, 5, generator=torch.Generator().manual_seed(5))
+    (score(queries, targets, rule) * weights).sum().backward()
+    plain = [part.detach().double().requires_grad_() for part in (queries, targets)]
+    products = torch.einsum("bqd,nkd->bnqk", *plain)
+    reduced = products.mean((2, 3)) if rule == "mean_mean" else products.amax((2, 3))
+    (reduced * weights).sum().backward()
+    for ours, theirs in zip((queries, targets), plain, strict=True):
+        assert torch.allclose(ours.grad.double(), theirs.grad, atol=1e-5)
+
+
+def test_scores_stay_exact_under_autocast():
+    queries, targets = shaped("max_t", 4, 6, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = score(queries, targets, "max_t")
+    assert found.dtype == torch.float32
+    assert torch.equal(found, score(queries, targets, "max_t"))
 
 
 def test_gradients_flow_to_the_best_token_alone():
@@ -50,6 +76,10 @@ def test_a_rule_that_does_not_fit_the_shapes_is_refused():
         score(torch.zeros(1, 2, 3), torch.zeros(4, 5, 3), "max_t")
     with pytest.raises(ValueError, match="compares one vector with one"):
         score(torch.zeros(1, 1, 3), torch.zeros(4, 5, 3), "dot")
+    with pytest.raises(ValueError, match=r"\[1, 1, 3\] and targets \[4, 5, 2\]"):
+        score(torch.zeros(1, 1, 3), torch.zeros(4, 5, 2), "max_t")
+    with pytest.raises(ValueError, match="of one width D"):
+        score(torch.zeros(1, 3), torch.zeros(4, 5, 3), "max_t")
 
 
 def test_top_scores_are_in_order_ties_by_position_and_left_out_last():
@@ -59,3 +89,36 @@ def test_top_scores_are_in_order_ties_by_position_and_left_out_last():
     assert places.tolist() == [[1, 2, 0, 3]]
     assert scores[0, :3].tolist() == [1.0, 1.0, 0.5]
     assert scores[0, 3] == -float("inf")
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 10_000), items=st.integers(1, 30), k=st.integers(1, 35), part=st.integers(1, 40))
+def test_top_scores_are_a_stable_sort_in_any_parts(seed, items, k, part):
+    random = np.random.default_rng(seed)
+    targets = torch.from_numpy(random.integers(-2, 3, (items, 1, 1)).astype(np.float16))
+    left_out = torch.from_numpy(random.random((2, items)) < 0.3)
+    queries = torch.tensor([[[1.0]], [[-1.0]]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "PART", part)
+        values, places = top_scores(queries, targets, k, "max_t", left_out)
+    whole = score(queries, targets, "max_t").masked_fill(left_out, -torch.inf)
+    expected = whole.sort(dim=1, descending=True, stable=True)
+    assert torch.equal(values, expected.values[:, :k])
+    assert torch.equal(places, expected.indices[:, :k])
+
+
+def test_memory_mapped_targets_are_never_converted_whole(tmp_path, monkeypatch):
+    np.save(tmp_path / "t.npy", np.random.default_rng(0).random((500, 4, 8)).astype(np.float16))
+    targets = torch.from_numpy(np.load(tmp_path / "t.npy", mmap_mode="c"))
+    seen = []
+    monkeypatch.setattr(scoring, "CONVERTED", 320)
+    rule = RULES["max_t"]
+    monkeypatch.setitem(RULES, "max_t", lambda q, t: seen.append(t.numel()) or rule(q, t))
+    top_scores(torch.ones(1, 1, 8), targets, 5, "max_t")
+    assert max(seen) == 320
+    assert sum(seen) == targets.numel()
+
+
+def test_best_columns_prefer_the_lower_of_equals():
+    values, columns = best_columns(torch.tensor([[1.0, 3.0, 3.0]]), 2)
+    assert (values.tolist(), columns.tolist()) == ([[3.0, 3.0]], [[1, 2]])
