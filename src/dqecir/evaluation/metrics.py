@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from dqecir.data.triplets import Benchmark, DataError, Positions
+from dqecir.data.triplets import Benchmark, DataError, Positions, Triplet
+from dqecir.scoring import best_columns
 
 Scores = NDArray[np.float32]
 RECALLS = (1, 5, 10, 50)
@@ -20,7 +22,11 @@ KEPT = 50
 
 
 def average_precision(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """AP@k = Σ_{i≤k} P(i)·rel(i) / min(|relevant|, k), of ranked ``hits`` [Q, >=k] (CIRCO)."""
+    """AP@k = Σ_{i≤k} P(i)·rel(i) / min(|relevant|, k), each [Q], a fraction (CIRCO, PROTOCOLS.md §3).
+
+    ``hits`` [Q, K] says which of the ranked candidates are right; where K < k, the rest are misses.
+    ``relevant`` [Q] counts all right answers of a query.
+    """
     top = hits[:, :k]
     precision = np.cumsum(top, axis=1) / np.arange(1, top.shape[1] + 1)
     return np.asarray((precision * top).sum(axis=1) / np.minimum(relevant, k), dtype=np.float64)
@@ -30,7 +36,8 @@ def average_precision(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: i
 class RetrievalResults:
     """What every query found; made once, read by metrics, reports and pictures.
 
-    One row a query, in the order of ``benchmark.triplets``.
+    One row a query, in the order of ``benchmark.triplets``; the arrays are made read-only. Raises
+    :class:`DataError` where they do not fit the benchmark.
     """
 
     benchmark: Benchmark
@@ -39,25 +46,31 @@ class RetrievalResults:
     found: Positions
     """[Q, 50] positions of the best candidates, best first; -1 where a gallery holds fewer."""
     average_precision_10: NDArray[np.float64]
+    """[Q] AP@10 over all right answers, a fraction."""
     r_precision: NDArray[np.float64]
+    """[Q] share of right answers among as many best candidates as there are right answers."""
 
     def __post_init__(self) -> None:
         count = len(self.benchmark.triplets)
+        if not count:
+            raise DataError(f"{self.benchmark.name} asks no questions: there is nothing to measure")
         for name in ("ranks", "found", "average_precision_10", "r_precision"):
             values = getattr(self, name)
-            if len(values) != count:
-                raise DataError(f"{name} has {len(values)} rows for {count} queries")
-        if count and self.ranks.min() < 0:
+            shape = (count, KEPT) if name == "found" else (count,)
+            if values.shape != shape:
+                raise DataError(f"{name} has shape {list(values.shape)} where {list(shape)} is needed")
+            values.setflags(write=False)
+        if self.ranks.min() < 0:
             raise DataError("a rank is negative: the target of a query was taken out of its ranking")
+        if self.found.min() < -1 or self.found.max() >= len(self.benchmark.image_ids):
+            raise DataError("a candidate that was found is no image of the benchmark")
+        for fractions in (self.average_precision_10, self.r_precision):
+            if not np.all((fractions >= 0) & (fractions <= 1)):
+                raise DataError("a precision is not between 0 and 1")
 
     def hits(self) -> NDArray[np.bool_]:
         """[Q, 50]: whether each found candidate is a right answer."""
-        return np.stack(
-            [
-                np.isin(row, triplet.relevant)
-                for row, triplet in zip(self.found, self.benchmark.triplets, strict=True)
-            ]
-        )
+        return _right(self.found, self.benchmark.triplets)
 
 
 def collect(
@@ -67,7 +80,8 @@ def collect(
 
     The reference (where the protocol says so) and ``Triplet.ignored`` are taken out. Among equal
     scores the lower position counts as ranked first. Raises :class:`DataError` for scores that are
-    not numbers, and where a query was left out or scored twice.
+    not finite numbers or not of the gallery, for a right answer that is not in the ranking, and
+    where a query was left out or scored twice.
     """
     count = len(benchmark.triplets)
     ranks = np.full(count, -1, dtype=np.int64)
@@ -76,34 +90,60 @@ def collect(
     r_precision = np.zeros(count)
     seen = np.zeros(count, dtype=np.int64)
     for category, numbers, scores in chunks:
-        if np.isnan(scores).any():
-            raise DataError(f"a score of the category {category!r} is not a number: the model is damaged")
-        seen[numbers] += 1
+        if not len(numbers):
+            continue
         gallery = benchmark.galleries[category]
         triplets = [benchmark.triplets[number] for number in numbers]
-        masked = np.array(scores, dtype=np.float32)
-        for row, triplet in enumerate(triplets):
-            out = (*triplet.ignored, triplet.reference) if benchmark.mask_reference else triplet.ignored
-            masked[row, _columns(gallery, out)] = -np.inf
-        columns = np.searchsorted(gallery, [triplet.target for triplet in triplets])
-        own = masked[np.arange(len(triplets)), columns][:, None]
-        before = np.arange(gallery.size)[None] < columns[:, None]
-        ranks[numbers] = ((masked > own) | ((masked == own) & before)).sum(axis=1)
-        order = _best(masked, max(KEPT, max(len(triplet.relevant) for triplet in triplets)))
-        hits = np.stack(
-            [np.isin(gallery[row], triplet.relevant) for row, triplet in zip(order, triplets, strict=True)]
-        )
+        _check(category, gallery, triplets, scores)
+        seen[numbers] += 1
+        masked = _masked(scores, gallery, triplets, benchmark.mask_reference)
+        ranks[numbers] = rank_columns(masked, np.searchsorted(gallery, [t.target for t in triplets]))
         relevant = np.array([len(triplet.relevant) for triplet in triplets], dtype=np.int64)
+        values, columns = best_columns(torch.from_numpy(masked), max(KEPT, int(relevant.max())))
+        order = np.where(values.numpy() > -np.inf, gallery[columns.numpy()], -1)
+        hits = _right(order, triplets)
         precision[numbers] = average_precision(hits, relevant, 10)
         first = np.arange(hits.shape[1])[None] < relevant[:, None]
         r_precision[numbers] = (hits & first).sum(axis=1) / relevant
-        width = min(KEPT, order.shape[1])
-        kept = gallery[order[:, :width]]
-        finite = np.take_along_axis(masked, order[:, :width], axis=1) > -np.inf
-        found[numbers, :width] = np.where(finite, kept, -1)
+        found[numbers, : min(KEPT, order.shape[1])] = order[:, :KEPT]
     if np.any(seen != 1):
         raise DataError(f"{int((seen != 1).sum())} of {count} queries were not scored exactly once")
     return RetrievalResults(benchmark, ranks, found, precision, r_precision)
+
+
+def rank_columns(scores: Scores, columns: Positions) -> Positions:
+    """Rank from 0 of one column of each row of ``scores`` [Q, N]; equal scores rank by column."""
+    own = np.take_along_axis(scores, columns[:, None], axis=1)
+    before = np.arange(scores.shape[1])[None] < columns[:, None]
+    return np.asarray(((scores > own) | ((scores == own) & before)).sum(axis=1), dtype=np.int64)
+
+
+def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], scores: Scores) -> None:
+    if scores.shape != (len(triplets), gallery.size):
+        raise DataError(
+            f"scores of the category {category!r} have shape {list(scores.shape)} where "
+            f"{[len(triplets), gallery.size]} is needed"
+        )
+    if not np.isfinite(scores).all():
+        raise DataError(f"a score of the category {category!r} is not a number: the model is damaged")
+    for triplet in triplets:
+        if triplet.category != category:
+            raise DataError(f"a query of the category {triplet.category!r} was scored in {category!r}")
+
+
+def _masked(scores: Scores, gallery: Positions, triplets: Sequence[Triplet], mask_reference: bool) -> Scores:
+    """A copy of ``scores`` in which what is left out of a ranking is -inf."""
+    masked = np.array(scores, dtype=np.float32)
+    for row, triplet in enumerate(triplets):
+        out = (*triplet.ignored, triplet.reference) if mask_reference else triplet.ignored
+        masked[row, _columns(gallery, out)] = -np.inf
+        right = _columns(gallery, triplet.relevant)
+        if right.size != len(triplet.relevant) or np.isneginf(masked[row, right]).any():
+            raise DataError(
+                f"a right answer to the reference {triplet.reference} (category {triplet.category!r}) is "
+                "not in its gallery, or is left out of its own ranking"
+            )
+    return masked
 
 
 def _columns(gallery: Positions, positions: Sequence[int]) -> Positions:
@@ -113,9 +153,9 @@ def _columns(gallery: Positions, positions: Sequence[int]) -> Positions:
     return columns[gallery[columns] == wanted]
 
 
-def _best(scores: Scores, k: int) -> Positions:
-    """Columns of the ``k`` best of each row, best first, equal scores by column."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+def _right(found: Positions, triplets: Sequence[Triplet]) -> NDArray[np.bool_]:
+    """Which ``found`` positions [Q, K] answer their query."""
+    return np.stack([np.isin(row, triplet.relevant) for row, triplet in zip(found, triplets, strict=True)])
 
 
 def summarise(results: RetrievalResults) -> dict[str, float]:
