@@ -7,7 +7,7 @@ y is 0 at the frame's top and grows downwards.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Points = NDArray[np.float64]  # [points, 2]
-Tone = Literal["outline", "seam", "trim", "inside", "raised", "button"]
+Tone = Literal["outline", "fabric", "seam", "trim", "inside", "raised", "button"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +31,14 @@ class Stroke:
     width: float
 
 
-@dataclass(frozen=True, slots=True)
-class Chest:
-    """The patch that lettering may take: the y of its middle, its width and its height."""
-
-    middle: float
-    width: float
-    height: float
-
-
 @dataclass(frozen=True)
 class Cut:
     """One garment's points and the strokes through them, in the order of painting."""
 
     points: Points
     strokes: tuple[Stroke, ...]
-    chest: Chest
+    chest: tuple[float, float]
+    """Height (y) of the chest's middle and the width that lettering may take there."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +98,6 @@ _BLOCKS = {
         arm=0.55,
     ),
 }
-_FRAME = 0.92
-"""Height or width of the largest garments."""
-_ENLARGING = 0.6
-"""How far smaller garments grow towards the frame: 0 not at all, 1 until they fill it. Short of 1,
-so that short and tight garments stay smaller than long and loose ones."""
 _SLEEVE_WIDTHS = {"tight": 0.84, "regular": 1.0, "loose": 1.28}
 _NECK_DEPTHS = {"round": 0.115, "v": 0.19, "collar": 0.12, "high": 0.03, "square": 0.125}
 _NECK_WIDTHS = {"round": 1.0, "v": 0.95, "collar": 0.82, "high": 0.80, "square": 1.12}
@@ -241,12 +228,12 @@ class _Tailor:
         if self.neck == "high":
             self._cut_high_neck()
             return
-        if self.neck == "round":
-            half = _arc(x, top, depth - top)
-        elif self.neck == "square":
-            half = _points((0, depth), (0.86 * x, depth), (x, top))
-        else:
-            half = _points((0, depth), (x, top))
+        half = {
+            "round": lambda: _arc(x, top, depth - top),
+            "v": lambda: _points((0, depth), (x, top)),
+            "square": lambda: _points((0, depth), (0.86 * x, depth), (x, top)),
+            "collar": lambda: _points((0, depth), (x, top)),
+        }[self.neck]()
         front = np.concatenate((half[:0:-1] * (-1, 1), half))
         self.fill("inside", np.concatenate((front, _points((0, top + 0.02)))))
         self.line("seam", _spline((-x, top + 0.02), (0, top + 0.042), (x, top + 0.02)), 0.008)
@@ -275,18 +262,12 @@ class _Tailor:
 
     def finished(self) -> Cut:
         points = np.concatenate(self.points)
-        silhouette = np.concatenate([points[s.start : s.stop] for s in self.strokes if s.tone == "outline"])
-        low, high = silhouette.min(axis=0), silhouette.max(axis=0)
-        room = _FRAME / float((high - low).max())
-        zoom = min(room, room**_ENLARGING)
-        middle = (float(low[1]) + float(high[1])) / 2
-        chest = max(self.block.pit + 0.015, self.depth + 0.075)
-        width = (1.4 if self.sleeves == "sleeveless" else 1.55) * self.side(chest)
-        return Cut(
-            (points - (0, middle)) * zoom + (0, 0.5),
-            tuple(replace(stroke, width=stroke.width * zoom) for stroke in self.strokes),
-            Chest(0.5 + zoom * (chest - middle), zoom * min(width, 0.36), zoom * 0.124),
-        )
+        silhouette = [points[s.start : s.stop, 1] for s in self.strokes if s.tone == "outline"]
+        high = min(float(run.min()) for run in silhouette)
+        low = max(float(run.max()) for run in silhouette)
+        shift = 0.5 - (high + low) / 2
+        chest = max(self.block.pit - 0.005, self.depth + 0.075)
+        return Cut(points + (0, shift), tuple(self.strokes), (chest + shift, 1.55 * self.side(chest)))
 
 
 def _points(*pairs: Sequence[float] | Points) -> Points:

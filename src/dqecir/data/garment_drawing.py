@@ -71,9 +71,7 @@ def render_garment(attributes: Mapping[str, str], rng: np.random.Generator, size
     mask = _sew(cloth, cut, pose, tones)
     if attributes["print"] == "yes":
         _letter(cloth, cut, pose, base, _WORDS[int(chance[15] * len(_WORDS))])
-    return _lit(
-        cloth.reduce(_SUPERSAMPLING), mask.resize((size, size), Image.Resampling.BILINEAR), chance[16:]
-    )
+    return _lit(cloth.reduce(_SUPERSAMPLING), mask.reduce(_SUPERSAMPLING), chance[16:])
 
 
 class _Pose:
@@ -127,13 +125,13 @@ def _print_pattern(
 
 def _letter(cloth: Image.Image, cut: Cut, pose: _Pose, base: RGB, word: str) -> None:
     """Paint a word across the chest, on a patch of the garment's own colour."""
-    chest = cut.chest
-    corners = np.array(((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)))
-    patch = corners * (chest.width, chest.height) + (0, chest.middle)
+    height, width = cut.chest
+    width = min(width, 0.36)
+    patch = np.array([(x * width / 2, height + y * 0.062) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
     ImageDraw.Draw(cloth).polygon(pose.place(patch), fill=base)
-    letters = _lettering(word, round(0.92 * chest.width * pose.scale), round(0.8 * chest.height * pose.scale))
+    letters = _lettering(word, round(0.92 * width * pose.scale), round(0.10 * pose.scale))
     turned = letters.rotate(np.degrees(pose.angle), Image.Resampling.BILINEAR, expand=True)
-    x, y = pose.place(np.array([(0.0, chest.middle)]))
+    x, y = pose.place(np.array([(0.0, height)]))
     ink = _towards_ink(base, 0.92)
     cloth.paste(ink, (round(x - turned.width / 2), round(y - turned.height / 2)), turned)
 
@@ -151,9 +149,8 @@ def _lit(cloth: Image.Image, mask: Image.Image, chance: Sequence[float]) -> Imag
     light += 0.30 * np.minimum(soft, 0.95) - 0.27
     front = np.asarray(cloth, dtype=np.float32)
     front = front * (1 + light)[..., None] + (26 * light)[..., None]
-    fall = size // 32
-    shadow = np.zeros_like(soft)
-    shadow[fall:] = soft[:-fall]
+    lift = max(1, size // 32)
+    shadow = np.roll(soft, (lift, -lift if lean > 0 else lift), (0, 1))
     wall = np.array(_BACKGROUNDS[int(chance[3] * len(_BACKGROUNDS))], dtype=np.float32)
     wall += np.float32(14) * (np.array(chance[4:7], dtype=np.float32) - np.float32(0.5))
     glow = 1.0 + 0.05 * lean * across - (0.04 + 0.07 * chance[7]) * down - 0.26 * shadow
@@ -239,7 +236,7 @@ def _flower(brush: ImageDraw.ImageDraw, x: float, y: float, reach: float, turn: 
 _PATTERNS = {"striped": _stripes, "checked": _checks, "dotted": _dots, "floral": _flowers}
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=2048)
 def _lettering(word: str, width: int, height: int) -> Image.Image:
     """A word in heavy letters that fill ``width`` x ``height`` pixels, as a mask with a margin of one."""
     font = ImageFont.load_default(96)
@@ -255,7 +252,7 @@ def _shade(paint: RGB, chance: Sequence[float]) -> RGB:
     """A paint with its light and hue moved a little."""
     light = 1 + 2 * _QUIET * (chance[0] - 0.5)
     red, green, blue = (
-        min(255, max(0, round(part * light + (4 + part / 32) * (c - 0.5))))
+        min(255, max(0, round(part * light + 12 * (c - 0.5))))
         for part, c in zip(paint, chance[1:], strict=True)
     )
     return red, green, blue

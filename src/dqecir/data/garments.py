@@ -181,5 +181,4 @@ def _write_images(write: partial[None], vectors: Sequence[Vector], workers: int)
 
 def _write_image(folder: Path, seed: int, size: int, number: int, vector: Vector) -> None:
     image = garment_image(vector, seed, number, size)
-    # Colours are attributes here: without subsampling=0 thin stripes would lose theirs.
-    image.save(folder / _image_name(number), "JPEG", quality=_QUALITY, subsampling=0)
+    image.save(folder / _image_name(number), "JPEG", quality=_QUALITY)
