@@ -1,11 +1,14 @@
 """The exact engine: the contract, and what happens to damaged files."""
 
+import io
 import json
 
+import numpy as np
 import pytest
+import torch
 
-from dqecir.index.engine import EngineError
-from dqecir.index.exact import ExactIndex
+from dqecir.index.engine import EngineError, IndexHeader
+from dqecir.index.exact import ExactIndex, _write_head
 from tests.index.contract import HEADER, EngineContract, batches
 
 
@@ -39,3 +42,61 @@ def test_damaged_text_and_foreign_formats_are_refused(tmp_path):
     manifest.write_text(json.dumps(json.loads(text) | {"format": 9}))
     with pytest.raises(EngineError, match="not an exact index of this version"):
         ExactIndex.open(tmp_path / "i")
+    manifest.write_text(json.dumps({key: json.loads(text)[key] for key in ("format", "engine")}))
+    with pytest.raises(EngineError, match="Build the index again"):
+        ExactIndex.open(tmp_path / "i")
+    manifest.write_bytes(b"\xff\xfe")
+    with pytest.raises(EngineError, match="damaged"):
+        ExactIndex.open(tmp_path / "i")
+
+
+def test_items_and_tokens_of_another_index_are_refused(tmp_path):
+    ExactIndex.build(tmp_path / "i", HEADER, batches())
+    ExactIndex.build(tmp_path / "j", HEADER, batches(prefix="photo"))
+    (tmp_path / "i" / "items.json").write_bytes((tmp_path / "j" / "items.json").read_bytes())
+    with pytest.raises(EngineError, match="does not belong to its manifest"):
+        ExactIndex.open(tmp_path / "i")
+    path = tmp_path / "j" / "tokens.npy"
+    tokens = np.load(path)
+    np.save(path, tokens.reshape(5, 6, 8))
+    with pytest.raises(EngineError, match="does not belong to its manifest"):
+        ExactIndex.open(tmp_path / "j")
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(EngineError, match="damaged"):
+        ExactIndex.open(tmp_path / "j")
+
+
+def test_one_changed_byte_is_found_by_verifying(tmp_path):
+    ExactIndex.build(tmp_path / "i", HEADER, batches())
+    ExactIndex.verify(tmp_path / "i")
+    path = tmp_path / "i" / "tokens.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(EngineError, match="damaged"):
+        ExactIndex.verify(tmp_path / "i")
+
+
+def test_any_program_can_read_the_tokens(tmp_path):
+    ExactIndex.build(tmp_path / "i", HEADER, batches())
+    tokens = torch.cat([batch.tokens for batch in batches()])
+    assert np.array_equal(np.load(tmp_path / "i" / "tokens.npy"), tokens.half().numpy())
+    assert sorted(path.name for path in (tmp_path / "i").iterdir()) == [
+        "items.json",
+        "manifest.json",
+        "tokens.npy",
+    ]
+
+
+def test_the_head_of_the_tokens_is_as_long_for_any_number_of_items():
+    lengths = set()
+    for items in (0, 1, 10**9):
+        file = io.BytesIO()
+        _write_head(file, items, HEADER)
+        lengths.add(len(file.getvalue()))
+    assert len(lengths) == 1
+
+
+def test_a_rule_for_single_vectors_has_single_tokens():
+    with pytest.raises(ValueError, match="not 3 tokens an item"):
+        IndexHeader(model="m", tokens=3, size=8, score_rule="dot")

@@ -5,12 +5,15 @@ An engine keeps what one model made, says so in its header, and refuses another 
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from dqecir.data.triplets import DataError
@@ -25,13 +28,19 @@ class EngineError(DataError):
 class IndexHeader(Strict):
     """What made the tokens of an index."""
 
-    model: str
+    model: str = Field(min_length=1)
     """Fingerprint of the model's weights."""
-    tokens: int
+    tokens: int = Field(ge=1)
     """Tokens an item has [n_t]."""
-    size: int
+    size: int = Field(ge=1)
     """Width of a token [D]."""
     score_rule: ScoreRule = "max_t"
+
+    @model_validator(mode="after")
+    def _rule_fits(self) -> Self:
+        if self.score_rule == "dot" and self.tokens != 1:
+            raise ValueError(f"the score rule dot compares single vectors, not {self.tokens} tokens an item")
+        return self
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,31 @@ class ItemBatch:
     tokens: Tensor
     payloads: Sequence[Mapping[str, Any]]
 
+    def as_stored(self, header: IndexHeader) -> Tensor:
+        """The tokens in float16 on the CPU, once they are found to belong under ``header``.
+
+        Raises :class:`EngineError` for another shape, for ids or payloads that are not one an item,
+        for an empty id, and for tokens that are not finite in float16.
+        """
+        shape = (len(self.ids), header.tokens, header.size)
+        if self.tokens.shape != shape:
+            raise EngineError(
+                f"tokens of shape {list(self.tokens.shape)} do not belong into an index where "
+                f"{len(self.ids)} items have {list(shape)}"
+            )
+        if len(self.payloads) != len(self.ids):
+            raise EngineError(f"{len(self.ids)} items came with {len(self.payloads)} payloads")
+        if not all(self.ids):
+            raise EngineError("an item has an empty id: every item needs an id of its own")
+        stored = self.tokens.detach().to("cpu", torch.float16)
+        broken = ~stored.isfinite().flatten(1).all(dim=1)
+        if broken.any():
+            raise EngineError(
+                f"the tokens of {self.ids[int(broken.int().argmax())]!r} are not numbers of float16: "
+                "the model is damaged"
+            )
+        return stored
+
 
 class Index(ABC):
     """Items of one model, searched by score; opened from the folder that ``build`` wrote."""
@@ -60,7 +94,12 @@ class Index(ABC):
     @classmethod
     @abstractmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Index:
-        """Write an index of all items, whole or not at all, holding one batch in memory at a time."""
+        """Write an index of all items, whole or not at all, holding one batch in memory at a time.
+
+        An index that is already in ``folder`` gives way once the new one is whole. Raises
+        :class:`EngineError` for a folder that holds anything else, for no items, for an id that
+        comes twice, and for what :meth:`ItemBatch.as_stored` refuses.
+        """
 
     @classmethod
     @abstractmethod
@@ -81,8 +120,26 @@ class Index(ABC):
     ) -> list[list[Hit]]:
         """The ``k`` best items of each query [B, n_q, D], best first.
 
-        ``exclude`` names, for each query, ids that are not to be found; unknown ones are no error.
+        Equal scores come in the order in which the items were added. ``exclude`` names, for each
+        query, ids that are not to be found; unknown ones are no error. Raises :class:`EngineError`
+        for what :meth:`check_search` refuses.
         """
+
+    def check_search(self, queries: Tensor, k: int, exclude: Sequence[Sequence[str]] | None) -> None:
+        """Raise :class:`EngineError` for a search that cannot have an answer here."""
+        if k < 1:
+            raise EngineError(f"k must be at least 1, not {k}")
+        if queries.ndim != 3:
+            raise EngineError(f"queries have shape {list(queries.shape)} where [B, n_q, D] is needed")
+        if queries.shape[2] != self.header.size:
+            raise EngineError(
+                f"the query has width {queries.shape[2]} and the index {self.header.size}: "
+                "they come from different models"
+            )
+        if not queries.isfinite().all():
+            raise EngineError("a query is not made of numbers: the model is damaged")
+        if exclude is not None and len(exclude) != len(queries):
+            raise EngineError(f"{len(queries)} queries came with {len(exclude)} lists of ids to leave out")
 
     def check_model(self, fingerprint: str) -> None:
         """Raise :class:`EngineError` where the index was made by another model."""
@@ -91,3 +148,15 @@ class Index(ABC):
                 f"the index was made by another model ({self.header.model}, and this is {fingerprint}): "
                 "name that model, or build the index again"
             )
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise :class:`EngineError` where building into ``folder`` would destroy what is no index."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        if "engine" in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
+            return
+    except (OSError, ValueError, TypeError):
+        pass
+    raise EngineError(f"{folder} holds something that is no index and is left alone: name another folder")
