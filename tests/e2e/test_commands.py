@@ -1,0 +1,229 @@
+"""The command line as a user meets it: every command, and what wrong input gets."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dqecir import cli
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPE = """
+method: dqe
+negatives: {choose: mid_zone, bounds: quantile, low: 0.05, high: 0.5, refresh_epochs: 1}
+triplets: {per_reference: 1}
+training: {steps: 6, batch_size: 16, precision: fp32}
+"""
+PRETRAINING = """
+backbone:
+  tower: {kind: stem, image_size: 32, widths: [8, 16, 16]}
+  hidden_size: 16
+  layers: 2
+  heads: 2
+  intermediate_size: 32
+  query_tokens: 3
+  embedding_size: 12
+  text_positions: 48
+  attention: eager
+preprocessing: {size: 32, pad_ratio: 1.0}
+vocabulary_size: 400
+max_text_length: 32
+classification: {steps: 3, batch_size: 8}
+contrast: {steps: 3, batch_size: 8}
+precision: fp32
+"""
+
+
+@pytest.fixture
+def dqecir(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dqecir", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, " ".join(err.split())
+
+    return run
+
+
+def test_from_pretraining_to_an_answer(dqecir, garments_folder, tmp_path):
+    (tmp_path / "pre.yaml").write_text(PRETRAINING)
+    (tmp_path / "train.yaml").write_text(RECIPE)
+    model, run, index = tmp_path / "model", tmp_path / "run", tmp_path / "index"
+    assert dqecir("pretrain", tmp_path / "pre.yaml", "--data", garments_folder, "--out", model)[0] == 0
+    code, _, err = dqecir(
+        "train", tmp_path / "train.yaml", "--data", garments_folder, "--model", model, "--out", run
+    )
+    assert code == 0
+    assert "mAP@10" in err
+
+    report = tmp_path / "metrics.json"
+    code, out, _ = dqecir("evaluate", "--data", garments_folder, "--model", run / "best", "--json", report)
+    assert code == 0
+    rows = json.loads(report.read_text())["rows"]
+    assert {"dqe", "image_only", "text_only", "image_plus_text", "oracle, full"} <= set(rows)
+    assert rows["oracle, full"]["mAP@10"] > rows["image_only"]["mAP@10"]
+
+    pictures = garments_folder / "images"
+    code, out, _ = dqecir("index", "build", "--images", pictures, "--out", index, "--model", run / "last")
+    assert code == 0
+    assert "240 images indexed" in out
+    one = next(pictures.iterdir())
+    sheet = tmp_path / "sheet.png"
+    arguments = (
+        "search",
+        "--index",
+        index,
+        "--image",
+        one,
+        "--text",
+        "is red",
+        "-k",
+        3,
+        "--model",
+        run / "last",
+    )
+    code, out, _ = dqecir(*arguments, "--json", "--sheet", sheet)
+    assert code == 0
+    found = json.loads(out)
+    assert len(found["answers"]) == 3
+    assert set(found["attribute_weights"]) == {"colour", "shape"}
+    assert Image.open(sheet).width > 500
+
+
+def test_a_killed_pretraining_goes_on_after_its_finished_stage(
+    dqecir, garments_folder, tmp_path, monkeypatch
+):
+    from dqecir.pretraining import Pretrainer
+
+    (tmp_path / "pre.yaml").write_text(PRETRAINING)
+    arguments = ("pretrain", tmp_path / "pre.yaml", "--data", garments_folder, "--out", tmp_path / "model")
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pretrainer, "_contrast", killed)
+    assert dqecir(*arguments)[0] == 130
+    monkeypatch.undo()
+    stage = tmp_path / ".model.work" / "classification.pt"
+    written = stage.stat().st_mtime_ns
+    assert dqecir(*arguments)[0] == 0
+    assert stage.stat().st_mtime_ns == written
+    assert (tmp_path / "model" / "config.json").exists()
+
+
+def test_render_and_check(dqecir, tmp_path):
+    assert dqecir("catalogue", "render", tmp_path / "g", "--items", 9, "--size", 64)[0] == 0
+    code, out, _ = dqecir("catalogue", "check", tmp_path / "g")
+    assert code == 0
+    assert "can be used" in out
+    next((tmp_path / "g" / "images").iterdir()).write_text("broken")
+    code, out, _ = dqecir("catalogue", "check", tmp_path / "g")
+    assert code == 1
+    assert "cannot be opened" in " ".join(out.split())
+
+
+def test_the_shipped_model_answers_sensibly(dqecir, tmp_path):
+    """On garments it never saw, the model that ships finds far more than image and text alone."""
+    dqecir(
+        "catalogue", "render", tmp_path / "g", "--items", 300, "--seed", 4242, "--size", 96, "--split", "val"
+    )
+    report = tmp_path / "metrics.json"
+    code, _, _ = dqecir(
+        "evaluate",
+        "--data",
+        tmp_path / "g",
+        "--gallery-column",
+        "garment",
+        "--json",
+        report,
+        "--per-reference",
+        1,
+    )
+    assert code == 0
+    rows = json.loads(report.read_text())["rows"]
+    own = next(iter(rows.values()))
+    baselines = [rows[name]["mAP@10"] for name in ("image_only", "text_only", "image_plus_text")]
+    assert own["mAP@10"] > max(baselines) + 20
+    assert own["unseen/mAP@10"] > max(baselines) + 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("search", "--index", "NOWHERE", "--image", "x.jpg", "--text", "is red"), "no index"),
+        (("index", "build", "--images", "NOWHERE", "--out", "i"), "no folder"),
+        (("evaluate", "--data", "NOWHERE"), "no such folder"),
+        (("evaluate", "--data", "GARMENTS", "--split", "vall"), "did you mean 'val'"),
+        (("evaluate", "--data", "GARMENTS", "--gallery-column", "garmet"), "did you mean 'garment'"),
+        (("evaluate", "--data", "GARMENTS", "--model", "NOWHERE"), "no config.json"),
+        (("train", "none.yaml", "--data", "GARMENTS", "--out", "r"), "there is no file none.yaml"),
+    ],
+)
+def test_wrong_input_gets_one_sentence_and_exit_1(dqecir, garments_folder, tmp_path, arguments, message):
+    places = {"NOWHERE": tmp_path / "nowhere", "GARMENTS": garments_folder}
+    code, _, err = dqecir(*(places.get(argument, argument) for argument in arguments))
+    assert code == 1
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_empty_text_and_broken_pictures(dqecir, garments_folder, tmp_path):
+    pictures = tmp_path / "p"
+    pictures.mkdir()
+    for path in sorted((garments_folder / "images").iterdir())[:4]:
+        shutil.copy(path, pictures)
+    (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    code, out, _ = dqecir("index", "build", "--images", pictures, "--out", tmp_path / "i")
+    assert code == 0
+    assert "4 images indexed" in out
+    assert "broken.png" in out.replace("\n", "")
+    one = next(pictures.glob("*.jpg"))
+    code, _, err = dqecir("search", "--index", tmp_path / "i", "--image", one, "--text", " ")
+    assert (code, "say what should change" in err) == (1, True)
+    code, _, err = dqecir(
+        "search", "--index", tmp_path / "i", "--image", pictures / "broken.png", "--text", "is red"
+    )
+    assert code == 1
+    assert "broken.png" in err
+
+
+def test_the_demonstration(dqecir, tmp_path):
+    code, _, err = dqecir("demo", "--out", tmp_path / "demo", "--items", 300)
+    assert code == 0
+    assert "report.html" in err.replace(" ", "")
+    report = (tmp_path / "demo" / "report.html").read_text()
+    assert report.count("<article>") == 12
+    assert "oracle, full" in report
+    assert len(list((tmp_path / "demo").glob("answers-*.png"))) == 2
+    # A second run takes the place of the first.
+    assert dqecir("demo", "--out", tmp_path / "demo", "--items", 300)[0] == 0
+
+
+def test_the_python_of_the_readme_runs(garments_folder, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    pictures = tmp_path / "PICTURES"
+    pictures.mkdir()
+    for path in sorted((garments_folder / "images").iterdir())[:6]:
+        shutil.copy(path, pictures)
+    shutil.copy(next(pictures.iterdir()), pictures / "this.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert (tmp_path / "INDEX" / "manifest.json").exists()
+
+
+def test_the_shipped_model_is_small_and_has_a_card():
+    folder = ROOT / "src" / "dqecir" / "assets" / "dqecir-small"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 12_000_000
+    card = (folder / "README.md").read_text()
+    for heading in ("## What it is", "## How it was trained", "## What it can and cannot do"):
+        assert heading in card
