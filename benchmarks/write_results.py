@@ -41,10 +41,10 @@ def comparison(result: dict[str, Any]) -> list[str]:
         f"## {result['name'].capitalize()}",
         "",
         f"{result['queries']:,} questions; galleries: {galleries}; {result['triplets']:,} training triplets; "
-        f"mean ± standard deviation of {result['seeds']} seeds; half of the questions in wordings that training "
-        f"never shows. Budget: the operations of {result['reference_steps']} steps of 64 of in-batch contrast, "
-        f"mining included, steps fixed beforehand. Machine: {result['machine']}, {result['precision']}, one "
-        "thread a run.",
+        f"mean ± standard deviation of {result['seeds']} seeds; half of the questions in wordings that "
+        f"training never shows. Budget: the operations of {result['reference_steps']} steps of 64 of "
+        "in-batch contrast, mining included, steps fixed beforehand. "
+        f"Machine: {result['machine']}, {result['precision']}, one thread a run.",
         "",
         "| ranked by | "
         + " | ".join(METRICS)
@@ -77,13 +77,13 @@ def backbone(result: dict[str, Any]) -> list[str]:
     lines = [
         "## The backbone from scratch",
         "",
-        f"{result['parameters']['whole'] / 1e6:.1f} M parameters, {result['parameters']['tower'] / 1e6:.1f} M of them "
-        f"in the tower. {stages}; all threads counted. Machine: {result['machine']}. One seed.",
+        f"{result['parameters']['whole'] / 1e6:.1f} M parameters, "
+        f"{result['parameters']['tower'] / 1e6:.1f} M of them in the tower. {stages}; all threads counted. Machine: {result['machine']}. One seed.",
         "",
-        "Share of val images whose attribute the heads of stage 0 name rightly (in brackets: the commonest value):",
+        "Share of val images whose attribute the heads of stage 0 name rightly (in brackets: the commonest "
+        "value):",
         "",
     ]
-    columns = [c for c in next(iter(result["accuracy"].values())) if c != "all"]
     columns = sorted({c for row in result["accuracy"].values() for c in row} - {"all"}) + ["all"]
     lines += ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for name, row in result["accuracy"].items():
@@ -118,8 +118,8 @@ def summary(results: list[dict[str, Any]]) -> list[str]:
     lines: list[str] = []
     for result in results:
         lines += [
-            f"**{result['name'].capitalize()}**, {result['queries']:,} questions, {result['seeds']} seeds, percent, "
-            "equal counted operations:",
+            f"**{result['name'].capitalize()}**, {result['queries']:,} questions, {result['seeds']} seeds, "
+            "percent, equal counted operations:",
             "",
             "| ranked by | R@10 | mAP@10 |",
             "|---|---|---|",

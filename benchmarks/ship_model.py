@@ -1,0 +1,27 @@
+"""Make the model that the package ships out of a trained one: half precision, and its card.
+
+    python benchmarks/ship_model.py RUN/best
+
+Writes src/dqecir/assets/dqecir-small and prints its size.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from dqecir.model import SHIPPED_MODEL, ComposedModel
+
+ROOT = Path(__file__).parent.parent
+
+
+def main() -> None:
+    model = ComposedModel.from_pretrained(Path(sys.argv[1]))
+    model.card = (ROOT / "recipes" / "ship-small-card.md").read_text(encoding="utf-8")
+    folder = model.save_pretrained(ROOT / "src" / "dqecir" / "assets" / SHIPPED_MODEL, half=True)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
