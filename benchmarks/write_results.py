@@ -60,6 +60,8 @@ def comparison(result: dict[str, Any]) -> list[str]:
     for name, row in result["fixed"].items():
         cells = [cell(row, key) for key in (*METRICS, "seen/mAP@10", "unseen/mAP@10")]
         lines.append(f"| *{name}* | " + " | ".join(cells) + " | – | – | – |")
+    if len(result["galleries"]) > 1:
+        lines += per_category(result)
     best_fixed = max(row["mAP@10"] for name, row in result["fixed"].items() if not name.startswith("oracle"))
     lines += ["", "mAP@10 by seed, and its lead over the best of image only, text only and their sum:", ""]
     lines += ["| | by seed | least lead |", "|---|---|---|"]
@@ -71,6 +73,30 @@ def comparison(result: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def per_category(result: dict[str, Any]) -> list[str]:
+    keys = [f"{category}/{metric}" for category in result["galleries"] for metric in ("R@10", "mAP@10")]
+    lines = ["", "By category:", "", "| ranked by | " + " | ".join(keys) + " |", "|---|" + "---|" * len(keys)]
+    for name, row in result["trained"].items():
+        lines.append(f"| {name} | " + " | ".join(cell(row["spread"], key) for key in keys) + " |")
+    for name, row in result["fixed"].items():
+        lines.append(f"| *{name}* | " + " | ".join(cell(row, key) for key in keys) + " |")
+    return lines
+
+
+def rendering(result: dict[str, Any]) -> list[str]:
+    lines = [
+        "## Drawing garments",
+        "",
+        f"Median of {result['rounds']} rounds (least to most), one core. Machine: {result['machine']}.",
+        "",
+        "| side | images a second |",
+        "|---|---|",
+    ]
+    for size, row in result["sizes"].items():
+        lines.append(f"| {size} | {row['median']:.0f} ({row['least']:.0f} to {row['most']:.0f}) |")
+    return [*lines, ""]
+
+
 def backbone(result: dict[str, Any]) -> list[str]:
     seconds = result["cpu_seconds"]
     stages = ", ".join(f"{name} {value:.0f} CPU-s" for name, value in seconds.items())
@@ -78,7 +104,8 @@ def backbone(result: dict[str, Any]) -> list[str]:
         "## The backbone from scratch",
         "",
         f"{result['parameters']['whole'] / 1e6:.1f} M parameters, "
-        f"{result['parameters']['tower'] / 1e6:.1f} M of them in the tower. {stages}; all threads counted. Machine: {result['machine']}. One seed.",
+        f"{result['parameters']['tower'] / 1e6:.1f} M of them in the tower. "
+        f"{stages}; all threads counted. Machine: {result['machine']}. One seed.",
         "",
         "Share of val images whose attribute the heads of stage 0 name rightly (in brackets: the commonest "
         "value):",

@@ -102,6 +102,13 @@ def test_another_recipe_does_not_resume(run, tmp_path, monkeypatch):
         run(recipe_of(training={"learning_rate": 0.1})).fit()
 
 
+def test_a_finished_run_is_not_written_over(run):
+    recipe = recipe_of(training={"steps": 2})
+    run(recipe).fit()
+    with pytest.raises(DataError, match="finished run"):
+        run(recipe).fit()
+
+
 def test_seeds_decide(run, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(recipe_of(training={"seed": seed, "steps": 4}), name).fit()

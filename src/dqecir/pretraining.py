@@ -7,6 +7,7 @@ Contrast from nothing is far behind this order at the same cost.
 
 from __future__ import annotations
 
+import io
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ from dqecir.data.images import Preprocessing, load_image
 from dqecir.data.triplets import DataError
 from dqecir.data.vocabulary import shipped_vocabularies
 from dqecir.data.wording import Wording
-from dqecir.files import write_json
+from dqecir.files import write_bytes
 from dqecir.losses import contrastive
 from dqecir.model import ComposedModel, new_model
 from dqecir.progress import track
@@ -40,6 +41,8 @@ from dqecir.scoring import score
 from dqecir.training import autocast, cosine_rate, parameter_groups
 from dqecir.training_data import BLANK, attribute_codes
 
+SAVE_EVERY = 250
+"""Steps between states that a killed run resumes from."""
 MAX_VALUES = 64
 """A column with more values is a name or a number, not an attribute that an image shows."""
 
@@ -295,23 +298,17 @@ class Pretrainer:
         loss_of: Any,
         extra: Sequence[torch.nn.Parameter] = (),
     ) -> None:
-        """AdamW with a cosine rate over ``stage.steps``; a finished stage is not run again."""
-        done = self.work / f"{name}.pt"
-        state = {"backbone": self.backbone, "heads": self.heads}
-        if done.exists():
-            saved = torch.load(done, weights_only=True)
-            for key, module in state.items():
-                module.load_state_dict(saved[key])
-            self.seconds[name] = saved["cpu_seconds"]
-            return
+        """AdamW with a cosine rate over ``stage.steps``; continues where a killed run was saved."""
         groups = parameter_groups(modules, stage.learning_rate, stage.weight_decay, [], 1.0)
         if extra:
             groups.append({"params": list(extra), "lr": stage.learning_rate, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups)
-        modules.train()
         log: list[dict[str, float]] = []
+        first = self._resume(name, optimizer, log)
+        spent = self.seconds.get(name, 0.0)
+        modules.train()
         started = time.process_time()
-        for step in track(range(stage.steps), f"pretraining: {name}", quiet=self.quiet):
+        for step in track(range(first, stage.steps), f"pretraining: {name}", quiet=self.quiet):
             for group in optimizer.param_groups:
                 group["lr"] = stage.learning_rate * cosine_rate(step, stage.steps, stage.steps // 20, 0.0)
             torch.manual_seed(self.recipe.seed * 1_000_003 + step)
@@ -323,11 +320,44 @@ class Pretrainer:
             optimizer.zero_grad()
             if step % 50 == 0:
                 log.append({"step": step, "loss": float(loss.detach())})
-        self.seconds[name] = time.process_time() - started
-        self.work.mkdir(parents=True, exist_ok=True)
-        write_json(self.work / f"{name}.json", {"cpu_seconds": self.seconds[name], "log": log})
-        saved = {key: module.state_dict() for key, module in state.items()}
-        torch.save({**saved, "cpu_seconds": self.seconds[name]}, done)
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == stage.steps:
+                self.seconds[name] = spent + time.process_time() - started
+                self._save(name, step + 1, optimizer, log)
+
+    def _save(
+        self, name: str, step: int, optimizer: torch.optim.Optimizer, log: list[dict[str, float]]
+    ) -> None:
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "recipe": self.recipe.model_dump_json(),
+                "step": step,
+                "backbone": self.backbone.state_dict(),
+                "heads": self.heads.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "cpu_seconds": self.seconds[name],
+                "log": log,
+            },
+            buffer,
+        )
+        write_bytes(self.work / f"{name}.pt", buffer.getvalue())
+
+    def _resume(self, name: str, optimizer: torch.optim.Optimizer, log: list[dict[str, float]]) -> int:
+        """Load what a killed run saved of a stage; returns the step to go on from."""
+        path = self.work / f"{name}.pt"
+        if not path.exists():
+            return 0
+        saved = torch.load(path, weights_only=True)
+        if saved["recipe"] != self.recipe.model_dump_json():
+            raise DataError(
+                f"{self.work} holds an unfinished run of another recipe: remove it, or name another --out"
+            )
+        self.backbone.load_state_dict(saved["backbone"])
+        self.heads.load_state_dict(saved["heads"])
+        optimizer.load_state_dict(saved["optimizer"])
+        self.seconds[name] = saved["cpu_seconds"]
+        log.extend(saved["log"])
+        return int(saved["step"])
 
 
 @torch.no_grad()

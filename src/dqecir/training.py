@@ -23,7 +23,7 @@ from dqecir.backbones.store import Store
 from dqecir.data.triplets import Benchmark, DataError
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import summarise
-from dqecir.files import write_bytes, write_json
+from dqecir.files import write_bytes, write_json, write_text
 from dqecir.methods.method import TrainingBatch
 from dqecir.mining import Miner
 from dqecir.model import ComposedModel
@@ -120,6 +120,8 @@ class Trainer:
 
     def fit(self) -> dict[str, float]:
         """Train to the end; returns the last evaluation on dev (empty without one)."""
+        if (self.run / "done.json").exists():
+            raise DataError(f"{self.run} holds a finished run: name another folder, or remove this one")
         self._resume()
         write_json(self.run / "recipe.json", self.recipe.model_dump(mode="json"))
         settings = self.recipe.training
@@ -275,7 +277,16 @@ class Trainer:
         for name, values in state["pool"].items():
             setattr(self.miner.pool, name, values)
         self.miner.calibrated = state["calibrated"]
+        self._forget_log_after(self.step)
         console.print(f"resuming {self.run} at step {self.step} of {self.steps}")
+
+    def _forget_log_after(self, step: int) -> None:
+        """Drop lines of steps that the resumed run will take again."""
+        path = self.run / "log.jsonl"
+        if path.exists() and self.accelerator.is_main_process:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            write_text(path, "".join(f"{line}\n" for line in kept))
 
     def _generator(self, step: int, purpose: int) -> torch.Generator:
         return torch.Generator().manual_seed(_mixed(self.recipe.training.seed, step, purpose))

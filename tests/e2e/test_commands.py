@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from dqecir import cli
@@ -119,6 +120,35 @@ def test_a_killed_pretraining_goes_on_after_its_finished_stage(
     assert dqecir(*arguments)[0] == 0
     assert stage.stat().st_mtime_ns == written
     assert (tmp_path / "model" / "config.json").exists()
+
+
+@pytest.mark.parametrize("stage", ["classification", "contrast"])
+def test_a_pretraining_killed_in_a_stage_ends_where_an_unbroken_one_does(
+    garments, tmp_path, monkeypatch, stage
+):
+    from dqecir import pretraining
+    from dqecir.recipe import PretrainingRecipe
+    from dqecir.strict import parse_settings
+
+    recipe = parse_settings(yaml.safe_load(PRETRAINING), PretrainingRecipe, "recipe")
+
+    def run(name: str):
+        return pretraining.Pretrainer(recipe, [garments], "train", tmp_path / name, quiet=True).run()
+
+    whole = run("whole")
+    monkeypatch.setattr(pretraining, "SAVE_EVERY", 1)
+    save = pretraining.Pretrainer._save
+
+    def killed(self, name, step, *rest):
+        save(self, name, step, *rest)
+        if (name, step) == (stage, 2):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretraining.Pretrainer, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("broken")
+    monkeypatch.setattr(pretraining.Pretrainer, "_save", save)
+    assert run("broken").fingerprint == whole.fingerprint
 
 
 def test_render_and_check(dqecir, tmp_path):
