@@ -115,6 +115,7 @@ def _answers(retriever: ComposedRetriever, results: RetrievalResults, seed: int)
         text = join_fashioniq(triplet.captions)
         query = retriever.compose([reference], [text])
         found = results.found[number, :10]
+        found = found[found >= 0]
         vectors = retriever.encode_images([benchmark.image_paths[i] for i in found])
         scores = (vectors @ query.embeddings[0, 0].cpu()).amax(dim=1).tolist()
         candidates = [

@@ -25,14 +25,14 @@ from transformers import PreTrainedTokenizerFast
 from dqecir.attributes import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.backbones.blip2 import Blip2
 from dqecir.backbones.store import TokenStore
-from dqecir.backbones.tokenizer import SPECIAL_TOKENS, train_word_pieces
+from dqecir.backbones.tokenizer import load_tokenizer, train_word_pieces
 from dqecir.data.augmentation import random_views
 from dqecir.data.catalogue import Catalogue
 from dqecir.data.images import Preprocessing, load_image
 from dqecir.data.triplets import DataError
 from dqecir.data.vocabulary import shipped_vocabularies
 from dqecir.data.wording import Wording
-from dqecir.files import write_bytes
+from dqecir.files import whole_folder, write_bytes
 from dqecir.losses import contrastive
 from dqecir.model import ComposedModel, new_model
 from dqecir.progress import track
@@ -165,14 +165,24 @@ class Pretrainer:
         ).eval()
 
     def _train_tokenizer(self, texts: Sequence[str]) -> PreTrainedTokenizerFast:
-        """Word pieces of captions of every catalogue, of the shipped vocabularies, and of ``texts``."""
+        """Word pieces of captions of every catalogue, of the shipped vocabularies, and of ``texts``.
+
+        They are kept with the run: the trainer breaks ties as it likes, so a second training would
+        number the pieces otherwise, and a resumed run would read gibberish.
+        """
+        kept = self.work / "tokenizer"
+        if kept.exists():
+            return load_tokenizer(kept)
         rng = random.Random(self.recipe.seed)
         corpus = [word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon)] * 20
         for catalogue, wording in zip(self.catalogues, self.wordings, strict=True):
             images = catalogue.split(self.split)
             for image in rng.choices(images.tolist(), k=min(4000, 4 * len(images))):
                 corpus.append(wording.portray(_known(catalogue, image), rng))
-        return train_word_pieces([*corpus, *texts], self.recipe.vocabulary_size - len(SPECIAL_TOKENS))
+        tokenizer = train_word_pieces([*corpus, *texts], self.recipe.vocabulary_size)
+        with whole_folder(kept) as draft:
+            tokenizer.save_pretrained(draft)
+        return tokenizer
 
     def _classify(self) -> None:
         """Stage 0."""

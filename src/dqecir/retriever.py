@@ -160,8 +160,7 @@ class ComposedRetriever:
         return [dict(zip(names, row, strict=True)) for row in query.attribute_weights.tolist()]
 
     def _pixels(self, image: ImageSource) -> Tensor:
-        picture = image.convert("RGB") if isinstance(image, Image.Image) else load_image(image)
-        return self.model.preprocessing(picture)
+        return self.model.preprocessing(load_image(image))
 
     @torch.no_grad()
     def _embed(self, pixels: Tensor) -> Tensor:
