@@ -20,7 +20,7 @@ from rich.table import Table
 from dqecir.data.catalogue import read_catalogue
 from dqecir.files import write_json
 from dqecir.model import ComposedModel
-from dqecir.pretraining import head_accuracy, read_images
+from dqecir.pretraining_data import head_accuracy, read_images
 from dqecir.progress import console
 
 

@@ -11,7 +11,7 @@ ROAD = [
     {"methods"},
     {"model"},
     {"recipe", "evaluation", "index"},
-    {"training_data", "mining"},
+    {"training_data", "mining", "pretraining_data"},
     {"training", "operations"},
     {"pretraining", "runs", "retriever", "sheets"},
     {"demo"},

@@ -61,59 +61,43 @@ CLIP_VIT_L = TowerConfig(
 """CLIP ViT-L/14 without its last block, as in ``blip2_pretrained_vitL.pth``."""
 
 
-class EvaTower(nn.Module):
-    """EVA ViT of BLIP-2: all tokens of the last block, class token first, not normalised."""
+class VitTower(nn.Module):
+    """A ViT of transformers as BLIP-2 uses it: all tokens of the last block, not normalised."""
 
-    def __init__(self, config: TowerConfig) -> None:
+    def __init__(self, vision_model: nn.Module) -> None:
         super().__init__()
-        self.vision_model = Blip2VisionModel(
-            Blip2VisionConfig(
-                hidden_size=config.hidden_size,
-                intermediate_size=config.intermediate_size,
-                num_hidden_layers=config.layers,
-                num_attention_heads=config.heads,
-                image_size=config.image_size,
-                patch_size=config.patch_size,
-                attention_dropout=config.dropout,
-                # The default of 1e-10 makes a random tower give zeros.
-                initializer_range=0.02,
-            )
-        )
-        # transformers normalises inside the tower; here ``ln_vision`` is a trained part of its own,
-        # with the published eps (1e-5, not 1e-6), behind the stored tokens.
+        self.vision_model = vision_model
+        # BLIP-2's ``ln_vision`` is trained, has an eps of its own (1e-5) and stands behind the stored
+        # tokens; the towers' own last norm must not act before it.
         self.vision_model.post_layernorm = nn.Identity()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, S, S] to tokens [B, 1 + (S/P)², W]."""
+        """Pixels [B, 3, S, S] to tokens [B, 1 + (S/P)², W], class token first."""
         tokens: Tensor = self.vision_model(pixel_values=pixels).last_hidden_state
         return tokens
 
 
-class ClipTower(nn.Module):
-    """CLIP ViT as BLIP-2 uses it: penultimate block, all tokens, no final norm."""
+def _vit_sizes(config: TowerConfig) -> dict[str, float]:
+    return {
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "image_size": config.image_size,
+        "patch_size": config.patch_size,
+        "attention_dropout": config.dropout,
+    }
 
-    def __init__(self, config: TowerConfig) -> None:
-        super().__init__()
-        self.vision_model = CLIPVisionModel(
-            CLIPVisionConfig(
-                hidden_size=config.hidden_size,
-                intermediate_size=config.intermediate_size,
-                num_hidden_layers=config.layers,
-                num_attention_heads=config.heads,
-                image_size=config.image_size,
-                patch_size=config.patch_size,
-                attention_dropout=config.dropout,
-                hidden_act="quick_gelu",
-                layer_norm_eps=1e-5,
-            )
-        )
-        # Only the pooled output would pass through it, and BLIP-2 does not use that.
-        self.vision_model.post_layernorm = nn.Identity()
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, S, S] to tokens [B, 1 + (S/P)², W]."""
-        tokens: Tensor = self.vision_model(pixel_values=pixels).last_hidden_state
-        return tokens
+def _eva_tower(config: TowerConfig) -> VitTower:
+    """EVA ViT; transformers' default initializer_range of 1e-10 would make a random one give zeros."""
+    return VitTower(Blip2VisionModel(Blip2VisionConfig(**_vit_sizes(config), initializer_range=0.02)))
+
+
+def _clip_tower(config: TowerConfig) -> VitTower:
+    """CLIP ViT without its last block, which BLIP-2 leaves out."""
+    sizes = _vit_sizes(config)
+    return VitTower(CLIPVisionModel(CLIPVisionConfig(**sizes, hidden_act="quick_gelu", layer_norm_eps=1e-5)))
 
 
 class ResidualBlock(nn.Module):
@@ -165,8 +149,8 @@ class StemTower(nn.Module):
 
 
 _TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
-    "eva": EvaTower,
-    "clip": ClipTower,
+    "eva": _eva_tower,
+    "clip": _clip_tower,
     "stem": StemTower,
 }
 
