@@ -25,6 +25,7 @@ def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> d
     rows = {}
     for name in BASELINES:
         method = METHODS[name].build(model.backbone, METHODS[name].options_type(), MethodContext())
+        method.eval()  # a new module trains, and the backbone it shares would be left with dropout on
         rows[name] = summarise(evaluate(method, store, model.text_encoder, benchmark))
     return rows
 
@@ -43,7 +44,10 @@ def as_table(title: str, rows: Rows) -> Table:
     wordings = [
         name for name in ("seen/mAP@10", "unseen/mAP@10") if any(name in row for row in rows.values())
     ]
-    table = Table("", *(*SHOWN, *wordings), title=title)
+    table = Table(title=title, caption="seen, unseen: mAP@10 by wording" if wordings else None)
+    table.add_column("", no_wrap=True)
+    for name in (*SHOWN, *wordings):
+        table.add_column(name.removesuffix("/mAP@10"), justify="right")
     for name, row in rows.items():
         cells = [f"{row[key]:.1f}" if key in row else "" for key in (*SHOWN, *wordings)]
         table.add_row(name, *cells)

@@ -1,0 +1,25 @@
+"""The rows beside a method's."""
+
+import torch
+
+from dqecir.data.composing import catalogue_benchmark
+from dqecir.evaluation.evaluate import embed_images
+from dqecir.evaluation.table import as_table, baseline_rows, oracle_rows
+from dqecir.runs import store_of
+
+
+def test_measuring_baselines_leaves_the_model_as_it_was(model, garments, tmp_path):
+    benchmark = catalogue_benchmark(garments, "val", per_reference=1, wording="evaluation")
+    store = store_of(model, benchmark, tmp_path / "tokens", quiet=True)
+    before = embed_images(model.method, store)
+    rows = baseline_rows(model, store, benchmark)
+    assert set(rows) == {"image_only", "text_only", "image_plus_text"}
+    assert not model.backbone.training
+    assert torch.equal(embed_images(model.method, store), before)
+
+
+def test_the_table_shows_every_row(garments):
+    benchmark = catalogue_benchmark(garments, "val", per_reference=1, wording="evaluation")
+    table = as_table("t", oracle_rows(benchmark))
+    assert table.row_count == 3
+    assert [column.header for column in table.columns][-2:] == ["seen", "unseen"]
