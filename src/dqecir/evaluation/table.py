@@ -50,5 +50,5 @@ def as_table(title: str, rows: Rows) -> Table:
         table.add_column(name.removesuffix("/mAP@10"), justify="right")
     for name, row in rows.items():
         cells = [f"{row[key]:.1f}" if key in row else "" for key in (*SHOWN, *wordings)]
-        table.add_row(name, *cells)
+        table.add_row(name.replace("_", " "), *cells)
     return table
