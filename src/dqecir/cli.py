@@ -28,7 +28,7 @@ index_app = typer.Typer(no_args_is_help=True, help="Indexes: images that can be 
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(index_app, name="index")
 
-output = Console()
+output = Console(soft_wrap=True)
 
 
 class Arrangement(StrEnum):

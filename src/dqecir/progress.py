@@ -8,8 +8,9 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(stderr=True)
-"""Where progress and messages go, so that standard output holds results alone."""
+console = Console(stderr=True, soft_wrap=True)
+"""Where progress and messages go, so that standard output holds results alone. Lines are not
+broken, so that paths and commands can be copied."""
 
 Item = TypeVar("Item")
 
