@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -207,6 +208,16 @@ def test_wrong_input_gets_one_sentence_and_exit_1(dqecir, garments_folder, tmp_p
     assert code == 1
     assert message in err
     assert "Traceback" not in err
+
+
+def test_the_installed_command_ends_with_a_sentence():
+    command = Path(sys.executable).parent / "dqecir"
+    ended = subprocess.run(
+        [command, "catalogue", "render", "x", "--split", "vall"], capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert "did you mean 'val'" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_empty_text_and_broken_pictures(dqecir, garments_folder, tmp_path):
