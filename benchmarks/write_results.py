@@ -123,6 +123,24 @@ def backbone(result: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def stages(result: dict[str, Any]) -> list[str]:
+    few, more = result["measured_steps"]
+    lines = [
+        "### CPU-seconds of each stage, one core",
+        "",
+        f"From runs of {few} and {more} steps, one run each; totals are extrapolated. "
+        f"Machine: {result['machine']}, {result['precision']}, one thread.",
+        "",
+        "| stage | a step | before the first step | steps | in all, extrapolated |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in result["stages"].items():
+        lines.append(
+            f"| {name} | {row['step']:.3f} | {row['before']:.0f} | {row['steps']} | {row['total']:.0f} |"
+        )
+    return [*lines, ""]
+
+
 def shipped(name: str, result: dict[str, Any]) -> list[str]:
     facts = result["facts"]
     galleries = ", ".join(f"{key} {size:,}" for key, size in facts["galleries"].items())
@@ -183,6 +201,8 @@ def main() -> None:
         lines += comparison(result)
     if "backbone" in read:
         lines += backbone(read["backbone"])
+    if "stages" in read:
+        lines += stages(read["stages"])
     evaluated = {
         name.removeprefix("shipped-"): value for name, value in read.items() if name.startswith("shipped-")
     }
