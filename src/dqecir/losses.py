@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 def pairwise_kl(positive: Tensor, negative: Tensor, temperature: Tensor, smoothing: float = 0.0) -> Tensor:
-    """KL(p* ‖ softmax([s⁺, s⁻₁ … s⁻_K] / τ)), mean over the batch (METHODS.md E8).
+    """KL(p* ‖ softmax([s⁺, s⁻₁ … s⁻_K] / τ)), mean over the batch (docs/method.md, E8).
 
     ``positive`` [B], ``negative`` [B, K]. p* = 1-ε on the target and ε shared by the negatives.
     With K = 1 and ε = 0 it equals softplus(-(s⁺ - s⁻) / τ), QuRe's loss.

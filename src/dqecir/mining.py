@@ -1,6 +1,6 @@
 """Refreshing the negatives: every training query against its whole corpus, in chunks.
 
-Algorithm 1 of METHODS.md §5, steps 2 and 3. Queries x corpus x tokens is never held in memory:
+Steps 2 and 3 of the algorithm in docs/method.md. Queries x corpus x tokens is never held in memory:
 the maximum over tokens is taken chunk by chunk.
 """
 

@@ -1,8 +1,8 @@
 """Which candidates a query is contrasted with: pure functions from scores to ids.
 
-The target-relative score of a candidate is Δ = s(q, target) - s(q, candidate) (METHODS.md E6).
+The target-relative score of a candidate is Δ = s(q, target) - s(q, candidate) (docs/method.md, E6).
 The mid-zone (E7) keeps candidates that are neither easy (large Δ) nor likely right answers
-(Δ near or under zero). ``steepest_drops`` is QuRe's rule (METHODS.md §4.9).
+(Δ near or under zero). ``steepest_drops`` is QuRe's rule.
 
 Throughout, Q queries, N candidates, K negatives; ``eligible`` [Q, N] says which candidates may be
 drawn at all (the target and known right answers may not).

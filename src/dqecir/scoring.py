@@ -1,7 +1,7 @@
 """The one scorer: loss, mining, evaluation and index all score with it.
 
-Every rule is a maximum or a mean of inner products between query vectors and target tokens
-(METHODS.md §2). Queries are [B, n_q, D], targets [N, n_t, D].
+Every rule is a maximum or a mean of inner products between query vectors and target tokens.
+Queries are [B, n_q, D], targets [N, n_t, D].
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """BLIP-2 as composed image retrieval uses it: a frozen tower and a trained Q-Former.
 
 Composed of transformers' parts, so that one class reaches from a tiny configuration to the
-published sizes. Source: LAVIS ``blip2_qformer`` (arXiv 2301.12597); METHODS.md §3 of the
-project's notes lists the constants.
+published sizes. Source: LAVIS ``blip2_qformer`` (arXiv 2301.12597).
 """
 
 from __future__ import annotations
@@ -149,7 +148,7 @@ class Blip2(nn.Module):
         return states
 
     def target_embeddings(self, tokens: Tensor) -> Tensor:
-        """Unit embeddings [B, n_q, D] of candidate images (METHODS.md E2)."""
+        """Unit embeddings [B, n_q, D] of candidate images (docs/method.md, E2)."""
         return unit(self.vision_projection(self.image_states(tokens)))
 
     def text_embedding(self, ids: Tensor, mask: Tensor) -> Tensor:

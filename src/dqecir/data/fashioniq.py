@@ -1,4 +1,4 @@
-"""FashionIQ: its caption files. Source: PROTOCOLS.md §1, read from the published annotations."""
+"""FashionIQ: its caption files. Source: the published annotations (arXiv 1905.12794)."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def _narrowed(picture: Image.Image, ratio: float) -> Image.Image:
 
 
 class Preprocessing(Strict):
-    """TargetPad, bicubic resize of the shorter side, centre crop, normalisation (PROTOCOLS.md §4)."""
+    """TargetPad, bicubic resize of the shorter side, centre crop, normalisation."""
 
     size: int = Field(default=224, ge=1, le=4096)
     pad_ratio: float = Field(default=1.25, ge=1.0, le=4.0)

@@ -1,6 +1,6 @@
 """Ranks and metrics: integer ranks per query, and everything that follows from them.
 
-Sources: FashionIQ and CIRR recall (PROTOCOLS.md §1 and §2), CIRCO's average precision (§3).
+Sources: FashionIQ and CIRR recall (arXiv 1905.12794, 2108.04024), CIRCO's average precision (2303.15247).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEPT = 50
 
 
 def average_precision(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """AP@k = Σ_{i≤k} P(i)·rel(i) / min(|relevant|, k), each [Q], a fraction (CIRCO, PROTOCOLS.md §3).
+    """AP@k = Σ_{i≤k} P(i)·rel(i) / min(|relevant|, k), each [Q], a fraction (CIRCO).
 
     ``hits`` [Q, K] says which of the ranked candidates are right; where K < k, the rest are misses.
     ``relevant`` [Q] counts all right answers of a query.

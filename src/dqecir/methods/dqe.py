@@ -1,7 +1,7 @@
 """DQE-CIR: distinctive query embeddings (arXiv 2603.04037).
 
 Learnable attribute weights strengthen attribute-specific sub-queries according to the text
-(E1 to E5 of METHODS.md §5); one target-relative negative a query trains them with a pairwise KL
+(E1 to E5 of docs/method.md); one target-relative negative a query trains them with a pairwise KL
 objective, a margin ranking loss and attribute margins (E8). What the publication leaves open is an
 option here; the defaults are the published recipe.
 """
@@ -22,7 +22,7 @@ from dqecir.scoring import score
 
 
 class DqeOptions(MethodOptions):
-    """Switches of DQE-CIR; symbols of METHODS.md §5 in brackets."""
+    """Switches of DQE-CIR; symbols of docs/method.md in brackets."""
 
     attributes: tuple[str, ...] = ("colour", "shape")
     """Vocabularies with a sub-query each; none leaves the base query alone (QuRe's)."""
@@ -65,7 +65,7 @@ class DqeOptions(MethodOptions):
         return self.pair_weight + self.ranking_weight + auxiliary > 0
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse combinations in which a loss could never act (METHODS.md §5, constraint i)."""
+        """Refuse combinations in which a loss could never act."""
         if self.needs_negatives and negatives.choose == "none":
             raise ValueError(
                 "pairwise losses need negatives: set negatives.choose, or set pair_weight, ranking_weight "
