@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from dqecir.backbones.store import JoinedStore, Store, TokenStore
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.composing import catalogue_benchmark
@@ -17,7 +19,7 @@ from dqecir.evaluation.metrics import summarise
 from dqecir.evaluation.table import baseline_rows, oracle_rows
 from dqecir.model import ComposedModel
 from dqecir.recipe import Recipe
-from dqecir.training import Trainer
+from dqecir.training import Trainer, on_cpu
 from dqecir.training_data import TrainingData
 
 
@@ -77,7 +79,9 @@ def trainer_for(
             )
             views = 1 if is_dev else recipe.training.views
             benchmarks.append(benchmark)
-            stores.append(store_of(model, benchmark, kept / f"{place}-{split}", views, quiet))
+            # Of several processes one encodes, and the others then only open what it wrote.
+            with PartialState(cpu=on_cpu()).main_process_first():
+                stores.append(store_of(model, benchmark, kept / f"{place}-{split}", views, quiet))
     data = TrainingData.of(
         join_benchmarks(training),
         JoinedStore.of(training_stores),

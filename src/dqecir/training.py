@@ -35,6 +35,11 @@ PRIMARY_METRIC = "mAP@10"
 """What chooses ``best`` on dev."""
 
 
+def on_cpu() -> bool:
+    """Whether this machine has no accelerator: several processes then train on its cores."""
+    return not torch.accelerator.is_available()
+
+
 def bf16_pays(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 faster than float32."""
     if device.type == "cuda":
@@ -97,7 +102,7 @@ class Trainer:
         self.recipe, self.model, self.data, self.dev, self.run = recipe, model, data, dev, run
         self.quiet = quiet
         self.part_sizes = part_sizes or [len(data)]
-        self.accelerator = Accelerator()
+        self.accelerator = Accelerator(cpu=on_cpu())
         settings = recipe.training
         model.backbone.freeze_tower()
         groups = parameter_groups(
@@ -123,14 +128,16 @@ class Trainer:
         if (self.run / "done.json").exists():
             raise DataError(f"{self.run} holds a finished run: name another folder, or remove this one")
         self._resume()
-        write_json(self.run / "recipe.json", self.recipe.model_dump(mode="json"))
+        main = self.accelerator.is_main_process
+        if main:
+            write_json(self.run / "recipe.json", self.recipe.model_dump(mode="json"))
         settings = self.recipe.training
-        writer = SummaryWriter(str(self.run / "tensorboard"))
+        writer = SummaryWriter(str(self.run / "tensorboard")) if main else None
         evaluate_steps = max(1, round(settings.evaluate_every * self.epoch_steps))
         metrics: dict[str, float] = {}
         self.method.train()
         what = f"training {self.recipe.method}"
-        for step in track(range(self.step, self.steps), what, quiet=self.quiet):
+        for step in track(range(self.step, self.steps), what, quiet=self.quiet or not main):
             started = time.process_time()
             self._refresh_negatives(step)
             terms = self._train_step(step)
@@ -143,12 +150,16 @@ class Trainer:
                 self._log(writer, "dev", metrics)
             if self.step % settings.checkpoint_every == 0 and self.step < self.steps:
                 self._save_state()
-        writer.close()
+        if writer is not None:
+            writer.close()
         self._save_model("last")
         if self.dev is None:
             self._save_model("best")
-        (self.run / "state.pt").unlink(missing_ok=True)
-        write_json(self.run / "done.json", {"steps": self.steps, "cpu_seconds": self.seconds, "dev": metrics})
+        if main:
+            (self.run / "state.pt").unlink(missing_ok=True)
+            write_json(
+                self.run / "done.json", {"steps": self.steps, "cpu_seconds": self.seconds, "dev": metrics}
+            )
         return metrics
 
     def _refresh_negatives(self, step: int) -> None:
@@ -215,7 +226,7 @@ class Trainer:
             text=data.texts[queries + reverse * len(data)].to(device),
             candidates=self._tokens(candidates, generator).to(device),
             targets=torch.searchsorted(candidates, targets).to(device),
-            negatives=torch.searchsorted(candidates, drawn).to(device),
+            negatives=torch.searchsorted(candidates, drawn.contiguous()).to(device),
             right=data.right_answers(queries, candidates).to(device),
             attribute_values=data.attribute_values[candidates].to(device),
             warm_up=warm_up,
@@ -291,7 +302,9 @@ class Trainer:
     def _generator(self, step: int, purpose: int) -> torch.Generator:
         return torch.Generator().manual_seed(_mixed(self.recipe.training.seed, step, purpose))
 
-    def _log(self, writer: SummaryWriter, what: str, values: dict[str, float]) -> None:
+    def _log(self, writer: SummaryWriter | None, what: str, values: dict[str, float]) -> None:
+        if writer is None:
+            return
         for name, value in values.items():
             writer.add_scalar(f"{what}/{name}", value, self.step)
         self._write_log({"what": what, "step": self.step, "cpu_seconds": round(self.seconds, 2), **values})

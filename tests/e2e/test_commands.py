@@ -1,6 +1,7 @@
 """The command line as a user meets it: every command, and what wrong input gets."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -152,6 +153,32 @@ def test_a_pretraining_killed_in_a_stage_ends_where_an_unbroken_one_does(
         run("broken")
     monkeypatch.setattr(pretraining.Pretrainer, "_save", save)
     assert run("broken").fingerprint == whole.fingerprint
+
+
+def test_two_processes_train_one_model(garments_folder, model_folder, tmp_path):
+    (tmp_path / "train.yaml").write_text(RECIPE)
+    bin_folder = Path(sys.executable).parent
+    ended = subprocess.run(
+        [
+            *(
+                bin_folder / "torchrun",
+                "--nproc_per_node",
+                "2",
+                "--master_port",
+                "29631",
+                bin_folder / "dqecir",
+            ),
+            *("train", tmp_path / "train.yaml", "--data", garments_folder),
+            *("--model", model_folder, "--out", tmp_path / "run"),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log if row["what"] == "train"] == [1, 6]
+    assert (tmp_path / "run" / "last" / "model.safetensors").exists()
 
 
 def test_render_and_check(dqecir, tmp_path):
