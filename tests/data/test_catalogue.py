@@ -8,6 +8,7 @@ from PIL import Image
 
 from dqecir.data.catalogue import CatalogueError, check_catalogue, read_catalogue
 from dqecir.data.images import load_image
+from dqecir.data.triplets import DataError
 
 
 def write(folder: Path, table: str, images=("a.png", "b.png", "c.png")) -> Path:
@@ -46,11 +47,70 @@ def test_says_every_problem_at_once(tmp_path):
         ("img,color\na.png,red\n", "no column image"),
         ("image\na.png\n", "no attribute column"),
         ("image,color,color\na.png,red,red\n", "2 columns named 'color'"),
+        ("image,color,\na.png,red,x\n", "a column without a name"),
+        ("image,color\n,red\n", "a row names no image"),
+        ("image,color\n/a.png,red\n", "'/a.png' is an absolute path"),
+        ("image,color\nC:\\a.png,red\n", "is an absolute path"),
+        ("image,color\nx\\..\\..\\a.png,red\n", "leads out of the folder"),
+        ("image,color\na.png,red\na.png,blue\n", "'a.png' stands in 2 rows"),
+        ("image,split,color\na.png,,red\n", "1 rows have the split ''; a split is train, val or test"),
     ],
 )
 def test_wrong_tables_are_refused(tmp_path, table, message):
     with pytest.raises(CatalogueError, match=message):
         read_catalogue(write(tmp_path / "c", table))
+
+
+def test_a_byte_order_mark_blanks_and_empty_lines_do_no_harm(tmp_path):
+    folder = write(tmp_path / "c", "\ufeffimage, color\r\na.png, red \r\n\r\nb.png,\r\n")
+    assert read_catalogue(folder).attributes == {"color": ("red", "")}
+
+
+def test_what_is_odd_is_a_warning(tmp_path):
+    folder = write(tmp_path / "c", "image,color,fabric\na.png,red,\nb.png,Red,\nc.png,blue,\n")
+    report = check_catalogue(folder)
+    assert report.problems == ()
+    assert sorted(report.warnings) == [
+        "column 'color' spells one value in several ways: Red, red",
+        "column 'fabric' is empty everywhere and is left out",
+    ]
+    assert "fabric" not in read_catalogue(folder).attributes
+
+
+def test_a_column_that_looks_like_an_id_is_a_warning(tmp_path):
+    names = [f"{number}.png" for number in range(21)]
+    rows = "".join(f"{name},red,sku{number}\n" for number, name in enumerate(names))
+    (warning,) = check_catalogue(write(tmp_path / "c", f"image,color,sku\n{rows}", names)).warnings
+    assert warning == "column 'sku' has another value in every row: is it an id?"
+
+
+def test_long_lists_of_problems_are_cut_in_the_message_alone(tmp_path):
+    rows = "".join(f"{number}.png,red\n" for number in range(50))
+    with pytest.raises(CatalogueError) as error:
+        read_catalogue(write(tmp_path / "c", f"image,color\n{rows}"))
+    assert len(error.value.problems) == 50
+    assert str(error.value).endswith("- and 30 more")
+
+
+def test_a_split_that_is_not_there_is_named(tmp_path):
+    catalogue = read_catalogue(write(tmp_path / "c", "image,split,color\na.png,train,red\n"))
+    with pytest.raises(DataError, match="did you mean 'train'"):
+        catalogue.split("trian")
+    with pytest.raises(DataError, match=r"'test' of the catalogue .* holds no image"):
+        catalogue.split("test")
+
+
+def test_splits_do_not_depend_on_the_order_of_the_rows(tmp_path):
+    names = [f"{number}.png" for number in range(40)]
+
+    def split(folder, order):
+        rows = "".join(f"{name},red\n" for name in order)
+        catalogue = read_catalogue(write(folder, f"image,color\n{rows}", names))
+        return {
+            part: {catalogue.image_ids[i] for i in positions} for part, positions in catalogue.splits.items()
+        }
+
+    assert split(tmp_path / "one", names) == split(tmp_path / "other", names[::-1])
 
 
 def test_no_folder_no_table_no_text(tmp_path):

@@ -1,6 +1,7 @@
 """From a catalogue to triplets: all right answers, by cases worked by hand and by properties."""
 
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from dqecir.data.answers import CodedAttributes, right_answers
 from dqecir.data.catalogue import Catalogue
 from dqecir.data.composing import catalogue_benchmark
 from dqecir.data.triplets import DataError, join_benchmarks
+from dqecir.data.vocabulary import load_vocabulary, shipped_vocabularies
 
 
 def catalogue_of(attributes: dict[str, list[str]]) -> Catalogue:
@@ -146,6 +148,42 @@ def test_nothing_to_ask_is_an_error():
         catalogue_benchmark(catalogue_of({"color": ["red"] * 3}), "val")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "vla"}, "did you mean 'val'"),
+        ({"wording": "test"}, "the wording 'test' is neither"),
+        ({"drawing": "even"}, "the drawing 'even' is neither"),
+        ({"gallery_column": "colour"}, "did you mean 'color'"),
+        ({"max_changes": 0}, "at least one attribute must change"),
+        ({"change_weights": (1.0, 1.0)}, "2 change weights do not fit max_changes = 3"),
+        ({"count": 0}, "0 questions is empty"),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_refused(options, message):
+    shop = catalogue_of({"color": ["red", "blue", "green"]})
+    with pytest.raises(DataError, match=message):
+        catalogue_benchmark(shop, **({"split": "val"} | options))
+
+
+def test_a_split_without_the_gallery_column_is_refused():
+    shop = catalogue_of({"color": ["red", "blue"], "garment": ["", "?"]})
+    with pytest.raises(DataError, match="'garment' has no value in this split"):
+        catalogue_benchmark(shop, "val", gallery_column="garment")
+
+
+def test_a_user_adds_an_attribute_with_a_file(tmp_path):
+    path = tmp_path / "material.yaml"
+    path.write_text(
+        "name: material\ncolumns: {material: {values: [wool], statements: ['made of {value}']}}\n"
+    )
+    known = [*shipped_vocabularies(), load_vocabulary(path)]
+    shop = catalogue_of({"material": ["wool", "silk"] * 3})
+    asked = catalogue_benchmark(shop, "val", per_reference=3, vocabularies=known, drawing="natural")
+    assert {frozenset(triplet.asked) for triplet in asked.triplets} == {frozenset({"material"})}
+    assert any("made of silk" in caption for triplet in asked.triplets for caption in triplet.captions)
+
+
 def test_joined_benchmarks_keep_their_questions(benchmark, garments):
     other = catalogue_benchmark(garments, "val", seed=5, per_reference=2, name="second")
     joined = join_benchmarks([benchmark, other])
@@ -157,13 +195,11 @@ def test_joined_benchmarks_keep_their_questions(benchmark, garments):
     assert joined.image_paths[moved.target] == other.image_paths[original.target]
 
 
-def test_the_draw_of_eighteen_thousand_is_quick(shared):
-    from time import process_time
-
-    from dqecir.data.catalogue import read_catalogue
-
-    photos = read_catalogue(shared / "data" / "photos")
+def test_eighteen_thousand_questions_of_twelve_thousand_images_are_quick():
+    rng = np.random.default_rng(0)
+    sizes = (12, 5, 3, 5, 3, 3, 2)
+    table = {f"c{n}": rng.integers(0, size, 12_000).astype(str).tolist() for n, size in enumerate(sizes)}
     started = process_time()
-    drawn = catalogue_benchmark(photos, "train_all", count=6000)
-    assert len(drawn.triplets) == 6000
+    drawn = catalogue_benchmark(catalogue_of(table), "train", count=18_000)
+    assert len(drawn.triplets) == 18_000
     assert process_time() - started < 20

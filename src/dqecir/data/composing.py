@@ -60,6 +60,8 @@ def catalogue_benchmark(
     galleries = _galleries(coded, len(images), gallery_column)
     draw = PairDraw(drawing, _weights(max_changes, change_weights))
     wanted = per_reference * len(images) if count is None else count
+    if wanted < 1:
+        raise DataError(f"a benchmark of {wanted} questions is empty: ask for 1 or more")
     groups, rng = _groups(coded, words), np.random.default_rng(seed)
     pairs = list(draw_pairs(coded, list(galleries.values()), groups, draw, wanted, rng))
     if not pairs:

@@ -57,6 +57,8 @@ class Phrases(Strict):
             for slot in re.findall(r"\{([^{}]*)\}", template):
                 if slot not in _SLOTS:
                     raise ValueError(f"the phrase {template!r} has an unknown slot{nearest(slot, _SLOTS)}")
+            if re.search(r"[{}]", _without_slots(template)):
+                raise ValueError(f"the phrase {template!r} has a brace that belongs to no slot")
         return templates
 
     @property

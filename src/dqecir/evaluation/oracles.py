@@ -27,10 +27,11 @@ def oracle_scores(
     ``full`` counts the satisfied conditions: asked attributes with an admissible value, and all
     others equal to the reference's where both have one; right answers tie at the top. ``text``
     counts the asked conditions alone. ``image`` counts the attributes whose entry equals the
-    reference's. An unknown value satisfies nothing. Counts tie in masses, and a ranker that broke
-    ties by position would flatter or slander: every score carries a seeded random jitter below
-    1e-3, the same for a query however the queries are cut into chunks, so that ranks are those of
-    random tie-breaking. Raises ``DataError`` where the benchmark has no true attributes.
+    reference's. An unknown value satisfies no condition that compares it. Counts tie in masses, and
+    a ranker that broke ties by position would flatter or slander: every score carries a seeded
+    random jitter below 1e-3, the same for a query however the queries are cut into chunks, so that
+    ranks are those of random tie-breaking. Raises ``DataError`` where the benchmark has no true
+    attributes.
     """
     if kind not in ORACLES:
         raise DataError(f"the oracle {kind!r} is none of {', '.join(ORACLES)}")
@@ -62,7 +63,7 @@ def _satisfying(
         admitted[[coded.columns[column] not in wanted for wanted in asked]] = False
     if kind == "image":
         admitted = coded.codes[column, references][:, None] == np.arange(admitted.shape[1])
-    admitted[:, UNKNOWN] = False
+        admitted[:, UNKNOWN] = False
     return admitted.astype(np.float32)
 
 

@@ -1,0 +1,143 @@
+"""Captions of changes: everything mentioned, and admissible exactly what is said."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dqecir.data.garment_vectors import GARMENT_ATTRIBUTES
+from dqecir.data.triplets import DataError
+from dqecir.data.vocabulary import load_vocabulary, shipped_vocabularies
+from dqecir.data.wording import Change, Wording
+
+VALUES = {**GARMENT_ATTRIBUTES, "maker": ("acme", "bolt", "core_line")}
+WORDING = Wording(shipped_vocabularies(), VALUES)
+
+
+def said(change: Change, held_out: bool = False) -> dict[str, set[frozenset[str]]]:
+    """Everything that a few hundred draws say of a change: caption -> what it was taken to ask."""
+    found: dict[str, set[frozenset[str]]] = {}
+    for seed in range(400):
+        worded = WORDING.describe([change], random.Random(seed), held_out)
+        for caption in worded.captions:
+            found.setdefault(caption, set()).add(worded.asked[change.column])
+    return found
+
+
+def asked_by_both(first: str, second: str, change: Change) -> frozenset[str]:
+    for seed in range(30_000):
+        worded = WORDING.describe([change], random.Random(seed), held_out=False)
+        if worded.captions == (first, second):
+            return worded.asked[change.column]
+    raise AssertionError(f"{first!r} and {second!r} were never drawn together")
+
+
+def test_a_comparison_asks_for_everything_beyond_the_reference():
+    up = Change("sleeves", "sleeveless", "short")
+    assert asked_by_both("longer sleeves", "has longer sleeves", up) == {"short", "long"}
+    down = Change("fit", "loose", "regular")
+    assert asked_by_both("is tighter", "has a tighter fit", down) == {"regular", "tight"}
+
+
+def test_a_denial_asks_for_every_other_value():
+    change = Change("sleeves", "long", "short")
+    assert asked_by_both("the sleeves are not long", "has no long sleeves", change) == {"sleeveless", "short"}
+
+
+def test_two_mentions_of_one_attribute_are_intersected():
+    change = Change("sleeves", "sleeveless", "short")
+    assert asked_by_both("longer sleeves", "short sleeves", change) == {"short"}
+
+
+def test_colours_of_one_step_are_not_compared():
+    texts = " ".join(said(Change("color", "blue", "red")))
+    assert "darker" not in texts
+    assert "lighter" not in texts
+    assert "is lighter" in said(Change("color", "black", "white"))
+
+
+def test_print_has_phrases_of_its_own():
+    found = said(Change("print", "yes", "no"))
+    assert {"without a print", "no logo"} <= set(found)
+    assert {values for asked in found.values() for values in asked} == {frozenset({"no"})}
+
+
+def test_garments_are_named_with_their_articles_and_never_denied():
+    found = " | ".join(said(Change("garment", "top", "shirt")))
+    assert "is a shirt" in found
+    assert " not " not in found
+
+
+def test_a_column_that_no_vocabulary_knows():
+    found = said(Change("maker", "acme", "core_line"))
+    assert "maker is core line" in found
+    assert "the maker is not acme" in found
+
+
+def test_an_alias_and_another_case_are_understood():
+    wording = Wording(shipped_vocabularies(), {"Colour": ("Red", "Black", "White")})
+    drawn = [
+        wording.describe([Change("Colour", "Black", "White")], random.Random(seed), False)
+        for seed in range(99)
+    ]
+    assert any("is white" in worded.captions for worded in drawn)
+    compared = next(worded for worded in drawn if all("lighter" in caption for caption in worded.captions))
+    assert compared.asked == {"Colour": frozenset({"Red", "White"})}
+
+
+def test_articles_fit():
+    texts = " | ".join(said(Change("color", "red", "orange")))
+    assert "is an orange one" in texts
+    assert "a orange" not in texts
+
+
+CHANGES = st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=3, unique=True).flatmap(
+    lambda columns: st.tuples(
+        *(
+            st.permutations(VALUES[column]).map(lambda v, c=column: Change(c, v[0], v[1]))
+            for column in columns
+        )
+    )
+)
+
+
+@given(CHANGES, st.integers(0, 10**6), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_every_change_is_asked_for_and_the_new_value_is_right(changes, seed, held_out):
+    worded = WORDING.describe(changes, random.Random(seed), held_out)
+    assert set(worded.asked) == {change.column for change in changes}
+    for change in changes:
+        admissible = worded.asked[change.column]
+        assert change.after in admissible
+        assert change.before not in admissible
+        assert admissible <= set(VALUES[change.column])
+    assert worded.unseen == held_out
+    assert all(caption and "{" not in caption for caption in worded.captions)
+    assert worded == WORDING.describe(changes, random.Random(seed), held_out)
+
+
+def test_without_held_out_phrases_nothing_counts_as_unseen(tmp_path):
+    path = tmp_path / "material.yaml"
+    path.write_text(
+        "name: material\ncolumns:\n  material:\n    values: [wool, silk]\n"
+        "    statements: ['made of {value}']\n"
+    )
+    material = load_vocabulary(path)
+    assert material.lexicon == {"wool", "silk"}
+    wording = Wording([*shipped_vocabularies(), material], {"material": ("wool", "silk")})
+    worded = wording.describe([Change("material", "wool", "silk")], random.Random(1), held_out=True)
+    assert all("made of silk" in caption for caption in worded.captions)
+    assert not worded.unseen
+
+
+def test_one_column_has_one_vocabulary():
+    colour = load_vocabulary("colour")
+    with pytest.raises(DataError, match="the vocabularies colour and colour both know the column 'color'"):
+        Wording([colour, colour], {"color": ("red", "blue")})
+
+
+def test_a_portrait_states_every_attribute():
+    text = WORDING.portray({"color": "red", "maker": "acme"}, random.Random(0))
+    assert "red" in text
+    assert "acme" in text
