@@ -229,7 +229,6 @@ class Trainer:
             negatives=torch.searchsorted(candidates, drawn.contiguous()).to(device),
             right=data.right_answers(queries, candidates).to(device),
             attribute_values=data.attribute_values[candidates].to(device),
-            warm_up=warm_up,
         )
 
     def _tokens(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -120,6 +120,7 @@ def test_the_temperature_stays_within_its_bounds(model):
             "no loss uses them",
         ),
         ({"marginn": 0.1}, {}, "did you mean 'margin'"),
+        ({}, {"warm_up": "in_batch"}, "would train nothing"),
     ],
 )
 def test_contradictions_are_refused_when_the_recipe_is_read(options, negatives, message):

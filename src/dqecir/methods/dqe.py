@@ -71,7 +71,12 @@ class DqeOptions(MethodOptions):
                 "pairwise losses need negatives: set negatives.choose, or set pair_weight, ranking_weight "
                 "and attribute_weight to 0"
             )
-        if not self.needs_negatives and negatives.warm_up == "random" and negatives.choose != "none":
+        if negatives.mined and negatives.warm_up == "in_batch" and self.contrast_weight == 0:
+            raise ValueError(
+                "the warm-up is in-batch contrast and contrast_weight is 0, so it would train nothing: set "
+                "contrast_weight, or negatives.warm_up to random"
+            )
+        if not self.needs_negatives and negatives.choose != "none":
             raise ValueError("negatives are drawn but no loss uses them: set negatives.choose to none")
         fixed_band = negatives.choose == "mid_zone" and negatives.bounds == "absolute"
         if fixed_band and self.ranking_weight > 0 and self.margin <= negatives.low:

@@ -58,8 +58,6 @@ class TrainingBatch:
     """[B, C] bool: candidates that the data set knows to be right answers."""
     attribute_values: Tensor
     """[C, K] true attributes of the candidates in the order of the heads' columns; -1 unknown."""
-    warm_up: bool = False
-    """Whether the first refresh of the negatives is still to come."""
 
 
 @dataclass(frozen=True)
