@@ -52,7 +52,7 @@ class TextEncoder:
             for place, word in self._words(batch, row, text):
                 for attribute, vocabulary in enumerate(self.vocabularies):
                     mentions[row, attribute, place] = word in vocabulary.lexicon
-        return TextBatch(batch["input_ids"], batch["attention_mask"], mentions)
+        return TextBatch(batch["input_ids"], batch["attention_mask"], mentions, tuple(texts))
 
     def lexicon_ids(self) -> list[Tensor]:
         """The word pieces of every attribute's lexicon: one id tensor an attribute."""

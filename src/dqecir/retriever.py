@@ -84,7 +84,9 @@ class ComposedRetriever:
             )
         if not images:
             raise DataError("there is no query to encode")
-        text = self.model.text_encoder(texts).to(self.model.device)
+        text = self.model.text_encoder([self.model.method.text((text,)) for text in texts]).to(
+            self.model.device
+        )
         pixels = torch.stack([self._pixels(image) for image in images]).to(self.model.device)
         return self.model.method.embed_query(self.model.backbone.image_tokens(pixels), text)
 

@@ -198,8 +198,8 @@ class Trainer:
         self.optimizer.zero_grad()
         self.accelerator.unwrap_model(self.method).after_step()
         shown = {name: float(value.detach()) for name, value in terms.items()}
-        if batch.negatives.shape[1]:
-            shown["false_negatives"] = float(batch.right.gather(1, batch.negatives).float().mean())
+        contrasted = self.accelerator.unwrap_model(self.method).contrasted(batch)
+        shown["false_negatives"] = float((contrasted & batch.right).sum() / contrasted.sum().clamp(min=1))
         return {"loss": float(loss.detach()), **shown}
 
     def batch(self, step: int) -> TrainingBatch:
@@ -219,16 +219,19 @@ class Trainer:
         if settings.captions == "two_way":
             reverse = torch.randint(0, 2, (len(queries),), generator=generator)
         targets = data.targets[queries]
+        rows = queries + reverse * len(data)
         candidates = torch.cat([targets, drawn.flatten()]).unique()
         device = self.accelerator.device
         return TrainingBatch(
             reference=self._tokens(data.references[queries], generator).to(device),
-            text=data.texts[queries + reverse * len(data)].to(device),
+            text=data.texts[rows].to(device),
             candidates=self._tokens(candidates, generator).to(device),
             targets=torch.searchsorted(candidates, targets).to(device),
             negatives=torch.searchsorted(candidates, drawn.contiguous()).to(device),
             right=data.right_answers(queries, candidates).to(device),
             attribute_values=data.attribute_values[candidates].to(device),
+            reverse_text=None if data.reverse_texts is None else data.reverse_texts[rows].to(device),
+            progress=step / self.steps,
         )
 
     def _tokens(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 from dqecir.attributes import TextEncoder
 from dqecir.backbones.blip2 import TextBatch
 from dqecir.backbones.store import Store
-from dqecir.data.captions import join_fashioniq
 from dqecir.data.triplets import Benchmark, DataError
+from dqecir.methods.method import Method
 from dqecir.negatives import NegativeSampling
 
 BLANK = -1
@@ -50,6 +50,8 @@ class TrainingData:
     """Category -> its queries."""
     attribute_values: Tensor
     """[N, K] codes of the images' true attributes in the order of the model's heads; -1 unknown."""
+    reverse_texts: TextBatch | None = None
+    """Rows as ``texts``: the texts of the way back, where the method has them."""
 
     @classmethod
     def of(
@@ -57,17 +59,19 @@ class TrainingData:
         benchmark: Benchmark,
         store: Store,
         encoder: TextEncoder,
+        method: type[Method] = Method,
         columns: Mapping[str, Sequence[str]] | None = None,
     ) -> TrainingData:
         """Tokenise and index ``benchmark``; ``store`` holds its images in their order.
 
-        ``columns`` are those that the model's heads know, with their values.
+        ``method`` says how it reads captions; ``columns`` are those that the model's heads know, with
+        their values.
         """
         triplets = benchmark.triplets
         if len(triplets) < 2:
             raise DataError(f"{benchmark.name}: {len(triplets)} triplets are too few to train on")
-        forward = [join_fashioniq(triplet.captions) for triplet in triplets]
-        backward = [join_fashioniq(triplet.captions[::-1]) for triplet in triplets]
+        orders = [triplet.captions for triplet in triplets] + [triplet.captions[::-1] for triplet in triplets]
+        reverse = [text for captions in orders if (text := method.reverse_text(captions)) is not None]
         rows = {
             category: torch.tensor([q for q, triplet in enumerate(triplets) if triplet.category == category])
             for category in benchmark.galleries
@@ -77,10 +81,11 @@ class TrainingData:
             store,
             torch.tensor([triplet.reference for triplet in triplets]),
             torch.tensor([triplet.target for triplet in triplets]),
-            encoder(forward + backward),
+            encoder([method.text(captions) for captions in orders]),
             tuple(frozenset(triplet.relevant) for triplet in triplets),
             {category: queries for category, queries in rows.items() if len(queries)},
             attribute_codes(benchmark.attributes, len(benchmark.image_ids), columns or {}),
+            encoder(reverse) if reverse else None,
         )
 
     def __len__(self) -> int:

@@ -6,6 +6,8 @@ published sizes. Source: LAVIS ``blip2_qformer`` (arXiv 2301.12597).
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import dataclass
 
 import torch
@@ -47,19 +49,25 @@ class TextBatch:
     """Tokenised texts, padded on the right.
 
     ``ids`` [B, L] int64, ``mask`` [B, L] int64 (1 = a token, 0 = padding), ``mentions``
-    [B, A, L] bool: token l belongs to a word that signals attribute a.
+    [B, A, L] bool: token l belongs to a word that signals attribute a. ``texts`` are the words as
+    they were written, for methods that parse them.
     """
 
     ids: Tensor
     mask: Tensor
     mentions: Tensor
+    texts: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> TextBatch:
         """The same batch on another device."""
-        return TextBatch(self.ids.to(device), self.mask.to(device), self.mentions.to(device))
+        return TextBatch(self.ids.to(device), self.mask.to(device), self.mentions.to(device), self.texts)
 
     def __getitem__(self, rows: Tensor | slice) -> TextBatch:
-        return TextBatch(self.ids[rows], self.mask[rows], self.mentions[rows])
+        if isinstance(rows, slice):
+            texts = self.texts[rows]
+        else:
+            texts = tuple(self.texts[row] for row in rows.tolist()) if self.texts else ()
+        return TextBatch(self.ids[rows], self.mask[rows], self.mentions[rows], texts)
 
 
 class Blip2(nn.Module):
@@ -154,6 +162,31 @@ class Blip2(nn.Module):
     def text_embedding(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Unit embedding [B, D] of a text on its own, from its [CLS] state."""
         return unit(self.text_projection(self.text_states(ids, mask)[:, 0]))
+
+    def pooled_image(self, tokens: Tensor) -> Tensor:
+        """One raw vector an image, [B, D]: the mean of its projected query states, not normalised.
+
+        What methods that compose pooled features take for an image feature.
+        """
+        pooled: Tensor = self.vision_projection(self.image_states(tokens)).mean(dim=1)
+        return pooled.float()
+
+    def pooled_text(self, text: TextBatch) -> Tensor:
+        """One raw vector a text, [B, D]: its projected [CLS] state, not normalised."""
+        pooled: Tensor = self.text_projection(self.text_states(text.ids, text.mask)[:, 0])
+        return pooled.float()
+
+    def image_grid(self, tokens: Tensor) -> Tensor:
+        """Image tokens [B, M, W], ``ln_vision`` applied, as a map [B, W, S, S]; a class token is dropped."""
+        normalised = self._normalised(tokens)
+        side = math.isqrt(normalised.shape[1])
+        patches = normalised[:, normalised.shape[1] - side * side :]
+        return patches.transpose(1, 2).unflatten(2, (side, side)).float()
+
+    def frozen_copy(self) -> Blip2:
+        """A copy that never changes, for targets that stay what they were; it has no tower of its own."""
+        copied = copy.deepcopy(self, {id(self.tower): nn.Identity()})
+        return copied.requires_grad_(False).eval()
 
     def _normalised(self, tokens: Tensor) -> Tensor:
         normalised: Tensor = self.ln_vision(tokens.to(self.ln_vision.weight.dtype))

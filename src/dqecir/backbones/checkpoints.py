@@ -46,6 +46,26 @@ class LoadReport:
         return "; ".join(lines)
 
 
+@dataclass(frozen=True)
+class PublishedKeys:
+    """How the keys of a published state dict become ours."""
+
+    renames: tuple[tuple[str, str], ...]
+    """(regular expression, replacement); the first that matches a key renames it."""
+    not_needed: str = r"(?!)"
+    """Keys that composed retrieval has no use for, by design."""
+
+    def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
+        """Load a published ``state`` into ``module``, all of it or nothing.
+
+        Raises :class:`CheckpointError` with the report where something is missing or left over.
+        """
+        dropped = tuple(sorted(key for key in state if re.search(self.not_needed, key)))
+        kept = {_rename(key, self.renames): value for key, value in state.items() if key not in dropped}
+        report = load_strictly(module, kept)
+        return LoadReport(report.used, dropped, report.unexpected, report.missing, report.misshapen)
+
+
 _QFORMER_RENAMES = (
     (r"^Qformer\.bert\.embeddings\.(word|position)_embeddings\.", r"embeddings.\1_embeddings."),
     (r"^Qformer\.bert\.embeddings\.LayerNorm\.", r"qformer.layernorm."),

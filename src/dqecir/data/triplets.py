@@ -40,6 +40,9 @@ class Triplet:
     """Candidates of which nobody can say whether they are right; left out of this ranking."""
     asked: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """What the captions ask for, where it is known: attribute -> admissible values."""
+    subset: tuple[int, ...] = ()
+    """Near-identical images to tell the target from, ascending, the target among them and the
+    reference not (CIRR's image sets); empty where the data set has none."""
     unseen_wording: bool = False
     """Whether the captions use wordings that training never shows."""
 
@@ -48,6 +51,8 @@ class Triplet:
             raise DataError(
                 f"the target {self.target} of a triplet is not among its right answers {self.relevant}"
             )
+        if self.subset and self.target not in self.subset:
+            raise DataError(f"the target {self.target} of a triplet is not in its own subset {self.subset}")
         if not self.captions:
             raise DataError("a triplet has no caption")
 
@@ -134,4 +139,5 @@ def _moved(triplet: Triplet, start: int, name: str) -> Triplet:
         category=f"{name}/{triplet.category}",
         relevant=tuple(position + start for position in triplet.relevant),
         ignored=tuple(position + start for position in triplet.ignored),
+        subset=tuple(position + start for position in triplet.subset),
     )

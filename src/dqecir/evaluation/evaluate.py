@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dqecir.attributes import TextEncoder
 from dqecir.backbones.store import Store
-from dqecir.data.captions import join_fashioniq
 from dqecir.data.triplets import Benchmark
 from dqecir.evaluation.metrics import RetrievalResults, Scores, collect
 from dqecir.methods.method import Method
@@ -66,7 +65,7 @@ def query_scores(
                 store,
                 encoder,
                 [triplet.reference for triplet in triplets],
-                [join_fashioniq(triplet.captions) for triplet in triplets],
+                [method.text(triplet.captions) for triplet in triplets],
             )
             yield category, some, score(queries, candidates, method.score_rule).numpy()
 

@@ -17,6 +17,7 @@ from dqecir.scoring import best_columns
 
 Scores = NDArray[np.float32]
 RECALLS = (1, 5, 10, 50)
+SUBSET_RECALLS = (1, 2, 3)
 KEPT = 50
 """How many of each query's best candidates are remembered."""
 
@@ -49,12 +50,14 @@ class RetrievalResults:
     """[Q] AP@10 over all right answers, a fraction."""
     r_precision: NDArray[np.float64]
     """[Q] share of right answers among as many best candidates as there are right answers."""
+    subset_ranks: Positions
+    """[Q] rank of the target within ``Triplet.subset``, from 0; -1 where a query has no subset."""
 
     def __post_init__(self) -> None:
         count = len(self.benchmark.triplets)
         if not count:
             raise DataError(f"{self.benchmark.name} asks no questions: there is nothing to measure")
-        for name in ("ranks", "found", "average_precision_10", "r_precision"):
+        for name in ("ranks", "found", "average_precision_10", "r_precision", "subset_ranks"):
             values = getattr(self, name)
             shape = (count, KEPT) if name == "found" else (count,)
             if values.shape != shape:
@@ -88,6 +91,7 @@ def collect(
     found = np.full((count, KEPT), -1, dtype=np.int64)
     precision = np.zeros(count)
     r_precision = np.zeros(count)
+    subset_ranks = np.full(count, -1, dtype=np.int64)
     seen = np.zeros(count, dtype=np.int64)
     for category, numbers, scores in chunks:
         if not len(numbers):
@@ -105,10 +109,13 @@ def collect(
         precision[numbers] = average_precision(hits, relevant, 10)
         first = np.arange(hits.shape[1])[None] < relevant[:, None]
         r_precision[numbers] = (hits & first).sum(axis=1) / relevant
+        subset_ranks[numbers] = [
+            _subset_rank(row, gallery, triplet) for row, triplet in zip(masked, triplets, strict=True)
+        ]
         found[numbers, : min(KEPT, order.shape[1])] = order[:, :KEPT]
     if np.any(seen != 1):
         raise DataError(f"{int((seen != 1).sum())} of {count} queries were not scored exactly once")
-    return RetrievalResults(benchmark, ranks, found, precision, r_precision)
+    return RetrievalResults(benchmark, ranks, found, precision, r_precision, subset_ranks)
 
 
 def rank_columns(scores: Scores, columns: Positions) -> Positions:
@@ -116,6 +123,17 @@ def rank_columns(scores: Scores, columns: Positions) -> Positions:
     own = np.take_along_axis(scores, columns[:, None], axis=1)
     before = np.arange(scores.shape[1])[None] < columns[:, None]
     return np.asarray(((scores > own) | ((scores == own) & before)).sum(axis=1), dtype=np.int64)
+
+
+def _subset_rank(scores: Scores, gallery: Positions, triplet: Triplet) -> int:
+    """Rank of the target among its subset by the same scores [N] and ties; -1 without a subset."""
+    if not triplet.subset:
+        return -1
+    columns = _columns(gallery, triplet.subset)
+    if columns.size != len(triplet.subset):
+        raise DataError(f"the subset {triplet.subset} of a query is not in the gallery {triplet.category!r}")
+    place = np.searchsorted(gallery[columns], [triplet.target])
+    return int(rank_columns(scores[None, columns], place)[0])
 
 
 def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], scores: Scores) -> None:
@@ -161,6 +179,8 @@ def _right(found: Positions, triplets: Sequence[Triplet]) -> NDArray[np.bool_]:
 def summarise(results: RetrievalResults) -> dict[str, float]:
     """Metrics in percent: R@1/5/10/50 of the target, mAP@10 and R-precision of all right answers.
 
+    Where every query has a subset, R_sub@1/2/3 of the target within it (CIRR).
+
     The headline of each is the unweighted mean over categories; ``<category>/R@10`` and so on give
     each category, ``seen/…`` and ``unseen/…`` the two kinds of wording where both occur.
     """
@@ -193,6 +213,12 @@ def _mean_over(
 def _metrics(results: RetrievalResults, rows: NDArray[np.bool_]) -> dict[str, float]:
     ranks = results.ranks[rows]
     metrics: Mapping[str, float] = {f"R@{k}": 100 * float((ranks < k).mean()) for k in RECALLS}
+    subset_ranks = results.subset_ranks[rows]
+    if (subset_ranks >= 0).all():
+        metrics = {
+            **metrics,
+            **{f"R_sub@{k}": 100 * float((subset_ranks < k).mean()) for k in SUBSET_RECALLS},
+        }
     return {
         **metrics,
         "mAP@10": 100 * float(results.average_precision_10[rows].mean()),

@@ -169,6 +169,14 @@ class Dqe(Method):
             return shares[:, 1:], shares[:, :1]
         return self.scale * logits.sigmoid(), one
 
+    def contrasted(self, batch: TrainingBatch) -> Tensor:
+        """The drawn negatives, and with in-batch contrast all candidates that it does not leave out."""
+        if self.options.contrast_weight > 0:
+            taken = super().contrasted(batch)
+            return taken & ~batch.right if self.options.contrast_right_answers == "left_out" else taken
+        taken = torch.zeros_like(batch.right)
+        return taken.scatter_(1, batch.negatives, True)
+
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         return self.score_terms(self.embed_query(batch.reference, batch.text), batch)
 

@@ -13,9 +13,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dqecir.attributes import AttributeHeads
 from dqecir.backbones.blip2 import Blip2, TextBatch
+from dqecir.backbones.checkpoints import PublishedKeys
+from dqecir.data.captions import join_fashioniq
 from dqecir.data.triplets import DataError
 from dqecir.negatives import NegativeSampling
 from dqecir.scoring import ScoreRule
@@ -58,6 +61,10 @@ class TrainingBatch:
     """[B, C] bool: candidates that the data set knows to be right answers."""
     attribute_values: Tensor
     """[C, K] true attributes of the candidates in the order of the heads' columns; -1 unknown."""
+    reverse_text: TextBatch | None = None
+    """Texts of the way back, from the target to the reference, where the method has them."""
+    progress: float = 0.0
+    """Share of the training that lies behind this step, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +86,25 @@ class Method(nn.Module, ABC):
     name: ClassVar[str]
     options_type: ClassVar[type[MethodOptions]]
     score_rule: ScoreRule = "max_t"
+    published_keys: ClassVar[PublishedKeys | None] = None
+    """Names in the state dict of the published code, where people own such checkpoints."""
 
     def __init__(self, backbone: Blip2) -> None:
         super().__init__()
         self.backbone = backbone
+        # A method trained before on the same backbone may have frozen parts of it.
+        backbone.requires_grad_(True)
+        backbone.freeze_tower()
+
+    @staticmethod
+    def text(captions: Sequence[str]) -> str:
+        """The modification text as the method reads it, from the captions of a triplet."""
+        return join_fashioniq(captions)
+
+    @staticmethod
+    def reverse_text(captions: Sequence[str]) -> str | None:
+        """The text of the way back, from target to reference; None where a method does not go it."""
+        return None
 
     @classmethod
     @abstractmethod
@@ -106,6 +128,10 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """The weighted terms of the loss; their sum is what is minimised."""
+
+    def contrasted(self, batch: TrainingBatch) -> Tensor:
+        """Which candidates the loss takes for negatives, [B, C] bool: by default all but the target."""
+        return ~F.one_hot(batch.targets, len(batch.candidates)).bool()
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """All passes of a step in one call, as distributed training needs it."""
