@@ -141,6 +141,32 @@ def train(
     )
 
 
+@app.command()
+def compare(
+    recipe: Annotated[Path, typer.Argument(help="A comparison recipe (YAML).")],
+    data: Annotated[Path, typer.Option("--data", help="The catalogue to train on.")],
+    out: Annotated[Path, typer.Option("--out", help="Where results and unfinished work lie.")],
+    evaluation: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--eval", help="The catalogue whose val split is asked; that of --data unless named."),
+    ] = None,
+    model: Model = None,
+    processes: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Runs at a time, one thread each; as many as there are cores unless named."),
+    ] = None,
+) -> None:
+    """Train and measure several methods over several seeds at equal budgets; a stopped one is resumed."""
+    from dqecir.comparison.contest import compare as run_comparison
+    from dqecir.comparison.report import budget_means
+    from dqecir.evaluation.table import as_table
+
+    result = run_comparison(recipe, data, out, evaluation=evaluation, model=model, processes=processes)
+    for title, rows in budget_means(result).items():
+        output.print(as_table(title, rows))
+    console.print(f"tables, CSV, JSON and plots are in {out}")
+
+
 @app.command("evaluate")
 def evaluate_command(
     data: Annotated[Path, typer.Option("--data", help="A catalogue.")],

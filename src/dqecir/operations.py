@@ -21,6 +21,8 @@ class TrainingCost:
     step: float
     refresh: float
     steps_between: int
+    parameters: int
+    """Numbers that a step gives a gradient to."""
 
     def steps_within(self, budget: float) -> int:
         """The most steps whose cost, refreshes included, stays within ``budget`` operations."""
@@ -43,9 +45,10 @@ def training_cost(trainer: Trainer) -> TrainingCost:
     with FlopCounterMode(display=False) as counter:
         terms = trainer.method(batch)
         torch.stack(list(terms.values())).sum().backward()
+    parameters = sum(p.numel() for p in trainer.method.parameters() if p.grad is not None)
     trainer.optimizer.zero_grad()
     refresh = _refresh_operations(trainer) if trainer.recipe.negatives.mined else 0.0
-    return TrainingCost(float(counter.get_total_flops()), refresh, trainer.refresh_steps)
+    return TrainingCost(float(counter.get_total_flops()), refresh, trainer.refresh_steps, parameters)
 
 
 def _refresh_operations(trainer: Trainer, sample: int = 64) -> float:

@@ -1,0 +1,239 @@
+"""A whole comparison: rates searched, steps fixed, contestants trained and measured, tables written."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dqecir.comparison.jobs import (
+    Place,
+    Result,
+    count,
+    fixed_steps,
+    measure,
+    operations,
+    recalled,
+    search,
+    train_and_measure,
+)
+from dqecir.comparison.report import write_report
+from dqecir.comparison.settings import ComparisonRecipe, contestant_named, read_comparison, stages
+from dqecir.data.triplets import DataError
+from dqecir.evaluation.table import oracle_rows
+from dqecir.files import write_json
+from dqecir.methods.method import method_named
+from dqecir.progress import console, track
+from dqecir.training import bf16_pays
+
+
+def compare(
+    recipe_file: Path,
+    train: Path,
+    out: Path,
+    *,
+    evaluation: Path | None = None,
+    model: Path | None = None,
+    processes: int | None = None,
+) -> Result:
+    """Run or resume the comparison ``recipe_file`` on a catalogue; returns what ``OUT/results.json`` holds.
+
+    ``evaluation`` is the catalogue whose val split is asked, ``train`` itself unless named. Raises
+    :class:`DataError` where a recipe is wrong or ``out`` holds another comparison.
+    """
+    recipe = read_comparison(recipe_file)
+    folder = recipe_file.resolve().parent
+    for contestant in recipe.contestants:
+        stages(recipe, contestant, folder)  # every mistake is told before anything is computed
+    place = Place(
+        recipe.model_dump_json(),
+        folder,
+        train.resolve(),
+        (evaluation or train).resolve(),
+        model.resolve() if model is not None else None,
+        out.resolve(),
+    )
+    _claim(place, recipe)
+    arena = place.arena
+    console.print(f"{recipe.name}: storing image tokens")
+    for store in ("training_store", "dev_store", "question_store"):
+        getattr(arena, store)
+    fixed = _baselines(place)
+    titles = [contestant.title for contestant in recipe.contestants]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as pool:
+
+        def run_all(what: str, work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> list[Result]:
+            futures = [pool.submit(work, place, *job) for job in jobs]
+            for future in track(as_completed(futures), what, total=len(futures)):
+                future.result()
+            return [future.result() for future in futures]
+
+        counted = {row["title"]: row for row in run_all("counting operations", count, [(t,) for t in titles])}
+        factors = _searched(recipe, counted, run_all)
+        steps = _steps(recipe, counted)
+        jobs = [
+            (title, budget, factors[title]["chosen"], seed, steps[title][budget])
+            for seed in recipe.seeds
+            for budget in recipe.budgets
+            for title in titles
+            if not _repeats(title, budget, steps)
+        ]
+        rows = run_all("training and measuring", train_and_measure, jobs)
+    result = _collected(place, recipe, counted, factors, steps, rows, fixed)
+    write_json(out / "results.json", result)
+    write_report(result, out)
+    return result
+
+
+def _claim(place: Place, recipe: ComparisonRecipe) -> None:
+    """Take ``work`` for this comparison, or refuse it where another one's results lie there."""
+    contestants = {
+        contestant.title: [
+            stage.model_dump(mode="json") for stage in stages(recipe, contestant, place.recipes)
+        ]
+        for contestant in recipe.contestants
+    }
+    own = {
+        "comparison": recipe.model_dump(mode="json"),
+        "stages": contestants,
+        "model": place.arena.start().fingerprint,
+        "train": str(place.train),
+        "evaluation": str(place.evaluation),
+    }
+    path = place.work / "comparison.json"
+    known = recalled(path)
+    if known is not None and known != json.loads(json.dumps(own)):
+        changed = [key for key in own if known.get(key) != json.loads(json.dumps(own[key]))]
+        raise DataError(
+            f"{place.work} holds a comparison with other {', '.join(changed)}: name another folder, or "
+            "remove this one"
+        )
+    write_json(path, own)
+
+
+def _baselines(place: Place) -> dict[str, dict[str, float]]:
+    """Rows that need no training: the baselines of the stage-1 backbone, and the oracles."""
+    path = place.work / "baselines.json"
+    known = recalled(path)
+    if known is not None:
+        return known
+    arena = place.arena
+    rows: dict[str, dict[str, float]] = {}
+    for name in arena.recipe.baselines:
+        start = arena.start()
+        options = method_named(name).options_type()
+        model = start.with_method(name, options.model_dump()).eval()
+        rows[name.replace("_", " ")] = measure(arena, model)
+    rows |= oracle_rows(arena.questions)
+    write_json(path, rows)
+    return rows
+
+
+def _searched(
+    recipe: ComparisonRecipe,
+    counted: dict[str, Result],
+    run_all: Callable[[str, Callable[..., Result], Iterable[tuple[Any, ...]]], list[Result]],
+) -> dict[str, Result]:
+    """The rate of every contestant: the factor that did best on dev, the smaller one of equals."""
+    length = max(2, round(recipe.steps * recipe.search.share))
+    jobs = [
+        (title, factor, fixed_steps(counted[title], None, length, recipe.refreshes))
+        for factor in sorted(recipe.search.factors)
+        for title in counted
+    ]
+    rows = run_all("searching learning rates", search, jobs)
+    found = {}
+    for title in counted:
+        trials = {row["factor"]: row["dev"] for row in rows if row["title"] == title}
+        best = max(trials, key=lambda factor: (trials[factor], -factor))
+        seconds = sum(row["cpu_seconds"] for row in rows if row["title"] == title)
+        found[title] = {"chosen": best, "dev": trials, "cpu_seconds": seconds}
+    return found
+
+
+def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, dict[str, list[int]]]:
+    """Steps of every contestant's stages in every budget, fixed before anything is trained."""
+    reference = counted[recipe.reference]
+    own = fixed_steps(reference, None, recipe.steps, recipe.refreshes)
+    budget = operations(reference, own, recipe.refreshes)
+    return {
+        title: {
+            "steps": fixed_steps(cost, None, recipe.steps, recipe.refreshes),
+            "operations": fixed_steps(cost, budget, recipe.steps, recipe.refreshes),
+        }
+        for title, cost in counted.items()
+    }
+
+
+def _repeats(title: str, budget: str, steps: dict[str, dict[str, list[int]]]) -> bool:
+    """Whether a run would repeat the equal-steps run number for number, as the reference's does."""
+    return budget == "operations" and steps[title]["operations"] == steps[title]["steps"]
+
+
+def _collected(
+    place: Place,
+    recipe: ComparisonRecipe,
+    counted: dict[str, Result],
+    factors: dict[str, Result],
+    steps: dict[str, dict[str, list[int]]],
+    rows: list[Result],
+    fixed: dict[str, dict[str, float]],
+) -> Result:
+    arena = place.arena
+    contestants = {}
+    for title in counted:
+        budgets = {}
+        for budget in recipe.budgets:
+            same = "steps" if _repeats(title, budget, steps) else budget
+            runs = [row for row in rows if row["title"] == title and row["budget"] == same]
+            budgets[budget] = {
+                "steps": steps[title][budget],
+                "operations": operations(counted[title], steps[title][budget], recipe.refreshes),
+                "runs": [
+                    {key: run[key] for key in ("seed", "cpu_seconds", "false_negatives", "metrics")}
+                    for run in runs
+                ],
+            }
+        last = stages(recipe, contestant_named(recipe, title), place.recipes)[-1]
+        contestants[title] = {
+            "method": last.method,
+            "learning_rate": last.training.learning_rate * factors[title]["chosen"],
+            "search": factors[title],
+            "parameters": counted[title]["stages"][-1]["parameters"],
+            "step_operations": [cost["step"] for cost in counted[title]["stages"]],
+            "refresh_operations": [cost["refresh"] for cost in counted[title]["stages"]],
+            "budgets": budgets,
+        }
+    questions = arena.questions
+    return {
+        "name": recipe.name,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "precision": "bf16" if bf16_pays(torch.device("cpu")) else "fp32",
+        "model": arena.start().fingerprint,
+        "reference": recipe.reference,
+        "steps": recipe.steps,
+        "batch_size": recipe.batch_size,
+        "refreshes": recipe.refreshes,
+        "seeds": list(recipe.seeds),
+        "triplets": len(arena.training.triplets),
+        "training_images": len(arena.training.image_ids),
+        "questions": len(questions.triplets),
+        "right_answers": sum(len(triplet.relevant) for triplet in questions.triplets)
+        / len(questions.triplets),
+        "confusable": len(arena.pairs),
+        "galleries": {name: len(gallery) for name, gallery in questions.galleries.items()},
+        "cpu_seconds": {
+            "search": sum(row["cpu_seconds"] for row in factors.values()),
+            "training": sum(row["cpu_seconds"] for row in rows),
+        },
+        "fixed": fixed,
+        "contestants": contestants,
+    }

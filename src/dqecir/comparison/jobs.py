@@ -1,0 +1,203 @@
+"""The pieces of work of a comparison: count, search, train and measure; each leaves one JSON file.
+
+A piece whose file is there is not done again, so a comparison that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dqecir.comparison.arena import Arena, arena_of
+from dqecir.comparison.settings import Budget, Contestant, contestant_named, stages
+from dqecir.data.triplets import DataError
+from dqecir.evaluation.diagnosis import diagnose
+from dqecir.evaluation.evaluate import evaluate
+from dqecir.evaluation.metrics import summarise
+from dqecir.files import write_json
+from dqecir.model import ComposedModel
+from dqecir.operations import training_cost
+from dqecir.recipe import Recipe
+from dqecir.training import PRIMARY_METRIC, settings_for
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a comparison runs, in a form that another process can be given."""
+
+    comparison: str
+    """The comparison's recipe as JSON."""
+    recipes: Path
+    """The folder that holds the comparison's file."""
+    train: Path
+    evaluation: Path
+    model: Path | None
+    work: Path
+
+    @property
+    def arena(self) -> Arena:
+        """What this process keeps of the comparison."""
+        return arena_of(self.comparison, self.train, self.evaluation, self.model, self.work, True)
+
+
+def slug(title: str) -> str:
+    """A title as a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-")
+
+
+def recalled(path: Path) -> Result | None:
+    """What a finished piece of work left, or None."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def count(place: Place, title: str) -> Result:
+    """Operations of a step and of a refresh, and numbers trained, of every stage of a contestant."""
+    path = place.work / "counted" / f"{slug(title)}.json"
+    known = recalled(path)
+    if known is not None:
+        return known
+    torch.set_num_threads(1)
+    arena = place.arena
+    contestant = contestant_named(arena.recipe, title)
+    found = []
+    for stage in stages(arena.recipe, contestant, place.recipes):
+        trainer = arena.trainer(
+            settings_for(stage, steps=arena.recipe.steps, precision="fp32"), None, path.parent, False
+        )
+        cost = training_cost(trainer)
+        found.append(
+            {
+                "step": cost.step,
+                "refresh": cost.refresh,
+                "parameters": cost.parameters,
+                "epoch_steps": trainer.epoch_steps,
+            }
+        )
+    write_json(path, {"title": title, "stages": found})
+    return {"title": title, "stages": found}
+
+
+def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: int) -> list[int]:
+    """Steps of every stage: ``steps`` shared out, or what an equal share of ``budget`` operations pays.
+
+    A refresh of the negatives is paid for before the steps are.
+    """
+    costs = counted["stages"]
+    if budget is None:
+        return [max(1, steps // len(costs))] * len(costs)
+    share = budget / len(costs)
+    return [max(1, int((share - refreshes * cost["refresh"]) / cost["step"])) for cost in costs]
+
+
+def operations(counted: Result, steps: list[int], refreshes: int) -> float:
+    """Operations of all stages, refreshes included."""
+    return float(
+        sum(
+            n * cost["step"] + refreshes * cost["refresh"]
+            for n, cost in zip(steps, counted["stages"], strict=True)
+        )
+    )
+
+
+def search(place: Place, title: str, factor: float, steps: list[int]) -> Result:
+    """Train a short run at ``factor`` times the recipe's rate and measure it on dev.
+
+    A rate at which the loss runs away is worth nothing; it is not an error.
+    """
+    path = place.work / "search" / f"{slug(title)}-{factor:g}.json"
+    known = recalled(path)
+    if known is not None:
+        return known
+    torch.set_num_threads(1)
+    run = path.with_suffix("")
+    settings = place.arena.recipe.search
+    try:
+        _, seconds = _trained(place, title, factor, settings.seed, steps, run, with_dev=True)
+        done = json.loads((run / f"{len(steps) - 1}" / "done.json").read_text())
+        found = {"dev": done["dev"][PRIMARY_METRIC], "cpu_seconds": seconds}
+    except DataError as error:
+        found = {"dev": -1.0, "cpu_seconds": 0.0, "failed": str(error)}
+    result = {"title": title, "factor": factor, "steps": steps, **found}
+    write_json(path, result)
+    shutil.rmtree(run, ignore_errors=True)
+    return result
+
+
+def train_and_measure(
+    place: Place, title: str, budget: Budget, factor: float, seed: int, steps: list[int]
+) -> Result:
+    """Train one contestant with one seed and measure it on the questions of the table."""
+    path = place.work / "runs" / f"{slug(title)}-{budget}-{seed}.json"
+    known = recalled(path)
+    if known is not None:
+        return known
+    torch.set_num_threads(1)
+    arena = place.arena
+    run = path.with_suffix("")
+    model, seconds = _trained(place, title, factor, seed, steps, run, with_dev=False)
+    result = {
+        "title": title,
+        "budget": budget,
+        "seed": seed,
+        "factor": factor,
+        "steps": steps,
+        "cpu_seconds": seconds,
+        "false_negatives": _false_negatives(run, len(steps)),
+        "metrics": measure(arena, model),
+    }
+    write_json(path, result)
+    shutil.rmtree(run, ignore_errors=True)
+    return result
+
+
+def measure(arena: Arena, model: ComposedModel) -> dict[str, float]:
+    """Every metric of a model: recall, precision over all right answers, confusion, shortcuts."""
+    method, store, encoder = model.method, arena.question_store, model.text_encoder
+    return {
+        **summarise(evaluate(method, store, encoder, arena.questions)),
+        **diagnose(method, store, encoder, arena.questions, arena.pairs),
+    }
+
+
+def _trained(
+    place: Place, title: str, factor: float, seed: int, steps: list[int], run: Path, with_dev: bool
+) -> tuple[ComposedModel, float]:
+    """Train all stages of a contestant; returns the model and the CPU seconds of training."""
+    arena = place.arena
+    contestant: Contestant = contestant_named(arena.recipe, title)
+    start: Path | None = None
+    seconds = 0.0
+    for number, stage in enumerate(stages(arena.recipe, contestant, place.recipes)):
+        folder = run / str(number)
+        done = folder / "done.json"
+        if not done.exists():
+            recipe = _fitted(stage, arena, factor, seed, steps[number])
+            last = number == len(steps) - 1
+            arena.trainer(recipe, start, folder, with_dev and last).fit()
+        seconds += json.loads(done.read_text())["cpu_seconds"]
+        start = folder / "last"
+    return ComposedModel.from_pretrained(start), seconds
+
+
+def _fitted(stage: Recipe, arena: Arena, factor: float, seed: int, steps: int) -> Recipe:
+    """A stage's recipe at its rate, seed and length, its refreshes at equal distances."""
+    recipe = settings_for(stage, steps=steps, seed=seed, learning_rate=stage.training.learning_rate * factor)
+    epoch = max(1, len(arena.training.triplets) // recipe.training.batch_size)
+    between = max(1, round(steps / (arena.recipe.refreshes + 1)))
+    negatives = recipe.negatives.model_copy(update={"refresh_epochs": between / epoch})
+    return recipe.model_copy(update={"negatives": negatives})
+
+
+def _false_negatives(run: Path, stage_count: int) -> float:
+    """Share of right answers among the negatives of the last stage, over its logged steps."""
+    lines = (run / str(stage_count - 1) / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    shares = [row["false_negatives"] for row in map(json.loads, lines) if row["what"] == "train"]
+    return float(sum(shares) / len(shares))

@@ -1,0 +1,162 @@
+"""What recall of one annotated target hides: semantic confusion, and shortcuts.
+
+Relevance suppression shows in mAP and R-precision over all right answers (``metrics.py``) and in the
+right answers that training takes for negatives; the other two are measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dqecir.attributes import TextEncoder
+from dqecir.backbones.store import Store
+from dqecir.data.confusables import ConfusablePair
+from dqecir.data.triplets import Benchmark, DataError, Triplet
+from dqecir.evaluation.evaluate import embed_images, embed_queries, query_scores
+from dqecir.evaluation.metrics import collect
+from dqecir.methods.method import Method
+from dqecir.scoring import score
+
+LEAST = 20
+"""An attribute with fewer confusable pairs is not reported by itself."""
+
+
+def confusion(
+    method: Method, store: Store, encoder: TextEncoder, pairs: Sequence[ConfusablePair]
+) -> dict[str, float]:
+    """How well two questions about one reference that differ in one value are told apart, in percent.
+
+    ``told apart``: share of the questions that rank their own target above the other question's
+    (chance: 50). ``both told apart``: share of the pairs in which both do. ``told apart/<column>``
+    for every attribute with enough pairs.
+    """
+    questions = [triplet for pair in pairs for triplet in (pair.first, pair.second)]
+    queries = embed_queries(
+        method,
+        store,
+        encoder,
+        [triplet.reference for triplet in questions],
+        [method.text(triplet.captions) for triplet in questions],
+    )
+    images = torch.tensor([triplet.target for triplet in questions]).unique()
+    targets = embed_images(method, store, images)
+    right = torch.empty(len(pairs), 2, dtype=torch.bool)
+    for place, pair in enumerate(pairs):
+        columns = torch.searchsorted(images, torch.tensor([pair.first.target, pair.second.target]))
+        scores = score(queries[2 * place : 2 * place + 2], targets[columns], method.score_rule)
+        right[place] = torch.stack([scores[0, 0] > scores[0, 1], scores[1, 1] > scores[1, 0]])
+    found = {
+        "told apart": 100 * float(right.float().mean()),
+        "both told apart": 100 * float(right.all(dim=1).float().mean()),
+    }
+    names = np.array([pair.column for pair in pairs])
+    for name in sorted(set(names.tolist())):
+        own = right[torch.from_numpy(names == name)]
+        if len(own) >= LEAST:
+            found[f"told apart/{name}"] = 100 * float(own.float().mean())
+    return found
+
+
+def nearest_intents(
+    method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark
+) -> dict[str, float]:
+    """``other intent nearest``: share of queries whose nearest other query has another intent, in percent.
+
+    Two queries have one intent where they share a right answer. Queries are compared by the cosine of
+    their mean embeddings, within a category; only those count that have another query of their intent.
+    Empty where none has.
+    """
+    wrong, counted = 0, 0
+    for category in benchmark.galleries:
+        triplets = [triplet for triplet in benchmark.triplets if triplet.category == category]
+        if len(triplets) < 2:
+            continue
+        texts = [method.text(triplet.captions) for triplet in triplets]
+        references = [triplet.reference for triplet in triplets]
+        queries = embed_queries(method, store, encoder, references, texts).mean(dim=1)
+        unit = torch.nn.functional.normalize(queries, dim=1)
+        similar = unit @ unit.T
+        similar.fill_diagonal_(-torch.inf)
+        shared = _share_an_answer(triplets, len(benchmark.image_ids))
+        has_company = shared.any(dim=1)
+        nearest = similar.argmax(dim=1)
+        alike = shared[torch.arange(len(triplets)), nearest]
+        wrong += int((has_company & ~alike).sum())
+        counted += int(has_company.sum())
+    return {"other intent nearest": 100 * wrong / counted} if counted else {}
+
+
+def _share_an_answer(triplets: Sequence[Triplet], images: int) -> Tensor:
+    """[Q, Q] bool: which queries have a right answer in common; no query with itself."""
+    answers = torch.zeros(len(triplets), images)
+    for row, triplet in enumerate(triplets):
+        answers[row, list(triplet.relevant)] = 1
+    shared = answers @ answers.T > 0
+    return shared.fill_diagonal_(False)
+
+
+def shortcuts(
+    method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark, seed: int = 0
+) -> dict[str, float]:
+    """Targets among the first ten although half of the question is another query's, in percent.
+
+    ``R@10 text alone``: the reference is another query's; ``R@10 image alone``: the text is. What
+    they find, the text or the image answers by itself.
+    """
+    found = {}
+    for name, kind in (("R@10 text alone", "reference"), ("R@10 image alone", "captions")):
+        changed = with_another(benchmark, kind, seed)
+        results = collect(changed, query_scores(method, store, encoder, changed))
+        found[name] = 100 * float((results.ranks < 10).mean())
+    return found
+
+
+def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
+    """The same questions with the ``reference`` or the ``captions`` of another query of their category.
+
+    A reference that would be a right answer, or is this query's own, is not lent. Raises
+    :class:`DataError` for another ``kind``.
+    """
+    if kind not in ("reference", "captions"):
+        raise DataError(f"{kind!r} is neither the reference nor the captions of a query")
+    random = np.random.default_rng(seed)
+    by_category: dict[str, list[Triplet]] = {}
+    for triplet in benchmark.triplets:
+        by_category.setdefault(triplet.category, []).append(triplet)
+    changed = []
+    for triplet in benchmark.triplets:
+        company = by_category[triplet.category]
+        lender = triplet
+        for place in random.permutation(len(company))[:20]:
+            other = company[place]
+            fitting = other.reference not in (triplet.reference, *triplet.relevant)
+            if fitting if kind == "reference" else other.asked != triplet.asked:
+                lender = other
+                break
+        changed.append(replace(triplet, **{kind: getattr(lender, kind)}, subset=()))
+    return replace(benchmark, triplets=tuple(changed))
+
+
+def diagnose(
+    method: Method,
+    store: Store,
+    encoder: TextEncoder,
+    benchmark: Benchmark,
+    pairs: Sequence[ConfusablePair],
+) -> dict[str, float]:
+    """Confusion, nearest intents and shortcuts of a method, in evaluation mode."""
+    was_training = method.training
+    method.eval()
+    try:
+        return {
+            **confusion(method, store, encoder, pairs),
+            **nearest_intents(method, store, encoder, benchmark),
+            **shortcuts(method, store, encoder, benchmark),
+        }
+    finally:
+        method.train(was_training)
