@@ -15,6 +15,7 @@ from torch import Tensor
 from dqecir.evaluation.evaluate import CHUNK, embed_images
 from dqecir.methods.method import Method
 from dqecir.negatives import (
+    LastWindow,
     NegativePool,
     NegativeSampling,
     pooled_quantiles,
@@ -60,6 +61,7 @@ class Miner:
         self.options = options
         self.pool = NegativePool(len(data), options.pool_size)
         self.calibrated: tuple[float, float] | None = None
+        self._last_window: LastWindow | None = None
 
     def fill_at_random(self, generator: torch.Generator) -> None:
         """Every eligible candidate may be drawn: the warm-up, and the rule ``random``."""
@@ -75,6 +77,7 @@ class Miner:
         """Score all queries in evaluation mode and fill the pool with what the options choose."""
         was_training = method.training
         method.eval()
+        self._last_window = LastWindow() if self.options.empty == "previous" else None
         sizes, fallbacks, ranks = [], [], []
         for category, queries in self.data.rows.items():
             corpus = self.data.corpus(category, self.options.corpus)
@@ -124,7 +127,7 @@ class Miner:
         """(members [q, N], where the rule found nothing [q], order of the draw [q, N])."""
         order = torch.rand(scores.shape, generator=generator)
         if self.options.choose == "steepest_drops":
-            members, empty = steepest_drop_members(scores, targets, eligible)
+            members, empty = steepest_drop_members(scores, targets, eligible, self._last_window)
             return members, empty, order
         delta = target_relative_scores(scores, own)
         options = self.options

@@ -11,16 +11,19 @@ drawn at all (the target and known right answers may not).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from dqecir.strict import Strict
 
 Bounds = tuple[Tensor, Tensor]
+Window = tuple[int, int]
 
 
 class NegativeSampling(Strict):
@@ -31,8 +34,9 @@ class NegativeSampling(Strict):
     low: float = 0.05
     """Lower bound of the zone: of Δ, of Δ/τ, or a share of the ranking, as ``bounds`` says."""
     high: float = 0.15
-    empty: Literal["nearest", "widen", "random"] = "nearest"
-    """What an empty zone is filled with."""
+    empty: Literal["nearest", "widen", "random", "previous"] = "nearest"
+    """What an empty zone is filled with. ``steepest_drops`` takes everything where it finds no two
+    drops, but for ``previous``: the places in the ranking that the query before had, as QuRe's code."""
     fallback_size: int = Field(default=8, gt=0)
     pool_size: int = Field(default=256, gt=0)
     """At most so many members of a zone are kept for a query, drawn uniformly."""
@@ -56,6 +60,8 @@ class NegativeSampling(Strict):
             raise ValueError(f"negatives.low ({self.low}) must be below negatives.high ({self.high})")
         if "quantile" in self.bounds and not 0 <= self.low < self.high <= 1:
             raise ValueError("quantile bounds are shares of the ranking: 0 <= low < high <= 1")
+        if self.empty == "previous" and self.choose != "steepest_drops":
+            raise ValueError("negatives.empty: previous belongs to negatives.choose: steepest_drops")
         return self
 
     @property
@@ -162,36 +168,67 @@ def zone_bounds(delta: Tensor, eligible: Tensor, options: NegativeSampling, temp
     return _BOUNDS[options.bounds](delta, eligible, options.low * scale, options.high * scale)
 
 
-def steepest_drops(scores: Tensor, target: int, threshold: int = 1) -> list[int] | None:
-    """QuRe's negatives of one query: the candidates between two steep drops after the target.
+def drop_window(values: NDArray[np.float32], place: int, threshold: int = 1) -> Window | None:
+    """Places [first, end) of a ranking that lie between two steep drops after ``place``.
 
-    ``scores`` [N]. Sorted descending, the followers' consecutive differences are ordered from the
+    ``values`` [N], descending. The followers' consecutive differences are ordered from the
     steepest; the first two neighbours of that order that lie more than ``threshold`` apart bound
-    the set: everything after the earlier drop up to the later one. None where no two do (the
-    published code then reuses the previous query's window, which is not repeated here).
+    the window: everything after the earlier drop up to the later one. None where no two do.
     """
-    values = scores.detach().cpu().numpy().astype(np.float32)
-    order = np.argsort(-values, kind="stable")
-    after = order[int(np.flatnonzero(order == target)[0]) + 1 :]
-    drops = np.argsort(np.diff(values[after]), kind="stable")
+    drops = np.argsort(np.diff(values[place + 1 :]), kind="stable")
     apart = np.flatnonzero(np.abs(np.diff(drops)) > threshold)
     if apart.size == 0:
         return None
-    first, second = sorted((int(drops[apart[0]]), int(drops[apart[0] + 1])))
-    return sorted(int(position) for position in after[first + 1 : second + 1])
+    earlier, later = sorted((int(drops[apart[0]]), int(drops[apart[0] + 1])))
+    return place + 2 + earlier, place + 2 + later
 
 
-def steepest_drop_members(scores: Tensor, targets: Tensor, eligible: Tensor) -> tuple[Tensor, Tensor]:
-    """:func:`steepest_drops` of every query: (members [Q, N], [Q] where there was no set)."""
+def steepest_drops(scores: Tensor, target: int, threshold: int = 1) -> list[int] | None:
+    """QuRe's negatives of one query: the candidates in the :func:`drop_window` after the target.
+
+    ``scores`` [N]; None where there is no window.
+    """
+    values, order, place = _ranking(scores, target)
+    window = drop_window(values, place, threshold)
+    return None if window is None else sorted(order[slice(*window)].tolist())
+
+
+@dataclass
+class LastWindow:
+    """The window of the latest query that had one, which QuRe's code uses again where one has none."""
+
+    places: Window | None = None
+
+
+def steepest_drop_members(
+    scores: Tensor, targets: Tensor, eligible: Tensor, last: LastWindow | None = None
+) -> tuple[Tensor, Tensor]:
+    """:func:`steepest_drops` of every query: (members [Q, N], [Q] where there was no set).
+
+    Where there was none every eligible candidate is a member; with ``last``, those at the places of
+    the window before (QuRe's code, which ends with an error where there is no window before).
+    """
     members = torch.zeros_like(eligible)
+    empty = torch.zeros(len(scores), dtype=torch.bool)
     for row, (row_scores, target) in enumerate(zip(scores.cpu(), targets.tolist(), strict=True)):
-        chosen = steepest_drops(row_scores, target)
-        if chosen:
-            members[row, chosen] = True
+        values, order, place = _ranking(row_scores, target)
+        window = drop_window(values, place)
+        empty[row] = window is None
+        if last is not None:
+            window = last.places = window or last.places
+        if window is not None:
+            members[row, torch.from_numpy(order[slice(*window)])] = True
     members &= eligible
-    empty = ~members.any(dim=1)
-    members[empty] = eligible[empty]
-    return members, empty
+    nothing = ~members.any(dim=1)
+    members[nothing] = eligible[nothing]
+    return members, empty | nothing
+
+
+def _ranking(scores: Tensor, target: int) -> tuple[NDArray[np.float32], NDArray[np.intp], int]:
+    """Scores [N] in descending order, who has them [N], and the target's place."""
+    values = scores.detach().cpu().numpy().astype(np.float32)
+    order = np.argsort(-values, kind="stable")
+    return values[order], order, int(np.flatnonzero(order == target)[0])
 
 
 class NegativePool:

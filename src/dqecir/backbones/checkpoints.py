@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +143,14 @@ _TOWER_STATES = {"eva": eva_tower_state, "clip": clip_tower_state}
 
 
 def lavis_state(state: Mapping[str, Tensor], tower_kind: str) -> dict[str, Tensor]:
-    """A whole LAVIS ``blip2_qformer`` state dict under the names of :class:`Blip2`."""
+    """A whole LAVIS ``blip2_qformer`` state dict under the names of :class:`Blip2`.
+
+    Raises :class:`CheckpointError` for a kind of tower that LAVIS does not have.
+    """
+    if tower_kind not in _TOWER_STATES:
+        raise CheckpointError(
+            f"a LAVIS checkpoint needs an eva or clip tower, and this model has {tower_kind!r}"
+        )
     prefix = "visual_encoder."
     tower = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     renamed = {f"tower.vision_model.{key}": value for key, value in _TOWER_STATES[tower_kind](tower).items()}
@@ -159,12 +166,25 @@ def load_lavis(model: Blip2, state: Mapping[str, Tensor]) -> LoadReport:
     Raises :class:`CheckpointError` with the report where a tensor is missing, left over or of
     another shape; ``model`` is then unchanged.
     """
-    kind = model.config.tower.kind
-    if kind not in _TOWER_STATES:
-        raise CheckpointError(f"a LAVIS checkpoint needs an eva or clip tower, and this model has {kind!r}")
-    report = load_strictly(model, lavis_state(state, kind))
-    dropped = tuple(sorted(key for key in state if _NOT_NEEDED.search(key)))
-    return LoadReport(report.used, dropped, report.unexpected, report.missing, report.misshapen)
+    report = load_strictly(model, lavis_state(state, model.config.tower.kind))
+    return replace(report, dropped=_dropped(state))
+
+
+def load_lavis_method(
+    method: nn.Module, backbone: Blip2, state: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> LoadReport:
+    """Load a LAVIS-like state dict into a ``method`` whose attribute ``backbone`` is ``backbone``.
+
+    ``own`` holds what else the method has, under the method's names. Raises :class:`CheckpointError`
+    as :func:`load_lavis` does.
+    """
+    names = lavis_state(state, backbone.config.tower.kind)
+    report = load_strictly(method, {f"backbone.{key}": value for key, value in names.items()} | dict(own))
+    return replace(report, dropped=tuple(key for key in _dropped(state) if key not in own))
+
+
+def _dropped(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    return tuple(sorted(key for key in state if _NOT_NEEDED.search(key)))
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:

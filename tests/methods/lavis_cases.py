@@ -1,0 +1,69 @@
+"""The tiny weights of published whole-backbone methods, with a tower under its published names."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from dqecir.backbones.blip2 import Blip2, Blip2Config, TextBatch
+from dqecir.backbones.checkpoints import lavis_state
+from dqecir.backbones.towers import TowerConfig
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def part(tensors, prefix: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def tiny_backbone(embedding_size: int) -> Blip2:
+    """The sizes of the cases; the tower is the tiny EVA of the towers' own case, of the same width."""
+    tower = TowerConfig(kind="eva", image_size=42, hidden_size=40, layers=3, heads=4, intermediate_size=174)
+    sizes = {"hidden_size": 48, "layers": 4, "heads": 4, "intermediate_size": 96, "text_positions": 64}
+    config = Blip2Config(tower=tower, embedding_size=embedding_size, vocabulary_size=64, dropout=0.0, **sizes)
+    return Blip2(config)
+
+
+def published_case(name: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """(all tensors of the case, the whole state dict under the published names)."""
+    tensors = load_file(GOLDEN / f"{name}.safetensors")
+    tower = part(load_file(GOLDEN / "14_vit_trunks.safetensors"), "state_eva_g_tiny/")
+    return tensors, part(tensors, "state/") | {f"visual_encoder.{k}": v for k, v in tower.items()}
+
+
+def text_of(tensors) -> TextBatch:
+    ids = tensors["in/input_ids"]
+    return TextBatch(ids, tensors["in/text_mask"], torch.zeros(len(ids), 0, ids.shape[1], dtype=torch.bool))
+
+
+def our_name(key: str) -> str:
+    """A published name as the method's parameter."""
+    if key == "prompt_tokens":
+        return key
+    return f"backbone.{next(iter(lavis_state({key: torch.zeros(1)}, 'eva')))}"
+
+
+def compare_gradients(method: torch.nn.Module, stored: dict[str, torch.Tensor]) -> None:
+    """Every stored gradient against ours; one we do not have must be nothing but zeros there."""
+    parameters = dict(method.named_parameters())
+    for key, value in stored.items():
+        gradient = parameters[our_name(key)].grad
+        if not value.any():
+            assert gradient is None or not gradient.any(), key
+        else:
+            assert gradient is not None, key
+            assert relative(gradient, value) < 1e-3, key
+
+
+def published_shapes() -> dict[str, torch.Tensor]:
+    """The state dict of the published ViT-L size, without memory."""
+    lists = json.loads((GOLDEN / "15_state_dict_keys.json").read_text())
+    shapes = lists["qformer_and_heads"] | {
+        f"visual_encoder.{key}": shape for key, shape in lists["vision"]["visual_encoder clip_L 224"].items()
+    }
+    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
