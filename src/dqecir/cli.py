@@ -167,6 +167,29 @@ def compare(
     console.print(f"tables, CSV, JSON and plots are in {out}")
 
 
+@app.command("convert")
+def convert_command(
+    source: Annotated[str, typer.Option("--from", help="The published method, such as sprc or clip4cir.")],
+    file: Annotated[
+        Path, typer.Argument(help="Its checkpoint (.safetensors, or .pt/.pth of tensors alone).")
+    ],
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    tower: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A BLIP-2 checkpoint to take the image tower from where FILE has none."),
+    ] = None,
+    tokenizer: Annotated[
+        str, typer.Option(help="Folder or hub name of BERT's word pieces, for whole models.")
+    ] = "bert-base-uncased",
+) -> None:
+    """Turn a checkpoint of a published repository into one of ours, with a report of every key."""
+    from dqecir.conversion import convert
+
+    report = convert(source, file, out, tower=tower, tokenizer=tokenizer)
+    output.print(escape(str(report)))
+    console.print(f"{out} holds it; what became of every key is in {out / 'conversion.json'}")
+
+
 @app.command("evaluate")
 def evaluate_command(
     data: Annotated[Path, typer.Option("--data", help="A catalogue.")],

@@ -1,0 +1,88 @@
+"""The sizes of a LAVIS ``blip2_qformer`` checkpoint, read off its tensors."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from dqecir.backbones.blip2 import Blip2Config
+from dqecir.backbones.checkpoints import CheckpointError
+from dqecir.backbones.towers import TowerConfig
+
+_LAYER = "Qformer.bert.encoder.layer"
+_EVA_GIANT_WIDTH = 1408
+_HEAD_WIDTH = 64
+
+
+def lavis_sizes(
+    state: Mapping[str, Tensor], heads: int | None = None, tower_heads: int | None = None
+) -> Blip2Config:
+    """The configuration whose :class:`Blip2` a state dict with LAVIS' names fits.
+
+    Numbers of attention heads leave no trace in the tensors: unless given, they are BERT's and
+    CLIP's (64 numbers a head) and EVA ViT-g's (16 heads). Raises :class:`CheckpointError` where the
+    Q-Former or the tower is not there.
+    """
+    _needed(state, "query_tokens", "it holds no Q-Former of BLIP-2")
+    _needed(state, "ln_vision.weight", "it holds no ln_vision")
+    words = _needed(state, "Qformer.bert.embeddings.word_embeddings.weight", "its Q-Former reads no text")
+    positions = _needed(state, "Qformer.bert.embeddings.position_embeddings.weight", "it reads no text")
+    feed_forward = _needed(
+        state, f"{_LAYER}.0.intermediate.dense.weight", "its Q-Former has no feed-forward for text"
+    )
+    query = state["query_tokens"]
+    hidden = int(query.shape[2])
+    layers = 1 + max(int(found[1]) for key in state if (found := re.match(rf"{_LAYER}\.(\d+)\.", key)))
+    crossing = sorted(
+        int(found[1])
+        for key in state
+        if (found := re.match(rf"{_LAYER}\.(\d+)\.crossattention\.self\.query\.weight$", key))
+    )
+    return Blip2Config(
+        tower=_tower_sizes(state, tower_heads),
+        hidden_size=hidden,
+        layers=layers,
+        heads=heads or max(1, hidden // _HEAD_WIDTH),
+        intermediate_size=int(feed_forward.shape[0]),
+        cross_attention_frequency=crossing[1] - crossing[0] if len(crossing) > 1 else layers,
+        query_tokens=int(query.shape[1]),
+        embedding_size=int(_needed(state, "vision_proj.weight", "it projects no images").shape[0]),
+        vocabulary_size=int(words.shape[0]),
+        text_positions=int(positions.shape[0]),
+    )
+
+
+def _tower_sizes(state: Mapping[str, Tensor], heads: int | None) -> TowerConfig:
+    prefix = "visual_encoder."
+    if f"{prefix}patch_embed.proj.weight" in state:
+        patches, positions = state[f"{prefix}patch_embed.proj.weight"], state[f"{prefix}pos_embed"][0]
+        feed_forward, block, kind = "blocks.0.mlp.fc1.weight", r"blocks\.(\d+)\.", "eva"
+    elif f"{prefix}conv1.weight" in state:
+        patches, positions = state[f"{prefix}conv1.weight"], state[f"{prefix}positional_embedding"]
+        feed_forward, kind = "transformer.resblocks.0.mlp.c_fc.weight", "clip"
+        block = r"transformer\.resblocks\.(\d+)\."
+    else:
+        raise CheckpointError(
+            "the checkpoint has no image tower (no visual_encoder.*): give the BLIP-2 checkpoint that it was "
+            "trained on as --tower"
+        )
+    width, patch = int(patches.shape[0]), int(patches.shape[3])
+    numbers = [int(found[1]) for key in state if (found := re.match(re.escape(prefix) + block, key))]
+    return TowerConfig(
+        kind="eva" if kind == "eva" else "clip",
+        image_size=math.isqrt(int(positions.shape[0]) - 1) * patch,
+        patch_size=patch,
+        hidden_size=width,
+        layers=1 + max(numbers),
+        heads=heads or (16 if width == _EVA_GIANT_WIDTH else max(1, width // _HEAD_WIDTH)),
+        intermediate_size=int(state[prefix + feed_forward].shape[0]),
+    )
+
+
+def _needed(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
+    if key not in state:
+        raise CheckpointError(f"the checkpoint has no {key}: {what}")
+    return state[key]

@@ -1,0 +1,178 @@
+"""A whole comparison on a tiny model: the tables, resuming, and what is refused."""
+
+import csv
+import json
+
+import pytest
+import yaml
+
+from dqecir.comparison.contest import compare
+from dqecir.comparison.jobs import fixed_steps, operations, slug
+from dqecir.comparison.report import markdown, spread
+from dqecir.comparison.settings import ComparisonRecipe, read_comparison
+from dqecir.data.triplets import DataError
+
+TRAINING = {"learning_rate": 0.001, "precision": "fp32"}
+CONTRAST = {
+    "method": "dqe",
+    "options": {
+        "attributes": [],
+        "pair_weight": 0,
+        "ranking_weight": 0,
+        "attribute_weight": 0,
+        "contrast_weight": 1,
+    },
+    "negatives": {"choose": "none"},
+    "training": TRAINING,
+}
+MINED = {
+    "method": "dqe",
+    "negatives": {"choose": "mid_zone", "bounds": "quantile", "low": 0.1, "high": 0.5},
+    "training": TRAINING,
+}
+COMPARISON = {
+    "name": "tiny",
+    "reference": "contrast",
+    "triplets": 96,
+    "questions": 40,
+    "confusable": 12,
+    "steps": 4,
+    "batch_size": 16,
+    "refreshes": 1,
+    "seeds": [0, 1],
+    "search": {"factors": [1.0, 3.0], "questions": 30},
+    "baselines": ["image_plus_text"],
+    "contestants": [
+        {"title": "contrast", "recipes": ["contrast.yaml"]},
+        {"title": "Mined, in two stages", "recipes": ["contrast.yaml", "mined.yaml"]},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipes")
+    (folder / "contrast.yaml").write_text(yaml.safe_dump(CONTRAST))
+    (folder / "mined.yaml").write_text(yaml.safe_dump(MINED))
+    (folder / "compare").mkdir()
+    path = folder / "compare" / "tiny.yaml"
+    path.write_text(yaml.safe_dump(COMPARISON))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(recipe_file, garments_folder, model_folder, tmp_path_factory):
+    """A finished comparison: (its result, its folder)."""
+    out = tmp_path_factory.mktemp("compared") / "out"
+    return compare(recipe_file, garments_folder, out, model=model_folder, processes=1), out
+
+
+def test_every_contestant_stands_in_both_budgets_with_every_seed(finished):
+    result, _ = finished
+    for row in result["contestants"].values():
+        for share in row["budgets"].values():
+            assert [run["seed"] for run in share["runs"]] == [0, 1]
+            for run in share["runs"]:
+                assert {"R@10", "mAP@10", "R-precision", "told apart", "R@10 text alone"} <= set(
+                    run["metrics"]
+                )
+        assert row["parameters"] > 0
+        assert set(row["search"]["dev"]) == {1.0, 3.0}
+    assert {"image plus text", "oracle, full"} <= set(result["fixed"])
+
+
+def test_steps_are_fixed_by_operations_with_refreshes_paid_for(finished):
+    result, _ = finished
+    mined = result["contestants"]["Mined, in two stages"]
+    budget = result["contestants"]["contrast"]["budgets"]["operations"]["operations"]
+    assert mined["budgets"]["steps"]["steps"] == [2, 2]
+    assert mined["refresh_operations"][0] == 0 < mined["refresh_operations"][1]
+    # A stage is never shorter than one step, whatever its refresh costs.
+    assert (
+        mined["budgets"]["operations"]["operations"] <= budget or 1 in mined["budgets"]["operations"]["steps"]
+    )
+
+
+def test_the_tables_hold_the_numbers_of_the_runs(finished):
+    result, out = finished
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    for title, row in result["contestants"].items():
+        values = [run["metrics"]["mAP@10"] for run in row["budgets"]["operations"]["runs"]]
+        written = [
+            float(line["value"])
+            for line in rows
+            if line["ranked by"] == title and line["budget"] == "operations" and line["metric"] == "mAP@10"
+        ]
+        assert written == pytest.approx(values, rel=1e-5)
+        assert f"| {title} | " in (out / "results.md").read_text()
+        assert spread(values) in "\n".join(markdown(result))
+    for name in ("map.png", "confusion.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert json.loads((out / "results.json").read_text())["name"] == "tiny"
+
+
+def test_a_stopped_comparison_runs_what_is_missing_and_gives_the_same_table(
+    finished, recipe_file, garments_folder, model_folder
+):
+    result, out = finished
+    lost = out / "runs" / f"{slug('contrast')}-steps-1.json"
+    kept = out / "runs" / f"{slug('contrast')}-steps-0.json"
+    before = kept.stat().st_mtime_ns
+    lost.unlink()
+    again = compare(recipe_file, garments_folder, out, model=model_folder, processes=1)
+    assert kept.stat().st_mtime_ns == before
+    for title, row in result["contestants"].items():
+        for budget, share in row["budgets"].items():
+            metrics = [run["metrics"] for run in again["contestants"][title]["budgets"][budget]["runs"]]
+            assert metrics == [run["metrics"] for run in share["runs"]]
+
+
+def test_a_folder_of_another_comparison_is_refused(finished, recipe_file, garments_folder, model_folder):
+    _, out = finished
+    other = recipe_file.with_name("other.yaml")
+    other.write_text(yaml.safe_dump({**COMPARISON, "steps": 5}))
+    with pytest.raises(DataError, match="holds a comparison with other comparison"):
+        compare(other, garments_folder, out, model=model_folder, processes=1)
+
+
+def test_a_budget_is_shared_between_stages_and_refreshes_come_first():
+    counted = {"stages": [{"step": 10.0, "refresh": 0.0}, {"step": 20.0, "refresh": 100.0}]}
+    assert fixed_steps(counted, None, 100, 2) == [50, 50]
+    steps = fixed_steps(counted, 1000.0, 100, 2)
+    assert steps == [50, 15]  # 500 / 10, and (500 - 2 * 100) / 20
+    assert operations(counted, steps, 2) == 1000.0
+    assert fixed_steps(counted, 50.0, 100, 2) == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reference": "nobody"}, "is not the title of a contestant"),
+        ({"seeds": [0, 0]}, "different numbers"),
+        ({"contestants": [COMPARISON["contestants"][0]] * 2}, "the same title"),
+        ({"stepps": 3}, "did you mean 'steps'"),
+    ],
+)
+def test_a_wrong_recipe_is_one_sentence(change, message):
+    with pytest.raises(ValueError, match=message):
+        ComparisonRecipe.model_validate({**COMPARISON, **change})
+
+
+def test_a_missing_stage_is_named_before_anything_runs(recipe_file, garments_folder, tmp_path):
+    path = recipe_file.with_name("missing.yaml")
+    settings = {**COMPARISON, "contestants": [{"title": "contrast", "recipes": ["nowhere.yaml"]}]}
+    path.write_text(yaml.safe_dump(settings))
+    with pytest.raises(DataError, match=r"nowhere\.yaml"):
+        compare(path, garments_folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_comparison_that_ships_can_be_read():
+    from pathlib import Path
+
+    from dqecir.comparison.settings import stages
+
+    folder = Path(__file__).parent.parent.parent / "recipes" / "compare"
+    for path in folder.glob("*.yaml"):
+        recipe = read_comparison(path)
+        assert all(stages(recipe, contestant, folder) for contestant in recipe.contestants)

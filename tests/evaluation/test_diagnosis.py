@@ -1,0 +1,115 @@
+"""Confusion, intents and shortcuts on methods whose answers are known beforehand."""
+
+import numpy as np
+import pytest
+import torch
+
+from dqecir.backbones.store import TokenStore
+from dqecir.data.composing import catalogue_benchmark
+from dqecir.data.confusables import confusable_pairs
+from dqecir.evaluation.diagnosis import confusion, diagnose, nearest_intents, shortcuts, with_another
+from dqecir.methods.method import METHODS, Method, MethodOptions, Query
+
+
+class Knowing(Method):
+    """Finds the image whose number a text names; tokens carry the number of their image."""
+
+    options_type = MethodOptions
+    score_rule = "dot"
+
+    def __init__(self, backbone, numbers):
+        super().__init__(backbone)
+        self.numbers = numbers
+
+    @classmethod
+    def build(cls, backbone, options, context):
+        raise NotImplementedError
+
+    @staticmethod
+    def text(captions):
+        return captions[0]
+
+    def embed_target(self, tokens):
+        return torch.nn.functional.one_hot(tokens[:, 0, 0].long(), self.numbers).float()[:, None]
+
+    def embed_query(self, reference, text):
+        wanted = torch.tensor([int(words) for words in text.texts])
+        return Query(torch.nn.functional.one_hot(wanted, self.numbers).float()[:, None])
+
+    def loss(self, batch):
+        raise NotImplementedError
+
+
+class ImageMinded(Knowing):
+    """Answers with the reference itself, whatever is asked."""
+
+    def embed_query(self, reference, text):
+        return Query(self.embed_target(reference))
+
+
+@pytest.fixture(scope="module")
+def benchmark(garments):
+    return catalogue_benchmark(garments, "train", seed=1, count=200)
+
+
+@pytest.fixture
+def store(benchmark):
+    numbers = np.arange(len(benchmark.image_ids), dtype=np.float16)
+    return TokenStore(np.tile(numbers[:, None, None, None], (1, 1, 4, 16)))
+
+
+def naming_targets(triplets):
+    from dataclasses import replace
+
+    return tuple(replace(triplet, captions=(str(triplet.target),)) for triplet in triplets)
+
+
+def test_who_knows_the_answer_confuses_nothing_and_who_ignores_the_text_everything(model, benchmark, store):
+    from dataclasses import replace
+
+    pairs = [
+        replace(pair, first=naming_targets([pair.first])[0], second=naming_targets([pair.second])[0])
+        for pair in confusable_pairs(benchmark, 30)
+    ]
+    count = len(benchmark.image_ids)
+    knowing = Knowing(model.backbone, count)
+    assert confusion(knowing, store, model.text_encoder, pairs)["both told apart"] == 100
+    minded = ImageMinded(model.backbone, count)
+    assert confusion(minded, store, model.text_encoder, pairs)["told apart"] == 0
+
+
+def test_text_alone_answers_for_who_reads_only_the_text(model, benchmark, store):
+    from dataclasses import replace
+
+    named = replace(benchmark, triplets=naming_targets(benchmark.triplets))
+    knowing = Knowing(model.backbone, len(benchmark.image_ids))
+    found = shortcuts(knowing, store, model.text_encoder, named)
+    assert found["R@10 text alone"] == 100
+    assert found["R@10 image alone"] < 25
+
+
+def test_a_query_that_is_its_target_lies_nearest_to_its_own_intent(model, benchmark, store):
+    from dataclasses import replace
+
+    doubled = naming_targets(benchmark.triplets) * 2
+    named = replace(benchmark, triplets=doubled)
+    knowing = Knowing(model.backbone, len(benchmark.image_ids))
+    assert nearest_intents(knowing, store, model.text_encoder, named) == {"other intent nearest": 0.0}
+
+
+@pytest.mark.parametrize("kind", ["reference", "captions"])
+def test_the_lent_half_is_another_querys_and_no_right_answer(benchmark, kind):
+    changed = with_another(benchmark, kind, seed=0)
+    moved = 0
+    for before, after in zip(benchmark.triplets, changed.triplets, strict=True):
+        assert after.target == before.target
+        assert after.reference not in before.relevant
+        moved += getattr(after, kind) != getattr(before, kind)
+    assert moved > 0.9 * len(benchmark.triplets)
+
+
+def test_diagnosing_leaves_the_mode_of_a_method_as_it_was(model, benchmark, store):
+    kind = METHODS["image_plus_text"]
+    method = kind(model.backbone).train()
+    diagnose(method, store, model.text_encoder, benchmark, confusable_pairs(benchmark, 10))
+    assert method.training
