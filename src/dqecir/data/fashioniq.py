@@ -1,11 +1,38 @@
-"""FashionIQ: its caption files. Source: the published annotations (arXiv 1905.12794)."""
+"""FashionIQ: captions, splits and galleries. Source: the published annotations (arXiv 1905.12794)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, get_args
 
-from dqecir.data.triplets import DataError
+import numpy as np
+
+from dqecir.data.annotations import (
+    Question,
+    Questions,
+    found_images,
+    read_json,
+    read_rows,
+    require_images,
+    require_named,
+    strings,
+)
+from dqecir.data.triplets import Benchmark, DataError, Positions, Triplet
+from dqecir.strict import nearest
+
+CATEGORIES = ("dress", "shirt", "toptee")
+SPLITS = ("train", "val", "test")
+JOINT = "all"
+"""The one gallery of all categories where they are joined."""
+
+Gallery = Literal["original", "val_split", "joint"]
+"""``original``: a category's split file. ``val_split``: references and targets of its questions
+alone, as MGUR and the VAL protocol have it. ``joint``: the split files of all categories as one, as
+ComposeAE has it."""
+GALLERIES: tuple[str, ...] = get_args(Gallery)
 
 
 def read_captions(path: Path) -> list[str]:
@@ -20,3 +47,129 @@ def read_captions(path: Path) -> list[str]:
         raise DataError(f"there is no file {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a FashionIQ caption file ({error!r}): name a cap.*.json") from None
+
+
+def read_fashioniq(
+    folder: Path,
+    split: str = "val",
+    *,
+    categories: Sequence[str] = CATEGORIES,
+    gallery: Gallery = "original",
+    mask_reference: bool = False,
+    both_orders: bool = False,
+    images: Path | None = None,
+    check_images: bool = True,
+) -> Benchmark:
+    """The train or val split of a folder with ``captions/``, ``image_splits/`` and ``images/``.
+
+    Every image stands once, though shirt and toptee share some; the images follow the split files,
+    category by category. Captions stay as they are. ``both_orders`` asks every question twice, the
+    second time with its captions in reverse, as CoSMo and MGUR do. Under the ``joint`` gallery the
+    category of a question is among its ``aspects``. ``images`` is ``folder/images`` unless named;
+    an id is tried as ``.jpg``, then as ``.png``. ``check_images=False`` needs the annotations alone.
+
+    Raises :class:`DataError` for a category or a split that does not exist, for a file that is
+    missing or damaged, an image that its split does not name, and images that are missing.
+    """
+    if split == "test":
+        raise DataError("the answers of FashionIQ's test split are not published: read it as questions")
+    if gallery not in GALLERIES:
+        raise DataError(f"FashionIQ has no gallery {gallery!r}{nearest(gallery, GALLERIES)}")
+    parts = _parts(folder, split, categories, ("candidate", "target"))
+    if gallery == "val_split":
+        parts = [part.asked_alone() for part in parts]
+    places, paths = _images(parts, folder, images, check_images)
+    galleries, triplets = _galleries(parts, places, joint=gallery == "joint"), []
+    for part in parts:
+        for number, row in enumerate(part.rows):
+            captions = tuple(row["captions"])
+            triplets += [
+                Triplet(
+                    reference=places[row["candidate"]],
+                    target=places[row["target"]],
+                    captions=order,
+                    category=JOINT if gallery == "joint" else part.category,
+                    relevant=(places[row["target"]],),
+                    aspects=(part.category,) if gallery == "joint" else (),
+                    pair_id=f"{part.category}-{number}",
+                )
+                for order in ((captions, captions[::-1]) if both_orders else (captions,))
+            ]
+    return Benchmark("fashioniq", split, tuple(places), paths, galleries, tuple(triplets), mask_reference)
+
+
+def read_fashioniq_questions(
+    folder: Path,
+    split: str = "test",
+    *,
+    categories: Sequence[str] = CATEGORIES,
+    images: Path | None = None,
+    check_images: bool = True,
+) -> Questions:
+    """Any split without its answers, its galleries the split files; errors as :func:`read_fashioniq`."""
+    parts = _parts(folder, split, categories, ("candidate",))
+    places, paths = _images(parts, folder, images, check_images)
+    questions = tuple(
+        Question(f"{part.category}-{number}", places[row["candidate"]], tuple(row["captions"]), part.category)
+        for part in parts
+        for number, row in enumerate(part.rows)
+    )
+    galleries = _galleries(parts, places, joint=False)
+    return Questions("fashioniq", split, tuple(places), paths, galleries, questions, mask_reference=False)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One category: the images of its split in their order, and its questions as they stand."""
+
+    category: str
+    ids: list[str]
+    rows: list[dict[str, Any]]
+
+    def asked_alone(self) -> _Part:
+        """The same questions over the images that they name."""
+        named = {row[side] for row in self.rows for side in ("candidate", "target")}
+        return _Part(self.category, [image for image in self.ids if image in named], self.rows)
+
+
+def _parts(folder: Path, split: str, categories: Sequence[str], sides: Sequence[str]) -> list[_Part]:
+    if split not in SPLITS:
+        raise DataError(f"FashionIQ has no split {split!r}{nearest(split, SPLITS)}")
+    if not categories:
+        raise DataError("FashionIQ was asked for no category: name one or more")
+    parts = []
+    for category in categories:
+        if category not in CATEGORIES:
+            raise DataError(f"FashionIQ has no category {category!r}{nearest(category, CATEGORIES)}")
+        images = folder / "image_splits" / f"split.{category}.{split}.json"
+        texts = folder / "captions" / f"cap.{category}.{split}.json"
+        ids = strings(read_json(images, "a FashionIQ image split"), images, "a FashionIQ image split")
+        fields = {**dict.fromkeys(sides, str), "captions": list}
+        rows = read_rows(texts, "a FashionIQ caption file", fields)
+        known = set(ids)
+        for number, row in enumerate(rows):
+            for side in sides:
+                require_named(row[side], known, texts, images)
+            if not row["captions"] or not all(isinstance(caption, str) for caption in row["captions"]):
+                raise DataError(f"{texts}: the captions of entry {number} are not a list of texts")
+        parts.append(_Part(category, ids, rows))
+    return parts
+
+
+def _images(
+    parts: Sequence[_Part], folder: Path, images: Path | None, check: bool
+) -> tuple[dict[str, int], tuple[Path, ...]]:
+    """Position of every distinct image, in the order of the split files, and the paths in that order."""
+    ids = dict.fromkeys(image for part in parts for image in part.ids)
+    paths = found_images(folder / "images" if images is None else images, list(ids))
+    if check:
+        require_images(paths, "fashioniq")
+    return {image: place for place, image in enumerate(ids)}, paths
+
+
+def _galleries(parts: Sequence[_Part], places: dict[str, int], joint: bool) -> dict[str, Positions]:
+    if joint:
+        return {JOINT: np.arange(len(places), dtype=np.int64)}
+    return {
+        part.category: np.array(sorted(places[image] for image in part.ids), dtype=np.int64) for part in parts
+    }

@@ -45,6 +45,10 @@ class Triplet:
     reference not (CIRR's image sets); empty where the data set has none."""
     unseen_wording: bool = False
     """Whether the captions use wordings that training never shows."""
+    aspects: tuple[str, ...] = ()
+    """Tags that results are also reported by (CIRCO's semantic aspects)."""
+    pair_id: str = ""
+    """The data set's own number of the question, where it has one."""
 
     def __post_init__(self) -> None:
         if self.target not in self.relevant:

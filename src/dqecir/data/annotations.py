@@ -1,0 +1,102 @@
+"""Published annotation files and the images they name; every bad one ends here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dqecir.data.triplets import DataError, Positions
+
+SUFFIXES = (".jpg", ".png")
+"""Kinds of files an image id is looked for as, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question whose answer is not published: what a test split asks."""
+
+    pair_id: str
+    """The data set's own number of the question."""
+    reference: int
+    captions: tuple[str, ...]
+    category: str
+    subset: tuple[int, ...] = ()
+    """As ``Triplet.subset``, ascending, the reference not among them."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Images, galleries and the questions asked of them; the fields are those of ``Benchmark``."""
+
+    name: str
+    split: str
+    image_ids: tuple[str, ...]
+    image_paths: tuple[Path, ...]
+    galleries: Mapping[str, Positions]
+    questions: tuple[Question, ...]
+    mask_reference: bool
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The value of a JSON file; raises :class:`DataError` that says ``what`` was looked for."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"there is no file {path}: {what} is read from it, so name the folder that holds it"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not JSON ({error}): fetch {what} again") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[str, Any]]:
+    """A JSON list of objects that have all ``fields`` of the given kinds."""
+    rows = read_json(path, what)
+    if not isinstance(rows, list):
+        raise DataError(f"{path} is not {what}: it should be a list of questions")
+    for number, row in enumerate(rows):
+        for name, kind in fields.items():
+            if not isinstance(row, dict) or not isinstance(row.get(name), kind):
+                raise DataError(
+                    f"{path} is not {what}: entry {number} has no {name!r} of the kind {kind.__name__}"
+                )
+    return rows
+
+
+def strings(values: Any, path: Path, what: str) -> list[str]:
+    """A JSON list of strings, none of them twice."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise DataError(f"{path} is not {what}: it should be a list of names")
+    if len(set(values)) != len(values):
+        raise DataError(f"{path} names an image twice, which {what} never does: fetch it again")
+    return values
+
+
+def require_named(image: str, known: Container[str], path: Path, split: Path) -> None:
+    """Raise :class:`DataError` where a split does not name the ``image`` that ``path`` speaks of."""
+    if image not in known:
+        raise DataError(f"{path} speaks of the image {image!r}, which is not in the split {split}")
+
+
+def found_images(folder: Path, ids: Sequence[str]) -> tuple[Path, ...]:
+    """``<folder>/<id>`` with the first of ``SUFFIXES`` that exists, ``.jpg`` where none does."""
+    candidates = ([folder / f"{image}{suffix}" for suffix in SUFFIXES] for image in ids)
+    return tuple(next((path for path in paths if path.is_file()), paths[0]) for paths in candidates)
+
+
+def require_images(paths: Iterable[Path], name: str) -> None:
+    """Raise :class:`DataError` that counts the files that are not there and names the first."""
+    paths = list(paths)
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        first = ", ".join(str(path) for path in missing[:3])
+        raise DataError(
+            f"{name}: {len(missing):,} of {len(paths):,} images are missing ({first}"
+            f"{', …' if len(missing) > 3 else ''}): put them there, name their folder with images, or "
+            "read the annotations alone with check_images=False"
+        )

@@ -1,0 +1,111 @@
+"""CIRR: natural images with sets of near-identical ones. Source: its annotations rc2 (arXiv 2108.04024)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dqecir.data.annotations import (
+    Question,
+    Questions,
+    read_json,
+    read_rows,
+    require_images,
+    require_named,
+)
+from dqecir.data.triplets import Benchmark, DataError, Positions, Triplet
+from dqecir.strict import nearest
+
+SPLITS = ("train", "val", "test1")
+GALLERY = "all"
+"""The one gallery: every image of the split."""
+
+
+def read_cirr(
+    folder: Path,
+    split: str = "val",
+    *,
+    mask_reference: bool = True,
+    images: Path | None = None,
+    check_images: bool = True,
+) -> Benchmark:
+    """The train or val split of a folder with ``captions/`` and ``image_splits/`` (rc2).
+
+    The gallery follows the split file. The right answer is ``target_hard`` alone, as every published
+    evaluation has it. ``Triplet.subset`` is the image set without the reference. Image files stand at
+    the split file's relative paths under ``images`` (``folder`` unless named);
+    ``check_images=False`` needs the annotations alone.
+
+    Raises :class:`DataError` for a split that does not exist, a file that is missing or damaged, an
+    image that the split does not name, and images that are missing.
+    """
+    if split == "test1":
+        raise DataError("the answers of CIRR's test1 split are not published: read it as questions")
+    places, paths, rows = _read(folder, split, images, check_images, ("target_hard",))
+    triplets = tuple(
+        Triplet(
+            reference=places[row["reference"]],
+            target=places[row["target_hard"]],
+            captions=(row["caption"],),
+            category=GALLERY,
+            relevant=(places[row["target_hard"]],),
+            subset=_subset(row, places),
+            pair_id=str(row["pairid"]),
+        )
+        for row in rows
+    )
+    return Benchmark("cirr", split, tuple(places), paths, _gallery(places), triplets, mask_reference)
+
+
+def read_cirr_questions(
+    folder: Path, split: str = "test1", *, images: Path | None = None, check_images: bool = True
+) -> Questions:
+    """Any split without its answers, for a submission; errors as :func:`read_cirr`."""
+    places, paths, rows = _read(folder, split, images, check_images, ())
+    questions = tuple(
+        Question(
+            pair_id=str(row["pairid"]),
+            reference=places[row["reference"]],
+            captions=(row["caption"],),
+            category=GALLERY,
+            subset=_subset(row, places),
+        )
+        for row in rows
+    )
+    return Questions("cirr", split, tuple(places), paths, _gallery(places), questions, mask_reference=True)
+
+
+def _read(
+    folder: Path, split: str, images: Path | None, check_images: bool, sides: tuple[str, ...]
+) -> tuple[dict[str, int], tuple[Path, ...], list[dict[str, Any]]]:
+    if split not in SPLITS:
+        raise DataError(f"CIRR has no split {split!r}{nearest(split, SPLITS)}")
+    names = folder / "image_splits" / f"split.rc2.{split}.json"
+    texts = folder / "captions" / f"cap.rc2.{split}.json"
+    files = read_json(names, "a CIRR image split")
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise DataError(f"{names} is not a CIRR image split: it should map names to relative paths")
+    fields: dict[str, type] = {"pairid": int, "reference": str, "caption": str, "img_set": dict}
+    rows = read_rows(texts, "a CIRR caption file", {**fields, **dict.fromkeys(sides, str)})
+    for row in rows:
+        members = row["img_set"].get("members")
+        if not isinstance(members, list):
+            raise DataError(f"{texts}: the image set of the pair {row['pairid']} has no list of members")
+        for image in (row["reference"], *(row[side] for side in sides), *members):
+            require_named(image, files, texts, names)
+    root = folder if images is None else images
+    paths = tuple(root / file for file in files.values())
+    if check_images:
+        require_images(paths, "cirr")
+    return {name: place for place, name in enumerate(files)}, paths, rows
+
+
+def _gallery(places: dict[str, int]) -> dict[str, Positions]:
+    return {GALLERY: np.arange(len(places), dtype=np.int64)}
+
+
+def _subset(row: dict[str, Any], places: dict[str, int]) -> tuple[int, ...]:
+    members = set(row["img_set"]["members"]) - {row["reference"]}
+    return tuple(sorted(places[name] for name in members))

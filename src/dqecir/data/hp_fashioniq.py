@@ -1,0 +1,87 @@
+"""HP-FashionIQ: which of two result sets people prefer. Source: QuRe's annotations (arXiv 2507.12416)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dqecir.data.annotations import found_images, read_json, require_images
+from dqecir.data.triplets import DataError
+
+WHAT = "the HP-FashionIQ file"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A person's choice between two sets of results; images are positions in ``Preferences.image_ids``."""
+
+    user: str
+    category: str
+    reference: int
+    target: int
+    text: str
+    """One text, as published: punctuation is partly spelled out ("dotmark")."""
+    sets: tuple[tuple[int, ...], tuple[int, ...]]
+    user_scores: tuple[int, int]
+    """What the person gave each set, 1 to 5."""
+    preferred: int
+    """1 or 2."""
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """All judgements, and the images that they speak of, each once."""
+
+    image_ids: tuple[str, ...]
+    image_paths: tuple[Path, ...]
+    judgements: tuple[Judgement, ...]
+
+
+def read_hp_fashioniq(path: Path, images: Path | None = None, *, check_images: bool = True) -> Preferences:
+    """Read ``hpfiq.json``: 61 people, 50 judgements each.
+
+    ``images`` is the flat folder of FashionIQ's images (``images`` beside the file unless named). Raises
+    :class:`DataError` for a file that is missing or not the published one, and for missing images.
+    """
+    people = read_json(path, WHAT)
+    if not isinstance(people, Mapping):
+        raise DataError(f"{path} is not {WHAT}: it should map people to their answers")
+    places: dict[str, int] = {}
+    judgements = []
+    try:
+        for user, sheets in people.items():
+            for sheet in sheets.values():
+                judgements += [
+                    _judgement(str(user), sheet, number, places) for number in range(len(sheet["sentences"]))
+                ]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is not {WHAT} ({error!r}): fetch it again") from None
+    paths = found_images(path.parent / "images" if images is None else images, list(places))
+    if check_images:
+        require_images(paths, "hp_fashioniq")
+    return Preferences(tuple(places), paths, tuple(judgements))
+
+
+def _judgement(user: str, sheet: Mapping[str, Any], number: int, places: dict[str, int]) -> Judgement:
+    """One answer of a sheet; its images are added to ``places``."""
+
+    def place(name: str) -> int:
+        return places.setdefault(Path(name).stem, len(places))
+
+    reference = str(sheet["ref_img_paths"][number])
+    one, two = (sheet[f"retrieved_set{side}"][number] for side in (1, 2))
+    preferred = int(sheet["preferred set"][number])
+    if preferred not in (1, 2):
+        raise ValueError(f"the preferred set of an answer is {preferred}, neither 1 nor 2")
+    return Judgement(
+        user=user,
+        category=Path(reference).parent.name,
+        reference=place(reference),
+        target=place(sheet["targ_img_paths"][number]),
+        text=str(sheet["sentences"][number]),
+        sets=(tuple(map(place, one["img_path"])), tuple(map(place, two["img_path"]))),
+        user_scores=(int(one["user_score"]), int(two["user_score"])),
+        preferred=preferred,
+    )
