@@ -9,6 +9,10 @@ from safetensors.torch import load_file
 from dqecir.backbones.blip2 import Blip2, Blip2Config, TextBatch
 from dqecir.backbones.checkpoints import lavis_state
 from dqecir.backbones.towers import TowerConfig
+from dqecir.model import ComposedModel
+from dqecir.recipe import Recipe
+from dqecir.runs import trainer_for
+from dqecir.strict import parse_settings
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -67,3 +71,23 @@ def published_shapes() -> dict[str, torch.Tensor]:
         f"visual_encoder.{key}": shape for key, shape in lists["vision"]["visual_encoder clip_L 224"].items()
     }
     return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+
+
+def trained_and_read(data: Path, model: Path, folder: Path, **settings) -> None:
+    """Six steps by the loop end in a folder that embeds as the trained model does."""
+    training = {"steps": 6, "batch_size": 16, "precision": "fp32", "evaluate_every": 100}
+    recipe = parse_settings(
+        {"triplets": {"per_reference": 1}, "training": training, **settings}, Recipe, "recipe"
+    )
+    before = ComposedModel.from_pretrained(model).backbone.text_projection.weight
+    trainer = trainer_for(recipe, [data], model, folder / "run", folder / "tokens", True)
+    trainer.fit()
+    ours, read = trainer.model.eval(), ComposedModel.from_pretrained(folder / "run" / "last")
+    assert not torch.equal(ours.backbone.text_projection.weight, before)
+    tokens = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(1))
+    text = read.text_encoder(["is red", "has short sleeves", "is the same"])
+    assert read.method.score_rule == ours.method.score_rule
+    queries = [one.method.embed_query(tokens, text).embeddings for one in (ours, read)]
+    targets = [one.method.embed_target(tokens) for one in (ours, read)]
+    assert torch.equal(*queries)
+    assert torch.equal(*targets)

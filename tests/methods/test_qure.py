@@ -12,10 +12,8 @@ from dqecir.backbones.checkpoints import CheckpointError
 from dqecir.data.triplets import DataError
 from dqecir.methods.method import TrainingBatch
 from dqecir.methods.qure import Qure, QureOptions
-from dqecir.model import ComposedModel
-from dqecir.negatives import LastWindow, NegativeSampling, steepest_drop_members
+from dqecir.negatives import LastWindow, steepest_drop_members
 from dqecir.recipe import Recipe
-from dqecir.runs import trainer_for
 from dqecir.scoring import score
 from dqecir.strict import parse_settings
 from tests.methods.lavis_cases import (
@@ -28,6 +26,7 @@ from tests.methods.lavis_cases import (
     relative,
     text_of,
     tiny_backbone,
+    trained_and_read,
 )
 from tests.methods.test_dqe import batch_of
 
@@ -121,26 +120,9 @@ def test_gradients_reach_everything_but_the_tower(model):
 
 
 def test_it_trains_and_comes_back_from_disk(garments_folder, model_folder, tmp_path):
-    settings = {
-        "method": "qure",
-        "negatives": {"choose": "steepest_drops", "empty": "previous", "refresh_epochs": 0.4},
-        "triplets": {"per_reference": 1},
-        "training": {"steps": 6, "batch_size": 16, "precision": "fp32", "evaluate_every": 100},
-    }
-    recipe = parse_settings(settings, Recipe, "recipe")
-    trainer = trainer_for(
-        recipe, [garments_folder], model_folder, tmp_path / "run", tmp_path / "tokens", True
-    )
-    trainer.fit()
-    ours = trainer.model.eval()
-    assert any('"mining"' in line for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines())
-    read = ComposedModel.from_pretrained(tmp_path / "run" / "last")
-    batch = batch_of(read)
-    for one in ("embed_query", "embed_target"):
-        given = (batch.reference, batch.text) if one == "embed_query" else (batch.candidates,)
-        here, there = getattr(ours.method, one)(*given), getattr(read.method, one)(*given)
-        here, there = getattr(here, "embeddings", here), getattr(there, "embeddings", there)
-        assert torch.equal(here, there)
+    negatives = {"choose": "steepest_drops", "empty": "previous", "refresh_epochs": 0.4}
+    trained_and_read(garments_folder, model_folder, tmp_path, method="qure", negatives=negatives)
+    assert '"mining"' in (tmp_path / "run" / "log.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
@@ -199,6 +181,17 @@ def test_a_reused_window_counts_as_a_fallback_and_the_first_query_has_none_to_re
     assert (members.tolist(), empty.tolist()) == ([[False, True, False]] * 2, [True, True])
 
 
+def test_a_reused_window_keeps_its_places_in_the_ranking():
+    scores = torch.tensor(
+        [[0.9, 0.8, 0.7, 0.4, 0.39, 0.38, 0.1, 0.09], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]]
+    )
+    targets = torch.tensor([1, 0])  # at place 1, and last
+    eligible = torch.arange(8)[None] != targets[:, None]
+    members, empty = steepest_drop_members(scores, targets, eligible, LastWindow())
+    assert [row.nonzero().flatten().tolist() for row in members] == [[3, 4, 5], [2, 3, 4]]
+    assert empty.tolist() == [False, True]
+
+
 def test_every_key_of_the_published_size_has_a_place():
     with torch.device("meta"):
         method = Qure(Blip2(BLIP2_VIT_L), QureOptions())
@@ -215,7 +208,3 @@ def test_a_state_that_does_not_fit_is_refused(model):
         method.load_published(state)
     with pytest.raises(CheckpointError, match="needs an eva or clip tower"):
         model.with_method("qure", {}).method.load_published(state)
-
-
-def test_negatives_of_qure_need_a_choice():
-    QureOptions().check_negatives(NegativeSampling(choose="steepest_drops", empty="previous"))

@@ -64,9 +64,8 @@ class Qure(Method):
         scores = score(query.embeddings, self.embed_target(batch.candidates), self.score_rule)  # [B, C]
         positive = scores.gather(1, batch.targets[:, None])[:, 0]
         negative = scores.gather(1, batch.negatives)
-        temperature = self.backbone.temperature
-        if not self.options.use_temperature:
-            temperature = torch.ones_like(temperature)
+        learned = self.backbone.temperature
+        temperature = learned if self.options.use_temperature else torch.ones_like(learned)
         return {"pair": pairwise_kl(positive, negative, temperature)}
 
     def load_published(self, state: Mapping[str, Tensor]) -> LoadReport:

@@ -1,0 +1,180 @@
+"""CoVR and CoVR-2: hard-negative contrast against target embeddings that never change.
+
+Source: arXiv 2308.14746 and its BLIP-2 successor. Targets are embedded once, by the backbone as it
+was before training; the query side alone is trained, without ``ln_vision`` and the vision projection.
+Published: AdamW 1e-4, decay 0.05, cosine per epoch to 0, 6 epochs, batch 512 a device on FashionIQ and
+CIRR; BLIP-L at 384 pixels for CoVR, BLIP-2 ViT-g at 364 for CoVR-2.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dqecir.backbones.blip2 import Blip2, TextBatch, unit
+from dqecir.backbones.checkpoints import LoadReport, lavis_state, load_lavis_method
+from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.negatives import NegativeSampling
+from dqecir.scoring import ScoreRule, score
+
+
+def hn_nce(
+    scores: Tensor, temperature: float, alpha: float, beta: float, published_normaliser: bool = False
+) -> Tensor:
+    """HN-NCE: both cross-entropies of a batch, summed, with harder negatives weighing more.
+
+    ``scores`` [B, B], the pairs on the diagonal; s = scores / τ. A row gives
+    log(α e^{s_ii} + Σ_{j≠i} w_ij e^{s_ij}) - s_ii with w_ij = (B-1) e^{β s_ij} / Σ_{k≠i} e^{β s_ik};
+    columns likewise. Weights carry gradient; β = 0, α = 1 leaves two cross-entropies.
+
+    ``published_normaliser`` divides w_ij of the rows by the sum of row j in place of row i, as the
+    published code does. Raises ``ValueError`` for scores that are not [B, B] with B at least 2.
+    """
+    rows = len(scores)
+    if scores.shape != (rows, rows) or rows < 2:
+        raise ValueError(f"hn_nce takes scores [B, B] of at least two pairs, not {list(scores.shape)}")
+    logits = scores.float() / temperature
+    pairs = torch.eye(rows, dtype=torch.bool, device=scores.device)
+    hardness = beta * logits
+    others = hardness.masked_fill(pairs, -torch.inf)
+    by_row, by_column = others.logsumexp(dim=1), others.logsumexp(dim=0)
+    normalisers = {1: by_row[None] if published_normaliser else by_row[:, None], 0: by_column[None]}
+    terms = []
+    for dim, normaliser in normalisers.items():
+        log_weights = math.log(rows - 1) + hardness - normaliser
+        log_weights = log_weights.masked_fill(pairs, math.log(alpha))
+        terms.append(((logits + log_weights).logsumexp(dim=dim) - logits.diagonal()).mean())
+    return terms[0] + terms[1]
+
+
+class CovrOptions(MethodOptions):
+    """Switches of HN-NCE."""
+
+    alpha: float = Field(default=1.0, gt=0)
+    """Weight of the pair itself in the denominators [α]."""
+    beta: float = Field(default=0.5, ge=0)
+    """How much more a harder negative weighs [β]."""
+    temperature: float = Field(default=0.07, gt=0)
+    """Fixed; the backbone's own is not used."""
+    published_normaliser: bool = False
+    """Whether weights of the rows are divided by the sum of the wrong row, as the published code does."""
+
+    def check_negatives(self, negatives: NegativeSampling) -> None:
+        """Refuse drawn negatives, which the loss would not use."""
+        if negatives.choose != "none":
+            raise ValueError("covr and covr2 contrast within the batch: set negatives.choose to none")
+
+
+class Covr2Options(CovrOptions):
+    """Switches of CoVR-2."""
+
+    score: Literal["mean_mean", "max_max"] = "mean_mean"
+    """How retrieval scores; published: mean_mean on FashionIQ and CIRCO, max_max on CIRR. The loss
+    takes mean_mean either way, as published."""
+
+
+@register("covr")
+class Covr(Method):
+    """CoVR's query from the text's [CLS], as near as a Q-Former comes; queries and targets [., 1, D].
+
+    BLIP's text encoder attends to the image's tokens itself. Here the words attend to query states,
+    which attend to the tokens, so that published CoVR weights have no place in it.
+    """
+
+    options_type = CovrOptions
+    score_rule: ScoreRule = "dot"
+    trained_rule: ClassVar[ScoreRule] = "dot"
+
+    def __init__(self, backbone: Blip2, options: CovrOptions) -> None:
+        super().__init__(backbone)
+        self.options = options
+        self.target_backbone = backbone.frozen_copy()
+        for part in (backbone.ln_vision, backbone.vision_projection, backbone.temperature):
+            part.requires_grad_(False)
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Self:
+        assert isinstance(options, CovrOptions)
+        return cls(backbone, options)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of everything but the frozen copy, which must not drop out."""
+        super().train(mode)
+        self.target_backbone.eval()
+        return self
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return 1, self.backbone.config.embedding_size
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        _, words = self.backbone.composed_states(reference, text.ids, text.mask)
+        return Query(unit(self.backbone.text_projection(words[:, :1])))
+
+    @torch.no_grad()
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        """Image tokens [N, M, W] to the frozen copy's mean target embedding, [N, 1, D], of unit length."""
+        return unit(self.target_backbone.target_embeddings(tokens).mean(dim=1, keepdim=True))
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        query = self.embed_query(batch.reference, batch.text)
+        scores = score(query.embeddings, self.embed_target(batch.candidates), self.trained_rule)
+        options = self.options
+        return {
+            "contrast": hn_nce(
+                scores[:, batch.targets],
+                options.temperature,
+                options.alpha,
+                options.beta,
+                options.published_normaliser,
+            )
+        }
+
+
+@register("covr2")
+class Covr2(Covr):
+    """CoVR-2: unit query tokens [B, n_q, D] against unit target tokens [N, n_q, D], means compared."""
+
+    options_type = Covr2Options
+    trained_rule: ClassVar[ScoreRule] = "mean_mean"
+
+    def __init__(self, backbone: Blip2, options: CovrOptions) -> None:
+        assert isinstance(options, Covr2Options)
+        super().__init__(backbone, options)
+        self.score_rule = options.score
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return self.backbone.config.query_tokens, self.backbone.config.embedding_size
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        states, _ = self.backbone.composed_states(reference, text.ids, text.mask)
+        return Query(unit(self.backbone.text_projection(states)))
+
+    @torch.no_grad()
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        """Image tokens [N, M, W] to the frozen copy's unit target embeddings [N, n_q, D]."""
+        return self.target_backbone.target_embeddings(tokens)
+
+    def load_published(
+        self, state: Mapping[str, Tensor], pretrained: Mapping[str, Tensor] | None = None
+    ) -> LoadReport:
+        """Load a whole published state dict, with or without ``model.`` before its names.
+
+        ``pretrained`` is the LAVIS state that the published targets were embedded with (BLIP-2 fine-tuned
+        on COCO). Without it the frozen copy takes ``state`` too, whose Q-Former has been trained since:
+        targets then differ from the published ones. The temperature, which the published code keeps
+        out of its weights, stays as it is where missing. Raises :class:`CheckpointError` with the
+        report where something is missing or left over.
+        """
+        trained = {re.sub(r"^(model|module)\.", "", key): value for key, value in state.items()}
+        trained = {"temp": self.backbone.temperature.detach(), **trained}
+        names = lavis_state(trained if pretrained is None else pretrained, self.backbone.config.tower.kind)
+        own = {f"target_backbone.{k}": value for k, value in names.items() if not k.startswith("tower.")}
+        return load_lavis_method(self, self.backbone, trained, own)

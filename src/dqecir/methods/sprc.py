@@ -1,0 +1,128 @@
+"""SPRC: sentence-level prompts from the reference image (arXiv 2312.05473, ICLR 2024).
+
+Three passes of one Q-Former. The first reads reference and text; the second reads its query states
+as a prompt before the text, without the image, and its [CLS] is the query. While training, learned
+prompts that know no image stand after [CLS] in a third pass that must find the target too, and the
+first pass is drawn towards them. Published: BLIP-2 ViT-g with 32 query tokens and 32 prompts, AdamW
+(0.9, 0.98), decay 0.05, batch 128; FashionIQ 2e-5 over 30 epochs, CIRR 1e-5 over 50.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dqecir.backbones.blip2 import Blip2, TextBatch, unit
+from dqecir.backbones.checkpoints import LoadReport, load_lavis_method
+from dqecir.data.triplets import DataError
+from dqecir.losses import contrastive
+from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.negatives import NegativeSampling
+from dqecir.scoring import score
+
+
+class SprcOptions(MethodOptions):
+    """Weights of SPRC's losses beside the query's own; a loss of weight 0 is not computed.
+
+    The published code sums plainly for FashionIQ (the defaults) and takes 0.4 and 0.4 for CIRR.
+    """
+
+    prompt_weight: float = Field(default=1.0, ge=0)
+    """Weight of the contrast of the text behind learned prompts, which costs a pass."""
+    alignment_weight: float = Field(default=1.0, ge=0)
+    """Weight of the distance between the mean query state and the mean learned prompt."""
+
+    def check_negatives(self, negatives: NegativeSampling) -> None:
+        """Refuse drawn negatives, which no loss would use."""
+        if negatives.choose != "none":
+            raise ValueError("sprc contrasts within the batch: set negatives.choose to none")
+
+
+@register("sprc")
+class Sprc(Method):
+    """SPRC over a BLIP-2 backbone; queries [B, 1, D], scored by the maximum over target tokens."""
+
+    options_type = SprcOptions
+
+    def __init__(self, backbone: Blip2, options: SprcOptions) -> None:
+        super().__init__(backbone)
+        self.options = options
+        self.prompt_tokens = nn.Parameter(torch.empty_like(backbone.query_tokens).normal_(0, 0.02))
+        # The alignment stops at the prompts, so that nothing else trains them.
+        self.prompt_tokens.requires_grad_(options.prompt_weight > 0)
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Sprc:
+        assert isinstance(options, SprcOptions)
+        return cls(backbone, options)
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        fused, _ = self.backbone.composed_states(reference, text.ids, text.mask)
+        return Query(self.sentence_query(fused, text)[:, None])
+
+    def sentence_states(self, fused: Tensor, text: TextBatch) -> Tensor:
+        """The second pass: query states [B, n_q, H] before the text, [B, n_q + L, H]; no image."""
+        slots = self.backbone.embeddings(input_ids=text.ids, query_embeds=fused)
+        mask = torch.cat([text.mask.new_ones(fused.shape[:2]), text.mask], dim=1)
+        return self._read(slots, mask)
+
+    def sentence_query(self, fused: Tensor, text: TextBatch) -> Tensor:
+        """Unit queries [B, D] from the [CLS] behind the prompt of query states [B, n_q, H]."""
+        cls_state = self.sentence_states(fused, text)[:, fused.shape[1]]
+        return unit(self.backbone.text_projection(cls_state))
+
+    def prompted_states(self, text: TextBatch) -> Tensor:
+        """The third pass: [CLS], the learned prompts, the rest of the text, [B, n_q + L, H].
+
+        Every slot has a position embedding. Raises :class:`DataError` where the backbone has fewer
+        text positions than slots.
+        """
+        embeddings = self.backbone.embeddings
+        words = embeddings.word_embeddings(text.ids)
+        prompts = self.prompt_tokens.expand(len(words), -1, -1)
+        slots = torch.cat([words[:, :1], prompts.to(words.dtype), words[:, 1:]], dim=1)
+        count, positions = slots.shape[1], self.backbone.config.text_positions
+        if count > positions:
+            raise DataError(
+                f"sprc reads {prompts.shape[1]} prompts and {words.shape[1]} tokens at once, and the "
+                f"backbone has {positions} text positions: shorten the texts, or set prompt_weight to 0"
+            )
+        slots = slots + embeddings.position_embeddings.weight[:count]
+        mask = torch.cat([text.mask[:, :1], text.mask.new_ones(prompts.shape[:2]), text.mask[:, 1:]], dim=1)
+        return self._read(slots, mask)
+
+    def _read(self, slots: Tensor, mask: Tensor) -> Tensor:
+        # No query among the slots: all of them take the feed-forward layers of text, as published.
+        states: Tensor = self.backbone.qformer(
+            query_embeds=slots, query_length=0, attention_mask=mask
+        ).last_hidden_state
+        return states
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        options, text = self.options, batch.text
+        fused, _ = self.backbone.composed_states(batch.reference, text.ids, text.mask)
+        candidates = self.embed_target(batch.candidates)
+        terms = {"contrast": self._contrast(self.sentence_query(fused, text), candidates, batch)}
+        if options.prompt_weight > 0:
+            prompted = unit(self.backbone.text_projection(self.prompted_states(text)[:, 0]))
+            terms["prompt"] = options.prompt_weight * self._contrast(prompted, candidates, batch)
+        if options.alignment_weight > 0:
+            wanted = self.prompt_tokens.detach().mean(dim=1).expand(len(fused), -1)
+            terms["alignment"] = options.alignment_weight * F.mse_loss(fused.float().mean(dim=1), wanted)
+        return terms
+
+    def _contrast(self, query: Tensor, candidates: Tensor, batch: TrainingBatch) -> Tensor:
+        scores = score(query[:, None], candidates, self.score_rule)
+        return contrastive(scores, batch.targets, self.backbone.temperature)
+
+    def load_published(self, state: Mapping[str, Tensor]) -> LoadReport:
+        """Load a whole published state dict; the matching and language heads are dropped.
+
+        Raises :class:`CheckpointError` with the report where something is missing or left over.
+        """
+        own = {key: value for key, value in state.items() if key == "prompt_tokens"}
+        return load_lavis_method(self, self.backbone, state, own)
