@@ -119,10 +119,19 @@ def test_gradients_reach_everything_but_the_tower(model):
         assert (parameter.grad is not None) == (".tower." not in name), name
 
 
-def test_it_trains_and_comes_back_from_disk(garments_folder, model_folder, tmp_path):
-    negatives = {"choose": "steepest_drops", "empty": "previous", "refresh_epochs": 0.4}
+@pytest.mark.parametrize("empty", ["previous", "nearest"])
+def test_it_trains_and_comes_back_from_disk(garments_folder, model_folder, tmp_path, monkeypatch, empty):
+    lasts = []
+
+    def watched(scores, targets, eligible, last=None):
+        lasts.append(last)
+        return steepest_drop_members(scores, targets, eligible, last)
+
+    monkeypatch.setattr("dqecir.mining.steepest_drop_members", watched)
+    negatives = {"choose": "steepest_drops", "empty": empty, "refresh_epochs": 0.4}
     trained_and_read(garments_folder, model_folder, tmp_path, method="qure", negatives=negatives)
-    assert '"mining"' in (tmp_path / "run" / "log.jsonl").read_text()
+    assert lasts
+    assert all((last is not None and last.places is not None) == (empty == "previous") for last in lasts)
 
 
 @pytest.mark.parametrize(
