@@ -86,7 +86,7 @@ def trainer_for(
         join_benchmarks(training),
         JoinedStore.of(training_stores),
         model.text_encoder,
-        type(model.method),
+        model.method,
         model.heads.config.columns if model.heads is not None else None,
     )
     return Trainer(

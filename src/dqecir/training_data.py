@@ -59,7 +59,7 @@ class TrainingData:
         benchmark: Benchmark,
         store: Store,
         encoder: TextEncoder,
-        method: type[Method] = Method,
+        method: Method,
         columns: Mapping[str, Sequence[str]] | None = None,
     ) -> TrainingData:
         """Tokenise and index ``benchmark``; ``store`` holds its images in their order.

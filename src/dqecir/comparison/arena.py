@@ -105,7 +105,7 @@ class Arena:
             self.training,
             self.training_store,
             model.text_encoder,
-            type(model.method),
+            model.method,
             model.heads.config.columns if model.heads is not None else None,
         )
         dev = (self.dev, self.dev_store) if with_dev else None

@@ -96,13 +96,11 @@ class Method(nn.Module, ABC):
         backbone.requires_grad_(True)
         backbone.freeze_tower()
 
-    @staticmethod
-    def text(captions: Sequence[str]) -> str:
+    def text(self, captions: Sequence[str]) -> str:
         """The modification text as the method reads it, from the captions of a triplet."""
         return join_fashioniq(captions)
 
-    @staticmethod
-    def reverse_text(captions: Sequence[str]) -> str | None:
+    def reverse_text(self, captions: Sequence[str]) -> str | None:
         """The text of the way back, from target to reference; None where a method does not go it."""
         return None
 
