@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "dqecir"
 ROAD = [
     {"files", "progress", "strict", "data"},
     {"backbones"},
-    {"attributes", "scoring", "losses", "negatives"},
+    {"attributes", "scoring", "losses", "negatives", "schedules"},
     {"methods"},
     {"model"},
     {"recipe", "evaluation", "index", "conversion"},

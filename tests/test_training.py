@@ -1,6 +1,7 @@
 """Training: it learns, it is the same every time, and a killed run continues as if it had not been."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ from dqecir.model import ComposedModel
 from dqecir.operations import training_cost
 from dqecir.recipe import Recipe
 from dqecir.runs import trainer_for
+from dqecir.schedules import cosine_rate
 from dqecir.strict import parse_settings
-from dqecir.training import cosine_rate
 from dqecir.training_data import epoch_order
 
 ZONE = {"choose": "mid_zone", "bounds": "quantile", "low": 0.05, "high": 0.5, "refresh_epochs": 1}
@@ -185,6 +186,47 @@ def test_the_rate_rises_and_falls():
     assert max(rates) == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0.1)
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_a_run_follows_its_schedule(run, tmp_path):
+    schedule = {"kind": "one_cycle", "peak": 0.5, "start_divisor": 10, "end_divisor": 1}
+    run(recipe_of(training={"schedule": schedule, "steps": 21})).fit()
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    rates = {row["step"]: row["rate"] for row in log if row["what"] == "train"}
+    assert rates[1] == pytest.approx(0.002 / 10)
+    assert rates[21] == pytest.approx(0.002 / 10)
+
+
+def test_four_way_asks_by_both_orders_and_by_either_caption_alone(run, tmp_path):
+    trainer = run(recipe_of(negatives={"choose": "random"}, training={"captions": "four_way"}))
+    triplets, count = trainer.data.benchmark.triplets, len(trainer.data)
+    method = trainer.model.method
+    for query in (0, 1, count - 1):
+        first, last = triplets[query].captions
+        wanted = [method.text(order) for order in ((first, last), (last, first), (first,), (last,))]
+        assert [trainer.texts.texts[query + reading * count] for reading in range(4)] == wanted
+    trainer._refresh_negatives(0)
+    batches = [text for step in range(4) for text in trainer.batch(step).text.texts]
+    drawn = {trainer.texts.texts.index(text) // count for text in batches}
+    assert drawn == {0, 1, 2, 3}
+    assert len(trainer.data.texts.texts) == 2 * count
+
+
+def test_four_way_never_asks_by_an_empty_caption(run):
+    trainer = run(recipe_of(negatives={"choose": "random"}, training={"captions": "four_way"}))
+    benchmark = trainer.data.benchmark
+    blank = replace(benchmark.triplets[0], captions=("is red", " . "))
+    trainer.data = replace(
+        trainer.data, benchmark=replace(benchmark, triplets=(blank, *benchmark.triplets[1:]))
+    )
+    trainer.texts = trainer.data.texts
+    trainer._add_single_captions()
+    rows = [trainer.texts.texts[reading * len(trainer.data)] for reading in (2, 3)]
+    assert rows == ["Is red", trainer.model.method.text(blank.captions)]
+    more = replace(blank, captions=("is red", "is long", "is new"))
+    trainer.data = replace(trainer.data, benchmark=replace(benchmark, triplets=(more,)))
+    with pytest.raises(DataError, match="choose two_way"):
+        trainer._add_single_captions()
 
 
 def test_operations_count_steps_and_mining(run):

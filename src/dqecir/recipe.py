@@ -11,6 +11,7 @@ from dqecir.backbones.blip2 import Blip2Config
 from dqecir.data.images import Preprocessing
 from dqecir.methods.method import MethodOptions, method_named
 from dqecir.negatives import NegativeSampling
+from dqecir.schedules import WITH_FINAL_RATE, WITH_WARM_UP, CosineSchedule, Schedule
 from dqecir.strict import Strict, parse_settings, read_settings
 
 
@@ -37,12 +38,15 @@ class TrainingSettings(Strict):
     learning_rate: float = Field(default=5e-4, gt=0)
     new_parameters_factor: float = Field(default=1.0, gt=0)
     """Rate of the method's own parameters, as a multiple of the backbone's."""
+    schedule: Schedule = CosineSchedule()
+    """How the rate rises and falls."""
     final_rate: float = Field(default=0.0, ge=0, le=1)
-    """Where the cosine schedule ends, as a share of the rate."""
+    """Where a cosine schedule ends, as a share of the rate."""
     warm_up_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
     gradient_clip: float | None = Field(default=1.0, gt=0)
-    captions: Literal["fixed", "two_way"] = "two_way"
+    captions: Literal["fixed", "two_way", "four_way"] = "two_way"
+    """``four_way`` also asks by either caption alone, as CLIP4Cir and SPRC train on FashionIQ."""
     views: int = Field(default=1, ge=1)
     """Random views kept of every training image, the picture itself among them."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -51,6 +55,15 @@ class TrainingSettings(Strict):
     """Epochs between evaluations on dev, which choose ``best``."""
     checkpoint_every: int = Field(default=200, gt=0)
     """Steps between states that a killed run resumes from."""
+
+    @model_validator(mode="after")
+    def _schedule_reads_its_settings(self) -> TrainingSettings:
+        kind = self.schedule.kind
+        if self.warm_up_steps and kind not in WITH_WARM_UP:
+            raise ValueError(f"the schedule {kind} does not warm up by warm_up_steps: leave it out")
+        if self.final_rate and kind not in WITH_FINAL_RATE:
+            raise ValueError(f"the schedule {kind} does not end at final_rate: leave it out")
+        return self
 
 
 class Recipe(Strict):

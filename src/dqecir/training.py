@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from dqecir.mining import Miner
 from dqecir.model import ComposedModel
 from dqecir.progress import console, track
 from dqecir.recipe import Recipe, TrainingSettings
+from dqecir.schedules import cosine_rate as cosine_rate  # pretraining takes it from here
 from dqecir.training_data import TrainingData, epoch_order
 
 PRIMARY_METRIC = "mAP@10"
@@ -52,14 +52,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """bfloat16 where asked for, or where ``auto`` finds that the device has it."""
     enabled = precision == "bf16" or (precision == "auto" and bf16_pays(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-
-def cosine_rate(step: int, steps: int, warm_up: int, final: float) -> float:
-    """Factor of the learning rate at ``step``: linear warm-up, then cosine to ``final``."""
-    if step < warm_up:
-        return (step + 1) / warm_up
-    progress = (step - warm_up) / max(steps - warm_up, 1)
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def parameter_groups(
@@ -115,6 +107,9 @@ class Trainer:
         optimizer = torch.optim.AdamW(groups)
         self.rates = [group["lr"] for group in groups]
         self.method, self.optimizer = self.accelerator.prepare(model.method, optimizer)
+        self.texts, self.reverse_texts = data.texts, data.reverse_texts
+        if settings.captions == "four_way":
+            self._add_single_captions()
         self.miner = Miner(data, recipe.negatives)
         self.epoch_steps = len(epoch_order(self.part_sizes, settings.batch_size, 0, 0))
         self.steps = settings.steps or max(1, round(settings.epochs * self.epoch_steps))
@@ -178,7 +173,9 @@ class Trainer:
 
     def _train_step(self, step: int) -> dict[str, float]:
         settings = self.recipe.training
-        factor = cosine_rate(step, self.steps, settings.warm_up_steps, settings.final_rate)
+        factor = settings.schedule.factor(
+            step, self.steps, self.epoch_steps, settings.warm_up_steps, settings.final_rate
+        )
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         torch.manual_seed(_mixed(settings.seed, step, 2))
@@ -215,24 +212,42 @@ class Trainer:
         share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
         queries, drawn = queries[share], drawn[share]
         generator = self._generator(step, 3)
-        reverse = torch.zeros(len(queries), dtype=torch.int64)
-        if settings.captions == "two_way":
-            reverse = torch.randint(0, 2, (len(queries),), generator=generator)
+        reading = torch.zeros(len(queries), dtype=torch.int64)
+        if settings.captions != "fixed":
+            readings = 2 if settings.captions == "two_way" else 4
+            reading = torch.randint(0, readings, (len(queries),), generator=generator)
         targets = data.targets[queries]
-        rows = queries + reverse * len(data)
+        rows = queries + reading * len(data)
         candidates = torch.cat([targets, drawn.flatten()]).unique()
         device = self.accelerator.device
         return TrainingBatch(
             reference=self._tokens(data.references[queries], generator).to(device),
-            text=data.texts[rows].to(device),
+            text=self.texts[rows].to(device),
             candidates=self._tokens(candidates, generator).to(device),
             targets=torch.searchsorted(candidates, targets).to(device),
             negatives=torch.searchsorted(candidates, drawn.contiguous()).to(device),
             right=data.right_answers(queries, candidates).to(device),
             attribute_values=data.attribute_values[candidates].to(device),
-            reverse_text=None if data.reverse_texts is None else data.reverse_texts[rows].to(device),
+            reverse_text=None if self.reverse_texts is None else self.reverse_texts[rows].to(device),
             progress=step / self.steps,
         )
+
+    def _add_single_captions(self) -> None:
+        """Append 2Q rows to the texts: every query by its first caption alone, then by its last alone."""
+        triplets = self.data.benchmark.triplets
+        if any(len(triplet.captions) > 2 for triplet in triplets):
+            raise DataError("four_way draws from two captions, and a triplet has more: choose two_way")
+        singles = [t.captions[:1] for t in triplets] + [t.captions[-1:] for t in triplets]
+        # An empty caption says nothing alone: both are asked (FashionIQ has 17 such).
+        orders = [
+            one if one[0].strip(" .?,") else triplet.captions
+            for one, triplet in zip(singles, triplets * 2, strict=True)
+        ]
+        method, encoder = self.model.method, self.model.text_encoder
+        self.texts = encoder([*self.texts.texts, *map(method.text, orders)])
+        if self.reverse_texts is not None:
+            back = [text for order in orders if (text := method.reverse_text(order)) is not None]
+            self.reverse_texts = encoder([*self.reverse_texts.texts, *back])
 
     def _tokens(self, images: Tensor, generator: torch.Generator) -> Tensor:
         views = torch.randint(0, self.recipe.training.views, (len(images),), generator=generator)
