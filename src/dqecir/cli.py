@@ -31,8 +31,15 @@ app.add_typer(index_app, name="index")
 output = Console(soft_wrap=True)
 
 
+class Kind(StrEnum):
+    """What a drawn catalogue shows."""
+
+    garments = "garments"
+    scenes = "scenes"
+
+
 class Arrangement(StrEnum):
-    """How drawn garments relate to each other."""
+    """How drawn images relate to each other."""
 
     families = "families"
     independent = "independent"
@@ -54,6 +61,9 @@ Model = Annotated[
 @catalogue_app.command("render")
 def catalogue_render(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    kind: Annotated[
+        Kind, typer.Option(help="Garments in the manner of FashionIQ, or scenes of shapes in that of CIRR.")
+    ] = Kind.garments,
     items: Annotated[int, typer.Option(min=3, help="Number of images.")] = 2000,
     seed: Annotated[int, typer.Option(help="Decides everything that is drawn.")] = 1,
     size: Annotated[int, typer.Option(min=64, max=512, help="Side of an image in pixels.")] = 96,
@@ -62,14 +72,17 @@ def catalogue_render(
         typer.Option(help="Put all images into train, val or test; drawn 80/10/10 by family unless named."),
     ] = None,
     arrangement: Annotated[
-        Arrangement, typer.Option(help="Families of near neighbours, or every garment at random.")
+        Arrangement,
+        typer.Option(help="Families of near neighbours (scenes: in sets of six), or every image at random."),
     ] = Arrangement.families,
 ) -> None:
-    """Draw a catalogue of garments with known attributes."""
+    """Draw a catalogue of garments or scenes with known attributes."""
     from dqecir.data.garments import write_garments
+    from dqecir.data.scenes import write_scenes
 
-    write_garments(out, items=items, seed=seed, size=size, split=split, arrangement=arrangement.value)
-    console.print(f"{items} garments are in {out}")
+    write = write_scenes if kind is Kind.scenes else write_garments
+    write(out, items=items, seed=seed, size=size, split=split, arrangement=arrangement.value)
+    console.print(f"{items} {kind.value} are in {out}")
 
 
 @catalogue_app.command("check")
@@ -174,9 +187,9 @@ def convert_command(
         Path, typer.Argument(help="Its checkpoint (.safetensors, or .pt/.pth of tensors alone).")
     ],
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    tower: Annotated[
+    pretrained: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="A BLIP-2 checkpoint to take the image tower from where FILE has none."),
+        typer.Option(help="The BLIP-2 checkpoint it was trained from: for a FILE without tower, and covr2."),
     ] = None,
     tokenizer: Annotated[
         str, typer.Option(help="Folder or hub name of BERT's word pieces, for whole models.")
@@ -185,7 +198,7 @@ def convert_command(
     """Turn a checkpoint of a published repository into one of ours, with a report of every key."""
     from dqecir.conversion import convert
 
-    report = convert(source, file, out, tower=tower, tokenizer=tokenizer)
+    report = convert(source, file, out, pretrained=pretrained, tokenizer=tokenizer)
     output.print(escape(str(report)))
     console.print(f"{out} holds it; what became of every key is in {out / 'conversion.json'}")
 

@@ -1,7 +1,8 @@
 """A catalogue as a shop has one: a folder of images and a table of their attributes.
 
 ``attributes.csv`` has a column ``image`` (paths relative to the folder), perhaps a column ``split``
-(train, val, test), and one column an attribute. An empty cell does not apply, ``?`` is unknown.
+(train, val, test), perhaps a column ``set`` (names the sets of near-identical images; empty where an
+image is in none), and one column an attribute. An empty cell does not apply, ``?`` is unknown.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from dqecir.strict import nearest
 TABLE = "attributes.csv"
 UNKNOWN = "?"
 SPLITS = ("train", "val", "test")
+RESERVED = ("image", "split", "set")
+"""Columns that are no attributes."""
 
 _DEV_SHARE = 0.15
 _SPLIT_SHARES = (0.8, 0.1, 0.1)
@@ -61,6 +64,9 @@ class Catalogue:
     """Column -> one value an image; ``""`` does not apply, ``"?"`` unknown."""
     splits: Mapping[str, Positions]
     """``train``, ``dev`` (a seeded 15 % taken out of train), ``train_all`` (both), ``val``, ``test``."""
+    sets: tuple[str, ...] | None = None
+    """The set of near-identical images that each image is in, ``""`` for none; a set lies in one split.
+    ``None`` where the catalogue has no sets."""
 
     def split(self, name: str) -> Positions:
         """Positions, ascending, of the images of a split; ``DataError`` where there is none."""
@@ -135,7 +141,7 @@ class _Table:
 
     @property
     def attribute_columns(self) -> list[str]:
-        return [name for name in self.header if name not in ("image", "split", "")]
+        return [name for name in self.header if name not in (*RESERVED, "")]
 
     def column(self, name: str) -> list[str]:
         if name not in self.header:
@@ -148,7 +154,9 @@ class _Table:
         attributes = {name: tuple(self.column(name)) for name in self.attribute_columns}
         kept = {name: values for name, values in attributes.items() if any(values)}
         paths = tuple(self.folder / name for name in ids)
-        return Catalogue(self.folder, tuple(ids), paths, kept, self._splits(ids, seed))
+        sets = tuple(self.column("set"))
+        splits = self._splits(ids, sets, seed)
+        return Catalogue(self.folder, tuple(ids), paths, kept, splits, sets if any(sets) else None)
 
     def _text(self) -> str | None:
         path = self.folder / TABLE
@@ -216,6 +224,14 @@ class _Table:
         for name, times in sorted(Counter(self.column("split")).items()):
             if name not in SPLITS:
                 self.problems.append(f"{times} rows have the split {name!r}; a split is train, val or test")
+        splits_of: dict[str, set[str]] = {}
+        for name, split in zip(self.column("set"), self.column("split"), strict=False):
+            splits_of.setdefault(name, set()).add(split)
+        for name, splits in splits_of.items():
+            if name and len(splits) > 1:
+                self.problems.append(
+                    f"the set {name!r} is in the splits {', '.join(sorted(splits))}: keep a set in one split"
+                )
 
     def _check_attributes(self) -> None:
         for name in self.attribute_columns:
@@ -233,16 +249,17 @@ class _Table:
                         f"column {name!r} spells one value in several ways: {', '.join(spellings)}"
                     )
 
-    def _splits(self, ids: Sequence[str], seed: int) -> dict[str, Positions]:
+    def _splits(self, ids: Sequence[str], sets: Sequence[str], seed: int) -> dict[str, Positions]:
+        units = [name or image for name, image in zip(sets, ids, strict=True)] if any(sets) else ids
         rng = np.random.default_rng(seed)
         everything: Positions = np.arange(len(ids), dtype=np.int64)
         named = self.column("split")
         if named:
             parts = [everything[np.array([value == name for value in named])] for name in SPLITS]
         else:
-            parts = _cut(everything, ids, _SPLIT_SHARES, rng)
+            parts = _cut(everything, units, _SPLIT_SHARES, rng)
         splits = dict(zip(SPLITS, parts, strict=True))
-        train, dev = _cut(splits["train"], ids, (1 - _DEV_SHARE, _DEV_SHARE), rng)
+        train, dev = _cut(splits["train"], units, (1 - _DEV_SHARE, _DEV_SHARE), rng)
         return {
             "train": train,
             "dev": dev,
@@ -253,13 +270,17 @@ class _Table:
 
 
 def _cut(
-    positions: Positions, ids: Sequence[str], shares: Sequence[float], rng: np.random.Generator
+    positions: Positions, units: Sequence[str], shares: Sequence[float], rng: np.random.Generator
 ) -> list[Positions]:
-    """Part images at random by share; the order of the table's rows does not matter."""
-    by_name = sorted(positions.tolist(), key=lambda position: ids[position])
-    drawn: Positions = np.array(by_name, dtype=np.int64)[rng.permutation(len(by_name))]
-    ends = np.rint(np.cumsum(shares[:-1]) * len(drawn)).astype(int)
-    return [np.sort(part) for part in np.split(drawn, ends)]
+    """Part images at random by share, each unit whole; the order of the table's rows does not matter."""
+    members: dict[str, list[int]] = {}
+    for position in positions.tolist():
+        members.setdefault(units[position], []).append(position)
+    by_name = sorted(members)
+    drawn = [members[by_name[place]] for place in rng.permutation(len(by_name))]
+    ends = np.rint(np.cumsum(shares[:-1]) * len(drawn)).astype(int).tolist()
+    parts = [drawn[start:stop] for start, stop in zip([0, *ends], [*ends, None], strict=True)]
+    return [np.array(sorted(i for unit in part for i in unit), dtype=np.int64) for part in parts]
 
 
 def _path_problem(name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ def catalogue_benchmark(
     max_changes: int = 3,
     change_weights: Sequence[float] | None = None,
     gallery_column: str | None = None,
+    within_sets: bool | None = None,
     vocabularies: Sequence[Vocabulary] | None = None,
     name: str | None = None,
 ) -> Benchmark:
@@ -44,8 +46,10 @@ def catalogue_benchmark(
     the split does not offer as many different pairs. A pair differs in one to ``max_changes``
     attributes, weighted by ``change_weights`` (by default ``CHANGE_WEIGHTS``), and stays within a
     group of its vocabulary. With ``gallery_column`` every value of it has a gallery of its own, and
-    it is never changed. ``wording="train"`` uses no held-out phrase; ``"evaluation"`` words every
-    other question in held-out phrases alone (``Triplet.unseen_wording``).
+    it is never changed. With ``within_sets`` (where left out: if the catalogue has sets) both ends of a
+    pair are in one set, while the gallery stays whole (CIRR, arXiv 2108.04024); a pair of one set has
+    the set's other images as its ``Triplet.subset``. ``wording="train"`` uses no held-out phrase;
+    ``"evaluation"`` words every other question in held-out phrases alone (``Triplet.unseen_wording``).
 
     Everything follows from ``seed``. The reference is taken out of its own ranking. Raises
     ``DataError`` where the split or the column does not exist or no pair can be drawn.
@@ -63,10 +67,18 @@ def catalogue_benchmark(
     if wanted < 1:
         raise DataError(f"a benchmark of {wanted} questions is empty: ask for 1 or more")
     groups, rng = _groups(coded, words), np.random.default_rng(seed)
-    pairs = list(draw_pairs(coded, list(galleries.values()), groups, draw, wanted, rng))
+    sets = [catalogue.sets[i] for i in images] if catalogue.sets else []
+    if within_sets and not sets:
+        raise DataError(f"the catalogue {catalogue.folder} has no column set to draw pairs within")
+    in_sets = bool(sets) if within_sets is None else within_sets
+    pools = [_by_set(gallery, sets) if in_sets else [gallery] for gallery in galleries.values()]
+    gallery_of = [number for number, parts in enumerate(pools) for _ in parts]
+    drawn = draw_pairs(coded, [pool for parts in pools for pool in parts], groups, draw, wanted, rng)
+    pairs = [replace(pair, gallery=gallery_of[pair.gallery]) for pair in drawn]
     if not pairs:
+        where = "one set with two images" if in_sets else "two images"
         raise DataError(
-            f"the split {split!r} of the catalogue {catalogue.folder} holds no two images that differ in "
+            f"the split {split!r} of the catalogue {catalogue.folder} holds no {where} that differ in "
             f"1 to {len(draw.change_weights)} attributes: it needs more images or fewer columns"
         )
     worded = _worded(pairs, coded, words, wording == "evaluation", random.Random(f"{seed} {split}"))
@@ -76,7 +88,7 @@ def catalogue_benchmark(
         image_ids=tuple(catalogue.image_ids[i] for i in images),
         image_paths=tuple(catalogue.image_paths[i] for i in images),
         galleries=galleries,
-        triplets=tuple(_answered(pairs, worded, coded, galleries)),
+        triplets=tuple(_answered(pairs, worded, coded, galleries, sets)),
         mask_reference=True,
         attributes=attributes,
     )
@@ -105,6 +117,15 @@ def _galleries(coded: CodedAttributes, count: int, column: str | None) -> dict[s
     if not galleries:
         raise DataError(f"the column {column!r} has no value in this split to part galleries by")
     return galleries
+
+
+def _by_set(gallery: Positions, sets: Sequence[str]) -> list[Positions]:
+    """The images of a gallery, set by set; an image in no set is in none of them."""
+    members: dict[str, list[int]] = {}
+    for position in gallery.tolist():
+        if sets[position]:
+            members.setdefault(sets[position], []).append(position)
+    return [np.array(positions, dtype=np.int64) for positions in members.values()]
 
 
 def _groups(coded: CodedAttributes, words: Wording) -> NDArray[np.int64]:
@@ -141,14 +162,18 @@ def _answered(
     worded: Sequence[Worded],
     coded: CodedAttributes,
     galleries: Mapping[str, Positions],
+    sets: Sequence[str],
 ) -> list[Triplet]:
     """Find the right answers of every question, gallery by gallery; the order of the pairs stays."""
     triplets: dict[int, Triplet] = {}
     for number, (category, gallery) in enumerate(galleries.items()):
+        members = {sets[part[0]]: part.tolist() for part in _by_set(gallery, sets)} if sets else {}
         questions = [i for i, pair in enumerate(pairs) if pair.gallery == number]
         references = np.array([pairs[i].reference for i in questions], dtype=np.int64)
         answers = right_answers(coded, gallery, references, [worded[i].asked for i in questions])
         for i, (right, undecided) in zip(questions, answers, strict=True):
+            near = members.get(sets[pairs[i].reference], []) if sets else []
+            subset = [image for image in near if image != pairs[i].reference]
             triplets[i] = Triplet(
                 reference=pairs[i].reference,
                 target=pairs[i].target,
@@ -157,6 +182,7 @@ def _answered(
                 relevant=tuple(right.tolist()),
                 ignored=tuple(undecided.tolist()),
                 asked=worded[i].asked,
+                subset=tuple(subset) if pairs[i].target in subset else (),
                 unseen_wording=worded[i].unseen,
             )
     return [triplets[i] for i in range(len(pairs))]

@@ -9,15 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from dqecir.data.drawn_catalogue import check_size
 from dqecir.data.garment_cuts import Cut, cut_of
 from dqecir.data.garment_vectors import check_vector
-from dqecir.data.triplets import DataError
 
 RGB = tuple[int, int, int]
 Field = NDArray[np.float32]  # [size, size]
-
-SMALLEST, LARGEST = 64, 512
-"""Sides, in pixels, of the images that can be rendered."""
 
 PAINTS: Mapping[str, RGB] = {
     "black": (30, 30, 34),
@@ -56,8 +53,7 @@ def render_garment(attributes: Mapping[str, str], rng: np.random.Generator, size
     background. Raises ``DataError`` for an invalid vector or size.
     """
     check_vector(attributes)
-    if not SMALLEST <= size <= LARGEST:
-        raise DataError(f"garments are drawn at {SMALLEST} to {LARGEST} pixels a side, not {size}")
+    check_size("garments", size)
     chance = rng.random(24).tolist()
     side = size * _SUPERSAMPLING
     cut = cut_of(*(attributes[column] for column in ("garment", "sleeves", "neck", "length", "fit")))

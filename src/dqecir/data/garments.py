@@ -7,11 +7,7 @@ evenly over all attribute vectors, for the pre-training of encoders.
 
 from __future__ import annotations
 
-import csv
-import io
-import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -20,8 +16,15 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image
 
-from dqecir.data.catalogue import SPLITS, TABLE
-from dqecir.data.garment_drawing import LARGEST, SMALLEST, render_garment
+from dqecir.data.drawn_catalogue import (
+    Row,
+    check_folder,
+    check_size,
+    check_split,
+    split_in_turn,
+    write_drawn,
+)
+from dqecir.data.garment_drawing import render_garment
 from dqecir.data.garment_vectors import (
     GARMENT_ATTRIBUTES,
     FamilyShape,
@@ -33,8 +36,6 @@ from dqecir.data.garment_vectors import (
     random_vector,
 )
 from dqecir.data.triplets import DataError
-from dqecir.files import whole_folder, write_text
-from dqecir.progress import track
 from dqecir.strict import nearest
 
 __all__ = [
@@ -55,10 +56,8 @@ __all__ = [
 
 Arrangement = Literal["families", "independent"]
 
-_QUALITY = 92
 _ARRANGING, _DRAWING = 0, 1
 """Branches of a seed: which garments there are, and how each is drawn."""
-_CHUNK = 64
 
 
 def garment_items(
@@ -116,21 +115,16 @@ def write_garments(
     Raises ``DataError`` for an argument that cannot be used and for a folder that holds anything.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DataError(f"{folder} is there already: name a new or an empty folder, or delete this one first")
-    if not SMALLEST <= size <= LARGEST:
-        raise DataError(f"garments are drawn at {SMALLEST} to {LARGEST} pixels a side, not {size}")
-    if workers < 1:
-        raise DataError(f"{workers} workers cannot draw anything: give 1 or more")
-    rows = garment_items(items, seed, arrangement, shape, split)
-    with whole_folder(folder) as draft:
-        (draft / "images").mkdir()
-        write_text(draft / TABLE, _table(rows))
-        vectors = [vector for vector, _ in rows]
-        drawn = _write_images(partial(_write_image, draft, seed, size), vectors, workers)
-        for _ in track(drawn, "drawing garments", total=len(rows), quiet=quiet):
-            pass
-    return folder
+    check_folder(folder, workers)
+    check_size("garments", size)
+    rows = [
+        {"split": part, **vector} for vector, part in garment_items(items, seed, arrangement, shape, split)
+    ]
+    return write_drawn(folder, "garments", rows, partial(_draw, seed, size), workers, quiet)
+
+
+def _draw(seed: int, size: int, row: Row, number: int) -> Image.Image:
+    return garment_image(row, seed, number, size)
 
 
 def _check(items: int, arrangement: str, split: str | None) -> None:
@@ -140,8 +134,7 @@ def _check(items: int, arrangement: str, split: str | None) -> None:
         raise DataError(
             f"there is no arrangement {arrangement!r}{nearest(arrangement, get_args(Arrangement))}"
         )
-    if split is not None and split not in SPLITS:
-        raise DataError(f"there is no split {split!r}{nearest(split, SPLITS)}")
+    check_split(split)
 
 
 def _split_families(items: Sequence[GarmentItem], rng: np.random.Generator) -> dict[int, str]:
@@ -151,34 +144,4 @@ def _split_families(items: Sequence[GarmentItem], rng: np.random.Generator) -> d
         by_garment.setdefault(item.attributes["garment"], set()).add(item.family)
     drawn = [rng.permutation(sorted(families)).tolist() for families in by_garment.values()]
     turns = [family for turn in zip_longest(*drawn) for family in turn if family is not None]
-    held_out = max(1, round(0.1 * len(turns))) if len(turns) >= len(SPLITS) else 0
-    splits = ["val"] * held_out + ["test"] * held_out + ["train"] * (len(turns) - 2 * held_out)
-    return dict(zip(turns, splits, strict=True))
-
-
-def _image_name(number: int) -> str:
-    return f"images/{number:06d}.jpg"
-
-
-def _table(rows: Sequence[tuple[Vector, str]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "split", *GARMENT_ATTRIBUTES))
-    for number, (vector, split) in enumerate(rows):
-        writer.writerow((_image_name(number), split, *(vector[column] for column in GARMENT_ATTRIBUTES)))
-    return text.getvalue()
-
-
-def _write_images(write: partial[None], vectors: Sequence[Vector], workers: int) -> Iterator[None]:
-    if workers == 1:
-        yield from map(write, range(len(vectors)), vectors)
-        return
-    # A forked copy of a process that runs threads (as torch does) may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(write, range(len(vectors)), vectors, chunksize=_CHUNK)
-
-
-def _write_image(folder: Path, seed: int, size: int, number: int, vector: Vector) -> None:
-    image = garment_image(vector, seed, number, size)
-    image.save(folder / _image_name(number), "JPEG", quality=_QUALITY)
+    return split_in_turn(turns)
