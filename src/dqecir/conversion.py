@@ -10,7 +10,7 @@ import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dqecir.attributes import TextEncoder
 from dqecir.backbones.blip2 import Blip2
-from dqecir.backbones.checkpoints import CheckpointError, LoadReport, PublishedKeys, load_strictly
+from dqecir.backbones.checkpoints import CheckpointError, LoadReport, load_strictly
 from dqecir.backbones.lavis_sizes import lavis_sizes
 from dqecir.data.images import Preprocessing
 from dqecir.data.triplets import DataError
@@ -34,24 +34,6 @@ MAX_TEXT_LENGTH = 32
 """Word pieces that the published BLIP-2 methods read of a text."""
 
 State = dict[str, Tensor]
-
-
-@runtime_checkable
-class WholePublished(Protocol):
-    """A method whose published checkpoints hold everything, tower included."""
-
-    def load_published(self, state: Mapping[str, Tensor]) -> LoadReport:
-        """Load a published state dict strictly."""
-
-
-@runtime_checkable
-class ComposerPublished(Protocol):
-    """A method of whose published checkpoints the composer alone can be used."""
-
-    published_keys: PublishedKeys
-
-    def composer_of(self, state: Mapping[str, Tensor]) -> nn.Module:
-        """An untrained composer of the sizes of a published state dict."""
 
 
 def sources() -> list[str]:
@@ -110,13 +92,19 @@ def _without_prefix(state: State) -> State:
 
 
 def convert(
-    source: str, path: Path, out: Path, *, tower: Path | None = None, tokenizer: str = "bert-base-uncased"
+    source: str,
+    path: Path,
+    out: Path,
+    *,
+    pretrained: Path | None = None,
+    tokenizer: str = "bert-base-uncased",
 ) -> LoadReport:
     """Turn the checkpoint ``path`` of the published method ``source`` into the folder ``out``.
 
-    A whole model is a model folder; ``tower`` is the BLIP-2 checkpoint to take the image tower from
-    where the file has none, ``tokenizer`` the folder or hub name of BERT's word pieces. A composer is
-    read back with :func:`load_composer`. ``OUT/conversion.json`` says what became of every key.
+    A whole model is a model folder; ``pretrained`` is the BLIP-2 checkpoint that it was trained from:
+    the image tower is taken from it where the file has none, and the targets of a method that keeps
+    them as they were before training. ``tokenizer`` is the folder or hub name of BERT's word pieces.
+    A composer is read back with :func:`load_composer`. ``OUT/conversion.json`` says what became of every key.
     Raises :class:`DataError` or :class:`CheckpointError`; ``out`` is then as it was.
     """
     if source not in sources():
@@ -125,29 +113,28 @@ def convert(
         )
     state = read_published(path)
     if hasattr(METHODS[source], "load_published"):
-        return _convert_whole(source, state, path, out, tower, tokenizer)
+        return _convert_whole(source, state, path, out, pretrained, tokenizer)
     return _convert_composer(source, state, path, out)
 
 
 def _convert_whole(
-    source: str, state: State, path: Path, out: Path, tower: Path | None, tokenizer: str
+    source: str, state: State, path: Path, out: Path, pretrained: Path | None, tokenizer: str
 ) -> LoadReport:
-    if tower is not None:
-        lent = read_published(tower)
-        state |= {key: value for key, value in lent.items() if key.startswith("visual_encoder.")}
+    lent = read_published(pretrained) if pretrained is not None else {}
+    state = {key: value for key, value in lent.items() if key.startswith("visual_encoder.")} | state
     kind = METHODS[source]
     options = kind.options_type()
     backbone = Blip2(lavis_sizes(state))
-    method = kind.build(backbone, options, MethodContext())
-    assert isinstance(method, WholePublished)
-    report = method.load_published(state)
+    method: Any = kind.build(backbone, options, MethodContext())
+    keeps_targets = hasattr(method, "target_backbone")
+    report: LoadReport = method.load_published(*((state, lent) if lent and keeps_targets else (state,)))
     pieces = bert_tokenizer(tokenizer)
     if len(pieces) != backbone.config.vocabulary_size:
         raise DataError(
             f"the tokenizer {tokenizer} has {len(pieces)} word pieces and the checkpoint "
             f"{backbone.config.vocabulary_size}: name the one that it was trained with as --tokenizer"
         )
-    preprocessing = Preprocessing(size=backbone.config.tower.image_size)
+    preprocessing = Preprocessing(size=backbone.config.tower.image_size, squash=kind.published_squash)
     notes = {"converted_from": source, "file": path.name}
     encoder = TextEncoder(pieces, (), MAX_TEXT_LENGTH)
     model = ComposedModel(method, options, encoder, preprocessing, notes=notes)

@@ -301,3 +301,13 @@ def test_batches_hold_few_pictures_however_many_there_are(tmp_path, monkeypatch)
     assert len(decoded) <= 10
     batches.close()
     assert len(decoded) <= 10
+
+
+def test_squashing_keeps_the_whole_picture_and_survives_saving():
+    preprocessing = Preprocessing(size=32, squash=True)
+    wide = Image.new("RGB", (200, 50), (255, 0, 0))
+    wide.paste((0, 0, 255), (180, 0, 200, 50))
+    picture = preprocessing.picture(wide)
+    assert picture.size == (32, 32)
+    assert picture.getpixel((31, 16))[2] > 200 and picture.getpixel((0, 0))[0] > 200
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing

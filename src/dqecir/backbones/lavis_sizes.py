@@ -67,7 +67,7 @@ def _tower_sizes(state: Mapping[str, Tensor], heads: int | None) -> TowerConfig:
     else:
         raise CheckpointError(
             "the checkpoint has no image tower (no visual_encoder.*): give the BLIP-2 checkpoint that it was "
-            "trained on as --tower"
+            "trained from as --pretrained"
         )
     width, patch = int(patches.shape[0]), int(patches.shape[3])
     numbers = [int(found[1]) for key in state if (found := re.match(re.escape(prefix) + block, key))]

@@ -197,16 +197,22 @@ def _narrowed(picture: Image.Image, ratio: float) -> Image.Image:
 
 
 class Preprocessing(Strict):
-    """TargetPad, bicubic resize of the shorter side, centre crop, normalisation."""
+    """TargetPad, bicubic resize of the shorter side, centre crop, normalisation.
+
+    ``squash`` resizes both sides at once instead, as BLIP's evaluation does.
+    """
 
     size: int = Field(default=224, ge=1, le=4096)
     pad_ratio: float = Field(default=1.25, ge=1.0, le=4.0)
     pad_colour: tuple[int, int, int] = (0, 0, 0)
+    squash: bool = False
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = CLIP_STD
 
     def picture(self, image: Image.Image) -> Image.Image:
         """The square that the model sees, size x size, of a picture that is RGB."""
+        if self.squash:
+            return image.resize((self.size, self.size), Image.Resampling.BICUBIC)
         padded = target_pad(_narrowed(image, self.pad_ratio), self.pad_ratio, self.pad_colour)
         width, height = padded.size
         if width <= height:
@@ -245,6 +251,8 @@ class Preprocessing(Strict):
             "rescale_factor": 1 / 255,
             "pad_ratio": self.pad_ratio,
             "pad_colour": list(self.pad_colour),
+            # Written where it is meant alone: stored tokens are named by these settings.
+            **({"squash": True} if self.squash else {}),
         }
 
     @classmethod
@@ -255,6 +263,7 @@ class Preprocessing(Strict):
                 size=config["size"]["height"],
                 pad_ratio=config["pad_ratio"],
                 pad_colour=tuple(config["pad_colour"]),
+                squash=config.get("squash", False),
                 mean=tuple(config["image_mean"]),
                 std=tuple(config["image_std"]),
             )

@@ -143,6 +143,7 @@ class Covr2(Covr):
 
     options_type = Covr2Options
     trained_rule: ClassVar[ScoreRule] = "mean_mean"
+    published_squash = True
 
     def __init__(self, backbone: Blip2, options: CovrOptions) -> None:
         assert isinstance(options, Covr2Options)

@@ -89,6 +89,9 @@ class Method(nn.Module, ABC):
     published_keys: ClassVar[PublishedKeys | None] = None
     """Names in the state dict of the published code, where people own such checkpoints."""
 
+    published_squash: ClassVar[bool] = False
+    """Whether the published code squashes pictures to a square; it pads and crops them otherwise."""
+
     def __init__(self, backbone: Blip2) -> None:
         super().__init__()
         self.backbone = backbone

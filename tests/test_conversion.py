@@ -1,0 +1,204 @@
+"""Published checkpoints in, ours out: every key accounted for, nothing unsafe read, nothing half written."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dqecir.backbones.checkpoints import CheckpointError
+from dqecir.backbones.lavis_sizes import lavis_sizes
+from dqecir.backbones.tokenizer import train_word_pieces
+from dqecir.conversion import convert, load_composer, read_published, sources
+from dqecir.data.triplets import DataError
+from dqecir.model import ComposedModel
+
+GOLDEN = Path(__file__).parent / "golden"
+
+WIDTH, HIDDEN, SIZE, QUERIES = 64, 64, 16, 4
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    pieces = train_word_pieces(["is red and blue with long sleeves"] * 3, 120)
+    pieces.save_pretrained(tmp_path_factory.mktemp("tokenizer"))
+    return pieces
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lavis(tokenizer):
+    """A random state dict under the published names of BLIP-2 with ViT-L, two layers of everything."""
+    published = json.loads((GOLDEN / "15_state_dict_keys.json").read_text())
+    small = {768: HIDDEN, 3072: 128, 30523: len(tokenizer), 512: 48, 1024: WIDTH, 256: SIZE, 32: QUERIES}
+    generator = torch.Generator().manual_seed(0)
+
+    def random(shape):
+        return torch.randn(shape, generator=generator) * 0.05
+
+    state = {}
+    for key, shape in published["qformer_and_heads"].items():
+        layer = re.search(r"layer\.(\d+)\.", key)
+        if layer is None or int(layer[1]) < 2:
+            state[key] = random([small.get(n, n) for n in shape])
+    state["Qformer.bert.embeddings.position_ids"] = torch.arange(48)[None]
+    state["temp"] = torch.tensor(0.05)
+    sizes = {1024: WIDTH, 3072: 3 * WIDTH, 4096: 96, 257: 5}
+    for key, shape in published["vision"]["visual_encoder clip_L 224"].items():
+        layer = re.search(r"resblocks\.(\d+)\.", key)
+        if layer is None or int(layer[1]) < 2:
+            state[f"visual_encoder.{key}"] = random([sizes.get(n, n) for n in shape])
+    return state
+
+
+def test_sizes_are_read_off_the_tensors(lavis, tokenizer):
+    config = lavis_sizes(lavis)
+    assert (config.hidden_size, config.layers, config.heads, config.query_tokens) == (HIDDEN, 2, 1, QUERIES)
+    assert (config.embedding_size, config.vocabulary_size) == (SIZE, len(tokenizer))
+    assert config.text_positions == 48
+    tower = config.tower
+    assert (tower.kind, tower.image_size, tower.layers, tower.hidden_size) == ("clip", 28, 2, WIDTH)
+
+
+def test_the_published_sizes_come_out_as_published():
+    published = json.loads((GOLDEN / "15_state_dict_keys.json").read_text())
+    state = {k: torch.empty(s, device="meta") for k, s in published["qformer_and_heads"].items()}
+    vision = published["vision"]["visual_encoder clip_L 224"]
+    state |= {f"visual_encoder.{k}": torch.empty(s, device="meta") for k, s in vision.items()}
+    from dqecir.backbones.blip2 import BLIP2_VIT_L
+
+    assert lavis_sizes(state) == BLIP2_VIT_L
+
+
+@pytest.mark.parametrize("source", ["qure", "sprc", "covr2"])
+def test_a_whole_checkpoint_becomes_a_model(source, lavis, tokenizer_folder, tmp_path):
+    state = dict(lavis)
+    if source == "sprc":
+        state["prompt_tokens"] = torch.full((1, QUERIES, HIDDEN), 0.5)
+    torch.save({"epoch": 3, "model": state}, tmp_path / "published.pt")
+    out = tmp_path / "model"
+    report = convert(source, tmp_path / "published.pt", out, tokenizer=str(tokenizer_folder))
+    assert report.complete
+    assert {"itm_head.weight", "Qformer.cls.predictions.bias"} <= set(report.dropped)
+    model = ComposedModel.from_pretrained(out)
+    assert model.method.name == source
+    assert torch.equal(model.backbone.query_tokens, lavis["query_tokens"])
+    assert torch.equal(model.backbone.temperature, lavis["temp"])
+    if source == "sprc":
+        assert torch.equal(model.method.prompt_tokens, state["prompt_tokens"])
+    told = json.loads((out / "conversion.json").read_text())
+    assert told["from"] == source and len(told["used"]) + len(told["not_needed"]) >= len(state)
+    with torch.no_grad():
+        tokens = model.backbone.image_tokens(torch.zeros(2, 3, 28, 28))
+        query = model.method.embed_query(tokens, model.text_encoder(["is red", "is blue"]))
+    assert query.embeddings.isfinite().all()
+
+
+def test_a_missing_tower_is_taken_from_another_checkpoint(lavis, tokenizer_folder, tmp_path):
+    towerless = {key: value for key, value in lavis.items() if not key.startswith("visual_encoder.")}
+    save_file(towerless, tmp_path / "towerless.safetensors")
+    save_file({k: v.contiguous() for k, v in lavis.items()}, tmp_path / "blip2.safetensors")
+    with pytest.raises(CheckpointError, match="--pretrained"):
+        convert("qure", tmp_path / "towerless.safetensors", tmp_path / "a", tokenizer=str(tokenizer_folder))
+    assert not (tmp_path / "a").exists()
+    report = convert(
+        "qure",
+        tmp_path / "towerless.safetensors",
+        tmp_path / "b",
+        pretrained=tmp_path / "blip2.safetensors",
+        tokenizer=str(tokenizer_folder),
+    )
+    assert report.complete
+
+
+def test_covr2_targets_are_those_of_the_model_it_was_trained_from(lavis, tokenizer_folder, tmp_path):
+    trained = {key: value for key, value in lavis.items() if key != "temp"}
+    trained["query_tokens"] = lavis["query_tokens"] + 1
+    save_file(trained, tmp_path / "covr2.safetensors")
+    save_file({k: v.contiguous() for k, v in lavis.items()}, tmp_path / "blip2.safetensors")
+    convert(
+        "covr2",
+        tmp_path / "covr2.safetensors",
+        tmp_path / "out",
+        pretrained=tmp_path / "blip2.safetensors",
+        tokenizer=str(tokenizer_folder),
+    )
+    model = ComposedModel.from_pretrained(tmp_path / "out")
+    assert torch.equal(model.backbone.query_tokens, trained["query_tokens"])
+    assert torch.equal(model.method.target_backbone.query_tokens, lavis["query_tokens"])
+    assert model.preprocessing.squash
+
+
+def test_a_key_too_few_or_too_many_is_named(lavis, tokenizer_folder, tmp_path):
+    lacking = {key: value for key, value in lavis.items() if key != "text_proj.bias"}
+    save_file(lacking | {"strange.weight": torch.zeros(1)}, tmp_path / "odd.safetensors")
+    with pytest.raises(CheckpointError, match=r"text_projection\.bias.*strange\.weight") as error:
+        convert("qure", tmp_path / "odd.safetensors", tmp_path / "out", tokenizer=str(tokenizer_folder))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_of_another_size_is_refused(lavis, tmp_path):
+    train_word_pieces(["other words entirely"], 60).save_pretrained(tmp_path / "other")
+    save_file(lavis, tmp_path / "x.safetensors")
+    with pytest.raises(DataError, match="word pieces"):
+        convert("qure", tmp_path / "x.safetensors", tmp_path / "out", tokenizer=str(tmp_path / "other"))
+
+
+def test_an_unknown_source_names_the_nearest(tmp_path):
+    with pytest.raises(DataError, match="did you mean 'sprc'"):
+        convert("sprcc", tmp_path / "x.pt", tmp_path / "out")
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("/tmp/dqecir-evil"),))
+
+
+@pytest.mark.parametrize("content", ["pickle", "truncated", "text", "nothing", "two"])
+def test_files_that_are_no_checkpoint_get_a_sentence(content, lavis, tmp_path):
+    path = tmp_path / "published.pt"
+    if content == "pickle":
+        torch.save({"model": Evil()}, path)
+    elif content == "truncated":
+        torch.save(lavis, path)
+        path.write_bytes(path.read_bytes()[:2000])
+    elif content == "text":
+        path.write_text("not a checkpoint")
+    elif content == "two":
+        torch.save({"a": {"x": torch.zeros(1)}, "b": {"y": torch.zeros(1)}}, path)
+    with pytest.raises(CheckpointError) as error:
+        read_published(path)
+    assert str(path) in str(error.value)
+    assert not Path("/tmp/dqecir-evil").exists()
+
+
+def test_plain_pickles_are_not_read(tmp_path):
+    path = tmp_path / "published.pt"
+    path.write_bytes(pickle.dumps({"x": Evil()}))
+    with pytest.raises(CheckpointError):
+        read_published(path)
+    assert not Path("/tmp/dqecir-evil").exists()
+
+
+def test_wrappers_names_are_taken_off(tmp_path):
+    torch.save({"state_dict": {"module.model.a": torch.ones(1)}}, tmp_path / "x.pt")
+    assert list(read_published(tmp_path / "x.pt")) == ["a"]
+
+
+def test_a_folder_that_is_no_composer_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="no converted composer"):
+        load_composer(tmp_path)
+
+
+def test_what_can_be_converted_is_known():
+    assert {"qure", "sprc", "covr2"} <= set(sources())
