@@ -153,7 +153,12 @@ def _worded(
                 coded.value(column, coded.codes[column, i]) for i in (pair.reference, pair.target)
             )
             changes.append(Change(coded.columns[column], before, after))
-        worded.append(words.describe(changes, rng, held_out=evaluation and number % 2 == 1))
+        reference = {
+            name: coded.value(place, coded.codes[place, pair.reference])
+            for place, name in enumerate(coded.columns)
+        }
+        held_out = evaluation and number % 2 == 1
+        worded.append(words.describe(changes, rng, held_out, reference))
     return worded
 
 

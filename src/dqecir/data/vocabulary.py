@@ -19,10 +19,10 @@ from pydantic import Field, field_validator, model_validator
 from dqecir.data.triplets import DataError
 from dqecir.strict import Strict, nearest, parse_settings
 
-SHIPPED = ("colour", "shape", "pattern")
-"""The vocabularies that come with the package."""
+SHIPPED = ("colour", "shape", "pattern", "object_colour", "quantity", "appearance", "form")
+"""The vocabularies that come with the package: three for garments, four for scenes."""
 
-_SLOTS = frozenset({"value", "noun", "column"})
+_SLOTS = frozenset({"value", "noun", "column", "owner"})
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _IDLE = frozenset(
     re.findall(
@@ -38,8 +38,9 @@ _IDLE = frozenset(
 class Phrases(Strict):
     """Templates of one kind: those that training may use and those that it never sees.
 
-    A template may hold the slots ``{value}`` (a word for the value), ``{noun}`` (a noun for it) and
-    ``{column}`` (the name of the column). A plain list in YAML means ``seen``.
+    A template may hold the slots ``{value}`` (a word for the value), ``{noun}`` (a noun for it),
+    ``{column}`` (the name of the column) and, where the column has an owner, ``{owner}`` (a noun for
+    it). A plain list in YAML means ``seen``.
     """
 
     seen: tuple[str, ...] = ()
@@ -70,11 +71,12 @@ class Value(Strict):
     """One value of a column: its words, its nouns, and its own phrases where it has any.
 
     Without ``words`` the value's own name is its word. Own phrases take the place of the column's.
-    A plain list in YAML means ``words``.
+    ``plural`` are the nouns for several of the kind. A plain list in YAML means ``words``.
     """
 
     words: tuple[str, ...] = ()
     nouns: tuple[str, ...] = ()
+    plural: tuple[str, ...] = ()
     statements: Phrases | None = None
     negations: Phrases | None = None
 
@@ -107,6 +109,17 @@ class Order(Strict):
         return frozenset(value for step in steps for value in step)
 
 
+class Owner(Strict):
+    """What an attribute is of, where a catalogue's images show several things: "make the stars red"."""
+
+    column: str
+    """The column whose value names it, by one of the value's nouns."""
+    unknown: str
+    """What it is called where that value is not known."""
+    counted_by: str | None = None
+    """The column that counts it: its value ``1`` takes ``nouns``, any other ``plural``."""
+
+
 class Column(Strict):
     """How one catalogue column is spoken of."""
 
@@ -118,6 +131,7 @@ class Column(Strict):
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Values that may change into one another; a value in no group is its own group. Without any
     group every value may change into every other."""
+    owner: Owner | None = None
     words: tuple[str, ...] = ()
     """Further words that signal the attribute."""
 
@@ -131,6 +145,10 @@ class Column(Strict):
         for template in self.statements.all + self.negations.all:
             if "{value}" not in template and "{noun}" not in template:
                 raise ValueError(f"the phrase {template!r} says no value: it needs {{value}} or {{noun}}")
+        if self.owner is None:
+            for template in self._templates():
+                if "{owner}" in template:
+                    raise ValueError(f"the phrase {template!r} names an owner, and the column has none")
         ordered = [value for step in self.order.values for value in step] if self.order else []
         grouped = [value for values in self.groups.values() for value in values]
         for what, names in (("order", ordered), ("groups", grouped)):
@@ -145,12 +163,20 @@ class Column(Strict):
         """The group of a value: its name, or the value itself where no group holds it."""
         return next((name for name, values in self.groups.items() if value in values), value)
 
+    def _templates(self) -> Iterable[str]:
+        yield from self.statements.all + self.negations.all
+        if self.order:
+            yield from self.order.up.all + self.order.down.all
+        for value in self.values.values():
+            for phrases in (value.statements, value.negations):
+                yield from phrases.all if phrases else ()
+
     def spoken(self) -> Iterable[str]:
         """Texts whose words signal the attribute: words for values, and comparisons."""
         yield from self.words
         for name, value in self.values.items():
             yield from value.words or (name.replace("_", " "),)
-            yield from value.nouns
+            yield from value.nouns + value.plural
         if self.order:
             yield from self.order.up.all + self.order.down.all
 
@@ -201,9 +227,13 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
         raise DataError(f"{path} is not UTF-8 text: save it as UTF-8") from error
 
 
-def shipped_vocabularies() -> tuple[Vocabulary, ...]:
-    """Every vocabulary that comes with the package."""
-    return tuple(load_vocabulary(name) for name in SHIPPED)
+def shipped_vocabularies(columns: Iterable[str] | None = None) -> tuple[Vocabulary, ...]:
+    """The vocabularies that come with the package: all, or those that know one of ``columns``."""
+    shipped = tuple(load_vocabulary(name) for name in SHIPPED)
+    if columns is None:
+        return shipped
+    wanted = set(columns)
+    return tuple(known for known in shipped if any(known.column(name) for name in wanted))
 
 
 class _Loader(yaml.BaseLoader):

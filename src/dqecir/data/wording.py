@@ -24,6 +24,7 @@ _SAME_BUT = Phrases(
     held_out=("just like this one but ", "keep the rest but "),
 )
 _BETWEEN = Phrases(seen=(" and ", ", "), held_out=(" and also ", " and then "))
+_ARTICLE = re.compile(r"^an? ")
 _ANY_COLUMN = Column(
     statements=Phrases(
         seen=(
@@ -70,11 +71,21 @@ class Worded:
 
 @dataclass(slots=True)
 class _Text:
-    """What has been asked so far, and whether only held-out phrases were used."""
+    """What is known of the image, what has been asked so far, and whether only held-out phrases were
+    used."""
 
     held_out: bool
+    known: Mapping[str, str] = field(default_factory=dict)
     asked: dict[str, frozenset[str]] = field(default_factory=dict)
     unseen: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    """What an attribute is of: a noun for it (``""`` where there is none), and whether it is several."""
+
+    noun: str = ""
+    several: bool = False
 
 
 class Wording:
@@ -93,14 +104,21 @@ class Wording:
         known = self._columns[column]
         return known.group(_folded(known, value)) if known.groups else None
 
-    def describe(self, changes: Sequence[Change], rng: random.Random, held_out: bool) -> Worded:
+    def describe(
+        self,
+        changes: Sequence[Change],
+        rng: random.Random,
+        held_out: bool,
+        reference: Mapping[str, str] | None = None,
+    ) -> Worded:
         """Two captions that together mention every change, in seen or in held-out phrases.
 
+        ``reference`` holds the reference's attributes, by which the things of a scene are named.
         A mention states the new value, compares it, or denies the old one; what two mentions of one
         attribute ask for is intersected. Where a vocabulary has no held-out phrase of a kind the
         seen ones are used, and the result is not ``unseen``.
         """
-        text = _Text(held_out)
+        text = _Text(held_out, {**(reference or {}), **{change.column: change.before for change in changes}})
         captions = [self._caption(share, text, rng) for share in _shared_out(changes, rng)]
         return Worded((captions[0], captions[1]), text.asked, text.unseen and held_out)
 
@@ -109,14 +127,17 @@ class Wording:
 
         ``attributes`` maps columns to values, neither ``""`` nor ``"?"``.
         """
-        text = _Text(held_out=False)
+        text = _Text(held_out=False, known=attributes)
         caption = ""
         for column, value in rng.sample(list(attributes.items()), len(attributes)):
             spoken = self._columns[column]
-            statements = _statements(spoken, _folded(spoken, value))
+            owned = self._owned(column, value, text, rng)
+            if spoken.owner and spoken.owner.column == column:
+                owned = _Owned(several=owned.several)  # a thing is not turned into itself
+            statements = _statements(spoken, _folded(spoken, value), owned)
             joint = _drawn(_BETWEEN, text, rng) if caption else ""
             caption += joint + _filled(
-                _drawn(statements, text, rng), column, _value(spoken, value), value, rng
+                _drawn(statements, text, rng), column, _value(spoken, value), value, rng, owned
             )
         return caption
 
@@ -135,26 +156,44 @@ class Wording:
             compared = self._compared(column, change, text, rng)
             if compared:
                 return compared
-        value, phrases = change.after, _statements(column, _folded(column, change.after))
+        owned = self._owned(change.column, change.after, text, rng)
+        value, phrases = change.after, _statements(column, _folded(column, change.after), owned)
         admissible = frozenset({change.after})
         if COMPARED <= kind < COMPARED + DENIED:
-            denials = _negations(column, _folded(column, change.before))
+            denied = self._owned(change.column, change.before, text, rng)
+            denials = _negations(column, _folded(column, change.before), denied)
             if denials.all:
-                value, phrases = change.before, denials
+                value, phrases, owned = change.before, denials, denied
                 admissible = frozenset(self._values[change.column]) - {change.before}
         _ask(text, change.column, admissible)
-        return _filled(_drawn(phrases, text, rng), change.column, _value(column, value), value, rng)
+        return _filled(_drawn(phrases, text, rng), change.column, _value(column, value), value, rng, owned)
 
     def _compared(self, column: Column, change: Change, text: _Text, rng: random.Random) -> str | None:
         if not column.order:
             return None
         for upwards, phrases in ((True, column.order.up), (False, column.order.down)):
             beyond = column.order.beyond(_folded(column, change.before), upwards)
-            if phrases.all and _folded(column, change.after) in beyond:
+            owned = self._owned(change.column, None, text, rng)
+            fitting = _fitting(phrases, None, owned)
+            if fitting.all and _folded(column, change.after) in beyond:
                 admissible = (v for v in self._values[change.column] if _folded(column, v) in beyond)
                 _ask(text, change.column, frozenset(admissible))
-                return _filled(_drawn(phrases, text, rng), change.column, Value(), change.after, rng)
+                return _filled(_drawn(fitting, text, rng), change.column, Value(), change.after, rng, owned)
         return None
+
+    def _owned(self, name: str, value: str | None, text: _Text, rng: random.Random) -> _Owned:
+        """What a column's ``value`` (``None`` in a comparison) is of, in the image as it is known."""
+        owner = self._columns[name].owner
+        if owner is None:
+            return _Owned()
+        number = value if name == owner.counted_by else text.known.get(owner.counted_by or "", "")
+        several = owner.counted_by is not None and number != "1"
+        known = text.known.get(owner.column, "?")
+        if known in ("", "?") or owner.column not in self._columns:
+            return _Owned(owner.unknown, several)
+        kind = _value(self._columns[owner.column], known)
+        nouns = (kind.plural or kind.nouns) if several else kind.nouns
+        return _Owned(_ARTICLE.sub("", rng.choice(nouns)) if nouns else "", several)
 
 
 def _spoken_by(vocabularies: Sequence[Vocabulary], name: str) -> Column:
@@ -200,31 +239,32 @@ def _value(column: Column, value: str) -> Value:
     return column.values.get(_folded(column, value)) or Value()
 
 
-def _statements(column: Column, value: str) -> Phrases:
+def _statements(column: Column, value: str, owned: _Owned) -> Phrases:
     own = column.values[value].statements if value in column.values else None
-    fitting = _fitting(own or column.statements, column.values.get(value))
+    fitting = _fitting(own or column.statements, column.values.get(value), owned)
     return fitting if fitting.all else _ANY_COLUMN.statements
 
 
-def _negations(column: Column, value: str) -> Phrases:
+def _negations(column: Column, value: str, owned: _Owned) -> Phrases:
     own = column.values[value].negations if value in column.values else None
-    return _fitting(own or column.negations, column.values.get(value))
+    return _fitting(own or column.negations, column.values.get(value), owned)
 
 
-def _fitting(phrases: Phrases, value: Value | None) -> Phrases:
-    """The phrases without those that need a noun where the value has none."""
-    if value and value.nouns:
-        return phrases
+def _fitting(phrases: Phrases, value: Value | None, owned: _Owned) -> Phrases:
+    """The phrases without those that need a noun where there is none."""
+    missing = [] if value and value.nouns else ["{noun}"]
+    missing += [] if owned.noun else ["{owner}"]
     seen, held_out = (
-        tuple(template for template in templates if "{noun}" not in template)
+        tuple(template for template in templates if not any(slot in template for slot in missing))
         for templates in (phrases.seen, phrases.held_out)
     )
     return Phrases.model_construct(seen=seen, held_out=held_out)
 
 
-def _filled(template: str, column: str, value: Value, name: str, rng: random.Random) -> str:
+def _filled(template: str, column: str, value: Value, name: str, rng: random.Random, owned: _Owned) -> str:
     plain = name.replace("_", " ")
     word = rng.choice(value.words) if value.words else plain
-    noun = rng.choice(value.nouns) if value.nouns else plain
-    text = template.format(column=column.replace("_", " "), value=word, noun=noun)
+    nouns = (owned.several and value.plural) or value.nouns
+    noun = rng.choice(nouns) if nouns else plain
+    text = template.format(column=column.replace("_", " "), value=word, noun=noun, owner=owned.noun)
     return re.sub(r"\ba (?=[aeio])", "an ", text)
