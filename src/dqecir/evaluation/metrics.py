@@ -203,6 +203,45 @@ def summarise(results: RetrievalResults) -> dict[str, float]:
     return table
 
 
+def recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
+    """[Q] whether the annotated target is among the first ``k``, as 0 or 1."""
+    return (results.ranks < k).astype(np.float64)
+
+
+def subset_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
+    """[Q] whether the target is among the first ``k`` of its subset, as 0 or 1 (CIRR).
+
+    Raises :class:`DataError` where a query has no subset.
+    """
+    if results.subset_ranks.min() < 0:
+        raise DataError(
+            f"{results.benchmark.name} has queries without a subset: R_sub needs CIRR's image sets"
+        )
+    return (results.subset_ranks < k).astype(np.float64)
+
+
+def precision_at(results: RetrievalResults, k: int) -> NDArray[np.float64]:
+    """[Q] AP@k over all right answers, a fraction; k is 50 at most (CIRCO)."""
+    if not 1 <= k <= KEPT:
+        raise DataError(f"AP@{k} cannot be had: the best {KEPT} candidates of a query are kept")
+    relevant = np.array([len(triplet.relevant) for triplet in results.benchmark.triplets], dtype=np.int64)
+    return average_precision(results.hits(), relevant, k)
+
+
+def three_means(values: Sequence[float]) -> dict[str, float]:
+    """Arithmetic, harmonic and geometric mean, as CLIP4Cir and SPRC log them of CIRR's seven numbers.
+
+    The last two are 0 where a value is.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    positive = bool((numbers > 0).all())
+    return {
+        "arithmetic mean": float(numbers.mean()),
+        "harmonic mean": float(len(numbers) / (1 / numbers).sum()) if positive else 0.0,
+        "geometric mean": float(np.exp(np.log(numbers).mean())) if positive else 0.0,
+    }
+
+
 def _mean_over(
     results: RetrievalResults, groups: Iterable[NDArray[np.bool_]], chosen: NDArray[np.bool_]
 ) -> dict[str, float]:

@@ -1,0 +1,49 @@
+"""How well scores agree with people: HP-FashionIQ's preference ratio (QuRe, arXiv 2507.12416)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.hp_fashioniq import Preferences
+from dqecir.data.triplets import DataError
+
+
+def set_scores(preferences: Preferences, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """[J, 2] mean score of the images of both sets, from the scores [J, N] of every image.
+
+    Row j holds the query of judgement j against all of ``preferences.image_ids``.
+    """
+    shape = (len(preferences.judgements), len(preferences.image_ids))
+    if scores.shape != shape:
+        raise DataError(f"the scores have shape {list(scores.shape)} where {list(shape)} is needed")
+    return np.array(
+        [
+            [row[list(images)].mean(dtype=np.float64) for images in judgement.sets]
+            for row, judgement in zip(scores, preferences.judgements, strict=True)
+        ]
+    )
+
+
+def preference_ratio(
+    scores: NDArray[np.floating], preferred: NDArray[np.int64], *, one_sided: bool = False
+) -> float:
+    """Share of judgements in which the set that scores higher is the one that was preferred.
+
+    ``scores`` [J, 2] and ``preferred`` [J] (1 or 2); judgements whose sets score alike are left out.
+    Chance is one half. ``one_sided`` gives the number of the published script, which looks at no
+    judgement but those in which set 1 scores higher, so that chance is the share of all judgements
+    that prefer set 1 (0.538), and which says 0 where there is none.
+
+    Raises :class:`DataError` for shapes that do not fit, and where every two sets score alike.
+    """
+    if scores.shape != (len(preferred), 2) or not np.isin(preferred, (1, 2)).all():
+        raise DataError("a preference ratio needs two scores and a preferred set, 1 or 2, of each judgement")
+    higher = np.where(scores[:, 0] > scores[:, 1], 1, np.where(scores[:, 1] > scores[:, 0], 2, 0))
+    if one_sided:
+        chosen = higher == 1
+        return float((preferred[chosen] == 1).mean()) if chosen.any() else 0.0
+    chosen = higher != 0
+    if not chosen.any():
+        raise DataError("the two sets of every judgement score alike: there is no preference to compare")
+    return float((preferred[chosen] == higher[chosen]).mean())

@@ -1,0 +1,264 @@
+"""Named, frozen protocols: what was ranked, among what, asked how, and which numbers are reported.
+
+Published figures of FashionIQ and CIRCO differ in these alone, and are not comparable across them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.annotations import Question, Questions
+from dqecir.data.captions import blip_clean, join_fashioniq
+from dqecir.data.circo import read_circo, read_circo_questions
+from dqecir.data.cirr import read_cirr, read_cirr_questions
+from dqecir.data.fashioniq import Gallery, read_fashioniq, read_fashioniq_questions
+from dqecir.data.triplets import Benchmark, DataError, Triplet
+from dqecir.evaluation.metrics import RetrievalResults, precision_at, recall, subset_recall, three_means
+from dqecir.strict import nearest
+
+Wording = Literal["clean_and", "raw_and", "covr", "composeae", "raw", "qure_circo"]
+DataSet = Literal["fashioniq", "cirr", "circo"]
+
+
+def _composeae(question: Triplet | Question) -> str:
+    if not isinstance(question, Triplet) or not question.aspects:
+        raise DataError("ComposeAE's wording begins with the category: read FashionIQ with the joint gallery")
+    return f"{question.aspects[0]} {' and it '.join(question.captions)}".lower()
+
+
+WORDINGS: Mapping[Wording, Callable[[Triplet | Question], str]] = {
+    "clean_and": lambda question: join_fashioniq(question.captions),
+    "raw_and": lambda question: " and ".join(question.captions),
+    "covr": lambda question: blip_clean(" and ".join(question.captions), 30),
+    "composeae": _composeae,
+    "raw": lambda question: question.captions[0],
+    "qure_circo": lambda question: f"a photo of $ that {question.captions[0]}",
+}
+"""How the captions of a question become one text."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to measure; everything that decides its numbers, but the model."""
+
+    name: str
+    data: DataSet
+    mask_reference: bool
+    """Whether the reference is taken out of its own ranking."""
+    wording: Wording
+    metrics: tuple[str, ...]
+    """``R@k`` of the target, ``R_sub@k`` within its subset, ``mAP@k`` of all right answers."""
+    headline: tuple[str, ...]
+    """The metrics whose mean is the headline."""
+    source: str
+    """Who measures so."""
+    gallery: Gallery = "original"
+    """FashionIQ's candidates; the other data sets have one gallery."""
+    both_orders: bool = False
+    """Whether every question is asked twice, its captions in either order."""
+    by_aspect: tuple[str, ...] = ()
+    """Metrics that are also given for the questions of each aspect."""
+    means: bool = False
+    """Whether the three means of all metrics are given."""
+
+    @property
+    def headline_name(self) -> str:
+        """The headline's key in :meth:`summarise`: ``(R@10 + R@50)/2`` for two metrics."""
+        if len(self.headline) == 1:
+            return self.headline[0]
+        return f"({' + '.join(self.headline)})/{len(self.headline)}"
+
+    def benchmark(
+        self, folder: Path, split: str = "val", *, images: Path | None = None, check_images: bool = True
+    ) -> Benchmark:
+        """Read a split of the data set in ``folder`` as this protocol has it; see its reader."""
+        mask, where, check = self.mask_reference, images, check_images
+        if self.data == "fashioniq":
+            return read_fashioniq(
+                folder,
+                split,
+                gallery=self.gallery,
+                mask_reference=mask,
+                both_orders=self.both_orders,
+                images=where,
+                check_images=check,
+            )
+        if self.data == "cirr":
+            return read_cirr(folder, split, mask_reference=mask, images=where, check_images=check)
+        return read_circo(folder, split, mask_reference=mask, images=where, check_images=check)
+
+    def questions(
+        self, folder: Path, split: str, *, images: Path | None = None, check_images: bool = True
+    ) -> Questions:
+        """Read a split without its answers, for a submission; the reference is masked as published."""
+        readers = {
+            "fashioniq": read_fashioniq_questions,
+            "cirr": read_cirr_questions,
+            "circo": read_circo_questions,
+        }
+        return readers[self.data](folder, split, images=images, check_images=check_images)
+
+    def text(self, question: Triplet | Question) -> str:
+        """The text of a question as this protocol words it."""
+        return WORDINGS[self.wording](question)
+
+    def summarise(self, results: RetrievalResults) -> dict[str, float]:
+        """The protocol's metrics in percent under their published names, the headline last.
+
+        Where there are several categories, each metric is their unweighted mean, and
+        ``<category>/R@10`` and so on give each. ``<aspect>/mAP@10`` likewise, the mean over the
+        questions of an aspect. Raises :class:`DataError` for results of another data set, or ranked with
+        the reference where the protocol masks it and the other way round.
+        """
+        benchmark = results.benchmark
+        if (benchmark.name, benchmark.mask_reference) != (self.data, self.mask_reference):
+            raise DataError(
+                f"the protocol {self.name} needs results of {self.data} "
+                f"{'without' if self.mask_reference else 'with'} the reference in its ranking: read "
+                "the data with the protocol itself"
+            )
+        values = {name: 100 * _values(results, name) for name in self.metrics}
+        categories = np.array([triplet.category for triplet in benchmark.triplets])
+        names = [name for name in benchmark.galleries if (categories == name).any()]
+        table: dict[str, float] = {}
+        if len(names) > 1:
+            for category in names:
+                rows = categories == category
+                table |= {f"{category}/{key}": float(each[rows].mean()) for key, each in values.items()}
+            table |= {
+                key: float(np.mean([table[f"{category}/{key}"] for category in names])) for key in values
+            }
+        else:
+            table |= {key: float(each.mean()) for key, each in values.items()}
+        aspects = dict.fromkeys(aspect for triplet in benchmark.triplets for aspect in triplet.aspects)
+        for aspect in aspects:
+            rows = np.array([aspect in triplet.aspects for triplet in benchmark.triplets])
+            table |= {f"{aspect}/{key}": float(values[key][rows].mean()) for key in self.by_aspect}
+        if self.means:
+            table |= three_means([table[key] for key in self.metrics])
+        head = float(np.mean([table[key] for key in self.headline]))
+        table.pop(self.headline_name, None)
+        return {**table, self.headline_name: head}
+
+
+def _values(results: RetrievalResults, metric: str) -> NDArray[np.float64]:
+    """[Q] of a metric by its name, each a fraction."""
+    kind, _, k = metric.partition("@")
+    return {"R": recall, "R_sub": subset_recall, "mAP": precision_at}[kind](results, int(k))
+
+
+_FASHIONIQ = ("R@1", "R@5", "R@10", "R@50")
+_AVERAGE = ("R@10", "R@50")
+_CIRR = ("R@1", "R@5", "R@10", "R@50", "R_sub@1", "R_sub@2", "R_sub@3")
+_CIRCO = tuple(f"{kind}@{k}" for kind in ("mAP", "R") for k in (5, 10, 25, 50))
+_SEMANTIC = ("mAP@10",)
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "fashioniq",
+            "fashioniq",
+            False,
+            "clean_and",
+            _FASHIONIQ,
+            _AVERAGE,
+            "CLIP4Cir, Bi-BLIP4CIR (arXiv 2303.16604), SPRC (2310.05473), QuRe (2507.12416)",
+        ),
+        Protocol(
+            "fashioniq-val",
+            "fashioniq",
+            True,
+            "raw_and",
+            _FASHIONIQ,
+            _AVERAGE,
+            "MGUR (arXiv 2211.07394); the main table of CoSMo (CVPR 2021)",
+            gallery="val_split",
+            both_orders=True,
+        ),
+        Protocol(
+            "fashioniq-cosmo",
+            "fashioniq",
+            True,
+            "raw_and",
+            _FASHIONIQ,
+            _AVERAGE,
+            "CoSMo (CVPR 2021), as its code has it",
+            both_orders=True,
+        ),
+        Protocol(
+            "fashioniq-covr",
+            "fashioniq",
+            True,
+            "covr",
+            _FASHIONIQ,
+            _AVERAGE,
+            "CoVR and CoVR-2 (arXiv 2308.14746)",
+        ),
+        Protocol(
+            "fashioniq-joint",
+            "fashioniq",
+            False,
+            "composeae",
+            _FASHIONIQ,
+            _AVERAGE,
+            "ComposeAE (arXiv 2006.11149)",
+            gallery="joint",
+            by_aspect=_FASHIONIQ,
+        ),
+        Protocol(
+            "cirr",
+            "cirr",
+            True,
+            "raw",
+            _CIRR,
+            ("R@5", "R_sub@1"),
+            "CIRR (arXiv 2108.04024) and every method on it",
+            means=True,
+        ),
+        Protocol(
+            "circo",
+            "circo",
+            False,
+            "raw",
+            _CIRCO,
+            _SEMANTIC,
+            "CIRCO, SEARLE (arXiv 2303.15247), LinCIR (2312.01998)",
+            by_aspect=_SEMANTIC,
+        ),
+        Protocol(
+            "circo-qure",
+            "circo",
+            False,
+            "qure_circo",
+            _CIRCO,
+            _SEMANTIC,
+            "QuRe (arXiv 2507.12416), with a $ in every text",
+            by_aspect=_SEMANTIC,
+        ),
+        Protocol(
+            "circo-covr",
+            "circo",
+            True,
+            "raw",
+            _CIRCO,
+            _SEMANTIC,
+            "CoVR and CoVR-2 (arXiv 2308.14746)",
+            by_aspect=_SEMANTIC,
+        ),
+    )
+}
+"""Every protocol by its name."""
+
+
+def protocol_named(name: str) -> Protocol:
+    """The protocol ``name``; raises :class:`DataError` that names the nearest one."""
+    if name not in PROTOCOLS:
+        raise DataError(f"there is no protocol {name!r}{nearest(name, PROTOCOLS)}")
+    return PROTOCOLS[name]
