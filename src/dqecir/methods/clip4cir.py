@@ -1,0 +1,180 @@
+"""CLIP4Cir: pooled features added, then combined (CVPR Workshops 2022; arXiv 2308.11485).
+
+Stage 1 (``clip4cir_sum``) tunes the encoders so that the sum of a reference's and a text's feature
+points at the target; stage 2 (``clip4cir``) freezes them and trains a combiner. Published: CLIP
+RN50x4 with features of 640; stage 1 AdamW 2e-6, batch 128, 100 epochs; stage 2 Adam 2e-5, batch
+4096, 300 epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from dqecir.backbones.blip2 import Blip2, TextBatch, unit
+from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
+from dqecir.losses import contrastive
+from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.negatives import NegativeSampling
+from dqecir.scoring import score
+
+LOGIT_SCALE = 100.0
+"""What the published code multiplies cosines by; it is not learned."""
+
+COMBINER_KEYS = PublishedKeys(
+    (
+        (r"^text_projection_layer\.", r"text_projection."),
+        (r"^image_projection_layer\.", r"image_projection."),
+        (r"^combiner_layer\.", r"hidden."),
+        (r"^output_layer\.", r"output."),
+        (r"^dynamic_scalar\.", r"balance."),
+    )
+)
+
+
+class Combiner(nn.Module):
+    """A learned residual on a learned balance of text and image (D, P and H: feature, projection, hidden).
+
+    q = n(W h + λu + (1-λ)x): h and λ are read from the projections of both, and the features enter as
+    they are, not normalised, so that their lengths matter.
+    """
+
+    def __init__(self, size: int, projection_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.text_projection = nn.Linear(size, projection_size)
+        self.image_projection = nn.Linear(size, projection_size)
+        self.hidden = nn.Linear(2 * projection_size, hidden_size)
+        self.output = nn.Linear(hidden_size, size)
+        self.balance = nn.Sequential(
+            nn.Linear(2 * projection_size, hidden_size),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(hidden_size, 1),
+        )
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        """Features [B, D] of images and texts to unit queries [B, D]."""
+        joint = torch.cat([self._projected_text(text), self._projected_image(image)], dim=1)
+        hidden = self.dropout(self.hidden(joint).relu())
+        share = self.balance(joint).float().sigmoid()  # λ, [B, 1]
+        return unit(self.output(hidden).float() + share * text + (1 - share) * image)
+
+    def crossed(self, images: Tensor, texts: Tensor) -> Tensor:
+        """Every text with every image: images [N, D] and texts [B, D] to unit queries [B, N, D].
+
+        The first layers are linear in the two projections, so each is taken apart into a text's share
+        and an image's, and only what follows runs on all pairs.
+        """
+        text, image = self._projected_text(texts), self._projected_image(images)
+        hidden = self.dropout(_pairwise(self.hidden, text, image).relu())  # [B, N, H]
+        first, rest = self.balance[0], self.balance[1:]
+        assert isinstance(first, nn.Linear)
+        share = rest(_pairwise(first, text, image)).float().sigmoid()  # [B, N, 1]
+        return unit(self.output(hidden).float() + share * texts[:, None] + (1 - share) * images)
+
+    def _projected_text(self, text: Tensor) -> Tensor:
+        projected: Tensor = self.dropout(self.text_projection(text).relu())
+        return projected
+
+    def _projected_image(self, image: Tensor) -> Tensor:
+        projected: Tensor = self.dropout(self.image_projection(image).relu())
+        return projected
+
+
+def _pairwise(layer: nn.Linear, text: Tensor, image: Tensor) -> Tensor:
+    """``layer`` of every [text; image], [B, N, H]."""
+    text_weight, image_weight = layer.weight.split(text.shape[1], dim=1)
+    own = nn.functional.linear(text, text_weight, layer.bias)
+    return own[:, None] + nn.functional.linear(image, image_weight)[None]
+
+
+def combiner_of(state: Mapping[str, Tensor]) -> Combiner:
+    """An untrained combiner of the sizes of a published state dict; raises :class:`CheckpointError`."""
+    key = "combiner_layer.weight"
+    if key not in state or "text_projection_layer.weight" not in state:
+        raise CheckpointError(f"the checkpoint has no {key}: it holds no combiner")
+    projection, size = state["text_projection_layer.weight"].shape
+    return Combiner(size, projection, state[key].shape[0])
+
+
+class Clip4cirSumOptions(MethodOptions):
+    """Stage 1 has nothing to set."""
+
+    def check_negatives(self, negatives: NegativeSampling) -> None:
+        """Refuse drawn negatives, which no loss would use."""
+        if negatives.choose != "none":
+            raise ValueError("clip4cir contrasts within the batch: set negatives.choose to none")
+
+
+class Clip4cirOptions(Clip4cirSumOptions):
+    """Sizes of the combiner; published 2,560 and 5,120 over features of 640."""
+
+    projection_size: int = 512
+    hidden_size: int = 1024
+
+
+@register("clip4cir_sum")
+class Clip4cirSum(Method):
+    """Stage 1: q = n(x + u) over pooled features, all of the backbone but its tower trained."""
+
+    options_type = Clip4cirSumOptions
+    score_rule = "dot"
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Clip4cirSum:
+        assert isinstance(options, Clip4cirSumOptions)
+        return cls(backbone)
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return 1, self.backbone.config.embedding_size
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        summed = self.backbone.pooled_image(reference) + self.backbone.pooled_text(text)
+        return Query(unit(summed)[:, None])
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        return unit(self.backbone.pooled_image(tokens))[:, None]
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        queries = self.embed_query(batch.reference, batch.text).embeddings
+        scores = score(queries, self.embed_target(batch.candidates), self.score_rule)  # [B, C]
+        return {"contrast": contrastive(scores, batch.targets, scores.new_tensor(1 / LOGIT_SCALE))}
+
+
+@register("clip4cir")
+class Clip4cir(Clip4cirSum):
+    """Stage 2: a combiner over the pooled features of a frozen backbone."""
+
+    options_type = Clip4cirOptions
+    published_keys = COMBINER_KEYS
+    composer_of = staticmethod(combiner_of)
+
+    def __init__(self, backbone: Blip2, options: Clip4cirOptions) -> None:
+        super().__init__(backbone)
+        size = backbone.config.embedding_size
+        self.combiner = Combiner(size, options.projection_size, options.hidden_size)
+        backbone.requires_grad_(False)
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Clip4cir:
+        assert isinstance(options, Clip4cirOptions)
+        return cls(backbone, options)
+
+    def train(self, mode: bool = True) -> Clip4cir:
+        """Set the mode of the combiner; the frozen backbone only evaluates."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        with torch.no_grad():
+            image, words = self.backbone.pooled_image(reference), self.backbone.pooled_text(text)
+        return Query(self.combiner(image, words)[:, None])
+
+    @torch.no_grad()
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        return super().embed_target(tokens)
