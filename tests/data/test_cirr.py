@@ -64,6 +64,7 @@ def test_missing_images_are_counted(folder):
             [{**PAIR, "img_set": {"members": ["b", "a"]}}],
             "not in its own subset",
         ),
+        ("captions/cap.rc2.val.json", [{**PAIR, "img_set": {"members": [{}]}}], "the image {}, which is not"),
         ("image_splits/split.rc2.val.json", ["a"], "should map names to relative paths"),
     ],
 )

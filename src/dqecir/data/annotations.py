@@ -77,9 +77,9 @@ def strings(values: Any, path: Path, what: str) -> list[str]:
     return values
 
 
-def require_named(image: str, known: Container[str], path: Path, split: Path) -> None:
+def require_named(image: Any, known: Container[str], path: Path, split: Path) -> None:
     """Raise :class:`DataError` where a split does not name the ``image`` that ``path`` speaks of."""
-    if image not in known:
+    if not isinstance(image, str) or image not in known:
         raise DataError(f"{path} speaks of the image {image!r}, which is not in the split {split}")
 
 

@@ -131,8 +131,8 @@ def _candidates(
     return {image: place for place, image in enumerate(files)}, paths
 
 
-def _place(image: int, places: dict[int, int], path: Path) -> int:
-    if image not in places:
+def _place(image: Any, places: dict[int, int], path: Path) -> int:
+    if not isinstance(image, int) or image not in places:
         raise DataError(f"{path} speaks of the image {image}, which is not in the gallery")
     return places[image]
 
