@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import FrozenInstanceError, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 
 from dqecir.data.circo import read_circo
 from dqecir.data.triplets import Benchmark, DataError, Triplet
+from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, precision_at, subset_recall, three_means
 from dqecir.evaluation.protocols import PROTOCOLS, WORDINGS, protocol_named
+from dqecir.runs import store_of
 from dqecir.scoring import score
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -252,6 +255,30 @@ def test_questions_of_test_splits(shared):
         assert questions.mask_reference == protocol_named(name).mask_reference
         with pytest.raises(DataError, match="not published"):
             protocol_named(name).benchmark(data, split, check_images=False)
+
+
+@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name.startswith("fashioniq")])
+def test_a_model_is_measured_by_a_protocol(name, model, garments, tmp_path):
+    (tmp_path / "captions").mkdir()
+    (tmp_path / "image_splits").mkdir()
+    for number, category in enumerate(CATEGORIES):
+        paths = garments.image_paths[number * 5 : number * 5 + 6]
+        ids = [path.stem for path in paths]
+        rows = [
+            {"candidate": one, "target": other, "captions": ["is red", "has long sleeves"]}
+            for one, other in pairwise(ids)
+        ]
+        (tmp_path / "image_splits" / f"split.{category}.val.json").write_text(json.dumps(ids))
+        (tmp_path / "captions" / f"cap.{category}.val.json").write_text(json.dumps(rows))
+    protocol = protocol_named(name)
+    benchmark = protocol.benchmark(tmp_path, images=garments.image_paths[0].parent)
+    store = store_of(model, benchmark, tmp_path / "tokens", quiet=True)
+    results = evaluate(model.method, store, model.text_encoder, benchmark)
+    table = protocol.summarise(results)
+    assert table["R@50"] == 100.0
+    assert list(table)[-1] == "(R@10 + R@50)/2"
+    assert all(f"{category}/R@1" in table for category in CATEGORIES)
+    assert all(protocol.text(triplet) for triplet in benchmark.triplets)
 
 
 def tiny(name="fashioniq", masked=False, subset=()):
