@@ -113,6 +113,30 @@ def test_splits_do_not_depend_on_the_order_of_the_rows(tmp_path):
     assert split(tmp_path / "one", names) == split(tmp_path / "other", names[::-1])
 
 
+def test_sets_are_read_and_are_no_attribute(tmp_path):
+    table = "image,set,split,color\na.png,s1,train,red\nb.png,s1,train,blue\nc.png,,val,red\n"
+    catalogue = read_catalogue(write(tmp_path / "c", table))
+    assert catalogue.sets == ("s1", "s1", "")
+    assert list(catalogue.attributes) == ["color"]
+    without = write(tmp_path / "d", "image,set,color\na.png,,red\nb.png,?,blue\n")
+    assert read_catalogue(without).sets is None
+
+
+def test_a_set_in_two_splits_is_a_problem(tmp_path):
+    table = "image,set,split,color\na.png,s1,train,red\nb.png,s1,val,blue\nc.png,?,val,red\n"
+    with pytest.raises(CatalogueError, match="the set 's1' is in the splits train, val"):
+        read_catalogue(write(tmp_path / "c", table))
+
+
+def test_a_drawn_split_keeps_sets_whole(tmp_path):
+    names = [f"{number}.png" for number in range(120)]
+    rows = "".join(f"{name},s{number // 6},red\n" for number, name in enumerate(names))
+    catalogue = read_catalogue(write(tmp_path / "c", f"image,set,color\n{rows}", names))
+    for part in ("train", "dev", "val", "test"):
+        positions = catalogue.split(part).tolist()
+        assert len(positions) == 6 * len({catalogue.sets[i] for i in positions})
+
+
 def test_no_folder_no_table_no_text(tmp_path):
     with pytest.raises(CatalogueError, match="no such folder"):
         read_catalogue(tmp_path / "nowhere")

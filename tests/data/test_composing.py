@@ -1,5 +1,6 @@
 """From a catalogue to triplets: all right answers, by cases worked by hand and by properties."""
 
+from dataclasses import replace
 from pathlib import Path
 from time import process_time
 
@@ -182,6 +183,54 @@ def test_a_user_adds_an_attribute_with_a_file(tmp_path):
     asked = catalogue_benchmark(shop, "val", per_reference=3, vocabularies=known, drawing="natural")
     assert {frozenset(triplet.asked) for triplet in asked.triplets} == {frozenset({"material"})}
     assert any("made of silk" in caption for triplet in asked.triplets for caption in triplet.captions)
+
+
+SETS = ("a", "a", "a", "b", "b", "b", "", "")
+IN_SETS = replace(
+    catalogue_of(
+        {
+            "color": ["red", "blue", "green", "red", "blue", "green", "blue", "red"],
+            "sleeves": ["long", "long", "long", "long", "long", "short", "long", "short"],
+        }
+    ),
+    sets=SETS,
+)
+
+
+def test_pairs_stay_within_their_set_and_answers_do_not():
+    asked = catalogue_benchmark(IN_SETS, "val", per_reference=2)
+    assert 8 <= len(asked.triplets) <= 12
+    for triplet in asked.triplets:
+        assert SETS[triplet.reference] == SETS[triplet.target] != ""
+        near = {i for i, name in enumerate(SETS) if name == SETS[triplet.reference]}
+        assert triplet.subset == tuple(sorted(near - {triplet.reference}))
+    elsewhere = [{SETS[i] for i in t.relevant} - {SETS[t.reference]} for t in asked.triplets]
+    assert any("" in names for names in elsewhere)
+    assert any(names & {"a", "b"} for names in elsewhere)
+
+
+def test_pairs_need_not_stay_within_their_set():
+    asked = catalogue_benchmark(IN_SETS, "val", per_reference=5, within_sets=False)
+    for triplet in asked.triplets:
+        own = SETS[triplet.reference]
+        assert bool(triplet.subset) == (own != "" and own == SETS[triplet.target])
+    assert {bool(triplet.subset) for triplet in asked.triplets} == {True, False}
+
+
+def test_a_subset_keeps_to_the_gallery():
+    asked = catalogue_benchmark(IN_SETS, "val", per_reference=2, gallery_column="sleeves")
+    assert {triplet.category for triplet in asked.triplets} == {"long"}
+    assert {triplet.subset for triplet in asked.triplets if triplet.reference == 3} == {(4,)}
+
+
+def test_sets_are_asked_for_in_vain():
+    shop = replace(IN_SETS, sets=None)
+    with pytest.raises(DataError, match="no column set"):
+        catalogue_benchmark(shop, "val", within_sets=True)
+    assert all(triplet.subset == () for triplet in catalogue_benchmark(shop, "val").triplets)
+    alone = replace(IN_SETS, sets=tuple("abcdefgh"))
+    with pytest.raises(DataError, match="holds no set with two images"):
+        catalogue_benchmark(alone, "val")
 
 
 def test_joined_benchmarks_keep_their_questions(benchmark, garments):

@@ -3,8 +3,9 @@
 import pytest
 
 from dqecir.data.garment_vectors import GARMENT_ATTRIBUTES
+from dqecir.data.scene_vectors import SCENE_ATTRIBUTES
 from dqecir.data.triplets import DataError
-from dqecir.data.vocabulary import SHIPPED, load_vocabulary
+from dqecir.data.vocabulary import SHIPPED, load_vocabulary, shipped_vocabularies
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -65,6 +66,23 @@ def test_every_value_of_drawn_garments_is_known():
         assert set(values) <= set(columns[title].values), title
 
 
+def test_every_value_of_drawn_scenes_is_known():
+    columns = {title: column for name in SHIPPED for title, column in load_vocabulary(name).columns.items()}
+    for title, values in SCENE_ATTRIBUTES.items():
+        assert set(columns[title].values) == set(values), title
+    assert columns["figure_count"].order.values == (("1",), ("2",), ("3",), ("4",), ("5",))
+
+
+def test_a_catalogue_is_spoken_of_by_the_vocabularies_that_know_its_columns():
+    def names(columns):
+        return [vocabulary.name for vocabulary in shipped_vocabularies(columns)]
+
+    assert names(GARMENT_ATTRIBUTES) == ["colour", "shape", "pattern"]
+    assert names(SCENE_ATTRIBUTES) == ["object_colour", "quantity", "appearance", "form"]
+    assert names(["Colour", "weight"]) == ["colour"]
+    assert shipped_vocabularies() == tuple(load_vocabulary(name) for name in SHIPPED)
+
+
 def test_groups_part_tops_from_bottoms():
     garment = load_vocabulary("shape").columns["garment"]
     assert garment.group("dress") == garment.group("shirt") == "tops"
@@ -92,6 +110,9 @@ def test_orders_compare():
         ("name: m\ncolumns: {m: {values: [a, b], order: {values: [a, c]}}}\n", "order names the value 'c'"),
         ("name: m\ncolumns: {m: {statements: ['is {value']}}\n", "a brace that belongs to no slot"),
         ("name: m\ncolumns: {m: {statements: [is nice]}}\n", "says no value"),
+        ("name: m\ncolumns: {m: {statements: ['{value} {owner}']}}\n", "the column has none"),
+        ("name: m\ncolumns: {m: {values: [a], order: {values: [a], up: ['more {owner}']}}}\n", "has none"),
+        ("name: m\ncolumns: {m: {owner: {column: n}}}\n", "unknown: Field required"),
         ("name: m\ncolumns: {m: {values: [a], groups: {g: [a], h: [a]}}}\n", "names the value 'a' twice"),
         ("name: m\ncolumns: {m: {values: {a: {wrds: [b]}}}}\n", "did you mean 'words'"),
         ("name: m\nname: n\ncolumns: {}\n", "the key 'name' comes twice"),

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqecir.data.garment_vectors import GARMENT_ATTRIBUTES
+from dqecir.data.scene_vectors import SCENE_ATTRIBUTES
 from dqecir.data.triplets import DataError
 from dqecir.data.vocabulary import load_vocabulary, shipped_vocabularies
 from dqecir.data.wording import Change, Wording
@@ -141,3 +142,83 @@ def test_a_portrait_states_every_attribute():
     text = WORDING.portray({"color": "red", "maker": "acme"}, random.Random(0))
     assert "red" in text
     assert "acme" in text
+
+
+SCENES = Wording(shipped_vocabularies(), SCENE_ATTRIBUTES)
+STARS = {"figure": "star", "figure_count": "3", "other": "circle", "other_colour": "red"}
+
+
+def told(change: Change, reference: dict[str, str] | None = None) -> str:
+    """Everything that a few hundred draws say of a change in a scene."""
+    found = set()
+    for seed in range(300):
+        found.update(SCENES.describe([change], random.Random(seed), False, reference).captions)
+    return " | ".join(sorted(found))
+
+
+def test_things_of_a_scene_are_told_apart_by_name():
+    assert "make the stars blue" in told(Change("figure_colour", "red", "blue"), STARS)
+    assert "circle" not in told(Change("figure_colour", "red", "blue"), STARS)
+    assert "make the circle blue" in told(Change("other_colour", "red", "blue"), STARS)
+    assert "star" not in told(Change("other_colour", "red", "blue"), STARS)
+
+
+def test_one_thing_is_singular_and_several_are_plural():
+    one = STARS | {"figure_count": "1"}
+    assert "make the star blue" in told(Change("figure_colour", "red", "blue"), one)
+    assert "stars" not in told(Change("figure_colour", "red", "blue"), one)
+    assert "turn the star into a heart" in told(Change("figure", "star", "heart"), one)
+    assert "turn the stars into hearts" in told(Change("figure", "star", "heart"), STARS)
+    # A number is said of what will be there, and "more" and "fewer" of several.
+    more = told(Change("figure_count", "1", "2"), STARS)
+    assert "two stars" in more and "more stars" in more and "two star " not in more
+    fewer = told(Change("figure_count", "3", "1"), STARS)
+    assert "one star" in fewer and "one stars" not in fewer and "fewer stars" in fewer
+
+
+def test_a_thing_is_named_as_the_reference_shows_it_even_where_it_changes():
+    changes = [Change("figure", "star", "heart"), Change("figure_colour", "red", "blue")]
+    for seed in range(200):
+        captions = SCENES.describe(changes, random.Random(seed), True, STARS | {"figure": "heart"}).captions
+        assert not any("hearts should be blue" in caption for caption in captions)
+
+
+def test_what_is_not_there_is_not_named():
+    alone = STARS | {"other": "none", "other_colour": ""}
+    found = told(Change("other", "none", "heart"), alone)
+    assert "also a heart" in found
+    assert "swap" not in found and "none" not in found
+    gone = told(Change("other", "circle", "none"), STARS)
+    assert "remove the circle" in gone or "remove the disc" in gone
+    assert "nothing else" in gone
+
+
+def test_a_thing_that_is_not_known_has_a_name_too():
+    assert "make the main shapes blue" in told(Change("figure_colour", "red", "blue"))
+    text = SCENES.portray({"figure_colour": "blue"}, random.Random(1))
+    assert "blue" in text and "main shapes" in text
+
+
+def test_a_portrait_of_a_scene_turns_nothing_into_itself():
+    for seed in range(100):
+        text = SCENES.portray({"figure": "star", "figure_count": "1", "other": "none"}, random.Random(seed))
+        assert "turn" not in text and "swap" not in text and "replace" not in text
+        assert "a star" in text and "one star" in text
+
+
+@given(
+    st.lists(st.sampled_from(sorted(SCENE_ATTRIBUTES)), min_size=1, max_size=3, unique=True),
+    st.integers(0, 10**6),
+    st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_every_change_of_a_scene_is_asked_for(columns, seed, held_out):
+    rng = random.Random(seed)
+    changes = [Change(column, *rng.sample(SCENE_ATTRIBUTES[column], 2)) for column in columns]
+    worded = SCENES.describe(changes, rng, held_out, STARS)
+    assert set(worded.asked) == set(columns)
+    for change in changes:
+        assert change.after in worded.asked[change.column]
+        assert change.before not in worded.asked[change.column]
+    assert worded.unseen == held_out
+    assert all(caption and "{" not in caption for caption in worded.captions)

@@ -154,7 +154,7 @@ class _Table:
         attributes = {name: tuple(self.column(name)) for name in self.attribute_columns}
         kept = {name: values for name, values in attributes.items() if any(values)}
         paths = tuple(self.folder / name for name in ids)
-        sets = tuple(self.column("set"))
+        sets = tuple("" if name == UNKNOWN else name for name in self.column("set"))
         splits = self._splits(ids, sets, seed)
         return Catalogue(self.folder, tuple(ids), paths, kept, splits, sets if any(sets) else None)
 
@@ -228,7 +228,7 @@ class _Table:
         for name, split in zip(self.column("set"), self.column("split"), strict=False):
             splits_of.setdefault(name, set()).add(split)
         for name, splits in splits_of.items():
-            if name and len(splits) > 1:
+            if name not in ("", UNKNOWN) and len(splits) > 1:
                 self.problems.append(
                     f"the set {name!r} is in the splits {', '.join(sorted(splits))}: keep a set in one split"
                 )

@@ -76,7 +76,7 @@ def catalogue_benchmark(
     drawn = draw_pairs(coded, [pool for parts in pools for pool in parts], groups, draw, wanted, rng)
     pairs = [replace(pair, gallery=gallery_of[pair.gallery]) for pair in drawn]
     if not pairs:
-        where = "one set with two images" if in_sets else "two images"
+        where = "set with two images" if in_sets else "two images"
         raise DataError(
             f"the split {split!r} of the catalogue {catalogue.folder} holds no {where} that differ in "
             f"1 to {len(draw.change_weights)} attributes: it needs more images or fewer columns"
