@@ -39,6 +39,33 @@ def attribute_margin(positive: Tensor, negative: Tensor, weights: Tensor, margin
     return (weights * hinge).sum(dim=1).mean()
 
 
+def draw_triplets(pairs: int, negatives: int = 3) -> Tensor:
+    """Triplets (anchor, positive, negative) [2B · n, 3] of 2B vectors, of which i and B + i belong together.
+
+    Every vector is an anchor, with at most ``negatives`` of the others drawn without repeat (TIRG).
+    """
+    rows = []
+    for anchor in range(2 * pairs):
+        positive = (anchor + pairs) % (2 * pairs)
+        others = [place for place in range(2 * pairs) if place % pairs != anchor % pairs]
+        for place in torch.randperm(len(others))[:negatives].tolist():
+            rows.append((anchor, positive, others[place]))
+    return torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
+
+
+def soft_triplet(features: Tensor, triplets: Tensor, halved_gradient: bool = False) -> Tensor:
+    """Mean log(1 + exp(‖a - p‖² - ‖a - n‖²)) of ``features`` [2B, D] over ``triplets`` [T, 3] (TIRG).
+
+    ``halved_gradient``: the backward pass written by hand in the published code forgets the 2 of the
+    squared distance's derivative, so that gradients are half of what they should be.
+    """
+    anchor, positive, negative = features[triplets].unbind(dim=1)
+    near = (anchor - positive).square().sum(dim=1)
+    far = (anchor - negative).square().sum(dim=1)
+    loss = F.softplus(near - far).mean()
+    return 0.5 * loss + 0.5 * loss.detach() if halved_gradient else loss
+
+
 def contrastive(
     scores: Tensor, targets: Tensor, temperature: Tensor, left_out: Tensor | None = None
 ) -> Tensor:

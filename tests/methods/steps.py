@@ -68,5 +68,8 @@ def assert_gradients(module, published, renames, scale=1.0):
     for key, wanted in published.items():
         parameter = own[renamed(key, renames)]
         found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad * scale
+        if wanted.shape != found.shape:  # entries that the published code keeps and never uses
+            assert not wanted[len(found) :].any()
+            wanted = wanted[: len(found)]
         error = (found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12)
         assert error < 1e-3 or torch.allclose(found, wanted, atol=1e-8), f"{key}: {float(error):.2e}"

@@ -54,6 +54,8 @@ class PublishedKeys:
     """(regular expression, replacement); the first that matches a key renames it."""
     not_needed: str = r"(?!)"
     """Keys that composed retrieval has no use for, by design."""
+    leading: tuple[tuple[str, int], ...] = ()
+    """(key, n): only the first n entries are read, because the published code uses no others."""
 
     def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
         """Load a published ``state`` into ``module``, all of it or nothing.
@@ -62,6 +64,9 @@ class PublishedKeys:
         """
         dropped = tuple(sorted(key for key in state if re.search(self.not_needed, key)))
         kept = {_rename(key, self.renames): value for key, value in state.items() if key not in dropped}
+        for key, count in self.leading:
+            if key in state:
+                kept[_rename(key, self.renames)] = state[key][:count]
         report = load_strictly(module, kept)
         return LoadReport(report.used, dropped, report.unexpected, report.missing, report.misshapen)
 

@@ -1,4 +1,4 @@
-"""SPRC: sentence-level prompts from the reference image (arXiv 2312.05473, ICLR 2024).
+"""SPRC: sentence-level prompts from the reference image (arXiv 2310.05473, ICLR 2024).
 
 Three passes of one Q-Former. The first reads reference and text; the second reads its query states
 as a prompt before the text, without the image, and its [CLS] is the query. While training, learned

@@ -1,0 +1,192 @@
+"""ComposeAE: composition as a rotation in complex space, with an autoencoder's losses (arXiv 2006.11149).
+
+The image is a complex number's length and the text its angle; turning the target back by the same
+angle must give the reference. Published: ResNet-18 features of 512, BERT's pooled features of 768,
+which are not trained; SGD 1e-2, batch 32, 100,000 iterations, rate x0.1 every 8,000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dqecir.backbones.blip2 import Blip2, TextBatch, unit
+from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
+from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.methods.tirg import SCALE, START, BaseLoss, base_loss
+from dqecir.negatives import NegativeSampling
+
+
+class ComplexProjection(nn.Module):
+    """Image to lengths m, text to angles δ; re = m cos δ and im = ±m sin δ."""
+
+    def __init__(self, size: int, text_size: int) -> None:
+        super().__init__()
+        self.image = nn.Sequential(
+            nn.BatchNorm1d(size), nn.Linear(size, size), nn.Dropout(0.5), nn.ReLU(), nn.Linear(size, size)
+        )
+        self.text = nn.Sequential(
+            nn.BatchNorm1d(text_size), nn.Linear(text_size, size), nn.ReLU(), nn.Linear(size, size)
+        )
+
+    def forward(self, image: Tensor, text: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(m, δ, re, im), each [B, D]; ``sign`` -1 turns the other way."""
+        length, angle = self.image(image).float(), self.text(text).float()
+        return length, angle, length * angle.cos(), sign * length * angle.sin()
+
+
+def _mapping(size: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.BatchNorm1d(2 * size), nn.ReLU(), nn.Linear(2 * size, size), nn.ReLU(), nn.Linear(size, size)
+    )
+
+
+def _decoder(size: int, out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.BatchNorm1d(size), nn.ReLU(), nn.Linear(size, out), nn.ReLU(), nn.Linear(out, out)
+    )
+
+
+class ComposeaeComposer(nn.Module):
+    """A linear and a convolutional reading of two complex projections, and the two decoders.
+
+    ``channels`` of the convolution must divide 2D: its pooled output has as many numbers.
+    """
+
+    def __init__(self, size: int, text_size: int, channels: int) -> None:
+        super().__init__()
+        if (2 * size) % channels:
+            raise ValueError(f"channels ({channels}) must divide twice the feature size ({2 * size})")
+        self.linear_projection = ComplexProjection(size, text_size)
+        self.linear_mapping = _mapping(size)
+        self.conv_projection = ComplexProjection(size, text_size)
+        self.conv = nn.Conv1d(5, channels, kernel_size=3, padding=1)
+        self.pool = nn.AdaptiveMaxPool1d(2 * size // channels)
+        self.conv_mapping = _mapping(size)
+        self.image_decoder = _decoder(size, size)
+        self.text_decoder = _decoder(size, text_size)
+        self.amounts = nn.Parameter(torch.tensor(START))
+        self.scale = nn.Parameter(torch.tensor([SCALE]))
+
+    def forward(self, image: Tensor, text: Tensor, sign: float = 1.0) -> Tensor:
+        """Features [B, D] and [B, D_t] to raw queries [B, D]; ``sign`` -1 composes the way back."""
+        _, _, real, imaginary = self.linear_projection(image, text, sign)
+        linear = self.linear_mapping(torch.cat([real, imaginary], dim=1)).float()
+        length, angle, real, imaginary = self.conv_projection(image, text, sign)
+        stacked = torch.stack([length, angle, image, real, imaginary], dim=1)  # [B, 5, D]
+        pooled = self.pool(self.conv(stacked)).flatten(1)  # [B, 2D]
+        convolved = self.conv_mapping(pooled).float()
+        return self.amounts[1] * linear + self.amounts[0] * convolved
+
+
+class ComposeaeOptions(MethodOptions):
+    """Weights of ComposeAE's losses as published, and switches."""
+
+    channels: int = Field(default=64, gt=0)
+    image_weight: float = Field(default=0.1, ge=0)
+    """Weight of decoding the reference's feature from the query."""
+    text_weight: float = Field(default=0.1, ge=0)
+    """Weight of decoding the text's feature from the query."""
+    rotation_weight: float = Field(default=0.01, ge=0)
+    """Weight of finding the reference by turning the target back."""
+    base_loss: BaseLoss = "batch"
+    halved_gradient: bool = False
+    """The soft triplet's gradient at half its size, as the published code's own backward has it."""
+
+    def check_negatives(self, negatives: NegativeSampling) -> None:
+        """Refuse drawn negatives, which no loss would use."""
+        if negatives.choose != "none":
+            raise ValueError("composeae contrasts within the batch: set negatives.choose to none")
+
+
+_COMPLEX = (
+    (r"^encoderLinear\.0\.image_features\.", r"linear_projection.image."),
+    (r"^encoderLinear\.0\.bert_features\.", r"linear_projection.text."),
+    (r"^encoderLinear\.1\.mapping\.", r"linear_mapping."),
+    (r"^encoderWithConv\.0\.image_features\.", r"conv_projection.image."),
+    (r"^encoderWithConv\.0\.bert_features\.", r"conv_projection.text."),
+    (r"^encoderWithConv\.1\.conv\.", r"conv."),
+    (r"^encoderWithConv\.1\.mapping\.", r"conv_mapping."),
+    (r"^decoder\.", r"image_decoder."),
+    (r"^txtdecoder\.", r"text_decoder."),
+    (r"^a$", r"amounts"),
+    (r"^normalization_layer\.norm_s$", r"scale"),
+)
+
+
+@register("composeae")
+class Composeae(Method):
+    """ComposeAE over pooled features of the shared backbone; texts lend theirs without gradient."""
+
+    options_type = ComposeaeOptions
+    score_rule = "dot"
+    published_keys = PublishedKeys(_COMPLEX, r"^(img_model|text_model)\.", (("a", 2),))
+
+    def __init__(self, backbone: Blip2, options: ComposeaeOptions) -> None:
+        super().__init__(backbone)
+        self.options = options
+        size = backbone.config.embedding_size
+        self.composer = ComposeaeComposer(size, size, options.channels)
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Composeae:
+        assert isinstance(options, ComposeaeOptions)
+        return cls(backbone, options)
+
+    @classmethod
+    def composer_of(cls, state: Mapping[str, Tensor]) -> ComposeaeComposer:
+        """An untrained composer of the sizes of a published state dict; raises :class:`CheckpointError`."""
+        keys = ("encoderLinear.0.bert_features.1.weight", "encoderWithConv.1.conv.weight")
+        for key in keys:
+            if key not in state:
+                raise CheckpointError(f"the checkpoint has no {key}: it holds no composer of ComposeAE")
+        size, text_size = state[keys[0]].shape
+        return ComposeaeComposer(size, text_size, state[keys[1]].shape[0])
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return 1, self.backbone.config.embedding_size
+
+    @torch.no_grad()
+    def text_features(self, text: TextBatch) -> Tensor:
+        """Raw features [B, D] of texts, which the method does not train."""
+        return self.backbone.pooled_text(text)
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        composed = self.composer(self.backbone.pooled_image(reference), self.text_features(text))
+        return Query(unit(composed)[:, None])
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        return unit(self.backbone.pooled_image(tokens))[:, None]
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        return self.feature_loss(
+            self.backbone.pooled_image(batch.reference),
+            self.text_features(batch.text),
+            self.backbone.pooled_image(batch.candidates),
+            batch.targets,
+        )
+
+    def feature_loss(
+        self, reference: Tensor, text: Tensor, candidates: Tensor, targets: Tensor
+    ) -> dict[str, Tensor]:
+        """The four terms from raw features [B, D], [B, D_t] and [C, D]; ``targets`` [B] are columns."""
+        options, composer = self.options, self.composer
+        query = composer(reference, text)
+        kind, halved = options.base_loss, options.halved_gradient
+        terms: dict[str, Tensor] = {}
+        terms[kind] = base_loss(unit(query), unit(candidates), targets, composer.scale, kind, halved)
+        if options.image_weight > 0:
+            terms["image"] = options.image_weight * F.mse_loss(composer.image_decoder(query), reference)
+        if options.text_weight > 0:
+            terms["text"] = options.text_weight * F.mse_loss(composer.text_decoder(query), text)
+        if options.rotation_weight > 0:
+            back = composer(candidates[targets], text, sign=-1.0)
+            own = torch.arange(len(back), device=back.device)
+            rotation = base_loss(unit(back), unit(reference), own, composer.scale, kind, halved)
+            terms["rotation"] = options.rotation_weight * rotation
+        return terms

@@ -1,0 +1,162 @@
+"""TIRG: the text gates the image feature and adds a residual (arXiv 1812.07119).
+
+Published: ResNet-18 and an LSTM with features of 512, all trained; SGD 1e-2, momentum 0.9, batch 32,
+160,000 iterations, rate x0.1 every 50,000; no recipe for FashionIQ or CIRR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dqecir.backbones.blip2 import Blip2, TextBatch, unit
+from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
+from dqecir.backbones.lstm import LstmTextEncoder
+from dqecir.losses import contrastive, draw_triplets, soft_triplet
+from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.negatives import NegativeSampling
+from dqecir.scoring import score
+
+START = (1.0, 10.0)
+"""Where the amounts of the gated image and of the residual start."""
+SCALE = 4.0
+"""Where the length of normalised features starts, of queries and of targets."""
+
+BaseLoss = Literal["batch", "soft_triplet"]
+
+
+class TirgComposer(nn.Module):
+    """q = a₁ σ(g(z)) ⊙ x + a₂ e(z), z = [x; u]: a gated image feature and a residual.
+
+    ``scale`` is the learned length s of normalised features, which the loss reads.
+    """
+
+    def __init__(self, size: int, text_size: int) -> None:
+        super().__init__()
+        joint = size + text_size
+        self.gate = nn.Sequential(nn.BatchNorm1d(joint), nn.ReLU(), nn.Linear(joint, size))
+        self.residual = nn.Sequential(
+            nn.BatchNorm1d(joint), nn.ReLU(), nn.Linear(joint, joint), nn.ReLU(), nn.Linear(joint, size)
+        )
+        self.amounts = nn.Parameter(torch.tensor(START))
+        self.scale = nn.Parameter(torch.tensor([SCALE]))
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        """Features [B, D] and [B, D_t] to raw queries [B, D]."""
+        joint = torch.cat([image, text], dim=1)
+        gated = self.gate(joint).float().sigmoid() * image
+        return self.amounts[0] * gated + self.amounts[1] * self.residual(joint).float()
+
+
+def base_loss(
+    queries: Tensor,
+    candidates: Tensor,
+    targets: Tensor,
+    scale: Tensor,
+    kind: BaseLoss,
+    halved_gradient: bool,
+) -> Tensor:
+    """TIRG's two losses of unit queries [B, D] and unit candidates [C, D]; ``targets`` [B] are columns.
+
+    ``batch``: cross-entropy of the inner products of vectors of length s, one direction.
+    ``soft_triplet``: over queries and their targets at length s, three random triplets an anchor.
+    """
+    if kind == "batch":
+        scores = score(queries[:, None], candidates[:, None], "dot")
+        return contrastive(scores, targets, scale.float() ** -2)
+    pool = scale * torch.cat([queries, candidates[targets]])
+    return soft_triplet(pool, draw_triplets(len(queries)).to(pool.device), halved_gradient)
+
+
+class TirgOptions(MethodOptions):
+    """Switches of TIRG."""
+
+    base_loss: BaseLoss = "batch"
+    halved_gradient: bool = False
+    """The soft triplet's gradient at half its size, as the published code's own backward has it."""
+    text_source: Literal["backbone", "lstm"] = "backbone"
+    """Text features of the shared backbone, or of an LSTM of the method's own, as published."""
+
+    def check_negatives(self, negatives: NegativeSampling) -> None:
+        """Refuse drawn negatives, which no loss would use."""
+        if negatives.choose != "none":
+            raise ValueError("tirg contrasts within the batch: set negatives.choose to none")
+
+
+@register("tirg")
+class Tirg(Method):
+    """TIRG over pooled features of the shared backbone; one vector a query and a target."""
+
+    options_type = TirgOptions
+    score_rule = "dot"
+    published_keys = PublishedKeys(
+        (
+            (r"^gated_feature_composer\.1\.", r"gate.0."),
+            (r"^gated_feature_composer\.3\.", r"gate.2."),
+            (r"^res_info_composer\.1\.", r"residual.0."),
+            (r"^res_info_composer\.3\.", r"residual.2."),
+            (r"^res_info_composer\.5\.", r"residual.4."),
+            (r"^a$", r"amounts"),
+            (r"^normalization_layer\.norm_s$", r"scale"),
+        ),
+        not_needed=r"^(img_model|text_model)\.",
+        leading=(("a", 2),),
+    )
+
+    def __init__(self, backbone: Blip2, options: TirgOptions) -> None:
+        super().__init__(backbone)
+        self.options = options
+        size = backbone.config.embedding_size
+        self.composer = TirgComposer(size, size)
+        if options.text_source == "lstm":
+            self.words = LstmTextEncoder(backbone.config.vocabulary_size, size, size, size)
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Tirg:
+        assert isinstance(options, TirgOptions)
+        return cls(backbone, options)
+
+    @classmethod
+    def composer_of(cls, state: Mapping[str, Tensor]) -> TirgComposer:
+        """An untrained composer of the sizes of a published state dict; raises :class:`CheckpointError`."""
+        key = "gated_feature_composer.3.weight"
+        if key not in state:
+            raise CheckpointError(f"the checkpoint has no {key}: it holds no composer of TIRG")
+        size, joint = state[key].shape
+        return TirgComposer(size, joint - size)
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return 1, self.backbone.config.embedding_size
+
+    def text_features(self, text: TextBatch) -> Tensor:
+        """Raw features [B, D] of texts."""
+        if self.options.text_source == "lstm":
+            features: Tensor = self.words(text)
+            return features
+        return self.backbone.pooled_text(text)
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        composed = self.composer(self.backbone.pooled_image(reference), self.text_features(text))
+        return Query(unit(composed)[:, None])
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        return unit(self.backbone.pooled_image(tokens))[:, None]
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        queries = self.embed_query(batch.reference, batch.text).embeddings[:, 0]
+        candidates = self.embed_target(batch.candidates)[:, 0]
+        options = self.options
+        return {
+            options.base_loss: base_loss(
+                queries,
+                candidates,
+                batch.targets,
+                self.composer.scale,
+                options.base_loss,
+                options.halved_gradient,
+            )
+        }
