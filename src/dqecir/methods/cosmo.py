@@ -1,0 +1,216 @@
+"""CoSMo: content modulated by attention, style by the text (Lee, Kim and Han, CVPR 2021).
+
+Works on a grid of image features. Published: ResNet-50's last map (2,048 x 7 x 7) and an LSTM of
+512, all trained; RAdam 2e-4, decay 5e-5, batch 32, 50 epochs, rate x0.1 at epoch 30, one model a
+category, both orders of the captions in training and in evaluation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dqecir.backbones.blip2 import Blip2, TextBatch, unit
+from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
+from dqecir.backbones.lstm import LstmTextEncoder
+from dqecir.data.triplets import DataError
+from dqecir.losses import contrastive
+from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.negatives import NegativeSampling
+from dqecir.scoring import score
+
+LENGTH = 4.0
+"""Length of features in the loss, of queries and of targets, so that logits are 16 times cosines."""
+
+
+class EqualisedLinear(nn.Module):
+    """A linear layer whose weights are drawn from N(0, 1) and scaled by √(2 / inputs) when used."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return F.linear(values, self.weight * math.sqrt(2 / self.weight.shape[1]), self.bias)
+
+
+class ContentAttention(nn.Module):
+    """Self-attention plus attention by the text over the positions of a map.
+
+    Both maps are softmaxes and are added, so that a row of attention sums to 2.
+    """
+
+    def __init__(self, channels: int, text_size: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Conv2d(channels, channels, 1, bias=False)
+        self.key = nn.Conv2d(channels, channels, 1, bias=False)
+        self.text = nn.Linear(text_size, channels)
+        self.merge = nn.Conv2d(channels + text_size, channels, 1, bias=False)
+        self.value = nn.Conv2d(channels, channels, 1, bias=False)
+        self.result = nn.Conv2d(channels, channels, 1)
+
+    def attention(self, content: Tensor, text: Tensor) -> Tensor:
+        """Content [B, C, S, S] and texts [B, D_t] to attention [B, heads, S², S²]."""
+        query, key = self._by_head(self.query(content)), self._by_head(self.key(content))
+        scale = math.sqrt(query.shape[2])
+        own = torch.einsum("bhdq,bhdk->bhqk", query, key).float().div(scale).softmax(dim=3)
+        asked = self.text(text).unflatten(1, (self.heads, -1))  # [B, heads, d]
+        by_text = torch.einsum("bhdk,bhd->bhk", self._by_head(content).to(asked.dtype), asked)
+        return own + by_text.float().div(scale).softmax(dim=2)[:, :, None]
+
+    def forward(self, content: Tensor, text: Tensor) -> Tensor:
+        """Content [B, C, S, S] and texts [B, D_t] to what is added to the content."""
+        side = content.shape[2]
+        tiled = text[:, :, None, None].expand(-1, -1, side, side).to(content.dtype)
+        values = self._by_head(self.value(self.merge(torch.cat([content, tiled], dim=1))))
+        attention = self.attention(content, text)
+        attended = torch.einsum("bhqk,bhdk->bhdq", attention.to(values.dtype), values)
+        result: Tensor = self.result(attended.flatten(1, 2).unflatten(2, (side, side))).float()
+        return result
+
+    def _by_head(self, values: Tensor) -> Tensor:
+        """[B, C, S, S] to [B, heads, C / heads, S²]."""
+        return values.flatten(2).unflatten(1, (self.heads, -1))
+
+
+class CosmoComposer(nn.Module):
+    """Content and style of a map modulated by a text, and the head that queries and targets share."""
+
+    def __init__(self, channels: int, text_size: int, heads: int, size: int) -> None:
+        super().__init__()
+        if channels % heads:
+            raise DataError(f"heads ({heads}) must divide the width of the image tokens ({channels})")
+        self.first = ContentAttention(channels, text_size, heads)
+        self.second = ContentAttention(channels, text_size, heads)
+        self.amounts = nn.Parameter(torch.ones(2))
+        self.gate = EqualisedLinear(text_size, 2 * channels)
+        self.style = EqualisedLinear(text_size, 2 * channels)
+        self.style.bias.data[:channels] = 1.0  # γ starts at one, β at zero
+        self.head = nn.Linear(channels, size)
+
+    def content(self, image: Tensor, text: Tensor) -> Tensor:
+        """The normalised map with both attentions added, [B, C, S, S]."""
+        content = F.instance_norm(image)
+        content = content + self.amounts[0] * self.first(content, text)
+        return content + self.amounts[1] * self.second(content, text)
+
+    def modulated(self, image: Tensor, text: Tensor) -> Tensor:
+        """Map [B, C, S, S] and texts [B, D_t] to the modulated map."""
+        mean = image.mean(dim=(2, 3)).detach()
+        deviation = image.std(dim=(2, 3), correction=0).detach()
+        std_gate, mean_gate = self.gate(text).float().sigmoid().chunk(2, dim=1)
+        gamma, beta = self.style(text).float().chunk(2, dim=1)
+        gamma, beta = std_gate * deviation + gamma, mean_gate * mean + beta
+        return gamma[:, :, None, None] * self.content(image, text) + beta[:, :, None, None]
+
+    def target(self, image: Tensor) -> Tensor:
+        """Map [N, C, S, S] to unit features [N, D]."""
+        return unit(self.head(image.mean(dim=(2, 3))))
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        """Map [B, C, S, S] and texts [B, D_t] to unit queries [B, D]."""
+        return self.target(self.modulated(image, text))
+
+
+_ATTENTION = (
+    (r"self_att_generator\.W_k\.", "key."),
+    (r"self_att_generator\.W_q\.", "query."),
+    (r"global_att_generator\.W_t\.", "text."),
+    (r"merge\.", "merge."),
+    (r"W_v\.", "value."),
+    (r"W_r\.", "result."),
+)
+COSMO_KEYS = PublishedKeys(
+    (
+        *(
+            (rf"^compositor\.{theirs}\.{pattern}", f"{ours}.{name}")
+            for theirs, ours in (("att_module", "first"), ("att_module2", "second"))
+            for pattern, name in _ATTENTION
+        ),
+        (r"^compositor\.weights$", "amounts"),
+        (r"^compositor\.global_styler\.gate\.linear\.weight_orig$", "gate.weight"),
+        (r"^compositor\.global_styler\.gate\.linear\.bias$", "gate.bias"),
+        (r"^compositor\.global_styler\.global_transform\.linear\.weight_orig$", "style.weight"),
+        (r"^compositor\.global_styler\.global_transform\.linear\.bias$", "style.bias"),
+        (r"^upper\.fc\.", "head."),
+    )
+)
+
+
+class CosmoOptions(MethodOptions):
+    """Switches of CoSMo."""
+
+    heads: int = Field(default=8, gt=0)
+    text_source: Literal["backbone", "lstm"] = "backbone"
+    """Text features of the shared backbone, or of an LSTM of the method's own, as published."""
+
+    def check_negatives(self, negatives: NegativeSampling) -> None:
+        """Refuse drawn negatives, which no loss would use."""
+        if negatives.choose != "none":
+            raise ValueError("the method contrasts within the batch: set negatives.choose to none")
+
+
+@register("cosmo")
+class Cosmo(Method):
+    """CoSMo over the grid of the tower's tokens; one vector a query and a target."""
+
+    options_type = CosmoOptions
+    score_rule = "dot"
+    published_keys = COSMO_KEYS
+
+    def __init__(self, backbone: Blip2, options: CosmoOptions) -> None:
+        super().__init__(backbone)
+        self.options = options
+        size, width = backbone.config.embedding_size, backbone.config.tower.token_width
+        self.composer = CosmoComposer(width, size, options.heads, size)
+        if options.text_source == "lstm":
+            self.words = LstmTextEncoder(backbone.config.vocabulary_size, size, size, size)
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Cosmo:
+        assert isinstance(options, CosmoOptions)
+        return cls(backbone, options)
+
+    @classmethod
+    def composer_of(cls, state: Mapping[str, Tensor]) -> CosmoComposer:
+        """An untrained composer of the sizes of a published state dict; raises :class:`CheckpointError`.
+
+        The number of heads leaves no trace in the tensors: the published 8, or 4 for small maps.
+        """
+        keys = ("compositor.att_module.global_att_generator.W_t.weight", "upper.fc.weight")
+        for key in keys:
+            if key not in state:
+                raise CheckpointError(f"the checkpoint has no {key}: it holds no composer of CoSMo")
+        channels, text_size = state[keys[0]].shape
+        return CosmoComposer(channels, text_size, 8 if channels >= 64 else 4, state[keys[1]].shape[0])
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return 1, self.backbone.config.embedding_size
+
+    def text_features(self, text: TextBatch) -> Tensor:
+        """Raw features [B, D] of texts."""
+        if self.options.text_source == "lstm":
+            features: Tensor = self.words(text)
+            return features
+        return self.backbone.pooled_text(text)
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        composed = self.composer(self.backbone.image_grid(reference), self.text_features(text))
+        return Query(composed[:, None])
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        return self.composer.target(self.backbone.image_grid(tokens))[:, None]
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        queries = self.embed_query(batch.reference, batch.text).embeddings
+        scores = score(queries, self.embed_target(batch.candidates), self.score_rule)  # [B, C]
+        return {"contrast": contrastive(scores, batch.targets, scores.new_tensor(LENGTH**-2))}

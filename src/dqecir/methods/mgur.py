@@ -1,0 +1,85 @@
+"""MGUR: coarse matching under feature uncertainty beside fine matching (arXiv 2211.07394).
+
+CoSMo's composer; while training, targets are shaken by noise of their own statistics, and the loss
+of that coarse match fades as training goes on. Published: ResNet-50 (14 x 14 map) and RoBERTa, SGD
+2e-2, momentum 0.9, decay 5e-5, text encoder x0.01, 60 epochs, rate x0.1 at 35 and 42, batch 32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from dqecir.backbones.blip2 import Blip2
+from dqecir.losses import contrastive
+from dqecir.methods.cosmo import LENGTH, Cosmo, CosmoOptions
+from dqecir.methods.method import MethodContext, MethodOptions, TrainingBatch, register
+from dqecir.scoring import score
+
+
+class MgurOptions(CosmoOptions):
+    """Options of MGUR beside CoSMo's."""
+
+    fading: float = Field(default=1.0, ge=0)
+    """How fast the coarse loss fades: its share is exp(-fading · progress) [γ₀]."""
+    scale_noise: float = Field(default=1.0, ge=0)
+    """Factor of the drawn scales [α]."""
+    shift_noise: float = Field(default=1.0, ge=0)
+    """Factor of the drawn shifts [β]."""
+
+
+def standardised(features: Tensor) -> Tensor:
+    """Each row of ``features`` [C, D] to mean 0 and variance 1 (biased, eps 1e-5)."""
+    return F.layer_norm(features, features.shape[1:])
+
+
+@torch.no_grad()
+def drawn_noise(features: Tensor, scale_noise: float, shift_noise: float) -> tuple[Tensor, Tensor]:
+    """Scales α ~ N(1, s) and shifts β ~ N(m, s), each [C, D], of rows with mean m and deviation s."""
+    mean = features.mean(dim=1, keepdim=True).expand_as(features)
+    deviation = features.std(dim=1, keepdim=True).expand_as(features)
+    scales = torch.normal(torch.ones_like(features), deviation)
+    return scale_noise * scales, shift_noise * torch.normal(mean, deviation)
+
+
+def coarse_loss(queries: Tensor, augmented: Tensor, targets: Tensor) -> Tensor:
+    """½(e^(-S) · CE(q · f̃) + S) of queries [B, D] and shaken candidates [C, D].
+
+    S is the deviation of all entries of the shaken candidates, one number a batch.
+    """
+    spread = augmented.std()
+    matched = contrastive(queries @ augmented.T, targets, queries.new_tensor(1.0))
+    return 0.5 * ((-spread).exp() * matched + spread)
+
+
+@register("mgur")
+class Mgur(Cosmo):
+    """CoSMo's composer with uncertainty about the target; retrieval is CoSMo's."""
+
+    options_type = MgurOptions
+
+    def __init__(self, backbone: Blip2, options: MgurOptions) -> None:
+        super().__init__(backbone, options)
+        self.uncertainty = options
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Mgur:
+        assert isinstance(options, MgurOptions)
+        return cls(backbone, options)
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        options = self.uncertainty
+        queries = self.embed_query(batch.reference, batch.text).embeddings
+        candidates = self.embed_target(batch.candidates)
+        scores = score(queries, candidates, self.score_rule)  # [B, C]
+        fine = contrastive(scores, batch.targets, scores.new_tensor(LENGTH**-2))
+        features = LENGTH * candidates[:, 0]
+        scales, shifts = drawn_noise(features, options.scale_noise, options.shift_noise)
+        augmented = scales * standardised(features) + shifts
+        coarse = coarse_loss(LENGTH * queries[:, 0], augmented, batch.targets)
+        share = math.exp(-options.fading * batch.progress)
+        return {"coarse": share * coarse, "fine": (1 - share) * fine}
