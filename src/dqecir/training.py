@@ -117,6 +117,8 @@ class Trainer:
         self.step = 0
         self.best = -1.0
         self.seconds = 0.0
+        self.negatives_seen = [0, 0]
+        """Candidates taken for negatives so far, and how many of them were right answers."""
 
     def fit(self) -> dict[str, float]:
         """Train to the end; returns the last evaluation on dev (empty without one)."""
@@ -152,8 +154,15 @@ class Trainer:
             self._save_model("best")
         if main:
             (self.run / "state.pt").unlink(missing_ok=True)
+            seen, wrong = self.negatives_seen
             write_json(
-                self.run / "done.json", {"steps": self.steps, "cpu_seconds": self.seconds, "dev": metrics}
+                self.run / "done.json",
+                {
+                    "steps": self.steps,
+                    "cpu_seconds": self.seconds,
+                    "false_negatives": wrong / max(seen, 1),
+                    "dev": metrics,
+                },
             )
         return metrics
 
@@ -196,7 +205,9 @@ class Trainer:
         self.accelerator.unwrap_model(self.method).after_step()
         shown = {name: float(value.detach()) for name, value in terms.items()}
         contrasted = self.accelerator.unwrap_model(self.method).contrasted(batch)
-        shown["false_negatives"] = float((contrasted & batch.right).sum() / contrasted.sum().clamp(min=1))
+        seen, wrong = int(contrasted.sum()), int((contrasted & batch.right).sum())
+        self.negatives_seen = [self.negatives_seen[0] + seen, self.negatives_seen[1] + wrong]
+        shown["false_negatives"] = wrong / max(seen, 1)
         return {"loss": float(loss.detach()), **shown}
 
     def batch(self, step: int) -> TrainingBatch:
@@ -281,6 +292,7 @@ class Trainer:
                 "step": self.step,
                 "best": self.best,
                 "seconds": self.seconds,
+                "negatives_seen": self.negatives_seen,
                 "method": self.accelerator.unwrap_model(self.method).state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "pool": {"members": pool.members, "counts": pool.counts, "drawn": pool.drawn},
@@ -302,6 +314,7 @@ class Trainer:
         self.accelerator.unwrap_model(self.method).load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
+        self.negatives_seen = state["negatives_seen"]
         for name, values in state["pool"].items():
             setattr(self.miner.pool, name, values)
         self.miner.calibrated = state["calibrated"]

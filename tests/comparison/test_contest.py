@@ -131,8 +131,28 @@ def test_a_folder_of_another_comparison_is_refused(finished, recipe_file, garmen
     _, out = finished
     other = recipe_file.with_name("other.yaml")
     other.write_text(yaml.safe_dump({**COMPARISON, "steps": 5}))
-    with pytest.raises(DataError, match="holds a comparison with other comparison"):
+    with pytest.raises(DataError, match="holds a comparison with other settings"):
         compare(other, garments_folder, out, model=model_folder, processes=1)
+
+
+def test_a_contestant_may_join_and_must_then_stay_as_it_was(
+    finished, recipe_file, garments_folder, model_folder
+):
+    result, out = finished
+    joined = {"title": "contrast again", "recipes": ["contrast.yaml"]}
+    path = recipe_file.with_name("joined.yaml")
+    path.write_text(yaml.safe_dump({**COMPARISON, "contestants": [*COMPARISON["contestants"], joined]}))
+    more = compare(path, garments_folder, out, model=model_folder, processes=1)
+    first, second = (more["contestants"][title] for title in ("contrast", "contrast again"))
+    metrics = [[run["metrics"] for run in row["budgets"]["steps"]["runs"]] for row in (first, second)]
+    # The same recipe under another name gives the same numbers.
+    assert metrics[0] == metrics[1]
+    before = result["contestants"]["contrast"]["budgets"]["steps"]["runs"]
+    assert metrics[0] == [run["metrics"] for run in before]
+    changed = {**joined, "recipes": ["mined.yaml"]}
+    path.write_text(yaml.safe_dump({**COMPARISON, "contestants": [*COMPARISON["contestants"], changed]}))
+    with pytest.raises(DataError, match="other contrast again"):
+        compare(path, garments_folder, out, model=model_folder, processes=1)
 
 
 def test_a_budget_is_shared_between_stages_and_refreshes_come_first():

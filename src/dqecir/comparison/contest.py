@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import platform
@@ -94,7 +93,11 @@ def compare(
 
 
 def _claim(place: Place, recipe: ComparisonRecipe) -> None:
-    """Take ``work`` for this comparison, or refuse it where another one's results lie there."""
+    """Take ``work`` for this comparison, or refuse it where another one's results lie there.
+
+    Contestants and baselines may join or leave between runs; those that stay must stay as they were.
+    """
+    shared = recipe.model_dump(mode="json", exclude={"contestants", "baselines"})
     contestants = {
         contestant.title: [
             stage.model_dump(mode="json") for stage in stages(recipe, contestant, place.recipes)
@@ -102,39 +105,36 @@ def _claim(place: Place, recipe: ComparisonRecipe) -> None:
         for contestant in recipe.contestants
     }
     own = {
-        "comparison": recipe.model_dump(mode="json"),
-        "stages": contestants,
+        "settings": shared,
         "model": place.arena.start().fingerprint,
         "train": str(place.train),
         "evaluation": str(place.evaluation),
     }
     path = place.work / "comparison.json"
-    known = recalled(path)
-    if known is not None and known != json.loads(json.dumps(own)):
-        changed = [key for key in own if known.get(key) != json.loads(json.dumps(own[key]))]
+    known = recalled(path) or {"contestants": {}, **own}
+    changed = [key for key, value in own.items() if known[key] != value]
+    changed += [title for title, row in contestants.items() if known["contestants"].get(title, row) != row]
+    if changed:
         raise DataError(
             f"{place.work} holds a comparison with other {', '.join(changed)}: name another folder, or "
             "remove this one"
         )
-    write_json(path, own)
+    write_json(path, {**own, "contestants": {**known["contestants"], **contestants}})
 
 
 def _baselines(place: Place) -> dict[str, dict[str, float]]:
     """Rows that need no training: the baselines of the stage-1 backbone, and the oracles."""
     path = place.work / "baselines.json"
-    known = recalled(path)
-    if known is not None:
-        return known
+    rows = recalled(path) or {}
     arena = place.arena
-    rows: dict[str, dict[str, float]] = {}
     for name in arena.recipe.baselines:
-        start = arena.start()
-        options = method_named(name).options_type()
-        model = start.with_method(name, options.model_dump()).eval()
-        rows[name.replace("_", " ")] = measure(arena, model)
-    rows |= oracle_rows(arena.questions)
-    write_json(path, rows)
-    return rows
+        if name not in rows:
+            options = method_named(name).options_type()
+            model = arena.start().with_method(name, options.model_dump()).eval()
+            rows[name] = measure(arena, model)
+            write_json(path, rows)
+    own = {name.replace("_", " "): rows[name] for name in arena.recipe.baselines}
+    return own | oracle_rows(arena.questions)
 
 
 def _searched(

@@ -197,7 +197,6 @@ def _fitted(stage: Recipe, arena: Arena, factor: float, seed: int, steps: int) -
 
 
 def _false_negatives(run: Path, stage_count: int) -> float:
-    """Share of right answers among the negatives of the last stage, over its logged steps."""
-    lines = (run / str(stage_count - 1) / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    shares = [row["false_negatives"] for row in map(json.loads, lines) if row["what"] == "train"]
-    return float(sum(shares) / len(shares))
+    """Share of right answers among all that the last stage took for negatives."""
+    done = json.loads((run / str(stage_count - 1) / "done.json").read_text(encoding="utf-8"))
+    return float(done["false_negatives"])

@@ -116,7 +116,14 @@ def _description(
         before, after = coded.codes[place, reference], coded.codes[place, target]
         if before >= FIRST and after >= FIRST and before != after:
             changes.append(Change(column, coded.value(place, before), coded.value(place, after)))
-    return words.describe(changes, random.Random(draw), held_out=False) if changes else None
+    if not changes:
+        return None
+    known = {
+        column: coded.value(place, coded.codes[place, reference])
+        for place, column in enumerate(coded.columns)
+        if coded.codes[place, reference] >= FIRST
+    }
+    return words.describe(changes, random.Random(draw), held_out=False, reference=known)
 
 
 def _question(triplet: Triplet, target: int, worded: Worded) -> Triplet:
