@@ -225,7 +225,8 @@ def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodCont
         for place, vocabulary in enumerate(encoder.vocabularies):
             if vocabulary.column(column) is not None:
                 columns[column] = place
-    return MethodContext(encoder.lexicon_ids(), columns, heads)
+    placeholder = encoder.tokenizer.mask_token_id
+    return MethodContext(encoder.lexicon_ids(), columns, heads, encoder.vocabularies, placeholder)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

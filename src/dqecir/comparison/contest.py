@@ -16,9 +16,11 @@ from dqecir.comparison.jobs import (
     Place,
     Result,
     count,
+    exact_rows,
     fixed_steps,
     measure,
     operations,
+    parsing_of,
     recalled,
     search,
     train_and_measure,
@@ -28,7 +30,6 @@ from dqecir.comparison.settings import ComparisonRecipe, contestant_named, read_
 from dqecir.data.triplets import DataError
 from dqecir.evaluation.table import oracle_rows
 from dqecir.files import write_json
-from dqecir.methods.method import method_named
 from dqecir.progress import console, track
 from dqecir.training import bf16_pays
 
@@ -127,13 +128,13 @@ def _baselines(place: Place) -> dict[str, dict[str, float]]:
     path = place.work / "baselines.json"
     rows = recalled(path) or {}
     arena = place.arena
-    for name in arena.recipe.baselines:
-        if name not in rows:
-            options = method_named(name).options_type()
-            model = arena.start().with_method(name, options.model_dump()).eval()
-            rows[name] = measure(arena, model)
+    own: dict[str, dict[str, float]] = {}
+    for row in arena.recipe.baselines:
+        if row.name not in rows:
+            model = arena.start().with_method(row.method, row.options).eval()
+            rows[row.name] = {row.name: measure(arena, model), **exact_rows(arena, model, row.name)}
             write_json(path, rows)
-    own = {name.replace("_", " "): rows[name] for name in arena.recipe.baselines}
+        own |= rows[row.name]
     return own | oracle_rows(arena.questions)
 
 
@@ -234,6 +235,7 @@ def _collected(
             "search": sum(row["cpu_seconds"] for row in factors.values()),
             "training": sum(row["cpu_seconds"] for row in rows),
         },
+        "parsing": parsing_of(arena),
         "fixed": fixed,
         "contestants": contestants,
     }

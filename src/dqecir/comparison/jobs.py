@@ -16,11 +16,16 @@ import torch
 
 from dqecir.comparison.arena import Arena, arena_of
 from dqecir.comparison.settings import Budget, Contestant, contestant_named, stages
+from dqecir.data.parsing import Parser
 from dqecir.data.triplets import DataError
+from dqecir.data.vocabulary import shipped_vocabularies
 from dqecir.evaluation.diagnosis import diagnose
 from dqecir.evaluation.evaluate import evaluate
-from dqecir.evaluation.metrics import summarise
+from dqecir.evaluation.metrics import collect, summarise
+from dqecir.evaluation.parsing_accuracy import parsing_accuracy
+from dqecir.evaluation.predicted import Parse, predicted_scores
 from dqecir.files import write_json
+from dqecir.methods.predicted_attributes import PredictedAttributes
 from dqecir.model import ComposedModel
 from dqecir.operations import training_cost
 from dqecir.recipe import Recipe
@@ -165,6 +170,26 @@ def measure(arena: Arena, model: ComposedModel) -> dict[str, float]:
         **summarise(evaluate(method, store, encoder, arena.questions)),
         **diagnose(method, store, encoder, arena.questions, arena.pairs),
     }
+
+
+def exact_rows(arena: Arena, model: ComposedModel, name: str) -> dict[str, dict[str, float]]:
+    """For predicted attributes: ranked by the exact log-probability, as parsed and parsed perfectly."""
+    method = model.method
+    if not isinstance(method, PredictedAttributes):
+        return {}
+    questions, store = arena.questions, arena.question_store
+    parses: tuple[tuple[Parse, str], ...] = (("text", "exact"), ("perfect", "exact, perfect parse"))
+    return {
+        f"{name}, {title}": summarise(collect(questions, predicted_scores(method, store, questions, parse)))
+        for parse, title in parses
+    }
+
+
+def parsing_of(arena: Arena) -> dict[str, float]:
+    """How often the parser reads a question of the table rightly, in percent."""
+    attributes = arena.questions.attributes
+    values = {column: sorted(set(row) - {"", "?"}) for column, row in attributes.items()}
+    return parsing_accuracy(Parser(shipped_vocabularies(values), values), arena.questions)
 
 
 def _trained(

@@ -66,7 +66,7 @@ def markdown(result: Row, level: str = "##") -> list[str]:
         lines += _ranking_table(result, budget)
         lines += _category_table(result, budget)
         lines += ["", *_fault_table(result, budget), "", *_attribute_table(result, budget), ""]
-    return [*lines, *_rates_table(result), ""]
+    return [*lines, *_rates_table(result), "", *_parsing_line(result), ""]
 
 
 def result_budgets(result: Row) -> list[str]:
@@ -186,6 +186,23 @@ def _rates_table(result: Row) -> list[str]:
         refresh = " + ".join(f"{value / 1e9:.0f} G" if value else "–" for value in row["refresh_operations"])
         lines.append(f"| {title} | {row['learning_rate']:.1e} | {trials} | {steps} | {refresh} |")
     return lines
+
+
+def _parsing_line(result: Row) -> list[str]:
+    shares = ", ".join(
+        f"{result['parsing'][name]:.1f} % of {what}"
+        for name, what in (("all", "all questions"), ("seen", "seen wordings"), ("unseen", "unseen wordings"))
+        if name in result["parsing"]
+    )
+    columns = ", ".join(
+        f"{key.removeprefix('recall/')} {value:.0f} %"
+        for key, value in result["parsing"].items()
+        if key.startswith("recall/")
+    )
+    return [
+        f"The parser of predicted attributes reads exactly what is asked in {shares}; of what is asked of a "
+        f"column it reads: {columns}."
+    ]
 
 
 def as_csv(result: Row) -> str:

@@ -25,6 +25,24 @@ class Contestant(Strict):
     """Options of the last stage that this catalogue needs otherwise."""
 
 
+class Untrained(Strict):
+    """A row that needs no training: a method that is a baseline, and its options."""
+
+    method: str
+    title: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_name(cls, data: Any) -> Any:
+        return {"method": data} if isinstance(data, str) else data
+
+    @property
+    def name(self) -> str:
+        """What its row is called."""
+        return self.title or self.method.replace("_", " ")
+
+
 class RateSearch(Strict):
     """The search of a learning rate on dev, alike for all contestants."""
 
@@ -59,7 +77,13 @@ class ComparisonRecipe(Strict):
     """Title of the contestant whose operations, in ``steps`` steps, are the budget of the others."""
     search: RateSearch = RateSearch()
     contestants: tuple[Contestant, ...] = Field(min_length=1)
-    baselines: tuple[str, ...] = ("image_only", "text_only", "image_plus_text")
+    baselines: tuple[Untrained, ...] = (
+        Untrained(method="image_only"),
+        Untrained(method="text_only"),
+        Untrained(method="image_plus_text"),
+    )
+    """Rows without training, a method's name or its options too; where ``predicted_attributes`` is
+    among them, it is also ranked exactly, with its parser and with a perfect parse."""
 
     @model_validator(mode="after")
     def _titles_agree(self) -> ComparisonRecipe:

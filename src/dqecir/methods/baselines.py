@@ -5,6 +5,8 @@ Every table shows these rows, because a benchmark that one of them solves measur
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
@@ -19,7 +21,7 @@ class BaselineOptions(MethodOptions):
 class Baseline(Method):
     """A query made of the pretrained embeddings as they are."""
 
-    options_type = BaselineOptions
+    options_type: ClassVar[type[MethodOptions]] = BaselineOptions
 
     @classmethod
     def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Baseline:

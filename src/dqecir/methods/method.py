@@ -20,6 +20,7 @@ from dqecir.backbones.blip2 import Blip2, TextBatch
 from dqecir.backbones.checkpoints import PublishedKeys
 from dqecir.data.captions import join_fashioniq
 from dqecir.data.triplets import DataError
+from dqecir.data.vocabulary import Vocabulary
 from dqecir.negatives import NegativeSampling
 from dqecir.scoring import ScoreRule
 from dqecir.strict import Strict, nearest
@@ -72,12 +73,15 @@ class MethodContext:
     """What surrounds the backbone when a method is built.
 
     ``lexicon_ids``: word pieces of each attribute's lexicon, in the order of the attributes.
-    ``columns``: catalogue column -> place of the attribute that speaks of it.
+    ``columns``: catalogue column -> place of the attribute that speaks of it. ``vocabularies`` are
+    those attributes. ``placeholder``: the word piece that textual inversion writes over.
     """
 
     lexicon_ids: Sequence[Tensor] = ()
     columns: Mapping[str, int] = field(default_factory=dict)
     heads: AttributeHeads | None = None
+    vocabularies: Sequence[Vocabulary] = ()
+    placeholder: int | None = None
 
 
 class Method(nn.Module, ABC):

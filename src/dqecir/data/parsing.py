@@ -1,0 +1,241 @@
+"""From a modification text to what it asks for, by rules over the vocabularies.
+
+What a shop would write without any learning: the phrases of a vocabulary are recognised as they
+stand, other wordings by their words for values, by denials and by comparisons. Phrases that are held
+out of training are not known here either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dqecir.data.vocabulary import Column, Phrases, Value, Vocabulary
+
+Kind = Literal["is", "is not", "more", "less"]
+
+_CONNECTOR = re.compile(r",|\band\b|(?<!anything )\bbut\b")
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+_DENIAL = re.compile(
+    r"\b(not|no|without|other than|rather than|anything but|away from|except|remove|less|never|another)\b"
+)
+_IDLE = frozenset(
+    re.findall(
+        r"\w+",
+        """a an and are as at be by do for from has have i in is it its like make more of on one put show
+        so that the this to want way with""",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Mention:
+    """One thing a text says of a column: a value, a value denied, or more or less than the reference.
+
+    ``of`` is the value of the owning column that the text names ("the stars"), where it names one.
+    """
+
+    column: str
+    kind: Kind
+    value: str = ""
+    of: str = ""
+
+
+class Parser:
+    """Reads modification texts about the columns of one catalogue.
+
+    ``values`` maps every column to its values (neither ``""`` nor ``"?"``).
+    """
+
+    def __init__(self, vocabularies: Sequence[Vocabulary], values: Mapping[str, Sequence[str]]) -> None:
+        self.values = {column: tuple(value for value in names if value) for column, names in values.items()}
+        self._columns = {column: _spoken(vocabularies, column, self.values[column]) for column in self.values}
+        self._owners = {
+            column: spoken.owner.column for column, spoken in self._columns.items() if spoken.owner
+        }
+        self._phrases: dict[str, list[Mention]] = defaultdict(list)
+        for column, spoken in self._columns.items():
+            self._learn(column, spoken)
+        self._cues = {column: self._cue_words(column, spoken) for column, spoken in self._columns.items()}
+        self._names = {
+            column: _names(spoken, self.values[column]) for column, spoken in self._columns.items()
+        }
+
+    def mentions(self, text: str) -> list[list[Mention]]:
+        """For each clause of a text that says anything: the readings of it, any of which may be meant."""
+        found = []
+        for clause in _CONNECTOR.split(_plain(text)):
+            words = clause.strip(" .?!")
+            readings = self._phrases.get(words) or self._by_words(words)
+            if readings:
+                found.append(readings)
+        return found
+
+    def asked(self, text: str, reference: Mapping[str, Mapping[str, float]]) -> dict[str, frozenset[str]]:
+        """Admissible values of every column that a text asks for.
+
+        ``reference`` says what the reference image shows: column -> value -> probability. Comparisons
+        start from its most probable value, and "the stars" are what it most probably shows as stars.
+        What several mentions of a column ask for is intersected, unless nothing would be left.
+        """
+        likely = {
+            column: max(shares, key=lambda value: shares[value])
+            for column, shares in reference.items()
+            if shares
+        }
+        wanted: dict[str, frozenset[str]] = {}
+        for readings in self.mentions(text):
+            mention = max(readings, key=lambda reading: self._plausible(reading, reference))
+            admissible = self._admissible(mention, likely)
+            if admissible:
+                both = wanted.get(mention.column, admissible) & admissible
+                wanted[mention.column] = both or admissible
+        return wanted
+
+    def _plausible(self, mention: Mention, reference: Mapping[str, Mapping[str, float]]) -> float:
+        owner = self._owners.get(mention.column)
+        if not mention.of or owner is None:
+            return 0.0
+        return reference.get(owner, {}).get(mention.of, 0.0)
+
+    def _admissible(self, mention: Mention, likely: Mapping[str, str]) -> frozenset[str]:
+        values = self.values[mention.column]
+        if mention.kind == "is":
+            return frozenset({mention.value})
+        if mention.kind == "is not":
+            return frozenset(values) - {mention.value}
+        order = self._columns[mention.column].order
+        assert order is not None  # comparisons are learned from an order alone
+        beyond = order.beyond(likely.get(mention.column, ""), mention.kind == "more")
+        return frozenset(value for value in values if value in beyond)
+
+    def _learn(self, column: str, spoken: Column) -> None:
+        """Every phrase that training shows, with every word for every value, as a whole clause."""
+        owners = self._owner_names(spoken)
+        for value in self.values[column]:
+            known = spoken.values.get(value, Value())
+            for template in (known.statements or spoken.statements).seen:
+                self._note(template, column, "is", value, known, owners)
+            for template in (known.negations or spoken.negations).seen:
+                self._note(template, column, "is not", value, known, owners)
+        if spoken.order:
+            for template in spoken.order.up.seen:
+                self._note(template, column, "more", "", Value(), owners)
+            for template in spoken.order.down.seen:
+                self._note(template, column, "less", "", Value(), owners)
+
+    def _note(
+        self,
+        template: str,
+        column: str,
+        kind: Kind,
+        value: str,
+        known: Value,
+        owners: Sequence[tuple[str, str]],
+    ) -> None:
+        plain = value.replace("_", " ")
+        nouns = (*known.nouns, *known.plural) or (plain,)
+        for word in known.words or (plain,) if "{value}" in template else ("",):
+            for noun in nouns if "{noun}" in template else ("",):
+                for name, of in owners if "{owner}" in template else (("", ""),):
+                    phrase = template.format(
+                        value=word, noun=noun, owner=name, column=column.replace("_", " ")
+                    )
+                    mention = Mention(column, kind, value, of)
+                    readings = self._phrases[_plain(phrase)]
+                    if mention not in readings:
+                        readings.append(mention)
+
+    def _owner_names(self, spoken: Column) -> list[tuple[str, str]]:
+        """Words for what a column is of, each with the owner's value that they name."""
+        if spoken.owner is None:
+            return []
+        owner = self._columns[spoken.owner.column] if spoken.owner.column in self._columns else Column()
+        names = [(spoken.owner.unknown, "")]
+        for value, known in owner.values.items():
+            for noun in (*known.nouns, *known.plural, *known.words):
+                names.append((_without_article(noun), value))
+        return names
+
+    def _by_words(self, clause: str) -> list[Mention]:
+        """Readings of a clause that is no known phrase: columns with the most of their words in it."""
+        words = set(_WORD.findall(clause))
+        denied = _DENIAL.search(clause) is not None
+        scored: list[tuple[float, Mention]] = []
+        for column, names in self._names.items():
+            cues = len(words & self._cues[column])
+            of = self._named_owner(column, clause)
+            for name, value in names:
+                if re.search(rf"\b{re.escape(name)}\b", clause) and value != of:
+                    kind: Kind = "is not" if denied else "is"
+                    scored.append(
+                        (len(name.split()) + cues + 0.5 * bool(of), Mention(column, kind, value, of))
+                    )
+            order = self._columns[column].order
+            if order:
+                if words & self._comparing(column, order.up):
+                    scored.append((1.0 + cues, Mention(column, "more", of=of)))
+                if words & self._comparing(column, order.down):
+                    scored.append((1.0 + cues, Mention(column, "less", of=of)))
+        best = max((score for score, _ in scored), default=0.0)
+        return list(dict.fromkeys(mention for score, mention in scored if score == best))
+
+    def _named_owner(self, column: str, clause: str) -> str:
+        for name, value in sorted(self._owner_names(self._columns[column]), key=lambda pair: -len(pair[0])):
+            if value and re.search(rf"\b{re.escape(name)}\b", clause):
+                return value
+        return ""
+
+    def _comparing(self, column: str, phrases: Phrases) -> set[str]:
+        """Words that only the comparisons of one direction have: "longer", "fewer"."""
+        spoken = self._columns[column]
+        assert spoken.order is not None
+        other = spoken.order.down if phrases is spoken.order.up else spoken.order.up
+        own = {word for template in phrases.seen for word in _template_words(template)}
+        rest = {
+            word for template in other.seen + spoken.statements.seen for word in _template_words(template)
+        }
+        return {word for word in own - rest if word.endswith("er")} or own - rest
+
+    def _cue_words(self, column: str, spoken: Column) -> set[str]:
+        """Words of a column's phrases and of its name that are not words for values."""
+        texts = [*spoken.statements.seen, *spoken.negations.seen, column.replace("_", " ")]
+        for value in spoken.values.values():
+            texts += [*(value.statements.seen if value.statements else ())]
+        return {word for text in texts for word in _template_words(text)} - _IDLE
+
+
+def _spoken(vocabularies: Sequence[Vocabulary], column: str, values: Sequence[str]) -> Column:
+    """How a column is spoken of; one that no vocabulary knows by its values' own names."""
+    for vocabulary in vocabularies:
+        known = vocabulary.column(column)
+        if known is not None:
+            return known
+    plain = Phrases(seen=("is {value}", "{value}", f"the {column.replace('_', ' ')} is {{value}}"))
+    return Column(values=dict.fromkeys(values, Value()), statements=plain)
+
+
+def _names(spoken: Column, values: Sequence[str]) -> list[tuple[str, str]]:
+    """(word, value) of all words for a column's values, longest first."""
+    found = []
+    for value in values:
+        known = spoken.values.get(value, Value())
+        for word in (*known.words, *known.nouns, *known.plural) or (value.replace("_", " "),):
+            found.append((_without_article(word), value))
+    return sorted(set(found), key=lambda pair: (-len(pair[0]), pair))
+
+
+def _plain(text: str) -> str:
+    """Lower case, single blanks, "an" as "a"."""
+    return re.sub(r"\s+", " ", re.sub(r"\ban\b", "a", text.lower())).strip()
+
+
+def _without_article(noun: str) -> str:
+    return re.sub(r"^(an?|the|pair of) ", "", noun)
+
+
+def _template_words(template: str) -> list[str]:
+    return _WORD.findall(re.sub(r"\{[^{}]*\}", " ", template).lower())

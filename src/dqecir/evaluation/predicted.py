@@ -1,0 +1,64 @@
+"""Predicted attributes ranked by the exact log-probability, with a parsed text or a perfect parse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dqecir.backbones.store import Store
+from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.evaluation.evaluate import CHUNK
+from dqecir.evaluation.metrics import Scores
+from dqecir.methods.predicted_attributes import FLOOR, PredictedAttributes
+
+Parse = Literal["text", "perfect"]
+
+
+@torch.no_grad()
+def predicted_scores(
+    method: PredictedAttributes, store: Store, benchmark: Benchmark, parse: Parse
+) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
+    """Yield (category, triplet numbers [q], scores [q, |gallery|]) by Σ_c log P(candidate fits column c).
+
+    A candidate fits an asked column where it shows an admissible value, and any other where it shows
+    what the reference shows; both by the heads' probabilities. ``perfect`` takes what is asked from
+    the triplets themselves, as a parser without a mistake would: a bound on what parsing can give.
+    """
+    every = torch.arange(len(store))
+    chunks = [method.shown(store.gather(some)) for some in every.split(CHUNK)]
+    shown = {column: torch.cat([chunk[column] for chunk in chunks]) for column in method.columns}
+    for category, gallery in benchmark.galleries.items():
+        numbers = np.array(
+            [n for n, triplet in enumerate(benchmark.triplets) if triplet.category == category],
+            dtype=np.int64,
+        )
+        candidates = {column: shares[torch.from_numpy(gallery)] for column, shares in shown.items()}
+        for start in range(0, len(numbers), CHUNK):
+            some = numbers[start : start + CHUNK]
+            rows = [_scores(method, shown, candidates, benchmark.triplets[number], parse) for number in some]
+            yield category, some, torch.stack(rows).numpy()
+
+
+def _scores(
+    method: PredictedAttributes,
+    shown: dict[str, Tensor],
+    candidates: dict[str, Tensor],
+    triplet: Triplet,
+    parse: Parse,
+) -> Tensor:
+    row = triplet.reference
+    if parse == "perfect":
+        asked = dict(triplet.asked)
+    else:
+        asked = method.parser.asked(method.text(triplet.captions), method.known(shown, row))
+    total = torch.zeros(len(next(iter(candidates.values()))))
+    for column, shares in candidates.items():
+        admissible = method.admissible(column, asked)
+        wanted = shown[column][row] if admissible is None else admissible
+        total += (shares @ wanted + FLOOR).log()
+    return total

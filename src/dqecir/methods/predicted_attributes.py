@@ -1,0 +1,124 @@
+"""Predicted attributes and a parsed text: what a shop would build without composed retrieval.
+
+The attribute heads of stage 0 say what the reference and every candidate show; the text is parsed
+into what it asks for; candidates are ranked by the log-probability that they show what is asked and,
+in everything else, what the reference shows. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from dqecir.attributes import AttributeHeads
+from dqecir.backbones.blip2 import Blip2, TextBatch
+from dqecir.data.parsing import Parser
+from dqecir.data.triplets import DataError
+from dqecir.data.vocabulary import SHIPPED
+from dqecir.methods.baselines import Baseline
+from dqecir.methods.method import MethodContext, MethodOptions, Query, register
+from dqecir.strict import nearest
+
+FLOOR = 0.01
+"""Added to probabilities before the logarithm: a head that is sure is sometimes wrong."""
+
+Asked = Mapping[str, frozenset[str]]
+
+
+class PredictedAttributesOptions(MethodOptions):
+    """What is read of an image and of a text."""
+
+    attributes: tuple[str, ...] = SHIPPED
+    """Vocabularies that the parser knows."""
+    columns: tuple[str, ...] | None = None
+    """Columns that are compared; all that the heads know unless named."""
+
+
+@register("predicted_attributes")
+class PredictedAttributes(Baseline):
+    """s = Σ_c Σ_v a_c(v) log p_c(v): what is wanted of each column against what a candidate shows.
+
+    a_c is even over the admissible values of an asked column, and the reference's own distribution
+    where nothing is asked. With a sum over values outside the logarithm it is one inner product, so
+    that every index can serve it; ``evaluation/predicted.py`` ranks by the exact log-probability.
+    """
+
+    options_type = PredictedAttributesOptions
+    score_rule = "dot"
+
+    def __init__(
+        self, backbone: Blip2, heads: AttributeHeads, columns: Sequence[str], parser: Parser
+    ) -> None:
+        super().__init__(backbone)
+        self.heads = heads.requires_grad_(False)
+        self.columns, self.parser = tuple(columns), parser
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> PredictedAttributes:
+        assert isinstance(options, PredictedAttributesOptions)
+        if context.heads is None:
+            raise DataError(
+                "predicted_attributes needs a model with attribute heads: pretrain one with dqecir pretrain"
+            )
+        known = context.heads.config.columns
+        columns = options.columns or tuple(known)
+        for column in columns:
+            if column not in known:
+                raise DataError(f"the model has no attribute head for {column!r}{nearest(column, known)}")
+        parser = Parser(context.vocabularies, {column: known[column] for column in columns})
+        return cls(backbone, context.heads, columns, parser)
+
+    def train(self, mode: bool = True) -> PredictedAttributes:
+        """Nothing here trains: everything always evaluates."""
+        return super().train(False)
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return 1, sum(len(self.heads.config.columns[column]) for column in self.columns)
+
+    @torch.no_grad()
+    def shown(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Image tokens [N, M, W] to probabilities: column -> [N, its values]."""
+        logits = self.heads(tokens)
+        return {column: logits[column].float().softmax(dim=1) for column in self.columns}
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        shown = self.shown(tokens)
+        return torch.cat([(shown[column] + FLOOR).log() for column in self.columns], dim=1)[:, None]
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        if len(text.texts) != len(reference):
+            raise DataError("the texts came without their words: encode them with the model's text encoder")
+        shown = self.shown(reference)
+        rows = [
+            self.wanted(self.parser.asked(words, self.known(shown, row)), shown, row)
+            for row, words in enumerate(text.texts)
+        ]
+        return Query(torch.stack(rows)[:, None].to(reference.device))
+
+    def known(self, shown: Mapping[str, Tensor], row: int) -> dict[str, dict[str, float]]:
+        """What one image shows: column -> value -> probability."""
+        return {
+            column: dict(zip(self.heads.config.columns[column], shown[column][row].tolist(), strict=True))
+            for column in self.columns
+        }
+
+    def wanted(self, asked: Asked, shown: Mapping[str, Tensor], row: int) -> Tensor:
+        """The query [V] of one reference: asked values evenly, elsewhere what the reference shows."""
+        parts = []
+        for column in self.columns:
+            admissible = self.admissible(column, asked)
+            if admissible is None:
+                parts.append(shown[column][row].cpu())
+            else:
+                parts.append(admissible / admissible.sum().clamp(min=1))
+        return torch.cat(parts)
+
+    def admissible(self, column: str, asked: Asked) -> Tensor | None:
+        """[values] 1 where a column's value is asked for; None where the column is not asked."""
+        if column not in asked:
+            return None
+        values = self.heads.config.columns[column]
+        return torch.tensor([1.0 if value in asked[column] else 0.0 for value in values])
