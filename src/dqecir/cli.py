@@ -236,6 +236,34 @@ def evaluate_command(
         write_json(json_out, {"facts": facts, "rows": rows})
 
 
+@app.command("protocol")
+def protocol_command(
+    name: Annotated[str, typer.Argument(help="A protocol, such as fashioniq, cirr or circo.")],
+    data: Annotated[Path, typer.Option("--data", help="The data set's folder, as it is published.")],
+    split: Annotated[str, typer.Option(help="Split to ask.")] = "val",
+    images: Annotated[Optional[Path], typer.Option(help="Where its pictures are, if not there.")] = None,  # noqa: UP045
+    model: Model = None,
+    json_out: Annotated[Optional[Path], typer.Option("--json", help="Also write the metrics here.")] = None,  # noqa: UP045
+    submit_to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--submit", help="Write a test split's submission into this folder instead."),
+    ] = None,
+) -> None:
+    """Measure a model on FashionIQ, CIRR or CIRCO under a named protocol, or write a submission."""
+    from dqecir.files import write_json
+    from dqecir.runs import evaluate_on_protocol, submit
+
+    if submit_to is not None:
+        for path in submit(data, name, split, model, submit_to, images=images):
+            output.print(str(path))
+        return
+    metrics, facts = evaluate_on_protocol(data, name, split, model, images=images)
+    for metric, value in metrics.items():
+        output.print(f"{escape(metric)}: {value:.2f}")
+    if json_out is not None:
+        write_json(json_out, {"facts": facts, "metrics": metrics})
+
+
 @index_app.command("build")
 def index_build(
     images: Annotated[Path, typer.Option("--images", help="A folder of pictures.")],

@@ -10,13 +10,17 @@ from typing import Any
 from accelerate import PartialState
 
 from dqecir.backbones.store import JoinedStore, Store, TokenStore
+from dqecir.data.annotations import Questions
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.composing import catalogue_benchmark
 from dqecir.data.pairs import Drawing
 from dqecir.data.triplets import Benchmark, join_benchmarks
-from dqecir.evaluation.evaluate import evaluate
+from dqecir.evaluation.evaluate import Wording, evaluate, query_scores
 from dqecir.evaluation.metrics import summarise
+from dqecir.evaluation.protocols import Protocol, protocol_named
+from dqecir.evaluation.submission import rank_questions, write_submissions
 from dqecir.evaluation.table import baseline_rows, oracle_rows
+from dqecir.methods.method import Method
 from dqecir.model import ComposedModel
 from dqecir.recipe import Recipe
 from dqecir.training import Trainer, on_cpu
@@ -24,7 +28,11 @@ from dqecir.training_data import TrainingData
 
 
 def store_of(
-    model: ComposedModel, benchmark: Benchmark, folder: Path, views: int = 1, quiet: bool = False
+    model: ComposedModel,
+    benchmark: Benchmark | Questions,
+    folder: Path,
+    views: int = 1,
+    quiet: bool = False,
 ) -> TokenStore:
     """The image tokens of a benchmark under ``model``'s tower, kept in ``folder``."""
     return TokenStore.build(
@@ -98,6 +106,66 @@ def trainer_for(
         [len(benchmark.triplets) for benchmark in training],
         quiet,
     )
+
+
+def wording_of(method: Method, protocol: Protocol) -> Wording | None:
+    """How a protocol's questions are worded; a method that words its own queries keeps to that."""
+    return protocol.text if type(method).text is Method.text else None
+
+
+def evaluate_on_protocol(
+    folder: Path,
+    name: str,
+    split: str,
+    model_folder: Path | None,
+    *,
+    images: Path | None = None,
+    tokens: Path | None = None,
+    quiet: bool = False,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Metrics of a model under a published protocol, by their published names; and facts of the run.
+
+    ``folder`` is the data set as it is published, ``images`` where its pictures are if not there.
+    """
+    protocol = protocol_named(name)
+    benchmark = protocol.benchmark(folder, split, images=images)
+    model = ComposedModel.from_pretrained(model_folder)
+    with tempfile.TemporaryDirectory() as work:
+        store: Store = store_of(model, benchmark, tokens or Path(work) / "tokens", quiet=quiet)
+        text = wording_of(model.method, protocol)
+        metrics = protocol.summarise(evaluate(model.method, store, model.text_encoder, benchmark, text))
+    facts = {
+        "protocol": name,
+        "source": protocol.source,
+        "split": split,
+        "queries": len(benchmark.triplets),
+        "galleries": {name: len(gallery) for name, gallery in benchmark.galleries.items()},
+        "mask_reference": protocol.mask_reference,
+        "model": model.fingerprint,
+    }
+    return metrics, facts
+
+
+def submit(
+    folder: Path,
+    name: str,
+    split: str,
+    model_folder: Path | None,
+    out: Path,
+    *,
+    images: Path | None = None,
+    tokens: Path | None = None,
+    quiet: bool = False,
+) -> list[Path]:
+    """Rank a split whose answers are not published and write what its server takes; returns the files."""
+    protocol = protocol_named(name)
+    questions = protocol.questions(folder, split, images=images)
+    model = ComposedModel.from_pretrained(model_folder)
+    with tempfile.TemporaryDirectory() as work:
+        store: Store = store_of(model, questions, tokens or Path(work) / "tokens", quiet=quiet)
+        text = wording_of(model.method, protocol)
+        scores = query_scores(model.method, store, model.text_encoder, questions, text)
+        return write_submissions(out, rank_questions(questions, scores))
 
 
 def evaluate_on_catalogue(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,10 +11,14 @@ from torch import Tensor
 
 from dqecir.attributes import TextEncoder
 from dqecir.backbones.store import Store
-from dqecir.data.triplets import Benchmark
+from dqecir.data.annotations import Question, Questions
+from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.evaluation.metrics import RetrievalResults, Scores, collect
 from dqecir.methods.method import Method
 from dqecir.scoring import score
+
+Wording = Callable[[Triplet | Question], str]
+"""A question to its text."""
 
 CHUNK = 256
 """Images or queries embedded at once."""
@@ -31,50 +35,78 @@ def embed_images(method: Method, store: Store, images: Tensor | None = None) -> 
 
 @torch.no_grad()
 def embed_queries(
-    method: Method, store: Store, encoder: TextEncoder, references: Sequence[int], texts: Sequence[str]
+    method: Method,
+    store: Store,
+    encoder: TextEncoder,
+    references: Sequence[int],
+    texts: Sequence[str],
+    blank: bool = False,
 ) -> Tensor:
-    """Query embeddings [Q, n_q, D] of references (positions in the store) with texts, on the CPU."""
+    """Query embeddings [Q, n_q, D] of references (positions in the store) with texts, on the CPU.
+
+    ``blank`` texts are refused unless they are to be expected.
+    """
     device = method.backbone.query_tokens.device
     parts = []
     for start in range(0, len(texts), CHUNK):
-        text = encoder(texts[start : start + CHUNK]).to(device)
+        text = encoder(texts[start : start + CHUNK], blank).to(device)
         tokens = store.gather(torch.tensor(references[start : start + CHUNK])).to(device)
         parts.append(method.embed_query(tokens, text).embeddings.cpu())
     return torch.cat(parts)
 
 
 def query_scores(
-    method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark
+    method: Method,
+    store: Store,
+    encoder: TextEncoder,
+    benchmark: Benchmark | Questions,
+    text: Wording | None = None,
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
-    """Yield (category, triplet numbers [q], scores [q, |gallery|]) for every query of a benchmark.
+    """Yield (category, question numbers [q], scores [q, |gallery|]) for every question of a benchmark.
 
-    Captions are joined in their own order, as FashionIQ's evaluation does.
+    ``text`` words a question, as a protocol has it; without it the method reads the captions in their
+    own order, as FashionIQ's evaluation does.
     """
+    worded = text or (lambda question: method.text(question.captions))
+    with_answers = isinstance(benchmark, Benchmark)
+    asked: Sequence[Triplet | Question] = (
+        [*benchmark.triplets] if isinstance(benchmark, Benchmark) else [*benchmark.questions]
+    )
     targets = embed_images(method, store)
     for category, gallery in benchmark.galleries.items():
         numbers = np.array(
-            [n for n, triplet in enumerate(benchmark.triplets) if triplet.category == category],
+            [n for n, question in enumerate(asked) if question.category == category],
             dtype=np.int64,
         )
         candidates = targets[torch.from_numpy(gallery)]
         for start in range(0, len(numbers), CHUNK):
             some = numbers[start : start + CHUNK]
-            triplets = [benchmark.triplets[n] for n in some]
+            questions = [asked[n] for n in some]
             queries = embed_queries(
                 method,
                 store,
                 encoder,
-                [triplet.reference for triplet in triplets],
-                [method.text(triplet.captions) for triplet in triplets],
+                [question.reference for question in questions],
+                [worded(question) for question in questions],
+                blank=not with_answers,
             )
             yield category, some, score(queries, candidates, method.score_rule).numpy()
 
 
-def evaluate(method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark) -> RetrievalResults:
-    """Rank every query of ``benchmark`` by ``method``; ``store`` holds its images in their order."""
+def evaluate(
+    method: Method,
+    store: Store,
+    encoder: TextEncoder,
+    benchmark: Benchmark,
+    text: Wording | None = None,
+) -> RetrievalResults:
+    """Rank every query of ``benchmark`` by ``method``; ``store`` holds its images in their order.
+
+    ``text`` as in :func:`query_scores`.
+    """
     was_training = method.training
     method.eval()
     try:
-        return collect(benchmark, query_scores(method, store, encoder, benchmark))
+        return collect(benchmark, query_scores(method, store, encoder, benchmark, text))
     finally:
         method.train(was_training)
