@@ -226,7 +226,7 @@ def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodCont
             if vocabulary.column(column) is not None:
                 columns[column] = place
     placeholder = encoder.tokenizer.mask_token_id
-    return MethodContext(encoder.lexicon_ids(), columns, heads, encoder.vocabularies, placeholder)
+    return MethodContext(encoder.lexicon_ids(), columns, heads, encoder.vocabularies, placeholder, encoder)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

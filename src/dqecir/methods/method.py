@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.attributes import AttributeHeads
+from dqecir.attributes import AttributeHeads, TextEncoder
 from dqecir.backbones.blip2 import Blip2, TextBatch
 from dqecir.backbones.checkpoints import PublishedKeys
 from dqecir.data.captions import join_fashioniq
@@ -75,6 +75,7 @@ class MethodContext:
     ``lexicon_ids``: word pieces of each attribute's lexicon, in the order of the attributes.
     ``columns``: catalogue column -> place of the attribute that speaks of it. ``vocabularies`` are
     those attributes. ``placeholder``: the word piece that textual inversion writes over.
+    ``text_encoder`` reads sentences that a method trains with beside the captions.
     """
 
     lexicon_ids: Sequence[Tensor] = ()
@@ -82,6 +83,7 @@ class MethodContext:
     heads: AttributeHeads | None = None
     vocabularies: Sequence[Vocabulary] = ()
     placeholder: int | None = None
+    text_encoder: TextEncoder | None = None
 
 
 class Method(nn.Module, ABC):

@@ -1,0 +1,162 @@
+"""Textual inversion: an image becomes a word, and the text encoder does the composing.
+
+A network φ turns an image feature into the embedding of a pseudo-word. It takes the place of the
+placeholder's word embedding in "a photo of $ that {text}", and what the frozen text encoder makes of
+that is the query. SEARLE (arXiv 2303.15247) and LinCIR (arXiv 2312.01998) share this and differ in
+how φ is trained; neither sees a triplet's target as an answer.
+
+The placeholder is the tokenizer's mask token: one token by construction, and a word of no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dqecir.backbones.blip2 import Blip2, TextBatch, unit
+from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
+from dqecir.data.captions import join_fashioniq
+from dqecir.data.triplets import DataError
+from dqecir.methods.method import Method, MethodContext, MethodOptions, Query
+from dqecir.negatives import NegativeSampling
+
+PLACEHOLDER = "[MASK]"
+"""Stands in texts where the pseudo-word goes; the mask token of BERT's tokenizer and of ours."""
+
+PHI_KEYS = PublishedKeys(renames=())
+"""Both published codes keep φ as ``layers``, a sequence whose linear parts are 0, 3 and 6, as here."""
+
+
+class InversionOptions(MethodOptions):
+    """Sizes of φ; published: a hidden size of four times the feature's, dropout 0.5."""
+
+    hidden_factor: int = Field(default=4, gt=0)
+    """Hidden size of φ as a multiple of the image feature's size."""
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+
+    def check_negatives(self, negatives: NegativeSampling) -> None:
+        """Refuse drawn negatives, which no loss would use."""
+        if negatives.choose != "none":
+            raise ValueError("searle and lincir learn without triplets: set negatives.choose to none")
+
+
+class Phi(nn.Module):
+    """φ: features [B, D] to embeddings of pseudo-words [B, W]."""
+
+    def __init__(self, size: int, hidden_size: int, width: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(size, hidden_size),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_size, hidden_size),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_size, width),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        words: Tensor = self.layers(features)
+        return words.float()
+
+
+def phi_of(state: Mapping[str, Tensor]) -> Phi:
+    """An untrained φ of the sizes of a published state dict; raises :class:`CheckpointError`."""
+    for key in ("layers.0.weight", "layers.6.weight"):
+        if key not in state:
+            raise CheckpointError(f"the checkpoint has no {key}: it holds no inversion network")
+    hidden, size = state["layers.0.weight"].shape
+    return Phi(size, hidden, state["layers.6.weight"].shape[0])
+
+
+def paired_contrast(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Symmetric contrast of ``first`` [B, D] with ``second`` [B, D] over all 2B vectors (SEARLE).
+
+    Every vector must find its partner by cosine among the 2B - 1 others, itself left out.
+    """
+    vectors = unit(torch.cat([first, second]))
+    itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
+    logits = (vectors @ vectors.T / temperature).masked_fill(itself, -torch.inf)
+    partners = torch.arange(len(vectors), device=vectors.device).roll(len(first))
+    return F.cross_entropy(logits, partners)
+
+
+class Inversion(Method):
+    """A frozen backbone and a φ that is trained; queries [B, 1, D], scored by the maximum over tokens.
+
+    FashionIQ's published query is the mean of the unit embeddings of both orders of its captions. A
+    method here reads one text, so the captions are asked in their own order alone.
+    """
+
+    composer_of = staticmethod(phi_of)
+    published_keys = PHI_KEYS
+
+    def __init__(self, backbone: Blip2, options: InversionOptions, placeholder: int) -> None:
+        super().__init__(backbone)
+        backbone.requires_grad_(False)
+        self.placeholder = placeholder
+        size, width = backbone.config.embedding_size, backbone.config.hidden_size
+        self.phi = Phi(size, options.hidden_factor * size, width, options.dropout)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of φ; the frozen backbone only evaluates."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def text(self, captions: Sequence[str]) -> str:
+        asked = join_fashioniq(captions)
+        return f"a photo of {PLACEHOLDER} that {asked[:1].lower()}{asked[1:]}"
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        words = self.phi(self.image_feature(reference))
+        return Query(unit(self.injected(text.ids, text.mask, words))[:, None])
+
+    @torch.no_grad()
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        return super().embed_target(tokens)
+
+    @torch.no_grad()
+    def image_feature(self, tokens: Tensor) -> Tensor:
+        """What φ reads of an image, [B, D]: its raw pooled feature, of the scale of raw text features."""
+        return self.backbone.pooled_image(tokens)
+
+    def injected(self, ids: Tensor, mask: Tensor, words: Tensor) -> Tensor:
+        """Raw text embeddings [B, D] of texts [B, L] with ``words`` [B, W] for their placeholders.
+
+        Raises :class:`DataError` where a text has none.
+        """
+        places = ids == self.placeholder
+        if not bool(places.any(dim=1).all()):
+            raise DataError(f"a text has no {PLACEHOLDER} for the image: build it with the method's text()")
+        return injected_embedding(self.backbone, ids, mask, words, places)
+
+
+def injected_embedding(backbone: Blip2, ids: Tensor, mask: Tensor, words: Tensor, places: Tensor) -> Tensor:
+    """Raw projected [CLS] state [B, D] of texts whose word embeddings at ``places`` are ``words``.
+
+    ``ids``, ``mask``, ``places`` [B, L], ``words`` [B, W]: one vector a text, at all of its places.
+    """
+    ordinary = backbone.embeddings.word_embeddings(ids)
+    embedded = torch.where(places[..., None], words[:, None].to(ordinary.dtype), ordinary)
+    positions = backbone.embeddings.position_embeddings.weight[: ids.shape[1]]
+    states = backbone.qformer(
+        query_embeds=embedded + positions, query_length=0, attention_mask=mask
+    ).last_hidden_state
+    projected: Tensor = backbone.text_projection(states[:, 0])
+    return projected.float()
+
+
+def placeholder_of(context: MethodContext, name: str) -> int:
+    """The placeholder's id; raises :class:`DataError` where the tokenizer has none."""
+    if context.placeholder is None:
+        raise DataError(
+            f"{name} writes over a {PLACEHOLDER} token, and this model's tokenizer has none: use another "
+            "tokenizer"
+        )
+    return context.placeholder

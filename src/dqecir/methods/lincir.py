@@ -1,0 +1,96 @@
+"""LinCIR: textual inversion learned from texts alone (arXiv 2312.01998).
+
+φ learns to give back in one vector what words of a text said: the marked words of a caption are
+replaced by φ of the caption's own embedding with noise, and the text embedding must stay what it was.
+At search φ reads an image's feature in place of the text's.
+
+The publication replaces the noun and adjective spans that a tagger finds. Here the words that the
+attributes' lexicons mark stand in for them: no tagger is needed, and words outside the lexicons stay.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from dqecir.backbones.blip2 import Blip2, TextBatch
+from dqecir.methods.inversion import (
+    Inversion,
+    InversionOptions,
+    injected_embedding,
+    placeholder_of,
+)
+from dqecir.methods.method import MethodContext, MethodOptions, TrainingBatch, register
+
+
+class LincirOptions(InversionOptions):
+    """Options of LinCIR; published: AdamW at 1e-4, weight decay 0.01, batches of 512, 20,000 steps."""
+
+    attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
+    """Vocabularies whose words are replaced."""
+    noise: float = Field(default=1.0, ge=0)
+    """Scale of the noise u·ε, u even in 0 to 1 a text and ε normal, that bridges texts and images."""
+
+
+@register("lincir")
+class Lincir(Inversion):
+    """φ learned by self-masking projection; only the texts of a batch are read."""
+
+    options_type = LincirOptions
+
+    def __init__(self, backbone: Blip2, options: LincirOptions, placeholder: int) -> None:
+        super().__init__(backbone, options, placeholder)
+        self.noise = options.noise
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Lincir:
+        assert isinstance(options, LincirOptions)
+        return cls(backbone, options, placeholder_of(context, cls.name))
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """MSE of raw text embeddings, before and after the marked words were replaced by φ's.
+
+        The query's own beginning, "a photo of $", is cut off first: what follows it is the caption.
+        Texts of which no word is marked teach nothing and are left out.
+        """
+        text = _caption_of(batch.text, self.placeholder)
+        marked = text.mentions.any(dim=1)
+        rows = marked.any(dim=1)
+        if not bool(rows.any()):
+            return {"reconstruction": 0.0 * self.phi(torch.zeros_like(self.embedded(text))).sum()}
+        text, marked = text[rows.nonzero()[:, 0]], marked[rows]
+        whole = self.embedded(text)  # e
+        shares = torch.rand(len(whole), 1, device=whole.device)
+        words = self.phi(whole + self.noise * shares * torch.randn_like(whole))
+        ids, mask, places = collapsed(text.ids, text.mask, marked)
+        replaced = injected_embedding(self.backbone, ids, mask, words, places)
+        return {"reconstruction": F.mse_loss(replaced, whole)}
+
+    @torch.no_grad()
+    def embedded(self, text: TextBatch) -> Tensor:
+        """Raw embeddings [B, D] of whole texts."""
+        return self.backbone.pooled_text(text)
+
+
+def collapsed(ids: Tensor, mask: Tensor, marked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Texts in which every run of marked tokens is one token: (ids, mask, places of those), all [B, L].
+
+    What a run loses is moved to the end and masked.
+    """
+    lost = marked.clone()
+    lost[:, 0] = False
+    lost[:, 1:] &= marked[:, :-1]
+    order = lost.int().argsort(dim=1, stable=True)
+    kept = mask * ~lost
+    return ids.gather(1, order), kept.gather(1, order), (marked & ~lost).gather(1, order)
+
+
+def _caption_of(text: TextBatch, placeholder: int) -> TextBatch:
+    """The texts from behind their placeholder on, [CLS] kept; all of them begin alike."""
+    start = int((text.ids[0] == placeholder).int().argmax()) + 1
+    ids, mask, mentions = (
+        torch.cat([part[..., :1], part[..., start:]], dim=-1) for part in (text.ids, text.mask, text.mentions)
+    )
+    return TextBatch(ids, mask, mentions)

@@ -1,0 +1,176 @@
+"""SEARLE: textual inversion learned from images alone (arXiv 2303.15247).
+
+Each image is first inverted by itself: a pseudo-word is optimised until "a photo of $" is embedded
+where the image is. φ then learns to give such words at once. The publication inverts a large set of
+images beforehand; here the distinct images of a batch are inverted on the fly, with fewer steps.
+
+A second term of the publication holds a pseudo-word to sentences that a language model wrote about
+the concept nearest to the image. A catalogue brings no such sentences: the term is there for those
+who give some (``concepts``), and has no weight otherwise.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from dqecir.attributes import TextEncoder
+from dqecir.backbones.blip2 import Blip2, unit
+from dqecir.data.triplets import DataError
+from dqecir.methods.inversion import (
+    PLACEHOLDER,
+    Inversion,
+    InversionOptions,
+    paired_contrast,
+    placeholder_of,
+)
+from dqecir.methods.method import MethodContext, MethodOptions, TrainingBatch, register
+
+TEMPLATES = (
+    f"a photo of {PLACEHOLDER}",
+    f"a picture of {PLACEHOLDER}",
+    f"an image of {PLACEHOLDER}",
+    f"a good photo of {PLACEHOLDER}",
+    f"a close view of {PLACEHOLDER}",
+    f"this is {PLACEHOLDER}",
+    PLACEHOLDER,
+)
+"""Sentences that an image is inverted in, one drawn for every image and step."""
+
+SPREAD = 0.02
+"""Standard deviation of the numbers that an inversion starts from."""
+
+
+class SearleOptions(InversionOptions):
+    """Options of SEARLE; published: AdamW at 1e-4, weight decay 0.01, batches of 256, 100 epochs."""
+
+    inversion_steps: int = Field(default=30, gt=0)
+    """Published: 350."""
+    inversion_rate: float = Field(default=2e-2, gt=0)
+    inversion_decay: float = Field(default=0.01, ge=0)
+    """Weight decay of the pseudo-words."""
+    averaging: float = Field(default=0.8, ge=0, lt=1)
+    """How much of the running mean of a pseudo-word stays at each step; published: 0.99 over 350 steps."""
+    temperature: float = Field(default=0.25, gt=0)
+    concepts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Concept -> sentences that hold its name, as a language model would go on from "a photo of
+    <concept> that"; none leaves the term out."""
+    inversion_concept_weight: float = Field(default=0.5, ge=0)
+    concept_weight: float = Field(default=0.75, ge=0)
+
+    @field_validator("concepts")
+    @classmethod
+    def _sentences_name_their_concept(
+        cls, concepts: dict[str, tuple[str, ...]]
+    ) -> dict[str, tuple[str, ...]]:
+        for concept, sentences in concepts.items():
+            if not sentences or any(concept not in sentence for sentence in sentences):
+                raise ValueError(f"the concept {concept!r} needs sentences, each with {concept!r} in it")
+        return concepts
+
+
+class Sentences:
+    """Fixed texts that training draws from: ids and masks [S, L]."""
+
+    def __init__(self, encoder: TextEncoder, texts: list[str]) -> None:
+        batch = encoder(texts)
+        self.ids, self.mask = batch.ids, batch.mask
+
+    def drawn(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The ids and masks of ``rows`` [B], on their device."""
+        return self.ids.to(rows.device)[rows], self.mask.to(rows.device)[rows]
+
+
+class Concepts:
+    """Concepts and what was written about them, each sentence as it is and with the placeholder."""
+
+    def __init__(self, encoder: TextEncoder, concepts: dict[str, tuple[str, ...]]) -> None:
+        pairs = [(name, sentence) for name, sentences in concepts.items() for sentence in sentences]
+        self.names = Sentences(encoder, [f"a photo of {name}" for name in concepts])
+        self.written = Sentences(encoder, [sentence for _, sentence in pairs])
+        self.open = Sentences(encoder, [text.replace(name, PLACEHOLDER, 1) for name, text in pairs])
+        places = {name: place for place, name in enumerate(concepts)}
+        self.owner = torch.tensor([places[name] for name, _ in pairs])  # [S]
+
+
+@register("searle")
+class Searle(Inversion):
+    """φ distilled from inverted images; only the images of a batch are looked at."""
+
+    options_type = SearleOptions
+
+    def __init__(
+        self, backbone: Blip2, options: SearleOptions, placeholder: int, encoder: TextEncoder
+    ) -> None:
+        super().__init__(backbone, options, placeholder)
+        self.options = options
+        self.templates = Sentences(encoder, list(TEMPLATES))
+        self.concepts = Concepts(encoder, options.concepts) if options.concepts else None
+
+    @classmethod
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Searle:
+        assert isinstance(options, SearleOptions)
+        placeholder = placeholder_of(context, cls.name)
+        if context.text_encoder is None:
+            raise DataError("searle inverts images in sentences of its own: build it with a text encoder")
+        return cls(backbone, options, placeholder, context.text_encoder)
+
+    def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """φ against the inverted words of the batch's distinct images, and against sentences if any."""
+        nearest = self._nearest_concepts(batch.candidates)
+        inverted = self.invert(batch.candidates, nearest)
+        words = self.phi(self.image_feature(batch.candidates))
+        terms = {"distillation": paired_contrast(words, inverted, self.options.temperature)}
+        if nearest is not None and self.options.concept_weight > 0:
+            terms["concepts"] = self.options.concept_weight * self._apart_from_concepts(words, nearest).mean()
+        return terms
+
+    def invert(self, tokens: Tensor, nearest: Tensor | None = None) -> Tensor:
+        """Pseudo-words [C, W] of images [C, M, W'], each optimised by itself; they take no gradient."""
+        options = self.options
+        wanted = self.direction(tokens)
+        words = SPREAD * torch.randn(len(tokens), self.backbone.config.hidden_size, device=tokens.device)
+        mean = words.clone()
+        words.requires_grad_(True)
+        optimiser = torch.optim.AdamW(
+            [words], lr=options.inversion_rate, weight_decay=options.inversion_decay
+        )
+        weight = 0.0 if nearest is None else options.inversion_concept_weight
+        with torch.enable_grad():
+            for _ in range(options.inversion_steps):
+                drawn = torch.randint(len(TEMPLATES), (len(words),), device=words.device)
+                text = unit(self.injected(*self.templates.drawn(drawn), words))
+                apart = 1 - (text * wanted).sum(dim=1)
+                if nearest is not None and weight > 0:
+                    apart = apart + weight * self._apart_from_concepts(words, nearest)
+                # A sum, so that no image's steps depend on how many others are inverted beside it.
+                words.grad = torch.autograd.grad(apart.sum() / (1 + weight), words)[0]
+                optimiser.step()
+                mean.lerp_(words.detach(), 1 - options.averaging)
+        return mean
+
+    @torch.no_grad()
+    def direction(self, tokens: Tensor) -> Tensor:
+        """Where a text about an image should lie: the mean of its target embeddings, unit [C, D]."""
+        return unit(self.backbone.target_embeddings(tokens).mean(dim=1))
+
+    @torch.no_grad()
+    def _nearest_concepts(self, tokens: Tensor) -> Tensor | None:
+        """The concept whose name is nearest to each image, [C]; None without concepts."""
+        if self.concepts is None:
+            return None
+        every = torch.arange(len(self.concepts.names.ids), device=tokens.device)
+        names = self.backbone.text_embedding(*self.concepts.names.drawn(every))
+        return (self.direction(tokens) @ names.T).argmax(dim=1)
+
+    def _apart_from_concepts(self, words: Tensor, nearest: Tensor) -> Tensor:
+        """1 - cosine of a sentence about the concept with the same sentence about the word, [C]."""
+        assert self.concepts is not None
+        owner = self.concepts.owner.to(nearest.device)
+        chances = torch.rand(len(nearest), len(owner), device=nearest.device)
+        drawn = chances.masked_fill(owner[None] != nearest[:, None], -1.0).argmax(dim=1)
+        with torch.no_grad():
+            written = self.backbone.text_embedding(*self.concepts.written.drawn(drawn))
+        spoken = unit(self.injected(*self.concepts.open.drawn(drawn), words))
+        return 1 - (spoken * written).sum(dim=1)
