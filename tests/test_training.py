@@ -13,6 +13,7 @@ from dqecir.recipe import Recipe
 from dqecir.runs import trainer_for
 from dqecir.schedules import cosine_rate
 from dqecir.strict import parse_settings
+from dqecir.training import parameter_groups
 from dqecir.training_data import epoch_order
 
 ZONE = {"choose": "mid_zone", "bounds": "quantile", "low": 0.05, "high": 0.5, "refresh_epochs": 1}
@@ -238,3 +239,21 @@ def test_operations_count_steps_and_mining(run):
     budget = mined.total(50)
     assert mined.steps_within(budget) == 50
     assert plain.steps_within(budget) > 50
+
+
+def test_decay_betas_and_epsilon_are_those_of_the_recipe(model):
+    method = model.with_method("qure", {}).method
+    groups = parameter_groups(method, 1e-3, 0.05, [], 1.0)
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.05}
+    everything = parameter_groups(method, 1e-3, 0.05, [], 1.0, decay_everything=True)
+    assert [group["weight_decay"] for group in everything] == [0.05]
+    decayed = {id(parameter) for group in everything for parameter in group["params"]}
+    assert id(method.backbone.temperature) in decayed
+
+
+def test_the_optimiser_takes_its_settings(garments_folder, model_folder, tmp_path):
+    training = {"betas": [0.9, 0.98], "epsilon": 1e-7, "steps": 1, "batch_size": 8}
+    recipe = Recipe.model_validate({"method": "sprc", "negatives": {"choose": "none"}, "training": training})
+    trainer = trainer_for(recipe, [garments_folder], model_folder, tmp_path / "run", quiet=True)
+    group = trainer.optimizer.param_groups[0]
+    assert (group["betas"], group["eps"]) == ((0.9, 0.98), 1e-7)

@@ -44,6 +44,12 @@ class TrainingSettings(Strict):
     """Where a cosine schedule ends, as a share of the rate."""
     warm_up_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
+    decay_everything: bool = False
+    """Weight decay on vectors and scalars too, a learned temperature among them, as QuRe's code has it."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's; published: 0.9 and 0.98 for SPRC."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """AdamW's; published: 1e-7 for SPRC and CLIP4Cir."""
     gradient_clip: float | None = Field(default=1.0, gt=0)
     captions: Literal["fixed", "two_way", "four_way"] = "two_way"
     """``four_way`` also asks by either caption alone, as CLIP4Cir and SPRC train on FashionIQ."""

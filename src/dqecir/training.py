@@ -55,14 +55,20 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def parameter_groups(
-    modules: nn.Module, rate: float, weight_decay: float, fast: list[nn.Parameter], factor: float
+    modules: nn.Module,
+    rate: float,
+    weight_decay: float,
+    fast: list[nn.Parameter],
+    factor: float,
+    decay_everything: bool = False,
 ) -> list[dict[str, Any]]:
-    """AdamW groups: no decay on vectors and scalars; ``fast`` parameters at ``factor`` times the rate."""
+    """AdamW groups: no decay on vectors and scalars, unless ``decay_everything``; ``fast`` parameters at
+    ``factor`` times the rate."""
     quick = {id(parameter) for parameter in fast}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in modules.parameters():
         if parameter.requires_grad:
-            key = (id(parameter) in quick, parameter.ndim > 1)
+            key = (id(parameter) in quick, decay_everything or parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     return [
         {
@@ -103,8 +109,9 @@ class Trainer:
             settings.weight_decay,
             model.method.new_parameters(),
             settings.new_parameters_factor,
+            settings.decay_everything,
         )
-        optimizer = torch.optim.AdamW(groups)
+        optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.epsilon)
         self.rates = [group["lr"] for group in groups]
         self.method, self.optimizer = self.accelerator.prepare(model.method, optimizer)
         self.texts, self.reverse_texts = data.texts, data.reverse_texts

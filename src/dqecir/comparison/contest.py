@@ -98,10 +98,12 @@ def _claim(place: Place, recipe: ComparisonRecipe) -> None:
 
     Contestants and baselines may join or leave between runs; those that stay must stay as they were.
     """
-    shared = recipe.model_dump(mode="json", exclude={"contestants", "baselines"})
+    # Without defaults, so that a setting that is new to the package does not make old results foreign.
+    shared = recipe.model_dump(mode="json", exclude={"contestants", "baselines"}, exclude_defaults=True)
     contestants = {
         contestant.title: [
-            stage.model_dump(mode="json") for stage in stages(recipe, contestant, place.recipes)
+            stage.model_dump(mode="json", exclude_defaults=True)
+            for stage in stages(recipe, contestant, place.recipes)
         ]
         for contestant in recipe.contestants
     }
