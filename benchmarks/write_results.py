@@ -2,8 +2,8 @@
 
     python benchmarks/write_results.py WORK
 
-Reads every JSON that the other scripts left in WORK; a figure that is not there is said to be
-unmeasured. Nothing in the written parts is typed by hand.
+Reads what `dqecir compare` left in WORK/photos, WORK/scenes and WORK/garments, every JSON that the other
+scripts left in WORK, and benchmarks/published_results.yaml. Nothing in the written parts is typed by hand.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dqecir.files import write_text
+import yaml
+
+from dqecir.comparison.report import BUDGET_NAMES, markdown, result_budgets, spread
+from dqecir.files import write_bytes, write_text
 
 ROOT = Path(__file__).parent.parent
+PICTURES = ROOT / "docs" / "pictures"
+PICTURE_NAMES = {"map": "mAP@10 of every row", "confusion": "mAP@10 against confusion"}
 METRICS = ("R@1", "R@10", "R@50", "mAP@10")
 START, END = "<!-- results: written by benchmarks/write_results.py -->", "<!-- end of results -->"
-TRIALS = {
-    "garments": "An early trial of contrast on other garments: 83.5 / 96.2 / 65.1 (R@10, R@50, mAP@10).",
-    "photos": "An early trial of contrast on easier questions (one or two changes) about the same photos: "
-    "44.6 R@10 and 21.4 mAP@10, with 25.9 and 10.4 for image plus text.",
-}
+SHORT = ("R@10", "mAP@10", "both told apart")
+COMPARISONS = ("photos", "scenes", "garments")
+PUBLISHED_NAMES = {"fashioniq": "FashionIQ", "cirr": "CIRR", "circo": "CIRCO"}
 
 
 def cell(row: dict[str, Any], key: str) -> str:
@@ -34,52 +37,35 @@ def cell(row: dict[str, Any], key: str) -> str:
     return f"{value:.1f}"
 
 
-def comparison(result: dict[str, Any]) -> list[str]:
-    galleries = ", ".join(f"{name} {size:,}" for name, size in result["galleries"].items())
-    pairs = result["trained"].items()
+def published(rows: list[dict[str, Any]]) -> list[str]:
+    """Other people's numbers, one table a benchmark; never beside ours."""
     lines = [
-        f"## {result['name'].capitalize()}",
+        "## Published numbers of these methods",
         "",
-        f"{result['queries']:,} questions; galleries: {galleries}; {result['triplets']:,} training triplets; "
-        f"mean ± standard deviation of {result['seeds']} seeds; half of the questions in wordings that "
-        f"training never shows. Budget: the operations of {result['reference_steps']} steps of 64 of "
-        "in-batch contrast, mining included, steps fixed beforehand. "
-        f"Machine: {result['machine']}, {result['precision']}, one thread a run.",
+        "As their authors report them, on their own encoders, and on the galleries named. They are **not "
+        "comparable** with the tables above, nor across galleries. *Checked*: seen in the paper, its code's "
+        "page or a leaderboard; *arithmetic*: categories agree with the printed average; *unchecked*: taken "
+        "from an earlier summary.",
         "",
-        "| ranked by | "
-        + " | ".join(METRICS)
-        + " | mAP@10 seen | unseen | steps | CPU-s | right answers drawn |",
-        "|---|" + "---|" * (len(METRICS) + 5),
     ]
-    for name, row in pairs:
-        metrics, counted = row["spread"], result["counted"][name]
-        cells = [cell(metrics, key) for key in (*METRICS, "seen/mAP@10", "unseen/mAP@10")]
-        wrong = f"{100 * row['mining'][-1]['false_negatives']:.2f} %" if row["mining"] else "–"
-        cells += [str(int(counted["steps"])), f"{row['cpu_seconds']:.0f}", wrong]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    for name, row in result["fixed"].items():
-        cells = [cell(row, key) for key in (*METRICS, "seen/mAP@10", "unseen/mAP@10")]
-        lines.append(f"| *{name}* | " + " | ".join(cells) + " | – | – | – |")
-    if len(result["galleries"]) > 1:
-        lines += per_category(result)
-    best_fixed = max(row["mAP@10"] for name, row in result["fixed"].items() if not name.startswith("oracle"))
-    lines += ["", "mAP@10 by seed, and its lead over the best of image only, text only and their sum:", ""]
-    lines += ["| | by seed | least lead |", "|---|---|---|"]
-    for name, row in pairs:
-        seeds = ", ".join(f"{value:.1f}" for value in row["by_seed"])
-        lines.append(f"| {name} | {seeds} | {min(row['by_seed']) - best_fixed:+.1f} |")
-    if result["name"] in TRIALS:
-        lines += ["", TRIALS[result["name"]]]
-    return [*lines, ""]
-
-
-def per_category(result: dict[str, Any]) -> list[str]:
-    keys = [f"{category}/{metric}" for category in result["galleries"] for metric in ("R@10", "mAP@10")]
-    lines = ["", "By category:", "", "| ranked by | " + " | ".join(keys) + " |", "|---|" + "---|" * len(keys)]
-    for name, row in result["trained"].items():
-        lines.append(f"| {name} | " + " | ".join(cell(row["spread"], key) for key in keys) + " |")
-    for name, row in result["fixed"].items():
-        lines.append(f"| *{name}* | " + " | ".join(cell(row, key) for key in keys) + " |")
+    for benchmark in dict.fromkeys(row["benchmark"] for row in rows):
+        own = [row for row in rows if row["benchmark"] == benchmark]
+        metrics = list(dict.fromkeys(name for row in own for name in row["metrics"]))
+        lines += [
+            f"### {PUBLISHED_NAMES[benchmark]}",
+            "",
+            "| method | " + " | ".join(metrics) + " | split, gallery, reference | source | checked |",
+            "|---|" + "---|" * (len(metrics) + 3),
+        ]
+        for row in own:
+            name = f"{row['method']} ({row['variant']})" if row.get("variant") else row["method"]
+            cells = [f"{row['metrics'][key]:.2f}" if key in row["metrics"] else "–" for key in metrics]
+            masked = {True: "taken out", False: "stays", None: "unknown"}[row.get("reference_masked")]
+            where = f"{row['split']}, {row.get('gallery') or 'whole'}, {masked}"
+            source = row["source"] + (f"; {row['note']}" if row.get("note") else "")
+            checked = {"source": "checked"}.get(row["checked"], row["checked"])
+            lines.append(f"| {name} | " + " | ".join(cells) + f" | {where} | {source} | {checked} |")
+        lines.append("")
     return lines
 
 
@@ -162,17 +148,26 @@ def shipped(name: str, result: dict[str, Any]) -> list[str]:
 def summary(results: list[dict[str, Any]]) -> list[str]:
     lines: list[str] = []
     for result in results:
+        budget = result_budgets(result)[-1]
         lines += [
-            f"**{result['name'].capitalize()}**, {result['queries']:,} questions, {result['seeds']} seeds, "
-            "percent, equal counted operations:",
+            f"**{result['name'].capitalize()}**, {result['questions']:,} questions, "
+            f"{len(result['seeds'])} seeds, percent, {BUDGET_NAMES[budget]}:",
             "",
-            "| ranked by | R@10 | mAP@10 |",
-            "|---|---|---|",
+            "| ranked by | R@10 | mAP@10 | both of two near questions told apart |",
+            "|---|---|---|---|",
         ]
-        for name, row in result["trained"].items():
-            lines.append(f"| {name} | {cell(row['spread'], 'R@10')} | {cell(row['spread'], 'mAP@10')} |")
-        for name, row in result["fixed"].items():
-            lines.append(f"| *{name}* | {cell(row, 'R@10')} | {cell(row, 'mAP@10')} |")
+        rows = {
+            title: {
+                key: spread([run["metrics"][key] for run in row["budgets"][budget]["runs"]]) for key in SHORT
+            }
+            for title, row in result["contestants"].items()
+        }
+        fixed = {
+            f"*{name}*": {key: f"{row[key]:.1f}" if key in row else "–" for key in SHORT}
+            for name, row in result["fixed"].items()
+        }
+        ordered = sorted((rows | fixed).items(), key=lambda item: -float(item[1]["mAP@10"].split()[0]))
+        lines += [f"| {name} | " + " | ".join(row[key] for key in SHORT) + " |" for name, row in ordered]
         lines.append("")
     return lines
 
@@ -187,18 +182,26 @@ def put_between_marks(path: Path, lines: list[str]) -> None:
 def main() -> None:
     work = Path(sys.argv[1])
     read = {path.stem: json.loads(path.read_text()) for path in sorted(work.glob("*.json"))}
-    results = [read[name] for name in ("photos", "garments") if name in read]
+    results = [
+        json.loads((work / name / "results.json").read_text())
+        for name in COMPARISONS
+        if (work / name / "results.json").exists()
+    ]
     lines = [
         "# Results",
         "",
         "Written by `benchmarks/write_results.py` from the JSON of the other scripts in `benchmarks/`; no "
-        "figure here is typed. All in percent unless said. Published figures of other papers are on other "
-        "data and backbones and are not here. Not measured: anything on an accelerator, anything with public "
+        "figure here is typed. All in percent unless said. [methods.md](methods.md) says what the rows are "
+        "and what is measured of each. Not measured: anything on an accelerator, anything with public "
         "BLIP-2 weights, FashionIQ, CIRR and CIRCO (their images are not at hand).",
         "",
     ]
     for result in results:
-        lines += comparison(result)
+        lines += markdown(result)
+        for name in ("map", "confusion"):
+            picture = f"{result['name']}-{name}.png"
+            write_bytes(PICTURES / picture, (work / result["name"] / f"{name}.png").read_bytes())
+            lines += [f"![{result['name']}: {PICTURE_NAMES[name]}](pictures/{picture})", ""]
     if "backbone" in read:
         lines += backbone(read["backbone"])
     if "stages" in read:
@@ -210,6 +213,7 @@ def main() -> None:
         lines += ["## The shipped model", ""]
         for name, value in evaluated.items():
             lines += shipped(name, value)
+    lines += published(yaml.safe_load((ROOT / "benchmarks" / "published_results.yaml").read_text("utf-8")))
     write_text(ROOT / "docs" / "results.md", "\n".join(lines).rstrip() + "\n")
     put_between_marks(ROOT / "README.md", summary(results))
 
