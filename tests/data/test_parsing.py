@@ -91,10 +91,91 @@ def test_a_users_own_vocabulary_is_known():
     assert parser.asked("in woollen", {}) == {"material": frozenset({"wool"})}
 
 
-def test_every_wording_of_training_is_read_and_unseen_ones_less_often(garments):
+def test_every_wording_of_training_is_read_and_unseen_ones_mostly(garments):
     benchmark = catalogue_benchmark(garments, "train", seed=2, count=300, wording="evaluation")
     values = {column: sorted(set(row) - {"", "?"}) for column, row in garments.attributes.items()}
     accuracy = parsing_accuracy(Parser(shipped_vocabularies(values), values), benchmark)
     assert accuracy["seen"] == 100
-    assert 50 < accuracy["unseen"] < 100
-    assert accuracy["unseen"] < accuracy["all"] < accuracy["seen"]
+    assert accuracy["unseen"] > 90
+
+
+ALL = {
+    "color": ["red", "blue", "navy", "black", "white", "green", "grey", "yellow"],
+    "sleeves": ["sleeveless", "short", "long"],
+    "length": ["short", "knee", "long"],
+    "pattern": ["plain", "striped", "checked", "dotted", "floral"],
+    "print": ["yes", "no"],
+    "neck": ["round", "v", "collar", "hood"],
+    "garment": ["dress", "shirt", "t-shirt", "skirt", "pants", "hoodie"],
+}
+GREY = {"color": {"grey": 1.0}, "sleeves": {"short": 1.0}, "length": {"knee": 1.0}}
+STRANGE = [
+    ("could i get this in green please", {"color": {"green"}}),
+    ("looking for a blue version", {"color": {"blue"}}),
+    ("anything except red", {"color": set(ALL["color"]) - {"red"}}),
+    ("the colour must be navy blue", {"color": {"navy"}}),
+    ("i do not like the red", {"color": set(ALL["color"]) - {"red"}}),
+    ("a bit darker please", {"color": {"black", "navy", "blue", "red", "green"}}),
+    ("its sleeves ought to be long", {"sleeves": {"long"}}),
+    ("long sleeves would be nicer", {"sleeves": {"long"}}),
+    ("the sleeves could be longer", {"sleeves": {"long"}}),
+    ("hem down to the knee", {"length": {"knee"}}),
+    ("cut it shorter", {"length": {"short"}}),
+    ("must have stripes", {"pattern": {"striped"}}),
+    ("covered with flowers", {"pattern": {"floral"}}),
+    ("put a logo on the chest", {"print": {"yes"}}),
+    ("i would prefer a skirt", {"garment": {"skirt"}}),
+    ("a hoodie is what i need", {"garment": {"hoodie"}}),
+    ("trousers in place of this", {"garment": {"pants"}}),
+    ("has to have a hood", {"neck": {"hood"}}),
+    ("the neckline ought to be v-shaped", {"neck": {"v"}}),
+    ("a yellow one, with checks", {"color": {"yellow"}, "pattern": {"checked"}}),
+    ("no dots please and a collar", {"pattern": set(ALL["pattern"]) - {"dotted"}, "neck": {"collar"}}),
+    # Ways to deny that the rules do not know:
+    ("same thing except in black", {"color": {"black"}}),
+    ("lose the sleeves", {"sleeves": {"sleeveless"}}),
+    ("get rid of the logo", {"print": {"no"}}),
+]
+"""Wordings that are in no vocabulary, written after the rules and without a change to them."""
+
+
+def test_most_strange_wordings_are_read():
+    parser = Parser(shipped_vocabularies(ALL), ALL)
+    right = [
+        {column: set(values) for column, values in parser.asked(text, GREY).items()} == wanted
+        for text, wanted in STRANGE
+    ]
+    assert sum(right) >= 21  # of 24
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a skirt rather than this", {"skirt"}),
+        ("a skirt instead of the dress", {"skirt"}),
+        ("surely not a skirt", set(ALL["garment"]) - {"skirt"}),
+    ],
+)
+def test_a_denial_denies_what_follows_it(text, wanted):
+    assert set(Parser(shipped_vocabularies(ALL), ALL).asked(text, {})["garment"]) == wanted
+
+
+def test_two_denials_affirm():
+    parser = Parser(shipped_vocabularies(ALL), ALL)
+    assert parser.asked("it should no longer be without a print", {}) == {"print": frozenset({"yes"})}
+    assert parser.asked("it should be without a print", {}) == {"print": frozenset({"no"})}
+
+
+def test_no_longer_compares_nothing():
+    assert Parser(shipped_vocabularies(ALL), ALL).asked("clearly no longer grey", GREY) == {
+        "color": frozenset(ALL["color"]) - {"grey"}
+    }
+
+
+def test_what_is_replaced_is_told_from_what_replaces_it():
+    values = {"figure": ["star", "heart", "cross"], "figure_count": ["1", "2"]}
+    parser = Parser(shipped_vocabularies(values), values)
+    stars = {"figure": {"star": 1.0}}
+    for text in ("make hearts of the stars", "we want hearts in place of the stars"):
+        assert parser.asked(text, stars) == {"figure": frozenset({"heart"})}
+    assert parser.asked("it is like this one", stars) == {}

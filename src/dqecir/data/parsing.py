@@ -2,7 +2,8 @@
 
 What a shop would write without any learning: the phrases of a vocabulary are recognised as they
 stand, other wordings by their words for values, by denials and by comparisons. Phrases that are held
-out of training are not known here either.
+out of training are in no table here either; the general rules of English below were written by people
+who could read them, so that accuracy on unseen wordings is an upper bound of what strangers would get.
 """
 
 from __future__ import annotations
@@ -20,13 +21,33 @@ Kind = Literal["is", "is not", "more", "less"]
 _CONNECTOR = re.compile(r",|\band\b|(?<!anything )\bbut\b")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _DENIAL = re.compile(
-    r"\b(not|no|without|other than|rather than|anything but|away from|except|remove|less|never|another)\b"
+    r"\b(not|no|nothing|without|other than|anything but|away from|free of|except|remove|less|never|another|"
+    r"different)\b"
 )
+_OLD = re.compile(r"\b(?:instead of|in place of|rather than)\b(.*)")
+_REWORDED = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"^(?:also|then)\b", ""),
+        (r"\bno longer\b", "not"),
+        (r"\b(?:take|leave)\b(.*)\b(?:off|away|out)\b", r"remove\1"),
+        (r"\b(?:lighten|brighten|brighter)\b", "lighter"),
+        (r"\bdarken\b", "darker"),
+        (r"\benlarge\b", "larger"),
+        (r"\bshrink\b", "smaller"),
+        (r"\blengthen\b", "longer"),
+        (r"\bshorten\b", "shorter"),
+        (r"\b(?:increase|raise|additional|extra)\b", "higher"),
+        (r"\b(?:decrease|reduce)\b", "lower"),
+    )
+)
+"""Other ways to deny and to compare, said in the words that phrases use."""
 _IDLE = frozenset(
     re.findall(
         r"\w+",
-        """a an and are as at be by do for from has have i in is it its like make more of on one put show
-        so that the this to want way with""",
+        """a all an and any anything are as at be but by do does for from has have i in is it its kind like
+        make more no not nothing now of on one put should show so some than that the there this to want way
+        with without""",
     )
 )
 
@@ -63,6 +84,14 @@ class Parser:
         self._names = {
             column: _names(spoken, self.values[column]) for column, spoken in self._columns.items()
         }
+        self._signs = [
+            (sign, denied, mention)
+            for phrase, readings in self._phrases.items()
+            for mention in readings
+            if mention.kind in ("is", "is not") and self._has_own_phrases(mention)
+            for sign, denied in [(_stems(phrase), _denials(phrase))]
+            if sign
+        ]
 
     def mentions(self, text: str) -> list[list[Mention]]:
         """For each clause of a text that says anything: the readings of it, any of which may be meant."""
@@ -161,33 +190,59 @@ class Parser:
         return names
 
     def _by_words(self, clause: str) -> list[Mention]:
-        """Readings of a clause that is no known phrase: columns with the most of their words in it."""
-        words = set(_WORD.findall(clause))
-        denied = _DENIAL.search(clause) is not None
+        """Readings of a clause that is no known phrase: those with the most of their words in it."""
+        for pattern, plain in _REWORDED:
+            clause = pattern.sub(plain, clause)
+        past = _OLD.search(clause)
+        old, clause = (past[1], clause[: past.start()]) if past else ("", clause)
+        words, stems = set(_WORD.findall(clause)), _stems(clause)
         scored: list[tuple[float, Mention]] = []
         for column, names in self._names.items():
-            cues = len(words & self._cues[column])
-            of = self._named_owner(column, clause)
+            cues = float(len(stems & self._cues[column]))
+            of = self._named_owner(column, clause, old)
+            if of is None and column in self._owners and not cues:
+                continue  # "one" alone is no count of anything
+            cues += 0.5 * bool(of) + self._said_alone(column)
             for name, value in names:
-                if re.search(rf"\b{re.escape(name)}\b", clause) and value != of:
-                    kind: Kind = "is not" if denied else "is"
-                    scored.append(
-                        (len(name.split()) + cues + 0.5 * bool(of), Mention(column, kind, value, of))
-                    )
+                found = re.search(rf"\b{re.escape(name)}\b", clause)
+                if found and value != of:
+                    kind: Kind = "is not" if _denials(clause[: found.start()]) else "is"
+                    scored.append((len(name.split()) + cues, Mention(column, kind, value, of or "")))
             order = self._columns[column].order
             if order:
                 if words & self._comparing(column, order.up):
-                    scored.append((1.0 + cues, Mention(column, "more", of=of)))
+                    scored.append((1.0 + cues, Mention(column, "more", of=of or "")))
                 if words & self._comparing(column, order.down):
-                    scored.append((1.0 + cues, Mention(column, "less", of=of)))
+                    scored.append((1.0 + cues, Mention(column, "less", of=of or "")))
+        denied = _denials(clause)
+        scored += [(len(sign), said) for sign, no, said in self._signs if no == denied and sign <= stems]
         best = max((score for score, _ in scored), default=0.0)
         return list(dict.fromkeys(mention for score, mention in scored if score == best))
 
-    def _named_owner(self, column: str, clause: str) -> str:
+    def _named_owner(self, column: str, clause: str, old: str) -> str | None:
+        """The owner's value that a clause names, "" where it only says "the other shape", else None.
+
+        Where a column is its own owner ("turn the stars into hearts"), what is replaced and what "the"
+        points at is the owner, and everything else the value.
+        """
+        itself = self._owners.get(column) == column
         for name, value in sorted(self._owner_names(self._columns[column]), key=lambda pair: -len(pair[0])):
-            if value and re.search(rf"\b{re.escape(name)}\b", clause):
+            if re.search(rf"\b{'the ' if itself else ''}{re.escape(name)}\b", clause):
                 return value
-        return ""
+            if re.search(rf"\b{re.escape(name)}\b", old):
+                return value
+        return None
+
+    def _has_own_phrases(self, mention: Mention) -> bool:
+        """Whether a mention is made by phrases of its value alone ("has a hood")."""
+        known = self._columns[mention.column].values.get(mention.value, Value())
+        own = known.statements if mention.kind == "is" else known.negations
+        return own is not None and not any("{" in template for template in own.seen)
+
+    def _said_alone(self, column: str) -> float:
+        """A small bonus for a column whose values are said without naming it: "is red", "is shorter"."""
+        alone = any(not _stems(template) for template in self._columns[column].statements.seen)
+        return 0.1 if alone else 0.0
 
     def _comparing(self, column: str, phrases: Phrases) -> set[str]:
         """Words that only the comparisons of one direction have: "longer", "fewer"."""
@@ -200,12 +255,10 @@ class Parser:
         }
         return {word for word in own - rest if word.endswith("er")} or own - rest
 
-    def _cue_words(self, column: str, spoken: Column) -> set[str]:
-        """Words of a column's phrases and of its name that are not words for values."""
+    def _cue_words(self, column: str, spoken: Column) -> frozenset[str]:
+        """Stems of a column's phrases and of its name that are not words for values."""
         texts = [*spoken.statements.seen, *spoken.negations.seen, column.replace("_", " ")]
-        for value in spoken.values.values():
-            texts += [*(value.statements.seen if value.statements else ())]
-        return {word for text in texts for word in _template_words(text)} - _IDLE
+        return frozenset().union(*map(_stems, texts))
 
 
 def _spoken(vocabularies: Sequence[Vocabulary], column: str, values: Sequence[str]) -> Column:
@@ -219,13 +272,34 @@ def _spoken(vocabularies: Sequence[Vocabulary], column: str, values: Sequence[st
 
 
 def _names(spoken: Column, values: Sequence[str]) -> list[tuple[str, str]]:
-    """(word, value) of all words for a column's values, longest first."""
+    """(word, value) of all words for a column's values, longest first.
+
+    A word that most of a value's own statements share, and none of the column's, is a word for it
+    too: "knee", "hood".
+    """
     found = []
+    general = {word for template in spoken.statements.seen for word in _template_words(template)}
     for value in values:
         known = spoken.values.get(value, Value())
         for word in (*known.words, *known.nouns, *known.plural) or (value.replace("_", " "),):
             found.append((_without_article(word), value))
+        own = [set(_template_words(template)) for template in (known.statements or Phrases()).seen]
+        for word in set().union(*own) - general - _IDLE:
+            if 2 * sum(word in words for words in own) > len(own) > 1:
+                found.append((word, value))
     return sorted(set(found), key=lambda pair: (-len(pair[0]), pair))
+
+
+def _stems(text: str) -> frozenset[str]:
+    """Words of a phrase or a clause that say what it is about, without their endings."""
+    return frozenset(
+        re.sub(r"(?<=...)(?:es|ed|s|e|d)$", "", word) for word in _template_words(text) if word not in _IDLE
+    )
+
+
+def _denials(text: str) -> bool:
+    """Whether a text denies: an odd number of times, as "not without" says with."""
+    return len(_DENIAL.findall(text)) % 2 == 1
 
 
 def _plain(text: str) -> str:
