@@ -12,8 +12,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from dqecir import cli
-
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = """
 method: dqe
@@ -39,23 +37,6 @@ classification: {steps: 3, batch_size: 8}
 contrast: {steps: 3, batch_size: 8}
 precision: fp32
 """
-
-
-@pytest.fixture
-def dqecir(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dqecir", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, " ".join(err.split())
-
-    return run
 
 
 def test_from_pretraining_to_an_answer(dqecir, garments_folder, tmp_path):

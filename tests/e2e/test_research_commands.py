@@ -2,31 +2,12 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 import torch
 import yaml
 
-from dqecir import cli
 from dqecir.methods.clip4cir import Combiner
-
-
-@pytest.fixture
-def dqecir(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dqecir", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, " ".join(err.split())
-
-    return run
 
 
 @pytest.fixture

@@ -208,7 +208,7 @@ def test_it_comes_back_from_disk(model, name, tmp_path):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_drawn_negatives_are_refused(name):
-    with pytest.raises(DataError, match=r"contrast within the batch: set negatives\.choose to none"):
+    with pytest.raises(DataError, match=r"contrasts within the batch: set negatives\.choose to none"):
         parse_settings({"method": name, "negatives": {"choose": "random"}}, Recipe, "recipe")
 
 

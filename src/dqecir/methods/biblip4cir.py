@@ -21,8 +21,15 @@ from dqecir.data.captions import join_fashioniq
 from dqecir.data.triplets import DataError
 from dqecir.losses import contrastive
 from dqecir.methods.clip4cir import COMBINER_KEYS, LOGIT_SCALE, Combiner, combiner_of
-from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
-from dqecir.negatives import NegativeSampling
+from dqecir.methods.method import (
+    InBatchOptions,
+    MethodContext,
+    MethodOptions,
+    PooledMethod,
+    Query,
+    TrainingBatch,
+    register,
+)
 from dqecir.scoring import score
 
 FORWARD, BACKWARD = "[FORWARD]", "[BACKWARD]"
@@ -43,7 +50,7 @@ def marked(caption: str, marker: str, published_split: bool = False) -> str:
     return "and".join(f" {marker} {clause}" for clause in re.split(joint, caption))
 
 
-class BiblipSumOptions(MethodOptions):
+class BiblipSumOptions(InBatchOptions):
     """Switches of both stages."""
 
     reverse_weight: float = Field(default=0.4, ge=0)
@@ -54,13 +61,8 @@ class BiblipSumOptions(MethodOptions):
     """In stage 1's way back the target is normalised before it is added, as in the published code,
     and the reference of the way forward is not."""
 
-    def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse drawn negatives, which no loss would use."""
-        if negatives.choose != "none":
-            raise ValueError("biblip4cir contrasts within the batch: set negatives.choose to none")
 
-
-class BiblipOptions(MethodOptions):
+class BiblipOptions(InBatchOptions):
     """Sizes of the combiner (published 2,560 and 5,120 over features of 256) and switches."""
 
     projection_size: int = 512
@@ -68,11 +70,6 @@ class BiblipOptions(MethodOptions):
     reverse_weight: float = Field(default=0.5, ge=0)
     """Weight of the way back (published: 0.5 for FashionIQ, 0.1 for CIRR)."""
     published_split: bool = False
-
-    def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse drawn negatives, which no loss would use."""
-        if negatives.choose != "none":
-            raise ValueError("biblip4cir contrasts within the batch: set negatives.choose to none")
 
 
 def reverse_loss(composed: Tensor, references: Tensor) -> Tensor:
@@ -85,16 +82,11 @@ def reverse_loss(composed: Tensor, references: Tensor) -> Tensor:
     return contrastive(scores, torch.arange(len(scores), device=scores.device), scores.new_tensor(0.01))
 
 
-class BiDirectional(Method):
+class BiDirectional(PooledMethod):
     """What both stages share: markers, frozen images, and the two losses."""
 
-    score_rule = "dot"
     reverse_weight: float
     published_split: bool
-
-    @property
-    def target_shape(self) -> tuple[int, int]:
-        return 1, self.backbone.config.embedding_size
 
     def text(self, captions: Sequence[str]) -> str:
         return join_fashioniq([marked(caption, FORWARD, self.published_split) for caption in captions])

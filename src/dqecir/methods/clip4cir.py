@@ -16,8 +16,15 @@ from torch import Tensor, nn
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
 from dqecir.losses import contrastive
-from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
-from dqecir.negatives import NegativeSampling
+from dqecir.methods.method import (
+    InBatchOptions,
+    MethodContext,
+    MethodOptions,
+    PooledMethod,
+    Query,
+    TrainingBatch,
+    register,
+)
 from dqecir.scoring import score
 
 LOGIT_SCALE = 100.0
@@ -100,13 +107,8 @@ def combiner_of(state: Mapping[str, Tensor]) -> Combiner:
     return Combiner(size, projection, state[key].shape[0])
 
 
-class Clip4cirSumOptions(MethodOptions):
+class Clip4cirSumOptions(InBatchOptions):
     """Stage 1 has nothing to set."""
-
-    def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse drawn negatives, which no loss would use."""
-        if negatives.choose != "none":
-            raise ValueError("clip4cir contrasts within the batch: set negatives.choose to none")
 
 
 class Clip4cirOptions(Clip4cirSumOptions):
@@ -117,27 +119,19 @@ class Clip4cirOptions(Clip4cirSumOptions):
 
 
 @register("clip4cir_sum")
-class Clip4cirSum(Method):
+class Clip4cirSum(PooledMethod):
     """Stage 1: q = n(x + u) over pooled features, all of the backbone but its tower trained."""
 
     options_type = Clip4cirSumOptions
-    score_rule = "dot"
 
     @classmethod
     def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Clip4cirSum:
         assert isinstance(options, Clip4cirSumOptions)
         return cls(backbone)
 
-    @property
-    def target_shape(self) -> tuple[int, int]:
-        return 1, self.backbone.config.embedding_size
-
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         summed = self.backbone.pooled_image(reference) + self.backbone.pooled_text(text)
         return Query(unit(summed)[:, None])
-
-    def embed_target(self, tokens: Tensor) -> Tensor:
-        return unit(self.backbone.pooled_image(tokens))[:, None]
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         queries = self.embed_query(batch.reference, batch.text).embeddings

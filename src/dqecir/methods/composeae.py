@@ -16,9 +16,16 @@ from torch.nn import functional as F
 
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
-from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.methods.method import (
+    InBatchOptions,
+    MethodContext,
+    MethodOptions,
+    PooledMethod,
+    Query,
+    TrainingBatch,
+    register,
+)
 from dqecir.methods.tirg import SCALE, START, BaseLoss, base_loss
-from dqecir.negatives import NegativeSampling
 
 
 class ComplexProjection(nn.Module):
@@ -83,7 +90,7 @@ class ComposeaeComposer(nn.Module):
         return self.amounts[1] * linear + self.amounts[0] * convolved
 
 
-class ComposeaeOptions(MethodOptions):
+class ComposeaeOptions(InBatchOptions):
     """Weights of ComposeAE's losses as published, and switches."""
 
     channels: int = Field(default=64, gt=0)
@@ -96,11 +103,6 @@ class ComposeaeOptions(MethodOptions):
     base_loss: BaseLoss = "batch"
     halved_gradient: bool = False
     """The soft triplet's gradient at half its size, as the published code's own backward has it."""
-
-    def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse drawn negatives, which no loss would use."""
-        if negatives.choose != "none":
-            raise ValueError("composeae contrasts within the batch: set negatives.choose to none")
 
 
 _COMPLEX = (
@@ -119,11 +121,10 @@ _COMPLEX = (
 
 
 @register("composeae")
-class Composeae(Method):
+class Composeae(PooledMethod):
     """ComposeAE over pooled features of the shared backbone; texts lend theirs without gradient."""
 
     options_type = ComposeaeOptions
-    score_rule = "dot"
     published_keys = PublishedKeys(_COMPLEX, r"^(img_model|text_model)\.", (("a", 2),))
 
     def __init__(self, backbone: Blip2, options: ComposeaeOptions) -> None:
@@ -147,10 +148,6 @@ class Composeae(Method):
         size, text_size = state[keys[0]].shape
         return ComposeaeComposer(size, text_size, state[keys[1]].shape[0])
 
-    @property
-    def target_shape(self) -> tuple[int, int]:
-        return 1, self.backbone.config.embedding_size
-
     @torch.no_grad()
     def text_features(self, text: TextBatch) -> Tensor:
         """Raw features [B, D] of texts, which the method does not train."""
@@ -159,9 +156,6 @@ class Composeae(Method):
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         composed = self.composer(self.backbone.pooled_image(reference), self.text_features(text))
         return Query(unit(composed)[:, None])
-
-    def embed_target(self, tokens: Tensor) -> Tensor:
-        return unit(self.backbone.pooled_image(tokens))[:, None]
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         return self.feature_loss(

@@ -21,8 +21,15 @@ from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
 from dqecir.backbones.lstm import LstmTextEncoder
 from dqecir.data.triplets import DataError
 from dqecir.losses import contrastive
-from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
-from dqecir.negatives import NegativeSampling
+from dqecir.methods.method import (
+    InBatchOptions,
+    MethodContext,
+    MethodOptions,
+    PooledMethod,
+    Query,
+    TrainingBatch,
+    register,
+)
 from dqecir.scoring import score
 
 LENGTH = 4.0
@@ -145,25 +152,19 @@ COSMO_KEYS = PublishedKeys(
 )
 
 
-class CosmoOptions(MethodOptions):
+class CosmoOptions(InBatchOptions):
     """Switches of CoSMo."""
 
     heads: int = Field(default=8, gt=0)
     text_source: Literal["backbone", "lstm"] = "backbone"
     """Text features of the shared backbone, or of an LSTM of the method's own, as published."""
 
-    def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse drawn negatives, which no loss would use."""
-        if negatives.choose != "none":
-            raise ValueError("the method contrasts within the batch: set negatives.choose to none")
-
 
 @register("cosmo")
-class Cosmo(Method):
+class Cosmo(PooledMethod):
     """CoSMo over the grid of the tower's tokens; one vector a query and a target."""
 
     options_type = CosmoOptions
-    score_rule = "dot"
     published_keys = COSMO_KEYS
 
     def __init__(self, backbone: Blip2, options: CosmoOptions) -> None:
@@ -191,10 +192,6 @@ class Cosmo(Method):
                 raise CheckpointError(f"the checkpoint has no {key}: it holds no composer of CoSMo")
         channels, text_size = state[keys[0]].shape
         return CosmoComposer(channels, text_size, 8 if channels >= 64 else 4, state[keys[1]].shape[0])
-
-    @property
-    def target_shape(self) -> tuple[int, int]:
-        return 1, self.backbone.config.embedding_size
 
     def text_features(self, text: TextBatch) -> Tensor:
         """Raw features [B, D] of texts."""

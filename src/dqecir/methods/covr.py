@@ -19,8 +19,15 @@ from torch import Tensor
 
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.backbones.checkpoints import LoadReport, lavis_state, load_lavis_method
-from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
-from dqecir.negatives import NegativeSampling
+from dqecir.methods.method import (
+    InBatchOptions,
+    MethodContext,
+    MethodOptions,
+    PooledMethod,
+    Query,
+    TrainingBatch,
+    register,
+)
 from dqecir.scoring import ScoreRule, score
 
 
@@ -53,7 +60,7 @@ def hn_nce(
     return terms[0] + terms[1]
 
 
-class CovrOptions(MethodOptions):
+class CovrOptions(InBatchOptions):
     """Switches of HN-NCE."""
 
     alpha: float = Field(default=1.0, gt=0)
@@ -65,11 +72,6 @@ class CovrOptions(MethodOptions):
     published_normaliser: bool = False
     """Whether weights of the rows are divided by the sum of the wrong row, as the published code does."""
 
-    def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse drawn negatives, which the loss would not use."""
-        if negatives.choose != "none":
-            raise ValueError("covr and covr2 contrast within the batch: set negatives.choose to none")
-
 
 class Covr2Options(CovrOptions):
     """Switches of CoVR-2."""
@@ -80,7 +82,7 @@ class Covr2Options(CovrOptions):
 
 
 @register("covr")
-class Covr(Method):
+class Covr(PooledMethod):
     """CoVR's query from the text's [CLS], as near as a Q-Former comes; queries and targets [., 1, D].
 
     BLIP's text encoder attends to the image's tokens itself. Here the words attend to query states,
@@ -88,7 +90,6 @@ class Covr(Method):
     """
 
     options_type = CovrOptions
-    score_rule: ScoreRule = "dot"
     trained_rule: ClassVar[ScoreRule] = "dot"
 
     def __init__(self, backbone: Blip2, options: CovrOptions) -> None:
@@ -108,10 +109,6 @@ class Covr(Method):
         super().train(mode)
         self.target_backbone.eval()
         return self
-
-    @property
-    def target_shape(self) -> tuple[int, int]:
-        return 1, self.backbone.config.embedding_size
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         _, words = self.backbone.composed_states(reference, text.ids, text.mask)

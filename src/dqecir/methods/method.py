@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dqecir.attributes import AttributeHeads, TextEncoder
-from dqecir.backbones.blip2 import Blip2, TextBatch
+from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.backbones.checkpoints import PublishedKeys
 from dqecir.data.captions import join_fashioniq
 from dqecir.data.triplets import DataError
@@ -31,6 +31,15 @@ class MethodOptions(Strict):
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
         """Raise ``ValueError`` where these options and the negatives contradict each other."""
+
+
+class InBatchOptions(MethodOptions):
+    """Options of a method whose loss finds its negatives within the batch."""
+
+    def check_negatives(self, negatives: NegativeSampling) -> None:
+        """Refuse drawn negatives, which no loss would use."""
+        if negatives.choose != "none":
+            raise ValueError("the method contrasts within the batch: set negatives.choose to none")
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,23 @@ class Method(nn.Module, ABC):
     @torch.no_grad()
     def after_step(self) -> None:
         """Bring parameters with bounds back into them; called after every optimiser step."""
+
+
+class PooledMethod(Method):
+    """A method with one vector a query and one a target: the backbone's pooled image feature.
+
+    Subclasses whose targets are made otherwise override :meth:`embed_target`.
+    """
+
+    score_rule: ScoreRule = "dot"
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return 1, self.backbone.config.embedding_size
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        """Image tokens [N, M, W] to unit vectors [N, 1, D]."""
+        return unit(self.backbone.pooled_image(tokens))[:, None]
 
 
 METHODS: dict[str, type[Method]] = {}

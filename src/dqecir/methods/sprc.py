@@ -20,12 +20,19 @@ from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.backbones.checkpoints import LoadReport, load_lavis_method
 from dqecir.data.triplets import DataError
 from dqecir.losses import contrastive
-from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
-from dqecir.negatives import NegativeSampling
+from dqecir.methods.method import (
+    InBatchOptions,
+    Method,
+    MethodContext,
+    MethodOptions,
+    Query,
+    TrainingBatch,
+    register,
+)
 from dqecir.scoring import score
 
 
-class SprcOptions(MethodOptions):
+class SprcOptions(InBatchOptions):
     """Weights of SPRC's losses beside the query's own; a loss of weight 0 is not computed.
 
     The published code sums plainly for FashionIQ (the defaults) and takes 0.4 and 0.4 for CIRR.
@@ -35,11 +42,6 @@ class SprcOptions(MethodOptions):
     """Weight of the contrast of the text behind learned prompts, which costs a pass."""
     alignment_weight: float = Field(default=1.0, ge=0)
     """Weight of the distance between the mean query state and the mean learned prompt."""
-
-    def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse drawn negatives, which no loss would use."""
-        if negatives.choose != "none":
-            raise ValueError("sprc contrasts within the batch: set negatives.choose to none")
 
 
 @register("sprc")

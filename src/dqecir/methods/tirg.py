@@ -16,8 +16,15 @@ from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
 from dqecir.backbones.lstm import LstmTextEncoder
 from dqecir.losses import contrastive, draw_triplets, soft_triplet
-from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
-from dqecir.negatives import NegativeSampling
+from dqecir.methods.method import (
+    InBatchOptions,
+    MethodContext,
+    MethodOptions,
+    PooledMethod,
+    Query,
+    TrainingBatch,
+    register,
+)
 from dqecir.scoring import score
 
 START = (1.0, 10.0)
@@ -71,7 +78,7 @@ def base_loss(
     return soft_triplet(pool, draw_triplets(len(queries)).to(pool.device), halved_gradient)
 
 
-class TirgOptions(MethodOptions):
+class TirgOptions(InBatchOptions):
     """Switches of TIRG."""
 
     base_loss: BaseLoss = "batch"
@@ -80,18 +87,12 @@ class TirgOptions(MethodOptions):
     text_source: Literal["backbone", "lstm"] = "backbone"
     """Text features of the shared backbone, or of an LSTM of the method's own, as published."""
 
-    def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse drawn negatives, which no loss would use."""
-        if negatives.choose != "none":
-            raise ValueError("tirg contrasts within the batch: set negatives.choose to none")
-
 
 @register("tirg")
-class Tirg(Method):
+class Tirg(PooledMethod):
     """TIRG over pooled features of the shared backbone; one vector a query and a target."""
 
     options_type = TirgOptions
-    score_rule = "dot"
     published_keys = PublishedKeys(
         (
             (r"^gated_feature_composer\.1\.", r"gate.0."),
@@ -128,10 +129,6 @@ class Tirg(Method):
         size, joint = state[key].shape
         return TirgComposer(size, joint - size)
 
-    @property
-    def target_shape(self) -> tuple[int, int]:
-        return 1, self.backbone.config.embedding_size
-
     def text_features(self, text: TextBatch) -> Tensor:
         """Raw features [B, D] of texts."""
         if self.options.text_source == "lstm":
@@ -142,9 +139,6 @@ class Tirg(Method):
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         composed = self.composer(self.backbone.pooled_image(reference), self.text_features(text))
         return Query(unit(composed)[:, None])
-
-    def embed_target(self, tokens: Tensor) -> Tensor:
-        return unit(self.backbone.pooled_image(tokens))[:, None]
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         queries = self.embed_query(batch.reference, batch.text).embeddings[:, 0]
