@@ -71,8 +71,8 @@ class Pretrainer:
             if len(settings) != len(catalogues):
                 raise DataError(f"{name} is for {len(settings)} catalogues, and {len(catalogues)} were given")
         self.columns = shared_columns(catalogues)
-        vocabularies = shipped_vocabularies()
-        self.wordings = [Wording(vocabularies, _values(catalogue)) for catalogue in catalogues]
+        self.vocabularies = shipped_vocabularies(self.columns)
+        self.wordings = [Wording(self.vocabularies, _values(catalogue)) for catalogue in catalogues]
         torch.manual_seed(recipe.seed)
         self.tokenizer = self._train_tokenizer(texts)
         backbone = recipe.backbone.model_copy(update={"vocabulary_size": len(self.tokenizer)})
@@ -108,7 +108,7 @@ class Pretrainer:
         if kept.exists():
             return load_tokenizer(kept)
         rng = random.Random(self.recipe.seed)
-        corpus = [word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon)] * 20
+        corpus = [word for vocabulary in self.vocabularies for word in sorted(vocabulary.lexicon)] * 20
         for catalogue, wording in zip(self.catalogues, self.wordings, strict=True):
             images = catalogue.split(self.split)
             for image in rng.choices(images.tolist(), k=min(4000, 4 * len(images))):

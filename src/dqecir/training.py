@@ -167,7 +167,7 @@ class Trainer:
                 {
                     "steps": self.steps,
                     "cpu_seconds": self.seconds,
-                    "false_negatives": wrong / max(seen, 1),
+                    "false_negatives": wrong / seen if seen else None,
                     "dev": metrics,
                 },
             )

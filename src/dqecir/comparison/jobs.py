@@ -221,7 +221,8 @@ def _fitted(stage: Recipe, arena: Arena, factor: float, seed: int, steps: int) -
     return recipe.model_copy(update={"negatives": negatives})
 
 
-def _false_negatives(run: Path, stage_count: int) -> float:
-    """Share of right answers among all that the last stage took for negatives."""
+def _false_negatives(run: Path, stage_count: int) -> float | None:
+    """Share of right answers among all that the last stage took for negatives; None where it took none."""
     done = json.loads((run / str(stage_count - 1) / "done.json").read_text(encoding="utf-8"))
-    return float(done["false_negatives"])
+    share = done["false_negatives"]
+    return None if share is None else float(share)

@@ -142,8 +142,8 @@ def _fault_table(result: Row, budget: str) -> list[str]:
     keys = [key for key in FAULTS if _has(result, key)]
     for title, row in _ordered(result, budget):
         runs = row["budgets"][budget]["runs"]
-        shares = [100 * run["false_negatives"] for run in runs]
-        wrong = f"{statistics.mean(shares):.2f} %"
+        shares = [100 * run["false_negatives"] for run in runs if run["false_negatives"] is not None]
+        wrong = f"{statistics.mean(shares):.2f} %" if shares else "–"
         lines.append(f"| {title} | {wrong} | " + " | ".join(_cell(runs, key) for key in keys) + " |")
     for name, metrics in result["fixed"].items():
         if any(key in metrics for key in keys):
@@ -201,7 +201,8 @@ def _parsing_line(result: Row) -> list[str]:
     )
     return [
         f"The parser of predicted attributes reads exactly what is asked in {shares}; of what is asked of a "
-        f"column it reads: {columns}."
+        f"column it reads: {columns}. Its general rules were written by people who could read the unseen "
+        "wordings, so that these flatter it."
     ]
 
 
@@ -219,7 +220,8 @@ def as_csv(result: Row) -> str:
                     "false_negatives": run["false_negatives"],
                 }
                 for metric, value in values.items():
-                    writer.writerow([title, budget, run["seed"], metric, f"{value:.6g}"])
+                    if value is not None:
+                        writer.writerow([title, budget, run["seed"], metric, f"{value:.6g}"])
     for name, metrics in result["fixed"].items():
         for metric, value in metrics.items():
             writer.writerow([name, "", "", metric, f"{value:.6g}"])

@@ -16,6 +16,7 @@ from dqecir.model import ComposedModel
 
 BASELINES = ("image_only", "text_only", "image_plus_text")
 SHOWN = ("R@1", "R@5", "R@10", "R@50", "mAP@10")
+SUBSET = ("R_sub@1", "R_sub@2", "R_sub@3")
 
 Rows = Mapping[str, Mapping[str, float]]
 
@@ -41,14 +42,16 @@ def oracle_rows(benchmark: Benchmark) -> dict[str, dict[str, float]]:
 
 def as_table(title: str, rows: Rows) -> Table:
     """Rows of metrics for a terminal, in percent."""
-    wordings = [
-        name for name in ("seen/mAP@10", "unseen/mAP@10") if any(name in row for row in rows.values())
-    ]
+
+    def shown(names: tuple[str, ...]) -> list[str]:
+        return [name for name in names if any(name in row for row in rows.values())]
+
+    subset, wordings = shown(SUBSET), shown(("seen/mAP@10", "unseen/mAP@10"))
     table = Table(title=title, caption="seen, unseen: mAP@10 by wording" if wordings else None)
     table.add_column("", no_wrap=True)
-    for name in (*SHOWN, *wordings):
+    for name in (*SHOWN, *subset, *wordings):
         table.add_column(name.removesuffix("/mAP@10"), justify="right")
     for name, row in rows.items():
-        cells = [f"{row[key]:.1f}" if key in row else "" for key in (*SHOWN, *wordings)]
+        cells = [f"{row[key]:.1f}" if key in row else "" for key in (*SHOWN, *subset, *wordings)]
         table.add_row(name.replace("_", " "), *cells)
     return table

@@ -22,8 +22,7 @@ from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
 from dqecir.data.captions import join_fashioniq
 from dqecir.data.triplets import DataError
-from dqecir.methods.method import Method, MethodContext, MethodOptions, Query
-from dqecir.negatives import NegativeSampling
+from dqecir.methods.method import InBatchOptions, Method, MethodContext, Query, TrainingBatch
 
 PLACEHOLDER = "[MASK]"
 """Stands in texts where the pseudo-word goes; the mask token of BERT's tokenizer and of ours."""
@@ -32,17 +31,12 @@ PHI_KEYS = PublishedKeys(renames=())
 """Both published codes keep φ as ``layers``, a sequence whose linear parts are 0, 3 and 6, as here."""
 
 
-class InversionOptions(MethodOptions):
+class InversionOptions(InBatchOptions):
     """Sizes of φ; published: a hidden size of four times the feature's, dropout 0.5."""
 
     hidden_factor: int = Field(default=4, gt=0)
     """Hidden size of φ as a multiple of the image feature's size."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-
-    def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse drawn negatives, which no loss would use."""
-        if negatives.choose != "none":
-            raise ValueError("searle and lincir learn without triplets: set negatives.choose to none")
 
 
 class Phi(nn.Module):
@@ -102,6 +96,10 @@ class Inversion(Method):
         self.placeholder = placeholder
         size, width = backbone.config.embedding_size, backbone.config.hidden_size
         self.phi = Phi(size, options.hidden_factor * size, width, options.dropout)
+
+    def contrasted(self, batch: TrainingBatch) -> Tensor:
+        """No candidate: targets are answers to nothing here."""
+        return torch.zeros_like(batch.right)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of φ; the frozen backbone only evaluates."""
