@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dqecir.losses import attribute_margin, contrastive, margin_ranking, pairwise_kl
+from dqecir.losses import attribute_margin, contrastive, margin_ranking, pairwise_kl, soft_triplet
 
 TAU = torch.tensor(0.1)
 
@@ -47,3 +47,18 @@ def test_contrastive_leaves_out_right_answers_but_never_the_target():
     everything = torch.tensor([[True, True, True]])
     assert contrastive(scores, targets, TAU).item() == pytest.approx(math.log(2 + math.exp(-1)), abs=1e-6)
     assert contrastive(scores, targets, TAU, everything).item() == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("halved", "size"), [(False, 1.0), (True, 0.5)])
+def test_soft_triplet_compares_squared_distances(halved, size):
+    features = torch.tensor([[0.0], [1.0], [2.0], [0.5]], requires_grad=True)
+    loss = soft_triplet(features, torch.tensor([[0, 1, 2], [0, 1, 3]]), halved)
+    near_then_far = [1.0 - 4.0, 1.0 - 0.25]
+    expected = sum(math.log1p(math.exp(x)) for x in near_then_far) / 2
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+    loss.backward()
+    slope = [1 / (1 + math.exp(-x)) / 2 for x in near_then_far]
+    # d(near - far) by the anchor, the partner and either stranger, all on one line
+    anchor = slope[0] * (-2.0 + 4.0) + slope[1] * (-2.0 + 1.0)
+    gradient = [anchor, 2.0 * sum(slope), -4.0 * slope[0], -1.0 * slope[1]]
+    assert features.grad.flatten().tolist() == pytest.approx([size * g for g in gradient], abs=1e-6)

@@ -247,6 +247,7 @@ class Trainer:
             right=data.right_answers(queries, candidates).to(device),
             attribute_values=data.attribute_values[candidates].to(device),
             reverse_text=None if self.reverse_texts is None else self.reverse_texts[rows].to(device),
+            asked=data.asked[queries].to(device),
             progress=step / self.steps,
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from dqecir.attributes import TextEncoder
 from dqecir.backbones.blip2 import TextBatch
 from dqecir.backbones.store import Store
-from dqecir.data.triplets import Benchmark, DataError
+from dqecir.data.triplets import Benchmark, DataError, Triplet
 from dqecir.methods.method import Method
 from dqecir.negatives import NegativeSampling
 
@@ -30,6 +30,15 @@ def attribute_codes(
         if column in attributes:
             codes[:, place] = torch.tensor([known.get(value, BLANK) for value in attributes[column]])
     return codes
+
+
+def asked_columns(triplets: Sequence[Triplet], columns: Mapping[str, Sequence[str]]) -> Tensor:
+    """[Q, K] whether each triplet's captions ask of a column: 1 or 0, -1 where they do not say."""
+    asked = torch.full((len(triplets), len(columns)), BLANK)
+    for row, triplet in enumerate(triplets):
+        if triplet.asked:
+            asked[row] = torch.tensor([int(column in triplet.asked) for column in columns])
+    return asked
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,8 @@ class TrainingData:
     """Category -> its queries."""
     attribute_values: Tensor
     """[N, K] codes of the images' true attributes in the order of the model's heads; -1 unknown."""
+    asked: Tensor
+    """[Q, K] whether each query's text asks of a column of the heads (1, 0); -1 where nobody knows."""
     reverse_texts: TextBatch | None = None
     """Rows as ``texts``: the texts of the way back, where the method has them."""
 
@@ -85,6 +96,7 @@ class TrainingData:
             tuple(frozenset(triplet.relevant) for triplet in triplets),
             {category: queries for category, queries in rows.items() if len(queries)},
             attribute_codes(benchmark.attributes, len(benchmark.image_ids), columns or {}),
+            asked_columns(triplets, columns or {}),
             encoder(reverse) if reverse else None,
         )
 

@@ -39,6 +39,7 @@ def a_batch(model, garments, size=6) -> TrainingBatch:
         right=data.right_answers(queries, candidates),
         attribute_values=data.attribute_values[candidates],
         reverse_text=None if data.reverse_texts is None else data.reverse_texts[queries],
+        asked=data.asked[queries],
         progress=0.5,
     )
 

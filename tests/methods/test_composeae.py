@@ -54,6 +54,8 @@ def test_both_ways_of_composing_and_the_decoders_are_the_published_ones(fixture,
     torch.testing.assert_close(imaginary, fixture[f"{prefix}.im"][:, 0], rtol=1e-4, atol=1e-5)
     linear = composer.linear_mapping(torch.cat([real, imaginary], dim=1))
     torch.testing.assert_close(linear, fixture[f"out/{mode}.encoderLinear"], rtol=1e-4, atol=1e-5)
+    convolved = (query - composer.amounts[1] * linear) / composer.amounts[0]
+    torch.testing.assert_close(convolved, fixture[f"out/{mode}.encoderWithConv"], rtol=1e-4, atol=1e-5)
     back = composer(image, text, sign=-1.0)
     wanted = fixture[f"out/{mode}.compose_conj_neg.repres"]
     torch.testing.assert_close(back, wanted, rtol=1e-4, atol=1e-5)

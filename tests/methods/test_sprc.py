@@ -194,9 +194,7 @@ def test_texts_that_leave_no_room_for_prompts_are_refused(model):
 
 
 def test_drawn_negatives_are_refused():
-    with pytest.raises(
-        DataError, match=r"contrasts within the batch: set negatives\.choose to none"
-    ):
+    with pytest.raises(DataError, match=r"contrasts within the batch: set negatives\.choose to none"):
         parse_settings({"method": "sprc", "negatives": {"choose": "random"}}, Recipe, "recipe")
 
 

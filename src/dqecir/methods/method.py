@@ -73,6 +73,8 @@ class TrainingBatch:
     """[C, K] true attributes of the candidates in the order of the heads' columns; -1 unknown."""
     reverse_text: TextBatch | None = None
     """Texts of the way back, from the target to the reference, where the method has them."""
+    asked: Tensor | None = None
+    """[B, K] whether a text asks of each of the heads' columns (1, 0); -1 where nobody knows."""
     progress: float = 0.0
     """Share of the training that lies behind this step, 0 to 1."""
 
