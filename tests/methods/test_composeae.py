@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 from dqecir.backbones.checkpoints import CheckpointError
 from dqecir.methods import tirg
@@ -90,6 +91,24 @@ def test_losses_and_gradients_are_the_published_ones(fixture, model, mode, kind,
         assert_gradients(method.composer, gradients, Composeae.published_keys.renames)
     else:
         assert (mode, kind) == ("eval", "soft_triplet")
+
+
+def test_what_decoding_and_turning_back_must_find_is_not_detached(fixture, model):
+    method = method_with(fixture, model).eval()
+    reference = fixture["in/image_features"].clone().requires_grad_()
+    text, target = fixture["in/text_features"], fixture["in/target_features"]
+    terms = method.feature_loss(reference, text, target, torch.arange(5))
+    # Nothing composed of the target depends on the reference: its gradient comes by the answer alone.
+    (by_rotation,) = torch.autograd.grad(terms["rotation"], reference, retain_graph=True)
+    assert bool((by_rotation != 0).any())
+    decoded = method.composer.image_decoder(method.composer(reference, text).detach())
+    expected = (0.1 * 2 / reference.numel() * (reference - decoded)).detach()
+    through_query = torch.autograd.grad(
+        0.1 * F.mse_loss(method.composer.image_decoder(method.composer(reference, text)), reference.detach()),
+        reference,
+    )[0]
+    (by_decoding,) = torch.autograd.grad(terms["image"], reference)
+    torch.testing.assert_close(by_decoding - through_query, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_channels_that_do_not_divide_are_refused(model):
