@@ -112,19 +112,19 @@ def test_what_nobody_knows_supervises_nothing(model, garments):
 
 
 def test_it_learns_what_a_text_asks_of(model, garments):
-    model = model.with_method(NAME, {"contrast_right_answers": "kept"})
+    # The tiny model's heads see nothing, so that likelihood alone would ask of everything.
+    model = model.with_method(NAME, {"value_weight": 0, "contrast_weight": 1e-3})
     batch = a_batch(model, garments, size=24)
-    method = model.method.train()
+    method = model.method
     optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=5e-3)
-    first = None
-    for _ in range(100):
+    for _ in range(60):
         terms = method.loss(batch)
-        first = first or {key: float(value.detach()) for key, value in terms.items()}
         torch.stack(list(terms.values())).sum().backward()
         optimiser.step()
         optimiser.zero_grad()
-    assert float(terms["mentions"].detach()) < 0.6 * first["mentions"]
-    assert float(terms["values"].detach()) < 0.9 * first["values"]
+    with torch.no_grad():
+        asks = method._compose(batch.reference, batch.text)[2] > 0
+    assert (asks == batch.asked[:, list(method.head_places)].bool()).float().mean() > 0.95
 
 
 def test_a_model_without_heads_is_refused(model):
