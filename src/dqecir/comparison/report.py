@@ -175,7 +175,7 @@ def _attribute_table(result: Row, budget: str) -> list[str]:
 def _rates_table(result: Row) -> list[str]:
     lines = [
         "Learning rates chosen on dev (mAP@10 of every factor of the recipe's rate; a run whose loss ran "
-        "away counts -1), and operations of a step:",
+        "away counts -1), and operations of a step. Trials are shorter than runs, which favours high rates:",
         "",
         "| | rate chosen | trials on dev | operations of a step | of a refresh |",
         "|---|---|---|---|---|",
