@@ -24,6 +24,16 @@ def test_features_are_the_published_ones():
     torch.testing.assert_close(features, fixture["out/lstm_features"], rtol=1e-4, atol=1e-6)
 
 
+def test_a_tenth_of_the_last_state_is_dropped_while_training():
+    torch.manual_seed(0)
+    encoder = LstmTextEncoder(30, 10, 4000, 2).train()
+    seen = []
+    encoder.dropout.register_forward_hook(lambda module, given, made: seen.append(made))
+    text = TextBatch(torch.tensor([[3, 4]]), torch.tensor([[1, 1]]), torch.zeros(1, 0, 2, dtype=torch.bool))
+    encoder(text)
+    assert 0.08 < float((seen[0] == 0).float().mean()) < 0.12
+
+
 def test_padding_changes_nothing():
     encoder = LstmTextEncoder(30, 10, 14, 12).eval()
     ids = torch.tensor([[3, 4, 5, 0, 0]])

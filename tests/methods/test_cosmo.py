@@ -1,5 +1,6 @@
 """CoSMo against its published code, and a step on the shared backbone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from dqecir.backbones.checkpoints import CheckpointError
 from dqecir.data.triplets import DataError
 from dqecir.losses import contrastive
 from dqecir.methods.cosmo import COSMO_KEYS, Cosmo
+from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
 from tests.methods.steps import a_batch, assert_gradients, trained_names
 from tests.methods.test_tirg import part
@@ -66,6 +68,27 @@ def test_loss_and_every_gradient_are_the_published_ones(fixture, composer):
         wanted = gradients.pop(f"INPUT.{name}")
         assert (value.grad - wanted).abs().max() < 1e-3 * wanted.abs().max()
     assert_gradients(composer, gradients, COSMO_KEYS.renames)
+
+
+def test_the_method_weighs_unit_vectors_as_published(fixture, model, garments, monkeypatch):
+    """Retrieval has unit vectors; the loss must give them back the length that was published."""
+    method = model.with_method("cosmo", OPTIONS).method
+    queries, targets = fixture["out/composed_features"] / 4, fixture["out/target_features"] / 4
+    order = torch.tensor([2, 0, 3, 1])
+    monkeypatch.setattr(method, "embed_query", lambda reference, text: Query(queries[:, None]))
+    monkeypatch.setattr(method, "embed_target", lambda tokens: targets[order][:, None])
+    loss = method.loss(replace(a_batch(model, garments, 4), targets=order.argsort()))["contrast"]
+    torch.testing.assert_close(loss[None], fixture["out/loss"], rtol=1e-5, atol=0)
+
+
+def test_queries_and_targets_are_unit_vectors(model, garments):
+    method = model.with_method("cosmo", OPTIONS).method.eval()
+    batch = a_batch(model, garments)
+    queries = method.embed_query(batch.reference, batch.text).embeddings
+    targets = method.embed_target(batch.candidates)
+    assert queries.shape == (6, *method.target_shape)
+    for vectors in (queries, targets):
+        close(vectors.norm(dim=2), torch.ones(len(vectors), 1))
 
 
 def test_attention_rows_sum_to_two(composer):

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from dqecir.losses import contrastive
+from dqecir.methods import mgur
+from dqecir.methods.method import Query
 from dqecir.methods.mgur import coarse_loss, drawn_noise, standardised
 from dqecir.model import ComposedModel
 from tests.methods.steps import a_batch, trained_names
@@ -46,6 +48,8 @@ def test_the_loss_and_its_gradients_are_the_published_ones(fixture, case, epoch,
     shaken = scales * standardised(targets) + shifts
     coarse = coarse_loss(queries, shaken, torch.arange(6))
     torch.testing.assert_close(coarse[None], fixture[f"out/{case}.aleatoric"], rtol=1e-5, atol=0)
+    matched = contrastive(queries @ shaken.T, torch.arange(6), ONE)
+    torch.testing.assert_close(matched[None], fixture[f"out/{case}.info_nce_ref_aug"], rtol=1e-5, atol=0)
     fine = contrastive(queries @ targets.T, torch.arange(6), ONE)
     torch.testing.assert_close(fine[None], fixture["out/info_nce_ref_tar"], rtol=1e-5, atol=0)
     share = math.exp(-fading * epoch / 60)
@@ -60,6 +64,38 @@ def test_the_loss_and_its_gradients_are_the_published_ones(fixture, case, epoch,
             assert (value.grad - wanted).abs().max() < 1e-3 * wanted.abs().max()
     else:
         assert (epoch, fading) != (10, 1)
+
+
+@pytest.mark.parametrize("case", ["aug0", "aug1"])
+@pytest.mark.parametrize("fading", [1, 4])
+def test_the_method_s_own_loss_is_the_published_one(fixture, case, fading, model, garments, monkeypatch):
+    """From unit vectors and a progress, with the published draws, candidates in another order."""
+    method = model.with_method("mgur", {"heads": 4, "fading": fading}).method
+    raw_queries, raw_targets = features(fixture)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    drawn = [fixture[f"out/{case}.{name}_drawn(scaled)"][order] for name in ("alpha", "beta")]
+    monkeypatch.setattr(method, "embed_query", lambda reference, text: Query(raw_queries[:, None] / 4))
+    monkeypatch.setattr(method, "embed_target", lambda tokens: raw_targets[order][:, None] / 4)
+
+    def published_draws(rows, scale_noise, shift_noise):
+        torch.testing.assert_close(rows.norm(dim=1), torch.full((6,), 4.0))
+        return drawn
+
+    monkeypatch.setattr(mgur, "drawn_noise", published_draws)
+    batch = replace(a_batch(model, garments), targets=order.argsort(), progress=10 / 60)
+    loss = torch.stack(list(method.loss(batch).values())).sum()
+    wanted = fixture[f"out/{case}.batch_based_aleatoric.epoch10_of_60.gamma_scale{fading}"]
+    torch.testing.assert_close(loss[None], wanted, rtol=1e-5, atol=0)
+    if fading == 1:
+        loss.backward()
+        for value, which in ((raw_queries, "ref_features"), (raw_targets, "tar_features")):
+            wanted = fixture[f"grad/{case}.epoch10.gs1/{which}"]
+            assert (value.grad - wanted).abs().max() < 1e-3 * wanted.abs().max()
+
+
+def test_no_gradient_flows_through_the_draws():
+    scales, shifts = drawn_noise(torch.randn(3, 8, requires_grad=True), 1.0, 1.0)
+    assert not scales.requires_grad and not shifts.requires_grad
 
 
 def test_noise_has_the_statistics_of_each_row():
