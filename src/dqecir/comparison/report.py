@@ -237,24 +237,28 @@ def plots(result: Row) -> dict[str, bytes]:
 
     budgets = result_budgets(result)
     titles = [title for title, _ in _ordered(result, budgets[-1])][::-1]
-    figure, axis = plt.subplots(figsize=(8, 0.45 * len(titles) + 1.8))
+    untrained = {
+        name: metrics["mAP@10"]
+        for name, metrics in sorted(result["fixed"].items(), key=lambda item: item[1]["mAP@10"])
+        if not name.startswith("oracle")
+    }
+    names = [*untrained, *titles]
+    figure, axis = plt.subplots(figsize=(8, 0.36 * len(names) + 1.5))
+    axis.barh([row + 0.4 for row in range(len(untrained))], list(untrained.values()), 0.5, color="silver")
     height = 0.8 / len(budgets)
     for place, budget in enumerate(budgets):
         runs = [_values(result["contestants"][title], budget, "mAP@10") for title in titles]
         axis.barh(
-            [row + place * height for row in range(len(titles))],
+            [len(untrained) + row + (place + 0.5) * height for row in range(len(titles))],
             [statistics.mean(values) for values in runs],
             height,
             xerr=[statistics.stdev(values) if len(values) > 1 else 0 for values in runs],
             label=BUDGET_NAMES[budget],
         )
-    for name, metrics in result["fixed"].items():
-        if not name.startswith("oracle"):
-            axis.axvline(metrics["mAP@10"], linestyle=":", color="grey", linewidth=0.8)
-            axis.text(metrics["mAP@10"], len(titles), name, rotation=60, fontsize=7, va="bottom")
-    axis.set_yticks([row + 0.4 - height / 2 for row in range(len(titles))], titles)
-    axis.set_xlabel("mAP@10 over all right answers, percent")
-    axis.legend(loc="lower right")
+    axis.set_yticks([row + 0.4 for row in range(len(names))], names)
+    axis.set_ylim(-0.2, len(names))
+    axis.set_xlabel("mAP@10 over all right answers, percent (grey: without training)")
+    axis.legend(loc="upper left", bbox_to_anchor=(0, 1.06), ncols=len(budgets), frameon=False)
     pictures = {"map": _png(figure)}
     plt.close(figure)
 
