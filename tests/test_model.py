@@ -78,7 +78,7 @@ def test_a_foreign_config_is_refused_by_name(model, tmp_path, change, message):
 def test_weights_of_another_size_are_refused_with_their_names(model, tmp_path):
     folder = model.save_pretrained(tmp_path / "m")
     config = json.loads((folder / "config.json").read_text())
-    config["backbone"]["embedding_size"] = 24
+    config["backbone"]["embedding_size"] = 20
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="text_projection"):
         ComposedModel.from_pretrained(folder)

@@ -57,7 +57,7 @@ def test_batches_and_single_images_are_encoded_alike(retriever, pictures):
     together = retriever.encode_images(paths)
     alone = torch.cat([retriever.encode_images([path]) for path in paths])
     assert torch.allclose(together, alone, atol=1e-5)
-    assert together.shape == (5, 3, 12)
+    assert together.shape == (5, 3, 24)
     queries = retriever.encode_query([Image.open(paths[0]), paths[0].read_bytes()], ["is red", "is red"])
     assert torch.allclose(queries[0], queries[1], atol=1e-6)
 

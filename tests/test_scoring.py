@@ -1,4 +1,6 @@
-"""The four rules against the definition, however the targets are cut."""
+"""The rules against their definitions, however the targets are cut."""
+
+import math
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ from hypothesis import strategies as st
 
 from dqecir import scoring
 from dqecir.scoring import RULES, best_columns, score, top_scores
+
+PRODUCT_RULES = sorted(set(RULES) - {"likelihood"})
 
 
 def by_definition(queries, targets, rule):
@@ -23,7 +27,7 @@ def shaped(rule, rows, items, tokens, seed=0):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    rule=st.sampled_from(sorted(RULES)),
+    rule=st.sampled_from(PRODUCT_RULES),
     rows=st.integers(1, 4),
     items=st.integers(1, 9),
     tokens=st.integers(1, 5),
@@ -41,7 +45,7 @@ def test_rules_equal_their_definition_in_any_chunks(rule, rows, items, tokens, b
     assert np.allclose(found.numpy(), by_definition(queries, targets, rule), atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", sorted(RULES))
+@pytest.mark.parametrize("rule", PRODUCT_RULES)
 def test_gradients_are_those_of_the_definition(rule):
     queries, targets = (part.requires_grad_() for part in shaped(rule, 3, 5, 4))
     weights = torch.randn(3, 5, generator=torch.Generator().manual_seed(5))
@@ -122,3 +126,35 @@ def test_memory_mapped_targets_are_never_converted_whole(tmp_path, monkeypatch):
 def test_best_columns_prefer_the_lower_of_equals():
     values, columns = best_columns(torch.tensor([[1.0, 3.0, 3.0]]), 2)
     assert (values.tolist(), columns.tolist()) == ([[3.0, 3.0]], [[1, 2]])
+
+
+def distributions(rows, count, generator):
+    return torch.rand(rows, count, 6, generator=generator).softmax(dim=2)
+
+
+@pytest.mark.parametrize("block", [7, 1 << 20])
+@pytest.mark.parametrize("half", [False, True])
+def test_the_likelihood_is_the_base_score_and_weighted_log_probabilities(block, half, monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    base, tokens = torch.randn(3, 6, generator=generator), torch.randn(5, 4, 6, generator=generator)
+    wanted, shown = distributions(3, 2, generator), distributions(5, 2, generator)
+    masses = torch.tensor([[0.5, 2.0], [1.0, 0.0], [0.1, 0.3]])
+    queries = torch.cat([base[:, None], masses[..., None] * wanted], dim=1)
+    targets = torch.cat([tokens, shown], dim=1)
+    monkeypatch.setattr(scoring, "BLOCK", block)
+    monkeypatch.setattr(scoring, "CONVERTED", block)
+    found = score(queries, targets.half() if half else targets, "likelihood")
+    for row in range(3):
+        for item in range(5):
+            expected = max(float(base[row] @ token) for token in tokens[item])
+            for column in range(2):
+                share = float(wanted[row, column] @ shown[item, column])
+                expected += float(masses[row, column]) * math.log(share + scoring.FLOOR)
+            assert float(found[row, item]) == pytest.approx(expected, abs=1e-2 if half else 1e-5)
+
+
+def test_the_likelihood_refuses_targets_without_a_token_for_each_distribution():
+    with pytest.raises(ValueError, match="likelihood"):
+        score(torch.zeros(1, 3, 6), torch.zeros(4, 2, 6), "likelihood")
+    with pytest.raises(ValueError, match="likelihood"):
+        score(torch.zeros(1, 1, 6), torch.zeros(4, 2, 6), "likelihood")

@@ -1,7 +1,7 @@
 """The one scorer: loss, mining, evaluation and index all score with it.
 
-Every rule is a maximum or a mean of inner products between query vectors and target tokens.
-Queries are [B, n_q, D], targets [N, n_t, D].
+Every rule compares query vectors with target tokens by inner products: their maximum, their mean, or
+for distributions the logarithm of what they share. Queries are [B, n_q, D], targets [N, n_t, D].
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-ScoreRule = Literal["dot", "max_t", "mean_mean", "max_max"]
+ScoreRule = Literal["dot", "max_t", "mean_mean", "max_max", "likelihood"]
+
+FLOOR = 0.003
+"""Added to a probability before its logarithm: who is sure is sometimes wrong."""
 
 
 def _dot(queries: Tensor, targets: Tensor) -> Tensor:
@@ -40,11 +43,31 @@ def _max_max(queries: Tensor, targets: Tensor) -> Tensor:
     return scores.amax(dim=(2, 3))
 
 
+def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
+    """One vector against the first tokens, and C distributions against the last C tokens, pair by pair.
+
+    s = max_k q_0·t_k + Σ_c w_c log(q_c·t_c / w_c + floor), where the mass w_c = Σ q_c is the weight of
+    the distribution q_c / w_c; q_c·t_c / w_c is the probability that what the target shows is wanted.
+    """
+    count = queries.shape[1] - 1
+    if count < 1 or targets.shape[1] <= count:
+        raise ValueError(
+            f"the rule likelihood compares one vector and distributions with more tokens than there are "
+            f"distributions, not {queries.shape[1]} with {targets.shape[1]}"
+        )
+    base = _max_t(queries[:, :1], targets[:, :-count])
+    mass = queries[:, 1:].sum(dim=2)  # [B, C]
+    shares = queries[:, 1:] / mass.clamp(min=1e-6)[..., None]
+    fits = torch.einsum("bcd,ncd->cbn", shares, targets[:, -count:])
+    return base + torch.einsum("cbn,bc->bn", (fits + FLOOR).log(), mass)
+
+
 RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dot": _dot,
     "max_t": _max_t,
     "mean_mean": _mean_mean,
     "max_max": _max_max,
+    "likelihood": _likelihood,
 }
 
 BLOCK = 1 << 25

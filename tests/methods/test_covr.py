@@ -148,8 +148,8 @@ def test_shapes_and_unit_vectors(model, name, tokens):
     batch = batch_of(covr)
     query = covr.method.embed_query(batch.reference, batch.text).embeddings
     targets = covr.method.embed_target(batch.candidates)
-    assert query.shape == (3, tokens, 12)
-    assert targets.shape[1:] == covr.method.target_shape == (tokens, 12)
+    assert query.shape == (3, tokens, 24)
+    assert targets.shape[1:] == covr.method.target_shape == (tokens, 24)
     for vectors in (query, targets):
         assert torch.allclose(vectors.norm(dim=-1), torch.ones(vectors.shape[:-1]), atol=1e-5)
     assert score(query, targets, covr.method.score_rule).shape == (3, 6)

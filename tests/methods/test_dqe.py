@@ -49,7 +49,7 @@ def test_queries_and_targets_are_unit_vectors(model):
     batch = batch_of(dqe)
     query = dqe.method.embed_query(batch.reference, batch.text)
     targets = dqe.method.embed_target(batch.candidates)
-    assert query.embeddings.shape == (3, 1, 12)
+    assert query.embeddings.shape == (3, 1, 24)
     assert targets.shape == (6, *dqe.method.target_shape)
     for vectors in (query.embeddings, query.attribute_embeddings, targets):
         assert torch.allclose(vectors.norm(dim=-1), torch.ones(vectors.shape[:-1]), atol=1e-5)

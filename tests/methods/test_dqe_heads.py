@@ -22,7 +22,7 @@ def test_the_score_is_the_base_cosine_plus_expected_log_probabilities(heads):
     base = score(query.embeddings[..., :size], targets[..., :size], "max_t")
     shown = heads.method.shown_values(batch.candidates)
     expected = base.clone()
-    for place, owner in enumerate(heads.method.owner.tolist()):
+    for place, owner in enumerate(heads.method.owners):
         likelihood = (logits[place].softmax(1) + 1e-3).log() @ shown[place].T
         expected += 0.07 * query.attribute_weights[:, owner, None] * likelihood
     assert torch.allclose(fused, expected, atol=1e-5)

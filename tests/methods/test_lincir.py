@@ -106,4 +106,4 @@ def test_saved_and_loaded_it_embeds_the_same(lincir, tmp_path):
         some.method.embed_query(tokens, some.text_encoder(texts)).embeddings for some in (lincir, loaded)
     ]
     torch.testing.assert_close(found[0], found[1])
-    assert found[0].shape == (1, 1, 12)
+    assert found[0].shape == (1, 1, 24)

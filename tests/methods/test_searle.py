@@ -93,7 +93,7 @@ def test_queries_and_targets_are_unit_vectors_and_images_matter(searle):
     text = searle.text_encoder([searle.method.text(("is red",))] * 3)
     tokens = RandomStore(3).tokens
     queries = searle.method.embed_query(tokens, text).embeddings
-    assert queries.shape == (3, 1, 12)
+    assert queries.shape == (3, 1, 24)
     torch.testing.assert_close(queries.norm(dim=2), torch.ones(3, 1))
     assert not torch.allclose(queries[0], queries[1], atol=1e-6)
     assert searle.method.embed_target(tokens).shape == (3, *searle.method.target_shape)

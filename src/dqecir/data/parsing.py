@@ -42,12 +42,14 @@ _REWORDED = tuple(
     )
 )
 """Other ways to deny and to compare, said in the words that phrases use."""
+REMEMBERED = 50_000
+"""Texts whose readings a parser keeps."""
 _IDLE = frozenset(
     re.findall(
         r"\w+",
         """a all an and any anything are as at be but by do does for from has have i in is it its kind like
-        make more no not nothing now of on one put should show so some than that the there this to want way
-        with without""",
+        make more no not nothing now of on one put same should show similar so some style than that the there
+        this to want way with without""",
     )
 )
 
@@ -63,6 +65,14 @@ class Mention:
     kind: Kind
     value: str = ""
     of: str = ""
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A clause of a text in plain words, and its readings, any of which may be meant; none if unread."""
+
+    words: str
+    readings: tuple[Mention, ...]
 
 
 class Parser:
@@ -84,6 +94,7 @@ class Parser:
         self._names = {
             column: _names(spoken, self.values[column]) for column, spoken in self._columns.items()
         }
+        self._read: dict[str, tuple[Clause, ...]] = {}
         self._signs = [
             (sign, denied, mention)
             for phrase, readings in self._phrases.items()
@@ -93,15 +104,22 @@ class Parser:
             if sign
         ]
 
-    def mentions(self, text: str) -> list[list[Mention]]:
+    def mentions(self, text: str) -> list[tuple[Mention, ...]]:
         """For each clause of a text that says anything: the readings of it, any of which may be meant."""
-        found = []
-        for clause in _CONNECTOR.split(_plain(text)):
-            words = clause.strip(" .?!")
-            readings = self._phrases.get(words) or self._by_words(words)
-            if readings:
-                found.append(readings)
-        return found
+        return [clause.readings for clause in self.clauses(text) if clause.readings]
+
+    def clauses(self, text: str) -> tuple[Clause, ...]:
+        """The clauses of a text that are more than connecting words, each with its readings."""
+        if text not in self._read:
+            if len(self._read) >= REMEMBERED:
+                self._read.clear()
+            parts = [part.strip(" .?!") for part in _CONNECTOR.split(_plain(text))]
+            self._read[text] = tuple(
+                Clause(words, tuple(self._phrases.get(words) or self._by_words(words)))
+                for words in parts
+                if set(_WORD.findall(words)) - _IDLE
+            )
+        return self._read[text]
 
     def asked(self, text: str, reference: Mapping[str, Mapping[str, float]]) -> dict[str, frozenset[str]]:
         """Admissible values of every column that a text asks for.
@@ -110,13 +128,19 @@ class Parser:
         start from its most probable value, and "the stars" are what it most probably shows as stars.
         What several mentions of a column ask for is intersected, unless nothing would be left.
         """
+        return self.admissible(self.mentions(text), reference)
+
+    def admissible(
+        self, mentions: Sequence[Sequence[Mention]], reference: Mapping[str, Mapping[str, float]]
+    ) -> dict[str, frozenset[str]]:
+        """What :meth:`asked` says of a text, of the mentions of its clauses."""
         likely = {
             column: max(shares, key=lambda value: shares[value])
             for column, shares in reference.items()
             if shares
         }
         wanted: dict[str, frozenset[str]] = {}
-        for readings in self.mentions(text):
+        for readings in mentions:
             mention = max(readings, key=lambda reading: self._plausible(reading, reference))
             admissible = self._admissible(mention, likely)
             if admissible:

@@ -8,7 +8,7 @@ option here; the defaults are the published recipe.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -90,7 +90,7 @@ class DqeOptions(MethodOptions):
 class Dqe(Method):
     """DQE-CIR over a BLIP-2 backbone; queries [B, 1, D], scored by the maximum over target tokens."""
 
-    options_type = DqeOptions
+    options_type: ClassVar[type[MethodOptions]] = DqeOptions
 
     def __init__(self, backbone: Blip2, options: DqeOptions) -> None:
         super().__init__(backbone)
@@ -139,7 +139,7 @@ class Dqe(Method):
         attribute = unit(self.backbone.text_projection(pooled) + residual)  # [B, A, D] (E3)
         weights, base_weight = self.attribute_weights(words[:, 0])  # [B, A], [B, 1]
         total = base_weight * base + torch.einsum("ba,bad->bd", weights, attribute)
-        return Query(unit(total)[:, None], attribute, weights)  # (E5)
+        return Query(unit(total)[:, None], attribute[:, :, None], weights)  # (E5)
 
     def attribute_states(self, states: Tensor, words: Tensor, text: TextBatch) -> Tensor:
         """What each attribute reads from query states [B, n_q, H] and word states [B, L, H]: [B, A, H]."""
@@ -211,7 +211,7 @@ class Dqe(Method):
     def _attribute_margin(self, attribute: Tensor, candidates: Tensor, batch: TrainingBatch) -> Tensor:
         """Each sub-query must prefer the target by itself, most where the text names its attribute."""
         rows, count = attribute.shape[:2]
-        scores = score(attribute.flatten(0, 1)[:, None], candidates, self.score_rule)
+        scores = score(attribute.flatten(0, 1), candidates, self.score_rule)
         scores = scores.unflatten(0, (rows, count))  # [B, A, C]
         positive = scores.gather(2, batch.targets[:, None, None].expand(-1, count, -1))[:, :, 0]
         negative = scores.gather(2, batch.negatives[:, None].expand(-1, count, -1))

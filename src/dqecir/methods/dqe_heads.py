@@ -22,7 +22,8 @@ from torch.nn import functional as F
 from dqecir.attributes import AttributeHeads
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.data.triplets import DataError
-from dqecir.methods.dqe import Dqe, DqeOptions
+from dqecir.methods.dqe import DqeOptions
+from dqecir.methods.headed import HeadedDqe
 from dqecir.methods.method import MethodContext, MethodOptions, Query, TrainingBatch, register
 
 FLOOR = 1e-3
@@ -46,7 +47,7 @@ class DqeHeadsOptions(DqeOptions):
 
 
 @register("dqe_heads")
-class DqeHeads(Dqe):
+class DqeHeads(HeadedDqe):
     """DQE over a backbone with attribute heads; queries and target tokens are [base; values]."""
 
     options_type = DqeHeadsOptions
@@ -54,18 +55,9 @@ class DqeHeads(Dqe):
     def __init__(
         self, backbone: Blip2, options: DqeHeadsOptions, heads: AttributeHeads, places: dict[str, int]
     ) -> None:
-        super().__init__(backbone, options)
+        super().__init__(backbone, options, heads, places)
         del self.residual  # values take the place of projected sub-queries
         self.value_weight, self.head_scale = options.value_weight, options.head_scale
-        self.heads = heads.requires_grad_(False)
-        columns = heads.config.columns
-        self.columns = tuple(column for column in columns if column in places)
-        self.head_places = tuple(list(columns).index(column) for column in self.columns)
-        self.sizes = tuple(len(columns[column]) for column in self.columns)
-        owners = [places[column] for column in self.columns]
-        # The attribute that each value belongs to, and the column: [V].
-        self.owner: Tensor
-        self.register_buffer("owner", torch.tensor(owners), persistent=False)
         width = backbone.config.hidden_size
         self.value_norm = nn.LayerNorm(width)
         self.values = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
@@ -91,22 +83,10 @@ class DqeHeads(Dqe):
         tokens, size = super().target_shape
         return tokens, size + sum(self.sizes)
 
-    def train(self, mode: bool = True) -> DqeHeads:
-        """Set the mode of everything but the frozen heads."""
-        super().train(mode)
-        self.heads.eval()
-        return self
-
     def embed_target(self, tokens: Tensor) -> Tensor:
         base = self.backbone.target_embeddings(tokens)  # [N, n_t, D]
         shown = torch.cat(self.shown_values(tokens), dim=1)  # [N, V]
         return torch.cat([base, shown[:, None].expand(-1, base.shape[1], -1)], dim=2)
-
-    @torch.no_grad()
-    def shown_values(self, tokens: Tensor) -> list[Tensor]:
-        """Probabilities of every column's values as the heads see them: one [N, values] a column."""
-        logits = self.heads(tokens)
-        return [logits[column].float().softmax(dim=1) for column in self.columns]
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         return self._compose(reference, text)[0]
@@ -121,29 +101,27 @@ class DqeHeads(Dqe):
         # The text's say, plus the reference's own value as far as the text leaves it alone.
         logits = [
             value(asked[:, owner]).float() + keep[:, place, None] * (known + FLOOR).log()
-            for place, (value, owner, known) in enumerate(
-                zip(self.values, self.owner.tolist(), shown, strict=True)
-            )
+            for place, (value, owner, known) in enumerate(zip(self.values, self.owners, shown, strict=True))
         ]
         weights, base_weight = self.attribute_weights(words[:, 0])  # [B, A], [B, 1]
         blocks = [
             self.head_scale * scale * (values.softmax(dim=1) + FLOOR).log()
             for values, scale in zip(logits, self.column_scale, strict=True)
         ]
-        weighted = [weights[:, o, None] * block for o, block in zip(self.owner.tolist(), blocks, strict=True)]
+        weighted = [weights[:, o, None] * block for o, block in zip(self.owners, blocks, strict=True)]
         embedding = torch.cat([base_weight * base, *weighted], dim=1)[:, None]
         return Query(embedding, self._attribute_parts(blocks, base), weights), logits
 
     def _attribute_parts(self, blocks: list[Tensor], base: Tensor) -> Tensor:
-        """For each attribute the query of that attribute alone, unweighted: [B, A, D + V]."""
+        """For each attribute the query of that attribute alone, unweighted: [B, A, 1, D + V]."""
         parts = []
         for attribute in range(len(self.options.attributes)):
             own = [
                 block if owner == attribute else torch.zeros_like(block)
-                for owner, block in zip(self.owner.tolist(), blocks, strict=True)
+                for owner, block in zip(self.owners, blocks, strict=True)
             ]
             parts.append(torch.cat([torch.zeros_like(base), *own], dim=1))
-        return torch.stack(parts, dim=1)
+        return torch.stack(parts, dim=1)[:, :, None]
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         query, logits = self._compose(batch.reference, batch.text)

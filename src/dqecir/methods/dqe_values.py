@@ -2,40 +2,61 @@
 
 A text is read twice: with the image, for the base query, and by itself, for what it asks. For every
 column c of the catalogue it says whether the column is asked of, m_c, and which values it asks for,
-a_c; what is not asked stays as the reference's attribute head sees it, p_r,c. The score stays one
-inner product, the expected log-probability of the candidate's heads beside the base score:
+a_c; what is not asked stays as the reference's attribute head sees it, p_r,c. A candidate is scored
+by the log-probability that it shows what is wanted of every column, beside the base score:
 
-    s = w_0 max_k q₀·v_k + κ Σ_c w_c(T) Σ_value q_c(value) log p_v,c(value),
-    q_c = m_c a_c + (1 - m_c) p_r,c
+    s = w_0 max_k q₀·v_k + Σ_c κ_c exp(γ_c m_c(T)) log Σ_value q_c(value) p_v,c(value),
+    q_c = m_c(T) a_c + (1 - m_c(T)) p_r,c
 
-with w the learnable attribute weights, decided by the text. The published sub-queries look at the
-same target tokens as the base query, and so repeat it; here a colour is compared with the colour.
+The learnable attribute weights are m_c(T): how far the text's sub-query of a column counts against the
+reference's, and how far the column counts beside the others. The text decides them, and the data
+supervises them where it knows what a text asks of.
+The published sub-queries look at the same target tokens as the base query, and so repeat it; here a
+colour is compared with the colour.
+
+The words for values are the vocabulary's: its rules read a text first, clause by clause, and a learned
+reader reads the clauses that they leave. Training leaves it half of what the rules could read, so that
+it learns from texts that they understand to read those that they do not.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.attributes import AttributeHeads
+from dqecir.attributes import AttributeHeads, TextEncoder
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
+from dqecir.data.parsing import Mention, Parser
 from dqecir.data.triplets import DataError
-from dqecir.methods.dqe import Dqe, DqeOptions
+from dqecir.methods.dqe import DqeOptions
+from dqecir.methods.headed import HeadedDqe
 from dqecir.methods.method import MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.scoring import ScoreRule
+from dqecir.strict import nearest
 
-FLOOR = 0.01
-"""Added to probabilities before the logarithm: a head that is sure is sometimes wrong."""
+SURE = 8.0
+"""The logit of what rules read: a weight of 0.9997."""
+
+UNLIKELY = 0.02
+"""Added to a value's share before the logarithm of its loss: tables are sometimes wrong."""
 
 
 class DqeValuesOptions(DqeOptions):
     """Options of DQE, with the defaults that suit attribute values."""
 
     attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
-    gate_bias: float = 0.0
+    columns: tuple[str, ...] | None = None
+    """Columns that are compared; all that the heads know of the attributes unless named."""
+    weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
+    """Weights m_c decided by the text, learned but alike for all texts, or fixed at one."""
+    emphasis: float = 0.4
+    """Start of γ_c, the logarithm of how much more a column counts where the text asks of it."""
     pair_weight: float = Field(default=0.0, ge=0)
     ranking_weight: float = Field(default=0.0, ge=0)
     attribute_weight: float = Field(default=0.0, ge=0)
@@ -45,28 +66,63 @@ class DqeValuesOptions(DqeOptions):
     """Weight of the log-likelihood of the target's true values under the query's."""
     mention_weight: float = Field(default=1.0, ge=0)
     """Weight of telling which columns the text asks of, where the data knows."""
+    base_weight: float = 0.3
+    """Start of w_0, the weight of the base score beside the attributes."""
     head_scale: float = Field(default=0.07, gt=0)
     """Scale of log-probabilities beside cosines [κ]; at the temperature's value they count in full."""
+    hints: bool = True
+    """Whether the vocabularies' rules read a text first, and the reader what they leave unread."""
+    hints_withheld: float = Field(default=0.5, ge=0, le=1)
+    """Share of the clauses that are left to the reader while training, though the rules can read them."""
+    words_hidden: float = Field(default=0.3, ge=0, le=1)
+    """Share of the word pieces that the reader does not see while training."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What rules read of B texts: ``said`` [B, C] is 1 where a column is asked of and 0 where the reader
+    must tell; -1 where it is not, since the whole text was read. ``shares`` is what is asked for, one
+    [B, values] a column, even over what is admissible. ``left`` is what was not read."""
+
+    said: Tensor
+    shares: list[Tensor]
+    left: TextBatch
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Queries, and how they came about: ``wanted`` values, one distribution [B, values] a column, and
+    ``asks`` [B, C], the logits of the attribute weights m."""
+
+    query: Query
+    wanted: list[Tensor]
+    asks: Tensor
 
 
 @register("dqe_values")
-class DqeValues(Dqe):
-    """DQE over a backbone with attribute heads; queries and target tokens are [base; values]."""
+class DqeValues(HeadedDqe):
+    """Queries are [base; wanted values of each column], targets [base tokens; values shown of each]."""
 
-    options_type = DqeValuesOptions
+    options_type: ClassVar[type[MethodOptions]] = DqeValuesOptions
+    score_rule: ScoreRule = "likelihood"
 
     def __init__(
-        self, backbone: Blip2, options: DqeValuesOptions, heads: AttributeHeads, places: dict[str, int]
+        self,
+        backbone: Blip2,
+        options: DqeValuesOptions,
+        heads: AttributeHeads,
+        places: dict[str, int],
+        parser: Parser | None,
+        text_encoder: TextEncoder,
     ) -> None:
         # The sub-queries of the base class are not built: values take their place.
-        super().__init__(backbone, options.model_copy(update={"attributes": ()}))
+        super().__init__(backbone, options.model_copy(update={"attributes": ()}), heads, places)
         self.options: DqeValuesOptions = options
-        self.heads = heads.requires_grad_(False)
-        known = heads.config.columns
-        self.columns = tuple(column for column in known if column in places)
-        self.head_places = tuple(list(known).index(column) for column in self.columns)
-        self.sizes = tuple(len(known[column]) for column in self.columns)
-        self.owners = tuple(places[column] for column in self.columns)
+        self.parser, self.text_encoder = parser, text_encoder
+        tokenizer = text_encoder.tokenizer
+        self.unknown_piece = tokenizer.unk_token_id
+        self.special_pieces: Tensor
+        self.register_buffer("special_pieces", torch.tensor(tokenizer.all_special_ids), persistent=False)
         width, count = backbone.config.hidden_size, len(self.columns)
         self.prompts = nn.Parameter(torch.zeros(count, width))
         self.key = nn.Linear(width, width, bias=False)
@@ -79,22 +135,40 @@ class DqeValues(Dqe):
         self.values = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
         # How a comparison moves the reference's own value: what "darker" makes of each colour.
         self.moves = nn.ModuleList(nn.Linear(width + size, size) for size in self.sizes)
-        self.gate_norm = nn.LayerNorm(width)
-        self.gate = nn.Linear(width, len(options.attributes))
-        nn.init.zeros_(self.gate.weight)
-        nn.init.constant_(self.gate.bias, options.gate_bias)
-        self.column_scale = nn.Parameter(torch.ones(count))
-        self.base_scale = nn.Parameter(torch.ones(()))
+        for reading in (*self.values, *self.moves):
+            nn.init.zeros_(reading.weight)
+            nn.init.zeros_(reading.bias)
+        self.column_scale = nn.Parameter(torch.ones(count))  # κ_c, in units of head_scale
+        self.emphasis = nn.Parameter(torch.full((count,), options.emphasis))  # γ_c
+        self.base_scale = nn.Parameter(torch.tensor(options.base_weight))  # w_0
 
     @classmethod
     def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> DqeValues:
         assert isinstance(options, DqeValuesOptions)
-        if context.heads is None or not context.columns:
+        if context.heads is None or context.text_encoder is None or not context.columns:
             raise DataError(
                 "dqe_values needs a model with attribute heads for the attributes it names: pretrain one "
                 "with dqecir pretrain, or train dqe instead"
             )
-        method = cls(backbone, options, context.heads, dict(context.columns))
+        heads = context.heads.config.columns
+        for column in options.columns or ():
+            if column not in heads:
+                raise DataError(f"the model has no attribute head for {column!r}{nearest(column, heads)}")
+        places = {
+            column: place
+            for column, place in context.columns.items()
+            if options.columns is None or column in options.columns
+        }
+        largest = max(places, key=lambda column: len(heads[column]))
+        if len(heads[largest]) > backbone.config.embedding_size:
+            raise DataError(
+                f"the column {largest!r} has {len(heads[largest])} values, more than the "
+                f"{backbone.config.embedding_size} numbers of an embedding: leave it out of columns"
+            )
+        parser = None
+        if options.hints:
+            parser = Parser(context.vocabularies, {column: heads[column] for column in places})
+        method = cls(backbone, options, context.heads, places, parser, context.text_encoder)
         words = backbone.embeddings.word_embeddings.weight.detach()
         lexicons = torch.stack([words[context.lexicon_ids[owner]].mean(dim=0) for owner in method.owners])
         method.prompts.data.copy_(lexicons)
@@ -103,47 +177,59 @@ class DqeValues(Dqe):
     @property
     def target_shape(self) -> tuple[int, int]:
         tokens, size = super().target_shape
-        return tokens, size + sum(self.sizes)
-
-    def train(self, mode: bool = True) -> DqeValues:
-        """Set the mode of everything but the frozen heads."""
-        super().train(mode)
-        self.heads.eval()
-        return self
+        return tokens + len(self.columns), size
 
     def embed_target(self, tokens: Tensor) -> Tensor:
         base = self.backbone.target_embeddings(tokens)  # [N, n_t, D]
-        shown = torch.cat([(values + FLOOR).log() for values in self.shown_values(tokens)], dim=1)  # [N, V]
-        return torch.cat([base, shown[:, None].expand(-1, base.shape[1], -1)], dim=2)
+        return torch.cat([base, *self._as_tokens(self.shown_values(tokens))], dim=1)
 
-    @torch.no_grad()
-    def shown_values(self, tokens: Tensor) -> list[Tensor]:
-        """Probabilities of every column's values as the heads see them: one [N, values] a column."""
-        logits = self.heads(tokens)
-        return [logits[column].float().softmax(dim=1) for column in self.columns]
+    def _as_tokens(self, columns: Sequence[Tensor]) -> list[Tensor]:
+        """[B, values] of every column as tokens [B, 1, D]."""
+        size = self.backbone.config.embedding_size
+        return [F.pad(values, (0, size - values.shape[1]))[:, None] for values in columns]
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
-        return self._compose(reference, text)[0]
+        return self.compose(reference, text).query
 
-    def _compose(self, reference: Tensor, text: TextBatch) -> tuple[Query, list[Tensor], Tensor]:
-        """The query, the values it asks for (one [B, values] a column), and the logits of m [B, C]."""
+    def compose(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Composed:
+        """Compose queries, and say how; with ``order`` [B] row b gets the weights of row ``order[b]``."""
         states, _ = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]
-        words = self.backbone.text_states(text.ids, text.mask)  # [B, L, H]
-        read = self.read_norm(self._read(words, text))  # [B, C, H]
-        asks = torch.einsum("bch,ch->bc", read, self.asks).float() + self.asks_bias
+        shown = self.shown_values(reference)
+        hints = self._hints(text, shown) if self.parser is not None else None
+        left = text if hints is None else hints.left
+        words = self.backbone.text_states(self._hidden(left), left.mask)  # [B, L, H]
+        read = self.read_norm(self._read(words, left))  # [B, C, H]
+        asks = self._asks(read, hints)
+        if order is not None:
+            asks = asks[order]
         wanted = [
-            self._wanted(place, read[:, place], asks[:, place], known)
-            for place, known in enumerate(self.shown_values(reference))
+            self._wanted(place, read[:, place], asks[:, place], known, hints)
+            for place, known in enumerate(shown)
         ]
-        weights = 2 * self.gate(self.gate_norm(words[:, 0])).float().sigmoid()  # [B, A]
-        blocks = [
-            self.options.head_scale * scale * values
-            for values, scale in zip(wanted, self.column_scale, strict=True)
-        ]
-        weighted = [weights[:, o, None] * block for o, block in zip(self.owners, blocks, strict=True)]
-        embedding = torch.cat([self.base_scale * base, *weighted], dim=1)[:, None]
-        return Query(embedding, self._attribute_parts(blocks, base), weights), wanted, asks
+        weights = asks.sigmoid()  # m [B, C]
+        masses = self.options.head_scale * self.column_scale * (self.emphasis * weights).exp()
+        blocks = self._as_tokens([masses[:, c, None] * values for c, values in enumerate(wanted)])
+        embedding = torch.cat([self.base_scale * base[:, None], *blocks], dim=1)  # [B, 1 + C, D]
+        query = Query(embedding, self._attribute_parts(embedding), self._attribute_weights(weights))
+        return Composed(query, wanted, asks)
+
+    def _asks(self, read: Tensor, hints: Hints | None) -> Tensor:
+        """The logits of m [B, C]."""
+        if self.options.weights == "fixed":
+            return read.new_full(read.shape[:2], torch.inf, dtype=torch.float32)
+        if self.options.weights == "scalar":
+            return self.asks_bias.expand(read.shape[:2])
+        asks = torch.einsum("bch,ch->bc", read, self.asks).float() + self.asks_bias
+        return asks if hints is None else torch.where(hints.said == 0, asks, SURE * hints.said)
+
+    def _hidden(self, text: TextBatch) -> Tensor:
+        """Word pieces [B, L]; while training some are hidden, so that no reading hangs on one word."""
+        if not self.training:
+            return text.ids
+        special = torch.isin(text.ids, self.special_pieces)
+        hidden = torch.rand(text.ids.shape, device=text.ids.device) < self.options.words_hidden
+        return text.ids.masked_fill(hidden & ~special, self.unknown_piece)
 
     def _read(self, words: Tensor, text: TextBatch) -> Tensor:
         """What each column reads of word states [B, L, H]: [B, C, H]."""
@@ -154,41 +240,93 @@ class DqeValues(Dqe):
         attention = logits.masked_fill(~text.mask.bool()[:, None], -torch.inf).softmax(dim=2)
         return torch.einsum("bcl,blh->bch", attention.to(words.dtype), words)
 
-    def _wanted(self, place: int, read: Tensor, asks: Tensor, known: Tensor) -> Tensor:
+    def _hints(self, text: TextBatch, shown: list[Tensor]) -> Hints:
+        """What the rules read of the texts, and what they leave to the reader."""
+        assert self.parser is not None
+        if len(text.texts) != len(shown[0]):
+            raise DataError("the texts came without their words: encode them with the model's text encoder")
+        names = [self.heads.config.columns[column] for column in self.columns]
+        likely = [values.argmax(dim=1).tolist() for values in shown]
+        said = torch.zeros(len(text.texts), len(self.columns))
+        shares = [torch.zeros(len(text.texts), size) for size in self.sizes]
+        left = []
+        for row, words in enumerate(text.texts):
+            read, unread = self._parted(words)
+            left.append(", ".join(unread))
+            if not unread:
+                said[row] = -1.0
+            reference = {
+                column: {names[place][likely[place][row]]: 1.0} for place, column in enumerate(self.columns)
+            }
+            asked = self.parser.admissible(read, reference)
+            for place, column in enumerate(self.columns):
+                if column in asked:
+                    said[row, place] = 1.0
+                    fits = torch.tensor([float(value in asked[column]) for value in names[place]])
+                    shares[place][row] = fits / fits.sum()
+        device = shown[0].device
+        return Hints(
+            said.to(device),
+            [values.to(device) for values in shares],
+            self.text_encoder(left, blank=True).to(device),
+        )
+
+    def _parted(self, words: str) -> tuple[list[tuple[Mention, ...]], list[str]]:
+        """The mentions of the clauses that the rules read, and the words of those that they do not.
+
+        While training, some that they read are withheld, so that the reader learns from them.
+        """
+        assert self.parser is not None
+        read, unread = [], []
+        for clause in self.parser.clauses(words):
+            withheld = self.training and float(torch.rand(())) < self.options.hints_withheld
+            if clause.readings and not withheld:
+                read.append(clause.readings)
+            else:
+                unread.append(clause.words)
+        return read, unread
+
+    def _wanted(self, place: int, read: Tensor, asks: Tensor, known: Tensor, hints: Hints | None) -> Tensor:
         """q_c [B, values]: what the text asks of a column, or what the reference shows of it."""
         moved = self.moves[place](torch.cat([read, known.to(read.dtype)], dim=1))
         asked = (self.values[place](read) + moved).float().softmax(dim=1)
+        if hints is not None:
+            asked = torch.where(hints.said[:, place, None] > 0, hints.shares[place], asked)
         share = asks.sigmoid()[:, None]
         return share * asked + (1 - share) * known
 
-    def _attribute_parts(self, blocks: list[Tensor], base: Tensor) -> Tensor:
-        """For each attribute the query of that attribute alone, unweighted: [B, A, D + V]."""
-        parts = []
-        for attribute in range(len(self.options.attributes)):
-            own = [
-                block if owner == attribute else torch.zeros_like(block)
-                for owner, block in zip(self.owners, blocks, strict=True)
-            ]
-            parts.append(torch.cat([torch.zeros_like(base), *own], dim=1))
-        return torch.stack(parts, dim=1)
+    def _attribute_weights(self, weights: Tensor) -> Tensor:
+        """The weight of an attribute is that of its most asked column: [B, C] to [B, A]."""
+        own = [
+            weights[:, [place for place, owner in enumerate(self.owners) if owner == attribute]]
+            for attribute in range(len(self.options.attributes))
+        ]
+        return torch.stack([w.amax(dim=1) if w.shape[1] else weights.new_zeros(len(w)) for w in own], dim=1)
+
+    def _attribute_parts(self, embedding: Tensor) -> Tensor:
+        """For each attribute the query of that attribute alone: [B, A, 1 + C, D]."""
+        own = torch.zeros(len(self.options.attributes), embedding.shape[1], device=embedding.device)
+        own[list(self.owners), range(1, embedding.shape[1])] = 1.0
+        return own[None, :, :, None] * embedding[:, None]
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        query, wanted, asks = self._compose(batch.reference, batch.text)
-        terms = self.score_terms(query, batch)
+        composed = self.compose(batch.reference, batch.text)
+        terms = self.score_terms(composed.query, batch)
         places = list(self.head_places)
         true = batch.attribute_values[batch.targets][:, places]  # [B, C]
         if self.options.value_weight > 0:
             losses = [
-                F.nll_loss((values + FLOOR).log(), true[:, place], ignore_index=-1)
-                for place, values in enumerate(wanted)
+                F.nll_loss((values + UNLIKELY).log(), true[:, place], ignore_index=-1)
+                for place, values in enumerate(composed.wanted)
                 if bool((true[:, place] >= 0).any())
             ]
             if losses:
                 terms["values"] = self.options.value_weight * torch.stack(losses).mean()
-        if self.options.mention_weight > 0 and batch.asked is not None:
+        decided = self.options.weights == "text_gate" and self.options.mention_weight > 0
+        if decided and batch.asked is not None:
             asked = batch.asked[:, places]
             known = asked >= 0
             if bool(known.any()):
-                wrong = F.binary_cross_entropy_with_logits(asks[known], asked[known].float())
+                wrong = F.binary_cross_entropy_with_logits(composed.asks[known], asked[known].float())
                 terms["mentions"] = self.options.mention_weight * wrong
         return terms

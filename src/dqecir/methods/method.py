@@ -46,7 +46,8 @@ class InBatchOptions(MethodOptions):
 class Query:
     """Composed queries: ``embeddings`` [B, n_q, D], and the parts that explain them.
 
-    ``attribute_embeddings`` [B, A, D] and ``attribute_weights`` [B, A] where a method has them.
+    ``attribute_embeddings`` [B, A, n_q, D], the query of each attribute alone, and
+    ``attribute_weights`` [B, A], where a method has them.
     """
 
     embeddings: Tensor

@@ -1,0 +1,45 @@
+"""What DQE's variants with attribute heads share: the columns they compare, and what images show of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from dqecir.attributes import AttributeHeads
+from dqecir.backbones.blip2 import Blip2
+from dqecir.methods.dqe import Dqe, DqeOptions
+
+
+class HeadedDqe(Dqe):
+    """DQE over a backbone with frozen attribute heads.
+
+    ``places`` maps each column that is compared to the attribute that speaks of it. ``columns``,
+    ``sizes`` (values of each), ``owners`` (places of their attributes) and ``head_places`` (places among
+    the heads' columns) are in one order.
+    """
+
+    def __init__(
+        self, backbone: Blip2, options: DqeOptions, heads: AttributeHeads, places: Mapping[str, int]
+    ) -> None:
+        super().__init__(backbone, options)
+        self.heads = heads.requires_grad_(False)
+        known = heads.config.columns
+        self.columns = tuple(column for column in known if column in places)
+        self.sizes = tuple(len(known[column]) for column in self.columns)
+        self.owners = tuple(places[column] for column in self.columns)
+        self.head_places = tuple(list(known).index(column) for column in self.columns)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of everything but the frozen heads."""
+        super().train(mode)
+        self.heads.eval()
+        return self
+
+    @torch.no_grad()
+    def shown_values(self, tokens: Tensor) -> list[Tensor]:
+        """Probabilities of every column's values as the heads see them: one [N, values] a column."""
+        logits = self.heads(tokens)
+        return [logits[column].float().softmax(dim=1) for column in self.columns]
