@@ -96,10 +96,11 @@ def compare(
 def _claim(place: Place, recipe: ComparisonRecipe) -> None:
     """Take ``work`` for this comparison, or refuse it where another one's results lie there.
 
-    Contestants and baselines may join or leave between runs; those that stay must stay as they were.
+    Contestants, baselines and seeds may join or leave between runs; what stays must stay as it was.
     """
     # Without defaults, so that a setting that is new to the package does not make old results foreign.
-    shared = recipe.model_dump(mode="json", exclude={"contestants", "baselines"}, exclude_defaults=True)
+    joining = {"contestants", "baselines", "seeds"}
+    shared = recipe.model_dump(mode="json", exclude=joining, exclude_defaults=True)
     contestants = {
         contestant.title: [
             stage.model_dump(mode="json", exclude_defaults=True)

@@ -14,17 +14,20 @@ from typing import Any
 
 import torch
 
+from dqecir.backbones.store import Store
 from dqecir.comparison.arena import Arena, arena_of
 from dqecir.comparison.settings import Budget, Contestant, contestant_named, stages
 from dqecir.data.parsing import Parser
-from dqecir.data.triplets import DataError
+from dqecir.data.triplets import Benchmark, DataError
 from dqecir.data.vocabulary import shipped_vocabularies
 from dqecir.evaluation.diagnosis import diagnose
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.parsing_accuracy import parsing_accuracy
 from dqecir.evaluation.predicted import Parse, predicted_scores
+from dqecir.evaluation.weights import asking_of, recall_by_asked, with_permuted_weights
 from dqecir.files import write_json
+from dqecir.methods.dqe import Dqe
 from dqecir.methods.predicted_attributes import PredictedAttributes
 from dqecir.model import ComposedModel
 from dqecir.operations import training_cost
@@ -164,12 +167,20 @@ def train_and_measure(
 
 
 def measure(arena: Arena, model: ComposedModel) -> dict[str, float]:
-    """Every metric of a model: recall, precision over all right answers, confusion, shortcuts."""
+    """Every metric of a model: recall, precision over all right answers, confusion, shortcuts, weights."""
     method, store, encoder = model.method, arena.question_store, model.text_encoder
-    return {
-        **summarise(evaluate(method, store, encoder, arena.questions)),
+    asked = asking_of(arena.questions)
+    results = evaluate(method, store, encoder, arena.questions)
+    found = {
+        **summarise(results),
+        **recall_by_asked(results, asked),
         **diagnose(method, store, encoder, arena.questions, arena.pairs),
     }
+    if isinstance(method, Dqe) and method.options.attributes:
+        permuted = with_permuted_weights(method.eval(), store, encoder, arena.questions)
+        values = {**summarise(permuted), **recall_by_asked(permuted, asked)}
+        found |= {f"weights permuted/{key}": value for key, value in values.items()}
+    return found
 
 
 def exact_rows(arena: Arena, model: ComposedModel, name: str) -> dict[str, dict[str, float]]:
@@ -179,10 +190,14 @@ def exact_rows(arena: Arena, model: ComposedModel, name: str) -> dict[str, dict[
         return {}
     questions, store = arena.questions, arena.question_store
     parses: tuple[tuple[Parse, str], ...] = (("text", "exact"), ("perfect", "exact, perfect parse"))
-    return {
-        f"{name}, {title}": summarise(collect(questions, predicted_scores(method, store, questions, parse)))
-        for parse, title in parses
-    }
+    return {f"{name}, {title}": _exactly(method, store, questions, parse) for parse, title in parses}
+
+
+def _exactly(
+    method: PredictedAttributes, store: Store, questions: Benchmark, parse: Parse
+) -> dict[str, float]:
+    results = collect(questions, predicted_scores(method, store, questions, parse))
+    return {**summarise(results), **recall_by_asked(results, asking_of(questions))}
 
 
 def parsing_of(arena: Arena) -> dict[str, float]:

@@ -22,7 +22,9 @@ class Contestant(Strict):
     """File names beside the comparison's folder; each stage starts from the weights of the one before
     and gets an equal share of the budget."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the last stage that this catalogue needs otherwise."""
+    """Options of the last stage that this catalogue, or an ablation, needs otherwise."""
+    negatives: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the last stage's negatives that an ablation needs otherwise."""
 
 
 class Untrained(Strict):
@@ -111,9 +113,13 @@ def stages(recipe: ComparisonRecipe, contestant: Contestant, folder: Path) -> li
     found = []
     for place, name in enumerate(contestant.recipes):
         stage = read_recipe(folder.parent / name)
-        if place == len(contestant.recipes) - 1 and contestant.options:
-            changed = {**stage.options, **contestant.options}
-            stage = Recipe.model_validate({**stage.model_dump(), "options": changed})
+        if place == len(contestant.recipes) - 1 and (contestant.options or contestant.negatives):
+            given = stage.model_dump()
+            changed = {
+                "options": {**given["options"], **contestant.options},
+                "negatives": {**given["negatives"], **contestant.negatives},
+            }
+            stage = Recipe.model_validate({**given, **changed})
         triplets = stage.triplets.model_copy(
             update={"gallery_column": recipe.gallery_column, "count": recipe.triplets}
         )

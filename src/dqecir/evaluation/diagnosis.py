@@ -68,7 +68,8 @@ def nearest_intents(
     """``other intent nearest``: share of queries whose nearest other query has another intent, in percent.
 
     Two queries have one intent where they share a right answer. Queries are compared by the cosine of
-    their mean embeddings, within a category; only those count that have another query of their intent.
+    their mean embeddings, or of all their vectors where each has a part of its own (the rule likelihood),
+    within a category; only those count that have another query of their intent.
     Empty where none has.
     """
     wrong, counted = 0, 0
@@ -78,7 +79,8 @@ def nearest_intents(
             continue
         texts = [method.text(triplet.captions) for triplet in triplets]
         references = [triplet.reference for triplet in triplets]
-        queries = embed_queries(method, store, encoder, references, texts).mean(dim=1)
+        queries = embed_queries(method, store, encoder, references, texts)
+        queries = queries.flatten(1) if method.score_rule == "likelihood" else queries.mean(dim=1)
         unit = torch.nn.functional.normalize(queries, dim=1)
         similar = unit @ unit.T
         similar.fill_diagonal_(-torch.inf)

@@ -129,7 +129,8 @@ class Dqe(Method):
             words = self.backbone.embeddings.word_embeddings.weight.detach()
             self.prompts.data.copy_(torch.stack([words[ids].mean(dim=0) for ids in context.lexicon_ids]))
 
-    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+    def embed_query(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Query:
+        """Compose queries; with ``order`` [B] row b gets the attribute weights of row ``order[b]``."""
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D] (E1)
         if not self.options.attributes:
@@ -137,7 +138,7 @@ class Dqe(Method):
         pooled = self.attribute_states(states, words, text)  # [B, A, H]
         residual = torch.einsum("bah,ahd->bad", pooled, self.residual)
         attribute = unit(self.backbone.text_projection(pooled) + residual)  # [B, A, D] (E3)
-        weights, base_weight = self.attribute_weights(words[:, 0])  # [B, A], [B, 1]
+        weights, base_weight = self.attribute_weights(words[:, 0], order)  # [B, A], [B, 1]
         total = base_weight * base + torch.einsum("ba,bad->bd", weights, attribute)
         return Query(unit(total)[:, None], attribute[:, :, None], weights)  # (E5)
 
@@ -155,8 +156,10 @@ class Dqe(Method):
         attention = logits.masked_fill(~kept[:, None], -torch.inf).softmax(dim=2)
         return torch.einsum("bas,bsh->bah", attention, values)
 
-    def attribute_weights(self, text_state: Tensor) -> tuple[Tensor, Tensor]:
-        """Attribute weights [B, A] (E4) and the weight of the base query [B, 1]."""
+    def attribute_weights(self, text_state: Tensor, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Attribute weights [B, A] (E4) and the weight of the base query [B, 1], in another ``order``."""
+        if order is not None:
+            text_state = text_state[order]
         rows, count = text_state.shape[0], len(self.options.attributes)
         one = text_state.new_ones(rows, 1, dtype=torch.float32)
         if self.options.weights == "fixed":

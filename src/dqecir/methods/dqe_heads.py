@@ -88,10 +88,12 @@ class DqeHeads(HeadedDqe):
         shown = torch.cat(self.shown_values(tokens), dim=1)  # [N, V]
         return torch.cat([base, shown[:, None].expand(-1, base.shape[1], -1)], dim=2)
 
-    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
-        return self._compose(reference, text)[0]
+    def embed_query(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Query:
+        return self._compose(reference, text, order)[0]
 
-    def _compose(self, reference: Tensor, text: TextBatch) -> tuple[Query, list[Tensor]]:
+    def _compose(
+        self, reference: Tensor, text: TextBatch, order: Tensor | None = None
+    ) -> tuple[Query, list[Tensor]]:
         """The query, and the logits of the values it asks for, one [B, values] a column."""
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]
@@ -103,7 +105,7 @@ class DqeHeads(HeadedDqe):
             value(asked[:, owner]).float() + keep[:, place, None] * (known + FLOOR).log()
             for place, (value, owner, known) in enumerate(zip(self.values, self.owners, shown, strict=True))
         ]
-        weights, base_weight = self.attribute_weights(words[:, 0])  # [B, A], [B, 1]
+        weights, base_weight = self.attribute_weights(words[:, 0], order)  # [B, A], [B, 1]
         blocks = [
             self.head_scale * scale * (values.softmax(dim=1) + FLOOR).log()
             for values, scale in zip(logits, self.column_scale, strict=True)

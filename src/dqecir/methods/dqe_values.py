@@ -188,8 +188,8 @@ class DqeValues(HeadedDqe):
         size = self.backbone.config.embedding_size
         return [F.pad(values, (0, size - values.shape[1]))[:, None] for values in columns]
 
-    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
-        return self.compose(reference, text).query
+    def embed_query(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Query:
+        return self.compose(reference, text, order).query
 
     def compose(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Composed:
         """Compose queries, and say how; with ``order`` [B] row b gets the weights of row ``order[b]``."""

@@ -1,0 +1,90 @@
+"""Learnable attribute weights: whether they follow the text, and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dqecir.attributes import TextEncoder
+from dqecir.backbones.store import Store
+from dqecir.data.triplets import Benchmark
+from dqecir.data.vocabulary import shipped_vocabularies
+from dqecir.evaluation.evaluate import CHUNK, embed_images
+from dqecir.evaluation.metrics import RetrievalResults, Scores, collect
+from dqecir.methods.dqe import Dqe
+from dqecir.scoring import score
+
+
+def asking_of(benchmark: Benchmark) -> dict[str, NDArray[np.bool_]]:
+    """Attribute -> [Q] which questions ask of a column that it speaks of; attributes that some do."""
+    values = {column: sorted(set(row) - {"", "?"}) for column, row in benchmark.attributes.items()}
+    asked = {}
+    for vocabulary in shipped_vocabularies(values):
+        columns = {column for column in values if vocabulary.column(column) is not None}
+        rows = np.array([bool(columns & set(triplet.asked)) for triplet in benchmark.triplets])
+        if rows.any():
+            asked[vocabulary.name] = rows
+    return asked
+
+
+def recall_by_asked(results: RetrievalResults, asked: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
+    """``asks of <attribute>/R@10`` and ``/mAP@10`` of the questions that ask of each, in percent."""
+    found = {}
+    for name, rows in asked.items():
+        found[f"asks of {name}/R@10"] = 100 * float((results.ranks[rows] < 10).mean())
+        found[f"asks of {name}/mAP@10"] = 100 * float(results.average_precision_10[rows].mean())
+    return found
+
+
+@torch.no_grad()
+def attribute_weights(method: Dqe, store: Store, encoder: TextEncoder, benchmark: Benchmark) -> Tensor:
+    """The attribute weights [Q, A] of every question of a benchmark, on the CPU."""
+    parts = []
+    for rows in np.array_split(np.arange(len(benchmark.triplets)), -(-len(benchmark.triplets) // CHUNK)):
+        reference, texts = _questions(method, store, benchmark, rows.tolist())
+        weights = method.embed_query(reference, encoder(texts).to(reference.device)).attribute_weights
+        assert weights is not None  # methods with attributes have them
+        parts.append(weights.cpu())
+    return torch.cat(parts)
+
+
+def with_permuted_weights(
+    method: Dqe, store: Store, encoder: TextEncoder, benchmark: Benchmark, seed: int = 0
+) -> RetrievalResults:
+    """Rank every question with the attribute weights of another one of its category, at random.
+
+    What is lost against its own weights is what it is worth that they follow the text.
+    """
+    return collect(benchmark, _permuted_scores(method, store, encoder, benchmark, seed))
+
+
+@torch.no_grad()
+def _permuted_scores(
+    method: Dqe, store: Store, encoder: TextEncoder, benchmark: Benchmark, seed: int
+) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
+    generator = torch.Generator().manual_seed(seed)
+    targets = embed_images(method, store)
+    categories = np.array([triplet.category for triplet in benchmark.triplets])
+    for category, gallery in benchmark.galleries.items():
+        numbers = np.random.default_rng(seed).permutation(np.flatnonzero(categories == category))
+        candidates = targets[torch.from_numpy(gallery)]
+        for start in range(0, len(numbers), CHUNK):
+            some = numbers[start : start + CHUNK]
+            reference, texts = _questions(method, store, benchmark, some.tolist())
+            order = torch.randperm(len(some), generator=generator).to(reference.device)
+            query = method.embed_query(reference, encoder(texts).to(reference.device), order)
+            yield category, some, score(query.embeddings.cpu(), candidates, method.score_rule).numpy()
+
+
+def _questions(
+    method: Dqe, store: Store, benchmark: Benchmark, rows: Sequence[int]
+) -> tuple[Tensor, list[str]]:
+    """Image tokens of the references of some questions, and their texts."""
+    triplets = [benchmark.triplets[row] for row in rows]
+    tokens = store.gather(torch.tensor([triplet.reference for triplet in triplets]))
+    device = method.backbone.query_tokens.device
+    return tokens.to(device), [method.text(triplet.captions) for triplet in triplets]
