@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 from dqecir.backbones.store import TokenStore
 from dqecir.comparison.settings import ComparisonRecipe
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.composing import catalogue_benchmark
 from dqecir.data.confusables import ConfusablePair, confusable_pairs
-from dqecir.data.triplets import Benchmark
+from dqecir.data.triplets import Benchmark, DataError
 from dqecir.model import ComposedModel
 from dqecir.recipe import Recipe
 from dqecir.runs import store_of
@@ -37,37 +38,45 @@ class Arena:
     @cached_property
     def training(self) -> Benchmark:
         """The training triplets."""
-        return catalogue_benchmark(
-            read_catalogue(self.train),
-            "train",
-            count=self.recipe.triplets,
-            gallery_column=self.recipe.gallery_column,
-            name=self.recipe.name,
-        )
+        return self._benchmark(self.train, "train", count=self.recipe.triplets)
 
     @cached_property
     def dev(self) -> Benchmark:
         """Questions of the dev split, for the search of learning rates."""
-        return catalogue_benchmark(
-            read_catalogue(self.train),
-            "dev",
-            seed=1,
-            count=self.recipe.search.questions,
-            gallery_column=self.recipe.gallery_column,
-            name=self.recipe.name,
-        )
+        return self._benchmark(self.train, "dev", seed=1, count=self.recipe.search.questions)
 
     @cached_property
     def questions(self) -> Benchmark:
-        """The questions of the table, asked of images that training never shows."""
-        return catalogue_benchmark(
-            read_catalogue(self.evaluation),
+        """The questions of the table, asked of images that training never shows.
+
+        Raises :class:`DataError` where they are not those that the recipe froze.
+        """
+        questions = self._benchmark(
+            self.evaluation,
             "val",
             seed=self.recipe.question_seed,
             count=self.recipe.questions,
             wording="evaluation",
+        )
+        if self.recipe.frozen is not None and questions.checksum != self.recipe.frozen:
+            raise DataError(
+                f"the questions of the comparison {self.recipe.name} are not the frozen ones: their checksum "
+                f"is {questions.checksum}, not {self.recipe.frozen}; draw the catalogue as the recipe says, or "
+                "take frozen out of the recipe to ask others"
+            )
+        return questions
+
+    def _benchmark(self, folder: Path, split: str, **drawing: Any) -> Benchmark:
+        catalogue = read_catalogue(folder)
+        if self.recipe.columns is not None:
+            catalogue = catalogue.with_columns(self.recipe.columns)
+        return catalogue_benchmark(
+            catalogue,
+            split,
+            max_changes=self.recipe.max_changes,
             gallery_column=self.recipe.gallery_column,
             name=self.recipe.name,
+            **drawing,
         )
 
     @cached_property

@@ -26,7 +26,13 @@ from dqecir.comparison.jobs import (
     train_and_measure,
 )
 from dqecir.comparison.report import write_report
-from dqecir.comparison.settings import ComparisonRecipe, contestant_named, read_comparison, stages
+from dqecir.comparison.settings import (
+    ComparisonRecipe,
+    contestant_named,
+    read_comparison,
+    refreshes_of,
+    stages,
+)
 from dqecir.data.triplets import DataError
 from dqecir.evaluation.table import oracle_rows
 from dqecir.files import write_json
@@ -99,7 +105,7 @@ def _claim(place: Place, recipe: ComparisonRecipe) -> None:
     Contestants, baselines and seeds may join or leave between runs; what stays must stay as it was.
     """
     # Without defaults, so that a setting that is new to the package does not make old results foreign.
-    joining = {"contestants", "baselines", "seeds"}
+    joining = {"contestants", "baselines", "seeds", "frozen"}
     shared = recipe.model_dump(mode="json", exclude=joining, exclude_defaults=True)
     contestants = {
         contestant.title: [
@@ -149,7 +155,7 @@ def _searched(
     """The rate of every contestant: the factor that did best on dev, the smaller one of equals."""
     length = max(2, round(recipe.steps * recipe.search.share))
     jobs = [
-        (title, factor, fixed_steps(counted[title], None, length, recipe.refreshes))
+        (title, factor, fixed_steps(counted[title], None, length, 0))
         for factor in sorted(recipe.search.factors)
         for title in counted
     ]
@@ -165,13 +171,16 @@ def _searched(
 
 def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, dict[str, list[int]]]:
     """Steps of every contestant's stages in every budget, fixed before anything is trained."""
+    refreshes = {
+        contestant.title: refreshes_of(recipe, contestant) for contestant in recipe.contestants
+    }
     reference = counted[recipe.reference]
-    own = fixed_steps(reference, None, recipe.steps, recipe.refreshes)
-    budget = operations(reference, own, recipe.refreshes)
+    own = fixed_steps(reference, None, recipe.steps, refreshes[recipe.reference])
+    budget = operations(reference, own, refreshes[recipe.reference])
     return {
         title: {
-            "steps": fixed_steps(cost, None, recipe.steps, recipe.refreshes),
-            "operations": fixed_steps(cost, budget, recipe.steps, recipe.refreshes),
+            "steps": fixed_steps(cost, None, recipe.steps, refreshes[title]),
+            "operations": fixed_steps(cost, budget, recipe.steps, refreshes[title]),
         }
         for title, cost in counted.items()
     }
@@ -194,19 +203,21 @@ def _collected(
     arena = place.arena
     contestants = {}
     for title in counted:
+        contestant = contestant_named(recipe, title)
+        refreshes = refreshes_of(recipe, contestant)
         budgets = {}
         for budget in recipe.budgets:
             same = "steps" if _repeats(title, budget, steps) else budget
             runs = [row for row in rows if row["title"] == title and row["budget"] == same]
             budgets[budget] = {
                 "steps": steps[title][budget],
-                "operations": operations(counted[title], steps[title][budget], recipe.refreshes),
+                "operations": operations(counted[title], steps[title][budget], refreshes),
                 "runs": [
                     {key: run[key] for key in ("seed", "cpu_seconds", "false_negatives", "metrics")}
                     for run in runs
                 ],
             }
-        last = stages(recipe, contestant_named(recipe, title), place.recipes)[-1]
+        last = stages(recipe, contestant, place.recipes)[-1]
         contestants[title] = {
             "method": last.method,
             "learning_rate": last.training.learning_rate * factors[title]["chosen"],

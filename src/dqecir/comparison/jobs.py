@@ -16,7 +16,7 @@ import torch
 
 from dqecir.backbones.store import Store
 from dqecir.comparison.arena import Arena, arena_of
-from dqecir.comparison.settings import Budget, Contestant, contestant_named, stages
+from dqecir.comparison.settings import Budget, Contestant, contestant_named, refreshes_of, stages
 from dqecir.data.parsing import Parser
 from dqecir.data.triplets import Benchmark, DataError
 from dqecir.data.vocabulary import shipped_vocabularies
@@ -219,7 +219,7 @@ def _trained(
         folder = run / str(number)
         done = folder / "done.json"
         if not done.exists():
-            recipe = _fitted(stage, arena, factor, seed, steps[number])
+            recipe = _fitted(stage, arena, contestant, factor, seed, steps[number])
             last = number == len(steps) - 1
             arena.trainer(recipe, start, folder, with_dev and last).fit()
         seconds += json.loads(done.read_text())["cpu_seconds"]
@@ -227,11 +227,13 @@ def _trained(
     return ComposedModel.from_pretrained(start), seconds
 
 
-def _fitted(stage: Recipe, arena: Arena, factor: float, seed: int, steps: int) -> Recipe:
+def _fitted(
+    stage: Recipe, arena: Arena, contestant: Contestant, factor: float, seed: int, steps: int
+) -> Recipe:
     """A stage's recipe at its rate, seed and length, its refreshes at equal distances."""
     recipe = settings_for(stage, steps=steps, seed=seed, learning_rate=stage.training.learning_rate * factor)
     epoch = max(1, len(arena.training.triplets) // recipe.training.batch_size)
-    between = max(1, round(steps / (arena.recipe.refreshes + 1)))
+    between = max(1, round(steps / (refreshes_of(arena.recipe, contestant) + 1)))
     negatives = recipe.negatives.model_copy(update={"refresh_epochs": between / epoch})
     return recipe.model_copy(update={"negatives": negatives})
 

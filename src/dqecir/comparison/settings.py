@@ -25,6 +25,8 @@ class Contestant(Strict):
     """Options of the last stage that this catalogue, or an ablation, needs otherwise."""
     negatives: dict[str, Any] = Field(default_factory=dict)
     """Settings of the last stage's negatives that an ablation needs otherwise."""
+    refreshes: int | None = Field(default=None, ge=0)
+    """How often its negatives are refreshed, where an ablation needs it otherwise than the rest."""
 
 
 class Untrained(Strict):
@@ -62,6 +64,12 @@ class ComparisonRecipe(Strict):
 
     name: str
     gallery_column: str | None = None
+    columns: tuple[str, ...] | None = None
+    """Columns that the catalogue is described by; all of them unless named. Fewer leave more right answers."""
+    max_changes: int = Field(default=3, gt=0)
+    """Attributes that a question changes at most."""
+    frozen: str | None = None
+    """Checksum that the questions must have (``Benchmark.checksum``), so that they cannot change unseen."""
     triplets: int = Field(default=9000, gt=1)
     """Training triplets, the same for all."""
     questions: int = Field(default=2000, gt=1)
@@ -128,6 +136,11 @@ def stages(recipe: ComparisonRecipe, contestant: Contestant, folder: Path) -> li
         )
         found.append(stage.model_copy(update={"triplets": triplets, "training": training}))
     return found
+
+
+def refreshes_of(recipe: ComparisonRecipe, contestant: Contestant) -> int:
+    """How often a contestant's mined negatives are refreshed."""
+    return recipe.refreshes if contestant.refreshes is None else contestant.refreshes
 
 
 def contestant_named(recipe: ComparisonRecipe, title: str) -> Contestant:

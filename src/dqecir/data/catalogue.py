@@ -11,7 +11,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -67,6 +67,14 @@ class Catalogue:
     sets: tuple[str, ...] | None = None
     """The set of near-identical images that each image is in, ``""`` for none; a set lies in one split.
     ``None`` where the catalogue has no sets."""
+
+    def with_columns(self, columns: Sequence[str]) -> Catalogue:
+        """The same images described by some of the columns alone; ``DataError`` for an unknown one."""
+        for column in columns:
+            if column not in self.attributes:
+                hint = nearest(column, self.attributes)
+                raise DataError(f"the catalogue {self.folder} has no column {column!r}{hint}")
+        return replace(self, attributes={column: self.attributes[column] for column in columns})
 
     def split(self, name: str) -> Positions:
         """Positions, ascending, of the images of a split; ``DataError`` where there is none."""

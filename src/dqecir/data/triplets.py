@@ -6,6 +6,8 @@ position in ``Benchmark.image_ids``; nothing downstream knows which data set it 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,6 +101,30 @@ class Benchmark:
         missing = {triplet.category for triplet in self.triplets} - set(self.galleries)
         if missing:
             raise DataError(f"{self.name}: triplets ask galleries that do not exist: {sorted(missing)}")
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over images, attributes, galleries and questions: what a frozen comparison is known by."""
+        content = {
+            "images": self.image_ids,
+            "attributes": {column: self.attributes[column] for column in sorted(self.attributes)},
+            "galleries": {name: positions.tolist() for name, positions in self.galleries.items()},
+            "mask_reference": self.mask_reference,
+            "questions": [
+                [
+                    triplet.reference,
+                    triplet.target,
+                    triplet.captions,
+                    triplet.category,
+                    triplet.relevant,
+                    triplet.ignored,
+                    {column: sorted(values) for column, values in sorted(triplet.asked.items())},
+                    triplet.subset,
+                ]
+                for triplet in self.triplets
+            ],
+        }
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
