@@ -236,6 +236,29 @@ def evaluate_command(
         write_json(json_out, {"facts": facts, "rows": rows})
 
 
+@app.command()
+def figures(
+    model: Annotated[list[str], typer.Option("--model", help="A model as NAME=FOLDER; give several.")],
+    data: Annotated[Path, typer.Option("--data", help="A catalogue.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write pictures to.")],
+    split: Annotated[str, typer.Option(help="Split to ask: its images are references and gallery.")] = "val",
+    recipe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A training recipe whose mid-zone is drawn; the published bounds unless named."),
+    ] = None,
+    questions: Annotated[int, typer.Option(min=2, help="Questions that the figures draw from.")] = 400,
+    seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
+) -> None:
+    """Draw the mid-zone, attribute weights by question, and the answers of several models side by side."""
+    from dqecir.figures import draw_figures, models_named
+    from dqecir.recipe import read_recipe
+
+    zone = read_recipe(recipe).negatives if recipe is not None else None
+    models = models_named(model)
+    for path in draw_figures(models, data, out, split=split, questions=questions, zone=zone, seed=seed):
+        output.print(str(path))
+
+
 @app.command("protocol")
 def protocol_command(
     name: Annotated[str, typer.Argument(help="A protocol, such as fashioniq, cirr or circo.")],

@@ -24,6 +24,7 @@ from dqecir.evaluation.table import SHOWN, baseline_rows, oracle_rows
 from dqecir.files import write_json
 from dqecir.progress import console
 from dqecir.retriever import ComposedRetriever
+from dqecir.scoring import score
 from dqecir.sheets import Answer, Candidate, contact_sheet, html_report
 
 QUESTIONS = 12
@@ -117,7 +118,7 @@ def _answers(retriever: ComposedRetriever, results: RetrievalResults, seed: int)
         found = results.found[number, :10]
         found = found[found >= 0]
         vectors = retriever.encode_images([benchmark.image_paths[i] for i in found])
-        scores = (vectors @ query.embeddings[0, 0].cpu()).amax(dim=1).tolist()
+        scores = score(query.embeddings.cpu(), vectors, retriever.model.method.score_rule)[0].tolist()
         candidates = [
             Candidate(load_image(benchmark.image_paths[i]), value, i in triplet.relevant)
             for i, value in zip(found.tolist(), scores, strict=True)

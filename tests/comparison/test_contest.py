@@ -2,14 +2,22 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
+from dqecir.comparison.arena import Arena
 from dqecir.comparison.contest import compare
 from dqecir.comparison.jobs import fixed_steps, operations, slug
 from dqecir.comparison.report import markdown, spread
-from dqecir.comparison.settings import ComparisonRecipe, read_comparison
+from dqecir.comparison.settings import (
+    ComparisonRecipe,
+    Contestant,
+    read_comparison,
+    refreshes_of,
+    stages,
+)
 from dqecir.data.triplets import DataError
 
 TRAINING = {"learning_rate": 0.001, "precision": "fp32"}
@@ -155,6 +163,46 @@ def test_a_contestant_may_join_and_must_then_stay_as_it_was(
         compare(path, garments_folder, out, model=model_folder, processes=1)
 
 
+def test_an_ablation_changes_options_negatives_and_refreshes_of_the_last_stage(recipe_file):
+    contestant = {
+        "title": "ablated",
+        "recipes": ["contrast.yaml", "mined.yaml"],
+        "options": {"attributes": ["colour"]},
+        "negatives": {"choose": "random"},
+        "refreshes": 2,
+    }
+    recipe = ComparisonRecipe.model_validate(
+        {**COMPARISON, "contestants": [contestant], "reference": "ablated"}
+    )
+    plain, changed = stages(recipe, recipe.contestants[0], recipe_file.parent)
+    assert plain.negatives.choose == "none" and plain.options["attributes"] == []
+    assert changed.negatives.choose == "random" and changed.negatives.high == 0.5
+    assert changed.options["attributes"] == ["colour"]
+    assert refreshes_of(recipe, recipe.contestants[0]) == 2
+    assert refreshes_of(recipe, Contestant(title="plain", recipes=("mined.yaml",))) == 1
+
+
+def test_fewer_columns_leave_more_right_answers_and_frozen_questions_cannot_change(garments_folder, tmp_path):
+    def arena(**change):
+        recipe = ComparisonRecipe.model_validate({**COMPARISON, **change})
+        return Arena(recipe, garments_folder, garments_folder, None, tmp_path)
+
+    def right(questions):
+        return sum(len(triplet.relevant) for triplet in questions.triplets) / len(questions.triplets)
+
+    whole = arena().questions
+    few = arena(columns=["color", "sleeves"], max_changes=1).questions
+    assert right(few) > 2 * right(whole)
+    assert all(
+        len(triplet.asked) == 1 and set(triplet.asked) <= {"color", "sleeves"} for triplet in few.triplets
+    )
+    assert arena(frozen=whole.checksum).questions.checksum == whole.checksum
+    with pytest.raises(DataError, match="not the frozen ones"):
+        arena(frozen=few.checksum).questions  # noqa: B018
+    with pytest.raises(DataError, match="no column 'colour'"):
+        arena(columns=["colour"]).questions  # noqa: B018
+
+
 def test_a_budget_is_shared_between_stages_and_refreshes_come_first():
     counted = {"stages": [{"step": 10.0, "refresh": 0.0}, {"step": 20.0, "refresh": 100.0}]}
     assert fixed_steps(counted, None, 100, 2) == [50, 50]
@@ -188,10 +236,6 @@ def test_a_missing_stage_is_named_before_anything_runs(recipe_file, garments_fol
 
 
 def test_every_comparison_that_ships_can_be_read():
-    from pathlib import Path
-
-    from dqecir.comparison.settings import stages
-
     folder = Path(__file__).parent.parent.parent / "recipes" / "compare"
     for path in folder.glob("*.yaml"):
         recipe = read_comparison(path)

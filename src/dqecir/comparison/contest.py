@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import platform
@@ -152,7 +153,7 @@ def _searched(
     counted: dict[str, Result],
     run_all: Callable[[str, Callable[..., Result], Iterable[tuple[Any, ...]]], list[Result]],
 ) -> dict[str, Result]:
-    """The rate of every contestant: the factor that did best on dev, the smaller one of equals."""
+    """The rate of every contestant: best on dev, of equals the nearest to that of its recipe."""
     length = max(2, round(recipe.steps * recipe.search.share))
     jobs = [
         (title, factor, fixed_steps(counted[title], None, length, 0))
@@ -163,7 +164,7 @@ def _searched(
     found = {}
     for title in counted:
         trials = {row["factor"]: row["dev"] for row in rows if row["title"] == title}
-        best = max(trials, key=lambda factor: (trials[factor], -factor))
+        best = max(trials, key=lambda factor: (trials[factor], -abs(math.log(factor)), -factor))
         seconds = sum(row["cpu_seconds"] for row in rows if row["title"] == title)
         found[title] = {"chosen": best, "dev": trials, "cpu_seconds": seconds}
     return found
@@ -171,9 +172,7 @@ def _searched(
 
 def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, dict[str, list[int]]]:
     """Steps of every contestant's stages in every budget, fixed before anything is trained."""
-    refreshes = {
-        contestant.title: refreshes_of(recipe, contestant) for contestant in recipe.contestants
-    }
+    refreshes = {contestant.title: refreshes_of(recipe, contestant) for contestant in recipe.contestants}
     reference = counted[recipe.reference]
     own = fixed_steps(reference, None, recipe.steps, refreshes[recipe.reference])
     budget = operations(reference, own, refreshes[recipe.reference])

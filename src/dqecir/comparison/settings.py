@@ -65,7 +65,7 @@ class ComparisonRecipe(Strict):
     name: str
     gallery_column: str | None = None
     columns: tuple[str, ...] | None = None
-    """Columns that the catalogue is described by; all of them unless named. Fewer leave more right answers."""
+    """Columns that describe the catalogue; all of them unless named. Fewer leave more right answers."""
     max_changes: int = Field(default=3, gt=0)
     """Attributes that a question changes at most."""
     frozen: str | None = None
