@@ -1,0 +1,228 @@
+"""Write docs/flagship.md and docs/ablations.md from what `dqecir compare` measured.
+
+    python benchmarks/write_flagship.py WORK
+
+Reads WORK/flagship-*, WORK/ambiguous-* and WORK/ablation-* (the folders that `dqecir compare` of the
+recipes of those names left) and WORK/limits-*.json of benchmarks/limits.py, as many as there are. Nothing in the written documents is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from dqecir.comparison.report import BUDGET_NAMES, result_budgets, spread
+from dqecir.files import write_text
+
+ROOT = Path(__file__).parent.parent
+FLAGSHIP = "DQE with attribute values"
+METRICS = ("R@1", "R@10", "mAP@10", "R-precision", "both told apart")
+NOT_RIVALS = ("oracle", "exact, perfect parse")
+"""Rows that see the true attributes or the true parse: bounds, not methods."""
+
+Result = dict[str, Any]
+
+
+def read(work: Path, kind: str) -> list[Result]:
+    paths = sorted(work.glob(f"{kind}-*/results.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def values(result: Result, budget: str, title: str, key: str) -> list[float]:
+    """A metric of every seed of a contestant, or once of a row without training."""
+    if title in result["contestants"]:
+        runs = result["contestants"][title]["budgets"][budget]["runs"]
+        return [run["metrics"][key] for run in runs if key in run["metrics"]]
+    metrics = result["fixed"][title]
+    return [metrics[key]] if key in metrics else []
+
+
+def rivals(result: Result) -> list[str]:
+    """All other methods: not the flagship's own variants, not the bounds."""
+    fixed = [name for name in result["fixed"] if not any(part in name for part in NOT_RIVALS)]
+    return [title for title in result["contestants"] if not title.startswith(FLAGSHIP)] + fixed
+
+
+def lead(result: Result, budget: str, key: str) -> str:
+    """The flagship's mean lead over the best rival of a metric, the least of any seed, and who that is."""
+    own = values(result, budget, FLAGSHIP, key)
+    means = {title: mean(found) for title in rivals(result) if (found := values(result, budget, title, key))}
+    best = max(means, key=lambda title: means[title])
+    theirs = values(result, budget, best, key)
+    pairs = [
+        a - b for a, b in zip(own, theirs if len(theirs) == len(own) else theirs * len(own), strict=True)
+    ]
+    return f"{key} {mean(pairs):+.1f} (least {min(pairs):+.1f}) over {best}"
+
+
+def confusion_line(result: Result, budget: str) -> str:
+    own = 100 - mean(values(result, budget, FLAGSHIP, "both told apart"))
+    shares = {
+        title: 100 - mean(found)
+        for title in rivals(result)
+        if (found := values(result, budget, title, "both told apart"))
+    }
+    best = min(shares, key=lambda title: shares[title])
+    return f"Confused pairs: {own:.1f} % against {shares[best]:.1f} % of {best}, the least confused rival."
+
+
+def facts(result: Result) -> str:
+    return (
+        f"{result['questions']:,} questions, {result['right_answers']:.1f} right answers each on average; "
+        f"{result['steps']} steps of {result['batch_size']} for {result['reference']}; seeds "
+        f"{', '.join(map(str, result['seeds']))}; {result['machine']}, {result['precision']}, one thread "
+        "a run."
+    )
+
+
+def main_table(result: Result, budget: str) -> list[str]:
+    titles = [*result["contestants"], *result["fixed"]]
+    titles.sort(key=lambda title: -mean(values(result, budget, title, "mAP@10")))
+    lines = ["| ranked by | " + " | ".join(METRICS) + " |", "|---|" + "---|" * len(METRICS)]
+    for title in titles:
+        found = [values(result, budget, title, key) for key in METRICS]
+        cells = [spread(numbers) if numbers else "–" for numbers in found]
+        name = title if title in result["contestants"] else f"*{title}*"
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def rivalry(result: Result, heading: str) -> list[str]:
+    lines = [f"### {heading}", "", facts(result), ""]
+    for budget in result_budgets(result):
+        keys = ("R@10", "mAP@10", "R-precision")
+        lines += [
+            f"{BUDGET_NAMES[budget].capitalize()}:",
+            "",
+            *main_table(result, budget),
+            "",
+            "Lead: "
+            + "; ".join(lead(result, budget, key) for key in keys)
+            + ". "
+            + confusion_line(result, budget),
+            "",
+        ]
+    return lines
+
+
+def difference(result: Result, budget: str, title: str, key: str) -> str:
+    """Mean difference to the reference row, paired by seed, with the standard deviation of the pairs."""
+    own = values(result, budget, title, key)
+    base = values(result, budget, result["reference"], key)
+    if len(own) != len(base) or not own:
+        return "–"
+    pairs = [a - b for a, b in zip(own, base, strict=True)]
+    return f"{mean(pairs):+.1f} ± {stdev(pairs):.1f}" if len(pairs) > 1 else f"{mean(pairs):+.1f}"
+
+
+def ablation(result: Result) -> list[str]:
+    budget = result_budgets(result)[0]
+    runs = result["contestants"][result["reference"]]["budgets"][budget]["runs"]
+    asked = sorted(key for key in runs[0]["metrics"] if key.startswith("asks of") and key.endswith("/R@10"))
+    keys = ["R@10", "mAP@10", "R-precision", *asked]
+    heads = [key.replace("/R@10", ", R@10") for key in keys]
+    lines = [
+        f"## {result['name']}",
+        "",
+        facts(result)
+        + f" Differences to “{result['reference']}” are paired by seed, ± their standard deviation.",
+        "",
+        "| | " + " | ".join(heads) + " | difference in R@10 | in mAP@10 | right answers among negatives |",
+        "|---|" + "---|" * (len(heads) + 3),
+    ]
+    for title, row in result["contestants"].items():
+        cells = [spread(values(result, budget, title, key)) for key in keys]
+        cells += [difference(result, budget, title, key) for key in ("R@10", "mAP@10")]
+        shares = [run["false_negatives"] for run in row["budgets"][budget]["runs"]]
+        known = [100 * share for share in shares if share is not None]
+        cells.append(f"{mean(known):.2f} %" if known else "–")
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return [*lines, "", *permuted(result, budget, asked), ""]
+
+
+def permuted(result: Result, budget: str, asked: list[str]) -> list[str]:
+    """What it costs the reference row to give every question the attribute weights of another."""
+    title = result["reference"]
+    keys = [
+        key for key in ("R@10", "mAP@10", *asked) if values(result, budget, title, f"weights permuted/{key}")
+    ]
+    if not keys:
+        return []
+    parts = []
+    for key in keys:
+        own = values(result, budget, title, key)
+        other = values(result, budget, title, f"weights permuted/{key}")
+        pairs = [b - a for a, b in zip(own, other, strict=True)]
+        parts.append(f"{key.replace('/R@10', ', R@10')} {spread(pairs)}")
+    return [
+        f"“{title}” with the attribute weights of another question, drawn at random: "
+        + "; ".join(parts)
+        + "."
+    ]
+
+
+def limits(work: Path) -> list[str]:
+    lines: list[str] = []
+    for path in sorted(work.glob("limits-*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        lines += [
+            "## What the heads allow",
+            "",
+            f"{found['name'].capitalize()}, dev, {found['questions']:,} questions over {found['images']} images: "
+            "attribute heads and a perfect parse, ranked in five ways (`benchmarks/limits.py`). Dev is easier "
+            "than val: its galleries are smaller.",
+            "",
+            "| ranked | R@10 | mAP@10 | R-precision |",
+            "|---|---|---|---|",
+        ]
+        for name, row in found["rows"].items():
+            lines.append(f"| {name} | " + " | ".join(f"{value:.1f}" for value in row.values()) + " |")
+        lines.append("")
+    return lines
+
+
+def main() -> None:
+    work = Path(sys.argv[1])
+    lines = [
+        "# DQE with attribute values and its rivals",
+        "",
+        "Written by `benchmarks/write_flagship.py` from the results of `recipes/compare/flagship-*.yaml` and "
+        "`recipes/compare/ambiguous-*.yaml`; no figure here is typed. In percent, mean ± sample standard "
+        "deviation over seeds. Rows in italics need no training; *perfect parse* and the oracles see what no "
+        "method may see and count as bounds, not as rivals. A lead is over the best rival of that metric. "
+        "[method.md](method.md) says what the method is and why it stands where it stands.",
+        "",
+    ]
+    for result in read(work, "flagship"):
+        lines += rivalry(result, result["name"].removeprefix("flagship-").capitalize())
+    ambiguous = read(work, "ambiguous")
+    if ambiguous:
+        lines += [
+            "## Heavy ambiguity",
+            "",
+            "Catalogues described by few columns, texts that change one of them: many right answers a "
+            "question, and batches of 256 in which plain contrast takes many of them for negatives.",
+            "",
+        ]
+        for result in ambiguous:
+            lines += rivalry(result, result["name"].removeprefix("ambiguous-").capitalize())
+    lines += limits(work)
+    write_text(ROOT / "docs" / "flagship.md", "\n".join(lines).rstrip() + "\n")
+    lines = [
+        "# Ablations",
+        "",
+        "Written by `benchmarks/write_flagship.py` from the results of `recipes/compare/ablation-*.yaml`; no "
+        "figure here is typed. In percent, mean ± sample standard deviation over seeds, equal steps; the "
+        "learning rates are those of the recipes.",
+        "",
+    ]
+    for result in read(work, "ablation"):
+        lines += ablation(result)
+    write_text(ROOT / "docs" / "ablations.md", "\n".join(lines).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()
