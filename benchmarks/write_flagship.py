@@ -3,7 +3,8 @@
     python benchmarks/write_flagship.py WORK
 
 Reads WORK/flagship-*, WORK/ambiguous-* and WORK/ablation-* (the folders that `dqecir compare` of the
-recipes of those names left) and WORK/limits-*.json of benchmarks/limits.py, as many as there are. Nothing in the written documents is typed by hand.
+recipes of those names left) and WORK/limits-*.json of benchmarks/limits.py, as many as there are.
+Nothing in the written documents is typed by hand.
 """
 
 from __future__ import annotations
@@ -171,9 +172,9 @@ def limits(work: Path) -> list[str]:
         lines += [
             "## What the heads allow",
             "",
-            f"{found['name'].capitalize()}, dev, {found['questions']:,} questions over {found['images']} images: "
-            "attribute heads and a perfect parse, ranked in five ways (`benchmarks/limits.py`). Dev is easier "
-            "than val: its galleries are smaller.",
+            f"{found['name'].capitalize()}, dev, {found['questions']:,} questions over {found['images']} "
+            "images: attribute heads and a perfect parse, ranked in five ways (`benchmarks/limits.py`). Dev "
+            "is easier than val: its galleries are smaller.",
             "",
             "| ranked | R@10 | mAP@10 | R-precision |",
             "|---|---|---|---|",
