@@ -2,6 +2,11 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -133,6 +138,37 @@ def test_a_stopped_comparison_runs_what_is_missing_and_gives_the_same_table(
         for budget, share in row["budgets"].items():
             metrics = [run["metrics"] for run in again["contestants"][title]["budgets"][budget]["runs"]]
             assert metrics == [run["metrics"] for run in share["runs"]]
+
+
+def test_workers_leave_with_a_parent_that_was_killed():
+    code = (
+        "import multiprocessing, time, os, sys\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from dqecir.comparison.contest import leave_with_parent\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), leave_with_parent)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    pool.submit(time.sleep, 600)\n"
+        "    time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    os.kill(worker, 0)
+    parent.kill()
+    parent.wait()
+    for _ in range(200):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        if (
+            Path(f"/proc/{worker}/stat").exists()
+            and Path(f"/proc/{worker}/stat").read_text().split()[2] == "Z"
+        ):
+            return  # ended, and not yet collected by whoever inherited it
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker went on for 20 seconds")
 
 
 def test_a_folder_of_another_comparison_is_refused(finished, recipe_file, garments_folder, model_folder):

@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import platform
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -75,7 +76,9 @@ def compare(
     fixed = _baselines(place)
     titles = [contestant.title for contestant in recipe.contestants]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        processes or os.cpu_count(), mp_context=context, initializer=leave_with_parent
+    ) as pool:
 
         def run_all(what: str, work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> list[Result]:
             futures = [pool.submit(work, place, *job) for job in jobs]
@@ -98,6 +101,22 @@ def compare(
     write_json(out / "results.json", result)
     write_report(result, out)
     return result
+
+
+def leave_with_parent() -> None:
+    """End this worker as soon as the process that started it is gone, killed ones included.
+
+    Otherwise it would train on for nobody, beside the workers of the comparison that is started again.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _claim(place: Place, recipe: ComparisonRecipe) -> None:
