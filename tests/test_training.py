@@ -1,5 +1,6 @@
 """Training: it learns, it is the same every time, and a killed run continues as if it had not been."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -257,3 +258,38 @@ def test_the_optimiser_takes_its_settings(garments_folder, model_folder, tmp_pat
     trainer = trainer_for(recipe, [garments_folder], model_folder, tmp_path / "run", quiet=True)
     group = trainer.optimizer.param_groups[0]
     assert (group["betas"], group["eps"]) == ((0.9, 0.98), 1e-7)
+
+
+def with_columns(garments_folder, folder, renamed):
+    """The catalogue under other column names, those mapped to None left out."""
+    folder.mkdir()
+    (folder / "images").symlink_to(garments_folder / "images")
+    rows = list(csv.DictReader((garments_folder / "attributes.csv").open()))
+    names = {name: renamed.get(name, name) for name in rows[0]}
+    with (folder / "attributes.csv").open("w") as file:
+        writer = csv.writer(file)
+        writer.writerow([name for name in names.values() if name])
+        writer.writerows([[row[own] for own, name in names.items() if name] for row in rows])
+    return folder
+
+
+VALUES = {"method": "dqe_values", "negatives": {"choose": "none"}}
+
+
+def test_columns_that_no_catalogue_has_are_not_compared(garments_folder, model_folder, tmp_path):
+    folder = with_columns(garments_folder, tmp_path / "shop", {"fit": None, "pattern_color": None})
+    trainer = trainer_for(recipe_of(**VALUES), [folder], model_folder, tmp_path / "run", quiet=True)
+    method = trainer.model.method
+    assert set(method.columns) == {"garment", "color", "pattern", "sleeves", "neck", "length", "print"}
+    assert set(method.options.columns) == set(method.columns)
+    whole = [garments_folder, folder]
+    trainer = trainer_for(recipe_of(**VALUES), whole, model_folder, tmp_path / "both", quiet=True)
+    assert {"fit", "pattern_color"} <= set(trainer.model.method.columns)
+
+
+def test_a_catalogue_of_which_the_heads_know_nothing_is_refused(garments_folder, model_folder, tmp_path):
+    header = (garments_folder / "attributes.csv").read_text().splitlines()[0].split(",")
+    renamed = {name: f"{name}_x" for name in header if name not in ("image", "split")}
+    folder = with_columns(garments_folder, tmp_path / "other", renamed)
+    with pytest.raises(DataError, match="none of these columns"):
+        trainer_for(recipe_of(**VALUES), [folder], model_folder, tmp_path / "run", quiet=True)

@@ -11,16 +11,16 @@ from accelerate import PartialState
 
 from dqecir.backbones.store import JoinedStore, Store, TokenStore
 from dqecir.data.annotations import Questions
-from dqecir.data.catalogue import read_catalogue
+from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.data.composing import catalogue_benchmark
 from dqecir.data.pairs import Drawing
-from dqecir.data.triplets import Benchmark, join_benchmarks
+from dqecir.data.triplets import Benchmark, DataError, join_benchmarks
 from dqecir.evaluation.evaluate import Wording, evaluate, query_scores
 from dqecir.evaluation.metrics import summarise
 from dqecir.evaluation.protocols import Protocol, protocol_named
 from dqecir.evaluation.submission import rank_questions, write_submissions
 from dqecir.evaluation.table import baseline_rows, oracle_rows
-from dqecir.methods.method import Method
+from dqecir.methods.method import Method, method_named
 from dqecir.model import ComposedModel
 from dqecir.recipe import Recipe
 from dqecir.training import Trainer, on_cpu
@@ -59,14 +59,15 @@ def trainer_for(
     ``tokens`` is where image tokens are kept, for runs that share them; the run's own folder unless
     named. ``Trainer.fit`` runs it, or resumes it.
     """
-    model = ComposedModel.from_pretrained(model_folder).with_method(recipe.method, recipe.options)
+    start = ComposedModel.from_pretrained(model_folder)
+    catalogues = [read_catalogue(folder) for folder in folders]
+    model = start.with_method(recipe.method, _options_for(recipe, start, catalogues))
     kept = tokens or run / "tokens"
     training: list[Benchmark] = []
     dev: list[Benchmark] = []
     training_stores: list[TokenStore] = []
     dev_stores: list[TokenStore] = []
-    for place, folder in enumerate(folders):
-        catalogue = read_catalogue(folder)
+    for place, (folder, catalogue) in enumerate(zip(folders, catalogues, strict=True)):
         settings = recipe.triplets
         column = settings.gallery_column if settings.gallery_column in catalogue.attributes else None
         for split, benchmarks, stores in (
@@ -106,6 +107,24 @@ def trainer_for(
         [len(benchmark.triplets) for benchmark in training],
         quiet,
     )
+
+
+def _options_for(recipe: Recipe, model: ComposedModel, catalogues: Sequence[Catalogue]) -> dict[str, Any]:
+    """The recipe's options; a method that compares columns compares those that a catalogue has.
+
+    Heads that were trained on other catalogues know further columns, and would only guess at them.
+    """
+    named = "columns" in recipe.options
+    if named or model.heads is None or "columns" not in method_named(recipe.method).options_type.model_fields:
+        return dict(recipe.options)
+    had = {column for catalogue in catalogues for column in catalogue.attributes}
+    columns = [column for column in model.heads.config.columns if column in had]
+    if not columns:
+        raise DataError(
+            f"the model has attribute heads for {', '.join(model.heads.config.columns)}, and the "
+            "catalogue has none of these columns: rename its columns, or pretrain a model on it"
+        )
+    return {**recipe.options, "columns": columns}
 
 
 def wording_of(method: Method, protocol: Protocol) -> Wording | None:
