@@ -120,9 +120,13 @@ def collect(
 
 def rank_columns(scores: Scores, columns: Positions) -> Positions:
     """Rank from 0 of one column of each row of ``scores`` [Q, N]; equal scores rank by column."""
-    own = np.take_along_axis(scores, columns[:, None], axis=1)
-    before = np.arange(scores.shape[1])[None] < columns[:, None]
-    return np.asarray(((scores > own) | ((scores == own) & before)).sum(axis=1), dtype=np.int64)
+    rows, own = torch.from_numpy(scores), torch.from_numpy(columns)[:, None]
+    values = rows.gather(1, own)
+    ranks = (rows > values).sum(dim=1)
+    # Ties are rare, and counting what stands before them costs as much as all else together.
+    for row in ((rows == values).sum(dim=1) > 1).nonzero()[:, 0].tolist():
+        ranks[row] += int((rows[row, : columns[row]] == values[row]).sum())
+    return ranks.numpy()
 
 
 def _subset_rank(scores: Scores, gallery: Positions, triplet: Triplet) -> int:
@@ -142,7 +146,7 @@ def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], score
             f"scores of the category {category!r} have shape {list(scores.shape)} where "
             f"{[len(triplets), gallery.size]} is needed"
         )
-    if not np.isfinite(scores).all():
+    if not bool(torch.from_numpy(scores).isfinite().all()):
         raise DataError(f"a score of the category {category!r} is not a number: the model is damaged")
     for triplet in triplets:
         if triplet.category != category:
@@ -150,11 +154,12 @@ def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], score
 
 
 def _masked(scores: Scores, gallery: Positions, triplets: Sequence[Triplet], mask_reference: bool) -> Scores:
-    """A copy of ``scores`` in which what is left out of a ranking is -inf."""
-    masked = np.array(scores, dtype=np.float32)
-    for row, triplet in enumerate(triplets):
-        out = (*triplet.ignored, triplet.reference) if mask_reference else triplet.ignored
-        masked[row, _columns(gallery, out)] = -np.inf
+    """``scores`` in which what is left out of a ranking is -inf; a copy where there is something."""
+    out = [(*t.ignored, t.reference) if mask_reference else t.ignored for t in triplets]
+    masked = np.array(scores, dtype=np.float32) if any(out) else np.ascontiguousarray(scores, np.float32)
+    for row, (triplet, left_out) in enumerate(zip(triplets, out, strict=True)):
+        if left_out:
+            masked[row, _columns(gallery, left_out)] = -np.inf
         right = _columns(gallery, triplet.relevant)
         if right.size != len(triplet.relevant) or np.isneginf(masked[row, right]).any():
             raise DataError(

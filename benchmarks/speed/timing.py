@@ -1,0 +1,53 @@
+"""Fair timings: warm-up, alternation, medians, and what machine it was."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+
+def machine() -> dict[str, Any]:
+    """What a timing was taken on."""
+    found: dict[str, Any] = {
+        "cpu": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+    }
+    if torch.cuda.is_available():
+        found["accelerator"] = torch.cuda.get_device_name()
+    return found
+
+
+def waited(device: torch.device) -> None:
+    """Wait for what the device was given to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def paired(
+    what: Mapping[str, Callable[[], Any]], device: torch.device, rounds: int, warm_up: int = 1
+) -> dict[str, dict[str, float]]:
+    """Seconds of each piece of work, taken in turns: median, least and most of ``rounds``."""
+    for work in what.values():
+        for _ in range(warm_up):
+            work()
+    taken: dict[str, list[float]] = {name: [] for name in what}
+    for _ in range(rounds):
+        for name, work in what.items():
+            waited(device)
+            started = time.perf_counter()
+            work()
+            waited(device)
+            taken[name].append(time.perf_counter() - started)
+    return {
+        name: {"median": statistics.median(values), "least": min(values), "most": max(values)}
+        for name, values in taken.items()
+    }
