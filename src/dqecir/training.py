@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ from dqecir.training_data import TrainingData, epoch_order
 
 PRIMARY_METRIC = "mAP@10"
 """What chooses ``best`` on dev."""
+
+LOG_EVERY = 20
+"""Steps between two lines of the log, and two looks at whether the loss is still a number."""
 
 
 def on_cpu() -> bool:
@@ -111,7 +115,7 @@ class Trainer:
             settings.new_parameters_factor,
             settings.decay_everything,
         )
-        optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.epsilon)
+        optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.epsilon, fused=True)
         self.rates = [group["lr"] for group in groups]
         self.method, self.optimizer = self.accelerator.prepare(model.method, optimizer)
         self.texts, self.reverse_texts = data.texts, data.reverse_texts
@@ -124,7 +128,7 @@ class Trainer:
         self.step = 0
         self.best = -1.0
         self.seconds = 0.0
-        self.negatives_seen = [0, 0]
+        self.negatives_seen = torch.zeros(2, dtype=torch.int64, device=self.accelerator.device)
         """Candidates taken for negatives so far, and how many of them were right answers."""
 
     def fit(self) -> dict[str, float]:
@@ -147,12 +151,15 @@ class Trainer:
             terms = self._train_step(step)
             self.step = step + 1
             self.seconds += time.process_time() - started
-            if step % 20 == 0 or self.step == self.steps:
-                self._log(writer, "train", {**terms, "rate": self.optimizer.param_groups[0]["lr"]})
+            if step % LOG_EVERY == 0 or self.step == self.steps:
+                shown = self._checked(terms, step)
+                self._log(writer, "train", {**shown, "rate": self.optimizer.param_groups[0]["lr"]})
             if self.dev is not None and (self.step % evaluate_steps == 0 or self.step == self.steps):
+                self._checked(terms, step)
                 metrics = self._evaluate()
                 self._log(writer, "dev", metrics)
             if self.step % settings.checkpoint_every == 0 and self.step < self.steps:
+                self._checked(terms, step)
                 self._save_state()
         if writer is not None:
             writer.close()
@@ -161,7 +168,7 @@ class Trainer:
             self._save_model("best")
         if main:
             (self.run / "state.pt").unlink(missing_ok=True)
-            seen, wrong = self.negatives_seen
+            seen, wrong = self.negatives_seen.tolist()
             write_json(
                 self.run / "done.json",
                 {
@@ -187,7 +194,8 @@ class Trainer:
     def _warming_up(self, step: int) -> bool:
         return self.recipe.negatives.mined and step < self.refresh_steps
 
-    def _train_step(self, step: int) -> dict[str, float]:
+    def _train_step(self, step: int) -> dict[str, Tensor]:
+        """One step; what it returns stays on the device, so that nothing waits for it."""
         settings = self.recipe.training
         factor = settings.schedule.factor(
             step, self.steps, self.epoch_steps, settings.warm_up_steps, settings.final_rate
@@ -199,23 +207,29 @@ class Trainer:
         with autocast(self.accelerator.device, settings.precision):
             terms: dict[str, Tensor] = self.method(batch)
         loss = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(loss):
-            raise DataError(
-                f"the loss is not a number at step {step}: lower training.learning_rate, or set "
-                "training.precision to fp32"
-            )
         self.accelerator.backward(loss)
         if settings.gradient_clip is not None:
             self.accelerator.clip_grad_norm_(self.method.parameters(), settings.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.accelerator.unwrap_model(self.method).after_step()
-        shown = {name: float(value.detach()) for name, value in terms.items()}
         contrasted = self.accelerator.unwrap_model(self.method).contrasted(batch)
-        seen, wrong = int(contrasted.sum()), int((contrasted & batch.right).sum())
-        self.negatives_seen = [self.negatives_seen[0] + seen, self.negatives_seen[1] + wrong]
-        shown["false_negatives"] = wrong / max(seen, 1)
-        return {"loss": float(loss.detach()), **shown}
+        seen, wrong = contrasted.sum(), (contrasted & batch.right).sum()
+        self.negatives_seen += torch.stack([seen, wrong])
+        shown = {name: value.detach() for name, value in terms.items()}
+        return {"loss": loss.detach(), **shown, "false_negatives": wrong / seen.clamp(min=1)}
+
+    def _checked(self, terms: dict[str, Tensor], step: int) -> dict[str, float]:
+        """The numbers of a step; raises :class:`DataError` where the loss is none."""
+        values = dict(
+            zip(terms, torch.stack([value.float() for value in terms.values()]).tolist(), strict=True)
+        )
+        if not math.isfinite(values["loss"]):
+            raise DataError(
+                f"the loss is not a number at step {step}: lower training.learning_rate, or set "
+                "training.precision to fp32"
+            )
+        return values
 
     def batch(self, step: int) -> TrainingBatch:
         """The triplets of a step, as this process's share of the batch."""
@@ -300,7 +314,7 @@ class Trainer:
                 "step": self.step,
                 "best": self.best,
                 "seconds": self.seconds,
-                "negatives_seen": self.negatives_seen,
+                "negatives_seen": self.negatives_seen.tolist(),
                 "method": self.accelerator.unwrap_model(self.method).state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "pool": {"members": pool.members, "counts": pool.counts, "drawn": pool.drawn},
@@ -322,7 +336,7 @@ class Trainer:
         self.accelerator.unwrap_model(self.method).load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
-        self.negatives_seen = state["negatives_seen"]
+        self.negatives_seen.copy_(torch.tensor(state["negatives_seen"]))
         for name, values in state["pool"].items():
             setattr(self.miner.pool, name, values)
         self.miner.calibrated = state["calibrated"]
