@@ -1,0 +1,182 @@
+"""Stored image tokens as the rest of the package sees them: a length, views, and ``gather``."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dqecir.backbones.store.encoding import Tower, content_hashes, encode_missing
+from dqecir.backbones.store.folder import Held, Owner, appending
+from dqecir.backbones.store.precision import PrecisionName
+from dqecir.backbones.store.rows import HeldRows, Rows, Shard, ShardedRows
+from dqecir.data.images import Preprocessing
+from dqecir.data.triplets import DataError
+from dqecir.progress import track
+
+
+class TokenStore:
+    """Tokens [N, V, M, W] of N images in V views; view 0 is the picture as it is.
+
+    ``tokens`` are an array [N, V, M, W], or rows of which image i has ``places`` [N] at i.
+    ``relative_error`` is the mean of ||kept - token|| / ||token||: what the stored number type costs.
+    """
+
+    def __init__(
+        self,
+        tokens: NDArray[np.generic] | Rows,
+        places: Tensor | None = None,
+        relative_error: float = 0.0,
+    ) -> None:
+        self.rows: Rows
+        if isinstance(tokens, np.ndarray):
+            self.rows = ShardedRows([Shard(tokens)], len(tokens))
+            self.places = torch.arange(len(tokens))
+        else:
+            assert places is not None
+            self.rows, self.places = tokens, places
+        self.relative_error = relative_error
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def views(self) -> int:
+        """Views kept of every image."""
+        return self.rows.views
+
+    @property
+    def bytes(self) -> int:
+        """What the tokens of all images take as they are kept."""
+        return len(self) * self.rows.row_bytes
+
+    def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
+        """Tokens [n, M, W] float32 of images ``ids`` [n], in ``views`` [n] or as they are.
+
+        They are on the store's device: the CPU, unless :meth:`to` moved them.
+        """
+        chosen = torch.zeros(len(ids), dtype=torch.int64) if views is None else views.cpu()
+        return self.rows.take(self.places[ids.cpu()], chosen).decoded()
+
+    def to(self, device: torch.device | str, budget: int) -> TokenStore:
+        """These tokens as one tensor on ``device``, or this store where ``budget`` bytes are too few."""
+        if self.bytes > budget:
+            return self
+        held = HeldRows.of(self.rows, self.places, torch.device(device))
+        return TokenStore(held, torch.arange(len(self)), self.relative_error)
+
+    @classmethod
+    def build(
+        cls,
+        folder: Path,
+        tower: Tower,
+        fingerprint: str,
+        preprocessing: Preprocessing,
+        paths: Sequence[Path],
+        views: int = 1,
+        quiet: bool = False,
+        precision: PrecisionName = "fp16",
+    ) -> TokenStore:
+        """Open the store in ``folder``, or make it, or finish making it, or add what is new in ``paths``.
+
+        ``tower`` maps pixels [B, 3, S, S] float32, on the CPU, to tokens [B, M, W] on any device;
+        ``fingerprint`` names its weights. Tokens of images that are no longer asked for stay in the
+        folder, so several lists of images can share one. ``int8`` keeps half the bytes of ``fp16``.
+        Raises :class:`DataError` where the folder keeps another tower's tokens, or with other
+        preprocessing, precision or views, and where an image cannot be used.
+        """
+        if not paths:
+            raise DataError("there are no images to encode")
+        owner = Owner(preprocessing.to_dict(), fingerprint, precision, views)
+        held = Held.read(folder, owner)
+        images = dict(zip(hashes := content_hashes(paths), paths, strict=True))
+        if not held.places.keys() >= images.keys():
+            with appending(folder, owner, quiet) as appender:
+                # Another process may have added some of them before this one was let in.
+                missing = {name: path for name, path in images.items() if name not in appender.held.places}
+                added = encode_missing(appender, missing, tower, preprocessing)
+                for _ in track(added, "encoding images", len(missing), quiet):
+                    pass
+            held = Held.read(folder, owner)
+        places = np.array([held.places[name] for name in hashes])
+        error = float(held.errors[places].mean())
+        return cls(held.rows(folder, owner), torch.from_numpy(places), error)
+
+
+class JoinedStore:
+    """Several stores as one: the images of each after those of the one before."""
+
+    def __init__(self, stores: Sequence[TokenStore]) -> None:
+        self.stores = tuple(stores)
+        self.ends = torch.tensor([len(store) for store in stores]).cumsum(0)
+
+    @classmethod
+    def of(cls, stores: Sequence[TokenStore]) -> Store:
+        """The store itself where there is only one."""
+        return stores[0] if len(stores) == 1 else cls(stores)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
+        """As :meth:`TokenStore.gather`."""
+        ids = ids.cpu()
+        owners = torch.searchsorted(self.ends, ids, right=True)
+        result: Tensor | None = None
+        for place, store in enumerate(self.stores):
+            rows = (owners == place).nonzero()[:, 0]
+            if len(rows) == 0:
+                continue
+            start = int(self.ends[place]) - len(store)
+            tokens = store.gather(ids[rows] - start, None if views is None else views.cpu()[rows])
+            if result is None:
+                result = tokens.new_empty(len(ids), *tokens.shape[1:])
+            result[rows.to(tokens.device)] = tokens
+        if result is None:
+            raise DataError("no image was asked for")
+        return result
+
+    def to(self, device: torch.device | str, budget: int) -> JoinedStore:
+        """As :meth:`TokenStore.to`: all stores together, or none of them."""
+        if sum(store.bytes for store in self.stores) > budget:
+            return self
+        return JoinedStore([store.to(device, budget) for store in self.stores])
+
+
+Store = TokenStore | JoinedStore
+
+
+def prefetched(
+    store: Store,
+    asked: Iterable[tuple[Tensor, Tensor | None]],
+    device: torch.device | str,
+    ahead: int = 2,
+) -> Iterator[Tensor]:
+    """Tokens [n, M, W] float32 on ``device`` of each (ids, views) in turn, gathered before they are wanted.
+
+    For a store that :meth:`TokenStore.to` left on disk: a thread reads up to ``ahead`` batches, into
+    pinned memory where ``device`` is a GPU. ``asked`` is therefore read ``ahead`` items early.
+    """
+    pinned = torch.device(device).type == "cuda"
+
+    def read(ids: Tensor, views: Tensor | None) -> Tensor:
+        tokens = store.gather(ids, views)
+        return tokens.pin_memory() if pinned else tokens
+
+    pool = ThreadPoolExecutor(1)
+    try:
+        work: deque[Future[Tensor]] = deque()
+        for ids, views in asked:
+            work.append(pool.submit(read, ids, views))
+            if len(work) > ahead:
+                yield work.popleft().result().to(device, non_blocking=True)
+        while work:
+            yield work.popleft().result().to(device, non_blocking=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
