@@ -10,7 +10,7 @@ ROAD = [
     {"attributes", "scoring", "losses", "negatives", "schedules"},
     {"methods"},
     {"model"},
-    {"recipe", "evaluation", "index", "conversion"},
+    {"public_weights", "recipe", "evaluation", "index", "conversion"},
     {"training_data", "mining", "pretraining_data"},
     {"training", "operations"},
     {"pretraining", "runs", "retriever", "sheets"},

@@ -182,14 +182,15 @@ def compare(
 
 @app.command("convert")
 def convert_command(
-    source: Annotated[str, typer.Option("--from", help="The published method, such as sprc or clip4cir.")],
+    source: Annotated[str, typer.Option("--from", help="hf or lavis for BLIP-2 itself, or a method (sprc).")],
     file: Annotated[
-        Path, typer.Argument(help="Its checkpoint (.safetensors, or .pt/.pth of tensors alone).")
+        Path,
+        typer.Argument(help="Its checkpoint: safetensors, .pth of tensors, for hf a folder or hub name."),
     ],
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     pretrained: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="The BLIP-2 checkpoint it was trained from: for a FILE without tower, and covr2."),
+        typer.Option(help="BLIP-2's checkpoint: for a FILE without tower (or the tower's file), and covr2."),
     ] = None,
     tokenizer: Annotated[
         str, typer.Option(help="Folder or hub name of BERT's word pieces, for whole models.")

@@ -1,13 +1,13 @@
 """Checkpoints of published repositories, turned into ours: tensors alone, and a report of every key.
 
-A whole model where its tower is one of ours (SPRC, QuRe, CoVR-2); the composer alone where it is
-not (ResNet, BLIP, CLIP RN50x4), as a module over features that its owner has.
+Weights of BLIP-2 itself, as transformers (``hf``) or LAVIS (``lavis``) keeps them. A whole model where
+its tower is one of ours (SPRC, QuRe, CoVR-2); the composer alone where it is not (ResNet, BLIP, CLIP
+RN50x4), as a module over features that its owner has.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,27 +16,30 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dqecir.attributes import TextEncoder
 from dqecir.backbones.blip2 import Blip2
+from dqecir.backbones.checkpoint_files import State, read_published
 from dqecir.backbones.checkpoints import CheckpointError, LoadReport, load_strictly
-from dqecir.backbones.lavis_sizes import lavis_sizes
+from dqecir.backbones.lavis_sizes import lavis_sizes, lavis_tower
+from dqecir.backbones.published import READERS
 from dqecir.data.images import Preprocessing
 from dqecir.data.triplets import DataError
 from dqecir.files import whole_folder, write_bytes, write_json
 from dqecir.methods.method import METHODS, MethodContext
 from dqecir.model import ComposedModel
+from dqecir.public_weights import BERT, MAX_TEXT_LENGTH, fitting_tokenizer, read_weights
 from dqecir.strict import nearest
 
 COMPOSER_FORMAT = 1
-MAX_TEXT_LENGTH = 32
-"""Word pieces that the published BLIP-2 methods read of a text."""
-
-State = dict[str, Tensor]
 
 
 def sources() -> list[str]:
+    """What can be converted: BLIP-2's own weights by their form, and methods by their names."""
+    return sorted([*READERS, *_methods()])
+
+
+def _methods() -> list[str]:
     """Methods whose published checkpoints can be converted."""
     return sorted(
         name
@@ -45,65 +48,21 @@ def sources() -> list[str]:
     )
 
 
-def read_published(path: Path) -> State:
-    """The tensors of a checkpoint file: safetensors, or ``torch.save`` read with ``weights_only=True``.
-
-    A state dict inside a training checkpoint is found where there is one alone. Raises
-    :class:`CheckpointError` for a file that is missing, damaged, or would have to run code to be read.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no file {path}") from error
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors, and reading that could run code: where you trust it, open it "
-            "with the code that wrote it and save its state_dict() alone"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({error}): copy it again") from error
-    return _without_prefix(_state_in(loaded, path))
-
-
-def _state_in(loaded: Any, path: Path) -> State:
-    if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"{path} holds no state dict: name a checkpoint of weights")
-    if loaded and all(isinstance(value, Tensor) for value in loaded.values()):
-        return dict(loaded)
-    inside = {
-        name: dict(value)
-        for name, value in loaded.items()
-        if isinstance(value, Mapping) and value and all(isinstance(part, Tensor) for part in value.values())
-    }
-    if len(inside) != 1:
-        found = f"several state dicts ({', '.join(map(str, inside))})" if inside else "no state dict"
-        raise CheckpointError(f"{path} holds {found}: save the one that is meant alone, and convert that")
-    return next(iter(inside.values()))
-
-
-def _without_prefix(state: State) -> State:
-    """Names without what wrappers put before all of them (``module.``, ``model.``)."""
-    for prefix in ("module.", "model."):
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
-
-
 def convert(
     source: str,
     path: Path,
     out: Path,
     *,
     pretrained: Path | None = None,
-    tokenizer: str = "bert-base-uncased",
+    tokenizer: str = BERT,
 ) -> LoadReport:
     """Turn the checkpoint ``path`` of the published method ``source`` into the folder ``out``.
 
-    A whole model is a model folder; ``pretrained`` is the BLIP-2 checkpoint that it was trained from:
-    the image tower is taken from it where the file has none, and the targets of a method that keeps
-    them as they were before training. ``tokenizer`` is the folder or hub name of BERT's word pieces.
+    For ``hf`` and ``lavis``, BLIP-2's own weights, ``out`` is an untrained model, and ``path`` may be a
+    hub name. A whole model is a model folder; ``pretrained`` is the BLIP-2 checkpoint that it was
+    trained from: the image tower is taken from it where the file has none, and the targets of a method
+    that keeps them as they were before training; for the tower a file of the tower alone will do.
+    ``tokenizer`` is the folder or hub name of BERT's word pieces.
     A composer is read back with :func:`load_composer`. ``OUT/conversion.json`` says what became of every key.
     Raises :class:`DataError` or :class:`CheckpointError`; ``out`` is then as it was.
     """
@@ -111,49 +70,45 @@ def convert(
         raise DataError(
             f"no published checkpoint can be converted from {source!r}{nearest(source, sources())}"
         )
+    if source in READERS:
+        return _convert_weights(source, path, out, pretrained, tokenizer)
     state = read_published(path)
     if hasattr(METHODS[source], "load_published"):
         return _convert_whole(source, state, path, out, pretrained, tokenizer)
     return _convert_composer(source, state, path, out)
 
 
+def _convert_weights(form: str, path: Path, out: Path, pretrained: Path | None, tokenizer: str) -> LoadReport:
+    model, report = read_weights(form, str(path), tokenizer=tokenizer, tower=pretrained)
+    model.notes = {**(model.notes or {}), "converted_from": form}
+    _write_model(model, form, path, out, report)
+    return report
+
+
+def _write_model(model: ComposedModel, source: str, path: Path, out: Path, report: LoadReport) -> None:
+    with whole_folder(out) as draft:
+        model.save_pretrained(draft)
+        write_json(draft / "conversion.json", _report(source, path, report))
+
+
 def _convert_whole(
     source: str, state: State, path: Path, out: Path, pretrained: Path | None, tokenizer: str
 ) -> LoadReport:
     lent = read_published(pretrained) if pretrained is not None else {}
-    state = {key: value for key, value in lent.items() if key.startswith("visual_encoder.")} | state
+    state = lavis_tower(lent) | state
     kind = METHODS[source]
     options = kind.options_type()
     backbone = Blip2(lavis_sizes(state))
     method: Any = kind.build(backbone, options, MethodContext())
     keeps_targets = hasattr(method, "target_backbone")
     report: LoadReport = method.load_published(*((state, lent) if lent and keeps_targets else (state,)))
-    pieces = bert_tokenizer(tokenizer)
-    if len(pieces) != backbone.config.vocabulary_size:
-        raise DataError(
-            f"the tokenizer {tokenizer} has {len(pieces)} word pieces and the checkpoint "
-            f"{backbone.config.vocabulary_size}: name the one that it was trained with as --tokenizer"
-        )
+    pieces = fitting_tokenizer(tokenizer, backbone.config.vocabulary_size)
     preprocessing = Preprocessing(size=backbone.config.tower.image_size, squash=kind.published_squash)
     notes = {"converted_from": source, "file": path.name}
     encoder = TextEncoder(pieces, (), MAX_TEXT_LENGTH)
     model = ComposedModel(method, options, encoder, preprocessing, notes=notes)
-    with whole_folder(out) as draft:
-        model.save_pretrained(draft)
-        write_json(draft / "conversion.json", _report(source, path, report))
+    _write_model(model, source, path, out, report)
     return report
-
-
-def bert_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """BERT's word pieces with LAVIS' ``[DEC]``, from a folder or the hub; raises :class:`DataError`."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"the tokenizer {name} cannot be had: give a folder with bert-base-uncased's as --tokenizer"
-        ) from error
-    tokenizer.add_special_tokens({"bos_token": "[DEC]"})
-    return tokenizer
 
 
 def _convert_composer(source: str, state: State, path: Path, out: Path) -> LoadReport:
@@ -189,7 +144,7 @@ def load_composer(folder: Path) -> nn.Module:
         raise CheckpointError(
             f"{folder} is no converted composer, or is damaged ({error!r}): convert the checkpoint again"
         ) from error
-    if version > COMPOSER_FORMAT or source not in sources():
+    if version > COMPOSER_FORMAT or source not in _methods():
         raise CheckpointError(f"{folder} was written by a newer dqecir: upgrade dqecir to read it")
     kind: Any = METHODS[source]
     composer: nn.Module = kind.composer_of({key: torch.empty(shape) for key, shape in shapes.items()})

@@ -1,13 +1,16 @@
 """A model as it lies on disk: a method over its backbone, with all it needs to read a query.
 
 A model folder holds ``config.json``, ``model.safetensors``, the tokenizer, ``preprocessor_config.json``,
-the attribute vocabularies and a ``README.md``; nothing in it is pickled.
+the attribute vocabularies and a ``README.md``; nothing in it is pickled. Where a frozen tower already
+lies elsewhere, the folder may name it instead of holding it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,26 +18,34 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
+import huggingface_hub
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from dqecir.attributes import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.backbones.blip2 import Blip2, Blip2Config
+from dqecir.backbones.checkpoint_files import HUB_NAME, located
 from dqecir.backbones.checkpoints import CheckpointError, load_strictly
+from dqecir.backbones.published import tower_state
 from dqecir.backbones.tokenizer import load_tokenizer
 from dqecir.data.images import Preprocessing
 from dqecir.data.triplets import DataError
 from dqecir.data.vocabulary import Vocabulary, load_vocabulary
-from dqecir.files import whole_folder, write_bytes, write_json, write_text
+from dqecir.files import whole_folder, write_json, write_text
 from dqecir.methods.method import Method, MethodContext, MethodOptions, method_named
 from dqecir.strict import parse_settings
 
-FORMAT = 1
+FORMAT = 2
 """Version of the model folder; a reader refuses what is newer than it knows."""
+
+WHOLE_FORMAT = 1
+"""Version of a folder that holds its tower; one that names it is of version 2."""
+
+_TOWER = "method.backbone.tower."
 
 SHIPPED_MODEL = "dqecir-small"
 """Name of the model that comes with the package."""
@@ -46,7 +57,8 @@ class ComposedModel:
 
     ``heads`` says what an image shows, where the backbone was trained from scratch with them.
     ``card`` is the text of the model card; ``notes`` goes into ``config.json`` as it is (how the
-    model was trained).
+    model was trained). ``tower_source`` is a folder, a file or a hub name (``OWNER/NAME@REVISION``) that
+    holds the tower's weights, where there is one.
     """
 
     method: Method
@@ -56,6 +68,7 @@ class ComposedModel:
     heads: AttributeHeads | None = None
     card: str = ""
     notes: Mapping[str, Any] | None = None
+    tower_source: str | None = None
 
     @property
     def backbone(self) -> Blip2:
@@ -104,11 +117,7 @@ class ComposedModel:
     @cached_property
     def tower_fingerprint(self) -> str:
         """Names the tower's weights and the preprocessing: stored tokens belong to exactly these."""
-        digest = hashlib.sha256(json.dumps(self.preprocessing.to_dict(), sort_keys=True).encode())
-        for key, value in sorted(self.backbone.tower.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return _tower_fingerprint(self.backbone.tower.state_dict(), self.preprocessing)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -119,12 +128,19 @@ class ComposedModel:
             digest.update(value.detach().float().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def save_pretrained(self, folder: Path | str, half: bool = False) -> Path:
-        """Write the model folder, whole or not at all; ``half`` stores weights as float16."""
+    def save_pretrained(
+        self, folder: Path | str, half: bool = False, tower_by_reference: bool = False
+    ) -> Path:
+        """Write the model folder, whole or not at all; ``half`` stores weights as float16.
+
+        ``tower_by_reference`` writes the name and the fingerprint of the frozen tower instead of its
+        weights. Raises :class:`DataError` where the tower lies nowhere else, or could have changed.
+        """
         target = Path(folder)
+        tower = self._tower_reference(target) if tower_by_reference else None
         with whole_folder(target) as draft:
-            write_json(draft / "config.json", self._config())
-            write_bytes(draft / "model.safetensors", save(self._tensors(half)))
+            write_json(draft / "config.json", self._config(tower))
+            _write_tensors(draft / "model.safetensors", self._tensors(half, tower_by_reference))
             self.text_encoder.tokenizer.save_pretrained(draft)
             write_json(draft / "preprocessor_config.json", self.preprocessing.to_dict())
             for vocabulary in self.vocabularies:
@@ -137,9 +153,40 @@ class ComposedModel:
             write_text(draft / "README.md", self.card or f"# {self.method.name}\n\nA dqecir model.\n")
         return target
 
-    def _config(self) -> dict[str, Any]:
+    def push_to_hub(
+        self, repo_id: str, *, half: bool = False, tower_by_reference: bool = False, private: bool = True
+    ) -> None:
+        """Upload the model folder to ``repo_id`` (OWNER/NAME) of the hub, made where it is not there.
+
+        A tower by reference must have a hub name itself. Raises :class:`DataError`; the login is
+        that of ``hf auth login``.
+        """
+        source = self.tower_source
+        if tower_by_reference and source is not None and HUB_NAME.fullmatch(source) is None:
+            raise DataError(f"nobody else has {source}: push the model with its tower")
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = self.save_pretrained(Path(scratch) / "model", half, tower_by_reference)
+            try:
+                huggingface_hub.create_repo(repo_id, private=private, exist_ok=True)
+                huggingface_hub.upload_folder(repo_id=repo_id, folder_path=folder)
+            except (OSError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise DataError(f"the hub does not take {repo_id} ({reason})") from error
+
+    def _tower_reference(self, target: Path) -> dict[str, str]:
+        if self.tower_source is None:
+            raise DataError("the tower of this model lies nowhere else: save the model with its tower once")
+        if any(parameter.requires_grad for parameter in self.backbone.tower.parameters()):
+            raise DataError("the tower of this model is trained, not frozen: save the model with its tower")
+        # The folder is replaced whole: a tower within it would be gone.
+        if Path(self.tower_source).is_relative_to(target.resolve()):
+            raise DataError(f"{target} holds the tower itself: save to another folder, or with the tower")
+        return {"weights": self.tower_source, "fingerprint": self.tower_fingerprint}
+
+    def _config(self, tower: Mapping[str, str] | None) -> dict[str, Any]:
+        reference = {"tower": dict(tower)} if tower is not None else {}
         return {
-            "format": FORMAT,
+            "format": FORMAT if reference else WHOLE_FORMAT,
             "method": self.method.name,
             "options": self.options.model_dump(mode="json"),
             "backbone": self.backbone.config.model_dump(mode="json"),
@@ -147,35 +194,40 @@ class ComposedModel:
             "vocabularies": [vocabulary.name for vocabulary in self.vocabularies],
             "max_text_length": self.text_encoder.max_length,
             "notes": dict(self.notes or {}),
+            **reference,
         }
 
-    def _tensors(self, half: bool) -> dict[str, Tensor]:
+    def _tensors(self, half: bool, without_tower: bool) -> dict[str, Tensor]:
         parts: dict[str, nn.Module] = {"method": self.method}
         if self.heads is not None:
             parts["heads"] = self.heads
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for name, module in parts.items():
             for key, value in module.state_dict().items():
-                stored = value.detach().cpu().clone()
-                if half and stored.is_floating_point():
-                    stored = stored.half()
-                tensors[f"{name}.{key}"] = stored.contiguous()
+                if without_tower and f"{name}.{key}".startswith(_TOWER):
+                    continue
+                stored = value.detach().cpu()
+                tensors[f"{name}.{key}"] = stored.half() if half and stored.is_floating_point() else stored
         return tensors
 
     @classmethod
     def from_pretrained(cls, folder: Path | str | None = None) -> ComposedModel:
         """Read a model folder, or the shipped model where none is named.
 
-        Raises :class:`DataError` or :class:`CheckpointError` with a sentence for a folder that is
-        not one, is half there, is newer than this package, or does not fit together.
+        A ``str`` may be the hub name of one (``OWNER/NAME`` or ``OWNER/NAME@REVISION``). Raises
+        :class:`DataError` or :class:`CheckpointError` with a sentence for a folder that is not one, is
+        half there, is newer than this package, does not fit together, or names a tower that is gone
+        or another.
         """
         if folder is None:
             with resources.as_file(resources.files("dqecir") / "assets" / SHIPPED_MODEL) as shipped:
-                return cls._read(shipped)
-        return cls._read(Path(folder))
+                return cls._read(shipped, None)
+        if isinstance(folder, str):
+            return cls._read(*located(folder))
+        return cls._read(folder, str(folder.resolve()))
 
     @classmethod
-    def _read(cls, folder: Path) -> ComposedModel:
+    def _read(cls, folder: Path, tower_source: str | None) -> ComposedModel:
         config = _read_config(folder)
         vocabularies = [
             load_vocabulary(folder / "vocabularies" / f"{name}.yaml") for name in config["vocabularies"]
@@ -189,17 +241,20 @@ class ComposedModel:
             heads = AttributeHeads(
                 parse_settings(config["heads"], HeadsConfig, f"{folder}/config.json, heads")
             )
+        preprocessing = Preprocessing.from_dict(json.loads((folder / "preprocessor_config.json").read_text()))
         method = kind.build(Blip2(backbone_config), options, context_of(encoder, heads))
         tensors = _read_tensors(folder / "model.safetensors")
+        if "tower" in config:
+            tower_source = str(config["tower"]["weights"])
+            tensors |= _named_tower(folder, config["tower"], preprocessing)
         for name, module in (("method", method), ("heads", heads)):
             if module is not None:
                 prefix = f"{name}."
                 own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
                 load_strictly(module, {key: _as_float(value) for key, value in own.items()})
         method.backbone.freeze_tower()
-        preprocessing = Preprocessing.from_dict(json.loads((folder / "preprocessor_config.json").read_text()))
         card = (folder / "README.md").read_text(encoding="utf-8")
-        return cls(method, options, encoder, preprocessing, heads, card, config["notes"]).eval()
+        return cls(method, options, encoder, preprocessing, heads, card, config["notes"], tower_source).eval()
 
 
 def new_model(
@@ -229,6 +284,47 @@ def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodCont
     return MethodContext(encoder.lexicon_ids(), columns, heads, encoder.vocabularies, placeholder, encoder)
 
 
+def is_model_folder(place: Path) -> bool:
+    """Whether ``place`` is a folder that :meth:`ComposedModel.save_pretrained` wrote."""
+    try:
+        return "method" in json.loads((place / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _named_tower(folder: Path, named: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, Tensor]:
+    """The tower that the model in ``folder`` names, under its names there, and no other."""
+    try:
+        weights, fingerprint = named["weights"], named["fingerprint"]
+        place, _ = located(weights)
+        if is_model_folder(place):
+            whole = _read_tensors(place / "model.safetensors")
+            tower = {k.removeprefix(_TOWER): v for k, v in whole.items() if k.startswith(_TOWER)}
+        else:
+            tower = {k.removeprefix("tower."): v for k, v in tower_state(place).items()}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder}/config.json names no tower: the file is damaged, copy it again") from error
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder} keeps its tower in {weights}, which cannot be read ({error}): put it back, or say "
+            f"where it lies now under tower.weights in {folder}/config.json"
+        ) from error
+    if _tower_fingerprint(tower, preprocessing) != fingerprint:
+        raise CheckpointError(
+            f"{weights} holds another tower than the one {folder} was trained with: name the right one under "
+            f"tower.weights in {folder}/config.json"
+        )
+    return {_TOWER + key: value for key, value in tower.items()}
+
+
+def _tower_fingerprint(state: Mapping[str, Tensor], preprocessing: Preprocessing) -> str:
+    digest = hashlib.sha256(json.dumps(preprocessing.to_dict(), sort_keys=True).encode())
+    for key, value in sorted(state.items()):
+        digest.update(key.encode())
+        digest.update(value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -252,9 +348,24 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Straight to the file, as the towers of BLIP-2 are too large for another copy in memory."""
+    seen: set[int] = set()
+    apart = {}
+    for key, value in tensors.items():
+        whole = value.contiguous()
+        # safetensors refuses names that share memory.
+        shared = whole.untyped_storage().data_ptr() in seen
+        apart[key] = whole.clone() if shared else whole
+        seen.add(whole.untyped_storage().data_ptr())
+    save_file(apart, path)
+    with path.open("rb+") as written:
+        os.fsync(written.fileno())
+
+
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load(path.read_bytes())
+        return load_file(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing: the model folder is half there, copy it again") from error
     except SafetensorError as error:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from dqecir.backbones.blip2 import Blip2
+from dqecir.data.triplets import DataError
 
 
-class CheckpointError(ValueError):
+class CheckpointError(DataError):
     """Weights that do not belong to the model they are loaded into."""
 
 

@@ -1,4 +1,4 @@
-"""The sizes of a LAVIS ``blip2_qformer`` checkpoint, read off its tensors."""
+"""The sizes of a LAVIS ``blip2_qformer`` checkpoint, read off its tensors; towers in files of their own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,36 @@ from torch import Tensor
 
 from dqecir.backbones.blip2 import Blip2Config
 from dqecir.backbones.checkpoints import CheckpointError
-from dqecir.backbones.towers import TowerConfig
+from dqecir.backbones.towers import CLIP_VIT_L, EVA_VIT_G, TowerConfig
 
 _LAYER = "Qformer.bert.encoder.layer"
-_EVA_GIANT_WIDTH = 1408
 _HEAD_WIDTH = 64
+_TOWER = "visual_encoder."
+_PUBLISHED_TOWERS = {tower.hidden_size: tower for tower in (EVA_VIT_G, CLIP_VIT_L)}
+_PLAIN_TOWER = re.compile(
+    r"(cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|class_embedding|positional_embedding|conv1\.weight|"
+    r"ln_pre\.(weight|bias)|(transformer\.res)?blocks\.(?P<block>\d+)\..+)"
+)
+"""Tensors that BLIP-2 reads of the file that a tower has for itself."""
+
+
+def lavis_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tower of a LAVIS checkpoint, or of a file of its own, under names with ``visual_encoder.``.
+
+    ``eva_vit_g.pth`` and ``clip_vit_L.pth`` have no prefix, and may have a last block and heads that
+    BLIP-2 does not use. Empty where ``state`` holds no tower.
+    """
+    inside = {key: value for key, value in state.items() if key.startswith(_TOWER)}
+    patches = state.get("patch_embed.proj.weight", state.get("conv1.weight"))
+    if inside or patches is None:
+        return inside
+    published = _PUBLISHED_TOWERS.get(int(patches.shape[0]))
+    tower = {}
+    for key, value in state.items():
+        found = _PLAIN_TOWER.fullmatch(key)
+        if found and (published is None or int(found["block"] or 0) < published.layers):
+            tower[_TOWER + key] = value
+    return tower
 
 
 def lavis_sizes(
@@ -34,7 +59,19 @@ def lavis_sizes(
         state, f"{_LAYER}.0.intermediate.dense.weight", "its Q-Former has no feed-forward for text"
     )
     query = state["query_tokens"]
-    hidden = int(query.shape[2])
+    hidden = int(words.shape[1])
+    if query.dim() != 3 or query.shape[1] < 1 or query.shape[2] != hidden:
+        raise CheckpointError(
+            f"the checkpoint's query_tokens have the shape {list(query.shape)}, where [1, n, {hidden}] "
+            "is needed"
+        )
+    tower = tower_sizes(state, tower_heads)
+    width = int(state["ln_vision.weight"].shape[0])
+    if tower.token_width != width:
+        raise CheckpointError(
+            f"the tower's tokens have {tower.token_width} numbers and the Q-Former reads {width}: the tower "
+            "is another checkpoint's"
+        )
     layers = 1 + max(int(found[1]) for key in state if (found := re.match(rf"{_LAYER}\.(\d+)\.", key)))
     crossing = sorted(
         int(found[1])
@@ -42,7 +79,7 @@ def lavis_sizes(
         if (found := re.match(rf"{_LAYER}\.(\d+)\.crossattention\.self\.query\.weight$", key))
     )
     return Blip2Config(
-        tower=_tower_sizes(state, tower_heads),
+        tower=tower,
         hidden_size=hidden,
         layers=layers,
         heads=heads or max(1, hidden // _HEAD_WIDTH),
@@ -55,8 +92,9 @@ def lavis_sizes(
     )
 
 
-def _tower_sizes(state: Mapping[str, Tensor], heads: int | None) -> TowerConfig:
-    prefix = "visual_encoder."
+def tower_sizes(state: Mapping[str, Tensor], heads: int | None = None) -> TowerConfig:
+    """The configuration of the tower in a state dict with LAVIS' names; raises :class:`CheckpointError`."""
+    prefix = _TOWER
     if f"{prefix}patch_embed.proj.weight" in state:
         patches, positions = state[f"{prefix}patch_embed.proj.weight"], state[f"{prefix}pos_embed"][0]
         feed_forward, block, kind = "blocks.0.mlp.fc1.weight", r"blocks\.(\d+)\.", "eva"
@@ -66,10 +104,12 @@ def _tower_sizes(state: Mapping[str, Tensor], heads: int | None) -> TowerConfig:
         block = r"transformer\.resblocks\.(\d+)\."
     else:
         raise CheckpointError(
-            "the checkpoint has no image tower (no visual_encoder.*): give the BLIP-2 checkpoint that it was "
-            "trained from as --pretrained"
+            "the checkpoint has no image tower (no visual_encoder.*): give the tower's own file "
+            "(eva_vit_g.pth, clip_vit_L.pth) or the BLIP-2 checkpoint that it was trained from "
+            "as --pretrained (tower in Python)"
         )
     width, patch = int(patches.shape[0]), int(patches.shape[3])
+    published = _PUBLISHED_TOWERS.get(width)
     numbers = [int(found[1]) for key in state if (found := re.match(re.escape(prefix) + block, key))]
     return TowerConfig(
         kind="eva" if kind == "eva" else "clip",
@@ -77,7 +117,7 @@ def _tower_sizes(state: Mapping[str, Tensor], heads: int | None) -> TowerConfig:
         patch_size=patch,
         hidden_size=width,
         layers=1 + max(numbers),
-        heads=heads or (16 if width == _EVA_GIANT_WIDTH else max(1, width // _HEAD_WIDTH)),
+        heads=heads or (published.heads if published else max(1, width // _HEAD_WIDTH)),
         intermediate_size=int(state[prefix + feed_forward].shape[0]),
     )
 

@@ -1,0 +1,1 @@
+"""Published results on the published data: check, train, measure, compare, report."""

@@ -1,0 +1,84 @@
+"""Pictures of a reproduction: the course of the training, and answers to questions drawn by seed."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dqecir.backbones.store import TokenStore
+from dqecir.data.images import load_image
+from dqecir.evaluation.evaluate import embed_images, embed_queries
+from dqecir.evaluation.metrics import RetrievalResults
+from dqecir.evaluation.protocols import Protocol
+from dqecir.files import write_bytes
+from dqecir.model import ComposedModel
+from dqecir.reproduction.training import Course
+from dqecir.runs import wording_of
+from dqecir.scoring import score
+from dqecir.sheets import Answer, Candidate, contact_sheet
+
+QUESTIONS, CANDIDATES = 8, 6
+
+
+def draw_course(course: Course, headline: str, path: Path) -> Path:
+    """Write the loss of the steps and the headline of the evaluations over epochs, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
+    for axis, points, name, mark in (
+        (axes[0], course.loss, "loss of a step", ""),
+        (axes[1], course.headline, f"{headline} on the split that chooses, percent", "o"),
+    ):
+        axis.plot([epoch for epoch, _ in points], [value for _, value in points], f"{mark}-", markersize=3)
+        axis.set_xlabel("epochs")
+        axis.set_ylabel(name)
+    axes[1].axvline(course.best_epoch, color="#1a8f4c", linewidth=0.8, label=f"best: {course.best_epoch:g}")
+    axes[1].legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def draw_answers(
+    model: ComposedModel,
+    store: TokenStore,
+    results: RetrievalResults,
+    protocol: Protocol,
+    path: Path,
+    seed: int = 0,
+) -> Path:
+    """Write a sheet of questions drawn by seed, never by success, and what each of them found."""
+    count = len(results.benchmark.triplets)
+    drawn = np.random.default_rng(seed).choice(count, min(QUESTIONS, count), replace=False)
+    answers = [_answer(model, store, results, protocol, int(number)) for number in np.sort(drawn)]
+    return contact_sheet(answers, path, f"{protocol.name}: questions drawn by seed {seed}")
+
+
+def _answer(
+    model: ComposedModel, store: TokenStore, results: RetrievalResults, protocol: Protocol, number: int
+) -> Answer:
+    benchmark, triplet = results.benchmark, results.benchmark.triplets[number]
+    found = results.found[number, :CANDIDATES]
+    found = found[found >= 0]
+    method, worded = model.method, wording_of(model.method, protocol)
+    text = method.text(triplet.captions) if worded is None else worded(triplet)
+    query = embed_queries(method, store, model.text_encoder, [triplet.reference], [text])
+    images = embed_images(method, store, torch.from_numpy(found.copy()))
+    scores = score(query, images, method.score_rule)[0]
+    paths = benchmark.image_paths
+    return Answer(
+        load_image(paths[triplet.reference]),
+        text,
+        [
+            Candidate(load_image(paths[image]), value, image in triplet.relevant)
+            for image, value in zip(found.tolist(), scores.tolist(), strict=True)
+        ],
+    )

@@ -1,0 +1,178 @@
+"""FashionIQ, CIRR and CIRCO: check, train, measure under a protocol, compare, and write submissions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from accelerate import PartialState
+
+from dqecir.data.annotations import Questions
+from dqecir.data.circo import ASPECTS
+from dqecir.evaluation.evaluate import query_scores
+from dqecir.evaluation.metrics import RetrievalResults
+from dqecir.evaluation.protocols import Protocol
+from dqecir.evaluation.submission import rank_questions, write_submissions
+from dqecir.evaluation.table import BASELINES
+from dqecir.model import ComposedModel
+from dqecir.reproduction.material import MEASURED, Material, read_material
+from dqecir.reproduction.measuring import Row, conditions_of, opened, results_of, tokens_of
+from dqecir.reproduction.pictures import draw_answers, draw_course
+from dqecir.reproduction.published import PublishedRow, compare, published_rows
+from dqecir.reproduction.report import Report
+from dqecir.reproduction.request import Request, models_of
+from dqecir.reproduction.server import validate
+from dqecir.reproduction.settings import Settings
+from dqecir.reproduction.training import Course, course_of, train
+from dqecir.reproduction.weights import start_of
+from dqecir.runs import wording_of
+from dqecir.training import on_cpu
+from dqecir.training_data import epoch_order
+
+
+def reproduce_retrieval(request: Request) -> Report | None:
+    """The whole experiment; None in processes that only help to train.
+
+    Raises :class:`DataError` for data that cannot be used, before anything is computed.
+    """
+    data_set, protocol = request.data_set, request.chosen_protocol()
+    recipe = request.chosen_recipe() if request.run is None else None
+    run = request.run or request.trained_here
+    if recipe is None:
+        models_of(run)
+    published = published_rows()
+    material = read_material(request, protocol, recipe)
+    start = start_of(request.weights)
+    settings = Settings(
+        data=data_set.name,
+        protocol=protocol.name,
+        weights=start.fingerprint,
+        recipe=None if recipe is None else recipe.model_dump(mode="json"),
+        run=None if request.run is None else str(request.run.resolve()),
+        measured=material.measured.checksum,
+        training=None if material.training is None else material.training.checksum,
+    )
+    settings.keep(request.out)
+    course = None
+    if recipe is not None and material.training is not None:
+        train(request, recipe, protocol, start, (material.training, material.measured))
+        steps = len(epoch_order([len(material.training.triplets)], recipe.training.batch_size, 0, 0))
+        course = course_of(run, protocol.headline_name, steps)
+    if not PartialState(cpu=on_cpu()).is_main_process:
+        return None
+    report = _measured(request, protocol, material, published, course)
+    report.write(request.out)
+    return report
+
+
+def _measured(
+    request: Request,
+    protocol: Protocol,
+    material: Material,
+    published: Sequence[PublishedRow],
+    course: Course | None,
+) -> Report:
+    """Everything that comes after the training, from what lies on disk."""
+    run = request.run or request.trained_here
+    made_of = Settings.beside(run)
+    untrained, rows = _untrained(request, protocol, material)
+    folders = models_of(run)
+    trained = {}
+    for name, folder in folders.items():
+        model = opened(folder)
+        metrics = protocol.summarise(_results(request, protocol, material, model))
+        conditions = conditions_of(protocol, MEASURED, model.method)
+        chosen = _chosen(name, course, made_of, protocol)
+        trained[name] = Row(f"{model.method.name}, {name} epoch", chosen, conditions, metrics)
+    first = next(iter(folders))
+    model = opened(folders[first])
+    notes = list(material.notes)
+    if made_of is not None and made_of.data == request.data:
+        notes.append(
+            f"The best epoch is the best on {MEASURED}, the split that it is measured on, as the published "
+            "codes have it; the last epoch is free of that choice."
+        )
+    return Report(
+        title=f"{request.data}: {model.method.name} under the protocol {protocol.name}",
+        facts={
+            "weights": f"{request.weights} ({untrained})",
+            "recipe": made_of.recipe if made_of is not None else "not known: no reproduction's run",
+            "trained on": made_of.data if made_of is not None else "not known: no reproduction's run",
+            "run": f"{run} ({first}: {model.fingerprint})",
+            "protocol": f"{protocol.name}, as {protocol.source}",
+            "headline": protocol.headline_name,
+        },
+        inventories=material.inventories,
+        rows=[*rows, *trained.values()],
+        shown=[name for name in trained[first].metrics if name.partition("/")[0] not in ASPECTS],
+        notes=notes,
+        comparisons=compare(
+            published,
+            trained[first],
+            model.method.name,
+            request.data,
+            trained_on=None if made_of is None else made_of.data,
+            missing=material.lacking,
+        ),
+        submissions=_submitted(request, protocol, material.questions, model),
+        pictures=_drawn(request, protocol, material, model, course),
+    )
+
+
+def _untrained(request: Request, protocol: Protocol, material: Material) -> tuple[str, list[Row]]:
+    """The weights' fingerprint, and what they score without training: image, text, and both."""
+    start = start_of(request.weights)
+    rows = []
+    for name in BASELINES:
+        model = start.with_method(name, {}).eval()
+        metrics = protocol.summarise(_results(request, protocol, material, model))
+        title = f"untrained weights, {name.replace('_', ' ')}"
+        rows.append(Row(title, "not trained", conditions_of(protocol, MEASURED, model.method), metrics))
+    return start.fingerprint, rows
+
+
+def _results(
+    request: Request, protocol: Protocol, material: Material, model: ComposedModel
+) -> RetrievalResults:
+    store = tokens_of(model, material.measured, request.data, request)
+    return results_of(model, store, material.measured, protocol)
+
+
+def _chosen(name: str, course: Course | None, made_of: Settings | None, protocol: Protocol) -> str:
+    """How an epoch was chosen, and on which split."""
+    if made_of is None:
+        return f"{name} of a run that says no more"
+    epoch = ""
+    if course is not None:
+        epoch = (
+            f"epoch {course.best_epoch if name == 'best' else course.last_epoch:g} of {course.last_epoch:g}, "
+        )
+    if name == "last":
+        return f"{epoch}the last of a run on {made_of.data}, not chosen"
+    return f"{epoch}chosen on {made_of.data} {MEASURED} by the headline of {made_of.protocol}"
+
+
+def _submitted(
+    request: Request, protocol: Protocol, questions: Questions | None, model: ComposedModel
+) -> Mapping[str, Mapping[str, int]]:
+    """Rank the test split, write what its server takes, and check what was written."""
+    if questions is None:
+        return {}
+    store = tokens_of(model, questions, request.data, request)
+    worded = wording_of(model.method, protocol)
+    scores = query_scores(model.method, store, model.text_encoder, questions, worded)
+    paths = write_submissions(request.out / "submissions", rank_questions(questions, scores))
+    return validate(paths, questions)
+
+
+def _drawn(
+    request: Request, protocol: Protocol, material: Material, model: ComposedModel, course: Course | None
+) -> dict[str, str]:
+    """Caption -> file of every picture beside the report."""
+    store = tokens_of(model, material.measured, request.data, request)
+    results = results_of(model, store, material.measured, protocol)
+    draw_answers(model, store, results, protocol, request.out / "answers.png")
+    pictures = {"answers to questions drawn by seed": "answers.png"}
+    if course is not None:
+        draw_course(course, protocol.headline_name, request.out / "curves.png")
+        pictures["the course of the training"] = "curves.png"
+    return pictures
