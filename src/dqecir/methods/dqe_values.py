@@ -66,7 +66,7 @@ class DqeValuesOptions(DqeOptions):
     """Weight of the log-likelihood of the target's true values under the query's."""
     mention_weight: float = Field(default=1.0, ge=0)
     """Weight of telling which columns the text asks of, where the data knows."""
-    base_weight: float = 0.3
+    base_weight: float = 0.1
     """Start of w_0, the weight of the base score beside the attributes."""
     head_scale: float = Field(default=0.07, gt=0)
     """Scale of log-probabilities beside cosines [κ]; at the temperature's value they count in full."""
