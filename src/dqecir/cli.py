@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dqecir.progress import console
+from dqecir.reproduction.command import reproduce_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +28,7 @@ catalogue_app = typer.Typer(no_args_is_help=True, help="Catalogues: a folder of 
 index_app = typer.Typer(no_args_is_help=True, help="Indexes: images that can be searched.")
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(index_app, name="index")
+app.command("reproduce")(reproduce_command)
 
 output = Console(soft_wrap=True)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dqecir.model import ComposedModel
+from dqecir.public_weights import model_of
 from dqecir.reproduction.measuring import device
 
 
 def start_of(weights: str) -> ComposedModel:
-    """The untrained model in the folder ``weights``, where this process computes."""
-    return ComposedModel.from_pretrained(Path(weights)).to(device()).eval()
+    """The untrained model of ``weights``, where this process computes; raises as :func:`model_of`."""
+    return model_of(weights).to(device()).eval()
