@@ -17,7 +17,7 @@ from dqecir.backbones import published
 from dqecir.backbones.blip2 import BLIP2_VIT_G, Blip2, unit
 from dqecir.backbones.checkpoints import CheckpointError, load_lavis
 from dqecir.backbones.hf_checkpoints import hf_sizes, load_hf
-from dqecir.backbones.lavis_sizes import lavis_sizes
+from dqecir.backbones.lavis_sizes import lavis_sizes, lavis_tower
 from dqecir.backbones.tokenizer import train_word_pieces
 from dqecir.backbones.towers import EVA_VIT_G
 from dqecir.cli import app
@@ -121,6 +121,22 @@ def test_transformers_weights_compute_what_transformers_computes(hf, hf_folder):
     assert model.backbone.temperature.item() == pytest.approx(0.07)
 
 
+def test_image_tokens_are_normalised_with_the_eps_they_were_trained_with(tmp_path):
+    hf = hf_model()
+    for name, parameter in hf.vision_model.named_parameters():
+        if name.startswith("embeddings") or ".projection." in name or ".fc2." in name:
+            parameter.data *= 0.02  # tokens so small that an eps can be seen
+    hf.save_pretrained(tmp_path / "hf")
+    word_pieces(64).save_pretrained(tmp_path / "hf")
+    images, _ = embedded(model_of(tmp_path / "hf"))
+    asked = {"pixel_values": PIXELS, "input_ids": torch.ones(1, 2, dtype=torch.long)}
+    asked["attention_mask"] = asked["input_ids"]
+    with torch.no_grad():
+        assert relative(images, hf(**asked).image_embeds) > 1e-3
+        hf.vision_model.post_layernorm.eps = 1e-5
+        assert relative(images, hf(**asked).image_embeds) < 1e-4
+
+
 def test_pictures_are_made_as_transformers_makes_them(hf_copy):
     path = hf_copy / "preprocessor_config.json"
     edit_json(path, image_mean=[0.1, 0.2, 0.3], image_std=[0.9, 0.8, 0.7])
@@ -214,6 +230,11 @@ def test_published_vit_g_has_a_place_for_every_key():
     with torch.device("meta"):
         model = Blip2(BLIP2_VIT_G)
     assert load_lavis(model, empty).complete
+    # The file that the tower has for itself goes one block further than BLIP-2 does.
+    tower = part(empty, "visual_encoder.")
+    more = {"blocks.39.norm1.weight", "norm.weight", "head.weight"}
+    file = tower | {key: torch.empty(1408, device="meta") for key in more}
+    assert lavis_tower(file).keys() == {f"visual_encoder.{key}" for key in tower}
 
 
 @pytest.mark.parametrize("size", [224, 364])
