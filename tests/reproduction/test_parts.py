@@ -1,18 +1,22 @@
 """What counts as reproduced, what a server takes, and the recipes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dqecir.data.annotations import Question, Questions
+from dqecir.data.images import Preprocessing
 from dqecir.data.triplets import DataError
 from dqecir.evaluation.submission import Rankings, write_submissions
+from dqecir.methods.method import method_named
 from dqecir.recipe import read_recipe
 from dqecir.reproduction.measuring import Conditions, Row
 from dqecir.reproduction.published import NAMES, PublishedRow, compare, published_rows
 from dqecir.reproduction.server import validate
+from dqecir.reproduction.weights import start_of
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "reproduce").glob("*.yaml"))
 
@@ -121,6 +125,16 @@ def test_what_the_server_would_refuse(submitted, file, change, message):
     paths[file].write_text(json.dumps({**json.loads(paths[file].read_text()), **change}))
     with pytest.raises(DataError, match=message):
         validate(paths, questions)
+
+
+@pytest.mark.parametrize(("method", "squash"), [("dqe", False), ("covr2", True)])
+def test_pictures_are_prepared_as_the_method_has_them(model, tmp_path, method, squash):
+    public = replace(model, preprocessing=Preprocessing(size=32, squash=True))
+    folder = str(public.save_pretrained(tmp_path / "public"))
+    prepared = start_of(folder, method_named(method)).preprocessing
+    assert (prepared.squash, prepared.pad_ratio) == (squash, 1.25)
+    own = str(model.save_pretrained(tmp_path / "own"))
+    assert start_of(own, method_named(method)).preprocessing == model.preprocessing
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

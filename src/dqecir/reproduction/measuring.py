@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,18 +91,13 @@ def device() -> torch.device:
 
 
 def tokens_of(
-    model: ComposedModel,
-    images: Benchmark | Questions | Preferences,
-    name: str,
-    request: Request,
-    views: int = 1,
+    model: ComposedModel, images: Benchmark | Questions | Preferences, request: Request, views: int = 1
 ) -> TokenStore:
     """The image tokens of a split under ``model``'s tower, encoded where the model is.
 
-    They are kept by tower and list of images, so that splits, protocols and runs share them.
+    Every split of a reproduction, and of others that share ``request.tokens``, is kept in one folder a tower.
     """
-    listed = hashlib.sha256("\n".join(images.image_ids).encode()).hexdigest()[:10]
-    folder = (request.tokens or request.out / "tokens") / model.tower_fingerprint / f"{name}-{listed}-{views}"
+    folder = (request.tokens or request.out / "tokens") / f"{model.tower_fingerprint}-{views}"
     place = model.device
     return TokenStore.build(
         folder,

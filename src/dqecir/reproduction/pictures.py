@@ -33,7 +33,7 @@ def draw_course(course: Course, headline: str, path: Path) -> Path:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4))
     for axis, points, name, mark in (
         (axes[0], course.loss, "loss of a step", ""),
-        (axes[1], course.headline, f"{headline} on the split that chooses, percent", "o"),
+        (axes[1], course.headline, f"{headline} on val, percent", "o"),
     ):
         axis.plot([epoch for epoch, _ in points], [value for _, value in points], f"{mark}-", markersize=3)
         axis.set_xlabel("epochs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from accelerate import PartialState
 from numpy.typing import NDArray
 
 from dqecir.data.hp_fashioniq import Preferences, read_hp_fashioniq
@@ -17,20 +18,24 @@ from dqecir.model import ComposedModel
 from dqecir.reproduction.checking import checked_preferences, settle
 from dqecir.reproduction.measuring import Conditions, Row, opened, tokens_of
 from dqecir.reproduction.report import Report
-from dqecir.reproduction.request import Request, models_of
+from dqecir.reproduction.request import Request, first_of, models_of
 from dqecir.reproduction.settings import Settings
-from dqecir.reproduction.weights import start_of
+from dqecir.reproduction.weights import in_words, kind_in, start_of
 from dqecir.scoring import score
+from dqecir.training import on_cpu
 
 FILE = "hpfiq.json"
 PUBLISHED, SYMMETRIC, CHANCE = "one-sided ratio, as published", "symmetric ratio", "chance of the one-sided"
 
 
-def reproduce_preferences(request: Request) -> Report:
+def reproduce_preferences(request: Request) -> Report | None:
     """Both preference ratios of a run's models and of the untrained weights, in percent.
 
-    Raises :class:`DataError` for a file or images that cannot be used.
+    None in all processes but the main one. Raises :class:`DataError` for a file or images that cannot be
+    used.
     """
+    if not PartialState(cpu=on_cpu()).is_main_process:
+        return None
     data_set = request.data_set
     assert request.run is not None
     if request.protocol is not None:
@@ -40,7 +45,7 @@ def reproduce_preferences(request: Request) -> Report:
     read = read_hp_fashioniq(request.folder / FILE, request.images, check_images=False)
     preferences, inventory = checked_preferences(read)
     settle(data_set.name, [inventory], request.missing, request.out)
-    start = start_of(request.weights)
+    start = start_of(request.weights, kind_in(first_of(request.run)))
     rows = []
     for name in BASELINES:
         model = start.with_method(name, {}).eval()
@@ -57,6 +62,7 @@ def reproduce_preferences(request: Request) -> Report:
         title=f"{data_set.name}: {rows[-1].name.partition(',')[0]} against people's preferences",
         facts={
             "weights": f"{request.weights} ({start.fingerprint})",
+            "pictures": in_words(start.preprocessing),
             "run": str(request.run),
             "trained on": "not known: no reproduction's run" if made_of is None else made_of.data,
             "judgements": len(preferences.judgements),
@@ -103,7 +109,7 @@ def ratios(model: ComposedModel, preferences: Preferences, request: Request) -> 
 
 def _scores(model: ComposedModel, preferences: Preferences, request: Request) -> NDArray[np.float32]:
     """[J, N] of every judgement's query against every image."""
-    store = tokens_of(model, preferences, "hp-fashioniq", request)
+    store = tokens_of(model, preferences, request)
     method, judgements = model.method, preferences.judgements
     texts = [one.text if _plain(method) else method.text((one.text,)) for one in judgements]
     queries = embed_queries(method, store, model.text_encoder, [one.reference for one in judgements], texts)

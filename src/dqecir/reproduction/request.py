@@ -112,3 +112,8 @@ def models_of(run: Path) -> dict[str, Path]:
         if found:
             return found
     raise DataError(f"{run} is no run: it has neither best nor last, the model folders that training writes")
+
+
+def first_of(run: Path) -> Path:
+    """The model folder of a run that speaks for it: the best epoch, where there is one."""
+    return next(iter(models_of(run).values()))

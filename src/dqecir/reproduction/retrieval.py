@@ -7,26 +7,28 @@ from collections.abc import Mapping, Sequence
 from accelerate import PartialState
 
 from dqecir.data.annotations import Questions
-from dqecir.data.circo import ASPECTS
 from dqecir.evaluation.evaluate import query_scores
 from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.evaluation.protocols import Protocol
 from dqecir.evaluation.submission import rank_questions, write_submissions
 from dqecir.evaluation.table import BASELINES
+from dqecir.methods.method import Method, method_named
 from dqecir.model import ComposedModel
 from dqecir.reproduction.material import MEASURED, Material, read_material
 from dqecir.reproduction.measuring import Row, conditions_of, opened, results_of, tokens_of
 from dqecir.reproduction.pictures import draw_answers, draw_course
 from dqecir.reproduction.published import PublishedRow, compare, published_rows
 from dqecir.reproduction.report import Report
-from dqecir.reproduction.request import Request, models_of
+from dqecir.reproduction.request import Request, first_of, models_of
 from dqecir.reproduction.server import validate
 from dqecir.reproduction.settings import Settings
 from dqecir.reproduction.training import Course, course_of, train
-from dqecir.reproduction.weights import start_of
+from dqecir.reproduction.weights import in_words, kind_in, start_of
 from dqecir.runs import wording_of
 from dqecir.training import on_cpu
 from dqecir.training_data import epoch_order
+
+UNKNOWN = "not known: the run is no reproduction's"
 
 
 def reproduce_retrieval(request: Request) -> Report | None:
@@ -37,11 +39,10 @@ def reproduce_retrieval(request: Request) -> Report | None:
     data_set, protocol = request.data_set, request.chosen_protocol()
     recipe = request.chosen_recipe() if request.run is None else None
     run = request.run or request.trained_here
-    if recipe is None:
-        models_of(run)
+    kind = method_named(recipe.method) if recipe is not None else kind_in(first_of(run))
     published = published_rows()
     material = read_material(request, protocol, recipe)
-    start = start_of(request.weights)
+    start = start_of(request.weights, kind)
     settings = Settings(
         data=data_set.name,
         protocol=protocol.name,
@@ -74,17 +75,19 @@ def _measured(
     """Everything that comes after the training, from what lies on disk."""
     run = request.run or request.trained_here
     made_of = Settings.beside(run)
-    untrained, rows = _untrained(request, protocol, material)
-    folders = models_of(run)
-    trained = {}
-    for name, folder in folders.items():
+    untrained, rows = _untrained(request, protocol, material, kind_in(first_of(run)))
+    trained: list[tuple[ComposedModel, RetrievalResults]] = []
+    for name, folder in models_of(run).items():
         model = opened(folder)
-        metrics = protocol.summarise(_results(request, protocol, material, model))
+        results = _results(request, protocol, material, model)
         conditions = conditions_of(protocol, MEASURED, model.method)
         chosen = _chosen(name, course, made_of, protocol)
-        trained[name] = Row(f"{model.method.name}, {name} epoch", chosen, conditions, metrics)
-    first = next(iter(folders))
-    model = opened(folders[first])
+        title = f"{model.method.name}, {name} epoch"
+        rows.append(Row(title, chosen, conditions, protocol.summarise(results)))
+        trained.append((model, results))
+    # The best epoch, where the run has one, is what is compared, drawn and submitted.
+    model, results = trained[0]
+    row = rows[-len(trained)]
     notes = list(material.notes)
     if made_of is not None and made_of.data == request.data:
         notes.append(
@@ -95,32 +98,41 @@ def _measured(
         title=f"{request.data}: {model.method.name} under the protocol {protocol.name}",
         facts={
             "weights": f"{request.weights} ({untrained})",
-            "recipe": made_of.recipe if made_of is not None else "not known: no reproduction's run",
-            "trained on": made_of.data if made_of is not None else "not known: no reproduction's run",
-            "run": f"{run} ({first}: {model.fingerprint})",
+            "pictures": in_words(model.preprocessing),
+            "trained on": UNKNOWN if made_of is None else made_of.data,
+            "recipe": UNKNOWN if made_of is None else made_of.in_short,
+            "run": f"{run} ({model.fingerprint})",
             "protocol": f"{protocol.name}, as {protocol.source}",
             "headline": protocol.headline_name,
         },
         inventories=material.inventories,
-        rows=[*rows, *trained.values()],
-        shown=[name for name in trained[first].metrics if name.partition("/")[0] not in ASPECTS],
+        rows=rows,
+        shown=_shown(protocol, row),
         notes=notes,
         comparisons=compare(
             published,
-            trained[first],
+            row,
             model.method.name,
             request.data,
             trained_on=None if made_of is None else made_of.data,
             missing=material.lacking,
         ),
         submissions=_submitted(request, protocol, material.questions, model),
-        pictures=_drawn(request, protocol, material, model, course),
+        pictures=_drawn(request, protocol, model, results, course),
     )
 
 
-def _untrained(request: Request, protocol: Protocol, material: Material) -> tuple[str, list[Row]]:
+def _shown(protocol: Protocol, row: Row) -> list[str]:
+    """The metrics of the table: the headline, those of the protocol, and the headline's by category."""
+    parts = [name for name in row.metrics if "/" in name and name.partition("/")[2] in protocol.headline]
+    return list(dict.fromkeys((protocol.headline_name, *protocol.metrics, *parts)))
+
+
+def _untrained(
+    request: Request, protocol: Protocol, material: Material, kind: type[Method]
+) -> tuple[str, list[Row]]:
     """The weights' fingerprint, and what they score without training: image, text, and both."""
-    start = start_of(request.weights)
+    start = start_of(request.weights, kind)
     rows = []
     for name in BASELINES:
         model = start.with_method(name, {}).eval()
@@ -133,7 +145,7 @@ def _untrained(request: Request, protocol: Protocol, material: Material) -> tupl
 def _results(
     request: Request, protocol: Protocol, material: Material, model: ComposedModel
 ) -> RetrievalResults:
-    store = tokens_of(model, material.measured, request.data, request)
+    store = tokens_of(model, material.measured, request)
     return results_of(model, store, material.measured, protocol)
 
 
@@ -157,7 +169,7 @@ def _submitted(
     """Rank the test split, write what its server takes, and check what was written."""
     if questions is None:
         return {}
-    store = tokens_of(model, questions, request.data, request)
+    store = tokens_of(model, questions, request)
     worded = wording_of(model.method, protocol)
     scores = query_scores(model.method, store, model.text_encoder, questions, worded)
     paths = write_submissions(request.out / "submissions", rank_questions(questions, scores))
@@ -165,11 +177,14 @@ def _submitted(
 
 
 def _drawn(
-    request: Request, protocol: Protocol, material: Material, model: ComposedModel, course: Course | None
+    request: Request,
+    protocol: Protocol,
+    model: ComposedModel,
+    results: RetrievalResults,
+    course: Course | None,
 ) -> dict[str, str]:
     """Caption -> file of every picture beside the report."""
-    store = tokens_of(model, material.measured, request.data, request)
-    results = results_of(model, store, material.measured, protocol)
+    store = tokens_of(model, results.benchmark, request)
     draw_answers(model, store, results, protocol, request.out / "answers.png")
     pictures = {"answers to questions drawn by seed": "answers.png"}
     if course is not None:

@@ -29,6 +29,17 @@ class Settings(Strict):
     """Checksum of the split that is measured."""
     training: str | None
 
+    @property
+    def in_short(self) -> str:
+        """The recipe in a few words; all of it stands in the file."""
+        if self.recipe is None:
+            return "none: a run was measured"
+        training = self.recipe["training"]
+        return (
+            f"{self.recipe['method']}, {training['epochs']:g} epochs of batches of {training['batch_size']} "
+            f"at {training['learning_rate']:g}, seed {training['seed']} (all of it in {FILE})"
+        )
+
     @classmethod
     def read(cls, path: Path) -> Settings:
         """Read what :meth:`keep` wrote; raises :class:`DataError` for another file."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
 from dqecir.backbones.store import TokenStore
@@ -71,11 +72,12 @@ def train(
     run = request.trained_here
     if (run / "done.json").exists():
         return run
+    torch.manual_seed(recipe.training.seed)  # new parameters are drawn from it
     model = start.with_method(recipe.method, recipe.options)
     training, dev = splits
     with PartialState(cpu=on_cpu()).main_process_first():
-        store = tokens_of(model, training, f"{request.data}-train", request, recipe.training.views)
-        dev_store = tokens_of(model, dev, request.data, request)
+        store = tokens_of(model, training, request, recipe.training.views)
+        dev_store = tokens_of(model, dev, request)
     data = training_data(training, store, model, protocol)
     ProtocolTrainer(protocol, recipe, model, data, (dev, dev_store), run, quiet=request.quiet).fit()
     return run
