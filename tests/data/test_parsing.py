@@ -179,3 +179,33 @@ def test_what_is_replaced_is_told_from_what_replaces_it():
     for text in ("make hearts of the stars", "we want hearts in place of the stars"):
         assert parser.asked(text, stars) == {"figure": frozenset({"heart"})}
     assert parser.asked("it is like this one", stars) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("is white with short sleeves", {"color": {"white"}, "sleeves": {"short"}}),
+        ("a red striped dress", {"color": {"red"}, "pattern": {"striped"}, "garment": {"dress"}}),
+        (
+            "in blue with long sleeves and with a v neck",
+            {"color": {"blue"}, "sleeves": {"long"}, "neck": {"v"}},
+        ),
+        ("is solid white now", {"color": {"white"}}),
+        ("with a white pattern", {"pattern_color": {"white"}}),
+    ],
+)
+def test_a_clause_may_name_values_of_several_columns(text, wanted):
+    values = {
+        **VALUES,
+        "garment": ["dress", "shirt"],
+        "neck": ["round", "v"],
+        "pattern_color": ["white", "red"],
+    }
+    found = Parser(shipped_vocabularies(values), values).asked(text, {})
+    assert {column: set(values) for column, values in found.items()} == wanted
+
+
+def test_several_values_are_no_reading_of_a_denial_or_a_comparison(parser):
+    assert set(parser.asked("has a darker red", {})) <= {"color"}
+    found = parser.asked("anything but red stripes", {})
+    assert all(value not in values for column, values in found.items() for value in ("red", "striped"))

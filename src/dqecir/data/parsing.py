@@ -42,6 +42,8 @@ _REWORDED = tuple(
     )
 )
 """Other ways to deny and to compare, said in the words that phrases use."""
+_QUALIFIER = re.compile(r"\bsolid\b(?= \w)")
+"""A word that says how a colour is, and not what pattern there is: "solid white"."""
 REMEMBERED = 50_000
 """Texts whose readings a parser keeps."""
 _IDLE = frozenset(
@@ -95,6 +97,14 @@ class Parser:
             column: _names(spoken, self.values[column]) for column, spoken in self._columns.items()
         }
         self._read: dict[str, tuple[Clause, ...]] = {}
+        self._comparatives = frozenset().union(
+            *(
+                self._comparing(column, phrases)
+                for column, spoken in self._columns.items()
+                if spoken.order
+                for phrases in (spoken.order.up, spoken.order.down)
+            )
+        )
         self._signs = [
             (sign, denied, mention)
             for phrase, readings in self._phrases.items()
@@ -115,11 +125,51 @@ class Parser:
                 self._read.clear()
             parts = [part.strip(" .?!") for part in _CONNECTOR.split(_plain(text))]
             self._read[text] = tuple(
-                Clause(words, tuple(self._phrases.get(words) or self._by_words(words)))
+                clause
                 for words in parts
                 if set(_WORD.findall(words)) - _IDLE
+                for clause in self._heard(words)
             )
         return self._read[text]
+
+    def _heard(self, words: str) -> list[Clause]:
+        """A clause with its readings; where it plainly names values of several columns, one for each.
+
+        "in white with short sleeves", "a red striped dress".
+        """
+        whole = self._phrases.get(words)
+        if whole:
+            return [Clause(words, tuple(whole))]
+        readings = self._by_words(words)
+        named = self._named(words) if readings and all(r.kind == "is" and not r.of for r in readings) else []
+        if len(named) > 1 and any(mention in readings for mention in named):
+            return [Clause(words, (mention,)) for mention in named]
+        return [Clause(words, tuple(readings))]
+
+    def _named(self, clause: str) -> list[Mention]:
+        """One value of each column that a clause names by a word; none where it denies or compares.
+
+        A word that several columns have is that column's whose other words stand in the clause.
+        """
+        clause = _QUALIFIER.sub("", clause)
+        words, stems = set(_WORD.findall(clause)), _stems(clause)
+        if _DENIAL.search(clause) or _OLD.search(clause) or words & self._comparatives:
+            return []
+        claims: dict[tuple[int, int], list[tuple[float, Mention]]] = defaultdict(list)
+        for column in self._names.keys() - self._owners.keys():
+            weight = len(stems & self._cues[column]) + self._said_alone(column)
+            for name, value in self._names[column]:
+                found = re.search(rf"\b{re.escape(name)}\b", clause)
+                if found:
+                    claims[found.span()].append((weight, Mention(column, "is", value)))
+        mentions: dict[str, Mention] = {}
+        for span in sorted(claims, key=lambda span: span[0] - span[1]):
+            best = max(weight for weight, _ in claims[span])
+            chosen = [mention for weight, mention in claims[span] if weight == best]
+            inside = any(other != span and other[0] <= span[0] and span[1] <= other[1] for other in claims)
+            if len(chosen) == 1 and not inside:
+                mentions.setdefault(chosen[0].column, chosen[0])
+        return list(mentions.values())
 
     def asked(self, text: str, reference: Mapping[str, Mapping[str, float]]) -> dict[str, frozenset[str]]:
         """Admissible values of every column that a text asks for.
