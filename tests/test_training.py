@@ -293,3 +293,23 @@ def test_a_catalogue_of_which_the_heads_know_nothing_is_refused(garments_folder,
     folder = with_columns(garments_folder, tmp_path / "other", renamed)
     with pytest.raises(DataError, match="none of these columns"):
         trainer_for(recipe_of(**VALUES), [folder], model_folder, tmp_path / "run", quiet=True)
+
+
+def test_tokens_may_be_kept_in_a_byte_each_and_a_large_tower_by_name(
+    garments_folder, model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("dqecir.training.BY_REFERENCE", 0)
+    recipe = recipe_of(training={"steps": 3, "tokens": "int8"})
+    trainer = trainer_for(recipe, [garments_folder], model_folder, tmp_path / "run", quiet=True)
+    assert 0 < trainer.data.store.relative_error < 0.05
+    trainer.fit()
+    state = json.loads((tmp_path / "run" / "tokens" / "0-train" / "state.json").read_text())
+    assert "int8" in json.dumps(state)
+    config = json.loads((tmp_path / "run" / "last" / "config.json").read_text())
+    assert config["tower"]["weights"] == str(model_folder.resolve())
+    again = ComposedModel.from_pretrained(tmp_path / "run" / "last")
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            again.backbone.image_tokens(pixels), trainer.model.eval().backbone.image_tokens(pixels)
+        )

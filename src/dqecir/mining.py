@@ -81,7 +81,8 @@ class Miner:
         sizes, fallbacks, ranks = [], [], []
         for category, queries in self.data.rows.items():
             corpus = self.data.corpus(category, self.options.corpus)
-            embeddings = embed_images(method, self.data.store, corpus)
+            # Scored where the method is: only the maximum over tokens comes back.
+            embeddings = embed_images(method, self.data.store, corpus).to(method.backbone.query_tokens.device)
             images = self._mean_embeddings(embeddings)
             for some in queries.split(CHUNK):
                 scores = self._scores(method, some, embeddings)
@@ -108,12 +109,12 @@ class Miner:
         device = method.backbone.query_tokens.device
         tokens = self.data.store.gather(self.data.references[queries]).to(device)
         query = method.embed_query(tokens, self.data.texts[queries].to(device))
-        return score(query.embeddings.cpu(), embeddings, method.score_rule)
+        return score(query.embeddings, embeddings, method.score_rule).cpu()
 
     def _mean_embeddings(self, embeddings: Tensor) -> Tensor | None:
         if self.options.similar is None:
             return None
-        return torch.nn.functional.normalize(embeddings.mean(dim=1), dim=-1)
+        return torch.nn.functional.normalize(embeddings.mean(dim=1), dim=-1).cpu()
 
     def _choose(
         self,

@@ -56,6 +56,11 @@ class TrainingSettings(Strict):
     views: int = Field(default=1, ge=1)
     """Random views kept of every training image, the picture itself among them."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    tokens: Literal["fp16", "int8"] = "fp16"
+    """How the image tokens are kept; ``int8`` takes half the bytes."""
+    tokens_on_device: float = Field(default=0.6, ge=0, le=1)
+    """Share of an accelerator's free memory that stored tokens may take; they are read from disk where
+    they do not fit."""
     seed: int = 0
     evaluate_every: float = Field(default=1.0, gt=0)
     """Epochs between evaluations on dev, which choose ``best``."""

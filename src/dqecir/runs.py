@@ -10,6 +10,7 @@ from typing import Any
 from accelerate import PartialState
 
 from dqecir.backbones.store import JoinedStore, Store, TokenStore
+from dqecir.backbones.store.precision import PrecisionName
 from dqecir.data.annotations import Questions
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.data.composing import catalogue_benchmark
@@ -33,6 +34,7 @@ def store_of(
     folder: Path,
     views: int = 1,
     quiet: bool = False,
+    precision: PrecisionName = "fp16",
 ) -> TokenStore:
     """The image tokens of a benchmark under ``model``'s tower, kept in ``folder``."""
     return TokenStore.build(
@@ -43,6 +45,7 @@ def store_of(
         benchmark.image_paths,
         views,
         quiet,
+        precision,
     )
 
 
@@ -90,7 +93,11 @@ def trainer_for(
             benchmarks.append(benchmark)
             # Of several processes one encodes, and the others then only open what it wrote.
             with PartialState(cpu=on_cpu()).main_process_first():
-                stores.append(store_of(model, benchmark, kept / f"{place}-{split}", views, quiet))
+                stores.append(
+                    store_of(
+                        model, benchmark, kept / f"{place}-{split}", views, quiet, recipe.training.tokens
+                    )
+                )
     data = TrainingData.of(
         join_benchmarks(training),
         JoinedStore.of(training_stores),

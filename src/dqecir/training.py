@@ -10,6 +10,7 @@ import io
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ from dqecir.training_data import TrainingData, epoch_order
 PRIMARY_METRIC = "mAP@10"
 """What chooses ``best`` on dev."""
 
+BY_REFERENCE = 100_000_000
+"""Numbers of a frozen tower above which a run's models name it instead of keeping a copy each."""
+
 LOG_EVERY = 20
 """Steps between two lines of the log, and two looks at whether the loss is still a number."""
 
@@ -56,6 +60,14 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """bfloat16 where asked for, or where ``auto`` finds that the device has it."""
     enabled = precision == "bf16" or (precision == "auto" and bf16_pays(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def on_device(store: Store, device: torch.device, share: float) -> Store:
+    """The store's tokens on an accelerator, where they take at most ``share`` of its free memory."""
+    if device.type != "cuda":
+        return store
+    free, _ = torch.cuda.mem_get_info(device)
+    return store.to(device, int(share * free))
 
 
 def parameter_groups(
@@ -101,11 +113,12 @@ class Trainer:
         part_sizes: list[int] | None = None,
         quiet: bool = False,
     ) -> None:
+        settings = recipe.training
+        self.accelerator = Accelerator(cpu=on_cpu())
+        data = replace(data, store=on_device(data.store, self.accelerator.device, settings.tokens_on_device))
         self.recipe, self.model, self.data, self.dev, self.run = recipe, model, data, dev, run
         self.quiet = quiet
         self.part_sizes = part_sizes or [len(data)]
-        self.accelerator = Accelerator(cpu=on_cpu())
-        settings = recipe.training
         model.backbone.freeze_tower()
         groups = parameter_groups(
             model.method,
@@ -301,7 +314,9 @@ class Trainer:
             # A fingerprint that was computed before training names other weights.
             self.model.__dict__.pop("fingerprint", None)
             self.model.notes = {**(self.model.notes or {}), "recipe": self.recipe.model_dump(mode="json")}
-            self.model.save_pretrained(self.run / name)
+            tower = sum(parameter.numel() for parameter in self.model.backbone.tower.parameters())
+            elsewhere = self.model.tower_source is not None and tower > BY_REFERENCE
+            self.model.save_pretrained(self.run / name, tower_by_reference=elsewhere)
 
     def _save_state(self) -> None:
         if not self.accelerator.is_main_process:

@@ -124,7 +124,7 @@ class Blip2(nn.Module):
     @torch.no_grad()
     def image_tokens(self, pixels: Tensor) -> Tensor:
         """Pixels [B, 3, S, S] to the tokens [B, M, W] that stores keep (before ``ln_vision``)."""
-        tokens: Tensor = self.tower(pixels)
+        tokens: Tensor = self.tower(pixels.to(self.query_tokens.device))
         return tokens
 
     def image_states(self, tokens: Tensor) -> Tensor:
