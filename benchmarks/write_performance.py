@@ -37,21 +37,20 @@ def where(found: Found) -> str:
 
 def step(found: Found) -> list[str]:
     speed = found["samples_per_second"]
-    lines = [
+    return [
         f"### {found['tower'].replace('vit_', 'ViT-')}, batch {found['batch']}, {found['precision']}",
         "",
         *times(found["seconds"]),
         "",
         f"From stored tokens {speed['stored tokens']:.2f} samples a second, with the tower in every step "
-        f"{speed['tower in every step']:.2f}: **{found['ratio']:.1f} times**. By operations alone it would be "
-        f"{found['operations_ratio']:.1f} times. Rates reached: "
+        f"{speed['tower in every step']:.2f}: **{found['ratio']:.1f} times**. By operations alone it would "
+        f"be {found['operations_ratio']:.1f} times. Rates reached: "
         + ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in found["rate"].items())
         + f". {found['rounds']} rounds in turns. An epoch of 18,000 samples at this rate, extrapolated: "
         f"{18_000 / speed['stored tokens'] / 60:.0f} minutes against "
         f"{18_000 / speed['tower in every step'] / 60:.0f}. {where(found)}",
         "",
     ]
-    return lines
 
 
 def mining(found: Found) -> list[str]:
@@ -62,9 +61,9 @@ def mining(found: Found) -> list[str]:
         *times(seconds),
         "",
         f"{found['queries']:,} queries and as many targets of 32 tokens, from ready embeddings to every "
-        f"query's mid-zone; memory grew by {found['peak_growth_mb']:.0f} MB. Every token's score of every pair "
-        f"at once would take {found['published_tensor_mb'] / 1000:.0f} GB; on a tenth ({found['tenth']:,}) it "
-        f"takes {found['tenth_tensor_mb'] / 1000:.1f} GB. {where(found)}",
+        f"query's mid-zone; memory grew by {found['peak_growth_mb']:.0f} MB. Every token's score of every "
+        f"pair at once would take {found['published_tensor_mb'] / 1000:.0f} GB; on a tenth "
+        f"({found['tenth']:,}) it takes {found['tenth_tensor_mb'] / 1000:.1f} GB. {where(found)}",
         "",
     ]
 
@@ -104,9 +103,9 @@ def main() -> None:
     lines = [
         "# Performance",
         "",
-        "Written by `benchmarks/write_performance.py` from the JSON of the scripts in `benchmarks/speed/`; no "
-        "figure here is typed. Random weights of the true shapes, since time does not depend on the values. "
-        "Not measured: anything on an accelerator; the scripts run there as they are.",
+        "Written by `benchmarks/write_performance.py` from the JSON of the scripts in `benchmarks/speed/`; "
+        "no figure here is typed. Random weights of the true shapes, since time does not depend on the "
+        "values. Not measured: anything on an accelerator; the scripts run there as they are.",
         "",
         "## Training step",
         "",
