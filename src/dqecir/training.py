@@ -233,10 +233,10 @@ class Trainer:
         return {"loss": loss.detach(), **shown, "false_negatives": wrong / seen.clamp(min=1)}
 
     def _checked(self, terms: dict[str, Tensor], step: int) -> dict[str, float]:
-        """The numbers of a step; raises :class:`DataError` where the loss is none."""
-        values = dict(
-            zip(terms, torch.stack([value.float() for value in terms.values()]).tolist(), strict=True)
-        )
+        """The numbers of a step, over all processes; raises :class:`DataError` where the loss is none."""
+        together = torch.stack([value.float() for value in terms.values()])
+        shared = self.accelerator.reduce(together, reduction="mean")
+        values = dict(zip(terms, shared.tolist(), strict=True))
         if not math.isfinite(values["loss"]):
             raise DataError(
                 f"the loss is not a number at step {step}: lower training.learning_rate, or set "

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = """
@@ -160,6 +162,47 @@ def test_two_processes_train_one_model(garments_folder, model_folder, tmp_path):
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log if row["what"] == "train"] == [1, 6]
     assert (tmp_path / "run" / "last" / "model.safetensors").exists()
+
+
+def test_two_processes_learn_what_one_learns_from_the_same_batches(garments_folder, model, tmp_path):
+    # Without dropout, which draws otherwise in every process, all numbers must agree.
+    folder = model.save_pretrained(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["backbone"]["dropout"] = 0.0
+    (folder / "config.json").write_text(json.dumps(config))
+    recipe = yaml.safe_load(RECIPE)
+    # A large epsilon: AdamW would blow the rounding of gradients near zero up to whole steps.
+    recipe["training"] |= {"steps": 5, "epsilon": 1e-3}
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(recipe))
+    bin_folder = Path(sys.executable).parent
+    launched = {
+        "one": [bin_folder / "dqecir"],
+        "two": [
+            *(bin_folder / "torchrun", "--nproc_per_node", "2", "--master_port", "29632"),
+            bin_folder / "dqecir",
+        ],
+    }
+    for name, launch in launched.items():
+        ended = subprocess.run(
+            [
+                *(*launch, "train", tmp_path / "train.yaml", "--data", garments_folder),
+                *("--model", tmp_path / "model", "--out", tmp_path / name),
+            ],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
+        )
+        assert ended.returncode == 0, ended.stderr[-2000:]
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in launched
+    ]
+    for one, two in zip(*logs, strict=True):
+        if one["what"] == "train":
+            assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    weights = [load_file(tmp_path / name / "last" / "model.safetensors") for name in launched]
+    for key, value in weights[0].items():
+        torch.testing.assert_close(weights[1][key], value, rtol=1e-3, atol=1e-4, msg=key)
 
 
 def test_render_and_check(dqecir, tmp_path):
