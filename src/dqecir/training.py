@@ -254,21 +254,23 @@ class Trainer:
         drawn = torch.zeros(len(queries), 0, dtype=torch.int64)
         if options.choose != "none" and not (warm_up and options.warm_up == "in_batch"):
             drawn = self.miner.pool.draw(queries, options.count)
-        share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        queries, drawn = queries[share], drawn[share]
         generator = self._generator(step, 3)
         reading = torch.zeros(len(queries), dtype=torch.int64)
         if settings.captions != "fixed":
             readings = 2 if settings.captions == "two_way" else 4
             reading = torch.randint(0, readings, (len(queries),), generator=generator)
+        views = self._views(len(queries), generator)
+        candidates = torch.cat([data.targets[queries], drawn.flatten()]).unique()
+        # Everything is drawn for the whole batch, so that any number of processes sees the same one.
+        share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+        queries, drawn, reading, views = queries[share], drawn[share], reading[share], views[share]
         targets = data.targets[queries]
         rows = queries + reading * len(data)
-        candidates = torch.cat([targets, drawn.flatten()]).unique()
         device = self.accelerator.device
         return TrainingBatch(
-            reference=self._tokens(data.references[queries], generator).to(device),
+            reference=data.store.gather(data.references[queries], views).to(device),
             text=self.texts[rows].to(device),
-            candidates=self._tokens(candidates, generator).to(device),
+            candidates=data.store.gather(candidates, self._views(len(candidates), generator)).to(device),
             targets=torch.searchsorted(candidates, targets).to(device),
             negatives=torch.searchsorted(candidates, drawn.contiguous()).to(device),
             right=data.right_answers(queries, candidates).to(device),
@@ -295,9 +297,9 @@ class Trainer:
             back = [text for order in orders if (text := method.reverse_text(order)) is not None]
             self.reverse_texts = encoder([*self.reverse_texts.texts, *back])
 
-    def _tokens(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        views = torch.randint(0, self.recipe.training.views, (len(images),), generator=generator)
-        return self.data.store.gather(images, views)
+    def _views(self, count: int, generator: torch.Generator) -> Tensor:
+        """Which stored view of each of ``count`` images is seen."""
+        return torch.randint(0, self.recipe.training.views, (count,), generator=generator)
 
     def _evaluate(self) -> dict[str, float]:
         assert self.dev is not None

@@ -171,6 +171,8 @@ def test_two_processes_learn_what_one_learns_from_the_same_batches(garments_fold
     config["backbone"]["dropout"] = 0.0
     (folder / "config.json").write_text(json.dumps(config))
     recipe = yaml.safe_load(RECIPE)
+    # Attribute margins are a mean weighted by what each share of a batch mentions: alike to 1e-4 alone.
+    recipe["options"] = {"attribute_weight": 0}
     # A large epsilon: AdamW would blow the rounding of gradients near zero up to whole steps.
     recipe["training"] |= {"steps": 5, "epsilon": 1e-3}
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(recipe))
@@ -199,7 +201,7 @@ def test_two_processes_learn_what_one_learns_from_the_same_batches(garments_fold
     ]
     for one, two in zip(*logs, strict=True):
         if one["what"] == "train":
-            assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+            assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     weights = [load_file(tmp_path / name / "last" / "model.safetensors") for name in launched]
     for key, value in weights[0].items():
         torch.testing.assert_close(weights[1][key], value, rtol=1e-3, atol=1e-4, msg=key)
