@@ -92,7 +92,7 @@ def main_table(result: Result, budget: str) -> list[str]:
 
 
 def rivalry(result: Result, heading: str) -> list[str]:
-    lines = [f"### {heading}", "", facts(result), ""]
+    lines = [heading, "", facts(result), ""]
     for budget in result_budgets(result):
         keys = ("R@10", "mAP@10", "R-precision")
         lines += [
@@ -198,7 +198,7 @@ def main() -> None:
         "",
     ]
     for result in read(work, "flagship"):
-        lines += rivalry(result, result["name"].removeprefix("flagship-").capitalize())
+        lines += rivalry(result, f"## {result['name'].removeprefix('flagship-').capitalize()}")
     ambiguous = read(work, "ambiguous")
     if ambiguous:
         lines += [
@@ -209,7 +209,7 @@ def main() -> None:
             "",
         ]
         for result in ambiguous:
-            lines += rivalry(result, result["name"].removeprefix("ambiguous-").capitalize())
+            lines += rivalry(result, f"### {result['name'].removeprefix('ambiguous-').capitalize()}")
     lines += limits(work)
     write_text(ROOT / "docs" / "flagship.md", "\n".join(lines).rstrip() + "\n")
     lines = [
