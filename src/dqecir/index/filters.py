@@ -1,0 +1,334 @@
+"""Filters: which items may be found, as an expression over their payloads.
+
+    color in {red, pink} and price < 40 and not sleeves = long
+
+Comparisons are ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in {…}`` and ``not in {…}``; they are joined
+by ``not``, ``and``, ``or`` and parentheses. Values of several words stand in quotes. Values are equal
+where their texts are, in any case, or where both are numbers and equal. An item that lacks an attribute
+fulfils no comparison with it, so it fulfils ``not size = s``, and ``size != s``, which means the same.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.triplets import DataError
+from dqecir.strict import nearest
+
+Mask = NDArray[np.bool_]
+Order = Literal["<", "<=", ">", ">="]
+
+
+class FilterError(DataError):
+    """An expression that is no filter, with a sentence that says where and why."""
+
+
+class Columns:
+    """Payloads seen by column: each attribute becomes arrays when a filter first asks for it."""
+
+    def __init__(self, payloads: Sequence[Mapping[str, Any]]) -> None:
+        self._payloads = payloads
+        self._coded: dict[str, tuple[NDArray[np.int64], list[Any]]] = {}
+        self._numbers: dict[str, NDArray[np.float64]] = {}
+        self.names = frozenset(name for payload in payloads for name in payload)
+
+    def __len__(self) -> int:
+        return len(self._payloads)
+
+    def matching(self, name: str, values: Sequence[str]) -> Mask:
+        """Which items have one of ``values`` [N]."""
+        codes, known = self._codes(name)
+        table = np.array([any(_equal(has, value) for value in values) for has in known] + [False])
+        # An item without the attribute has the code -1, which is the False at the end.
+        return table[codes]
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """The attribute as numbers [N], NaN for an item whose value is none."""
+        if name not in self._numbers:
+            codes, known = self._codes(name)
+            self._numbers[name] = np.array([_number(value) for value in known] + [math.nan])[codes]
+        return self._numbers[name]
+
+    def _codes(self, name: str) -> tuple[NDArray[np.int64], list[Any]]:
+        if name not in self._coded:
+            places: dict[tuple[type, Any], int] = {}
+            codes = np.full(len(self._payloads), -1, dtype=np.int64)
+            for row, payload in enumerate(self._payloads):
+                value = payload.get(name)
+                if isinstance(value, str | int | float):
+                    codes[row] = places.setdefault((type(value), value), len(places))
+            self._coded[name] = codes, [value for _, value in places]
+        return self._coded[name]
+
+
+class Filter(ABC):
+    """What items must fulfil to be found."""
+
+    @abstractmethod
+    def mask(self, columns: Columns) -> Mask:
+        """Which items fulfil it [N]."""
+
+    @abstractmethod
+    def comparisons(self) -> Iterator[Equal | Compare]:
+        """Every comparison in it."""
+
+    def check(self, columns: Collection[Columns]) -> None:
+        """Raise :class:`FilterError` for an attribute that no item has, or an order of what is no number."""
+        known = {name for part in columns for name in part.names}
+        for comparison in self.comparisons():
+            name = comparison.name
+            if name not in known:
+                raise FilterError(f"no item of the index has an attribute {name!r}{nearest(name, known)}")
+            if isinstance(comparison, Compare) and not any(
+                np.isfinite(part.numbers(name)).any() for part in columns
+            ):
+                raise FilterError(
+                    f"{name!r} cannot be compared by {comparison.order}: no item has a number there"
+                )
+
+
+@dataclass(frozen=True)
+class Equal(Filter):
+    """The attribute has one of the values."""
+
+    name: str
+    values: tuple[str, ...]
+
+    def mask(self, columns: Columns) -> Mask:
+        return columns.matching(self.name, self.values)
+
+    def comparisons(self) -> Iterator[Equal | Compare]:
+        yield self
+
+
+_ORDERS: dict[Order, np.ufunc] = {
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+}
+
+
+@dataclass(frozen=True)
+class Compare(Filter):
+    """The attribute is a number on this side of the bound."""
+
+    name: str
+    order: Order
+    bound: float
+
+    def mask(self, columns: Columns) -> Mask:
+        found: Mask = _ORDERS[self.order](columns.numbers(self.name), self.bound)
+        return found
+
+    def comparisons(self) -> Iterator[Equal | Compare]:
+        yield self
+
+
+@dataclass(frozen=True)
+class Not(Filter):
+    """The part is not fulfilled."""
+
+    part: Filter
+
+    def mask(self, columns: Columns) -> Mask:
+        return ~self.part.mask(columns)
+
+    def comparisons(self) -> Iterator[Equal | Compare]:
+        yield from self.part.comparisons()
+
+
+@dataclass(frozen=True)
+class And(Filter):
+    """Both are fulfilled."""
+
+    left: Filter
+    right: Filter
+
+    def mask(self, columns: Columns) -> Mask:
+        return self.left.mask(columns) & self.right.mask(columns)
+
+    def comparisons(self) -> Iterator[Equal | Compare]:
+        yield from self.left.comparisons()
+        yield from self.right.comparisons()
+
+
+@dataclass(frozen=True)
+class Or(Filter):
+    """One or both are fulfilled."""
+
+    left: Filter
+    right: Filter
+
+    def mask(self, columns: Columns) -> Mask:
+        return self.left.mask(columns) | self.right.mask(columns)
+
+    def comparisons(self) -> Iterator[Equal | Compare]:
+        yield from self.left.comparisons()
+        yield from self.right.comparisons()
+
+
+def parse_filter(text: str) -> Filter:
+    """Read an expression; raises :class:`FilterError` for what is none."""
+    parser = _Parser(text)
+    found = parser.any_of()
+    if parser.here is not None:
+        raise parser.error(f"{parser.here.shown} is not expected; join comparisons by and, or")
+    return found
+
+
+def _number(value: object) -> float:
+    """A finite number, or NaN; the text of one counts, because a table holds texts."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return math.nan
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _equal(has: object, wanted: str) -> bool:
+    # NaN, for what is no number, equals nothing.
+    return str(has).casefold() == wanted.casefold() or _number(has) == _number(wanted)
+
+
+_TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s{}()<>=!,"']+)|([<>!]=|[{}()<>=,]))""")
+_WORDS = ("and", "or", "not", "in")
+_DEPTH = 100
+
+
+@dataclass(frozen=True)
+class _Token:
+    text: str
+    kind: Literal["quoted", "bare", "sign"]
+    place: int
+
+    @property
+    def is_value(self) -> bool:
+        return self.kind == "quoted" or (self.kind == "bare" and self.text not in _WORDS)
+
+    @property
+    def shown(self) -> str:
+        return f"{self.text!r} at character {self.place + 1}"
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = list(self._tokens(text))
+        self.place = 0
+        self.depth = 0
+
+    def error(self, what: str) -> FilterError:
+        return FilterError(f"the filter {self.text!r} cannot be read: {what}")
+
+    def _tokens(self, text: str) -> Iterator[_Token]:
+        place, end = 0, len(text.rstrip())
+        while place < end:
+            match = _TOKEN.match(text, place)
+            if match is None:
+                rest = text[place:].lstrip()
+                if rest[0] in "\"'":
+                    raise self.error(f"the quotation that begins with {rest[:12]!r} is never closed")
+                raise self.error(f"{rest[0]!r} means nothing here")
+            group = match.lastindex or 0
+            kind: Literal["quoted", "bare", "sign"] = (
+                "quoted" if group <= 2 else "bare" if group == 3 else "sign"
+            )
+            yield _Token(match[group], kind, match.start(group) - (kind == "quoted"))
+            place = match.end()
+
+    @property
+    def here(self) -> _Token | None:
+        return self.tokens[self.place] if self.place < len(self.tokens) else None
+
+    def take(self, *texts: str) -> str | None:
+        """Step over one of these words or signs, or stay."""
+        here = self.here
+        if here is not None and here.kind != "quoted" and here.text in texts:
+            self.place += 1
+            return here.text
+        return None
+
+    def any_of(self) -> Filter:
+        found = self.all_of()
+        while self.take("or"):
+            found = Or(found, self.all_of())
+        return found
+
+    def all_of(self) -> Filter:
+        found = self.one()
+        while self.take("and"):
+            found = And(found, self.one())
+        return found
+
+    def one(self) -> Filter:
+        self.depth += 1
+        if self.depth > _DEPTH:
+            raise self.error(f"it is nested more than {_DEPTH} deep")
+        try:
+            if self.take("not"):
+                return Not(self.one())
+            if self.take("("):
+                inner = self.any_of()
+                if not self.take(")"):
+                    raise self.error("a parenthesis is never closed")
+                return inner
+            return self.comparison()
+        finally:
+            self.depth -= 1
+
+    def comparison(self) -> Filter:
+        name = self.value("the name of an attribute")
+        if self.take("="):
+            return Equal(name, (self.value(f"a value of {name!r}"),))
+        if self.take("!="):
+            return Not(Equal(name, (self.value(f"a value of {name!r}"),)))
+        if self.take("in"):
+            return Equal(name, self.values(name))
+        if self.take("not"):
+            if self.take("in"):
+                return Not(Equal(name, self.values(name)))
+            raise self.error(f"after {name!r} not must be followed by in {{…}}")
+        for order in _ORDERS:
+            if self.take(order):
+                value = self.value(f"a number after {name} {order}")
+                if math.isnan(_number(value)):
+                    raise self.error(f"after {name} {order} a number is expected, not {value!r}")
+                return Compare(name, order, _number(value))
+        found = "the end" if self.here is None else self.here.shown
+        raise self.error(
+            f"after {name!r} one of = != < <= > >= in is expected, not {found}; quote values of several words"
+        )
+
+    def value(self, wanted: str) -> str:
+        here = self.here
+        if here is None or not here.is_value:
+            found = "the end" if here is None else here.shown
+            raise self.error(f"{wanted} is expected, not {found}")
+        self.place += 1
+        return here.text
+
+    def values(self, name: str) -> tuple[str, ...]:
+        if not self.take("{"):
+            raise self.error(f"after {name} in a list in braces is expected, such as {{red, pink}}")
+        values = [self.value(f"a value of {name!r}")]
+        while self.take(","):
+            values.append(self.value(f"a value of {name!r}"))
+        if not self.take("}"):
+            if self.here is None:
+                raise self.error(f"the brace after {name} in is never closed")
+            raise self.error(
+                f"in the braces after {name} in a comma is expected, not {self.here.shown}; "
+                "quote values of several words"
+            )
+        return tuple(values)

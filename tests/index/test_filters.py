@@ -1,0 +1,138 @@
+"""Filters: every expression against a plain reading of it, and a sentence for every mistake."""
+
+import operator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dqecir.index.filters import And, Columns, Compare, Equal, Filter, FilterError, Not, Or, parse_filter
+
+SHOP = [
+    {"color": "red", "price": 12, "sleeves": "long"},
+    {"color": "Pink", "price": "39.5"},
+    {"color": "dark blue", "price": 40.0, "sleeves": "short"},
+    {"color": "red", "price": "on request"},
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("color in {red, pink} and price < 40 and not sleeves = long", [1]),
+        ("color = 'dark blue' or color = pink", [1, 2]),
+        ("price = 40", [2]),
+        ("price >= 12 and price <= 39.5", [0, 1]),
+        ("sleeves != long", [1, 2, 3]),
+        ("sleeves not in {long, short}", [1, 3]),
+        ("not (color = red or price > 39)", []),
+        # And binds more tightly than or, not than both.
+        ("color = pink or color = red and sleeves = long", [0, 1]),
+        ('"color"="RED"', [0, 3]),
+    ],
+)
+def test_means_what_it_says(text, rows):
+    columns = Columns(SHOP)
+    found = parse_filter(text)
+    found.check([columns])
+    assert found.mask(columns).nonzero()[0].tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the name of an attribute is expected, not the end"),
+        ("color", "after 'color' one of"),
+        ("color in {red, pink", "brace after color in is never closed"),
+        ("color in {dark blue}", "comma is expected, not 'blue' at character 16; quote"),
+        ("color in red", "list in braces"),
+        ("color in {}", "a value of 'color' is expected, not '}'"),
+        ("price < cheap", "a number is expected, not 'cheap'"),
+        ("price < nan", "a number is expected, not 'nan'"),
+        ("price <", "a number after price < is expected, not the end"),
+        ("color = dark blue", "'blue' at character 14 is not expected"),
+        ("(color = red", "parenthesis is never closed"),
+        ("color = 'red", 'quotation that begins with "\'red" is never closed'),
+        ("color = red and", "the name of an attribute is expected, not the end"),
+        ("color not red", "must be followed by in"),
+        ("color ! red", "'!' means nothing here"),
+        ("not " * 500 + "color = red", "nested more than 100 deep"),
+    ],
+)
+def test_a_mistake_is_one_sentence(text, message):
+    with pytest.raises(FilterError, match="cannot be read") as error:
+        parse_filter(text)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("colour = red", "attribute 'colour'; did you mean 'color'"),
+        ("not (price < 4 and sleaves = long)", "attribute 'sleaves'; did you mean 'sleeves'"),
+        ("color < 4", "no item has a number there"),
+    ],
+)
+def test_what_no_item_has_is_said(text, message):
+    with pytest.raises(FilterError, match=message):
+        parse_filter(text).check([Columns(SHOP), Columns([])])
+
+
+NAMES = ("a", "b", "not b")
+VALUES = ("red", "Red", "1", "1.0", "2", "x y", "in")
+scalars = st.sampled_from([*VALUES, 1, 2, 1.5, True, None])
+rows = st.lists(st.dictionaries(st.sampled_from(NAMES), scalars), max_size=6)
+orders = st.sampled_from(["<", "<=", ">", ">="])
+leaves = st.one_of(
+    st.builds(Equal, st.sampled_from(NAMES), st.lists(st.sampled_from(VALUES), min_size=1).map(tuple)),
+    st.builds(Compare, st.sampled_from(NAMES), orders, st.sampled_from([0.0, 1.0, 1.5, 2.0])),
+)
+filters = st.recursive(
+    leaves, lambda part: st.builds(Not, part) | st.builds(And, part, part) | st.builds(Or, part, part)
+)
+
+
+def number(value):
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def plainly(found: Filter, row: dict) -> bool:
+    if isinstance(found, Not):
+        return not plainly(found.part, row)
+    if isinstance(found, And):
+        return plainly(found.left, row) and plainly(found.right, row)
+    if isinstance(found, Or):
+        return plainly(found.left, row) or plainly(found.right, row)
+    has = row.get(found.name)
+    if has is None:
+        return False
+    if isinstance(found, Equal):
+        return any(
+            str(has).lower() == value.lower() or (number(has) is not None and number(has) == number(value))
+            for value in found.values
+        )
+    order = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}[found.order]
+    return number(has) is not None and order(number(has), found.bound)
+
+
+def written(found: Filter) -> str:
+    if isinstance(found, Not):
+        return f"not {written(found.part)}"
+    if isinstance(found, And | Or):
+        word = "and" if isinstance(found, And) else "or"
+        return f"({written(found.left)} {word} {written(found.right)})"
+    if isinstance(found, Compare):
+        return f"'{found.name}' {found.order} {found.bound}"
+    return f"'{found.name}' in {{" + ", ".join(f'"{value}"' for value in found.values) + "}"
+
+
+@settings(max_examples=150, deadline=None)
+@given(filters, rows)
+def test_arrays_find_what_a_plain_reading_finds(found, payloads):
+    again = parse_filter(written(found))
+    assert again == found
+    assert again.mask(Columns(payloads)).tolist() == [plainly(found, row) for row in payloads]
