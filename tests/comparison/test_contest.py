@@ -239,6 +239,17 @@ def test_fewer_columns_leave_more_right_answers_and_frozen_questions_cannot_chan
         arena(columns=["colour"]).questions  # noqa: B018
 
 
+def test_the_reference_runs_where_operations_are_the_only_budget(
+    recipe_file, garments_folder, model_folder, tmp_path
+):
+    path = recipe_file.with_name("operations.yaml")
+    search = {"factors": [1.0], "questions": 30}
+    path.write_text(yaml.safe_dump({**COMPARISON, "budgets": ["operations"], "seeds": [0], "search": search}))
+    result = compare(path, garments_folder, tmp_path / "out", model=model_folder, processes=1)
+    for row in result["contestants"].values():
+        assert [run["seed"] for run in row["budgets"]["operations"]["runs"]] == [0]
+
+
 def test_a_budget_is_shared_between_stages_and_refreshes_come_first():
     counted = {"stages": [{"step": 10.0, "refresh": 0.0}, {"step": 20.0, "refresh": 100.0}]}
     assert fixed_steps(counted, None, 100, 2) == [50, 50]

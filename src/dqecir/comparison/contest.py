@@ -94,7 +94,7 @@ def compare(
             for seed in recipe.seeds
             for budget in recipe.budgets
             for title in titles
-            if not _repeats(title, budget, steps)
+            if not _repeats(recipe, title, budget, steps)
         ]
         rows = run_all("training and measuring", train_and_measure, jobs)
     result = _collected(place, recipe, counted, factors, steps, rows, fixed)
@@ -204,9 +204,12 @@ def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, di
     }
 
 
-def _repeats(title: str, budget: str, steps: dict[str, dict[str, list[int]]]) -> bool:
-    """Whether a run would repeat the equal-steps run number for number, as the reference's does."""
-    return budget == "operations" and steps[title]["operations"] == steps[title]["steps"]
+def _repeats(
+    recipe: ComparisonRecipe, title: str, budget: str, steps: dict[str, dict[str, list[int]]]
+) -> bool:
+    """Whether a run would repeat an equal-steps run number for number, as the reference's does."""
+    alike = steps[title]["operations"] == steps[title]["steps"]
+    return budget == "operations" and "steps" in recipe.budgets and alike
 
 
 def _collected(
@@ -225,7 +228,7 @@ def _collected(
         refreshes = refreshes_of(recipe, contestant)
         budgets = {}
         for budget in recipe.budgets:
-            same = "steps" if _repeats(title, budget, steps) else budget
+            same = "steps" if _repeats(recipe, title, budget, steps) else budget
             runs = [row for row in rows if row["title"] == title and row["budget"] == same]
             budgets[budget] = {
                 "steps": steps[title][budget],
