@@ -14,7 +14,7 @@ ROAD = [
     {"training_data", "mining", "pretraining_data"},
     {"training", "operations"},
     {"pretraining", "runs", "retriever", "sheets"},
-    {"demo", "comparison", "figures", "reproduction"},
+    {"demo", "comparison", "figures", "reproduction", "fitting"},
     {"cli"},
 ]
 PLACE = {room: place for place, rooms in enumerate(ROAD) for room in rooms}

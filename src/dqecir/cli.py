@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from dqecir.fitting.command import fit_command
 from dqecir.progress import console
 from dqecir.reproduction.command import reproduce_command
 
@@ -29,6 +30,7 @@ index_app = typer.Typer(no_args_is_help=True, help="Indexes: images that can be 
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(index_app, name="index")
 app.command("reproduce")(reproduce_command)
+catalogue_app.command("fit")(fit_command)
 
 output = Console(soft_wrap=True)
 
