@@ -10,7 +10,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from rich.markup import escape
 from dqecir.fitting.command import fit_command
 from dqecir.progress import console
 from dqecir.reproduction.command import reproduce_command
+
+if TYPE_CHECKING:
+    from dqecir.retriever import BuildSummary
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,6 +60,7 @@ class Drawing(StrEnum):
 
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+IndexFolder = Annotated[Path, typer.Option("--index", help="An index folder.")]
 Model = Annotated[
     Path | None, typer.Option("--model", help="A model folder; the shipped model unless named.")
 ]
@@ -298,21 +302,55 @@ def index_build(
     out: Out,
     model: Model = None,
 ) -> None:
-    """Index a folder of pictures; those that cannot be used are left out and named."""
+    """Index a folder of pictures or a catalogue; pictures that cannot be used are left out and named."""
     from dqecir.retriever import ComposedRetriever
 
-    summary = ComposedRetriever.from_pretrained(model).build_index(images, out)
+    _say_indexed(ComposedRetriever.from_pretrained(model).build_index(images, out), f"indexed in {out}")
+
+
+@index_app.command("add")
+def index_add(
+    index: IndexFolder,
+    images: Annotated[Path, typer.Option("--images", help="A folder of pictures.")],
+    model: Model = None,
+) -> None:
+    """Add a folder of pictures to an index, in place of items of the same ids."""
+    from dqecir.retriever import ComposedRetriever
+
+    retriever = ComposedRetriever.from_pretrained(model).open_index(index)
+    _say_indexed(retriever.add_pictures(images), f"added to {index}")
+
+
+def _say_indexed(summary: BuildSummary, what: str) -> None:
     for refusal in summary.refusals:
         output.print(f"[yellow]left out[/] {escape(str(refusal.path))}: {escape(refusal.reason)}")
-    output.print(f"{summary.indexed} images indexed in {out}, {len(summary.refusals)} left out")
+    output.print(f"{summary.indexed} images {escape(what)}, {len(summary.refusals)} left out")
+
+
+@index_app.command("delete")
+def index_delete(index: IndexFolder, ids: Annotated[list[str], typer.Argument(help="Ids of items.")]) -> None:
+    """Delete items from an index by their ids."""
+    from dqecir.index.exact import ExactIndex
+
+    count = ExactIndex.open(index).delete(ids)
+    output.print(f"{count} items deleted, {len(set(ids)) - count} were not there")
+
+
+@index_app.command("info")
+def index_info(index: IndexFolder) -> None:
+    """Say what an index holds, as JSON."""
+    from dqecir.index.exact import ExactIndex
+
+    print(json.dumps(ExactIndex.open(index).info(), indent=2))
 
 
 @app.command()
 def search(
-    index: Annotated[Path, typer.Option("--index", help="An index folder.")],
+    index: IndexFolder,
     image: Annotated[Path, typer.Option("--image", help="The reference picture.")],
     text: Annotated[str, typer.Option("--text", help="What should change.")],
     k: Annotated[int, typer.Option("-k", min=1, help="Number of answers.")] = 10,
+    where: Annotated[Optional[str], typer.Option(help="A filter: color = red and price < 40.")] = None,  # noqa: UP045
     model: Model = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     sheet: Annotated[Optional[Path], typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,  # noqa: UP045
@@ -321,26 +359,15 @@ def search(
     from dqecir.retriever import ComposedRetriever
 
     retriever = ComposedRetriever.from_pretrained(model).open_index(index)
-    result = retriever.search(image, text, k)
+    result = retriever.search(image, text, k, where=where)
     if as_json:
-        answers = [{"id": hit.id, "score": round(hit.score, 4), **hit.payload} for hit in result.hits]
-        print(json.dumps({"answers": answers, "attribute_weights": dict(result.attribute_weights)}, indent=2))
+        print(json.dumps(result.as_json(), indent=2))
     else:
         for rank, hit in enumerate(result.hits, start=1):
             output.print(f"{rank:3}. {hit.score:.3f}  {escape(hit.id)}")
     if sheet is not None:
-        _write_sheet(sheet, image, text, result)
-
-
-def _write_sheet(path: Path, image: Path, text: str, result: object) -> None:
-    from dqecir.data.images import load_image
-    from dqecir.retriever import SearchResult
-    from dqecir.sheets import Answer, Candidate, contact_sheet
-
-    assert isinstance(result, SearchResult)
-    candidates = [Candidate(load_image(Path(hit.payload["path"])), hit.score) for hit in result.hits]
-    contact_sheet([Answer(load_image(image), text, candidates, result.attribute_weights)], path)
-    console.print(f"the sheet is {path}")
+        result.write_sheet(sheet, image, text)
+        console.print(f"the sheet is {sheet}")
 
 
 @app.command()

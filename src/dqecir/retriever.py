@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from dqecir.data.catalogue import TABLE, UNKNOWN, read_catalogue
 from dqecir.data.images import PixelBatch, Refusal, load_batches, load_image
 from dqecir.data.triplets import DataError
 from dqecir.index.engine import EngineError, Hit, Index, IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
+from dqecir.index.filters import parse_filter
 from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
 from dqecir.progress import track
+from dqecir.sheets import Answer, Candidate, contact_sheet
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+
+TAKEN = ("id", "score", "path")
+"""Names that a search's answers use, so that no attribute can have them."""
 
 ImageSource = Path | str | bytes | Image.Image
 
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What became of every picture when an index was built."""
+    """What became of every picture when an index was built or added to."""
 
     indexed: int
     refusals: tuple[Refusal, ...]
@@ -38,6 +44,16 @@ class SearchResult:
 
     hits: tuple[Hit, ...]
     attribute_weights: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Answers with their payloads, best first, and the weights."""
+        answers = [{"id": hit.id, "score": round(hit.score, 4), **hit.payload} for hit in self.hits]
+        return {"answers": answers, "attribute_weights": dict(self.attribute_weights)}
+
+    def write_sheet(self, path: Path, image: Path, text: str) -> None:
+        """Draw the question and its answers as a picture (PNG)."""
+        candidates = [Candidate(load_image(Path(hit.payload["path"])), hit.score) for hit in self.hits]
+        contact_sheet([Answer(load_image(image), text, candidates, self.attribute_weights)], path)
 
 
 class ComposedRetriever:
@@ -99,10 +115,11 @@ class ComposedRetriever:
     ) -> BuildSummary:
         """Index a folder of pictures (with all its sub-folders), or a list of files.
 
-        Ids are paths relative to the folder, or as they were given. Pictures that cannot be used are
-        left out and named in the summary. The index takes the place of ``out`` when it is whole.
+        Ids are paths relative to the folder, or as they were given. Where the folder is a catalogue, the
+        attributes of its table go into the payloads. Pictures that cannot be used are left out and named
+        in the summary. The index takes the place of ``out`` when it is whole.
         """
-        root, paths = _pictures(images)
+        pictures = _Pictures.of(images)
         refusals: list[Refusal] = []
         tokens, size = self.model.method.target_shape
         header = IndexHeader(
@@ -112,24 +129,32 @@ class ComposedRetriever:
             score_rule=self.model.method.score_rule,
         )
 
-        def batches() -> Iterator[ItemBatch]:
-            found = load_batches(paths, self.model.preprocessing, refusals, workers=workers)
-            for batch in _with_progress(found, len(paths), quiet):
-                chosen = [paths[position] for position in batch.positions]
-                payloads: list[Mapping[str, Any]] = [{"path": str(path.resolve())} for path in chosen]
-                yield ItemBatch(
-                    [_item_id(path, root) for path in chosen], self._embed(batch.pixels), payloads
-                )
-
         try:
-            self.index = ExactIndex.build(Path(out), header, batches())
+            self.index = ExactIndex.build(
+                Path(out), header, self._batches(pictures, refusals, workers, quiet)
+            )
         except EngineError as error:
-            if refusals and len(refusals) == len(paths):
-                raise EngineError(
-                    f"none of {len(paths)} pictures could be used; the first: {refusals[0].reason}"
-                ) from error
+            _check_any_used(pictures, refusals, error)
             raise
         return BuildSummary(len(self.index), tuple(refusals))
+
+    def add_pictures(
+        self, images: Path | str | Sequence[Path], workers: int = 4, quiet: bool = False
+    ) -> BuildSummary:
+        """Add a folder of pictures, or a list of files, to the open index, as :meth:`build_index` reads them.
+
+        Items of the same ids are replaced. A batch of pictures counts as soon as it is added, so what a
+        kill interrupts is continued by calling this again.
+        """
+        index = self._opened()
+        pictures = _Pictures.of(images)
+        refusals: list[Refusal] = []
+        added = 0
+        for batch in self._batches(pictures, refusals, workers, quiet):
+            index.add(batch)
+            added += len(batch.ids)
+        _check_any_used(pictures, refusals, None)
+        return BuildSummary(added, tuple(refusals))
 
     def open_index(self, folder: Path | str) -> Self:
         """Open an index that this model built; raises :class:`EngineError` for another's."""
@@ -138,16 +163,24 @@ class ComposedRetriever:
         self.index = index
         return self
 
-    def search(self, image: ImageSource, text: str, k: int = 10, exclude: Sequence[str] = ()) -> SearchResult:
+    def search(
+        self,
+        image: ImageSource,
+        text: str,
+        k: int = 10,
+        exclude: Sequence[str] = (),
+        where: str | None = None,
+    ) -> SearchResult:
         """The ``k`` items that show ``image`` changed as ``text`` says.
 
         The reference itself is not found where the index holds it under its path; ``exclude`` names
-        further ids.
+        further ids, and ``where`` is a filter such as ``color in {red, pink} and price < 40``. Raises
+        ``FilterError`` for one that cannot be read or asks for what no item has.
         """
-        if self.index is None:
-            raise EngineError("there is no index: call build_index or open_index first")
+        index = self._opened()
+        chosen = parse_filter(where) if where is not None else None
         query = self.compose([image], [text])
-        hits = self.index.search(query.embeddings.cpu(), k + 1, [list(exclude)])[0]
+        hits = index.search(query.embeddings.cpu(), k + 1, [list(exclude)], chosen)[0]
         if isinstance(image, Path | str):
             own = str(Path(image).resolve())
             hits = [hit for hit in hits if hit.payload.get("path") != own]
@@ -161,6 +194,24 @@ class ComposedRetriever:
         names = [vocabulary.name for vocabulary in self.model.vocabularies]
         return [dict(zip(names, row, strict=True)) for row in query.attribute_weights.tolist()]
 
+    def _opened(self) -> Index:
+        if self.index is None:
+            raise EngineError("there is no index: call build_index or open_index first")
+        return self.index
+
+    def _batches(
+        self, pictures: _Pictures, refusals: list[Refusal], workers: int, quiet: bool
+    ) -> Iterator[ItemBatch]:
+        paths = pictures.paths
+        found = load_batches(paths, self.model.preprocessing, refusals, workers=workers)
+        for batch in _with_progress(found, len(paths), quiet):
+            chosen = [paths[position] for position in batch.positions]
+            yield ItemBatch(
+                [pictures.item_id(path) for path in chosen],
+                self._embed(batch.pixels),
+                [pictures.payload(path) for path in chosen],
+            )
+
     def _pixels(self, image: ImageSource) -> Tensor:
         return self.model.preprocessing(load_image(image))
 
@@ -170,22 +221,56 @@ class ComposedRetriever:
         return self.model.method.embed_target(tokens).cpu()
 
 
-def _pictures(images: Path | str | Sequence[Path]) -> tuple[Path | None, list[Path]]:
-    if not isinstance(images, Path | str):
-        return None, [Path(path) for path in images]
-    root = Path(images)
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root}")
-    paths = sorted(
-        path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
-    if not paths:
-        raise DataError(f"the folder {root} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
-    return root, paths
+@dataclass(frozen=True)
+class _Pictures:
+    """Files to index, the folder their ids are relative to, and what its table says of them."""
+
+    paths: list[Path]
+    root: Path | None
+    attributes: Mapping[str, Mapping[str, str]]
+    """Id -> attribute -> value, where both are known."""
+
+    @classmethod
+    def of(cls, images: Path | str | Sequence[Path]) -> _Pictures:
+        if not isinstance(images, Path | str):
+            return cls([Path(path) for path in images], None, {})
+        root = Path(images)
+        if not root.is_dir():
+            raise DataError(f"there is no folder {root}")
+        paths = sorted(
+            path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        )
+        if not paths:
+            raise DataError(f"the folder {root} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
+        return cls(paths, root, _table(root) if (root / TABLE).is_file() else {})
+
+    def item_id(self, path: Path) -> str:
+        return path.as_posix() if self.root is None else path.relative_to(self.root).as_posix()
+
+    def payload(self, path: Path) -> dict[str, Any]:
+        return {"path": str(path.resolve()), **self.attributes.get(self.item_id(path), {})}
 
 
-def _item_id(path: Path, root: Path | None) -> str:
-    return path.as_posix() if root is None else path.relative_to(root).as_posix()
+def _table(folder: Path) -> dict[str, dict[str, str]]:
+    catalogue = read_catalogue(folder)
+    for name in TAKEN:
+        if name in catalogue.attributes:
+            raise DataError(
+                f"{folder / TABLE} has an attribute {name!r}, which answers use: rename the column"
+            )
+    found: dict[str, dict[str, str]] = {PurePosixPath(item).as_posix(): {} for item in catalogue.image_ids}
+    for name, values in catalogue.attributes.items():
+        for row, value in zip(found.values(), values, strict=True):
+            if value not in ("", UNKNOWN):
+                row[name] = value
+    return found
+
+
+def _check_any_used(pictures: _Pictures, refusals: Sequence[Refusal], cause: EngineError | None) -> None:
+    if refusals and len(refusals) == len(pictures.paths):
+        raise EngineError(
+            f"none of {len(refusals)} pictures could be used; the first: {refusals[0].reason}"
+        ) from cause
 
 
 def _with_progress(batches: Iterator[PixelBatch], images: int, quiet: bool) -> Iterator[PixelBatch]:

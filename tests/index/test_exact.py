@@ -8,15 +8,18 @@ import pytest
 import torch
 
 from dqecir.index.engine import EngineError, IndexHeader
-from dqecir.index.exact import ExactIndex, _write_head
+from dqecir.index.exact import ExactIndex
+from dqecir.index.segments import write_head
 from tests.index.contract import HEADER, EngineContract, batches
+
+FIRST = "s00000001"
 
 
 class TestExact(EngineContract):
     engine = ExactIndex
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "items.json", "tokens.npy"])
+@pytest.mark.parametrize("name", ["manifest.json", f"{FIRST}/items.json", f"{FIRST}/tokens.npy"])
 def test_half_an_index_is_refused(tmp_path, name):
     ExactIndex.build(tmp_path / "i", HEADER, batches())
     (tmp_path / "i" / name).unlink()
@@ -26,7 +29,7 @@ def test_half_an_index_is_refused(tmp_path, name):
 
 def test_cut_off_tokens_are_refused(tmp_path):
     ExactIndex.build(tmp_path / "i", HEADER, batches())
-    path = tmp_path / "i" / "tokens.npy"
+    path = tmp_path / "i" / FIRST / "tokens.npy"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(EngineError, match="cut off"):
         ExactIndex.open(tmp_path / "i")
@@ -39,7 +42,7 @@ def test_damaged_text_and_foreign_formats_are_refused(tmp_path):
     manifest.write_text(text[:20])
     with pytest.raises(EngineError, match="damaged"):
         ExactIndex.open(tmp_path / "i")
-    manifest.write_text(json.dumps(json.loads(text) | {"format": 9}))
+    manifest.write_text(json.dumps(json.loads(text) | {"format": 1}))
     with pytest.raises(EngineError, match="not an exact index of this version"):
         ExactIndex.open(tmp_path / "i")
     manifest.write_text(json.dumps({key: json.loads(text)[key] for key in ("format", "engine")}))
@@ -53,10 +56,10 @@ def test_damaged_text_and_foreign_formats_are_refused(tmp_path):
 def test_items_and_tokens_of_another_index_are_refused(tmp_path):
     ExactIndex.build(tmp_path / "i", HEADER, batches())
     ExactIndex.build(tmp_path / "j", HEADER, batches(prefix="photo"))
-    (tmp_path / "i" / "items.json").write_bytes((tmp_path / "j" / "items.json").read_bytes())
+    (tmp_path / "i" / FIRST / "items.json").write_bytes((tmp_path / "j" / FIRST / "items.json").read_bytes())
     with pytest.raises(EngineError, match="does not belong to its manifest"):
         ExactIndex.open(tmp_path / "i")
-    path = tmp_path / "j" / "tokens.npy"
+    path = tmp_path / "j" / FIRST / "tokens.npy"
     tokens = np.load(path)
     np.save(path, tokens.reshape(5, 6, 8))
     with pytest.raises(EngineError, match="does not belong to its manifest"):
@@ -69,7 +72,7 @@ def test_items_and_tokens_of_another_index_are_refused(tmp_path):
 def test_one_changed_byte_is_found_by_verifying(tmp_path):
     ExactIndex.build(tmp_path / "i", HEADER, batches())
     ExactIndex.verify(tmp_path / "i")
-    path = tmp_path / "i" / "tokens.npy"
+    path = tmp_path / "i" / FIRST / "tokens.npy"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -80,11 +83,10 @@ def test_one_changed_byte_is_found_by_verifying(tmp_path):
 def test_any_program_can_read_the_tokens(tmp_path):
     ExactIndex.build(tmp_path / "i", HEADER, batches())
     tokens = torch.cat([batch.tokens for batch in batches()])
-    assert np.array_equal(np.load(tmp_path / "i" / "tokens.npy"), tokens.half().numpy())
+    assert np.array_equal(np.load(tmp_path / "i" / FIRST / "tokens.npy"), tokens.half().numpy())
     assert sorted(path.name for path in (tmp_path / "i").iterdir()) == [
-        "items.json",
         "manifest.json",
-        "tokens.npy",
+        FIRST,
     ]
 
 
@@ -92,7 +94,7 @@ def test_the_head_of_the_tokens_is_as_long_for_any_number_of_items():
     lengths = set()
     for items in (0, 1, 10**9):
         file = io.BytesIO()
-        _write_head(file, items, HEADER)
+        write_head(file, items, HEADER)
         lengths.add(len(file.getvalue()))
     assert len(lengths) == 1
 

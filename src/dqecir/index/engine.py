@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from dqecir.data.triplets import DataError
+from dqecir.index.filters import Filter
 from dqecir.scoring import ScoreRule
 from dqecir.strict import Strict
 
@@ -87,7 +88,12 @@ class ItemBatch:
 
 
 class Index(ABC):
-    """Items of one model, searched by score; opened from the folder that ``build`` wrote."""
+    """Items of one model, searched by score; opened from the folder that ``build`` wrote.
+
+    It may be changed while threads and processes search it: a search answers from one finished
+    generation, and waits for no writer. A change that has returned outlives ``kill -9``; one that has
+    not is there whole or not at all. Writers, in any thread or process, take turns.
+    """
 
     header: IndexHeader
 
@@ -107,6 +113,29 @@ class Index(ABC):
         """Open what ``build`` wrote; raises :class:`EngineError` for a folder that is not whole."""
 
     @abstractmethod
+    def add(self, batch: ItemBatch) -> None:
+        """Add items, in place of those that have their ids; they count as the newest.
+
+        Raises :class:`EngineError`, and changes nothing, for an id that comes twice, for what
+        :meth:`ItemBatch.as_stored` refuses, and where another writer does not end.
+        """
+
+    @abstractmethod
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete the items of these ids and say how many there were; unknown ids are no error."""
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """See what other processes have written; raises :class:`EngineError` for another model's index.
+
+        Searches before and during it answer from the generation that was open.
+        """
+
+    @abstractmethod
+    def info(self) -> dict[str, Any]:
+        """Facts for a person: items, model, rule, attributes, and what the engine keeps."""
+
+    @abstractmethod
     def __len__(self) -> int:
         """Number of items."""
 
@@ -116,13 +145,18 @@ class Index(ABC):
 
     @abstractmethod
     def search(
-        self, queries: Tensor, k: int, exclude: Sequence[Sequence[str]] | None = None
+        self,
+        queries: Tensor,
+        k: int,
+        exclude: Sequence[Sequence[str]] | None = None,
+        where: Filter | None = None,
     ) -> list[list[Hit]]:
         """The ``k`` best items of each query [B, n_q, D], best first.
 
         Equal scores come in the order in which the items were added. ``exclude`` names, for each
-        query, ids that are not to be found; unknown ones are no error. Raises :class:`EngineError`
-        for what :meth:`check_search` refuses.
+        query, ids that are not to be found; unknown ones are no error. ``where`` says which items may
+        be found at all, by their payloads. Raises :class:`EngineError` for what :meth:`check_search`
+        refuses and ``FilterError`` for what :meth:`Filter.check` does.
         """
 
     def check_search(self, queries: Tensor, k: int, exclude: Sequence[Sequence[str]] | None) -> None:

@@ -1,77 +1,104 @@
 """Exact search: every item's tokens in float16 on disk, memory-mapped, all of them scored.
 
 It depends on nothing, and what it finds is right by definition: the oracle of the other engines.
+Items lie in immutable segments; a change writes a segment or marks of dead items, and then replaces the
+manifest, which is the moment it counts.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import write_array_header_1_0
 from torch import Tensor
 
-from dqecir.data.triplets import DataError
-from dqecir.files import whole_folder, write_json
+from dqecir.files import whole_folder
 from dqecir.index.engine import EngineError, Hit, Index, IndexHeader, ItemBatch, check_replaceable
-from dqecir.scoring import top_scores
-from dqecir.strict import Strict, parse_settings
+from dqecir.index.filters import Filter
+from dqecir.index.locking import write_lock
+from dqecir.index.segments import (
+    FORMAT,
+    Manifest,
+    Segment,
+    SegmentEntry,
+    open_generation,
+    read_manifest,
+    sweep,
+    token_digest,
+    with_dead,
+    write_manifest,
+    write_segment,
+)
+from dqecir.scoring import best_columns, top_scores
 
-FORMAT = 1
+MERGED = 4
+"""Segments of like size that are merged into one."""
+
+GATHERED = 0.05
+"""Share of a segment up to which its chosen tokens are copied together instead of scoring all."""
+
+_COPIED = 1024
 
 
-class Manifest(Strict):
-    """What ``manifest.json`` says of the files beside it."""
+@dataclass(frozen=True)
+class _Generation:
+    """What one search sees, whatever is written meanwhile."""
 
-    format: int
-    engine: str
-    items: int
-    token_bytes: int
-    """Size of ``tokens.npy``."""
-    token_sha256: str
-    """Of the numbers in ``tokens.npy``, without its head."""
-    items_sha256: str
-    """Of ``items.json``."""
-    header: IndexHeader
+    manifest: Manifest
+    segments: tuple[Segment, ...]
 
 
 class ExactIndex(Index):
-    """Items of one model in ``items.json`` and ``tokens.npy`` [N, n_t, D], under a manifest."""
+    """Items of one model in segments under a manifest."""
 
-    def __init__(
-        self, header: IndexHeader, ids: Sequence[str], payloads: Sequence[Mapping[str, Any]], tokens: Tensor
-    ) -> None:
-        self.header = header
-        self.ids = tuple(ids)
-        self.payloads = tuple(payloads)
-        self.tokens = tokens
-        self._places = {item: place for place, item in enumerate(self.ids)}
+    def __init__(self, folder: Path) -> None:
+        """As :meth:`open`."""
+        self.folder = folder
+        self._current = _Generation(*open_generation(folder))
+        self.header = self._current.manifest.header
+        # Held while a generation is opened, so that none is followed by an older one; never by a search.
+        self._opening = Lock()
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return sum(segment.living for segment in self._current.segments)
 
     def __contains__(self, item_id: str) -> bool:
-        return item_id in self._places
+        return any(item_id in segment for segment in self._current.segments)
 
     def search(
-        self, queries: Tensor, k: int, exclude: Sequence[Sequence[str]] | None = None
+        self,
+        queries: Tensor,
+        k: int,
+        exclude: Sequence[Sequence[str]] | None = None,
+        where: Filter | None = None,
     ) -> list[list[Hit]]:
         self.check_search(queries, k, exclude)
-        left_out = None
-        if exclude is not None:
-            left_out = torch.zeros(len(queries), len(self.ids), dtype=torch.bool)
-            for row, ids in enumerate(exclude):
-                left_out[row, [self._places[item] for item in ids if item in self._places]] = True
-        scores, places = top_scores(queries, self.tokens, k, self.header.score_rule, left_out)
+        segments = self._current.segments
+        if not segments:
+            return [[] for _ in queries]
+        if where is not None:
+            where.check([segment.columns for segment in segments])
+        found = [_best(segment, queries, k, self.header, exclude, where) for segment in segments]
+        starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
+        places = torch.cat([rows + start for (_, rows), start in zip(found, starts[:-1], strict=True)], dim=1)
+        # Segments stand in the order of adding, so equal scores keep it.
+        scores, columns = best_columns(torch.cat([values for values, _ in found], dim=1), k)
+        places = places.gather(1, columns)
+
+        def hit(value: float, place: int) -> Hit:
+            number = int(np.searchsorted(starts, place, side="right")) - 1
+            row = place - starts[number]
+            return Hit(segments[number].ids[row], value, segments[number].payloads[row])
+
         return [
             [
-                Hit(self.ids[place], value, self.payloads[place])
+                hit(value, place)
                 for value, place in zip(row_scores, row_places, strict=True)
                 if value > -float("inf")
             ]
@@ -81,59 +108,57 @@ class ExactIndex(Index):
     @classmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> ExactIndex:
         check_replaceable(folder)
-        with whole_folder(folder) as draft:
-            payloads: dict[str, dict[str, Any]] = {}
-            digest = hashlib.sha256()
-            with (draft / "tokens.npy").open("wb") as file:
-                _write_head(file, 0, header)
-                for batch in batches:
-                    data = batch.as_stored(header).contiguous().numpy().tobytes()
-                    for item, payload in zip(batch.ids, batch.payloads, strict=True):
-                        if item in payloads:
-                            raise EngineError(
-                                f"the item {item!r} comes twice: every item needs an id of its own"
-                            )
-                        payloads[item] = dict(payload)
-                    file.write(data)
-                    digest.update(data)
-                if not payloads:
-                    raise EngineError("there is nothing to index: no image could be used")
-                file.seek(0)
-                _write_head(file, len(payloads), header)
-                file.flush()
-                os.fsync(file.fileno())
-            write_json(draft / "items.json", {"ids": list(payloads), "payloads": list(payloads.values())})
-            manifest = Manifest(
-                format=FORMAT,
-                engine="exact",
-                items=len(payloads),
-                token_bytes=(draft / "tokens.npy").stat().st_size,
-                token_sha256=digest.hexdigest(),
-                items_sha256=hashlib.sha256((draft / "items.json").read_bytes()).hexdigest(),
-                header=header,
-            )
-            write_json(draft / "manifest.json", manifest.model_dump(mode="json"))
+        try:
+            read_manifest(folder)
+        except EngineError:
+            with whole_folder(folder) as draft:
+                _replace_all(draft, 0, header, batches)
+        else:
+            # In place, so that a kill at any moment leaves the old index or the new one.
+            with write_lock(folder):
+                _replace_all(folder, read_manifest(folder).generation, header, batches)
         return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> ExactIndex:
-        manifest = _read_manifest(folder)
-        data = _read(folder, "items.json")
-        path = folder / "tokens.npy"
-        if not path.exists() or path.stat().st_size != manifest.token_bytes:
-            raise EngineError(f"{path} is missing or cut off: build the index again")
-        if hashlib.sha256(data).hexdigest() != manifest.items_sha256:
-            raise EngineError(f"{folder}/items.json does not belong to its manifest: build the index again")
-        items = json.loads(data)
-        try:
-            # Copy-on-write, because torch asks for memory that it could write to.
-            tokens = np.load(path, mmap_mode="c")
-        except ValueError as error:
-            raise EngineError(f"{path} is damaged ({error}): build the index again") from None
-        shape = (manifest.items, manifest.header.tokens, manifest.header.size)
-        if tokens.shape != shape or tokens.dtype != np.float16:
-            raise EngineError(f"{path} does not belong to its manifest: build the index again")
-        return cls(manifest.header, items["ids"], items["payloads"], torch.from_numpy(tokens))
+        return cls(folder)
+
+    def add(self, batch: ItemBatch) -> None:
+        if not batch.ids:
+            return
+        with self._writing() as now:
+            number = now.manifest.generation + 1
+            entry = write_segment(self.folder, number, self.header, [batch])
+            self._commit(now, [*self._without(now, set(batch.ids)), entry])
+
+    def delete(self, ids: Sequence[str]) -> int:
+        gone = set(ids)
+        with self._writing() as now:
+            count = sum(item in segment for segment in now.segments for item in gone)
+            if count:
+                self._commit(now, self._without(now, gone))
+        return count
+
+    def refresh(self) -> None:
+        with self._opening:
+            if read_manifest(self.folder) != self._current.manifest:
+                self._open_newest()
+
+    def info(self) -> dict[str, Any]:
+        now = self._current
+        attributes = {name for segment in now.segments for name in segment.columns.names}
+        return {
+            "engine": now.manifest.engine,
+            "items": len(self),
+            "attributes": sorted(attributes - {"path"}),
+            "model": self.header.model,
+            "tokens": f"{self.header.tokens} of width {self.header.size}",
+            "score rule": self.header.score_rule,
+            "generation": now.manifest.generation,
+            "segments": len(now.segments),
+            "dead items": sum(segment.entry.dead for segment in now.segments),
+            "bytes of tokens": sum(segment.entry.token_bytes for segment in now.segments),
+        }
 
     @staticmethod
     def verify(folder: Path) -> None:
@@ -141,42 +166,115 @@ class ExactIndex(Index):
 
         ``open`` does not do this: it reads no token that is not searched.
         """
-        index = ExactIndex.open(folder)
-        digest = hashlib.sha256()
-        for part in index.tokens.split(4096):
-            digest.update(part.contiguous().numpy().tobytes())
-        if digest.hexdigest() != _read_manifest(folder).token_sha256:
-            raise EngineError(f"{folder}/tokens.npy is damaged: build the index again")
+        for segment in ExactIndex.open(folder)._current.segments:
+            if token_digest(segment.tokens) != segment.entry.token_sha256:
+                raise EngineError(
+                    f"{folder}/{segment.entry.name}/tokens.npy is damaged: build the index again"
+                )
+
+    @contextmanager
+    def _writing(self) -> Iterator[_Generation]:
+        """The newest generation, with the right to follow it; afterwards, what is worth merging is."""
+        with write_lock(self.folder):
+            self.refresh()
+            try:
+                yield self._current
+            except OSError as error:
+                raise EngineError(
+                    f"{self.folder} cannot be written to ({error.strerror}): the change cannot be confirmed"
+                ) from None
+            # The change counts already; a full disk is met by the next one.
+            with suppress(OSError):
+                self._merge()
+                sweep(self.folder, self._current.manifest)
+
+    def _commit(self, now: _Generation, entries: Sequence[SegmentEntry]) -> None:
+        living = tuple(entry for entry in entries if entry.dead < entry.items)
+        manifest = now.manifest.model_copy(
+            update={"generation": now.manifest.generation + 1, "segments": living}
+        )
+        with self._opening:
+            write_manifest(self.folder, manifest)
+            self._open_newest()
+
+    def _open_newest(self) -> None:
+        newest = _Generation(*open_generation(self.folder, self._current.segments))
+        if newest.manifest.header != self.header:
+            raise EngineError(f"{self.folder} was built again by another model: open it again")
+        self._current = newest
+
+    def _without(self, now: _Generation, ids: Set[str]) -> list[SegmentEntry]:
+        number = now.manifest.generation + 1
+        return [
+            with_dead(self.folder, number, segment, [segment.places[item] for item in ids if item in segment])
+            for segment in now.segments
+        ]
+
+    def _merge(self) -> None:
+        while run := _worth_merging(self._current.segments):
+            now = self._current
+            number = now.manifest.generation + 1
+            entry = write_segment(
+                self.folder, number, self.header, _living(now.segments[run.start : run.stop])
+            )
+            entries = [segment.entry for segment in now.segments]
+            self._commit(now, [*entries[: run.start], entry, *entries[run.stop :]])
 
 
-def _write_head(file: BinaryIO, items: int, header: IndexHeader) -> None:
-    """The head of an array file; numpy leaves room in it, so its length is the same for any count."""
-    shape = (items, header.tokens, header.size)
-    write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+def _replace_all(folder: Path, generation: int, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
+    entry = write_segment(folder, generation + 1, header, batches)
+    manifest = Manifest(
+        format=FORMAT, engine="exact", generation=generation + 1, header=header, segments=(entry,)
+    )
+    write_manifest(folder, manifest)
+    sweep(folder, manifest)
 
 
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise EngineError(
-            f"{folder} is no index, or half of one: {name} is missing; build it again"
-        ) from None
-    except OSError as error:
-        raise EngineError(f"{folder / name} cannot be read ({error.strerror})") from None
+def _best(
+    segment: Segment,
+    queries: Tensor,
+    k: int,
+    header: IndexHeader,
+    exclude: Sequence[Sequence[str]] | None,
+    where: Filter | None,
+) -> tuple[Tensor, Tensor]:
+    """The best of one segment: (scores, rows), both [B, at most k]; what may not be found has -inf."""
+    allowed = segment.alive if where is None else segment.alive & where.mask(segment.columns)
+    left_out = None
+    if exclude is not None or not allowed.all():
+        left_out = torch.from_numpy(~allowed).repeat(len(queries), 1)
+        for row, ids in enumerate(exclude or ()):
+            left_out[row, [segment.places[item] for item in ids if item in segment.places]] = True
+    if left_out is None or allowed.mean() > GATHERED:
+        return top_scores(queries, segment.tokens, k, header.score_rule, left_out)
+    rows = torch.from_numpy(np.flatnonzero(allowed))
+    scores, places = top_scores(queries, segment.tokens[rows], k, header.score_rule, left_out[:, rows])
+    return scores, rows[places]
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / "manifest.json"
-    try:
-        data = json.loads(_read(folder, path.name))
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise EngineError(f"{path} is damaged ({error}): build the index again") from None
-    if not isinstance(data, dict) or data.get("engine") != "exact" or data.get("format") != FORMAT:
-        raise EngineError(f"{folder} is not an exact index of this version: build it again")
-    try:
-        return parse_settings(data, Manifest, str(path))
-    except DataError as error:
-        raise EngineError(f"{error}\nBuild the index again.") from None
+def _worth_merging(segments: Sequence[Segment]) -> range | None:
+    """Neighbours to write as one: mostly dead ones, and the newest where many are of like size.
+
+    A run grows backwards as long as the next is no larger than all of it, so an item is copied once each
+    time its segment multiplies, and there are about as many segments as the number of items has digits.
+    """
+    for place, segment in enumerate(segments):
+        if segment.entry.dead > segment.living:
+            return range(place, place + 1)
+    start, total = len(segments), 0
+    while start and (not total or segments[start - 1].living <= total):
+        start -= 1
+        total += segments[start].living
+    return range(start, len(segments)) if len(segments) - start >= MERGED else None
+
+
+def _living(segments: Sequence[Segment]) -> Iterator[ItemBatch]:
+    for segment in segments:
+        rows = np.flatnonzero(segment.alive)
+        for start in range(0, len(rows), _COPIED):
+            part = rows[start : start + _COPIED]
+            yield ItemBatch(
+                [segment.ids[row] for row in part],
+                segment.tokens[torch.from_numpy(part)],
+                [segment.payloads[row] for row in part],
+            )

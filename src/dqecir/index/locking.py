@@ -1,0 +1,55 @@
+"""One writer at a time: a lock on a file, which the system releases however its holder ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dqecir.index.engine import EngineError
+
+PATIENCE = 30.0
+"""Seconds to wait for another writer."""
+
+
+@contextmanager
+def write_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the index alone among writers, threads and processes alike; readers never ask for it.
+
+    Raises :class:`EngineError` where another writer holds it for more than ``patience`` seconds, and
+    where the folder cannot be written to.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise EngineError(f"{folder} cannot be written to ({error.strerror})") from None
+        try:
+            if _taken(handle) and _is_named(handle, folder):
+                yield
+                return
+        finally:
+            os.close(handle)
+        if time.monotonic() >= end:
+            raise EngineError(f"{folder} is being written to by another process: try again when it has ended")
+        time.sleep(0.01)
+
+
+def _taken(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_named(handle: int, folder: Path) -> bool:
+    """Whether the locked file is still the folder's: a new index may have taken its place."""
+    try:
+        return os.path.samestat(os.fstat(handle), (folder / "lock").stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,292 @@
+"""Segments: immutable runs of items on disk, and the manifest that says which of them make an index.
+
+A segment is a folder with ``tokens.npy`` [N, n_t, D] and ``items.json``; only the file that marks its
+dead items is replaced, by one of another name. What no manifest names is a leftover of a killed writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.lib.format import write_array_header_1_0
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dqecir.data.triplets import DataError
+from dqecir.files import write_bytes, write_json
+from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
+from dqecir.index.filters import Columns
+from dqecir.strict import Strict, parse_settings
+
+FORMAT = 2
+AGAIN = "build the index again"
+
+
+class SegmentEntry(Strict):
+    """What the manifest says of one segment."""
+
+    name: str
+    items: int
+    token_bytes: int
+    """Size of ``tokens.npy``."""
+    token_sha256: str
+    """Of the numbers in ``tokens.npy``, without its head."""
+    items_sha256: str
+    """Of ``items.json``."""
+    dead: int = 0
+    """Items that were deleted or replaced."""
+    dead_file: str | None = None
+    """A bit an item, set for the dead ones."""
+
+
+class Manifest(Strict):
+    """One finished generation of an index: ``manifest.json``."""
+
+    format: int
+    engine: str
+    generation: int
+    header: IndexHeader
+    segments: tuple[SegmentEntry, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """An open segment; its tokens are memory-mapped and stay readable after the files are gone."""
+
+    entry: SegmentEntry
+    ids: Sequence[str]
+    payloads: Sequence[Mapping[str, Any]]
+    tokens: Tensor
+    places: Mapping[str, int]
+    columns: Columns
+    alive: NDArray[np.bool_]
+
+    def __contains__(self, item_id: str) -> bool:
+        place = self.places.get(item_id)
+        return place is not None and bool(self.alive[place])
+
+    @property
+    def living(self) -> int:
+        return self.entry.items - self.entry.dead
+
+
+class _MissingError(EngineError):
+    """A file that a manifest names is not there: damage, or a writer has gone on meanwhile."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The finished generation of an index; raises :class:`EngineError` where there is none."""
+    path = folder / "manifest.json"
+    try:
+        data = json.loads(_read(path))
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise EngineError(f"{path} is damaged ({error}): {AGAIN}") from None
+    if not isinstance(data, dict) or data.get("engine") != "exact" or data.get("format") != FORMAT:
+        raise EngineError(f"{folder} is not an exact index of this version: build it again")
+    try:
+        return parse_settings(data, Manifest, str(path))
+    except DataError as error:
+        raise EngineError(f"{error}\nBuild the index again.") from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Make a generation the one that is read; when this returns it outlives a kill and a power cut."""
+    write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
+    sync_folder(folder)
+
+
+def open_generation(folder: Path, known: Sequence[Segment] = ()) -> tuple[Manifest, tuple[Segment, ...]]:
+    """The newest finished generation; segments that are open already are kept open, not read again."""
+    manifest = read_manifest(folder)
+    while True:
+        try:
+            return manifest, tuple(
+                open_segment(folder, manifest, entry, known) for entry in manifest.segments
+            )
+        except _MissingError:
+            # A writer that ended between the manifest and its files has removed what it replaced.
+            newer = read_manifest(folder)
+            if newer == manifest:
+                raise
+            manifest = newer
+
+
+def open_segment(
+    folder: Path, manifest: Manifest, entry: SegmentEntry, known: Sequence[Segment] = ()
+) -> Segment:
+    """Open one segment; raises :class:`EngineError` where its files are not what the manifest says."""
+    for segment in known:
+        if segment.entry == entry:
+            return segment
+        if _same_items(segment.entry, entry):
+            return replace(segment, entry=entry, alive=_read_alive(folder / entry.name, entry))
+    place = folder / entry.name
+    data = _read(place / "items.json")
+    path = place / "tokens.npy"
+    if hashlib.sha256(data).hexdigest() != entry.items_sha256:
+        raise EngineError(f"{place}/items.json does not belong to its manifest: {AGAIN}")
+    items = json.loads(data)
+    try:
+        if path.stat().st_size != entry.token_bytes:
+            raise EngineError(f"{path} is cut off: {AGAIN}")
+        # Copy-on-write, because torch asks for memory that it could write to.
+        tokens = np.load(path, mmap_mode="c")
+    except FileNotFoundError:
+        raise _MissingError(f"{path} is missing: {AGAIN}") from None
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise EngineError(f"{path} is damaged ({error}): {AGAIN}") from None
+    header = manifest.header
+    if tokens.shape != (entry.items, header.tokens, header.size) or tokens.dtype != np.float16:
+        raise EngineError(f"{path} does not belong to its manifest: {AGAIN}")
+    places = {item: row for row, item in enumerate(items["ids"])}
+    return Segment(
+        entry,
+        items["ids"],
+        items["payloads"],
+        torch.from_numpy(tokens),
+        places,
+        Columns(items["payloads"]),
+        _read_alive(place, entry),
+    )
+
+
+def write_segment(
+    folder: Path, generation: int, header: IndexHeader, batches: Iterable[ItemBatch]
+) -> SegmentEntry:
+    """Write a segment of all items, a batch in memory at a time; no manifest names it yet.
+
+    Raises :class:`EngineError` for an id that comes twice and for what ``as_stored`` refuses; what was
+    written is removed then.
+    """
+    place = folder / f"s{generation:08}"
+    # A writer that was killed before its manifest may have left this very name.
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    try:
+        entry = _write_items(place, header, batches)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    sync_folder(place)
+    sync_folder(folder)
+    return entry
+
+
+def with_dead(folder: Path, generation: int, segment: Segment, rows: Sequence[int]) -> SegmentEntry:
+    """The segment's entry with further items dead, its marks written under a name of this generation."""
+    if not rows:
+        return segment.entry
+    alive = segment.alive.copy()
+    alive[list(rows)] = False
+    name = f"dead-{generation:08}"
+    place = folder / segment.entry.name
+    write_bytes(place / name, np.packbits(~alive).tobytes())
+    sync_folder(place)
+    return segment.entry.model_copy(update={"dead": int((~alive).sum()), "dead_file": name})
+
+
+def sweep(folder: Path, manifest: Manifest) -> None:
+    """Remove what no manifest names: replaced segments and marks, and leftovers of killed writers."""
+    named = {entry.name: entry for entry in manifest.segments}
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in named and path.name[:1] == "s" and path.name[1:].isdigit():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name.startswith(".manifest.json."):
+            path.unlink(missing_ok=True)
+    for entry in named.values():
+        for path in (folder / entry.name).iterdir():
+            if path.name not in ("tokens.npy", "items.json", entry.dead_file):
+                path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def token_digest(tokens: Tensor) -> str:
+    """SHA-256 of tokens, a part in memory at a time."""
+    digest = hashlib.sha256()
+    for part in tokens.split(4096):
+        digest.update(part.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write_items(place: Path, header: IndexHeader, batches: Iterable[ItemBatch]) -> SegmentEntry:
+    payloads: dict[str, dict[str, Any]] = {}
+    digest = hashlib.sha256()
+    path = place / "tokens.npy"
+    with path.open("wb") as file:
+        write_head(file, 0, header)
+        for batch in batches:
+            data = batch.as_stored(header).contiguous().numpy().tobytes()
+            for item, payload in zip(batch.ids, batch.payloads, strict=True):
+                if item in payloads:
+                    raise EngineError(f"the item {item!r} comes twice: every item needs an id of its own")
+                payloads[item] = dict(payload)
+            file.write(data)
+            digest.update(data)
+        file.seek(0)
+        write_head(file, len(payloads), header)
+        file.flush()
+        os.fsync(file.fileno())
+    if not payloads:
+        raise EngineError("there is nothing to index: no image could be used")
+    write_json(place / "items.json", {"ids": list(payloads), "payloads": list(payloads.values())})
+    return SegmentEntry(
+        name=place.name,
+        items=len(payloads),
+        token_bytes=path.stat().st_size,
+        token_sha256=digest.hexdigest(),
+        items_sha256=hashlib.sha256((place / "items.json").read_bytes()).hexdigest(),
+    )
+
+
+def write_head(file: BinaryIO, items: int, header: IndexHeader) -> None:
+    """The head of an array file; numpy leaves room in it, so its length is the same for any count."""
+    shape = (items, header.tokens, header.size)
+    write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+
+
+def _same_items(one: SegmentEntry, other: SegmentEntry) -> bool:
+    plain = {"dead": 0, "dead_file": None}
+    return one.model_copy(update=plain) == other.model_copy(update=plain)
+
+
+def _read_alive(place: Path, entry: SegmentEntry) -> NDArray[np.bool_]:
+    if entry.dead_file is None:
+        return np.ones(entry.items, dtype=np.bool_)
+    data = np.frombuffer(_read(place / entry.dead_file), dtype=np.uint8)
+    if len(data) == -(-entry.items // 8):
+        dead = np.unpackbits(data, count=entry.items).astype(np.bool_)
+        if int(dead.sum()) == entry.dead:
+            return ~dead
+    raise EngineError(f"{place / entry.dead_file} does not belong to its manifest: {AGAIN}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise _MissingError(
+            f"{path.parent} is no index, or half of one: {path.name} is missing; build it again"
+        ) from None
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read ({error.strerror})") from None
