@@ -20,7 +20,6 @@ from dqecir.index.filters import parse_filter
 from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
 from dqecir.progress import track
-from dqecir.sheets import Answer, Candidate, contact_sheet
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 
@@ -52,6 +51,9 @@ class SearchResult:
 
     def write_sheet(self, path: Path, image: Path, text: str) -> None:
         """Draw the question and its answers as a picture (PNG)."""
+        # Imported here, because drawing is slow to import and most searches draw nothing.
+        from dqecir.sheets import Answer, Candidate, contact_sheet
+
         candidates = [Candidate(load_image(Path(hit.payload["path"])), hit.score) for hit in self.hits]
         contact_sheet([Answer(load_image(image), text, candidates, self.attribute_weights)], path)
 

@@ -1,5 +1,6 @@
 """What every engine must do; a test module of an engine inherits this."""
 
+import threading
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 from dqecir.index.engine import EngineError, Index, IndexHeader, ItemBatch
-from dqecir.scoring import score
+from dqecir.index.filters import FilterError, parse_filter
+from dqecir.scoring import ScoreRule, score
 
 HEADER = IndexHeader(model="m1", tokens=3, size=8)
 
@@ -22,6 +24,14 @@ def batches(count: int = 10, width: int = 8, prefix: str = "item"):
         yield ItemBatch(
             [f"{prefix}{i}" for i in rows], tokens[rows.start : rows.stop], [{"path": f"/{i}"} for i in rows]
         )
+
+
+def item(name: str, seed: int, **payload) -> ItemBatch:
+    tokens = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(seed))
+    return ItemBatch([name], tokens, [payload])
+
+
+RULES: list[tuple[ScoreRule, int]] = [("max_t", 1), ("mean_mean", 2), ("max_max", 2), ("likelihood", 2)]
 
 
 class EngineContract:
@@ -163,3 +173,171 @@ class EngineContract:
         (tmp_path / "nothing").mkdir()
         with pytest.raises(EngineError, match="no index"):
             self.engine.open(Path(tmp_path / "nothing"))
+
+    @pytest.mark.parametrize(("rule", "vectors"), RULES)
+    def test_after_any_changes_it_finds_what_an_index_built_of_the_same_finds(self, tmp_path, rule, vectors):
+        header = HEADER.model_copy(update={"score_rule": rule})
+        index = self.engine.build(tmp_path / "changed", header, batches(40))
+        items = {
+            name: (batch.tokens[row], batch.payloads[row])
+            for batch in batches(40)
+            for row, name in enumerate(batch.ids)
+        }
+        draw = torch.Generator().manual_seed(7)
+        queries = torch.rand(3, vectors, 8, generator=draw)
+        for step in range(14):
+            names = [f"item{i}" for i in torch.randperm(60, generator=draw)[:3].tolist()]
+            if step % 3:
+                tokens = torch.rand(3, 3, 8, generator=draw)
+                payloads = [{"path": f"/{step}"}] * 3
+                index.add(ItemBatch(names, tokens, payloads))
+                for row, name in enumerate(names):
+                    items.pop(name, None)
+                    items[name] = tokens[row], payloads[row]
+            else:
+                there = sum(items.pop(name, None) is not None for name in names)
+                assert index.delete([*names, names[0], "nobody"]) == there
+        everything = ItemBatch(
+            list(items), torch.stack([tokens for tokens, _ in items.values()]), [p for _, p in items.values()]
+        )
+        right = self.engine.build(tmp_path / "built", header, iter([everything])).search(queries, 50)
+        for engine in (index, self.engine.open(tmp_path / "changed")):
+            assert len(engine) == len(items)
+            for hits, wanted in zip(engine.search(queries, 50), right, strict=True):
+                assert {hit.id: hit.payload for hit in hits} == {hit.id: hit.payload for hit in wanted}
+                assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in wanted], abs=1e-5)
+
+    def test_what_is_replaced_counts_as_the_newest_among_equals(self, tmp_path):
+        names = ["e", "b", "d"]
+        same = self.engine.build(
+            tmp_path / "same", HEADER, iter([ItemBatch(names, torch.ones(3, 3, 8), [{} for _ in names])])
+        )
+        same.add(ItemBatch(["e", "a"], torch.ones(2, 3, 8), [{}, {}]))
+        assert [hit.id for hit in same.search(torch.ones(1, 1, 8), 9)[0]] == ["b", "d", "e", "a"]
+
+    def test_everything_can_be_deleted_and_come_back(self, index):
+        assert index.delete([f"item{i}" for i in range(10)]) == 10
+        assert len(index) == 0
+        assert index.search(torch.ones(2, 1, 8), 3, where=parse_filter("path = x")) == [[], []]
+        index.add(item("item3", 1))
+        assert [hit.id for hit in index.search(torch.ones(1, 1, 8), 3)[0]] == ["item3"]
+
+    @pytest.mark.parametrize(
+        ("batch", "message"),
+        [
+            (ItemBatch(["new", "new"], torch.ones(2, 3, 8), [{}, {}]), "'new' comes twice"),
+            (ItemBatch(["new"], torch.ones(1, 3, 9), [{}]), "do not belong"),
+            (ItemBatch(["new"], torch.full((1, 3, 8), torch.nan), [{}]), "not numbers"),
+        ],
+    )
+    def test_an_addition_that_fails_changes_nothing(self, index, tmp_path, batch, message):
+        with pytest.raises(EngineError, match=message):
+            index.add(batch)
+        again = self.engine.open(tmp_path / "index")
+        assert len(index) == len(again) == 10
+        assert "new" not in again
+
+    def test_filters_say_what_may_be_found(self, tmp_path):
+        colours = ["red", "blue", "green"]
+        many = [
+            replace(
+                batch,
+                payloads=[{"color": colours[int(name[4:]) % 3], "n": int(name[4:])} for name in batch.ids],
+            )
+            for batch in batches(200)
+        ]
+        index = self.engine.build(tmp_path / "shop", HEADER, iter(many))
+        index.add(item("late", 3, color="red", n=500))
+        query = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(1))
+        everything = index.search(query, 300)
+        # The second leaves so few that an engine may take another way.
+        for text, wanted in [
+            ("color = red and not n > 400", lambda p: p["color"] == "red" and p["n"] <= 400),
+            ("n < 3 or n = 500", lambda p: p["n"] in (0, 1, 2, 500)),
+        ]:
+            found = index.search(query, 300, [["item0"], []], parse_filter(text))
+            for row, left_out in enumerate(("item0", None)):
+                right = [hit for hit in everything[row] if wanted(hit.payload) and hit.id != left_out]
+                assert [hit.id for hit in found[row]] == [hit.id for hit in right]
+        with pytest.raises(FilterError, match="did you mean 'color'"):
+            index.search(query, 3, where=parse_filter("colour = red"))
+
+    def test_another_opener_sees_changes_once_it_looks(self, index, tmp_path):
+        other = self.engine.open(tmp_path / "index")
+        other.add(item("new", 1))
+        assert "new" not in index
+        index.refresh()
+        assert "new" in index
+        index.delete(["new", "item1"])
+        other.add(item("item2", 2))
+        assert "new" not in other
+        assert len(other) == 9
+
+    def test_a_handle_does_not_write_into_another_models_index(self, index, tmp_path):
+        self.engine.build(tmp_path / "index", HEADER.model_copy(update={"model": "m2"}), batches(4))
+        with pytest.raises(EngineError, match="another model"):
+            index.add(item("new", 1))
+        assert len(self.engine.open(tmp_path / "index")) == 4
+
+    def test_searches_go_on_while_others_write(self, index, tmp_path):
+        """Ten items are never touched; the pair x, y comes and goes together, under one version."""
+        wrong, done, searches = [], threading.Event(), []
+
+        def write():
+            try:
+                writer = self.engine.open(tmp_path / "index")
+                for version in range(15):
+                    pair = [{"version": version}] * 2
+                    writer.add(ItemBatch(["x", "y"], torch.full((2, 3, 8), 1.0 + version), pair))
+                    if version % 5 == 4:
+                        writer.delete(["x", "y"])
+            except Exception as error:
+                wrong.append(error)
+            finally:
+                done.set()
+
+        def read():
+            reader = self.engine.open(tmp_path / "index")
+            while not done.is_set():
+                reader.refresh()
+                hits = reader.search(torch.ones(1, 1, 8), 20)[0]
+                own = {hit.id: hit for hit in hits if hit.id in "xy"}
+                versions = {hit.payload["version"] for hit in own.values()}
+                if len(hits) - len(own) != 10 or len(own) == 1 or len(versions) > 1:
+                    wrong.append(hits)
+                if any(hit.score != pytest.approx(8 * (1 + hit.payload["version"])) for hit in own.values()):
+                    wrong.append(hits)
+                searches.append(len(own))
+
+        def guarded():
+            try:
+                read()
+            except Exception as error:
+                wrong.append(error)
+
+        threads = [threading.Thread(target=job) for job in (write, guarded, guarded)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not wrong
+        assert len(searches) > 5
+        assert 2 in searches
+        index.refresh()
+        assert len(index) == 10
+
+    def test_no_search_waits_for_a_writer(self, index, tmp_path):
+        """A search answers, and an index opens, in the middle of a build that takes the index's place."""
+        answers = []
+
+        def slow():
+            for batch in batches(8, prefix="other"):
+                answers.append([hit.id for hit in index.search(torch.ones(1, 1, 8), 1)[0]])
+                answers.append(
+                    [hit.id for hit in self.engine.open(tmp_path / "index").search(torch.ones(1, 1, 8), 1)[0]]
+                )
+                yield batch
+
+        before = [hit.id for hit in index.search(torch.ones(1, 1, 8), 1)[0]]
+        self.engine.build(tmp_path / "index", HEADER, slow())
+        assert answers == [before] * 4

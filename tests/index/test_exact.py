@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dqecir.index.engine import EngineError, IndexHeader
+from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.segments import write_head
 from tests.index.contract import HEADER, EngineContract, batches
@@ -102,3 +102,23 @@ def test_the_head_of_the_tokens_is_as_long_for_any_number_of_items():
 def test_a_rule_for_single_vectors_has_single_tokens():
     with pytest.raises(ValueError, match="not 3 tokens an item"):
         IndexHeader(model="m", tokens=3, size=8, score_rule="dot")
+
+
+def test_segments_stay_few_and_the_dead_are_cleared(tmp_path):
+    index = ExactIndex.build(tmp_path / "i", HEADER, batches(100))
+    for number in range(24):
+        index.add(ItemBatch([f"new{number}"], torch.ones(1, 3, 8), [{}]))
+        assert index.info()["segments"] <= 7
+    index.delete([f"item{number}" for number in range(95)])
+    facts = index.info()
+    assert (facts["items"], facts["dead items"]) == (29, 0)
+    on_disk = [path for path in (tmp_path / "i").iterdir() if path.is_dir()]
+    assert len(on_disk) == facts["segments"]
+
+
+def test_marks_of_the_dead_that_do_not_belong_are_refused(tmp_path):
+    ExactIndex.build(tmp_path / "i", HEADER, batches()).delete(["item1"])
+    [path] = (tmp_path / "i" / FIRST).glob("dead-*")
+    path.write_bytes(bytes(2))
+    with pytest.raises(EngineError, match="does not belong to its manifest"):
+        ExactIndex.open(tmp_path / "i")

@@ -1,0 +1,125 @@
+"""Writers that are killed at any moment: what they acknowledged is there, and nothing is torn."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+from dqecir.index.engine import EngineError, Index, ItemBatch
+from dqecir.index.exact import ExactIndex
+from dqecir.index.locking import write_lock
+from tests.index.contract import HEADER, batches
+
+ENGINES = [ExactIndex]
+KILLS = 25
+
+
+def pair(number: int, version: int) -> ItemBatch:
+    """Two items that are always written together, with tokens and payloads that tell their version."""
+    return ItemBatch(
+        [f"a{number}", f"b{number}"],
+        torch.full((2, 3, 8), float(version % 512)),
+        [{"path": "", "version": version}] * 2,
+    )
+
+
+def write_until_killed(engine: type[Index], folder, version: int, pipe: int) -> None:
+    """Say on the pipe, in one write each, what is begun and what is done."""
+    index = engine.open(folder)
+    draw = random.Random(version)
+    while True:
+        version += 1
+        number = draw.randrange(12)
+        delete = draw.random() < 0.3
+        os.write(pipe, f"begin {number} {0 if delete else version}\n".encode())
+        if delete:
+            index.delete([f"a{number}", f"b{number}"])
+        else:
+            index.add(pair(number, version))
+        os.write(pipe, b"done\n")
+
+
+def killed_writer(engine: type[Index], folder, version: int, seconds: float) -> list[str]:
+    """What a writer said before it was killed ``seconds`` after its first change was begun."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            write_until_killed(engine, folder, version, theirs)
+        finally:
+            os._exit(1)
+    os.close(theirs)
+    said = os.read(ours, 1 << 16)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "the writer ended by itself"
+    while more := os.read(ours, 1 << 16):
+        said += more
+    os.close(ours)
+    return said.decode().splitlines()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_acknowledged_survives_a_kill_at_any_moment(engine, tmp_path):
+    folder = tmp_path / "index"
+    index = engine.build(folder, HEADER, batches())
+    start = time.monotonic()
+    index.add(pair(0, 0))
+    index.delete(["a0", "b0"])
+    two_changes = time.monotonic() - start
+    there: dict[int, int] = {}
+    draw = random.Random(0)
+    changes = interrupted = 0
+    for _ in range(KILLS):
+        lines = killed_writer(engine, folder, changes, draw.uniform(0, two_changes))
+        open_change = None
+        for line in lines:
+            if line == "done":
+                number, version = open_change
+                there[number] = version
+                changes += 1
+                open_change = None
+            else:
+                open_change = tuple(int(word) for word in line.split()[1:])
+        index = engine.open(folder)
+        if open_change is not None:
+            # Begun and not acknowledged: whole or not at all.
+            interrupted += 1
+            number, version = open_change
+            if version:
+                hits = index.search(torch.ones(1, 1, 8), 100)[0]
+                if any(hit.payload.get("version") == version for hit in hits):
+                    there[number] = version
+            elif f"a{number}" not in index:
+                there[number] = 0
+            changes += 1
+        wanted = {f"{side}{number}": version for number, version in there.items() if version for side in "ab"}
+        hits = {hit.id: hit for hit in index.search(torch.ones(1, 1, 8), 100)[0]}
+        assert len(hits) == len(index) == 10 + len(wanted)
+        for name, version in wanted.items():
+            assert hits[name].payload["version"] == version
+            assert hits[name].score == pytest.approx(8 * (version % 512))
+        assert all(f"item{i}" in hits for i in range(10))
+    assert changes > KILLS
+    assert interrupted > 3
+    engine.verify(folder)
+    # A dead writer's leftovers go with the next change.
+    index = engine.open(folder)
+    index.add(pair(0, 1))
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_living_writer_is_waited_for_and_then_refused(tmp_path):
+    index = ExactIndex.build(tmp_path / "i", HEADER, batches())
+    with (
+        write_lock(tmp_path / "i"),
+        pytest.raises(EngineError, match="written to by another process"),
+        write_lock(tmp_path / "i", patience=0.05),
+    ):
+        pass
+    index.add(pair(0, 1))
+    assert "a0" in index
