@@ -23,6 +23,8 @@ Direction = Literal["less", "more"]
 
 _DIRECTIONS: tuple[tuple[Direction, str], ...] = (("less", "lower"), ("more", "higher"))
 _NUMBER = re.compile(r"[€$£¥]?\s*(-?\d[\d.,  ]*)\s*(?:[€$£¥]|[A-Za-z]{2,3}\.?)?")
+_SEEN = r"[\s-]+(?:looks?|looking|styles?|designs?|fashion)\b"
+"""What makes a comparison one of looks: "an older look" is no year."""
 _FAMILIES: tuple[tuple[frozenset[str], dict[Direction, tuple[str, ...]]], ...] = (
     (
         frozenset({"price", "cost", "rrp"}),
@@ -93,7 +95,7 @@ class Comparatives:
             for phrase in phrases:
                 clause = (
                     rf"(?:,?\s*\b(?:and|but)\b|,)?\s*\b(?:(?:is|are|be|it's)\s+)?(?<!not )(?<!no )"
-                    rf"{re.escape(phrase)}\b"
+                    rf"{re.escape(phrase)}\b(?!{_SEEN})(?:\s+than\s+(?:this|that|it)(?:\s+one)?\b)?"
                 )
                 text, times = re.subn(clause, "", text, flags=re.IGNORECASE)
                 if times:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,9 @@ from dqecir.methods.dqe_values import DqeValues
 from dqecir.progress import track
 from dqecir.training_data import BLANK
 
-EPOCHS, PATIENCE, BATCH, RATE = 40, 6, 64, 2e-3
+ROUNDS, PATIENCE, BATCH, RATE = 40, 6, 64, 2e-3
+STEPS = 15
+"""Least steps of a round: a small catalogue is seen several times before dev is asked."""
 _CHUNK = 256
 
 
@@ -56,11 +58,11 @@ def fit_heads(
         [parameter for parameter in heads.parameters() if parameter.requires_grad], RATE, weight_decay=0.05
     )
     generator = torch.Generator().manual_seed(seed)
-    for _ in track(range(EPOCHS), "learning the columns, at most", quiet=quiet):
+    for _ in track(range(ROUNDS), "learning the columns, at most", quiet=quiet):
         if idle == PATIENCE:
             continue
         heads.train()
-        for rows in torch.randperm(len(store), generator=generator).split(BATCH):
+        for rows in _round(len(store), generator):
             logits = heads(store.gather(rows))
             losses = [
                 F.cross_entropy(logits[column], codes[rows, place], ignore_index=BLANK)
@@ -84,6 +86,12 @@ def fit_heads(
         column: HeadScore(100 * reached[column], 100 * common[column], column in kept) for column in columns
     }
     return heads.requires_grad_(False).eval(), scores
+
+
+def _round(images: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of every image, as many times over as gives ``STEPS``."""
+    for _ in range(-(-STEPS * BATCH // images) if images < STEPS * BATCH else 1):
+        yield from torch.randperm(images, generator=generator).split(BATCH)
 
 
 def warm_start(new: DqeValues, old: DqeValues) -> None:
