@@ -177,10 +177,12 @@ class EngineContract:
     @pytest.mark.parametrize(("rule", "vectors"), RULES)
     def test_after_any_changes_it_finds_what_an_index_built_of_the_same_finds(self, tmp_path, rule, vectors):
         header = HEADER.model_copy(update={"score_rule": rule})
-        index = self.engine.build(tmp_path / "changed", header, batches(40))
+        # Positive, because a likelihood takes logarithms.
+        first = [replace(batch, tokens=batch.tokens.abs()) for batch in batches(40)]
+        index = self.engine.build(tmp_path / "changed", header, iter(first))
         items = {
             name: (batch.tokens[row], batch.payloads[row])
-            for batch in batches(40)
+            for batch in first
             for row, name in enumerate(batch.ids)
         }
         draw = torch.Generator().manual_seed(7)
@@ -200,10 +202,10 @@ class EngineContract:
         everything = ItemBatch(
             list(items), torch.stack([tokens for tokens, _ in items.values()]), [p for _, p in items.values()]
         )
-        right = self.engine.build(tmp_path / "built", header, iter([everything])).search(queries, 50)
+        right = self.engine.build(tmp_path / "built", header, iter([everything])).search(queries, 99)
         for engine in (index, self.engine.open(tmp_path / "changed")):
-            assert len(engine) == len(items)
-            for hits, wanted in zip(engine.search(queries, 50), right, strict=True):
+            assert len(engine) == len(items) == len(right[0])
+            for hits, wanted in zip(engine.search(queries, 99), right, strict=True):
                 assert {hit.id: hit.payload for hit in hits} == {hit.id: hit.payload for hit in wanted}
                 assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in wanted], abs=1e-5)
 

@@ -1,0 +1,82 @@
+"""The commands of an index: built from a catalogue, filtered, added to, deleted from, looked at."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from PIL import Image
+
+from dqecir import cli
+
+
+@pytest.fixture
+def dqecir(monkeypatch, capsys, model_folder):
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dqecir", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, " ".join(out.split()), " ".join(err.split())
+
+    return run
+
+
+@pytest.fixture
+def shop(tmp_path):
+    folder = tmp_path / "shop"
+    (folder / "images").mkdir(parents=True)
+    rows = ["image,color,price,sleeves"]
+    for number, (color, price, sleeves) in enumerate(
+        [("red", "30", "long"), ("pink", "35", "short"), ("red", "60", ""), ("dark blue", "5", "?")]
+    ):
+        Image.new("RGB", (16, 16), (60 * number, 0, 99)).save(folder / "images" / f"{number}.png")
+        rows.append(f"./images/{number}.png,{color},{price},{sleeves}")
+    (folder / "attributes.csv").write_text("\n".join(rows))
+    return folder
+
+
+def test_an_index_from_its_catalogue_to_its_last_item(dqecir, shop, model_folder, tmp_path):
+    index, model = tmp_path / "index", ("--model", model_folder)
+
+    def found(where):
+        asked = ("--image", tmp_path / "other.png", "--text", "is red", "--where", where)
+        code, out, err = dqecir("search", "--index", index, *asked, "--json", *model)
+        return sorted(answer["id"] for answer in json.loads(out)["answers"]) if code == 0 else err
+
+    Image.new("RGB", (16, 16)).save(tmp_path / "other.png")
+    assert dqecir("index", "build", "--images", shop, "--out", index, *model)[0] == 0
+    assert found("color in {red, pink} and price < 40 and not sleeves = long") == ["images/1.png"]
+    assert found("sleeves != long") == ["images/1.png", "images/2.png", "images/3.png"]
+    assert "did you mean 'color'" in found("colour = red")
+    assert "brace after color in is never closed" in found("color in {red")
+
+    more = tmp_path / "more"
+    (more / "images").mkdir(parents=True)
+    shutil.copy(shop / "images" / "0.png", more / "images" / "9.png")
+    shutil.copy(shop / "images" / "0.png", more / "images" / "0.png")
+    code, out, _ = dqecir("index", "add", "--index", index, "--images", more, *model)
+    assert (code, "2 images added" in out) == (0, True)
+    # The new 0.png came without a table, and has taken the place of the red one.
+    assert found("color = red") == ["images/2.png"]
+    code, out, _ = dqecir("index", "delete", "--index", index, "images/9.png", "images/2.png", "nobody")
+    assert (code, out) == (0, "2 items deleted, 1 were not there")
+    code, out, _ = dqecir("index", "info", "--index", index)
+    facts = json.loads(out)
+    assert (facts["items"], facts["attributes"]) == (3, ["color", "price", "sleeves"])
+
+
+def test_mistakes_end_as_one_sentence(dqecir, shop, model_folder, tmp_path):
+    for arguments in (("delete", "--index", tmp_path / "no", "a"), ("info", "--index", tmp_path / "no")):
+        code, _, err = dqecir("index", *arguments)
+        assert (code, "is no index" in err) == (1, True)
+    table = shop / "attributes.csv"
+    table.write_text(table.read_text().replace("color", "path"))
+    code, _, err = dqecir(
+        "index", "build", "--images", shop, "--out", tmp_path / "index", "--model", model_folder
+    )
+    assert (code, "has an attribute 'path'" in err) == (1, True)
+    assert not (tmp_path / "index").exists()
