@@ -113,10 +113,11 @@ def test_nothing_to_learn_is_said_column_by_column(garments):
 
 def test_texts_about_own_columns_are_understood():
     columns = {"color": ("blue", "red"), "material": ("Linen", "Wool"), "lined": ("no", "yes")}
-    columns["washable"] = ("no", "yes")
+    columns |= {"washable": ("no", "yes"), "shape": ("round", "square"), "sleeves": ("long", "short")}
     vocabularies = vocabularies_for(columns, [])
     parser = Parser(vocabularies, columns)
     assert parser.asked("is wool and red", {}) == {"material": {"Wool"}, "color": {"red"}}
+    assert parser.asked("is square and has long sleeves", {}) == {"shape": {"square"}, "sleeves": {"long"}}
     assert parser.asked("the lined is yes", {}) == {"lined": {"yes"}}
     assert parser.asked("the washable is not yes", {}) == {"washable": {"no"}}
 

@@ -118,16 +118,23 @@ def _number(cell: str) -> float:
 def vocabularies_for(columns: Mapping[str, Sequence[str]], had: Sequence[Vocabulary]) -> list[Vocabulary]:
     """The vocabularies that speak of some columns: ``had``, then shipped ones, then a plain one each."""
     shared = Counter(value.casefold() for values in columns.values() for value in values)
+    known = [*had, *shipped_vocabularies()]
+    taken = {vocabulary.name for vocabulary in known}
     chosen: dict[str, Vocabulary] = {}
     for column, values in columns.items():
-        known = [*had, *shipped_vocabularies()]
         speaking = next((one for one in known if one.column(column) is not None), None)
-        speaking = speaking or _plain_vocabulary(column, values, shared)
+        if speaking is None:
+            # A shop's own column may be called as one of the vocabularies is ("shape").
+            name = re.sub(r"[^\w-]+", "-", column.casefold())
+            while name in taken:
+                name += "-own"
+            taken.add(name)
+            speaking = _plain_vocabulary(name, column, values, shared)
         chosen.setdefault(speaking.name, speaking)
     return list(chosen.values())
 
 
-def _plain_vocabulary(column: str, values: Sequence[str], shared: Mapping[str, int]) -> Vocabulary:
+def _plain_vocabulary(name: str, column: str, values: Sequence[str], shared: Mapping[str, int]) -> Vocabulary:
     """A column's values by their own names; one that other columns have too is said with the column."""
     with_column = Phrases(
         seen=("the {column} is {value}", "with {value} {column}"),
@@ -144,7 +151,7 @@ def _plain_vocabulary(column: str, values: Sequence[str], shared: Mapping[str, i
         if value
     }
     return Vocabulary(
-        name=re.sub(r"[^\w-]+", "-", column.casefold()),
+        name=name,
         columns={
             column: Column(
                 values=spoken,
