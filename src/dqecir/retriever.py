@@ -23,9 +23,6 @@ from dqecir.progress import track
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 
-TAKEN = ("id", "score", "path")
-"""Names that a search's answers use, so that no attribute can have them."""
-
 ImageSource = Path | str | bytes | Image.Image
 
 
@@ -45,8 +42,16 @@ class SearchResult:
     attribute_weights: Mapping[str, float]
 
     def as_json(self) -> dict[str, Any]:
-        """Answers with their payloads, best first, and the weights."""
-        answers = [{"id": hit.id, "score": round(hit.score, 4), **hit.payload} for hit in self.hits]
+        """Answers with their attributes, best first, and the weights."""
+        answers = [
+            {
+                "id": hit.id,
+                "score": round(hit.score, 4),
+                "path": hit.payload.get("path"),
+                "attributes": {name: value for name, value in hit.payload.items() if name != "path"},
+            }
+            for hit in self.hits
+        ]
         return {"answers": answers, "attribute_weights": dict(self.attribute_weights)}
 
     def write_sheet(self, path: Path, image: Path, text: str) -> None:
@@ -255,11 +260,8 @@ class _Pictures:
 
 def _table(folder: Path) -> dict[str, dict[str, str]]:
     catalogue = read_catalogue(folder)
-    for name in TAKEN:
-        if name in catalogue.attributes:
-            raise DataError(
-                f"{folder / TABLE} has an attribute {name!r}, which answers use: rename the column"
-            )
+    if "path" in catalogue.attributes:
+        raise DataError(f"{folder / TABLE} has an attribute 'path', which the index needs: rename the column")
     found: dict[str, dict[str, str]] = {PurePosixPath(item).as_posix(): {} for item in catalogue.image_ids}
     for name, values in catalogue.attributes.items():
         for row, value in zip(found.values(), values, strict=True):

@@ -217,6 +217,13 @@ class EngineContract:
         same.add(ItemBatch(["e", "a"], torch.ones(2, 3, 8), [{}, {}]))
         assert [hit.id for hit in same.search(torch.ones(1, 1, 8), 9)[0]] == ["b", "d", "e", "a"]
 
+    def test_equals_keep_the_order_of_adding_through_many_changes(self, index):
+        for number in range(12):
+            index.add(ItemBatch([f"n{number}"], torch.full((1, 3, 8), 9.0), [{}]))
+        index.delete(["n4"])
+        right = [f"n{number}" for number in range(12) if number != 4]
+        assert [hit.id for hit in index.search(torch.ones(1, 1, 8), 11)[0]] == right
+
     def test_everything_can_be_deleted_and_come_back(self, index):
         assert index.delete([f"item{i}" for i in range(10)]) == 10
         assert len(index) == 0

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dqecir.index import segments
 from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.segments import write_head
@@ -122,3 +123,15 @@ def test_marks_of_the_dead_that_do_not_belong_are_refused(tmp_path):
     path.write_bytes(bytes(2))
     with pytest.raises(EngineError, match="does not belong to its manifest"):
         ExactIndex.open(tmp_path / "i")
+
+
+def test_an_opener_whose_files_a_writer_has_removed_opens_the_newer_generation(tmp_path, monkeypatch):
+    index = ExactIndex.build(tmp_path / "i", HEADER, batches())
+    manifests = [segments.read_manifest(tmp_path / "i")]
+    index.delete([f"item{number}" for number in range(8)])
+    assert not (tmp_path / "i" / FIRST).exists()
+    read = segments.read_manifest
+    monkeypatch.setattr(
+        segments, "read_manifest", lambda folder: manifests.pop() if manifests else read(folder)
+    )
+    assert len(ExactIndex.open(tmp_path / "i")) == 2
