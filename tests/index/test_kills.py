@@ -14,7 +14,7 @@ from dqecir.index.locking import write_lock
 from tests.index.contract import HEADER, batches
 
 ENGINES = [ExactIndex]
-KILLS = 25
+KILLS = 40
 
 
 def pair(number: int, version: int) -> ItemBatch:
@@ -32,7 +32,7 @@ def write_until_killed(engine: type[Index], folder, version: int, pipe: int) -> 
     draw = random.Random(version)
     while True:
         version += 1
-        number = draw.randrange(12)
+        number = draw.randrange(5)
         delete = draw.random() < 0.3
         os.write(pipe, f"begin {number} {0 if delete else version}\n".encode())
         if delete:
