@@ -1,11 +1,13 @@
 """What tests share: a small drawn catalogue, a tiny random model, and the place of real data."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from dqecir import cli
 from dqecir.attributes import AttributeHeads, HeadsConfig
 from dqecir.backbones.blip2 import Blip2, Blip2Config
 from dqecir.backbones.tokenizer import train_word_pieces
@@ -80,3 +82,20 @@ def model() -> ComposedModel:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
     return tiny_model().save_pretrained(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def dqecir(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dqecir", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, " ".join(err.split())
+
+    return run

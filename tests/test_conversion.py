@@ -160,15 +160,20 @@ def test_an_unknown_source_names_the_nearest(tmp_path):
 
 
 class Evil:
+    """What leaves a file behind where its pickle is read."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
     def __reduce__(self):
-        return (Path.touch, (Path("/tmp/dqecir-evil"),))
+        return (Path.touch, (self.mark,))
 
 
 @pytest.mark.parametrize("content", ["pickle", "truncated", "text", "nothing", "two"])
 def test_files_that_are_no_checkpoint_get_a_sentence(content, lavis, tmp_path):
     path = tmp_path / "published.pt"
     if content == "pickle":
-        torch.save({"model": Evil()}, path)
+        torch.save({"model": Evil(tmp_path / "mark")}, path)
     elif content == "truncated":
         torch.save(lavis, path)
         path.write_bytes(path.read_bytes()[:2000])
@@ -179,15 +184,15 @@ def test_files_that_are_no_checkpoint_get_a_sentence(content, lavis, tmp_path):
     with pytest.raises(CheckpointError) as error:
         read_published(path)
     assert str(path) in str(error.value)
-    assert not Path("/tmp/dqecir-evil").exists()
+    assert not (tmp_path / "mark").exists()
 
 
 def test_plain_pickles_are_not_read(tmp_path):
     path = tmp_path / "published.pt"
-    path.write_bytes(pickle.dumps({"x": Evil()}))
+    path.write_bytes(pickle.dumps({"x": Evil(tmp_path / "mark")}))
     with pytest.raises(CheckpointError):
         read_published(path)
-    assert not Path("/tmp/dqecir-evil").exists()
+    assert not (tmp_path / "mark").exists()
 
 
 def test_wrappers_names_are_taken_off(tmp_path):

@@ -17,7 +17,7 @@ def cirr(garments, tmp_path):
     for part in ("dev", "captions", "image_splits"):
         (folder / part).mkdir(parents=True)
     names = [f"dev-{number}-img" for number in range(12)]
-    for name, path in zip(names, garments.image_paths, strict=False):
+    for name, path in zip(names, garments.image_paths[: len(names)], strict=True):
         shutil.copy(path, folder / "dev" / f"{name}.png")
     pairs = []
     for number in range(4):

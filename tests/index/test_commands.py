@@ -2,25 +2,18 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 from PIL import Image
 
-from dqecir import cli
-
 
 @pytest.fixture
-def dqecir(monkeypatch, capsys, model_folder):
+def dqecir(dqecir):
+    """The command line, with its output on one line: the console wraps it as it likes."""
+
     def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dqecir", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, " ".join(out.split()), " ".join(err.split())
+        code, out, err = dqecir(*arguments)
+        return code, " ".join(out.split()), err
 
     return run
 

@@ -1,7 +1,6 @@
 """The published annotations, cut to a few dozen questions, with drawn pictures in the images' place."""
 
 import json
-import sys
 import zlib
 from pathlib import Path
 
@@ -9,8 +8,6 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-
-from dqecir import cli
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "reproduce"
 CATEGORIES = ("dress", "shirt", "toptee")
@@ -122,18 +119,10 @@ def recipes(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, model_folder):
+def command(dqecir, model_folder):
     """Run ``dqecir reproduce`` on tiny weights: (exit code, standard output, standard error)."""
 
     def run(data_set, *arguments) -> tuple[int, str, str]:
-        words = ["dqecir", "reproduce", data_set, "--weights", model_folder, *arguments]
-        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, " ".join(err.split())
+        return dqecir("reproduce", data_set, "--weights", model_folder, *arguments)
 
     return run

@@ -233,6 +233,7 @@ class _Table:
             if name not in SPLITS:
                 self.problems.append(f"{times} rows have the split {name!r}; a split is train, val or test")
         splits_of: dict[str, set[str]] = {}
+        # A table without one of the two columns has nothing to compare.
         for name, split in zip(self.column("set"), self.column("split"), strict=False):
             splits_of.setdefault(name, set()).add(split)
         for name, splits in splits_of.items():

@@ -10,6 +10,7 @@ batch 512, 300 epochs; weight of the way back 0.4 and 0.5 for FashionIQ, 0.1 and
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -102,13 +103,13 @@ class BiDirectional(PooledMethod):
     def embed_target(self, tokens: Tensor) -> Tensor:
         return unit(self.image_features(tokens))[:, None]
 
+    @abstractmethod
     def composed(self, images: Tensor, texts: Tensor) -> Tensor:
         """Features [B, D] of images and texts to unit queries [B, D]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def crossed(self, images: Tensor, texts: Tensor) -> Tensor:
         """The way back: every text [B, D] with every target [N, D], unit queries [B, N, D]."""
-        raise NotImplementedError
 
     def text_features(self, text: TextBatch) -> Tensor:
         """Pooled features [B, D] of texts."""

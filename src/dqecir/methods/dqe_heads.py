@@ -12,8 +12,6 @@ learnable attribute weight of the column's attribute.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -22,24 +20,17 @@ from torch.nn import functional as F
 from dqecir.attributes import AttributeHeads
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.data.triplets import DataError
-from dqecir.methods.dqe import DqeOptions
-from dqecir.methods.headed import HeadedDqe
+from dqecir.methods.headed import HeadedDqe, HeadedOptions
 from dqecir.methods.method import MethodContext, MethodOptions, Query, TrainingBatch, register
 
 FLOOR = 1e-3
 """Added to probabilities before the logarithm, so that one sure mistake of a head is not the end."""
 
 
-class DqeHeadsOptions(DqeOptions):
-    """Options of DQE, with the defaults that suit attribute heads."""
+class DqeHeadsOptions(HeadedOptions):
+    """What further can be chosen of attribute heads."""
 
-    attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
     gate_bias: float = 0.0
-    pair_weight: float = Field(default=0.0, ge=0)
-    ranking_weight: float = Field(default=0.0, ge=0)
-    attribute_weight: float = Field(default=0.0, ge=0)
-    contrast_weight: float = Field(default=1.0, ge=0)
-    contrast_right_answers: Literal["kept", "left_out"] = "left_out"
     value_weight: float = Field(default=0.5, ge=0)
     """Weight of the cross-entropy between the query's values and the target's true ones."""
     head_scale: float = Field(default=0.07, gt=0)

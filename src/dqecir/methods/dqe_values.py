@@ -34,8 +34,7 @@ from dqecir.attributes import AttributeHeads, TextEncoder
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.data.parsing import Mention, Parser
 from dqecir.data.triplets import DataError
-from dqecir.methods.dqe import DqeOptions
-from dqecir.methods.headed import HeadedDqe
+from dqecir.methods.headed import HeadedDqe, HeadedOptions
 from dqecir.methods.method import MethodContext, MethodOptions, Query, TrainingBatch, register
 from dqecir.scoring import ScoreRule
 from dqecir.strict import nearest
@@ -47,21 +46,15 @@ UNLIKELY = 0.02
 """Added to a value's share before the logarithm of its loss: tables are sometimes wrong."""
 
 
-class DqeValuesOptions(DqeOptions):
-    """Options of DQE, with the defaults that suit attribute values."""
+class DqeValuesOptions(HeadedOptions):
+    """What further can be chosen of attribute values."""
 
-    attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
     columns: tuple[str, ...] | None = None
     """Columns that are compared; all that the heads know of the attributes unless named."""
     weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
     """Weights m_c decided by the text, learned but alike for all texts, or fixed at one."""
     emphasis: float = 0.4
     """Start of γ_c, the logarithm of how much more a column counts where the text asks of it."""
-    pair_weight: float = Field(default=0.0, ge=0)
-    ranking_weight: float = Field(default=0.0, ge=0)
-    attribute_weight: float = Field(default=0.0, ge=0)
-    contrast_weight: float = Field(default=1.0, ge=0)
-    contrast_right_answers: Literal["kept", "left_out"] = "left_out"
     value_weight: float = Field(default=1.0, ge=0)
     """Weight of the log-likelihood of the target's true values under the query's."""
     mention_weight: float = Field(default=1.0, ge=0)

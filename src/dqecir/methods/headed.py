@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from dqecir.attributes import AttributeHeads
 from dqecir.backbones.blip2 import Blip2
 from dqecir.methods.dqe import Dqe, DqeOptions
+
+
+class HeadedOptions(DqeOptions):
+    """Options of DQE, with the defaults that suit attribute heads: contrast without known right answers."""
+
+    attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
+    pair_weight: float = Field(default=0.0, ge=0)
+    ranking_weight: float = Field(default=0.0, ge=0)
+    attribute_weight: float = Field(default=0.0, ge=0)
+    contrast_weight: float = Field(default=1.0, ge=0)
+    contrast_right_answers: Literal["kept", "left_out"] = "left_out"
 
 
 class HeadedDqe(Dqe):

@@ -4,8 +4,8 @@ Each image is first inverted by itself: a pseudo-word is optimised until "a phot
 where the image is. φ then learns to give such words at once. The publication inverts a large set of
 images beforehand; here the distinct images of a batch are inverted on the fly, with fewer steps.
 
-A second term of the publication holds a pseudo-word to sentences that a language model wrote about
-the concept nearest to the image. A catalogue brings no such sentences: the term is there for those
+A second term of the publication holds a pseudo-word to generated sentences about the concept nearest
+to the image. A catalogue brings no such sentences: the term is there for those
 who give some (``concepts``), and has no weight otherwise.
 """
 
