@@ -52,10 +52,13 @@ def test_weights_of_questions_follow_the_text(benchmark, store, model):
 
 @pytest.mark.parametrize("name", ["dqe", "dqe_heads", "dqe_values"])
 def test_permuted_weights_are_those_of_other_questions(benchmark, store, model, name):
+    torch.manual_seed(0)
     model = model.with_method(name, {}).eval()
     method = model.method
     if name != "dqe_values":
-        torch.nn.init.normal_(method.gate.weight, generator=torch.Generator().manual_seed(0))
+        # Untrained text states hardly differ; told apart by their spread, they open and shut the gates.
+        method.gate_norm = torch.nn.BatchNorm1d(method.gate.in_features, affine=False)
+        torch.nn.init.normal_(method.gate.weight)
     texts = [method.text(triplet.captions) for triplet in benchmark.triplets[:6]]
     text, reference = model.text_encoder(texts), store.gather(torch.arange(6))
     order = torch.tensor([5, 4, 3, 2, 1, 0])
@@ -63,7 +66,8 @@ def test_permuted_weights_are_those_of_other_questions(benchmark, store, model, 
         own = method.embed_query(reference, text)
         other = method.embed_query(reference, text, order)
         same = method.embed_query(reference, text, torch.arange(6))
-    torch.testing.assert_close(other.attribute_weights, own.attribute_weights[order])
+    torch.testing.assert_close(other.attribute_weights, own.attribute_weights[order], atol=1e-3, rtol=0)
+    assert not torch.allclose(other.attribute_weights, own.attribute_weights, atol=0.1)
     torch.testing.assert_close(same.embeddings, own.embeddings)
     assert not torch.allclose(other.embeddings, own.embeddings)
     permuted = with_permuted_weights(method, store, model.text_encoder, benchmark, seed=3)
