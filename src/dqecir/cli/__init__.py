@@ -1,0 +1,66 @@
+"""The commands, thin: each reads its arguments, calls one function, and prints what came out.
+
+Results go to standard output, progress and messages to standard error. Whatever is wrong with the
+input ends as one sentence and a non-zero exit.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from dqecir.cli.arguments import output
+from dqecir.cli.catalogue import catalogue_app
+from dqecir.cli.index import index_app, search
+from dqecir.cli.measuring import evaluate_command, figures, protocol_command
+from dqecir.cli.training import compare, convert_command, pretrain, train
+from dqecir.progress import console
+from dqecir.reproduction.command import reproduce_command
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Composed image retrieval: a picture and what should change find the picture meant.",
+)
+app.add_typer(catalogue_app, name="catalogue")
+app.add_typer(index_app, name="index")
+app.command("search")(search)
+app.command("pretrain")(pretrain)
+app.command("train")(train)
+app.command("compare")(compare)
+app.command("convert")(convert_command)
+app.command("evaluate")(evaluate_command)
+app.command("figures")(figures)
+app.command("protocol")(protocol_command)
+app.command("reproduce")(reproduce_command)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Where to write.")] = Path("demo"),
+    items: Annotated[int, typer.Option(min=300, help="Garments to draw.")] = 2000,
+) -> None:
+    """Draw a catalogue, index it, ask twelve questions, measure, and write a report."""
+    from dqecir.demo import run_demo
+    from dqecir.evaluation.table import as_table
+
+    output.print(as_table("percent", run_demo(out, items)))
+
+
+def main() -> None:
+    """Run the command line; an expected error is one sentence on standard error and exit 1."""
+    from dqecir.backbones.checkpoints import CheckpointError
+    from dqecir.data.triplets import DataError
+
+    try:
+        app()
+    except (DataError, CheckpointError) as error:
+        console.print(f"[red]dqecir:[/] {escape(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("stopped; a training run resumes when it is started again")
+        sys.exit(130)

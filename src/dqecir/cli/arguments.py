@@ -1,0 +1,17 @@
+"""What several commands take, and where their results are printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+output = Console(soft_wrap=True)
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+IndexFolder = Annotated[Path, typer.Option("--index", help="An index folder.")]
+Model = Annotated[
+    Path | None, typer.Option("--model", help="A model folder; the shipped model unless named.")
+]

@@ -1,0 +1,97 @@
+"""``dqecir catalogue``: a folder of images and attributes.csv."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.markup import escape
+
+from dqecir.cli.arguments import Model, output
+from dqecir.progress import console
+
+catalogue_app = typer.Typer(no_args_is_help=True, help="Catalogues: a folder of images and attributes.csv.")
+
+
+class Kind(StrEnum):
+    """What a drawn catalogue shows."""
+
+    garments = "garments"
+    scenes = "scenes"
+
+
+class Arrangement(StrEnum):
+    """How drawn images relate to each other."""
+
+    families = "families"
+    independent = "independent"
+
+
+@catalogue_app.command("render")
+def catalogue_render(
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    kind: Annotated[
+        Kind, typer.Option(help="Garments in the manner of FashionIQ, or scenes of shapes in that of CIRR.")
+    ] = Kind.garments,
+    items: Annotated[int, typer.Option(min=3, help="Number of images.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Decides everything that is drawn.")] = 1,
+    size: Annotated[int, typer.Option(min=64, max=512, help="Side of an image in pixels.")] = 96,
+    split: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Put all images into train, val or test; drawn 80/10/10 by family unless named."),
+    ] = None,
+    arrangement: Annotated[
+        Arrangement,
+        typer.Option(help="Families of near neighbours (scenes: in sets of six), or every image at random."),
+    ] = Arrangement.families,
+) -> None:
+    """Draw a catalogue of garments or scenes with known attributes."""
+    from dqecir.data.garments import write_garments
+    from dqecir.data.scenes import write_scenes
+
+    write = write_scenes if kind is Kind.scenes else write_garments
+    write(out, items=items, seed=seed, size=size, split=split, arrangement=arrangement.value)
+    console.print(f"{items} {kind.value} are in {out}")
+
+
+@catalogue_app.command("check")
+def catalogue_check(folder: Annotated[Path, typer.Argument(help="The catalogue.")]) -> None:
+    """Say everything that is wrong with a catalogue, by name; exit 1 if anything is."""
+    from dqecir.data.catalogue import check_catalogue
+    from dqecir.data.images import load_image
+
+    report = check_catalogue(folder, decode=load_image)
+    for warning in report.warnings:
+        output.print(f"[yellow]warning[/] {escape(warning)}")
+    for problem in report.problems:
+        output.print(f"[red]problem[/] {escape(problem)}")
+    output.print(", ".join(f"{count} {name}" for name, count in report.counts.items()))
+    for column, values in report.values.items():
+        output.print(
+            escape(
+                f"{column}: " + ", ".join(f"{value} {count}" for value, count in list(values.items())[:12])
+            )
+        )
+    if report.problems:
+        raise typer.Exit(1)
+    output.print("[green]the catalogue can be used[/]")
+
+
+@catalogue_app.command("fit")
+def catalogue_fit(
+    folder: Annotated[Path, typer.Argument(help="The catalogue.")],
+    out: Annotated[Path, typer.Option("--out", help="Where report, model and index are written.")],
+    model: Model = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="How to train; as recipes/fit.yaml does unless named.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws splits, questions and examples.")] = 0,
+) -> None:
+    """Check a catalogue, train on it, measure, index it and write a report; a stopped one goes on."""
+    from dqecir.evaluation.table import as_table
+    from dqecir.fitting.steps import fit_catalogue
+
+    rows = fit_catalogue(folder, out, model, recipe, seed)
+    output.print(as_table(f"{folder.name}, percent", rows))

@@ -1,0 +1,91 @@
+"""``dqecir index`` and ``dqecir search``: images that can be searched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.markup import escape
+
+from dqecir.cli.arguments import IndexFolder, Model, Out, output
+from dqecir.progress import console
+
+if TYPE_CHECKING:
+    from dqecir.retriever import BuildSummary
+
+index_app = typer.Typer(no_args_is_help=True, help="Indexes: images that can be searched.")
+
+
+@index_app.command("build")
+def index_build(
+    images: Annotated[Path, typer.Option("--images", help="A folder of pictures.")],
+    out: Out,
+    model: Model = None,
+) -> None:
+    """Index a folder of pictures or a catalogue; pictures that cannot be used are left out and named."""
+    from dqecir.retriever import ComposedRetriever
+
+    _say_indexed(ComposedRetriever.from_pretrained(model).build_index(images, out), f"indexed in {out}")
+
+
+@index_app.command("add")
+def index_add(
+    index: IndexFolder,
+    images: Annotated[Path, typer.Option("--images", help="A folder of pictures.")],
+    model: Model = None,
+) -> None:
+    """Add a folder of pictures to an index, in place of items of the same ids."""
+    from dqecir.retriever import ComposedRetriever
+
+    retriever = ComposedRetriever.from_pretrained(model).open_index(index)
+    _say_indexed(retriever.add_pictures(images), f"added to {index}")
+
+
+def _say_indexed(summary: BuildSummary, what: str) -> None:
+    for refusal in summary.refusals:
+        output.print(f"[yellow]left out[/] {escape(str(refusal.path))}: {escape(refusal.reason)}")
+    output.print(f"{summary.indexed} images {escape(what)}, {len(summary.refusals)} left out")
+
+
+@index_app.command("delete")
+def index_delete(index: IndexFolder, ids: Annotated[list[str], typer.Argument(help="Ids of items.")]) -> None:
+    """Delete items from an index by their ids."""
+    from dqecir.index.exact import ExactIndex
+
+    count = ExactIndex.open(index).delete(ids)
+    output.print(f"{count} items deleted, {len(set(ids)) - count} were not there")
+
+
+@index_app.command("info")
+def index_info(index: IndexFolder) -> None:
+    """Say what an index holds, as JSON."""
+    from dqecir.index.exact import ExactIndex
+
+    print(json.dumps(ExactIndex.open(index).info(), indent=2))
+
+
+def search(
+    index: IndexFolder,
+    image: Annotated[Path, typer.Option("--image", help="The reference picture.")],
+    text: Annotated[str, typer.Option("--text", help="What should change.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of answers.")] = 10,
+    where: Annotated[Optional[str], typer.Option(help="A filter: color = red and price < 40.")] = None,  # noqa: UP045
+    model: Model = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    sheet: Annotated[Optional[Path], typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,  # noqa: UP045
+) -> None:
+    """Find the pictures that show the reference changed as the text says."""
+    from dqecir.retriever import ComposedRetriever
+
+    retriever = ComposedRetriever.from_pretrained(model).open_index(index)
+    result = retriever.search(image, text, k, where=where)
+    if as_json:
+        print(json.dumps(result.as_json(), indent=2))
+    else:
+        for rank, hit in enumerate(result.hits, start=1):
+            output.print(f"{rank:3}. {hit.score:.3f}  {escape(hit.id)}")
+    if sheet is not None:
+        result.write_sheet(sheet, image, text)
+        console.print(f"the sheet is {sheet}")

@@ -1,0 +1,104 @@
+"""Commands that train: ``pretrain``, ``train``, ``compare``; and ``convert``, for what others trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.markup import escape
+
+from dqecir.cli.arguments import Model, Out, output
+from dqecir.progress import console
+
+
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(help="A pretraining recipe (YAML).")],
+    data: Annotated[list[Path], typer.Option("--data", help="A catalogue; may be given several times.")],
+    out: Out,
+    split: Annotated[str, typer.Option(help="Images to learn from: train, or train_all with dev.")] = "train",
+    texts: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="FashionIQ caption files whose words the tokenizer should know."),
+    ] = None,
+) -> None:
+    """Train a small BLIP-2 from scratch on catalogues, for machines without weights."""
+    from dqecir.data.catalogue import read_catalogue
+    from dqecir.data.fashioniq import read_captions
+    from dqecir.pretraining import Pretrainer
+    from dqecir.recipe import read_pretraining_recipe
+
+    settings = read_pretraining_recipe(recipe)
+    catalogues = [read_catalogue(folder) for folder in data]
+    captions = [caption for path in texts or [] for caption in read_captions(path)]
+    work = out.with_name(f".{out.name}.work")
+    model = Pretrainer(settings, catalogues, split, work, captions).run()
+    model.save_pretrained(out)
+    console.print(f"the model is in {out}; what a killed run would resume from is in {work}")
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A training recipe (YAML).")],
+    data: Annotated[list[Path], typer.Option("--data", help="A catalogue; may be given several times.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="The run folder; best and last in it are model folders.")
+    ],
+    model: Model = None,
+) -> None:
+    """Train a method on the triplets of catalogues; a run that was killed is resumed."""
+    from dqecir.recipe import read_recipe
+    from dqecir.runs import trainer_for
+
+    metrics = trainer_for(read_recipe(recipe), data, model, out).fit()
+    console.print(
+        f"best and last are in {out}; on dev: "
+        + ", ".join(f"{k} {v:.1f}" for k, v in metrics.items() if "/" not in k)
+    )
+
+
+def compare(
+    recipe: Annotated[Path, typer.Argument(help="A comparison recipe (YAML).")],
+    data: Annotated[Path, typer.Option("--data", help="The catalogue to train on.")],
+    out: Annotated[Path, typer.Option("--out", help="Where results and unfinished work lie.")],
+    evaluation: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--eval", help="The catalogue whose val split is asked; that of --data unless named."),
+    ] = None,
+    model: Model = None,
+    processes: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Runs at a time, one thread each; as many as there are cores unless named."),
+    ] = None,
+) -> None:
+    """Train and measure several methods over several seeds at equal budgets; a stopped one is resumed."""
+    from dqecir.comparison.contest import compare as run_comparison
+    from dqecir.comparison.report import budget_means
+    from dqecir.evaluation.table import as_table
+
+    result = run_comparison(recipe, data, out, evaluation=evaluation, model=model, processes=processes)
+    for title, rows in budget_means(result).items():
+        output.print(as_table(title, rows))
+    console.print(f"tables, CSV, JSON and plots are in {out}")
+
+
+def convert_command(
+    source: Annotated[str, typer.Option("--from", help="hf or lavis for BLIP-2 itself, or a method (sprc).")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="Its checkpoint: safetensors, .pth of tensors, for hf a folder or hub name."),
+    ],
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    pretrained: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="BLIP-2's checkpoint: for a FILE without tower (or the tower's file), and covr2."),
+    ] = None,
+    tokenizer: Annotated[
+        str, typer.Option(help="Folder or hub name of BERT's word pieces, for whole models.")
+    ] = "bert-base-uncased",
+) -> None:
+    """Turn a checkpoint of a published repository into one of ours, with a report of every key."""
+    from dqecir.conversion import convert
+
+    report = convert(source, file, out, pretrained=pretrained, tokenizer=tokenizer)
+    output.print(escape(str(report)))
+    console.print(f"{out} holds it; what became of every key is in {out / 'conversion.json'}")
