@@ -9,25 +9,22 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 from dqecir.backbones.store import TokenStore
-from dqecir.data.captions import join_fashioniq
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.composing import catalogue_benchmark
 from dqecir.data.garments import write_garments
-from dqecir.data.images import load_image
 from dqecir.data.triplets import Benchmark
 from dqecir.evaluation.evaluate import evaluate
-from dqecir.evaluation.metrics import RetrievalResults, summarise
+from dqecir.evaluation.metrics import summarise
 from dqecir.evaluation.table import SHOWN, baseline_rows, oracle_rows
+from dqecir.examples import answer_of, drawn_questions
 from dqecir.files import write_json
+from dqecir.model import ComposedModel
 from dqecir.progress import console
 from dqecir.retriever import ComposedRetriever
-from dqecir.scoring import score
-from dqecir.sheets import Answer, Candidate, contact_sheet, html_report
+from dqecir.sheets import Answer, contact_sheet, html_report
 
-QUESTIONS = 12
+QUESTIONS, ANSWERS = 12, 10
 PER_SHEET = 6
 
 
@@ -53,8 +50,7 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
         gallery_column="garment",
         name="garments",
     )
-    results, rows = _measure(retriever, benchmark)
-    answers = _answers(retriever, results, seed)
+    rows, answers = _measure(retriever.model, benchmark, seed)
     sheets = [
         contact_sheet(answers[start : start + PER_SHEET], out / f"answers-{start // PER_SHEET + 1}.png")
         for start in range(0, len(answers), PER_SHEET)
@@ -88,9 +84,9 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
 
 
 def _measure(
-    retriever: ComposedRetriever, benchmark: Benchmark
-) -> tuple[RetrievalResults, dict[str, dict[str, float]]]:
-    model = retriever.model
+    model: ComposedModel, benchmark: Benchmark, seed: int
+) -> tuple[dict[str, dict[str, float]], list[Answer]]:
+    """The rows of the table, and the answers to questions drawn by seed."""
     with tempfile.TemporaryDirectory() as work:
         store = TokenStore.build(
             Path(work) / "tokens",
@@ -102,27 +98,8 @@ def _measure(
         results = evaluate(model.method, store, model.text_encoder, benchmark)
         rows = {"the shipped model": summarise(results)}
         rows |= baseline_rows(model, store, benchmark)
-    return results, rows | oracle_rows(benchmark)
-
-
-def _answers(retriever: ComposedRetriever, results: RetrievalResults, seed: int) -> list[Answer]:
-    """A dozen questions drawn by seed, with their ten best candidates."""
-    benchmark = results.benchmark
-    chosen = np.random.default_rng(seed).choice(len(benchmark.triplets), QUESTIONS, replace=False)
-    answers = []
-    for number in sorted(chosen.tolist()):
-        triplet = benchmark.triplets[number]
-        reference = load_image(benchmark.image_paths[triplet.reference])
-        text = join_fashioniq(triplet.captions)
-        query = retriever.compose([reference], [text])
-        found = results.found[number, :10]
-        found = found[found >= 0]
-        vectors = retriever.encode_images([benchmark.image_paths[i] for i in found])
-        scores = score(query.embeddings.cpu(), vectors, retriever.model.method.score_rule)[0].tolist()
-        candidates = [
-            Candidate(load_image(benchmark.image_paths[i]), value, i in triplet.relevant)
-            for i, value in zip(found.tolist(), scores, strict=True)
+        answers = [
+            answer_of(model, store, results, number, ANSWERS)
+            for number in drawn_questions(benchmark, QUESTIONS, seed)
         ]
-        note = f"{len(triplet.relevant)} right, asked of {benchmark.galleries[triplet.category].size} images"
-        answers.append(Answer(reference, text, candidates, retriever.attribute_weights(query)[0], note))
-    return answers
+    return rows | oracle_rows(benchmark), answers

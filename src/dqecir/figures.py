@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,18 @@ from dqecir.backbones.store import TokenStore
 from dqecir.data.captions import join_fashioniq
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.composing import catalogue_benchmark
-from dqecir.data.images import load_image
 from dqecir.data.triplets import Benchmark, DataError, Triplet
 from dqecir.evaluation.evaluate import embed_images, embed_queries, evaluate
 from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.evaluation.weights import asking_of, attribute_weights
+from dqecir.examples import answer_of
 from dqecir.files import write_bytes
 from dqecir.methods.dqe import Dqe
 from dqecir.model import ComposedModel
 from dqecir.negatives import NegativeSampling, mid_zone, target_relative_scores, zone_bounds
 from dqecir.runs import store_of
 from dqecir.scoring import score
-from dqecir.sheets import Answer, Candidate, contact_sheet
+from dqecir.sheets import Answer, contact_sheet
 
 EASY, HARD = 0.25, 0.75
 """Where, among questions ordered by the rank of their target, the easy and the hard one stand."""
@@ -112,18 +112,9 @@ def _asking_of_one(benchmark: Benchmark, asked: NDArray[np.bool_], count: int, s
     return [int(number) for number in np.sort(drawn)]
 
 
-def _answer(one: Shown, number: int, candidates: int = 6) -> Answer:
-    """What a model found for one question."""
-    benchmark, triplet = one.benchmark, one.benchmark.triplets[number]
-    found = one.results.found[number, :candidates]
-    found = found[found >= 0]
-    scores = _scores(one, [triplet], torch.from_numpy(found))[0]
-    pictures = [
-        Candidate(load_image(benchmark.image_paths[image]), value, image in triplet.relevant)
-        for image, value in zip(found.tolist(), scores.tolist(), strict=True)
-    ]
-    text = f"{one.name}: {join_fashioniq(triplet.captions)}"
-    return Answer(load_image(benchmark.image_paths[triplet.reference]), text, pictures)
+def _answer(one: Shown, number: int) -> Answer:
+    answer = answer_of(one.model, one.store, one.results, number, candidates=6)
+    return replace(answer, text=f"{one.name}: {answer.text}")
 
 
 def _scores(one: Shown, triplets: Sequence[Triplet], images: Tensor) -> Tensor:

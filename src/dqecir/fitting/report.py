@@ -6,20 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from dqecir.backbones.store import Store
-from dqecir.data.captions import join_fashioniq
-from dqecir.data.images import load_image
-from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.evaluation.table import SHOWN
 from dqecir.files import write_text
 from dqecir.fitting.columns import ColumnUse
 from dqecir.fitting.heads import HeadScore
-from dqecir.model import ComposedModel
-from dqecir.scoring import score
-from dqecir.sheets import Answer, Candidate, html_report
+from dqecir.sheets import Answer, html_report
 
 QUESTIONS, SHOWN_ANSWERS = 12, 10
 _ASKS = ("R@10", "mAP@10")
@@ -62,38 +53,6 @@ def write_reports(out: Path, name: str, findings: Findings, answers: Sequence[An
             "search now": findings.command,
         },
     )
-
-
-def answers_of(model: ComposedModel, store: Store, results: RetrievalResults, seed: int) -> list[Answer]:
-    """A dozen questions drawn by seed, with their best candidates; ``store`` holds the benchmark's images."""
-    benchmark = results.benchmark
-    count = min(QUESTIONS, len(benchmark.triplets))
-    chosen = np.random.default_rng(seed).choice(len(benchmark.triplets), count, replace=False)
-    return [_answer(model, store, results, number) for number in sorted(chosen.tolist())]
-
-
-@torch.no_grad()
-def _answer(model: ComposedModel, store: Store, results: RetrievalResults, number: int) -> Answer:
-    benchmark = results.benchmark
-    triplet = benchmark.triplets[number]
-    text = join_fashioniq(triplet.captions)
-    method, device = model.method, model.device
-    encoded = model.text_encoder([method.text(triplet.captions)]).to(device)
-    query = method.embed_query(store.gather(torch.tensor([triplet.reference])).to(device), encoded)
-    found = results.found[number, :SHOWN_ANSWERS]
-    found = found[found >= 0]
-    shown = method.embed_target(store.gather(torch.from_numpy(found)).to(device))
-    scores = score(query.embeddings, shown, method.score_rule)[0].tolist()
-    candidates = [
-        Candidate(load_image(benchmark.image_paths[image]), value, image in triplet.relevant)
-        for image, value in zip(found.tolist(), scores, strict=True)
-    ]
-    weights: dict[str, float] = {}
-    if query.attribute_weights is not None:
-        names = [vocabulary.name for vocabulary in model.vocabularies]
-        weights = dict(zip(names, query.attribute_weights[0].tolist(), strict=True))
-    note = f"{len(triplet.relevant)} right, asked of {benchmark.galleries[triplet.category].size} images"
-    return Answer(load_image(benchmark.image_paths[triplet.reference]), text, candidates, weights, note)
 
 
 def _note(use: ColumnUse, heads: Mapping[str, HeadScore]) -> str:

@@ -30,10 +30,11 @@ from dqecir.evaluation.evaluate import evaluate, query_scores
 from dqecir.evaluation.metrics import RetrievalResults, Scores, collect, summarise
 from dqecir.evaluation.table import baseline_rows
 from dqecir.evaluation.weights import recall_by_asked
+from dqecir.examples import answer_of, drawn_questions
 from dqecir.files import whole_folder, write_json
 from dqecir.fitting.columns import Plan, plan_columns, vocabularies_for
 from dqecir.fitting.heads import HeadScore, fit_heads, warm_start
-from dqecir.fitting.report import Findings, answers_of, write_reports
+from dqecir.fitting.report import QUESTIONS, SHOWN_ANSWERS, Findings, write_reports
 from dqecir.index.engine import EngineError
 from dqecir.methods.dqe_values import DqeValues
 from dqecir.model import ComposedModel
@@ -132,7 +133,11 @@ def fit_catalogue(
     }
     findings = Findings(rows, asked, plan.uses, scores, facts, command)
     write_json(out / "metrics.json", {"rows": rows, "asked": asked})
-    report = write_reports(out, folder.resolve().name, findings, answers_of(fitted, store, results, seed))
+    answers = [
+        answer_of(fitted, store, results, number, SHOWN_ANSWERS)
+        for number in drawn_questions(results.benchmark, QUESTIONS, seed)
+    ]
+    report = write_reports(out, folder.resolve().name, findings, answers)
     console.print(f"\nThe report is at [bold]{escape(str(report))}[/]. Search now:\n  {escape(command)}")
     return rows
 

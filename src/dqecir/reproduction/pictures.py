@@ -5,20 +5,15 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from dqecir.backbones.store import TokenStore
-from dqecir.data.images import load_image
-from dqecir.evaluation.evaluate import embed_images, embed_queries
 from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.evaluation.protocols import Protocol
+from dqecir.examples import answer_of, drawn_questions
 from dqecir.files import write_bytes
 from dqecir.model import ComposedModel
 from dqecir.reproduction.training import Course
 from dqecir.runs import wording_of
-from dqecir.scoring import score
-from dqecir.sheets import Answer, Candidate, contact_sheet
+from dqecir.sheets import contact_sheet
 
 QUESTIONS, CANDIDATES = 8, 6
 
@@ -56,29 +51,9 @@ def draw_answers(
     seed: int = 0,
 ) -> Path:
     """Write a sheet of questions drawn by seed, never by success, and what each of them found."""
-    count = len(results.benchmark.triplets)
-    drawn = np.random.default_rng(seed).choice(count, min(QUESTIONS, count), replace=False)
-    answers = [_answer(model, store, results, protocol, int(number)) for number in np.sort(drawn)]
+    worded = wording_of(model.method, protocol)
+    answers = [
+        answer_of(model, store, results, number, CANDIDATES, worded)
+        for number in drawn_questions(results.benchmark, QUESTIONS, seed)
+    ]
     return contact_sheet(answers, path, f"{protocol.name}: questions drawn by seed {seed}")
-
-
-def _answer(
-    model: ComposedModel, store: TokenStore, results: RetrievalResults, protocol: Protocol, number: int
-) -> Answer:
-    benchmark, triplet = results.benchmark, results.benchmark.triplets[number]
-    found = results.found[number, :CANDIDATES]
-    found = found[found >= 0]
-    method, worded = model.method, wording_of(model.method, protocol)
-    text = method.text(triplet.captions) if worded is None else worded(triplet)
-    query = embed_queries(method, store, model.text_encoder, [triplet.reference], [text])
-    images = embed_images(method, store, torch.from_numpy(found.copy()))
-    scores = score(query, images, method.score_rule)[0]
-    paths = benchmark.image_paths
-    return Answer(
-        load_image(paths[triplet.reference]),
-        text,
-        [
-            Candidate(load_image(paths[image]), value, image in triplet.relevant)
-            for image, value in zip(found.tolist(), scores.tolist(), strict=True)
-        ],
-    )
