@@ -41,6 +41,17 @@ def test_indexes_a_folder_and_finds_in_it(retriever, pictures, tmp_path):
     assert all(hit.payload["path"] != str(reference.resolve()) for hit in result.hits)
 
 
+def test_what_a_table_names_behind_a_link_is_indexed(retriever, pictures, tmp_path):
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "linked").symlink_to(pictures, target_is_directory=True)
+    names = [path.name for path in sorted(pictures.glob("*.jpg"))]
+    rows = [f"linked/{name},red" for name in names]
+    (shop / "attributes.csv").write_text("\n".join(["image,color", *rows, ""]))
+    assert retriever.build_index(shop, tmp_path / "index", quiet=True).indexed == len(names)
+    assert all(f"linked/{name}" in retriever.index for name in names)
+
+
 def test_an_index_is_found_again_by_the_same_model_alone(retriever, pictures, tmp_path):
     retriever.build_index(pictures, tmp_path / "index", quiet=True)
     retriever.save_pretrained(tmp_path / "model")

@@ -244,12 +244,13 @@ class _Pictures:
         root = Path(images)
         if not root.is_dir():
             raise DataError(f"there is no folder {root}")
-        paths = sorted(
-            path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-        )
+        table = _table(root) if (root / TABLE).is_file() else {}
+        # What the table names may lie behind a link to a folder, which a walk does not follow.
+        found = {path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()}
+        paths = sorted(found | {root / item for item in table})
         if not paths:
             raise DataError(f"the folder {root} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
-        return cls(paths, root, _table(root) if (root / TABLE).is_file() else {})
+        return cls(paths, root, table)
 
     def item_id(self, path: Path) -> str:
         return path.as_posix() if self.root is None else path.relative_to(self.root).as_posix()
@@ -260,8 +261,6 @@ class _Pictures:
 
 def _table(folder: Path) -> dict[str, dict[str, str]]:
     catalogue = read_catalogue(folder)
-    if "path" in catalogue.attributes:
-        raise DataError(f"{folder / TABLE} has an attribute 'path', which the index needs: rename the column")
     found: dict[str, dict[str, str]] = {PurePosixPath(item).as_posix(): {} for item in catalogue.image_ids}
     for name, values in catalogue.attributes.items():
         for row, value in zip(found.values(), values, strict=True):

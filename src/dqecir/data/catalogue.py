@@ -211,6 +211,8 @@ class _Table:
             self.problems.append(f"{TABLE} has no column image{hint}")
         if not self.attribute_columns:
             self.problems.append(f"{TABLE} has no attribute column: add one, such as color")
+        if "path" in self.header:
+            self.problems.append(f"{TABLE} has an attribute 'path', which an index needs: rename the column")
         for name, times in Counter(self.header).items():
             if not name:
                 self.problems.append(f"{TABLE} has a column without a name")
