@@ -15,6 +15,7 @@ from dqecir.data.catalogue import TABLE, UNKNOWN, read_catalogue
 from dqecir.data.images import PixelBatch, Refusal, load_batches, load_image
 from dqecir.data.triplets import DataError
 from dqecir.index.engine import EngineError, Hit, Index, IndexHeader, ItemBatch
+from dqecir.index.engines import open_index
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.methods.method import Query
@@ -165,7 +166,7 @@ class ComposedRetriever:
 
     def open_index(self, folder: Path | str) -> Self:
         """Open an index that this model built; raises :class:`EngineError` for another's."""
-        index = ExactIndex.open(Path(folder))
+        index = open_index(Path(folder))
         index.check_model(self.model.fingerprint)
         self.index = index
         return self

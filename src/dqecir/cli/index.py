@@ -52,18 +52,18 @@ def _say_indexed(summary: BuildSummary, what: str) -> None:
 @index_app.command("delete")
 def index_delete(index: IndexFolder, ids: Annotated[list[str], typer.Argument(help="Ids of items.")]) -> None:
     """Delete items from an index by their ids."""
-    from dqecir.index.exact import ExactIndex
+    from dqecir.index.engines import open_index
 
-    count = ExactIndex.open(index).delete(ids)
+    count = open_index(index).delete(ids)
     output.print(f"{count} items deleted, {len(set(ids)) - count} were not there")
 
 
 @index_app.command("info")
 def index_info(index: IndexFolder) -> None:
     """Say what an index holds, as JSON."""
-    from dqecir.index.exact import ExactIndex
+    from dqecir.index.engines import open_index
 
-    print(json.dumps(ExactIndex.open(index).info(), indent=2))
+    print(json.dumps(open_index(index).info(), indent=2))
 
 
 def search(

@@ -1,0 +1,53 @@
+"""The engines by name: what an index is opened with is said by its own manifest."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+from dqecir.index.engine import EngineError, Index
+from dqecir.strict import nearest
+
+ENGINES: dict[str, str] = {"exact": "dqecir.index.exact:ExactIndex"}
+"""Name in the manifest -> class; imported when it is asked for, because some need packages of their own."""
+
+
+def engine(name: str) -> type[Index]:
+    """The class of an engine; raises :class:`EngineError` for an unknown one and where its packages lack."""
+    if name not in ENGINES:
+        raise EngineError(f"there is no engine {name!r}{nearest(name, ENGINES)}")
+    module, kind = ENGINES[name].split(":")
+    try:
+        found: type[Index] = getattr(import_module(module), kind)
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"the engine {name} needs {error.name}, which is not installed: pip install 'dqecir[qdrant]'"
+        ) from None
+    return found
+
+
+def open_index(folder: Path) -> Index:
+    """Open an index with the engine that its manifest names.
+
+    Raises :class:`EngineError` for a folder that is no index, not whole, or of an engine that is not here.
+    """
+    return engine(engine_of(folder)).open(folder)
+
+
+def engine_of(folder: Path) -> str:
+    """The engine that a manifest names; raises :class:`EngineError` for a folder that is no index."""
+    path = folder / "manifest.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise EngineError(
+            f"{folder} is no index, or half of one: {path.name} is missing; build it again"
+        ) from None
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise EngineError(f"{path} is damaged ({error}): build the index again") from None
+    if not isinstance(data, dict) or not isinstance(data.get("engine"), str):
+        raise EngineError(f"{path} names no engine: build the index again")
+    return data["engine"]
