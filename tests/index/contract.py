@@ -70,6 +70,18 @@ class EngineContract:
         assert "item3" in index
         assert "item10" not in index
 
+    def test_gives_back_the_tokens_of_items(self, index):
+        index.delete(["item1"])
+        index.add(item("item3", seed=5))
+        kept = torch.cat([batch.tokens for batch in batches()]).half()
+        found = index.tokens(["item7", "item3", "item7"])
+        torch.testing.assert_close(found[[0, 2]], kept[[7, 7]], atol=1e-3, rtol=0)
+        torch.testing.assert_close(found[1], item("item3", seed=5).tokens[0].half(), atol=1e-3, rtol=1e-3)
+        assert index.tokens([]).shape == (0, 3, 8)
+        for gone in ("item1", "item99"):
+            with pytest.raises(EngineError, match=f"no item '{gone}'"):
+                index.tokens(["item0", gone])
+
     def test_refuses_another_model(self, index):
         index.check_model("m1")
         with pytest.raises(EngineError, match="another model"):

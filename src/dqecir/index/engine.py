@@ -144,6 +144,13 @@ class Index(ABC):
         """Whether an item has this id."""
 
     @abstractmethod
+    def tokens(self, ids: Sequence[str]) -> Tensor:
+        """The stored tokens [N, n_t, D] of items, float16, in the order of ``ids``.
+
+        Raises :class:`EngineError` for an id that no item has.
+        """
+
+    @abstractmethod
     def search(
         self,
         queries: Tensor,

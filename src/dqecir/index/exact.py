@@ -71,6 +71,16 @@ class ExactIndex(Index):
     def __contains__(self, item_id: str) -> bool:
         return any(item_id in segment for segment in self._current.segments)
 
+    def tokens(self, ids: Sequence[str]) -> Tensor:
+        segments = self._current.segments
+        found = torch.empty(len(ids), self.header.tokens, self.header.size, dtype=torch.float16)
+        for place, item in enumerate(ids):
+            segment = next((segment for segment in segments if item in segment), None)
+            if segment is None:
+                raise EngineError(f"the index has no item {item!r}")
+            found[place] = segment.tokens[segment.places[item]]
+        return found
+
     def search(
         self,
         queries: Tensor,
