@@ -3,7 +3,8 @@
     python benchmarks/write_flagship.py WORK
 
 Reads WORK/flagship-*, WORK/ambiguous-* and WORK/ablation-* (the folders that `dqecir compare` of the
-recipes of those names left) and WORK/limits-*.json of benchmarks/limits.py, as many as there are.
+recipes of those names left), WORK/limits-*.json of benchmarks/limits.py and WORK/fresh-*.json of
+benchmarks/fresh_wordings.py, as many as there are.
 Nothing in the written documents is typed by hand.
 """
 
@@ -185,6 +186,46 @@ def limits(work: Path) -> list[str]:
     return lines
 
 
+def fresh(work: Path) -> list[str]:
+    paths = sorted(work.glob("fresh-*.json"))
+    if not paths:
+        return []
+    lines = [
+        "## In words that nobody had seen",
+        "",
+        "The reader's settings were chosen while looking at the questions above, and the rules' authors "
+        "could read their phrases. Here questions that name one value a column are drawn anew and asked "
+        "twice: as the catalogue words them, and in phrases that another author wrote from the names of "
+        "columns and values alone, without a sight of parser, vocabularies or questions. The rules were "
+        "then bettered with the first set of phrases in view; the second was written for the measure and "
+        "seen by nobody who worked on the rules. Written by `benchmarks/fresh_wordings.py`.",
+        "",
+    ]
+    for path in paths:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        read_rightly = found["parsed exactly"]
+        lines += [
+            f"### {found['name'].capitalize()}, {found['phrases']} set",
+            "",
+            f"{found['questions']:,} questions, seed {found['seed']}, {found['images']:,} images. The rules "
+            f"read all that is asked, and no more, from {read_rightly['usual']:.1f} % of the usual texts and "
+            f"{read_rightly['fresh']:.1f} % of the fresh ones.",
+            "",
+            "| ranked by | usual: R@10 | mAP@10 | R-precision | fresh: R@10 | mAP@10 | R-precision |",
+            "|---|" + "---|" * 6,
+        ]
+        for title, row in found["rows"].items():
+            cells = [
+                spread([metrics[key] for metrics in row[words]])
+                for words in ("usual", "fresh")
+                for key in ("R@10", "mAP@10", "R-precision")
+            ]
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+        examples = "; ".join(f"“{text}”" for text in found["examples"][:5])
+        lines += ["", f"The first fresh texts: {examples}.", ""]
+    return lines
+
+
 def main() -> None:
     work = Path(sys.argv[1])
     lines = [
@@ -210,6 +251,7 @@ def main() -> None:
         ]
         for result in ambiguous:
             lines += rivalry(result, f"### {result['name'].removeprefix('ambiguous-').capitalize()}")
+    lines += fresh(work)
     lines += limits(work)
     write_text(ROOT / "docs" / "flagship.md", "\n".join(lines).rstrip() + "\n")
     lines = [
