@@ -16,7 +16,15 @@ from torch import Tensor, nn
 
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.losses import attribute_margin, contrastive, margin_ranking, pairwise_kl
-from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.methods.method import (
+    Method,
+    MethodContext,
+    MethodOptions,
+    Query,
+    QueryParts,
+    TrainingBatch,
+    register,
+)
 from dqecir.negatives import NegativeSampling
 from dqecir.scoring import score
 
@@ -123,6 +131,10 @@ class Dqe(Method):
         method.start_from_words(context)
         return method
 
+    @property
+    def weighted_attributes(self) -> tuple[int, ...]:
+        return tuple(range(len(self.options.attributes)))
+
     def start_from_words(self, context: MethodContext) -> None:
         """Start every attribute prompt at the mean word embedding of its lexicon."""
         if self.options.attributes and self.options.sub_query == "prompt_attention":
@@ -140,7 +152,11 @@ class Dqe(Method):
         attribute = unit(self.backbone.text_projection(pooled) + residual)  # [B, A, D] (E3)
         weights, base_weight = self.attribute_weights(words[:, 0], order)  # [B, A], [B, 1]
         total = base_weight * base + torch.einsum("ba,bad->bd", weights, attribute)
-        return Query(unit(total)[:, None], attribute[:, :, None], weights)  # (E5)
+        pieces = attribute[:, :, None]
+        parts = QueryParts(
+            (base_weight * base)[:, None], pieces, weights, self.weighted_attributes, normalised=True
+        )
+        return Query(unit(total)[:, None], pieces, weights, parts)  # (E5)
 
     def attribute_states(self, states: Tensor, words: Tensor, text: TextBatch) -> Tensor:
         """What each attribute reads from query states [B, n_q, H] and word states [B, L, H]: [B, A, H]."""

@@ -21,7 +21,7 @@ from dqecir.attributes import AttributeHeads
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.data.triplets import DataError
 from dqecir.methods.headed import HeadedDqe, HeadedOptions
-from dqecir.methods.method import MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.methods.method import MethodContext, MethodOptions, Query, QueryParts, TrainingBatch, register
 
 FLOOR = 1e-3
 """Added to probabilities before the logarithm, so that one sure mistake of a head is not the end."""
@@ -103,18 +103,19 @@ class DqeHeads(HeadedDqe):
         ]
         weighted = [weights[:, o, None] * block for o, block in zip(self.owners, blocks, strict=True)]
         embedding = torch.cat([base_weight * base, *weighted], dim=1)[:, None]
-        return Query(embedding, self._attribute_parts(blocks, base), weights), logits
+        pieces = self._pieces(blocks, base)
+        rest = F.pad(base_weight * base, (0, sum(self.sizes)))[:, None]
+        parts = QueryParts(rest, pieces, weights[:, list(self.owners)], self.owners, self.columns)
+        return Query(embedding, self._by_attribute(pieces), weights, parts), logits
 
-    def _attribute_parts(self, blocks: list[Tensor], base: Tensor) -> Tensor:
-        """For each attribute the query of that attribute alone, unweighted: [B, A, 1, D + V]."""
-        parts = []
-        for attribute in range(len(self.options.attributes)):
-            own = [
-                block if owner == attribute else torch.zeros_like(block)
-                for owner, block in zip(self.owners, blocks, strict=True)
-            ]
-            parts.append(torch.cat([torch.zeros_like(base), *own], dim=1))
-        return torch.stack(parts, dim=1)[:, :, None]
+    def _pieces(self, blocks: list[Tensor], base: Tensor) -> Tensor:
+        """For each column the query of that column alone, unweighted: [B, C, 1, D + V]."""
+        start, whole, pieces = base.shape[1], base.shape[1] + sum(self.sizes), []
+        for block in blocks:
+            end = start + block.shape[1]
+            pieces.append(F.pad(block, (start, whole - end)))
+            start = end
+        return torch.stack(pieces, dim=1)[:, :, None]
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         query, logits = self._compose(batch.reference, batch.text)

@@ -35,7 +35,14 @@ from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.data.parsing import Mention, Parser
 from dqecir.data.triplets import DataError
 from dqecir.methods.headed import HeadedDqe, HeadedOptions
-from dqecir.methods.method import MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.methods.method import (
+    MethodContext,
+    MethodOptions,
+    Query,
+    QueryParts,
+    TrainingBatch,
+    register,
+)
 from dqecir.scoring import ScoreRule
 from dqecir.strict import nearest
 
@@ -201,11 +208,25 @@ class DqeValues(HeadedDqe):
             for place, known in enumerate(shown)
         ]
         weights = asks.sigmoid()  # m [B, C]
-        masses = self.options.head_scale * self.column_scale * (self.emphasis * weights).exp()
+        scales = self.options.head_scale * self.column_scale
+        emphases = (self.emphasis * weights).exp()
+        masses = scales * emphases
         blocks = self._as_tokens([masses[:, c, None] * values for c, values in enumerate(wanted)])
         embedding = torch.cat([self.base_scale * base[:, None], *blocks], dim=1)  # [B, 1 + C, D]
-        query = Query(embedding, self._attribute_parts(embedding), self._attribute_weights(weights))
-        return Composed(query, wanted, asks)
+        plain = self._as_tokens([scales[c] * values for c, values in enumerate(wanted)])
+        parts = QueryParts(
+            F.pad(embedding[:, :1], (0, 0, 0, len(wanted))),
+            self._pieces(torch.cat(plain, dim=1)),
+            emphases,
+            self.owners,
+            self.columns,
+            asked=weights,
+            wanted=tuple(wanted),
+        )
+        of_attributes = self._by_attribute(self._pieces(embedding[:, 1:]))
+        return Composed(
+            Query(embedding, of_attributes, self._attribute_weights(weights), parts), wanted, asks
+        )
 
     def _asks(self, read: Tensor, hints: Hints | None) -> Tensor:
         """The logits of m [B, C]."""
@@ -296,11 +317,10 @@ class DqeValues(HeadedDqe):
         ]
         return torch.stack([w.amax(dim=1) if w.shape[1] else weights.new_zeros(len(w)) for w in own], dim=1)
 
-    def _attribute_parts(self, embedding: Tensor) -> Tensor:
-        """For each attribute the query of that attribute alone: [B, A, 1 + C, D]."""
-        own = torch.zeros(len(self.options.attributes), embedding.shape[1], device=embedding.device)
-        own[list(self.owners), range(1, embedding.shape[1])] = 1.0
-        return own[None, :, :, None] * embedding[:, None]
+    def _pieces(self, columns: Tensor) -> Tensor:
+        """Columns of queries, [B, C, D], each as the query of that column alone: [B, C, 1 + C, D]."""
+        places = torch.eye(columns.shape[1], dtype=columns.dtype, device=columns.device)
+        return F.pad(places, (1, 0))[None, :, :, None] * columns[:, :, None]
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         composed = self.compose(batch.reference, batch.text)

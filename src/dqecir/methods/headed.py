@@ -44,13 +44,22 @@ class HeadedDqe(Dqe):
         self.owners = tuple(places[column] for column in self.columns)
         self.head_places = tuple(list(known).index(column) for column in self.columns)
 
+    @property
+    def weighted_attributes(self) -> tuple[int, ...]:
+        return tuple(sorted(set(self.owners)))
+
     def train(self, mode: bool = True) -> Self:
         """Set the mode of everything but the frozen heads."""
         super().train(mode)
         self.heads.eval()
         return self
 
-    @torch.no_grad()
+    def _by_attribute(self, pieces: Tensor) -> Tensor:
+        """What each column adds to a query, [B, C, n_q, D], added up an attribute: [B, A, n_q, D]."""
+        places = torch.tensor(self.owners, device=pieces.device)
+        whole = pieces.new_zeros(len(pieces), len(self.options.attributes), *pieces.shape[2:])
+        return whole.index_add(1, places, pieces)
+
     def shown_values(self, tokens: Tensor) -> list[Tensor]:
         """Probabilities of every column's values as the heads see them: one [N, values] a column."""
         logits = self.heads(tokens)

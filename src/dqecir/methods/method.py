@@ -43,16 +43,55 @@ class InBatchOptions(MethodOptions):
 
 
 @dataclass(frozen=True)
+class QueryParts:
+    """How queries are put together: ``base`` + Σ_p ``weights``[:, p] · ``pieces``[:, p].
+
+    A piece is what an attribute adds at weight 1, or what one catalogue column of an attribute does.
+    """
+
+    base: Tensor
+    """[B, n_q, D]"""
+    pieces: Tensor
+    """[B, P, n_q, D]"""
+    weights: Tensor
+    """[B, P], as the text decided them."""
+    owners: tuple[int, ...]
+    """The place of each piece's attribute."""
+    columns: tuple[str, ...] = ()
+    """Each piece's column, where pieces are columns."""
+    normalised: bool = False
+    """Whether the sum is made unit vectors."""
+    asked: Tensor | None = None
+    """[B, P] the probability that the text asks of a column, where a method says it."""
+    wanted: tuple[Tensor, ...] = ()
+    """[B, values] a column: the distribution of values that is wanted, where a method says it."""
+
+    def embeddings(self) -> Tensor:
+        """The queries [B, n_q, D]."""
+        whole = self._whole()
+        return unit(whole) if self.normalised else whole
+
+    def added(self) -> Tensor:
+        """What each piece adds to the queries as they are, [B, P, n_q, D]."""
+        added = self.weights[:, :, None, None] * self.pieces
+        return added / self._whole().norm(dim=2, keepdim=True)[:, None] if self.normalised else added
+
+    def _whole(self) -> Tensor:
+        return self.base + torch.einsum("bp,bpqd->bqd", self.weights, self.pieces)
+
+
+@dataclass(frozen=True)
 class Query:
     """Composed queries: ``embeddings`` [B, n_q, D], and the parts that explain them.
 
-    ``attribute_embeddings`` [B, A, n_q, D], the query of each attribute alone, and
-    ``attribute_weights`` [B, A], where a method has them.
+    ``attribute_embeddings`` [B, A, n_q, D], the query of each attribute alone,
+    ``attribute_weights`` [B, A], and how the queries are put together, where a method has them.
     """
 
     embeddings: Tensor
     attribute_embeddings: Tensor | None = None
     attribute_weights: Tensor | None = None
+    parts: QueryParts | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +168,11 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Method:
         """A fresh, untrained method; raises ``DataError`` where the context lacks something."""
+
+    @property
+    def weighted_attributes(self) -> tuple[int, ...]:
+        """The places of the attributes whose weights a person may set; those of ``Query.parts``."""
+        return ()
 
     @property
     def target_shape(self) -> tuple[int, int]:

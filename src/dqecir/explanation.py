@@ -1,0 +1,135 @@
+"""Why a result was found: what spoke for it, and what was read from the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dqecir.methods.method import Query
+from dqecir.scoring import RULES, ScoreRule, score
+
+OVERALL = "overall"
+"""What the query says beside all attributes."""
+
+ASKED = 0.5
+"""From this probability on, a text is said to ask of a column."""
+
+_NAMED = 3
+"""Values that are named one by one; what asks for more says nothing of them."""
+
+
+@dataclass(frozen=True)
+class Spoke:
+    """An attribute or column that spoke for a result, and its share of all that spoke for it (of 1)."""
+
+    attribute: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A column that a text asks of, and what it asks for; no value where it is anything of many."""
+
+    attribute: str
+    value: str | None
+
+
+@torch.no_grad()
+def spoke_for(
+    query: Query, found: Sequence[Tensor], sample: Tensor, attributes: Sequence[str], rule: ScoreRule
+) -> list[list[tuple[Spoke, ...]]]:
+    """For each query and each of its results: what spoke for it, the most first.
+
+    ``found`` has the target tokens [K, n_t, D] of each query's results, ``sample`` [S, n_t, D] those of
+    items of any kind: what counts is by how much a part of the score exceeds its mean over the sample.
+    A part is a column, an attribute where a method has no columns, or :data:`OVERALL`. Nothing spoke for
+    a result that is nowhere better than the mean, or where a method has no attributes (empty).
+    """
+    if query.parts is None:
+        return [[() for _ in tokens] for tokens in found]
+    names = query.parts.columns or tuple(attributes[place] for place in query.parts.owners)
+    everything = []
+    for row, tokens in enumerate(found):
+        parts = contributions(query, row, torch.cat([tokens.float(), sample.float()]), rule)
+        ahead = (parts[: len(tokens)] - parts[len(tokens) :].mean(dim=0)).clamp(min=0)
+        everything.append([_spoke((OVERALL, *names), item.tolist()) for item in ahead])
+    return everything
+
+
+def contributions(query: Query, row: int, tokens: Tensor, rule: ScoreRule) -> Tensor:
+    """What the score of one query owes to its parts: [N, 1 + P] for target tokens [N, n_t, D].
+
+    The first is all but the pieces of ``query.parts``, which must be there; the sum of a row is the score.
+    """
+    assert query.parts is not None
+    added = query.parts.added()[row]
+    return CONTRIBUTIONS.get(rule, _of_vectors)(query.embeddings[row], added, tokens, rule)
+
+
+def _of_vectors(embedding: Tensor, added: Tensor, tokens: Tensor, rule: ScoreRule) -> Tensor:
+    """By the gradient of the score: but for likelihood every rule is linear wherever it has one."""
+
+    def one(vectors: Tensor, target: Tensor) -> Tensor:
+        return RULES[rule](vectors[None], target[None])[0, 0]
+
+    answering = torch.func.vmap(torch.func.grad(one), in_dims=(None, 0))(embedding, tokens)  # [N, n_q, D]
+    whole = torch.einsum("nqd,qd->n", answering, embedding)
+    pieces = torch.einsum("nqd,pqd->np", answering, added)
+    return torch.cat([(whole - pieces.sum(dim=1))[:, None], pieces], dim=1)
+
+
+def _of_columns(embedding: Tensor, added: Tensor, tokens: Tensor, rule: ScoreRule) -> Tensor:
+    """The score is a sum over the query's rows: the score of each row alone."""
+    alone = torch.eye(len(embedding), device=embedding.device)[:, :, None] * embedding
+    return score(alone, tokens, rule).T
+
+
+CONTRIBUTIONS: dict[ScoreRule, Callable[[Tensor, Tensor, Tensor, ScoreRule], Tensor]] = {
+    "likelihood": _of_columns
+}
+"""Rules whose contributions are not found by the gradient."""
+
+
+def _spoke(names: Sequence[str], ahead: Sequence[float]) -> tuple[Spoke, ...]:
+    total = sum(ahead)
+    ordered = sorted(zip(names, ahead, strict=True), key=lambda pair: -pair[1])
+    return tuple(Spoke(name, share / total) for name, share in ordered if share > 0)
+
+
+def asked_of(query: Query, values: Mapping[str, Sequence[str]]) -> list[tuple[Asked, ...]]:
+    """For each query what was read from its text, the surest first; empty where a method does not say.
+
+    ``values`` are those of each column, in the order of the model's attribute heads.
+    """
+    parts = query.parts
+    if parts is None or parts.asked is None:
+        return [() for _ in query.embeddings]
+    read = []
+    for row, chances in enumerate(parts.asked.tolist()):
+        said = sorted(
+            (place for place, chance in enumerate(chances) if chance >= ASKED),
+            key=lambda place: -chances[place],
+        )
+        read.append(
+            tuple(
+                Asked(
+                    parts.columns[place],
+                    _value(parts.wanted[place][row].tolist(), values[parts.columns[place]]),
+                )
+                for place in said
+            )
+        )
+    return read
+
+
+def _value(shares: Sequence[float], names: Sequence[str]) -> str | None:
+    """What a distribution asks for in words: a few values, all but a few, or nothing that can be said."""
+    best = max(shares)
+    fits = [name for name, share in zip(names, shares, strict=True) if share > best / 2]
+    others = [name for name in names if name and name not in fits]
+    if len(fits) <= _NAMED:
+        return " or ".join(name or "none" for name in fits)
+    return f"not {' or '.join(others)}" if 0 < len(others) <= 1 else None
