@@ -1,0 +1,161 @@
+/** The service's routes. Every failure is a `Problem` with one sentence for the person who searches. */
+
+/** @import { About, Item, SearchResponse, HeatMap } from "./types.js" */
+
+const KEY = "dqecir-key";
+const RETRIES = 5;
+
+export class Problem extends Error {
+  /**
+   * @param {"dead" | "key" | "refused" | "overload" | "missing"} kind
+   * @param {string} sentence
+   */
+  constructor(kind, sentence) {
+    super(sentence);
+    this.kind = kind;
+  }
+}
+
+/** The key lives as long as the tab, and nowhere else. */
+export const key = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set: (/** @type {string} */ value) => sessionStorage.setItem(KEY, value),
+};
+
+/** Told how many seconds an overloaded service asked us to wait; 0 when the wait is over. */
+export const busy = { tell: (/** @type {number} */ _seconds) => {} };
+
+/** @param {string} path @returns {Promise<About>} */
+const json = async (path, /** @type {RequestInit} */ init = {}) => (await ask(path, init)).json();
+
+/** @param {AbortSignal} [signal] @returns {Promise<About>} */
+export const about = (signal) => json("/v1/about", { signal });
+
+/**
+ * @param {Object<string, string | number>} query
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{items: Item[], next: string | null}>}
+ */
+export const items = (query, signal) => json(`/v1/items?${parameters(query)}`, { signal });
+
+/** @param {string} id @param {AbortSignal} [signal] @returns {Promise<Item>} */
+export const item = (id, signal) => json(`/v1/items/${encoded(id)}`, { signal });
+
+/** @param {string} text @param {string | null} of @param {number} limit @param {AbortSignal} [signal] */
+export async function suggestions(text, of, limit, signal) {
+  const query = of === null ? { text, limit } : { text, limit, item: of };
+  return /** @type {string[]} */ ((await json(`/v1/suggestions?${parameters(query)}`, { signal })).suggestions);
+}
+
+/** @param {Object} request @param {Blob | null} image @param {AbortSignal} signal @returns {Promise<SearchResponse>} */
+export const search = (request, image, signal) => json("/v1/search", body(request, image, signal));
+
+/**
+ * @param {Object} request @param {Blob | null} image @param {AbortSignal} [signal]
+ * @returns {Promise<{reference: HeatMap, target: HeatMap}>}
+ */
+export const explanation = (request, image, signal) => json("/v1/explanations", body(request, image, signal));
+
+/** @param {Object} request @param {Blob | null} image @param {AbortSignal} signal @returns {Promise<{image: string}>} */
+export const edit = (request, image, signal) => json("/v1/edits", body(request, image, signal));
+
+/** The address of an item's picture. @param {string} id @param {number} size */
+export const pictureAddress = (id, size) => `/v1/images/${encoded(id)}?size=${size}`;
+
+/** @type {Map<string, Promise<string>>} */
+const pictures = new Map();
+
+/**
+ * Give an <img> an item's picture. Where a key is set the picture is asked for with it, because an <img> alone
+ * sends none.
+ * @param {HTMLImageElement} image @param {string} id @param {number} size
+ */
+export async function showPicture(image, id, size) {
+  const address = pictureAddress(id, size);
+  if (!key.get()) {
+    image.src = address;
+    return;
+  }
+  let made = pictures.get(address);
+  if (!made) {
+    made = ask(address, {}).then(async (response) => URL.createObjectURL(await response.blob()));
+    pictures.set(address, made);
+  }
+  try {
+    image.src = await made;
+  } catch {
+    pictures.delete(address);
+    image.dispatchEvent(new Event("error"));
+  }
+}
+
+/** @param {string} id */
+const encoded = (id) => id.split("/").map(encodeURIComponent).join("/");
+
+/** @param {Object<string, string | number>} query */
+const parameters = (query) =>
+  new URLSearchParams(Object.entries(query).map(([name, value]) => [name, String(value)])).toString();
+
+/** @param {Object} request @param {Blob | null} image @param {AbortSignal} [signal] @returns {RequestInit} */
+function body(request, image, signal) {
+  if (!image) {
+    const headers = { "Content-Type": "application/json" };
+    return { method: "POST", headers, body: JSON.stringify(request), signal };
+  }
+  const form = new FormData();
+  form.append("request", JSON.stringify(request));
+  form.append("image", image, "picture");
+  return { method: "POST", body: form, signal };
+}
+
+/** @param {string} path @param {RequestInit} init @returns {Promise<Response>} */
+async function ask(path, init) {
+  const headers = new Headers(init.headers);
+  if (key.get()) headers.set("Authorization", `Bearer ${key.get()}`);
+  for (let attempt = 1; ; attempt += 1) {
+    const response = await reach(path, { ...init, headers });
+    if (response.ok) return response;
+    if (response.status !== 429 || attempt === RETRIES) throw await problem(response);
+    const seconds = Math.min(Math.max(Number(response.headers.get("Retry-After")) || 1, 1), 30);
+    busy.tell(seconds);
+    try {
+      await pause(seconds * 1000, init.signal ?? null);
+    } finally {
+      busy.tell(0);
+    }
+  }
+}
+
+/** @param {string} path @param {RequestInit} init */
+async function reach(path, init) {
+  try {
+    return await fetch(path, init);
+  } catch (error) {
+    if (/** @type {Error} */ (error).name === "AbortError") throw error;
+    throw new Problem("dead", "The service cannot be reached. It may have stopped, or the connection is down.");
+  }
+}
+
+/** @param {Response} response */
+async function problem(response) {
+  let sentence = `The service answered with status ${response.status}.`;
+  try {
+    const told = await response.json();
+    sentence = told.detail || told.title || sentence;
+  } catch {
+    // Something between the page and the service answered; its words are not for people.
+  }
+  const kinds = { 401: "key", 403: "key", 404: "missing", 429: "overload", 503: "overload", 504: "overload" };
+  return new Problem(kinds[/** @type {401} */ (response.status)] ?? "refused", sentence);
+}
+
+/** @param {number} ms @param {AbortSignal | null} signal @returns {Promise<void>} */
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(new DOMException("cancelled", "AbortError"));
+    });
+  });
+}

@@ -1,0 +1,62 @@
+/** Where the query looked: one answer at a time, laid over it and over the reference. */
+
+import { explanation } from "./api.js";
+import { byId, el, icon } from "./dom.js";
+import { lay } from "./heat.js";
+import { say } from "./notices.js";
+
+/** @import { Pane } from "./results.js" */
+
+export class Looking {
+  /**
+   * @param {(pane: Pane) => {request: Object, image: Blob | null}} question
+   * @param {(error: unknown) => void} failed
+   */
+  constructor(question, failed) {
+    this.question = question;
+    this.failed = failed;
+    this.asked = new AbortController();
+    /** @type {HTMLElement | null} */
+    this.card = null;
+    this.reference = byId("look-reference");
+    this.reference.append(icon("eye"), el("span", { text: "Where it looked" }));
+  }
+
+  /** Take the maps away; they belong to an earlier answer. */
+  forget() {
+    this.asked.abort();
+    if (this.card) {
+      lay(/** @type {Element} */ (this.card.querySelector(".frame")), null);
+      this.card.querySelector(".look")?.setAttribute("aria-pressed", "false");
+    }
+    this.card = null;
+    lay(byId("reference-frame"), null);
+    this.reference.setAttribute("aria-pressed", "false");
+  }
+
+  /** @param {HTMLElement} card @param {Pane} pane */
+  async toggle(card, pane) {
+    const again = this.card === card;
+    this.forget();
+    if (again) {
+      say("Heat maps are hidden.");
+      return;
+    }
+    this.card = card;
+    this.asked = new AbortController();
+    const { signal } = this.asked;
+    for (const button of [card.querySelector(".look"), this.reference]) button?.setAttribute("aria-pressed", "true");
+    try {
+      const { request, image } = this.question(pane);
+      const maps = await explanation({ ...request, target: card.dataset.id }, image, signal);
+      if (signal.aborted) return;
+      lay(/** @type {Element} */ (card.querySelector(".frame")), maps.target);
+      lay(byId("reference-frame"), maps.reference);
+      say("Heat maps are shown over the reference and the answer.");
+    } catch (error) {
+      if (signal.aborted) return;
+      this.forget();
+      this.failed(error);
+    }
+  }
+}

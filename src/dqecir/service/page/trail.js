@@ -1,0 +1,101 @@
+/** The trail of turns: what is asked, how it is written into the address, and how it is walked. */
+
+/** @import { Trail, Turn } from "./types.js" */
+
+/** @type {Turn} */
+const BLANK = { text: "", weights: {}, more: [], less: [], where: "", method: "", against: "", picked: "" };
+
+/** @param {Partial<Turn>} [given] @returns {Turn} */
+export const newTurn = (given = {}) => ({ ...structuredClone(BLANK), ...given });
+
+/** @returns {Trail} */
+export const emptyTrail = () => ({ item: null, upload: null, turns: [newTurn()] });
+
+/** Pictures uploaded in this tab. They are in no address, and gone when the tab is closed. @type {Map<string, Blob>} */
+const uploads = new Map();
+
+/** @param {Blob} picture @returns {string} its name in the address of this tab */
+export function keepUpload(picture) {
+  const name = String(uploads.size + 1);
+  uploads.set(name, picture);
+  return name;
+}
+
+/**
+ * The reference of the turn at `place`: an item, an upload, an upload that is gone, or nothing yet.
+ * @param {Trail} trail @param {number} place
+ * @returns {{item: string | null, image: Blob | null, lost: boolean}}
+ */
+export function referenceOf(trail, place) {
+  const before = place > 0 ? trail.turns[place - 1].picked : trail.item;
+  if (before) return { item: before, image: null, lost: false };
+  const image = trail.upload === null ? null : (uploads.get(trail.upload) ?? null);
+  return { item: null, image, lost: trail.upload !== null && image === null };
+}
+
+/** @param {Trail} trail */
+export const present = (trail) => trail.turns[trail.turns.length - 1];
+
+/** @param {Trail} trail @param {Partial<Turn>} change @returns {Trail} the trail with its last turn changed */
+export const changed = (trail, change) => ({
+  ...trail,
+  turns: [...trail.turns.slice(0, -1), { ...present(trail), ...change }],
+});
+
+/** An answer becomes the next reference; filter and methods stay. @param {Trail} trail @param {string} id @returns {Trail} */
+export function pickedUp(trail, id) {
+  const { where, method, against } = present(trail);
+  const walked = changed(trail, { picked: id });
+  return { ...walked, turns: [...walked.turns, newTurn({ where, method, against })] };
+}
+
+/** Back to the turn at `place`. @param {Trail} trail @param {number} place @returns {Trail} */
+export const walkedBack = (trail, place) =>
+  changed({ ...trail, turns: trail.turns.slice(0, place + 1) }, { picked: "" });
+
+/** @param {Trail} trail @returns {string} the part of the address behind # */
+export function written(trail) {
+  const parts = new URLSearchParams();
+  if (trail.item) parts.set("item", trail.item);
+  if (trail.upload) parts.set("upload", trail.upload);
+  const turns = trail.turns.map(told);
+  if (turns.length > 1 || Object.keys(turns[0]).length) parts.set("turns", JSON.stringify(turns));
+  return parts.toString();
+}
+
+/** What differs from a blank turn. @param {Turn} turn */
+const told = (turn) =>
+  Object.fromEntries(
+    Object.entries(turn).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(BLANK[/** @type {keyof Turn} */ (name)])),
+  );
+
+/** Read an address; whatever in it cannot be read counts as not said. @param {string} hash @returns {Trail} */
+export function read(hash) {
+  const parts = new URLSearchParams(hash.replace(/^#/, ""));
+  const trail = emptyTrail();
+  trail.item = parts.get("item");
+  trail.upload = trail.item ? null : parts.get("upload");
+  try {
+    const turns = JSON.parse(parts.get("turns") ?? "[]");
+    if (Array.isArray(turns) && turns.length) trail.turns = turns.map(cleaned);
+  } catch {
+    // A shortened or garbled address still opens at its reference.
+  }
+  return trail;
+}
+
+/** Only what has the kind of a turn's own values is taken from an address. @param {any} raw @returns {Turn} */
+function cleaned(raw) {
+  const turn = newTurn();
+  for (const name of /** @type {const} */ (["text", "where", "method", "against", "picked"]))
+    if (typeof raw?.[name] === "string") turn[name] = raw[name];
+  for (const name of /** @type {const} */ (["more", "less"]))
+    if (Array.isArray(raw?.[name])) turn[name] = raw[name].filter((/** @type {any} */ id) => typeof id === "string");
+  if (raw?.weights && typeof raw.weights === "object")
+    turn.weights = Object.fromEntries(
+      Object.entries(raw.weights).flatMap(([name, value]) =>
+        Number.isFinite(value) ? [[name, Math.min(3, Math.max(0, Number(value)))]] : [],
+      ),
+    );
+  return turn;
+}

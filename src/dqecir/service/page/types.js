@@ -1,0 +1,45 @@
+/**
+ * The shapes that travel between the page and the service, for editors and readers; nothing runs here.
+ *
+ * @typedef {{id: string, attributes: Object<string, string>, image: string}} Item
+ * @typedef {{values: string[] | null, numeric: boolean}} Attribute
+ * @typedef {{name: string, title: string}} Method
+ * @typedef {Object} About
+ * @property {string} version
+ * @property {number} items
+ * @property {string} model
+ * @property {Method[]} methods
+ * @property {Object<string, Attribute>} attributes
+ * @property {string[]} weights  names of attributes that have a slider
+ * @property {boolean} can_edit
+ * @property {string} edit_note
+ * @property {{read: boolean, write: boolean}} key_needed
+ * @property {{bytes: number, pixels: number, k: number, text: number}} limits
+ *
+ * @typedef {{attribute: string, share: number}} Spoke
+ * @typedef {Item & {score: number, spoke: Spoke[]}} Answer
+ * @typedef {Object} SearchResponse
+ * @property {Answer[]} answers
+ * @property {Object<string, number>} attribute_weights  as used
+ * @property {Object<string, number>} own_weights  as the text decided
+ * @property {{attribute: string, value?: string}[]} asked
+ * @property {number} took_ms
+ * @property {string} method
+ *
+ * @typedef {{rows: number, columns: number, values: number[]}} HeatMap
+ *
+ * One turn of a search; what is left out is at its default.
+ * @typedef {Object} Turn
+ * @property {string} text
+ * @property {Object<string, number>} weights  empty: as the text decides
+ * @property {string[]} more
+ * @property {string[]} less
+ * @property {string} where
+ * @property {string} method  empty: the service's first
+ * @property {string} against  a second method to compare with, empty: none
+ * @property {string} picked  the answer that became the next turn's reference
+ *
+ * A reference is an item of the index or a picture that was uploaded in this tab.
+ * @typedef {{item: string | null, upload: string | null, turns: Turn[]}} Trail
+ */
+export {};

@@ -1,0 +1,74 @@
+/** Sliders for what each attribute counts: the text decides, until a person does. */
+
+import { byId, debounced, el, readable } from "./dom.js";
+
+const QUIET_MS = 120;
+
+export class Weights {
+  /**
+   * @param {string[]} names
+   * @param {(weights: Object<string, number>) => void} change  called with the weights that a person chose
+   */
+  constructor(names, change) {
+    /** @type {Object<string, number>} */
+    this.chosen = {};
+    this.rows = new Map(names.map((name, place) => [name, this.row(name, place)]));
+    this.later = debounced(() => change({ ...this.chosen }), QUIET_MS);
+    this.reset = byId("reset-weights");
+    this.reset.addEventListener("click", () => {
+      change({});
+      // The button hides itself, so the focus would be lost.
+      this.rows.get(names[0])?.slider.focus();
+    });
+    byId("weight-rows").replaceChildren(...[...this.rows.values()].map((row) => row.element));
+    byId("weights").hidden = names.length === 0;
+  }
+
+  /** Show what a turn chose. @param {Object<string, number>} weights */
+  show(weights) {
+    this.chosen = { ...weights };
+    this.reset.hidden = Object.keys(weights).length === 0;
+    for (const [name, row] of this.rows) this.paint(name, row);
+  }
+
+  /** Show what the text decided. @param {Object<string, number>} own */
+  showOwn(own) {
+    for (const [name, row] of this.rows) {
+      row.own = own[name] ?? null;
+      this.paint(name, row);
+    }
+  }
+
+  /** @param {string} name @param {number} place */
+  row(name, place) {
+    const slider = el("input", { type: "range", min: 0, max: 3, step: 0.05, id: `weight-${name}` });
+    const value = el("output", { for: `weight-${name}` });
+    const own = el("span", { class: "own" });
+    const mark = el("span", { class: "mark", "aria-hidden": "true" });
+    const element = el("div", { class: `weight tone-${place % 8}` },
+      el("label", { for: `weight-${name}` }, el("span", { class: "swatch", "aria-hidden": "true" }), readable(name)),
+      own, value, el("div", { class: "slide" }, mark, slider));
+    slider.addEventListener("input", () => {
+      this.chosen[name] = Number(slider.value);
+      this.reset.hidden = false;
+      this.paint(name, row);
+      this.later();
+    });
+    const row = { element, slider, value, own: /** @type {number | null} */ (null), ownText: own, mark };
+    return row;
+  }
+
+  /** @param {string} name @param {any} row */
+  paint(name, row) {
+    const mine = name in this.chosen;
+    const shown = mine ? this.chosen[name] : row.own;
+    row.element.classList.toggle("mine", mine);
+    if (document.activeElement !== row.slider || !mine) row.slider.value = String(shown ?? 1);
+    row.slider.style.setProperty("--part", String(Math.min(Number(row.slider.value), 3) / 3));
+    row.value.textContent = shown === null ? "–" : shown.toFixed(2);
+    row.ownText.textContent = row.own === null ? "" : mine ? `the text says ${row.own.toFixed(2)}` : "as the text says";
+    row.slider.setAttribute("aria-valuetext", `${row.value.textContent}, ${row.ownText.textContent || "not asked yet"}`);
+    row.mark.hidden = row.own === null || !mine;
+    row.mark.style.setProperty("--part", String(Math.min(row.own ?? 0, 3) / 3));
+  }
+}
