@@ -85,3 +85,30 @@ def test_what_cannot_be_done_is_said(retriever, tmp_path):
     (tmp_path / "a.jpg").write_text("broken")
     with pytest.raises(EngineError, match="none of 1 pictures could be used"):
         retriever.build_index(tmp_path, tmp_path / "i", quiet=True)
+
+
+def test_a_search_is_steered_by_weights_and_by_items(retriever, pictures, tmp_path):
+    retriever.build_index(pictures, tmp_path / "index", quiet=True)
+    reference = sorted(pictures.rglob("*.jpg"))[0]
+    plain = retriever.search(reference, "is red", k=11)
+    names = [hit.id for hit in plain.hits]
+    weighed = retriever.search(reference, "is red", k=11, weights={"shape": 3})
+    assert weighed.attribute_weights["shape"] == 3
+    assert weighed.attribute_weights["colour"] == plain.attribute_weights["colour"]
+    assert [hit.score for hit in weighed.hits] != [hit.score for hit in plain.hits]
+    liked = retriever.search(reference, "is red", k=11, more=[names[-1]])
+    assert {hit.id for hit in liked.hits} == set(names)
+    assert liked.hits[0].score > plain.hits[0].score + 0.1
+    disliked = retriever.search(reference, "is red", k=11, less=[names[0]])
+    assert {hit.id for hit in disliked.hits} == set(names[1:])
+    with pytest.raises(EngineError, match="no item 'nothing'"):
+        retriever.search(reference, "is red", more=["nothing"])
+    with pytest.raises(DataError, match="no attribute 'size'"):
+        retriever.search(reference, "is red", weights={"size": 1})
+
+
+@pytest.mark.parametrize("name", ["dqe", "dqe_values"])
+def test_without_a_text_a_picture_finds_its_like(pictures, tmp_path, name):
+    retriever = ComposedRetriever(tiny_model().with_method(name, {}))
+    retriever.build_index(pictures, tmp_path / "index", quiet=True)
+    assert len(retriever.search(sorted(pictures.rglob("*.jpg"))[0], k=5).hits) == 5

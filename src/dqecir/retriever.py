@@ -21,6 +21,7 @@ from dqecir.index.filters import parse_filter
 from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
 from dqecir.progress import track
+from dqecir.steering import Steering, steered
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 
@@ -37,7 +38,10 @@ class BuildSummary:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best items of one query, and the weight that each attribute had in it."""
+    """The best items of one query, and the weight that each attribute had in it.
+
+    The weights are those that the text decided, and where a person set one, that.
+    """
 
     hits: tuple[Hit, ...]
     attribute_weights: Mapping[str, float]
@@ -101,16 +105,18 @@ class ComposedRetriever:
 
     @torch.no_grad()
     def compose(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Query:
-        """As :meth:`encode_query`, with the attribute sub-queries and their weights."""
+        """As :meth:`encode_query`, with the attribute sub-queries and their weights.
+
+        An empty text asks for what is like the image.
+        """
         if len(images) != len(texts):
             raise DataError(
                 f"{len(images)} images came with {len(texts)} texts: every query needs one of each"
             )
         if not images:
             raise DataError("there is no query to encode")
-        text = self.model.text_encoder([self.model.method.text((text,)) for text in texts]).to(
-            self.model.device
-        )
+        worded = [self.model.method.text((text,)) for text in texts]
+        text = self.model.text_encoder(worded, blank=True).to(self.model.device)
         pixels = torch.stack([self._pixels(image) for image in images]).to(self.model.device)
         return self.model.method.embed_query(self.model.backbone.image_tokens(pixels), text)
 
@@ -174,25 +180,38 @@ class ComposedRetriever:
     def search(
         self,
         image: ImageSource,
-        text: str,
+        text: str = "",
         k: int = 10,
         exclude: Sequence[str] = (),
         where: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        more: Sequence[str] = (),
+        less: Sequence[str] = (),
     ) -> SearchResult:
-        """The ``k`` items that show ``image`` changed as ``text`` says.
+        """The ``k`` items that show ``image`` changed as ``text`` says; without a text, what is like it.
 
         The reference itself is not found where the index holds it under its path; ``exclude`` names
         further ids, and ``where`` is a filter such as ``color in {red, pink} and price < 40``. Raises
         ``FilterError`` for one that cannot be read or asks for what no item has.
+
+        ``weights`` sets attributes' weights in place of the text's (0 to 3). ``more`` and ``less`` are
+        ids of items that the answers should be more and less like; the latter are not found themselves.
+        Raises :class:`DataError` for an attribute or an id that there is not.
         """
         index = self._opened()
         chosen = parse_filter(where) if where is not None else None
-        query = self.compose([image], [text])
-        hits = index.search(query.embeddings.cpu(), k + 1, [list(exclude)], chosen)[0]
+        liked, disliked = (index.tokens(ids) if ids else None for ids in (more, less))
+        query = self.steer(self.compose([image], [text]), [Steering(weights or {}, liked, disliked)])
+        hits = index.search(query.embeddings.cpu(), k + 1, [[*exclude, *less]], chosen)[0]
         if isinstance(image, Path | str):
             own = str(Path(image).resolve())
             hits = [hit for hit in hits if hit.payload.get("path") != own]
-        return SearchResult(tuple(hits[:k]), self.attribute_weights(query)[0])
+        return SearchResult(tuple(hits[:k]), self.attribute_weights(query)[0] | dict(weights or {}))
+
+    def steer(self, query: Query, steerings: Sequence[Steering]) -> Query:
+        """Queries as a person steers them, one steering a query (:func:`dqecir.steering.steered`)."""
+        names = [vocabulary.name for vocabulary in self.model.vocabularies]
+        return steered(query, steerings, names, self.model.method.score_rule)
 
     def attribute_weights(self, query: Query) -> list[dict[str, float]]:
         """For each query, the weight of each attribute's sub-query; empty where a method has none."""

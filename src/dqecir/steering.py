@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,10 +24,13 @@ HEAVIEST = 3.0
 """The largest weight of an attribute that a person may set; the smallest is 0."""
 
 MORE = 0.5
-"""How far a query goes towards what is liked: that share of a distribution, of a vector's length."""
+"""How far a query goes towards what is liked: this share of a vector's length, or of a distribution."""
 
 LESS = 0.5
-"""How far a query goes from what is disliked; as :data:`MORE`."""
+"""How far a vector goes from what is disliked, in its lengths."""
+
+THINNED = 0.8
+"""The largest share that a disliked item takes of a value's probability."""
 
 _NOTHING = 1e-6
 
@@ -120,20 +124,39 @@ def _judged(query: Tensor, tokens: Tensor | None) -> Tensor | None:
     return tokens.to(query.device, query.dtype)
 
 
-def _vectors(query: Tensor, liked: Tensor | None, disliked: Tensor | None) -> Tensor:
+def _answering(query: Tensor, tokens: Tensor) -> Tensor:
+    """The token [L, D] of each item that answers a query [n_q, D] best: by it the item was found.
+
+    Another item's score rises by no more than that of the liked one, when a query goes towards it.
+    """
+    products = torch.einsum("qd,lkd->lkq", query, tokens).amax(dim=2)  # [L, n_t]
+    return tokens[torch.arange(len(tokens), device=tokens.device), products.argmax(dim=1)]
+
+
+def _mean(query: Tensor, tokens: Tensor) -> Tensor:
+    """The mean token [L, D] of each item: to go from it is to go from all that the item shows."""
+    return tokens.mean(dim=1)
+
+
+def _vectors(
+    query: Tensor,
+    liked: Tensor | None,
+    disliked: Tensor | None,
+    towards: Callable[[Tensor, Tensor], Tensor] = _answering,
+) -> Tensor:
     """Rocchio: every vector goes towards the liked items' mean direction, and from the disliked ones'."""
     length = query.norm(dim=1, keepdim=True)
     moved = query
     if liked is not None:
-        moved = moved + MORE * length * _direction(liked)
+        moved = moved + MORE * length * _direction(towards(query, liked))
     if disliked is not None:
-        moved = moved - LESS * length * _direction(disliked)
+        moved = moved - LESS * length * _direction(_mean(query, disliked))
     return moved
 
 
-def _direction(tokens: Tensor) -> Tensor:
-    """The mean direction [D] of items' mean tokens."""
-    return F.normalize(F.normalize(tokens.mean(dim=1), dim=1).mean(dim=0), dim=0)
+def _direction(vectors: Tensor) -> Tensor:
+    """The mean direction [D] of vectors [L, D]."""
+    return F.normalize(F.normalize(vectors, dim=1).mean(dim=0), dim=0)
 
 
 def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None) -> Tensor:
@@ -148,7 +171,7 @@ def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None)
     if liked is not None:
         shares = (1 - MORE) * shares + MORE * liked[:, -count:].mean(dim=0)
     if disliked is not None:
-        shares = shares * (1 - LESS * disliked[:, -count:].amax(dim=0)).clamp(min=1 - LESS)
+        shares = shares * (1 - THINNED * disliked[:, -count:].amax(dim=0))
         shares = shares / shares.sum(dim=1, keepdim=True).clamp(min=_NOTHING)
     first = _vectors(
         query[:1],
@@ -161,7 +184,7 @@ def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None)
 MOVES: dict[ScoreRule, Callable[[Tensor, Tensor | None, Tensor | None], Tensor]] = {
     "dot": _vectors,
     "max_t": _vectors,
-    "mean_mean": _vectors,
+    "mean_mean": partial(_vectors, towards=_mean),
     "max_max": _vectors,
     "likelihood": _distributions,
 }

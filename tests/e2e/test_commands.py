@@ -273,7 +273,7 @@ def test_the_installed_command_ends_with_a_sentence():
     assert "Traceback" not in ended.stderr
 
 
-def test_empty_text_and_broken_pictures(dqecir, garments_folder, tmp_path):
+def test_no_text_and_broken_pictures(dqecir, garments_folder, tmp_path):
     pictures = tmp_path / "p"
     pictures.mkdir()
     for path in sorted((garments_folder / "images").iterdir())[:4]:
@@ -284,8 +284,10 @@ def test_empty_text_and_broken_pictures(dqecir, garments_folder, tmp_path):
     assert "4 images indexed" in out
     assert "broken.png" in out.replace("\n", "")
     one = next(pictures.glob("*.jpg"))
-    code, _, err = dqecir("search", "--index", tmp_path / "i", "--image", one, "--text", " ")
-    assert (code, "say what should change" in err) == (1, True)
+    code, out, _ = dqecir("search", "--index", tmp_path / "i", "--image", one)
+    assert (code, len(out.splitlines())) == (0, 3)  # what is like it, but not itself
+    code, _, err = dqecir("search", "--index", tmp_path / "i", "--image", one, "--weight", "colour")
+    assert (code, "'colour' sets no weight" in err) == (1, True)
     code, _, err = dqecir(
         "search", "--index", tmp_path / "i", "--image", pictures / "broken.png", "--text", "is red"
     )

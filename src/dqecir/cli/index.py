@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from dqecir.cli.arguments import IndexFolder, Model, Out, output
+from dqecir.data.triplets import DataError
 from dqecir.progress import console
 
 if TYPE_CHECKING:
@@ -69,9 +70,12 @@ def index_info(index: IndexFolder) -> None:
 def search(
     index: IndexFolder,
     image: Annotated[Path, typer.Option("--image", help="The reference picture.")],
-    text: Annotated[str, typer.Option("--text", help="What should change.")],
+    text: Annotated[str, typer.Option("--text", help="What should change; without it, what is alike.")] = "",
     k: Annotated[int, typer.Option("-k", min=1, help="Number of answers.")] = 10,
     where: Annotated[Optional[str], typer.Option(help="A filter: color = red and price < 40.")] = None,  # noqa: UP045
+    weight: Annotated[Optional[list[str]], typer.Option(help="Set an attribute's weight: colour=2.")] = None,  # noqa: UP045
+    more: Annotated[Optional[list[str]], typer.Option(help="An item to find more of, by its id.")] = None,  # noqa: UP045
+    less: Annotated[Optional[list[str]], typer.Option(help="An item to find less of, by its id.")] = None,  # noqa: UP045
     model: Model = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     sheet: Annotated[Optional[Path], typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,  # noqa: UP045
@@ -80,7 +84,15 @@ def search(
     from dqecir.retriever import ComposedRetriever
 
     retriever = ComposedRetriever.from_pretrained(model).open_index(index)
-    result = retriever.search(image, text, k, where=where)
+    result = retriever.search(
+        image,
+        text,
+        k,
+        where=where,
+        weights=dict(_weight(setting) for setting in weight or ()),
+        more=more or (),
+        less=less or (),
+    )
     if as_json:
         print(json.dumps(result.as_json(), indent=2))
     else:
@@ -89,3 +101,11 @@ def search(
     if sheet is not None:
         result.write_sheet(sheet, image, text)
         console.print(f"the sheet is {sheet}")
+
+
+def _weight(setting: str) -> tuple[str, float]:
+    name, _, number = setting.partition("=")
+    try:
+        return name.strip(), float(number)
+    except ValueError:
+        raise DataError(f"{setting!r} sets no weight: write an attribute and a number, colour=2") from None
