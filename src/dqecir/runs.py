@@ -159,7 +159,9 @@ def evaluate_on_protocol(
     with tempfile.TemporaryDirectory() as work:
         store: Store = store_of(model, benchmark, tokens or Path(work) / "tokens", quiet=quiet)
         text = wording_of(model.method, protocol)
-        metrics = protocol.summarise(evaluate(model.method, store, model.text_encoder, benchmark, text))
+        metrics = protocol.summarise(
+            evaluate(model.method, store, model.text_encoder, benchmark, text, protocol.kept)
+        )
     facts = {
         "protocol": name,
         "source": protocol.source,

@@ -305,7 +305,7 @@ class Trainer:
         assert self.dev is not None
         benchmark, store = self.dev
         method = self.accelerator.unwrap_model(self.method)
-        metrics = summarise(evaluate(method, store, self.model.text_encoder, benchmark))
+        metrics = summarise(evaluate(method, store, self.model.text_encoder, benchmark, kept=0))
         if metrics[PRIMARY_METRIC] > self.best:
             self.best = metrics[PRIMARY_METRIC]
             self._save_model("best")

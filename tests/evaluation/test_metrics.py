@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqecir.data.triplets import Benchmark, DataError, Triplet
-from dqecir.evaluation.metrics import average_precision, collect, summarise
+from dqecir.evaluation.metrics import average_precision, collect, precision_at, summarise
 from dqecir.scoring import score
 
 
@@ -113,6 +113,45 @@ def test_ranks_equal_a_plain_sort(seed):
     results = ranked(benchmark_of([asked(0, 3)]), scores)
     assert results.ranks[0] == order.index(3)
     assert results.found[0, :5].tolist() == order
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), images=st.sampled_from([6, 12, 80]), values=st.sampled_from([2, 1000]))
+def test_results_are_those_of_plain_sorts_and_counts(seed, images, values):
+    """Ties, several right answers, subsets and what is left out; with and without the best kept."""
+    random = np.random.default_rng(seed)
+    triplets = []
+    for _ in range(9):
+        reference, target, *others = random.permutation(images).tolist()
+        right, out = others[: random.integers(3)], others[3 : 3 + random.integers(2)]
+        made = asked(reference, target, (target, *right), tuple(out))
+        triplets.append(replace(made, subset=(target, *others[-random.integers(1, 3) :])))
+    benchmark = benchmark_of(triplets, images, mask_reference=bool(seed % 2))
+    scores = random.integers(0, values, (9, images)).astype(np.float32)
+    kept, none = (collect(benchmark, [("all", np.arange(9), scores)], count) for count in (50, 0))
+    assert none.found.shape == (9, 0)
+    for row, triplet in enumerate(triplets):
+        out = {*triplet.ignored, triplet.reference} if benchmark.mask_reference else {*triplet.ignored}
+        order = sorted(set(range(images)) - out, key=lambda i: (-scores[row, i], i))
+        hits = [image in triplet.relevant for image in order]
+        precision = [sum(hits[: i + 1]) / (i + 1) for i in range(min(10, len(hits))) if hits[i]]
+        count = len(triplet.relevant)
+        inside = [image for image in order if image in triplet.subset]
+        assert [image for image in kept.found[row] if image >= 0] == order[:50]
+        assert kept.hits()[row, : len(order)].tolist() == hits[:50]
+        for results in (kept, none):
+            assert results.ranks[row] == order.index(triplet.target)
+            assert results.average_precision_10[row] == pytest.approx(sum(precision) / min(count, 10))
+            assert results.r_precision[row] == sum(hits[:count]) / count
+            assert results.subset_ranks[row] == inside.index(triplet.target)
+    assert summarise(kept) == summarise(none)
+
+
+def test_what_was_not_kept_cannot_be_measured():
+    results = ranked(benchmark_of([asked(0, 2)]), [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]])
+    assert precision_at(results, 5)[0] == pytest.approx(1 / 4)
+    with pytest.raises(DataError, match="the best 0 candidates"):
+        precision_at(replace(results, found=results.found[:, :0].copy()), 5)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def shortcuts(
     found = {}
     for name, kind in (("R@10 text alone", "reference"), ("R@10 image alone", "captions")):
         changed = with_another(benchmark, kind, seed)
-        results = collect(changed, query_scores(method, store, encoder, changed))
+        results = collect(changed, query_scores(method, store, encoder, changed), kept=0)
         found[name] = 100 * float((results.ranks < 10).mean())
     return found
 

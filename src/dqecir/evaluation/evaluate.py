@@ -13,9 +13,9 @@ from dqecir.attributes import TextEncoder
 from dqecir.backbones.store import Store
 from dqecir.data.annotations import Question, Questions
 from dqecir.data.triplets import Benchmark, Triplet
-from dqecir.evaluation.metrics import RetrievalResults, Scores, collect
+from dqecir.evaluation.metrics import KEPT, RetrievalResults, Scores, collect
 from dqecir.methods.method import Method
-from dqecir.scoring import score
+from dqecir.scoring import ScoreRule, score
 
 Wording = Callable[[Triplet | Question], str]
 """A question to its text."""
@@ -78,19 +78,29 @@ def query_scores(
             [n for n, question in enumerate(asked) if question.category == category],
             dtype=np.int64,
         )
-        candidates = targets[torch.from_numpy(gallery)]
-        for start in range(0, len(numbers), CHUNK):
-            some = numbers[start : start + CHUNK]
-            questions = [asked[n] for n in some]
-            queries = embed_queries(
-                method,
-                store,
-                encoder,
-                [question.reference for question in questions],
-                [worded(question) for question in questions],
-                blank=not with_answers,
-            )
-            yield category, some, score(queries, candidates, method.score_rule).numpy()
+        if not len(numbers):
+            continue
+        questions = [asked[n] for n in numbers]
+        queries = embed_queries(
+            method,
+            store,
+            encoder,
+            [question.reference for question in questions],
+            [worded(question) for question in questions],
+            blank=not with_answers,
+        )
+        for some, scores in in_chunks(queries, targets[torch.from_numpy(gallery)], method.score_rule):
+            yield category, numbers[some], scores
+
+
+def in_chunks(queries: Tensor, candidates: Tensor, rule: ScoreRule) -> Iterator[tuple[slice, Scores]]:
+    """Scores [q, N] of ready queries [Q, n_q, D] against candidates [N, n_t, D], and which queries they are.
+
+    A chunk is held at a time, so that what ranks it finds it in a cache.
+    """
+    for start in range(0, len(queries), CHUNK):
+        some = slice(start, start + CHUNK)
+        yield some, score(queries[some], candidates, rule).numpy()
 
 
 def evaluate(
@@ -99,14 +109,15 @@ def evaluate(
     encoder: TextEncoder,
     benchmark: Benchmark,
     text: Wording | None = None,
+    kept: int = KEPT,
 ) -> RetrievalResults:
     """Rank every query of ``benchmark`` by ``method``; ``store`` holds its images in their order.
 
-    ``text`` as in :func:`query_scores`.
+    ``text`` as in :func:`query_scores`, ``kept`` as in :func:`collect`.
     """
     was_training = method.training
     method.eval()
     try:
-        return collect(benchmark, query_scores(method, store, encoder, benchmark, text))
+        return collect(benchmark, query_scores(method, store, encoder, benchmark, text), kept)
     finally:
         method.train(was_training)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ Scores = NDArray[np.float32]
 RECALLS = (1, 5, 10, 50)
 SUBSET_RECALLS = (1, 2, 3)
 KEPT = 50
-"""How many of each query's best candidates are remembered."""
+"""How many of each query's best candidates are remembered, where they are asked for."""
 
 
 def average_precision(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
@@ -45,7 +46,7 @@ class RetrievalResults:
     ranks: Positions
     """[Q] rank of the annotated target, from 0."""
     found: Positions
-    """[Q, 50] positions of the best candidates, best first; -1 where a gallery holds fewer."""
+    """[Q, kept] positions of the best candidates, best first; -1 where a gallery holds fewer."""
     average_precision_10: NDArray[np.float64]
     """[Q] AP@10 over all right answers, a fraction."""
     r_precision: NDArray[np.float64]
@@ -59,36 +60,45 @@ class RetrievalResults:
             raise DataError(f"{self.benchmark.name} asks no questions: there is nothing to measure")
         for name in ("ranks", "found", "average_precision_10", "r_precision", "subset_ranks"):
             values = getattr(self, name)
-            shape = (count, KEPT) if name == "found" else (count,)
+            shape = (count, self.kept) if name == "found" else (count,)
             if values.shape != shape:
                 raise DataError(f"{name} has shape {list(values.shape)} where {list(shape)} is needed")
             values.setflags(write=False)
         if self.ranks.min() < 0:
             raise DataError("a rank is negative: the target of a query was taken out of its ranking")
-        if self.found.min() < -1 or self.found.max() >= len(self.benchmark.image_ids):
+        if self.kept and (self.found.min() < -1 or self.found.max() >= len(self.benchmark.image_ids)):
             raise DataError("a candidate that was found is no image of the benchmark")
         for fractions in (self.average_precision_10, self.r_precision):
             if not np.all((fractions >= 0) & (fractions <= 1)):
                 raise DataError("a precision is not between 0 and 1")
 
+    @property
+    def kept(self) -> int:
+        """How many of each query's best candidates are remembered."""
+        return self.found.shape[1]
+
     def hits(self) -> NDArray[np.bool_]:
-        """[Q, 50]: whether each found candidate is a right answer."""
-        return _right(self.found, self.benchmark.triplets)
+        """[Q, kept]: whether each found candidate is a right answer."""
+        images = len(self.benchmark.image_ids)
+        rows, right = _flat([triplet.relevant for triplet in self.benchmark.triplets])
+        starts = images * np.arange(len(self.found))
+        return np.isin(self.found + starts[:, None], right + starts[rows]) & (self.found >= 0)
 
 
 def collect(
-    benchmark: Benchmark, chunks: Iterable[tuple[str, NDArray[np.int64], Scores]]
+    benchmark: Benchmark, chunks: Iterable[tuple[str, NDArray[np.int64], Scores]], kept: int = KEPT
 ) -> RetrievalResults:
     """Rank every query from chunks of scores (category, triplet numbers [q], scores [q, |gallery|]).
 
     The reference (where the protocol says so) and ``Triplet.ignored`` are taken out. Among equal
-    scores the lower position counts as ranked first. Raises :class:`DataError` for scores that are
-    not finite numbers or not of the gallery, for a right answer that is not in the ranking, and
-    where a query was left out or scored twice.
+    scores the lower position counts as ranked first. ``kept`` best candidates of each query are
+    remembered; without any, queries with one right answer are never sorted. Raises :class:`DataError`
+    for scores that are not finite numbers or not of the gallery, for a right answer that is not in the
+    ranking, and where a query was left out or scored twice.
     """
     count = len(benchmark.triplets)
     ranks = np.full(count, -1, dtype=np.int64)
-    found = np.full((count, KEPT), -1, dtype=np.int64)
+    found = np.full((count, kept), -1, dtype=np.int64)
     precision = np.zeros(count)
     r_precision = np.zeros(count)
     subset_ranks = np.full(count, -1, dtype=np.int64)
@@ -100,19 +110,17 @@ def collect(
         triplets = [benchmark.triplets[number] for number in numbers]
         _check(category, gallery, triplets, scores)
         seen[numbers] += 1
-        masked = _masked(scores, gallery, triplets, benchmark.mask_reference)
-        ranks[numbers] = rank_columns(masked, np.searchsorted(gallery, [t.target for t in triplets]))
-        relevant = np.array([len(triplet.relevant) for triplet in triplets], dtype=np.int64)
-        values, columns = best_columns(torch.from_numpy(masked), max(KEPT, int(relevant.max())))
-        order = np.where(values.numpy() > -np.inf, gallery[columns.numpy()], -1)
-        hits = _right(order, triplets)
+        masked, right = _masked(scores, gallery, triplets, benchmark.mask_reference)
+        targets = np.searchsorted(gallery, [triplet.target for triplet in triplets])
+        own = rank_columns(masked, targets)
+        relevant = np.bincount(right[0], minlength=len(triplets))
+        hits, best = _ranked(masked, right, relevant, own, kept)
+        ranks[numbers] = own
+        found[numbers, : best.shape[1]] = np.where(best < 0, -1, gallery[best])
         precision[numbers] = average_precision(hits, relevant, 10)
         first = np.arange(hits.shape[1])[None] < relevant[:, None]
         r_precision[numbers] = (hits & first).sum(axis=1) / relevant
-        subset_ranks[numbers] = [
-            _subset_rank(row, gallery, triplet) for row, triplet in zip(masked, triplets, strict=True)
-        ]
-        found[numbers, : min(KEPT, order.shape[1])] = order[:, :KEPT]
+        subset_ranks[numbers] = _subset_ranks(masked, gallery, triplets, targets)
     if np.any(seen != 1):
         raise DataError(f"{int((seen != 1).sum())} of {count} queries were not scored exactly once")
     return RetrievalResults(benchmark, ranks, found, precision, r_precision, subset_ranks)
@@ -120,24 +128,57 @@ def collect(
 
 def rank_columns(scores: Scores, columns: Positions) -> Positions:
     """Rank from 0 of one column of each row of ``scores`` [Q, N]; equal scores rank by column."""
-    rows, own = torch.from_numpy(scores), torch.from_numpy(columns)[:, None]
-    values = rows.gather(1, own)
-    ranks = (rows > values).sum(dim=1)
-    # Ties are rare, and counting what stands before them costs as much as all else together.
-    for row in ((rows == values).sum(dim=1) > 1).nonzero()[:, 0].tolist():
-        ranks[row] += int((rows[row, : columns[row]] == values[row]).sum())
-    return ranks.numpy()
+    own = np.take_along_axis(scores, columns[:, None], axis=1)
+    ranks = np.count_nonzero(scores > own, axis=1)
+    same = scores == own
+    # Ties are rare, and where they stand matters only then.
+    if np.count_nonzero(same) > len(scores):
+        ranks += np.count_nonzero(same & (np.arange(scores.shape[1]) < columns[:, None]), axis=1)
+    return ranks
 
 
-def _subset_rank(scores: Scores, gallery: Positions, triplet: Triplet) -> int:
-    """Rank of the target among its subset by the same scores [N] and ties; -1 without a subset."""
-    if not triplet.subset:
-        return -1
-    columns = _columns(gallery, triplet.subset)
-    if columns.size != len(triplet.subset):
+Cells = tuple[Positions, Positions]
+"""Rows and columns of some cells of a matrix."""
+
+
+def _ranked(
+    scores: Scores, right: Cells, relevant: Positions, ranks: Positions, kept: int
+) -> tuple[NDArray[np.bool_], Positions]:
+    """Hits [q, K] by rank, K of 10 and of all right answers at least, and the ``kept`` best columns.
+
+    Both end where the gallery does; a column is -1 where only what was left out would follow. Who has
+    one right answer is judged by its rank: a ranking is made of the others, and of all to be kept.
+    """
+    rows, columns = right
+    depth = min(max(kept, 10, int(relevant.max())), scores.shape[1])
+    hits = np.zeros((len(scores), depth), dtype=bool)
+    near = np.flatnonzero(ranks < depth)
+    hits[near, ranks[near]] = True
+    best = np.full((len(scores), min(kept, depth)), -1)
+    several = np.arange(len(scores)) if kept else np.flatnonzero(relevant > 1)
+    if several.size:
+        some = scores if kept else scores[several]
+        values, order = (found.numpy() for found in best_columns(torch.from_numpy(some), depth))
+        wanted = np.zeros(scores.shape, dtype=bool)
+        wanted[rows, columns] = True
+        hits[several] = wanted[several[:, None], order]
+        best[several] = np.where(values > -np.inf, order, -1)[:, :kept]
+    return hits, best
+
+
+def _subset_ranks(
+    scores: Scores, gallery: Positions, triplets: Sequence[Triplet], targets: Positions
+) -> Positions:
+    """Ranks [q] of the targets' columns among their subsets by the same scores and ties; -1 without one."""
+    sizes = np.array([len(triplet.subset) for triplet in triplets])
+    rows, columns = _cells(gallery, [triplet.subset for triplet in triplets])
+    short = np.flatnonzero(np.bincount(rows, minlength=len(triplets)) < sizes)
+    if short.size:
+        triplet = triplets[short[0]]
         raise DataError(f"the subset {triplet.subset} of a query is not in the gallery {triplet.category!r}")
-    place = np.searchsorted(gallery[columns], [triplet.target])
-    return int(rank_columns(scores[None, columns], place)[0])
+    values, own = scores[rows, columns], scores[rows, targets[rows]]
+    before = (values > own) | ((values == own) & (columns < targets[rows]))
+    return np.where(sizes > 0, np.bincount(rows[before], minlength=len(triplets)), -1)
 
 
 def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], scores: Scores) -> None:
@@ -146,39 +187,50 @@ def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], score
             f"scores of the category {category!r} have shape {list(scores.shape)} where "
             f"{[len(triplets), gallery.size]} is needed"
         )
-    if not bool(torch.from_numpy(scores).isfinite().all()):
+    if not np.isfinite(scores).all():
         raise DataError(f"a score of the category {category!r} is not a number: the model is damaged")
     for triplet in triplets:
         if triplet.category != category:
             raise DataError(f"a query of the category {triplet.category!r} was scored in {category!r}")
 
 
-def _masked(scores: Scores, gallery: Positions, triplets: Sequence[Triplet], mask_reference: bool) -> Scores:
-    """``scores`` in which what is left out of a ranking is -inf; a copy where there is something."""
-    out = [(*t.ignored, t.reference) if mask_reference else t.ignored for t in triplets]
-    masked = np.array(scores, dtype=np.float32) if any(out) else np.ascontiguousarray(scores, np.float32)
-    for row, (triplet, left_out) in enumerate(zip(triplets, out, strict=True)):
-        if left_out:
-            masked[row, _columns(gallery, left_out)] = -np.inf
-        right = _columns(gallery, triplet.relevant)
-        if right.size != len(triplet.relevant) or np.isneginf(masked[row, right]).any():
-            raise DataError(
-                f"a right answer to the reference {triplet.reference} (category {triplet.category!r}) is "
-                "not in its gallery, or is left out of its own ranking"
-            )
-    return masked
+def _masked(
+    scores: Scores, gallery: Positions, triplets: Sequence[Triplet], mask_reference: bool
+) -> tuple[Scores, Cells]:
+    """``scores`` in which what is left out of a ranking is -inf, and the cells of the right answers.
+
+    A copy where something is left out.
+    """
+    masked = np.ascontiguousarray(scores, np.float32)
+    out = _cells(gallery, [(*t.ignored, t.reference) if mask_reference else t.ignored for t in triplets])
+    if out[0].size:
+        masked = masked.copy()
+        masked[out] = -np.inf
+    right = _cells(gallery, [triplet.relevant for triplet in triplets])
+    ranked = np.bincount(right[0][masked[right] > -np.inf], minlength=len(triplets))
+    wrong = np.flatnonzero(ranked < [len(triplet.relevant) for triplet in triplets])
+    if wrong.size:
+        triplet = triplets[wrong[0]]
+        raise DataError(
+            f"a right answer to the reference {triplet.reference} (category {triplet.category!r}) is "
+            "not in its gallery, or is left out of its own ranking"
+        )
+    return masked, right
 
 
-def _columns(gallery: Positions, positions: Sequence[int]) -> Positions:
-    """Columns of those ``positions`` that the gallery holds."""
-    wanted = np.asarray(positions, dtype=np.int64)
+def _flat(lists: Sequence[Sequence[int]]) -> tuple[Positions, Positions]:
+    """Every number of ``lists``, and which of them it is from: (rows, numbers)."""
+    sizes = [len(row) for row in lists]
+    numbers = np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=sum(sizes))
+    return np.repeat(np.arange(len(lists)), sizes), numbers
+
+
+def _cells(gallery: Positions, lists: Sequence[Sequence[int]]) -> Cells:
+    """Cells of those positions of each row that the gallery holds."""
+    rows, wanted = _flat(lists)
     columns = np.searchsorted(gallery, wanted).clip(max=gallery.size - 1)
-    return columns[gallery[columns] == wanted]
-
-
-def _right(found: Positions, triplets: Sequence[Triplet]) -> NDArray[np.bool_]:
-    """Which ``found`` positions [Q, K] answer their query."""
-    return np.stack([np.isin(row, triplet.relevant) for row, triplet in zip(found, triplets, strict=True)])
+    there = gallery[columns] == wanted
+    return rows[there], columns[there]
 
 
 def summarise(results: RetrievalResults) -> dict[str, float]:
@@ -226,9 +278,9 @@ def subset_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
 
 
 def precision_at(results: RetrievalResults, k: int) -> NDArray[np.float64]:
-    """[Q] AP@k over all right answers, a fraction; k is 50 at most (CIRCO)."""
-    if not 1 <= k <= KEPT:
-        raise DataError(f"AP@{k} cannot be had: the best {KEPT} candidates of a query are kept")
+    """[Q] AP@k over all right answers, a fraction; k is ``results.kept`` at most (CIRCO)."""
+    if not 1 <= k <= results.kept:
+        raise DataError(f"AP@{k} cannot be had: the best {results.kept} candidates of a query are kept")
     relevant = np.array([len(triplet.relevant) for triplet in results.benchmark.triplets], dtype=np.int64)
     return average_precision(results.hits(), relevant, k)
 

@@ -19,7 +19,14 @@ from dqecir.data.circo import read_circo, read_circo_questions
 from dqecir.data.cirr import read_cirr, read_cirr_questions
 from dqecir.data.fashioniq import Gallery, read_fashioniq, read_fashioniq_questions
 from dqecir.data.triplets import Benchmark, DataError, Triplet
-from dqecir.evaluation.metrics import RetrievalResults, precision_at, recall, subset_recall, three_means
+from dqecir.evaluation.metrics import (
+    KEPT,
+    RetrievalResults,
+    precision_at,
+    recall,
+    subset_recall,
+    three_means,
+)
 from dqecir.strict import nearest
 
 Wording = Literal["clean_and", "raw_and", "covr", "composeae", "raw", "qure_circo"]
@@ -73,6 +80,11 @@ class Protocol:
         if len(self.headline) == 1:
             return self.headline[0]
         return f"({' + '.join(self.headline)})/{len(self.headline)}"
+
+    @property
+    def kept(self) -> int:
+        """How many of a query's best candidates its metrics need; recalls need none."""
+        return KEPT if any(name.startswith("mAP") for name in self.metrics) else 0
 
     def benchmark(
         self, folder: Path, split: str = "val", *, images: Path | None = None, check_images: bool = True

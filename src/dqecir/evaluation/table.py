@@ -27,7 +27,7 @@ def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> d
     for name in BASELINES:
         method = METHODS[name].build(model.backbone, METHODS[name].options_type(), MethodContext())
         method.eval()  # a new module trains, and the backbone it shares would be left with dropout on
-        rows[name] = summarise(evaluate(method, store, model.text_encoder, benchmark))
+        rows[name] = summarise(evaluate(method, store, model.text_encoder, benchmark, kept=0))
     return rows
 
 

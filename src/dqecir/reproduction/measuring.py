@@ -15,7 +15,7 @@ from dqecir.data.annotations import Questions
 from dqecir.data.hp_fashioniq import Preferences
 from dqecir.data.triplets import Benchmark
 from dqecir.evaluation.evaluate import evaluate
-from dqecir.evaluation.metrics import RetrievalResults
+from dqecir.evaluation.metrics import KEPT, RetrievalResults
 from dqecir.evaluation.protocols import Protocol, Wording
 from dqecir.methods.method import Method
 from dqecir.model import ComposedModel
@@ -111,11 +111,11 @@ def tokens_of(
 
 
 def results_of(
-    model: ComposedModel, store: Store, benchmark: Benchmark, protocol: Protocol
+    model: ComposedModel, store: Store, benchmark: Benchmark, protocol: Protocol, kept: int = KEPT
 ) -> RetrievalResults:
-    """What every question of ``benchmark`` finds under the protocol."""
+    """What every question of ``benchmark`` finds under the protocol; ``kept`` as in :func:`collect`."""
     text = wording_of(model.method, protocol)
-    return evaluate(model.method, store, model.text_encoder, benchmark, text)
+    return evaluate(model.method, store, model.text_encoder, benchmark, text, kept)
 
 
 def opened(folder: Path) -> ComposedModel:

@@ -34,7 +34,8 @@ class ProtocolTrainer(Trainer):
         benchmark, store = self.dev
         method = self.accelerator.unwrap_model(self.method)
         model = replace(self.model, method=method)
-        metrics = self.protocol.summarise(results_of(model, store, benchmark, self.protocol))
+        results = results_of(model, store, benchmark, self.protocol, self.protocol.kept)
+        metrics = self.protocol.summarise(results)
         if metrics[self.protocol.headline_name] > self.best:
             self.best = metrics[self.protocol.headline_name]
             self._save_model("best")
