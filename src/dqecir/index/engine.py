@@ -132,6 +132,27 @@ class Index(ABC):
         """
 
     @abstractmethod
+    def items(self) -> Iterator[ItemBatch]:
+        """Every item of the open generation in the order of adding, a batch in memory at a time."""
+
+    def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """The id and the payload of every item, as :meth:`items`, without its tokens."""
+        for batch in self.items():
+            yield from zip(batch.ids, batch.payloads, strict=True)
+
+    def payload(self, item_id: str) -> Mapping[str, Any] | None:
+        """The payload of an item; None where there is no such item."""
+        return next((payload for known, payload in self.entries() if known == item_id), None)
+
+    @classmethod
+    @abstractmethod
+    def verify(cls, folder: Path) -> None:
+        """Read every token and raise :class:`EngineError` where an index is not what was written."""
+
+    def close(self) -> None:  # noqa: B027  (most engines hold nothing)
+        """Let go of what belongs to one process at a time; where nothing does, nothing happens."""
+
+    @abstractmethod
     def info(self) -> dict[str, Any]:
         """Facts for a person: items, model, rule, attributes, and what the engine keeps."""
 

@@ -9,7 +9,11 @@ from pathlib import Path
 from dqecir.index.engine import EngineError, Index
 from dqecir.strict import nearest
 
-ENGINES: dict[str, str] = {"exact": "dqecir.index.exact:ExactIndex"}
+ENGINES: dict[str, str] = {
+    "exact": "dqecir.index.exact:ExactIndex",
+    "edge": "dqecir.index.edge:EdgeIndex",
+    "server": "dqecir.index.server:ServerIndex",
+}
 """Name in the manifest -> class; imported when it is asked for, because some need packages of their own."""
 
 

@@ -7,7 +7,7 @@ manifest, which is the moment it counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,13 +170,24 @@ class ExactIndex(Index):
             "bytes of tokens": sum(segment.entry.token_bytes for segment in now.segments),
         }
 
-    @staticmethod
-    def verify(folder: Path) -> None:
-        """Read every token and raise :class:`EngineError` where one is not what was written.
+    def items(self) -> Iterator[ItemBatch]:
+        return _living(self._current.segments)
 
-        ``open`` does not do this: it reads no token that is not searched.
-        """
-        for segment in ExactIndex.open(folder)._current.segments:
+    def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for segment in self._current.segments:
+            for row in np.flatnonzero(segment.alive).tolist():
+                yield segment.ids[row], segment.payloads[row]
+
+    def payload(self, item_id: str) -> Mapping[str, Any] | None:
+        for segment in self._current.segments:
+            if item_id in segment:
+                return segment.payloads[segment.places[item_id]]
+        return None
+
+    @classmethod
+    def verify(cls, folder: Path) -> None:
+        # ``open`` does not do this: it reads no token that is not searched.
+        for segment in cls.open(folder)._current.segments:
             if token_digest(segment.tokens) != segment.entry.token_sha256:
                 raise EngineError(
                     f"{folder}/{segment.entry.name}/tokens.npy is damaged: build the index again"

@@ -54,7 +54,7 @@ class Columns:
         """The attribute as numbers [N], NaN for an item whose value is none."""
         if name not in self._numbers:
             codes, known = self._codes(name)
-            self._numbers[name] = np.array([_number(value) for value in known] + [math.nan])[codes]
+            self._numbers[name] = np.array([as_number(value) for value in known] + [math.nan])[codes]
         return self._numbers[name]
 
     def _codes(self, name: str) -> tuple[NDArray[np.int64], list[Any]]:
@@ -185,7 +185,7 @@ def parse_filter(text: str) -> Filter:
     return found
 
 
-def _number(value: object) -> float:
+def as_number(value: object) -> float:
     """A finite number, or NaN; the text of one counts, because a table holds texts."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return math.nan
@@ -198,7 +198,7 @@ def _number(value: object) -> float:
 
 def _equal(has: object, wanted: str) -> bool:
     # NaN, for what is no number, equals nothing.
-    return str(has).casefold() == wanted.casefold() or _number(has) == _number(wanted)
+    return str(has).casefold() == wanted.casefold() or as_number(has) == as_number(wanted)
 
 
 _TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s{}()<>=!,"']+)|([<>!]=|[{}()<>=,]))""")
@@ -302,9 +302,9 @@ class _Parser:
         for order in _ORDERS:
             if self.take(order):
                 value = self.value(f"a number after {name} {order}")
-                if math.isnan(_number(value)):
+                if math.isnan(as_number(value)):
                     raise self.error(f"after {name} {order} a number is expected, not {value!r}")
-                return Compare(name, order, _number(value))
+                return Compare(name, order, as_number(value))
         found = "the end" if self.here is None else self.here.shown
         raise self.error(
             f"after {name!r} one of = != < <= > >= in is expected, not {found}; quote values of several words"

@@ -1,0 +1,390 @@
+"""What both Qdrant engines share: generations over points, and search by candidates that we score.
+
+Where points lie is a store's business: a process beside this one (``edge.py``), or a server (``server.py``).
+A change writes points of the next generation, which nobody sees, and then the record that names it; what a
+killed writer left is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, Self
+
+from torch import Tensor
+
+from dqecir.files import whole_folder
+from dqecir.index.candidates import Search, as_tokens
+from dqecir.index.engine import EngineError, Hit, Index, IndexHeader, ItemBatch, check_replaceable
+from dqecir.index.engines import engine_of
+from dqecir.index.filters import Filter
+from dqecir.index.locking import write_lock
+from dqecir.index.prefetch import CANDIDATES, PREFETCHES, distributions_of
+from dqecir.index.qdrant_layout import (
+    FORMAT,
+    Condition,
+    Record,
+    attributes_of,
+    condition,
+    has_item,
+    number_key,
+    points_of,
+    vector_sizes,
+    visible,
+)
+from dqecir.index.qdrant_store import Place, Store, read_place, write_place
+from dqecir.strict import parse_settings
+
+ASKED = 16
+"""Queries whose candidates are in memory at once."""
+
+KEPT = 16
+"""Generations that can be searched after a change; a handle that is further behind goes on by itself."""
+
+WRITTEN = 128
+"""Points written at once: searches take turns with such parts."""
+
+FLUSHED = 8
+"""Such parts after which a long addition is flushed, so that no flush lasts long."""
+
+
+@dataclass(frozen=True)
+class _State:
+    """What one search sees, whatever is written meanwhile."""
+
+    place: Place
+    store: Store
+    record: Record
+
+
+class QdrantIndex(Index):
+    """Items of one model as points of a store, under a manifest that says where it is."""
+
+    name: Literal["edge", "server"]
+
+    def __init__(self, folder: Path) -> None:
+        """As :meth:`open`."""
+        self.folder = folder
+        place = read_place(folder, self.name)
+        store = self._store(folder, place)
+        self._state = _State(place, store, _record(store, folder))
+        self.header = self._state.record.header
+        # Held while a generation is looked up, so that none is followed by an older one; never by a search.
+        self._opening = Lock()
+
+    @classmethod
+    @abstractmethod
+    def _store(cls, folder: Path, place: Place) -> Store:
+        """The store that holds an index."""
+
+    @classmethod
+    @abstractmethod
+    def _new(cls, folder: Path, old: Place | None, sizes: Mapping[str, int]) -> tuple[str, str | None, Store]:
+        """An empty store beside the one in use: its name, its server, and itself."""
+
+    @classmethod
+    @abstractmethod
+    def _sweep(cls, folder: Path, now: Place, old: Place | None) -> None:
+        """Remove stores that no manifest names, as far as nobody uses them."""
+
+    @classmethod
+    @abstractmethod
+    def _discard(cls, folder: Path, name: str, store: Store) -> None:
+        """Remove a store that came to nothing."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        return cls(folder)
+
+    @classmethod
+    def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Self:
+        check_replaceable(folder)
+        if (folder / "manifest.json").exists():
+            # In place, so that a kill at any moment leaves the old index or the new one.
+            with write_lock(folder):
+                cls._build_in(folder, header, batches)
+        else:
+            with whole_folder(folder) as draft:
+                cls._build_in(draft, header, batches)
+        return cls.open(folder)
+
+    @classmethod
+    def _build_in(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
+        old = read_place(folder, cls.name) if _is_ours(folder, cls.name) else None
+        first = next((batch for batch in batches if batch.ids), None)
+        if first is None:
+            raise EngineError("there is nothing to index: no image could be used")
+        distributions = distributions_of(first.as_stored(header), header.score_rule)
+        name, url, store = cls._new(folder, old, vector_sizes(header, distributions))
+        try:
+            record = Record(
+                header=header,
+                distributions=distributions,
+                generation=1,
+                oldest=1,
+                next=1,
+                items=0,
+                attributes={},
+            )
+            seen: set[str] = set()
+            batch: ItemBatch | None = first
+            del first
+            while batch is not None:
+                _check_once(batch, seen)
+                record = _write(store, record, batch, 1)
+                batch = None
+                batch = next(batches, None)
+            store.write_record(record.model_dump_json())
+            store.flush()
+            store.close()
+        except BaseException:
+            cls._discard(folder, name, store)
+            raise
+        place = Place(
+            format=FORMAT,
+            engine=cls.name,
+            header=header,
+            store=name,
+            url=url,
+            candidates=None if old is None else old.candidates,
+        )
+        write_place(folder, place)
+        cls._sweep(folder, place, old)
+
+    def add(self, batch: ItemBatch) -> None:
+        if not batch.ids:
+            return
+        batch.as_stored(self.header)
+        _check_once(batch, set())
+        with write_lock(self.folder):
+            state = self._cleaned()
+            generation = state.record.generation + 1
+            gone = self._mark(state, batch.ids, generation)
+            record = _write(state.store, state.record, batch, generation)
+            self._commit(state, record, generation, gone)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        with write_lock(self.folder):
+            state = self._cleaned()
+            generation = state.record.generation + 1
+            gone = self._mark(state, ids, generation)
+            if gone:
+                self._commit(state, state.record, generation, gone)
+        return gone
+
+    def refresh(self) -> None:
+        with self._opening:
+            state = self._state
+            place = read_place(self.folder, self.name)
+            if place.header != self.header:
+                raise EngineError(f"{self.folder} was built again by another model: open it again")
+            same = (place.store, place.url) == (state.place.store, state.place.url)
+            store = state.store if same else self._store(self.folder, place)
+            record = _record(store, self.folder)
+            if not same or record.generation >= state.record.generation:
+                self._state = _State(place, store, record)
+
+    def close(self) -> None:
+        self._state.store.close()
+
+    def set_candidates(self, count: int | None) -> None:
+        """How many items a search fetches and scores from now on; None leaves it to the rule.
+
+        With a number, rules that the engine could follow exactly are searched through lines too. Raises
+        :class:`EngineError` for a number below 1.
+        """
+        if count is not None and count < 1:
+            raise EngineError(f"a search needs at least 1 candidate, not {count}")
+        with write_lock(self.folder):
+            self.refresh()
+            write_place(self.folder, self._state.place.model_copy(update={"candidates": count}))
+            self.refresh()
+
+    def search(
+        self,
+        queries: Tensor,
+        k: int,
+        exclude: Sequence[Sequence[str]] | None = None,
+        where: Filter | None = None,
+    ) -> list[list[Hit]]:
+        self.check_search(queries, k, exclude)
+        queries = queries.float()
+        found: list[list[Hit]] = []
+        for start in range(0, len(queries), ASKED):
+            part = slice(start, start + ASKED)
+            left_out = [list(ids) for ids in exclude[part]] if exclude is not None else None
+            found += self._of_one_generation(queries[part], k, left_out, where)
+        return found
+
+    def _of_one_generation(
+        self, queries: Tensor, k: int, exclude: list[list[str]] | None, where: Filter | None
+    ) -> list[list[Hit]]:
+        while True:
+            state = self._state
+            if not state.record.items:
+                return [[] for _ in queries]
+            if where is not None:
+                where.check([state.record.columns()])
+            more = [condition(where)] if where is not None else []
+            limits = [
+                visible(state.record.generation, *more, *_without(ids))
+                for ids in exclude or [[] for _ in queries]
+            ]
+            found = Search(state.store, state.record, k, state.place.candidates).answer(queries, limits)
+            if state.record.generation >= _record(state.store, self.folder).oldest:
+                return found
+            # What this generation saw is being cleared away.
+            self.refresh()
+
+    def tokens(self, ids: Sequence[str]) -> Tensor:
+        state = self._state
+        wanted = list(dict.fromkeys(ids))
+        found: dict[str, bytes] = {}
+        for start in range(0, len(wanted), WRITTEN):
+            seen = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
+            found |= {point.item: point.tokens for point in state.store.scroll(seen, 0, WRITTEN)}
+        lacking = [item for item in ids if item not in found]
+        if lacking:
+            raise EngineError(f"the index has no item {lacking[0]!r}")
+        return as_tokens([found[item] for item in ids], self.header)
+
+    def items(self) -> Iterator[ItemBatch]:
+        state = self._state
+        last = 0
+        while found := state.store.scroll(visible(state.record.generation), last, WRITTEN):
+            if state.record.generation < _record(state.store, self.folder).oldest:
+                raise EngineError(f"{self.folder} was written to meanwhile, many times: read it again")
+            last = found[-1].number
+            yield ItemBatch(
+                [point.item for point in found],
+                as_tokens([point.tokens for point in found], self.header),
+                [json.loads(point.payload) for point in found],
+            )
+
+    def info(self) -> dict[str, Any]:
+        state = self._state
+        return {
+            "engine": self.name,
+            "items": len(self),
+            "attributes": sorted(set(state.record.attributes) - {"path"}),
+            "model": self.header.model,
+            "tokens": f"{self.header.tokens} of width {self.header.size}",
+            "score rule": self.header.score_rule,
+            "generation": state.record.generation,
+            "candidates": _way(state),
+            **state.store.facts(),
+        }
+
+    @classmethod
+    def verify(cls, folder: Path) -> None:
+        index = cls.open(folder)
+        count = 0
+        for batch in index.items():
+            batch.as_stored(index.header)
+            count += len(batch.ids)
+        if count != len(index):
+            raise EngineError(f"{folder} holds {count} items where its record says {len(index)}")
+
+    def __len__(self) -> int:
+        return self._state.record.items
+
+    def __contains__(self, item_id: str) -> bool:
+        state = self._state
+        return state.store.count(visible(state.record.generation, has_item([item_id]))) > 0
+
+    def _cleaned(self) -> _State:
+        """The newest generation, without what killed writers left; for who holds the lock of writers."""
+        self.refresh()
+        state = self._state
+        after = {"gt": state.record.generation}
+        state.store.remove({"must": [{"key": "born", "range": after}]})
+        state.store.unmark({"must": [{"key": "died", "range": after}]})
+        return state
+
+    def _mark(self, state: _State, ids: Sequence[str], generation: int) -> int:
+        wanted = list(dict.fromkeys(ids))
+        count = 0
+        for start in range(0, len(wanted), WRITTEN):
+            there = visible(generation - 1, has_item(wanted[start : start + WRITTEN]))
+            count += (number := state.store.count(there))
+            if number:
+                state.store.mark_dead(there, generation)
+        return count
+
+    def _commit(self, state: _State, record: Record, generation: int, gone: int) -> None:
+        record = record.model_copy(
+            update={
+                "generation": generation,
+                "oldest": max(record.oldest, generation - KEPT),
+                "items": record.items - gone,
+            }
+        )
+        state.store.write_record(record.model_dump_json())
+        state.store.flush()
+        with self._opening:
+            self._state = replace(state, record=record)
+        # The record is first: who reads points that go finds in it that they may.
+        if record.oldest > state.record.oldest:
+            state.store.remove({"must": [{"key": "died", "range": {"lte": record.oldest}}]})
+
+
+def _is_ours(folder: Path, engine: str) -> bool:
+    return (folder / "manifest.json").exists() and engine_of(folder) == engine
+
+
+def _record(store: Store, folder: Path) -> Record:
+    text = store.read_record()
+    if text is None:
+        raise EngineError(f"the points of {folder} are gone: build the index again")
+    return parse_settings(json.loads(text), Record, f"the record of {folder}")
+
+
+def _check_once(batch: ItemBatch, seen: set[str]) -> None:
+    for item in batch.ids:
+        if item in seen:
+            raise EngineError(f"the item {item!r} comes twice: every item needs an id of its own")
+        seen.add(item)
+
+
+def _write(store: Store, record: Record, batch: ItemBatch, generation: int) -> Record:
+    """Write a batch and return the record that counts it, which is not written yet."""
+    stored = batch.as_stored(record.header)
+    named = attributes_of(batch.payloads)
+    for name, numeric in named.items():
+        if numeric and not record.attributes.get(name):
+            store.index_numbers(number_key(name))
+    for start in range(0, len(batch.ids), WRITTEN):
+        part = slice(start, start + WRITTEN)
+        points = points_of(
+            ItemBatch(batch.ids[part], batch.tokens[part], batch.payloads[part]),
+            stored[part],
+            record.next + start,
+            generation,
+            record.header,
+            record.distributions,
+        )
+        store.write(points)
+        if (start // WRITTEN + 1) % FLUSHED == 0:
+            store.flush()
+    attributes = record.attributes | {
+        name: numeric or record.attributes.get(name, False) for name, numeric in named.items()
+    }
+    count = len(batch.ids)
+    return record.model_copy(
+        update={"next": record.next + count, "items": record.items + count, "attributes": attributes}
+    )
+
+
+def _without(ids: Sequence[str]) -> list[Condition]:
+    return [{"must_not": [has_item(ids)]}] if ids else []
+
+
+def _way(state: _State) -> int | str:
+    plan = PREFETCHES[state.record.header.score_rule]
+    if plan.line_is_exact or (plan.by_tokens and state.place.candidates is None):
+        return "exact"
+    return state.place.candidates or CANDIDATES

@@ -1,0 +1,212 @@
+"""How items lie in Qdrant, embedded or served: points, their payloads, and our filters as its conditions.
+
+A point is one version of an item. Its number is its place in the order of adding. ``born`` and ``died`` are
+the generations from which it is there and gone, so that a change of many points counts in one moment: when
+the record, a point of its own, names the generation. Conditions are in the JSON form of Qdrant's REST API.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
+from dqecir.index.filters import And, Columns, Compare, Equal, Filter, Not, Or, as_number
+from dqecir.index.prefetch import PREFETCHES
+from dqecir.strict import Strict
+
+FORMAT = 1
+RECORD = 0
+"""Number of the point that holds the record; items begin at 1."""
+
+LINE, TOKENS = "line", "tokens"
+INDEXED = {"item": "keyword", "facts": "keyword", "born": "integer", "died": "integer"}
+"""Payload fields that every collection has an index on; numbers of attributes get theirs when they appear."""
+
+Condition = dict[str, Any]
+_BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+
+
+class Record(Strict):
+    """What counts: the generation of a collection and what holds for it."""
+
+    format: int = FORMAT
+    header: IndexHeader
+    distributions: int
+    """Tokens that are distributions, at the end of each item's."""
+    generation: int
+    oldest: int
+    """Generations before this one cannot be searched any more."""
+    next: int
+    """Number of the next point."""
+    items: int
+    attributes: dict[str, bool]
+    """Name -> whether any item has a number there."""
+
+    def columns(self) -> Columns:
+        """One item that has every attribute, which is what a filter is checked against."""
+        return Columns([{name: 0 if numeric else "" for name, numeric in self.attributes.items()}])
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point to write; the vectors of the record's are none."""
+
+    number: int
+    payload: Mapping[str, Any]
+    vectors: Mapping[str, NDArray[np.float16]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A point that was read; ``tokens`` are raw float16 [n_t, D]."""
+
+    number: int
+    score: float
+    item: str
+    payload: str
+    tokens: bytes
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One search: the nearest ``limit`` points to a vector, by inner product or by MAX_SIM of tokens."""
+
+    name: str
+    vector: NDArray[np.float32]
+    limit: int
+    where: Condition
+
+
+def vector_sizes(header: IndexHeader, distributions: int) -> dict[str, int]:
+    """The named vectors of a collection and their widths; tokens are many of theirs."""
+    plan = PREFETCHES[header.score_rule]
+    line = plan.line(torch.zeros(1, header.tokens, header.size), distributions)
+    return {LINE: line.shape[1]} | ({TOKENS: header.size} if plan.by_tokens else {})
+
+
+def points_of(
+    batch: ItemBatch, stored: Tensor, first: int, generation: int, header: IndexHeader, distributions: int
+) -> list[Point]:
+    """The points of a batch whose tokens are ``stored`` as float16, numbered from ``first``."""
+    plan = PREFETCHES[header.score_rule]
+    lines = plan.line(stored.float(), distributions).half().numpy()
+    tokens = stored.numpy()
+    return [
+        Point(
+            first + row,
+            point_payload(item, tokens[row], payload, generation),
+            {LINE: lines[row]} | ({TOKENS: tokens[row]} if plan.by_tokens else {}),
+        )
+        for row, (item, payload) in enumerate(zip(batch.ids, batch.payloads, strict=True))
+    ]
+
+
+def point_payload(
+    item: str, tokens: NDArray[np.float16], payload: Mapping[str, Any], generation: int
+) -> dict[str, Any]:
+    """What Qdrant keeps of an item: itself as text, so that it comes back unchanged, and what filters ask.
+
+    The tokens are there once more as text: read from vectors they would be lists of numbers, which takes
+    ten times as long.
+    """
+    known = {name: value for name, value in payload.items() if isinstance(value, str | int | float)}
+    numbers = {safe_name(name): as_number(value) for name, value in known.items()}
+    return {
+        "item": item,
+        "payload": json.dumps(dict(payload)),
+        "bytes": base64.b64encode(tokens.tobytes()).decode("ascii"),
+        "facts": [_fact(name, str(value)) for name, value in known.items()],
+        "numbers": {name: value for name, value in numbers.items() if math.isfinite(value)},
+        "born": generation,
+    }
+
+
+def attributes_of(payloads: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
+    """The attributes of payloads, and whether any has a number there."""
+    found: dict[str, bool] = {}
+    for payload in payloads:
+        for name, value in payload.items():
+            found[name] = found.get(name, False) or math.isfinite(as_number(value))
+    return found
+
+
+def number_key(name: str) -> str:
+    """Where the numbers of an attribute lie."""
+    return f"numbers.{safe_name(name)}"
+
+
+def safe_name(name: str) -> str:
+    """An attribute's name in letters that are plain in a path of keys; different names stay different."""
+    return "".join(
+        sign if sign.isascii() and (sign.isalnum() or sign == "_") else f"-{ord(sign):x}-" for sign in name
+    )
+
+
+def visible(generation: int, *more: Condition) -> Condition:
+    """What a generation sees, and fulfils ``more``."""
+    born = {"key": "born", "range": {"lte": generation}}
+    died = {"key": "died", "range": {"lte": generation}}
+    return {"must": [born, *more], "must_not": [died]}
+
+
+def has_item(ids: Sequence[str]) -> Condition:
+    """Versions of these items."""
+    return {"key": "item", "match": {"any": list(ids)}}
+
+
+@singledispatch
+def condition(where: Filter) -> Condition:
+    """A filter as a condition that means the same of the payloads written here."""
+    raise EngineError(f"Qdrant has no condition for {where!r}")
+
+
+@condition.register
+def _equal(where: Equal) -> Condition:
+    numbers = {as_number(value) for value in where.values}
+    facts = [_fact(where.name, value) for value in where.values]
+    key = number_key(where.name)
+    return {
+        "should": [
+            {"key": "facts", "match": {"any": facts}},
+            *(
+                {"key": key, "range": {"gte": number, "lte": number}}
+                for number in numbers
+                if math.isfinite(number)
+            ),
+        ]
+    }
+
+
+@condition.register
+def _compare(where: Compare) -> Condition:
+    return {"key": number_key(where.name), "range": {_BOUNDS[where.order]: where.bound}}
+
+
+@condition.register
+def _not(where: Not) -> Condition:
+    return {"must_not": [condition(where.part)]}
+
+
+@condition.register
+def _and(where: And) -> Condition:
+    return {"must": [condition(where.left), condition(where.right)]}
+
+
+@condition.register
+def _or(where: Or) -> Condition:
+    return {"should": [condition(where.left), condition(where.right)]}
+
+
+def _fact(name: str, value: str) -> str:
+    return f"{safe_name(name)}={value.casefold()}"

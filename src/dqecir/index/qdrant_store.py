@@ -1,0 +1,105 @@
+"""Where points lie: the few things that both Qdrant engines ask of an embedded shard or a server."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from dqecir.files import write_json
+from dqecir.index.engine import EngineError, IndexHeader
+from dqecir.index.engines import engine_of
+from dqecir.index.qdrant_layout import FORMAT, Ask, Condition, Found, Point
+from dqecir.index.segments import sync_folder
+from dqecir.strict import Strict, parse_settings
+
+
+class Place(Strict):
+    """``manifest.json``: where an index lies, and how it is searched."""
+
+    format: int
+    engine: Literal["edge", "server"]
+    header: IndexHeader
+    store: str = Field(min_length=1)
+    """The shard's folder or the collection."""
+    url: str | None = None
+    """Of the server."""
+    candidates: int | None = Field(default=None, ge=1)
+    """Items that a search fetches and scores; the rule's own way where none is said."""
+
+
+class Store(ABC):
+    """Points somewhere; every call may be repeated without harm."""
+
+    @abstractmethod
+    def write(self, points: Sequence[Point]) -> None:
+        """Write points, in place of those of the same numbers."""
+
+    @abstractmethod
+    def write_record(self, text: str) -> None:
+        """Write the record; whole or not at all."""
+
+    @abstractmethod
+    def read_record(self) -> str | None:
+        """The record, if there is one."""
+
+    @abstractmethod
+    def mark_dead(self, where: Condition, generation: int) -> None:
+        """Let points be gone from a generation on."""
+
+    @abstractmethod
+    def unmark(self, where: Condition) -> None:
+        """Take such marks back."""
+
+    @abstractmethod
+    def remove(self, where: Condition) -> None:
+        """Remove points."""
+
+    @abstractmethod
+    def index_numbers(self, key: str) -> None:
+        """Make a payload field of numbers quick to ask; nothing happens where it is."""
+
+    @abstractmethod
+    def count(self, where: Condition) -> int:
+        """How many points fulfil a condition."""
+
+    @abstractmethod
+    def scroll(self, where: Condition, after: int, limit: int) -> list[Found]:
+        """The first points by number, from ``after`` + 1 on."""
+
+    @abstractmethod
+    def search(self, asks: Sequence[Ask]) -> list[list[Found]]:
+        """The nearest points of each, best first."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """When this returns, what was written outlives a power cut."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What a person may want to know of it."""
+
+    def close(self) -> None:  # noqa: B027  (a server has nothing to let go of)
+        """Let go of it."""
+
+
+def read_place(folder: Path, engine: str) -> Place:
+    """The manifest of a Qdrant index; raises :class:`EngineError` where it is none of this engine."""
+    named = engine_of(folder)
+    if named != engine:
+        raise EngineError(f"{folder} is an index of the engine {named}, not of {engine}")
+    path = folder / "manifest.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("format") != FORMAT:
+        raise EngineError(f"{folder} is an index of another version: build it again")
+    return parse_settings(data, Place, str(path))
+
+
+def write_place(folder: Path, place: Place) -> None:
+    """Make a store the one that is used; when this returns it outlives a kill and a power cut."""
+    write_json(folder / "manifest.json", place.model_dump(mode="json"))
+    sync_folder(folder)
