@@ -6,7 +6,7 @@ JOBS   ?= 2
 # What pip is asked for first; see README.md for the CPU build.
 TORCH  ?= torch
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install browser clean
 
 install: $(VENV)/.installed
 
@@ -23,7 +23,14 @@ demo: install
 	$(BIN)/dqecir demo --out demo
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+# The tests of the page need a Chromium, and are skipped without one. Only root can install it; nothing fails without.
+browser:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "no Chromium here: the tests of the page are skipped"; exit 0; fi; \
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -qq -y --no-install-recommends chromium; } >/dev/null 2>&1 \
+		|| echo "Chromium could not be installed: the tests of the page are skipped"
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks

@@ -44,7 +44,7 @@ class Page {
       const best = this.panes[0]?.response?.answers[0] ?? null;
       return { request: { item, text, where: present(this.trail).where || null }, image, best };
     });
-    settleTones(about.weights);
+    settleTones([...Object.keys(about.attributes), ...about.weights]);
     this.furnish();
     listen((file) => this.upload(file));
     addEventListener("popstate", () => {
@@ -202,13 +202,17 @@ class Page {
   async search() {
     const turn = present(this.trail);
     const signal = this.waiting.begin();
+    const within = byId("panes").contains(document.activeElement);
     this.setPanes(turn);
     this.panes.forEach((pane) => pane.expect());
     byId("further").hidden = true;
     byId("results").textContent = turn.text ? `“${turn.text}”` : "Looks alike";
     try {
       await Promise.all(this.panes.map((pane, place) => this.ask(pane, place, turn, signal)));
-      if (!signal.aborted) this.conclude(turn);
+      if (signal.aborted) return;
+      this.conclude(turn);
+      // What had the focus may have gone with an old answer.
+      if (within && document.activeElement === document.body) byId("results").focus({ preventScroll: true });
     } catch (error) {
       if (!signal.aborted) this.failed(error, () => this.search());
     } finally {
@@ -238,8 +242,6 @@ class Page {
     byId("further").hidden = found < this.count || this.count >= this.about.limits.k;
     say(found ? `${found} pictures for ${turn.text ? `“${turn.text}”` : "what looks alike"}.` : "");
     if (!found) this.nothing(turn.where);
-    // What had the focus may have gone with an old answer.
-    if (document.activeElement === document.body) byId("results").focus({ preventScroll: true });
   }
 
   /** @param {string} where */

@@ -15,16 +15,17 @@ import { describe, el, icon, readable } from "./dom.js";
  */
 
 const SKELETONS = 12;
-const TONES = 8;
+const NAMED = 2;
+const TONES = 10;
 
-/** Which colour stands for an attribute, on its slider and in every bar. @type {Map<string, number>} */
+/** Which colour stands for an attribute in every bar. @type {Map<string, number>} */
 const tones = new Map();
 /** @param {string} name */
 const tone = (name) => {
   if (!tones.has(name)) tones.set(name, tones.size % TONES);
   return tones.get(name);
 };
-/** Attributes with sliders take their colours first, in the order of the sliders. @param {string[]} names */
+/** Attributes take their colours in this order, so that one keeps its own from visit to visit. @param {string[]} names */
 export const settleTones = (names) => names.forEach(tone);
 
 export class Pane {
@@ -82,13 +83,14 @@ export class Pane {
     picture.addEventListener("error", () => frame.classList.add("broken"), { once: true });
     const press = (/** @type {string} */ name, /** @type {string} */ glyph, /** @type {string} */ short, /** @type {string} */ words, /** @type {() => void} */ act) =>
       el("button", { type: "button", class: `act ${name}`, title: words, "aria-label": `${words}: ${what}`, "aria-pressed": name === "less" ? null : "false", on: { click: act } }, icon(glyph), el("span", { text: short }));
-    const frame = el("div", { class: "frame" }, picture, el("span", { class: "rank", "aria-hidden": "true" }));
+    const frame = el("div", { class: "frame" }, picture, el("span", { class: "rank", "aria-hidden": "true" }),
+      el("span", { class: "score" }));
     // The picture is a large target for a finger or mouse; by keyboard the button below does the same.
     frame.addEventListener("click", () => this.actions.from(id));
     const card = el("li", { class: "card", "data-id": id }, frame,
       el("p", { class: "what", text: what }),
-      el("div", { class: "told" }, el("span", { class: "score" }), el("span", { class: "spoke" })),
       el("div", { class: "bar", "aria-hidden": "true" }),
+      el("p", { class: "spoke" }),
       el("div", { class: "actions" },
         el("button", { type: "button", class: "act from", "aria-label": `Search from here: ${what}`, on: { click: () => this.actions.from(id) } },
           el("span", { text: "Search from here" }), icon("arrow")),
@@ -102,10 +104,11 @@ export class Pane {
   fill(card, answer, place, turn) {
     const part = (/** @type {string} */ name) => /** @type {HTMLElement} */ (card.querySelector(name));
     part(".rank").textContent = String(place + 1);
-    part(".score").textContent = answer.score.toFixed(2).replace("-", "−");
+    part(".score").replaceChildren(el("span", { class: "unseen", text: "score " }), answer.score.toFixed(2).replace("-", "−"));
     part(".score").title = "Score: higher is better";
     const spoke = answer.spoke.filter(({ share }) => share > 0.005);
-    part(".spoke").textContent = spoke.slice(0, 2).map(told).join(" · ");
+    part(".spoke").replaceChildren(...spoke.slice(0, NAMED).map(({ attribute, share }) =>
+      el("span", { class: `tone-${tone(attribute)}` }, el("span", { class: "swatch", "aria-hidden": "true" }), told({ attribute, share }), " ")));
     part(".spoke").title = spoke.length ? `What spoke for it: ${spoke.map(told).join(", ")}` : "";
     part(".bar").replaceChildren(...spoke.map(({ attribute, share }) => {
       const piece = el("span", { class: `tone-${tone(attribute)}` });

@@ -12,7 +12,7 @@ export class Weights {
   constructor(names, change) {
     /** @type {Object<string, number>} */
     this.chosen = {};
-    this.rows = new Map(names.map((name, place) => [name, this.row(name, place)]));
+    this.rows = new Map(names.map((name) => [name, this.row(name)]));
     this.later = debounced(() => change({ ...this.chosen }), QUIET_MS);
     this.reset = byId("reset-weights");
     this.reset.addEventListener("click", () => {
@@ -39,14 +39,14 @@ export class Weights {
     }
   }
 
-  /** @param {string} name @param {number} place */
-  row(name, place) {
+  /** @param {string} name */
+  row(name) {
     const slider = el("input", { type: "range", min: 0, max: 3, step: 0.05, id: `weight-${name}` });
     const value = el("output", { for: `weight-${name}` });
     const own = el("span", { class: "own" });
     const mark = el("span", { class: "mark", "aria-hidden": "true" });
-    const element = el("div", { class: `weight tone-${place % 8}` },
-      el("label", { for: `weight-${name}` }, el("span", { class: "swatch", "aria-hidden": "true" }), readable(name)),
+    const element = el("div", { class: "weight" },
+      el("label", { for: `weight-${name}` }, readable(name)),
       own, value, el("div", { class: "slide" }, mark, slider));
     slider.addEventListener("input", () => {
       this.chosen[name] = Number(slider.value);
