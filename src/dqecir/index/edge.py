@@ -98,8 +98,9 @@ class EdgeStore(Store):
     def count(self, where: Condition) -> int:
         return int(self._ask("count", where=where)["count"])
 
-    def scroll(self, where: Condition, after: int, limit: int) -> list[Found]:
-        found: list[list[Found]] = self._ask("scroll", where=where, after=after, limit=limit)["found"]
+    def scroll(self, where: Condition, after: int, limit: int, tokens: bool = True) -> list[Found]:
+        reply = self._ask("scroll", where=where, after=after, limit=limit, tokens=tokens)
+        found: list[list[Found]] = reply["found"]
         return found[0]
 
     def search(self, asks: Sequence[Ask]) -> list[list[Found]]:

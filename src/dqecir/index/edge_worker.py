@@ -111,9 +111,10 @@ class Shard:
     def count(self, where: Any) -> Reply:
         return {"count": self.shard.count(edge.CountRequest(filter=_filter(where), exact=True))}
 
-    def scroll(self, where: Any, after: int, limit: int) -> Reply:
+    def scroll(self, where: Any, after: int, limit: int, tokens: bool) -> Reply:
+        fields = edge.PayloadSelector.Include(_READ if tokens else _READ[:2])
         request = edge.ScrollRequest(
-            offset=after + 1, limit=limit, filter=_filter(where), with_payload=_fields(), with_vector=False
+            offset=after + 1, limit=limit, filter=_filter(where), with_payload=fields, with_vector=False
         )
         return {"found": [[_plain(point, 0.0) for point in self.shard.scroll(request)[0]]]}
 
@@ -123,7 +124,7 @@ class Shard:
                 query=_question(ask["name"], arrays[str(row)]),
                 limit=ask["limit"],
                 filter=_filter(ask["where"]),
-                with_payload=_fields(),
+                with_payload=edge.PayloadSelector.Include(_READ),
                 params=edge.SearchParams(exact=True),
             )
             for row, ask in enumerate(asks)
@@ -158,12 +159,9 @@ def _question(name: str, vector: Any) -> edge.Query:
     return edge.Query.Nearest(vector[None] if name == "tokens" else vector, using=name)
 
 
-def _fields() -> Any:
-    return edge.PayloadSelector.Include(_READ)
-
-
 def _plain(point: Any, score: float) -> list[Any]:
-    return [point.id, score, point.payload["item"], point.payload["payload"], point.payload["bytes"]]
+    known = point.payload
+    return [point.id, score, known["item"], known["payload"], known.get("bytes", "")]
 
 
 def _filter(where: Any) -> edge.Filter:

@@ -27,16 +27,14 @@ from dqecir.index.prefetch import CANDIDATES, PREFETCHES, distributions_of
 from dqecir.index.qdrant_layout import (
     FORMAT,
     Condition,
+    Found,
     Record,
-    attributes_of,
     condition,
     has_item,
-    number_key,
-    points_of,
     vector_sizes,
     visible,
 )
-from dqecir.index.qdrant_store import Place, Store, read_place, write_place
+from dqecir.index.qdrant_store import WRITTEN, Place, Store, read_place, write_batch, write_place
 from dqecir.strict import parse_settings
 
 ASKED = 16
@@ -44,12 +42,6 @@ ASKED = 16
 
 KEPT = 16
 """Generations that can be searched after a change; a handle that is further behind goes on by itself."""
-
-WRITTEN = 128
-"""Points written at once: searches take turns with such parts."""
-
-FLUSHED = 8
-"""Such parts after which a long addition is flushed, so that no flush lasts long."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +95,7 @@ class QdrantIndex(Index):
     @classmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Self:
         check_replaceable(folder)
-        if (folder / "manifest.json").exists():
+        if _is_ours(folder, cls.name):
             # In place, so that a kill at any moment leaves the old index or the new one.
             with write_lock(folder):
                 cls._build_in(folder, header, batches)
@@ -135,7 +127,7 @@ class QdrantIndex(Index):
             del first
             while batch is not None:
                 _check_once(batch, seen)
-                record = _write(store, record, batch, 1)
+                record = write_batch(store, record, batch, 1)
                 batch = None
                 batch = next(batches, None)
             store.write_record(record.model_dump_json())
@@ -164,7 +156,7 @@ class QdrantIndex(Index):
             state = self._cleaned()
             generation = state.record.generation + 1
             gone = self._mark(state, batch.ids, generation)
-            record = _write(state.store, state.record, batch, generation)
+            record = write_batch(state.store, state.record, batch, generation)
             self._commit(state, record, generation, gone)
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -253,17 +245,31 @@ class QdrantIndex(Index):
         return as_tokens([found[item] for item in ids], self.header)
 
     def items(self) -> Iterator[ItemBatch]:
-        state = self._state
-        last = 0
-        while found := state.store.scroll(visible(state.record.generation), last, WRITTEN):
-            if state.record.generation < _record(state.store, self.folder).oldest:
-                raise EngineError(f"{self.folder} was written to meanwhile, many times: read it again")
-            last = found[-1].number
+        for found in self._parts(tokens=True):
             yield ItemBatch(
                 [point.item for point in found],
                 as_tokens([point.tokens for point in found], self.header),
                 [json.loads(point.payload) for point in found],
             )
+
+    def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for found in self._parts(tokens=False):
+            yield from ((point.item, json.loads(point.payload)) for point in found)
+
+    def payload(self, item_id: str) -> Mapping[str, Any] | None:
+        state = self._state
+        seen = visible(state.record.generation, has_item([item_id]))
+        found = state.store.scroll(seen, 0, 1, tokens=False)
+        return json.loads(found[0].payload) if found else None
+
+    def _parts(self, tokens: bool) -> Iterator[list[Found]]:
+        state = self._state
+        last = 0
+        while found := state.store.scroll(visible(state.record.generation), last, WRITTEN, tokens):
+            if state.record.generation < _record(state.store, self.folder).oldest:
+                raise EngineError(f"{self.folder} was written to meanwhile, many times: read it again")
+            last = found[-1].number
+            yield found
 
     def info(self) -> dict[str, Any]:
         state = self._state
@@ -348,35 +354,6 @@ def _check_once(batch: ItemBatch, seen: set[str]) -> None:
         if item in seen:
             raise EngineError(f"the item {item!r} comes twice: every item needs an id of its own")
         seen.add(item)
-
-
-def _write(store: Store, record: Record, batch: ItemBatch, generation: int) -> Record:
-    """Write a batch and return the record that counts it, which is not written yet."""
-    stored = batch.as_stored(record.header)
-    named = attributes_of(batch.payloads)
-    for name, numeric in named.items():
-        if numeric and not record.attributes.get(name):
-            store.index_numbers(number_key(name))
-    for start in range(0, len(batch.ids), WRITTEN):
-        part = slice(start, start + WRITTEN)
-        points = points_of(
-            ItemBatch(batch.ids[part], batch.tokens[part], batch.payloads[part]),
-            stored[part],
-            record.next + start,
-            generation,
-            record.header,
-            record.distributions,
-        )
-        store.write(points)
-        if (start // WRITTEN + 1) % FLUSHED == 0:
-            store.flush()
-    attributes = record.attributes | {
-        name: numeric or record.attributes.get(name, False) for name, numeric in named.items()
-    }
-    count = len(batch.ids)
-    return record.model_copy(
-        update={"next": record.next + count, "items": record.items + count, "attributes": attributes}
-    )
 
 
 def _without(ids: Sequence[str]) -> list[Condition]:

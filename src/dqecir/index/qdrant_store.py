@@ -11,11 +11,27 @@ from typing import Any, Literal
 from pydantic import Field
 
 from dqecir.files import write_json
-from dqecir.index.engine import EngineError, IndexHeader
+from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
 from dqecir.index.engines import engine_of
-from dqecir.index.qdrant_layout import FORMAT, Ask, Condition, Found, Point
+from dqecir.index.qdrant_layout import (
+    FORMAT,
+    Ask,
+    Condition,
+    Found,
+    Point,
+    Record,
+    attributes_of,
+    number_key,
+    points_of,
+)
 from dqecir.index.segments import sync_folder
 from dqecir.strict import Strict, parse_settings
+
+WRITTEN = 128
+"""Points written at once: searches take turns with such parts."""
+
+FLUSHED = 8
+"""Such parts after which a long addition is flushed, so that no flush lasts long."""
 
 
 class Place(Strict):
@@ -68,8 +84,8 @@ class Store(ABC):
         """How many points fulfil a condition."""
 
     @abstractmethod
-    def scroll(self, where: Condition, after: int, limit: int) -> list[Found]:
-        """The first points by number, from ``after`` + 1 on."""
+    def scroll(self, where: Condition, after: int, limit: int, tokens: bool = True) -> list[Found]:
+        """The first points by number, from ``after`` + 1 on; ``tokens`` says whether with theirs."""
 
     @abstractmethod
     def search(self, asks: Sequence[Ask]) -> list[list[Found]]:
@@ -103,3 +119,32 @@ def write_place(folder: Path, place: Place) -> None:
     """Make a store the one that is used; when this returns it outlives a kill and a power cut."""
     write_json(folder / "manifest.json", place.model_dump(mode="json"))
     sync_folder(folder)
+
+
+def write_batch(store: Store, record: Record, batch: ItemBatch, generation: int) -> Record:
+    """Write a batch and return the record that counts it, which is not written yet."""
+    stored = batch.as_stored(record.header)
+    named = attributes_of(batch.payloads)
+    for name, numeric in named.items():
+        if numeric and not record.attributes.get(name):
+            store.index_numbers(number_key(name))
+    for start in range(0, len(batch.ids), WRITTEN):
+        part = slice(start, start + WRITTEN)
+        points = points_of(
+            ItemBatch(batch.ids[part], batch.tokens[part], batch.payloads[part]),
+            stored[part],
+            record.next + start,
+            generation,
+            record.header,
+            record.distributions,
+        )
+        store.write(points)
+        if (start // WRITTEN + 1) % FLUSHED == 0:
+            store.flush()
+    attributes = record.attributes | {
+        name: numeric or record.attributes.get(name, False) for name, numeric in named.items()
+    }
+    count = len(batch.ids)
+    return record.model_copy(
+        update={"next": record.next + count, "items": record.items + count, "attributes": attributes}
+    )
