@@ -1,10 +1,15 @@
 """Explanations: what spoke for a result adds up to its score, and what was read is what was written."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFilter
 
-from dqecir.explanation import OVERALL, Asked, asked_of, contributions, spoke_for
+from dqecir.data.garment_drawing import render_garment
+from dqecir.data.garment_vectors import GARMENT_ATTRIBUTES, random_vector
+from dqecir.explanation import OVERALL, Asked, HeatMap, asked_of, contributions, heat_maps, spoke_for
 from dqecir.methods.method import Query, QueryParts
+from dqecir.model import ComposedModel
 from dqecir.scoring import score
 from dqecir.steering import Steering, steered
 
@@ -93,3 +98,81 @@ def test_what_was_read_is_said(asked):
     first, second = asked_of(query, values)
     assert set(first) == {Asked("color", "red"), Asked("sleeves", "long")}
     assert second == (Asked("color", "not blue"),)
+
+
+def drawn(number: int, color: str) -> Image.Image:
+    """A garment that is the same but for its colour, whatever the colour."""
+    rng = np.random.default_rng(number)
+    kinds = GARMENT_ATTRIBUTES["garment"]
+    vector = random_vector(kinds[number % len(kinds)], rng) | {"color": color}
+    if vector["pattern"] != "plain":
+        vector["pattern_color"] = "grey"
+    return render_garment(vector, np.random.default_rng(number), 128)
+
+
+@pytest.fixture(scope="module")
+def looked() -> list[tuple[Image.Image, np.ndarray, tuple[HeatMap, HeatMap]]]:
+    """(reference, its cells' share of garment [6, 6], maps) of "is red" by the shipped model, 24 times."""
+    shipped = ComposedModel.from_pretrained().eval()
+    found = []
+    for number in range(24):
+        blue, red = drawn(number, "blue"), drawn(number, "red")
+        differs = np.abs(np.asarray(blue, float) - np.asarray(red, float)).max(axis=2) > 25
+        cover = torch.nn.functional.adaptive_avg_pool2d(torch.tensor(differs)[None].float(), 6)[0].numpy()
+        found.append((blue, cover, heat_maps(shipped, blue, "is red", red)))
+    return found
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["reference", "result"])
+def test_the_query_looks_at_the_garment_and_not_at_the_background(looked, which):
+    right = 0
+    for _, cover, maps in looked:
+        heat = np.array(maps[which].values)
+        assert heat.shape == (6, 6) and heat.max() == pytest.approx(1) and heat.min() >= 0
+        right += (heat * cover).sum() / cover.sum() > (heat * (1 - cover)).sum() / (1 - cover).sum()
+    assert right >= 0.9 * len(looked)
+
+
+def test_blurring_where_it_looked_costs_more_than_elsewhere(looked):
+    shipped = ComposedModel.from_pretrained().eval()
+    costs = []
+    for number, (blue, _, (heat, _)) in enumerate(looked):
+        places = np.argsort(np.array(heat.values), axis=None)
+        pictures = [blue, blurred(blue, places[-6:]), blurred(blue, places[:6])]
+        with torch.no_grad():
+            tokens = shipped.backbone.image_tokens(torch.stack([shipped.preprocessing(p) for p in pictures]))
+            queries = shipped.method.embed_query(tokens, shipped.text_encoder(["is red"] * 3)).embeddings
+            red = shipped.preprocessing(drawn(number, "red"))[None]
+            target = shipped.method.embed_target(shipped.backbone.image_tokens(red))
+            own, hot, cold = score(queries, target, "likelihood")[:, 0].tolist()
+        costs.append(abs(own - hot) > abs(own - cold))
+    assert sum(costs) >= 0.9 * len(costs)
+
+
+def blurred(picture: Image.Image, places: np.ndarray) -> Image.Image:
+    """A picture with some of its 6 x 6 cells out of focus."""
+    soft, result = picture.filter(ImageFilter.GaussianBlur(picture.width / 8)), picture.copy()
+    for place in places:
+        row, column = divmod(int(place), 6)
+        box = [round(edge * picture.width / 6) for edge in (column, row, column + 1, row + 1)]
+        result.paste(soft.crop(box), box[:2])
+    return result
+
+
+@pytest.mark.parametrize("name", ["dqe", "dqe_values", "predicted_attributes", "tirg"])
+def test_a_map_lies_over_the_picture_as_it_is(model, name):
+    model = model.with_method(name, {}).eval()
+    tall, wide = Image.new("RGB", (40, 80), "red"), Image.effect_noise((80, 40), 60).convert("RGB")
+    with torch.no_grad():  # as a service asks
+        reference, target = heat_maps(model, tall, "is red", wide)
+    assert (reference.rows, reference.columns) == (4, 2)
+    assert (target.rows, target.columns) == (2, 4)
+    says = name != "predicted_attributes"  # which reads probabilities, and no gradient goes through them
+    assert (max(map(max, target.values)) > 0) == says
+
+
+def test_maps_follow_the_steering(looked):
+    shipped = ComposedModel.from_pretrained().eval()
+    blue, _, maps = looked[0]
+    nothing = Steering({"shape": 0.0, "pattern": 0.0})
+    assert heat_maps(shipped, blue, "is red", drawn(0, "red"), nothing) != maps

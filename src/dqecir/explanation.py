@@ -1,15 +1,20 @@
-"""Why a result was found: what spoke for it, and what was read from the text."""
+"""Why a result was found: what spoke for it, what was read from the text, and where the query looked."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from dqecir.methods.method import Query
+from dqecir.model import ComposedModel
 from dqecir.scoring import RULES, ScoreRule, score
+from dqecir.steering import Steering, steered
 
 OVERALL = "overall"
 """What the query says beside all attributes."""
@@ -133,3 +138,68 @@ def _value(shares: Sequence[float], names: Sequence[str]) -> str | None:
     if len(fits) <= _NAMED:
         return " or ".join(name or "none" for name in fits)
     return f"not {' or '.join(others)}" if 0 < len(others) <= 1 else None
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Where a query looked in a picture: ``values`` [rows][columns], 0 to 1 at the hottest cell.
+
+    The cells lie over the whole picture as it is, row by row; a cell is about as large as what one token
+    of the tower stands for. All are 0 where a method does not say.
+    """
+
+    values: tuple[tuple[float, ...], ...]
+
+    @property
+    def rows(self) -> int:
+        return len(self.values)
+
+    @property
+    def columns(self) -> int:
+        return len(self.values[0])
+
+
+def heat_maps(
+    model: ComposedModel,
+    reference: Image.Image,
+    text: str,
+    target: Image.Image,
+    steering: Steering | None = None,
+) -> tuple[HeatMap, HeatMap]:
+    """Where a query looked in its reference and in a result, both RGB pictures.
+
+    Gradient x input: how far the score would follow if a place of the picture went to the picture's mean
+    colour. It is taken at the pixels, because a token of a tower knows of far more than its own place.
+    Raises :class:`DataError` for a steering that :func:`dqecir.steering.steered` refuses.
+    """
+    method, names = model.method, [vocabulary.name for vocabulary in model.vocabularies]
+    words = model.text_encoder([method.text((text,))], blank=True).to(model.device)
+    with torch.enable_grad():
+        seen, shown = (
+            model.preprocessing(image)[None].to(model.device).requires_grad_()
+            for image in (reference, target)
+        )
+        query = method.embed_query(model.backbone.tower(seen), words)
+        query = steered(query, [steering or Steering()], names, method.score_rule)
+        answer = score(query.embeddings, method.embed_target(model.backbone.tower(shown)), method.score_rule)
+        gradients: Sequence[Tensor | None] = (None, None)
+        if answer.requires_grad:
+            gradients = torch.autograd.grad(answer[0, 0], (seen, shown), allow_unused=True)
+    side = model.preprocessing.size / math.isqrt(model.backbone.config.tower.token_count)
+    return (
+        _heat(seen.detach(), gradients[0], model.preprocessing.seen(reference), side),
+        _heat(shown.detach(), gradients[1], model.preprocessing.seen(target), side),
+    )
+
+
+def _heat(pixels: Tensor, gradient: Tensor | None, surface: tuple[float, float], side: float) -> HeatMap:
+    """Pixels [1, 3, S, S] and their gradient to a map of the picture that is ``surface`` pixels of them."""
+    rows, columns = (max(1, round(length / side)) for length in surface)
+    if gradient is None:
+        return HeatMap(((0.0,) * columns,) * rows)
+    heat = (gradient * (pixels - pixels.mean(dim=(2, 3), keepdim=True))).abs().sum(dim=1)  # [1, S, S]
+    # What padding added is cut off, what cropping lost was not looked at.
+    down, across = (round((length - pixels.shape[2]) / 2) for length in surface)
+    cells = F.adaptive_avg_pool2d(F.pad(heat, (across, across, down, down)), (rows, columns))[0]
+    cells = cells / cells.max().clamp(min=torch.finfo(cells.dtype).tiny)
+    return HeatMap(tuple(tuple(row) for row in cells.tolist()))

@@ -224,6 +224,17 @@ class Preprocessing(Strict):
         top = round((size[1] - self.size) / 2)
         return resized.crop((left, top, left + self.size, top + self.size))
 
+    def seen(self, image: Image.Image) -> tuple[float, float]:
+        """(height, width) in pixels of the square that a picture's whole surface takes up, around the centre.
+
+        More than ``size`` where its edges are cut off.
+        """
+        if self.squash:
+            return self.size, self.size
+        picture = _narrowed(image, self.pad_ratio)
+        scale = self.size / min(target_pad(picture, self.pad_ratio).size)
+        return picture.height * scale, picture.width * scale
+
     def __call__(self, image: Image.Image) -> Tensor:
         """RGB picture to pixels [3, size, size] float32, normalised."""
         array = np.asarray(self.picture(image), dtype=np.float32) / 255.0
