@@ -15,8 +15,7 @@ from dqecir.data.catalogue import TABLE, UNKNOWN, read_catalogue
 from dqecir.data.images import PixelBatch, Refusal, load_batches, load_image
 from dqecir.data.triplets import DataError
 from dqecir.index.engine import EngineError, Hit, Index, IndexHeader, ItemBatch
-from dqecir.index.engines import open_index
-from dqecir.index.exact import ExactIndex
+from dqecir.index.engines import engine_for, open_index
 from dqecir.index.filters import parse_filter
 from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
@@ -126,12 +125,14 @@ class ComposedRetriever:
         out: Path | str,
         workers: int = 4,
         quiet: bool = False,
+        engine: str | None = None,
     ) -> BuildSummary:
         """Index a folder of pictures (with all its sub-folders), or a list of files.
 
         Ids are paths relative to the folder, or as they were given. Where the folder is a catalogue, the
         attributes of its table go into the payloads. Pictures that cannot be used are left out and named
-        in the summary. The index takes the place of ``out`` when it is whole.
+        in the summary. The index takes the place of ``out`` when it is whole. ``engine`` is a name of
+        ``dqecir.index.engines``; unless said it is that of the index in ``out``, or exact.
         """
         pictures = _Pictures.of(images)
         refusals: list[Refusal] = []
@@ -144,7 +145,7 @@ class ComposedRetriever:
         )
 
         try:
-            self.index = ExactIndex.build(
+            self.index = engine_for(Path(out), engine).build(
                 Path(out), header, self._batches(pictures, refusals, workers, quiet)
             )
         except EngineError as error:

@@ -24,11 +24,16 @@ def index_build(
     images: Annotated[Path, typer.Option("--images", help="A folder of pictures.")],
     out: Out,
     model: Model = None,
+    engine: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--engine", help="exact, edge or server; unless said that of OUT, or exact."),
+    ] = None,
 ) -> None:
     """Index a folder of pictures or a catalogue; pictures that cannot be used are left out and named."""
     from dqecir.retriever import ComposedRetriever
 
-    _say_indexed(ComposedRetriever.from_pretrained(model).build_index(images, out), f"indexed in {out}")
+    summary = ComposedRetriever.from_pretrained(model).build_index(images, out, engine=engine)
+    _say_indexed(summary, f"indexed in {out}")
 
 
 @index_app.command("add")
@@ -57,6 +62,36 @@ def index_delete(index: IndexFolder, ids: Annotated[list[str], typer.Argument(he
 
     count = open_index(index).delete(ids)
     output.print(f"{count} items deleted, {len(set(ids)) - count} were not there")
+
+
+@index_app.command("move")
+def index_move(
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="An index folder; it stays as it is.")],
+    target: Annotated[Path, typer.Argument(metavar="TO", help="The folder of the new index.")],
+    engine: Annotated[str, typer.Option("--engine", help="Of the new index: exact, edge or server.")],
+) -> None:
+    """Write the items of an index into another engine's, whole or not at all; nothing is encoded again."""
+    from dqecir.index.engines import move_index
+
+    output.print(f"{len(move_index(source, target, engine))} items in {escape(str(target))}")
+
+
+@index_app.command("set")
+def index_set(
+    index: IndexFolder,
+    candidates: Annotated[
+        int, typer.Option(min=0, help="Items that a search fetches and scores; 0 for the engine's own way.")
+    ],
+) -> None:
+    """Set how an index of Qdrant's engines is searched."""
+    from dqecir.index.engine import EngineError
+    from dqecir.index.engines import open_index
+    from dqecir.index.qdrant import QdrantIndex
+
+    found = open_index(index)
+    if not isinstance(found, QdrantIndex):
+        raise EngineError(f"{index} is searched exactly: only the engines edge and server take candidates")
+    found.set_candidates(candidates or None)
 
 
 @index_app.command("info")

@@ -39,6 +39,30 @@ def open_index(folder: Path) -> Index:
     return engine(engine_of(folder)).open(folder)
 
 
+def engine_for(folder: Path, name: str | None) -> type[Index]:
+    """The engine to build with: the one named, or else that of the index in ``folder``, or else exact."""
+    if name is None:
+        name = engine_of(folder) if (folder / "manifest.json").is_file() else "exact"
+    return engine(name)
+
+
+def move_index(source: Path, target: Path, name: str) -> Index:
+    """Write an index's items into another engine's, whole or not at all, and return that; the source stays.
+
+    Ids, payloads, tokens, and the order of adding stay as they are. An index already in ``target`` gives
+    way. Raises :class:`EngineError` for an index without items, and where both folders are the same.
+    """
+    if source.resolve() == target.resolve():
+        raise EngineError(f"{source} cannot be moved into itself: name another folder")
+    kind = engine(name)
+    before = open_index(source)
+    if not len(before):
+        raise EngineError(f"{source} holds no items: there is nothing to move")
+    after = kind.build(target, before.header, before.items())
+    before.close()
+    return after
+
+
 def engine_of(folder: Path) -> str:
     """The engine that a manifest names; raises :class:`EngineError` for a folder that is no index."""
     path = folder / "manifest.json"
