@@ -16,6 +16,7 @@ ROAD = [
     {"steering", "explanation"},
     {"pretraining", "runs", "retriever", "sheets", "examples"},
     {"demo", "comparison", "figures", "reproduction", "fitting"},
+    {"service"},
     {"cli"},
 ]
 PLACE = {room: place for place, rooms in enumerate(ROAD) for room in rooms}

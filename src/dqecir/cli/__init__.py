@@ -17,6 +17,7 @@ from dqecir.cli.arguments import output
 from dqecir.cli.catalogue import catalogue_app
 from dqecir.cli.index import index_app, search
 from dqecir.cli.measuring import evaluate_command, figures, protocol_command
+from dqecir.cli.serving import serve
 from dqecir.cli.training import compare, convert_command, pretrain, train
 from dqecir.progress import console
 from dqecir.reproduction.command import reproduce_command
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(index_app, name="index")
 app.command("search")(search)
+app.command("serve")(serve)
 app.command("pretrain")(pretrain)
 app.command("train")(train)
 app.command("compare")(compare)

@@ -1,0 +1,61 @@
+"""``dqecir serve``: the service and its page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from dqecir.cli.arguments import IndexFolder, Model, output
+
+if TYPE_CHECKING:
+    from dqecir.service.settings import Beside
+
+
+def serve(
+    index: IndexFolder,
+    model: Model = None,
+    host: Annotated[str, typer.Option(help="An address to listen at; this machine's alone unless named.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="A port; 0 takes a free one.")] = 8000,
+    also: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="NAME=INDEX@MODEL", help="A further model over the same items, to compare."),
+    ] = None,
+    keys: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A file of keys: lines read:KEY and write:KEY."),
+    ] = None,
+    uploads: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Where pictures of new items lie; beside the index unless named."),
+    ] = None,
+) -> None:
+    """Serve an index: the page on which people search, and the routes under /v1."""
+    from dqecir.service.running import run
+    from dqecir.service.settings import ServiceSettings
+
+    settings = ServiceSettings(
+        index=index,
+        model=model,
+        host=host,
+        port=port,
+        also=tuple(_beside(text) for text in also or ()),
+        keys=keys,
+        uploads=uploads,
+    )
+    run(settings, lambda address: output.print(f"the page is at {address}"))
+
+
+def _beside(text: str) -> Beside:
+    from dqecir.service.settings import Beside
+    from dqecir.strict import parse_settings
+
+    parts = re.fullmatch(r"([^=]+)=([^@]+)(?:@(.+))?", text)
+    if parts is None:
+        raise typer.BadParameter(f"--also is NAME=INDEX@MODEL, not {text!r}")
+    name, index, model = parts.groups()
+    return parse_settings({"name": name, "index": index, "model": model}, Beside, "--also")

@@ -1,0 +1,43 @@
+"""The application: routes, problems, and the service behind them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from dqecir.service import problems
+from dqecir.service.frame import Frame
+from dqecir.service.routes import about, items, page, search
+from dqecir.service.service import Service
+from dqecir.service.settings import ServiceSettings
+
+
+def create_app(settings: ServiceSettings) -> FastAPI:
+    """An application whose model is read and whose index is open; raises ``DataError``."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(
+        title="dqecir",
+        version=version("dqecir"),
+        description="A picture and what should change find the picture meant.",
+        lifespan=lifespan,
+        openapi_url="/v1/openapi.json",
+        # Their pages are made of files from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.state.page = page.page_files()
+    problems.install(app)
+    for group in (page, about, items, search):
+        app.include_router(group.router)
+    app.add_middleware(Frame, metrics=service.metrics)
+    return app

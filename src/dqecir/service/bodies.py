@@ -1,0 +1,112 @@
+"""Bodies of requests, read by hand: who may not ask is told so first, and nothing unbounded is taken in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from dqecir.service.problems import Problem, invalid
+from dqecir.service.settings import Limits
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Body:
+    """What came: fields of text by their names, and the picture, where one came."""
+
+    fields: Mapping[str, str]
+    image: bytes | None = None
+
+    def parsed(self, field: str, schema: type[Schema]) -> Schema:
+        """A field as ``schema``; raises a :class:`Problem`."""
+        try:
+            return schema.model_validate_json(self.fields.get(field, ""))
+        except ValidationError as error:
+            raise invalid(error) from None
+
+
+async def read_body(request: Request, field: str, limits: Limits) -> Body:
+    """A body that is JSON, kept under ``field``, or a form with such a field and perhaps an ``image``.
+
+    Raises a :class:`Problem`: 413 for too much, 408 for one that does not arrive in time, 415 for another
+    kind, 400 for one that cannot be read.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
+    if kind not in ("application/json", "multipart/form-data"):
+        raise Problem(415, "the body must be application/json, or multipart/form-data with an image")
+    is_form = kind == "multipart/form-data"
+    most = limits.body + (limits.bytes if is_form else 0)
+    chunks = _chunks(request, most)
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            if is_form:
+                return await _form(request, chunks, field, limits)
+            return Body({field: b"".join([chunk async for chunk in chunks]).decode("utf-8")})
+    except TimeoutError:
+        raise Problem(
+            408, f"the body did not arrive within {limits.body_seconds:g} seconds", {"Connection": "close"}
+        ) from None
+    except UnicodeDecodeError:
+        raise Problem(400, "the body is not UTF-8 text") from None
+
+
+async def _chunks(request: Request, most: int) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives; it ends as soon as it is known to be too large, whatever its head says."""
+    told = request.headers.get("content-length", "")
+    seen = int(told) if told.isdigit() else 0
+    taken = 0
+    try:
+        if seen <= most:
+            async for chunk in request.stream():
+                taken += len(chunk)
+                if taken > most:
+                    break
+                yield chunk
+            else:
+                return
+    except ClientDisconnect:
+        raise Problem(400, "the body was cut off") from None
+    raise Problem(413, f"the body is larger than {most:,} bytes", {"Connection": "close"})
+
+
+async def _form(request: Request, chunks: AsyncGenerator[bytes, None], field: str, limits: Limits) -> Body:
+    parser = _InMemory(request.headers, chunks, max_files=1, max_fields=4, max_part_size=limits.body)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, ValueError, KeyError) as error:
+        said = getattr(error, "message", None) or "it is damaged"
+        raise Problem(400, f"the form cannot be read: {said}") from None
+    fields: dict[str, str] = {}
+    image = None
+    for name, part in form.multi_items():
+        if name in fields or (name == "image" and image is not None):
+            raise Problem(422, f"the form has the field {name!r} twice")
+        if name not in (field, "image"):
+            raise Problem(422, f"the form has no field {name!r}: its fields are {field} and image")
+        if isinstance(part, UploadFile):
+            data = await part.read()
+            if name == "image":
+                image = data
+                continue
+            part = data.decode("utf-8")
+        elif name == "image":
+            raise Problem(422, "the image must be a file, with a name of its own")
+        fields[name] = part
+    if image is not None and len(image) > limits.bytes:
+        raise Problem(413, f"the picture has {len(image):,} bytes; at most {limits.bytes:,} are read")
+    return Body(fields, image)
+
+
+class _InMemory(MultiPartParser):
+    """A form whose file stays in memory: it is bounded, and goes to a decoder at once."""
+
+    spool_max_size = 1 << 40

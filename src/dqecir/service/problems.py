@@ -1,0 +1,90 @@
+"""Errors as problem details (RFC 9457): one clear sentence, and the status that says whose turn it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from dqecir.data.images import ImageError
+from dqecir.data.triplets import DataError
+
+_SHOWN = 300
+
+
+class Problem(Exception):  # noqa: N818  (as RFC 9457 calls it)
+    """A request that is not answered: ``status``, one sentence, and headers that belong to it."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+
+
+def overloaded(detail: str, seconds: int = 1) -> Problem:
+    """A request that may be sent again after ``seconds``."""
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(seconds)})
+
+
+def invalid(error: ValidationError | RequestValidationError) -> Problem:
+    """What a schema refused, as a sentence."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part not in ("query", "path", "body"))
+    said = str(first["msg"]).removeprefix("Value error, ")
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{place}: {said}" if place else said)
+
+
+def unusable(error: DataError) -> Problem:
+    """What the package refused; of a picture, without the name of a file."""
+    said = f"the picture cannot be used: {error.reason}" if isinstance(error, ImageError) else str(error)
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, said)
+
+
+def answer(problem: Problem) -> Response:
+    """The response of a problem."""
+    detail = " ".join(problem.detail.split())
+    detail = detail if len(detail) <= _SHOWN else f"{detail[: _SHOWN - 1]}…"
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": detail,
+    }
+    return JSONResponse(body, problem.status, problem.headers, "application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of ``app`` as a problem; what nobody foresaw is left to the frame around it."""
+
+    async def from_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return answer(error)
+
+    async def from_data(request: Request, error: Exception) -> Response:
+        assert isinstance(error, DataError)
+        return answer(unusable(error))
+
+    async def from_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return answer(
+            Problem(error.status_code, _SENTENCES.get(error.status_code, str(error.detail)), error.headers)
+        )
+
+    async def from_schema(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return answer(invalid(error))
+
+    app.add_exception_handler(Problem, from_problem)
+    app.add_exception_handler(DataError, from_data)
+    app.add_exception_handler(HTTPException, from_http)
+    app.add_exception_handler(RequestValidationError, from_schema)
+
+
+_SENTENCES = {
+    404: "there is nothing at this address",
+    405: "this address is not asked in this way",
+}

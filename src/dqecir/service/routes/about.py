@@ -1,0 +1,68 @@
+"""What is served here, and how it is."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+
+from dqecir.service.keys import may_read
+from dqecir.service.problems import Problem
+from dqecir.service.schemas import (
+    MOST_ANSWERS,
+    MOST_TEXT,
+    About,
+    AttributeFacts,
+    KeyFacts,
+    LimitFacts,
+    MethodFacts,
+)
+from dqecir.service.service import service_of
+
+router = APIRouter()
+
+
+@router.get("/v1/about", dependencies=[Depends(may_read)])
+async def about(request: Request) -> About:
+    """What can be searched, and how."""
+    service = service_of(request)
+    facts = await asyncio.to_thread(service.listing.attributes)
+    return About(
+        version=version("dqecir"),
+        items=len(service.main.index),
+        model=service.main.title,
+        methods=[MethodFacts(name=name, title=one.title) for name, one in service.searchers.items()],
+        attributes={
+            name: AttributeFacts(values=known.values, numeric=known.numeric) for name, known in facts.items()
+        },
+        weights=service.main.weighted,
+        can_edit=False,
+        edit_note="",
+        can_write=service.keys.can_write,
+        key_needed=KeyFacts(**service.keys.needed),
+        limits=LimitFacts(
+            bytes=service.limits.bytes, pixels=service.limits.pixels, k=MOST_ANSWERS, text=MOST_TEXT
+        ),
+    )
+
+
+@router.get("/healthz")
+async def healthz() -> JSONResponse:
+    """The process lives."""
+    return JSONResponse({"status": "alive"})
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> JSONResponse:
+    """The model answers."""
+    if not service_of(request).worker.alive:
+        raise Problem(503, "the model does not answer", {"Retry-After": "5"})
+    return JSONResponse({"status": "ready"})
+
+
+@router.get("/metrics", dependencies=[Depends(may_read)])
+async def metrics(request: Request) -> Response:
+    """What Prometheus asks for."""
+    return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

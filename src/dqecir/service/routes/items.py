@@ -1,0 +1,128 @@
+"""The items: listed, looked at, put and deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from dqecir.service.bodies import Body, read_body
+from dqecir.service.documented import FORM_OF_ITEM, body_of, problems
+from dqecir.service.keys import may_read, may_write
+from dqecir.service.problems import Problem
+from dqecir.service.schemas import (
+    LARGEST_THUMBNAIL,
+    MOST_LISTED,
+    MOST_TEXT,
+    Attributes,
+    Deleted,
+    DeleteRequest,
+    Id,
+    Item,
+    Items,
+)
+from dqecir.service.service import Service, filter_of, item_of, service_of
+from dqecir.service.uploads import kind_of
+from dqecir.service.writing import Delete, Put
+
+router = APIRouter()
+
+ItemId = Annotated[Id, Path(description="An item's id, which may have slashes.")]
+
+
+@router.get("/v1/items", dependencies=[Depends(may_read)], responses=problems(401, 422))
+async def items(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 60,
+    after: Annotated[str | None, Query(max_length=512)] = None,
+    where: Annotated[str | None, Query(max_length=MOST_TEXT)] = None,
+    seed: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None,
+) -> Items:
+    """Items in the order of adding, or in one drawn by `seed`, page by page."""
+    service = service_of(request)
+    found, last = await asyncio.to_thread(service.listing.page, limit, after, filter_of(where), seed)
+    return Items(items=[item_of(*entry) for entry in found], next=last)
+
+
+@router.get(
+    "/v1/images/{item_id:path}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422, 429)
+)
+async def image(
+    request: Request, item_id: ItemId, size: Annotated[int, Query(ge=16, le=LARGEST_THUMBNAIL)] = 320
+) -> Response:
+    """The picture of an item as a JPEG whose longer side is `size` pixels at most."""
+    service = service_of(request)
+    path = service.item_path(item_id)
+    with service.thumbnails.entered():
+        data, tag = await service.decoders.thumbnail(path, size)
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=300"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+@router.get("/v1/items/{item_id:path}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
+async def item(request: Request, item_id: ItemId) -> Item:
+    """An item and its attributes."""
+    return item_of(item_id, service_of(request).payload(item_id))
+
+
+@router.put(
+    "/v1/items/{item_id:path}",
+    dependencies=[Depends(may_write)],
+    responses={201: {"model": Item}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503, 504)},
+    openapi_extra=FORM_OF_ITEM,
+)
+async def put_item(request: Request, item_id: ItemId) -> Response:
+    """Add an item, or replace it; it can be found once this has answered."""
+    service = service_of(request)
+    if any(not character.isprintable() for character in item_id):
+        raise Problem(422, "an id is made of characters that can be seen")
+    async with service.admitted():
+        body = await read_body(request, "attributes", service.limits)
+        payload, was_there = await _put(service, item_id, body)
+    return JSONResponse(item_of(item_id, payload).model_dump(), 200 if was_there else 201)
+
+
+async def _put(service: Service, item_id: str, body: Body) -> tuple[dict[str, str | int | float], bool]:
+    if body.image is None:
+        raise Problem(422, "the form has no image")
+    attributes = body.parsed("attributes", Attributes).root if "attributes" in body.fields else {}
+    searchers = list(service.searchers.values())
+    pictures = [await service.picture(searcher, None, body.image) for searcher in searchers]
+    tokens = [
+        await service.worker.ask(searcher.embed_items, picture)
+        for searcher, picture in zip(searchers, pictures, strict=True)
+    ]
+    path = await asyncio.to_thread(service.uploads.keep, item_id, body.image, kind_of(body.image))
+    payload = {"path": str(path), **attributes}
+    return payload, bool(await service.writer.change(Put(item_id, tokens, payload)))
+
+
+@router.delete(
+    "/v1/items/{item_id:path}",
+    dependencies=[Depends(may_write)],
+    status_code=204,
+    responses=problems(401, 403, 404, 422, 503),
+)
+async def delete_item(request: Request, item_id: ItemId) -> Response:
+    """Delete an item; it can no longer be found once this has answered."""
+    if not await service_of(request).writer.change(Delete([item_id])):
+        raise Problem(404, f"there is no item {item_id!r}")
+    return Response(status_code=204)
+
+
+@router.post(
+    "/v1/items:delete",
+    dependencies=[Depends(may_write)],
+    responses=problems(400, 401, 403, 408, 413, 415, 422, 503),
+    openapi_extra=body_of(DeleteRequest),
+)
+async def delete_items(request: Request) -> Deleted:
+    """Delete items, and say how many there were."""
+    service = service_of(request)
+    body = await read_body(request, "request", service.limits)
+    asked = body.parsed("request", DeleteRequest)
+    return Deleted(deleted=await service.writer.change(Delete(asked.ids)))

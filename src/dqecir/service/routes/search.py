@@ -1,0 +1,99 @@
+"""Searches, and what they are made of."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+
+from dqecir.service.bodies import read_body
+from dqecir.service.documented import body_of, problems
+from dqecir.service.keys import may_read
+from dqecir.service.schemas import EmbeddingRequest, EmbeddingResponse, SearchRequest, SearchResponse
+from dqecir.service.searcher import Found, Question
+from dqecir.service.service import Service, address_of, filter_of, service_of
+
+router = APIRouter(dependencies=[Depends(may_read)])
+
+_PROBLEMS = problems(400, 401, 404, 408, 413, 415, 422, 429, 503, 504)
+
+
+@router.post(
+    "/v1/search",
+    response_model=SearchResponse,
+    responses=_PROBLEMS,
+    openapi_extra=body_of(SearchRequest, image=True),
+)
+async def search(request: Request) -> Response:
+    """Find what shows the reference changed as the text says."""
+    begun = time.perf_counter()
+    service = service_of(request)
+    async with service.admitted():
+        body = await read_body(request, "request", service.limits)
+        asked = body.parsed("request", SearchRequest)
+        searcher = service.searcher(asked.method)
+        question = await question_of(service, asked, body.image)
+        found = await service.worker.ask(searcher.search, question)
+    request.state.said = {"k": asked.k, "text": len(asked.text), "image": len(body.image or b"")}
+    return JSONResponse(as_json(found, searcher.name, 1000 * (time.perf_counter() - begun)))
+
+
+async def question_of(service: Service, asked: SearchRequest, image: bytes | None) -> Question:
+    """A request as the searcher takes it; raises a :class:`Problem` or ``DataError``."""
+    searcher = service.searcher(asked.method)
+    for item_id in (*asked.more, *asked.less):
+        service.payload(item_id)
+    where = filter_of(asked.where)
+    own = [asked.item] if asked.item is not None else []
+    return Question(
+        picture=await service.picture(searcher, asked.item, image),
+        text=asked.text,
+        k=asked.k,
+        where=where,
+        weights=asked.weights or {},
+        more=tuple(asked.more),
+        less=tuple(asked.less),
+        exclude=(*own, *asked.less, *asked.exclude),
+    )
+
+
+def as_json(found: Found, method: str, took: float) -> dict[str, object]:
+    """A ``SearchResponse``, made by hand, because hundreds are made a second."""
+    answers = [
+        {
+            "id": hit.id,
+            "score": round(hit.score, 5),
+            "attributes": {name: value for name, value in hit.payload.items() if name != "path"},
+            "image": address_of(hit.id),
+            "spoke": [{"attribute": part.attribute, "share": round(part.share, 4)} for part in spoke],
+        }
+        for hit, spoke in zip(found.hits, found.spoke, strict=True)
+    ]
+    return {
+        "answers": answers,
+        "attribute_weights": {name: round(weight, 4) for name, weight in found.used.items()},
+        "own_weights": {name: round(weight, 4) for name, weight in found.own.items()},
+        "asked": [{"attribute": part.attribute, "value": part.value} for part in found.asked],
+        "took_ms": round(took, 1),
+        "method": method,
+        "generation": found.generation,
+    }
+
+
+@router.post(
+    "/v1/embeddings",
+    response_model=EmbeddingResponse,
+    responses=_PROBLEMS,
+    openapi_extra=body_of(EmbeddingRequest, image=True),
+)
+async def embeddings(request: Request) -> Response:
+    """The vectors that a search would compare with the index."""
+    service = service_of(request)
+    async with service.admitted():
+        body = await read_body(request, "request", service.limits)
+        asked = body.parsed("request", EmbeddingRequest)
+        searcher = service.searcher(asked.method)
+        picture = await service.picture(searcher, asked.item, body.image)
+        found = await service.worker.ask(searcher.embed_queries, (picture, asked.text))
+    return JSONResponse({"embeddings": found, "score_rule": searcher.model.method.score_rule})

@@ -1,0 +1,67 @@
+"""The process: a socket, a server, and an end in which nothing that was accepted is lost."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from dqecir.data.triplets import DataError
+from dqecir.service.app import create_app
+from dqecir.service.frame import log_to_standard_error
+from dqecir.service.settings import ServiceSettings
+
+
+def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
+    """Serve until a signal says to end; ``say`` is told the address once it answers.
+
+    Raises :class:`DataError` where the address cannot be had, or the model or the index be read.
+    """
+    # Before the model is read, which takes longer.
+    listening = _listening(settings.host, settings.port)
+    with listening:
+        app = create_app(settings)
+        log_to_standard_error()
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # A request is bounded by its own limits; this is for what they do not see.
+            timeout_graceful_shutdown=int(settings.limits.seconds + settings.limits.body_seconds) + 5,
+        )
+        host, port = listening.getsockname()[:2]
+        name = f"[{host}]" if ":" in host else host
+        _Server(config, lambda: say(f"http://{name}:{port}")).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._say_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._say_started()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        found = socket.socket(family, kind, protocol)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(address)
+        except OSError:
+            found.close()
+            raise
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise DataError(
+            f"{host}:{port} cannot be listened at ({said}): name another --port or --host"
+        ) from None
+    return found

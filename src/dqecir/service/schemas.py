@@ -1,0 +1,193 @@
+"""What travels: the requests and answers of version 1."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, field_validator
+
+from dqecir.steering import HEAVIEST
+
+MOST_ANSWERS = 200
+MOST_TEXT = 500
+"""Characters of a text or a filter."""
+MOST_LISTED = 200
+"""Items of one page of a list."""
+LARGEST_THUMBNAIL = 1024
+"""Pixels of the longer side."""
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+Ids = Annotated[list[Id], Field(max_length=200)]
+Weight = Annotated[float, Field(ge=0, le=HEAVIEST, allow_inf_nan=False)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Value = (
+    Annotated[str, StringConstraints(max_length=500)]
+    | Annotated[int, Field(ge=-(2**53), le=2**53)]
+    | Annotated[float, Field(allow_inf_nan=False)]
+)
+"""Of an attribute."""
+
+
+class _Asked(BaseModel):
+    """A request: an unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EmbeddingRequest(_Asked):
+    """What a text speaks of: an item of the index, or else a picture that comes with the request."""
+
+    item: Id | None = Field(default=None, description="An item's id; none where an image is uploaded.")
+    text: str = Field(default="", max_length=MOST_TEXT, description="What should change.")
+    method: str | None = Field(default=None, max_length=40, description="One of the methods of /v1/about.")
+
+
+class SearchRequest(EmbeddingRequest):
+    """A search. Without a text it finds what is like the reference."""
+
+    k: int = Field(default=24, ge=1, le=MOST_ANSWERS, description="Answers.")
+    where: str | None = Field(default=None, max_length=MOST_TEXT, examples=["color = red and price < 40"])
+    weights: dict[str, Weight] | None = Field(
+        default=None, max_length=50, description="Attribute to weight, in place of the text's own."
+    )
+    more: Ids = Field(default=[], description="Items that the answers should be like.")
+    less: Ids = Field(default=[], description="Items that the answers should not be like.")
+    exclude: Ids = Field(default=[], description="Items that are not to be found.")
+
+
+class ExplanationRequest(SearchRequest):
+    """A search, and one of its answers."""
+
+    target: Id = Field(description="The item whose picture is explained beside the reference.")
+
+
+class EditRequest(EmbeddingRequest):
+    """A picture to be made rather than found."""
+
+    source: str = Field(
+        default="reference", pattern="^(reference|best)$", description="What is edited: reference or best."
+    )
+
+
+class DeleteRequest(_Asked):
+    """Items that should go."""
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)]
+
+
+class Attributes(RootModel[Annotated[dict[Name, Value], Field(max_length=64)]]):
+    """Of an item that is put: name to value."""
+
+    @field_validator("root")
+    @classmethod
+    def _leave_the_path(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if "path" in given:
+            raise ValueError("an attribute cannot be named path: that is where the picture lies")
+        return given
+
+
+class Item(BaseModel):
+    id: str
+    attributes: dict[str, Any]
+    image: str = Field(description="Where its picture is.")
+
+
+class Items(BaseModel):
+    items: list[Item]
+    next: str | None = Field(description="Where the list goes on: `after` of the next request.")
+
+
+class Spoke(BaseModel):
+    attribute: str
+    share: float
+
+
+class Answer(Item):
+    score: float
+    spoke: list[Spoke] = Field(description="What the score owes to which attribute, the most first.")
+
+
+class AskedOf(BaseModel):
+    attribute: str
+    value: str | None = None
+
+
+class SearchResponse(BaseModel):
+    answers: list[Answer]
+    attribute_weights: dict[str, float] = Field(description="As used.")
+    own_weights: dict[str, float] = Field(description="As the text decided.")
+    asked: list[AskedOf] = Field(description="What was read from the text, where the method says.")
+    took_ms: float
+    method: str
+    generation: int = Field(description="Of the index that answered.")
+
+
+class HeatMap(BaseModel):
+    rows: int
+    columns: int
+    values: list[float] = Field(description="Row by row, 0 to 1.")
+
+
+class ExplanationResponse(BaseModel):
+    reference: HeatMap
+    target: HeatMap
+
+
+class EmbeddingResponse(BaseModel):
+    embeddings: list[list[float]]
+    score_rule: str
+
+
+class EditResponse(BaseModel):
+    image: str = Field(description="A data URL.")
+
+
+class Deleted(BaseModel):
+    deleted: int
+
+
+class Suggestions(BaseModel):
+    suggestions: list[str]
+
+
+class AttributeFacts(BaseModel):
+    values: list[str] | None = Field(description="All of them where they are few.")
+    numeric: bool
+
+
+class MethodFacts(BaseModel):
+    name: str
+    title: str
+
+
+class KeyFacts(BaseModel):
+    read: bool
+    write: bool
+
+
+class LimitFacts(BaseModel):
+    bytes: int
+    pixels: int
+    k: int
+    text: int
+
+
+class About(BaseModel):
+    version: str
+    items: int
+    model: str
+    methods: list[MethodFacts]
+    attributes: dict[str, AttributeFacts]
+    weights: list[str] = Field(description="Attributes whose weights can be set.")
+    can_edit: bool
+    edit_note: str
+    can_write: bool
+    key_needed: KeyFacts
+    limits: LimitFacts
+
+
+class ProblemDetails(BaseModel):
+    type: str
+    title: str
+    status: int
+    detail: str

@@ -1,0 +1,168 @@
+"""The parts of a running service, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Request
+
+from dqecir.data.images import ImageError
+from dqecir.data.triplets import DataError
+from dqecir.index.engines import open_index
+from dqecir.index.filters import Filter, FilterError, parse_filter
+from dqecir.model import ComposedModel
+from dqecir.service.batching import Gate, Worker
+from dqecir.service.keys import Keys
+from dqecir.service.listing import Listing
+from dqecir.service.metrics import Metrics
+from dqecir.service.problems import Problem
+from dqecir.service.schemas import Item
+from dqecir.service.searcher import Picture, Searcher
+from dqecir.service.settings import ServiceSettings
+from dqecir.service.uploads import Decoders, Uploads, state_of
+from dqecir.service.writing import Writer
+from dqecir.strict import nearest
+
+
+class Service:
+    """Models, indexes, threads, and what each request may use of them."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        """Read models and open indexes; raises :class:`DataError` for what cannot be served."""
+        self.settings, self.limits = settings, settings.limits
+        self.keys = Keys.read(settings.keys, settings.is_local)
+        self.searchers = _searchers(settings)
+        self.main = next(iter(self.searchers.values()))
+        self.metrics = Metrics()
+        self.worker = Worker(settings.batch, self.metrics.batch)
+        self.gate = Gate(settings.queue, "requests")
+        # A wall of thumbnails is many requests, and none needs the model.
+        self.thumbnails = Gate(4 * settings.queue, "pictures")
+        self.decoders = Decoders(settings.decoders, settings.limits, settings.thumbnails_kept)
+        self.uploads = Uploads(settings.upload_folder)
+        self.writer = Writer([searcher.index for searcher in self.searchers.values()], self.uploads)
+        self.listing = Listing(self.main.index, lambda: self.main.generation)
+        self.metrics.watch("queue_depth", "Requests that wait or are answered", lambda: self.gate.inside)
+        self.metrics.watch("items", "Items of the index", lambda: len(self.main.index))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Work until the block ends; what was accepted by then is finished."""
+        self.worker.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        self.writer.close()
+        self.worker.stop()
+        self.decoders.close()
+        for searcher in self.searchers.values():
+            searcher.index.close()
+
+    @asynccontextmanager
+    async def admitted(self) -> AsyncIterator[None]:
+        """A request that needs the model: 429 where too many wait, 504 where it takes too long."""
+        with self.gate.entered():
+            try:
+                async with asyncio.timeout(self.limits.seconds):
+                    yield
+            except TimeoutError:
+                raise Problem(504, f"there was no answer within {self.limits.seconds:g} seconds") from None
+
+    def searcher(self, method: str | None) -> Searcher:
+        """The one of this name, the first unless named; raises a :class:`Problem`."""
+        if method is None:
+            return self.main
+        if method not in self.searchers:
+            raise Problem(422, f"there is no method {method!r}{nearest(method, self.searchers)}")
+        return self.searchers[method]
+
+    def payload(self, item_id: str) -> Mapping[str, Any]:
+        """What is kept of an item; raises a :class:`Problem` where there is none."""
+        found = self.main.index.payload(item_id)
+        if found is None:
+            raise Problem(404, f"there is no item {item_id!r}")
+        return found
+
+    def item_path(self, item_id: str) -> Path:
+        """Where the picture of an item is; raises a :class:`Problem` where the index does not say."""
+        path = self.payload(item_id).get("path")
+        if not isinstance(path, str):
+            raise Problem(404, f"of the item {item_id!r} there is no picture")
+        return Path(path)
+
+    async def picture(self, searcher: Searcher, item_id: str | None, image: bytes | None) -> Picture:
+        """An item's picture or an uploaded one, as a model takes it; raises a :class:`Problem`."""
+        if (item_id is None) == (image is None):
+            raise Problem(
+                422, "a reference is one of two: an item of the index, or an image that is uploaded"
+            )
+        preprocessing = searcher.model.preprocessing
+        if image is not None:
+            return Picture(await self.decoders.pixels(image, preprocessing))
+        assert item_id is not None
+        path = self.item_path(item_id)
+        try:
+            state = state_of(path)
+            tokens = searcher.kept(state)
+            if tokens is not None:
+                return Picture(tokens=tokens)
+            return Picture(await self.decoders.pixels(path, preprocessing), state=state)
+        except ImageError as error:
+            raise Problem(
+                404, f"the picture of the item {item_id!r} cannot be read: {error.reason}"
+            ) from None
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+def item_of(item_id: str, payload: Mapping[str, Any]) -> Item:
+    """An item as it is shown."""
+    attributes = {name: value for name, value in payload.items() if name != "path"}
+    return Item(id=item_id, attributes=attributes, image=address_of(item_id))
+
+
+def address_of(item_id: str) -> str:
+    """Where the picture of an item is."""
+    return f"/v1/images/{quote(item_id)}"
+
+
+def filter_of(where: str | None) -> Filter | None:
+    """A filter as it was written; raises ``FilterError``."""
+    if where is None or not where.strip():
+        return None
+    try:
+        return parse_filter(where)
+    except RecursionError:
+        raise FilterError("the filter is nested too deeply") from None
+
+
+def _searchers(settings: ServiceSettings) -> dict[str, Searcher]:
+    def made(name: str | None, model_folder: Path | None, index: Path) -> Searcher:
+        model = ComposedModel.from_pretrained(model_folder)
+        return Searcher(
+            name or model.method.name, model, open_index(index), settings.tokens_kept, settings.refresh
+        )
+
+    found: dict[str, Searcher] = {}
+    for searcher in (
+        made(None, settings.model, settings.index),
+        *(made(beside.name, beside.model, beside.index) for beside in settings.also),
+    ):
+        if searcher.name in found:
+            raise DataError(
+                f"two methods have the name {searcher.name!r}: name the second otherwise in --also"
+            )
+        found[searcher.name] = searcher
+    return found

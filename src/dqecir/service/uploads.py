@@ -1,0 +1,137 @@
+"""Pictures: decoded on threads within limits, shown as thumbnails, kept where items are put."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import Generic, TypeVar
+
+from PIL import Image
+from torch import Tensor
+
+from dqecir.data.images import ImageError, Preprocessing, load_image
+from dqecir.files import write_bytes
+from dqecir.service.settings import Limits
+
+Kept = TypeVar("Kept")
+
+
+class Recent(Generic[Kept]):
+    """What was used last, as long as it fits into ``most`` bytes; any thread may ask."""
+
+    def __init__(self, most: int, size: Callable[[Kept], int]) -> None:
+        self._most, self._size = most, size
+        self._held = 0
+        self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable) -> Kept | None:
+        """What is kept under ``key``."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found
+
+    def put(self, key: Hashable, value: Kept) -> None:
+        """Keep ``value``, and let go of what was not asked for longest."""
+        with self._lock:
+            old = self._kept.pop(key, None)
+            self._held += self._size(value) - (0 if old is None else self._size(old))
+            self._kept[key] = value
+            while self._held > self._most:
+                _, gone = self._kept.popitem(last=False)
+                self._held -= self._size(gone)
+
+
+def state_of(path: Path) -> tuple[str, int, int]:
+    """What a file is known by until it is written anew; raises :class:`ImageError` where it is gone."""
+    try:
+        about = path.stat()
+    except (OSError, ValueError):
+        raise ImageError("its file", "it is no longer where the index says") from None
+    return str(path), about.st_mtime_ns, about.st_size
+
+
+class Decoders:
+    """Threads that decode pictures."""
+
+    def __init__(self, threads: int, limits: Limits, thumbnails_kept: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decoder")
+        self._limits = limits
+        self._thumbnails: Recent[bytes] = Recent(thumbnails_kept, len)
+
+    def close(self) -> None:
+        """End the threads when they have done what they were asked."""
+        self._pool.shutdown()
+
+    async def pixels(self, source: bytes | Path, preprocessing: Preprocessing) -> Tensor:
+        """An upload, or an item's file, as the model reads it [3, S, S]; raises :class:`ImageError`."""
+        return await self._run(lambda: preprocessing(self._decoded(source)))
+
+    async def picture(self, source: bytes | Path) -> Image.Image:
+        """An upload, or an item's file, as a picture; raises :class:`ImageError`."""
+        return await self._run(lambda: self._decoded(source))
+
+    async def thumbnail(self, path: Path, size: int) -> tuple[bytes, str]:
+        """A JPEG whose longer side is ``size`` pixels at most, and a tag that changes when it does."""
+
+        def made() -> bytes:
+            picture = load_image(path)
+            picture.thumbnail((size, size), Image.Resampling.BICUBIC)
+            return _jpeg(picture)
+
+        key = (*state_of(path), size)
+        found = self._thumbnails.get(key)
+        if found is None:
+            found = await self._run(made)
+            self._thumbnails.put(key, found)
+        return found, f'"{zlib.crc32(repr(key).encode(errors="replace")):08x}"'
+
+    def _decoded(self, source: bytes | Path) -> Image.Image:
+        if isinstance(source, Path):
+            return load_image(source)
+        return load_image(source, max_pixels=self._limits.pixels, max_bytes=self._limits.bytes)
+
+    async def _run(self, work: Callable[[], Kept]) -> Kept:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=85, progressive=True)
+    return written.getvalue()
+
+
+class Uploads:
+    """A folder of the pictures of items that were put. A file's name says nothing of an item's id."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(os.path.abspath(folder))  # noqa: PTH100  (the folder need not be there yet)
+
+    def keep(self, item_id: str, data: bytes, kind: str) -> Path:
+        """Write a picture, whole or not at all, under a name of its id and its content."""
+        named = hashlib.sha256(len(item_id).to_bytes(8) + item_id.encode("utf-8", "surrogatepass") + data)
+        path = self.folder / f"{named.hexdigest()[:40]}.{kind.casefold()}"
+        if not path.exists():
+            write_bytes(path, data)
+        return path
+
+    def forget(self, path: object) -> None:
+        """Remove a picture that no item shows any more, where it is one of these."""
+        if isinstance(path, str) and Path(path).parent == self.folder:
+            Path(path).unlink(missing_ok=True)
+
+
+def kind_of(data: bytes) -> str:
+    """The format of a picture that has been decoded, as the end of a file's name."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return str(picture.format)

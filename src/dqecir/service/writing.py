@@ -1,0 +1,116 @@
+"""One thread that changes the indexes: what waits to be added is added together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dqecir.index.engine import EngineError, Index, ItemBatch
+from dqecir.service.problems import Problem
+from dqecir.service.uploads import Uploads
+
+TOGETHER = 64
+"""Items that are added at once."""
+
+
+@dataclass(frozen=True)
+class Put:
+    """An item to add or replace: its target tokens [n_t, D] for each index, and its payload."""
+
+    item_id: str
+    tokens: Sequence[Tensor]
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Items that should go."""
+
+    ids: Sequence[str]
+
+
+class Writer:
+    """Changes all indexes in the order in which it is asked; a change that is acknowledged is kept."""
+
+    def __init__(self, indexes: Sequence[Index], uploads: Uploads) -> None:
+        self._indexes, self._uploads = indexes, uploads
+        self._pending: deque[tuple[Put | Delete, asyncio.Future[int]]] = deque()
+        self._lock = Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+
+    def close(self) -> None:
+        """Finish what was asked, and end."""
+        self._thread.shutdown()
+
+    async def change(self, change: Put | Delete) -> int:
+        """How many of the items were there before, once the change counts; raises a :class:`Problem`."""
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._pending.append((change, done))
+        self._thread.submit(self._next)
+        return await done
+
+    def _next(self) -> None:
+        """Do what has waited longest, with the additions that follow it; nothing if another call has."""
+        with self._lock:
+            taken = [self._pending.popleft()] if self._pending else []
+            ids = {change.item_id for change, _ in taken if isinstance(change, Put)}
+            while ids and self._pending and len(taken) < TOGETHER:
+                following = self._pending[0][0]
+                if not isinstance(following, Put) or following.item_id in ids:
+                    break
+                ids.add(following.item_id)
+                taken.append(self._pending.popleft())
+        if not taken:
+            return
+        result: list[int] | Exception
+        try:
+            result = self._changed([change for change, _ in taken])
+        except EngineError as error:
+            result = Problem(503, f"the index cannot be changed now: {error}", {"Retry-After": "5"})
+        except Exception as error:
+            result = error
+        loop = taken[0][1].get_loop()
+        # Where the loop is closed nobody waits any more.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_deliver, [done for _, done in taken], result)
+
+    def _changed(self, changes: Sequence[Put | Delete]) -> list[int]:
+        first = changes[0]
+        if isinstance(first, Delete):
+            known = {item_id: self._indexes[0].payload(item_id) for item_id in first.ids}
+            counts = [index.delete(first.ids) for index in self._indexes]
+            self._forget(known)
+            return [counts[0]]
+        puts = [change for change in changes if isinstance(change, Put)]
+        known = {put.item_id: self._indexes[0].payload(put.item_id) for put in puts}
+        for place, index in enumerate(self._indexes):
+            tokens = torch.stack([put.tokens[place] for put in puts])
+            index.add(ItemBatch([put.item_id for put in puts], tokens, [put.payload for put in puts]))
+        new = {put.payload["path"] for put in puts}
+        self._forget({name: old for name, old in known.items() if old and old.get("path") not in new})
+        return [int(known[put.item_id] is not None) for put in puts]
+
+    def _forget(self, payloads: Mapping[str, Mapping[str, Any] | None]) -> None:
+        for payload in payloads.values():
+            if payload is not None:
+                self._uploads.forget(payload.get("path"))
+
+
+def _deliver(waiting: Sequence[asyncio.Future[int]], result: list[int] | Exception) -> None:
+    for place, done in enumerate(waiting):
+        if done.done():
+            continue
+        if isinstance(result, Exception):
+            done.set_exception(result)
+        else:
+            done.set_result(result[place])
