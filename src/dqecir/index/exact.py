@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,11 +23,13 @@ from dqecir.files import whole_folder
 from dqecir.index.engine import EngineError, Hit, Index, IndexHeader, ItemBatch, check_replaceable
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
+from dqecir.index.ranking import best_of_segment
 from dqecir.index.segments import (
     FORMAT,
     Manifest,
     Segment,
     SegmentEntry,
+    SketchSettings,
     open_generation,
     read_manifest,
     sweep,
@@ -35,13 +38,11 @@ from dqecir.index.segments import (
     write_manifest,
     write_segment,
 )
-from dqecir.scoring import best_columns, top_scores
+from dqecir.index.sketch import Sketch, make_sketch, write_sketch
+from dqecir.scoring import best_columns
 
 MERGED = 4
 """Segments of like size that are merged into one."""
-
-GATHERED = 0.05
-"""Share of a segment up to which its chosen tokens are copied together instead of scoring all."""
 
 _COPIED = 1024
 
@@ -64,6 +65,8 @@ class ExactIndex(Index):
         self.header = self._current.manifest.header
         # Held while a generation is opened, so that none is followed by an older one; never by a search.
         self._opening = Lock()
+        # Held while sketches are made, so that two threads do not make the same.
+        self._sketching = Lock()
 
     def __len__(self) -> int:
         return sum(segment.living for segment in self._current.segments)
@@ -89,12 +92,14 @@ class ExactIndex(Index):
         where: Filter | None = None,
     ) -> list[list[Hit]]:
         self.check_search(queries, k, exclude)
-        segments = self._current.segments
+        now = self._current
+        segments = now.segments
         if not segments:
             return [[] for _ in queries]
         if where is not None:
             where.check([segment.columns for segment in segments])
-        found = [_best(segment, queries, k, self.header, exclude, where) for segment in segments]
+        rule, settings = self.header.score_rule, now.manifest.sketch
+        found = [best_of_segment(segment, queries, k, rule, exclude, where, settings) for segment in segments]
         starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
         places = torch.cat([rows + start for (_, rows), start in zip(found, starts[:-1], strict=True)], dim=1)
         # Segments stand in the order of adding, so equal scores keep it.
@@ -126,8 +131,14 @@ class ExactIndex(Index):
         else:
             # In place, so that a kill at any moment leaves the old index or the new one.
             with write_lock(folder):
-                _replace_all(folder, read_manifest(folder).generation, header, batches)
-        return cls.open(folder)
+                old = read_manifest(folder)
+                # How far sketches are to be trusted depends on the model.
+                _replace_all(
+                    folder, old.generation, header, batches, old.sketch if old.header == header else None
+                )
+        index = cls.open(folder)
+        index._make_sketches()
+        return index
 
     @classmethod
     def open(cls, folder: Path) -> ExactIndex:
@@ -149,6 +160,30 @@ class ExactIndex(Index):
                 self._commit(now, self._without(now, gone))
         return count
 
+    def tune(self, settings: SketchSettings | None) -> None:
+        """Say from when on sketches are searched first, and make them; with none, all items are scored."""
+        with self._writing() as now:
+            entries = [segment.entry for segment in now.segments]
+            if settings is None:
+                entries = [entry.model_copy(update={"sketch_sha256": None}) for entry in entries]
+            manifest = now.manifest.model_copy(update={"sketch": settings})
+            self._commit(_Generation(manifest, now.segments), entries)
+
+    def trial(self, settings: SketchSettings | None) -> ExactIndex:
+        """The generation that is open, searched under other settings; sketches it lacks are in memory."""
+        now = self._current
+        handle = copy(self)
+        handle._current = _Generation(
+            now.manifest.model_copy(update={"sketch": settings}),
+            tuple(
+                replace(segment, sketch=segment.sketch or make_sketch(segment.tokens))
+                if _lacks_sketch(segment, settings)
+                else segment
+                for segment in now.segments
+            ),
+        )
+        return handle
+
     def refresh(self) -> None:
         with self._opening:
             if read_manifest(self.folder) != self._current.manifest:
@@ -166,6 +201,8 @@ class ExactIndex(Index):
             "score rule": self.header.score_rule,
             "generation": now.manifest.generation,
             "segments": len(now.segments),
+            "sketched items": sum(segment.entry.items for segment in now.segments if segment.sketch),
+            "sketch": None if now.manifest.sketch is None else now.manifest.sketch.model_dump(),
             "dead items": sum(segment.entry.dead for segment in now.segments),
             "bytes of tokens": sum(segment.entry.token_bytes for segment in now.segments),
         }
@@ -208,6 +245,28 @@ class ExactIndex(Index):
             with suppress(OSError):
                 self._merge()
                 sweep(self.folder, self._current.manifest)
+        self._make_sketches()
+
+    def _make_sketches(self) -> None:
+        """Make the sketches that are to be trusted and are not there; no other writer waits meanwhile."""
+        if not self._sketching.acquire(blocking=False):
+            return
+        # Without one the search is exact, so nothing is lost where it cannot be written.
+        with suppress(OSError, EngineError):
+            for segment in self._current.segments:
+                if _lacks_sketch(segment, self._current.manifest.sketch):
+                    self._keep_sketch(segment.entry.name, segment.sketch or make_sketch(segment.tokens))
+        self._sketching.release()
+
+    def _keep_sketch(self, name: str, sketch: Sketch) -> None:
+        with write_lock(self.folder):
+            self.refresh()
+            now = self._current
+            entries = {segment.entry.name: segment.entry for segment in now.segments}
+            if name in entries:  # it was not merged meanwhile
+                sha256 = write_sketch(self.folder / name, sketch)
+                entries[name] = entries[name].model_copy(update={"sketch_sha256": sha256})
+                self._commit(now, list(entries.values()))
 
     def _commit(self, now: _Generation, entries: Sequence[SegmentEntry]) -> None:
         living = tuple(entry for entry in entries if entry.dead < entry.items)
@@ -242,35 +301,32 @@ class ExactIndex(Index):
             self._commit(now, [*entries[: run.start], entry, *entries[run.stop :]])
 
 
-def _replace_all(folder: Path, generation: int, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
+def _replace_all(
+    folder: Path,
+    generation: int,
+    header: IndexHeader,
+    batches: Iterator[ItemBatch],
+    sketch: SketchSettings | None = None,
+) -> None:
     entry = write_segment(folder, generation + 1, header, batches)
     manifest = Manifest(
-        format=FORMAT, engine="exact", generation=generation + 1, header=header, segments=(entry,)
+        format=FORMAT,
+        engine="exact",
+        generation=generation + 1,
+        header=header,
+        segments=(entry,),
+        sketch=sketch,
     )
     write_manifest(folder, manifest)
     sweep(folder, manifest)
 
 
-def _best(
-    segment: Segment,
-    queries: Tensor,
-    k: int,
-    header: IndexHeader,
-    exclude: Sequence[Sequence[str]] | None,
-    where: Filter | None,
-) -> tuple[Tensor, Tensor]:
-    """The best of one segment: (scores, rows), both [B, at most k]; what may not be found has -inf."""
-    allowed = segment.alive if where is None else segment.alive & where.mask(segment.columns)
-    left_out = None
-    if exclude is not None or not allowed.all():
-        left_out = torch.from_numpy(~allowed).repeat(len(queries), 1)
-        for row, ids in enumerate(exclude or ()):
-            left_out[row, [segment.places[item] for item in ids if item in segment.places]] = True
-    if left_out is None or allowed.mean() > GATHERED:
-        return top_scores(queries, segment.tokens, k, header.score_rule, left_out)
-    rows = torch.from_numpy(np.flatnonzero(allowed))
-    scores, places = top_scores(queries, segment.tokens[rows], k, header.score_rule, left_out[:, rows])
-    return scores, rows[places]
+def _lacks_sketch(segment: Segment, settings: SketchSettings | None) -> bool:
+    return (
+        settings is not None
+        and segment.entry.items > settings.exact_up_to
+        and (segment.sketch is None or segment.entry.sketch_sha256 is None)
+    )
 
 
 def _worth_merging(segments: Sequence[Segment]) -> range | None:

@@ -19,12 +19,15 @@ import numpy as np
 import torch
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from dqecir.data.triplets import DataError
 from dqecir.files import write_bytes, write_json
 from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
 from dqecir.index.filters import Columns
+from dqecir.index.sketch import FILE as SKETCH
+from dqecir.index.sketch import Sketch, read_sketch
 from dqecir.strict import Strict, parse_settings
 
 FORMAT = 2
@@ -46,6 +49,17 @@ class SegmentEntry(Strict):
     """Items that were deleted or replaced."""
     dead_file: str | None = None
     """A bit an item, set for the dead ones."""
+    sketch_sha256: str | None = None
+    """Of ``sketch.safetensors``, where it was made."""
+
+
+class SketchSettings(Strict):
+    """When and how far a search trusts sketches; an audit finds what suits an index."""
+
+    candidates: int = Field(ge=1)
+    """Items of a segment that its sketch hands to the scorer, or as many as are asked for, if more."""
+    exact_up_to: int = Field(ge=0)
+    """Items that a search scores all of, where no more of a segment may be found: it is as quick."""
 
 
 class Manifest(Strict):
@@ -56,6 +70,8 @@ class Manifest(Strict):
     generation: int
     header: IndexHeader
     segments: tuple[SegmentEntry, ...]
+    sketch: SketchSettings | None = None
+    """None where every search scores every item."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,8 @@ class Segment:
     places: Mapping[str, int]
     columns: Columns
     alive: NDArray[np.bool_]
+    sketch: Sketch | None = None
+    """None where there is none, or a damaged one: all items are scored then."""
 
     def __contains__(self, item_id: str) -> bool:
         place = self.places.get(item_id)
@@ -130,7 +148,11 @@ def open_segment(
         if segment.entry == entry:
             return segment
         if _same_items(segment.entry, entry):
-            return replace(segment, entry=entry, alive=_read_alive(folder / entry.name, entry))
+            alive = _read_alive(folder / entry.name, entry)
+            sketch = segment.sketch
+            if segment.entry.sketch_sha256 != entry.sketch_sha256:
+                sketch = read_sketch(folder / entry.name, entry.sketch_sha256)
+            return replace(segment, entry=entry, alive=alive, sketch=sketch)
     place = folder / entry.name
     data = _read(place / "items.json")
     path = place / "tokens.npy"
@@ -160,6 +182,7 @@ def open_segment(
         places,
         Columns(items["payloads"]),
         _read_alive(place, entry),
+        read_sketch(place, entry.sketch_sha256),
     )
 
 
@@ -208,7 +231,12 @@ def sweep(folder: Path, manifest: Manifest) -> None:
             path.unlink(missing_ok=True)
     for entry in named.values():
         for path in (folder / entry.name).iterdir():
-            if path.name not in ("tokens.npy", "items.json", entry.dead_file):
+            if path.name not in (
+                "tokens.npy",
+                "items.json",
+                entry.dead_file,
+                SKETCH if entry.sketch_sha256 else None,
+            ):
                 path.unlink(missing_ok=True)
 
 
@@ -266,7 +294,7 @@ def write_head(file: BinaryIO, items: int, header: IndexHeader) -> None:
 
 
 def _same_items(one: SegmentEntry, other: SegmentEntry) -> bool:
-    plain = {"dead": 0, "dead_file": None}
+    plain = {"dead": 0, "dead_file": None, "sketch_sha256": None}
     return one.model_copy(update=plain) == other.model_copy(update=plain)
 
 

@@ -1,0 +1,77 @@
+"""The best items of one segment: all of them scored, or those that its sketch puts first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from dqecir.index.filters import Filter
+from dqecir.index.segments import Segment, SketchSettings
+from dqecir.index.sketch import Sketch
+from dqecir.scoring import ScoreRule, top_scores
+
+GATHERED = 0.05
+"""Share of a segment up to which its chosen tokens are copied together instead of scoring all."""
+
+
+def best_of_segment(
+    segment: Segment,
+    queries: Tensor,
+    k: int,
+    rule: ScoreRule,
+    exclude: Sequence[Sequence[str]] | None = None,
+    where: Filter | None = None,
+    settings: SketchSettings | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(scores, rows), both [B, at most k], best first; what may not be found has -inf.
+
+    Equal scores are ordered by row. ``settings`` says when the segment's sketch chooses what is scored;
+    where it has none, all that may be found is.
+    """
+    allowed = segment.alive if where is None else segment.alive & where.mask(segment.columns)
+    left_out = [
+        [segment.places[item] for item in ids if item in segment.places]
+        for ids in (exclude or [()] * len(queries))
+    ]
+    if settings is not None and segment.sketch is not None and allowed.sum() > settings.exact_up_to:
+        count = max(k, settings.candidates)
+        found = [
+            _sketched(segment, segment.sketch, query, k, rule, count, allowed, rows)
+            for query, rows in zip(queries, left_out, strict=True)
+        ]
+        return torch.stack([scores for scores, _ in found]), torch.stack([rows for _, rows in found])
+    hidden = None
+    if not allowed.all() or any(left_out):
+        hidden = torch.from_numpy(~allowed).repeat(len(queries), 1)
+        for mask, rows in zip(hidden, left_out, strict=True):
+            mask[rows] = True
+    if hidden is None or allowed.mean() > GATHERED:
+        return top_scores(queries, segment.tokens, k, rule, hidden)
+    chosen = torch.from_numpy(np.flatnonzero(allowed))
+    scores, places = top_scores(queries, segment.tokens[chosen], k, rule, hidden[:, chosen])
+    return scores, chosen[places]
+
+
+def _sketched(
+    segment: Segment,
+    sketch: Sketch,
+    query: Tensor,
+    k: int,
+    rule: ScoreRule,
+    count: int,
+    allowed: NDArray[np.bool_],
+    left_out: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """The best ``k`` of the ``count`` items that a sketch puts first: (scores, rows), both [k]."""
+    if left_out:
+        allowed = allowed.copy()
+        allowed[list(left_out)] = False
+    rows = sketch.best(query, rule, count, allowed)
+    scores, places = top_scores(query[None], segment.tokens[rows], k, rule)
+    lacking = k - scores.shape[1]
+    return F.pad(scores[0], (0, lacking), value=-torch.inf), F.pad(rows[places[0]], (0, lacking))
