@@ -114,6 +114,11 @@ class Parser:
             if sign
         ]
 
+    @property
+    def phrases(self) -> Mapping[str, Sequence[Mention]]:
+        """Every phrase that is read as a whole clause, in plain words, with its readings."""
+        return self._phrases
+
     def mentions(self, text: str) -> list[tuple[Mention, ...]]:
         """For each clause of a text that says anything: the readings of it, any of which may be meant."""
         return [clause.readings for clause in self.clauses(text) if clause.readings]
