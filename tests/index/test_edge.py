@@ -1,12 +1,113 @@
-"""Qdrant Edge: the contract, its owner, and its process."""
+"""Qdrant Edge: the contract, its one owner, and the process that it lives in."""
+
+import os
+import shutil
+import signal
 
 import pytest
+import torch
 
-pytest.importorskip("qdrant_edge")
-
+from dqecir.index import edge
 from dqecir.index.edge import EdgeIndex
-from tests.index.contract import EngineContract
+from dqecir.index.engine import EngineError
+from tests.index.contract import HEADER, EngineContract, batches, item
 
 
 class TestEdge(EngineContract):
     engine = EdgeIndex
+
+
+@pytest.fixture
+def index(tmp_path):
+    return EdgeIndex.build(tmp_path / "index", HEADER, batches())
+
+
+def in_a_fork(job) -> str:
+    """What ``job`` returns, or the sentence with which it fails, in a process forked from this one."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(theirs, str(job()).encode())
+        except EngineError as error:
+            os.write(theirs, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    os.waitpid(child, 0)
+    with os.fdopen(ours) as said:
+        return said.read()
+
+
+def processes(index) -> list[int]:
+    return [index._state.store._worker._process.pid]
+
+
+def test_a_folder_has_one_owner_at_a_time(index, tmp_path, monkeypatch):
+    monkeypatch.setattr(edge, "PATIENCE", 0.1)
+    query = torch.ones(1, 1, 8)
+    said = in_a_fork(lambda: len(EdgeIndex.open(tmp_path / "index")))
+    assert f"is open in another process (number {os.getpid()})" in said
+    assert "forked" in in_a_fork(lambda: index.search(query, 1))
+    # What is open here goes on, and a second one here shares it.
+    assert len(index.search(query, 20)[0]) == 10
+    again = EdgeIndex.open(tmp_path / "index")
+    index.close()
+    assert len(again) == 10
+    again.close()
+    assert in_a_fork(lambda: len(EdgeIndex.open(tmp_path / "index"))) == "10"
+    with pytest.raises(EngineError, match="the index is closed"):
+        index.search(query, 1)
+
+
+def test_a_process_that_dies_is_started_again_and_loses_nothing(index, capsys):
+    query = torch.ones(1, 1, 8)
+    before = index.search(query, 5)
+    for change in (lambda: index.search(query, 5), lambda: index.add(item("new", 1))):
+        [number] = processes(index)
+        os.kill(number, signal.SIGKILL)
+        change()
+        assert processes(index) != [number]
+        assert "ended (signal 9) and is started again" in " ".join(capsys.readouterr().err.split())
+    index.delete(["new"])
+    assert index.search(query, 5) == before
+
+
+def test_a_process_leaves_with_its_last_user(tmp_path):
+    index = EdgeIndex.build(tmp_path / "index", HEADER, batches())
+    [number] = processes(index)
+    other = EdgeIndex.open(tmp_path / "index")
+    assert processes(other) == [number]
+    del index
+    os.kill(number, 0)
+    other.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+
+
+def test_a_replaced_shard_goes_when_nobody_has_it_open(index, tmp_path):
+    EdgeIndex.build(tmp_path / "index", HEADER, batches(4)).close()
+    shards = [path.name for path in sorted((tmp_path / "index").glob("e*"))]
+    assert "e00000001" in shards
+    assert len(index.search(torch.ones(1, 1, 8), 20)[0]) == 10
+    index.refresh()
+    assert len(index) == 4
+    assert {path.name[:9] for path in (tmp_path / "index").glob("e*")} == {"e00000002"}
+
+
+def test_old_generations_are_cleared_away_and_who_is_behind_goes_on(index, tmp_path):
+    behind = EdgeIndex.open(tmp_path / "index")
+    for _ in range(20):
+        index.add(item("item0", 5))
+    held = index._state.store.count({"must": [{"key": "item", "match": {"any": ["item0"]}}]})
+    assert held <= 18
+    hits = behind.search(torch.ones(1, 1, 8), 20)[0]
+    assert sorted(hit.id for hit in hits) == sorted(f"item{number}" for number in range(10))
+    assert behind.info()["generation"] == 21
+
+
+def test_half_an_index_is_refused(index, tmp_path):
+    index.close()
+    shutil.rmtree(tmp_path / "index" / "e00000001")
+    with pytest.raises(EngineError, match="half an index"):
+        EdgeIndex.open(tmp_path / "index")

@@ -30,6 +30,9 @@ from dqecir.index.qdrant_layout import INDEXED, RECORD, Ask, Condition, Found, P
 from dqecir.index.qdrant_store import Place, Store
 from dqecir.progress import console
 
+PATIENCE = 5.0
+"""Seconds to wait for an owner that is about to leave, as one whose parent was killed is."""
+
 _PYTHONPATH = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
 
 
@@ -185,7 +188,7 @@ class _Worker:
             )
         self._process, self._link = process, Connection(ours.detach())
         self._finish = weakref.finalize(self, _stop, process, self._link, self._home)
-        reply = self._exchange("open", {}, {"sizes": sizes, "indexed": INDEXED})
+        reply = self._exchange("open", {}, {"sizes": sizes, "indexed": INDEXED, "patience": PATIENCE})
         if "owned" in reply:
             self._end()
             raise EngineError(

@@ -26,9 +26,6 @@ import numpy as np
 import qdrant_edge as edge
 from numpy.typing import NDArray
 
-PATIENCE = 10.0
-"""Seconds to wait for an owner that is about to leave."""
-
 _READ = ["item", "payload", "bytes"]
 _SCHEMAS = {
     "keyword": edge.PayloadSchemaType.Keyword,
@@ -46,10 +43,13 @@ class OwnedError(Exception):
     """Another process has the shard."""
 
 
-def own(path: Path) -> int:
-    """Take the shard for this process; the system gives it back however the process ends."""
+def own(path: Path, patience: float) -> int:
+    """Take the shard for this process; the system gives it back however the process ends.
+
+    Raises :class:`OwnedError` where another has it for more than ``patience`` seconds.
+    """
     name = path.with_name(path.name + ".owner")
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while True:
         handle = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -196,7 +196,7 @@ def serve(link: Connection, path: Path) -> None:
             break
         try:
             if shard is None:
-                own(path)
+                own(path, message["arguments"].pop("patience"))
                 shard = Shard(path, **message["arguments"])
                 reply: Reply = {}
             else:

@@ -195,7 +195,10 @@ class ServerStore(Store):
 
 @lru_cache(maxsize=8)
 def _connect(url: str, key: str | None) -> QdrantClient:
-    return QdrantClient(IN_MEMORY) if url == IN_MEMORY else QdrantClient(url=url, api_key=key, timeout=60)
+    if url == IN_MEMORY:
+        return QdrantClient(IN_MEMORY)
+    # The check of versions would ask a server that may not answer, and only warn.
+    return QdrantClient(url=url, api_key=key, timeout=60, check_compatibility=False)
 
 
 def _checked(url: str | None) -> str:

@@ -1,0 +1,183 @@
+"""What both Qdrant engines must share with the exact one: filters, candidates, and moves there and back."""
+
+import json
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dqecir.index import candidates, engines
+from dqecir.index.edge import EdgeIndex
+from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
+from dqecir.index.exact import ExactIndex
+from dqecir.index.filters import And, Compare, Equal, FilterError, Not, Or
+from dqecir.index.prefetch import distributions_of
+from dqecir.index.qdrant_layout import safe_name
+from dqecir.index.server import IN_MEMORY, KEY, URL, ServerIndex
+from dqecir.scoring import score
+from tests.index.contract import HEADER, batches, item
+
+NAMES = ("a", "b.c", "not b", 'x"[]', "größe", "x-2e-")
+VALUES = (
+    "red",
+    "RED",
+    "straße",
+    "STRASSE",
+    "1",
+    "1.0",
+    "1e0",
+    "-2.5",
+    "0.1",
+    "nan",
+    "inf",
+    "",
+    "x=y",
+    "true",
+)
+SCALARS = (*VALUES, 1, 2, 1.0, 0.1, -2.5, 10**17, True, None)
+
+
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory):
+    """The same 150 items of all kinds of payload in every engine."""
+    draw = random.Random(0)
+    payloads = [
+        {name: draw.choice(SCALARS) for name in draw.sample(NAMES, draw.randrange(len(NAMES)))}
+        for _ in range(150)
+    ]
+    batch = ItemBatch([f"item{row}" for row in range(150)], torch.rand(150, 3, 8), payloads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(URL, IN_MEMORY)
+        folder = tmp_path_factory.mktemp("shops")
+        return [
+            engine.build(folder / engine.__name__, HEADER, iter([batch]))
+            for engine in (ExactIndex, EdgeIndex, ServerIndex)
+        ]
+
+
+leaves = st.one_of(
+    st.builds(
+        Equal, st.sampled_from(NAMES), st.lists(st.sampled_from(VALUES), min_size=1, max_size=3).map(tuple)
+    ),
+    st.builds(
+        Compare,
+        st.sampled_from((*NAMES, "nobody's")),
+        st.sampled_from(["<", "<=", ">", ">="]),
+        st.sampled_from([-2.5, 0.1, 1.0, 1.5, 1e17]),
+    ),
+)
+filters = st.recursive(
+    leaves, lambda part: st.builds(Not, part) | st.builds(And, part, part) | st.builds(Or, part, part)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(where=filters)
+def test_filters_mean_what_they_mean_in_the_exact_engine(shops, where):
+    def found(index):
+        try:
+            hits = index.search(torch.ones(1, 1, 8), 200, [["item3"]], where)[0]
+        except FilterError as error:
+            return str(error)
+        return [(hit.id, hit.payload) for hit in hits]
+
+    right, *others = [found(index) for index in shops]
+    assert all(other == right for other in others)
+
+
+def test_names_of_attributes_stay_different():
+    assert len({safe_name(name) for name in NAMES}) == len(NAMES)
+
+
+def likelihood_batch(count: int, seed: int = 0) -> tuple[IndexHeader, ItemBatch, torch.Tensor]:
+    """Items of four tokens and two distributions, and queries that ask for one value of each."""
+    draw = torch.Generator().manual_seed(seed)
+    tokens = torch.nn.functional.normalize(torch.randn(count, 4, 8, generator=draw), dim=2)
+    values = torch.randn(count, 2, 8, generator=draw).mul(3).softmax(dim=2)
+    queries = torch.nn.functional.normalize(torch.randn(20, 1, 8, generator=draw), dim=2)
+    wanted = torch.randn(20, 2, 8, generator=draw).mul(4).softmax(dim=2) * 0.5
+    header = IndexHeader(model="m", tokens=6, size=8, score_rule="likelihood")
+    batch = ItemBatch(
+        [f"item{row}" for row in range(count)], torch.cat([tokens, values], dim=1), [{}] * count
+    )
+    return header, batch, torch.cat([queries, wanted], dim=1)
+
+
+def test_few_candidates_hold_the_best_by_likelihood(tmp_path):
+    header, batch, queries = likelihood_batch(2000)
+    assert distributions_of(batch.tokens, "likelihood") == 2
+    index = EdgeIndex.build(tmp_path / "i", header, iter([batch]))
+    right = score(queries, batch.tokens.half(), "likelihood").topk(10, dim=1)
+    recalls = []
+    for count in (20, 200, 2000):
+        index.set_candidates(count)
+        found = index.search(queries, 10)
+        recalls.append(0.0)
+        for hits, rows, best in zip(found, right.indices.tolist(), right.values.tolist(), strict=True):
+            recalls[-1] += len({hit.id for hit in hits} & {f"item{row}" for row in rows}) / 200
+            # Whatever is found is scored as the scorer scores it.
+            assert all(hit.score <= value + 1e-5 for hit, value in zip(hits, best, strict=True))
+    assert recalls[0] < recalls[1]
+    assert recalls[1] > 0.97
+    assert recalls[2] == 1
+
+
+def test_ties_beyond_the_candidates_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "SPARE", 0)
+    count = 300
+    names = [f"n{number}" for number in range(count)]
+    same = ItemBatch(names, torch.ones(count, 3, 8), [{}] * count)
+    index = EdgeIndex.build(tmp_path / "i", HEADER, iter([same]))
+    assert [hit.id for hit in index.search(torch.ones(1, 1, 8), 5)[0]] == names[:5]
+
+
+def test_an_index_moves_there_and_back(tmp_path, monkeypatch):
+    monkeypatch.setenv(URL, IN_MEMORY)
+    first = ExactIndex.build(tmp_path / "exact", HEADER, batches(300))
+    first.add(item("item7", 3, price="30", odd=[1, None]))
+    stations = [("edge", "edge"), ("server", "server"), ("edge2", "edge"), ("exact2", "exact")]
+    folder = tmp_path / "exact"
+    for name, engine in stations:
+        index = engines.move_index(folder, tmp_path / name, engine)
+        assert index.info()["engine"] == engine
+        index.close()
+        folder = tmp_path / name
+        type(index).verify(folder)
+    last = ExactIndex.open(folder)
+    assert list(last.entries()) == list(first.entries())
+    assert torch.equal(*(torch.cat([part.tokens for part in index.items()]) for index in (first, last)))
+    with pytest.raises(EngineError, match="into itself"):
+        engines.move_index(folder, folder, "edge")
+
+
+def test_a_server_is_named_and_its_key_is_kept_nowhere(tmp_path, monkeypatch):
+    monkeypatch.delenv(URL, raising=False)
+    with pytest.raises(EngineError, match=f"no Qdrant server is known: set {URL}"):
+        ServerIndex.build(tmp_path / "i", HEADER, batches())
+    for address, message in [
+        ("http://me:secret@localhost:6333", f"put its key into {KEY}"),
+        ("localhost:6333", "is no address"),
+        ("http://localhost:9", "could not do this"),
+    ]:
+        monkeypatch.setenv(URL, address)
+        with pytest.raises(EngineError, match=message) as error:
+            ServerIndex.build(tmp_path / "i", HEADER, batches())
+        assert "secret" not in str(error.value)
+        assert not (tmp_path / "i").exists()
+    monkeypatch.setenv(URL, IN_MEMORY)
+    monkeypatch.setenv(KEY, "secret")
+    ServerIndex.build(tmp_path / "i", HEADER, batches())
+    monkeypatch.delenv(URL)
+    assert len(ServerIndex.open(tmp_path / "i")) == 10
+    assert "secret" not in (tmp_path / "i" / "manifest.json").read_text()
+
+
+def test_an_engine_that_is_not_there_is_said(tmp_path):
+    ExactIndex.build(tmp_path / "i", HEADER, batches())
+    assert isinstance(engines.open_index(tmp_path / "i"), ExactIndex)
+    path = tmp_path / "i" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"engine": "egde"}))
+    with pytest.raises(EngineError, match="no engine 'egde'; did you mean 'edge'"):
+        engines.open_index(tmp_path / "i")
