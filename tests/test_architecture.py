@@ -13,7 +13,7 @@ ROAD = [
     {"public_weights", "recipe", "evaluation", "index", "conversion"},
     {"training_data", "mining", "pretraining_data"},
     {"training", "operations"},
-    {"steering", "explanation"},
+    {"steering", "explanation", "editing"},
     {"pretraining", "runs", "retriever", "sheets", "examples"},
     {"demo", "comparison", "figures", "reproduction", "fitting"},
     {"service"},

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from dqecir.cli.arguments import output
 from dqecir.cli.catalogue import catalogue_app
+from dqecir.cli.editing import edit
 from dqecir.cli.index import index_app, search
 from dqecir.cli.measuring import evaluate_command, figures, protocol_command
 from dqecir.cli.serving import serve
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(index_app, name="index")
 app.command("search")(search)
+app.command("edit")(edit)
 app.command("serve")(serve)
 app.command("pretrain")(pretrain)
 app.command("train")(train)
