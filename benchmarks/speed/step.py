@@ -30,7 +30,7 @@ WORDS = 24
 """Word pieces of a text: FashionIQ's two captions have about 20."""
 
 
-def a_batch(backbone: Blip2, size: int, tokens: Tensor, generator: torch.Generator) -> TrainingBatch:
+def a_batch(size: int, tokens: Tensor, generator: torch.Generator) -> TrainingBatch:
     """``size`` samples whose references, targets and negatives are ``tokens`` [3 size, M, W]."""
     ids = torch.randint(1000, 20_000, (size, WORDS), generator=generator)
     text = TextBatch(ids, torch.ones_like(ids), torch.rand(size, 2, WORDS, generator=generator) < 0.1)
@@ -47,6 +47,32 @@ def a_batch(backbone: Blip2, size: int, tokens: Tensor, generator: torch.Generat
     )
 
 
+def method_of(tower: str) -> Dqe:
+    """DQE-CIR over a random backbone of a published size, its tower frozen."""
+    backbone = Blip2(SIZES[tower])
+    backbone.freeze_tower()
+    return Dqe(backbone, DqeOptions(lexicon_bias=2.0)).train()
+
+
+def optimizer_of(method: Dqe) -> torch.optim.Optimizer:
+    """AdamW over what is trained."""
+    return torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-5, fused=True)
+
+
+def train(
+    method: Callable[[TrainingBatch], dict[str, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    batch: TrainingBatch,
+    precision: str,
+) -> None:
+    """One step."""
+    with torch.autocast(batch.reference.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        terms = method(batch)
+    torch.stack(list(terms.values())).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tower", choices=sorted(SIZES), required=True)
@@ -58,23 +84,17 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    backbone = Blip2(SIZES[given.tower]).to(device)
-    backbone.freeze_tower()
-    method = Dqe(backbone, DqeOptions(lexicon_bias=2.0)).to(device).train()
-    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-5, fused=True)
+    method = method_of(given.tower).to(device)
+    backbone, optimizer = method.backbone, optimizer_of(method)
     tower = backbone.config.tower
     pixels = torch.randn(3 * given.batch, 3, tower.image_size, tower.image_size, generator=generator)
     pixels = pixels.to(device)
     stored = torch.randn(3 * given.batch, tower.token_count, tower.token_width, generator=generator).half()
-    shape = a_batch(backbone, given.batch, stored.to(device).float(), generator)
+    shape = a_batch(given.batch, stored.to(device).float(), generator)
 
     def train_on(tokens: Tensor) -> None:
         batch = replace(shape, reference=tokens[: given.batch], candidates=tokens[given.batch :])
-        with torch.autocast(device.type, torch.bfloat16, enabled=given.precision == "bf16"):
-            terms = method(batch)
-        torch.stack(list(terms.values())).sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        train(method, optimizer, batch, given.precision)
 
     def ours() -> None:
         train_on(stored.to(device, non_blocking=True).float())

@@ -1,0 +1,176 @@
+"""Memory of a training step by batch and precision, counted and measured; and whether compiling it pays.
+
+    python -m benchmarks.speed.memory --out WORK/memory.json
+
+Counted: a step of the true shapes is taken on tensors without values, and all that is alive is added up,
+operation by operation: weights (the frozen tower among them), gradients, AdamW's moments, activations,
+the batch's tokens. Attention is counted as a CPU computes it, which keeps more than a GPU's does.
+
+Measured: the same step, its tower cut to one block so that it fits a small machine, in a process of its
+own: on a CPU the growth of its resident memory, on a GPU what the allocator held at most. It stands
+beside the count of that very step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.speed.step import SIZES, a_batch, method_of, optimizer_of, train
+from benchmarks.speed.timing import machine, paired
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from dqecir.files import write_json
+
+BATCHES = (32, 64, 128, 256, 512, 1024)
+PRECISIONS = ("fp32", "bf16")
+SMALL = {f"{name}, one block": size.tower.model_copy(update={"layers": 1}) for name, size in SIZES.items()}
+for small, tower in SMALL.items():
+    SIZES[small] = SIZES[small.split(",")[0]].model_copy(update={"tower": tower})
+
+
+class Alive(TorchDispatchMode):
+    """Bytes of all storages that operations have made and that still exist; and the most there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.most = 0, 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self.add(value.untyped_storage())
+        return result
+
+    def add(self, storage: torch.UntypedStorage) -> None:
+        if id(storage) not in self.known:
+            self.known.add(id(storage))
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self.drop, id(storage), storage.nbytes())
+
+    def drop(self, known: int, size: int) -> None:
+        self.known.discard(known)
+        self.now -= size
+
+
+def stored(tower: str, batch: int) -> Tensor:
+    """Tokens of the images of a batch as the store gives them."""
+    config = SIZES[tower].tower
+    return torch.randn(3 * batch, config.token_count, config.token_width)
+
+
+def counted(tower: str, batch: int, precision: str) -> dict[str, int]:
+    """Bytes that are alive at most in two steps, and those of weights alone; nothing is computed."""
+    with torch.device("meta"):
+        method = method_of(tower)
+    alive = Alive()
+    with FakeTensorMode(allow_non_fake_inputs=True), alive:
+        method.to_empty(device="cpu")
+        weights = alive.now
+        optimizer = optimizer_of(method)
+        made = a_batch(batch, stored(tower, batch), torch.Generator())
+        for _ in range(2):
+            train(method, optimizer, made, precision)
+    return {"weights": weights, "most": alive.most}
+
+
+def measured(tower: str, batch: int, precision: str) -> int:
+    """Bytes that a real process took for the same two steps."""
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    method = method_of(tower).to(device)
+    optimizer = optimizer_of(method)
+    made = a_batch(batch, stored(tower, batch).to(device), torch.Generator().manual_seed(0))
+    for _ in range(2):
+        train(method, optimizer, made, precision)
+    if cuda:
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def compiled(tower: str, batch: int, rounds: int) -> dict[str, Any]:
+    """Seconds of a step as it is and compiled, and of the first compiled one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    method = method_of(f"{tower}, one block").to(device)
+    optimizer = optimizer_of(method)
+    made = a_batch(batch, stored(tower, batch).to(device), torch.Generator().manual_seed(0))
+    fast = torch.compile(method)
+    started = time.perf_counter()
+    train(fast, optimizer, made, "fp32")
+    first = time.perf_counter() - started
+    work = {
+        "as it is": lambda: train(method, optimizer, made, "fp32"),
+        "compiled": lambda: train(fast, optimizer, made, "fp32"),
+    }
+    return {"tower": tower, "batch": batch, "first": first, "seconds": paired(work, device, rounds)}
+
+
+def elsewhere(*arguments: str) -> Any:
+    """What a process of its own, with the memory of none before it, has measured."""
+    command = [sys.executable, "-m", "benchmarks.speed.memory", "--alone", *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
+    parser.add_argument("--measure", type=int, nargs="*", default=(8, 16), help="batches that are run")
+    parser.add_argument("--compile", type=int, default=8, help="batch of the compiled step, 0 for none")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--alone", nargs=3, metavar=("TOWER", "BATCH", "PRECISION"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.alone:
+        tower, batch, precision = given.alone
+        print(json.dumps(measured(tower, int(batch), precision)))
+        return
+    if given.out is None:
+        parser.error("--out is needed")
+    towers = [name for name in SIZES if name not in SMALL]
+    table = [
+        {"tower": tower, "batch": batch, "precision": precision, **counted(tower, batch, precision)}
+        for tower in towers
+        for precision in PRECISIONS
+        for batch in given.batches
+    ]
+    checks = [
+        {
+            "tower": tower,
+            "batch": batch,
+            "precision": precision,
+            "counted": counted(tower, batch, precision)["most"],
+            "measured": elsewhere(tower, str(batch), precision),
+        }
+        for tower in SMALL
+        for precision in PRECISIONS
+        for batch in given.measure
+    ]
+    write_json(
+        given.out,
+        {
+            "counted": table,
+            "checks": checks,
+            "compiled": compiled(towers[0], given.compile, given.rounds) if given.compile else None,
+            "machine": machine(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
