@@ -32,7 +32,11 @@ def shop(tmp_path):
     return folder
 
 
-def test_an_index_from_its_catalogue_to_its_last_item(dqecir, shop, model_folder, tmp_path):
+@pytest.mark.parametrize("engine", ["exact", "edge", "server"])
+def test_an_index_from_its_catalogue_to_its_last_item(
+    engine, dqecir, shop, model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DQECIR_QDRANT_URL", ":memory:")
     index, model = tmp_path / "index", ("--model", model_folder)
 
     def found(where):
@@ -41,7 +45,8 @@ def test_an_index_from_its_catalogue_to_its_last_item(dqecir, shop, model_folder
         return sorted(answer["id"] for answer in json.loads(out)["answers"]) if code == 0 else err
 
     Image.new("RGB", (16, 16)).save(tmp_path / "other.png")
-    assert dqecir("index", "build", "--images", shop, "--out", index, *model)[0] == 0
+    built = ("index", "build", "--images", shop, "--out", index, "--engine", engine)
+    assert dqecir(*built, *model)[0] == 0
     assert found("color in {red, pink} and price < 40 and not sleeves = long") == ["images/1.png"]
     assert found("sleeves != long") == ["images/1.png", "images/2.png", "images/3.png"]
     assert "did you mean 'color'" in found("colour = red")
@@ -60,6 +65,23 @@ def test_an_index_from_its_catalogue_to_its_last_item(dqecir, shop, model_folder
     code, out, _ = dqecir("index", "info", "--index", index)
     facts = json.loads(out)
     assert (facts["items"], facts["attributes"]) == (3, ["color", "price", "sleeves"])
+    assert facts["engine"] == engine
+
+
+def test_an_index_changes_its_engine(dqecir, shop, model_folder, tmp_path):
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    assert dqecir("index", "build", "--images", shop, "--out", first, "--model", model_folder)[0] == 0
+    code, out, _ = dqecir("index", "move", first, moved, "--engine", "edge")
+    assert (code, out.startswith("4 items in")) == (0, True)
+    assert dqecir("index", "set", "--index", moved, "--candidates", 7)[0] == 0
+    # Built again it keeps its engine and how it is searched.
+    assert dqecir("index", "build", "--images", shop, "--out", moved, "--model", model_folder)[0] == 0
+    facts = json.loads(dqecir("index", "info", "--index", moved)[1])
+    assert (facts["engine"], facts["items"], facts["candidates"]) == ("edge", 4, 7)
+    code, _, err = dqecir("index", "set", "--index", first, "--candidates", 7)
+    assert (code, "only the engines edge and server" in err) == (1, True)
+    code, _, err = dqecir("index", "move", first, moved, "--engine", "egde")
+    assert (code, "did you mean 'edge'" in err) == (1, True)
 
 
 def test_mistakes_end_as_one_sentence(dqecir, shop, model_folder, tmp_path):
