@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
-from dqecir.scoring import RULES, ScoreRule, score
+from dqecir.scoring import FLOOR, RULES, ScoreRule, score
 from dqecir.steering import Steering, steered
 
 OVERALL = "overall"
 """What the query says beside all attributes."""
+
+LEAST = 0.03
+"""A smaller share of what spoke for a result is not named."""
 
 ASKED = 0.5
 """From this probability on, a text is said to ask of a column."""
@@ -26,8 +31,7 @@ _NAMED = 3
 """Values that are named one by one; what asks for more says nothing of them."""
 
 
-@dataclass(frozen=True)
-class Spoke:
+class Spoke(NamedTuple):
     """An attribute or column that spoke for a result, and its share of all that spoke for it (of 1)."""
 
     attribute: str
@@ -51,57 +55,68 @@ def spoke_for(
     ``found`` has the target tokens [K, n_t, D] of each query's results, ``sample`` [S, n_t, D] those of
     items of any kind: what counts is by how much a part of the score exceeds its mean over the sample.
     A part is a column, an attribute where a method has no columns, or :data:`OVERALL`. Nothing spoke for
-    a result that is nowhere better than the mean, or where a method has no attributes (empty).
+    a result that is nowhere better than the mean, or where a method has no attributes (empty). Shares
+    below :data:`LEAST` are left out.
     """
-    if query.parts is None:
+    if query.parts is None or not found:
         return [[() for _ in tokens] for tokens in found]
-    names = query.parts.columns or tuple(attributes[place] for place in query.parts.owners)
-    everything = []
-    for row, tokens in enumerate(found):
-        parts = contributions(query, row, torch.cat([tokens.float(), sample.float()]), rule)
-        ahead = (parts[: len(tokens)] - parts[len(tokens) :].mean(dim=0)).clamp(min=0)
-        everything.append([_spoke((OVERALL, *names), item.tolist()) for item in ahead])
-    return everything
+    names = (OVERALL, *(query.parts.columns or [attributes[place] for place in query.parts.owners]))
+    usual = contributions(query, sample.to(query.embeddings)[None], rule).mean(dim=1, keepdim=True)
+    together = pad_sequence(list(found), batch_first=True).to(query.embeddings)
+    ahead = (contributions(query, together, rule) - usual).clamp(min=0)  # [B, K, 1 + P]
+    shares = ahead / ahead.sum(dim=2, keepdim=True).clamp(min=torch.finfo(ahead.dtype).tiny)
+    shares, order = shares.sort(dim=2, descending=True, stable=True)
+    return [
+        [
+            tuple(Spoke(names[place], share) for share, place in zip(*of_item, strict=True) if share >= LEAST)
+            for of_item in zip(row_shares[: len(tokens)], row_order[: len(tokens)], strict=True)
+        ]
+        for tokens, row_shares, row_order in zip(found, shares.tolist(), order.tolist(), strict=True)
+    ]
 
 
-def contributions(query: Query, row: int, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """What the score of one query owes to its parts: [N, 1 + P] for target tokens [N, n_t, D].
+def contributions(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
+    """What scores owe to the parts of B queries: [B, N, 1 + P] for target tokens [B or 1, N, n_t, D].
 
-    The first is all but the pieces of ``query.parts``, which must be there; the sum of a row is the score.
+    The first is all but the pieces of ``query.parts``, which must be there; they add up to the score.
     """
+    return CONTRIBUTIONS[rule](query, tokens, rule)
+
+
+def _of_vectors(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
+    """Of a rule that is linear in the query wherever it has a gradient: the gradient x each piece."""
     assert query.parts is not None
-    added = query.parts.added()[row]
-    return CONTRIBUTIONS.get(rule, _of_vectors)(query.embeddings[row], added, tokens, rule)
-
-
-def _of_vectors(embedding: Tensor, added: Tensor, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """By the gradient of the score: but for likelihood every rule is linear wherever it has one."""
 
     def one(vectors: Tensor, target: Tensor) -> Tensor:
         return RULES[rule](vectors[None], target[None])[0, 0]
 
-    answering = torch.func.vmap(torch.func.grad(one), in_dims=(None, 0))(embedding, tokens)  # [N, n_q, D]
-    whole = torch.einsum("nqd,qd->n", answering, embedding)
-    pieces = torch.einsum("nqd,pqd->np", answering, added)
-    return torch.cat([(whole - pieces.sum(dim=1))[:, None], pieces], dim=1)
+    answering = torch.func.vmap(torch.func.vmap(torch.func.grad(one), in_dims=(None, 0)))
+    embeddings = query.embeddings
+    answers = answering(embeddings, tokens.expand(len(embeddings), -1, -1, -1))  # [B, N, n_q, D]
+    whole = torch.einsum("bnqd,bqd->bn", answers, embeddings)
+    pieces = torch.einsum("bnqd,bpqd->bnp", answers, query.parts.added())
+    return torch.cat([(whole - pieces.sum(dim=2))[:, :, None], pieces], dim=2)
 
 
-def _of_columns(embedding: Tensor, added: Tensor, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """The score is a sum over the query's rows: the score of each row alone."""
-    alone = torch.eye(len(embedding), device=embedding.device)[:, :, None] * embedding
-    return score(alone, tokens, rule).T
+def _of_columns(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
+    """The terms of the rule likelihood, whose pieces are columns."""
+    masses = query.embeddings[:, 1:].sum(dim=2)  # [B, C]
+    count = masses.shape[1]
+    # One product of everything with everything is quicker than those that are needed one by one.
+    products = query.embeddings @ tokens.flatten(1, 2).transpose(1, 2)  # [B, 1 + C, N * n_t]
+    products = products.unflatten(2, tokens.shape[1:3])
+    base = products[:, 0, :, :-count].amax(dim=2)
+    fits = products[:, 1:, :, -count:].diagonal(dim1=1, dim2=3) / masses.clamp(min=1e-6)[:, None]  # [B, N, C]
+    return torch.cat([base[:, :, None], masses[:, None] * (fits + FLOOR).log()], dim=2)
 
 
-CONTRIBUTIONS: dict[ScoreRule, Callable[[Tensor, Tensor, Tensor, ScoreRule], Tensor]] = {
-    "likelihood": _of_columns
+CONTRIBUTIONS: dict[ScoreRule, Callable[[Query, Tensor, ScoreRule], Tensor]] = {
+    "dot": _of_vectors,
+    "max_t": _of_vectors,
+    "mean_mean": _of_vectors,
+    "max_max": _of_vectors,
+    "likelihood": _of_columns,
 }
-"""Rules whose contributions are not found by the gradient."""
-
-
-def _spoke(names: Sequence[str], ahead: Sequence[float]) -> tuple[Spoke, ...]:
-    total = sum(ahead)
-    ordered = sorted(zip(names, ahead, strict=True), key=lambda pair: -pair[1])
-    return tuple(Spoke(name, share / total) for name, share in ordered if share > 0)
 
 
 def asked_of(query: Query, values: Mapping[str, Sequence[str]]) -> list[tuple[Asked, ...]]:
@@ -114,17 +129,12 @@ def asked_of(query: Query, values: Mapping[str, Sequence[str]]) -> list[tuple[As
         return [() for _ in query.embeddings]
     read = []
     for row, chances in enumerate(parts.asked.tolist()):
-        said = sorted(
-            (place for place, chance in enumerate(chances) if chance >= ASKED),
-            key=lambda place: -chances[place],
-        )
+        said = [place for place, chance in enumerate(chances) if chance >= ASKED]
         read.append(
             tuple(
-                Asked(
-                    parts.columns[place],
-                    _value(parts.wanted[place][row].tolist(), values[parts.columns[place]]),
-                )
-                for place in said
+                Asked(column, _value(parts.wanted[place][row].tolist(), values[column]))
+                for place in sorted(said, key=lambda place: -chances[place])
+                for column in [parts.columns[place]]
             )
         )
     return read

@@ -57,9 +57,10 @@ def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str,
     """
     if query.parts is None:
         return [{} for _ in query.embeddings]
-    names = {attributes[place]: _own(query.parts, place) for place in sorted(set(query.parts.owners))}
-    means = {name: query.parts.weights[:, own].mean(dim=1).tolist() for name, own in names.items()}
-    return [{name: means[name][row] for name in means} for row in range(len(query.embeddings))]
+    places = sorted(set(query.parts.owners))
+    names = [attributes[place] for place in places]
+    means = [query.parts.weights[:, _own(query.parts, place)].mean(dim=1) for place in places]
+    return [dict(zip(names, row, strict=True)) for row in torch.stack(means, dim=1).tolist()]
 
 
 def steered(query: Query, steerings: Sequence[Steering], attributes: Sequence[str], rule: ScoreRule) -> Query:
@@ -72,11 +73,13 @@ def steered(query: Query, steerings: Sequence[Steering], attributes: Sequence[st
         raise DataError(f"{len(query.embeddings)} queries came with {len(steerings)} steerings")
     if any(steering.weights for steering in steerings):
         query = _reweighted(query, [steering.weights for steering in steerings], attributes)
+    if all(steering.more is None and steering.less is None for steering in steerings):
+        return query
     moved = [
         _moved(embedding, steering, rule)
         for embedding, steering in zip(query.embeddings, steerings, strict=True)
     ]
-    return replace(query, embeddings=torch.stack(moved)) if moved else query
+    return replace(query, embeddings=torch.stack(moved))
 
 
 def _reweighted(query: Query, chosen: Sequence[Mapping[str, float]], attributes: Sequence[str]) -> Query:

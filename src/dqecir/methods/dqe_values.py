@@ -220,7 +220,7 @@ class DqeValues(HeadedDqe):
             emphases,
             self.owners,
             self.columns,
-            asked=weights,
+            asked=weights if self.options.weights == "text_gate" else None,
             wanted=tuple(wanted),
         )
         of_attributes = self._by_attribute(self._pieces(embedding[:, 1:]))
