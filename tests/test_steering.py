@@ -1,10 +1,14 @@
 """Steering: the weights a person sets are those used, and likes and dislikes move look-alikes."""
 
+import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from dqecir import ComposedRetriever
 from dqecir.data.triplets import DataError
 from dqecir.methods.method import Query
 from dqecir.scoring import score
@@ -173,3 +177,17 @@ def test_a_dislike_leaves_what_a_text_asks_for():
 def test_tokens_of_another_model_are_refused():
     with pytest.raises(DataError, match="come from different models"):
         steered(Query(torch.ones(1, 1, 4)), [Steering(more=torch.ones(1, 1, 5))], [], "dot")
+
+
+def test_the_page_about_steering_does_what_it_shows(model, garments_folder, tmp_path, monkeypatch):
+    page = (Path(__file__).parent.parent / "docs" / "steering.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    retriever = ComposedRetriever(model.with_method("dqe_values", {}))
+    pictures = sorted((garments_folder / "images").iterdir())[:8]
+    retriever.build_index(pictures, tmp_path / "INDEX", quiet=True)
+    shutil.copy(pictures[0], tmp_path / "a.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ComposedRetriever, "from_pretrained", classmethod(lambda cls: retriever))
+    said = {}
+    exec(example, said)
+    assert said["disliked"] not in [hit.id for hit in said["again"].hits]
