@@ -7,7 +7,7 @@ import { byId, describe, el } from "./dom.js";
 
 /**
  * What an edit starts from.
- * @typedef {{request: {item: string | null, text: string, where: string | null}, image: Blob | null, best: Answer | null}} Subject
+ * @typedef {{request: {item: string | null, text: string}, image: Blob | null, best: Answer | null}} Subject
  */
 
 export class Edits {

@@ -102,9 +102,11 @@ export class Filters {
       box.checked = chosen?.[box.name]?.values?.includes(box.value) ?? false;
     for (const field of this.groups.querySelectorAll("input[type=number]"))
       if (field !== document.activeElement) field.value = chosen?.[field.name]?.[field.dataset.end] ?? "";
+    for (const field of this.groups.querySelectorAll("input[type=text]"))
+      if (field !== document.activeElement) field.value = chosen?.[field.name]?.values?.join(", ") ?? "";
     for (const group of this.groups.children) {
       const ticked = [...group.querySelectorAll("input:checked")].map((box) => box.value);
-      const filled = [...group.querySelectorAll("input[type=number]")].some((field) => field.value !== "");
+      const filled = [...group.querySelectorAll("input[type=number], input[type=text]")].some((field) => field.value !== "");
       group.querySelector(".chosen").textContent = ticked.join(", ") || (filled ? "set" : "");
     }
     const parts = chosen === null ? 1 : Object.keys(chosen).length;
@@ -116,7 +118,7 @@ export class Filters {
   /** @param {string} name @param {Attribute} attribute */
   group(name, attribute) {
     const summary = el("summary", {}, el("span", { text: readable(name) }), el("span", { class: "chosen" }));
-    const inner = attribute.numeric ? this.range(name) : this.boxes(name, attribute.values ?? []);
+    const inner = attribute.numeric ? this.range(name) : attribute.values ? this.boxes(name, attribute.values) : this.words(name);
     return el("details", { class: "group", "data-attribute": name }, summary, inner);
   }
 
@@ -126,6 +128,13 @@ export class Filters {
       el("label", { class: "box" }, el("input", { type: "checkbox", name, value, on: { change: () => this.tell() } }),
         el("span", { text: value })));
     return el("fieldset", { class: "boxes" }, el("legend", { class: "unseen", text: readable(name) }), ...boxes);
+  }
+
+  /** One value, typed: there are too many to show. @param {string} name */
+  words(name) {
+    const later = debounced(() => this.tell(), QUIET_MS);
+    return el("div", { class: "range" }, el("label", { class: "bound" }, el("span", { text: "is exactly" }),
+      el("input", { type: "text", name, autocomplete: "off", "aria-label": `${readable(name)} is exactly`, on: { input: later } })));
   }
 
   /** @param {string} name */
@@ -144,6 +153,8 @@ export class Filters {
     for (const box of this.groups.querySelectorAll("input:checked")) ((chosen[box.name] ??= {}).values ??= []).push(box.value);
     for (const field of this.groups.querySelectorAll("input[type=number]"))
       if (field.value !== "") (chosen[field.name] ??= {})[/** @type {"least"} */ (field.dataset.end)] = field.value;
+    for (const field of this.groups.querySelectorAll("input[type=text]"))
+      if (field.value.trim()) (chosen[field.name] ??= {}).values = [field.value.trim()];
     this.change(expression(chosen));
   }
 }

@@ -42,7 +42,7 @@ class Page {
       const { item, image } = referenceOf(this.trail, this.trail.turns.length - 1);
       const text = byId("text").value.trim();
       const best = this.panes[0]?.response?.answers[0] ?? null;
-      return { request: { item, text, where: present(this.trail).where || null }, image, best };
+      return { request: { item, text }, image, best };
     });
     settleTones([...Object.keys(about.attributes), ...about.weights]);
     this.furnish();

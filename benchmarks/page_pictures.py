@@ -1,0 +1,141 @@
+"""The pictures of the page in the README and docs: drawn garments, the shipped model, a real browser.
+
+    dqecir train recipes/clip4cir.yaml --data GARMENTS --out RIVAL     # any other model to compare with
+    python benchmarks/page_pictures.py --rival CLIP4Cir=RIVAL/best
+
+Writes docs/pictures/page-*.webp. Needs a Chromium (`make browser`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlencode
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from dqecir import ComposedRetriever
+from dqecir.data.garments import write_garments
+
+PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+ITEMS, SIDE, SEED = 1500, 320, 11
+REFERENCE = "images/000042.jpg"
+NEXT = "images/000117.jpg"
+LARGEST = 250_000
+PATIENCE = 60.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rival", metavar="NAME=MODEL", help="a second model, for the picture of a comparison"
+    )
+    options = parser.parse_args()
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None:
+        sys.exit("there is no Chromium; `make browser` installs one")
+    with tempfile.TemporaryDirectory() as work, sync_playwright() as playwright:
+        command = serving(Path(work), options.rival)
+        service = subprocess.Popen(command)
+        try:
+            address = command[-1]
+            wait_for(f"http://127.0.0.1:{address}/readyz")
+            browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+            take(browser, f"http://127.0.0.1:{address}", compared=options.rival is not None)
+            browser.close()
+        finally:
+            service.terminate()
+            service.wait()
+
+
+def serving(work: Path, rival: str | None) -> list[str]:
+    """Draw a shop, index it, and say how it is served; the port stands last."""
+    shop = write_garments(work / "shop", items=ITEMS, seed=SEED, size=SIDE, quiet=True)
+    ComposedRetriever.from_pretrained().build_index(shop, work / "index")
+    command = [str(Path(sys.executable).with_name("dqecir")), "serve", "--index", str(work / "index")]
+    if rival is not None:
+        name, model = rival.split("=", 1)
+        ComposedRetriever.from_pretrained(model).build_index(shop, work / "rival")
+        command += ["--also", f"{name}={work / 'rival'}@{model}"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return [*command, "--port", str(free.getsockname()[1])]
+
+
+def wait_for(address: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    sys.exit("the service did not get ready")
+
+
+def take(browser: Browser, service: str, *, compared: bool) -> None:
+    desk = {"viewport": {"width": 1360, "height": 900}, "reduced_motion": "reduce"}
+    page = browser.new_context(**desk).new_page()
+    visit(page, service, REFERENCE, [{"text": "is red and has long sleeves", "weights": {"colour": 1.6}}])
+    keep(page, "page-desk")
+
+    page = browser.new_context(**desk, color_scheme="dark").new_page()
+    visit(page, service, REFERENCE, [{"text": "is blue", "picked": NEXT}, {"text": "is striped"}])
+    page.locator(".card").nth(1).get_by_role("button", name="Where it looked").click()
+    expect(page.locator("canvas")).to_have_count(2)
+    keep(page, "page-dark")
+
+    phone = {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True}
+    page = browser.new_context(**phone, device_scale_factor=2, reduced_motion="reduce").new_page()
+    visit(page, service, REFERENCE, [{"text": "is red and has long sleeves"}])
+    keep(page, "page-phone")
+
+    page = browser.new_context(**desk).new_page()
+    page.goto(service)
+    expect(page.locator(".wall li").first).to_be_visible()
+    keep(page, "page-start")
+
+    if compared:
+        methods = json.load(urllib.request.urlopen(f"{service}/v1/about"))["methods"]
+        visit(page, service, REFERENCE, [{"text": "is green and sleeveless", "against": methods[1]["name"]}])
+        keep(page, "page-comparison")
+
+
+def visit(page: Page, service: str, item: str, turns: list[dict[str, object]]) -> None:
+    page.goto(f"{service}/#{urlencode({'item': item, 'turns': json.dumps(turns)})}")
+    expect(page.locator(".card:not(.skeleton)").first).to_be_visible()
+    expect(page.locator(".grid[aria-busy]")).to_have_count(0)
+
+
+def keep(page: Page, name: str) -> None:
+    """Write a picture once all thumbnails in sight are there; never a large file."""
+    page.wait_for_function(
+        "[...document.images].every(i => i.complete || i.getBoundingClientRect().top > innerHeight)"
+    )
+    page.wait_for_timeout(300)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    target = PICTURES / f"{name}.webp"
+    for quality in (88, 80, 70, 60):
+        picture.save(target, quality=quality, method=6)
+        if target.stat().st_size <= LARGEST:
+            break
+    print(target.name, target.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""One service on a drawn shop with the shipped model, and one Chromium, for all tests of the page."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from dqecir import ComposedRetriever
+from dqecir.data.garments import write_garments
+
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+ITEMS = 160
+PATIENCE = 60.0
+"""Seconds until a service that does not get ready fails the test, with what it said."""
+
+
+class Service:
+    """`dqecir serve` as a process of its own."""
+
+    def __init__(self, log: Path, *arguments: str | Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        self.log = log
+        command = [str(Path(sys.executable).with_name("dqecir")), "serve", "--port", str(port)]
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                [*command, *map(str, arguments)],
+                stdout=out,
+                stderr=out,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.address}/readyz", timeout=2).close()
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        self.kill()
+        pytest.fail(f"the service did not get ready:\n{self.log.read_text()}")
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory) -> Path:
+    """Drawn garments with a price, which is a number to filter by."""
+    folder = tmp_path_factory.mktemp("page") / "shop"
+    write_garments(folder, items=ITEMS, seed=5, size=96, arrangement="independent", quiet=True)
+    table = folder / "attributes.csv"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "price"])
+        writer.writeheader()
+        writer.writerows({**row, "price": str(10 + place % 50)} for place, row in enumerate(rows))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def table(shop) -> dict[str, dict[str, str]]:
+    """Id -> what its row says."""
+    with (shop / "attributes.csv").open(newline="") as file:
+        return {row["image"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="session")
+def index(shop, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("page-index") / "index"
+    ComposedRetriever.from_pretrained().build_index(shop, folder, quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def service(shop, index, model_folder, tmp_path_factory) -> Iterator[str]:
+    """The address of a service with two methods: the shipped model, and a small random one."""
+    work = tmp_path_factory.mktemp("page-service")
+    ComposedRetriever.from_pretrained(model_folder).build_index(shop, work / "other", quiet=True)
+    running = Service(work / "log", "--index", index, "--also", f"random={work / 'other'}@{model_folder}")
+    yield running.address
+    running.kill()
+
+
+@pytest.fixture
+def guarded(index, tmp_path) -> Iterator[Service]:
+    """A service of its own that asks for a key."""
+    keys = tmp_path / "keys"
+    keys.write_text("read:open-the-shop-please\n")
+    running = Service(tmp_path / "log", "--index", index, "--keys", keys)
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(CHROMIUM)} is installed (`make browser` installs one)")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser, request) -> Iterator[Callable[..., Page]]:
+    """Open a page in a context of its own; in the end a picture of it is kept. No script may fail."""
+    contexts: list[BrowserContext] = []
+    faults: list[str] = []
+
+    def opened(**settings) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 850}, **settings})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                faults.append(message.text) if "Content Security Policy" in message.text else None
+            ),
+        )
+        return page
+
+    yield opened
+    SCREENSHOTS.mkdir(exist_ok=True)
+    for place, context in enumerate(contexts):
+        for page in context.pages:
+            page.screenshot(path=SCREENSHOTS / f"{request.node.name}-{place}.png")
+        context.close()
+    assert not faults
+
+
+@pytest.fixture
+def page(open_page) -> Page:
+    return open_page()

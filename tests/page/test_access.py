@@ -1,0 +1,144 @@
+"""Usable by keyboard, by screen reader, on a phone, light and dark."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.page.visiting import address, cards, found, settled, visit
+
+pytestmark = pytest.mark.xdist_group("page")
+
+HERE = Path(__file__).parent
+
+
+def unfolded(page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
+
+
+def test_a_search_by_keyboard_alone(page, service):
+    page.goto(service)
+    expect(page.locator(".wall li").first).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the pictures")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")  # the button for other pictures
+    expect(page.get_by_role("button", name="Others")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.locator(".wall button").first).to_be_focused()
+    page.keyboard.press("Enter")
+    settled(page)
+    expect(page.get_by_role("combobox", name="What should change?")).to_be_focused()
+    page.keyboard.type("is red")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="“is red”")).to_be_visible()
+    settled(page)
+    before = found(page)
+    reached = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        name = page.evaluate(
+            "document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText"
+        )
+        outline = page.evaluate(
+            """() => {
+              const seen = document.activeElement.closest(".box") ?? document.activeElement;
+              const shown = seen.type === "file" ? document.querySelector(`label[for=${seen.id}]`) : seen;
+              return getComputedStyle(shown).outlineStyle;
+            }"""
+        )
+        reached.append(name)
+        assert outline != "none", f"nothing shows that {name!r} has the focus"
+        if name.startswith("Not this"):
+            break
+    assert any(name.startswith("Search from here") for name in reached)
+    page.keyboard.press("Enter")
+    expect(page.locator(f'.card[data-id="{before[0]}"]')).to_have_count(0)
+    settled(page)
+    expect(page.locator(".less:focus")).to_have_count(1)  # of the card that followed
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    expect(page.locator(".from:focus")).to_have_count(1)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("navigation", name="Trail of your search").locator("li")).to_have_count(2)
+    expect(page.get_by_role("combobox", name="What should change?")).to_be_focused()
+
+
+def test_every_control_and_picture_has_a_name(page, service):
+    visit(page, service, text="is red", more=["images/000003.jpg"])
+    unfolded(page)
+    nameless = page.evaluate((HERE / "nameless.js").read_text())
+    assert nameless == []
+    assert page.locator("img:not([alt])").count() == 0
+    assert page.locator(".card img[alt='']").count() == 0
+    twice = page.evaluate(
+        """() => { const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
+                   return ids.filter((id, place) => ids.indexOf(id) !== place); }"""
+    )
+    assert twice == []
+
+
+def test_landmarks_headings_and_what_is_said(page, service):
+    visit(page, service, text="is red")
+    for role in ("banner", "main", "search"):
+        assert page.get_by_role(role).count() == 1, role
+    assert page.get_by_role("region", name="What you search for").count() == 1
+    assert page.get_by_role("navigation", name="Trail of your search").count() == 1
+    headings = page.locator("h1, h2, h3").filter(visible=True)
+    levels = [int(tag[1]) for tag in headings.evaluate_all("headings => headings.map(h => h.tagName)")]
+    assert levels[0] == 1 and all(now <= before + 1 for before, now in pairwise(levels))
+    expect(page.locator("#status")).to_have_text("24 pictures for “is red”.")
+    assert page.evaluate("document.documentElement.lang") == "en-GB"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_its_ground(open_page, service, scheme):
+    page = open_page(color_scheme=scheme, reduced_motion="reduce")
+    page.goto(address(service, text="is red", where="colr = red"))
+    expect(page.get_by_role("alert")).not_to_be_empty()
+    visit(page, service, text="is red", where="color in {red, blue}", more=["images/000003.jpg"])
+    unfolded(page)
+    cards(page).first.get_by_role("button", name="Where it looked").click()
+    expect(page.locator("canvas")).to_have_count(2)
+    seen, weak = page.evaluate((HERE / "weak_contrast.js").read_text())
+    assert seen > 100
+    assert weak == []
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(open_page, service):
+    page = open_page(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    page.goto(service)
+    expect(page.locator(".wall li").first).to_be_visible()
+    expect(page.get_by_text("Take a photo")).to_be_visible()
+    assert page.get_by_label("Take a photo").get_attribute("capture") == "environment"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.locator(".wall button").first.tap()
+    settled(page)
+    # No keyboard springs up over the answers.
+    expect(page.get_by_role("combobox", name="What should change?")).not_to_be_focused()
+    page.get_by_role("combobox", name="What should change?").tap()
+    page.keyboard.type("is red")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="“is red”")).to_be_visible()
+    settled(page)
+    unfolded(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    small = page.evaluate((HERE / "small.js").read_text())
+    assert small == []
+    cards(page).first.get_by_role("button", name="Search from here").tap()
+    settled(page)
+    assert page.evaluate("scrollY") == 0
+
+
+def test_nothing_moves_for_who_wants_no_motion(open_page, service):
+    page = open_page(reduced_motion="reduce")
+    visit(page, service, text="is red")
+    page.get_by_role("slider", name="colour").fill("0")
+    page.wait_for_timeout(200)
+    running = page.evaluate(
+        "document.getAnimations().filter(moved => moved.effect.getComputedTiming().duration > 10).length"
+    )
+    assert running == 0

@@ -1,0 +1,340 @@
+"""What a person does on the page, in a real browser against the real service."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.page.visiting import REFERENCE, address, ask, cards, found, settled, visit
+
+HERE = Path(__file__).parent
+
+pytestmark = pytest.mark.xdist_group("page")
+
+
+def test_the_wall_leads_to_what_looks_alike(page, service):
+    page.goto(service)
+    tiles = page.get_by_role("list", name="Items to start from").get_by_role("button")
+    expect(tiles.first).to_be_visible()
+    before = tiles.first.get_attribute("aria-label")
+    page.get_by_role("button", name="Others").click()
+    expect(tiles.first).not_to_have_attribute("aria-label", before)
+    tiles.nth(2).click()
+    settled(page)
+    expect(page.get_by_role("heading", name="Looks alike")).to_be_visible()
+    expect(cards(page)).to_have_count(24)
+
+
+def test_words_lead_to_what_was_asked_for(page, service, table):
+    visit(page, service)
+    alike = [table[item]["color"] for item in found(page)]
+    ask(page, "is blue")
+    expect(page.get_by_role("heading", name="“is blue”")).to_be_visible()
+    expect(page.locator("#meta")).to_contain_text("read as color: blue")
+    asked = [table[item]["color"] for item in found(page)]
+    assert asked.count("blue") > alike.count("blue")
+    first = cards(page).first
+    assert re.fullmatch(r"score −?\d+\.\d\d", first.locator(".score").text_content())
+    expect(first.locator(".spoke > span").first).to_have_text(re.compile(r"color \d+ %"))
+    assert first.locator(".bar span").count() >= 1
+
+
+def test_more_of_the_wall_and_more_answers(page, service):
+    page.goto(service)
+    tiles = page.locator(".wall li")
+    expect(tiles).to_have_count(48)
+    page.get_by_role("button", name="Show more").click()
+    expect(tiles).to_have_count(96)
+    assert len(set(tiles.evaluate_all("tiles => tiles.map(tile => tile.dataset.id)"))) == 96
+    visit(page, service, text="is blue")
+    few = found(page)
+    page.get_by_role("button", name="Show more").click()
+    expect(cards(page)).to_have_count(48)
+    assert found(page)[: len(few)] == few
+
+
+@pytest.mark.parametrize("way", ["chosen", "dropped", "pasted"])
+def test_a_picture_of_ones_own(page, service, shop, way):
+    picture = shop / REFERENCE
+    page.goto(service)
+    expect(page.locator(".wall li").first).to_be_visible()
+    if way == "chosen":
+        page.get_by_label("Choose a picture").set_input_files(picture)
+    else:
+        event, holder = {"dropped": ("drop", "dataTransfer"), "pasted": ("paste", "clipboardData")}[way]
+        page.evaluate(
+            (HERE / "give.js").read_text(),
+            [base64.b64encode(picture.read_bytes()).decode(), event, holder],
+        )
+    settled(page)
+    assert REFERENCE in found(page)[:3]  # the same picture is in the index
+    expect(page.get_by_text("Your own picture is not part of the address.")).to_be_visible()
+    expect(page.get_by_role("img", name="Reference: your own picture")).to_be_visible()
+    ask(page, "is blue")
+    expect(page.get_by_role("heading", name="“is blue”")).to_be_visible()
+
+
+def test_a_heavy_photo_is_made_smaller_before_it_is_sent(page, service, tmp_path):
+    from PIL import Image
+
+    Image.effect_noise((3000, 2000), 80).convert("RGB").save(tmp_path / "photo.png")
+    heavy = (tmp_path / "photo.png").stat().st_size
+    page.goto(service)
+    with page.expect_response("**/v1/search") as answered:
+        page.get_by_label("Choose a picture").set_input_files(tmp_path / "photo.png")
+    assert answered.value.ok
+    sent = int(answered.value.request.all_headers()["content-length"])
+    assert heavy > 5_000_000 > 2_500_000 > sent > 10_000
+
+
+def test_suggestions_by_keyboard(page, service):
+    visit(page, service)
+    field = page.get_by_role("combobox", name="What should change?")
+    field.press_sequentially("is bl")
+    options = page.get_by_role("listbox", name="Suggestions").get_by_role("option")
+    expect(options.first).to_be_visible()
+    expect(field).to_have_attribute("aria-expanded", "true")
+    assert all(text.startswith("is bl") for text in options.all_inner_texts())
+    field.press("ArrowDown")
+    expect(field).to_have_attribute("aria-activedescendant", "suggestion-0")
+    expect(options.first).to_have_attribute("aria-selected", "true")
+    chosen = options.first.inner_text()
+    field.press("Escape")
+    expect(options).to_have_count(0)
+    expect(field).to_have_value("is bl")
+    field.press("ArrowDown")
+    expect(options.first).to_be_visible()
+    field.press("ArrowDown")
+    field.press("Enter")
+    expect(page.get_by_role("heading", name=f"“{chosen}”")).to_be_visible()
+    expect(field).to_have_value(chosen)
+
+
+def test_example_changes_are_there_to_be_pressed(page, service):
+    visit(page, service)
+    example = page.get_by_role("group", name="Examples of changes").get_by_role("button").first
+    words = example.inner_text()
+    example.click()
+    expect(page.get_by_role("heading", name=f"“{words}”")).to_be_visible()
+    settled(page)
+
+
+def test_sliders_rank_anew_at_once_and_give_way_to_the_text_again(page, service, table):
+    visit(page, service, text="is blue and has long sleeves")
+    as_the_text_says = found(page)
+    slider = page.get_by_role("slider", name="colour")
+    own = slider.input_value()
+    with page.expect_response("**/v1/search"):
+        slider.fill("3")
+    settled(page)
+    expect(page.locator(".weight.mine")).to_have_count(1)
+    expect(page.locator(".weight.mine")).to_contain_text("the text says")
+    blue = [
+        [table[item]["color"] for item in items[:12]].count("blue")
+        for items in (as_the_text_says, found(page))
+    ]
+    assert blue[1] > blue[0]
+    assert '"weights":{"colour":3}' in unquote(page.url)
+    with page.expect_response("**/v1/search"):
+        page.get_by_role("button", name="Back to the text’s own weights").click()
+    settled(page)
+    assert found(page) == as_the_text_says
+    expect(slider).to_have_value(own)
+
+
+def test_not_this_and_more_like_this(page, service):
+    visit(page, service, text="is blue")
+    first, second, *_ = found(page)
+    page.locator(f'[data-id="{first}"]').get_by_role("button", name="Not this").click()
+    expect(page.locator(f'.card[data-id="{first}"]')).to_have_count(0)
+    settled(page)
+    expect(page.locator(f'[data-id="{second}"] .less')).to_be_focused()
+    before = found(page)
+    liked = before[6]
+    page.locator(f'[data-id="{liked}"]').get_by_role("button", name="More like this").click()
+    expect(page.get_by_role("group", name="More like").get_by_role("button")).to_have_count(1)
+    settled(page)
+    assert found(page) != before
+    page.get_by_role("button", name="Take back “not”").click()
+    settled(page)
+    page.get_by_role("button", name="Take back “more like”").click()
+    settled(page)
+    expect(page.locator(f'.card[data-id="{first}"]')).to_have_count(1)
+
+
+def test_a_trail_is_walked_on_back_and_shared(page, open_page, service):
+    visit(page, service, text="is blue")
+    picked = found(page)[2]
+    cards(page).nth(2).get_by_role("button", name="Search from here").click()
+    crumbs = page.get_by_role("navigation", name="Trail of your search").locator("li")
+    expect(crumbs).to_have_count(2)
+    settled(page)
+    expect(page.get_by_role("combobox", name="What should change?")).to_be_focused()
+    ask(page, "has long sleeves")
+    answers = found(page)
+    assert picked not in answers
+    expect(crumbs.last).to_have_text("has long sleeves")
+
+    other = open_page()
+    other.goto(page.url)
+    settled(other)
+    assert found(other) == answers
+    expect(other.get_by_role("navigation", name="Trail of your search").locator("li")).to_have_count(2)
+
+    page.go_back()
+    expect(page.get_by_role("heading", name="Looks alike")).to_be_visible()
+    expect(crumbs).to_have_count(2)
+    page.go_back()
+    expect(crumbs).to_have_count(1)
+    settled(page)
+    expect(page.get_by_role("heading", name="“is blue”")).to_be_visible()
+    page.go_forward()
+    page.go_forward()
+    settled(page)
+    assert found(page) == answers
+    crumbs.first.get_by_role("button").click()
+    expect(crumbs).to_have_count(1)
+    expect(page.get_by_role("combobox", name="What should change?")).to_have_value("is blue")
+
+
+def test_the_address_can_be_copied(open_page, service):
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    visit(page, service, text="is blue")
+    page.get_by_role("button", name="Copy the address").click()
+    expect(page.get_by_text("Copied.")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == page.url
+
+
+def test_an_uploaded_picture_is_in_no_address(page, open_page, service, shop):
+    page.goto(service)
+    page.get_by_label("Choose a picture").set_input_files(shop / REFERENCE)
+    settled(page)
+    other = open_page()
+    other.goto(page.url)
+    expect(other.get_by_role("alert")).to_contain_text("uploads are in no address")
+    expect(other.locator(".wall li").first).to_be_visible()
+
+
+def test_filters_by_boxes_ranges_and_words(page, service, table):
+    visit(page, service, text="has long sleeves")
+    page.locator('.group[data-attribute="color"] summary').click()
+    for colour in ("red", "blue"):
+        with page.expect_response("**/v1/search"):
+            page.locator('.group[data-attribute="color"]').get_by_label(colour, exact=True).check(force=True)
+    settled(page)
+    assert {table[item]["color"] for item in found(page)} == {"red", "blue"}
+    page.locator('.group[data-attribute="price"] summary').click()
+    with page.expect_response("**/v1/search"):
+        page.get_by_label("price to").fill("30")
+    settled(page)
+    assert all(float(table[item]["price"]) <= 30 for item in found(page))
+    page.locator("#advanced summary").click()
+    field = page.get_by_label("Only what fulfils")
+    written = field.input_value()
+    assert set(re.findall(r"red|blue|price <= 30", written)) == {"red", "blue", "price <= 30"}
+    field.fill("not color = red and price < 20")
+    field.press("Enter")
+    expect(page.get_by_text("Typed by hand: the boxes above cannot show it.")).to_be_visible()
+    settled(page)
+    assert all(table[item]["color"] != "red" and float(table[item]["price"]) < 20 for item in found(page))
+    field.fill("colr = red")
+    field.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("colr")
+    page.get_by_role("alert").get_by_role("button", name="Clear the filter").click()
+    expect(page.get_by_role("alert")).to_be_empty()
+    settled(page)
+    assert len(found(page)) == 24
+
+
+def test_a_filter_holds_for_the_wall_too(page, service, table):
+    page.goto(service)
+    page.locator('.group[data-attribute="color"] summary').click()
+    with page.expect_response("**/v1/items?*"):
+        page.locator('.group[data-attribute="color"]').get_by_label("green", exact=True).check(force=True)
+    green = [item for item, row in table.items() if row["color"] == "green"]
+    expect(page.locator(".wall li")).to_have_count(len(green))
+    shown = page.locator(".wall li").evaluate_all("tiles => tiles.map(tile => tile.dataset.id)")
+    assert sorted(shown) == sorted(green)
+
+
+def test_where_it_looked(page, service):
+    visit(page, service, text="is red")
+    look = cards(page).nth(1).get_by_role("button", name="Where it looked")
+    look.click()
+    expect(look).to_have_attribute("aria-pressed", "true")
+    expect(cards(page).nth(1).locator("canvas")).to_have_count(1)
+    expect(page.locator("#reference-frame canvas")).to_have_count(1)
+    shades = page.locator("#reference-frame canvas").evaluate(
+        "map => new Set(map.getContext('2d').getImageData(0, 0, map.width, map.height).data).size"
+    )
+    assert shades > 8
+    page.get_by_role("button", name="Where it looked", exact=True).click()
+    expect(page.locator("canvas")).to_have_count(0)
+    expect(look).to_have_attribute("aria-pressed", "false")
+
+
+def test_two_methods_side_by_side(page, service):
+    visit(page, service, text="is red")
+    page.locator("#methods summary").click()
+    page.get_by_label("Compare with").select_option("random")
+    expect(page.locator(".pane")).to_have_count(2)
+    settled(page)
+    expect(cards(page, 1)).to_have_count(24)
+    assert found(page, 0) != found(page, 1)
+    assert "against" in unquote(page.url)
+    places = (
+        page.locator(".pane").first.locator(".rank").evaluate_all("ranks => ranks.map(r => r.dataset.beside)")
+    )
+    expected = [
+        str(found(page, 1).index(item) + 1) if item in found(page, 1) else "" for item in found(page, 0)
+    ]
+    assert places == expected
+    page.get_by_label("Compare with").select_option("")
+    expect(page.locator(".pane")).to_have_count(1)
+
+
+def test_drawing_says_what_is_missing(page, service):
+    visit(page, service, text="is red")
+    page.locator("#edits summary").click()
+    page.get_by_role("button", name="Draw it").click()
+    expect(page.locator("#edit-note")).to_contain_text(re.compile("checkpoint|diffusers"))
+
+
+def test_a_drawing_stands_beside_what_was_found(page, service):
+    """The page's part alone: the service draws nothing without a checkpoint."""
+    drawing = "data:image/gif;base64,R0lGODlhAQABAIAAAP8AAP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
+
+    def able(route):
+        told = route.fetch().json()
+        route.fulfill(json={**told, "can_edit": True})
+
+    asked = []
+    page.route("**/v1/about", able)
+    page.route(
+        "**/v1/edits",
+        lambda route: (
+            asked.append(json.loads(route.request.post_data)),
+            route.fulfill(json={"image": drawing}),
+        ),
+    )
+    visit(page, service, text="is red")
+    page.locator("#edits summary").click()
+    page.get_by_label("Start from", exact=True).select_option("best")
+    page.get_by_role("button", name="Draw it").click()
+    expect(page.get_by_role("img", name="Drawn: is red")).to_be_visible()
+    expect(page.locator(".edited figure")).to_have_count(2)
+    assert asked[0]["source"] == "best" and asked[0]["item"] == REFERENCE and asked[0]["text"] == "is red"
+
+
+def test_a_garbled_address_still_opens(page, service):
+    page.goto(f"{address(service, text='is red')[:-9]}")
+    settled(page)
+    expect(page.get_by_role("heading", name="Looks alike")).to_be_visible()
+    page.goto(f"{service}/#item=images%2F999.jpg")
+    expect(page.get_by_role("alert")).not_to_be_empty()
