@@ -28,7 +28,7 @@ VALUES = (
     "1",
     "1.0",
     "1e0",
-    "-2.5",
+    "-2.50",
     "0.1",
     "nan",
     "inf",
@@ -89,6 +89,26 @@ def test_filters_mean_what_they_mean_in_the_exact_engine(shops, where):
 
 def test_names_of_attributes_stay_different():
     assert len({safe_name(name) for name in NAMES}) == len(NAMES)
+
+
+@pytest.mark.parametrize("engine", [EdgeIndex, ServerIndex])
+def test_what_a_writer_left_undone_never_shows(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv(URL, IN_MEMORY)
+    index = engine.build(tmp_path / "i", HEADER, batches())
+
+    def cut(store, text):
+        raise EngineError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(index._state.store), "write_record", cut)
+        with pytest.raises(EngineError, match="cut off"):
+            index.add(ItemBatch(["item0", "new", "newer"], torch.ones(3, 3, 8), [{"path": "new"}] * 3))
+    for changed in (0, 1, 2):
+        hits = {hit.id: hit for hit in index.search(torch.ones(1, 1, 8), 20)[0]}
+        assert len(hits) == len(index) == 10 - changed
+        assert hits["item0"].payload == {"path": "/0"}
+        # The next generation has the number of the one that was cut off.
+        index.delete([f"item{changed + 1}"])
 
 
 def likelihood_batch(count: int, seed: int = 0) -> tuple[IndexHeader, ItemBatch, torch.Tensor]:
