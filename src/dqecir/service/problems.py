@@ -47,7 +47,9 @@ def unusable(error: DataError) -> Problem:
 def answer(problem: Problem) -> Response:
     """The response of a problem."""
     detail = " ".join(problem.detail.split())
-    detail = detail if len(detail) <= _SHOWN else f"{detail[: _SHOWN - 1]}…"
+    if len(detail) > _SHOWN:
+        # What was wrong is said at the end, after what was given.
+        detail = f"{detail[: _SHOWN // 2]} … {detail[-_SHOWN // 2 :]}"
     body = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -33,7 +35,23 @@ def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
         )
         host, port = listening.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
-        _Server(config, lambda: say(f"http://{name}:{port}")).run(sockets=[listening])
+        with _ended_by_signals():
+            _Server(config, lambda: say(f"http://{name}:{port}")).run(sockets=[listening])
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """To be told to end is no failure: what uvicorn raises again when it has ended leads out of here."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Server(uvicorn.Server):

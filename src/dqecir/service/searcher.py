@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from dqecir.explanation import Asked, Spoke, asked_of, spoke_for
+from dqecir.data.suggesting import Suggester
+from dqecir.data.vocabulary import shipped_vocabularies
+from dqecir.explanation import Asked, HeatMap, Spoke, asked_of, heat_maps, spoke_for
 from dqecir.index.engine import EngineError, Hit, Index
 from dqecir.index.filters import Filter
 from dqecir.methods.method import Query
@@ -52,6 +55,18 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """A search and one of its answers, as pictures, to be explained."""
+
+    reference: Image.Image
+    text: str
+    target: Image.Image
+    weights: Mapping[str, float] = field(default_factory=dict)
+    more: tuple[str, ...] = ()
+    less: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Found:
     """What one search found, and why."""
 
@@ -81,6 +96,11 @@ class Searcher:
     def title(self) -> str:
         """What a person is told of the model."""
         return f"{self.model.method.name} ({self.model.fingerprint})"
+
+    def suggester(self) -> Suggester:
+        """What completes texts in the words that the model was taught."""
+        columns = {name: [value for value in values if value] for name, values in self._values.items()}
+        return Suggester(self.model.vocabularies or shipped_vocabularies(columns), columns)
 
     @property
     def weighted(self) -> list[str]:
@@ -129,6 +149,13 @@ class Searcher:
         """Target embeddings [n_t, D] of pictures."""
         return list(self.model.method.embed_target(self._image_tokens(pictures)).cpu())
 
+    def explain(self, asked: Sequence[Looked]) -> list[tuple[HeatMap, HeatMap]]:
+        """Where each query looked in its reference and in an answer; one after the other."""
+        return [
+            heat_maps(self.model, looked.reference, looked.text, looked.target, self._steering(looked))
+            for looked in asked
+        ]
+
     def _compose(self, asked: Sequence[tuple[Picture, str]]) -> Query:
         texts = [self.model.method.text((text,)) for _, text in asked]
         encoded = self.model.text_encoder(texts, blank=True).to(self.model.device)
@@ -150,7 +177,7 @@ class Searcher:
             rows.append(row)
         return torch.stack(rows)
 
-    def _steering(self, question: Question) -> Steering:
+    def _steering(self, question: Question | Looked) -> Steering:
         more, less = (self.index.tokens(ids) if ids else None for ids in (question.more, question.less))
         return Steering(question.weights, more, less)
 

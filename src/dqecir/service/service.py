@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request
+from PIL import Image
 
 from dqecir.data.images import ImageError
 from dqecir.data.triplets import DataError
 from dqecir.index.engines import open_index
-from dqecir.index.filters import Filter, FilterError, parse_filter
+from dqecir.index.filters import Filter, parse_filter
 from dqecir.model import ComposedModel
 from dqecir.service.batching import Gate, Worker
 from dqecir.service.keys import Keys
@@ -47,6 +48,7 @@ class Service:
         self.uploads = Uploads(settings.upload_folder)
         self.writer = Writer([searcher.index for searcher in self.searchers.values()], self.uploads)
         self.listing = Listing(self.main.index, lambda: self.main.generation)
+        self.suggester = self.main.suggester()
         self.metrics.watch("queue_depth", "Requests that wait or are answered", lambda: self.gate.inside)
         self.metrics.watch("items", "Items of the index", lambda: len(self.main.index))
 
@@ -100,25 +102,44 @@ class Service:
 
     async def picture(self, searcher: Searcher, item_id: str | None, image: bytes | None) -> Picture:
         """An item's picture or an uploaded one, as a model takes it; raises a :class:`Problem`."""
-        if (item_id is None) == (image is None):
-            raise Problem(
-                422, "a reference is one of two: an item of the index, or an image that is uploaded"
-            )
+        source = self.source(item_id, image)
         preprocessing = searcher.model.preprocessing
-        if image is not None:
-            return Picture(await self.decoders.pixels(image, preprocessing))
-        assert item_id is not None
-        path = self.item_path(item_id)
-        try:
-            state = state_of(path)
-            tokens = searcher.kept(state)
+        with _of_item(item_id):
+            state = state_of(source) if isinstance(source, Path) else None
+            tokens = None if state is None else searcher.kept(state)
             if tokens is not None:
                 return Picture(tokens=tokens)
-            return Picture(await self.decoders.pixels(path, preprocessing), state=state)
-        except ImageError as error:
-            raise Problem(
-                404, f"the picture of the item {item_id!r} cannot be read: {error.reason}"
-            ) from None
+            return Picture(await self.decoders.pixels(source, preprocessing), state=state)
+
+    async def decoded(self, item_id: str | None, image: bytes | None) -> Image.Image:
+        """As :meth:`picture`, for what takes pictures."""
+        with _of_item(item_id):
+            return await self.decoders.picture(self.source(item_id, image))
+
+    async def thumbnail(self, item_id: str, size: int) -> tuple[bytes, str]:
+        """An item's picture as a JPEG, and its tag; raises a :class:`Problem`."""
+        with self.thumbnails.entered(), _of_item(item_id):
+            return await self.decoders.thumbnail(self.item_path(item_id), size)
+
+    def source(self, item_id: str | None, image: bytes | None) -> Path | bytes:
+        """Where a reference is read from: one of the two must be given; raises a :class:`Problem`."""
+        if item_id is not None and image is None:
+            return self.item_path(item_id)
+        if item_id is None and image is not None:
+            return image
+        raise Problem(422, "a reference is either an item of the index or an image that is uploaded")
+
+
+@contextmanager
+def _of_item(item_id: str | None) -> Iterator[None]:
+    """A picture of the index that cannot be read is no fault of who asks."""
+    try:
+        yield
+    except ImageError as error:
+        if item_id is None:
+            raise
+        said = f"the picture of the item {item_id!r} cannot be read: {error.reason}"
+        raise Problem(404, said) from None
 
 
 def service_of(request: Request) -> Service:
@@ -140,12 +161,7 @@ def address_of(item_id: str) -> str:
 
 def filter_of(where: str | None) -> Filter | None:
     """A filter as it was written; raises ``FilterError``."""
-    if where is None or not where.strip():
-        return None
-    try:
-        return parse_filter(where)
-    except RecursionError:
-        raise FilterError("the filter is nested too deeply") from None
+    return parse_filter(where) if where is not None and where.strip() else None
 
 
 def _searchers(settings: ServiceSettings) -> dict[str, Searcher]:

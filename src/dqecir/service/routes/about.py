@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from dqecir.service.documented import problems
 from dqecir.service.keys import may_read
 from dqecir.service.problems import Problem
 from dqecir.service.schemas import (
@@ -18,6 +20,7 @@ from dqecir.service.schemas import (
     KeyFacts,
     LimitFacts,
     MethodFacts,
+    Suggestions,
 )
 from dqecir.service.service import service_of
 
@@ -46,6 +49,20 @@ async def about(request: Request) -> About:
             bytes=service.limits.bytes, pixels=service.limits.pixels, k=MOST_ANSWERS, text=MOST_TEXT
         ),
     )
+
+
+@router.get("/v1/suggestions", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
+async def suggestions(
+    request: Request,
+    text: Annotated[str, Query(max_length=MOST_TEXT)] = "",
+    item: Annotated[str | None, Query(max_length=512)] = None,
+    limit: Annotated[int, Query(ge=1, le=50)] = 8,
+) -> Suggestions:
+    """Texts that go on from what was typed, about what the item does not show already."""
+    service = service_of(request)
+    shown = {} if item is None else service.payload(item)
+    known = {name: str(value) for name, value in shown.items()}
+    return Suggestions(suggestions=await asyncio.to_thread(service.suggester.suggest, text, known, limit))
 
 
 @router.get("/healthz")

@@ -53,10 +53,7 @@ async def image(
     request: Request, item_id: ItemId, size: Annotated[int, Query(ge=16, le=LARGEST_THUMBNAIL)] = 320
 ) -> Response:
     """The picture of an item as a JPEG whose longer side is `size` pixels at most."""
-    service = service_of(request)
-    path = service.item_path(item_id)
-    with service.thumbnails.entered():
-        data, tag = await service.decoders.thumbnail(path, size)
+    data, tag = await service_of(request).thumbnail(item_id, size)
     headers = {"ETag": tag, "Cache-Control": "private, max-age=300"}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

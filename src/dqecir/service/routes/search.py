@@ -7,11 +7,19 @@ import time
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
+from dqecir.explanation import HeatMap
 from dqecir.service.bodies import read_body
 from dqecir.service.documented import body_of, problems
 from dqecir.service.keys import may_read
-from dqecir.service.schemas import EmbeddingRequest, EmbeddingResponse, SearchRequest, SearchResponse
-from dqecir.service.searcher import Found, Question
+from dqecir.service.schemas import (
+    EmbeddingRequest,
+    EmbeddingResponse,
+    ExplanationRequest,
+    ExplanationResponse,
+    SearchRequest,
+    SearchResponse,
+)
+from dqecir.service.searcher import Found, Looked, Question
 from dqecir.service.service import Service, address_of, filter_of, service_of
 
 router = APIRouter(dependencies=[Depends(may_read)])
@@ -39,11 +47,46 @@ async def search(request: Request) -> Response:
     return JSONResponse(as_json(found, searcher.name, 1000 * (time.perf_counter() - begun)))
 
 
+@router.post(
+    "/v1/explanations",
+    response_model=ExplanationResponse,
+    responses=_PROBLEMS,
+    openapi_extra=body_of(ExplanationRequest, image=True),
+)
+async def explanations(request: Request) -> Response:
+    """Where a search looked in its reference, and in one of its answers."""
+    service = service_of(request)
+    async with service.admitted():
+        body = await read_body(request, "request", service.limits)
+        asked = body.parsed("request", ExplanationRequest)
+        searcher = service.searcher(asked.method)
+        _check_judged(service, asked)
+        looked = Looked(
+            reference=await service.decoded(asked.item, body.image),
+            text=asked.text,
+            target=await service.decoded(asked.target, None),
+            weights=asked.weights or {},
+            more=tuple(asked.more),
+            less=tuple(asked.less),
+        )
+        reference, target = await service.worker.ask(searcher.explain, looked)
+    return JSONResponse({"reference": _map_as_json(reference), "target": _map_as_json(target)})
+
+
+def _map_as_json(heat: HeatMap) -> dict[str, object]:
+    values = [round(value, 3) for row in heat.values for value in row]
+    return {"rows": heat.rows, "columns": heat.columns, "values": values}
+
+
+def _check_judged(service: Service, asked: SearchRequest) -> None:
+    for item_id in (*asked.more, *asked.less):
+        service.payload(item_id)
+
+
 async def question_of(service: Service, asked: SearchRequest, image: bytes | None) -> Question:
     """A request as the searcher takes it; raises a :class:`Problem` or ``DataError``."""
     searcher = service.searcher(asked.method)
-    for item_id in (*asked.more, *asked.less):
-        service.payload(item_id)
+    _check_judged(service, asked)
     where = filter_of(asked.where)
     own = [asked.item] if asked.item is not None else []
     return Question(

@@ -1,0 +1,163 @@
+"""Items are listed, shown, put and deleted; nothing else of the file system is."""
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dqecir.index.engine import ItemBatch
+from dqecir.index.engines import open_index
+from tests.service.conftest import form, put, refused
+
+
+def listed(client, **query) -> list[str]:
+    """Ids over all pages."""
+    ids, after = [], {}
+    while True:
+        page = client.get("/v1/items", params={"limit": 50, **query, **after}).json()
+        ids += [item["id"] for item in page["items"]]
+        if page["next"] is None:
+            return ids
+        after = {"after": page["next"]}
+
+
+def test_all_items_come_page_by_page(client, retriever):
+    everything = [item_id for item_id, _ in retriever.index.entries()]
+    assert listed(client) == everything
+    drawn = listed(client, seed=3)
+    assert sorted(drawn) == sorted(everything)
+    assert drawn != everything
+    assert listed(client, seed=3) == drawn != listed(client, seed=4)
+
+
+def test_a_filter_and_its_mistakes(client, retriever):
+    red = [item_id for item_id, payload in retriever.index.entries() if payload.get("color") == "red"]
+    assert listed(client, where="color = red", limit=7) == red
+    assert listed(client, where="color = nosuch") == []
+    assert "color" in refused(client.get("/v1/items", params={"where": "colr = red"}), 422)
+    assert "begin again" in refused(client.get("/v1/items", params={"after": "none/such"}), 422)
+
+
+def test_attributes_are_told(client, retriever):
+    told = client.get("/v1/about").json()
+    assert told["items"] == len(retriever.index)
+    assert "path" not in told["attributes"]
+    colours = {payload["color"] for _, payload in retriever.index.entries()}
+    assert told["attributes"]["color"]["values"] == sorted(colours)
+    assert not told["attributes"]["color"]["numeric"]
+    assert told["weights"] == ["colour", "shape", "pattern"]
+    assert told["key_needed"] == {"read": False, "write": False}
+
+
+def test_an_item_that_is_put_is_found_at_once_and_kept(client, settings, picture):
+    made = put(client, "new/é ä.png", picture, {"color": "red", "price": 3.5})
+    assert made.status_code == 201
+    assert made.json()["attributes"] == {"color": "red", "price": 3.5}
+    found = client.post("/v1/search", **form({"text": "", "k": 1}, picture)).json()["answers"][0]
+    assert found["id"] == "new/é ä.png"
+    assert client.get("/v1/items/new/é ä.png").json()["attributes"]["price"] == 3.5
+    assert client.get(found["image"]).headers["content-type"] == "image/jpeg"
+    assert listed(client, where="price < 4") == ["new/é ä.png"]
+    # Another process sees it.
+    assert "new/é ä.png" in open_index(settings.index)
+
+
+def test_a_picture_is_replaced_and_the_old_one_removed(client, settings, picture):
+    assert put(client, "a", picture, {"color": "red"}).status_code == 201
+    before = client.post("/v1/search", json={"item": "a", "k": 3}).json()["answers"]
+    other = io.BytesIO()
+    Image.new("RGB", (50, 50), "blue").save(other, "JPEG")
+    assert put(client, "a", other.getvalue()).status_code == 200
+    assert client.get("/v1/items/a").json()["attributes"] == {}
+    assert client.post("/v1/search", json={"item": "a", "k": 3}).json()["answers"] != before
+    assert len(list(settings.upload_folder.iterdir())) == 1
+    assert client.delete("/v1/items/a").status_code == 204
+    assert list(settings.upload_folder.iterdir()) == []
+    refused(client.get("/v1/items/a"), 404)
+    refused(client.delete("/v1/items/a"), 404)
+
+
+def test_pictures_of_the_catalogue_are_never_removed(client, retriever):
+    item, payload = next(iter(retriever.index.entries()))
+    assert client.delete(f"/v1/items/{item}").status_code == 204
+    assert Path(payload["path"]).is_file()
+
+
+def test_many_items_are_deleted_at_once(client, retriever):
+    ids = [item_id for item_id, _ in retriever.index.entries()][:5]
+    assert client.post("/v1/items:delete", json={"ids": [*ids, "none/such"]}).json() == {"deleted": 5}
+    assert not set(ids) & set(listed(client))
+    refused(client.post("/v1/items:delete", json={"ids": []}), 422)
+
+
+def test_what_another_process_wrote_is_seen(client, settings, retriever):
+    item = next(iter(retriever.index.entries()))[0]
+    open_index(settings.index).delete([item])
+    ids = [
+        a["id"]
+        for a in client.post("/v1/search", json={"item": listed(client)[3], "k": 200}).json()["answers"]
+    ]
+    assert item not in ids
+    refused(client.get(f"/v1/items/{item}"), 404)
+
+
+@pytest.mark.parametrize(
+    "item_id",
+    [
+        "../../../../etc/passwd",
+        "%2e%2e/%2e%2e/etc/passwd",
+        "..%2f..%2fetc%2fpasswd",
+        "/etc/passwd",
+        "%2fetc%2fpasswd",
+        "....//....//etc/passwd",
+        "a%00.png",
+        "C:%5Cwindows",
+        "a" * 513,
+    ],
+)
+def test_an_id_reaches_no_file(client, settings, picture, item_id):
+    for address in (f"/v1/images/{item_id}", f"/v1/items/{item_id}", f"/page/{item_id}"):
+        assert client.get(address).status_code in (404, 422)
+    before = {path for path in settings.index.parent.rglob("*") if path.is_file()}
+    assert put(client, item_id, picture).status_code in (201, 404, 405, 422)
+    new = {path for path in settings.index.parent.rglob("*") if path.is_file()} - before
+    assert all(settings.index in path.parents or path.parent == settings.upload_folder for path in new)
+
+
+def test_what_an_index_names_and_is_no_picture_is_not_shown(client, settings):
+    # An index is trusted to name pictures, and what it names is shown as a picture or not at all.
+    index = open_index(settings.index)
+    item, payload = next(iter(index.entries()))
+    index.add(ItemBatch(["odd"], index.tokens([item]), [{**payload, "path": "/etc/passwd"}]))
+    client.post("/v1/search", json={"item": item})
+    told = client.get("/v1/images/odd")
+    assert "root:" not in told.text
+    assert "/etc" not in refused(told, 404)
+    refused(client.post("/v1/search", json={"item": "odd"}), 404)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ('{"path": "/etc/passwd"}', "path"),
+        ('{"price": NaN}', "price"),
+        ('{"price": [1]}', "price"),
+        ('["a"]', "object"),
+        ("{", "JSON"),
+        ('{"": "x"}', "1 character"),
+    ],
+)
+def test_attributes_that_are_none(client, picture, attributes, said):
+    told = client.put("/v1/items/a", data={"attributes": attributes}, files={"image": ("a.png", picture)})
+    assert said in refused(told, 422)
+    refused(client.get("/v1/items/a"), 404)
+
+
+def test_thumbnails_are_small_and_known_again(client, retriever):
+    item = next(iter(retriever.index.entries()))[0]
+    told = client.get(f"/v1/images/{item}", params={"size": 20})
+    assert max(Image.open(io.BytesIO(told.content)).size) == 20
+    tag = told.headers["etag"]
+    assert client.get(f"/v1/images/{item}?size=20", headers={"if-none-match": tag}).status_code == 304
+    refused(client.get(f"/v1/images/{item}?size=5000"), 422)

@@ -1,0 +1,200 @@
+"""Searches through the service find what searches without it find, alone and together."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.service.conftest import form, refused
+
+
+def ids_of(response) -> list[str]:
+    assert response.status_code == 200, response.text
+    return [answer["id"] for answer in response.json()["answers"]]
+
+
+@pytest.fixture
+def item(retriever) -> str:
+    return next(iter(retriever.index.entries()))[0]
+
+
+def path_of(retriever, item: str) -> Path:
+    return Path(retriever.index.payload(item)["path"])
+
+
+def test_an_item_is_searched_from_as_without_a_service(client, retriever, item):
+    told = client.post("/v1/search", json={"item": item, "text": "is red", "k": 5}).json()
+    found = retriever.search(path_of(retriever, item), "is red", 5)
+    assert [answer["id"] for answer in told["answers"]] == [hit.id for hit in found.hits]
+    assert [answer["score"] for answer in told["answers"]] == pytest.approx(
+        [hit.score for hit in found.hits], abs=1e-4
+    )
+    assert told["attribute_weights"] == told["own_weights"]
+    assert told["asked"] == [{"attribute": "color", "value": "red"}]
+    first = told["answers"][0]
+    assert "path" not in first["attributes"]
+    assert first["attributes"]["color"]
+    assert client.get(first["image"]).headers["content-type"] == "image/jpeg"
+
+
+def test_what_spoke_are_shares_the_biggest_first(client, item):
+    told = client.post("/v1/search", json={"item": item, "text": "is red", "k": 9}).json()
+    spoke = [[part["share"] for part in answer["spoke"]] for answer in told["answers"]]
+    assert any(spoke)
+    for shares in filter(None, spoke):
+        assert sum(shares) == pytest.approx(1, abs=0.01)
+        assert shares == sorted(shares, reverse=True)
+
+
+def test_an_uploaded_picture_is_searched_from(client, retriever, item):
+    path = path_of(retriever, item)
+    told = client.post("/v1/search", **form({"text": "is red", "k": 4}, path.read_bytes()))
+    # The service cannot know that the upload is an item; the retriever was given the bytes as well.
+    assert ids_of(told) == [hit.id for hit in retriever.search(path.read_bytes(), "is red", 4).hits]
+
+
+def test_an_item_whose_tokens_are_kept_is_found_from_as_before(client, item):
+    request = {"item": item, "text": "is blue", "k": 10}
+    first, second = (client.post("/v1/search", json=request).json()["answers"] for _ in range(2))
+    assert first == second
+
+
+def test_weights_likes_filters_and_exclusions_are_those_of_a_search(client, retriever, item):
+    some = [hit.id for hit in retriever.search(path_of(retriever, item), "is red", 20).hits]
+    request = {
+        "item": item,
+        "text": "is red",
+        "k": 6,
+        "where": "not color = black",
+        "weights": {"colour": 3.0, "shape": 0.0},
+        "more": [some[3]],
+        "less": [some[0]],
+        "exclude": [some[1]],
+    }
+    told = client.post("/v1/search", json=request).json()
+    found = retriever.search(
+        path_of(retriever, item),
+        "is red",
+        6,
+        exclude=[some[1]],
+        where="not color = black",
+        weights=request["weights"],
+        more=request["more"],
+        less=request["less"],
+    )
+    ids = [answer["id"] for answer in told["answers"]]
+    assert ids == [hit.id for hit in found.hits]
+    assert not {item, some[0], some[1]} & set(ids)
+    assert told["attribute_weights"]["colour"] == pytest.approx(3)
+    assert told["own_weights"]["colour"] != told["attribute_weights"]["colour"]
+
+
+def test_without_a_text_it_finds_what_is_like(client, retriever, item):
+    told = client.post("/v1/search", json={"item": item, "k": 3})
+    assert ids_of(told) == [hit.id for hit in retriever.search(path_of(retriever, item), k=3).hits]
+
+
+def test_many_at_once_are_answered_as_one_by_one(serving, retriever):
+    items = [item_id for item_id, _ in retriever.index.entries()][:24]
+    wheres = [None, "color = red", "not color = red"]
+    requests = [
+        {
+            "item": item,
+            "text": "is red" if n % 2 else "is blue and has no print",
+            "k": 3 + n,
+            "where": wheres[n % 3],
+        }
+        for n, item in enumerate(items)
+    ]
+    with serving(batch=8) as client:
+        alone = [ids_of(client.post("/v1/search", json=request)) for request in requests]
+    with serving(batch=8) as client, ThreadPoolExecutor(24) as pool:
+        together = list(pool.map(lambda request: ids_of(client.post("/v1/search", json=request)), requests))
+        sizes = client.get("/metrics").text
+    assert together == alone
+    batches = float(sizes.partition("dqecir_batch_size_count ")[2].split()[0])
+    assert batches < len(requests), "nothing was answered together"
+
+
+def test_a_wrong_request_spoils_no_other(client, item):
+    wrong = {"item": item, "text": "is red", "weights": {"nonsense": 1}}
+    right = {"item": item, "text": "is red"}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda request: client.post("/v1/search", json=request), [wrong, right] * 8))
+    assert [answer.status_code for answer in answers] == [422, 200] * 8
+    assert "nonsense" in refused(answers[0], 422)
+
+
+def test_heat_maps_lie_over_both_pictures(client, item, picture, retriever):
+    target = retriever.search(path_of(retriever, item), "is red", 1).hits[0].id
+    request = {"text": "is red", "target": target}
+    for told in (
+        client.post("/v1/explanations", json={"item": item, **request}),
+        client.post("/v1/explanations", **form(request, picture)),
+    ):
+        assert told.status_code == 200, told.text
+        for heat in told.json().values():
+            assert len(heat["values"]) == heat["rows"] * heat["columns"] > 1
+            assert max(heat["values"]) == 1
+            assert min(heat["values"]) >= 0
+
+
+def test_embeddings_are_those_of_the_model(client, retriever, item):
+    told = client.post("/v1/embeddings", json={"item": item, "text": "is red"}).json()
+    right = retriever.encode_query([path_of(retriever, item)], ["is red"])[0]
+    assert told["score_rule"] == "likelihood"
+    for row, vector in zip(told["embeddings"], right.tolist(), strict=True):
+        assert row == pytest.approx(vector, abs=1e-4)
+
+
+def test_suggestions_go_on_from_what_was_typed(client, item):
+    told = client.get("/v1/suggestions", params={"text": "is bl", "limit": 3}).json()["suggestions"]
+    assert "is blue" in told
+    assert len(told) <= 3
+    refused(client.get("/v1/suggestions", params={"text": "is", "item": "none/such"}), 404)
+
+
+def test_a_second_method_answers_by_its_name(serving, settings, item):
+    beside = {"name": "again", "index": settings.index, "model": settings.model}
+    with serving(also=[beside]) as client:
+        assert [method["name"] for method in client.get("/v1/about").json()["methods"]] == [
+            "dqe_values",
+            "again",
+        ]
+        told = client.post("/v1/search", json={"item": item, "text": "is red", "method": "again"}).json()
+        assert told["method"] == "again"
+        assert "agian" in refused(client.post("/v1/search", json={"item": item, "method": "agian"}), 422)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "said"),
+    [
+        ({"text": "is red"}, 422, "either an item"),
+        ({"item": "none/such", "text": "is red"}, 404, "none/such"),
+        ({"item": "ITEM", "text": "is red", "k": 0}, 422, "k"),
+        ({"item": "ITEM", "text": "is red", "k": 201}, 422, "k"),
+        ({"item": "ITEM", "text": "x" * 501}, 422, "text"),
+        ({"item": "ITEM", "text": "is red", "where": "colr = red"}, 422, "color"),
+        ({"item": "ITEM", "text": "is red", "where": "color ="}, 422, "filter"),
+        ({"item": "ITEM", "text": "is red", "where": "(" * 400}, 422, "nested"),
+        ({"item": "ITEM", "text": "is red", "weights": {"colour": 3.5}}, 422, "weights"),
+        ({"item": "ITEM", "text": "is red", "weights": {"colour": -1}}, 422, "weights"),
+        ({"item": "ITEM", "text": "is red", "more": ["none/such"]}, 404, "none/such"),
+        ({"item": "ITEM", "text": "is red", "colour": "red"}, 422, "colour"),
+        ({"item": None, "text": 5}, 422, "text"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_in_a_sentence(client, item, request_, status, said):
+    asked = {name: item if value == "ITEM" else value for name, value in request_.items()}
+    assert said in refused(client.post("/v1/search", json=asked), status)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_no_weight_is_what_no_number_is(client, item, number):
+    body = f'{{"item": {json.dumps(item)}, "text": "is red", "weights": {{"colour": {number}}}}}'
+    refused(client.post("/v1/search", content=body, headers={"content-type": "application/json"}), 422)
+
+
+def test_both_an_item_and_a_picture_are_one_too_many(client, item, picture):
+    assert "either" in refused(client.post("/v1/search", **form({"item": item}, picture)), 422)
