@@ -94,6 +94,30 @@ def index_set(
     found.set_candidates(candidates or None)
 
 
+@index_app.command("audit")
+def index_audit(
+    index: IndexFolder,
+    model: Model = None,
+    queries: Annotated[int, typer.Option(min=1, help="Items that questions are made of.")] = 100,
+    apply: Annotated[bool, typer.Option("--apply", help="Write what is recommended into the index.")] = False,
+) -> None:
+    """Compare quick ways of searching with the exact one on an index's own items, and recommend one."""
+    from dqecir.index.audit import audit
+    from dqecir.index.engine import EngineError
+    from dqecir.index.engines import open_index
+    from dqecir.index.exact import ExactIndex
+    from dqecir.model import ComposedModel
+
+    found = open_index(index)
+    if not isinstance(found, ExactIndex):
+        raise EngineError(f"{index} has no sketches to audit: move it to the engine exact")
+    result = audit(found, ComposedModel.from_pretrained(model), queries)
+    print(result.table())
+    if apply:
+        found.tune(result.recommended)
+        output.print(f"written to {escape(str(index))}")
+
+
 @index_app.command("info")
 def index_info(index: IndexFolder) -> None:
     """Say what an index holds, as JSON."""

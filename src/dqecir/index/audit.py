@@ -1,0 +1,261 @@
+"""Recall audit: what each setting of a search finds of the exact answers, and how long it takes.
+
+Whether sketches can be trusted depends on the tokens, so it is measured on the user's own index, by
+queries made of its own items.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dqecir.data.images import ImageError, load_image
+from dqecir.data.triplets import DataError
+from dqecir.data.wording import Change, Wording
+from dqecir.index.engine import Hit
+from dqecir.index.exact import ExactIndex
+from dqecir.index.filters import Equal, Filter
+from dqecir.index.segments import SketchSettings
+from dqecir.model import ComposedModel
+
+BEST = 10
+"""Answers that are compared."""
+
+ENOUGH = 0.99
+"""Recall that a recommended setting has without a filter and with each."""
+
+QUICK = 25.0
+"""Milliseconds: where an exact search takes no longer nothing else is recommended."""
+
+CANDIDATES = (100, 300, 1_000, 3_000, 10_000)
+SHARES = (0.1, 0.01)
+"""Of items that filters are looked for to leave."""
+
+_TIMED_EXACTLY = 20
+_TOGETHER = 16
+_BASE, _MASS = 0.4, 0.07
+"""Length of the base vector and mass of a column, as the shipped model's queries have them."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What may be found: everything, or what one value of an attribute leaves."""
+
+    where: Filter | None
+    said: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One setting under one limit: recall of the exact first ten, and milliseconds a search."""
+
+    settings: SketchSettings | None
+    limit: Limit
+    recall: float
+    median: float
+    slowest: float
+    """The 99th percentile."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All that was measured, and what is recommended."""
+
+    items: int
+    queries: int
+    of_pictures: bool
+    """Whether queries were composed of stored pictures, not made of tokens."""
+    rows: tuple[Measured, ...]
+    recommended: SketchSettings | None
+    reason: str
+
+    def table(self) -> str:
+        """All of it for a person, in lines."""
+        made = "composed of their pictures" if self.of_pictures else "made of their tokens"
+        lines = [
+            f"{self.items} items, {self.queries} questions {made}",
+            f"{'candidates':>10}  {'recall@' + str(BEST):>9}  {'p50 ms':>8}  {'p99 ms':>8}  among",
+        ]
+        for row in self.rows:
+            scored = "all" if row.settings is None else str(row.settings.candidates)
+            among = row.limit.said
+            if row.limit.where is not None:
+                among += f" ({100 * row.limit.share:.1f} %)"
+            lines.append(f"{scored:>10}  {row.recall:9.4f}  {row.median:8.1f}  {row.slowest:8.1f}  {among}")
+        way = "score every item"
+        if self.recommended is not None:
+            way = (
+                f"score {self.recommended.candidates} candidates of a sketch, and every item where at most "
+                f"{self.recommended.exact_up_to} may be found"
+            )
+        return "\n".join([*lines, f"Recommended: {way}; {self.reason}."])
+
+
+def audit(index: ExactIndex, model: ComposedModel | None, count: int = 100, seed: int = 0) -> Audit:
+    """Measure exact search, and sketched ones with growing numbers of candidates.
+
+    Queries are composed by ``model`` of ``count`` items' pictures and texts of its vocabularies; where the
+    pictures are gone, or there is no model, they are made of tokens. Sketches that the index has not are
+    made in memory. Raises ``EngineError`` for an index of another model, ``DataError`` for an empty one.
+    """
+    if model is not None:
+        index.check_model(model.fingerprint)
+    entries = list(index.entries())
+    if len(entries) <= BEST:
+        raise DataError(f"the index holds {len(entries)} items, and an audit needs more than {BEST}")
+    draw = random.Random(seed)
+    chosen = draw.sample(range(len(entries)), min(count, len(entries)))
+    queries = model and picture_queries(model, [entries[row][1] for row in chosen], draw)
+    of_pictures = isinstance(queries, Tensor)
+    if not isinstance(queries, Tensor):
+        others = draw.sample(range(len(entries)), len(chosen))
+        own, foreign = (index.tokens([entries[row][0] for row in rows]).float() for rows in (chosen, others))
+        queries = token_queries(own, foreign, index.header.score_rule == "likelihood")
+    excluded = [[entries[row][0]] for row in chosen]
+    limits = [Limit(None, "everything", 1.0), *_limits([payload for _, payload in entries])]
+    exact = index.trial(None)
+    rights = {limit: _answers(exact, queries, excluded, limit.where) for limit in limits}
+    rows = [_measured(exact, None, queries, excluded, limit, rights[limit]) for limit in limits]
+    trial = index
+    for candidates in CANDIDATES:
+        if 4 * candidates <= len(entries):
+            settings = SketchSettings(candidates=candidates, exact_up_to=0)
+            trial = trial.trial(settings)
+            rows += [_measured(trial, settings, queries, excluded, limit, rights[limit]) for limit in limits]
+    recommended, reason = _recommended(rows, len(entries))
+    return Audit(len(entries), len(queries), of_pictures, tuple(rows), recommended, reason)
+
+
+def picture_queries(
+    model: ComposedModel, payloads: Sequence[Mapping[str, Any]], draw: random.Random
+) -> Tensor | None:
+    """A query [B, n_q, D] of each item's stored picture, and a text that changes one or two attributes.
+
+    None where any picture cannot be read.
+    """
+    values = _values(model, payloads)
+    words = Wording(model.vocabularies, values)
+    queries = []
+    for payload in payloads:
+        shown = {column: str(payload[column]) for column in values if payload.get(column)}
+        columns = draw.sample(sorted(values), min(len(values), draw.choice((1, 2))))
+        changes = [Change(column, shown.get(column, "?"), draw.choice(values[column])) for column in columns]
+        captions = words.describe(changes, draw, held_out=False, reference=shown).captions
+        try:
+            pixels = model.preprocessing(load_image(Path(str(payload.get("path", "")))))
+        except ImageError:
+            return None
+        with torch.no_grad():
+            text = model.text_encoder([model.method.text(captions)]).to(model.device)
+            tokens = model.backbone.image_tokens(pixels[None].to(model.device))
+            queries.append(model.method.embed_query(tokens, text).embeddings.cpu())
+    return torch.cat(queries)
+
+
+def token_queries(tokens: Tensor, others: Tensor, likelihood: bool) -> Tensor:
+    """Queries [B, n_q, D] made of items' tokens [B, n_t, D], each with a part of another item in it."""
+    if not likelihood:
+        return torch.nn.functional.normalize(tokens[:, :1] + 0.5 * others[:, :1], dim=2)
+    shares = ((tokens >= 0).all(dim=2) & ((tokens.sum(dim=2) - 1).abs() < 0.05)).all(dim=0)
+    columns = _MASS * tokens[:, shares]
+    changed = torch.arange(len(tokens)) % max(1, columns.shape[1])
+    rows = torch.arange(len(tokens))
+    if columns.shape[1]:
+        columns[rows, changed] = _MASS * others[:, shares][rows, changed]
+    return torch.cat([_BASE * tokens[:, :1], columns], dim=1)
+
+
+def _values(model: ComposedModel, payloads: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Values of the attributes to be changed: the items' own, or, where they have none, the vocabularies'."""
+    found: dict[str, set[str]] = {}
+    for payload in payloads:
+        for name, value in payload.items():
+            if name != "path" and isinstance(value, str) and value:
+                found.setdefault(name, set()).add(value)
+    spoken = [name for name in found if any(known.column(name) for known in model.vocabularies)]
+    own = {name: sorted(found[name]) for name in spoken or found if len(found[name]) > 1}
+    return own or {
+        name: sorted(column.values)
+        for vocabulary in model.vocabularies
+        for name, column in vocabulary.columns.items()
+        if column.values
+    }
+
+
+def _limits(payloads: Sequence[Mapping[str, Any]]) -> list[Limit]:
+    """Filters that leave about a tenth and a hundredth of the items, as far as attributes give such."""
+    counts = Counter(
+        (name, value)
+        for payload in payloads
+        for name, value in payload.items()
+        if name != "path" and isinstance(value, str)
+    )
+    limits = []
+    for wanted in SHARES:
+        fitting = [(abs(n / len(payloads) - wanted), name, value) for (name, value), n in counts.items()]
+        for apart, name, value in sorted(fitting)[:1]:
+            if apart < wanted / 2:
+                share = counts[name, value] / len(payloads)
+                limits.append(Limit(Equal(name, (value,)), f"{name} = {value}", share))
+    return limits
+
+
+def _answers(
+    index: ExactIndex, queries: Tensor, excluded: Sequence[Sequence[str]], where: Filter | None
+) -> list[list[Hit]]:
+    found = []
+    for start in range(0, len(queries), _TOGETHER):
+        end = start + _TOGETHER
+        found += index.search(queries[start:end], BEST, excluded[start:end], where)
+    return found
+
+
+def _measured(
+    index: ExactIndex,
+    settings: SketchSettings | None,
+    queries: Tensor,
+    excluded: Sequence[Sequence[str]],
+    limit: Limit,
+    rights: Sequence[Sequence[Hit]],
+) -> Measured:
+    # An exact search is long where many are slow, and its answers are known.
+    asked = len(queries) if settings else min(_TIMED_EXACTLY, len(queries))
+    seconds, shares = [], []
+    index.search(queries[:1], BEST, excluded[:1], limit.where)
+    for row in range(asked):
+        started = time.perf_counter()
+        [hits] = index.search(queries[row : row + 1], BEST, excluded[row : row + 1], limit.where)
+        seconds.append(1000 * (time.perf_counter() - started))
+        right = {hit.id for hit in rights[row]}
+        shares.append(len(right & {hit.id for hit in hits}) / len(right) if right else 1.0)
+    times = torch.tensor(seconds)
+    return Measured(
+        settings, limit, sum(shares) / len(shares), float(times.median()), float(times.quantile(0.99))
+    )
+
+
+def _recommended(rows: Sequence[Measured], items: int) -> tuple[SketchSettings | None, str]:
+    whole = next(row for row in rows if row.settings is None and row.limit.where is None)
+    if whole.median <= QUICK:
+        return None, f"scoring every item takes {whole.median:.1f} ms, which is quick enough"
+    tried = list(dict.fromkeys(row.settings for row in rows if row.settings is not None))
+    for settings in tried:
+        own = [row for row in rows if row.settings == settings]
+        unlimited = next(row for row in own if row.limit.where is None)
+        if min(row.recall for row in own) >= ENOUGH and unlimited.median < whole.median:
+            # Up to as many items scoring all takes no longer.
+            level = int(items * unlimited.median / whole.median)
+            return settings.model_copy(update={"exact_up_to": level}), (
+                f"{settings.candidates} candidates find {100 * min(row.recall for row in own):.1f} % of the "
+                f"exact first {BEST} or more, in {unlimited.median:.1f} ms instead of {whole.median:.1f}"
+            )
+    return None, f"no number of candidates finds {100 * ENOUGH:.0f} % of the exact first {BEST} any sooner"
