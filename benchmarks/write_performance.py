@@ -1,22 +1,33 @@
-"""Write docs/performance.md from what the scripts in benchmarks/speed measured.
+"""Write docs/performance.md from what the scripts in benchmarks/speed measured, and draw how costs grow.
 
-    python benchmarks/write_performance.py WORK
+    python -m benchmarks.write_performance WORK
 
-Reads step-*.json, mining.json, evaluation.json and extraction.json in WORK, as many as there are; what
-is missing is said to be unmeasured. Nothing in the written document is typed by hand.
+Reads the JSON of benchmarks/speed in WORK, as much as there is, and the sections of the index and the
+service; what is missing is said to be unmeasured. Nothing in the written document is typed by hand.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+
 from dqecir.files import write_text
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).parent.parent
 Found = dict[str, Any]
+CARDS = (8, 24, 80)
+USABLE = 0.9
+"""Share of a card's memory that a step may take: its driver and gaps between blocks have the rest."""
+SECTIONS = ("benchmarks.index.report", "benchmarks.service.report")
+"""Modules with a ``section(work)`` of their own."""
 
 
 def times(seconds: dict[str, dict[str, float]]) -> list[str]:
@@ -38,7 +49,7 @@ def where(found: Found) -> str:
 def step(found: Found) -> list[str]:
     speed = found["samples_per_second"]
     return [
-        f"### {found['tower'].replace('vit_', 'ViT-')}, batch {found['batch']}, {found['precision']}",
+        f"### {shown(found['tower'])}, batch {found['batch']}, {found['precision']}",
         "",
         *times(found["seconds"]),
         "",
@@ -69,14 +80,44 @@ def mining(found: Found) -> list[str]:
 
 
 def evaluation(found: Found) -> list[str]:
-    return [
+    ratios, steps = found["ratios"], found["steps"]
+    names = list(next(iter(steps.values())))
+    sizes = ", ".join(
+        f"{category} {count:,} in {found['galleries'][category]:,}"
+        for category, count in found["queries"].items()
+    )
+    lines = [
         "## Evaluation",
         "",
-        *times(found["seconds"]),
+        f"FashionIQ's three categories ({sizes}; 32 tokens of 256 numbers). The published codes score all "
+        "pairs, sort every row whole, write all names in that order, and compare each with the target's; "
+        "ours counts which scores are above the target's. From ready scores:",
         "",
-        f"FashionIQ's three categories from ready scores: **{found['ratio']:.1f} times** as fast as sorting "
-        "every row and comparing names, and ours also gives mAP, R-precision and the fifty best. The recalls "
-        f"differ by {found['largest_difference_in_points']:.1g} points at most. {where(found)}",
+        *times(found["metrics"]),
+        "",
+        f"**{ratios['metrics, recalls']:.0f} times** as fast where recalls are asked for, "
+        f"{ratios['metrics, fifty best']:.0f} times with the fifty best candidates of every query, which "
+        "only pictures and mAP@50 need. The published steps by category, seconds:",
+        "",
+        "| | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for category, taken in steps.items():
+        lines.append(f"| {category} | " + " | ".join(f"{taken[name]:.3g}" for name in names) + " |")
+    return [
+        *lines,
+        "",
+        "From ready embeddings, products included:",
+        "",
+        *times(found["whole"]),
+        "",
+        f"Against one product of all tokens and the published metrics: "
+        f"**{ratios['embeddings, one product']:.1f} times**, "
+        "for both wait for the same multiplications. Against a product that is broadcast over "
+        "queries and candidates, as SPRC has it, which copies the gallery once a query: "
+        f"**{ratios['embeddings, broadcast']:.0f} times** (its {found['broadcast_seconds']:.0f} seconds are "
+        f"extrapolated from {found['sample']} queries a category). The recalls differ by "
+        f"{found['largest_difference_in_points']:.1g} points at most. {where(found)}",
         "",
     ]
 
@@ -97,16 +138,151 @@ def extraction(found: Found) -> list[str]:
     ]
 
 
+def memory(found: Found) -> list[str]:
+    rows = found["counted"]
+    batches = sorted({row["batch"] for row in rows})
+    most = {(row["tower"], row["precision"], row["batch"]): row["most"] for row in rows}
+    kinds = list(dict.fromkeys((row["tower"], row["precision"]) for row in rows))
+    lines = [
+        "## Memory of a training step",
+        "",
+        "Counted operation by operation without computing it, in GB: weights with the frozen tower, "
+        "gradients, AdamW's moments, activations, the batch's tokens; stored tokens that are held on a "
+        "device come on top. Attention counts as on a CPU, which keeps more than a GPU does, above all in "
+        "bf16.",
+        "",
+        "| | "
+        + " | ".join(f"batch {batch}" for batch in batches)
+        + " | "
+        + " | ".join(f"fits {gb} GB" for gb in CARDS)
+        + " |",
+        "|---" * (len(batches) + len(CARDS) + 1) + "|",
+    ]
+    for tower, precision in kinds:
+        sizes = [most[tower, precision, batch] for batch in batches]
+        fitting = [
+            max(
+                (batch for batch, size in zip(batches, sizes, strict=True) if size < USABLE * gb * 1e9),
+                default=None,
+            )
+            for gb in CARDS
+        ]
+        cells = [f"{size / 1e9:.1f}" for size in sizes] + [str(one or "none of these") for one in fitting]
+        lines.append(f"| {shown(tower)}, {precision} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        f"Of a card {100 * USABLE:.0f} % are counted on. All of this is computed; beside it, what a process "
+        "on this machine took for the same step with a tower of one block, what its "
+        "libraries hold included:",
+        "",
+        "| | counted, GB | measured, GB |",
+        "|---|---|---|",
+    ]
+    for row in found["checks"]:
+        lines.append(
+            f"| {shown(row['tower'])}, {row['precision']}, batch {row['batch']} | "
+            f"{row['counted'] / 1e9:.2f} | {row['measured'] / 1e9:.2f} |"
+        )
+    return [*lines, "", f"{compiling(found['compiled'])} {where(found)}", ""]
+
+
+def compiling(found: Found | None) -> str:
+    """Whether `torch.compile` pays."""
+    if found is None:
+        return "Whether `torch.compile` pays is not measured."
+    step = f"a step of {shown(found['tower'])}, batch {found['batch']}, fp32"
+    if found["found"] is None:
+        return f"`torch.compile` of {step} was not ready after {found['limit']:.0f} seconds and was given up."
+    plain, fast = (found["found"]["seconds"][name]["median"] for name in ("as it is", "compiled"))
+    first = found["found"]["first"]
+    pays = (
+        f"it has paid for itself after {max(1, first / (plain - fast)):.0f} steps"
+        if plain > fast
+        else "it does not pay"
+    )
+    return (
+        f"`torch.compile` of {step}: {plain:.2f} seconds, compiled {fast:.2f}, the first {first:.0f}: {pays}."
+    )
+
+
+def growth(found: Found) -> list[str]:
+    sizes = found["sizes"]
+    stores = list(sizes[0]["store_bytes"])
+    draw_growth(sizes, ROOT / "docs" / "pictures" / "growth.png")
+    lines = [
+        "## As the corpus grows",
+        "",
+        "![store, mining and evaluation by size of the corpus](pictures/growth.png)",
+        "",
+        "| images | "
+        + " | ".join(f"store, {shown(name)}, GB" for name in stores)
+        + " | evaluation, s | mining, s |",
+        "|---" * (len(stores) + 3) + "|",
+    ]
+    for row in sizes:
+        kept = " | ".join(f"{row['store_bytes'][name] / 1e9:.1f}" for name in stores)
+        lines.append(
+            f"| {row['images']:,} | {kept} | {row['evaluation_seconds']:.3g} | {row['mining_seconds']:.3g} |"
+        )
+    return [
+        *lines,
+        "",
+        f"Extrapolated from {found['queries']} queries against the whole corpus at each size: an evaluation "
+        f"of {found['asked']:,} questions grows with the corpus, mining of as many queries as there are "
+        "images with its square, from ready embeddings both. The store's bytes are computed. While "
+        f"{found['queries']} queries were scored against the largest, memory grew by "
+        f"{sizes[-1]['peak_growth_mb']:.0f} MB. {where(found)}",
+        "",
+    ]
+
+
+def draw_growth(sizes: list[Found], path: Path) -> None:
+    """Three panels over the number of images, both axes logarithmic."""
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+    images = [row["images"] for row in sizes]
+    for name in sizes[0]["store_bytes"]:
+        axes[0].plot(images, [row["store_bytes"][name] / 1e9 for row in sizes], "o-", label=shown(name))
+    axes[0].legend(fontsize=7)
+    for axis, key in ((axes[1], "evaluation_seconds"), (axes[2], "mining_seconds")):
+        axis.plot(images, [row[key] for row in sizes], "o-")
+    for axis, title in zip(
+        axes,
+        ("store, GB (computed)", "evaluation, s (extrapolated)", "mining, s (extrapolated)"),
+        strict=True,
+    ):
+        axis.set(xscale="log", yscale="log", xlabel="images", title=title)
+        axis.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def shown(name: str) -> str:
+    """A tower as people write it."""
+    return name.replace("vit_", "ViT-").replace("ViT-l", "ViT-L")
+
+
 def main() -> None:
     work = Path(sys.argv[1])
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(work.glob("*.json"))}
     lines = [
         "# Performance",
         "",
-        "Written by `benchmarks/write_performance.py` from the JSON of the scripts in `benchmarks/speed/`; "
-        "no figure here is typed. Random weights of the true shapes, since time does not depend on the "
-        "values. Not measured: anything on an accelerator; the scripts run there as they are.",
+        "Written by `benchmarks/write_performance.py` from the JSON of the scripts in `benchmarks/`; no "
+        "figure here is typed. Random weights of the true shapes, since time does not depend on the values.",
         "",
+        "On a machine with an accelerator the same commands measure it:",
+        "",
+        "```",
+        "python -m benchmarks.speed.all --out WORK",
+        "python -m benchmarks.write_performance WORK",
+        "```",
+        "",
+    ]
+    measured = {value["machine"].get("accelerator") for value in found.values() if "machine" in value}
+    if not measured - {None}:
+        lines += ["Accelerator: **not measured**.", ""]
+    lines += [
         "## Training step",
         "",
         "A query, its target and one negative a sample; the tower is frozen. `benchmarks/speed/step.py`.",
@@ -117,8 +293,12 @@ def main() -> None:
         lines += step(value)
     if not steps:
         lines += ["Not measured.", ""]
-    for name, write in (("mining", mining), ("evaluation", evaluation), ("extraction", extraction)):
+    for write in (memory, mining, evaluation, extraction, growth):
+        name = write.__name__
         lines += write(found[name]) if name in found else [f"## {name.capitalize()}", "", "Not measured.", ""]
+    for report in SECTIONS:
+        if (ROOT / report.replace(".", "/")).with_suffix(".py").exists():
+            lines += import_module(report).section(work)
     write_text(ROOT / "docs" / "performance.md", "\n".join(lines).rstrip() + "\n")
 
 

@@ -1,0 +1,74 @@
+"""Run every measurement of this folder in turn, within a time.
+
+    python -m benchmarks.speed.all --out WORK --minutes 30
+
+The pictures of ``extraction`` are drawn here unless ``--data`` names a catalogue. What is not finished when
+the time is over is ended and named, and its figures stay as they were in WORK.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from dqecir.data.garments import write_garments
+
+DRAWN = 1500
+
+
+def commands(data: Path, rounds: int) -> dict[str, list[str]]:
+    """Name of the JSON -> module and arguments, what matters most first."""
+    taken = ["--rounds", str(rounds)]
+    return {
+        "step-vit_g": ["step", "--tower", "vit_g", "--batch", "4", *taken],
+        "step-vit_l": ["step", "--tower", "vit_l", "--batch", "4", *taken],
+        "evaluation": ["evaluation", *taken],
+        "mining": ["mining", *taken],
+        "growth": ["growth", *taken],
+        "extraction": ["extraction", "--data", str(data), "--images", str(DRAWN), *taken],
+        "memory": ["memory", "--measure", "4", "16", "--compile", "4", "--compile-seconds", "240", *taken],
+    }
+
+
+def run(command: list[str], seconds: float) -> str:
+    """Run a command and its children for so long at most; how it ended."""
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        return "done" if process.wait(timeout=max(seconds, 1)) == 0 else "FAILED"
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return "out of time"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=30, help="for everything; fewer mean fewer rounds")
+    parser.add_argument("--data", type=Path, help="a catalogue of photos")
+    given = parser.parse_args()
+    until = time.monotonic() + 60 * given.minutes
+    given.out.mkdir(parents=True, exist_ok=True)
+    data = given.data or given.out / "garments"
+    if not data.exists():
+        write_garments(data, items=DRAWN, seed=0, size=256, quiet=True)
+    rounds = max(1, min(5, int(given.minutes // 10)))
+    ended = {}
+    for name, (module, *arguments) in commands(data, rounds).items():
+        started = time.monotonic()
+        out = ["--out", str(given.out / f"{name}.json")]
+        ended[name] = run(
+            [sys.executable, "-m", f"benchmarks.speed.{module}", *arguments, *out], until - started
+        )
+        print(f"{name}: {ended[name]}, {time.monotonic() - started:.0f} s", flush=True)
+    if set(ended.values()) != {"done"}:
+        sys.exit("not everything was measured: " + ", ".join(n for n, how in ended.items() if how != "done"))
+
+
+if __name__ == "__main__":
+    main()
