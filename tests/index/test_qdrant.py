@@ -144,6 +144,20 @@ def test_few_candidates_hold_the_best_by_likelihood(tmp_path):
     assert recalls[2] == 200
 
 
+def test_a_number_of_candidates_takes_lines_in_place_of_tokens(tmp_path):
+    index = EdgeIndex.build(tmp_path / "i", HEADER, batches(40))
+    query = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(1))
+    exact = index.search(query, 3)
+    assert index.info()["candidates"] == "exact"
+    for count, same in [(40, True), (1, False)]:
+        index.set_candidates(count)
+        again = EdgeIndex.open(tmp_path / "i")
+        assert again.info()["candidates"] == count
+        assert (again.search(query, 3) == exact) is same
+    with pytest.raises(EngineError, match="at least 1 candidate"):
+        index.set_candidates(0)
+
+
 def test_ties_beyond_the_candidates_are_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(candidates, "SPARE", 0)
     count = 300

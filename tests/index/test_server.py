@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("qdrant_client")
 
-from dqecir.index.server import IN_MEMORY, URL, ServerIndex
+from dqecir.index.server import IN_MEMORY, URL, ServerIndex, ServerStore
 from tests.index.contract import EngineContract
 
 REAL = os.environ.get(URL)
@@ -23,3 +23,16 @@ class TestServerInTheClient(EngineContract):
 @pytest.mark.skipif(REAL is None, reason=f"no Qdrant server: set {URL} to have it tested")
 class TestServer(EngineContract):
     engine = ServerIndex
+
+    @pytest.fixture(autouse=True)
+    def clean(self):
+        """Nothing stays on the server."""
+        before = self.collections()
+        yield
+        for name in self.collections() - before:
+            ServerStore(REAL, name).drop()
+
+    @staticmethod
+    def collections() -> set[str]:
+        with ServerStore(REAL, "")._client() as client:
+            return {collection.name for collection in client.get_collections().collections}

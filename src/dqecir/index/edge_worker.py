@@ -205,7 +205,7 @@ def serve(link: Connection, path: Path) -> None:
         except OwnedError as error:
             reply = {"owned": str(error)}
         except Exception as error:
-            reply = {"error": f"{type(error).__name__}: {error}"}
+            reply = {"error": " ".join(str(error).split())}
         tokens = [base64.b64decode(point.pop()) for own_ in reply.get("found", ()) for point in own_]
         try:
             link.send_bytes(json.dumps(reply).encode())
