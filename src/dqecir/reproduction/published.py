@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dqecir.data.triplets import DataError
 from dqecir.reproduction.measuring import Row
-from dqecir.reproduction.request import CHECKOUT
+from dqecir.reproduction.request import ASSETS
 from dqecir.strict import Strict
 
 TOLERANCE = 1.0
@@ -39,7 +38,7 @@ NAMES: Mapping[str, str] = {
 
 
 class PublishedRow(Strict):
-    """One row of ``benchmarks/published_results.yaml``."""
+    """One row of ``published_results.yaml``."""
 
     method: str
     variant: str
@@ -72,18 +71,14 @@ class PublishedRow(Strict):
         return values
 
 
-def published_rows(path: Path = CHECKOUT / "benchmarks" / "published_results.yaml") -> list[PublishedRow]:
-    """All published rows; none where the package stands without its repository.
-
-    Raises :class:`DataError` for a file that is damaged.
-    """
-    if not path.is_file():
-        return []
+def published_rows() -> list[PublishedRow]:
+    """All published rows that the package brings along; raises :class:`DataError` where they are damaged."""
+    file = ASSETS / "published_results.yaml"
     try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+        rows = yaml.safe_load(file.read_text(encoding="utf-8"))
         return TypeAdapter(list[PublishedRow]).validate_python(rows)
-    except (yaml.YAMLError, ValidationError) as error:
-        raise DataError(f"{path} is not the list of published numbers: {error}") from None
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise DataError(f"{file} is not the list of published numbers: {error}") from None
 
 
 @dataclass(frozen=True)

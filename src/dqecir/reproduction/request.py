@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,8 @@ from dqecir.recipe import Recipe, read_recipe
 from dqecir.strict import nearest
 
 Missing = Literal["refuse", "skip"]
-CHECKOUT = Path(__file__).parents[3]
-"""The repository, where the package is installed from one: recipes and published numbers are not packaged."""
+ASSETS = resources.files("dqecir") / "assets"
+"""What the package brings along: recipes, published numbers."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class DataSet:
 
     name: str
     recipe: str | None
-    """Recipe that trains on it, in ``recipes/reproduce``; None where there is no training split."""
+    """Recipe that trains on it, which the package brings along; None where there is no training split."""
     test: str | None = None
     """The split whose answers a server keeps, for which submissions are written."""
     without_training: str = ""
@@ -89,10 +90,14 @@ class Request:
         """The recipe to train by, the data set's own unless named; raises :class:`DataError`."""
         name = self.data_set.recipe
         assert name is not None
-        path = self.recipe or CHECKOUT / "recipes" / "reproduce" / name
-        if not path.is_file():
-            raise DataError(f"there is no file {path}: name a recipe, such as recipes/reproduce/{name}")
-        return read_recipe(path)
+        if self.recipe is None:
+            with resources.as_file(ASSETS / "recipes" / "reproduce" / name) as path:
+                return read_recipe(path)
+        if not self.recipe.is_file():
+            raise DataError(
+                f"there is no file {self.recipe}: name a recipe, such as recipes/reproduce/{name}"
+            )
+        return read_recipe(self.recipe)
 
     @property
     def trained_here(self) -> Path:
