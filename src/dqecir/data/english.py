@@ -1,0 +1,85 @@
+"""English as people type it, brought to one form: contractions, spellings, endings, slips of the finger."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+_SPELLINGS = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"[\u2018\u2019\u00b4`]", "'"),
+        (r"->|=>|\u2192", " to "),
+        (r"\bw/o\b", "without"),
+        (r"\b(?:can't|cant|cannot)\b", "can not"),
+        (r"\b(?:won't|wont)\b", "will not"),
+        (r"\b(do|does|did|is|are|was|were|should|would|could|has|have|had|must|need)n'?t\b", r"\1 not"),
+        (r"\b(it|that|this|there|here|what|one|who|let)'s\b", r"\1 is"),
+        (r"'s\b", ""),
+        (r"\bi'?m\b", "i am"),
+        (r"'d\b|\b(?<=i)d\b", " would"),
+        (r"'ll\b", " will"),
+        (r"'ve\b", " have"),
+        (r"'re\b", " are"),
+        (r"\bgimme\b", "give me"),
+        (r"\blemme\b", "let me"),
+        (r"\bwanna\b", "want to"),
+        (r"\b(?:pls|plz)\b", "please"),
+        (r"colour", "color"),
+        (r"\bgrey", "gray"),
+        (r"\bcentre", "center"),
+        (r"chequer", "checker"),
+        (r"favour", "favor"),
+        (r"woollen", "woolen"),
+    )
+)
+_TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[,;:.!?()\u2013\u2014]")
+_UNCHANGED = frozenset(("shorts", "less", "this", "does", "goes", "was", "has", "is", "its", "plus", "minus"))
+TYPED = 6
+"""Letters from which on a word with one slip of the finger is still known."""
+
+
+def tokens(text: str) -> list[str]:
+    """Words and marks of a text in lower case; hyphens part words, and spelling is American."""
+    text = text.lower()
+    for pattern, plain in _SPELLINGS:
+        text = pattern.sub(plain, text)
+    return _TOKEN.findall(text.replace("_", " "))
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a list that blanks part."""
+    return frozenset(text.split())
+
+
+@lru_cache(maxsize=10_000)
+def stem(word: str) -> str:
+    """A word without the endings of a plural or of a participle: stripes, striped, stripe are one."""
+    if word in _UNCHANGED or len(word) < 4:
+        return word
+    if word.endswith("s") and not word.endswith(("ss", "us")):
+        word = word[:-1]
+    if len(word) > 4 and word.endswith("ed"):
+        word = word[:-2]
+        if word[-1] == word[-2] and word[-1] not in "ls":
+            word = word[:-1]
+    return word[:-1] if len(word) > 4 and word.endswith("e") else word
+
+
+def slips(word: str, known: Iterable[str]) -> list[str]:
+    """The known words that are one edit from a mistyped one and start as it does."""
+    return [other for other in known if other[0] == word[0] and _one_edit(word, other)]
+
+
+def _one_edit(a: str, b: str) -> bool:
+    if len(a) > len(b):
+        a, b = b, a
+    if len(b) - len(a) > 1 or a == b:
+        return False
+    i = 0
+    while i < len(a) and a[i] == b[i]:
+        i += 1
+    if len(a) < len(b):
+        return a[i:] == b[i + 1 :]
+    return a[i + 1 :] == b[i + 1 :] or (a[i : i + 2] == b[i : i + 2][::-1] and a[i + 2 :] == b[i + 2 :])
