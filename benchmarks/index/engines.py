@@ -1,0 +1,290 @@
+"""Indexes side by side: build, disk, memory, times, throughput and recall, of our engines and others.
+
+    python -m benchmarks.index.engines --pictures PHOTOS GARMENTS --work WORK --out WORK/engines.json
+    python -m benchmarks.index.engines --sizes 1000000 --sets shipped --work WORK --out WORK/engines-1m.json
+
+What the sets are is said in ``material.py``, what the engines are in ``rivals.py``. Every engine is built and
+asked in processes of its own; recall@10 is against our exact engine. At last, ours is timed while
+another process adds and deletes items, and deletes more than half of them, so that all is written anew.
+What was measured is written after every engine, and an engine that fails is named with its error. What an
+engine built is removed when it has been asked, and all of a set when it is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import resource
+import shutil
+import statistics
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks.index.material import SETS, Material, encode, material, queries
+from benchmarks.index.rivals import BEST, RIVALS, WHERES, Rival
+from benchmarks.speed.timing import machine
+
+from dqecir.files import write_json
+from dqecir.index.engine import ItemBatch
+from dqecir.index.exact import ExactIndex
+from dqecir.index.filters import parse_filter
+from dqecir.index.segments import SketchSettings
+
+CLIENTS = (1, 4, 16)
+FIRST = "ours, exact"
+"""It is built first: others read its tokens."""
+ADDED = 64
+"""Items of one addition while searches are timed."""
+
+Found = dict[str, Any]
+
+
+def built(rival: Rival) -> Found:
+    """Seconds, the most memory that it took, and what lies on the disk then."""
+    started = time.perf_counter()
+    rival.build()
+    return {
+        "build_s": time.perf_counter() - started,
+        "build_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "disk_mb": sum(path.stat().st_size for path in rival.folder().rglob("*") if path.is_file()) / 1e6,
+    }
+
+
+def asked(rival: Rival, asked_for: torch.Tensor, rights: dict[str, list[list[int]]], seconds: float) -> Found:
+    """Times and recall of one query after the other, throughput of clients, and memory in the end."""
+    started = time.perf_counter()
+    rival.open()
+    found: Found = {"open_s": time.perf_counter() - started}
+    for where in WHERES:
+        rival.search(asked_for[-1], where)
+        taken, shares = [], []
+        for query, right in zip(asked_for, rights[where], strict=True):
+            started = time.perf_counter()
+            rows = rival.search(query, where)
+            taken.append(1000 * (time.perf_counter() - started))
+            shares.append(len(set(rows) & set(right)) / len(right))
+            if sum(taken) > 1000 * seconds and len(taken) >= 3:
+                break
+        found[where] = {
+            "p50_ms": statistics.median(taken),
+            "p99_ms": float(np.quantile(taken, 0.99)),
+            "recall": statistics.mean(shares),
+            "queries": len(taken),
+        }
+    found["per_second"] = {
+        str(clients): throughput(rival, asked_for, clients, seconds) for clients in CLIENTS
+    }
+    found["memory_mb"] = memory()
+    return found
+
+
+def throughput(rival: Rival, asked_for: torch.Tensor, clients: int, seconds: float) -> float:
+    """Answers a second to clients that each ask again as soon as they are answered."""
+    end = time.perf_counter() + seconds
+
+    def ask(client: int) -> int:
+        done = 0
+        while time.perf_counter() < end:
+            rival.search(asked_for[(client * 17 + done) % len(asked_for)], "everything")
+            done += 1
+        return done
+
+    started = time.perf_counter()
+    done: list[int] = []
+    threads = [threading.Thread(target=lambda c=c: done.append(ask(c))) for c in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(done) / (time.perf_counter() - started)
+
+
+def memory() -> Found:
+    """Memory of this process and its children: their own, and pages of files that they have mapped."""
+    found = {"own": 0.0, "mapped": 0.0}
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for process in ("self", *children):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            for name, key in (("own", "RssAnon:"), ("mapped", "RssFile:")):
+                if line.startswith(key):
+                    found[name] += int(line.split()[1]) / 1024
+    return found
+
+
+def right_answers(folder: Path, asked_for: torch.Tensor) -> dict[str, list[list[int]]]:
+    """What the exact engine finds, by filter."""
+    index = ExactIndex.open(folder / "exact").trial(None)
+    return {
+        where: [
+            [int(hit.id) for hit in hits]
+            for part in asked_for.split(16)
+            for hits in index.search(part, BEST, where=parse_filter(text) if text else None)
+        ]
+        for where, text in WHERES.items()
+    }
+
+
+def waits(folder: Path, asked_for: torch.Tensor, seconds: float, candidates: int) -> Found:
+    """The longest search, in milliseconds, while another process adds, deletes, and makes all be rewritten.
+
+    The searching process looks for changes all the time, in another thread, as a service does.
+    """
+    ExactIndex.open(folder / "exact").tune(SketchSettings(candidates=candidates, exact_up_to=candidates))
+    index = ExactIndex.open(folder / "exact")
+    quiet = _searches(index, asked_for, time.perf_counter() + seconds, lambda: False)
+    writer = multiprocessing.get_context("spawn").Process(
+        target=_write, args=(folder / "exact", asked_for.shape[2], seconds)
+    )
+    before = index.info()["generation"]
+    writer.start()
+    stopped = threading.Event()
+
+    def look() -> None:
+        while not stopped.is_set():
+            index.refresh()
+            time.sleep(0.05)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    busy = _searches(index, asked_for, time.perf_counter() + 40 * seconds, lambda: not writer.is_alive())
+    stopped.set()
+    looking.join()
+    writer.join()
+    facts = index.info()
+    return {
+        "quiet": quiet,
+        "while_written": busy,
+        "generations": facts["generation"] - before,
+        "items_left": facts["items"],
+        "writer_ended_well": writer.exitcode == 0,
+    }
+
+
+def _searches(index: ExactIndex, asked_for: torch.Tensor, end: float, over: Callable[[], bool]) -> Found:
+    taken = []
+    while time.perf_counter() < end and not over():
+        started = time.perf_counter()
+        index.search(asked_for[len(taken) % len(asked_for)][None], BEST)
+        taken.append(1000 * (time.perf_counter() - started))
+    return {
+        "searches": len(taken),
+        "p50_ms": statistics.median(taken),
+        "p99_ms": float(np.quantile(taken, 0.99)),
+        "longest_ms": max(taken),
+    }
+
+
+def _write(folder: Path, width: int, seconds: float) -> None:
+    index = ExactIndex.open(folder)
+    count = len(index)
+    end = time.perf_counter() + seconds
+    number = 0
+    while time.perf_counter() < end:
+        ids = [f"new{number}-{row}" for row in range(ADDED)]
+        tokens = index.tokens([str(row) for row in range(ADDED)])
+        index.add(ItemBatch(ids, tokens, [{}] * ADDED))
+        index.delete(ids[::2])
+        number += 1
+    index.delete([str(row) for row in range(count // 2 + ADDED)])
+
+
+def _in_process(link: Connection, work: Callable[..., Any], given: tuple[Any, ...]) -> None:
+    try:
+        link.send(work(*given))
+    except Exception as error:
+        traceback.print_exc()
+        link.send({"error": f"{type(error).__name__}: {error}"})
+
+
+def in_process(work: Callable[..., Any], *given: Any) -> Any:
+    """What a function returns in a process of its own; {"error": …} where it fails."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_in_process, args=(theirs, work, given))
+    process.start()
+    theirs.close()
+    try:
+        result = ours.recv()
+    except EOFError:
+        result = {"error": "the process ended"}
+    process.join()
+    return result
+
+
+def _built(name: str, folder: Path, items: Material) -> Found:
+    return built(RIVALS[name](folder, items))
+
+
+def _asked(name: str, folder: Path, items: Material, *given: Any) -> Found:
+    return asked(RIVALS[name](folder, items), *given)
+
+
+def compare(folder: Path, items: Material, asked_for: torch.Tensor, names: list[str], seconds: float) -> Any:
+    """Build and ask every engine; yields what is known after each."""
+    found: Found = {"set": items.name, "items": items.count, "real_items": items.real, "engines": {}}
+    folder.mkdir(parents=True, exist_ok=True)
+    first = in_process(_built, FIRST, folder, items)
+    if "error" in first:
+        raise SystemExit(first["error"])
+    rights = in_process(right_answers, folder, asked_for)
+    for name in names:
+        if items.count > RIVALS[name].largest:
+            continue
+        print(f"{items.name}, {items.count} items: {name}", flush=True)
+        done = first if name == FIRST else in_process(_built, name, folder, items)
+        if "error" not in done:
+            done = done | in_process(_asked, name, folder, items, asked_for, rights, seconds)
+        found["engines"][name] = done
+        place = RIVALS[name](folder, items).folder()
+        if place.name != "exact":
+            shutil.rmtree(place, ignore_errors=True)
+        yield found
+    found["waits"] = in_process(waits, folder, asked_for, max(5.0, seconds), 1_000)
+    shutil.rmtree(folder)
+    yield found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders to encode at first")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--sets", choices=SETS, nargs="+", default=SETS)
+    parser.add_argument("--engines", choices=list(RIVALS), nargs="+", default=list(RIVALS))
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each measurement of one engine")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    source = given.work / "encoded"
+    encode(given.pictures, source)
+    runs: list[Found] = []
+    for count in given.sizes:
+        for name in given.sets:
+            items = material(name, count, source)
+            asked_for = queries(name, given.queries, source)
+            folder = given.work / f"{name}-{count}"
+            started = time.perf_counter()
+            runs.append({})
+            for found in compare(folder, items, asked_for, given.engines, given.seconds):
+                runs[-1] = {**found, "seconds": time.perf_counter() - started}
+                write_json(given.out, {"machine": machine() | {"processor": processor()}, "runs": runs})
+
+
+def processor() -> str:
+    """The processor's own name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+if __name__ == "__main__":
+    main()
