@@ -108,6 +108,9 @@ def test_old_generations_are_cleared_away_and_who_is_behind_goes_on(index, tmp_p
 
 def test_half_an_index_is_refused(index, tmp_path):
     index.close()
+    (tmp_path / "index" / "e00000001" / "edge_config.json").write_text("x")
+    with pytest.raises(EngineError, match="damaged, build the index again"):
+        EdgeIndex.open(tmp_path / "index")
     shutil.rmtree(tmp_path / "index" / "e00000001")
     with pytest.raises(EngineError, match="half an index"):
         EdgeIndex.open(tmp_path / "index")

@@ -188,7 +188,11 @@ class _Worker:
             )
         self._process, self._link = process, Connection(ours.detach())
         self._finish = weakref.finalize(self, _stop, process, self._link, self._home)
-        reply = self._exchange("open", {}, {"sizes": sizes, "indexed": INDEXED, "patience": PATIENCE})
+        try:
+            reply = self._exchange("open", {}, {"sizes": sizes, "indexed": INDEXED, "patience": PATIENCE})
+        except EngineError as error:
+            self._end()
+            raise EngineError(f"{error}; where files are damaged, build the index again") from None
         if "owned" in reply:
             self._end()
             raise EngineError(
