@@ -24,8 +24,14 @@ OVERALL = "overall"
 LEAST = 0.03
 """A smaller share of what spoke for a result is not named."""
 
+COVERED = 8
+"""Cells a side of a picture that is covered cell by cell."""
+
 ASKED = 0.5
 """From this probability on, a text is said to ask of a column."""
+
+_ROUNDING = 1e-6
+"""A change of a score that means nothing."""
 
 _NAMED = 3
 """Values that are named one by one; what asks for more says nothing of them."""
@@ -155,7 +161,7 @@ class HeatMap:
     """Where a query looked in a picture: ``values`` [rows][columns], 0 to 1 at the hottest cell.
 
     The cells lie over the whole picture as it is, row by row; a cell is about as large as what one token
-    of the tower stands for. All are 0 where a method does not say.
+    of the tower stands for. All are 0 where nothing in it mattered.
     """
 
     values: tuple[tuple[float, ...], ...]
@@ -180,36 +186,60 @@ def heat_maps(
 
     Gradient x input: how far the score would follow if a place of the picture went to the picture's mean
     colour. It is taken at the pixels, because a token of a tower knows of far more than its own place.
+    Where a method lets no gradient through, the picture is covered with that colour cell by cell.
     Raises :class:`DataError` for a steering that :func:`dqecir.steering.steered` refuses.
     """
     method, names = model.method, [vocabulary.name for vocabulary in model.vocabularies]
-    words = model.text_encoder([method.text((text,))], blank=True).to(model.device)
-    with torch.enable_grad():
-        seen, shown = (
-            model.preprocessing(image)[None].to(model.device).requires_grad_()
-            for image in (reference, target)
-        )
+
+    def answer(seen: Tensor, shown: Tensor) -> Tensor:
+        """Scores [N, M] of references [N, 3, S, S] and results [M, 3, S, S]."""
+        words = model.text_encoder([method.text((text,))] * len(seen), blank=True).to(model.device)
         query = method.embed_query(model.backbone.tower(seen), words)
-        query = steered(query, [steering or Steering()], names, method.score_rule)
-        answer = score(query.embeddings, method.embed_target(model.backbone.tower(shown)), method.score_rule)
+        query = steered(query, [steering or Steering()] * len(seen), names, method.score_rule)
+        return score(query.embeddings, method.embed_target(model.backbone.tower(shown)), method.score_rule)
+
+    pictures = [model.preprocessing(image)[None].to(model.device) for image in (reference, target)]
+    with torch.enable_grad():
+        seen, shown = (pixels.clone().requires_grad_() for pixels in pictures)
+        answered = answer(seen, shown)
         gradients: Sequence[Tensor | None] = (None, None)
-        if answer.requires_grad:
-            gradients = torch.autograd.grad(answer[0, 0], (seen, shown), allow_unused=True)
+        if answered.requires_grad:
+            gradients = torch.autograd.grad(answered[0, 0], (seen, shown), allow_unused=True)
+    seen, shown = pictures
+    ways = (lambda pixels: answer(pixels, shown)[:, 0], lambda pixels: answer(seen, pixels)[0])
     side = model.preprocessing.size / math.isqrt(model.backbone.config.tower.token_count)
-    return (
-        _heat(seen.detach(), gradients[0], model.preprocessing.seen(reference), side),
-        _heat(shown.detach(), gradients[1], model.preprocessing.seen(target), side),
-    )
+    maps = [
+        _as_map(
+            _covered(pixels, way) if gradient is None else _followed(pixels, gradient),
+            model.preprocessing.seen(image),
+            side,
+        )
+        for pixels, gradient, way, image in zip(pictures, gradients, ways, (reference, target), strict=True)
+    ]
+    return maps[0], maps[1]
 
 
-def _heat(pixels: Tensor, gradient: Tensor | None, surface: tuple[float, float], side: float) -> HeatMap:
-    """Pixels [1, 3, S, S] and their gradient to a map of the picture that is ``surface`` pixels of them."""
+def _followed(pixels: Tensor, gradient: Tensor) -> Tensor:
+    """Heat [1, S, S] of pixels [1, 3, S, S] by their gradient."""
+    return (gradient * (pixels - pixels.mean(dim=(2, 3), keepdim=True))).abs().sum(dim=1)
+
+
+@torch.no_grad()
+def _covered(pixels: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
+    """Heat [1, S, S] of pixels [1, 3, S, S] by how far the answer [N] changes where they are covered."""
+    cells = torch.eye(COVERED**2, device=pixels.device).unflatten(1, (1, COVERED, COVERED))
+    covers = F.interpolate(cells, size=pixels.shape[2:])  # [cells, 1, S, S]
+    colour = pixels.mean(dim=(2, 3), keepdim=True)
+    pictures = pixels * (1 - covers) + colour * covers
+    changes = (torch.cat([answer(part) for part in pictures.split(COVERED)]) - answer(pixels)).abs()
+    return torch.einsum("c,cohw->ohw", changes.where(changes > _ROUNDING, 0), covers)
+
+
+def _as_map(heat: Tensor, surface: tuple[float, float], side: float) -> HeatMap:
+    """Heat [1, S, S] as a map of the picture that is ``surface`` pixels of it, in cells of ``side``."""
     rows, columns = (max(1, round(length / side)) for length in surface)
-    if gradient is None:
-        return HeatMap(((0.0,) * columns,) * rows)
-    heat = (gradient * (pixels - pixels.mean(dim=(2, 3), keepdim=True))).abs().sum(dim=1)  # [1, S, S]
     # What padding added is cut off, what cropping lost was not looked at.
-    down, across = (round((length - pixels.shape[2]) / 2) for length in surface)
+    down, across = (round((length - heat.shape[1]) / 2) for length in surface)
     cells = F.adaptive_avg_pool2d(F.pad(heat, (across, across, down, down)), (rows, columns))[0]
     cells = cells / cells.max().clamp(min=torch.finfo(cells.dtype).tiny)
     return HeatMap(tuple(tuple(row) for row in cells.tolist()))
