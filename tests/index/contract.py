@@ -82,6 +82,19 @@ class EngineContract:
             with pytest.raises(EngineError, match=f"no item '{gone}'"):
                 index.tokens(["item0", gone])
 
+    def test_tells_its_items_in_the_order_of_adding(self, index):
+        index.add(ItemBatch(["item3", "late"], torch.ones(2, 3, 8), [{"n": 1}, {"odd": [1.5, None]}]))
+        index.delete(["item0"])
+        names = [f"item{i}" for i in (1, 2, 4, 5, 6, 7, 8, 9, 3)] + ["late"]
+        assert [name for name, _ in index.entries()] == names
+        assert [name for part in index.items() for name in part.ids] == names
+        assert dict(index.entries())["late"] == index.payload("late") == {"odd": [1.5, None]}
+        assert index.payload("item3") == {"n": 1}
+        assert index.payload("item0") is None
+        tokens = torch.cat([part.tokens for part in index.items()])
+        assert torch.equal(tokens, index.tokens(names))
+        assert (tokens[-2:] == 1).all()
+
     def test_refuses_another_model(self, index):
         index.check_model("m1")
         with pytest.raises(EngineError, match="another model"):

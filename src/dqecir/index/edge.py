@@ -259,9 +259,10 @@ def _stop(process: subprocess.Popen[bytes], link: Connection, home: int) -> None
 
 
 def _found(plain: Sequence[Sequence[list[Any]]], tokens: bytes) -> list[list[Found]]:
+    """The points of a reply; the raw tokens, equally many of each or none, lie one after the other."""
     count = sum(len(own) for own in plain)
-    size = len(tokens) // count if count else 0
-    pieces = (tokens[start : start + size] for start in range(0, len(tokens), size or 1))
+    size = len(tokens) // max(1, count)
+    pieces = iter([tokens[size * place : size * (place + 1)] for place in range(count)])
     return [
         [Found(number, near, item, payload, next(pieces)) for number, near, item, payload in own]
         for own in plain
