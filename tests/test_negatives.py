@@ -133,14 +133,21 @@ def test_drop_members_fall_back_to_everything_eligible():
     assert empty.tolist() == [False, True]
 
 
+def drawn(pool, rows, count):
+    found = pool.upcoming(rows, count)
+    assert torch.equal(pool.upcoming(rows, count), found)
+    pool.advance(rows, count)
+    return found
+
+
 def test_pool_draws_without_repeat_until_exhausted():
     pool = NegativePool(queries=3, size=4)
     members = torch.tensor([[True, False, True, True, False]])
     order = torch.tensor([[0.3, 0.0, 0.1, 0.2, 0.0]])
     pool.fill(torch.tensor([1]), order, members, torch.tensor([10, 11, 12, 13, 14]))
     rows = torch.tensor([1])
-    assert [pool.draw(rows, 1).item() for _ in range(4)] == [12, 13, 10, 12]
-    assert pool.draw(rows, 2).tolist() == [[13, 10]]
+    assert [drawn(pool, rows, 1).item() for _ in range(4)] == [12, 13, 10, 12]
+    assert drawn(pool, rows, 2).tolist() == [[13, 10]]
 
 
 def test_pool_keeps_at_most_its_size():
@@ -153,7 +160,7 @@ def test_pool_keeps_at_most_its_size():
 
 def test_empty_pool_is_an_error():
     with pytest.raises(ValueError, match="no candidate"):
-        NegativePool(1, 2).draw(torch.tensor([0]), 1)
+        NegativePool(1, 2).upcoming(torch.tensor([0]), 1)
 
 
 @settings(max_examples=60, deadline=None)
@@ -179,4 +186,4 @@ def test_negatives_are_always_eligible_and_never_missing(seed, bounds, empty):
 def test_pool_larger_than_the_corpus():
     pool = NegativePool(queries=1, size=9)
     pool.fill(torch.tensor([0]), torch.rand(1, 3), torch.ones(1, 3, dtype=torch.bool), torch.arange(3))
-    assert sorted(pool.draw(torch.tensor([0]), 3)[0].tolist()) == [0, 1, 2]
+    assert sorted(pool.upcoming(torch.tensor([0]), 3)[0].tolist()) == [0, 1, 2]

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import threading
 from dataclasses import replace
 
 import pytest
 import torch
 
+from dqecir.backbones.store import ReadAhead
 from dqecir.data.triplets import DataError
 from dqecir.model import ComposedModel
 from dqecir.operations import training_cost
@@ -15,7 +17,7 @@ from dqecir.runs import trainer_for
 from dqecir.schedules import cosine_rate
 from dqecir.strict import parse_settings
 from dqecir.training import parameter_groups
-from dqecir.training_data import epoch_order
+from dqecir.training_data import epoch_order, with_single_captions
 
 ZONE = {"choose": "mid_zone", "bounds": "quantile", "low": 0.05, "high": 0.5, "refresh_epochs": 1}
 
@@ -70,6 +72,26 @@ def test_a_run_leaves_models_logs_and_its_recipe(run, tmp_path):
     assert {"zone_size_q50", "fallbacks", "false_negatives", "target_rank_q50"} <= set(mined)
     assert json.loads((folder / "recipe.json").read_text())["method"] == "dqe"
     assert ComposedModel.from_pretrained(folder / "last").notes["recipe"]["training"]["steps"] == 14
+
+
+@pytest.mark.parametrize("negatives", [ZONE, {**ZONE, "warm_up": "in_batch"}])
+def test_reading_ahead_changes_nothing(run, tmp_path, negatives, monkeypatch):
+    """Over refreshes of the negatives, checkpoints and the end of an epoch."""
+    readers = []
+    read = ReadAhead._read
+    monkeypatch.setattr(
+        ReadAhead, "_read", lambda *one: readers.append(threading.current_thread()) or read(*one)
+    )
+    recipe = recipe_of(negatives=negatives, options={"contrast_weight": 1.0})
+    for name, ahead in (("plain", False), ("ahead", True)):
+        trainer = run(recipe, name)
+        trainer.reads_ahead = ahead
+        trainer.fit()
+    own = readers.count(threading.main_thread())
+    # Beside the first step, those that begin with a refresh read for themselves.
+    assert own == trainer.steps + 1 + (trainer.steps - 1) // trainer.refresh_steps
+    assert len(readers) == 2 * trainer.steps
+    assert same(weights_of(tmp_path / "plain" / "last"), weights_of(tmp_path / "ahead" / "last"))
 
 
 @pytest.mark.parametrize(
@@ -218,17 +240,14 @@ def test_four_way_never_asks_by_an_empty_caption(run):
     trainer = run(recipe_of(negatives={"choose": "random"}, training={"captions": "four_way"}))
     benchmark = trainer.data.benchmark
     blank = replace(benchmark.triplets[0], captions=("is red", " . "))
-    trainer.data = replace(
-        trainer.data, benchmark=replace(benchmark, triplets=(blank, *benchmark.triplets[1:]))
-    )
-    trainer.texts = trainer.data.texts
-    trainer._add_single_captions()
-    rows = [trainer.texts.texts[reading * len(trainer.data)] for reading in (2, 3)]
-    assert rows == ["Is red", trainer.model.method.text(blank.captions)]
+    data = replace(trainer.data, benchmark=replace(benchmark, triplets=(blank, *benchmark.triplets[1:])))
+    method, encoder = trainer.model.method, trainer.model.text_encoder
+    texts, _ = with_single_captions(data, method, encoder)
+    rows = [texts.texts[reading * len(data)] for reading in (2, 3)]
+    assert rows == ["Is red", method.text(blank.captions)]
     more = replace(blank, captions=("is red", "is long", "is new"))
-    trainer.data = replace(trainer.data, benchmark=replace(benchmark, triplets=(more,)))
     with pytest.raises(DataError, match="choose two_way"):
-        trainer._add_single_captions()
+        with_single_captions(replace(data, benchmark=replace(benchmark, triplets=(more,))), method, encoder)
 
 
 def test_operations_count_steps_and_mining(run):

@@ -261,8 +261,8 @@ class NegativePool:
         self.counts[rows] = counts
         self.drawn[rows] = 0
 
-    def draw(self, rows: Tensor, count: int) -> Tensor:
-        """The next ``count`` negatives of the queries ``rows`` [q], as ids [q, count].
+    def upcoming(self, rows: Tensor, count: int) -> Tensor:
+        """The next ``count`` negatives of the queries ``rows`` [q], as ids [q, count]; draws none of them.
 
         Raises ``ValueError`` where a query has an empty pool.
         """
@@ -272,8 +272,11 @@ class NegativePool:
                 "a query has no candidate that may be drawn as a negative: its category holds too few images"
             )
         turns = (self.drawn[rows, None] + torch.arange(count)) % counts[:, None]
-        self.drawn[rows] += count
         return self.members[rows[:, None], turns]
+
+    def advance(self, rows: Tensor, count: int) -> None:
+        """Count the next ``count`` negatives of the queries ``rows`` [q] as drawn."""
+        self.drawn[rows] += count
 
 
 def _smallest(values: Tensor, size: int) -> Tensor:

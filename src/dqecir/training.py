@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from dqecir.backbones.store import Store
+from dqecir.backbones.store import ReadAhead, Store
 from dqecir.data.triplets import Benchmark, DataError
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import summarise
@@ -31,7 +31,7 @@ from dqecir.model import ComposedModel
 from dqecir.progress import console, track
 from dqecir.recipe import Recipe, TrainingSettings
 from dqecir.schedules import cosine_rate as cosine_rate  # pretraining takes it from here
-from dqecir.training_data import TrainingData, epoch_order
+from dqecir.training_data import Draw, TrainingData, epoch_order, with_single_captions
 
 PRIMARY_METRIC = "mAP@10"
 """What chooses ``best`` on dev."""
@@ -115,7 +115,11 @@ class Trainer:
     ) -> None:
         settings = recipe.training
         self.accelerator = Accelerator(cpu=on_cpu())
-        data = replace(data, store=on_device(data.store, self.accelerator.device, settings.tokens_on_device))
+        store = on_device(data.store, self.accelerator.device, settings.tokens_on_device)
+        self.tokens = ReadAhead(store, self.accelerator.device)
+        # Beside a step on a CPU there is nothing to gain: it has all cores, and takes much longer.
+        self.reads_ahead = self.accelerator.device.type == "cuda" and store is data.store
+        data = replace(data, store=store)
         self.recipe, self.model, self.data, self.dev, self.run = recipe, model, data, dev, run
         self.quiet = quiet
         self.part_sizes = part_sizes or [len(data)]
@@ -133,7 +137,7 @@ class Trainer:
         self.method, self.optimizer = self.accelerator.prepare(model.method, optimizer)
         self.texts, self.reverse_texts = data.texts, data.reverse_texts
         if settings.captions == "four_way":
-            self._add_single_captions()
+            self.texts, self.reverse_texts = with_single_captions(data, model.method, model.text_encoder)
         self.miner = Miner(data, recipe.negatives)
         self.epoch_steps = len(epoch_order(self.part_sizes, settings.batch_size, 0, 0))
         self.steps = settings.steps or max(1, round(settings.epochs * self.epoch_steps))
@@ -199,10 +203,13 @@ class Trainer:
         at_random = options.choose == "random" or (options.mined and options.warm_up == "random")
         if at_random and step == 0:
             self.miner.fill_at_random(generator)
-        if options.mined and step > 0 and step % self.refresh_steps == 0:
+        if self._refreshes(step):
             # Mining reads weights that are alike on every process, and so draws alike on each.
             report = self.miner.refresh(self.accelerator.unwrap_model(self.method), generator)
             self._write_log({"what": "mining", "step": step, **report.as_dict()})
+
+    def _refreshes(self, step: int) -> bool:
+        return self.recipe.negatives.mined and step > 0 and step % self.refresh_steps == 0
 
     def _warming_up(self, step: int) -> bool:
         return self.recipe.negatives.mined and step < self.refresh_steps
@@ -245,34 +252,21 @@ class Trainer:
         return values
 
     def batch(self, step: int) -> TrainingBatch:
-        """The triplets of a step, as this process's share of the batch."""
-        settings, options, data = self.recipe.training, self.recipe.negatives, self.data
-        epoch, place = divmod(step, self.epoch_steps)
-        order = epoch_order(self.part_sizes, settings.batch_size, settings.seed, epoch)[place]
-        queries = torch.from_numpy(order)
-        warm_up = self._warming_up(step)
-        drawn = torch.zeros(len(queries), 0, dtype=torch.int64)
-        if options.choose != "none" and not (warm_up and options.warm_up == "in_batch"):
-            drawn = self.miner.pool.draw(queries, options.count)
-        generator = self._generator(step, 3)
-        reading = torch.zeros(len(queries), dtype=torch.int64)
-        if settings.captions != "fixed":
-            readings = 2 if settings.captions == "two_way" else 4
-            reading = torch.randint(0, readings, (len(queries),), generator=generator)
-        views = self._views(len(queries), generator)
-        candidates = torch.cat([data.targets[queries], drawn.flatten()]).unique()
-        # Everything is drawn for the whole batch, so that any number of processes sees the same one.
-        share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        queries, drawn, reading, views = queries[share], drawn[share], reading[share], views[share]
-        targets = data.targets[queries]
-        rows = queries + reading * len(data)
-        device = self.accelerator.device
+        """The triplets of a step, as this process's share of the batch; steps are taken in turn."""
+        data, device, draw = self.data, self.accelerator.device, self._draw(step)
+        self.miner.pool.advance(draw.batch, draw.negatives.shape[1])
+        tokens = self.tokens.gather(draw.images, draw.views)
+        if self.reads_ahead and step + 1 < self.steps and not self._refreshes(step + 1):
+            following = self._draw(step + 1)
+            self.tokens.announce(following.images, following.views)
+        queries, candidates = draw.queries, draw.candidates
+        rows = queries + draw.readings * len(data)
         return TrainingBatch(
-            reference=data.store.gather(data.references[queries], views).to(device),
+            reference=tokens[: len(queries)],
             text=self.texts[rows].to(device),
-            candidates=data.store.gather(candidates, self._views(len(candidates), generator)).to(device),
-            targets=torch.searchsorted(candidates, targets).to(device),
-            negatives=torch.searchsorted(candidates, drawn.contiguous()).to(device),
+            candidates=tokens[len(queries) :],
+            targets=torch.searchsorted(candidates, data.targets[queries]).to(device),
+            negatives=torch.searchsorted(candidates, draw.negatives.contiguous()).to(device),
             right=data.right_answers(queries, candidates).to(device),
             attribute_values=data.attribute_values[candidates].to(device),
             reverse_text=None if self.reverse_texts is None else self.reverse_texts[rows].to(device),
@@ -280,26 +274,34 @@ class Trainer:
             progress=step / self.steps,
         )
 
-    def _add_single_captions(self) -> None:
-        """Append 2Q rows to the texts: every query by its first caption alone, then by its last alone."""
-        triplets = self.data.benchmark.triplets
-        if any(len(triplet.captions) > 2 for triplet in triplets):
-            raise DataError("four_way draws from two captions, and a triplet has more: choose two_way")
-        singles = [t.captions[:1] for t in triplets] + [t.captions[-1:] for t in triplets]
-        # An empty caption says nothing alone: both are asked (FashionIQ has 17 such).
-        orders = [
-            one if one[0].strip(" .?,") else triplet.captions
-            for one, triplet in zip(singles, triplets * 2, strict=True)
-        ]
-        method, encoder = self.model.method, self.model.text_encoder
-        self.texts = encoder([*self.texts.texts, *map(method.text, orders)])
-        if self.reverse_texts is not None:
-            back = [text for order in orders if (text := method.reverse_text(order)) is not None]
-            self.reverse_texts = encoder([*self.reverse_texts.texts, *back])
-
-    def _views(self, count: int, generator: torch.Generator) -> Tensor:
-        """Which stored view of each of ``count`` images is seen."""
-        return torch.randint(0, self.recipe.training.views, (count,), generator=generator)
+    def _draw(self, step: int) -> Draw:
+        """What a step sees; nothing is drawn from the pool for good."""
+        settings, options, data = self.recipe.training, self.recipe.negatives, self.data
+        epoch, place = divmod(step, self.epoch_steps)
+        order = epoch_order(self.part_sizes, settings.batch_size, settings.seed, epoch)[place]
+        batch = torch.from_numpy(order)
+        drawn = torch.zeros(len(batch), 0, dtype=torch.int64)
+        if options.choose != "none" and not (self._warming_up(step) and options.warm_up == "in_batch"):
+            drawn = self.miner.pool.upcoming(batch, options.count)
+        generator = self._generator(step, 3)
+        reading = torch.zeros(len(batch), dtype=torch.int64)
+        if settings.captions != "fixed":
+            readings = 2 if settings.captions == "two_way" else 4
+            reading = torch.randint(0, readings, (len(batch),), generator=generator)
+        views = torch.randint(0, settings.views, (len(batch),), generator=generator)
+        candidates = torch.cat([data.targets[batch], drawn.flatten()]).unique()
+        of_candidates = torch.randint(0, settings.views, (len(candidates),), generator=generator)
+        # Everything is drawn for the whole batch, so that any number of processes sees the same one.
+        share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+        return Draw(
+            batch,
+            batch[share],
+            drawn[share],
+            reading[share],
+            candidates,
+            images=torch.cat([data.references[batch[share]], candidates]),
+            views=torch.cat([views[share], of_candidates]),
+        )
 
     def _evaluate(self) -> dict[str, float]:
         assert self.dev is not None

@@ -135,6 +135,49 @@ class TrainingData:
         return allowed
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Which triplets a step sees: q queries of this process, C images of the whole batch."""
+
+    batch: Tensor
+    """All queries of the batch, of every process."""
+    queries: Tensor
+    """[q] this process's share of them."""
+    negatives: Tensor
+    """[q, K] positions."""
+    readings: Tensor
+    """[q] which of the readings of its captions each query is asked by."""
+    candidates: Tensor
+    """[C] positions of all targets and negatives, ascending."""
+    images: Tensor
+    """[q + C] positions of the references, then the candidates."""
+    views: Tensor
+    """[q + C] in which stored view each image is seen."""
+
+
+def with_single_captions(
+    data: TrainingData, method: Method, encoder: TextEncoder
+) -> tuple[TextBatch, TextBatch | None]:
+    """Texts and reverse texts with 2Q rows more: each query's first caption alone, then its last alone.
+
+    Raises :class:`DataError` where a query has more than two captions.
+    """
+    triplets = data.benchmark.triplets
+    if any(len(triplet.captions) > 2 for triplet in triplets):
+        raise DataError("four_way draws from two captions, and a triplet has more: choose two_way")
+    singles = [t.captions[:1] for t in triplets] + [t.captions[-1:] for t in triplets]
+    # An empty caption says nothing alone: both are asked (FashionIQ has 17 such).
+    orders = [
+        one if one[0].strip(" .?,") else triplet.captions
+        for one, triplet in zip(singles, triplets * 2, strict=True)
+    ]
+    texts = encoder([*data.texts.texts, *map(method.text, orders)])
+    if data.reverse_texts is None:
+        return texts, None
+    back = [text for order in orders if (text := method.reverse_text(order)) is not None]
+    return texts, encoder([*data.reverse_texts.texts, *back])
+
+
 def epoch_order(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The batches of one epoch: every query once, the last incomplete batch left out.
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dqecir.backbones.store import JoinedStore, TokenStore, encoding, folder, prefetched
+from dqecir.backbones.store import JoinedStore, ReadAhead, TokenStore, encoding, folder
 from dqecir.data.images import ImageError, Preprocessing
 from dqecir.data.triplets import DataError
 
@@ -296,16 +296,18 @@ def test_a_store_that_fits_is_held_and_another_is_read_ahead(tmp_path, paths, mo
     expected = [store.gather(*one) for one in asked]
     for one, tokens in zip(asked, expected, strict=True):
         assert torch.equal(held.gather(*one), tokens)
-    drawn = []
-
-    def drawing():
-        for one in asked:
-            drawn.append(one)
-            yield one
-
-    for count, tokens in enumerate(prefetched(store, drawing(), "cpu", ahead=2)):
-        assert torch.equal(tokens, expected[count])
-        assert len(drawn) == min(6, count + 3)
+    readers = []
+    ahead = ReadAhead(store, torch.device("cpu"))
+    gather = store.gather
+    monkeypatch.setattr(
+        store, "gather", lambda *one: readers.append(threading.current_thread()) or gather(*one)
+    )
+    for count, one in enumerate(asked):
+        # The third time something else is announced than what is wanted then.
+        ahead.announce(*asked[0 if count == 2 else count])
+        assert torch.equal(ahead.gather(*one), expected[count])
+    assert readers.count(threading.main_thread()) == 1
+    assert len(readers) == 7
 
 
 def test_decoding_runs_ahead_but_not_away(tmp_path, paths, monkeypatch):

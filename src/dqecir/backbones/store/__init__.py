@@ -5,6 +5,6 @@ one preprocessing and one number of views, and is refused to any other. Which im
 known by the hash of every file's bytes: a replaced image is computed again, it alone.
 """
 
-from dqecir.backbones.store.tokens import JoinedStore, Store, TokenStore, prefetched
+from dqecir.backbones.store.tokens import JoinedStore, ReadAhead, Store, TokenStore
 
-__all__ = ["JoinedStore", "Store", "TokenStore", "prefetched"]
+__all__ = ["JoinedStore", "ReadAhead", "Store", "TokenStore"]

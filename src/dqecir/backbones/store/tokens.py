@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -152,31 +151,31 @@ class JoinedStore:
 Store = TokenStore | JoinedStore
 
 
-def prefetched(
-    store: Store,
-    asked: Iterable[tuple[Tensor, Tensor | None]],
-    device: torch.device | str,
-    ahead: int = 2,
-) -> Iterator[Tensor]:
-    """Tokens [n, M, W] float32 on ``device`` of each (ids, views) in turn, gathered before they are wanted.
+class ReadAhead:
+    """Tokens of a store on a device; what was announced is gathered in a thread before it is wanted.
 
-    For a store that :meth:`TokenStore.to` left on disk: a thread reads up to ``ahead`` batches, into
-    pinned memory where ``device`` is a GPU. ``asked`` is therefore read ``ahead`` items early.
+    For a store that :meth:`TokenStore.to` left on disk: reading it would keep the device waiting. Where the
+    device is a GPU, tokens go there from pinned memory.
     """
-    pinned = torch.device(device).type == "cuda"
 
-    def read(ids: Tensor, views: Tensor | None) -> Tensor:
-        tokens = store.gather(ids, views)
-        return tokens.pin_memory() if pinned else tokens
+    def __init__(self, store: Store, device: torch.device) -> None:
+        self.store, self.device = store, device
+        self.thread = ThreadPoolExecutor(1)
+        self.announced: tuple[Tensor, Tensor, Future[Tensor]] | None = None
 
-    pool = ThreadPoolExecutor(1)
-    try:
-        work: deque[Future[Tensor]] = deque()
-        for ids, views in asked:
-            work.append(pool.submit(read, ids, views))
-            if len(work) > ahead:
-                yield work.popleft().result().to(device, non_blocking=True)
-        while work:
-            yield work.popleft().result().to(device, non_blocking=True)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    def announce(self, ids: Tensor, views: Tensor) -> None:
+        """Begin to gather images ``ids`` [n] in ``views`` [n]; what was announced before is forgotten."""
+        self.announced = ids, views, self.thread.submit(self._read, ids, views)
+
+    def gather(self, ids: Tensor, views: Tensor) -> Tensor:
+        """As :meth:`TokenStore.gather`, on the device: what was announced, or anything else."""
+        announced, self.announced = self.announced, None
+        if announced is not None and torch.equal(announced[0], ids) and torch.equal(announced[1], views):
+            tokens = announced[2].result()
+        else:
+            tokens = self._read(ids, views)
+        return tokens.to(self.device, non_blocking=True)
+
+    def _read(self, ids: Tensor, views: Tensor) -> Tensor:
+        tokens = self.store.gather(ids, views)
+        return tokens.pin_memory() if self.device.type == "cuda" and not tokens.is_cuda else tokens
