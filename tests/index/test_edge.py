@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 
 import pytest
 import torch
@@ -71,6 +72,31 @@ def test_a_process_that_dies_is_started_again_and_loses_nothing(index, capsys):
         assert "ended (signal 9) and is started again" in " ".join(capsys.readouterr().err.split())
     index.delete(["new"])
     assert index.search(query, 5) == before
+
+
+def test_a_process_leaves_with_a_killed_user_whose_fork_lives_on(index, tmp_path):
+    """The fork has the other end of the link, so the link alone does not tell of the death."""
+    index.close()
+    ours, theirs = os.pipe()
+    user = os.fork()
+    if user == 0:
+        held = EdgeIndex.open(tmp_path / "index")
+        fork = os.fork()
+        if fork:
+            os.write(theirs, f"{fork} {processes(held)[0]}".encode())
+        time.sleep(60)
+        os._exit(0)
+    fork, number = (int(word) for word in os.read(ours, 100).split())
+    os.kill(user, signal.SIGKILL)
+    os.waitpid(user, 0)
+    try:
+        again = EdgeIndex.open(tmp_path / "index")
+        assert len(again) == 10
+        assert processes(again) != [number]
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_a_process_leaves_with_its_last_user(tmp_path):
