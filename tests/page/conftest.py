@@ -148,7 +148,7 @@ def open_page(browser, request) -> Iterator[Callable[..., Page]]:
     SCREENSHOTS.mkdir(exist_ok=True)
     for place, context in enumerate(contexts):
         for page in context.pages:
-            page.screenshot(path=SCREENSHOTS / f"{request.node.name}-{place}.png")
+            page.screenshot(animations="disabled", path=SCREENSHOTS / f"{request.node.name}-{place}.png")
         context.close()
     assert not faults
 

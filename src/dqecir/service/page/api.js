@@ -145,6 +145,7 @@ async function problem(response) {
   } catch {
     // Something between the page and the service answered; its words are not for people.
   }
+  sentence = sentence.charAt(0).toUpperCase() + sentence.slice(1) + (/[.!?…]$/.test(sentence) ? "" : ".");
   const kinds = { 401: "key", 403: "key", 404: "missing", 429: "overload", 503: "overload", 504: "overload" };
   return new Problem(kinds[/** @type {401} */ (response.status)] ?? "refused", sentence);
 }

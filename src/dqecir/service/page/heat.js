@@ -1,4 +1,4 @@
-/** Heat maps of where the query looked, laid over a picture that is centred in a white square. */
+/** Heat maps of where the query looked. */
 
 import { el } from "./dom.js";
 
@@ -21,8 +21,18 @@ export function drawn(map) {
   return canvas;
 }
 
-/** Lay a map over the picture in `frame`, or take the one there away. @param {Element} frame @param {HeatMap | null} map */
+/**
+ * Lay a map over the picture in `frame`, or take the one there away. The picture stands whole in the middle of a
+ * square frame, and a map covers the picture alone.
+ * @param {Element} frame @param {HeatMap | null} map
+ */
 export function lay(frame, map) {
   frame.querySelector(".heat")?.remove();
-  if (map) frame.append(drawn(map));
+  if (!map) return;
+  const picture = /** @type {HTMLImageElement} */ (frame.querySelector("img"));
+  const slender = picture.naturalWidth / picture.naturalHeight || 1;
+  const canvas = drawn(map);
+  canvas.style.width = `${100 * Math.min(1, slender)}%`;
+  canvas.style.height = `${100 * Math.min(1, 1 / slender)}%`;
+  frame.append(canvas);
 }

@@ -46,7 +46,6 @@ class Page {
     });
     settleTones([...Object.keys(about.attributes), ...about.weights]);
     this.furnish();
-    listen((file) => this.upload(file));
     addEventListener("popstate", () => {
       this.trail = read(location.hash);
       this.show();
@@ -60,7 +59,7 @@ class Page {
     if (about.limits.text) byId("text").maxLength = about.limits.text;
     byId("filters").hidden = !Object.keys(about.attributes).length;
     byId("methods").hidden = about.methods.length < 2;
-    const options = about.methods.map(({ name, title }) => el("option", { value: name, text: title }));
+    const options = about.methods.map(({ name, title }) => el("option", { value: name, text: name, title }));
     byId("method").append(...options);
     byId("against").append(el("option", { value: "", text: "nothing" }), ...options.map((option) => option.cloneNode(true)));
     byId("method").addEventListener("change", () => this.turn({ method: byId("method").value }));
@@ -224,7 +223,15 @@ class Page {
   /** @param {Pane} pane @param {number} place @param {Turn} turn @param {AbortSignal} signal */
   async ask(pane, place, turn, signal) {
     const { request, image } = this.question(pane);
-    const response = await api.search(request, image, signal);
+    let response;
+    try {
+      response = await api.search(request, image, signal);
+    } catch (error) {
+      // What the second method cannot do, the first is not kept from.
+      if (signal.aborted || place === 0 || !(error instanceof api.Problem) || error.kind !== "refused") throw error;
+      pane.refuse(error.message);
+      return;
+    }
     if (signal.aborted) return;
     this.looking.forget();
     response.answers.forEach((answer) => this.seen.set(answer.id, answer));
@@ -255,14 +262,13 @@ class Page {
     const names = [turn.method, turn.against].slice(0, turn.against ? 2 : 1);
     const kept = this.panes.length === names.length && this.panes.every((pane, place) => pane.method === names[place]);
     if (!kept) {
-      const title = (/** @type {string} */ name) => this.about.methods.find((method) => method.name === name)?.title ?? this.about.methods[0]?.title ?? name;
       const actions = {
         more: (/** @type {string} */ id) => this.steer("more", id),
         less: (/** @type {string} */ id) => this.steer("less", id),
         from: (/** @type {string} */ id) => this.from(id),
         look: (/** @type {HTMLElement} */ card, /** @type {Pane} */ pane) => this.looking.toggle(card, pane),
       };
-      this.panes = names.map((name) => new Pane(name, names.length > 1 ? title(name) : "", actions));
+      this.panes = names.map((name) => new Pane(name, names.length > 1 ? name || this.about.methods[0]?.name : "", actions));
     }
     byId("panes").classList.toggle("two", names.length > 1);
     // Put in anew only where it must be: an element that moves loses its focus.
@@ -339,6 +345,12 @@ function unfold() {
 async function begin() {
   /** @type {Page | null} */
   let page = null;
+  /** @type {File | null} A picture that was given before the service had answered. */
+  let early = null;
+  listen((file) => {
+    if (page) page.upload(file);
+    else early = file;
+  });
   const waiting = new Waiting(() => (page ? page.cancelled() : showProblem("Cancelled.", ["Try again", connect])));
   byId("search").append(icon("search"), el("span", { text: "Search" }));
   byId("file-label").prepend(icon("picture"));
@@ -350,6 +362,7 @@ async function begin() {
       const about = await api.about(signal);
       page = new Page(about, waiting);
       if (about.key_needed.read && !api.key.get()) askForKey("Enter the key that you were given.", () => page?.show());
+      else if (early) page.upload(early);
       else page.show();
     } catch (error) {
       if (signal.aborted) return;

@@ -38,8 +38,9 @@ export class Pane {
     /** @type {SearchResponse | null} */
     this.response = null;
     this.grid = el("ol", { class: "grid", "aria-label": title ? `Answers of ${title}` : "Answers" });
+    this.note = el("p", { class: "hint", role: "status" });
     this.element = el("div", { class: "pane", "data-method": method },
-      title ? el("h3", { text: title }) : null, this.grid);
+      title ? el("h3", { text: title }) : null, this.note, this.grid);
   }
 
   /** New answers are on their way: the old ones stay, dimmed, or grey shapes hold their place. */
@@ -48,6 +49,15 @@ export class Pane {
     if (this.cards.size) return;
     const shape = () => el("li", { class: "card skeleton", "aria-hidden": "true" }, el("div", { class: "frame" }), el("p"), el("p"));
     this.grid.replaceChildren(...Array.from({ length: SKELETONS }, shape));
+  }
+
+  /** This method cannot answer the question. @param {string} sentence */
+  refuse(sentence) {
+    this.settle();
+    this.response = null;
+    this.cards.clear();
+    this.grid.replaceChildren();
+    this.note.textContent = sentence;
   }
 
   /** Nothing more comes. */
@@ -59,6 +69,7 @@ export class Pane {
   /** @param {SearchResponse} response @param {Turn} turn */
   show(response, turn) {
     this.settle();
+    this.note.textContent = "";
     this.response = response;
     const before = new Map([...this.cards].map(([id, card]) => [id, card.getBoundingClientRect()]));
     const focused = this.grid.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement) : null;
@@ -104,7 +115,7 @@ export class Pane {
   fill(card, answer, place, turn) {
     const part = (/** @type {string} */ name) => /** @type {HTMLElement} */ (card.querySelector(name));
     part(".rank").textContent = String(place + 1);
-    part(".score").replaceChildren(el("span", { class: "unseen", text: "score " }), answer.score.toFixed(2).replace("-", "−"));
+    part(".score").replaceChildren(el("span", { class: "unseen", text: "score " }), shownScore(answer.score));
     part(".score").title = "Score: higher is better";
     const spoke = answer.spoke.filter(({ share }) => share > 0.005);
     part(".spoke").replaceChildren(...spoke.slice(0, NAMED).map(({ attribute, share }) =>
@@ -132,6 +143,9 @@ export class Pane {
     if (x || y) card.animate([{ transform: `translate(${x}px, ${y}px)` }, {}], { duration: 260, easing: "ease-out" });
   }
 }
+
+/** @param {number} score */
+const shownScore = (score) => score.toFixed(2).replace("-0.00", "0.00").replace("-", "−");
 
 /** @param {{attribute: string, share: number}} spoke */
 const told = ({ attribute, share }) => `${readable(attribute)} ${Math.round(100 * share)} %`;

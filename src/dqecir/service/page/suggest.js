@@ -79,7 +79,7 @@ export class ChangeField {
     const options = found.filter((text) => text !== typed).map((text, place) => {
       const known = text.toLowerCase().startsWith(typed.toLowerCase()) ? typed.length : 0;
       const option = el("li", { role: "option", id: `suggestion-${place}`, "aria-selected": "false" },
-        text.slice(0, known), el("strong", { text: text.slice(known) }));
+        ...(known ? [text.slice(0, known), el("strong", { text: text.slice(known) })] : [text]));
       option.dataset.text = text;
       // On mousedown the field would lose its focus, and the list would close before the click.
       option.addEventListener("mousedown", (/** @type {Event} */ event) => event.preventDefault());
