@@ -11,7 +11,7 @@ from dqecir.index.engine import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.index.segments import SketchSettings
-from dqecir.index.sketch import FILE, make_sketch
+from dqecir.index.sketch import FILE, PLANS, make_sketch
 from dqecir.scoring import FLOOR, score
 from tests.index.contract import HEADER, EngineContract, batches, item
 
@@ -100,11 +100,11 @@ def test_codes_say_what_the_scorer_says(tmp_path):
     # The look-ups of one item, by hand.
     place, row = 4, 17
     high, low = divmod(int(sketch.codes[place, row]), 256)
-    shown = (sketch.coarse[place, high] + sketch.fine[place, low]).square()
-    [mass] = [queries[0, 1].sum()]
-    table = mass * (sketch.products(queries[0, 1:2] / mass, place)[0] + FLOOR).log()
-    wanted = mass * (queries[0, 1] @ shown / mass + FLOOR).log()
-    assert float(table[int(sketch.codes[place, row])]) == pytest.approx(float(wanted), abs=1e-5)
+    shown = np.square(sketch.coarse[place, high] + sketch.fine[place, low])
+    wanted = queries[0, 1].numpy()
+    fit = np.log(wanted @ shown / wanted.sum() + FLOOR) * wanted.sum()
+    table = PLANS["likelihood"](queries[0].numpy(), 6).table(sketch, place)
+    assert table[sketch.codes[place, row]] == pytest.approx(fit, abs=1e-5)
 
 
 def test_of_equals_the_first_are_candidates(tmp_path):

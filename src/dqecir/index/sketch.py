@@ -13,13 +13,14 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.numpy import load, save
 from torch import Tensor
 
 from dqecir.files import write_bytes
@@ -42,46 +43,21 @@ _ENCODED = 8_192
 _SPAN = 65_536
 """Items whose scores are summed at once: they, their codes and a table fit a core's cache."""
 
-Scores = NDArray[np.float32]
+Numbers = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Sketch:
     """Codes [n_t, N] of a segment's tokens, and what they stand for.
 
-    The token at place p with the code 256 a + b is ``coarse[p, a] + fine[p, b]``, squared where
-    ``roots[p]`` is set: [n_t, 256, D] both, the same in all segments of one model only by chance.
+    The token at place p with the code 256 a + b is ``coarse[p, a] + fine[p, b]``, both [n_t, 256, D], and
+    the square of that, number by number, where ``roots[p]`` is set.
     """
 
     codes: NDArray[np.uint16]
-    coarse: Tensor
-    fine: Tensor
-    roots: Tensor
-
-    def scores(self, query: Tensor, rule: ScoreRule) -> Scores:
-        """What ``rule`` makes of a query [n_q, D] and every item, as far as codes can tell [N]."""
-        highest, added = (tables.numpy() for tables in _TABLES[rule](self, query))
-        # What is the same for every code orders nothing: columns that the query gives no weight.
-        first = len(highest)
-        told = [(place, table) for place, table in enumerate(added, start=first) if table.min() < table.max()]
-        found = np.empty(self.codes.shape[1], dtype=np.float32)
-
-        def fill(start: int) -> None:
-            out = found[start : start + _SPAN]
-            looked_up = np.empty_like(out)
-            out[:] = 0 if first == 0 else -np.inf
-            codes = self.codes[:, start : start + _SPAN]
-            # Taken by numpy, because torch would have every thread wait for all the others.
-            for place in range(first):
-                np.maximum(out, np.take(highest[place], codes[place], out=looked_up, mode="clip"), out=out)
-            for place, table in told:
-                np.add(out, np.take(table, codes[place], out=looked_up, mode="clip"), out=out)
-
-        starts = range(0, len(found), _SPAN)
-        # A pool a search: threads are cheap beside it, and none is left to a process that forks.
-        with ThreadPoolExecutor(max(1, min(torch.get_num_threads(), len(starts)))) as pool:
-            list(pool.map(fill, starts))
-        return found
+    coarse: Numbers
+    fine: Numbers
+    roots: NDArray[np.bool_]
 
     def best(self, query: Tensor, rule: ScoreRule, count: int, allowed: NDArray[np.bool_]) -> Tensor:
         """Rows of the ``count`` allowed items that score best by their codes, in order of rows.
@@ -100,25 +76,72 @@ class Sketch:
             rows = np.arange(len(scores))
         return torch.from_numpy(rows[allowed[rows]])
 
-    def products(self, query: Tensor, place: int) -> Tensor:
-        """Inner products of query vectors [n_q, D] with all that codes can say at a place [n_q, 65536]."""
-        coarse, fine = self.coarse[place], self.fine[place]
+    def scores(self, query: Tensor, rule: ScoreRule) -> Numbers:
+        """What ``rule`` makes of a query [n_q, D] and every item, as far as codes can tell [N].
+
+        All is done by numpy in threads of its own: torch has its threads wait for each other after every
+        step, which on a busy machine takes a hundred times as long as the step.
+        """
+        places, items = self.codes.shape
+        plan = PLANS[rule](query.numpy(), places)
+        found = np.empty(items, dtype=np.float32)
+        tables: list[Numbers] = []
+
+        def fill(start: int) -> None:
+            out = found[start : start + _SPAN]
+            looked_up = np.empty_like(out)
+            codes = self.codes[:, start : start + _SPAN]
+            out[:] = -np.inf if plan.highest else 0
+            for place, table in enumerate(tables):
+                if place < plan.highest:
+                    np.maximum(out, np.take(table, codes[place], out=looked_up, mode="clip"), out=out)
+                elif table.min() < table.max():  # else it orders nothing, as a column of no weight
+                    np.add(out, np.take(table, codes[place], out=looked_up, mode="clip"), out=out)
+
+        # A pool a search: threads are cheap beside it, and none is left to a process that forks.
+        with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+            tables += pool.map(lambda place: plan.table(self, place), range(places))
+            list(pool.map(fill, range(0, items, _SPAN)))
+        return found
+
+    def products(self, vectors: Numbers, place: int) -> Numbers:
+        """Inner products of vectors [n, D] with all that codes can say at a place [n, 65536]."""
+        ends = self._ends[place]
+        vectors, coarse, fine = vectors[:, :ends], self.coarse[place, :, :ends], self.fine[place, :, :ends]
         if not self.roots[place]:
-            return ((query @ coarse.T)[:, :, None] + (query @ fine.T)[:, None]).flatten(1)
-        mixed = (query[:, None] * coarse) @ fine.T  # [n_q, 256, 256]
-        squares = (query @ coarse.square().T)[:, :, None] + (query @ fine.square().T)[:, None]
-        return (squares + 2 * mixed).flatten(1)
+            return ((vectors @ coarse.T)[:, :, None] + (vectors @ fine.T)[:, None]).reshape(len(vectors), -1)
+        # Products this small are left to one thread.
+        mixed: Numbers = (vectors[:, None] * (2 * coarse)).reshape(-1, 32, ends) @ fine.T
+        mixed = mixed.reshape(len(vectors), SIZE, SIZE)
+        mixed += (vectors @ np.square(coarse).T)[:, :, None]
+        mixed += (vectors @ np.square(fine).T)[:, None]
+        return mixed.reshape(len(vectors), -1)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """How many of the first numbers are ever other than zero, at each place."""
+        ever = (self.coarse != 0).any(axis=1) | (self.fine != 0).any(axis=1)
+        return [int(np.flatnonzero(row).max(initial=0)) + 1 for row in ever]
 
     def as_bytes(self) -> bytes:
         """The sketch as a safetensors file."""
         return save(
             {
-                "codes": torch.from_numpy(self.codes.view(np.int16)),
-                "coarse": self.coarse.half(),
-                "fine": self.fine.half(),
+                "codes": self.codes,
+                "coarse": self.coarse.astype(np.float16),
+                "fine": self.fine.astype(np.float16),
                 "roots": self.roots,
             }
         )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a rule makes of codes: the highest look-up of the first places, and the others added to it."""
+
+    highest: int
+    table: Callable[[Sketch, int], Numbers]
+    """A place's table [65536]."""
 
 
 def write_sketch(folder: Path, sketch: Sketch) -> str:
@@ -139,8 +162,8 @@ def read_sketch(folder: Path, sha256: str | None) -> Sketch | None:
         parts = load(data)
     except (OSError, SafetensorError):
         return None
-    codes: NDArray[np.uint16] = parts["codes"].numpy().view(np.uint16)
-    return Sketch(codes, parts["coarse"].float(), parts["fine"].float(), parts["roots"])
+    coarse, fine = (parts[name].astype(np.float32) for name in ("coarse", "fine"))
+    return Sketch(parts["codes"], coarse, fine, parts["roots"])
 
 
 @torch.no_grad()
@@ -175,7 +198,7 @@ def make_sketch(tokens: Tensor) -> Sketch:
             first = _nearest(taught, coarse[place, :, :ends])
             second = _nearest(taught - coarse[place, first, :ends], fine[place, :, :ends])
             codes[place, start : start + _ENCODED] = (SIZE * first + second).numpy()
-    return Sketch(codes, coarse, fine, roots)
+    return Sketch(codes, coarse.numpy(), fine.numpy(), roots.numpy())
 
 
 def _used(vectors: Tensor) -> int:
@@ -205,37 +228,34 @@ def _centroids(vectors: Tensor, draw: torch.Generator) -> Tensor:
     return centroids
 
 
-_Tables = tuple[Tensor, Tensor]
-"""[a, 65536] for the first places, whose highest counts, and [n_t - a, 65536] for the others, which add."""
+def _mean(query: Numbers, places: int) -> Plan:
+    mean = query.mean(axis=0, keepdims=True) / np.float32(places)
+    return Plan(0, lambda sketch, place: sketch.products(mean, place)[0])
 
 
-def _mean(sketch: Sketch, query: Tensor) -> _Tables:
-    mean = query.mean(dim=0, keepdim=True)
-    tables = [sketch.products(mean, place)[0] for place in range(len(sketch.codes))]
-    return torch.empty(0, SIZE * SIZE), torch.stack(tables) / len(tables)
+def _highest(query: Numbers, places: int) -> Plan:
+    return Plan(places, lambda sketch, place: sketch.products(query, place).max(axis=0))
 
 
-def _highest(sketch: Sketch, query: Tensor) -> _Tables:
-    tables = [sketch.products(query, place).amax(dim=0) for place in range(len(sketch.codes))]
-    return torch.stack(tables), torch.empty(0, SIZE * SIZE)
+def _likelihood(query: Numbers, places: int) -> Plan:
+    first = places - (len(query) - 1)
 
-
-def _likelihood(sketch: Sketch, query: Tensor) -> _Tables:
-    first = len(sketch.codes) - (len(query) - 1)
-    base = torch.stack([sketch.products(query[:1], place)[0] for place in range(first)])
-    tables = []
-    for place, wanted in enumerate(query[1:], start=first):
+    def table(sketch: Sketch, place: int) -> Numbers:
+        if place < first:
+            return sketch.products(query[:1], place)[0]
+        wanted = query[1 + place - first]
         mass = wanted.sum()
-        shares = (wanted / mass.clamp(min=1e-6))[None]
-        tables.append(mass * (sketch.products(shares, place)[0].clamp(min=0) + FLOOR).log())
-    return base, torch.stack(tables)
+        fits = sketch.products((wanted / max(mass, 1e-6))[None], place)[0]
+        return mass * np.log(np.maximum(fits, 0, out=fits) + np.float32(FLOOR))
+
+    return Plan(first, table)
 
 
-_TABLES: dict[ScoreRule, Callable[[Sketch, Tensor], _Tables]] = {
+PLANS: dict[ScoreRule, Callable[[Numbers, int], Plan]] = {
     "dot": _mean,
     "max_t": _highest,
     "mean_mean": _mean,
     "max_max": _highest,
     "likelihood": _likelihood,
 }
-"""What each rule of ``dqecir.scoring`` makes of what codes can say."""
+"""What each rule of ``dqecir.scoring`` makes of a query [n_q, D] and codes of n_t places."""
