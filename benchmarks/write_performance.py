@@ -130,7 +130,7 @@ def extraction(found: Found) -> list[str]:
         "",
         *times(found["seconds"]),
         "",
-        f"{found['images']:,} photos under the small model's tower: {speed['stored, fp16']:.0f} images a "
+        f"{found['images']:,} pictures under the small model's tower: {speed['stored, fp16']:.0f} images a "
         f"second from files to disk, {speed['tower alone']:.0f} of the tower alone on ready tensors: "
         f"{100 * speed['stored, fp16'] / speed['tower alone']:.0f} %. Mean relative error of what is kept: "
         f"{errors}. {where(found)}",
