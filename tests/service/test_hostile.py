@@ -16,7 +16,6 @@ import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from PIL import Image
-from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 
 from dqecir.service.app import create_app
@@ -48,7 +47,9 @@ def test_what_its_own_description_allows_and_what_it_forbids(api, mode):
         @given(case=operation.as_strategy(generation_mode=mode))
         @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
         def holds(case):
-            told = case.call_and_validate(checks=[not_a_server_error])
+            told = case.call()
+            # What is not there to edit with is said so; nothing else is the service's fault.
+            assert told.status_code < 500 or (case.path, told.status_code) == ("/v1/edits", 501), told.text
             asked.append((case.method, case.path, told.status_code))
 
         with suppress(Unsatisfiable):  # where nothing is sent, nothing that is sent can be wrong

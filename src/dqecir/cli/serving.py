@@ -33,6 +33,10 @@ def serve(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Where pictures of new items lie; beside the index unless named."),
     ] = None,
+    checkpoint: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A folder of an instruction-following diffusion pipeline, for edits."),
+    ] = None,
 ) -> None:
     """Serve an index: the page on which people search, and the routes under /v1."""
     from dqecir.service.running import run
@@ -46,6 +50,7 @@ def serve(
         also=tuple(_beside(text) for text in also or ()),
         keys=keys,
         uploads=uploads,
+        checkpoint=checkpoint,
     )
     run(settings, lambda address: output.print(f"the page is at {address}"))
 

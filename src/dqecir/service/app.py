@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from dqecir.service import problems
 from dqecir.service.frame import Frame
-from dqecir.service.routes import about, items, page, search
+from dqecir.service.routes import about, edits, items, page, search
 from dqecir.service.service import Service
 from dqecir.service.settings import ServiceSettings
 
@@ -37,7 +37,8 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.state.service = service
     app.state.page = page.page_files()
     problems.install(app)
-    for group in (page, about, items, search):
+    # In the order in which addresses are compared: what is asked most comes first.
+    for group in (search, items, page, about, edits):
         app.include_router(group.router)
     app.add_middleware(Frame, metrics=service.metrics)
     return app

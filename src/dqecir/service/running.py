@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,10 @@ from dqecir.data.triplets import DataError
 from dqecir.service.app import create_app
 from dqecir.service.frame import log_to_standard_error
 from dqecir.service.settings import ServiceSettings
+
+TURN = 0.0005
+"""Seconds for which one thread may keep the others from Python. The model's thread gives way at every
+operation, and would wait the usual ten times as long each time before it goes on."""
 
 
 def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
@@ -35,6 +40,7 @@ def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
         )
         host, port = listening.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
+        sys.setswitchinterval(TURN)
         with _ended_by_signals():
             _Server(config, lambda: say(f"http://{name}:{port}")).run(sockets=[listening])
 

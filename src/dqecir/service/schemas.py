@@ -53,6 +53,7 @@ class SearchRequest(EmbeddingRequest):
     more: Ids = Field(default=[], description="Items that the answers should be like.")
     less: Ids = Field(default=[], description="Items that the answers should not be like.")
     exclude: Ids = Field(default=[], description="Items that are not to be found.")
+    spoke: bool = Field(default=True, description="Whether to say what spoke for each answer.")
 
 
 class ExplanationRequest(SearchRequest):

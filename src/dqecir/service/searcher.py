@@ -52,6 +52,7 @@ class Question:
     more: tuple[str, ...] = ()
     less: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    spoke: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Found:
 
     hits: list[Hit]
     spoke: list[tuple[Spoke, ...]]
+    """For each hit; empty where it was not asked for."""
     used: dict[str, float]
     own: dict[str, float]
     asked: tuple[Asked, ...]
@@ -135,7 +137,8 @@ class Searcher:
         asked = asked_of(query, self._values)
         generation = self.generation
         hits = self._hits(query, questions)
-        spoke = self._spoke(query, hits)
+        explained = [found if question.spoke else [] for found, question in zip(hits, questions, strict=True)]
+        spoke = self._spoke(query, explained)
         return [Found(*row, generation) for row in zip(hits, spoke, used, own, asked, strict=True)]
 
     @torch.no_grad()

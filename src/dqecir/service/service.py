@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from dqecir.index.engines import open_index
 from dqecir.index.filters import Filter, parse_filter
 from dqecir.model import ComposedModel
 from dqecir.service.batching import Gate, Worker
+from dqecir.service.edits import Edits
 from dqecir.service.keys import Keys
 from dqecir.service.listing import Listing
 from dqecir.service.metrics import Metrics
@@ -48,6 +50,7 @@ class Service:
         self.uploads = Uploads(settings.upload_folder)
         self.writer = Writer([searcher.index for searcher in self.searchers.values()], self.uploads)
         self.listing = Listing(self.main.index, lambda: self.main.generation)
+        self.edits = Edits(settings.checkpoint, settings.limits.edit_seconds)
         self.suggester = self.main.suggester()
         self.metrics.watch("queue_depth", "Requests that wait or are answered", lambda: self.gate.inside)
         self.metrics.watch("items", "Items of the index", lambda: len(self.main.index))
@@ -64,6 +67,7 @@ class Service:
     def _stop(self) -> None:
         self.writer.close()
         self.worker.stop()
+        self.edits.close()
         self.decoders.close()
         for searcher in self.searchers.values():
             searcher.index.close()
@@ -154,6 +158,7 @@ def item_of(item_id: str, payload: Mapping[str, Any]) -> Item:
     return Item(id=item_id, attributes=attributes, image=address_of(item_id))
 
 
+@lru_cache(maxsize=1 << 16)
 def address_of(item_id: str) -> str:
     """Where the picture of an item is."""
     return f"/v1/images/{quote(item_id)}"

@@ -24,6 +24,8 @@ class Limits(Strict):
     """From the moment a body is read to the answer."""
     body_seconds: float = Field(default=20.0, gt=0)
     """For a body to arrive."""
+    edit_seconds: float = Field(default=300.0, gt=0)
+    """For an edit, those before it among them."""
 
 
 class Beside(Strict):

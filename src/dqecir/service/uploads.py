@@ -87,7 +87,7 @@ class Decoders:
         def made() -> bytes:
             picture = load_image(path)
             picture.thumbnail((size, size), Image.Resampling.BICUBIC)
-            return _jpeg(picture)
+            return as_jpeg(picture)
 
         key = (*state_of(path), size)
         found = self._thumbnails.get(key)
@@ -105,7 +105,8 @@ class Decoders:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def as_jpeg(picture: Image.Image) -> bytes:
+    """A picture as it is sent."""
     written = io.BytesIO()
     picture.save(written, "JPEG", quality=85, progressive=True)
     return written.getvalue()

@@ -41,8 +41,8 @@ async def about(request: Request) -> About:
             name: AttributeFacts(values=known.values, numeric=known.numeric) for name, known in facts.items()
         },
         weights=service.main.weighted,
-        can_edit=False,
-        edit_note="",
+        can_edit=service.edits.missing is None,
+        edit_note=service.edits.missing or "",
         can_write=service.keys.can_write,
         key_needed=KeyFacts(**service.keys.needed),
         limits=LimitFacts(

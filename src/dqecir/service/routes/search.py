@@ -6,6 +6,7 @@ import time
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic_core import to_json
 
 from dqecir.explanation import HeatMap
 from dqecir.service.bodies import read_body
@@ -44,7 +45,8 @@ async def search(request: Request) -> Response:
         question = await question_of(service, asked, body.image)
         found = await service.worker.ask(searcher.search, question)
     request.state.said = {"k": asked.k, "text": len(asked.text), "image": len(body.image or b"")}
-    return JSONResponse(as_json(found, searcher.name, 1000 * (time.perf_counter() - begun)))
+    told = as_json(found, searcher.name, 1000 * (time.perf_counter() - begun))
+    return Response(to_json(told), media_type="application/json")
 
 
 @router.post(
@@ -98,6 +100,7 @@ async def question_of(service: Service, asked: SearchRequest, image: bytes | Non
         more=tuple(asked.more),
         less=tuple(asked.less),
         exclude=(*own, *asked.less, *asked.exclude),
+        spoke=asked.spoke,
     )
 
 
@@ -111,7 +114,7 @@ def as_json(found: Found, method: str, took: float) -> dict[str, object]:
             "image": address_of(hit.id),
             "spoke": [{"attribute": part.attribute, "share": round(part.share, 4)} for part in spoke],
         }
-        for hit, spoke in zip(found.hits, found.spoke, strict=True)
+        for hit, spoke in zip(found.hits, found.spoke or [()] * len(found.hits), strict=True)
     ]
     return {
         "answers": answers,

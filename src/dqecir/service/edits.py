@@ -1,0 +1,49 @@
+"""Edits run beside everything else: one at a time, in a thread that may take minutes."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from dqecir.editing import EditError, Editor
+from dqecir.service.batching import Gate
+from dqecir.service.frame import log
+from dqecir.service.problems import Problem
+from dqecir.service.uploads import as_jpeg
+
+WAITING = 4
+"""Edits that wait or are made; each may take minutes."""
+
+
+class Edits:
+    """The editor of a service, where it has a pipeline."""
+
+    def __init__(self, checkpoint: Path | None, seconds: float) -> None:
+        """Raises :class:`EditError` where a pipeline is named and cannot be used."""
+        self._editor, self._seconds = Editor(checkpoint), seconds
+        self.missing = self._editor.missing()
+        if checkpoint is not None and self.missing is not None:
+            raise EditError(self.missing)
+        self.gate = Gate(WAITING, "edits")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="editor")
+
+    def close(self) -> None:
+        """Finish the edit that is being made, and end."""
+        self._thread.shutdown(cancel_futures=True)
+
+    async def made(self, picture: Image.Image, text: str) -> bytes:
+        """A JPEG of the picture changed as the text says; raises a :class:`Problem`."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._seconds):
+                edited = await loop.run_in_executor(self._thread, self._editor.edit, picture, text)
+        except TimeoutError:
+            raise Problem(504, f"there was no edit within {self._seconds:g} seconds") from None
+        except EditError as error:
+            # Its words are about this machine.
+            log.error("edit failed", extra={"fields": {"reason": str(error)}})
+            raise Problem(503, "the picture could not be edited; the service's log says why") from None
+        return as_jpeg(edited)
