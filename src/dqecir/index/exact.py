@@ -75,13 +75,14 @@ class ExactIndex(Index):
         return any(item_id in segment for segment in self._current.segments)
 
     def tokens(self, ids: Sequence[str]) -> Tensor:
-        segments = self._current.segments
         found = torch.empty(len(ids), self.header.tokens, self.header.size, dtype=torch.float16)
-        for place, item in enumerate(ids):
-            segment = next((segment for segment in segments if item in segment), None)
-            if segment is None:
-                raise EngineError(f"the index has no item {item!r}")
-            found[place] = segment.tokens[segment.places[item]]
+        missing = set(ids)
+        for segment in self._current.segments:
+            own = [place for place, item in enumerate(ids) if item in missing and item in segment]
+            found[own] = segment.tokens[[segment.places[ids[place]] for place in own]]
+            missing -= {ids[place] for place in own}
+        if missing:
+            raise EngineError(f"the index has no item {min(missing)!r}")
         return found
 
     def search(
