@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import benchmarks.index.report
+import benchmarks.service.report
 import matplotlib
 
 from dqecir.files import write_text
@@ -26,8 +27,6 @@ Found = dict[str, Any]
 CARDS = (8, 24, 80)
 USABLE = 0.9
 """Share of a card's memory that a step may take: its driver and gaps between blocks have the rest."""
-SECTIONS = ("benchmarks.index.report", "benchmarks.service.report")
-"""Modules with a ``section(work)`` of their own."""
 
 
 def times(seconds: dict[str, dict[str, float]]) -> list[str]:
@@ -296,9 +295,8 @@ def main() -> None:
     for write in (memory, mining, evaluation, extraction, growth):
         name = write.__name__
         lines += write(found[name]) if name in found else [f"## {name.capitalize()}", "", "Not measured.", ""]
-    for report in SECTIONS:
-        if (ROOT / report.replace(".", "/")).with_suffix(".py").exists():
-            lines += import_module(report).section(work)
+    for report in (benchmarks.index.report, benchmarks.service.report):
+        lines += report.section(work)
     write_text(ROOT / "docs" / "performance.md", "\n".join(lines).rstrip() + "\n")
 
 
