@@ -11,6 +11,8 @@ _SPELLINGS = tuple(
     for pattern, plain in (
         (r"[\u2018\u2019\u00b4`]", "'"),
         (r"->|=>|\u2192", " to "),
+        (r"&|\+|\bas well as\b|\n", " and "),
+        (r"(?<=\s)-+(?=\s)", " , "),
         (r"\bw/o\b", "without"),
         (r"\b(?:can't|cant|cannot)\b", "can not"),
         (r"\b(?:won't|wont)\b", "will not"),
@@ -37,7 +39,7 @@ _SPELLINGS = tuple(
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[,;:.!?()\u2013\u2014]")
 _UNCHANGED = frozenset(("shorts", "less", "this", "does", "goes", "was", "has", "is", "its", "plus", "minus"))
 TYPED = 6
-"""Letters from which on a word with one slip of the finger is still known."""
+"""Letters from which on a word is still known with one slip of the finger."""
 
 
 def tokens(text: str) -> list[str]:

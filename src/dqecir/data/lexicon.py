@@ -99,11 +99,12 @@ class Lexicon:
                         self.nouns[tokens(noun)[-1]].add(column)
         for column, known in spoken.items():
             self._sign(column, known, values[column])
+        self.heads = {key[-1] for key in self.owners}
         self._ordinary = self._words()
         self._mendable = [
             word
             for word in {word for name in self.exact for word in name} | set(self.comparing) | self.cue_words
-            if len(word) >= TYPED - 1
+            if len(word) >= TYPED
         ]
 
     def _take(self, column: str, known: Column, values: Sequence[str]) -> None:
@@ -224,7 +225,7 @@ class Lexicon:
 
     def mended(self, word: str) -> str:
         """A word as it was meant, where it is one slip away from one word alone."""
-        if len(word) < TYPED or word in self._ordinary or stem(word) in self._ordinary:
+        if len(word) < TYPED - 1 or word in self._ordinary or stem(word) in self._ordinary:
             return word
         meant = slips(word, self._mendable)
         return meant[0] if len(set(map(stem, meant))) == 1 else word

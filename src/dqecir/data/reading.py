@@ -23,6 +23,8 @@ _DETERMINERS = word_set("a an the any some its her his their more very really")
 _MODALS = word_set("should would could must need needs want may might")
 _JOINING = word_set("in is are was were should be to being of all that which")
 _HAVING = word_set("with has have having got add put want need needs kind sort")
+FRAGMENT = 3
+"""Words up to which a refusal is no sentence of its own: "long sleeves, not short"."""
 _ANOTHER = word_set("add adding include also too well another second besides accompanied beside next")
 _COMMON = word_set(
     """high round right left top bottom body regular standard normal usual average classic ordinary full
@@ -67,7 +69,7 @@ class Reader:
         known = taken_in(text, self.lexicon)
         topic, clauses = _Topic(), []
         lefts: list[Clause] = []
-        wanted: set[str] = set()
+        wanted = False
         for start, end in known.parts:
             words = " ".join(known.words[start:end])
             said = self._part(known, start, end, topic)
@@ -77,16 +79,11 @@ class Reader:
                     lefts.append(clause)
                 elif role is not Role.TOLD:
                     clauses.append(clause)
-                    if readings[0].kind != "is not":
-                        wanted.add(words)
-                        wanted.update(reading.column for reading in readings)
+                    wanted = wanted or readings[0].kind != "is not"
             if not said and set(known.words[start:end]) - _SMALL_WORDS:
                 clauses.append(Clause(words, ()))
-        for clause in lefts:
-            # What something else was wanted instead of says no more than that.
-            if clause.words not in wanted and not {r.column for r in clause.readings} & wanted:
-                clauses.append(clause)
-        return clauses
+        # What something else was wanted instead of says no more than that.
+        return clauses if wanted else clauses + lefts
 
     def _part(
         self, text: Text, start: int, end: int, topic: _Topic
@@ -94,7 +91,7 @@ class Reader:
         """What one part of a text says, each with its role."""
         names = [name for name in text.names if start <= name.start < end]
         owners = [name for name in names if name.kind == "owner"]
-        values = [name for name in names if name.kind != "owner"]
+        values = [name for name in names if name.kind != "owner" and not self._is_cue(text, name, names)]
         owners += self._modified(text, values, owners)
         values = [name for name in values if not any(name.start == other.start for other in owners)]
         if not values and any(value == "" for name in owners for _, value in name.means):
@@ -128,7 +125,9 @@ class Reader:
             said = self._things(text, start, end, owners, topic)
         columns = frozenset(reading.column for _, readings in said for reading in readings)
         columns = columns or frozenset().union(*text.cues[start:end])
-        if columns:
+        if not columns:
+            topic.told = topic.refused = False
+        else:
             topic.columns = columns
             spoken = set(text.words[start:end])
             shown = (
@@ -139,6 +138,21 @@ class Reader:
             topic.told = bool(said) and (shown or all(role is Role.TOLD for role, _ in said))
             topic.refused = bool(said) and all(role in (Role.REFUSED, Role.LEFT) for role, _ in said)
         return said
+
+    @staticmethod
+    def _is_fragment(text: Text, role: Role, start: int, end: int) -> bool:
+        """Whether a part only refuses what could have been said before it: "long sleeves, not short"."""
+        short = role is Role.REFUSED and end - start <= FRAGMENT
+        return short and text.words[end : end + 1] != ["but"]
+
+    def _is_cue(self, text: Text, name: Name, names: Sequence[Name]) -> bool:
+        """Whether a name only says of which column the one before it is: the print of "flower print"."""
+        return name.end - name.start == 1 and any(
+            other.end == name.start and column in text.cues[name.start]
+            for other in names
+            for column, _ in other.means
+            if other.kind == "value" and column not in {own for own, _ in name.means}
+        )
 
     def _modified(self, text: Text, values: Sequence[Name], owned: Sequence[Name]) -> list[Name]:
         """Nouns that a value stands before name what has that value: "two stars", "bigger stars"."""
@@ -177,13 +191,19 @@ class Reader:
             weight = self._weight(text, name, column, start, end)
             if column in topic.columns:
                 ones = name.kind == "value" and {"one", "ones"} & set(text.words[start:end])
-                weight += 0.3 if topic.told or (topic.refused and ones) else 0.05 * pointing
+                refused = topic.refused and (ones or text.words[start - 1 : start] == ["but"])
+                refused = refused or (self._is_fragment(text, role, start, end))
+                weight += 0.3 if topic.told or refused else 0.05 * pointing
             weight += 0.1 * (column in self.lexicon.alone)
             if column in self.owner_of:
                 ofs = self._ofs(text, name, column, value, owners, topic, start, end, pointing, weight)
             else:
                 ofs = [(0.0, "")] if weight >= 0.3 or self._speaks_alone(text, name, column, weight) else []
-            gone = role is Role.REFUSED and self.owner_of.get(column) == column
+            gone = (
+                role is Role.REFUSED
+                and self.owner_of.get(column) == column
+                and "not" not in text.words[start : name.start]
+            )
             for extra, of in ofs:
                 mention = Mention(column, kind, value, of)
                 if gone and not of:
@@ -264,7 +284,8 @@ class Reader:
             if not of_it and not {"just", "only", "exactly", "single"} & set(nearby):
                 return []
         found = [(0.5, of) for other in owners for o, of in other.means if o == owner]
-        if itself and _ANOTHER & set(text.words[start:end]) and column in self.lexicon.absent:
+        wanted = text.roles[name.start] is Role.WANTED
+        if itself and wanted and _ANOTHER & set(text.words[start:end]) and column in self.lexicon.absent:
             found = found or [(0.4, "")]
         if found or owners:
             return found

@@ -56,14 +56,19 @@ _CLOSERS = {
     "from": {"to", "into", "towards"},
     "swit": {"to", "into", "for", "with"},
 }
+_WITHOUT = {"without", "no", "minus", "sans", "lose", "remove", "drop"}
 _INTO = {"to", "into", "for"}
 _TAKEN = re.compile(
     r"\b(?:take|leave|strip|cut|get|pull|wipe|clear|peel|chop|scrub|keep|leaving|taking)\b"
     r"(?P<what>(?: [^\s,;:.!?]+){1,6}?) (?:off|out|away)(?= |$)"
 )
 _GONE = re.compile(
-    r"(?: (?:has|have|needs?) to go| must go| can go|s? out| not (?:for me|my |what i|it$|needed|necessary|"
-    r"suit|work|do it|appeal|wanted)| (?:do|does|did|would|will) not (?:suit|work|appeal|do|fit me))"
+    r" (?:(?:should|must|can|could|(?:has|have|needs?|got) to) "
+    r"(?:go|be gone|be removed|disappear|be left out)|"
+    r"(?:is|are|s) out|not (?:for me|my \w+|what i|it$|needed|necessary|suit|work|do it|appeal|wanted)|"
+    r"(?:do|does|did|would|will) not (?:suit|work|appeal|do|fit me)|"
+    r"(?:is|are|looks?|seems?) (?:so |too |a bit |really |just )*"
+    r"(?:boring|ugly|dull|awful|horrible|bad|wrong|terrible|unnecessary|gone))(?= |$)"
 )
 _SHOWN = re.compile(
     r"^(?:well |actually |since |as |because |so |the one )*(?:this|that|these|those)\b.* "
@@ -74,17 +79,22 @@ _SHOWN = re.compile(
     r"^i (?:really |quite |do )*(?:like|love) (?:the|this|its|how)\b"
 )
 _MISSING = re.compile(r"^(?:this|that|it)\b.* (?:missing|lacks|lacking)(?= |$)")
+_BUT = {"but", "though", "although", "yet", "just", "only", "except"}
 _PICTURE = re.compile(r"\blike (?:the|this|that|in the) (?:picture|photo|image|one|item)\b")
 _MODAL = re.compile(r"\b(?:should|would|could|must|needs?|ought|can|may|might|want|please)\b")
 
 
-def segments(words: Sequence[str]) -> list[tuple[int, int]]:
-    """[start, end) of the parts of a text between marks and connectors."""
+def segments(words: Sequence[str], hints: Sequence[bool]) -> list[tuple[int, int]]:
+    """[start, end) of the parts of a text between marks and connectors.
+
+    ``hints`` says which words speak of a column; a colon after one ("the hem: long") parts nothing.
+    """
     parts, start = [], 0
     for place, word in enumerate(words):
         joins = word == "plus" and place + 1 < len(words) and words[place + 1] in ("sign", "symbol")
         excepts = word == "but" and place and re.match(r"any|every|all$|nothing", words[place - 1])
-        if (word in MARKS or word in CONNECTORS) and not joins and not excepts:
+        heads = word == ":" and 0 < place - start < 6 and any(hints[start:place])
+        if (word in MARKS or word in CONNECTORS) and not joins and not excepts and not heads:
             parts.append((start, place))
             start = place + 1
     parts.append((start, len(words)))
@@ -135,6 +145,10 @@ def _within(
             continue
         if swap and words[place] in swap and any(named[place:end]):
             role, swap = Role.WANTED, set()
+        elif words[place] == "with" and role is Role.REFUSED and last[2] in _WITHOUT:
+            role = Role.WANTED if any(named[last[1] : place]) else role
+        elif words[place] == "to" and _preferred(words, start, place, end, named):
+            role = Role.LEFT
         elif place in marks:
             kind, stop, said = marks[place]
             near = last[0] == "refused" and place - last[1] <= 2 and not any(named[last[1] : place])
@@ -174,12 +188,23 @@ def _within(
     for place in range(start + 1, end):
         if named[place] and words[place - 1] == "same":
             found[place] = Role.TOLD
+        if named[place] and words[place - 1] == "too" and found[place] is Role.WANTED:
+            found[place] = Role.LEFT
     if _MISSING.search(text):
         found[start:end] = [Role.WANTED] * (end - start)
     for match in _PICTURE.finditer(text):
         place = places[match.start()]
         found[place : place + 3] = [Role.TOLD] * 3
     return swap
+
+
+def _preferred(words: Sequence[str], start: int, place: int, end: int, named: Sequence[bool]) -> bool:
+    """Whether "to" says what something is preferred to: "I prefer white to purple"."""
+    return (
+        "prefer" in words[start:place]
+        and any(named[start:place])
+        and any(named[place + 1 : min(place + 4, end)])
+    )
 
 
 def _left(
@@ -205,7 +230,7 @@ def _left(
             return Role.LEFT, closers
         return role, swap
     if said == "than":
-        if re.search(r"\b(?:another|different|other)\b", before) and not any(named[start:place]):
+        if re.search(r"\b(?:another|different|other)\b", before):
             return Role.REFUSED, set()
         return Role.LEFT, set()
     if role is Role.REFUSED and said != "unlike":
@@ -253,6 +278,9 @@ def _told(
         if not told or _MODAL.search(text) or _MISSING.search(text) or not any(named[start:end]):
             continue
         following = parts[number + 1]
+        liked = re.match(r"i (?:\w+ )*?(?:like|love) ", text)
+        if liked and not _BUT & {words[following[0] - 1], words[following[0]]}:
+            continue
         if any(named[following[0] : following[1]]) and _asks(words[following[0] : following[1]]):
             for place in range(start, end):
                 if found[place] is Role.WANTED:

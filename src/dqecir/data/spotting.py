@@ -45,10 +45,12 @@ class Text:
 def taken_in(text: str, lexicon: Lexicon) -> Text:
     """A text with all that is known of its words before any is read."""
     words = [word if word in MARKS else lexicon.mended(word) for word in tokens(text)]
-    parts = segments(words)
+    cues = [frozenset(lexicon.cues.get(stem(word), ())) for word in words]
+    parts = segments(
+        words, [bool(cue) or stem(word) in lexicon.heads for cue, word in zip(cues, words, strict=True)]
+    )
     names: list[Name] = []
     named = [False] * len(words)
-    cues = [frozenset(lexicon.cues.get(stem(word), ())) for word in words]
     for start, end in parts:
         place = start
         while place < end:
