@@ -122,7 +122,7 @@ def test_a_replaced_shard_goes_when_nobody_has_it_open(index, tmp_path):
 
 
 def test_old_generations_are_cleared_away_and_who_is_behind_goes_on(index, tmp_path):
-    behind = EdgeIndex.open(tmp_path / "index")
+    behind, reader = EdgeIndex.open(tmp_path / "index"), EdgeIndex.open(tmp_path / "index")
     for _ in range(20):
         index.add(item("item0", 5))
     held = index._state.store.count({"must": [{"key": "item", "match": {"any": ["item0"]}}]})
@@ -130,6 +130,7 @@ def test_old_generations_are_cleared_away_and_who_is_behind_goes_on(index, tmp_p
     hits = behind.search(torch.ones(1, 1, 8), 20)[0]
     assert sorted(hit.id for hit in hits) == sorted(f"item{number}" for number in range(10))
     assert behind.info()["generation"] == 21
+    assert torch.equal(reader.tokens(["item0"]), index.tokens(["item0"]))
 
 
 def test_half_an_index_is_refused(index, tmp_path):

@@ -21,6 +21,9 @@ SPARE = 16
 TIED = 1 << 14
 """Candidates of an exact rule up to which those that score like the last one are all looked at."""
 
+HELD = 1 << 13
+"""Candidates in memory at once, as far as one query needs no more; searches of others come between."""
+
 
 class Search:
     """Candidates from the engine, scores from the one scorer."""
@@ -39,12 +42,15 @@ class Search:
             limit = self.record.items
         answers: dict[int, list[Hit]] = {}
         while open_rows := [row for row in range(len(queries)) if row not in answers]:
-            asks = [self._asks(queries[row], limits[row], limit) for row in open_rows]
-            found = iter(self.store.search([ask for row in asks for ask in row]))
-            for row, own in zip(open_rows, asks, strict=True):
-                answer = self._answer(queries[row], [(ask, next(found)) for ask in own], exact)
-                if answer is not None:
-                    answers[row] = answer
+            together = max(1, HELD // limit)
+            for start in range(0, len(open_rows), together):
+                rows = open_rows[start : start + together]
+                asks = [self._asks(queries[row], limits[row], limit) for row in rows]
+                found = iter(self.store.search([ask for own in asks for ask in own]))
+                for row, own in zip(rows, asks, strict=True):
+                    answer = self._answer(queries[row], [(ask, next(found)) for ask in own], exact)
+                    if answer is not None:
+                        answers[row] = answer
             limit *= 4
         return [answers[row] for row in range(len(queries))]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from torch import Tensor
 
@@ -37,11 +37,10 @@ from dqecir.index.qdrant_layout import (
 from dqecir.index.qdrant_store import WRITTEN, Place, Store, read_place, write_batch, write_place
 from dqecir.strict import parse_settings
 
-ASKED = 16
-"""Queries whose candidates are in memory at once."""
-
 KEPT = 16
 """Generations that can be searched after a change; a handle that is further behind goes on by itself."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -205,18 +204,8 @@ class QdrantIndex(Index):
     ) -> list[list[Hit]]:
         self.check_search(queries, k, exclude)
         queries = queries.float()
-        found: list[list[Hit]] = []
-        for start in range(0, len(queries), ASKED):
-            part = slice(start, start + ASKED)
-            left_out = [list(ids) for ids in exclude[part]] if exclude is not None else None
-            found += self._of_one_generation(queries[part], k, left_out, where)
-        return found
 
-    def _of_one_generation(
-        self, queries: Tensor, k: int, exclude: list[list[str]] | None, where: Filter | None
-    ) -> list[list[Hit]]:
-        while True:
-            state = self._state
+        def answers(state: _State) -> list[list[Hit]]:
             if not state.record.items:
                 return [[] for _ in queries]
             if where is not None:
@@ -224,21 +213,32 @@ class QdrantIndex(Index):
             more = [condition(where)] if where is not None else []
             limits = [
                 visible(state.record.generation, *more, *_without(ids))
-                for ids in exclude or [[] for _ in queries]
+                for ids in (exclude if exclude is not None else [[] for _ in queries])
             ]
-            found = Search(state.store, state.record, k, state.place.candidates).answer(queries, limits)
+            return Search(state.store, state.record, k, state.place.candidates).answer(queries, limits)
+
+        return self._of_one_generation(answers)
+
+    def _of_one_generation(self, read: Callable[[_State], Answer]) -> Answer:
+        """What ``read`` makes of the open generation, or of a newer one where that is being cleared away."""
+        while True:
+            state = self._state
+            found = read(state)
             if state.record.generation >= _record(state.store, self.folder).oldest:
                 return found
-            # What this generation saw is being cleared away.
             self.refresh()
 
     def tokens(self, ids: Sequence[str]) -> Tensor:
-        state = self._state
         wanted = list(dict.fromkeys(ids))
-        found: dict[str, bytes] = {}
-        for start in range(0, len(wanted), WRITTEN):
-            seen = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
-            found |= {point.item: point.tokens for point in state.store.scroll(seen, 0, WRITTEN)}
+
+        def by_id(state: _State) -> dict[str, bytes]:
+            found: dict[str, bytes] = {}
+            for start in range(0, len(wanted), WRITTEN):
+                seen = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
+                found |= {point.item: point.tokens for point in state.store.scroll(seen, 0, WRITTEN)}
+            return found
+
+        found = self._of_one_generation(by_id)
         lacking = [item for item in ids if item not in found]
         if lacking:
             raise EngineError(f"the index has no item {lacking[0]!r}")
@@ -257,9 +257,11 @@ class QdrantIndex(Index):
             yield from ((point.item, json.loads(point.payload)) for point in found)
 
     def payload(self, item_id: str) -> Mapping[str, Any] | None:
-        state = self._state
-        seen = visible(state.record.generation, has_item([item_id]))
-        found = state.store.scroll(seen, 0, 1, tokens=False)
+        def first(state: _State) -> list[Found]:
+            seen = visible(state.record.generation, has_item([item_id]))
+            return state.store.scroll(seen, 0, 1, tokens=False)
+
+        found = self._of_one_generation(first)
         return json.loads(found[0].payload) if found else None
 
     def _parts(self, tokens: bool) -> Iterator[list[Found]]:
@@ -299,8 +301,7 @@ class QdrantIndex(Index):
         return self._state.record.items
 
     def __contains__(self, item_id: str) -> bool:
-        state = self._state
-        return state.store.count(visible(state.record.generation, has_item([item_id]))) > 0
+        return self.payload(item_id) is not None
 
     def _cleaned(self) -> _State:
         """The newest generation, without what killed writers left; for who holds the lock of writers."""
