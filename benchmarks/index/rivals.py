@@ -194,7 +194,8 @@ class Faiss(_OnTokens):
         super().open()
         count = self.material.count * (TOKENS if self.by_tokens else 1)
         lists = int(min(4096, max(64, 4 * count**0.5)))
-        sample = self._vectors(np.sort(np.random.default_rng(0).choice(len(self.tokens), 20_000 // 2)))
+        taught = min(len(self.tokens), 40 * lists // (TOKENS if self.by_tokens else 1))
+        sample = self._vectors(np.sort(np.random.default_rng(0).choice(len(self.tokens), taught, False)))
         found = faiss.index_factory(sample.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
         found.train(sample)
         for start in range(0, len(self.tokens), 20_000):

@@ -140,9 +140,11 @@ def picture_queries(
 ) -> Tensor | None:
     """A query [B, n_q, D] of each item's stored picture, and a text that changes one or two attributes.
 
-    None where any picture cannot be read.
+    None where any picture cannot be read, and where there is no attribute to ask of.
     """
     values = _values(model, payloads)
+    if not values:
+        return None
     words = Wording(model.vocabularies, values)
     queries = []
     for payload in payloads:

@@ -151,7 +151,7 @@ def open_segment(
             alive = _read_alive(folder / entry.name, entry)
             sketch = segment.sketch
             if segment.entry.sketch_sha256 != entry.sketch_sha256:
-                sketch = read_sketch(folder / entry.name, entry.sketch_sha256)
+                sketch = read_sketch(folder / entry.name, entry.sketch_sha256, entry.items)
             return replace(segment, entry=entry, alive=alive, sketch=sketch)
     place = folder / entry.name
     data = _read(place / "items.json")
@@ -182,7 +182,7 @@ def open_segment(
         places,
         Columns(items["payloads"]),
         _read_alive(place, entry),
-        read_sketch(place, entry.sketch_sha256),
+        read_sketch(place, entry.sketch_sha256, entry.items),
     )
 
 

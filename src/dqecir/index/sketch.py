@@ -111,7 +111,7 @@ class Sketch:
         if not self.roots[place]:
             return ((vectors @ coarse.T)[:, :, None] + (vectors @ fine.T)[:, None]).reshape(len(vectors), -1)
         # Products this small are left to one thread.
-        mixed: Numbers = (vectors[:, None] * (2 * coarse)).reshape(-1, 32, ends) @ fine.T
+        mixed: Numbers = np.matmul((vectors[:, None] * (2 * coarse)).reshape(-1, 32, ends), fine.T)
         mixed = mixed.reshape(len(vectors), SIZE, SIZE)
         mixed += (vectors @ np.square(coarse).T)[:, :, None]
         mixed += (vectors @ np.square(fine).T)[:, None]
@@ -151,8 +151,11 @@ def write_sketch(folder: Path, sketch: Sketch) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_sketch(folder: Path, sha256: str | None) -> Sketch | None:
-    """The sketch of a segment; none where it was not made, is missing, or is not the one of this hash."""
+def read_sketch(folder: Path, sha256: str | None, items: int) -> Sketch | None:
+    """The sketch of a segment; none where it was not made, is missing, or is not the one of this hash.
+
+    None as well for one that another version wrote, in another form.
+    """
     if sha256 is None:
         return None
     try:
@@ -160,10 +163,12 @@ def read_sketch(folder: Path, sha256: str | None) -> Sketch | None:
         if hashlib.sha256(data).hexdigest() != sha256:
             return None
         parts = load(data)
-    except (OSError, SafetensorError):
+        codes, coarse, fine, roots = (parts[name] for name in ("codes", "coarse", "fine", "roots"))
+    except (OSError, SafetensorError, KeyError):
         return None
-    coarse, fine = (parts[name].astype(np.float32) for name in ("coarse", "fine"))
-    return Sketch(parts["codes"], coarse, fine, parts["roots"])
+    if codes.dtype != np.uint16 or codes.shape != (len(roots), items):
+        return None
+    return Sketch(codes, coarse.astype(np.float32), fine.astype(np.float32), roots)
 
 
 @torch.no_grad()

@@ -1,0 +1,97 @@
+"""The recall audit: what it measures, recommends and writes."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from dqecir.data.triplets import DataError
+from dqecir.index import audit as auditing
+from dqecir.index.audit import audit, token_queries
+from dqecir.index.engine import IndexHeader, ItemBatch
+from dqecir.index.exact import ExactIndex
+from dqecir.index.filters import parse_filter
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """2,000 items of few dimensions, with a value that a tenth of them has and one of a hundredth."""
+    draw = torch.Generator().manual_seed(1)
+    tokens = torch.randn(2000, 3, 3, generator=draw) @ torch.randn(3, 8, generator=draw)
+    payloads = [
+        {"fit": "slim" if row % 10 == 3 else "wide", "print": "yes" if row % 100 == 7 else "no"}
+        for row in range(2000)
+    ]
+    header = IndexHeader(model="m1", tokens=3, size=8)
+    batch = ItemBatch([f"i{row}" for row in range(2000)], tokens, payloads)
+    return ExactIndex.build(tmp_path / "shop", header, iter([batch]))
+
+
+def test_the_least_trusting_setting_that_is_good_is_recommended(shop, monkeypatch):
+    monkeypatch.setattr(auditing, "QUICK", 0.0)
+    monkeypatch.setattr(auditing, "CANDIDATES", (10, 400, 500, 1000))
+    found = audit(shop, None, count=20)
+    assert not found.of_pictures
+    limits = list(dict.fromkeys(row.limit for row in found.rows))
+    assert [(limit.said, limit.share) for limit in limits] == [
+        ("everything", 1.0),
+        ("fit = slim", 0.1),
+        ("print = yes", 0.01),
+    ]
+    assert limits[1].where == parse_filter("fit = slim")
+    # The exact search, and those of which four times as many items are there.
+    assert [row.settings and row.settings.candidates for row in found.rows[::3]] == [None, 10, 400, 500]
+    recalls = {row.settings and row.settings.candidates: row.recall for row in found.rows[::3]}
+    assert recalls[None] == 1.0
+    assert recalls[10] < auditing.ENOUGH <= recalls[400]
+    assert len(found.table().splitlines()) == 2 + 12 + 1
+    # Which is quicker hangs on the machine; what is recommended must be good and no slower.
+    if found.recommended is not None:
+        assert found.recommended.candidates in (400, 500)
+        assert 0 < found.recommended.exact_up_to < 2000
+    # Sketches of an audit are its own.
+    assert shop.info()["sketched items"] == 0
+
+
+def test_where_scoring_all_is_quick_nothing_else_is_recommended(shop, monkeypatch):
+    monkeypatch.setattr(auditing, "QUICK", 1e9)
+    found = audit(shop, None, count=5)
+    assert found.recommended is None
+    assert "quick enough" in found.table().splitlines()[-1]
+
+
+def test_questions_of_tokens_change_one_distribution():
+    tokens, others = torch.rand(2, 6, 4, 3).softmax(dim=3)
+    tokens[:, 0] = others[:, 0] = torch.tensor([1.0, -1.0, 0.5])
+    queries = token_queries(tokens, others, likelihood=True)
+    assert queries.shape == (6, 4, 3)
+    masses = queries[:, 1:].sum(dim=2)
+    assert masses.allclose(masses[0, 0])
+    same = (queries[:, 1:] / masses[..., None] - tokens[:, 1:]).abs().amax(dim=2) < 1e-6
+    assert same.sum(dim=1).tolist() == [2] * 6
+
+
+def test_few_items_cannot_be_audited(tmp_path):
+    header = IndexHeader(model="m1", tokens=1, size=4)
+    batch = ItemBatch(["a"], torch.ones(1, 1, 4), [{}])
+    with pytest.raises(DataError, match="holds 1 items"):
+        audit(ExactIndex.build(tmp_path / "i", header, iter([batch])), None)
+
+
+def test_the_command_measures_by_pictures_and_writes_what_it_recommends(dqecir, model_folder, tmp_path):
+    (tmp_path / "shop").mkdir()
+    for row in range(12):
+        Image.new("RGB", (16, 16), (20 * row, 0, 99)).save(tmp_path / "shop" / f"{row}.png")
+    table = [f"{row}.png,{('red', 'blue', 'green')[row % 3]},{row}" for row in range(12)]
+    (tmp_path / "shop" / "attributes.csv").write_text("\n".join(["image,color,price", *table]))
+    index, model = tmp_path / "index", ("--model", model_folder)
+    assert dqecir("index", "build", "--images", tmp_path / "shop", "--out", index, *model)[0] == 0
+    code, out, _ = dqecir("index", "audit", "--index", index, "--queries", 4, "--apply", *model)
+    assert code == 0
+    assert "12 items, 4 questions composed of their pictures" in out
+    assert "Recommended: score every item" in out
+    assert json.loads(dqecir("index", "info", "--index", index)[1])["sketch"] is None
+    (tmp_path / "shop" / "0.png").unlink()
+    code, out, _ = dqecir("index", "audit", "--index", index, "--queries", 12, *model)
+    assert (code, "made of their tokens" in out) == (0, True)
