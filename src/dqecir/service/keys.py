@@ -109,11 +109,11 @@ def _host(headers: Headers) -> str:
     return host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
 
 
-def may_read(request: Request) -> None:
-    """A dependency: the request may read."""
+async def may_read(request: Request) -> None:
+    """A dependency: the request may read. It is no plain function, because those are run in threads."""
     request.app.state.service.keys.check_read(request.headers)
 
 
-def may_write(request: Request) -> None:
-    """A dependency: the request may write."""
+async def may_write(request: Request) -> None:
+    """A dependency: the request may write; as :func:`may_read`."""
     request.app.state.service.keys.check_write(request.headers)

@@ -35,6 +35,8 @@ def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Who asks is not looked at; that a proxy was between is seen from its headers.
+            proxy_headers=False,
             # A request is bounded by its own limits; this is for what they do not see.
             timeout_graceful_shutdown=int(settings.limits.seconds + settings.limits.body_seconds) + 5,
         )
