@@ -23,7 +23,7 @@ demo: install
 	$(BIN)/dqecir demo --out demo
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 # The tests of the page need a Chromium, and are skipped without one. Only root can install it; nothing fails without.
 browser:

@@ -1,6 +1,7 @@
 """The pictures of the page in the README and docs: drawn garments, the shipped model, a real browser.
 
-    dqecir train recipes/clip4cir.yaml --data GARMENTS --out RIVAL     # any other model to compare with
+    dqecir catalogue render GARMENTS --items 12000 --split train
+    dqecir train recipes/clip4cir.yaml --data GARMENTS --out RIVAL     # or any other model to compare with
     python benchmarks/page_pictures.py --rival CLIP4Cir=RIVAL/best
 
 Writes docs/pictures/page-*.webp. Needs a Chromium (`make browser`).
@@ -125,6 +126,9 @@ def take(browser: Browser, service: str, *, compared: bool) -> None:
 
 def visit(page: Page, service: str, item: str, turns: list[dict[str, object]]) -> None:
     page.goto(f"{service}/#{urlencode({'item': item, 'turns': json.dumps(turns)})}")
+    settled(page)
+    # Once more, because the first request of a service takes longer, and the page says how long.
+    page.reload()
     settled(page)
 
 

@@ -10,8 +10,6 @@ from playwright.sync_api import expect
 
 from tests.page.visiting import address, cards, found, settled, visit
 
-pytestmark = pytest.mark.xdist_group("page")
-
 HERE = Path(__file__).parent
 
 

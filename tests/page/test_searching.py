@@ -15,8 +15,6 @@ from tests.page.visiting import REFERENCE, address, ask, cards, found, settled, 
 
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.xdist_group("page")
-
 
 def test_the_wall_leads_to_what_looks_alike(page, service):
     page.goto(service)

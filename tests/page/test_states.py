@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.page.visiting import REFERENCE, address, ask, cards, found, settled, visit
-
-pytestmark = pytest.mark.xdist_group("page")
 
 
 def test_a_file_that_is_no_picture(page, service, tmp_path):
