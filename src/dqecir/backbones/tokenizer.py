@@ -14,14 +14,21 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
 
 def train_word_pieces(corpus: Iterable[str], size: int) -> PreTrainedTokenizerFast:
     """Train an uncased word-piece tokenizer of at most ``size`` entries on ``corpus``."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+    texts = list(corpus)
+    learner = _untrained({})
+    assert learner.normalizer is not None
+    letters = sorted({letter for text in texts for letter in learner.normalizer.normalize_str(text)})
+    # Pieces are numbered as they are met, in the order of a hash, and equally frequent pairs are joined in
+    # the order of those numbers: given beforehand, the same corpus makes the same pieces every time.
+    given = [
+        *SPECIAL_TOKENS,
+        *(form for letter in letters for form in (letter, f"##{letter}") if letter > " "),
+    ]
+    learner.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=size, special_tokens=given, show_progress=False)
     )
-    tokenizer.train_from_iterator(corpus, trainer)
+    tokenizer = _untrained(learner.get_vocab())
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -36,6 +43,14 @@ def train_word_pieces(corpus: Iterable[str], size: int) -> PreTrainedTokenizerFa
         mask_token="[MASK]",
         bos_token="[DEC]",
     )
+
+
+def _untrained(vocabulary: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    return tokenizer
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
