@@ -65,7 +65,8 @@ class Sketch:
         Of equals the first rows are taken. Fewer where fewer are allowed.
         """
         scores = self.scores(query, rule)
-        scores[~allowed] = -np.inf
+        if not allowed.all():
+            scores[~allowed] = -np.inf
         if count < len(scores):
             worst = np.partition(scores, len(scores) - count)[len(scores) - count]
             rows = np.flatnonzero(scores >= worst)
