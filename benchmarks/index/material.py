@@ -98,6 +98,8 @@ def encode(folders: Sequence[Path], source: Path) -> None:
         return
     found = (path for folder in folders for path in sorted(folder.rglob("*")))
     pictures = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not pictures:
+        raise SystemExit(f"there is no {source} yet: name folders of pictures to encode with --pictures")
     ComposedRetriever.from_pretrained().build_index(pictures, source)
 
 
