@@ -117,6 +117,23 @@ def test_a_busy_service_is_asked_again_when_it_said(page, service):
     assert len(refused) == 1
 
 
+def test_a_thumbnail_that_was_refused_is_asked_for_again(page, service):
+    refused = set()
+
+    def once(route):
+        if route.request.url in refused:
+            route.continue_()
+        else:
+            refused.add(route.request.url)
+            route.fulfill(status=429, headers={"Retry-After": "1"}, json={"detail": "Too many pictures."})
+
+    page.route("**/v1/images/**", once)
+    visit(page, service, text="is blue")
+    expect(cards(page).first.locator("img")).not_to_have_js_property("naturalWidth", 0)
+    assert refused
+    expect(page.locator(".broken")).to_have_count(0)
+
+
 def test_nothing_fulfils_the_filter(page, service):
     page.goto(address(service, text="is blue", where="price > 1000"))
     expect(page.get_by_role("alert")).to_contain_text("No picture fulfils price > 1000.")

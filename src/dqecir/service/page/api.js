@@ -4,6 +4,7 @@
 
 const KEY = "dqecir-key";
 const RETRIES = 5;
+const PICTURE_RETRIES = 2;
 
 export class Problem extends Error {
   /**
@@ -66,12 +67,22 @@ export const pictureAddress = (id, size) => `/v1/images/${encoded(id)}?size=${si
 const pictures = new Map();
 
 /**
- * Give an <img> an item's picture. Where a key is set the picture is asked for with it, because an <img> alone
- * sends none.
+ * Give an <img> an item's picture, or mark its frame as broken. Where a key is set the picture is asked for with it,
+ * because an <img> alone sends none; and an <img> asks once, so what a busy service refused is asked for again here.
  * @param {HTMLImageElement} image @param {string} id @param {number} size
  */
 export async function showPicture(image, id, size) {
   const address = pictureAddress(id, size);
+  image.dataset.address = address;
+  let left = PICTURE_RETRIES;
+  image.onerror = () => {
+    if (left === 0) image.closest(".frame")?.classList.add("broken");
+    else
+      setTimeout(() => {
+        if (image.dataset.address === address) image.src = address;
+      }, (PICTURE_RETRIES + 1 - left) * 1000);
+    left -= 1;
+  };
   if (!key.get()) {
     image.src = address;
     return;
@@ -85,7 +96,7 @@ export async function showPicture(image, id, size) {
     image.src = await made;
   } catch {
     pictures.delete(address);
-    image.dispatchEvent(new Event("error"));
+    image.closest(".frame")?.classList.add("broken");
   }
 }
 

@@ -152,9 +152,11 @@ class Page {
   showReference(item, image) {
     const picture = byId("reference-picture");
     byId("reference-frame").classList.remove("broken");
-    picture.onerror = () => byId("reference-frame").classList.add("broken");
-    if (image) picture.src = this.addressOf(image);
-    else if (item) api.showPicture(picture, item, 512);
+    if (image) {
+      delete picture.dataset.address;
+      picture.onerror = () => byId("reference-frame").classList.add("broken");
+      picture.src = this.addressOf(image);
+    } else if (item) api.showPicture(picture, item, 512);
     const name = item ? this.name(item) : "your own picture";
     picture.alt = `Reference: ${name}`;
     byId("reference-name").textContent = name;

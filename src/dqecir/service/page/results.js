@@ -91,7 +91,6 @@ export class Pane {
     const what = describe(answer);
     const picture = el("img", { alt: what, loading: "lazy", decoding: "async" });
     showPicture(picture, id, 320);
-    picture.addEventListener("error", () => frame.classList.add("broken"), { once: true });
     const press = (/** @type {string} */ name, /** @type {string} */ glyph, /** @type {string} */ short, /** @type {string} */ words, /** @type {() => void} */ act) =>
       el("button", { type: "button", class: `act ${name}`, title: words, "aria-label": `${words}: ${what}`, "aria-pressed": name === "less" ? null : "false", on: { click: act } }, icon(glyph), el("span", { text: short }));
     const frame = el("div", { class: "frame" }, picture, el("span", { class: "rank", "aria-hidden": "true" }),
