@@ -4,7 +4,7 @@
 
 Reads WORK/flagship-*, WORK/ambiguous-* and WORK/ablation-* (the folders that `dqecir compare` of the
 recipes of those names left), WORK/limits-*.json of benchmarks/limits.py and WORK/fresh-*.json of
-benchmarks/fresh_wordings.py, as many as there are.
+benchmarks/fresh_wordings.py and WORK/asked-*.json of benchmarks/asked_first.py, as many as there are.
 Nothing in the written documents is typed by hand.
 """
 
@@ -226,6 +226,36 @@ def fresh(work: Path) -> list[str]:
     return lines
 
 
+def asked_first(work: Path) -> list[str]:
+    paths = sorted(work.glob("asked-*.json"))
+    if not paths:
+        return []
+    lines = [
+        "## Asked first",
+        "",
+        "A question of a benchmark has a right answer; a shop may hold nothing that is as it was asked and "
+        "else the same. So `dqecir search` and the service let the columns that a text asks of count several "
+        "times as much (`dqecir.steering.INSISTENCE`), and tables do not. What that gives and costs the "
+        "shipped model, by `benchmarks/asked_first.py`; *as asked*: the share of the ten best that show all "
+        "that was asked, by the table.",
+        "",
+    ]
+    for path in paths:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        keys = list(next(iter(found["rows"].values())))
+        lines += [
+            f"{found['name'].capitalize()}, val, {found['questions']:,} questions of seed {found['seed']} "
+            f"over {found['images']:,} images; searches use {found['used']:g}:",
+            "",
+            "| asked columns count | " + " | ".join(keys[:-1]) + " | as asked |",
+            "|---|" + "---|" * len(keys),
+        ]
+        for factor, row in found["rows"].items():
+            lines.append(f"| {factor} times | " + " | ".join(f"{value:.1f}" for value in row.values()) + " |")
+        lines.append("")
+    return lines
+
+
 def main() -> None:
     work = Path(sys.argv[1])
     lines = [
@@ -252,6 +282,7 @@ def main() -> None:
         for result in ambiguous:
             lines += rivalry(result, f"### {result['name'].removeprefix('ambiguous-').capitalize()}")
     lines += fresh(work)
+    lines += asked_first(work)
     lines += limits(work)
     write_text(ROOT / "docs" / "flagship.md", "\n".join(lines).rstrip() + "\n")
     lines = [

@@ -12,7 +12,7 @@ from dqecir import ComposedRetriever
 from dqecir.data.triplets import DataError
 from dqecir.methods.method import Query
 from dqecir.scoring import score
-from dqecir.steering import HEAVIEST, Steering, attribute_weights, steered
+from dqecir.steering import HEAVIEST, Steering, attribute_weights, insisted, steered
 
 WEIGHTED = ("dqe", "dqe_heads", "dqe_values")
 TEXTS = ["is red", "has long sleeves", "is striped"]
@@ -67,6 +67,19 @@ def replace_rows(query: Query, row: int) -> Query:
         query.embeddings[only],
         parts=replace(parts, base=parts.base[only], pieces=parts.pieces[only], weights=parts.weights[only]),
     )
+
+
+def test_what_a_text_asks_counts_more_and_what_stays_counts_as_before(composed):
+    model, query, _ = composed
+    found = insisted(query, 3.0)
+    if query.parts.asked is None:  # the method does not say what a text asks
+        assert found is query
+        return
+    # The rules are sure, so a column is asked for or is not.
+    colour = query.parts.columns.index("color")
+    masses, before = (q.embeddings[:, 1:].sum(dim=2) for q in (found, query))
+    torch.testing.assert_close(masses[0, colour], 3 * before[0, colour], rtol=0.02, atol=0.0)
+    torch.testing.assert_close(masses[1, colour], before[1, colour], rtol=0.02, atol=0.0)
 
 
 def test_at_weight_zero_an_attribute_has_no_say(composed):

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
 from dqecir.scoring import FLOOR, RULES, ScoreRule, score
-from dqecir.steering import Steering, steered
+from dqecir.steering import Steering, insisted, steered
 
 OVERALL = "overall"
 """What the query says beside all attributes."""
@@ -195,7 +195,7 @@ def heat_maps(
         """Scores [N, M] of references [N, 3, S, S] and results [M, 3, S, S]."""
         words = model.text_encoder([method.text((text,))] * len(seen), blank=True).to(model.device)
         query = method.embed_query(model.backbone.tower(seen), words)
-        query = steered(query, [steering or Steering()] * len(seen), names, method.score_rule)
+        query = steered(insisted(query), [steering or Steering()] * len(seen), names, method.score_rule)
         return score(query.embeddings, method.embed_target(model.backbone.tower(shown)), method.score_rule)
 
     pictures = [model.preprocessing(image)[None].to(model.device) for image in (reference, target)]

@@ -20,7 +20,7 @@ from dqecir.index.filters import parse_filter
 from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
 from dqecir.progress import track
-from dqecir.steering import Steering, steered
+from dqecir.steering import Steering, insisted, steered
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 
@@ -202,7 +202,8 @@ class ComposedRetriever:
         index = self._opened()
         chosen = parse_filter(where) if where is not None else None
         liked, disliked = (index.tokens(ids) if ids else None for ids in (more, less))
-        query = self.steer(self.compose([image], [text]), [Steering(weights or {}, liked, disliked)])
+        query = insisted(self.compose([image], [text]))
+        query = self.steer(query, [Steering(weights or {}, liked, disliked)])
         hits = index.search(query.embeddings.cpu(), k + 1, [[*exclude, *less]], chosen)[0]
         if isinstance(image, Path | str):
             own = str(Path(image).resolve())

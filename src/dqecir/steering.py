@@ -32,6 +32,9 @@ LESS = 0.5
 THINNED = 0.8
 """The largest share that a disliked item takes of a value's probability."""
 
+INSISTENCE = 2.0
+"""How many times what a text asks of counts in a person's search, against what is to stay as it is."""
+
 _NOTHING = 1e-6
 
 
@@ -47,6 +50,20 @@ class Steering:
     weights: Mapping[str, float] = field(default_factory=dict)
     more: Tensor | None = None
     less: Tensor | None = None
+
+
+def insisted(query: Query, factor: float = INSISTENCE) -> Query:
+    """Queries in which the columns that a text asks of count ``factor`` times as much.
+
+    Benchmarks ask for what their galleries hold; a shop may hold nothing that is as it was asked and else
+    the same, and then what was asked should still be seen. Queries of methods that do not say what a text
+    asks stay as they are. What it costs and gives: docs/flagship.md, "Asked first".
+    """
+    parts = query.parts
+    if parts is None or parts.asked is None:
+        return query
+    parts = replace(parts, weights=parts.weights * (1 + (factor - 1) * parts.asked))
+    return replace(query, embeddings=parts.embeddings(), parts=parts)
 
 
 def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str, float]]:

@@ -19,7 +19,7 @@ from dqecir.index.filters import Filter
 from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
 from dqecir.service.uploads import Recent
-from dqecir.steering import Steering, attribute_weights, steered
+from dqecir.steering import Steering, attribute_weights, insisted, steered
 
 State = tuple[str, int, int]
 """What an item's picture is known by."""
@@ -129,7 +129,7 @@ class Searcher:
     def search(self, questions: Sequence[Question]) -> list[Found]:
         """Answer questions; those with one filter are searched for together."""
         self.see_changes()
-        query = self._compose([(question.picture, question.text) for question in questions])
+        query = insisted(self._compose([(question.picture, question.text) for question in questions]))
         own = attribute_weights(query, self.attributes)
         rule = self.model.method.score_rule
         query = steered(query, [self._steering(question) for question in questions], self.attributes, rule)
