@@ -70,7 +70,7 @@ def replace_rows(query: Query, row: int) -> Query:
 
 
 def test_what_a_text_asks_counts_more_and_what_stays_counts_as_before(composed):
-    model, query, _ = composed
+    _, query, _ = composed
     found = insisted(query, 3.0)
     if query.parts.asked is None:  # the method does not say what a text asks
         assert found is query
