@@ -36,6 +36,7 @@ from benchmarks.speed.timing import machine
 from dqecir.files import write_json
 from dqecir.index.engines import open_index
 from dqecir.retriever import ComposedRetriever
+from dqecir.steering import insisted
 
 CLIENTS = (1, 16, 64)
 K = 24
@@ -128,7 +129,7 @@ class Model:
     def pictures(self, rows: Sequence[int]) -> Any:
         """Searches from pictures that were never seen."""
         asked = [self.questions[row] for row in rows]
-        query = self.retriever.compose([one.picture for one in asked], [one.text for one in asked])
+        query = insisted(self.retriever.compose([one.picture for one in asked], [one.text for one in asked]))
         return self.index.search(query.embeddings, K)
 
     @torch.no_grad()
@@ -136,7 +137,7 @@ class Model:
         """Searches from items, whose image tokens are kept."""
         asked, model = [self.questions[row] for row in rows], self.retriever.model
         text = model.text_encoder([model.method.text((one.text,)) for one in asked], blank=True)
-        query = model.method.embed_query(self.tokens[list(rows)], text)
+        query = insisted(model.method.embed_query(self.tokens[list(rows)], text))
         return self.index.search(query.embeddings, K, [[one.item] for one in asked])
 
     def with_right_answers(self, work: Callable[[Sequence[int]], Any]) -> list[Question]:
