@@ -134,7 +134,7 @@ def as_json(found: Found, method: str, took: float) -> dict[str, object]:
     openapi_extra=body_of(EmbeddingRequest, image=True),
 )
 async def embeddings(request: Request) -> Response:
-    """The vectors that a search would compare with the index."""
+    """A query as the model composes it, before anything steers it: its vectors."""
     service = service_of(request)
     async with service.admitted():
         body = await read_body(request, "request", service.limits)
