@@ -47,7 +47,7 @@ def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
         sys.setswitchinterval(TURN)
         if "OMP_NUM_THREADS" not in os.environ:
             # The others decode and speak HTTP; threads that wait for one another's turn are worse than fewer.
-            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
+            torch.set_num_threads(max(1, torch.get_num_threads() // 2))
         with _ended_by_signals():
             _Server(config, lambda: say(f"http://{name}:{port}")).run(sockets=[listening])
 
