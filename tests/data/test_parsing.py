@@ -276,7 +276,9 @@ FREE = {
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"), [case for cases in FREE.values() for case in cases], ids=lambda case: str(case)[:40]
+    ("text", "wanted"),
+    [case for cases in FREE.values() for case in cases],
+    ids=lambda case: case[:40] if isinstance(case, str) else "",
 )
 def test_what_people_write_is_read(text, wanted):
     found = Parser(shipped_vocabularies(ALL), ALL).asked(text, GREY)
