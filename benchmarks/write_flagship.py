@@ -198,7 +198,7 @@ def fresh(work: Path) -> list[str]:
         "twice: as the catalogue words them, and in phrases that another author wrote from the names of "
         "columns and values alone, without a sight of parser, vocabularies or questions. The rules were "
         "then bettered with the first set of phrases in view; the second was written for the measure and "
-        "seen by nobody who worked on the rules. Written by `benchmarks/fresh_wordings.py`.",
+        "none of it was seen while the rules were worked on. Written by `benchmarks/fresh_wordings.py`.",
         "",
     ]
     for path in paths:
