@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
 import uvicorn
 
 from dqecir.data.triplets import DataError
@@ -45,9 +43,6 @@ def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
         host, port = listening.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         sys.setswitchinterval(TURN)
-        if "OMP_NUM_THREADS" not in os.environ:
-            # The others decode and speak HTTP; threads that wait for one another's turn are worse than fewer.
-            torch.set_num_threads(max(1, torch.get_num_threads() // 2))
         with _ended_by_signals():
             _Server(config, lambda: say(f"http://{name}:{port}")).run(sockets=[listening])
 
