@@ -168,15 +168,15 @@ def memory(found: Found) -> list[str]:
         ]
         cells = [f"{size / 1e9:.1f}" for size in sizes] + [str(one or "none of these") for one in fitting]
         lines.append(f"| {shown(tower)}, {precision} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        f"Of a card {100 * USABLE:.0f} % are counted on. All of this is computed; beside it, what a process "
-        "on this machine took for the same step with a tower of one block, what its "
-        "libraries hold included:",
-        "",
-        "| | counted, GB | measured, GB |",
-        "|---|---|---|",
-    ]
+    lines += ["", f"Of a card {100 * USABLE:.0f} % are counted on. All of this is computed."]
+    if found["checks"]:
+        lines += [
+            "Beside it, what a process on this machine took for the same step with a tower of one block, what "
+            "its libraries hold included:",
+            "",
+            "| | counted, GB | measured, GB |",
+            "|---|---|---|",
+        ]
     for row in found["checks"]:
         lines.append(
             f"| {shown(row['tower'])}, {row['precision']}, batch {row['batch']} | "
