@@ -171,8 +171,8 @@ def memory(found: Found) -> list[str]:
     lines += ["", f"Of a card {100 * USABLE:.0f} % are counted on. All of this is computed."]
     if found["checks"]:
         lines += [
-            "Beside it, what a process on this machine took for the same step with a tower of one block, what "
-            "its libraries hold included:",
+            "Beside it, what a process on this machine took for the same step with a tower of one block, "
+            "what its libraries hold included:",
             "",
             "| | counted, GB | measured, GB |",
             "|---|---|---|",
