@@ -20,7 +20,10 @@ class TestExact(EngineContract):
     engine = ExactIndex
 
 
-@pytest.mark.parametrize("name", ["manifest.json", f"{FIRST}/items.json", f"{FIRST}/tokens.npy"])
+@pytest.mark.parametrize(
+    "name",
+    ["manifest.json", f"{FIRST}/items.jsonl", f"{FIRST}/lookup.safetensors", f"{FIRST}/tokens.npy"],
+)
 def test_half_an_index_is_refused(tmp_path, name):
     ExactIndex.build(tmp_path / "i", HEADER, batches())
     (tmp_path / "i" / name).unlink()
@@ -57,9 +60,13 @@ def test_damaged_text_and_foreign_formats_are_refused(tmp_path):
 def test_items_and_tokens_of_another_index_are_refused(tmp_path):
     ExactIndex.build(tmp_path / "i", HEADER, batches())
     ExactIndex.build(tmp_path / "j", HEADER, batches(prefix="photo"))
-    (tmp_path / "i" / FIRST / "items.json").write_bytes((tmp_path / "j" / FIRST / "items.json").read_bytes())
-    with pytest.raises(EngineError, match="does not belong to its manifest"):
-        ExactIndex.open(tmp_path / "i")
+    for name in ("items.jsonl", "lookup.safetensors"):
+        path = tmp_path / "i" / FIRST / name
+        own = path.read_bytes()
+        path.write_bytes((tmp_path / "j" / FIRST / name).read_bytes())
+        with pytest.raises(EngineError, match="does not belong to its manifest"):
+            ExactIndex.open(tmp_path / "i")
+        path.write_bytes(own)
     path = tmp_path / "j" / FIRST / "tokens.npy"
     tokens = np.load(path)
     np.save(path, tokens.reshape(5, 6, 8))

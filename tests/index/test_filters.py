@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dqecir.index.filters import And, Columns, Compare, Equal, Filter, FilterError, Not, Or, parse_filter
+from dqecir.index.columns import Columns
+from dqecir.index.filters import And, Compare, Equal, Filter, FilterError, Not, Or, parse_filter
 
 SHOP = [
     {"color": "red", "price": 12, "sleeves": "long"},
@@ -32,7 +33,7 @@ SHOP = [
     ],
 )
 def test_means_what_it_says(text, rows):
-    columns = Columns(SHOP)
+    columns = Columns.of(SHOP)
     found = parse_filter(text)
     found.check([columns])
     assert found.mask(columns).nonzero()[0].tolist() == rows
@@ -76,7 +77,7 @@ def test_a_mistake_is_one_sentence(text, message):
 )
 def test_what_no_item_has_is_said(text, message):
     with pytest.raises(FilterError, match=message):
-        parse_filter(text).check([Columns(SHOP), Columns([])])
+        parse_filter(text).check([Columns.of(SHOP), Columns.of([])])
 
 
 NAMES = ("a", "b", "not b")
@@ -135,4 +136,4 @@ def written(found: Filter) -> str:
 def test_arrays_find_what_a_plain_reading_finds(found, payloads):
     again = parse_filter(written(found))
     assert again == found
-    assert again.mask(Columns(payloads)).tolist() == [plainly(found, row) for row in payloads]
+    assert again.mask(Columns.of(payloads)).tolist() == [plainly(found, row) for row in payloads]

@@ -7,7 +7,7 @@ manifest, which is the moment it counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, replace
@@ -72,17 +72,18 @@ class ExactIndex(Index):
         return sum(segment.living for segment in self._current.segments)
 
     def __contains__(self, item_id: str) -> bool:
-        return any(item_id in segment for segment in self._current.segments)
+        return self._find(item_id) is not None
 
     def tokens(self, ids: Sequence[str]) -> Tensor:
         found = torch.empty(len(ids), self.header.tokens, self.header.size, dtype=torch.float16)
-        missing = set(ids)
+        here = np.zeros(len(ids), dtype=np.bool_)
         for segment in self._current.segments:
-            own = [place for place, item in enumerate(ids) if item in missing and item in segment]
-            found[own] = segment.tokens[[segment.places[ids[place]] for place in own]]
-            missing -= {ids[place] for place in own}
-        if missing:
-            raise EngineError(f"the index has no item {min(missing)!r}")
+            rows = segment.rows(ids)
+            own = np.flatnonzero(rows >= 0)
+            found[own] = segment.tokens[rows[own]]
+            here[own] = True
+        if not here.all():
+            raise EngineError(f"the index has no item {ids[int(here.argmin())]!r}")
         return found
 
     def search(
@@ -98,7 +99,7 @@ class ExactIndex(Index):
         if not segments:
             return [[] for _ in queries]
         if where is not None:
-            where.check([segment.columns for segment in segments])
+            where.check([segment.items.columns for segment in segments])
         rule, settings = self.header.score_rule, now.manifest.sketch
         found = [best_of_segment(segment, queries, k, rule, exclude, where, settings) for segment in segments]
         starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
@@ -109,8 +110,8 @@ class ExactIndex(Index):
 
         def hit(value: float, place: int) -> Hit:
             number = int(np.searchsorted(starts, place, side="right")) - 1
-            row = place - starts[number]
-            return Hit(segments[number].ids[row], value, segments[number].payloads[row])
+            item_id, payload = segments[number].items.entry(place - starts[number])
+            return Hit(item_id, value, payload)
 
         return [
             [
@@ -151,14 +152,14 @@ class ExactIndex(Index):
         with self._writing() as now:
             number = now.manifest.generation + 1
             entry = write_segment(self.folder, number, self.header, [batch])
-            self._commit(now, [*self._without(now, set(batch.ids)), entry])
+            self._commit(now, [*self._without(now, batch.ids), entry])
 
     def delete(self, ids: Sequence[str]) -> int:
-        gone = set(ids)
         with self._writing() as now:
-            count = sum(item in segment for segment in now.segments for item in gone)
+            entries = self._without(now, ids)
+            count = sum(entry.dead for entry in entries) - sum(segment.entry.dead for segment in now.segments)
             if count:
-                self._commit(now, self._without(now, gone))
+                self._commit(now, entries)
         return count
 
     def tune(self, settings: SketchSettings | None) -> None:
@@ -192,7 +193,7 @@ class ExactIndex(Index):
 
     def info(self) -> dict[str, Any]:
         now = self._current
-        attributes = {name for segment in now.segments for name in segment.columns.names}
+        attributes = {name for segment in now.segments for name in segment.items.columns.names}
         return {
             "engine": now.manifest.engine,
             "items": len(self),
@@ -214,13 +215,11 @@ class ExactIndex(Index):
     def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for segment in self._current.segments:
             for row in np.flatnonzero(segment.alive).tolist():
-                yield segment.ids[row], segment.payloads[row]
+                yield segment.items.entry(row)
 
     def payload(self, item_id: str) -> Mapping[str, Any] | None:
-        for segment in self._current.segments:
-            if item_id in segment:
-                return segment.payloads[segment.places[item_id]]
-        return None
+        found = self._find(item_id)
+        return None if found is None else found[0].items.entry(found[1])[1]
 
     @classmethod
     def verify(cls, folder: Path) -> None:
@@ -230,6 +229,14 @@ class ExactIndex(Index):
                 raise EngineError(
                     f"{folder}/{segment.entry.name}/tokens.npy is damaged: build the index again"
                 )
+
+    def _find(self, item_id: str) -> tuple[Segment, int] | None:
+        """The segment and the row of an item."""
+        for segment in self._current.segments:
+            [row] = segment.rows([item_id]).tolist()
+            if row >= 0:
+                return segment, row
+        return None
 
     @contextmanager
     def _writing(self) -> Iterator[_Generation]:
@@ -284,12 +291,9 @@ class ExactIndex(Index):
             raise EngineError(f"{self.folder} was built again by another model: open it again")
         self._current = newest
 
-    def _without(self, now: _Generation, ids: Set[str]) -> list[SegmentEntry]:
+    def _without(self, now: _Generation, ids: Sequence[str]) -> list[SegmentEntry]:
         number = now.manifest.generation + 1
-        return [
-            with_dead(self.folder, number, segment, [segment.places[item] for item in ids if item in segment])
-            for segment in now.segments
-        ]
+        return [with_dead(self.folder, number, segment, ids) for segment in now.segments]
 
     def _merge(self) -> None:
         while run := _worth_merging(self._current.segments):
@@ -351,8 +355,9 @@ def _living(segments: Sequence[Segment]) -> Iterator[ItemBatch]:
         rows = np.flatnonzero(segment.alive)
         for start in range(0, len(rows), _COPIED):
             part = rows[start : start + _COPIED]
+            entries = [segment.items.entry(row) for row in part.tolist()]
             yield ItemBatch(
-                [segment.ids[row] for row in part],
+                [item_id for item_id, _ in entries],
                 segment.tokens[torch.from_numpy(part)],
-                [segment.payloads[row] for row in part],
+                [payload for _, payload in entries],
             )

@@ -13,60 +13,21 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dqecir.data.triplets import DataError
+from dqecir.index.columns import Columns, Mask, as_number
 from dqecir.strict import nearest
 
-Mask = NDArray[np.bool_]
 Order = Literal["<", "<=", ">", ">="]
 
 
 class FilterError(DataError):
     """An expression that is no filter, with a sentence that says where and why."""
-
-
-class Columns:
-    """Payloads seen by column: each attribute becomes arrays when a filter first asks for it."""
-
-    def __init__(self, payloads: Sequence[Mapping[str, Any]]) -> None:
-        self._payloads = payloads
-        self._coded: dict[str, tuple[NDArray[np.int64], list[Any]]] = {}
-        self._numbers: dict[str, NDArray[np.float64]] = {}
-        self.names = frozenset(name for payload in payloads for name in payload)
-
-    def __len__(self) -> int:
-        return len(self._payloads)
-
-    def matching(self, name: str, values: Sequence[str]) -> Mask:
-        """Which items have one of ``values`` [N]."""
-        codes, known = self._codes(name)
-        table = np.array([any(_equal(has, value) for value in values) for has in known] + [False])
-        # An item without the attribute has the code -1, which is the False at the end.
-        return table[codes]
-
-    def numbers(self, name: str) -> NDArray[np.float64]:
-        """The attribute as numbers [N], NaN for an item whose value is none."""
-        if name not in self._numbers:
-            codes, known = self._codes(name)
-            self._numbers[name] = np.array([as_number(value) for value in known] + [math.nan])[codes]
-        return self._numbers[name]
-
-    def _codes(self, name: str) -> tuple[NDArray[np.int64], list[Any]]:
-        if name not in self._coded:
-            places: dict[tuple[type, Any], int] = {}
-            codes = np.full(len(self._payloads), -1, dtype=np.int64)
-            for row, payload in enumerate(self._payloads):
-                value = payload.get(name)
-                if isinstance(value, str | int | float):
-                    codes[row] = places.setdefault((type(value), value), len(places))
-            self._coded[name] = codes, [value for _, value in places]
-        return self._coded[name]
 
 
 class Filter(ABC):
@@ -88,7 +49,7 @@ class Filter(ABC):
             if name not in known:
                 raise FilterError(f"no item of the index has an attribute {name!r}{nearest(name, known)}")
             if isinstance(comparison, Compare) and not any(
-                np.isfinite(part.numbers(name)).any() for part in columns
+                np.isfinite(part[name].numbers).any() for part in columns
             ):
                 raise FilterError(
                     f"{name!r} cannot be compared by {comparison.order}: no item has a number there"
@@ -103,7 +64,7 @@ class Equal(Filter):
     values: tuple[str, ...]
 
     def mask(self, columns: Columns) -> Mask:
-        return columns.matching(self.name, self.values)
+        return columns[self.name].matching(self.values)
 
     def comparisons(self) -> Iterator[Equal | Compare]:
         yield self
@@ -126,7 +87,7 @@ class Compare(Filter):
     bound: float
 
     def mask(self, columns: Columns) -> Mask:
-        found: Mask = _ORDERS[self.order](columns.numbers(self.name), self.bound)
+        found: Mask = _ORDERS[self.order](columns[self.name].numbers, self.bound)
         return found
 
     def comparisons(self) -> Iterator[Equal | Compare]:
@@ -183,22 +144,6 @@ def parse_filter(text: str) -> Filter:
     if parser.here is not None:
         raise parser.error(f"{parser.here.shown} is not expected; join comparisons by and, or")
     return found
-
-
-def as_number(value: object) -> float:
-    """A finite number, or NaN; the text of one counts, because a table holds texts."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return math.nan
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return math.nan
-    return number if math.isfinite(number) else math.nan
-
-
-def _equal(has: object, wanted: str) -> bool:
-    # NaN, for what is no number, equals nothing.
-    return str(has).casefold() == wanted.casefold() or as_number(has) == as_number(wanted)
 
 
 _TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s{}()<>=!,"']+)|([<>!]=|[{}()<>=,]))""")

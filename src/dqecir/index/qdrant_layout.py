@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dqecir.index.columns import Columns, as_number
 from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
-from dqecir.index.filters import And, Columns, Compare, Equal, Filter, Not, Or, as_number
+from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
 from dqecir.index.prefetch import PREFETCHES
 from dqecir.strict import Strict
 
@@ -55,7 +56,7 @@ class Record(Strict):
 
     def columns(self) -> Columns:
         """One item that has every attribute, which is what a filter is checked against."""
-        return Columns([{name: 0 if numeric else "" for name, numeric in self.attributes.items()}])
+        return Columns.of([{name: 0 if numeric else "" for name, numeric in self.attributes.items()}])
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,9 @@ def best_of_segment(
     Equal scores are ordered by row. ``settings`` says when the segment's sketch chooses what is scored;
     where it has none, all that may be found is.
     """
-    allowed = segment.alive if where is None else segment.alive & where.mask(segment.columns)
+    allowed = segment.alive if where is None else segment.alive & where.mask(segment.items.columns)
     left_out = [
-        [segment.places[item] for item in ids if item in segment.places]
-        for ids in (exclude or [()] * len(queries))
+        [row for row in segment.rows(ids).tolist() if row >= 0] for ids in (exclude or [()] * len(queries))
     ]
     if settings is not None and segment.sketch is not None and allowed.sum() > settings.exact_up_to:
         count = max(k, settings.candidates)

@@ -1,7 +1,7 @@
 """Segments: immutable runs of items on disk, and the manifest that says which of them make an index.
 
-A segment is a folder with ``tokens.npy`` [N, n_t, D] and ``items.json``; only the file that marks its
-dead items is replaced, by one of another name. What no manifest names is a leftover of a killed writer.
+A segment is a folder with ``tokens.npy`` [N, n_t, D] and the files of ``items.py``; only the file that marks
+its dead items is replaced, by one of another name. What no manifest names is a leftover of a killed writer.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -25,12 +26,12 @@ from torch import Tensor
 from dqecir.data.triplets import DataError
 from dqecir.files import write_bytes, write_json
 from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
-from dqecir.index.filters import Columns
+from dqecir.index.items import LINES, LOOKUP, ItemsError, ItemsWriter, StoredItems, items_digest, open_items
 from dqecir.index.sketch import FILE as SKETCH
 from dqecir.index.sketch import Sketch, read_sketch
 from dqecir.strict import Strict, parse_settings
 
-FORMAT = 2
+FORMAT = 3
 AGAIN = "build the index again"
 
 
@@ -44,7 +45,7 @@ class SegmentEntry(Strict):
     token_sha256: str
     """Of the numbers in ``tokens.npy``, without its head."""
     items_sha256: str
-    """Of ``items.json``."""
+    """Of its ids and payloads: ``items_digest``."""
     dead: int = 0
     """Items that were deleted or replaced."""
     dead_file: str | None = None
@@ -79,22 +80,21 @@ class Segment:
     """An open segment; its tokens are memory-mapped and stay readable after the files are gone."""
 
     entry: SegmentEntry
-    ids: Sequence[str]
-    payloads: Sequence[Mapping[str, Any]]
+    items: StoredItems
     tokens: Tensor
-    places: Mapping[str, int]
-    columns: Columns
     alive: NDArray[np.bool_]
     sketch: Sketch | None = None
     """None where there is none, or a damaged one: all items are scored then."""
 
-    def __contains__(self, item_id: str) -> bool:
-        place = self.places.get(item_id)
-        return place is not None and bool(self.alive[place])
-
     @property
     def living(self) -> int:
         return self.entry.items - self.entry.dead
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each id, -1 for one that no living item has [len(ids)]."""
+        rows = self.items.rows(ids)
+        rows[~self.alive[rows]] = -1
+        return rows
 
 
 class _MissingError(EngineError):
@@ -154,18 +154,21 @@ def open_segment(
                 sketch = read_sketch(folder / entry.name, entry.sketch_sha256, entry.items)
             return replace(segment, entry=entry, alive=alive, sketch=sketch)
     place = folder / entry.name
-    data = _read(place / "items.json")
     path = place / "tokens.npy"
-    if hashlib.sha256(data).hexdigest() != entry.items_sha256:
-        raise EngineError(f"{place}/items.json does not belong to its manifest: {AGAIN}")
-    items = json.loads(data)
     try:
+        if items_digest(place) != entry.items_sha256:
+            raise EngineError(f"the list of items in {place} does not belong to its manifest: {AGAIN}")
+        items = open_items(place)
         if path.stat().st_size != entry.token_bytes:
             raise EngineError(f"{path} is cut off: {AGAIN}")
         # Copy-on-write, because torch asks for memory that it could write to.
         tokens = np.load(path, mmap_mode="c")
-    except FileNotFoundError:
-        raise _MissingError(f"{path} is missing: {AGAIN}") from None
+    except FileNotFoundError as error:
+        raise _MissingError(f"{error.filename} is missing: {AGAIN}") from None
+    except OSError as error:
+        raise EngineError(f"{error.filename} cannot be read ({error.strerror})") from None
+    except ItemsError as error:
+        raise EngineError(f"{error}: {AGAIN}") from None
     except ValueError as error:
         if isinstance(error, DataError):
             raise
@@ -173,14 +176,10 @@ def open_segment(
     header = manifest.header
     if tokens.shape != (entry.items, header.tokens, header.size) or tokens.dtype != np.float16:
         raise EngineError(f"{path} does not belong to its manifest: {AGAIN}")
-    places = {item: row for row, item in enumerate(items["ids"])}
     return Segment(
         entry,
-        items["ids"],
-        items["payloads"],
+        items,
         torch.from_numpy(tokens),
-        places,
-        Columns(items["payloads"]),
         _read_alive(place, entry),
         read_sketch(place, entry.sketch_sha256, entry.items),
     )
@@ -208,12 +207,14 @@ def write_segment(
     return entry
 
 
-def with_dead(folder: Path, generation: int, segment: Segment, rows: Sequence[int]) -> SegmentEntry:
-    """The segment's entry with further items dead, its marks written under a name of this generation."""
-    if not rows:
+def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str]) -> SegmentEntry:
+    """The segment's entry with these items dead too, its marks written under a name of this generation."""
+    rows = segment.rows(ids)
+    rows = rows[rows >= 0]
+    if not len(rows):
         return segment.entry
     alive = segment.alive.copy()
-    alive[list(rows)] = False
+    alive[rows] = False
     name = f"dead-{generation:08}"
     place = folder / segment.entry.name
     write_bytes(place / name, np.packbits(~alive).tobytes())
@@ -233,7 +234,8 @@ def sweep(folder: Path, manifest: Manifest) -> None:
         for path in (folder / entry.name).iterdir():
             if path.name not in (
                 "tokens.npy",
-                "items.json",
+                LINES,
+                LOOKUP,
                 entry.dead_file,
                 SKETCH if entry.sketch_sha256 else None,
             ):
@@ -258,32 +260,31 @@ def token_digest(tokens: Tensor) -> str:
 
 
 def _write_items(place: Path, header: IndexHeader, batches: Iterable[ItemBatch]) -> SegmentEntry:
-    payloads: dict[str, dict[str, Any]] = {}
     digest = hashlib.sha256()
     path = place / "tokens.npy"
-    with path.open("wb") as file:
+    with closing(ItemsWriter(place)) as items, path.open("wb") as file:
         write_head(file, 0, header)
         for batch in batches:
             data = batch.as_stored(header).contiguous().numpy().tobytes()
-            for item, payload in zip(batch.ids, batch.payloads, strict=True):
-                if item in payloads:
-                    raise EngineError(f"the item {item!r} comes twice: every item needs an id of its own")
-                payloads[item] = dict(payload)
+            try:
+                items.add(zip(batch.ids, batch.payloads, strict=True))
+            except ItemsError as error:
+                raise EngineError(str(error)) from None
             file.write(data)
             digest.update(data)
+        if not len(items):
+            raise EngineError("there is nothing to index: no image could be used")
         file.seek(0)
-        write_head(file, len(payloads), header)
+        write_head(file, len(items), header)
         file.flush()
         os.fsync(file.fileno())
-    if not payloads:
-        raise EngineError("there is nothing to index: no image could be used")
-    write_json(place / "items.json", {"ids": list(payloads), "payloads": list(payloads.values())})
+        items.finish()
     return SegmentEntry(
         name=place.name,
-        items=len(payloads),
+        items=len(items),
         token_bytes=path.stat().st_size,
         token_sha256=digest.hexdigest(),
-        items_sha256=hashlib.sha256((place / "items.json").read_bytes()).hexdigest(),
+        items_sha256=items_digest(place),
     )
 
 

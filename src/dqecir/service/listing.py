@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from dqecir.index.engine import Index
-from dqecir.index.filters import Columns, Filter
+from dqecir.index.columns import Columns
+from dqecir.index.filters import Filter
 from dqecir.service.problems import Problem
 
 FEW = 60
@@ -72,7 +73,7 @@ class _Entries:
         self.ids = [item_id for item_id, _ in found]
         self.payloads = [payload for _, payload in found]
         self.places = {item_id: place for place, item_id in enumerate(self.ids)}
-        self.columns = Columns(self.payloads)
+        self.columns = Columns.of(self.payloads)
         self.facts = {name: self._facts(name) for name in sorted(self.columns.names - {"path"})}
 
     def order(self, where: Filter | None, seed: int | None) -> list[int]:
