@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -51,7 +51,8 @@ class Worker:
     A batch that fails is done again one by one, so that a request is not refused for its neighbour.
     """
 
-    def __init__(self, batch: int, said: Callable[[int], None] = lambda size: None) -> None:
+    def __init__(self, batch: int, said: Callable[[int], None]) -> None:
+        """``said`` is told the size of every batch, in the thread."""
         self._batch, self._said = batch, said
         self._jobs: deque[_Job] = deque()
         self._wake = threading.Condition()
@@ -75,11 +76,6 @@ class Worker:
         """Whether it takes work."""
         return self._thread.is_alive() and not self._stopping
 
-    @property
-    def waiting(self) -> int:
-        """Jobs that are not begun."""
-        return len(self._jobs)
-
     async def ask(self, work: Work[Argument, Result], argument: Argument) -> Result:
         """What ``work`` makes of ``argument``, done in the thread; raises what it raised."""
         job = _Job(work, argument, asyncio.get_running_loop().create_future())
@@ -96,53 +92,59 @@ class Worker:
             job.given_up = True
 
     def _run(self) -> None:
-        while jobs := self._taken():
+        while jobs := self._next():
             self._said(len(jobs))
-            answers = self._done(jobs)
-            loop = jobs[0].answer.get_loop()
-            # Where the loop is closed nobody waits any more.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_deliver, jobs, answers)
+            deliver([job.answer for job in jobs], self._done(jobs))
+
+    def _next(self) -> list[_Job]:
+        """The next jobs, once there are any; none where the end has come."""
+        with self._wake:
+            # A job may be given up at any moment, so whether there is one is known once it is taken.
+            while not (taken := self._taken()) and not self._stopping:
+                self._wake.wait()
+            return taken
 
     def _taken(self) -> list[_Job]:
-        """The next jobs, all of the kind that has waited longest; none where the end has come."""
-        with self._wake:
-            while True:
-                while self._jobs and self._jobs[0].given_up:
-                    self._jobs.popleft()
-                if self._jobs or self._stopping:
-                    break
-                self._wake.wait()
-            taken: list[_Job] = []
-            others: deque[_Job] = deque()
-            while self._jobs and len(taken) < self._batch:
-                job = self._jobs.popleft()
-                if job.given_up:
-                    continue
-                same = not taken or job.work == taken[0].work
-                (taken if same else others).append(job)
-            self._jobs.extendleft(reversed(others))
-            return taken
+        """What waits and is not given up, all of the kind that has waited longest; perhaps nothing."""
+        taken: list[_Job] = []
+        others: deque[_Job] = deque()
+        while self._jobs and len(taken) < self._batch:
+            job = self._jobs.popleft()
+            if job.given_up:
+                continue
+            same = not taken or job.work == taken[0].work
+            (taken if same else others).append(job)
+        self._jobs.extendleft(reversed(others))
+        return taken
 
     def _done(self, jobs: Sequence[_Job]) -> list[Any]:
         try:
             return list(jobs[0].work([job.argument for job in jobs]))
         except Exception as error:
             if len(jobs) == 1:
-                return [_Failure(error)]
+                return [Failure(error)]
         return [answer for job in jobs for answer in self._done([job])]
 
 
 @dataclass(frozen=True)
-class _Failure:
+class Failure:
+    """What a future is told in place of an answer."""
+
     error: Exception
 
 
-def _deliver(jobs: Sequence[_Job], answers: Sequence[Any]) -> None:
-    for job, answer in zip(jobs, answers, strict=True):
-        if job.answer.done():
+def deliver(waiting: Sequence[asyncio.Future[Any]], answers: Sequence[Any]) -> None:
+    """Give futures of one event loop their answers, or a :class:`Failure` each, from another thread."""
+    # Where the loop is closed nobody waits any more.
+    with suppress(RuntimeError):
+        waiting[0].get_loop().call_soon_threadsafe(_settle, waiting, answers)
+
+
+def _settle(waiting: Sequence[asyncio.Future[Any]], answers: Sequence[Any]) -> None:
+    for future, answer in zip(waiting, answers, strict=True):
+        if future.done():
             continue
-        if isinstance(answer, _Failure):
-            job.answer.set_exception(answer.error)
+        if isinstance(answer, Failure):
+            future.set_exception(answer.error)
         else:
-            job.answer.set_result(answer)
+            future.set_result(answer)
