@@ -1,6 +1,9 @@
 """Items are listed, shown, put and deleted; nothing else of the file system is."""
 
 import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,6 +79,24 @@ def test_a_picture_is_replaced_and_the_old_one_removed(client, settings, picture
     assert list(settings.upload_folder.iterdir()) == []
     refused(client.get("/v1/items/a"), 404)
     refused(client.delete("/v1/items/a"), 404)
+
+
+def test_an_item_that_is_deleted_and_put_again_at_once_keeps_its_picture(client, settings, picture):
+    assert put(client, "a", picture).status_code == 201
+    writer = client.app.state.service.writer
+    held = threading.Event()
+    writer._thread.submit(held.wait, 10)
+    with ThreadPoolExecutor(2) as pool:
+        changes = []
+        for change in (lambda: client.delete("/v1/items/a"), lambda: put(client, "a", picture)):
+            changes.append(pool.submit(change))
+            deadline = time.monotonic() + 10
+            while len(writer._pending) < len(changes) and time.monotonic() < deadline:
+                time.sleep(0.005)
+        held.set()
+        assert [change.result().status_code for change in changes] == [204, 201]
+    assert client.get("/v1/images/a").status_code == 200
+    assert len(list(settings.upload_folder.iterdir())) == 1
 
 
 def test_pictures_of_the_catalogue_are_never_removed(client, retriever):

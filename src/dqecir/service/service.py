@@ -37,7 +37,7 @@ class Service:
 
     def __init__(self, settings: ServiceSettings) -> None:
         """Read models and open indexes; raises :class:`DataError` for what cannot be served."""
-        self.settings, self.limits = settings, settings.limits
+        self.limits = settings.limits
         self.keys = Keys.read(settings.keys, settings.is_local)
         self.searchers = _searchers(settings)
         self.main = next(iter(self.searchers.values()))
@@ -47,8 +47,8 @@ class Service:
         # A wall of thumbnails is many requests, and none needs the model.
         self.thumbnails = Gate(4 * settings.queue, "pictures")
         self.decoders = Decoders(settings.decoders, settings.limits, settings.thumbnails_kept)
-        self.uploads = Uploads(settings.upload_folder)
-        self.writer = Writer([searcher.index for searcher in self.searchers.values()], self.uploads)
+        uploads = Uploads(settings.upload_folder)
+        self.writer = Writer([searcher.index for searcher in self.searchers.values()], uploads)
         self.listing = Listing(self.main.index, lambda: self.main.generation)
         self.edits = Edits(settings.checkpoint, settings.limits.edit_seconds)
         self.suggester = self.main.suggester()

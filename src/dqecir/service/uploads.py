@@ -118,9 +118,11 @@ class Uploads:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100  (the folder need not be there yet)
 
-    def keep(self, item_id: str, data: bytes, kind: str) -> Path:
-        """Write a picture, whole or not at all, under a name of its id and its content."""
+    def keep(self, item_id: str, data: bytes) -> Path:
+        """Write a picture that has been decoded, whole or not at all, named by its id and its content."""
         named = hashlib.sha256(len(item_id).to_bytes(8) + item_id.encode("utf-8", "surrogatepass") + data)
+        with Image.open(io.BytesIO(data)) as picture:
+            kind = str(picture.format)
         path = self.folder / f"{named.hexdigest()[:40]}.{kind.casefold()}"
         if not path.exists():
             write_bytes(path, data)
@@ -130,9 +132,3 @@ class Uploads:
         """Remove a picture that no item shows any more, where it is one of these."""
         if isinstance(path, str) and Path(path).parent == self.folder:
             Path(path).unlink(missing_ok=True)
-
-
-def kind_of(data: bytes) -> str:
-    """The format of a picture that has been decoded, as the end of a file's name."""
-    with Image.open(io.BytesIO(data)) as picture:
-        return str(picture.format)

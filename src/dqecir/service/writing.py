@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dqecir.index.engine import EngineError, Index, ItemBatch
+from dqecir.service.batching import Failure, deliver
 from dqecir.service.problems import Problem
 from dqecir.service.uploads import Uploads
 
@@ -24,11 +24,12 @@ TOGETHER = 64
 
 @dataclass(frozen=True)
 class Put:
-    """An item to add or replace: its target tokens [n_t, D] for each index, and its payload."""
+    """An item to add or replace: its target tokens [n_t, D] for each index, its attributes, its picture."""
 
     item_id: str
     tokens: Sequence[Tensor]
-    payload: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    image: bytes
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,15 @@ class Writer:
                 taken.append(self._pending.popleft())
         if not taken:
             return
-        result: list[int] | Exception
+        result: Sequence[int | Failure]
         try:
             result = self._changed([change for change, _ in taken])
-        except EngineError as error:
-            result = Problem(503, f"the index cannot be changed now: {error}", {"Retry-After": "5"})
-        except Exception as error:
-            result = error
-        loop = taken[0][1].get_loop()
-        # Where the loop is closed nobody waits any more.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(_deliver, [done for _, done in taken], result)
+        except (EngineError, OSError) as error:
+            problem = Problem(503, f"the index cannot be changed now: {error}", {"Retry-After": "5"})
+            result = [Failure(problem)] * len(taken)
+        except Exception as error:  # it belongs to who asked: in this thread nobody would see it
+            result = [Failure(error)] * len(taken)
+        deliver([done for _, done in taken], result)
 
     def _changed(self, changes: Sequence[Put | Delete]) -> list[int]:
         first = changes[0]
@@ -93,24 +92,16 @@ class Writer:
             return [counts[0]]
         puts = [change for change in changes if isinstance(change, Put)]
         known = {put.item_id: self._indexes[0].payload(put.item_id) for put in puts}
+        # Kept here, because this thread also removes pictures: none goes that a later change counts on.
+        paths = [str(self._uploads.keep(put.item_id, put.image)) for put in puts]
+        payloads = [{"path": path, **put.attributes} for path, put in zip(paths, puts, strict=True)]
         for place, index in enumerate(self._indexes):
             tokens = torch.stack([put.tokens[place] for put in puts])
-            index.add(ItemBatch([put.item_id for put in puts], tokens, [put.payload for put in puts]))
-        new = {put.payload["path"] for put in puts}
-        self._forget({name: old for name, old in known.items() if old and old.get("path") not in new})
+            index.add(ItemBatch([put.item_id for put in puts], tokens, payloads))
+        self._forget({name: old for name, old in known.items() if old and old.get("path") not in paths})
         return [int(known[put.item_id] is not None) for put in puts]
 
     def _forget(self, payloads: Mapping[str, Mapping[str, Any] | None]) -> None:
         for payload in payloads.values():
             if payload is not None:
                 self._uploads.forget(payload.get("path"))
-
-
-def _deliver(waiting: Sequence[asyncio.Future[int]], result: list[int] | Exception) -> None:
-    for place, done in enumerate(waiting):
-        if done.done():
-            continue
-        if isinstance(result, Exception):
-            done.set_exception(result)
-        else:
-            done.set_result(result[place])

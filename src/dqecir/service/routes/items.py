@@ -24,7 +24,6 @@ from dqecir.service.schemas import (
     Items,
 )
 from dqecir.service.service import Service, filter_of, item_of, service_of
-from dqecir.service.uploads import kind_of
 from dqecir.service.writing import Delete, Put
 
 router = APIRouter()
@@ -79,11 +78,12 @@ async def put_item(request: Request, item_id: ItemId) -> Response:
         raise Problem(422, "an id is made of characters that can be seen")
     async with service.admitted():
         body = await read_body(request, "attributes", service.limits)
-        payload, was_there = await _put(service, item_id, body)
-    return JSONResponse(item_of(item_id, payload).model_dump(), 200 if was_there else 201)
+        put = await _encoded(service, item_id, body)
+        was_there = await service.writer.change(put)
+    return JSONResponse(item_of(item_id, put.attributes).model_dump(), 200 if was_there else 201)
 
 
-async def _put(service: Service, item_id: str, body: Body) -> tuple[dict[str, str | int | float], bool]:
+async def _encoded(service: Service, item_id: str, body: Body) -> Put:
     if body.image is None:
         raise Problem(422, "the form has no image")
     attributes = body.parsed("attributes", Attributes).root if "attributes" in body.fields else {}
@@ -93,9 +93,7 @@ async def _put(service: Service, item_id: str, body: Body) -> tuple[dict[str, st
         await service.worker.ask(searcher.embed_items, picture)
         for searcher, picture in zip(searchers, pictures, strict=True)
     ]
-    path = await asyncio.to_thread(service.uploads.keep, item_id, body.image, kind_of(body.image))
-    payload = {"path": str(path), **attributes}
-    return payload, bool(await service.writer.change(Put(item_id, tokens, payload)))
+    return Put(item_id, tokens, attributes, body.image)
 
 
 @router.delete(
