@@ -192,8 +192,9 @@ class Reader:
             if column in topic.columns:
                 ones = name.kind == "value" and {"one", "ones"} & set(text.words[start:end])
                 refused = topic.refused and (ones or text.words[start - 1 : start] == ["but"])
-                refused = refused or (self._is_fragment(text, role, start, end))
-                weight += 0.3 if topic.told or refused else 0.05 * pointing
+                refused = refused or self._is_fragment(text, role, start, end)
+                meant = text.words[name.end : name.end + 1] == ["ones"]  # "with sleeves, long ones"
+                weight += 0.3 if topic.told or refused or meant else 0.05 * pointing
             weight += 0.1 * (column in self.lexicon.alone)
             if column in self.owner_of:
                 ofs = self._ofs(text, name, column, value, owners, topic, start, end, pointing, weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import Enum
+from itertools import pairwise
 
 
 class Role(Enum):
@@ -152,13 +153,13 @@ def _within(
         elif place in marks:
             kind, stop, said = marks[place]
             near = last[0] == "refused" and place - last[1] <= 2 and not any(named[last[1] : place])
-            if kind == "wanted" and not (
-                (near and last[2] not in ("no",)) or (near and place - last[1] == 1)
-            ):
+            if kind == "wanted" and not (near and (last[2] != "no" or place - last[1] == 1)):
                 if not (role is Role.TOLD and told):
                     role, swap = Role.WANTED, set()
             elif kind == "refused":
-                role = Role.WANTED if role is Role.REFUSED else Role.REFUSED
+                # Two denials of one thing affirm it; "no sleeves no print" and "neither, nor" deny two.
+                one = said != "nor" and not any(named[max(start, last[1] + 1) : place])
+                role = Role.WANTED if role is Role.REFUSED and one else Role.REFUSED
             elif kind == "left":
                 role, swap = _left(words, start, place, end, said, role, swap, named)
             elif kind == "swap":
@@ -256,10 +257,15 @@ def _asks(part: Sequence[str]) -> bool:
 def _lists(
     words: Sequence[str], parts: Sequence[tuple[int, int]], found: list[Role], named: Sequence[bool]
 ) -> None:
-    """What goes on with "or" after a comma is refused as what stood before: "not round, v or high"."""
+    """What a list goes on with is refused as what stood before: "not round, v or high", "drop the print and
+    the collar"."""
     plain = {"or", "nor", "a", "an", "the", "any", ","}
-    for _, end in parts[:-1]:
-        if found[end - 1] is not Role.REFUSED or words[end] != ",":
+    for (_, end), (start, last) in pairwise(parts):
+        if found[end - 1] is not Role.REFUSED:
+            continue
+        if words[end] == "and" and words[end - 2] == words[start] == "the" and last - start == 2:
+            found[start:last] = [Role.REFUSED] * 2
+        if words[end] != ",":
             continue
         stop = end
         while stop < len(words) and (named[stop] or words[stop] in plain):
