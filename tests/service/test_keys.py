@@ -1,13 +1,14 @@
 """Who may read and who may write."""
 
 import hmac
+import json
 
 import pytest
 from starlette.datastructures import Headers
 
 from dqecir.data.triplets import DataError
 from dqecir.service.keys import Keys
-from tests.service.conftest import put, refused
+from tests.service.conftest import HERE, put, refused
 
 READ, WRITE = "r" * 20, "w" * 20
 
@@ -86,6 +87,17 @@ def test_every_key_is_compared_whichever_is_right(keys_file, monkeypatch):
 def test_without_keys_only_this_machine_writes(client, picture, headers):
     assert "--keys" in refused(put(client, "a", picture, headers=headers), 403)
     assert client.get("/v1/about", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://elsewhere.example", "http://127.0.0.1:9000", "null"])
+def test_a_page_from_elsewhere_deletes_nothing_by_a_form(client, retriever, origin):
+    """Browsers send a form anywhere without asking first, and say where from."""
+    item = next(iter(retriever.index.entries()))[0]
+    form = {"files": {"request": (None, json.dumps({"ids": [item]}))}, "headers": {"origin": origin}}
+    assert "page" in refused(client.post("/v1/items:delete", **form), 403)
+    assert client.get(f"/v1/items/{item}").status_code == 200
+    form["headers"]["origin"] = HERE
+    assert client.post("/v1/items:delete", **form).json() == {"deleted": 1}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000"])

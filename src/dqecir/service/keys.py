@@ -74,9 +74,13 @@ class Keys:
         """Raise a :class:`Problem` where a request may not write.
 
         Without keys a request from this machine may. One that asks for another name than this machine's
-        was led here by a page elsewhere or by a proxy, and one that was forwarded comes from anywhere.
+        was led here by a page elsewhere or by a proxy, one that was forwarded comes from anywhere, and a
+        browser says of what pages send where they are from.
         """
         if self._local:
+            origin = headers.get("origin")
+            if origin is not None and origin.partition("://")[2] != headers.get("host"):
+                raise Problem(403, "a page from elsewhere cannot write here: start the service with --keys")
             forwarded = any(name in headers for name in ("forwarded", "x-forwarded-for", "x-forwarded-host"))
             if forwarded or not is_loopback(_host(headers)):
                 raise Problem(403, "without keys only this machine writes: start the service with --keys")
