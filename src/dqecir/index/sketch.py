@@ -40,6 +40,9 @@ _ROUNDS = 12
 _ENCODED = 8_192
 """Items encoded at once."""
 
+_MANY = 0.4
+"""Share of the items that may be found above which all are looked up."""
+
 _SPAN = 65_536
 """Items whose scores are summed at once: they, their codes and a table fit a core's cache."""
 
@@ -64,26 +67,29 @@ class Sketch:
 
         Of equals the first rows are taken. Fewer where fewer are allowed.
         """
-        scores = self.scores(query, rule)
-        if not allowed.all():
-            scores[~allowed] = -np.inf
+        # Looking up few is quicker than hiding many.
+        rows = None if allowed.mean() > _MANY else np.flatnonzero(allowed)
+        scores = self.scores(query, rule, rows)
+        if rows is None:
+            np.copyto(scores, -np.inf, where=~allowed)
         if count < len(scores):
             worst = np.partition(scores, len(scores) - count)[len(scores) - count]
-            rows = np.flatnonzero(scores >= worst)
-            if len(rows) > count:
-                equal = np.flatnonzero(scores[rows] == worst)
-                rows = np.delete(rows, equal[len(equal) - (len(rows) - count) :])
+            best = np.flatnonzero(scores >= worst)
+            if len(best) > count:
+                equal = np.flatnonzero(scores[best] == worst)
+                best = np.delete(best, equal[len(equal) - (len(best) - count) :])
         else:
-            rows = np.arange(len(scores))
-        return torch.from_numpy(rows[allowed[rows]])
+            best = np.arange(len(scores))
+        return torch.from_numpy(best[allowed[best]] if rows is None else rows[best])
 
-    def scores(self, query: Tensor, rule: ScoreRule) -> Numbers:
-        """What ``rule`` makes of a query [n_q, D] and every item, as far as codes can tell [N].
+    def scores(self, query: Tensor, rule: ScoreRule, rows: NDArray[np.int64] | None = None) -> Numbers:
+        """What ``rule`` makes of a query [n_q, D] and the items in ``rows``, or all, by their codes [N].
 
         All is done by numpy in threads of its own: torch has its threads wait for each other after every
         step, which on a busy machine takes a hundred times as long as the step.
         """
-        places, items = self.codes.shape
+        places = len(self.codes)
+        items = self.codes.shape[1] if rows is None else len(rows)
         plan = PLANS[rule](query.numpy(), places)
         found = np.empty(items, dtype=np.float32)
         tables: list[Numbers] = []
@@ -91,13 +97,13 @@ class Sketch:
         def fill(start: int) -> None:
             out = found[start : start + _SPAN]
             looked_up = np.empty_like(out)
-            codes = self.codes[:, start : start + _SPAN]
+            span = slice(start, start + _SPAN) if rows is None else rows[start : start + _SPAN]
             out[:] = -np.inf if plan.highest else 0
             for place, table in enumerate(tables):
-                if place < plan.highest:
-                    np.maximum(out, np.take(table, codes[place], out=looked_up, mode="clip"), out=out)
-                elif table.min() < table.max():  # else it orders nothing, as a column of no weight
-                    np.add(out, np.take(table, codes[place], out=looked_up, mode="clip"), out=out)
+                if place >= plan.highest and table.min() == table.max():
+                    continue  # it orders nothing, as a column of no weight
+                np.take(table, self.codes[place, span], out=looked_up, mode="clip")
+                (np.maximum if place < plan.highest else np.add)(out, looked_up, out=out)
 
         # A pool a search: threads are cheap beside it, and none is left to a process that forks.
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
