@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
@@ -20,12 +23,26 @@ from dqecir.service.schemas import (
     SearchRequest,
     SearchResponse,
 )
-from dqecir.service.searcher import Found, Looked, Question
+from dqecir.service.searcher import Found, Looked, Question, Searcher
 from dqecir.service.service import Service, address_of, filter_of, service_of
 
 router = APIRouter(dependencies=[Depends(may_read)])
 
+Asked = TypeVar("Asked", bound=EmbeddingRequest)
+
 _PROBLEMS = problems(400, 401, 404, 408, 413, 415, 422, 429, 503, 504)
+
+
+@asynccontextmanager
+async def _admitted(
+    request: Request, schema: type[Asked]
+) -> AsyncIterator[tuple[Asked, bytes | None, Searcher]]:
+    """What a request asks, with which picture and of which model, within the limits of one that needs it."""
+    service = service_of(request)
+    async with service.admitted():
+        body = await read_body(request, "request", service.limits)
+        asked = body.parsed("request", schema)
+        yield asked, body.image, service.searcher(asked.method)
 
 
 @router.post(
@@ -38,13 +55,10 @@ async def search(request: Request) -> Response:
     """Find what shows the reference changed as the text says."""
     begun = time.perf_counter()
     service = service_of(request)
-    async with service.admitted():
-        body = await read_body(request, "request", service.limits)
-        asked = body.parsed("request", SearchRequest)
-        searcher = service.searcher(asked.method)
-        question = await question_of(service, asked, body.image)
+    async with _admitted(request, SearchRequest) as (asked, image, searcher):
+        question = await question_of(service, asked, image)
         found = await service.worker.ask(searcher.search, question)
-    request.state.said = {"k": asked.k, "text": len(asked.text), "image": len(body.image or b"")}
+    request.state.said = {"k": asked.k, "text": len(asked.text), "image": len(image or b"")}
     told = as_json(found, searcher.name, 1000 * (time.perf_counter() - begun))
     return Response(to_json(told), media_type="application/json")
 
@@ -58,13 +72,10 @@ async def search(request: Request) -> Response:
 async def explanations(request: Request) -> Response:
     """Where a search looked in its reference, and in one of its answers."""
     service = service_of(request)
-    async with service.admitted():
-        body = await read_body(request, "request", service.limits)
-        asked = body.parsed("request", ExplanationRequest)
-        searcher = service.searcher(asked.method)
+    async with _admitted(request, ExplanationRequest) as (asked, image, searcher):
         _check_judged(service, asked)
         looked = Looked(
-            reference=await service.decoded(asked.item, body.image),
+            reference=await service.decoded(asked.item, image),
             text=asked.text,
             target=await service.decoded(asked.target, None),
             weights=asked.weights or {},
@@ -136,10 +147,7 @@ def as_json(found: Found, method: str, took: float) -> dict[str, object]:
 async def embeddings(request: Request) -> Response:
     """A query as the model composes it, before anything steers it: its vectors."""
     service = service_of(request)
-    async with service.admitted():
-        body = await read_body(request, "request", service.limits)
-        asked = body.parsed("request", EmbeddingRequest)
-        searcher = service.searcher(asked.method)
-        picture = await service.picture(searcher, asked.item, body.image)
+    async with _admitted(request, EmbeddingRequest) as (asked, image, searcher):
+        picture = await service.picture(searcher, asked.item, image)
         found = await service.worker.ask(searcher.embed_queries, (picture, asked.text))
     return JSONResponse({"embeddings": found, "score_rule": searcher.model.method.score_rule})
