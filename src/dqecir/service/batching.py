@@ -120,7 +120,7 @@ class Worker:
     def _done(self, jobs: Sequence[_Job]) -> list[Any]:
         try:
             return list(jobs[0].work([job.argument for job in jobs]))
-        except Exception as error:
+        except Exception as error:  # it belongs to who asked, and must not end the thread
             if len(jobs) == 1:
                 return [Failure(error)]
         return [answer for job in jobs for answer in self._done([job])]

@@ -79,7 +79,7 @@ class Frame:
 
         try:
             await self._app(scope, receive, framed)
-        except Exception:
+        except Exception:  # whatever nobody foresaw: its words go to the log, a number to the client
             number = uuid.uuid4().hex[:12]
             log.exception("failed", extra={"fields": {"number": number}})
             if status == 0:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dqecir.index.engine import Index
 from dqecir.index.columns import Columns
+from dqecir.index.engine import Index
 from dqecir.index.filters import Filter
 from dqecir.service.problems import Problem
 
