@@ -55,10 +55,10 @@ def main() -> None:
         command = serving(Path(work), options.rival)
         service = subprocess.Popen(command)
         try:
-            address = command[-1]
-            wait_for(f"http://127.0.0.1:{address}/readyz")
+            address = f"http://127.0.0.1:{command[-1]}"
+            wait_for(f"{address}/readyz")
             browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
-            take(browser, f"http://127.0.0.1:{address}", compared=options.rival is not None)
+            take(browser, address, compared=options.rival is not None)
             browser.close()
         finally:
             service.terminate()

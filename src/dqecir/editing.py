@@ -19,8 +19,8 @@ from dqecir.strict import Strict
 _TAKEN = ("prompt", "image", "num_inference_steps", "generator")
 """What the call of an instruction-following pipeline must take."""
 
-_EIGHT = 8
-"""Sides of a picture that latents can stand for are multiples of it."""
+_GRAIN = 8
+"""Pixels: the sides of a picture that latents can stand for are multiples of it."""
 
 
 class EditError(DataError):
@@ -128,5 +128,5 @@ class Editor:
     def _fitted(self, picture: Image.Image) -> Image.Image:
         """The picture at the size that is edited: its shape, up to what latents can stand for."""
         scale = self.settings.side / max(picture.size)
-        width, height = (max(_EIGHT, round(side * scale / _EIGHT) * _EIGHT) for side in picture.size)
+        width, height = (max(_GRAIN, round(side * scale / _GRAIN) * _GRAIN) for side in picture.size)
         return ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""Commands that measure: ``evaluate``, ``protocol``, ``reproduce``, and ``figures``."""
+"""Commands that measure: ``evaluate``, ``protocol`` and ``figures``."""
 
 from __future__ import annotations
 
