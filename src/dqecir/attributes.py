@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,6 +13,8 @@ from dqecir.backbones.blip2 import TextBatch
 from dqecir.data.triplets import DataError
 from dqecir.data.vocabulary import Vocabulary
 from dqecir.strict import Strict
+
+_HALF = re.compile(r"[\ud800-\udfff]")
 
 
 class TextEncoder:
@@ -34,11 +37,14 @@ class TextEncoder:
         """Tokenise ``texts``, truncated on the right to ``max_length`` pieces and padded to the longest.
 
         Raises :class:`DataError` for an empty text, unless ``blank`` ones are to be expected (CIRR's
-        test split has one).
+        test split has one), and for one that holds halves of characters, as a terminal in another
+        encoding gives them.
         """
         for text in texts:
             if not text.strip() and not blank:
                 raise DataError("a modification text is empty: say what should change")
+            if _HALF.search(text):
+                raise DataError(f"the modification text {text!r} is not Unicode: write it in UTF-8")
         batch = self.tokenizer(
             list(texts),
             padding="longest",

@@ -149,6 +149,12 @@ def test_an_empty_text_is_refused(model):
         model.text_encoder(["is red", "  "])
 
 
+def test_a_text_of_another_encoding_is_refused(model):
+    # What Python makes of an argument that is not UTF-8.
+    with pytest.raises(DataError, match="write it in UTF-8"):
+        model.text_encoder(["caf\udce9"])
+
+
 def test_a_new_attribute_is_a_file_and_no_code(model, tmp_path):
     path = tmp_path / "material.yaml"
     path.write_text(
