@@ -153,6 +153,14 @@ def test_the_likelihood_is_the_base_score_and_weighted_log_probabilities(block, 
             assert float(found[row, item]) == pytest.approx(expected, abs=1e-2 if half else 1e-5)
 
 
+def test_what_is_no_probability_counts_as_none():
+    query = torch.tensor([[[0.5, 0.0], [0.0, 2.0]]])
+    shown = torch.tensor([[[1.0, 0.0], [1.0, -0.4]], [[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
+    negative, absent, sure = score(query, shown, "likelihood")[0].tolist()
+    assert negative == absent == pytest.approx(0.5 + 2 * math.log(scoring.FLOOR))
+    assert sure > absent
+
+
 def test_the_likelihood_refuses_targets_without_a_token_for_each_distribution():
     with pytest.raises(ValueError, match="likelihood"):
         score(torch.zeros(1, 3, 6), torch.zeros(4, 2, 6), "likelihood")

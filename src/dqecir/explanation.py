@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
-from dqecir.scoring import FLOOR, RULES, ScoreRule, score
+from dqecir.scoring import RULES, ScoreRule, log_probability, score
 from dqecir.steering import Steering, insisted, steered
 
 OVERALL = "overall"
@@ -113,7 +113,7 @@ def _of_columns(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
     products = products.unflatten(2, tokens.shape[1:3])
     base = products[:, 0, :, :-count].amax(dim=2)
     fits = products[:, 1:, :, -count:].diagonal(dim1=1, dim2=3) / masses.clamp(min=1e-6)[:, None]  # [B, N, C]
-    return torch.cat([base[:, :, None], masses[:, None] * (fits + FLOOR).log()], dim=2)
+    return torch.cat([base[:, :, None], masses[:, None] * log_probability(fits)], dim=2)
 
 
 CONTRIBUTIONS: dict[ScoreRule, Callable[[Query, Tensor, ScoreRule], Tensor]] = {
@@ -153,7 +153,7 @@ def _value(shares: Sequence[float], names: Sequence[str]) -> str | None:
     others = [name for name in names if name and name not in fits]
     if len(fits) <= _NAMED:
         return " or ".join(name or "none" for name in fits)
-    return f"not {' or '.join(others)}" if 0 < len(others) <= 1 else None
+    return f"not {others[0]}" if len(others) == 1 else None
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,17 @@ def _max_max(queries: Tensor, targets: Tensor) -> Tensor:
     return scores.amax(dim=(2, 3))
 
 
+def log_probability(shares: Tensor) -> Tensor:
+    """The logarithm of :data:`FLOOR` and shares of any shape; a negative one, which is none, counts as 0."""
+    return (shares.clamp(min=0) + FLOOR).log()
+
+
 def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
     """One vector against the first tokens, and C distributions against the last C tokens, pair by pair.
 
     s = max_k q_0·t_k + Σ_c w_c log(q_c·t_c / w_c + floor), where the mass w_c = Σ q_c is the weight of
-    the distribution q_c / w_c; q_c·t_c / w_c is the probability that what the target shows is wanted.
+    the distribution q_c / w_c; q_c·t_c / w_c is the probability that what the target shows is wanted,
+    as in :func:`log_probability`.
     """
     count = queries.shape[1] - 1
     if count < 1 or targets.shape[1] <= count:
@@ -59,7 +65,7 @@ def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
     mass = queries[:, 1:].sum(dim=2)  # [B, C]
     shares = queries[:, 1:] / mass.clamp(min=1e-6)[..., None]
     fits = torch.einsum("bcd,ncd->cbn", shares, targets[:, -count:])
-    return base + torch.einsum("cbn,bc->bn", (fits + FLOOR).log(), mass)
+    return base + torch.einsum("cbn,bc->bn", log_probability(fits), mass)
 
 
 RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
