@@ -15,6 +15,7 @@ from dqecir.data.composing import catalogue_benchmark
         ("€ 1,299.50", 1299.5),
         ("1,299", 1299.0),
         ("12,50 €", 12.5),
+        ("1.299,50 €", 1299.5),
         ("1 250 EUR", 1250.0),
         ("1.2.3", None),
         ("XL", None),
@@ -46,6 +47,16 @@ def test_of_two_prices_the_first_is_what_cheaper_speaks_of():
     said = Comparatives(["price", "old_price"])
     assert said.parted("is red and cheaper")[1] == (Intent("price", "less"),)
     assert said.parted("is red and of a lower old price")[1] == (Intent("old_price", "less"),)
+
+
+def test_a_text_of_many_blanks_is_parted_at_once():
+    blanks = " " * 100_000  # an hour, where each of them is tried
+    assert Comparatives(["price"]).parted(f"is red{blanks}and cheaper")[0] == "is red"
+
+
+def test_of_two_columns_of_one_name_the_second_is_never_spoken_of():
+    said = Comparatives(["price", "Price"]).phrases
+    assert {intent.column for intent in said} == {"price"}
 
 
 def test_a_question_about_a_number_has_the_answers_that_its_number_admits(garments):

@@ -57,7 +57,9 @@ def number_in(cell: str) -> float | None:
     if not found:
         return None
     digits = re.sub(r"\s", "", found[1])
-    if re.search(r",\d{3}(?:\D|$)", digits):
+    if digits.rfind(",") > digits.rfind(".") > -1:  # 1.299,50
+        digits = digits.replace(".", "")
+    elif re.search(r",\d{3}(?:\D|$)", digits):
         digits = digits.replace(",", "")
     try:
         return float(digits.replace(",", "."))
@@ -71,7 +73,11 @@ def names_a_number(column: str) -> bool:
 
 
 class Comparatives:
-    """How the number columns of a catalogue are spoken of."""
+    """How the number columns of a catalogue are spoken of.
+
+    ``phrases`` are the words for each intent. Of two columns with one name ("price", "Price") the second
+    has none and is never spoken of.
+    """
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.phrases: dict[Intent, tuple[str, ...]] = {}
@@ -86,11 +92,17 @@ class Comparatives:
                 # Of two prices the first is what "cheaper" speaks of.
                 own = tuple(phrase for phrase in said if phrase not in taken)
                 taken |= set(own)
-                self.phrases[Intent(column, direction)] = own
+                if own:
+                    self.phrases[Intent(column, direction)] = own
 
     def parted(self, text: str) -> tuple[str, tuple[Intent, ...]]:
-        """A text without its comparisons of numbers, and these; denied ones stay in the text."""
+        """A text without its comparisons of numbers, and these; denied ones stay in the text.
+
+        Of several blanks in a row the first is kept.
+        """
         intents = []
+        # A run of blanks would be tried from each of them on.
+        text = re.sub(r"(\s)\s+", r"\1", text)
         for intent, phrases in self.phrases.items():
             for phrase in phrases:
                 clause = (
