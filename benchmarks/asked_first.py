@@ -17,37 +17,48 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from dqecir.backbones.store import Store
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.composing import catalogue_benchmark
 from dqecir.data.triplets import Benchmark
 from dqecir.evaluation.evaluate import CHUNK, embed_images
 from dqecir.evaluation.metrics import RetrievalResults, Scores, collect, summarise
 from dqecir.files import write_json
+from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
 from dqecir.runs import store_of
-from dqecir.scoring import score
+from dqecir.scoring import ScoreRule, score
 from dqecir.steering import INSISTENCE, insisted
 
 FACTORS = (1.0, 1.5, 2.0, 3.0, 5.0)
+Asked = tuple[str, NDArray[np.int64], Query]
+"""A category, numbers of its questions, and their queries."""
 KEPT = ("R@1", "R@10", "R@50", "mAP@10", "R-precision")
 
 
 @torch.no_grad()
-def scores(
-    model: ComposedModel, benchmark: Benchmark, work: Path, factor: float
-) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
-    method, store = model.method, store_of(model, benchmark, work)
-    targets = embed_images(method, store)
-    for category, gallery in benchmark.galleries.items():
-        rows = np.array([n for n, t in enumerate(benchmark.triplets) if t.category == category])
-        for some in np.array_split(rows, -(-len(rows) // CHUNK)):
+def composed(model: ComposedModel, store: Store, benchmark: Benchmark) -> Iterator[Asked]:
+    """Every question's query, a chunk of one category at a time."""
+    for category in benchmark.galleries:
+        rows = [row for row, triplet in enumerate(benchmark.triplets) if triplet.category == category]
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
             triplets = [benchmark.triplets[row] for row in some]
-            text = model.text_encoder([method.text(triplet.captions) for triplet in triplets])
+            text = model.text_encoder([model.method.text(triplet.captions) for triplet in triplets])
             references = store.gather(torch.tensor([triplet.reference for triplet in triplets]))
-            query = insisted(method.embed_query(references, text), factor)
-            candidates = targets[torch.from_numpy(gallery)]
-            yield category, some, score(query.embeddings, candidates, method.score_rule).numpy()
+            yield category, np.array(some), model.method.embed_query(references, text)
+
+
+@torch.no_grad()
+def scores(
+    asked: list[Asked], targets: Tensor, benchmark: Benchmark, factor: float, rule: ScoreRule
+) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
+    """Scores of queries in which what is asked of counts ``factor`` times."""
+    for category, rows, query in asked:
+        candidates = targets[torch.from_numpy(benchmark.galleries[category])]
+        yield category, rows, score(insisted(query, factor).embeddings, candidates, rule).numpy()
 
 
 def fulfilled(results: RetrievalResults) -> float:
@@ -82,12 +93,15 @@ def main() -> None:
     benchmark = catalogue_benchmark(
         read_catalogue(given.data), "val", seed=given.seed, count=given.questions, wording="evaluation"
     )
-    rows = {}
     with tempfile.TemporaryDirectory() as work:
-        for factor in FACTORS:
-            results = collect(benchmark, scores(model, benchmark, Path(work) / "tokens", factor))
-            summary = summarise(results)
-            rows[f"{factor:g}"] = {key: summary[key] for key in KEPT} | {"asked": fulfilled(results)}
+        store = store_of(model, benchmark, Path(work) / "tokens")
+        targets = embed_images(model.method, store)
+        asked = list(composed(model, store, benchmark))
+    rows = {}
+    for factor in FACTORS:
+        results = collect(benchmark, scores(asked, targets, benchmark, factor, model.method.score_rule))
+        summary = summarise(results)
+        rows[f"{factor:g}"] = {key: summary[key] for key in KEPT} | {"asked": fulfilled(results)}
     write_json(
         given.out,
         {
