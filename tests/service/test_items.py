@@ -115,6 +115,7 @@ def test_many_items_are_deleted_at_once(client, retriever):
 def test_what_another_process_wrote_is_seen(client, settings, retriever):
     item = next(iter(retriever.index.entries()))[0]
     open_index(settings.index).delete([item])
+    assert item not in listed(client)
     ids = [
         a["id"]
         for a in client.post("/v1/search", json={"item": listed(client)[3], "k": 200}).json()["answers"]

@@ -1,4 +1,4 @@
-"""A model and its index, asked many things at once; what it does runs in the worker's thread alone."""
+"""A model and its index, asked many things at once; the model runs in the worker's thread alone."""
 
 from __future__ import annotations
 
@@ -124,6 +124,11 @@ class Searcher:
         if now - self._refreshed >= self._refresh:
             self._refreshed = now
             self.index.refresh()
+
+    def newest(self) -> int:
+        """The generation, once changes are seen."""
+        self.see_changes()
+        return self.generation
 
     @torch.no_grad()
     def search(self, questions: Sequence[Question]) -> list[Found]:

@@ -49,7 +49,7 @@ class Service:
         self.decoders = Decoders(settings.decoders, settings.limits, settings.thumbnails_kept)
         uploads = Uploads(settings.upload_folder)
         self.writer = Writer([searcher.index for searcher in self.searchers.values()], uploads)
-        self.listing = Listing(self.main.index, lambda: self.main.generation)
+        self.listing = Listing(self.main.index, self.main.newest)
         self.edits = Edits(settings.checkpoint, settings.limits.edit_seconds)
         self.suggester = self.main.suggester()
         self.metrics.watch("queue_depth", "Requests that wait or are answered", lambda: self.gate.inside)
