@@ -26,7 +26,7 @@ export const key = {
 /** Told how many seconds an overloaded service asked us to wait; 0 when the wait is over. */
 export const busy = { tell: (/** @type {number} */ _seconds) => {} };
 
-/** @param {string} path @returns {Promise<About>} */
+/** @param {string} path @returns {Promise<any>} */
 const json = async (path, /** @type {RequestInit} */ init = {}) => (await ask(path, init)).json();
 
 /** @param {AbortSignal} [signal] @returns {Promise<About>} */
@@ -93,10 +93,12 @@ export async function showPicture(image, id, size) {
     pictures.set(address, made);
   }
   try {
-    image.src = await made;
+    const found = await made;
+    // An <img> may have been given another picture meanwhile.
+    if (image.dataset.address === address) image.src = found;
   } catch {
     pictures.delete(address);
-    image.closest(".frame")?.classList.add("broken");
+    if (image.dataset.address === address) image.closest(".frame")?.classList.add("broken");
   }
 }
 

@@ -56,7 +56,7 @@ class Page {
   furnish() {
     const { about } = this;
     byId("stock").textContent = `${about.items.toLocaleString("en-GB")} pictures`;
-    if (about.limits.text) byId("text").maxLength = about.limits.text;
+    byId("text").maxLength = about.limits.text;
     byId("filters").hidden = !Object.keys(about.attributes).length;
     byId("methods").hidden = about.methods.length < 2;
     const options = about.methods.map(({ name, title }) => el("option", { value: name, text: name, title }));
@@ -105,7 +105,7 @@ class Page {
   async upload(file) {
     const { bytes } = this.about.limits;
     const picture = await lightened(file);
-    if (bytes && picture.size > bytes) {
+    if (picture.size > bytes) {
       showProblem(`This file has ${Math.ceil(picture.size / 1e6)} MB; at most ${Math.floor(bytes / 1e6)} MB are taken.`);
       return;
     }
@@ -194,9 +194,8 @@ class Page {
   question(pane) {
     const turn = present(this.trail);
     const { item, image } = referenceOf(this.trail, this.trail.turns.length - 1);
-    const exclude = item ? [...turn.less, item] : turn.less;
     const weights = Object.keys(turn.weights).length ? turn.weights : null;
-    const request = { item, text: turn.text, k: this.count, where: turn.where || null, weights, more: turn.more, less: turn.less, exclude, method: pane.method || null };
+    const request = { item, text: turn.text, k: this.count, where: turn.where || null, weights, more: turn.more, less: turn.less, method: pane.method || null };
     return { request, image };
   }
 
@@ -363,8 +362,7 @@ async function begin() {
     try {
       const about = await api.about(signal);
       page = new Page(about, waiting);
-      if (about.key_needed.read && !api.key.get()) askForKey("Enter the key that you were given.", () => page?.show());
-      else if (early) page.upload(early);
+      if (early) page.upload(early);
       else page.show();
     } catch (error) {
       if (signal.aborted) return;

@@ -16,7 +16,8 @@ const uploads = new Map();
 
 /** @param {Blob} picture @returns {string} its name in the address of this tab */
 export function keepUpload(picture) {
-  const name = String(uploads.size + 1);
+  // An address of another tab, or from before this one was loaded anew, must not open this picture.
+  const name = Date.now().toString(36);
   uploads.set(name, picture);
   return name;
 }
