@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from dqecir.service.problems import Problem
 FEW = 60
 """Values of an attribute that are listed; one with more is asked for by typing."""
 
+READING = 0.1
+"""The share of the time that may go into reading an index anew while it is being changed."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -29,12 +33,17 @@ class Facts:
 
 
 class Listing:
-    """Reads the whole index once a generation, so it belongs into a thread that may wait."""
+    """Reads the whole index, so it belongs into a thread that may wait.
+
+    It is read anew once it has changed, but for no more than :data:`READING` of the time: lists of many
+    items that are being changed are as old as ten of their readings take.
+    """
 
     def __init__(self, index: Index, generation: Callable[[], int]) -> None:
         self._index, self._generation = index, generation
         self._lock = Lock()
         self._read: tuple[int, _Entries] | None = None
+        self._until = 0.0
 
     def page(
         self, limit: int, after: str | None, where: Filter | None, seed: int | None
@@ -62,9 +71,14 @@ class Listing:
 
     def _entries(self) -> _Entries:
         with self._lock:
+            begun = time.monotonic()
+            if self._read is not None and begun < self._until:
+                return self._read[1]
             generation = self._generation()
             if self._read is None or self._read[0] != generation:
                 self._read = generation, _Entries(list(self._index.entries()))
+                ended = time.monotonic()
+                self._until = ended + (ended - begun) / READING
             return self._read[1]
 
 
