@@ -14,13 +14,14 @@ import yaml
 
 from dqecir.comparison.arena import Arena
 from dqecir.comparison.contest import compare
-from dqecir.comparison.jobs import fixed_steps, operations, slug
+from dqecir.comparison.jobs import fixed_steps, operations
 from dqecir.comparison.report import markdown, spread
 from dqecir.comparison.settings import (
     ComparisonRecipe,
     Contestant,
     read_comparison,
     refreshes_of,
+    slug,
     stages,
 )
 from dqecir.data.triplets import DataError
@@ -265,6 +266,14 @@ def test_a_budget_is_shared_between_stages_and_refreshes_come_first():
         ({"reference": "nobody"}, "is not the title of a contestant"),
         ({"seeds": [0, 0]}, "different numbers"),
         ({"contestants": [COMPARISON["contestants"][0]] * 2}, "the same title"),
+        (
+            {
+                "contestants": [
+                    {"title": title, "recipes": ["contrast.yaml"]} for title in ("contrast", "Contrast!")
+                ]
+            },
+            "one of the same letters",
+        ),
         ({"stepps": 3}, "did you mean 'steps'"),
     ],
 )
@@ -279,6 +288,32 @@ def test_a_missing_stage_is_named_before_anything_runs(recipe_file, garments_fol
     path.write_text(yaml.safe_dump(settings))
     with pytest.raises(DataError, match=r"nowhere\.yaml"):
         compare(path, garments_folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"contestants": [{**COMPARISON["contestants"][0], "options": {"rankin_weight": 1}}]},
+            "'contrast' has",
+        ),
+        (
+            {"contestants": [{**COMPARISON["contestants"][0], "negatives": {"choose": "nun"}}]},
+            "negatives.choose",
+        ),
+        ({"baselines": ["image_onyl"]}, "did you mean 'image_only'"),
+        ({"baselines": [{"method": "image_only", "options": {"a": 1}}]}, "options of image only"),
+        ({"gallery_column": "garmnt"}, "did you mean 'garment'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_takes_no_folder(
+    recipe_file, garments_folder, model_folder, tmp_path, change, message
+):
+    path = recipe_file.with_name("mistaken.yaml")
+    path.write_text(yaml.safe_dump({**COMPARISON, **change}))
+    with pytest.raises(DataError, match=message):
+        compare(path, garments_folder, tmp_path / "out", model=model_folder, processes=1)
     assert not (tmp_path / "out").exists()
 
 

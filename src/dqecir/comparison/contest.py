@@ -38,7 +38,9 @@ from dqecir.comparison.settings import (
 from dqecir.data.triplets import DataError
 from dqecir.evaluation.table import oracle_rows
 from dqecir.files import write_json
+from dqecir.methods.method import method_named
 from dqecir.progress import console, track
+from dqecir.strict import parse_settings
 from dqecir.training import bf16_pays
 
 
@@ -60,6 +62,8 @@ def compare(
     folder = recipe_file.resolve().parent
     for contestant in recipe.contestants:
         stages(recipe, contestant, folder)  # every mistake is told before anything is computed
+    for row in recipe.baselines:
+        parse_settings(row.options, method_named(row.method).options_type, f"the options of {row.name}")
     place = Place(
         recipe.model_dump_json(),
         folder,
@@ -68,8 +72,10 @@ def compare(
         model.resolve() if model is not None else None,
         out.resolve(),
     )
-    _claim(place, recipe)
     arena = place.arena
+    for questions in ("training", "dev", "questions"):
+        getattr(arena, questions)  # a wrong catalogue is told before the folder is taken
+    _claim(place, recipe)
     console.print(f"{recipe.name}: storing image tokens")
     for store in ("training_store", "dev_store", "question_store"):
         getattr(arena, store)

@@ -6,7 +6,6 @@ A piece whose file is there is not done again, so a comparison that was stopped 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,14 @@ import torch
 
 from dqecir.backbones.store import Store
 from dqecir.comparison.arena import Arena, arena_of
-from dqecir.comparison.settings import Budget, Contestant, contestant_named, refreshes_of, stages
+from dqecir.comparison.settings import (
+    Budget,
+    Contestant,
+    contestant_named,
+    refreshes_of,
+    slug,
+    stages,
+)
 from dqecir.data.parsing import Parser
 from dqecir.data.triplets import Benchmark, DataError
 from dqecir.data.vocabulary import shipped_vocabularies
@@ -54,11 +60,6 @@ class Place:
     def arena(self) -> Arena:
         """What this process keeps of the comparison."""
         return arena_of(self.comparison, self.train, self.evaluation, self.model, self.work, True)
-
-
-def slug(title: str) -> str:
-    """A title as a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-")
 
 
 def recalled(path: Path) -> Result | None:

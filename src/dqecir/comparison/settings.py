@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,9 +10,14 @@ from pydantic import Field, model_validator
 
 from dqecir.data.triplets import DataError
 from dqecir.recipe import Recipe, read_recipe
-from dqecir.strict import Strict, read_settings
+from dqecir.strict import Strict, parse_settings, read_settings
 
 Budget = Literal["steps", "operations"]
+
+
+def slug(title: str) -> str:
+    """A title as a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-")
 
 
 class Contestant(Strict):
@@ -98,8 +104,10 @@ class ComparisonRecipe(Strict):
     @model_validator(mode="after")
     def _titles_agree(self) -> ComparisonRecipe:
         titles = [contestant.title for contestant in self.contestants]
-        if len(set(titles)) < len(titles):
-            raise ValueError("two contestants have the same title: name them apart")
+        if len({slug(title) for title in titles}) < len(titles):
+            raise ValueError(
+                "two contestants have the same title, or one of the same letters and digits: name them apart"
+            )
         if self.reference not in titles:
             raise ValueError(f"the reference {self.reference!r} is not the title of a contestant")
         if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
@@ -127,7 +135,7 @@ def stages(recipe: ComparisonRecipe, contestant: Contestant, folder: Path) -> li
                 "options": {**given["options"], **contestant.options},
                 "negatives": {**given["negatives"], **contestant.negatives},
             }
-            stage = Recipe.model_validate({**given, **changed})
+            stage = parse_settings({**given, **changed}, Recipe, f"the contestant {contestant.title!r}")
         triplets = stage.triplets.model_copy(
             update={"gallery_column": recipe.gallery_column, "count": recipe.triplets}
         )
