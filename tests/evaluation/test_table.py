@@ -1,6 +1,9 @@
 """The rows beside a method's."""
 
+import io
+
 import torch
+from rich.console import Console
 
 from dqecir.data.composing import catalogue_benchmark
 from dqecir.evaluation.evaluate import embed_images
@@ -23,3 +26,11 @@ def test_the_table_shows_every_row(garments):
     table = as_table("t", oracle_rows(benchmark))
     assert table.row_count == 3
     assert [column.header for column in table.columns][-2:] == ["seen", "unseen"]
+
+
+def test_a_narrow_terminal_breaks_names_and_not_figures():
+    metrics = ("R@1", "R@5", "R@10", "R@50", "mAP@10", "seen/mAP@10", "unseen/mAP@10")
+    rows = {"predicted attributes, exact, perfect parse": dict.fromkeys(metrics, 100.0)}
+    terminal = Console(width=80, file=io.StringIO())
+    terminal.print(as_table("t", rows))
+    assert terminal.file.getvalue().count("100.0") == len(metrics)

@@ -48,9 +48,9 @@ def as_table(title: str, rows: Rows) -> Table:
 
     subset, wordings = shown(SUBSET), shown(("seen/mAP@10", "unseen/mAP@10"))
     table = Table(title=title, caption="seen, unseen: mAP@10 by wording" if wordings else None)
-    table.add_column("", no_wrap=True)
+    table.add_column("", min_width=10)  # where the terminal is narrow, names are broken and figures are not
     for name in (*SHOWN, *subset, *wordings):
-        table.add_column(name.removesuffix("/mAP@10"), justify="right")
+        table.add_column(name.removesuffix("/mAP@10"), justify="right", no_wrap=True)
     for name, row in rows.items():
         cells = [f"{row[key]:.1f}" if key in row else "" for key in (*SHOWN, *subset, *wordings)]
         table.add_row(name.replace("_", " "), *cells)
