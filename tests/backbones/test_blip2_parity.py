@@ -120,9 +120,13 @@ def test_towers(kind, name, rename, sizes):
     }
     compared = 0
     for key, value in rename(stored).items():
-        if key.endswith(("qkv.bias", "k_proj.bias")):
+        if key.endswith("k_proj.bias"):
             continue  # a key bias shifts all logits of a row alike: its gradient is nothing but rounding
-        assert relative(gradients[key], value) < 1e-3, key
+        ours, theirs = (bias.clone() for bias in (gradients[key], value))
+        if key.endswith("qkv.bias"):
+            for bias in (ours, theirs):  # the middle third is the key's
+                bias[len(bias) // 3 : -(len(bias) // 3)] = 0
+        assert relative(ours, theirs) < 1e-3, key
         compared += 1
     assert compared >= 15
 
