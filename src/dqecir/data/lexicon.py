@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Literal
 
 import yaml
 
 from dqecir.data.english import TYPED, slips, stem, tokens, word_set
+from dqecir.data.mentions import Kind
 from dqecir.data.vocabulary import Column, Phrases, Value
 from dqecir.strict import Strict
 
@@ -36,9 +36,9 @@ _STRUCTURAL = frozenset(
     )
 )
 """Words of phrases that say nothing of a column."""
-
-
 _DENYING = frozenset(("no", "not", "without", "nothing"))
+_NO_SLIPS = frozenset(("lighter", "tighter", "looser", "cellar", "sports"))
+"""Words that are one letter from what catalogues name (shorts, collar), and are meant."""
 
 
 class Heard(Strict):
@@ -74,7 +74,14 @@ def heard_for(column: str) -> list[Heard]:
 
 
 class Lexicon:
-    """Words of a catalogue's columns: ``spoken`` and ``values`` by column."""
+    """Words of a catalogue's columns: ``spoken`` and ``values`` by column.
+
+    By words, as typed (``exact``) and by stems (``stemmed``, ``owners``, ``things``): the (column, value)
+    that they name. ``cues`` and ``nouns``: the columns that a stem, or a noun of what a column is of, hints
+    at. ``signs``: stems that together say a value, and whether they deny. ``comparing`` ("longer") and
+    ``bases`` ("long"): columns, and whether it is more of them. ``alone``: columns whose values need no
+    other word. ``absent``: column -> the value that says its thing is not there.
+    """
 
     def __init__(self, spoken: Mapping[str, Column], values: Mapping[str, Sequence[str]]) -> None:
         self.exact: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
@@ -82,7 +89,7 @@ class Lexicon:
         self.owners: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
         self.cues: dict[str, set[str]] = defaultdict(set)
         self.nouns: dict[str, set[str]] = defaultdict(set)
-        self.signs: list[tuple[frozenset[str], bool, str, Literal["is", "is not"], str]] = []
+        self.signs: list[tuple[frozenset[str], bool, str, Kind, str]] = []
         self.cue_words: set[str] = set()
         self.things: dict[str, list[tuple[str, str]]] = defaultdict(list)
         self.comparing: dict[str, list[tuple[str, bool]]] = defaultdict(list)
@@ -92,7 +99,7 @@ class Lexicon:
         for column, known in spoken.items():
             self._take(column, known, values[column])
             if known.owner and known.owner.column in spoken:
-                self.own_values(known.owner.column, spoken[known.owner.column])
+                self._own_values(known.owner.column, spoken[known.owner.column])
             for of in {entry.of for entry in heard_for(column)} & spoken.keys():
                 for said in spoken[of].values.values():
                     for noun in (*said.nouns, *said.plural):
@@ -100,7 +107,7 @@ class Lexicon:
         for column, known in spoken.items():
             self._sign(column, known, values[column])
         self.heads = {key[-1] for key in self.owners}
-        self._ordinary = self._words()
+        self._ordinary = self._ordinary_words()
         self._mendable = [
             word
             for word in {word for name in self.exact for word in name} | set(self.comparing) | self.cue_words
@@ -146,20 +153,24 @@ class Lexicon:
         """Phrases of single values, by their words: "a different pattern"."""
         for value in values:
             said = known.values.get(value, Value())
-            for kind, phrases in (("is", said.statements), ("is not", said.negations)):
+            kinds: tuple[tuple[Kind, Phrases | None], ...] = (
+                ("is", said.statements),
+                ("is not", said.negations),
+            )
+            for kind, phrases in kinds:
                 for template in (phrases or Phrases()).seen:
                     words = tokens(template)
                     sign = frozenset(map(stem, words)) - _STRUCTURAL - _DENYING
                     cued = all(column in self.cues.get(word, ()) for word in sign)
                     if "{" not in template and not cued:
                         denied = bool(_DENYING & set(words))
-                        self.signs.append((sign, denied, column, kind, value))  # type: ignore[arg-type]
+                        self.signs.append((sign, denied, column, kind, value))
 
     def _cue(self, word: str, column: str) -> None:
         self.cues[stem(word)].add(column)
         self.cue_words.add(word)
 
-    def own_values(self, column: str, known: Column) -> None:
+    def _own_values(self, column: str, known: Column) -> None:
         """Names that the values of an owning column give to what is theirs: "the stars"."""
         for value, said in known.values.items():
             for noun in (*said.nouns, *said.plural):
@@ -230,13 +241,13 @@ class Lexicon:
         meant = slips(word, self._mendable)
         return meant[0] if len(set(map(stem, meant))) == 1 else word
 
-    def _words(self) -> set[str]:
+    def _ordinary_words(self) -> set[str]:
         """Words that are no slips: all that any shipped entry or this catalogue knows."""
         known = {word for name in self.exact for word in name} | set(self.cues) | set(self.comparing)
         for entry in heard():
             for text in (*entry.cues, *entry.things, *entry.more, *entry.less, *sum(entry.groups, ())):
                 known.update(tokens(text))
-        return known | {stem(word) for word in known} | {"lighter", "tighter", "looser", "cellar", "sports"}
+        return known | {stem(word) for word in known} | _NO_SLIPS
 
 
 def names_of(spoken: Column, value: str) -> list[str]:
