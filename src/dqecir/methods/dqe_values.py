@@ -61,7 +61,8 @@ class DqeValuesOptions(HeadedOptions):
     weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
     """Weights m_c decided by the text, learned but alike for all texts, or fixed at one."""
     emphasis: float = 0.4
-    """Start of γ_c, the logarithm of how much more a column counts where the text asks of it."""
+    """Start of γ_c, the logarithm of how much more a column counts where the text asks of it. γ_c is learned
+    from there; a start of 0 was as good (``no emphasis`` in docs/ablations.md)."""
     value_weight: float = Field(default=1.0, ge=0)
     """Weight of the log-likelihood of the target's true values under the query's."""
     mention_weight: float = Field(default=1.0, ge=0)
