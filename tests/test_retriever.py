@@ -1,5 +1,6 @@
 """The object a user holds: encode, index, search; bad pictures left out one by one."""
 
+import os
 import shutil
 
 import pytest
@@ -39,6 +40,19 @@ def test_indexes_a_folder_and_finds_in_it(retriever, pictures, tmp_path):
     assert scores == sorted(scores, reverse=True)
     assert set(result.attribute_weights) == {"colour", "shape"}
     assert all(hit.payload["path"] != str(reference.resolve()) for hit in result.hits)
+
+
+def test_a_name_that_is_no_text_is_left_out_and_told_in_text(retriever, pictures, tmp_path):
+    first = sorted(pictures.glob("*.jpg"))[0]
+    try:
+        shutil.copy(first, os.fsencode(pictures) + b"/a\xff.jpg")
+    except OSError:
+        pytest.skip("this file system keeps names that are text alone")
+    summary = retriever.build_index(pictures, tmp_path / "index", quiet=True)
+    assert summary.indexed == 12
+    assert [(str(refusal.path), "UTF-8" in refusal.reason) for refusal in summary.refusals] == [
+        ("a?.jpg", True)
+    ]
 
 
 def test_what_a_table_names_behind_a_link_is_indexed(retriever, pictures, tmp_path):

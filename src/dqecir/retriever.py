@@ -231,7 +231,14 @@ class ComposedRetriever:
     def _batches(
         self, pictures: _Pictures, refusals: list[Refusal], workers: int, quiet: bool
     ) -> Iterator[ItemBatch]:
-        paths = pictures.paths
+        paths = []
+        for path in pictures.paths:
+            # Ids travel as UTF-8 and stand in tables of it; on the disk a name may be any bytes.
+            readable = pictures.item_id(path).encode(errors="replace").decode()
+            if readable == pictures.item_id(path):
+                paths.append(path)
+            else:
+                refusals.append(Refusal(Path(readable), "its name is not UTF-8: rename it"))
         found = load_batches(paths, self.model.preprocessing, refusals, workers=workers)
         for batch in _with_progress(found, len(paths), quiet):
             chosen = [paths[position] for position in batch.positions]
