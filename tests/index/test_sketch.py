@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from dqecir.index import exact
+from dqecir.index import exact, segments
 from dqecir.index.engine import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.index.segments import SketchSettings
-from dqecir.index.sketch import FILE, PLANS, make_sketch
+from dqecir.index.sketch import FILE, PLANS, joined_sketch, make_sketch
 from dqecir.scoring import FLOOR, score
 from tests.index.contract import HEADER, EngineContract, batches, item
 
@@ -105,6 +105,39 @@ def test_codes_say_what_the_scorer_says(tmp_path):
     fit = np.log(wanted @ shown / wanted.sum() + FLOOR) * wanted.sum()
     table = PLANS["likelihood"](queries[0].numpy(), 6).table(sketch, place)
     assert table[sketch.codes[place, row]] == pytest.approx(fit, abs=1e-5)
+
+
+def test_no_generation_counts_before_its_sketches_are_made(tmp_path, monkeypatch):
+    header, tokens, _ = shop("likelihood")
+    batch = as_batch(tokens)
+    index = ExactIndex.build(tmp_path / "i", header, iter([batch]))
+    index.tune(SOME)
+    seen, learned = [], []
+    write, learn = exact.write_manifest, segments.make_sketch
+    monkeypatch.setattr(exact, "write_manifest", lambda *given: seen.append(given[1]) or write(*given))
+    monkeypatch.setattr(segments, "make_sketch", lambda given: learned.append(len(given)) or learn(given))
+    index.delete(batch.ids[:1600])  # more than half: what is left is written anew
+    for start in range(4):
+        index.add(ItemBatch([f"new{start}-{n}" for n in range(50)], tokens[:50], [{}] * 50))
+    ExactIndex.build(tmp_path / "i", header, iter([batch]))
+    assert len(seen) > 7
+    assert all(entry.sketch_sha256 for manifest in seen for entry in manifest.segments)
+    # Neither the shrunken segment nor one that grew by a few learned codebooks again.
+    assert learned.count(1400) == 0
+    assert learned[-1] == 3000
+
+
+def test_codes_are_kept_where_segments_are_joined():
+    _, tokens, queries = shop("likelihood")
+    sketch = make_sketch(tokens[:2000])
+    left, few = np.arange(2000) % 4 > 0, np.ones(1000, dtype=np.bool_)
+    joined = joined_sketch([(sketch, tokens[:2000], left), (None, tokens[2000:], few)])
+    assert joined.codes.shape == (6, 2500)
+    told = joined.scores(queries[0], "likelihood")
+    assert (told[:1500] == sketch.scores(queries[0], "likelihood")[left]).all()
+    right = score(queries[:1], tokens[2000:], "likelihood")[0].numpy()
+    assert np.corrcoef(told[1500:], right)[0, 1] > 0.98
+    assert joined_sketch([(sketch, tokens[:2000], left), (None, tokens[:1600], np.ones(1600, bool))]) is None
 
 
 def test_of_equals_the_first_are_candidates(tmp_path):

@@ -35,6 +35,7 @@ from dqecir.index.segments import (
     sweep,
     token_digest,
     with_dead,
+    with_sketch,
     write_manifest,
     write_segment,
 )
@@ -138,9 +139,7 @@ class ExactIndex(Index):
                 _replace_all(
                     folder, old.generation, header, batches, old.sketch if old.header == header else None
                 )
-        index = cls.open(folder)
-        index._make_sketches()
-        return index
+        return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> ExactIndex:
@@ -152,6 +151,7 @@ class ExactIndex(Index):
         with self._writing() as now:
             number = now.manifest.generation + 1
             entry = write_segment(self.folder, number, self.header, [batch])
+            entry = with_sketch(self.folder, entry, now.manifest.sketch)
             self._commit(now, [*self._without(now, batch.ids), entry])
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -256,7 +256,7 @@ class ExactIndex(Index):
         self._make_sketches()
 
     def _make_sketches(self) -> None:
-        """Make the sketches that are to be trusted and are not there; no other writer waits meanwhile."""
+        """Make the sketches that are newly to be trusted, or damaged; no other writer waits meanwhile."""
         if not self._sketching.acquire(blocking=False):
             return
         # Without one the search is exact, so nothing is lost where it cannot be written.
@@ -299,9 +299,9 @@ class ExactIndex(Index):
         while run := _worth_merging(self._current.segments):
             now = self._current
             number = now.manifest.generation + 1
-            entry = write_segment(
-                self.folder, number, self.header, _living(now.segments[run.start : run.stop])
-            )
+            merged = now.segments[run.start : run.stop]
+            entry = write_segment(self.folder, number, self.header, _living(merged))
+            entry = with_sketch(self.folder, entry, now.manifest.sketch, merged)
             entries = [segment.entry for segment in now.segments]
             self._commit(now, [*entries[: run.start], entry, *entries[run.stop :]])
 
@@ -313,7 +313,7 @@ def _replace_all(
     batches: Iterator[ItemBatch],
     sketch: SketchSettings | None = None,
 ) -> None:
-    entry = write_segment(folder, generation + 1, header, batches)
+    entry = with_sketch(folder, write_segment(folder, generation + 1, header, batches), sketch)
     manifest = Manifest(
         format=FORMAT,
         engine="exact",

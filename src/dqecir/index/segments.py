@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -28,7 +28,7 @@ from dqecir.files import write_bytes, write_json
 from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
 from dqecir.index.items import LINES, LOOKUP, ItemsError, ItemsWriter, StoredItems, items_digest, open_items
 from dqecir.index.sketch import FILE as SKETCH
-from dqecir.index.sketch import Sketch, read_sketch
+from dqecir.index.sketch import Sketch, joined_sketch, make_sketch, read_sketch, write_sketch
 from dqecir.strict import Strict, parse_settings
 
 FORMAT = 3
@@ -204,6 +204,25 @@ def write_segment(
         raise
     sync_folder(place)
     sync_folder(folder)
+    return entry
+
+
+def with_sketch(
+    folder: Path, entry: SegmentEntry, settings: SketchSettings | None, merged: Sequence[Segment] = ()
+) -> SegmentEntry:
+    """The entry of a segment that no manifest names yet, with a sketch where ``settings`` trust one.
+
+    ``merged`` are the segments whose living items it holds, if it was made of such. A disk without room for
+    a sketch leaves the segment without: it is searched exactly then.
+    """
+    if settings is None or entry.items <= settings.exact_up_to:
+        return entry
+    sketch = joined_sketch([(one.sketch, one.tokens, one.alive) for one in merged])
+    if sketch is None:
+        tokens = np.load(folder / entry.name / "tokens.npy", mmap_mode="c")
+        sketch = make_sketch(torch.from_numpy(tokens))
+    with suppress(OSError):
+        return entry.model_copy(update={"sketch_sha256": write_sketch(folder / entry.name, sketch)})
     return entry
 
 

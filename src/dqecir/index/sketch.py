@@ -4,15 +4,16 @@ Each place of a token, 1 to n_t, has a codebook of its own: 256 centroids, and 2
 Under a query, what a score rule makes of the token at that place is then a table of 65,536 numbers, and
 an item's sketched score is as many look-ups as it has tokens. The best of them are scored exactly.
 
-A sketch belongs to one segment, never changes, and can be made again from its tokens at any time.
+A sketch belongs to one segment, never changes, and can be made again from its tokens at any time. One is
+made before its segment counts, so that no search scores a large one whole meanwhile.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -124,6 +125,22 @@ class Sketch:
         mixed += (vectors @ np.square(fine).T)[:, None]
         return mixed.reshape(len(vectors), -1)
 
+    @torch.no_grad()
+    def encoded(self, tokens: Tensor) -> NDArray[np.uint16]:
+        """The codes [n_t, N] of tokens [N, n_t, D] in these codebooks; tokens are read a part at a time."""
+        codes = np.empty((len(self.codes), len(tokens)), dtype=np.uint16)
+        coarse, fine = torch.from_numpy(self.coarse), torch.from_numpy(self.fine)
+        for start in range(0, len(tokens), _ENCODED):
+            part = tokens[start : start + _ENCODED].float()
+            for place, ends in enumerate(self._ends):
+                told = part[:, place, :ends]
+                if self.roots[place]:
+                    told = told.clamp(min=0).sqrt()
+                first = _nearest(told, coarse[place, :, :ends])
+                second = _nearest(told - coarse[place, first, :ends], fine[place, :, :ends])
+                codes[place, start : start + _ENCODED] = (SIZE * first + second).numpy()
+        return codes
+
     @cached_property
     def _ends(self) -> list[int]:
         """How many of the first numbers are ever other than zero, at each place."""
@@ -178,20 +195,45 @@ def read_sketch(folder: Path, sha256: str | None, items: int) -> Sketch | None:
     return Sketch(codes, coarse.astype(np.float32), fine.astype(np.float32), roots)
 
 
-@torch.no_grad()
 def make_sketch(tokens: Tensor) -> Sketch:
     """Learn codebooks from some of a segment's tokens [N, n_t, D], and encode all of them.
 
     Tokens are read a part at a time. What is learned and written follows from the tokens alone.
     """
+    learned = _learned(tokens)
+    return replace(learned, codes=learned.encoded(tokens))
+
+
+def joined_sketch(parts: Sequence[tuple[Sketch | None, Tensor, NDArray[np.bool_]]]) -> Sketch | None:
+    """The sketch of what is left of some segments, in their order: (sketch, tokens, which items are left).
+
+    Where one of them brings half of the items or more and has a sketch, its codebooks serve all, and only
+    the others' tokens are encoded; none where there is no such segment, as codebooks grow old.
+    """
+    total = sum(int(left.sum()) for _, _, left in parts)
+    chosen = next((sketch for sketch, _, left in parts if sketch and 2 * left.sum() >= total), None)
+    if chosen is None:
+        return None
+    codes = [
+        sketch.codes[:, left]
+        if sketch is chosen
+        else chosen.encoded(tokens[torch.from_numpy(np.flatnonzero(left))])
+        for sketch, tokens, left in parts
+    ]
+    return replace(chosen, codes=np.concatenate(codes, axis=1))
+
+
+@torch.no_grad()
+def _learned(tokens: Tensor) -> Sketch:
+    """Codebooks of tokens [N, n_t, D], and no codes."""
     count, places, width = tokens.shape
     draw = torch.Generator().manual_seed(0)
     some = tokens[torch.randperm(count, generator=draw)[:_TAUGHT].sort().values].float()
     # Of shares, roots are compared: what matters about 0.01 and 0.02 is that one is twice the other.
     roots = (some >= 0).flatten(2).all(dim=2).all(dim=0)
     coarse, fine = torch.zeros(places, SIZE, width), torch.zeros(places, SIZE, width)
-    used = [_used(some[:, place]) for place in range(places)]
-    for place, ends in enumerate(used):
+    for place in range(places):
+        ends = _used(some[:, place])
         taught = some[:, place, :ends]
         if roots[place]:
             taught = taught.sqrt()
@@ -200,17 +242,7 @@ def make_sketch(tokens: Tensor) -> Sketch:
         fine[place, :, :ends] = _centroids(rest, draw)
     # As they are kept, so that codes fit what is read again.
     coarse, fine = coarse.half().float(), fine.half().float()
-    codes = np.empty((places, count), dtype=np.uint16)
-    for start in range(0, count, _ENCODED):
-        part = tokens[start : start + _ENCODED].float()
-        for place, ends in enumerate(used):
-            taught = part[:, place, :ends]
-            if roots[place]:
-                taught = taught.clamp(min=0).sqrt()
-            first = _nearest(taught, coarse[place, :, :ends])
-            second = _nearest(taught - coarse[place, first, :ends], fine[place, :, :ends])
-            codes[place, start : start + _ENCODED] = (SIZE * first + second).numpy()
-    return Sketch(codes, coarse.numpy(), fine.numpy(), roots.numpy())
+    return Sketch(np.empty((places, 0), dtype=np.uint16), coarse.numpy(), fine.numpy(), roots.numpy())
 
 
 def _used(vectors: Tensor) -> int:
