@@ -265,6 +265,7 @@ FREE = {
         ("can you make the sleeves longer?", {"sleeves": {"long"}}),
         ("the sleeves are too short", {"sleeves": {"long"}}),
         ("it's not long enough", {"length": {"long"}}),
+        ("it isn't red enough", {"color": {"red"}}),
         ("a little less long", {"length": {"short"}}),
     ],
     "several changes, and words of several columns": [

@@ -186,6 +186,8 @@ def _within(
     for place in range(start, end - 1):
         if named[place] and words[place + 1] == "free" and not named[place + 1]:
             found[place] = Role.REFUSED
+        if named[place] and words[place + 1] == "enough" and found[place] is Role.REFUSED:
+            found[place] = Role.WANTED  # "not red enough"
     for place in range(start + 1, end):
         if named[place] and words[place - 1] == "same":
             found[place] = Role.TOLD
