@@ -129,7 +129,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--name", required=True, help="photos, garments or scenes")
+    parser.add_argument("--name", required=True, choices=("photos", "garments", "scenes"))
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--model", action="append", required=True, help="TITLE=FOLDER")
     parser.add_argument("--questions", type=int, default=3000)

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -29,8 +30,7 @@ class ColumnUse:
     """What becomes of a column: ``values`` that images are told apart by (none for other columns)."""
 
     column: str
-    kind: str
-    """``attribute``, ``number`` or ``left out``."""
+    kind: Literal["attribute", "number", "left out"]
     note: str
     values: tuple[str, ...] = ()
 
