@@ -19,6 +19,7 @@ from hypothesis.errors import Unsatisfiable
 from PIL import Image
 from schemathesis.generation import GenerationMode
 
+from dqecir.index.engine import EngineError
 from dqecir.service.app import create_app
 from dqecir.service.settings import Limits
 from tests.service.conftest import form, put, refused
@@ -265,6 +266,20 @@ def test_a_failure_nobody_foresaw_is_told_without_its_words(client, picture, mon
     assert "secret" not in detail
     assert "secret words" in caplog.text
     assert detail.split()[-1] in str([record.__dict__.get("fields") for record in caplog.records])
+
+
+def test_an_index_that_fails_is_no_fault_of_who_asks(client, picture, monkeypatch, caplog):
+    def broken(*_):
+        raise EngineError("/secret/folder is damaged")
+
+    index = client.app.state.service.main.index
+    for name in ("search", "add"):
+        monkeypatch.setattr(index, name, broken)
+    for told in (client.post("/v1/search", **form({}, picture)), put(client, "a", picture)):
+        assert "secret" not in refused(told, 503)
+        assert int(told.headers["retry-after"]) >= 1
+    reasons = [record.__dict__.get("fields", {}).get("reason") for record in caplog.records]
+    assert reasons.count("/secret/folder is damaged") == 2
 
 
 def test_every_answer_has_the_headers_of_safety(client):

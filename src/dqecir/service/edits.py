@@ -10,8 +10,7 @@ from PIL import Image
 
 from dqecir.editing import EditError, Editor
 from dqecir.service.batching import Gate
-from dqecir.service.frame import log
-from dqecir.service.problems import Problem
+from dqecir.service.problems import Problem, log
 from dqecir.service.uploads import as_jpeg
 
 WAITING = 4

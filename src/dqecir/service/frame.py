@@ -13,7 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dqecir.service.metrics import Metrics
-from dqecir.service.problems import Problem, answer
+from dqecir.service.problems import Problem, answer, log
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -25,8 +25,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-
-log = logging.getLogger("dqecir.service")
 
 
 class JsonLines(logging.Formatter):

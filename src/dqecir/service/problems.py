@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -13,6 +14,9 @@ from starlette.exceptions import HTTPException
 
 from dqecir.data.images import ImageError
 from dqecir.data.triplets import DataError
+from dqecir.index.engine import EngineError
+
+log = logging.getLogger("dqecir.service")
 
 _SHOWN = 300
 
@@ -44,6 +48,14 @@ def unusable(error: DataError) -> Problem:
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, said)
 
 
+def of_index(error: Exception) -> Problem:
+    """An index that cannot be read or changed, which is no fault of who asks."""
+    # Its words are about this machine.
+    log.error("index failed", extra={"fields": {"reason": str(error)}})
+    said = "the index cannot be read or changed now; the service's log says why"
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, said, {"Retry-After": "5"})
+
+
 def answer(problem: Problem) -> Response:
     """The response of a problem."""
     detail = " ".join(problem.detail.split())
@@ -70,6 +82,9 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, DataError)
         return answer(unusable(error))
 
+    async def from_index(request: Request, error: Exception) -> Response:
+        return answer(of_index(error))
+
     async def from_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return answer(
@@ -82,6 +97,7 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(Problem, from_problem)
     app.add_exception_handler(DataError, from_data)
+    app.add_exception_handler(EngineError, from_index)
     app.add_exception_handler(HTTPException, from_http)
     app.add_exception_handler(RequestValidationError, from_schema)
 

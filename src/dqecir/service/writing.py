@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dqecir.index.engine import EngineError, Index, ItemBatch
+from dqecir.index.engine import Index, ItemBatch
 from dqecir.service.batching import Failure, deliver
-from dqecir.service.problems import Problem
+from dqecir.service.problems import of_index
 from dqecir.service.uploads import Uploads
 
 TOGETHER = 64
@@ -53,7 +53,7 @@ class Writer:
         self._thread.shutdown()
 
     async def change(self, change: Put | Delete) -> int:
-        """How many of the items were there before, once the change counts; raises a :class:`Problem`."""
+        """How many of the items were there before, once the change counts; raises what hindered it."""
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         with self._lock:
             self._pending.append((change, done))
@@ -76,9 +76,8 @@ class Writer:
         result: Sequence[int | Failure]
         try:
             result = self._changed([change for change, _ in taken])
-        except (EngineError, OSError) as error:
-            problem = Problem(503, f"the index cannot be changed now: {error}", {"Retry-After": "5"})
-            result = [Failure(problem)] * len(taken)
+        except OSError as error:
+            result = [Failure(of_index(error))] * len(taken)
         except Exception as error:  # it belongs to who asked: in this thread nobody would see it
             result = [Failure(error)] * len(taken)
         deliver([done for _, done in taken], result)

@@ -229,7 +229,7 @@ class Page {
       response = await api.search(request, image, signal);
     } catch (error) {
       // What the second method cannot do, the first is not kept from.
-      if (signal.aborted || place === 0 || !(error instanceof api.Problem) || error.kind !== "refused") throw error;
+      if (signal.aborted || place === 0 || !(error instanceof api.Problem) || !["refused", "missing"].includes(error.kind)) throw error;
       pane.refuse(error.message);
       return;
     }

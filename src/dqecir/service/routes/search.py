@@ -15,6 +15,7 @@ from dqecir.explanation import HeatMap
 from dqecir.service.bodies import read_body
 from dqecir.service.documented import body_of, problems
 from dqecir.service.keys import may_read
+from dqecir.service.problems import Problem
 from dqecir.service.schemas import (
     EmbeddingRequest,
     EmbeddingResponse,
@@ -73,7 +74,7 @@ async def explanations(request: Request) -> Response:
     """Where a search looked in its reference, and in one of its answers."""
     service = service_of(request)
     async with _admitted(request, ExplanationRequest) as (asked, image, searcher):
-        _check_judged(service, asked)
+        _check_judged(searcher, asked)
         looked = Looked(
             reference=await service.decoded(asked.item, image),
             text=asked.text,
@@ -91,15 +92,16 @@ def _map_as_json(heat: HeatMap) -> dict[str, object]:
     return {"rows": heat.rows, "columns": heat.columns, "values": values}
 
 
-def _check_judged(service: Service, asked: SearchRequest) -> None:
+def _check_judged(searcher: Searcher, asked: SearchRequest) -> None:
     for item_id in (*asked.more, *asked.less):
-        service.payload(item_id)
+        if item_id not in searcher.index:
+            raise Problem(404, f"there is no item {item_id!r} in the index of {searcher.name}")
 
 
 async def question_of(service: Service, asked: SearchRequest, image: bytes | None) -> Question:
     """A request as the searcher takes it; raises a :class:`Problem` or ``DataError``."""
     searcher = service.searcher(asked.method)
-    _check_judged(service, asked)
+    _check_judged(searcher, asked)
     where = filter_of(asked.where)
     own = [asked.item] if asked.item is not None else []
     return Question(
