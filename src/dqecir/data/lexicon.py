@@ -18,8 +18,7 @@ from dqecir.strict import Strict
 MUTE = frozenset(("yes", "no", "true", "false", "none", "other", "unknown", "without", "not", "n", "y"))
 """Values whose names are no words for them."""
 ABSENT = ("no", "none", "false", "without", "absent")
-"""What catalogues call it that a thing is not there, and what they call its being there."""
-PRESENT = ("yes", "true", "with", "present")
+"""What catalogues call it that a thing is not there."""
 LONGEST = 5
 """Words of the longest name."""
 _STRUCTURAL = frozenset(
@@ -132,7 +131,7 @@ class Lexicon:
             for direction, words in ((True, entry.more), (False, entry.less)):
                 for word in words if known.order else ():
                     self.comparing[word].append((column, direction))
-        self._present(column, known, values, entries)
+        self._absence(column, known, values, entries)
         for word in _words([*known.statements.seen, *known.negations.seen, column]):
             if stem(word) not in _STRUCTURAL and not any(len(n) == 1 and n[0] == word for n in claimed):
                 self._cue(word, column)
@@ -190,7 +189,7 @@ class Lexicon:
                     table[key].append((column, value))
         return words
 
-    def _present(self, column: str, known: Column, values: Sequence[str], entries: Sequence[Heard]) -> None:
+    def _absence(self, column: str, known: Column, values: Sequence[str], entries: Sequence[Heard]) -> None:
         """What a column's thing is, where a value says that it is not there."""
         absent = [v for v in values if v in {e.absent for e in entries} or v.casefold() in ABSENT]
         if not absent:

@@ -122,7 +122,7 @@ class Reader:
             if readings:
                 said.append((text.roles[name.start], readings))
         if not said:
-            said = self._things(text, start, end, owners, topic)
+            said = self._things(text, start, end, owners)
         columns = frozenset(reading.column for _, readings in said for reading in readings)
         columns = columns or frozenset().union(*text.cues[start:end])
         if not columns:
@@ -197,9 +197,9 @@ class Reader:
                 weight += 0.3 if topic.told or refused or meant else 0.05 * pointing
             weight += 0.1 * (column in self.lexicon.alone)
             if column in self.owner_of:
-                ofs = self._ofs(text, name, column, value, owners, topic, start, end, pointing, weight)
+                ofs = self._ofs(text, name, column, owners, topic, start, end, pointing, weight)
             else:
-                ofs = [(0.0, "")] if weight >= 0.3 or self._speaks_alone(text, name, column, weight) else []
+                ofs = [(0.0, "")] if weight >= 0.3 or self._speaks_alone(text, name, column) else []
             gone = (
                 role is Role.REFUSED
                 and self.owner_of.get(column) == column
@@ -214,7 +214,7 @@ class Reader:
         best = max((score for score, _ in scored), default=0.0)
         return tuple(dict.fromkeys(mention for score, mention in scored if score == best))
 
-    def _speaks_alone(self, text: Text, name: Name, column: str, weight: float) -> bool:
+    def _speaks_alone(self, text: Text, name: Name, column: str) -> bool:
         """Whether a name needs no other word of its column."""
         words = text.words[name.start : name.end]
         if len(words) > 1 or name.kind != "value":
@@ -267,7 +267,6 @@ class Reader:
         text: Text,
         name: Name,
         column: str,
-        value: str,
         owners: Sequence[Name],
         topic: _Topic,
         start: int,
@@ -294,11 +293,11 @@ class Reader:
             return [(0.3, of) for o, of in topic.owners if o == owner]
         if itself:
             return [(0.0, "")]
-        named = len({c for c, _ in name.means}) == 1 and self._speaks_alone(text, name, column, weight)
+        named = len({c for c, _ in name.means}) == 1 and self._speaks_alone(text, name, column)
         return [(0.0, "")] if weight >= 0.5 or (named and not word.isdigit()) else []
 
     def _things(
-        self, text: Text, start: int, end: int, owners: Sequence[Name], topic: _Topic
+        self, text: Text, start: int, end: int, owners: Sequence[Name]
     ) -> list[tuple[Role, tuple[Mention, ...]]]:
         """What is said of a column's thing where no value is: "without sleeves", "add a pattern"."""
         for place in range(start, end):
