@@ -21,18 +21,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from dqecir.files import write_json
+from dqecir.index.audit import likeness
 from dqecir.index.exact import ExactIndex
 from dqecir.scoring import score
 
 BEST = 10
-
-
-def mean_cosine(tokens: Tensor) -> float:
-    """Mean cosine between different tokens of an item [N, t, D]."""
-    unit = normalize(tokens, dim=2)
-    count = tokens.shape[1]
-    squares = unit.sum(dim=1).square().sum(dim=1)
-    return float(((squares - count) / (count * (count - 1))).mean())
 
 
 def fewer(tokens: Tensor, count: int) -> Tensor:
@@ -64,8 +57,8 @@ def measured(tokens: Tensor, queries: Tensor) -> dict[str, Any]:
         "images": len(tokens),
         "base_tokens": base.shape[1],
         "distributions": columns,
-        "mean_cosine_of_base_tokens": mean_cosine(base),
-        "mean_cosine_of_distributions": mean_cosine(shown.sqrt()),
+        "mean_cosine_of_base_tokens": likeness(base),
+        "mean_cosine_of_distributions": likeness(shown.sqrt()),
         "dimensions_with_99_percent": dimensions(base.flatten(0, 1)),
         "recall_with_fewer_base_tokens": recalls,
     }

@@ -78,8 +78,11 @@ def test_an_index_changes_its_engine(dqecir, shop, model_folder, tmp_path):
     assert dqecir("index", "build", "--images", shop, "--out", moved, "--model", model_folder)[0] == 0
     facts = json.loads(dqecir("index", "info", "--index", moved)[1])
     assert (facts["engine"], facts["items"], facts["candidates"]) == ("edge", 4, 7)
-    code, _, err = dqecir("index", "set", "--index", first, "--candidates", 7)
-    assert (code, "only the engines edge and server" in err) == (1, True)
+    assert dqecir("index", "set", "--index", first, "--candidates", 7)[0] == 0
+    facts = json.loads(dqecir("index", "info", "--index", first)[1])
+    assert facts["sketch"] == {"candidates": 7, "exact_up_to": 7}
+    assert dqecir("index", "set", "--index", first, "--candidates", 0)[0] == 0
+    assert json.loads(dqecir("index", "info", "--index", first)[1])["sketch"] is None
     code, _, err = dqecir("index", "move", first, moved, "--engine", "egde")
     assert (code, "did you mean 'edge'" in err) == (1, True)
 

@@ -80,18 +80,16 @@ def index_move(
 def index_set(
     index: IndexFolder,
     candidates: Annotated[
-        int, typer.Option(min=0, help="Items that a search fetches and scores; 0 for the engine's own way.")
+        int, typer.Option(min=0, help="Items that a search chooses and scores; 0 for the engine's own way.")
     ],
 ) -> None:
-    """Set how an index of Qdrant's engines is searched."""
-    from dqecir.index.engine import EngineError
+    """Set how many items a search scores; `dqecir index audit` says how many are enough."""
     from dqecir.index.engines import open_index
-    from dqecir.index.qdrant import QdrantIndex
+    from dqecir.index.segments import SketchSettings
 
-    found = open_index(index)
-    if not isinstance(found, QdrantIndex):
-        raise EngineError(f"{index} is searched exactly: only the engines edge and server take candidates")
-    found.set_candidates(candidates or None)
+    settings = SketchSettings(candidates=candidates, exact_up_to=candidates) if candidates else None
+    open_index(index).tune(settings)
+    output.print(f"written to {escape(str(index))}")
 
 
 @index_app.command("audit")
@@ -103,14 +101,10 @@ def index_audit(
 ) -> None:
     """Compare quick ways of searching with the exact one on an index's own items, and recommend one."""
     from dqecir.index.audit import audit
-    from dqecir.index.engine import EngineError
     from dqecir.index.engines import open_index
-    from dqecir.index.exact import ExactIndex
     from dqecir.model import ComposedModel
 
     found = open_index(index)
-    if not isinstance(found, ExactIndex):
-        raise EngineError(f"{index} has no sketches to audit: move it to the engine exact")
     result = audit(found, ComposedModel.from_pretrained(model), queries)
     print(result.table())
     if apply:

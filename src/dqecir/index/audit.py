@@ -1,7 +1,7 @@
 """Recall audit: what each setting of a search finds of the exact answers, and how long it takes.
 
-Whether sketches can be trusted depends on the tokens, so it is measured on the user's own index, by
-queries made of its own items.
+Every engine has a way to choose candidates that is quicker than scoring every item. How many of them hold
+the best depends on the tokens, so it is measured on the user's own index, by queries made of its own items.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from torch import Tensor
 from dqecir.data.images import ImageError, load_image
 from dqecir.data.triplets import DataError
 from dqecir.data.wording import Change, Wording
-from dqecir.index.engine import Hit
-from dqecir.index.exact import ExactIndex
+from dqecir.index.columns import Columns
+from dqecir.index.engine import Index
 from dqecir.index.filters import Equal, Filter
+from dqecir.index.prefetch import distributions_of
 from dqecir.index.segments import SketchSettings
 from dqecir.model import ComposedModel
+from dqecir.scoring import score
 
 BEST = 10
 """Answers that are compared."""
@@ -40,7 +42,8 @@ SHARES = (0.1, 0.01)
 """Of items that filters are looked for to leave."""
 
 _TIMED_EXACTLY = 20
-_TOGETHER = 16
+_CLOSE = 1e-5
+"""Of two scores of one item, computed among different others."""
 _BASE, _MASS = 0.4, 0.07
 """Length of the base vector and mass of a column, as the shipped model's queries have them."""
 
@@ -59,6 +62,7 @@ class Measured:
     """One setting under one limit: recall of the exact first ten, and milliseconds a search."""
 
     settings: SketchSettings | None
+    """None where every item is scored."""
     limit: Limit
     recall: float
     median: float
@@ -74,6 +78,8 @@ class Audit:
     queries: int
     of_pictures: bool
     """Whether queries were composed of stored pictures, not made of tokens."""
+    alike: float | None
+    """Mean cosine between the tokens of an item; None where they are no more than one."""
     rows: tuple[Measured, ...]
     recommended: SketchSettings | None
     reason: str
@@ -83,6 +89,7 @@ class Audit:
         made = "composed of their pictures" if self.of_pictures else "made of their tokens"
         lines = [
             f"{self.items} items, {self.queries} questions {made}",
+            *([] if self.alike is None else [f"cosine between tokens of an item: {self.alike:.2f} (mean)"]),
             f"{'candidates':>10}  {'recall@' + str(BEST):>9}  {'p50 ms':>8}  {'p99 ms':>8}  among",
         ]
         for row in self.rows:
@@ -93,19 +100,26 @@ class Audit:
             lines.append(f"{scored:>10}  {row.recall:9.4f}  {row.median:8.1f}  {row.slowest:8.1f}  {among}")
         way = "score every item"
         if self.recommended is not None:
-            way = (
-                f"score {self.recommended.candidates} candidates of a sketch, and every item where at most "
-                f"{self.recommended.exact_up_to} may be found"
-            )
+            count = self.recommended.candidates
+            way = f"score {count} candidates"
+            if self.recommended.exact_up_to > count:
+                way += f", and every item where at most {self.recommended.exact_up_to} may be found"
         return "\n".join([*lines, f"Recommended: {way}; {self.reason}."])
 
 
-def audit(index: ExactIndex, model: ComposedModel | None, count: int = 100, seed: int = 0) -> Audit:
-    """Measure exact search, and sketched ones with growing numbers of candidates.
+def audit(
+    index: Index,
+    model: ComposedModel | None,
+    count: int = 100,
+    seed: int = 0,
+    numbers: Sequence[int] = CANDIDATES,
+) -> Audit:
+    """Measure searches that score every item, where the engine has such, and growing numbers of candidates.
 
     Queries are composed by ``model`` of ``count`` items' pictures and texts of its vocabularies; where the
-    pictures are gone, or there is no model, they are made of tokens. Sketches that the index has not are
-    made in memory. Raises ``EngineError`` for an index of another model, ``DataError`` for an empty one.
+    pictures are gone, or there is no model, they are made of tokens. What is right is found by scoring every
+    item. Nothing is written. Raises ``EngineError`` for an index of another model, ``DataError`` for one of
+    no more than ``BEST`` items.
     """
     if model is not None:
         index.check_model(model.fingerprint)
@@ -116,23 +130,28 @@ def audit(index: ExactIndex, model: ComposedModel | None, count: int = 100, seed
     chosen = draw.sample(range(len(entries)), min(count, len(entries)))
     queries = model and picture_queries(model, [entries[row][1] for row in chosen], draw)
     of_pictures = isinstance(queries, Tensor)
+    own = index.tokens([entries[row][0] for row in chosen]).float()
     if not isinstance(queries, Tensor):
         others = draw.sample(range(len(entries)), len(chosen))
-        own, foreign = (index.tokens([entries[row][0] for row in rows]).float() for rows in (chosen, others))
+        foreign = index.tokens([entries[row][0] for row in others]).float()
         queries = token_queries(own, foreign, index.header.score_rule == "likelihood")
     excluded = [[entries[row][0]] for row in chosen]
     limits = [Limit(None, "everything", 1.0), *_limits([payload for _, payload in entries])]
-    exact = index.trial(None)
-    rights = {limit: _answers(exact, queries, excluded, limit.where) for limit in limits}
-    rows = [_measured(exact, None, queries, excluded, limit, rights[limit]) for limit in limits]
-    trial = index
-    for candidates in CANDIDATES:
-        if 4 * candidates <= len(entries):
-            settings = SketchSettings(candidates=candidates, exact_up_to=0)
-            trial = trial.trial(settings)
+    rights = _best_scores(index, queries, excluded, limits)
+    whole = trial = index.trial(None)
+    rows: list[Measured] = []
+    if whole is not None:
+        rows += [_measured(whole, None, queries, excluded, limit, rights[limit]) for limit in limits]
+    for candidates in _worth_trying(numbers, len(entries), whole is not None):
+        settings = SketchSettings(candidates=candidates, exact_up_to=0)
+        # One trial's sketches serve the next.
+        trial = (trial or index).trial(settings)
+        if trial is not None:
             rows += [_measured(trial, settings, queries, excluded, limit, rights[limit]) for limit in limits]
     recommended, reason = _recommended(rows, len(entries))
-    return Audit(len(entries), len(queries), of_pictures, tuple(rows), recommended, reason)
+    # Distributions say what an item shows, one of each column, and are not to be alike.
+    alike = likeness(own[:, : own.shape[1] - distributions_of(own, index.header.score_rule)])
+    return Audit(len(entries), len(queries), of_pictures, alike, tuple(rows), recommended, reason)
 
 
 def picture_queries(
@@ -176,6 +195,16 @@ def token_queries(tokens: Tensor, others: Tensor, likelihood: bool) -> Tensor:
     return torch.cat([_BASE * tokens[:, :1], columns], dim=1)
 
 
+def likeness(tokens: Tensor) -> float | None:
+    """Mean cosine between different tokens of an item [N, t, D]; None where they are no more than one."""
+    count = tokens.shape[1]
+    if count < 2:
+        return None
+    unit = torch.nn.functional.normalize(tokens.float(), dim=2)
+    squares = unit.sum(dim=1).square().sum(dim=1)
+    return float(((squares - count) / (count * (count - 1))).mean())
+
+
 def _values(model: ComposedModel, payloads: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Values of the attributes to be changed: the items' own, or, where they have none, the vocabularies'."""
     found: dict[str, set[str]] = {}
@@ -211,25 +240,45 @@ def _limits(payloads: Sequence[Mapping[str, Any]]) -> list[Limit]:
     return limits
 
 
-def _answers(
-    index: ExactIndex, queries: Tensor, excluded: Sequence[Sequence[str]], where: Filter | None
-) -> list[list[Hit]]:
-    found = []
-    for start in range(0, len(queries), _TOGETHER):
-        end = start + _TOGETHER
-        found += index.search(queries[start:end], BEST, excluded[start:end], where)
-    return found
+def _worth_trying(numbers: Sequence[int], items: int, whole: bool) -> list[int]:
+    """Of growing numbers those that can be quicker than scoring all, or else up to that which holds all."""
+    if whole:
+        return [number for number in numbers if 4 * number <= items]
+    return [number for place, number in enumerate(numbers) if not place or numbers[place - 1] < items]
+
+
+def _best_scores(
+    index: Index, queries: Tensor, excluded: Sequence[Sequence[str]], limits: Sequence[Limit]
+) -> dict[Limit, Tensor]:
+    """The best scores of each query, best first [B, at most BEST]; -inf where fewer may be found.
+
+    Each token is read once, and a part of them is in memory at a time, whatever the engine.
+    """
+    best = {limit: torch.empty(len(queries), 0) for limit in limits}
+    for batch in index.items():
+        scores = score(queries, batch.tokens, index.header.score_rule)
+        places = {item: place for place, item in enumerate(batch.ids)}
+        for row, ids in enumerate(excluded):
+            scores[row, [places[item] for item in ids if item in places]] = -torch.inf
+        columns = Columns.of(batch.payloads)
+        for limit, held in best.items():
+            allowed = scores
+            if limit.where is not None:
+                allowed = scores[:, torch.from_numpy(limit.where.mask(columns))]
+            both = torch.cat([held, allowed], dim=1)
+            best[limit] = both.topk(min(BEST, both.shape[1]), dim=1).values
+    return best
 
 
 def _measured(
-    index: ExactIndex,
+    index: Index,
     settings: SketchSettings | None,
     queries: Tensor,
     excluded: Sequence[Sequence[str]],
     limit: Limit,
-    rights: Sequence[Sequence[Hit]],
+    right: Tensor,
 ) -> Measured:
-    # An exact search is long where many are slow, and its answers are known.
+    # Scoring every item is long where there are many, and finds what is right.
     asked = len(queries) if settings else min(_TIMED_EXACTLY, len(queries))
     seconds, shares = [], []
     index.search(queries[:1], BEST, excluded[:1], limit.where)
@@ -237,27 +286,47 @@ def _measured(
         started = time.perf_counter()
         [hits] = index.search(queries[row : row + 1], BEST, excluded[row : row + 1], limit.where)
         seconds.append(1000 * (time.perf_counter() - started))
-        right = {hit.id for hit in rights[row]}
-        shares.append(len(right & {hit.id for hit in hits}) / len(right) if right else 1.0)
+        shares.append(_share([hit.score for hit in hits], right[row][right[row].isfinite()].tolist()))
     times = torch.tensor(seconds)
     return Measured(
         settings, limit, sum(shares) / len(shares), float(times.median()), float(times.quantile(0.99))
     )
 
 
+def _share(found: Sequence[float], right: Sequence[float]) -> float:
+    """How much of the right scores was found; by scores, because of equal items either is right."""
+    if not right:
+        return 1.0
+    least = right[-1] - _CLOSE * (1 + abs(right[-1]))
+    return sum(value >= least for value in found) / len(right)
+
+
 def _recommended(rows: Sequence[Measured], items: int) -> tuple[SketchSettings | None, str]:
-    whole = next(row for row in rows if row.settings is None and row.limit.where is None)
-    if whole.median <= QUICK:
-        return None, f"scoring every item takes {whole.median:.1f} ms, which is quick enough"
+    whole = next(
+        (row.median for row in rows if row.settings is None and row.limit.where is None), float("inf")
+    )
+    if whole <= QUICK:
+        return None, f"scoring every item takes {whole:.1f} ms, which is quick enough"
+    sure = f"{100 * ENOUGH:.0f} % of the exact first {BEST}"
     tried = list(dict.fromkeys(row.settings for row in rows if row.settings is not None))
     for settings in tried:
-        own = [row for row in rows if row.settings == settings]
-        unlimited = next(row for row in own if row.limit.where is None)
-        if min(row.recall for row in own) >= ENOUGH and unlimited.median < whole.median:
+        median = next(row.median for row in rows if row.settings == settings and row.limit.where is None)
+        least = _least(rows, settings)
+        if least >= ENOUGH and median < whole:
             # Up to as many items scoring all takes no longer.
-            level = int(items * unlimited.median / whole.median)
+            level = int(items * median / whole)
+            instead = "" if whole == float("inf") else f" instead of {whole:.1f}"
             return settings.model_copy(update={"exact_up_to": level}), (
-                f"{settings.candidates} candidates find {100 * min(row.recall for row in own):.1f} % of the "
-                f"exact first {BEST} or more, in {unlimited.median:.1f} ms instead of {whole.median:.1f}"
+                f"they hold {100 * least:.1f} % or more of the exact first {BEST}, "
+                f"in {median:.1f} ms{instead}"
             )
-    return None, f"no number of candidates finds {100 * ENOUGH:.0f} % of the exact first {BEST} any sooner"
+    if whole < float("inf"):
+        return None, f"no number of candidates holds {sure} any sooner"
+    # The engine has no search that scores every item, so the most that was tried is the surest.
+    least = _least(rows, tried[-1])
+    return tried[-1], f"they hold {100 * least:.1f} %, and no number {sure}: the engine exact scores all"
+
+
+def _least(rows: Sequence[Measured], settings: SketchSettings) -> float:
+    """The recall of some settings under the limit where it is lowest."""
+    return min(row.recall for row in rows if row.settings == settings)

@@ -35,7 +35,7 @@ class Search:
     def answer(self, queries: Tensor, limits: Sequence[Condition]) -> list[list[Hit]]:
         """The best of each query [B, n_q, D] among the points that fulfil its condition."""
         plan = PREFETCHES[self.rule]
-        exact = plan.line_is_exact or (plan.by_tokens and self.candidates is None)
+        exact = plan.is_exact(self.candidates)
         limit = self.k + SPARE if exact else max(self.candidates or CANDIDATES, self.k)
         if self.rule == "likelihood" and queries.shape[1] - 1 != self.record.distributions:
             # No line was made for such queries, so everything is a candidate.

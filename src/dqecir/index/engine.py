@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -20,6 +20,9 @@ from dqecir.data.triplets import DataError
 from dqecir.index.filters import Filter
 from dqecir.scoring import ScoreRule
 from dqecir.strict import Strict
+
+if TYPE_CHECKING:
+    from dqecir.index.segments import SketchSettings
 
 
 class EngineError(DataError):
@@ -186,6 +189,17 @@ class Index(ABC):
         be found at all, by their payloads. Raises :class:`EngineError` for what :meth:`check_search`
         refuses and ``FilterError`` for what :meth:`Filter.check` does.
         """
+
+    @abstractmethod
+    def trial(self, settings: SketchSettings | None) -> Index | None:
+        """The open generation, searched under other settings, for an audit; nothing is written.
+
+        With no settings every item that may be found is scored. None where the engine has no such search.
+        """
+
+    @abstractmethod
+    def tune(self, settings: SketchSettings | None) -> None:
+        """Say under which settings the index is searched from now on; with none, in the engine's own way."""
 
     def check_search(self, queries: Tensor, k: int, exclude: Sequence[Sequence[str]] | None) -> None:
         """Raise :class:`EngineError` for a search that cannot have an answer here."""

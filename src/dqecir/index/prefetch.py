@@ -39,6 +39,10 @@ class Prefetch:
     by_tokens: bool = False
     """Whether MAX_SIM over tokens, asked for each query vector alone, is the rule."""
 
+    def is_exact(self, candidates: int | None) -> bool:
+        """Whether the engine follows the rule, when told to choose so many candidates or nothing."""
+        return self.line_is_exact or (self.by_tokens and candidates is None)
+
 
 def _mean(tokens: Tensor, distributions: int) -> Tensor:
     return tokens.mean(dim=-2)

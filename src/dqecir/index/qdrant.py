@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -35,6 +36,7 @@ from dqecir.index.qdrant_layout import (
     visible,
 )
 from dqecir.index.qdrant_store import WRITTEN, Place, Store, read_place, write_batch, write_place
+from dqecir.index.segments import SketchSettings
 from dqecir.strict import parse_settings
 
 KEPT = 16
@@ -60,6 +62,8 @@ class QdrantIndex(Index):
     def __init__(self, folder: Path) -> None:
         """As :meth:`open`."""
         self.folder = folder
+        # What a trial is searched by in place of what the manifest says.
+        self._tried: dict[str, int | None] = {}
         place = read_place(folder, self.name)
         store = self._store(folder, place)
         self._state = _State(place, store, _record(store, folder))
@@ -141,8 +145,10 @@ class QdrantIndex(Index):
             header=header,
             store=name,
             url=url,
-            candidates=None if old is None else old.candidates,
         )
+        if old is not None and old.header == header:
+            # How few candidates are enough depends on the model.
+            place = place.model_copy(update={"candidates": old.candidates, "exact_up_to": old.exact_up_to})
         write_place(folder, place)
         cls._sweep(folder, place, old)
 
@@ -173,6 +179,7 @@ class QdrantIndex(Index):
             place = read_place(self.folder, self.name)
             if place.header != self.header:
                 raise EngineError(f"{self.folder} was built again by another model: open it again")
+            place = place.model_copy(update=self._tried)
             same = (place.store, place.url) == (state.place.store, state.place.url)
             store = state.store if same else self._store(self.folder, place)
             record = _record(store, self.folder)
@@ -182,17 +189,23 @@ class QdrantIndex(Index):
     def close(self) -> None:
         self._state.store.close()
 
-    def set_candidates(self, count: int | None) -> None:
-        """How many items a search fetches and scores from now on; None leaves it to the rule.
+    def trial(self, settings: SketchSettings | None) -> Self | None:
+        # With none, a rule that the engine cannot follow fetches a fixed number, which may be all there are.
+        state, plan = self._state, PREFETCHES[self.header.score_rule]
+        if settings is None and not plan.is_exact(None) and state.record.items > CANDIDATES:
+            return None
+        if settings is not None and plan.line_is_exact:
+            return None
+        handle = copy(self)
+        handle._tried = _said(settings)
+        handle._state = replace(state, place=state.place.model_copy(update=handle._tried))
+        return handle
 
-        With a number, rules that the engine could follow exactly are searched through lines too. Raises
-        :class:`EngineError` for a number below 1.
-        """
-        if count is not None and count < 1:
-            raise EngineError(f"a search needs at least 1 candidate, not {count}")
+    def tune(self, settings: SketchSettings | None) -> None:
+        """As the contract says; with settings, rules that the engine could follow exactly go by lines too."""
         with write_lock(self.folder):
             self.refresh()
-            write_place(self.folder, self._state.place.model_copy(update={"candidates": count}))
+            write_place(self.folder, self._state.place.model_copy(update=_said(settings)))
             self.refresh()
 
     def search(
@@ -215,7 +228,7 @@ class QdrantIndex(Index):
                 visible(state.record.generation, *more, *_without(ids))
                 for ids in (exclude if exclude is not None else [[] for _ in queries])
             ]
-            return Search(state.store, state.record, k, state.place.candidates).answer(queries, limits)
+            return Search(state.store, state.record, k, _candidates(state, more)).answer(queries, limits)
 
         return self._of_one_generation(answers)
 
@@ -284,6 +297,7 @@ class QdrantIndex(Index):
             "score rule": self.header.score_rule,
             "generation": state.record.generation,
             "candidates": _way(state),
+            "exact up to": state.place.exact_up_to,
             **state.store.facts(),
         }
 
@@ -361,8 +375,21 @@ def _without(ids: Sequence[str]) -> list[Condition]:
     return [{"must_not": [has_item(ids)]}] if ids else []
 
 
+def _said(settings: SketchSettings | None) -> dict[str, int | None]:
+    """Settings as a manifest says them."""
+    return settings.model_dump() if settings else {"candidates": None, "exact_up_to": 0}
+
+
+def _candidates(state: _State, more: Sequence[Condition]) -> int | None:
+    """How many items a search that is limited by ``more`` fetches; None leaves it to the rule."""
+    place = state.place
+    if not more or place.candidates is None or place.exact_up_to <= place.candidates:
+        return place.candidates
+    if state.store.count(visible(state.record.generation, *more)) > place.exact_up_to:
+        return place.candidates
+    return None if PREFETCHES[state.record.header.score_rule].is_exact(None) else place.exact_up_to
+
+
 def _way(state: _State) -> int | str:
-    plan = PREFETCHES[state.record.header.score_rule]
-    if plan.line_is_exact or (plan.by_tokens and state.place.candidates is None):
-        return "exact"
-    return state.place.candidates or CANDIDATES
+    count = state.place.candidates
+    return "exact" if PREFETCHES[state.record.header.score_rule].is_exact(count) else count or CANDIDATES

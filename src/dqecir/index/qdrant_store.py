@@ -46,6 +46,8 @@ class Place(Strict):
     """Of the server."""
     candidates: int | None = Field(default=None, ge=1)
     """Items that a search fetches and scores; the rule's own way where none is said."""
+    exact_up_to: int = Field(default=0, ge=0)
+    """Items that a search scores all of, where a filter leaves no more."""
 
 
 class Store(ABC):
