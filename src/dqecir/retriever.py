@@ -20,7 +20,7 @@ from dqecir.index.filters import parse_filter
 from dqecir.methods.method import Query
 from dqecir.model import ComposedModel
 from dqecir.progress import track
-from dqecir.steering import Steering, insisted, steered
+from dqecir.steering import Steering, attribute_weights, insisted, steered
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 
@@ -208,7 +208,7 @@ class ComposedRetriever:
         if isinstance(image, Path | str):
             own = str(Path(image).resolve())
             hits = [hit for hit in hits if hit.payload.get("path") != own]
-        return SearchResult(tuple(hits[:k]), self.attribute_weights(query)[0] | dict(weights or {}))
+        return SearchResult(tuple(hits[:k]), self.attribute_weights(query)[0])
 
     def steer(self, query: Query, steerings: Sequence[Steering]) -> Query:
         """Queries as a person steers them, one steering a query (:func:`dqecir.steering.steered`)."""
@@ -216,11 +216,15 @@ class ComposedRetriever:
         return steered(query, steerings, names, self.model.method.score_rule)
 
     def attribute_weights(self, query: Query) -> list[dict[str, float]]:
-        """For each query, the weight of each attribute's sub-query; empty where a method has none."""
-        rows = query.embeddings.shape[0]
-        if query.attribute_weights is None:
-            return [{} for _ in range(rows)]
+        """For each query, how much each attribute counts in it; empty where a method has no weights.
+
+        Of a method that can be steered, on the scale of :attr:`Steering.weights`.
+        """
         names = [vocabulary.name for vocabulary in self.model.vocabularies]
+        if query.parts is not None:
+            return attribute_weights(query, names)
+        if query.attribute_weights is None:
+            return [{} for _ in query.embeddings]
         return [dict(zip(names, row, strict=True)) for row in query.attribute_weights.tolist()]
 
     def _opened(self) -> Index:

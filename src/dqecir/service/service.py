@@ -90,23 +90,24 @@ class Service:
             raise Problem(422, f"there is no method {method!r}{nearest(method, self.searchers)}")
         return self.searchers[method]
 
-    def payload(self, item_id: str) -> Mapping[str, Any]:
+    async def payload(self, item_id: str) -> Mapping[str, Any]:
         """What is kept of an item; raises a :class:`Problem` where there is none."""
-        found = self.main.index.payload(item_id)
+        # Of some engines it is asked of another process, or over a network.
+        found = await asyncio.to_thread(self.main.index.payload, item_id)
         if found is None:
             raise Problem(404, f"there is no item {item_id!r}")
         return found
 
-    def item_path(self, item_id: str) -> Path:
+    async def item_path(self, item_id: str) -> Path:
         """Where the picture of an item is; raises a :class:`Problem` where the index does not say."""
-        path = self.payload(item_id).get("path")
+        path = (await self.payload(item_id)).get("path")
         if not isinstance(path, str):
             raise Problem(404, f"of the item {item_id!r} there is no picture")
         return Path(path)
 
     async def picture(self, searcher: Searcher, item_id: str | None, image: bytes | None) -> Picture:
         """An item's picture or an uploaded one, as a model takes it; raises a :class:`Problem`."""
-        source = self.source(item_id, image)
+        source = await self.source(item_id, image)
         preprocessing = searcher.model.preprocessing
         with _of_item(item_id):
             state = state_of(source) if isinstance(source, Path) else None
@@ -118,17 +119,17 @@ class Service:
     async def decoded(self, item_id: str | None, image: bytes | None) -> Image.Image:
         """As :meth:`picture`, for what takes pictures."""
         with _of_item(item_id):
-            return await self.decoders.picture(self.source(item_id, image))
+            return await self.decoders.picture(await self.source(item_id, image))
 
     async def thumbnail(self, item_id: str, size: int) -> tuple[bytes, str]:
         """An item's picture as a JPEG, and its tag; raises a :class:`Problem`."""
         with self.thumbnails.entered(), _of_item(item_id):
-            return await self.decoders.thumbnail(self.item_path(item_id), size)
+            return await self.decoders.thumbnail(await self.item_path(item_id), size)
 
-    def source(self, item_id: str | None, image: bytes | None) -> Path | bytes:
+    async def source(self, item_id: str | None, image: bytes | None) -> Path | bytes:
         """Where a reference is read from: one of the two must be given; raises a :class:`Problem`."""
         if item_id is not None and image is None:
-            return self.item_path(item_id)
+            return await self.item_path(item_id)
         if item_id is None and image is not None:
             return image
         raise Problem(422, "a reference is either an item of the index or an image that is uploaded")

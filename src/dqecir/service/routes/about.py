@@ -60,7 +60,7 @@ async def suggestions(
 ) -> Suggestions:
     """Texts that go on from what was typed, about what the item does not show already."""
     service = service_of(request)
-    shown = {} if item is None else service.payload(item)
+    shown = {} if item is None else await service.payload(item)
     known = {name: str(value) for name, value in shown.items()}
     return Suggestions(suggestions=await asyncio.to_thread(service.suggester.suggest, text, known, limit))
 

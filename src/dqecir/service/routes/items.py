@@ -62,7 +62,7 @@ async def image(
 @router.get("/v1/items/{item_id:path}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
 async def item(request: Request, item_id: ItemId) -> Item:
     """An item and its attributes."""
-    return item_of(item_id, service_of(request).payload(item_id))
+    return item_of(item_id, await service_of(request).payload(item_id))
 
 
 @router.put(
