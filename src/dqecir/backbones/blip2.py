@@ -9,10 +9,13 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
@@ -39,6 +42,9 @@ class Blip2Config(Strict):
     attention: str = "sdpa"
     """Attention of transformers' parts: ``sdpa`` or ``eager`` (faster to train on a CPU)."""
 
+
+READERS = ("crossattention.attention.key", "crossattention.attention.value")
+"""Names of the Q-Former's modules that read image tokens."""
 
 BLIP2_VIT_G = Blip2Config(tower=EVA_VIT_G)
 BLIP2_VIT_L = Blip2Config(tower=CLIP_VIT_L)
@@ -129,23 +135,19 @@ class Blip2(nn.Module):
 
     def image_states(self, tokens: Tensor) -> Tensor:
         """Mode 1, image only: tokens [B, M, W] to query states [B, n_q, H]."""
-        states: Tensor = self.qformer(
-            query_embeds=self.query_tokens.expand(tokens.shape[0], -1, -1),
-            encoder_hidden_states=self._normalised(tokens),
-        ).last_hidden_state
-        return states
+        return self._read(tokens, query_embeds=self.query_tokens.expand(tokens.shape[0], -1, -1))
 
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mode 2, image with text: (query states [B, n_q, H], text states [B, L, H])."""
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
         count = queries.shape[1]
-        states: Tensor = self.qformer(
+        states = self._read(
+            tokens,
             query_embeds=self.embeddings(input_ids=ids, query_embeds=queries),
             # Without it the text is taken for queries, and no error says so.
             query_length=count,
             attention_mask=torch.cat([mask.new_ones(mask.shape[0], count), mask], dim=1),
-            encoder_hidden_states=self._normalised(tokens),
-        ).last_hidden_state
+        )
         return states[:, :count], states[:, count:]
 
     def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -188,6 +190,27 @@ class Blip2(nn.Module):
         copied = copy.deepcopy(self, {id(self.tower): nn.Identity()})
         return copied.requires_grad_(False).eval()
 
+    def _read(self, tokens: Tensor, **inputs: Any) -> Tensor:
+        """Hidden states of the Q-Former for its ``inputs`` and image tokens [B, M, W], normalised.
+
+        Where ``ln_vision`` is trained and the tokens are not, its scale and shift are multiplied into the
+        keys and values that read it: no gradient of the tokens is then computed, which is a third of what
+        those products take.
+        """
+        norm, moved = self.ln_vision, dict[str, Tensor]()
+        if tokens.requires_grad or not (torch.is_grad_enabled() and norm.weight.requires_grad):
+            normalised = self._normalised(tokens)
+        else:
+            normalised = F.layer_norm(tokens.to(norm.weight.dtype), norm.normalized_shape, eps=norm.eps)
+            with torch.autocast(tokens.device.type, enabled=False):
+                for name, reader in self.qformer.named_modules():
+                    if name.endswith(READERS):
+                        moved[f"{name}.weight"] = reader.weight * norm.weight
+                        moved[f"{name}.bias"] = reader.bias + reader.weight @ norm.bias
+        inputs["encoder_hidden_states"] = normalised
+        states: Tensor = functional_call(self.qformer, moved, (), inputs).last_hidden_state
+        return states
+
     def _normalised(self, tokens: Tensor) -> Tensor:
         normalised: Tensor = self.ln_vision(tokens.to(self.ln_vision.weight.dtype))
         return normalised
@@ -195,4 +218,4 @@ class Blip2(nn.Module):
 
 def unit(vectors: Tensor) -> Tensor:
     """L2 normalisation on the last axis, in float32 whatever the autocast dtype."""
-    return nn.functional.normalize(vectors.float(), dim=-1)
+    return F.normalize(vectors.float(), dim=-1)
