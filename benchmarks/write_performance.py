@@ -46,7 +46,9 @@ def where(found: Found) -> str:
 
 
 def step(found: Found) -> list[str]:
-    speed = found["samples_per_second"]
+    speed, profile = found["samples_per_second"], found["profile"]
+    most = found["matrix_rate"]
+    shares = sorted(profile["shares"].items(), key=lambda item: -item[1])
     return [
         f"### {shown(found['tower'])}, batch {found['batch']}, {found['precision']}",
         "",
@@ -54,11 +56,22 @@ def step(found: Found) -> list[str]:
         "",
         f"From stored tokens {speed['stored tokens']:.2f} samples a second, with the tower in every step "
         f"{speed['tower in every step']:.2f}: **{found['ratio']:.1f} times**. By operations alone it would "
-        f"be {found['operations_ratio']:.1f} times. Rates reached: "
-        + ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in found["rate"].items())
+        f"be {found['operations_ratio']:.1f} times. Products of large square matrices reach "
+        f"{most / 1e9:.0f} GFLOP/s in the same run; "
+        + ", ".join(
+            f"{name} {rate / 1e9:.0f}, **{100 * rate / most:.0f} %** of it"
+            for name, rate in found["rate"].items()
+        )
         + f". {found['rounds']} rounds in turns. An epoch of 18,000 samples at this rate, extrapolated: "
-        f"{18_000 / speed['stored tokens'] / 60:.0f} minutes against "
-        f"{18_000 / speed['tower in every step'] / 60:.0f}. {where(found)}",
+        f"{18_000 / speed['stored tokens'] / 60:.1f} minutes against "
+        f"{18_000 / speed['tower in every step'] / 60:.1f}. {where(found)}",
+        "",
+        f"Where a step from stored tokens spends its time (operations' own, {profile['seconds']:.3g} seconds "
+        "under the profiler):",
+        "",
+        "| " + " | ".join(name for name, _ in shares) + " |",
+        "|---" * len(shares) + "|",
+        "| " + " | ".join(f"{100 * share:.0f} %" for _, share in shares) + " |",
         "",
     ]
 

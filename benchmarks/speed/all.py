@@ -27,6 +27,7 @@ def commands(data: Path, rounds: int) -> dict[str, list[str]]:
     return {
         "step-vit_g": ["step", "--tower", "vit_g", "--batch", "4", *taken],
         "step-vit_l": ["step", "--tower", "vit_l", "--batch", "4", *taken],
+        "step-vit_l-16": ["step", "--tower", "vit_l", "--batch", "16", *taken],
         "evaluation": ["evaluation", *taken],
         "mining": ["mining", *taken],
         "growth": ["growth", *taken],

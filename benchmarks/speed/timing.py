@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def machine() -> dict[str, Any]:
@@ -30,6 +31,17 @@ def waited(device: torch.device) -> None:
     """Wait for what the device was given to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def square_product(device: torch.device, precision: str) -> tuple[Callable[[], Tensor], int]:
+    """A product of two large square matrices in ``precision`` (fp32 or bf16), and its operations.
+
+    Its rate is what the device's matrix products reach at best.
+    """
+    side = 8192 if device.type == "cuda" else 4096
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return lambda: left @ right, 2 * side**3
 
 
 def paired(
