@@ -3,11 +3,13 @@
 import json
 import pickle
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from dqecir.backbones.checkpoints import CheckpointError
 from dqecir.backbones.lavis_sizes import lavis_sizes
@@ -200,10 +202,77 @@ def test_wrappers_names_are_taken_off(tmp_path):
     assert list(read_published(tmp_path / "x.pt")) == ["a"]
 
 
+@pytest.fixture(scope="module")
+def covr():
+    """A state dict under CoVR's published names, two of the tower's among them, and what it answers."""
+    case = load_file(GOLDEN / "16_covr_blip.safetensors")
+    state = {k.removeprefix("state/"): v for k, v in case.items() if k.startswith("state/")}
+    state["visual_encoder.cls_token"] = torch.zeros(1, 1, 48)
+    state["visual_encoder.blocks.0.attn.qkv.weight"] = torch.zeros(144, 48)
+    return state, case
+
+
+def save_as_covr_does(state, path, monkeypatch, name="CosineSchedule"):
+    """Weights under ``model``, and beside them the object of the learning rate, of a class of that code."""
+    module = ModuleType("src.tools.scheduler")
+    schedule = type(name, (), {"__module__": module.__name__})
+    setattr(module, name, schedule)
+    beside = schedule()
+    beside.init_lr = 1e-4
+    with monkeypatch.context() as patch:
+        for package in ("src", "src.tools"):
+            patch.setitem(sys.modules, package, ModuleType(package))
+        patch.setitem(sys.modules, module.__name__, module)
+        torch.save({"epoch": 4, "model": state, "optimizer": {"state": {}}, "scheduler": beside}, path)
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_covr_becomes_a_composer_over_image_tokens(prefix, covr, tmp_path, monkeypatch):
+    state, case = covr
+    save_as_covr_does({prefix + k: v for k, v in state.items()}, tmp_path / "covr.ckpt", monkeypatch)
+    report = convert("covr", tmp_path / "covr.ckpt", tmp_path / "out")
+    not_needed = [k for k in state if k.startswith("visual_encoder.") or k.endswith("position_ids")]
+    assert report.complete and list(report.dropped) == sorted(not_needed)
+    told = json.loads((tmp_path / "out" / "conversion.json").read_text())
+    assert told["not_needed"] == sorted(not_needed) and told["missing"] == []
+    assert len(told["used"]) == len(state) - len(not_needed)
+    composer = load_composer(tmp_path / "out")
+    ours = composer.state_dict()
+    for key in state.keys() - set(not_needed):
+        assert torch.equal(ours[key.replace("_proj.", "_projection.")], state[key]), key
+    with torch.no_grad():
+        query = composer(case["in/image_tokens"], case["in/ids"], case["in/mask"])
+    assert torch.allclose(query, case["out/query"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"text_proj.bias": None}, r"1 missing: text_projection\.bias"),
+        ({"vision_proj.weight": torch.zeros(16, 40)}, r"1 misshapen: vision_projection\.weight \[16, 40\]"),
+        ({"image_queue": torch.zeros(2, 2)}, "1 unexpected: image_queue"),
+        ({"text_encoder.embeddings.word_embeddings.weight": None}, "no text encoder of BLIP"),
+    ],
+)
+def test_a_covr_checkpoint_that_does_not_fit_is_named(changed, words, covr, tmp_path):
+    kept = {key: value for key, value in (covr[0] | changed).items() if value is not None}
+    save_file(kept, tmp_path / "odd.safetensors")
+    with pytest.raises(CheckpointError, match=words) as error:
+        convert("covr", tmp_path / "odd.safetensors", tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_objects_of_other_classes_beside_the_tensors_are_refused(covr, tmp_path, monkeypatch):
+    save_as_covr_does(covr[0], tmp_path / "covr.ckpt", monkeypatch, name="Another")
+    with pytest.raises(CheckpointError, match="more than tensors"):
+        convert("covr", tmp_path / "covr.ckpt", tmp_path / "out")
+
+
 def test_a_folder_that_is_no_composer_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no converted composer"):
         load_composer(tmp_path)
 
 
 def test_what_can_be_converted_is_known():
-    assert {"qure", "sprc", "covr2"} <= set(sources())
+    assert {"qure", "sprc", "covr", "covr2"} <= set(sources())

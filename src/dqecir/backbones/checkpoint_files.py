@@ -21,6 +21,13 @@ State = dict[str, Tensor]
 HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
 """OWNER/NAME, or OWNER/NAME@REVISION."""
 
+_SCHEDULES = ("src.tools.scheduler.CosineSchedule", "src.tools.scheduler.StepSchedule")
+"""Classes of CoVR's code, which saves the object of its learning rate beside the tensors."""
+
+
+class _Inert:
+    """Stands for such an object: a place for its attributes, so that no code of its class is needed."""
+
 
 def located(weights: str | Path) -> tuple[Path, str]:
     """(where the weights lie on this machine, a name that will find the same ones again).
@@ -68,7 +75,8 @@ def read_published(path: Path) -> State:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_Inert, name) for name in _SCHEDULES]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}") from error
     except pickle.UnpicklingError as error:
@@ -76,7 +84,7 @@ def read_published(path: Path) -> State:
             f"{path} holds more than tensors, and reading that could run code: where you trust it, open it "
             "with the code that wrote it and save its state_dict() alone"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({error}): copy it again") from error
     return _without_prefix(_state_in(loaded, path))
 

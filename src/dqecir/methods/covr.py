@@ -17,8 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dqecir.backbones.blip import BLIP_KEYS, blip_composer_of
 from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.backbones.checkpoints import LoadReport, lavis_state, load_lavis_method
+from dqecir.backbones.checkpoints import LoadReport, PublishedKeys, lavis_state, load_lavis_method
 from dqecir.methods.method import (
     InBatchOptions,
     MethodContext,
@@ -86,10 +87,13 @@ class Covr(PooledMethod):
     """CoVR's query from the text's [CLS], as near as a Q-Former comes; queries and targets [., 1, D].
 
     BLIP's text encoder attends to the image's tokens itself. Here the words attend to query states,
-    which attend to the tokens, so that published CoVR weights have no place in it.
+    which attend to the tokens, so that published CoVR weights have no place in it: they become a
+    :class:`~dqecir.backbones.blip.BlipComposer`, over tokens of BLIP's own tower.
     """
 
     options_type = CovrOptions
+    published_keys: ClassVar[PublishedKeys | None] = BLIP_KEYS
+    composer_of = staticmethod(blip_composer_of)
     trained_rule: ClassVar[ScoreRule] = "dot"
 
     def __init__(self, backbone: Blip2, options: CovrOptions) -> None:
@@ -139,6 +143,7 @@ class Covr2(Covr):
     """CoVR-2: unit query tokens [B, n_q, D] against unit target tokens [N, n_q, D], means compared."""
 
     options_type = Covr2Options
+    published_keys = None  # its tower is one of ours: a whole model comes of a checkpoint
     trained_rule: ClassVar[ScoreRule] = "mean_mean"
     published_squash = True
 
