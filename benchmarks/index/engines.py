@@ -33,10 +33,9 @@ from benchmarks.index.rivals import BEST, RIVALS, WHERES, Rival
 from benchmarks.speed.timing import machine
 
 from dqecir.files import write_json
-from dqecir.index.engine import ItemBatch
+from dqecir.index.engine import ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
-from dqecir.index.segments import SketchSettings
 
 CLIENTS = (1, 4, 16)
 FIRST = "ours, exact"
@@ -137,7 +136,7 @@ def waits(folder: Path, asked_for: torch.Tensor, seconds: float, candidates: int
 
     The searching process looks for changes all the time, in another thread, as a service does.
     """
-    ExactIndex.open(folder / "exact").tune(SketchSettings(candidates=candidates, exact_up_to=candidates))
+    ExactIndex.open(folder / "exact").tune(SearchSettings(candidates=candidates, exact_up_to=candidates))
     index = ExactIndex.open(folder / "exact")
     quiet = _searches(index, asked_for, time.perf_counter() + seconds, lambda: False)
     writer = multiprocessing.get_context("spawn").Process(

@@ -17,12 +17,11 @@ import torch
 from benchmarks.index.material import TOKENS, Material, distributions
 from torch import Tensor
 
-from dqecir.index.engine import Index
+from dqecir.index.engine import Index, SearchSettings
 from dqecir.index.engines import engine
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.index.prefetch import PREFETCHES
-from dqecir.index.segments import SketchSettings
 from dqecir.scoring import FLOOR, top_scores
 
 BEST = 10
@@ -60,7 +59,7 @@ class Rival(ABC):
 class Exact(Rival):
     """Ours, every item scored."""
 
-    settings: SketchSettings | None = None
+    settings: SearchSettings | None = None
     index: Index
 
     def folder(self) -> Path:
@@ -90,9 +89,9 @@ class Sketched(Exact):
         self.settings = self._chosen()
         super().open()
 
-    def _chosen(self) -> SketchSettings:
+    def _chosen(self) -> SearchSettings:
         # As many are scored in any case.
-        return SketchSettings(candidates=self.candidates, exact_up_to=self.candidates)
+        return SearchSettings(candidates=self.candidates, exact_up_to=self.candidates)
 
 
 def sketched(count: int) -> type[Rival]:

@@ -7,16 +7,15 @@ import pytest
 import torch
 
 from dqecir.index import exact, segments
-from dqecir.index.engine import IndexHeader, ItemBatch
+from dqecir.index.engine import IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
-from dqecir.index.segments import SketchSettings
 from dqecir.index.sketch import FILE, PLANS, joined_sketch, make_sketch
 from dqecir.scoring import FLOOR, score
 from tests.index.contract import HEADER, EngineContract, batches, item
 
-ALL = SketchSettings(candidates=10_000, exact_up_to=0)
-SOME = SketchSettings(candidates=150, exact_up_to=0)
+ALL = SearchSettings(candidates=10_000, exact_up_to=0)
+SOME = SearchSettings(candidates=150, exact_up_to=0)
 
 
 class SketchedIndex(ExactIndex):
@@ -143,7 +142,7 @@ def test_codes_are_kept_where_segments_are_joined():
 def test_of_equals_the_first_are_candidates(tmp_path):
     tokens = torch.ones(500, 3, 8)
     index = ExactIndex.build(tmp_path / "i", HEADER, iter([as_batch(tokens)]))
-    index.tune(SketchSettings(candidates=5, exact_up_to=0))
+    index.tune(SearchSettings(candidates=5, exact_up_to=0))
     found = index.search(torch.ones(1, 1, 8), 3, [["i1"]])[0]
     assert [hit.id for hit in found] == ["i0", "i2", "i3"]
 
@@ -153,7 +152,7 @@ def test_without_a_whole_sketch_the_search_is_exact(tmp_path, harm):
     header, tokens, queries = shop("max_t")
     index = ExactIndex.build(tmp_path / "i", header, iter([as_batch(tokens)]))
     right = index.search(queries, 10)
-    index.tune(SketchSettings(candidates=10, exact_up_to=0))
+    index.tune(SearchSettings(candidates=10, exact_up_to=0))
     [path] = (tmp_path / "i").glob(f"s*/{FILE}")
     data = path.read_bytes()
     match harm:

@@ -84,10 +84,10 @@ def index_set(
     ],
 ) -> None:
     """Set how many items a search scores; `dqecir index audit` says how many are enough."""
+    from dqecir.index.engine import SearchSettings
     from dqecir.index.engines import open_index
-    from dqecir.index.segments import SketchSettings
 
-    settings = SketchSettings(candidates=candidates, exact_up_to=candidates) if candidates else None
+    settings = SearchSettings(candidates=candidates, exact_up_to=candidates) if candidates else None
     open_index(index).tune(settings)
     output.print(f"written to {escape(str(index))}")
 

@@ -21,10 +21,9 @@ from dqecir.data.images import ImageError, load_image
 from dqecir.data.triplets import DataError
 from dqecir.data.wording import Change, Wording
 from dqecir.index.columns import Columns
-from dqecir.index.engine import Index
+from dqecir.index.engine import Index, SearchSettings
 from dqecir.index.filters import Equal, Filter
 from dqecir.index.prefetch import distributions_of
-from dqecir.index.segments import SketchSettings
 from dqecir.model import ComposedModel
 from dqecir.scoring import score
 
@@ -61,7 +60,7 @@ class Limit:
 class Measured:
     """One setting under one limit: recall of the exact first ten, and milliseconds a search."""
 
-    settings: SketchSettings | None
+    settings: SearchSettings | None
     """None where every item is scored."""
     limit: Limit
     recall: float
@@ -81,7 +80,7 @@ class Audit:
     alike: float | None
     """Mean cosine between the tokens of an item; None where they are no more than one."""
     rows: tuple[Measured, ...]
-    recommended: SketchSettings | None
+    recommended: SearchSettings | None
     reason: str
 
     def table(self) -> str:
@@ -143,7 +142,7 @@ def audit(
     if whole is not None:
         rows += [_measured(whole, None, queries, excluded, limit, rights[limit]) for limit in limits]
     for candidates in _worth_trying(numbers, len(entries), whole is not None):
-        settings = SketchSettings(candidates=candidates, exact_up_to=0)
+        settings = SearchSettings(candidates=candidates, exact_up_to=0)
         # One trial's sketches serve the next.
         trial = (trial or index).trial(settings)
         if trial is not None:
@@ -272,7 +271,7 @@ def _best_scores(
 
 def _measured(
     index: Index,
-    settings: SketchSettings | None,
+    settings: SearchSettings | None,
     queries: Tensor,
     excluded: Sequence[Sequence[str]],
     limit: Limit,
@@ -301,7 +300,7 @@ def _share(found: Sequence[float], right: Sequence[float]) -> float:
     return sum(value >= least for value in found) / len(right)
 
 
-def _recommended(rows: Sequence[Measured], items: int) -> tuple[SketchSettings | None, str]:
+def _recommended(rows: Sequence[Measured], items: int) -> tuple[SearchSettings | None, str]:
     whole = next(
         (row.median for row in rows if row.settings is None and row.limit.where is None), float("inf")
     )
@@ -327,6 +326,6 @@ def _recommended(rows: Sequence[Measured], items: int) -> tuple[SketchSettings |
     return tried[-1], f"they hold {100 * least:.1f} %, and no number {sure}: the engine exact scores all"
 
 
-def _least(rows: Sequence[Measured], settings: SketchSettings) -> float:
+def _least(rows: Sequence[Measured], settings: SearchSettings) -> float:
     """The recall of some settings under the limit where it is lowest."""
     return min(row.recall for row in rows if row.settings == settings)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -20,9 +20,6 @@ from dqecir.data.triplets import DataError
 from dqecir.index.filters import Filter
 from dqecir.scoring import ScoreRule
 from dqecir.strict import Strict
-
-if TYPE_CHECKING:
-    from dqecir.index.segments import SketchSettings
 
 
 class EngineError(DataError):
@@ -45,6 +42,15 @@ class IndexHeader(Strict):
         if self.score_rule == "dot" and self.tokens != 1:
             raise ValueError(f"the score rule dot compares single vectors, not {self.tokens} tokens an item")
         return self
+
+
+class SearchSettings(Strict):
+    """How far a search trusts an engine's first choice of candidates; an audit finds what suits an index."""
+
+    candidates: int = Field(ge=1)
+    """Items that the first choice hands to the scorer, or as many as are asked for, if more."""
+    exact_up_to: int = Field(ge=0)
+    """Items that a search scores all of, where no more may be found: it is as quick."""
 
 
 @dataclass(frozen=True)
@@ -191,14 +197,14 @@ class Index(ABC):
         """
 
     @abstractmethod
-    def trial(self, settings: SketchSettings | None) -> Index | None:
+    def trial(self, settings: SearchSettings | None) -> Index | None:
         """The open generation, searched under other settings, for an audit; nothing is written.
 
         With no settings every item that may be found is scored. None where the engine has no such search.
         """
 
     @abstractmethod
-    def tune(self, settings: SketchSettings | None) -> None:
+    def tune(self, settings: SearchSettings | None) -> None:
         """Say under which settings the index is searched from now on; with none, in the engine's own way."""
 
     def check_search(self, queries: Tensor, k: int, exclude: Sequence[Sequence[str]] | None) -> None:

@@ -20,7 +20,15 @@ import torch
 from torch import Tensor
 
 from dqecir.files import whole_folder
-from dqecir.index.engine import EngineError, Hit, Index, IndexHeader, ItemBatch, check_replaceable
+from dqecir.index.engine import (
+    EngineError,
+    Hit,
+    Index,
+    IndexHeader,
+    ItemBatch,
+    SearchSettings,
+    check_replaceable,
+)
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
 from dqecir.index.ranking import best_of_segment
@@ -29,7 +37,6 @@ from dqecir.index.segments import (
     Manifest,
     Segment,
     SegmentEntry,
-    SketchSettings,
     open_generation,
     read_manifest,
     sweep,
@@ -162,7 +169,7 @@ class ExactIndex(Index):
                 self._commit(now, entries)
         return count
 
-    def tune(self, settings: SketchSettings | None) -> None:
+    def tune(self, settings: SearchSettings | None) -> None:
         """Say from when on sketches are searched first, and make them; with none, all items are scored."""
         with self._writing() as now:
             entries = [segment.entry for segment in now.segments]
@@ -171,7 +178,7 @@ class ExactIndex(Index):
             manifest = now.manifest.model_copy(update={"sketch": settings})
             self._commit(_Generation(manifest, now.segments), entries)
 
-    def trial(self, settings: SketchSettings | None) -> ExactIndex:
+    def trial(self, settings: SearchSettings | None) -> ExactIndex:
         """The generation that is open, searched under other settings; sketches it lacks are in memory."""
         now = self._current
         handle = copy(self)
@@ -311,7 +318,7 @@ def _replace_all(
     generation: int,
     header: IndexHeader,
     batches: Iterator[ItemBatch],
-    sketch: SketchSettings | None = None,
+    sketch: SearchSettings | None = None,
 ) -> None:
     entry = with_sketch(folder, write_segment(folder, generation + 1, header, batches), sketch)
     manifest = Manifest(
@@ -326,7 +333,7 @@ def _replace_all(
     sweep(folder, manifest)
 
 
-def _lacks_sketch(segment: Segment, settings: SketchSettings | None) -> bool:
+def _lacks_sketch(segment: Segment, settings: SearchSettings | None) -> bool:
     return (
         settings is not None
         and segment.entry.items > settings.exact_up_to

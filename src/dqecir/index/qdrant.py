@@ -20,7 +20,15 @@ from torch import Tensor
 
 from dqecir.files import whole_folder
 from dqecir.index.candidates import Search, as_tokens
-from dqecir.index.engine import EngineError, Hit, Index, IndexHeader, ItemBatch, check_replaceable
+from dqecir.index.engine import (
+    EngineError,
+    Hit,
+    Index,
+    IndexHeader,
+    ItemBatch,
+    SearchSettings,
+    check_replaceable,
+)
 from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
@@ -36,7 +44,6 @@ from dqecir.index.qdrant_layout import (
     visible,
 )
 from dqecir.index.qdrant_store import WRITTEN, Place, Store, read_place, write_batch, write_place
-from dqecir.index.segments import SketchSettings
 from dqecir.strict import parse_settings
 
 KEPT = 16
@@ -189,7 +196,7 @@ class QdrantIndex(Index):
     def close(self) -> None:
         self._state.store.close()
 
-    def trial(self, settings: SketchSettings | None) -> Self | None:
+    def trial(self, settings: SearchSettings | None) -> Self | None:
         # With none, a rule that the engine cannot follow fetches a fixed number, which may be all there are.
         state, plan = self._state, PREFETCHES[self.header.score_rule]
         if settings is None and not plan.is_exact(None) and state.record.items > CANDIDATES:
@@ -201,7 +208,7 @@ class QdrantIndex(Index):
         handle._state = replace(state, place=state.place.model_copy(update=handle._tried))
         return handle
 
-    def tune(self, settings: SketchSettings | None) -> None:
+    def tune(self, settings: SearchSettings | None) -> None:
         """As the contract says; with settings, rules that the engine could follow exactly go by lines too."""
         with write_lock(self.folder):
             self.refresh()
@@ -375,7 +382,7 @@ def _without(ids: Sequence[str]) -> list[Condition]:
     return [{"must_not": [has_item(ids)]}] if ids else []
 
 
-def _said(settings: SketchSettings | None) -> dict[str, int | None]:
+def _said(settings: SearchSettings | None) -> dict[str, int | None]:
     """Settings as a manifest says them."""
     return settings.model_dump() if settings else {"candidates": None, "exact_up_to": 0}
 

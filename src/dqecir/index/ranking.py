@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from dqecir.index.engine import SearchSettings
 from dqecir.index.filters import Filter
-from dqecir.index.segments import Segment, SketchSettings
+from dqecir.index.segments import Segment
 from dqecir.index.sketch import Sketch
 from dqecir.scoring import ScoreRule, top_scores
 
@@ -26,7 +27,7 @@ def best_of_segment(
     rule: ScoreRule,
     exclude: Sequence[Sequence[str]] | None = None,
     where: Filter | None = None,
-    settings: SketchSettings | None = None,
+    settings: SearchSettings | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(scores, rows), both [B, at most k], best first; what may not be found has -inf.
 

@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from dqecir.data.triplets import DataError
 from dqecir.files import write_bytes, write_json
-from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
+from dqecir.index.engine import EngineError, IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.items import LINES, LOOKUP, ItemsError, ItemsWriter, StoredItems, items_digest, open_items
 from dqecir.index.sketch import FILE as SKETCH
 from dqecir.index.sketch import Sketch, joined_sketch, make_sketch, read_sketch, write_sketch
@@ -54,15 +53,6 @@ class SegmentEntry(Strict):
     """Of ``sketch.safetensors``, where it was made."""
 
 
-class SketchSettings(Strict):
-    """When and how far a search trusts sketches; an audit finds what suits an index."""
-
-    candidates: int = Field(ge=1)
-    """Items of a segment that its sketch hands to the scorer, or as many as are asked for, if more."""
-    exact_up_to: int = Field(ge=0)
-    """Items that a search scores all of, where no more of a segment may be found: it is as quick."""
-
-
 class Manifest(Strict):
     """One finished generation of an index: ``manifest.json``."""
 
@@ -71,7 +61,7 @@ class Manifest(Strict):
     generation: int
     header: IndexHeader
     segments: tuple[SegmentEntry, ...]
-    sketch: SketchSettings | None = None
+    sketch: SearchSettings | None = None
     """None where every search scores every item."""
 
 
@@ -208,7 +198,7 @@ def write_segment(
 
 
 def with_sketch(
-    folder: Path, entry: SegmentEntry, settings: SketchSettings | None, merged: Sequence[Segment] = ()
+    folder: Path, entry: SegmentEntry, settings: SearchSettings | None, merged: Sequence[Segment] = ()
 ) -> SegmentEntry:
     """The entry of a segment that no manifest names yet, with a sketch where ``settings`` trust one.
 
