@@ -43,7 +43,7 @@ from dqecir.index.qdrant_layout import (
     vector_sizes,
     visible,
 )
-from dqecir.index.qdrant_store import WRITTEN, Place, Store, read_place, write_batch, write_place
+from dqecir.index.qdrant_store import WRITTEN, Place, Store, as_kept, read_place, write_batch, write_place
 from dqecir.strict import parse_settings
 
 KEPT = 16
@@ -204,7 +204,7 @@ class QdrantIndex(Index):
         if settings is not None and plan.line_is_exact:
             return None
         handle = copy(self)
-        handle._tried = _said(settings)
+        handle._tried = as_kept(settings)
         handle._state = replace(state, place=state.place.model_copy(update=handle._tried))
         return handle
 
@@ -212,7 +212,7 @@ class QdrantIndex(Index):
         """As the contract says; with settings, rules that the engine could follow exactly go by lines too."""
         with write_lock(self.folder):
             self.refresh()
-            write_place(self.folder, self._state.place.model_copy(update=_said(settings)))
+            write_place(self.folder, self._state.place.model_copy(update=as_kept(settings)))
             self.refresh()
 
     def search(
@@ -380,11 +380,6 @@ def _check_once(batch: ItemBatch, seen: set[str]) -> None:
 
 def _without(ids: Sequence[str]) -> list[Condition]:
     return [{"must_not": [has_item(ids)]}] if ids else []
-
-
-def _said(settings: SearchSettings | None) -> dict[str, int | None]:
-    """Settings as a manifest says them."""
-    return settings.model_dump() if settings else {"candidates": None, "exact_up_to": 0}
 
 
 def _candidates(state: _State, more: Sequence[Condition]) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from dqecir.files import write_json
-from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
+from dqecir.index.engine import EngineError, IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.engines import engine_of
 from dqecir.index.qdrant_layout import (
     FORMAT,
@@ -48,6 +48,11 @@ class Place(Strict):
     """Items that a search fetches and scores; the rule's own way where none is said."""
     exact_up_to: int = Field(default=0, ge=0)
     """Items that a search scores all of, where a filter leaves no more."""
+
+
+def as_kept(settings: SearchSettings | None) -> dict[str, int | None]:
+    """Settings as a :class:`Place` keeps them; none of them leave a search to the rule's own way."""
+    return settings.model_dump() if settings else {"candidates": None, "exact_up_to": 0}
 
 
 class Store(ABC):
