@@ -23,7 +23,7 @@ DRAWN = 1500
 
 def commands(data: Path, rounds: int) -> dict[str, list[str]]:
     """Name of the JSON -> module and arguments, what matters most first."""
-    taken = ["--rounds", str(rounds)]
+    taken, pictures = ["--rounds", str(rounds)], ["--data", str(data)]
     return {
         "step-vit_g": ["step", "--tower", "vit_g", "--batch", "4", *taken],
         "step-vit_l": ["step", "--tower", "vit_l", "--batch", "4", *taken],
@@ -31,7 +31,8 @@ def commands(data: Path, rounds: int) -> dict[str, list[str]]:
         "evaluation": ["evaluation", *taken],
         "mining": ["mining", *taken],
         "growth": ["growth", *taken],
-        "extraction": ["extraction", "--data", str(data), "--images", str(DRAWN), *taken],
+        "extraction": ["extraction", *pictures, "--images", str(DRAWN), "--rounds", str(max(3, rounds))],
+        "extraction-vit_l": ["extraction", *pictures, "--tower", "vit_l", "--images", "48", *taken],
         "memory": ["memory", "--measure", "4", "16", "--compile", "4", "--compile-seconds", "240", *taken],
     }
 
