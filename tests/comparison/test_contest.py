@@ -1,5 +1,6 @@
 """A whole comparison on a tiny model: the tables, resuming, and what is refused."""
 
+import copy
 import csv
 import json
 import os
@@ -90,7 +91,7 @@ def test_every_contestant_stands_in_both_budgets_with_every_seed(finished):
                 assert {"R@10", "mAP@10", "R-precision", "told apart", "R@10 text alone"} <= set(
                     run["metrics"]
                 )
-        assert row["parameters"] > 0
+        assert len(row["parameters"]) == len(row["step_operations"]) and min(row["parameters"]) > 0
         assert set(row["search"]["dev"]) == {1.0, 3.0}
     assert {"image plus text", "oracle, full"} <= set(result["fixed"])
 
@@ -123,6 +124,30 @@ def test_the_tables_hold_the_numbers_of_the_runs(finished):
     for name in ("map.png", "confusion.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     assert json.loads((out / "results.json").read_text())["name"] == "tiny"
+
+
+def test_a_row_of_which_it_was_not_measured_is_left_out_of_what_is_asked_of(finished):
+    result = copy.deepcopy(finished[0])
+
+    def rows():
+        """First cell -> the others, of the table of equal steps by what is asked of."""
+        lines = markdown(result)
+        start = next(n for n, line in enumerate(lines) if line.startswith("By what the text asks of"))
+        table = lines[start + 2 : lines.index("", start + 2)]
+        return {
+            cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
+            for cells in (line.split("|") for line in table)
+        }
+
+    runs = result["contestants"]["contrast"]["budgets"]["steps"]["runs"]
+    first = rows()[""][0]
+    assert first.startswith("asks of ") and first.endswith(", R@10")
+    key = first.replace(", ", "/")
+    assert rows()["contrast"][0] == spread([run["metrics"][key] for run in runs])
+    assert rows()["*image plus text*"][0] == f"{result['fixed']['image plus text'][key]:.1f}"
+    for run in runs:
+        run["metrics"] = {name: value for name, value in run["metrics"].items() if name != key}
+    assert "contrast" not in rows() and "Mined, in two stages" in rows()
 
 
 def test_a_stopped_comparison_runs_what_is_missing_and_gives_the_same_table(

@@ -249,7 +249,7 @@ def _collected(
             "method": last.method,
             "learning_rate": last.training.learning_rate * factors[title]["chosen"],
             "search": factors[title],
-            "parameters": counted[title]["stages"][-1]["parameters"],
+            "parameters": [cost["parameters"] for cost in counted[title]["stages"]],
             "step_operations": [cost["step"] for cost in counted[title]["stages"]],
             "refresh_operations": [cost["refresh"] for cost in counted[title]["stages"]],
             "budgets": budgets,

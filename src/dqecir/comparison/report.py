@@ -65,6 +65,7 @@ def markdown(result: Row, level: str = "##") -> list[str]:
         lines += [f"{level}# {BUDGET_NAMES[budget].capitalize()}", ""]
         lines += _ranking_table(result, budget)
         lines += _category_table(result, budget)
+        lines += _asked_table(result, budget)
         lines += ["", *_fault_table(result, budget), "", *_attribute_table(result, budget), ""]
     return [*lines, *_rates_table(result), "", *_parsing_line(result), ""]
 
@@ -104,7 +105,8 @@ def _ranking_table(result: Row, budget: str) -> list[str]:
         runs = row["budgets"][budget]["runs"]
         cells = [_cell(runs, key) for key in metrics]
         steps = " + ".join(str(n) for n in row["budgets"][budget]["steps"])
-        cells += [steps, spread([run["cpu_seconds"] for run in runs]), f"{row['parameters']:,}"]
+        trained = " + ".join(f"{n:,}" for n in row["parameters"])
+        cells += [steps, spread([run["cpu_seconds"] for run in runs]), trained]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     for name, metrics_row in result["fixed"].items():
         cells = [_fixed_cell(metrics_row, key) for key in metrics]
@@ -122,6 +124,34 @@ def _category_table(result: Row, budget: str) -> list[str]:
         runs = row["budgets"][budget]["runs"]
         lines.append(f"| {title} | " + " | ".join(_cell(runs, key) for key in keys) + " |")
     return lines
+
+
+def _asked_table(result: Row, budget: str) -> list[str]:
+    """R@10 and mAP@10 of the questions that ask of each attribute, of the rows that have them."""
+    rows = [(title, row["budgets"][budget]["runs"]) for title, row in _ordered(result, budget)]
+    rows += [(f"*{name}*", [{"metrics": metrics}]) for name, metrics in result["fixed"].items()]
+    names = dict.fromkeys(key.split("/")[0] for _, runs in rows for key in _shared(runs) if _is_asked(key))
+    if not names:
+        return []
+    keys = [f"{name}/{metric}" for name in names for metric in ("R@10", "mAP@10")]
+    known = [(title, runs) for title, runs in rows if set(keys) <= set(_shared(runs))]
+    trained = len(known) - sum(title.startswith("*") for title, _ in known)
+    lines = [
+        "",
+        "By what the text asks of (a question that asks of several attributes counts for each; means over "
+        f"questions, not over galleries). Only rows of which this was measured: {trained} of the "
+        f"{len(result['contestants'])} that train.",
+        "",
+        "| | " + " | ".join(key.replace("_", " ").replace("/", ", ") for key in keys) + " |",
+        "|---|" + "---|" * len(keys),
+    ]
+    for title, runs in known:
+        lines.append(f"| {title} | " + " | ".join(_cell(runs, key) for key in keys) + " |")
+    return lines
+
+
+def _is_asked(key: str) -> bool:
+    return key.startswith("asks of ")
 
 
 def _fault_table(result: Row, budget: str) -> list[str]:
