@@ -21,6 +21,8 @@ RECALLS = (1, 5, 10, 50)
 SUBSET_RECALLS = (1, 2, 3)
 KEPT = 50
 """How many of each query's best candidates are remembered, where they are asked for."""
+CACHED = 1 << 18
+"""Scores that are ranked at once: what fits a core's cache is twice as fast."""
 
 
 def average_precision(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
@@ -128,6 +130,16 @@ def collect(
 
 def rank_columns(scores: Scores, columns: Positions) -> Positions:
     """Rank from 0 of one column of each row of ``scores`` [Q, N]; equal scores rank by column."""
+    ranks = np.empty(len(scores), dtype=np.int64)
+    rows = max(1, CACHED // max(1, scores.shape[1]))
+    # A score is compared twice, and read from memory once.
+    for start in range(0, len(scores), rows):
+        some = slice(start, start + rows)
+        ranks[some] = _counted_above(scores[some], columns[some])
+    return ranks
+
+
+def _counted_above(scores: Scores, columns: Positions) -> Positions:
     own = np.take_along_axis(scores, columns[:, None], axis=1)
     # Counted by the byte of eight: twice as fast as adding up what is true in each row.
     ranks = np.bitwise_count(np.packbits(scores > own, axis=1)).sum(axis=1, dtype=np.int64)
@@ -188,7 +200,9 @@ def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], score
             f"scores of the category {category!r} have shape {list(scores.shape)} where "
             f"{[len(triplets), gallery.size]} is needed"
         )
-    if not np.isfinite(scores).all():
+    # What is not a number is the least and the highest; one pass finds both.
+    least, highest = torch.aminmax(torch.from_numpy(np.ascontiguousarray(scores)))
+    if not (torch.isfinite(least) and torch.isfinite(highest)):
         raise DataError(f"a score of the category {category!r} is not a number: the model is damaged")
     for triplet in triplets:
         if triplet.category != category:
