@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "src" / "dqecir"
 ROAD = [
-    {"files", "progress", "strict", "data"},
+    {"files", "progress", "stopwatch", "strict", "data"},
     {"backbones"},
     {"attributes", "scoring", "losses", "negatives", "schedules"},
     {"methods"},

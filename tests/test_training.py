@@ -3,6 +3,7 @@
 import csv
 import json
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from dqecir.operations import training_cost
 from dqecir.recipe import Recipe
 from dqecir.runs import trainer_for
 from dqecir.schedules import cosine_rate
+from dqecir.stopwatch import Stopwatch
 from dqecir.strict import parse_settings
 from dqecir.training import parameter_groups
 from dqecir.training_data import epoch_order, with_single_captions
@@ -117,6 +119,37 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(run, tmp_path, negatives, 
     assert resumed.step == 14
     assert same(weights_of(tmp_path / "whole" / "last"), weights_of(tmp_path / "broken" / "last"))
     assert not (tmp_path / "broken" / "state.pt").exists()
+
+
+def test_an_accelerator_is_timed_by_the_clock_without_what_is_no_step(run, tmp_path, monkeypatch):
+    trainer = run(recipe_of(training={"steps": 3, "evaluate_every": 1e-6}))
+    trainer.watch = Stopwatch(on_cpu=False)
+    monkeypatch.setattr(trainer, "_evaluate", lambda: time.sleep(0.4) or {"mAP@10": 0.0})
+    step = trainer._train_step
+    monkeypatch.setattr(trainer, "_train_step", lambda number: time.sleep(0.2) or step(number))
+    started = time.perf_counter()
+    trainer.fit()
+    whole = time.perf_counter() - started
+    done = json.loads((tmp_path / "run" / "done.json").read_text())
+    assert "cpu_seconds" not in done
+    # Of a CPU, sleeping would be no time at all.
+    assert 3 * 0.2 < done["gpu_seconds"] < whole - 3 * 0.4
+
+
+def test_a_device_that_is_still_at_a_step_is_not_done(monkeypatch):
+    now = iter([0.0, 5.0, 10.0, 12.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    watch = Stopwatch(on_cpu=False)
+    for _ in range(2):
+        watch.start()
+        watch.returned()
+    assert watch.seconds == 0.0
+    watch.stop()
+    watch.stop()
+    assert watch.seconds == 5.0
+    watch.start()
+    watch.stop()
+    assert (watch.seconds, watch.name) == (7.0, "gpu_seconds")
 
 
 def test_another_recipe_does_not_resume(run, tmp_path, monkeypatch):

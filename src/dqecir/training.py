@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from dqecir.model import ComposedModel
 from dqecir.progress import console, track
 from dqecir.recipe import Recipe, TrainingSettings
 from dqecir.schedules import cosine_rate as cosine_rate  # pretraining takes it from here
+from dqecir.stopwatch import Stopwatch
 from dqecir.training_data import Draw, TrainingData, epoch_order, with_single_captions
 
 PRIMARY_METRIC = "mAP@10"
@@ -144,7 +144,7 @@ class Trainer:
         self.refresh_steps = max(1, round(recipe.negatives.refresh_epochs * self.epoch_steps))
         self.step = 0
         self.best = -1.0
-        self.seconds = 0.0
+        self.watch = Stopwatch(self.accelerator.device.type == "cpu")
         self.negatives_seen = torch.zeros(2, dtype=torch.int64, device=self.accelerator.device)
         """Candidates taken for negatives so far, and how many of them were right answers."""
 
@@ -163,11 +163,11 @@ class Trainer:
         self.method.train()
         what = f"training {self.recipe.method}"
         for step in track(range(self.step, self.steps), what, quiet=self.quiet or not main):
-            started = time.process_time()
+            self.watch.start()
             self._refresh_negatives(step)
             terms = self._train_step(step)
             self.step = step + 1
-            self.seconds += time.process_time() - started
+            self.watch.returned()
             if step % LOG_EVERY == 0 or self.step == self.steps:
                 shown = self._checked(terms, step)
                 self._log(writer, "train", {**shown, "rate": self.optimizer.param_groups[0]["lr"]})
@@ -190,7 +190,7 @@ class Trainer:
                 self.run / "done.json",
                 {
                     "steps": self.steps,
-                    "cpu_seconds": self.seconds,
+                    self.watch.name: self.watch.seconds,
                     "false_negatives": wrong / seen if seen else None,
                     "dev": metrics,
                 },
@@ -243,7 +243,8 @@ class Trainer:
         """The numbers of a step, over all processes; raises :class:`DataError` where the loss is none."""
         together = torch.stack([value.float() for value in terms.values()])
         shared = self.accelerator.reduce(together, reduction="mean")
-        values = dict(zip(terms, shared.tolist(), strict=True))
+        values = dict(zip(terms, shared.tolist(), strict=True))  # waits for the device
+        self.watch.stop()
         if not math.isfinite(values["loss"]):
             raise DataError(
                 f"the loss is not a number at step {step}: lower training.learning_rate, or set "
@@ -332,7 +333,7 @@ class Trainer:
                 "recipe": json.dumps(self.recipe.model_dump(mode="json"), sort_keys=True),
                 "step": self.step,
                 "best": self.best,
-                "seconds": self.seconds,
+                "seconds": self.watch.seconds,
                 "negatives_seen": self.negatives_seen.tolist(),
                 "method": self.accelerator.unwrap_model(self.method).state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -354,7 +355,7 @@ class Trainer:
             )
         self.accelerator.unwrap_model(self.method).load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
+        self.step, self.best, self.watch.seconds = state["step"], state["best"], state["seconds"]
         self.negatives_seen.copy_(torch.tensor(state["negatives_seen"]))
         for name, values in state["pool"].items():
             setattr(self.miner.pool, name, values)
@@ -378,7 +379,8 @@ class Trainer:
             return
         for name, value in values.items():
             writer.add_scalar(f"{what}/{name}", value, self.step)
-        self._write_log({"what": what, "step": self.step, "cpu_seconds": round(self.seconds, 2), **values})
+        spent = {self.watch.name: round(self.watch.seconds, 2)}
+        self._write_log({"what": what, "step": self.step, **spent, **values})
 
     def _write_log(self, values: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:

@@ -40,8 +40,9 @@ from dqecir.evaluation.table import oracle_rows
 from dqecir.files import write_json
 from dqecir.methods.method import method_named
 from dqecir.progress import console, track
+from dqecir.stopwatch import spent_name
 from dqecir.strict import parse_settings
-from dqecir.training import bf16_pays
+from dqecir.training import bf16_pays, on_cpu
 
 
 def compare(
@@ -148,7 +149,9 @@ def _claim(place: Place, recipe: ComparisonRecipe) -> None:
     }
     path = place.work / "comparison.json"
     known = recalled(path) or {"contestants": {}, **own}
-    changed = [key for key, value in own.items() if known[key] != value]
+    if not on_cpu():
+        own["seconds"] = spent_name(on_cpu())  # which cannot be added to those of a CPU
+    changed = [key for key in {**own, **known} if key != "contestants" and known.get(key) != own.get(key)]
     changed += [title for title, row in contestants.items() if known["contestants"].get(title, row) != row]
     if changed:
         raise DataError(
@@ -190,8 +193,8 @@ def _searched(
     for title in counted:
         trials = {row["factor"]: row["dev"] for row in rows if row["title"] == title}
         best = max(trials, key=lambda factor: (trials[factor], -abs(math.log(factor)), -factor))
-        seconds = sum(row["cpu_seconds"] for row in rows if row["title"] == title)
-        found[title] = {"chosen": best, "dev": trials, "cpu_seconds": seconds}
+        seconds = sum(row[spent_name(on_cpu())] for row in rows if row["title"] == title)
+        found[title] = {"chosen": best, "dev": trials, spent_name(on_cpu()): seconds}
     return found
 
 
@@ -228,6 +231,7 @@ def _collected(
     fixed: dict[str, dict[str, float]],
 ) -> Result:
     arena = place.arena
+    spent = spent_name(on_cpu())
     contestants = {}
     for title in counted:
         contestant = contestant_named(recipe, title)
@@ -240,8 +244,7 @@ def _collected(
                 "steps": steps[title][budget],
                 "operations": operations(counted[title], steps[title][budget], refreshes),
                 "runs": [
-                    {key: run[key] for key in ("seed", "cpu_seconds", "false_negatives", "metrics")}
-                    for run in runs
+                    {key: run[key] for key in ("seed", spent, "false_negatives", "metrics")} for run in runs
                 ],
             }
         last = stages(recipe, contestant, place.recipes)[-1]
@@ -257,8 +260,8 @@ def _collected(
     questions = arena.questions
     return {
         "name": recipe.name,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
-        "precision": "bf16" if bf16_pays(torch.device("cpu")) else "fp32",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}{_accelerator()}",
+        "precision": "bf16" if bf16_pays(_device()) else "fp32",
         "model": arena.start().fingerprint,
         "reference": recipe.reference,
         "steps": recipe.steps,
@@ -272,11 +275,25 @@ def _collected(
         / len(questions.triplets),
         "confusable": len(arena.pairs),
         "galleries": {name: len(gallery) for name, gallery in questions.galleries.items()},
-        "cpu_seconds": {
-            "search": sum(row["cpu_seconds"] for row in factors.values()),
-            "training": sum(row["cpu_seconds"] for row in rows),
+        spent: {
+            "search": sum(row[spent] for row in factors.values()),
+            "training": sum(row[spent] for row in rows),
         },
         "parsing": parsing_of(arena),
         "fixed": fixed,
         "contestants": contestants,
     }
+
+
+def _device() -> torch.device:
+    """Where the runs of this machine train."""
+    accelerator = None if on_cpu() else torch.accelerator.current_accelerator()
+    return accelerator or torch.device("cpu")
+
+
+def _accelerator() -> str:
+    """The accelerator's name, to follow that of the machine; empty where there is none."""
+    if on_cpu():
+        return ""
+    device = _device()
+    return f", {torch.cuda.get_device_name() if device.type == 'cuda' else device.type}"

@@ -38,7 +38,8 @@ from dqecir.methods.predicted_attributes import PredictedAttributes
 from dqecir.model import ComposedModel
 from dqecir.operations import training_cost
 from dqecir.recipe import Recipe
-from dqecir.training import PRIMARY_METRIC, settings_for
+from dqecir.stopwatch import spent_name
+from dqecir.training import PRIMARY_METRIC, on_cpu, settings_for
 
 Result = dict[str, Any]
 
@@ -131,9 +132,9 @@ def search(place: Place, title: str, factor: float, steps: list[int]) -> Result:
     try:
         _, seconds = _trained(place, title, factor, settings.seed, steps, run, with_dev=True)
         done = json.loads((run / f"{len(steps) - 1}" / "done.json").read_text())
-        found = {"dev": done["dev"][PRIMARY_METRIC], "cpu_seconds": seconds}
+        found = {"dev": done["dev"][PRIMARY_METRIC], spent_name(on_cpu()): seconds}
     except DataError as error:
-        found = {"dev": -1.0, "cpu_seconds": 0.0, "failed": str(error)}
+        found = {"dev": -1.0, spent_name(on_cpu()): 0.0, "failed": str(error)}
     result = {"title": title, "factor": factor, "steps": steps, **found}
     write_json(path, result)
     shutil.rmtree(run, ignore_errors=True)
@@ -158,7 +159,7 @@ def train_and_measure(
         "seed": seed,
         "factor": factor,
         "steps": steps,
-        "cpu_seconds": seconds,
+        spent_name(on_cpu()): seconds,
         "false_negatives": _false_negatives(run, len(steps)),
         "metrics": measure(arena, model),
     }
@@ -211,7 +212,7 @@ def parsing_of(arena: Arena) -> dict[str, float]:
 def _trained(
     place: Place, title: str, factor: float, seed: int, steps: list[int], run: Path, with_dev: bool
 ) -> tuple[ComposedModel, float]:
-    """Train all stages of a contestant; returns the model and the CPU seconds of training."""
+    """Train all stages of a contestant; returns the model and the seconds of training."""
     arena = place.arena
     contestant: Contestant = contestant_named(arena.recipe, title)
     start: Path | None = None
@@ -223,7 +224,7 @@ def _trained(
             recipe = _fitted(stage, arena, contestant, factor, seed, steps[number])
             last = number == len(steps) - 1
             arena.trainer(recipe, start, folder, with_dev and last).fit()
-        seconds += json.loads(done.read_text())["cpu_seconds"]
+        seconds += json.loads(done.read_text())[spent_name(on_cpu())]
         start = folder / "last"
     return ComposedModel.from_pretrained(start), seconds
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dqecir.files import write_bytes, write_text
+from dqecir.stopwatch import UNITS
 
 MAIN = ("R@1", "R@5", "R@10", "R@50", "mAP@10", "R-precision")
 SUBSET = ("R_sub@1", "R_sub@2", "R_sub@3")
@@ -77,7 +78,7 @@ def result_budgets(result: Row) -> list[str]:
 
 def _protocol(result: Row) -> list[str]:
     galleries = ", ".join(f"{name} {size:,}" for name, size in result["galleries"].items())
-    seconds = result["cpu_seconds"]
+    seconds = result[_spent(result)]
     return [
         f"{result['questions']:,} questions ({result['right_answers']:.1f} right answers each on average, "
         f"half of the questions in wordings that training never shows); galleries: {galleries}; "
@@ -90,15 +91,22 @@ def _protocol(result: Row) -> list[str]:
         f"beforehand. Learning rates: {len(next(iter(result['contestants'].values()))['search']['dev'])} "
         "trials a method on dev, at equal steps, one seed. "
         f"Machine: {result['machine']}, {result['precision']}, one thread a run; "
-        f"{seconds['training']:.0f} CPU-s of training and {seconds['search']:.0f} of search in all.",
+        f"{seconds['training']:.0f} {UNITS[_spent(result)]} of training and {seconds['search']:.0f} of "
+        "search in all.",
     ]
+
+
+def _spent(result: Row) -> str:
+    """What the seconds of a comparison are: a key of ``UNITS``."""
+    return next(name for name in UNITS if name in result)
 
 
 def _ranking_table(result: Row, budget: str) -> list[str]:
     metrics = [*MAIN, *[key for key in (*SUBSET, *WORDINGS) if _has(result, key)]]
     heads = [key.replace("/mAP@10", " wording, mAP@10") for key in metrics]
+    spent = _spent(result)
     lines = [
-        "| ranked by | " + " | ".join(heads) + " | steps | CPU-s | numbers trained |",
+        "| ranked by | " + " | ".join(heads) + f" | steps | {UNITS[spent]} | numbers trained |",
         "|---|" + "---|" * (len(heads) + 3),
     ]
     for title, row in _ordered(result, budget):
@@ -106,7 +114,7 @@ def _ranking_table(result: Row, budget: str) -> list[str]:
         cells = [_cell(runs, key) for key in metrics]
         steps = " + ".join(str(n) for n in row["budgets"][budget]["steps"])
         trained = " + ".join(f"{n:,}" for n in row["parameters"])
-        cells += [steps, spread([run["cpu_seconds"] for run in runs]), trained]
+        cells += [steps, spread([run[spent] for run in runs]), trained]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     for name, metrics_row in result["fixed"].items():
         cells = [_fixed_cell(metrics_row, key) for key in metrics]
@@ -239,6 +247,7 @@ def _parsing_line(result: Row) -> list[str]:
 def as_csv(result: Row) -> str:
     """One line a run and metric: title, budget, seed, metric, value; baselines with neither of the two."""
     text = io.StringIO()
+    spent = _spent(result)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["ranked by", "budget", "seed", "metric", "value"])
     for title, row in result["contestants"].items():
@@ -246,7 +255,7 @@ def as_csv(result: Row) -> str:
             for run in share["runs"]:
                 values = {
                     **run["metrics"],
-                    "cpu_seconds": run["cpu_seconds"],
+                    spent: run[spent],
                     "false_negatives": run["false_negatives"],
                 }
                 for metric, value in values.items():

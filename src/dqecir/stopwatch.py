@@ -1,0 +1,48 @@
+"""What training spends: seconds of all cores on a CPU, seconds by the clock on an accelerator."""
+
+from __future__ import annotations
+
+import time
+
+UNITS = {"cpu_seconds": "CPU-s", "gpu_seconds": "GPU-s"}
+"""What is spent, as a JSON names it, and as a table does."""
+
+
+def spent_name(on_cpu: bool) -> str:
+    """The key of ``UNITS`` for the seconds of this machine."""
+    return "cpu_seconds" if on_cpu else "gpu_seconds"
+
+
+class Stopwatch:
+    """Seconds of work so far, without the pauses between a stop and the next start.
+
+    On a CPU those of all threads of the process. An accelerator works on while the host goes on, so there
+    the clock runs until the host has waited for it, which it must for other reasons: never for the watch.
+    """
+
+    def __init__(self, on_cpu: bool) -> None:
+        self.on_cpu = on_cpu
+        self.seconds = 0.0
+        self._clock = time.process_time if on_cpu else time.perf_counter
+        self._started: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What the seconds are, a key of ``UNITS``."""
+        return spent_name(self.on_cpu)
+
+    def start(self) -> None:
+        """Work begins, or goes on where it was not stopped."""
+        if self._started is None:
+            self._started = self._clock()
+
+    def returned(self) -> None:
+        """The host is through with a step: on a CPU the step is done, a device may still be at it."""
+        if self.on_cpu:
+            self.stop()
+
+    def stop(self) -> None:
+        """All that was begun is done, on the device too."""
+        if self._started is not None:
+            self.seconds += self._clock() - self._started
+            self._started = None
