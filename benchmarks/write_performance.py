@@ -180,15 +180,14 @@ def memory(found: Found) -> list[str]:
         "|---" * (len(batches) + len(CARDS) + 1) + "|",
     ]
     for tower, precision in kinds:
-        sizes = [most[tower, precision, batch] for batch in batches]
+        # A measurement that was ended early lacks the last of them.
+        sizes = {batch: most.get((tower, precision, batch)) for batch in batches}
         fitting = [
-            max(
-                (batch for batch, size in zip(batches, sizes, strict=True) if size < USABLE * gb * 1e9),
-                default=None,
-            )
+            max((batch for batch, size in sizes.items() if size and size < USABLE * gb * 1e9), default=None)
             for gb in CARDS
         ]
-        cells = [f"{size / 1e9:.1f}" for size in sizes] + [str(one or "none of these") for one in fitting]
+        cells = [f"{size / 1e9:.1f}" if size else "not counted" for size in sizes.values()]
+        cells += [str(one or "none of these") for one in fitting]
         lines.append(f"| {shown(tower)}, {precision} | " + " | ".join(cells) + " |")
     lines += ["", f"Of a card {100 * USABLE:.0f} % are counted on. All of this is computed."]
     if found["checks"]:

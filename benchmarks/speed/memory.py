@@ -9,6 +9,8 @@ the batch's tokens. Attention is counted as a CPU computes it, which keeps more 
 Measured: the same step, its tower cut to one block so that it fits a small machine, in a process of its
 own: on a CPU the growth of its resident memory, on a GPU what the allocator held at most. It stands
 beside the count of that very step.
+
+Every row is written as soon as it is there, so that little is lost where this is ended early.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import time
 import weakref
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -160,45 +163,27 @@ def main() -> None:
     if given.out is None:
         parser.error("--out is needed")
     towers = [name for name in SIZES if name not in SMALL]
-    table = [
-        {"tower": tower, "batch": batch, "precision": precision, **counted(tower, batch, precision)}
-        for tower in towers
-        for precision in PRECISIONS
-        for batch in given.batches
-    ]
-    checks = [
-        {
-            "tower": tower,
-            "batch": batch,
-            "precision": precision,
-            "counted": counted(tower, batch, precision)["most"],
-            "measured": elsewhere("--alone", tower, str(batch), precision),
-        }
-        for tower in SMALL
-        for precision in PRECISIONS
-        for batch in given.measure
-    ]
-    faster = None
+    found: dict[str, Any] = {"counted": [], "checks": [], "compiled": None}
+
+    def write() -> None:
+        write_json(given.out, {**found, "machine": machine()})
+
+    for tower, precision, batch in product(towers, PRECISIONS, given.batches):
+        row = {"tower": tower, "batch": batch, "precision": precision}
+        found["counted"].append({**row, **counted(tower, batch, precision)})
+        write()
+    for tower, precision, batch in product(SMALL, PRECISIONS, given.measure):
+        row = {"tower": tower, "batch": batch, "precision": precision}
+        measurement = elsewhere("--alone", tower, str(batch), precision)
+        most = counted(tower, batch, precision)["most"]
+        found["checks"].append({**row, "counted": most, "measured": measurement})
+        write()
     if given.compile:
+        step = ("--compiled", towers[0], str(given.compile), "--rounds", str(given.rounds))
+        taken = elsewhere(*step, limit=given.compile_seconds)
         asked = {"tower": towers[0], "batch": given.compile, "limit": given.compile_seconds}
-        found = elsewhere(
-            "--compiled",
-            towers[0],
-            str(given.compile),
-            "--rounds",
-            str(given.rounds),
-            limit=given.compile_seconds,
-        )
-        faster = {**asked, "found": found}
-    write_json(
-        given.out,
-        {
-            "counted": table,
-            "checks": checks,
-            "compiled": faster,
-            "machine": machine(),
-        },
-    )
+        found["compiled"] = {**asked, "found": taken}
+        write()
 
 
 if __name__ == "__main__":
