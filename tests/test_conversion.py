@@ -269,6 +269,14 @@ def test_objects_of_other_classes_beside_the_tensors_are_refused(covr, tmp_path,
         convert("covr", tmp_path / "covr.ckpt", tmp_path / "out")
 
 
+def test_a_composer_is_no_model_and_says_what_opens_it(covr, tmp_path):
+    save_file(covr[0], tmp_path / "covr.safetensors")
+    convert("covr", tmp_path / "covr.safetensors", tmp_path / "out")
+    with pytest.raises(DataError, match=r"composer alone, that of covr.*load_composer opens it") as error:
+        ComposedModel.from_pretrained(tmp_path / "out")
+    assert "\n" not in str(error.value)
+
+
 def test_a_folder_that_is_no_composer_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no converted composer"):
         load_composer(tmp_path)

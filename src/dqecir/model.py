@@ -328,6 +328,11 @@ def _tower_fingerprint(state: Mapping[str, Tensor], preprocessing: Preprocessing
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if "composer" in config:
+            raise DataError(
+                f"{folder} holds a composer alone, that of {config['composer']}: the tower it was trained "
+                "on is none of ours, so it is no model; dqecir.conversion.load_composer opens it"
+            )
         version = config["format"]
         needed = ("method", "options", "backbone", "heads", "vocabularies", "max_text_length", "notes")
         missing = [key for key in needed if key not in config]
