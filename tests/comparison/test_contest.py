@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -339,6 +340,22 @@ def test_a_mistake_is_one_sentence_and_takes_no_folder(
     path.write_text(yaml.safe_dump({**COMPARISON, **change}))
     with pytest.raises(DataError, match=message):
         compare(path, garments_folder, tmp_path / "out", model=model_folder, processes=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_cannot_carry_a_method_is_told_before_anything_is_stored(
+    recipe_file, garments_folder, model, tmp_path, monkeypatch
+):
+    replace(model, heads=None).save_pretrained(tmp_path / "headless")
+    path = recipe_file.with_name("heads.yaml")
+    stage = {"title": "heads", "recipes": ["contrast.yaml", "heads.yaml"]}
+    path.write_text(yaml.safe_dump({**COMPARISON, "contestants": [*COMPARISON["contestants"], stage]}))
+    (path.parent.parent / "heads.yaml").write_text(
+        yaml.safe_dump({"method": "dqe_heads", "negatives": {"choose": "none"}, "training": TRAINING})
+    )
+    monkeypatch.setattr(Arena, "store", lambda *_: pytest.fail("image tokens were stored"))
+    with pytest.raises(DataError, match="dqe_heads needs a model with attribute heads"):
+        compare(path, garments_folder, tmp_path / "out", model=tmp_path / "headless", processes=1)
     assert not (tmp_path / "out").exists()
 
 

@@ -61,8 +61,12 @@ def compare(
     """
     recipe = read_comparison(recipe_file)
     folder = recipe_file.resolve().parent
-    for contestant in recipe.contestants:
-        stages(recipe, contestant, folder)  # every mistake is told before anything is computed
+    # Every mistake is told before anything is computed.
+    methods = [
+        (stage.method, stage.options)
+        for contestant in recipe.contestants
+        for stage in stages(recipe, contestant, folder)
+    ]
     for row in recipe.baselines:
         parse_settings(row.options, method_named(row.method).options_type, f"the options of {row.name}")
     place = Place(
@@ -74,6 +78,9 @@ def compare(
         out.resolve(),
     )
     arena = place.arena
+    start = arena.start()
+    for method, options in (*methods, *((row.method, row.options) for row in recipe.baselines)):
+        start.with_method(method, options)  # raises where the model cannot carry it
     for questions in ("training", "dev", "questions"):
         getattr(arena, questions)  # a wrong catalogue is told before the folder is taken
     _claim(place, recipe)
