@@ -165,6 +165,7 @@ def main() -> None:
             "ours, recalls": ours("recalls", True, 0),
             "ours, with the fifty best": ours("kept", True, KEPT),
             "as published": theirs("published", lambda: scores),
+            "all scores read once (their sum)": lambda: [float(some.sum()) for some in scores.values()],
         },
         device,
         given.rounds,
