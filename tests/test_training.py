@@ -5,6 +5,8 @@ import json
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from dqecir.strict import parse_settings
 from dqecir.training import parameter_groups
 from dqecir.training_data import epoch_order, with_single_captions
 
+GOLDEN = Path(__file__).parent / "golden"
 ZONE = {"choose": "mid_zone", "bounds": "quantile", "low": 0.05, "high": 0.5, "refresh_epochs": 1}
 
 
@@ -150,6 +153,22 @@ def test_a_device_that_is_still_at_a_step_is_not_done(monkeypatch):
     watch.start()
     watch.stop()
     assert (watch.seconds, watch.name) == (7.0, "gpu_seconds")
+
+
+@pytest.mark.parametrize(("data", "epochs"), [("fashioniq", 30), ("cirr", 50)])
+def test_negatives_are_refreshed_in_the_epochs_in_which_qure_does(run, tmp_path, data, epochs, monkeypatch):
+    published = json.loads((GOLDEN / "12_text_pad_schedule.json").read_text())["qure_rerank_epochs"][data]
+    # Six times a run, as published, and first of all at random.
+    negatives = {"choose": "steepest_drops", "refresh_epochs": epochs // 6, "warm_up": "random"}
+    settings = {"epochs": epochs, "steps": None, "batch_size": 32, "checkpoint_every": 1000}
+    trainer = run(recipe_of(method="qure", negatives=negatives, training=settings))
+    monkeypatch.setattr(trainer, "_train_step", lambda step: {"loss": torch.tensor(0.0)})
+    monkeypatch.setattr(trainer.miner, "refresh", lambda *_: SimpleNamespace(as_dict=dict))
+    trainer.fit()
+    assert trainer.epoch_steps > 1 and trainer.step == epochs * trainer.epoch_steps
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    found = [line["step"] for line in log if line["what"] == "mining"]
+    assert found == [epoch * trainer.epoch_steps for epoch in published]
 
 
 def test_another_recipe_does_not_resume(run, tmp_path, monkeypatch):
