@@ -167,6 +167,40 @@ def test_a_stopped_comparison_runs_what_is_missing_and_gives_the_same_table(
             assert metrics == [run["metrics"] for run in share["runs"]]
 
 
+def timeless(result):
+    """A result as it would be if nothing took time."""
+    result = copy.deepcopy(result)
+    result["cpu_seconds"] = {"search": 0.0, "training": 0.0}
+    for row in result["contestants"].values():
+        for part in (row["search"], *(run for share in row["budgets"].values() for run in share["runs"])):
+            part["cpu_seconds"] = 0.0
+    return result
+
+
+def test_a_comparison_that_was_killed_ends_in_the_table_of_an_unbroken_one(
+    finished, recipe_file, garments_folder, model_folder, tmp_path
+):
+    out = tmp_path / "out"
+    arguments = ["compare", recipe_file, "--data", garments_folder, "--model", model_folder, "--out", out]
+    code = "from dqecir.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments), "--processes", "1"]
+    # A group of its own, so that its workers are killed with it in one blow.
+    killed = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        while not (done := list(out.glob("runs/*.json"))):
+            assert killed.poll() is None
+            time.sleep(0.01)
+    finally:
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+    assert killed.returncode == -signal.SIGKILL and not (out / "results.json").exists()
+    before = {path: path.stat().st_mtime_ns for path in done}
+    again = compare(recipe_file, garments_folder, out, model=model_folder, processes=1)
+    assert {path: path.stat().st_mtime_ns for path in done} == before
+    assert timeless(again) == timeless(finished[0])
+    assert markdown(timeless(again)) == markdown(timeless(finished[0]))
+
+
 def test_workers_leave_with_a_parent_that_was_killed():
     code = (
         "import multiprocessing, time, os, sys\n"
