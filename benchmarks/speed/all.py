@@ -33,7 +33,7 @@ def commands(data: Path, rounds: int) -> dict[str, list[str]]:
         "growth": ["growth", *taken],
         "extraction": ["extraction", *pictures, "--images", str(DRAWN), "--rounds", str(max(3, rounds))],
         "extraction-vit_l": ["extraction", *pictures, "--tower", "vit_l", "--images", "48", *taken],
-        "memory": ["memory", "--measure", "4", "16", "--compile", "4", "--compile-seconds", "240", *taken],
+        "memory": ["memory", "--measure", "4", "8", "--compile", "4", "--compile-seconds", "240", *taken],
     }
 
 
