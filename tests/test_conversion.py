@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dqecir.backbones.checkpoints import CheckpointError
+from dqecir.backbones.checkpoints import CheckpointError, lavis_name, lavis_state
 from dqecir.backbones.lavis_sizes import lavis_sizes
 from dqecir.backbones.tokenizer import train_word_pieces
 from dqecir.conversion import convert, load_composer, read_published, sources
 from dqecir.data.triplets import DataError
+from dqecir.methods.method import METHODS
 from dqecir.model import ComposedModel
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -98,7 +99,9 @@ def test_a_whole_checkpoint_becomes_a_model(source, lavis, tokenizer_folder, tmp
     if source == "sprc":
         assert torch.equal(model.method.prompt_tokens, state["prompt_tokens"])
     told = json.loads((out / "conversion.json").read_text())
-    assert told["from"] == source and len(told["used"]) + len(told["not_needed"]) >= len(state)
+    assert told["from"] == source and told["missing"] == told["unexpected"] == []
+    # Every key of the file is one or the other, under the name that it has there.
+    assert sorted(told["used"] + told["not_needed"]) == sorted(state)
     with torch.no_grad():
         tokens = model.backbone.image_tokens(torch.zeros(2, 3, 28, 28))
         query = model.method.embed_query(tokens, model.text_encoder(["is red", "is blue"]))
@@ -143,7 +146,7 @@ def test_covr2_targets_are_those_of_the_model_it_was_trained_from(lavis, tokeniz
 def test_a_key_too_few_or_too_many_is_named(lavis, tokenizer_folder, tmp_path):
     lacking = {key: value for key, value in lavis.items() if key != "text_proj.bias"}
     save_file(lacking | {"strange.weight": torch.zeros(1)}, tmp_path / "odd.safetensors")
-    with pytest.raises(CheckpointError, match=r"text_projection\.bias.*strange\.weight") as error:
+    with pytest.raises(CheckpointError, match=r"text_proj\.bias.*strange\.weight") as error:
         convert("qure", tmp_path / "odd.safetensors", tmp_path / "out", tokenizer=str(tokenizer_folder))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
@@ -235,7 +238,7 @@ def test_covr_becomes_a_composer_over_image_tokens(prefix, covr, tmp_path, monke
     assert report.complete and list(report.dropped) == sorted(not_needed)
     told = json.loads((tmp_path / "out" / "conversion.json").read_text())
     assert told["not_needed"] == sorted(not_needed) and told["missing"] == []
-    assert len(told["used"]) == len(state) - len(not_needed)
+    assert sorted(told["used"] + told["not_needed"]) == sorted(state)
     composer = load_composer(tmp_path / "out")
     ours = composer.state_dict()
     for key in state.keys() - set(not_needed):
@@ -248,8 +251,8 @@ def test_covr_becomes_a_composer_over_image_tokens(prefix, covr, tmp_path, monke
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"text_proj.bias": None}, r"1 missing: text_projection\.bias"),
-        ({"vision_proj.weight": torch.zeros(16, 40)}, r"1 misshapen: vision_projection\.weight \[16, 40\]"),
+        ({"text_proj.bias": None}, r"1 missing: text_proj\.bias"),
+        ({"vision_proj.weight": torch.zeros(16, 40)}, r"1 misshapen: vision_proj\.weight \[16, 40\]"),
         ({"image_queue": torch.zeros(2, 2)}, "1 unexpected: image_queue"),
         ({"text_encoder.embeddings.word_embeddings.weight": None}, "no text encoder of BLIP"),
     ],
@@ -261,6 +264,45 @@ def test_a_covr_checkpoint_that_does_not_fit_is_named(changed, words, covr, tmp_
         convert("covr", tmp_path / "odd.safetensors", tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("fixture", "source"),
+    [
+        ("04_clip4cir_combiner", "clip4cir"),
+        ("05_tirg", "tirg"),
+        ("06_composeae", "composeae"),
+        ("07_cosmo", "cosmo"),
+        ("09_biblip4cir", "biblip4cir"),
+        ("16_covr_blip", "covr"),
+    ],
+)
+def test_what_a_composer_lacks_is_named_as_its_code_names_it(fixture, source):
+    case = load_file(GOLDEN / f"{fixture}.safetensors")
+    state = {k.removeprefix("state/"): v for k, v in case.items() if k.startswith("state/")}
+    kind = METHODS[source]
+    composer = kind.composer_of(state)
+    used = kind.published_keys.load(composer, state).used
+    assert used
+    for lost in used:
+        with pytest.raises(CheckpointError, match=f"1 missing: {re.escape(lost)}$"):
+            kind.published_keys.load(composer, {key: value for key, value in state.items() if key != lost})
+
+
+@pytest.mark.parametrize("tower", ["clip", "eva"])
+def test_what_blip2_lacks_is_named_as_lavis_names_it(tower):
+    published = json.loads((GOLDEN / "15_state_dict_keys.json").read_text())
+    names = next(keys for name, keys in published["vision"].items() if f" {tower}_" in name)
+    state = {key: torch.zeros(1) for key in published["qformer_and_heads"]}
+    state |= {f"visual_encoder.{key}": torch.zeros(3) for key in names}
+    used = {key for key in state if not re.search(r"^Qformer\.cls\.|position_ids$|^itm_head\.", key)}
+    # EVA's two biases are one tensor of ours, which is called by the first of them.
+    named = {key for key in used if not key.endswith("v_bias")}
+    assert {lavis_name(key, tower) for key in lavis_state(state, tower)} == named
+    if tower == "eva":
+        lost = "visual_encoder.blocks.3.attn.v_bias"
+        with pytest.raises(CheckpointError, match=re.escape(f"has no {lost}")):
+            lavis_state({key: value for key, value in state.items() if key != lost}, tower)
 
 
 def test_objects_of_other_classes_beside_the_tensors_are_refused(covr, tmp_path, monkeypatch):

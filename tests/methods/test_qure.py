@@ -213,7 +213,7 @@ def test_a_state_that_does_not_fit_is_refused(model):
     _, state = published_case("02_qure_model")
     method = Qure(tiny_backbone(256), QureOptions())
     del state["query_tokens"]
-    with pytest.raises(CheckpointError, match=r"1 missing: backbone\.query_tokens"):
+    with pytest.raises(CheckpointError, match=r"1 missing: query_tokens"):
         method.load_published(state)
     with pytest.raises(CheckpointError, match="needs an eva or clip tower"):
         model.with_method("qure", {}).method.load_published(state)

@@ -16,7 +16,9 @@ from dqecir.recipe import Recipe
 from tests.methods.steps import a_batch, assert_gradients, trained_names
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-LSTM_KEYS = PublishedKeys(((r"^embedding_layer\.", r"embedding."), (r"^fc(_output)?\.1\.", r"output.")))
+LSTM_KEYS = PublishedKeys(
+    ((r"^embedding_layer\.", r"embedding."), (r"^fc\.1\.", r"output."), (r"^fc_output\.1\.", r"output."))
+)
 
 
 def part(tensors, prefix):

@@ -7,7 +7,7 @@ lists of the published sizes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,7 +23,7 @@ class CheckpointError(DataError):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every key of a checkpoint."""
+    """What became of every key of a checkpoint, and what it lacks, under the checkpoint's own names."""
 
     used: tuple[str, ...]
     dropped: tuple[str, ...]
@@ -52,7 +52,8 @@ class PublishedKeys:
     """How the keys of a published state dict become ours."""
 
     renames: tuple[tuple[str, str], ...]
-    """(regular expression, replacement); the first that matches a key renames it."""
+    """(regular expression, replacement); the first that matches a key renames it. Every group stands in the
+    replacement, so that rules can be read backwards too."""
     not_needed: str = r"(?!)"
     """Keys that composed retrieval has no use for, by design."""
     leading: tuple[tuple[str, int], ...] = ()
@@ -68,8 +69,8 @@ class PublishedKeys:
         for key, count in self.leading:
             if key in state:
                 kept[_rename(key, self.renames)] = state[key][:count]
-        report = load_strictly(module, kept)
-        return LoadReport(report.used, dropped, report.unexpected, report.missing, report.misshapen)
+        report = load_strictly(module, kept, lambda key: published_name(key, self.renames))
+        return _of_whole(report, state, dropped)
 
 
 _QFORMER_RENAMES = (
@@ -114,10 +115,26 @@ def _rename(key: str, renames: Iterable[tuple[str, str]]) -> str:
     return key
 
 
+def published_name(key: str, renames: Iterable[tuple[str, str]]) -> str:
+    """What a published code calls our ``key``: the first rule of ``renames`` that fits, read backwards."""
+    for pattern, replacement in renames:
+        groups = re.findall(r"\([^)]*\)", pattern)
+        parts = re.split(r"\\(\d)", replacement)
+        ours = "".join(groups[int(part) - 1] if n % 2 else re.escape(part) for n, part in enumerate(parts))
+        theirs = pattern.strip("^$").replace(r"\.", ".")
+        for n, group in enumerate(groups, 1):
+            theirs = theirs.replace(group, rf"\{n}", 1)
+        named, count = re.subn(f"^{ours}{'$' if pattern.endswith('$') else ''}", theirs, key)
+        if count:
+            return named
+    return key
+
+
 def eva_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """LAVIS ``visual_encoder`` of EVA ViT-g, without that prefix, under transformers' names.
 
-    Query and value biases are joined with a zero key bias, which EVA does not have.
+    Query and value biases are joined with a zero key bias, which EVA does not have. Raises
+    :class:`CheckpointError` where a query bias has no value bias.
     """
     renamed = {}
     for key, value in state.items():
@@ -125,9 +142,11 @@ def eva_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if block is None:
             renamed[_rename(key, _EVA_RENAMES)] = value
         elif block[2] == "q":
-            v_bias = state[key.replace("q_bias", "v_bias")]
+            other = key.replace("q_bias", "v_bias")
+            if other not in state:
+                raise CheckpointError(f"the checkpoint has no visual_encoder.{other}, and EVA's towers do")
             renamed[f"encoder.layers.{block[1]}.self_attn.qkv.bias"] = torch.cat(
-                [value, torch.zeros_like(value), v_bias]
+                [value, torch.zeros_like(value), state[other]]
             )
     return renamed
 
@@ -146,6 +165,20 @@ def clip_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 _TOWER_STATES = {"eva": eva_tower_state, "clip": clip_tower_state}
+_TOWER_NAMES = {
+    "eva": (*_EVA_RENAMES, (r"^blocks\.(\d+)\.attn\.q_bias$", r"encoder.layers.\1.self_attn.qkv.bias")),
+    "clip": (
+        *_CLIP_RENAMES,
+        *(
+            (
+                r"^transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$",
+                rf"encoder.layers.\1.self_attn.{part}_proj.\2",
+            )
+            for part in "qkv"
+        ),
+    ),
+}
+"""Also the joined tensors, for the way back to the published names."""
 
 
 def lavis_state(state: Mapping[str, Tensor], tower_kind: str) -> dict[str, Tensor]:
@@ -166,14 +199,24 @@ def lavis_state(state: Mapping[str, Tensor], tower_kind: str) -> dict[str, Tenso
     return renamed
 
 
+def lavis_name(key: str, tower_kind: str) -> str:
+    """The published name of a key of :class:`Blip2`, or of a method with a backbone."""
+    own = re.sub(r"^(target_)?backbone\.", "", key)
+    vision = own.removeprefix("tower.vision_model.")
+    if vision != own:
+        return "visual_encoder." + published_name(vision, _TOWER_NAMES[tower_kind])
+    return published_name(own, _QFORMER_RENAMES)
+
+
 def load_lavis(model: Blip2, state: Mapping[str, Tensor]) -> LoadReport:
     """Load a LAVIS ``blip2_qformer`` state dict (``checkpoint["model"]``) into ``model``.
 
     Raises :class:`CheckpointError` with the report where a tensor is missing, left over or of
     another shape; ``model`` is then unchanged.
     """
-    report = load_strictly(model, lavis_state(state, model.config.tower.kind))
-    return replace(report, dropped=_dropped(state))
+    kind = model.config.tower.kind
+    report = load_strictly(model, lavis_state(state, kind), lambda key: lavis_name(key, kind))
+    return _of_whole(report, state, _dropped(state))
 
 
 def load_lavis_method(
@@ -184,29 +227,37 @@ def load_lavis_method(
     ``own`` holds what else the method has, under the method's names. Raises :class:`CheckpointError`
     as :func:`load_lavis` does.
     """
-    names = lavis_state(state, backbone.config.tower.kind)
-    report = load_strictly(method, {f"backbone.{key}": value for key, value in names.items()} | dict(own))
-    return replace(report, dropped=tuple(key for key in _dropped(state) if key not in own))
+    kind = backbone.config.tower.kind
+    renamed = {f"backbone.{key}": value for key, value in lavis_state(state, kind).items()}
+    report = load_strictly(method, renamed | dict(own), lambda key: lavis_name(key, kind))
+    return _of_whole(report, state, tuple(key for key in _dropped(state) if key not in own))
 
 
 def _dropped(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(sorted(key for key in state if _NOT_NEEDED.search(key)))
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
-    """Copy ``state`` into ``module``, all of it or nothing.
+def _of_whole(report: LoadReport, state: Mapping[str, Tensor], dropped: tuple[str, ...]) -> LoadReport:
+    """The report of a checkpoint that was loaded: what was not dropped of it was used."""
+    return replace(report, used=tuple(sorted(set(state) - set(dropped))), dropped=dropped)
+
+
+def load_strictly(
+    module: nn.Module, state: Mapping[str, Tensor], named: Callable[[str], str] = str
+) -> LoadReport:
+    """Copy ``state`` into ``module``, all of it or nothing; ``named`` is what the report calls a key.
 
     Raises :class:`CheckpointError` that names what is missing, left over or misshapen.
     """
     own = module.state_dict()
     shared = sorted(set(own) & set(state))
     report = LoadReport(
-        used=tuple(shared),
+        used=tuple(map(named, shared)),
         dropped=(),
-        unexpected=tuple(sorted(set(state) - set(own))),
-        missing=tuple(sorted(set(own) - set(state))),
+        unexpected=tuple(sorted({named(key) for key in set(state) - set(own)})),
+        missing=tuple(sorted({named(key) for key in set(own) - set(state)})),
         misshapen=tuple(
-            f"{key} {list(state[key].shape)} where {list(own[key].shape)} is needed"
+            f"{named(key)} {list(state[key].shape)} where {list(own[key].shape)} is needed"
             for key in shared
             if state[key].shape != own[key].shape
         ),

@@ -148,12 +148,15 @@ def load_hf(model: Blip2, state: Mapping[str, Tensor]) -> LoadReport:
     where a tensor is missing, left over or of another shape.
     """
     own = {"temperature": model.temperature.detach().clone()}
-    report = load_strictly(model, hf_state(state) | own)
-    return replace(
-        report,
-        used=tuple(key for key in report.used if key not in own),
-        dropped=tuple(sorted(key for key in state if _NOT_NEEDED.search(key))),
-    )
+    report = load_strictly(model, hf_state(state) | own, _hf_name)
+    dropped = tuple(sorted(key for key in state if _NOT_NEEDED.search(key)))
+    return replace(report, used=tuple(sorted(set(state) - set(dropped))), dropped=dropped)
+
+
+def _hf_name(key: str) -> str:
+    """What transformers calls a key of :class:`Blip2`."""
+    named = re.sub(r"^ln_vision\.", "vision_model.post_layernorm.", key)
+    return named.removeprefix("tower.")
 
 
 def hf_preprocessing(folder: Path, image_size: int) -> Preprocessing:

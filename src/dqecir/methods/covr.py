@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -176,8 +177,9 @@ class Covr2(Covr):
         out of its weights, stays as it is where missing. Raises :class:`CheckpointError` with the
         report where something is missing or left over.
         """
-        trained = {re.sub(r"^(model|module)\.", "", key): value for key, value in state.items()}
-        trained = {"temp": self.backbone.temperature.detach(), **trained}
+        given = {re.sub(r"^(model|module)\.", "", key): value for key, value in state.items()}
+        trained = {"temp": self.backbone.temperature.detach(), **given}
         names = lavis_state(trained if pretrained is None else pretrained, self.backbone.config.tower.kind)
         own = {f"target_backbone.{k}": value for k, value in names.items() if not k.startswith("tower.")}
-        return load_lavis_method(self, self.backbone, trained, own)
+        report = load_lavis_method(self, self.backbone, trained, own)
+        return replace(report, used=tuple(key for key in report.used if key in given))
