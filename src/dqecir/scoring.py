@@ -86,6 +86,9 @@ LARGE_BLOCK = 1 << 25
 PART = 1 << 22
 """Scores that a search holds at once."""
 
+GATHERED = 1 << 14
+"""Chosen targets that a search copies together at once."""
+
 CONVERTED = 1 << 20
 """Numbers converted to float32 at once: what fits a cache is 3 to 5 times as fast as whole targets."""
 
@@ -129,19 +132,27 @@ def best_columns(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def top_scores(
-    queries: Tensor, targets: Tensor, k: int, rule: ScoreRule, left_out: Tensor | None = None
+    queries: Tensor,
+    targets: Tensor,
+    k: int,
+    rule: ScoreRule,
+    left_out: Tensor | None = None,
+    rows: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The ``k`` best targets of each query: (scores [B, k], positions [B, k]), best first.
 
     ``targets`` may be memory-mapped float16; they are read once, a part at a time, and no scores
-    but a part's are held. ``left_out`` [B, N] bool marks targets that may not be found: theirs are
-    -inf and come last. Equal scores are ordered by position. Where N < k there are N columns.
+    but a part's are held. ``rows`` [N] names those that are meant, all of them unless given; positions are
+    then among these. ``left_out`` [B, N] bool marks targets that may not be found: theirs are -inf and come
+    last. Equal scores are ordered by position. Where N < k there are N columns.
     """
     values = queries.new_empty(len(queries), 0, dtype=torch.float32)
     positions = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-    part = max(k, PART // max(1, len(queries)))
-    for start in range(0, len(targets), part):
-        scores = score(queries, targets[start : start + part], rule)
+    part = PART // max(1, len(queries))
+    part = max(k, part if rows is None else min(part, GATHERED))
+    for start in range(0, len(targets if rows is None else rows), part):
+        span = slice(start, start + part)
+        scores = score(queries, targets[span if rows is None else rows[span]], rule)
         if left_out is not None:
             scores = scores.masked_fill(left_out[:, start : start + part], -torch.inf)
         found, columns = best_columns(scores, k)

@@ -16,7 +16,7 @@ from dqecir.index.segments import Segment
 from dqecir.index.sketch import Sketch
 from dqecir.scoring import ScoreRule, top_scores
 
-GATHERED = 0.05
+FEW = 0.4
 """Share of a segment up to which its chosen tokens are copied together instead of scoring all."""
 
 
@@ -50,10 +50,10 @@ def best_of_segment(
         hidden = torch.from_numpy(~allowed).repeat(len(queries), 1)
         for mask, rows in zip(hidden, left_out, strict=True):
             mask[rows] = True
-    if hidden is None or allowed.mean() > GATHERED:
+    if hidden is None or allowed.mean() > FEW:
         return top_scores(queries, segment.tokens, k, rule, hidden)
     chosen = torch.from_numpy(np.flatnonzero(allowed))
-    scores, places = top_scores(queries, segment.tokens[chosen], k, rule, hidden[:, chosen])
+    scores, places = top_scores(queries, segment.tokens, k, rule, hidden[:, chosen], chosen)
     return scores, chosen[places]
 
 
