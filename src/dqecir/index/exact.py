@@ -37,6 +37,8 @@ from dqecir.index.segments import (
     Manifest,
     Segment,
     SegmentEntry,
+    join_segments,
+    living_items,
     open_generation,
     read_manifest,
     sweep,
@@ -51,8 +53,6 @@ from dqecir.scoring import best_columns
 
 MERGED = 4
 """Segments of like size that are merged into one."""
-
-_COPIED = 1024
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,9 @@ class ExactIndex(Index):
         }
 
     def items(self) -> Iterator[ItemBatch]:
-        return _living(self._current.segments)
+        for entries, tokens in living_items(self._current.segments):
+            ids, payloads = zip(*entries, strict=True)
+            yield ItemBatch(ids, torch.from_numpy(tokens), payloads)
 
     def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for segment in self._current.segments:
@@ -307,7 +309,7 @@ class ExactIndex(Index):
             now = self._current
             number = now.manifest.generation + 1
             merged = now.segments[run.start : run.stop]
-            entry = write_segment(self.folder, number, self.header, _living(merged))
+            entry = join_segments(self.folder, number, self.header, merged)
             entry = with_sketch(self.folder, entry, now.manifest.sketch, merged)
             entries = [segment.entry for segment in now.segments]
             self._commit(now, [*entries[: run.start], entry, *entries[run.stop :]])
@@ -355,16 +357,3 @@ def _worth_merging(segments: Sequence[Segment]) -> range | None:
         start -= 1
         total += segments[start].living
     return range(start, len(segments)) if len(segments) - start >= MERGED else None
-
-
-def _living(segments: Sequence[Segment]) -> Iterator[ItemBatch]:
-    for segment in segments:
-        rows = np.flatnonzero(segment.alive)
-        for start in range(0, len(rows), _COPIED):
-            part = rows[start : start + _COPIED]
-            entries = [segment.items.entry(row) for row in part.tolist()]
-            yield ItemBatch(
-                [item_id for item_id, _ in entries],
-                segment.tokens[torch.from_numpy(part)],
-                [payload for _, payload in entries],
-            )

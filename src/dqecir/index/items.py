@@ -29,6 +29,10 @@ LINES = "items.jsonl"
 LOOKUP = "lookup.safetensors"
 
 
+Entry = tuple[str, Mapping[str, Any]]
+"""The id and the payload of an item."""
+
+
 class ItemsError(ValueError):
     """Files that are not what a writer of items leaves."""
 
@@ -49,7 +53,7 @@ class StoredItems:
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def entry(self, row: int) -> tuple[str, Mapping[str, Any]]:
+    def entry(self, row: int) -> Entry:
         """Id and payload of an item."""
         item_id, payload = json.loads(self.lines[self.starts[row] : self.starts[row + 1]])
         return item_id, payload
@@ -85,7 +89,7 @@ class ItemsWriter:
     def __len__(self) -> int:
         return len(self._hashes)
 
-    def add(self, entries: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    def add(self, entries: Iterable[Entry]) -> None:
         """Write some items; raises :class:`ItemsError` for an id that was written already."""
         for item_id, payload in entries:
             if item_id in self._ids:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,13 +25,25 @@ from torch import Tensor
 from dqecir.data.triplets import DataError
 from dqecir.files import write_bytes, write_json
 from dqecir.index.engine import EngineError, IndexHeader, ItemBatch, SearchSettings
-from dqecir.index.items import LINES, LOOKUP, ItemsError, ItemsWriter, StoredItems, items_digest, open_items
+from dqecir.index.items import (
+    LINES,
+    LOOKUP,
+    Entry,
+    ItemsError,
+    ItemsWriter,
+    StoredItems,
+    items_digest,
+    open_items,
+)
 from dqecir.index.sketch import FILE as SKETCH
 from dqecir.index.sketch import Sketch, joined_sketch, make_sketch, read_sketch, write_sketch
 from dqecir.strict import Strict, parse_settings
 
 FORMAT = 3
 AGAIN = "build the index again"
+
+_COPIED = 1024
+"""Items that are copied at once."""
 
 
 class SegmentEntry(Strict):
@@ -183,18 +195,31 @@ def write_segment(
     Raises :class:`EngineError` for an id that comes twice and for what ``as_stored`` refuses; what was
     written is removed then.
     """
-    place = folder / f"s{generation:08}"
-    # A writer that was killed before its manifest may have left this very name.
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    try:
-        entry = _write_items(place, header, batches)
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
-    sync_folder(place)
-    sync_folder(folder)
-    return entry
+    stored = (
+        (zip(batch.ids, batch.payloads, strict=True), batch.as_stored(header).contiguous().numpy())
+        for batch in batches
+    )
+    return _write_segment(folder, generation, header, stored)
+
+
+def join_segments(
+    folder: Path, generation: int, header: IndexHeader, merged: Sequence[Segment]
+) -> SegmentEntry:
+    """Write the living items of some segments as one; no manifest names it yet."""
+    return _write_segment(folder, generation, header, living_items(merged))
+
+
+def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDArray[np.float16]]]:
+    """Ids and payloads, and tokens [B, n_t, D], of what is neither deleted nor replaced, in order.
+
+    All is done by numpy in one thread: where torch shares out such small pieces, its threads keep all
+    cores from the searches of other processes.
+    """
+    for segment in segments:
+        tokens, rows = segment.tokens.numpy(), np.flatnonzero(segment.alive)
+        for start in range(0, len(rows), _COPIED):
+            part = rows[start : start + _COPIED]
+            yield [segment.items.entry(row) for row in part.tolist()], tokens[part]
 
 
 def with_sketch(
@@ -268,19 +293,40 @@ def token_digest(tokens: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _write_items(place: Path, header: IndexHeader, batches: Iterable[ItemBatch]) -> SegmentEntry:
+def _write_segment(
+    folder: Path,
+    generation: int,
+    header: IndexHeader,
+    parts: Iterable[tuple[Iterable[Entry], NDArray[np.float16]]],
+) -> SegmentEntry:
+    place = folder / f"s{generation:08}"
+    # A writer that was killed before its manifest may have left this very name.
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    try:
+        entry = _write_items(place, header, parts)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    sync_folder(place)
+    sync_folder(folder)
+    return entry
+
+
+def _write_items(
+    place: Path, header: IndexHeader, parts: Iterable[tuple[Iterable[Entry], NDArray[np.float16]]]
+) -> SegmentEntry:
     digest = hashlib.sha256()
     path = place / "tokens.npy"
     with closing(ItemsWriter(place)) as items, path.open("wb") as file:
         write_head(file, 0, header)
-        for batch in batches:
-            data = batch.as_stored(header).contiguous().numpy().tobytes()
+        for entries, tokens in parts:
             try:
-                items.add(zip(batch.ids, batch.payloads, strict=True))
+                items.add(entries)
             except ItemsError as error:
                 raise EngineError(str(error)) from None
-            file.write(data)
-            digest.update(data)
+            file.write(tokens.data)
+            digest.update(tokens.data)
         if not len(items):
             raise EngineError("there is nothing to index: no image could be used")
         file.seek(0)
