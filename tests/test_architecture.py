@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "src" / "dqecir"
 ROAD = [
-    {"files", "progress", "stopwatch", "strict", "data"},
+    {"files", "progress", "stopwatch", "threads", "strict", "data"},
     {"backbones"},
     {"attributes", "scoring", "losses", "negatives", "schedules"},
     {"methods"},

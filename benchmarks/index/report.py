@@ -80,9 +80,9 @@ def _run(run: Found, machine: Found) -> list[str]:
     if waits and "error" not in waits:
         busy = waits["while_written"]
         lines += [
-            f"While another process added and deleted ({waits['generations']} generations) and at last had "
-            f"half of all items written anew, {busy['searches']} searches took {busy['p50_ms']:.0f} ms at "
-            f"the median and {busy['longest_ms']:.0f} ms at most; before that "
+            f"With {under(waits)}: while another process added and deleted ({waits['generations']} "
+            f"generations) and at last had half of all items written anew, {busy['searches']} searches took "
+            f"{busy['p50_ms']:.0f} ms at the median and {busy['longest_ms']:.0f} ms at most; before that "
             f"{waits['quiet']['p50_ms']:.0f} and {waits['quiet']['longest_ms']:.0f}.",
             "",
         ]
@@ -94,6 +94,12 @@ def _run(run: Found, machine: Found) -> list[str]:
         "",
     ]
     return lines
+
+
+def under(waits: Found) -> str:
+    """Under which setting searches were timed beside a writer."""
+    count = waits["candidates"]
+    return f"{count:,} candidates" if count else "all items scored"
 
 
 def _row(name: str, row: Found) -> str:

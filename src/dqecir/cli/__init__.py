@@ -22,6 +22,7 @@ from dqecir.cli.serving import serve
 from dqecir.cli.training import compare, convert_command, pretrain, train
 from dqecir.progress import console
 from dqecir.reproduction.command import reproduce_command
+from dqecir.threads import let_threads_sleep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,6 +58,7 @@ def demo(
 
 def main() -> None:
     """Run the command line; an expected error is one sentence on standard error and exit 1."""
+    let_threads_sleep()
     from dqecir.backbones.checkpoints import CheckpointError
     from dqecir.data.triplets import DataError
 
