@@ -90,9 +90,11 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, answer: Answer, top
     lines = textwrap.wrap(answer.text, 30)[:5]
     draw.multiline_text((left, top + 2), "\n".join(lines), INK, _font(13), spacing=3)
     place = top + SIDE - 18 * len(answer.attribute_weights)
+    # Weights that are insisted on or set may be above 1.
+    whole = max([1.0, *answer.attribute_weights.values()])
     for name, weight in answer.attribute_weights.items():
         draw.text((left, place), name, FAINT, _font(11))
-        draw.rectangle((left + 66, place + 3, left + 66 + round(90 * min(weight, 1.0)), place + 10), fill=INK)
+        draw.rectangle((left + 66, place + 3, left + 66 + round(90 * weight / whole), place + 10), fill=INK)
         draw.text((left + 164, place), f"{weight:.2f}", FAINT, _font(11))
         place += 18
     left += TEXT_WIDTH
