@@ -234,9 +234,10 @@ class _Table:
         for name, times in sorted(Counter(self.column("split")).items()):
             if name not in SPLITS:
                 self.problems.append(f"{times} rows have the split {name!r}; a split is train, val or test")
+        if not {"set", "split"} <= set(self.header):
+            return
         splits_of: dict[str, set[str]] = {}
-        # A table without one of the two columns has nothing to compare.
-        for name, split in zip(self.column("set"), self.column("split"), strict=False):
+        for name, split in zip(self.column("set"), self.column("split"), strict=True):
             splits_of.setdefault(name, set()).add(split)
         for name, splits in splits_of.items():
             if name not in ("", UNKNOWN) and len(splits) > 1:
