@@ -1,13 +1,16 @@
 """The exact engine: the contract, and what happens to damaged files."""
 
+import gc
 import io
 import json
+import threading
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
-from dqecir.index import segments
+from dqecir.index import exact, segments
 from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.segments import write_head
@@ -142,3 +145,24 @@ def test_an_opener_whose_files_a_writer_has_removed_opens_the_newer_generation(t
         segments, "read_manifest", lambda folder: manifests.pop() if manifests else read(folder)
     )
     assert len(ExactIndex.open(tmp_path / "i")) == 2
+
+
+def test_a_search_is_never_the_last_to_hold_a_large_file_that_was_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(exact, "_LARGE", 0)
+    monkeypatch.setattr(exact, "_LINGERS", 0.2)
+    index = ExactIndex.build(tmp_path / "i", HEADER, batches())
+    gone, who = threading.Event(), []
+
+    def note() -> None:
+        who.append(threading.current_thread())
+        gone.set()
+
+    weakref.finalize(index._current.segments[0].items, note)
+    ids = [item_id for item_id, _ in index.entries()]
+    index.delete(ids[: len(ids) // 2 + 1])
+    gc.collect()
+    assert not (tmp_path / "i" / FIRST).exists()
+    assert not who
+    assert gone.wait(10)
+    assert who[0] is not threading.current_thread()
+    assert len(index.search(torch.ones(1, 1, HEADER.size), len(ids))[0]) == len(index)

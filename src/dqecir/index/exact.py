@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,12 @@ from dqecir.scoring import best_columns
 
 MERGED = 4
 """Segments of like size that are merged into one."""
+
+_LARGE = 1 << 28
+"""Bytes of tokens from which a removed file takes its time to go."""
+
+_LINGERS = 5.0
+"""Seconds that it stays open: longer than a search."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +304,9 @@ class ExactIndex(Index):
         newest = _Generation(*open_generation(self.folder, self._current.segments))
         if newest.manifest.header != self.header:
             raise EngineError(f"{self.folder} was built again by another model: open it again")
-        self._current = newest
+        replaced, self._current = self._current, newest
+        kept = {segment.entry.name for segment in newest.segments}
+        _linger([segment for segment in replaced.segments if segment.entry.name not in kept])
 
     def _without(self, now: _Generation, ids: Sequence[str]) -> list[SegmentEntry]:
         number = now.manifest.generation + 1
@@ -333,6 +341,19 @@ def _replace_all(
     )
     write_manifest(folder, manifest)
     sweep(folder, manifest)
+
+
+def _linger(replaced: Sequence[Segment]) -> None:
+    """Let go of large segments in a thread of their own, once no search reads them any more.
+
+    Whoever is the last to have a removed file open waits until its memory is freed, a second for 4 GB;
+    otherwise that is a search.
+    """
+    held = [segment for segment in replaced if segment.entry.token_bytes >= _LARGE]
+    if held:
+        timer = Timer(_LINGERS, held.clear)
+        timer.daemon = True
+        timer.start()
 
 
 def _lacks_sketch(segment: Segment, settings: SearchSettings | None) -> bool:

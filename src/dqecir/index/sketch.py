@@ -68,20 +68,18 @@ class Sketch:
 
         Of equals the first rows are taken. Fewer where fewer are allowed.
         """
-        # Looking up few is quicker than hiding many.
-        rows = None if allowed.mean() > _MANY else np.flatnonzero(allowed)
-        scores = self.scores(query, rule, rows)
-        if rows is None:
-            np.copyto(scores, -np.inf, where=~allowed)
+        rows = np.flatnonzero(allowed)
+        # Looking up few is quicker than leaving out many.
+        some = allowed.mean() <= _MANY
+        scores = self.scores(query, rule, rows) if some else self.scores(query, rule)[rows]
         if count < len(scores):
             worst = np.partition(scores, len(scores) - count)[len(scores) - count]
             best = np.flatnonzero(scores >= worst)
             if len(best) > count:
                 equal = np.flatnonzero(scores[best] == worst)
                 best = np.delete(best, equal[len(equal) - (len(best) - count) :])
-        else:
-            best = np.arange(len(scores))
-        return torch.from_numpy(best[allowed[best]] if rows is None else rows[best])
+            rows = rows[best]
+        return torch.from_numpy(rows)
 
     def scores(self, query: Tensor, rule: ScoreRule, rows: NDArray[np.int64] | None = None) -> Numbers:
         """What ``rule`` makes of a query [n_q, D] and the items in ``rows``, or all, by their codes [N].
