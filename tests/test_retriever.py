@@ -66,6 +66,27 @@ def test_what_a_table_names_behind_a_link_is_indexed(retriever, pictures, tmp_pa
     assert all(f"linked/{name}" in retriever.index for name in names)
 
 
+def test_words_about_a_price_filter_by_it(retriever, pictures, tmp_path):
+    shop = tmp_path / "shop"
+    shutil.copytree(pictures, shop)
+    names = sorted(path.relative_to(shop).as_posix() for path in shop.rglob("*.jpg"))
+    rows = [f"{name},{'' if place == 0 else f'€ {place}.50'}" for place, name in enumerate(names)]
+    (shop / "attributes.csv").write_text("\n".join(["image,price", *rows, ""]))
+    retriever.build_index(shop, tmp_path / "index", quiet=True)
+    cheaper = retriever.search(shop / names[4], "is red and cheaper", k=12)
+    assert {hit.id for hit in cheaper.hits} == set(names[1:4])
+    assert cheaper.as_json()["bounds"] == [{"attribute": "price", "order": "<", "number": 4.5}]
+    plain = retriever.search(shop / names[4], "is red", k=12, where="price < 4.5")
+    assert [hit.score for hit in cheaper.hits] == pytest.approx([hit.score for hit in plain.hits])
+    # A picture without a price, and one that is no item, are compared with nothing.
+    for reference in (shop / names[0], (shop / names[4]).read_bytes(), pictures / names[4]):
+        unknown = retriever.search(reference, "is red and cheaper", k=12)
+        assert len(unknown.hits) == 12 - (reference == shop / names[0])
+        assert [bound.number for bound in unknown.bounds] == [None]
+    bounded = retriever.search(pictures / names[4], "is red, from 3 to 6 euros", k=12)
+    assert {hit.id for hit in bounded.hits} == set(names[3:6])
+
+
 def test_an_index_is_found_again_by_the_same_model_alone(retriever, pictures, tmp_path):
     retriever.build_index(pictures, tmp_path / "index", quiet=True)
     retriever.save_pretrained(tmp_path / "model")

@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dqecir.data.bounds import Bound
 from dqecir.data.catalogue import TABLE, UNKNOWN, read_catalogue
 from dqecir.data.images import PixelBatch, Refusal, load_batches, load_image
 from dqecir.data.triplets import DataError
+from dqecir.index.bounds import bounded
 from dqecir.index.engine import EngineError, Hit, Index, IndexHeader, ItemBatch
 from dqecir.index.engines import engine_for, open_index
 from dqecir.index.filters import parse_filter
@@ -44,9 +46,12 @@ class SearchResult:
 
     hits: tuple[Hit, ...]
     attribute_weights: Mapping[str, float]
+    bounds: tuple[Bound, ...] = ()
+    """What the text said of numbers; one without a number compares with what is not known of the reference,
+    and was passed over."""
 
     def as_json(self) -> dict[str, Any]:
-        """Answers with their attributes, best first, and the weights."""
+        """Answers with their attributes, best first, the weights, and what the text said of numbers."""
         answers = [
             {
                 "id": hit.id,
@@ -56,7 +61,10 @@ class SearchResult:
             }
             for hit in self.hits
         ]
-        return {"answers": answers, "attribute_weights": dict(self.attribute_weights)}
+        bounds = [
+            {"attribute": bound.column, "order": bound.order, "number": bound.number} for bound in self.bounds
+        ]
+        return {"answers": answers, "attribute_weights": dict(self.attribute_weights), "bounds": bounds}
 
     def write_sheet(self, path: Path, image: Path, text: str) -> None:
         """Draw the question and its answers as a picture (PNG)."""
@@ -193,22 +201,25 @@ class ComposedRetriever:
 
         The reference itself is not found where the index holds it under its path; ``exclude`` names
         further ids, and ``where`` is a filter such as ``color in {red, pink} and price < 40``. Raises
-        ``FilterError`` for one that cannot be read or asks for what no item has.
+        ``FilterError`` for one that cannot be read or asks for what no item has. What the text says of
+        the index's numbers ("cheaper", "under 40 euros") filters too.
 
         ``weights`` sets attributes' weights in place of the text's (0 to 3). ``more`` and ``less`` are
         ids of items that the answers should be more and less like; the latter are not found themselves.
         Raises :class:`DataError` for an attribute or an id that there is not.
         """
         index = self._opened()
-        chosen = parse_filter(where) if where is not None else None
+        said = bounded(
+            text, index, lambda: self._kept_of(image), parse_filter(where) if where is not None else None
+        )
         liked, disliked = (index.tokens(ids) if ids else None for ids in (more, less))
-        query = insisted(self.compose([image], [text]))
+        query = insisted(self.compose([image], [said.text]))
         query = self.steer(query, [Steering(weights or {}, liked, disliked)])
-        hits = index.search(query.embeddings.cpu(), k + 1, [[*exclude, *less]], chosen)[0]
+        hits = index.search(query.embeddings.cpu(), k + 1, [[*exclude, *less]], said.where)[0]
         if isinstance(image, Path | str):
             own = str(Path(image).resolve())
             hits = [hit for hit in hits if hit.payload.get("path") != own]
-        return SearchResult(tuple(hits[:k]), self.attribute_weights(query)[0])
+        return SearchResult(tuple(hits[:k]), self.attribute_weights(query)[0], said.bounds)
 
     def steer(self, query: Query, steerings: Sequence[Steering]) -> Query:
         """Queries as a person steers them, one steering a query (:func:`dqecir.steering.steered`)."""
@@ -226,6 +237,16 @@ class ComposedRetriever:
         if query.attribute_weights is None:
             return [{} for _ in query.embeddings]
         return [dict(zip(names, row, strict=True)) for row in query.attribute_weights.tolist()]
+
+    def _kept_of(self, image: ImageSource) -> Mapping[str, Any] | None:
+        """What the index keeps of a file; None where it does not hold it under its path."""
+        if not isinstance(image, Path | str):
+            return None
+        path = Path(image).resolve()
+        # An id is the file's path as it was given, or from some folder on.
+        ids = [Path(image).as_posix(), *("/".join(path.parts[start:]) for start in range(1, len(path.parts)))]
+        found = (self._opened().payload(item_id) for item_id in ids)
+        return next((payload for payload in found if payload and payload.get("path") == str(path)), None)
 
     def _opened(self) -> Index:
         if self.index is None:

@@ -59,6 +59,15 @@ def test_nothing_is_suggested_that_the_reference_has_or_cannot_become(suggester)
     assert "is black" in suggester.suggest("", limit=10_000)
 
 
+def test_a_price_that_the_reference_has_is_compared_with(suggester):
+    known = KNOWN | {"price": "€ 20", "year": "unknown", "size": "38"}
+    assert "is cheaper" in suggester.suggest("ch", known)
+    assert suggester.suggest("is blue and is chea", known) == ["is blue and is cheaper"]
+    assert not {text for text in suggester.suggest("is cheaper and ", known, 50) if "expens" in text}
+    assert not {text for text in suggester.suggest("", known, 50) if "newer" in text}
+    assert not {text for text in suggester.suggest("", KNOWN, 50) if "cheaper" in text}
+
+
 def test_a_column_is_asked_of_once(suggester):
     found = suggester.suggest("is blue and ", KNOWN, limit=10_000)
     assert "is blue and is red" not in found

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dqecir.index.engine import EngineError, Index, IndexHeader, ItemBatch
-from dqecir.index.filters import FilterError, parse_filter
+from dqecir.index.filters import FilterError, has_numbers, parse_filter
 from dqecir.scoring import ScoreRule, score
 
 HEADER = IndexHeader(model="m1", tokens=3, size=8)
@@ -295,6 +295,35 @@ class EngineContract:
                 assert [hit.id for hit in found[row]] == [hit.id for hit in right]
         with pytest.raises(FilterError, match="did you mean 'color'"):
             index.search(query, 3, where=parse_filter("colour = red"))
+
+    def test_orders_read_numbers_as_people_write_them_and_equals_do_not(self, tmp_path):
+        prices = ["€ 9.90", "20", 30, "1.299,50 €", "12 EUR", "12", "ask", "20.0", "-0"]
+        batch = ItemBatch(
+            [str(place) for place in range(len(prices))],
+            torch.randn(len(prices), 3, 8, generator=torch.Generator().manual_seed(0)),
+            [{"price": price} for price in prices],
+        )
+        index = self.engine.build(tmp_path / "shop", HEADER, iter([batch]))
+        for text, places in {
+            "price < 12": {0, 8},
+            'price >= "€ 20"': {1, 2, 3, 7},
+            "price = 12": {5},
+            'price = "12 EUR"': {4},
+            "price = 20": {1, 7},
+            "price = 0": {8},
+            "price in {30, ASK}": {2, 6},
+        }.items():
+            found = index.search(torch.ones(1, 1, 8), 20, where=parse_filter(text))[0]
+            assert {int(hit.id) for hit in found} == places, text
+
+    def test_columns_say_which_attributes_hold_numbers(self, tmp_path):
+        batch = ItemBatch(["a", "b"], torch.randn(2, 3, 8), [{"price": "€ 5", "color": "red"}, {"size": "m"}])
+        index = self.engine.build(tmp_path / "shop", HEADER, iter([batch]))
+        index.add(item("c", 1, size=38))
+        columns = index.columns()
+        assert {name for part in columns for name in part.names} == {"price", "color", "size"}
+        numeric = [name for name in ("price", "color", "size", "other") if has_numbers(columns, name)]
+        assert numeric == ["price", "size"]
 
     def test_another_opener_sees_changes_once_it_looks(self, index, tmp_path):
         other = self.engine.open(tmp_path / "index")

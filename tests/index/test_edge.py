@@ -1,5 +1,6 @@
 """Qdrant Edge: the contract, its one owner, and the process that it lives in."""
 
+import json
 import os
 import shutil
 import signal
@@ -119,6 +120,16 @@ def test_a_replaced_shard_goes_when_nobody_has_it_open(index, tmp_path):
     index.refresh()
     assert len(index) == 4
     assert {path.name[:9] for path in (tmp_path / "index").glob("e*")} == {"e00000002"}
+
+
+def test_an_index_of_another_version_is_refused_and_built_again(index, tmp_path):
+    index.close()
+    manifest = tmp_path / "index" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 1}))
+    with pytest.raises(EngineError, match="another version: build it again"):
+        EdgeIndex.open(tmp_path / "index")
+    assert len(EdgeIndex.build(tmp_path / "index", HEADER, batches(4))) == 4
+    assert len(list((tmp_path / "index").glob("e????????"))) == 1
 
 
 def test_old_generations_are_cleared_away_and_who_is_behind_goes_on(index, tmp_path):

@@ -43,6 +43,23 @@ def test_words_lead_to_what_was_asked_for(page, service, table):
     assert first.locator(".bar span").count() >= 1
 
 
+def test_words_about_a_price_filter_and_say_so(page, service, table, shop):
+    visit(page, service)
+    own = int(table[REFERENCE]["price"])
+    page.get_by_role("combobox", name="What should change?").fill("is blue and chea")
+    expect(page.locator("#suggestions [role=option]")).to_have_text(["is blue and is cheaper"])
+    ask(page, "is blue and is cheaper")
+    expect(page.locator("#meta")).to_contain_text(f"read as color: blue, price < {own}")
+    assert {int(table[item]["price"]) < own for item in found(page)} == {True}
+    page.get_by_label("Choose a picture").set_input_files(shop / REFERENCE)
+    settled(page)
+    ask(page, "is blue and is cheaper")
+    expect(page.locator("#meta")).to_contain_text("price: not known of this picture, so not filtered")
+    page.get_by_role("combobox", name="What should change?").fill("is blue and below 1 euro")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("No picture fulfils price < 1, as the words ask.")
+
+
 def test_more_of_the_wall_and_more_answers(page, service):
     page.goto(service)
     tiles = page.locator(".wall li")

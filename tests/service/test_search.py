@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.conftest import form, refused
+from tests.service.conftest import form, put, refused
 
 
 def ids_of(response) -> list[str]:
@@ -56,6 +56,25 @@ def test_an_uploaded_picture_is_searched_from(client, retriever, item):
     told = client.post("/v1/search", **form({"text": "is red", "k": 4}, path.read_bytes()))
     # The service cannot know that the upload is an item; the retriever was given the bytes as well.
     assert ids_of(told) == [hit.id for hit in retriever.search(path.read_bytes(), "is red", 4).hits]
+
+
+def test_what_is_said_of_a_price_filters_and_is_told(client, picture):
+    for number, price in enumerate(["€ 10", "€ 20", "€ 30"]):
+        assert put(client, f"priced-{number}", picture, {"price": price}).status_code == 201
+    request = {"item": "priced-1", "text": "is red and cheaper", "k": 200}
+    told = client.post("/v1/search", json=request)
+    assert ids_of(told) == ["priced-0"]
+    assert told.json()["bounds"] == [{"attribute": "price", "order": "<", "number": 20.0}]
+    assert told.json()["asked"] == [{"attribute": "color", "value": "red"}]
+    told = client.post("/v1/search", **form({"text": "at least 20 euros", "k": 200}, picture))
+    assert set(ids_of(told)) == {"priced-1", "priced-2"}
+    told = client.post("/v1/search", **form({"text": "cheaper", "k": 200}, picture))
+    assert len(ids_of(told)) == 200
+    assert told.json()["bounds"] == [{"attribute": "price", "order": "<", "number": None}]
+    facts = client.get("/v1/about").json()["attributes"]["price"]
+    assert facts == {"values": ["€ 10", "€ 20", "€ 30"], "numeric": True}
+    looked = client.post("/v1/explanations", json={**request, "target": "priced-0"})
+    assert looked.status_code == 200
 
 
 def test_an_item_whose_tokens_are_kept_is_found_from_as_before(client, item):

@@ -14,6 +14,7 @@ from dqecir.data.triplets import DataError
 from dqecir.progress import console
 
 if TYPE_CHECKING:
+    from dqecir.data.bounds import Bound
     from dqecir.retriever import BuildSummary
 
 index_app = typer.Typer(no_args_is_help=True, help="Indexes: images that can be searched.")
@@ -151,9 +152,20 @@ def search(
     else:
         for rank, hit in enumerate(result.hits, start=1):
             output.print(f"{rank:3}. {hit.score:.3f}  {escape(hit.id)}")
+        for bound in result.bounds:
+            output.print(escape(_told(bound)))
     if sheet is not None:
         result.write_sheet(sheet, image, text)
         console.print(f"the sheet is {sheet}")
+
+
+def _told(bound: Bound) -> str:
+    if bound.number is None:
+        return (
+            f"the index knows no {bound.column} of the picture: what the text says of it was passed over, "
+            "and --where filters"
+        )
+    return f"only {bound.column} {bound.order} {bound.number:g}, as the text says"
 
 
 def _weight(setting: str) -> tuple[str, float]:

@@ -23,14 +23,17 @@ Direction = Literal["less", "more"]
 
 _DIRECTIONS: tuple[tuple[Direction, str], ...] = (("less", "lower"), ("more", "higher"))
 _NUMBER = re.compile(r"[€$£¥]?\s*(-?\d[\d.,  ]*)\s*(?:[€$£¥]|[A-Za-z]{2,3}\.?)?")
-_SEEN = r"[\s-]+(?:looks?|looking|styles?|designs?|fashion)\b"
+MONEY = frozenset({"price", "cost", "rrp"})
+YEARS = frozenset({"year", "season", "date"})
+"""Words of a column's name that say what its numbers are."""
+SEEN = r"[\s-]+(?:looks?|looking|styles?|designs?|fashion)\b"
 """What makes a comparison one of looks: "an older look" is no year."""
 _FAMILIES: tuple[tuple[frozenset[str], dict[Direction, tuple[str, ...]]], ...] = (
     (
-        frozenset({"price", "cost", "rrp"}),
+        MONEY,
         {"less": ("cheaper", "less expensive"), "more": ("more expensive", "pricier")},
     ),
-    (frozenset({"year", "season", "date"}), {"less": ("older",), "more": ("newer", "more recent")}),
+    (YEARS, {"less": ("older",), "more": ("newer", "more recent")}),
 )
 
 
@@ -69,7 +72,19 @@ def number_in(cell: str) -> float | None:
 
 def names_a_number(column: str) -> bool:
     """Whether a column's name says that it is compared and not seen: ``price``, ``sale_year``."""
-    return any(set(_words(column)) & names for names, _ in _FAMILIES)
+    return any(set(column_words(column)) & names for names, _ in _FAMILIES)
+
+
+def comparisons(column: str) -> tuple[str, ...]:
+    """How a column is compared in words of its own: "cheaper" for a price; none for most columns."""
+    words = set(column_words(column))
+    return tuple(
+        phrase
+        for names, said in _FAMILIES
+        if words & names
+        for phrases in said.values()
+        for phrase in phrases
+    )
 
 
 class Comparatives:
@@ -83,11 +98,11 @@ class Comparatives:
         self.phrases: dict[Intent, tuple[str, ...]] = {}
         taken: set[str] = set()
         for column in columns:
-            plain = " ".join(_words(column))
+            plain = " ".join(column_words(column))
             for direction, word in _DIRECTIONS:
                 said = [f"of a {word} {plain}"]
                 for names, phrases in _FAMILIES:
-                    if set(_words(column)) & names:
+                    if set(column_words(column)) & names:
                         said = [*phrases[direction], *said]
                 # Of two prices the first is what "cheaper" speaks of.
                 own = tuple(phrase for phrase in said if phrase not in taken)
@@ -107,7 +122,7 @@ class Comparatives:
             for phrase in phrases:
                 clause = (
                     rf"(?:,?\s*\b(?:and|but)\b|,)?\s*\b(?:(?:is|are|be|it's)\s+)?(?<!not )(?<!no )"
-                    rf"{re.escape(phrase)}\b(?!{_SEEN})(?:\s+than\s+(?:this|that|it)(?:\s+one)?\b)?"
+                    rf"{re.escape(phrase)}\b(?!{SEEN})(?:\s+than\s+(?:this|that|it)(?:\s+one)?\b)?"
                 )
                 text, times = re.subn(clause, "", text, flags=re.IGNORECASE)
                 if times:
@@ -156,5 +171,6 @@ def with_comparatives(
     return replace(benchmark, triplets=tuple(triplets))
 
 
-def _words(column: str) -> list[str]:
+def column_words(column: str) -> list[str]:
+    """The words of a column's name, in small letters."""
     return re.findall(r"[^\W_]+", column.casefold())

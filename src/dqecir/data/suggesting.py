@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from dqecir.data.comparatives import comparisons, number_in
 from dqecir.data.parsing import Kind, Mention, Parser
 from dqecir.data.vocabulary import Vocabulary
 
@@ -48,28 +49,35 @@ class Suggester:
 
         What begins like the last clause comes before what has its words; columns take turns. ``known``
         is what the reference shows, column -> value: that is not asked for again, nor what a clause
-        before has asked of. A clause that is whole already is gone on from.
+        before has asked of. A price or a year that it has is compared with. A clause that is whole already
+        is gone on from.
         """
         known = known or {}
         ends = [found.end() for found in _CONNECTOR.finditer(text)]
         head, clause = (text[: ends[-1]], text[ends[-1] :]) if ends else ("", text)
         typed = " ".join(clause.lower().split())
-        said = self._said(head)
+        said = self._said(head, known)
         ahead = head if not head or head[-1].isspace() else f"{head} "
         found = [ahead + words for words in self._matching(typed, said, known)]
         if typed in self._whole:
-            said |= self._said(clause)
+            said |= self._said(clause, known)
             found += [f"{ahead}{typed} and {words}" for words in self._matching("", said, known)]
         return [words for words in dict.fromkeys(found) if words != text][: max(0, limit)]
 
-    def _said(self, text: str) -> set[str]:
-        return {mention.column for readings in self._parser.mentions(text) for mention in readings}
+    def _said(self, text: str, known: Mapping[str, str]) -> set[str]:
+        mentioned = {mention.column for readings in self._parser.mentions(text) for mention in readings}
+        return mentioned | {column for column in known if any(words in text for words in comparisons(column))}
 
     def _matching(self, typed: str, said: set[str], known: Mapping[str, str]) -> Iterator[str]:
         columns = [
             [words for words, mention in phrases if self._sensible(mention, known)]
             for column, phrases in self._columns.items()
             if column not in said
+        ]
+        columns += [
+            [f"is {words}" for words in comparisons(column)]
+            for column, value in known.items()
+            if column not in said and number_in(value) is not None
         ]
         wanted = typed.split()
         yield from _in_turn([w for w in words if w.startswith(typed)] for words in columns)

@@ -89,7 +89,7 @@ def _use(column: str, cells: Sequence[str], train: set[int], known: Sequence[str
     if numeric and (len(counts) > MANY or names_a_number(column)):
         note = (
             "no picture shows it; training passes over comparisons of it, and the row 'numbers filtered' "
-            "keeps what they admit beside the reference (dqecir search has --where for it)"
+            "keeps what they admit beside the reference, as a search does"
         )
         return ColumnUse(column, "number", note)
     if len(counts) > max(_LISTED, len(given) / 2):

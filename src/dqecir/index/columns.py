@@ -12,6 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from dqecir.data.comparatives import number_in
+
 Mask = NDArray[np.bool_]
 Value = str | int | float
 """What can be compared; an attribute that is anything else is one that the item lacks."""
@@ -26,6 +28,15 @@ def as_number(value: object) -> float:
     except (ValueError, OverflowError):
         return math.nan
     return number if math.isfinite(number) else math.nan
+
+
+def measured(value: object) -> float:
+    """What an order compares: a number as people write one, with a currency or a unit perhaps, or NaN."""
+    number = as_number(value)
+    if math.isnan(number) and isinstance(value, str):
+        found = number_in(value)
+        return math.nan if found is None else found
+    return number
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,8 @@ class Column:
 
     @cached_property
     def numbers(self) -> NDArray[np.float64]:
-        """The attribute as numbers [N], NaN for an item whose value is none."""
-        return np.array([math.nan, *map(as_number, self.values)])[self.codes]
+        """The attribute as numbers to be ordered [N], NaN for an item whose value is none."""
+        return np.array([math.nan, *map(measured, self.values)])[self.codes]
 
     @cached_property
     def _codes_by_text(self) -> dict[str, list[int]]:

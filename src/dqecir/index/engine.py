@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from dqecir.data.triplets import DataError
+from dqecir.index.columns import Columns
 from dqecir.index.filters import Filter
 from dqecir.scoring import ScoreRule
 from dqecir.strict import Strict
@@ -164,6 +165,13 @@ class Index(ABC):
     @abstractmethod
     def info(self) -> dict[str, Any]:
         """Facts for a person: items, model, rule, attributes, and what the engine keeps."""
+
+    @abstractmethod
+    def columns(self) -> Collection[Columns]:
+        """The attributes of the items, in parts, as a filter is checked against them.
+
+        Which they are and whether any item has a number there is so of all parts together.
+        """
 
     @abstractmethod
     def __len__(self) -> int:

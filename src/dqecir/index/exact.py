@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dqecir.files import whole_folder
+from dqecir.index.columns import Columns
 from dqecir.index.engine import (
     EngineError,
     Hit,
@@ -113,7 +114,7 @@ class ExactIndex(Index):
         if not segments:
             return [[] for _ in queries]
         if where is not None:
-            where.check([segment.items.columns for segment in segments])
+            where.check(_columns(segments))
         rule, settings = self.header.score_rule, now.manifest.sketch
         found = [best_of_segment(segment, queries, k, rule, exclude, where, settings) for segment in segments]
         starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
@@ -206,7 +207,7 @@ class ExactIndex(Index):
 
     def info(self) -> dict[str, Any]:
         now = self._current
-        attributes = {name for segment in now.segments for name in segment.items.columns.names}
+        attributes = {name for part in _columns(now.segments) for name in part.names}
         return {
             "engine": now.manifest.engine,
             "items": len(self),
@@ -221,6 +222,9 @@ class ExactIndex(Index):
             "dead items": sum(segment.entry.dead for segment in now.segments),
             "bytes of tokens": sum(segment.entry.token_bytes for segment in now.segments),
         }
+
+    def columns(self) -> list[Columns]:
+        return _columns(self._current.segments)
 
     def items(self) -> Iterator[ItemBatch]:
         for entries, tokens in living_items(self._current.segments):
@@ -341,6 +345,10 @@ def _replace_all(
     )
     write_manifest(folder, manifest)
     sweep(folder, manifest)
+
+
+def _columns(segments: Sequence[Segment]) -> list[Columns]:
+    return [segment.items.columns for segment in segments]
 
 
 def _linger(replaced: Sequence[Segment]) -> None:

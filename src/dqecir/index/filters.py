@@ -4,7 +4,8 @@
 
 Comparisons are ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in {…}`` and ``not in {…}``; they are joined
 by ``not``, ``and``, ``or`` and parentheses. Values of several words stand in quotes. Values are equal
-where their texts are, in any case, or where both are numbers and equal. An item that lacks an attribute
+where their texts are, in any case, or where both are numbers and equal; orders compare numbers as people
+write them, so ``€ 12.50`` is less than 40. An item that lacks an attribute
 fulfils no comparison with it, so it fulfils ``not size = s``, and ``size != s``, which means the same.
 """
 
@@ -19,15 +20,19 @@ from typing import Literal
 
 import numpy as np
 
+from dqecir.data.bounds import Order
 from dqecir.data.triplets import DataError
-from dqecir.index.columns import Columns, Mask, as_number
+from dqecir.index.columns import Columns, Mask, measured
 from dqecir.strict import nearest
-
-Order = Literal["<", "<=", ">", ">="]
 
 
 class FilterError(DataError):
     """An expression that is no filter, with a sentence that says where and why."""
+
+
+def has_numbers(columns: Collection[Columns], name: str) -> bool:
+    """Whether any item has a number in this attribute."""
+    return any(np.isfinite(part[name].numbers).any() for part in columns)
 
 
 class Filter(ABC):
@@ -48,9 +53,7 @@ class Filter(ABC):
             name = comparison.name
             if name not in known:
                 raise FilterError(f"no item of the index has an attribute {name!r}{nearest(name, known)}")
-            if isinstance(comparison, Compare) and not any(
-                np.isfinite(part[name].numbers).any() for part in columns
-            ):
+            if isinstance(comparison, Compare) and not has_numbers(columns, name):
                 raise FilterError(
                     f"{name!r} cannot be compared by {comparison.order}: no item has a number there"
                 )
@@ -247,9 +250,9 @@ class _Parser:
         for order in _ORDERS:
             if self.take(order):
                 value = self.value(f"a number after {name} {order}")
-                if math.isnan(as_number(value)):
+                if math.isnan(measured(value)):
                     raise self.error(f"after {name} {order} a number is expected, not {value!r}")
-                return Compare(name, order, as_number(value))
+                return Compare(name, order, measured(value))
         found = "the end" if self.here is None else self.here.shown
         raise self.error(
             f"after {name!r} one of = != < <= > >= in is expected, not {found}; quote values of several words"

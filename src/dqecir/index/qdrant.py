@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dqecir.files import whole_folder
 from dqecir.index.candidates import Search, as_tokens
+from dqecir.index.columns import Columns
 from dqecir.index.engine import (
     EngineError,
     Hit,
@@ -29,7 +30,6 @@ from dqecir.index.engine import (
     SearchSettings,
     check_replaceable,
 )
-from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
 from dqecir.index.prefetch import CANDIDATES, PREFETCHES, distributions_of
@@ -43,7 +43,18 @@ from dqecir.index.qdrant_layout import (
     vector_sizes,
     visible,
 )
-from dqecir.index.qdrant_store import WRITTEN, Place, Store, as_kept, read_place, write_batch, write_place
+from dqecir.index.qdrant_store import (
+    WRITTEN,
+    Place,
+    Store,
+    as_kept,
+    check_once,
+    is_ours,
+    place_before,
+    read_place,
+    write_batch,
+    write_place,
+)
 from dqecir.strict import parse_settings
 
 KEPT = 16
@@ -105,7 +116,7 @@ class QdrantIndex(Index):
     @classmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Self:
         check_replaceable(folder)
-        if _is_ours(folder, cls.name):
+        if is_ours(folder, cls.name):
             # In place, so that a kill at any moment leaves the old index or the new one.
             with write_lock(folder):
                 cls._build_in(folder, header, batches)
@@ -116,7 +127,7 @@ class QdrantIndex(Index):
 
     @classmethod
     def _build_in(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
-        old = read_place(folder, cls.name) if _is_ours(folder, cls.name) else None
+        old = place_before(folder, cls.name)
         first = next((batch for batch in batches if batch.ids), None)
         if first is None:
             raise EngineError("there is nothing to index: no image could be used")
@@ -136,7 +147,7 @@ class QdrantIndex(Index):
             batch: ItemBatch | None = first
             del first
             while batch is not None:
-                _check_once(batch, seen)
+                check_once(batch, seen)
                 record = write_batch(store, record, batch, 1)
                 batch = None
                 batch = next(batches, None)
@@ -146,13 +157,7 @@ class QdrantIndex(Index):
         except BaseException:
             cls._discard(folder, name, store)
             raise
-        place = Place(
-            format=FORMAT,
-            engine=cls.name,
-            header=header,
-            store=name,
-            url=url,
-        )
+        place = Place(format=FORMAT, engine=cls.name, header=header, store=name, url=url)
         if old is not None and old.header == header:
             # How few candidates are enough depends on the model.
             place = place.model_copy(update={"candidates": old.candidates, "exact_up_to": old.exact_up_to})
@@ -163,7 +168,7 @@ class QdrantIndex(Index):
         if not batch.ids:
             return
         batch.as_stored(self.header)
-        _check_once(batch, set())
+        check_once(batch, set())
         with write_lock(self.folder):
             state = self._cleaned()
             generation = state.record.generation + 1
@@ -293,6 +298,9 @@ class QdrantIndex(Index):
             last = found[-1].number
             yield found
 
+    def columns(self) -> list[Columns]:
+        return [self._state.record.columns()]
+
     def info(self) -> dict[str, Any]:
         state = self._state
         return {
@@ -328,9 +336,9 @@ class QdrantIndex(Index):
         """The newest generation, without what killed writers left; for who holds the lock of writers."""
         self.refresh()
         state = self._state
-        after = {"gt": state.record.generation}
-        state.store.remove({"must": [{"key": "born", "range": after}]})
-        state.store.unmark({"must": [{"key": "died", "range": after}]})
+        after = {"range": {"gt": state.record.generation}}
+        state.store.remove({"must": [{"key": "born", **after}]})
+        state.store.unmark({"must": [{"key": "died", **after}]})
         return state
 
     def _mark(self, state: _State, ids: Sequence[str], generation: int) -> int:
@@ -338,9 +346,9 @@ class QdrantIndex(Index):
         count = 0
         for start in range(0, len(wanted), WRITTEN):
             there = visible(generation - 1, has_item(wanted[start : start + WRITTEN]))
-            count += (number := state.store.count(there))
-            if number:
+            if number := state.store.count(there):
                 state.store.mark_dead(there, generation)
+                count += number
         return count
 
     def _commit(self, state: _State, record: Record, generation: int, gone: int) -> None:
@@ -360,22 +368,11 @@ class QdrantIndex(Index):
             state.store.remove({"must": [{"key": "died", "range": {"lte": record.oldest}}]})
 
 
-def _is_ours(folder: Path, engine: str) -> bool:
-    return (folder / "manifest.json").exists() and engine_of(folder) == engine
-
-
 def _record(store: Store, folder: Path) -> Record:
     text = store.read_record()
     if text is None:
         raise EngineError(f"the points of {folder} are gone: build the index again")
     return parse_settings(json.loads(text), Record, f"the record of {folder}")
-
-
-def _check_once(batch: ItemBatch, seen: set[str]) -> None:
-    for item in batch.ids:
-        if item in seen:
-            raise EngineError(f"the item {item!r} comes twice: every item needs an id of its own")
-        seen.add(item)
 
 
 def _without(ids: Sequence[str]) -> list[Condition]:

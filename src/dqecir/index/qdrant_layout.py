@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dqecir.index.columns import Columns, as_number
+from dqecir.index.columns import Columns, as_number, measured
 from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
 from dqecir.index.prefetch import PREFETCHES
 from dqecir.strict import Strict
 
-FORMAT = 1
+FORMAT = 2
 RECORD = 0
 """Number of the point that holds the record; items begin at 1."""
 
@@ -122,12 +122,12 @@ def point_payload(
     ten times as long.
     """
     known = {name: value for name, value in payload.items() if isinstance(value, str | int | float)}
-    numbers = {safe_name(name): as_number(value) for name, value in known.items()}
+    numbers = {safe_name(name): measured(value) for name, value in known.items()}
     return {
         "item": item,
         "payload": json.dumps(dict(payload)),
         "bytes": base64.b64encode(tokens.tobytes()).decode("ascii"),
-        "facts": [_fact(name, str(value)) for name, value in known.items()],
+        "facts": [fact for name, value in known.items() for fact in _facts(name, value)],
         "numbers": {name: value for name, value in numbers.items() if math.isfinite(value)},
         "born": generation,
     }
@@ -138,7 +138,7 @@ def attributes_of(payloads: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for payload in payloads:
         for name, value in payload.items():
-            found[name] = found.get(name, False) or math.isfinite(as_number(value))
+            found[name] = found.get(name, False) or math.isfinite(measured(value))
     return found
 
 
@@ -174,19 +174,8 @@ def condition(where: Filter) -> Condition:
 
 @condition.register
 def _equal(where: Equal) -> Condition:
-    numbers = {as_number(value) for value in where.values}
-    facts = [_fact(where.name, value) for value in where.values]
-    key = number_key(where.name)
-    return {
-        "should": [
-            {"key": "facts", "match": {"any": facts}},
-            *(
-                {"key": key, "range": {"gte": number, "lte": number}}
-                for number in numbers
-                if math.isfinite(number)
-            ),
-        ]
-    }
+    facts = [fact for value in where.values for fact in _facts(where.name, value)]
+    return {"must": [{"key": "facts", "match": {"any": facts}}]}
 
 
 @condition.register
@@ -209,5 +198,9 @@ def _or(where: Or) -> Condition:
     return {"should": [condition(where.left), condition(where.right)]}
 
 
-def _fact(name: str, value: str) -> str:
-    return f"{safe_name(name)}={value.casefold()}"
+def _facts(name: str, value: object) -> list[str]:
+    """What equal values have in common: their text in small letters, or that they are one number."""
+    number = as_number(value)
+    # Adding 0.0 makes -0.0 the same as 0.0.
+    same = [f"{safe_name(name)}#{number + 0.0!r}"] if math.isfinite(number) else []
+    return [f"{safe_name(name)}={str(value).casefold()}", *same]

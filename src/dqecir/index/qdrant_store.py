@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from dqecir.data.triplets import DataError
 from dqecir.files import write_json
 from dqecir.index.engine import EngineError, IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.engines import engine_of
@@ -122,10 +123,31 @@ def read_place(folder: Path, engine: str) -> Place:
     return parse_settings(data, Place, str(path))
 
 
+def is_ours(folder: Path, engine: str) -> bool:
+    """Whether a folder holds an index of this engine, of any version."""
+    return (folder / "manifest.json").exists() and engine_of(folder) == engine
+
+
+def place_before(folder: Path, engine: str) -> Place | None:
+    """The manifest of what is built anew; none where it is of another engine or version, or damaged."""
+    try:
+        return read_place(folder, engine) if is_ours(folder, engine) else None
+    except DataError:
+        return None
+
+
 def write_place(folder: Path, place: Place) -> None:
     """Make a store the one that is used; when this returns it outlives a kill and a power cut."""
     write_json(folder / "manifest.json", place.model_dump(mode="json"))
     sync_folder(folder)
+
+
+def check_once(batch: ItemBatch, seen: set[str]) -> None:
+    """Raise :class:`EngineError` for an id that was seen before; what is new is seen then."""
+    for item in batch.ids:
+        if item in seen:
+            raise EngineError(f"the item {item!r} comes twice: every item needs an id of its own")
+        seen.add(item)
 
 
 def write_batch(store: Store, record: Record, batch: ItemBatch, generation: int) -> Record:

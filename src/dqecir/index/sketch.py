@@ -69,9 +69,11 @@ class Sketch:
         Of equals the first rows are taken. Fewer where fewer are allowed.
         """
         rows = np.flatnonzero(allowed)
+        share = len(rows) / len(allowed)
         # Looking up few is quicker than leaving out many.
-        some = allowed.mean() <= _MANY
-        scores = self.scores(query, rule, rows) if some else self.scores(query, rule)[rows]
+        scores = self.scores(query, rule, rows if share <= _MANY else None)
+        if _MANY < share < 1:
+            scores = scores[rows]
         if count < len(scores):
             worst = np.partition(scores, len(scores) - count)[len(scores) - count]
             best = np.flatnonzero(scores >= worst)

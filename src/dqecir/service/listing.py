@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dqecir.index.columns import Columns
+from dqecir.index.columns import Columns, measured
 from dqecir.index.engine import Index
 from dqecir.index.filters import Filter
 from dqecir.service.problems import Problem
@@ -104,16 +104,11 @@ class _Entries:
     def _facts(self, name: str) -> Facts:
         values = {str(payload[name]) for payload in self.payloads if name in payload}
         return Facts(
-            sorted(values, key=_by_number) if len(values) <= FEW else None, all(map(_is_number, values))
+            sorted(values, key=_by_number) if len(values) <= FEW else None,
+            all(math.isfinite(measured(value)) for value in values),
         )
 
 
-def _is_number(value: str) -> bool:
-    try:
-        return math.isfinite(float(value))
-    except ValueError:
-        return False
-
-
 def _by_number(value: str) -> tuple[float, str]:
-    return (float(value) if _is_number(value) else math.inf, value)
+    number = measured(value)
+    return (math.inf if math.isnan(number) else number, value)

@@ -113,11 +113,20 @@ class AskedOf(BaseModel):
     value: str | None = None
 
 
+class BoundOf(BaseModel):
+    attribute: str
+    order: str = Field(description="One of < <= > >=.")
+    number: float | None = Field(
+        description="None where the text compares with what is not known of the reference."
+    )
+
+
 class SearchResponse(BaseModel):
     answers: list[Answer]
     attribute_weights: dict[str, float] = Field(description="As used.")
     own_weights: dict[str, float] = Field(description="As the text decided.")
     asked: list[AskedOf] = Field(description="What was read from the text, where the method says.")
+    bounds: list[BoundOf] = Field(description="What the text said of numbers, which filtered the answers.")
     took_ms: float
     method: str
     generation: int = Field(description="Of the index that answered.")

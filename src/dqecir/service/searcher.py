@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dqecir.data.bounds import Bound
 from dqecir.data.suggesting import Suggester
 from dqecir.data.vocabulary import shipped_vocabularies
 from dqecir.explanation import Asked, HeatMap, Spoke, asked_of, heat_maps, spoke_for
@@ -52,6 +53,8 @@ class Question:
     more: tuple[str, ...] = ()
     less: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    bounds: tuple[Bound, ...] = ()
+    """What the text said of numbers; they are part of ``where`` and no longer of ``text``."""
     spoke: bool = True
 
 
@@ -77,6 +80,7 @@ class Found:
     used: dict[str, float]
     own: dict[str, float]
     asked: tuple[Asked, ...]
+    bounds: tuple[Bound, ...]
     generation: int
 
 
@@ -144,7 +148,10 @@ class Searcher:
         hits = self._hits(query, questions)
         explained = [found if question.spoke else [] for found, question in zip(hits, questions, strict=True)]
         spoke = self._spoke(query, explained)
-        return [Found(*row, generation) for row in zip(hits, spoke, used, own, asked, strict=True)]
+        rows = zip(hits, spoke, used, own, asked, strict=True)
+        return [
+            Found(*row, question.bounds, generation) for row, question in zip(rows, questions, strict=True)
+        ]
 
     @torch.no_grad()
     def embed_queries(self, asked: Sequence[tuple[Picture, str]]) -> list[list[list[float]]]:

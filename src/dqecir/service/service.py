@@ -13,8 +13,10 @@ from urllib.parse import quote
 from fastapi import Request
 from PIL import Image
 
+from dqecir.data.bounds import speaks_of_numbers
 from dqecir.data.images import ImageError
 from dqecir.data.triplets import DataError
+from dqecir.index.bounds import Bounded, bounded
 from dqecir.index.engines import open_index
 from dqecir.index.filters import Filter, parse_filter
 from dqecir.model import ComposedModel
@@ -89,6 +91,20 @@ class Service:
         if method not in self.searchers:
             raise Problem(422, f"there is no method {method!r}{nearest(method, self.searchers)}")
         return self.searchers[method]
+
+    async def bounded(
+        self, searcher: Searcher, text: str, item_id: str | None, where: Filter | None = None
+    ) -> Bounded:
+        """A text without what it says of numbers, which joins the filter."""
+        if not speaks_of_numbers(text):
+            return Bounded(text, where)
+        index = searcher.index
+
+        def known() -> Mapping[str, Any] | None:
+            return None if item_id is None else index.payload(item_id)
+
+        # As :meth:`payload`.
+        return await asyncio.to_thread(bounded, text, index, known, where)
 
     async def payload(self, item_id: str) -> Mapping[str, Any]:
         """What is kept of an item; raises a :class:`Problem` where there is none."""

@@ -245,16 +245,23 @@ class Page {
     const [first, second] = this.panes;
     if (second) markShared(first, second);
     const found = first.response?.answers.length ?? 0;
-    const read = (first.response?.asked ?? []).map(({ attribute, value }) => (value ? `${readable(attribute)}: ${value}` : readable(attribute)));
+    const bounds = first.response?.bounds ?? [];
+    const read = [
+      ...(first.response?.asked ?? []).map(({ attribute, value }) => (value ? `${readable(attribute)}: ${value}` : readable(attribute))),
+      ...bounds.map(({ attribute, order, number }) => (number === null ? `${readable(attribute)}: not known of this picture, so not filtered` : `${readable(attribute)} ${order} ${number}`)),
+    ];
     byId("meta").textContent = [read.length ? `read as ${read.join(", ")}` : "", `${Math.round(first.response?.took_ms ?? 0)} ms`].filter(Boolean).join(" · ");
     byId("further").hidden = found < this.count || this.count >= this.about.limits.k;
     say(found ? `${found} pictures for ${turn.text ? `“${turn.text}”` : "what looks alike"}.` : "");
-    if (!found) this.nothing(turn.where);
+    const said = bounds.filter(({ number }) => number !== null).map(({ attribute, order, number }) => `${readable(attribute)} ${order} ${number}`);
+    if (!found) this.nothing(turn.where, said.join(" and "));
   }
 
-  /** @param {string} where */
-  nothing(where) {
-    if (where) showProblem(`No picture fulfils ${where}.`, ["Clear the filter", () => this.turn({ where: "" })]);
+  /** @param {string} where @param {string} said  what the words ask of numbers */
+  nothing(where, said) {
+    const all = [where, said].filter(Boolean).join(" and ");
+    if (where) showProblem(`No picture fulfils ${all}.`, ["Clear the filter", () => this.turn({ where: "" })]);
+    else if (said) showProblem(`No picture fulfils ${said}, as the words ask.`);
     else showProblem("The index holds no pictures that could be an answer.");
   }
 

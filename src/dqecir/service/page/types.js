@@ -23,6 +23,7 @@
  * @property {Object<string, number>} attribute_weights  as used
  * @property {Object<string, number>} own_weights  as the text decided
  * @property {{attribute: string, value?: string}[]} asked
+ * @property {{attribute: string, order: string, number: number | null}[]} bounds
  * @property {number} took_ms
  * @property {string} method
  *

@@ -75,9 +75,10 @@ async def explanations(request: Request) -> Response:
     service = service_of(request)
     async with _admitted(request, ExplanationRequest) as (asked, image, searcher):
         _check_judged(searcher, asked)
+        said = await service.bounded(searcher, asked.text, asked.item)
         looked = Looked(
             reference=await service.decoded(asked.item, image),
-            text=asked.text,
+            text=said.text,
             target=await service.decoded(asked.target, None),
             weights=asked.weights or {},
             more=tuple(asked.more),
@@ -102,13 +103,14 @@ async def question_of(service: Service, asked: SearchRequest, image: bytes | Non
     """A request as the searcher takes it; raises a :class:`Problem` or ``DataError``."""
     searcher = service.searcher(asked.method)
     _check_judged(searcher, asked)
-    where = filter_of(asked.where)
+    said = await service.bounded(searcher, asked.text, asked.item, filter_of(asked.where))
     own = [asked.item] if asked.item is not None else []
     return Question(
         picture=await service.picture(searcher, asked.item, image),
-        text=asked.text,
+        text=said.text,
         k=asked.k,
-        where=where,
+        where=said.where,
+        bounds=said.bounds,
         weights=asked.weights or {},
         more=tuple(asked.more),
         less=tuple(asked.less),
@@ -134,6 +136,10 @@ def as_json(found: Found, method: str, took: float) -> dict[str, object]:
         "attribute_weights": {name: round(weight, 4) for name, weight in found.used.items()},
         "own_weights": {name: round(weight, 4) for name, weight in found.own.items()},
         "asked": [{"attribute": part.attribute, "value": part.value} for part in found.asked],
+        "bounds": [
+            {"attribute": bound.column, "order": bound.order, "number": bound.number}
+            for bound in found.bounds
+        ],
         "took_ms": round(took, 1),
         "method": method,
         "generation": found.generation,
