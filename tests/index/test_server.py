@@ -1,6 +1,8 @@
 """A Qdrant server: the contract on the client that plays server, and on a real one where there is one."""
 
 import os
+from contextlib import contextmanager
+from threading import RLock
 
 import pytest
 
@@ -17,7 +19,16 @@ class TestServerInTheClient(EngineContract):
 
     @pytest.fixture(autouse=True)
     def address(self, monkeypatch):
+        """A client's own memory, asked by one thread at a time: unlike a server it is not made for more."""
         monkeypatch.setenv(URL, IN_MEMORY)
+        one, connected = RLock(), ServerStore._client
+
+        @contextmanager
+        def alone(store):
+            with one, connected(store) as client:
+                yield client
+
+        monkeypatch.setattr(ServerStore, "_client", alone)
 
 
 @pytest.mark.skipif(REAL is None, reason=f"no Qdrant server: set {URL} to have it tested")
