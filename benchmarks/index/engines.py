@@ -4,8 +4,8 @@
     python -m benchmarks.index.engines --sizes 1000000 --sets shipped --work WORK --out WORK/engines-1m.json
 
 What the sets are is said in ``material.py``, what the engines are in ``rivals.py``. Every engine is built and
-asked in processes of its own; recall@10 is against our exact engine. At last, ours is timed while
-another process adds and deletes items, and deletes more than half of them, so that all is written anew.
+asked in processes of its own; recall@10 is against our exact engine. At last, ours are timed while they are
+written to (``waits.py``).
 What was measured is written after every engine, and an engine that fails is named with its error. What an
 engine built is removed when it has been asked, and all of a set when it is done.
 """
@@ -30,10 +30,10 @@ import numpy as np
 import torch
 from benchmarks.index.material import SETS, Material, encode, material, queries
 from benchmarks.index.rivals import BEST, RIVALS, WHERES, Rival, Sketched
+from benchmarks.index.waits import waits
 from benchmarks.speed.timing import machine
 
 from dqecir.files import write_json
-from dqecir.index.engine import ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.threads import let_threads_sleep
@@ -43,8 +43,7 @@ FIRST = "ours, exact"
 """It is built first: others read its tokens."""
 ENOUGH = 0.99
 """Recall@10 that an audit is content with."""
-ADDED = 64
-"""Items of one addition while searches are timed."""
+EDGE = "Qdrant Edge"
 
 Found = dict[str, Any]
 
@@ -144,73 +143,6 @@ def few_enough(engines: Found) -> int | None:
     return min(good, default=None)
 
 
-def waits(folder: Path, asked_for: torch.Tensor, seconds: float, candidates: int | None) -> Found:
-    """The longest search, in milliseconds, while another process adds, deletes, and makes all be rewritten.
-
-    The searching process looks for changes all the time, in another thread, as a service does. With no
-    number of candidates every item is scored.
-    """
-    settings = SearchSettings(candidates=candidates, exact_up_to=candidates) if candidates else None
-    ExactIndex.open(folder / "exact").tune(settings)
-    index = ExactIndex.open(folder / "exact")
-    quiet = _searches(index, asked_for, time.perf_counter() + seconds, lambda: False)
-    writer = multiprocessing.get_context("spawn").Process(
-        target=_write, args=(folder / "exact", asked_for.shape[2], seconds)
-    )
-    before = index.info()["generation"]
-    writer.start()
-    stopped = threading.Event()
-
-    def look() -> None:
-        while not stopped.is_set():
-            index.refresh()
-            time.sleep(0.05)
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    busy = _searches(index, asked_for, time.perf_counter() + 40 * seconds, lambda: not writer.is_alive())
-    stopped.set()
-    looking.join()
-    writer.join()
-    facts = index.info()
-    return {
-        "candidates": candidates,
-        "quiet": quiet,
-        "while_written": busy,
-        "generations": facts["generation"] - before,
-        "items_left": facts["items"],
-        "writer_ended_well": writer.exitcode == 0,
-    }
-
-
-def _searches(index: ExactIndex, asked_for: torch.Tensor, end: float, over: Callable[[], bool]) -> Found:
-    taken = []
-    while time.perf_counter() < end and not over():
-        started = time.perf_counter()
-        index.search(asked_for[len(taken) % len(asked_for)][None], BEST)
-        taken.append(1000 * (time.perf_counter() - started))
-    return {
-        "searches": len(taken),
-        "p50_ms": statistics.median(taken),
-        "p99_ms": float(np.quantile(taken, 0.99)),
-        "longest_ms": max(taken),
-    }
-
-
-def _write(folder: Path, width: int, seconds: float) -> None:
-    index = ExactIndex.open(folder)
-    count = len(index)
-    end = time.perf_counter() + seconds
-    number = 0
-    while time.perf_counter() < end:
-        ids = [f"new{number}-{row}" for row in range(ADDED)]
-        tokens = index.tokens([str(row) for row in range(ADDED)])
-        index.add(ItemBatch(ids, tokens, [{}] * ADDED))
-        index.delete(ids[::2])
-        number += 1
-    index.delete([str(row) for row in range(count // 2 + ADDED)])
-
-
 def _in_process(link: Connection, work: Callable[..., Any], given: tuple[Any, ...]) -> None:
     try:
         link.send(work(*given))
@@ -259,10 +191,13 @@ def compare(folder: Path, items: Material, asked_for: torch.Tensor, names: list[
             done = done | in_process(_asked, name, folder, items, asked_for, rights, seconds)
         found["engines"][name] = done
         place = RIVALS[name](folder, items).folder()
+        if name == EDGE:
+            found["edge_waits"] = in_process(waits, place, asked_for, max(5.0, seconds))
         if place.name != "exact":
             shutil.rmtree(place, ignore_errors=True)
         yield found
-    found["waits"] = in_process(waits, folder, asked_for, max(5.0, seconds), few_enough(found["engines"]))
+    few = few_enough(found["engines"])
+    found["waits"] = in_process(waits, folder / "exact", asked_for, max(5.0, seconds), few)
     shutil.rmtree(folder)
     yield found
 

@@ -77,17 +77,10 @@ def _run(run: Found, machine: Found) -> list[str]:
     lines.append("")
     lines += _aim(run)
     waits = run.get("waits")
-    if waits and "error" not in waits:
-        busy = waits["while_written"]
-        lines += [
-            f"With {under(waits)}: while another process added and deleted ({waits['generations']} "
-            f"generations) and at last had half of all items written anew, {busy['searches']} searches took "
-            f"{busy['p50_ms']:.0f} ms at the median and {busy['longest_ms']:.0f} ms at most; before that "
-            f"{waits['quiet']['p50_ms']:.0f} and {waits['quiet']['longest_ms']:.0f}.",
-            "",
-        ]
-    else:
-        lines += ["Longest wait while items are written: not measured.", ""]
+    count = waits.get("candidates") if waits else None
+    lines += _waits("While another process", waits, f"{count:,} candidates" if count else "all items scored")
+    if "Qdrant Edge" in run["engines"]:
+        lines += _waits("Edge, while another thread", run.get("edge_waits"), "in its own way")
     lines += [
         f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch "
         f"{machine['torch']}, load {machine['load']} at the end.",
@@ -96,10 +89,17 @@ def _run(run: Found, machine: Found) -> list[str]:
     return lines
 
 
-def under(waits: Found) -> str:
-    """Under which setting searches were timed beside a writer."""
-    count = waits["candidates"]
-    return f"{count:,} candidates" if count else "all items scored"
+def _waits(who: str, waits: Found | None, way: str) -> list[str]:
+    if not waits or "error" in waits:
+        return [f"{who} writes: not measured.", ""]
+    quiet, busy = waits["quiet"], waits["while_written"]
+    return [
+        f"{who} added and deleted ({waits['generations']} generations) and at last deleted half of all "
+        f"items, {busy['searches']} searches ({way}) took {busy['p50_ms']:.0f} ms at the median and "
+        f"{busy['longest_ms']:.0f} ms at most; before that {quiet['p50_ms']:.0f} and "
+        f"{quiet['longest_ms']:.0f}.",
+        "",
+    ]
 
 
 def _row(name: str, row: Found) -> str:
