@@ -66,6 +66,33 @@ def test_what_a_table_names_behind_a_link_is_indexed(retriever, pictures, tmp_pa
     assert all(f"linked/{name}" in retriever.index for name in names)
 
 
+def test_pictures_whose_tokens_are_kept_are_not_encoded_again(retriever, pictures, tmp_path, monkeypatch):
+    (pictures / "broken.jpg").write_text("broken")
+    retriever.build_index(pictures, tmp_path / "plain", quiet=True)
+    reference = sorted(pictures.rglob("*.jpg"))[0]
+    plain = retriever.search(reference, "is red", k=12)
+    seen, tower = [], type(retriever.model.backbone).image_tokens
+    monkeypatch.setattr(
+        type(retriever.model.backbone), "image_tokens", lambda *a: seen.append(len(a[1])) or tower(*a)
+    )
+    kept = tmp_path / "tokens"
+    summary = retriever.build_index(pictures, tmp_path / "index", quiet=True, tokens=kept)
+    assert (summary.indexed, len(summary.refusals), sum(seen)) == (12, 1, 12)
+    found = retriever.search(reference, "is red", k=12)
+    assert [hit.id for hit in found.hits] == [hit.id for hit in plain.hits]
+    assert [hit.score for hit in found.hits] == pytest.approx([hit.score for hit in plain.hits], abs=2e-3)
+    # Another model of the same tower, and one picture more.
+    shutil.copy(reference, pictures / "again.jpg")
+    another = ComposedRetriever(retriever.model.with_method("dqe", {}))
+    Image.new("RGB", (40, 40), "red").save(pictures / "new.jpg")
+    seen.clear()
+    assert another.build_index(pictures, tmp_path / "index", quiet=True, tokens=kept).indexed == 14
+    assert sum(seen) == 1
+    seen.clear()
+    assert another.add_pictures(pictures, quiet=True, tokens=kept).indexed == 14
+    assert not seen
+
+
 def test_words_about_a_price_filter_by_it(retriever, pictures, tmp_path):
     shop = tmp_path / "shop"
     shutil.copytree(pictures, shop)

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dqecir.backbones.store import TokenStore
 from dqecir.data.bounds import Bound
 from dqecir.data.catalogue import TABLE, UNKNOWN, read_catalogue
-from dqecir.data.images import PixelBatch, Refusal, load_batches, load_image
+from dqecir.data.images import Refusal, load_batches, load_image
 from dqecir.data.triplets import DataError
 from dqecir.index.bounds import bounded
 from dqecir.index.engine import EngineError, Hit, Index, IndexHeader, ItemBatch
@@ -27,6 +28,8 @@ from dqecir.steering import Steering, attribute_weights, insisted, steered
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 
 ImageSource = Path | str | bytes | Image.Image
+_Embedded = tuple[Sequence[int], Tensor]
+"""Positions of pictures in a list, and their target embeddings [B, n_t, D]."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ class ComposedRetriever:
         workers: int = 4,
         quiet: bool = False,
         engine: str | None = None,
+        tokens: Path | str | None = None,
     ) -> BuildSummary:
         """Index a folder of pictures (with all its sub-folders), or a list of files.
 
@@ -141,20 +145,23 @@ class ComposedRetriever:
         attributes of its table go into the payloads. Pictures that cannot be used are left out and named
         in the summary. The index takes the place of ``out`` when it is whole. ``engine`` is a name of
         ``dqecir.index.engines``; unless said it is that of the index in ``out``, or exact.
+
+        ``tokens`` is a folder (:class:`TokenStore`) where the image tokens of the model's tower are kept by
+        the pictures' content: what it holds is not encoded again, by no model of that tower.
         """
         pictures = _Pictures.of(images)
         refusals: list[Refusal] = []
-        tokens, size = self.model.method.target_shape
+        count, size = self.model.method.target_shape
         header = IndexHeader(
             model=self.model.fingerprint,
-            tokens=tokens,
+            tokens=count,
             size=size,
             score_rule=self.model.method.score_rule,
         )
 
         try:
             self.index = engine_for(Path(out), engine).build(
-                Path(out), header, self._batches(pictures, refusals, workers, quiet)
+                Path(out), header, self._batches(pictures, refusals, workers, quiet, tokens)
             )
         except EngineError as error:
             _check_any_used(pictures, refusals, error)
@@ -162,7 +169,11 @@ class ComposedRetriever:
         return BuildSummary(len(self.index), tuple(refusals))
 
     def add_pictures(
-        self, images: Path | str | Sequence[Path], workers: int = 4, quiet: bool = False
+        self,
+        images: Path | str | Sequence[Path],
+        workers: int = 4,
+        quiet: bool = False,
+        tokens: Path | str | None = None,
     ) -> BuildSummary:
         """Add a folder of pictures, or a list of files, to the open index, as :meth:`build_index` reads them.
 
@@ -173,7 +184,7 @@ class ComposedRetriever:
         pictures = _Pictures.of(images)
         refusals: list[Refusal] = []
         added = 0
-        for batch in self._batches(pictures, refusals, workers, quiet):
+        for batch in self._batches(pictures, refusals, workers, quiet, tokens):
             index.add(batch)
             added += len(batch.ids)
         _check_any_used(pictures, refusals, None)
@@ -254,7 +265,12 @@ class ComposedRetriever:
         return self.index
 
     def _batches(
-        self, pictures: _Pictures, refusals: list[Refusal], workers: int, quiet: bool
+        self,
+        pictures: _Pictures,
+        refusals: list[Refusal],
+        workers: int,
+        quiet: bool,
+        tokens: Path | str | None,
     ) -> Iterator[ItemBatch]:
         paths = []
         for path in pictures.paths:
@@ -264,21 +280,49 @@ class ComposedRetriever:
                 paths.append(path)
             else:
                 refusals.append(Refusal(Path(readable), "its name is not UTF-8: rename it"))
-        found = load_batches(paths, self.model.preprocessing, refusals, workers=workers)
-        for batch in _with_progress(found, len(paths), quiet):
-            chosen = [paths[position] for position in batch.positions]
+        found = (
+            self._encoded(paths, refusals, workers)
+            if tokens is None
+            else self._kept(paths, refusals, Path(tokens), quiet)
+        )
+        for positions, embedded in track(found, "indexing, 64 images a batch", -(-len(paths) // 64), quiet):
+            chosen = [paths[position] for position in positions]
             yield ItemBatch(
                 [pictures.item_id(path) for path in chosen],
-                self._embed(batch.pixels),
+                embedded,
                 [pictures.payload(path) for path in chosen],
             )
+
+    def _encoded(self, paths: Sequence[Path], refusals: list[Refusal], workers: int) -> Iterator[_Embedded]:
+        for batch in load_batches(paths, self.model.preprocessing, refusals, workers=workers):
+            yield batch.positions, self._embed(batch.pixels)
+
+    def _kept(
+        self, paths: Sequence[Path], refusals: list[Refusal], folder: Path, quiet: bool
+    ) -> Iterator[_Embedded]:
+        model = self.model
+        positions, store = TokenStore.build_usable(
+            folder,
+            model.backbone.image_tokens,
+            model.tower_fingerprint,
+            model.preprocessing,
+            paths,
+            refusals,
+            quiet,
+        )
+        for rows in torch.arange(len(store)).split(64):
+            embedded = self._embed_tokens(store.gather(rows).to(model.device))
+            yield [positions[row] for row in rows.tolist()], embedded
 
     def _pixels(self, image: ImageSource) -> Tensor:
         return self.model.preprocessing(load_image(image))
 
     @torch.no_grad()
     def _embed(self, pixels: Tensor) -> Tensor:
-        tokens = self.model.backbone.image_tokens(pixels.to(self.model.device))
+        return self._embed_tokens(self.model.backbone.image_tokens(pixels.to(self.model.device)))
+
+    @torch.no_grad()
+    def _embed_tokens(self, tokens: Tensor) -> Tensor:
         return self.model.method.embed_target(tokens).cpu()
 
 
@@ -328,7 +372,3 @@ def _check_any_used(pictures: _Pictures, refusals: Sequence[Refusal], cause: Eng
         raise EngineError(
             f"none of {len(refusals)} pictures could be used; the first: {refusals[0].reason}"
         ) from cause
-
-
-def _with_progress(batches: Iterator[PixelBatch], images: int, quiet: bool) -> Iterator[PixelBatch]:
-    return track(batches, "indexing, 64 images a batch", -(-images // 64), quiet)

@@ -204,6 +204,27 @@ def test_a_bad_picture_is_named_and_costs_nothing_before_it(tmp_path, paths):
         build(tmp_path / "s", Tower(), [*paths, tmp_path / "none.png"])
 
 
+def test_bad_pictures_are_left_out_where_they_may_be(tmp_path, paths):
+    paths[3].write_text("broken")
+    paths[120].write_text("broken")  # of the same content
+    paths[70].write_bytes(b"")
+    asked = [*paths, tmp_path / "none.png"]
+    for seen in (147, 0):
+        tower, refusals = Tower(), []
+        positions, store = TokenStore.build_usable(
+            tmp_path / "s", tower, "t1", PREPARE, asked, refusals, quiet=True
+        )
+        assert tower.seen == seen
+        assert positions == [place for place in range(150) if place not in (3, 70, 120)]
+        assert [refusal.path for refusal in refusals] == [asked[place] for place in (3, 70, 120, 150)]
+        assert refusals[1].reason == "the file is empty"
+        assert refusals[3].reason == "there is no such file"
+    good = [path for place, path in enumerate(paths) if place in positions]
+    assert torch.equal(all_of(store), all_of(build(tmp_path / "t", Tower(), good)))
+    with pytest.raises(DataError, match="none of 2 pictures could be used; the first: the file is empty"):
+        TokenStore.build_usable(tmp_path / "s", Tower(), "t1", PREPARE, [paths[70], paths[3]], [], True)
+
+
 def test_a_picture_changed_under_way_is_not_kept_under_its_old_name(tmp_path, paths, monkeypatch):
     monkeypatch.setattr(encoding, "BATCH", 8)
 

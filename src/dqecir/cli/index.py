@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from dqecir.data.bounds import Bound
     from dqecir.retriever import BuildSummary
 
+Tokens = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--tokens", help="A folder that keeps image tokens, so that no picture is encoded twice."),
+]
+
 index_app = typer.Typer(no_args_is_help=True, help="Indexes: images that can be searched.")
 
 
@@ -29,11 +34,12 @@ def index_build(
         Optional[str],  # noqa: UP045
         typer.Option("--engine", help="exact, edge or server; unless said that of OUT, or exact."),
     ] = None,
+    tokens: Tokens = None,
 ) -> None:
     """Index a folder of pictures or a catalogue; pictures that cannot be used are left out and named."""
     from dqecir.retriever import ComposedRetriever
 
-    summary = ComposedRetriever.from_pretrained(model).build_index(images, out, engine=engine)
+    summary = ComposedRetriever.from_pretrained(model).build_index(images, out, engine=engine, tokens=tokens)
     _say_indexed(summary, f"indexed in {out}")
 
 
@@ -42,12 +48,13 @@ def index_add(
     index: IndexFolder,
     images: Annotated[Path, typer.Option("--images", help="A folder of pictures.")],
     model: Model = None,
+    tokens: Tokens = None,
 ) -> None:
     """Add a folder of pictures to an index, in place of items of the same ids."""
     from dqecir.retriever import ComposedRetriever
 
     retriever = ComposedRetriever.from_pretrained(model).open_index(index)
-    _say_indexed(retriever.add_pictures(images), f"added to {index}")
+    _say_indexed(retriever.add_pictures(images, tokens=tokens), f"added to {index}")
 
 
 def _say_indexed(summary: BuildSummary, what: str) -> None:

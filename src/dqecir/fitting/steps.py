@@ -47,6 +47,8 @@ from dqecir.training_data import TrainingData, attribute_codes
 VAL_SHARE = 0.1
 """Share of train that is asked where the table has neither val nor test."""
 MOST_QUESTIONS = 2000
+TOKENS = "tokens"
+"""Folder of image tokens in that of a fit."""
 COMPARED = 0.25
 """Share of the training questions that also compare a number."""
 
@@ -66,7 +68,7 @@ class _Fit:
     def store(self, paths: tuple[Path, ...]) -> TokenStore:
         """Tokens of some pictures, of one folder for all of them."""
         return TokenStore.build(
-            self.out / "tokens",
+            self.out / TOKENS,
             self.start.backbone.image_tokens,
             self.start.tower_fingerprint,
             self.start.preprocessing,
@@ -314,7 +316,9 @@ def _index(fit: _Fit, fitted: ComposedModel) -> int:
         except EngineError:
             retriever.index = None
     if retriever.index is None:
-        summary = retriever.build_index(fit.folder, place, quiet=fit.quiet)
+        # Of the store that training read, where it is of the kind that indexes read.
+        tokens = fit.out / TOKENS if fit.recipe.training.tokens == "fp16" else None
+        summary = retriever.build_index(fit.folder, place, quiet=fit.quiet, tokens=tokens)
         for refusal in summary.refusals:
             console.print(escape(f"left out {refusal.path}: {refusal.reason}"))
     assert retriever.index is not None

@@ -68,11 +68,11 @@ class Sketch:
 
         Of equals the first rows are taken. Fewer where fewer are allowed.
         """
-        rows = np.flatnonzero(allowed)
-        share = len(rows) / len(allowed)
+        share = allowed.mean()
+        rows = None if share == 1 else np.flatnonzero(allowed)
         # Looking up few is quicker than leaving out many.
         scores = self.scores(query, rule, rows if share <= _MANY else None)
-        if _MANY < share < 1:
+        if rows is not None and share > _MANY:
             scores = scores[rows]
         if count < len(scores):
             worst = np.partition(scores, len(scores) - count)[len(scores) - count]
@@ -80,8 +80,9 @@ class Sketch:
             if len(best) > count:
                 equal = np.flatnonzero(scores[best] == worst)
                 best = np.delete(best, equal[len(equal) - (len(best) - count) :])
-            rows = rows[best]
-        return torch.from_numpy(rows)
+        else:
+            best = np.arange(len(scores))
+        return torch.from_numpy(best if rows is None else rows[best])
 
     def scores(self, query: Tensor, rule: ScoreRule, rows: NDArray[np.int64] | None = None) -> Numbers:
         """What ``rule`` makes of a query [n_q, D] and the items in ``rows``, or all, by their codes [N].

@@ -51,13 +51,31 @@ def content_hashes(paths: Sequence[Path]) -> list[str]:
         return list(pool.map(content_hash, paths))
 
 
+def usable_hashes(paths: Sequence[Path]) -> list[str | ImageError]:
+    """As :func:`content_hashes`, with the error in place of a file that cannot be read."""
+
+    def read(path: Path) -> str | ImageError:
+        try:
+            return content_hash(path)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(read, paths))
+
+
 def encode_missing(
-    appender: Appender, images: Mapping[str, Path], tower: Tower, preprocessing: Preprocessing
+    appender: Appender,
+    images: Mapping[str, Path],
+    tower: Tower,
+    preprocessing: Preprocessing,
+    refused: dict[str, str] | None = None,
 ) -> Iterator[Path]:
     """Encode ``images`` (content hash -> file) and add them; yields every file once its tokens count.
 
-    Raises :class:`DataError` where a picture or its tokens cannot be kept, after what came before it
-    was written.
+    A picture that cannot be used is left out and told in ``refused``, content hash -> reason. Raises
+    :class:`DataError` where there is no ``refused``, and where tokens cannot be kept, after what came
+    before was written.
     """
 
     def write(names: Sequence[str], tokens: Tensor) -> None:
@@ -77,7 +95,7 @@ def encode_missing(
     waiting: tuple[Sequence[str], Future[None]] | None = None
     # Leaving the block waits for the write that is under way, also when the tower fails.
     with ThreadPoolExecutor(1) as writer:
-        for names, pixels in _decoded(list(images.items()), preprocessing, appender.owner.views):
+        for names, pixels in _decoded(list(images.items()), preprocessing, appender.owner.views, refused):
             # On a GPU this does not wait for the tokens: the thread that writes them does.
             tokens = tower(pixels.flatten(0, 1)).detach().float()
             if waiting is not None:
@@ -90,12 +108,18 @@ def encode_missing(
 
 
 def _decoded(
-    images: Sequence[tuple[str, Path]], preprocessing: Preprocessing, views: int
+    images: Sequence[tuple[str, Path]],
+    preprocessing: Preprocessing,
+    views: int,
+    refused: dict[str, str] | None,
 ) -> Iterator[tuple[list[str], Tensor]]:
     """Hashes and pixels [b, V, 3, S, S] of images, batch after batch, with ``AHEAD`` batches in work."""
 
-    def read(image: tuple[str, Path]) -> Tensor:
-        return _views(*image, preprocessing, views)
+    def read(image: tuple[str, Path]) -> Tensor | ImageError:
+        try:
+            return _views(*image, preprocessing, views)
+        except ImageError as error:
+            return error
 
     size = max(1, BATCH // views)
     todo = iter(images)
@@ -103,10 +127,20 @@ def _decoded(
     try:
         work = deque(pool.submit(read, image) for image in islice(todo, AHEAD * size))
         for start in range(0, len(images), size):
-            names = [name for name, _ in images[start : start + size]]
-            pixels = torch.stack([work.popleft().result() for _ in names])
+            names: list[str] = []
+            pixels: list[Tensor] = []
+            for name, _ in images[start : start + size]:
+                found = work.popleft().result()
+                if isinstance(found, Tensor):
+                    names.append(name)
+                    pixels.append(found)
+                elif refused is None:
+                    raise found
+                else:
+                    refused[name] = found.reason
             work.extend(pool.submit(read, image) for image in islice(todo, size))
-            yield names, pixels
+            if names:
+                yield names, torch.stack(pixels)
     finally:
         pool.shutdown(cancel_futures=True)
 

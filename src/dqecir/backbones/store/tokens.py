@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dqecir.backbones.store.encoding import Tower, content_hashes, encode_missing
+from dqecir.backbones.store.encoding import Tower, content_hashes, encode_missing, usable_hashes
 from dqecir.backbones.store.folder import Held, Owner, appending
 from dqecir.backbones.store.precision import PrecisionName
 from dqecir.backbones.store.rows import HeldRows, Rows, Shard, ShardedRows
-from dqecir.data.images import Preprocessing
+from dqecir.data.images import ImageError, Preprocessing, Refusal
 from dqecir.data.triplets import DataError
 from dqecir.progress import track
 
@@ -93,19 +93,72 @@ class TokenStore:
         if not paths:
             raise DataError("there are no images to encode")
         owner = Owner(preprocessing.to_dict(), fingerprint, precision, views)
-        held = Held.read(folder, owner)
         images = dict(zip(hashes := content_hashes(paths), paths, strict=True))
-        if not held.places.keys() >= images.keys():
-            with appending(folder, owner, quiet) as appender:
-                # Another process may have added some of them before this one was let in.
-                missing = {name: path for name, path in images.items() if name not in appender.held.places}
-                added = encode_missing(appender, missing, tower, preprocessing)
-                for _ in track(added, "encoding images", len(missing), quiet):
-                    pass
-            held = Held.read(folder, owner)
+        held = _held(folder, owner, images, tower, preprocessing, quiet)
+        return cls._of(held, hashes, folder, owner)
+
+    @classmethod
+    def build_usable(
+        cls,
+        folder: Path,
+        tower: Tower,
+        fingerprint: str,
+        preprocessing: Preprocessing,
+        paths: Sequence[Path],
+        refusals: list[Refusal],
+        quiet: bool = False,
+    ) -> tuple[list[int], TokenStore]:
+        """As :meth:`build`, of the pictures that can be used: their positions in ``paths``, and their store.
+
+        The others are appended to ``refusals``. Raises :class:`DataError` where there are none but these.
+        """
+        owner = Owner(preprocessing.to_dict(), fingerprint, "fp16", 1)
+        hashes = usable_hashes(paths)
+        images = {name: path for name, path in zip(hashes, paths, strict=True) if isinstance(name, str)}
+        refused: dict[str, str] = {}
+        held = _held(folder, owner, images, tower, preprocessing, quiet, refused)
+        positions, kept, left_out = [], [], []
+        for position, (name, path) in enumerate(zip(hashes, paths, strict=True)):
+            if isinstance(name, ImageError):
+                left_out.append(Refusal(path, name.reason))
+            elif name in refused:
+                left_out.append(Refusal(path, refused[name]))
+            else:
+                positions.append(position)
+                kept.append(name)
+        refusals += left_out
+        if not kept:
+            first = f"; the first: {left_out[0].reason}" if left_out else ""
+            raise DataError(f"none of {len(paths)} pictures could be used{first}")
+        return positions, cls._of(held, kept, folder, owner)
+
+    @classmethod
+    def _of(cls, held: Held, hashes: Sequence[str], folder: Path, owner: Owner) -> TokenStore:
         places = np.array([held.places[name] for name in hashes])
         error = float(held.errors[places].mean())
         return cls(held.rows(folder, owner), torch.from_numpy(places), error)
+
+
+def _held(
+    folder: Path,
+    owner: Owner,
+    images: Mapping[str, Path],
+    tower: Tower,
+    preprocessing: Preprocessing,
+    quiet: bool,
+    refused: dict[str, str] | None = None,
+) -> Held:
+    """What a folder holds, once every one of ``images`` (content hash -> file) that can be used is in it."""
+    held = Held.read(folder, owner)
+    if held.places.keys() >= images.keys():
+        return held
+    with appending(folder, owner, quiet) as appender:
+        # Another process may have added some of them before this one was let in.
+        missing = {name: path for name, path in images.items() if name not in appender.held.places}
+        added = encode_missing(appender, missing, tower, preprocessing, refused)
+        for _ in track(added, "encoding images", len(missing), quiet):
+            pass
+    return Held.read(folder, owner)
 
 
 class JoinedStore:
