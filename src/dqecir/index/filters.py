@@ -152,6 +152,8 @@ def parse_filter(text: str) -> Filter:
 _TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s{}()<>=!,"']+)|([<>!]=|[{}()<>=,]))""")
 _WORDS = ("and", "or", "not", "in")
 _DEPTH = 100
+_COINS = ("€", "$", "£", "¥")
+"""They may stand before or behind a number."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,9 @@ class _Parser:
         for order in _ORDERS:
             if self.take(order):
                 value = self.value(f"a number after {name} {order}")
+                if value in _COINS:
+                    value += self.value(f"a number after {name} {order} {value}")
+                self.take(*_COINS)
                 if math.isnan(measured(value)):
                     raise self.error(f"after {name} {order} a number is expected, not {value!r}")
                 return Compare(name, order, measured(value))
