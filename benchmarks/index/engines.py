@@ -6,13 +6,15 @@
 What the sets are is said in ``material.py``, what the engines are in ``rivals.py``. Every engine is built and
 asked in processes of its own; recall@10 is against our exact engine. At last, ours are timed while they are
 written to (``waits.py``).
-What was measured is written after every engine, and an engine that fails is named with its error. What an
+What was measured is written after every engine, and an engine that fails is named with its error; with
+``--update`` what the file holds of other engines stays. What an
 engine built is removed when it has been asked, and all of a set when it is done.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import resource
@@ -174,9 +176,11 @@ def _asked(name: str, folder: Path, items: Material, *given: Any) -> Found:
     return asked(RIVALS[name](folder, items), *given)
 
 
-def compare(folder: Path, items: Material, asked_for: torch.Tensor, names: list[str], seconds: float) -> Any:
-    """Build and ask every engine; yields what is known after each."""
-    found: Found = {"set": items.name, "items": items.count, "real_items": items.real, "engines": {}}
+def compare(
+    folder: Path, items: Material, asked_for: torch.Tensor, names: list[str], seconds: float, known: Found
+) -> Any:
+    """Build and ask every engine; yields what is known after each, beside what was ``known`` before."""
+    found: Found = {"set": items.name, "items": items.count, "real_items": items.real, "engines": {}, **known}
     folder.mkdir(parents=True, exist_ok=True)
     first = in_process(_built, FIRST, folder, items)
     if "error" in first:
@@ -214,21 +218,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="for each measurement of one engine")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--update", action="store_true", help="keep what OUT holds of other engines")
     given = parser.parse_args()
     let_threads_sleep()
     source = given.work / "encoded"
     encode(given.pictures, source)
-    runs: list[Found] = []
+    kept = json.loads(given.out.read_text(encoding="utf-8"))["runs"] if given.update else []
+    runs: dict[tuple[str, int], Found] = {(run["set"], run["items"]): run for run in kept}
     for count in given.sizes:
         for name in given.sets:
             items = material(name, count, source)
             asked_for = queries(name, given.queries, source)
             folder = given.work / f"{name}-{count}"
             started = time.perf_counter()
-            runs.append({})
-            for found in compare(folder, items, asked_for, given.engines, given.seconds):
-                runs[-1] = {**found, "seconds": time.perf_counter() - started}
-                write_json(given.out, {"machine": machine() | {"processor": processor()}, "runs": runs})
+            known = runs.get((name, count), {})
+            for found in compare(folder, items, asked_for, given.engines, given.seconds, known):
+                runs[name, count] = {**found, "seconds": time.perf_counter() - started}
+                told = {"machine": machine() | {"processor": processor()}, "runs": list(runs.values())}
+                write_json(given.out, told)
 
 
 def processor() -> str:

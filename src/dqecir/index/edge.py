@@ -25,6 +25,7 @@ import qdrant_edge  # noqa: F401  (so that its absence is said before a process 
 from numpy.typing import NDArray
 
 from dqecir.index.engine import EngineError
+from dqecir.index.locking import TurnLock
 from dqecir.index.qdrant import QdrantIndex
 from dqecir.index.qdrant_layout import INDEXED, RECORD, Ask, Condition, Found, Point
 from dqecir.index.qdrant_store import Place, Store
@@ -136,7 +137,7 @@ class _Worker:
     def __init__(self, path: Path, sizes: Mapping[str, int] | None = None) -> None:
         self._path = path
         self._home = os.getpid()
-        self._lock = Lock()
+        self._lock = TurnLock()
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._start(None if sizes is None else dict(sizes))

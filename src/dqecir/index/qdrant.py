@@ -44,6 +44,7 @@ from dqecir.index.qdrant_layout import (
     visible,
 )
 from dqecir.index.qdrant_store import (
+    MARKED,
     WRITTEN,
     Place,
     Store,
@@ -344,8 +345,8 @@ class QdrantIndex(Index):
     def _mark(self, state: _State, ids: Sequence[str], generation: int) -> int:
         wanted = list(dict.fromkeys(ids))
         count = 0
-        for start in range(0, len(wanted), WRITTEN):
-            there = visible(generation - 1, has_item(wanted[start : start + WRITTEN]))
+        for start in range(0, len(wanted), MARKED):
+            there = visible(generation - 1, has_item(wanted[start : start + MARKED]))
             if number := state.store.count(there):
                 state.store.mark_dead(there, generation)
                 count += number

@@ -31,6 +31,9 @@ from dqecir.strict import Strict, parse_settings
 WRITTEN = 128
 """Points written at once: searches take turns with such parts."""
 
+MARKED = 1024
+"""Items marked as gone at once: as quick as writing a part."""
+
 FLUSHED = 8
 """Such parts after which a long addition is flushed, so that no flush lasts long."""
 
