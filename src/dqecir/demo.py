@@ -40,7 +40,6 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
         shutil.rmtree(folder)
     write_garments(folder, items=items, seed=seed, size=96, split="val")
     retriever = ComposedRetriever.from_pretrained()
-    summary = retriever.build_index(folder / "images", out / "index")
     benchmark = catalogue_benchmark(
         read_catalogue(folder),
         "val",
@@ -50,7 +49,10 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
         gallery_column="garment",
         name="garments",
     )
-    rows, answers = _measure(retriever.model, benchmark, seed)
+    with tempfile.TemporaryDirectory() as work:
+        tokens = Path(work) / "tokens"
+        summary = retriever.build_index(folder / "images", out / "index", tokens=tokens)
+        rows, answers = _measure(retriever.model, benchmark, tokens, seed)
     sheets = [
         contact_sheet(answers[start : start + PER_SHEET], out / f"answers-{start // PER_SHEET + 1}.png")
         for start in range(0, len(answers), PER_SHEET)
@@ -84,22 +86,21 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
 
 
 def _measure(
-    model: ComposedModel, benchmark: Benchmark, seed: int
+    model: ComposedModel, benchmark: Benchmark, tokens: Path, seed: int
 ) -> tuple[dict[str, dict[str, float]], list[Answer]]:
     """The rows of the table, and the answers to questions drawn by seed."""
-    with tempfile.TemporaryDirectory() as work:
-        store = TokenStore.build(
-            Path(work) / "tokens",
-            model.backbone.image_tokens,
-            model.tower_fingerprint,
-            model.preprocessing,
-            benchmark.image_paths,
-        )
-        results = evaluate(model.method, store, model.text_encoder, benchmark)
-        rows = {"the shipped model": summarise(results)}
-        rows |= baseline_rows(model, store, benchmark)
-        answers = [
-            answer_of(model, store, results, number, ANSWERS)
-            for number in drawn_questions(benchmark, QUESTIONS, seed)
-        ]
+    store = TokenStore.build(
+        tokens,
+        model.backbone.image_tokens,
+        model.tower_fingerprint,
+        model.preprocessing,
+        benchmark.image_paths,
+    )
+    results = evaluate(model.method, store, model.text_encoder, benchmark)
+    rows = {"the shipped model": summarise(results)}
+    rows |= baseline_rows(model, store, benchmark)
+    answers = [
+        answer_of(model, store, results, number, ANSWERS)
+        for number in drawn_questions(benchmark, QUESTIONS, seed)
+    ]
     return rows | oracle_rows(benchmark), answers

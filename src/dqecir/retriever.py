@@ -283,7 +283,7 @@ class ComposedRetriever:
         found = (
             self._encoded(paths, refusals, workers)
             if tokens is None
-            else self._kept(paths, refusals, Path(tokens), quiet)
+            else self._stored(paths, refusals, Path(tokens), quiet)
         )
         for positions, embedded in track(found, "indexing, 64 images a batch", -(-len(paths) // 64), quiet):
             chosen = [paths[position] for position in positions]
@@ -297,7 +297,7 @@ class ComposedRetriever:
         for batch in load_batches(paths, self.model.preprocessing, refusals, workers=workers):
             yield batch.positions, self._embed(batch.pixels)
 
-    def _kept(
+    def _stored(
         self, paths: Sequence[Path], refusals: list[Refusal], folder: Path, quiet: bool
     ) -> Iterator[_Embedded]:
         model = self.model

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from dqecir.data.comparatives import MONEY, SEEN, YEARS, Direction, column_words, number_in
+from dqecir.data.comparatives import MONEY, SEEN, YEARS, Direction, by_name, column_words, number_in
 
 Order = Literal["<", "<=", ">", ">="]
 
@@ -82,7 +82,7 @@ class BoundReader:
 
     def __init__(self, columns: Sequence[str]) -> None:
         """Columns by the names they have in a table."""
-        ordered = sorted(columns, key=lambda column: (len(column_words(column)), column))
+        ordered = by_name(columns)
         self._clauses: list[tuple[re.Pattern[str], str, Direction, bool]] = []
         self._spans: list[tuple[re.Pattern[str], str]] = []
         # "An old price" is not a price.

@@ -1,14 +1,14 @@
 """Columns of numbers that no picture shows (price, year): said as comparisons, kept as filters.
 
 "Cheaper" asks nothing of a picture. Training hears such clauses, so that a model learns to pass over
-them; a search takes them out of the text and keeps what is cheaper than the reference.
+them; a search takes them out of the text (``bounds.py``) and keeps what is cheaper than the reference.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -75,6 +75,11 @@ def names_a_number(column: str) -> bool:
     return any(set(column_words(column)) & names for names, _ in _FAMILIES)
 
 
+def by_name(columns: Iterable[str]) -> list[str]:
+    """Columns in the order in which words about money or time are meant of them: short names first."""
+    return sorted(columns, key=lambda column: (len(column_words(column)), column.casefold()))
+
+
 def comparisons(column: str) -> tuple[str, ...]:
     """How a column is compared in words of its own: "cheaper" for a price; none for most columns."""
     words = set(column_words(column))
@@ -90,44 +95,25 @@ def comparisons(column: str) -> tuple[str, ...]:
 class Comparatives:
     """How the number columns of a catalogue are spoken of.
 
-    ``phrases`` are the words for each intent. Of two columns with one name ("price", "Price") the second
-    has none and is never spoken of.
+    ``phrases`` are the words for each intent. Of two prices, "cheaper" is said of the one that
+    :func:`by_name` puts first; of two columns with one name ("price", "Price") the second has no words and
+    is never spoken of.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
         self.phrases: dict[Intent, tuple[str, ...]] = {}
         taken: set[str] = set()
-        for column in columns:
+        for column in by_name(columns):
             plain = " ".join(column_words(column))
             for direction, word in _DIRECTIONS:
                 said = [f"of a {word} {plain}"]
                 for names, phrases in _FAMILIES:
                     if set(column_words(column)) & names:
                         said = [*phrases[direction], *said]
-                # Of two prices the first is what "cheaper" speaks of.
                 own = tuple(phrase for phrase in said if phrase not in taken)
                 taken |= set(own)
                 if own:
                     self.phrases[Intent(column, direction)] = own
-
-    def parted(self, text: str) -> tuple[str, tuple[Intent, ...]]:
-        """A text without its comparisons of numbers, and these; denied ones stay in the text.
-
-        Of several blanks in a row the first is kept.
-        """
-        intents = []
-        # A run of blanks would be tried from each of them on.
-        text = re.sub(r"(\s)\s+", r"\1", text)
-        for intent, phrases in self.phrases.items():
-            for phrase in phrases:
-                clause = (
-                    rf"(?:,?\s*\b(?:and|but)\b|,)?\s*\b(?:(?:is|are|be|it's)\s+)?(?<!not )(?<!no )"
-                    rf"{re.escape(phrase)}\b(?!{SEEN})(?:\s+than\s+(?:this|that|it)(?:\s+one)?\b)?"
-                )
-                text, times = re.subn(clause, "", text, flags=re.IGNORECASE)
-                if times:
-                    intents.append(intent)
-        return text.strip(" ,"), tuple(dict.fromkeys(intents))
 
 
 def with_comparatives(

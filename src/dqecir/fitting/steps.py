@@ -21,8 +21,9 @@ from torch import Tensor
 
 from dqecir.attributes import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.backbones.store import TokenStore
+from dqecir.data.bounds import Bound, BoundReader
 from dqecir.data.catalogue import TABLE, Catalogue, CatalogueError, check_catalogue, read_catalogue
-from dqecir.data.comparatives import Comparatives, with_comparatives
+from dqecir.data.comparatives import Comparatives, Intent, with_comparatives
 from dqecir.data.composing import catalogue_benchmark
 from dqecir.data.images import load_image
 from dqecir.data.triplets import Benchmark, DataError
@@ -272,7 +273,7 @@ def _measure(
     if fit.plan.numbers:
         spoken, numbers = Comparatives(list(fit.plan.numbers)), fit.numbers("val")
         compared = with_comparatives(benchmark, numbers, spoken, 1.0, fit.seed, answered=True)
-        filtered = collect(compared, _filtered(fitted, store, compared, spoken, numbers))
+        filtered = collect(compared, _filtered(fitted, store, compared, numbers))
         rows["numbers filtered"] = summarise(filtered)
     asks = {
         column: np.array([column in triplet.asked for triplet in benchmark.triplets])
@@ -286,13 +287,14 @@ def _filtered(
     model: ComposedModel,
     store: TokenStore,
     benchmark: Benchmark,
-    spoken: Comparatives,
     numbers: Mapping[str, NDArray[np.float64]],
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
     """Scores of texts without their comparisons, what these do not admit ranked behind all else."""
 
-    def parted(question: Any) -> tuple[str, Any]:
-        return spoken.parted(model.method.text(question.captions))
+    reader = BoundReader(list(numbers))
+
+    def parted(question: Any) -> tuple[str, tuple[Bound, ...]]:
+        return reader.parted(model.method.text(question.captions))
 
     chunks = query_scores(model.method, store, model.text_encoder, benchmark, lambda q: parted(q)[0])
     for category, questions, scores in chunks:
@@ -301,8 +303,9 @@ def _filtered(
         scores = scores.copy()
         for row, number in enumerate(questions):
             triplet = benchmark.triplets[number]
-            for intent in parted(triplet)[1]:
-                admitted = intent.admits(numbers[intent.column], triplet.reference)[gallery]
+            for bound in parted(triplet)[1]:
+                intent = Intent(bound.column, bound.direction)
+                admitted = intent.admits(numbers[bound.column], triplet.reference)[gallery]
                 scores[row, ~admitted] -= behind
         yield category, questions, scores
 

@@ -354,8 +354,8 @@ def _columns(segments: Sequence[Segment]) -> list[Columns]:
 def _linger(replaced: Sequence[Segment]) -> None:
     """Let go of large segments in a thread of their own, once no search reads them any more.
 
-    Whoever is the last to have a removed file open waits until its memory is freed, a second for 4 GB;
-    otherwise that is a search.
+    Whoever is the last to have a removed file open waits until its memory is freed, the longer the larger
+    it is; otherwise that is a search.
     """
     held = [segment for segment in replaced if segment.entry.token_bytes >= _LARGE]
     if held:

@@ -47,8 +47,12 @@ def content_hash(path: Path) -> str:
 
 def content_hashes(paths: Sequence[Path]) -> list[str]:
     """:func:`content_hash` of every file, in their order."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(content_hash, paths))
+    hashes = []
+    for found in usable_hashes(paths):
+        if isinstance(found, ImageError):
+            raise found
+        hashes.append(found)
+    return hashes
 
 
 def usable_hashes(paths: Sequence[Path]) -> list[str | ImageError]:
