@@ -1,4 +1,4 @@
-"""What it gives and costs that a search insists on what the text asks for (dqecir.steering.insisted).
+"""What a search gains and loses when it boosts the requested attributes (``boost_requested``).
 
     python benchmarks/asked_first.py --data PHOTOS --name photos --out WORK/asked-photos.json
 
@@ -19,27 +19,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dqecir.backbones.store import Store
 from dqecir.data.catalogue import read_catalogue
-from dqecir.data.composing import catalogue_benchmark
 from dqecir.data.triplets import Benchmark
+from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import CHUNK, embed_images
 from dqecir.evaluation.metrics import RetrievalResults, Scores, collect, summarise
-from dqecir.files import write_json
+from dqecir.io.files import write_json
 from dqecir.methods.method import Query
-from dqecir.model import ComposedModel
-from dqecir.runs import store_of
-from dqecir.scoring import ScoreRule, score
-from dqecir.steering import INSISTENCE, insisted
+from dqecir.methods.scoring import ScoreRule, score
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.image_store import store_of
+from dqecir.questions.composing import catalogue_benchmark
+from dqecir.search.steering import REQUEST_BOOST, boost_requested
 
 FACTORS = (1.0, 1.5, 2.0, 3.0, 5.0)
-Asked = tuple[str, NDArray[np.int64], Query]
+RequestedValue = tuple[str, NDArray[np.int64], Query]
 """A category, numbers of its questions, and their queries."""
 KEPT = ("R@1", "R@10", "R@50", "mAP@10", "R-precision")
 
 
 @torch.no_grad()
-def composed(model: ComposedModel, store: Store, benchmark: Benchmark) -> Iterator[Asked]:
+def composed(model: ComposedModel, store: Store, benchmark: Benchmark) -> Iterator[RequestedValue]:
     """Every question's query, a chunk of one category at a time."""
     for category in benchmark.galleries:
         rows = [row for row, triplet in enumerate(benchmark.triplets) if triplet.category == category]
@@ -53,12 +53,12 @@ def composed(model: ComposedModel, store: Store, benchmark: Benchmark) -> Iterat
 
 @torch.no_grad()
 def scores(
-    asked: list[Asked], targets: Tensor, benchmark: Benchmark, factor: float, rule: ScoreRule
+    asked: list[RequestedValue], targets: Tensor, benchmark: Benchmark, factor: float, rule: ScoreRule
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
     """Scores of queries in which what is asked of counts ``factor`` times."""
     for category, rows, query in asked:
         candidates = targets[torch.from_numpy(benchmark.galleries[category])]
-        yield category, rows, score(insisted(query, factor).embeddings, candidates, rule).numpy()
+        yield category, rows, score(boost_requested(query, factor).embeddings, candidates, rule).numpy()
 
 
 def fulfilled(results: RetrievalResults) -> float:
@@ -109,7 +109,7 @@ def main() -> None:
             "seed": given.seed,
             "questions": len(benchmark.triplets),
             "images": len(benchmark.image_ids),
-            "used": INSISTENCE,
+            "used": REQUEST_BOOST,
             "machine": platform.machine(),
             "rows": rows,
         },

@@ -18,10 +18,10 @@ import torch
 from rich.table import Table
 
 from dqecir.data.catalogue import read_catalogue
-from dqecir.files import write_json
-from dqecir.model import ComposedModel
-from dqecir.pretraining_data import head_accuracy, read_images
-from dqecir.progress import console
+from dqecir.io.files import write_json
+from dqecir.io.progress import console
+from dqecir.model.composed_model import ComposedModel
+from dqecir.training.pretraining_data import head_accuracy, read_images
 
 
 def main() -> None:

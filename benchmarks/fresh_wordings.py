@@ -22,16 +22,16 @@ from typing import Any
 import yaml
 
 from dqecir.data.catalogue import read_catalogue
-from dqecir.data.composing import catalogue_benchmark
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.parsing_accuracy import parsing_accuracy
 from dqecir.evaluation.predicted import predicted_scores
-from dqecir.files import write_json
+from dqecir.io.files import write_json
 from dqecir.methods.predicted_attributes import PredictedAttributes
-from dqecir.model import ComposedModel
-from dqecir.runs import store_of
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.image_store import store_of
+from dqecir.questions.composing import catalogue_benchmark
 
 PHRASES = {
     "first": Path(__file__).with_name("fresh_wordings.yaml"),

@@ -21,14 +21,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dqecir.data.catalogue import read_catalogue
-from dqecir.data.composing import catalogue_benchmark
 from dqecir.data.images import load_batches
 from dqecir.data.triplets import Benchmark
 from dqecir.evaluation.metrics import Scores, collect, summarise
-from dqecir.files import write_json
-from dqecir.model import ComposedModel
-from dqecir.scoring import FLOOR
-from dqecir.training_data import attribute_codes
+from dqecir.io.files import write_json
+from dqecir.methods.scoring import PREDICTION_SMOOTHING
+from dqecir.model.composed_model import ComposedModel
+from dqecir.questions.composing import catalogue_benchmark
+from dqecir.training.data import attribute_codes
 
 KEPT = ("R@10", "mAP@10", "R-precision")
 Shares = dict[str, Tensor]
@@ -75,9 +75,9 @@ def scores(
                 else:
                     wanted = reference[column][triplet.reference]
                 if exact:
-                    total += (shares @ wanted + FLOOR).log()
+                    total += (shares @ wanted + PREDICTION_SMOOTHING).log()
                 else:
-                    total += (shares + FLOOR).log() @ (wanted / wanted.sum())
+                    total += (shares + PREDICTION_SMOOTHING).log() @ (wanted / wanted.sum())
             found.append(total)
         yield category, np.array(rows, dtype=np.int64), torch.stack(found).numpy()
 

@@ -27,7 +27,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dqecir import ComposedRetriever
-from dqecir.data.garments import write_garments
+from dqecir.synthetic.garments import write_garments
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -139,7 +139,7 @@ def settled(page: Page) -> None:
 
 def keep(page: Page, name: str) -> None:
     """Write a picture once all thumbnails in sight are there; never a large file."""
-    # Asked again and again from here: the page's policy lets no script wait within it.
+    # RequestedValue again and again from here: the page's policy lets no script wait within it.
     loaded = "[...document.images].every(i => i.complete || i.getBoundingClientRect().top > innerHeight)"
     for _ in range(50):
         page.wait_for_timeout(200)

@@ -17,7 +17,7 @@ from PIL import Image
 from dqecir import ComposedRetriever
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.data.images import load_image
-from dqecir.sheets import Answer, Candidate, contact_sheet
+from dqecir.io.contact_sheets import Answer, Candidate, contact_sheet
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 WIDTH = 1400

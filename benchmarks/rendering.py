@@ -17,9 +17,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from dqecir.data.garments import garment_image, garment_items
-from dqecir.files import write_json
-from dqecir.progress import console
+from dqecir.io.files import write_json
+from dqecir.io.progress import console
+from dqecir.synthetic.garments import garment_image, garment_items
 
 SIZES = (64, 96, 128)
 ROUNDS = 5

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from dqecir.model import SHIPPED_MODEL, ComposedModel
+from dqecir.model.composed_model import SHIPPED_MODEL, ComposedModel
 
 ROOT = Path(__file__).parent.parent
 

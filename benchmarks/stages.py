@@ -20,11 +20,11 @@ import torch
 from rich.table import Table
 
 from dqecir.data.catalogue import read_catalogue
-from dqecir.files import write_json
-from dqecir.pretraining import Pretrainer
-from dqecir.progress import console
-from dqecir.recipe import PretrainingRecipe, read_pretraining_recipe
-from dqecir.training import bf16_pays
+from dqecir.io.files import write_json
+from dqecir.io.progress import console
+from dqecir.training.loop import bf16_pays
+from dqecir.training.pretraining import Pretrainer
+from dqecir.training.recipe import PretrainingRecipe, read_pretraining_recipe
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "pretrain-small.yaml"
 FEW, MORE = 20, 80

@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from dqecir.comparison.report import BUDGET_NAMES, result_budgets, spread
-from dqecir.files import write_text
+from dqecir.experiments.compare.results_page import BUDGET_NAMES, result_budgets, spread
+from dqecir.io.files import write_text
 
 ROOT = Path(__file__).parent.parent
 FLAGSHIP = "DQE with attribute values"
@@ -231,12 +231,13 @@ def asked_first(work: Path) -> list[str]:
     if not paths:
         return []
     lines = [
-        "## Asked first",
+        "## RequestedValue first",
         "",
         "A question of a benchmark has a right answer; a shop may hold nothing that is as it was asked and "
         "else the same. So `dqecir search` and the service let the columns that a text asks of count several "
-        "times as much (`dqecir.steering.INSISTENCE`), and tables do not. What that gives and costs the "
-        "shipped model, by `benchmarks/asked_first.py`; *as asked*: the share of the ten best that show all "
+        "times as much (`dqecir.search.steering.REQUEST_BOOST`), and tables do not. What that gives and "
+        "costs the shipped model, by `benchmarks/asked_first.py`; *as asked*: the share of the ten best that "
+        "show all "
         "that was asked, by the table.",
         "",
     ]

@@ -18,7 +18,7 @@ import benchmarks.index.report
 import benchmarks.service.report
 import matplotlib
 
-from dqecir.files import write_text
+from dqecir.io.files import write_text
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from dqecir.comparison.report import BUDGET_NAMES, markdown, result_budgets, spread
-from dqecir.files import write_bytes, write_text
+from dqecir.experiments.compare.results_page import BUDGET_NAMES, markdown, result_budgets, spread
+from dqecir.io.files import write_bytes, write_text
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures"

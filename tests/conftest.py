@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from dqecir import cli
-from dqecir.attributes import AttributeHeads, HeadsConfig
-from dqecir.backbones.blip2 import Blip2, Blip2Config
-from dqecir.backbones.tokenizer import train_word_pieces
-from dqecir.backbones.towers import TowerConfig
 from dqecir.data.catalogue import read_catalogue
-from dqecir.data.garment_vectors import GARMENT_ATTRIBUTES
-from dqecir.data.garments import write_garments
 from dqecir.data.images import Preprocessing
-from dqecir.data.vocabulary import shipped_vocabularies
-from dqecir.model import ComposedModel, new_model
+from dqecir.encoders.blip2 import Blip2, Blip2Config
+from dqecir.encoders.tokenizer import train_word_pieces
+from dqecir.encoders.towers import TowerConfig
+from dqecir.language.vocabulary import shipped_vocabularies
+from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
+from dqecir.model.composed_model import ComposedModel, new_model
+from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES
+from dqecir.synthetic.garments import write_garments
 
 TINY = Blip2Config(
     tower=TowerConfig(kind="stem", image_size=32, widths=(8, 16, 16)),

@@ -35,10 +35,10 @@ from benchmarks.index.rivals import BEST, RIVALS, WHERES, Rival, Sketched
 from benchmarks.index.waits import waits
 from benchmarks.speed.timing import machine
 
-from dqecir.files import write_json
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
-from dqecir.threads import let_threads_sleep
+from dqecir.io.files import write_json
+from dqecir.io.threads import let_threads_sleep
 
 CLIENTS = (1, 4, 16)
 FIRST = "ours, exact"
@@ -124,7 +124,7 @@ def memory() -> Found:
 
 def right_answers(folder: Path, asked_for: torch.Tensor) -> dict[str, list[list[int]]]:
     """What the exact engine finds, by filter."""
-    index = ExactIndex.open(folder / "exact").trial(None)
+    index = ExactIndex.open(folder / "exact").with_settings(None)
     return {
         where: [
             [int(hit.id) for hit in hits]

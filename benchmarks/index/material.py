@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dqecir.index.audit import picture_queries
-from dqecir.index.engine import IndexHeader, ItemBatch
+from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
-from dqecir.retriever import IMAGE_SUFFIXES, ComposedRetriever
-from dqecir.scoring import ScoreRule
+from dqecir.methods.scoring import ScoreRule
+from dqecir.search.audit import picture_queries
+from dqecir.search.retriever import IMAGE_SUFFIXES, ComposedRetriever
 
 TOKENS, WIDTH = 17, 128
 BATCH = 5_000

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from benchmarks.speed.timing import machine
 
-from dqecir.files import write_json
-from dqecir.index.audit import audit
 from dqecir.index.engines import move_index
-from dqecir.model import ComposedModel
+from dqecir.io.files import write_json
+from dqecir.model.composed_model import ComposedModel
+from dqecir.search.audit import audit
 
 
 def main() -> None:

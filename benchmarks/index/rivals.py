@@ -17,12 +17,12 @@ import torch
 from benchmarks.index.material import TOKENS, Material, distributions
 from torch import Tensor
 
-from dqecir.index.engine import Index, SearchSettings
+from dqecir.index.contract import Index, SearchSettings
 from dqecir.index.engines import engine
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.index.prefetch import PREFETCHES
-from dqecir.scoring import FLOOR, top_scores
+from dqecir.methods.scoring import SMOOTHING, top_scores
 
 BEST = 10
 WHERES: dict[str, str | None] = {"everything": None, "10 %": "tenth = 3", "1 %": "hundredth = 7"}
@@ -69,7 +69,7 @@ class Exact(Rival):
         ExactIndex.build(self.folder(), self.material.header, self.material.batches())
 
     def open(self) -> None:
-        self.index = ExactIndex.open(self.folder()).trial(self.settings)
+        self.index = ExactIndex.open(self.folder()).with_settings(self.settings)
 
     def search(self, query: Tensor, where: str) -> Sequence[int]:
         text = WHERES[where]
@@ -83,7 +83,7 @@ class Sketched(Exact):
     candidates: ClassVar[int]
 
     def build(self) -> None:
-        ExactIndex.open(self.folder()).tune(self._chosen())
+        ExactIndex.open(self.folder()).configure(self._chosen())
 
     def open(self) -> None:
         self.settings = self._chosen()
@@ -169,7 +169,7 @@ class NumpyScan(_OnTokens):
             mass = wanted.sum()
             if mass > 0:
                 fits = part[:, TOKENS - count + place] @ (wanted / mass)
-                total = total + mass * np.log(fits + FLOOR)
+                total = total + mass * np.log(fits + SMOOTHING)
         return total
 
 

@@ -20,10 +20,10 @@ from benchmarks.speed.timing import machine
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dqecir.files import write_json
-from dqecir.index.audit import likeness
 from dqecir.index.exact import ExactIndex
-from dqecir.scoring import score
+from dqecir.io.files import write_json
+from dqecir.methods.scoring import score
+from dqecir.search.audit import likeness
 
 BEST = 10
 

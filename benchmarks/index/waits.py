@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from benchmarks.index.rivals import BEST
 
-from dqecir.index.engine import Index, ItemBatch, SearchSettings
+from dqecir.index.contract import Index, ItemBatch, SearchSettings
 from dqecir.index.engines import open_index
 
 ADDED = 64
@@ -36,7 +36,7 @@ def waits(folder: Path, asked_for: torch.Tensor, seconds: float, candidates: int
     """
     settings = SearchSettings(candidates=candidates, exact_up_to=candidates) if candidates else None
     index = open_index(folder)
-    index.tune(settings)
+    index.configure(settings)
     end = time.perf_counter() + seconds
     quiet = _searches(index, asked_for, lambda: time.perf_counter() > end)
     before = index.info()["generation"]

@@ -34,10 +34,10 @@ import torch
 from benchmarks.service.client import Client, form_of, json_of
 from benchmarks.speed.timing import machine
 
-from dqecir.files import write_json
 from dqecir.index.engines import open_index
-from dqecir.retriever import ComposedRetriever
-from dqecir.steering import insisted
+from dqecir.io.files import write_json
+from dqecir.search.retriever import ComposedRetriever
+from dqecir.search.steering import boost_requested
 
 CLIENTS = (1, 16, 64)
 K = 24
@@ -130,7 +130,9 @@ class Model:
     def pictures(self, rows: Sequence[int]) -> Any:
         """Searches from pictures that were never seen."""
         asked = [self.questions[row] for row in rows]
-        query = insisted(self.retriever.compose([one.picture for one in asked], [one.text for one in asked]))
+        query = boost_requested(
+            self.retriever.compose([one.picture for one in asked], [one.text for one in asked])
+        )
         return self.index.search(query.embeddings, K)
 
     @torch.no_grad()
@@ -138,7 +140,7 @@ class Model:
         """Searches from items, whose image tokens are kept."""
         asked, model = [self.questions[row] for row in rows], self.retriever.model
         text = model.text_encoder([model.method.text((one.text,)) for one in asked], blank=True)
-        query = insisted(model.method.embed_query(self.tokens[list(rows)], text))
+        query = boost_requested(model.method.embed_query(self.tokens[list(rows)], text))
         return self.index.search(query.embeddings, K, [[one.item] for one in asked])
 
     def with_right_answers(self, work: Callable[[Sequence[int]], Any]) -> list[Question]:

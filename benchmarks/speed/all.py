@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from dqecir.data.garments import write_garments
+from dqecir.synthetic.garments import write_garments
 
 DRAWN = 1500
 

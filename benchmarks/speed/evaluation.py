@@ -33,8 +33,8 @@ from torch import Tensor
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.evaluation.evaluate import in_chunks
 from dqecir.evaluation.metrics import KEPT, collect, summarise
-from dqecir.files import write_json
-from dqecir.scoring import score
+from dqecir.io.files import write_json
+from dqecir.methods.scoring import score
 
 QUERIES = {"dress": 2017, "shirt": 2038, "toptee": 1961}
 GALLERIES = {"dress": 3817, "shirt": 6346, "toptee": 5373}

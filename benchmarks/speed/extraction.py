@@ -23,13 +23,13 @@ from benchmarks.speed.step import SIZES
 from benchmarks.speed.timing import machine, paired
 from torch import Tensor
 
-from dqecir.backbones.store import TokenStore
-from dqecir.backbones.store.precision import PrecisionName
-from dqecir.backbones.towers import build_tower
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.images import BLIP2_224, load_batches
-from dqecir.files import write_json
-from dqecir.model import ComposedModel
+from dqecir.encoders.store import TokenStore
+from dqecir.encoders.store.precision import PrecisionName
+from dqecir.encoders.towers import build_tower
+from dqecir.io.files import write_json
+from dqecir.model.composed_model import ComposedModel
 
 Tower = Callable[[Tensor], Tensor]
 

@@ -21,12 +21,12 @@ from benchmarks.speed.mining import mined
 from benchmarks.speed.step import SIZES
 from benchmarks.speed.timing import machine, paired
 
-from dqecir.backbones.store.precision import PRECISIONS
 from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.encoders.store.precision import PRECISIONS
 from dqecir.evaluation.evaluate import in_chunks
 from dqecir.evaluation.metrics import collect
-from dqecir.files import write_json
-from dqecir.negatives import NegativeSampling
+from dqecir.io.files import write_json
+from dqecir.methods.negatives import NegativeSampling
 
 IMAGES = (4_000, 40_000, 400_000)
 DRAWN = 4_000

@@ -36,7 +36,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dqecir.files import write_json
+from dqecir.io.files import write_json
 
 BATCHES = (8, 16, 32, 64, 128, 256, 512, 1024)
 PRECISIONS = ("fp32", "bf16")

@@ -18,9 +18,9 @@ import torch
 from benchmarks.speed.timing import machine, paired
 from torch import Tensor
 
-from dqecir.files import write_json
-from dqecir.negatives import NegativeSampling, mid_zone, target_relative_scores, zone_bounds
-from dqecir.scoring import score
+from dqecir.io.files import write_json
+from dqecir.methods.negatives import NegativeSampling, mid_zone, target_relative_scores, zone_bounds
+from dqecir.methods.scoring import score
 
 TOKENS, WIDTH, CHUNK = 32, 256, 256
 

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dqecir.model import ComposedModel
-    from dqecir.retriever import ComposedRetriever
+    from dqecir.model.composed_model import ComposedModel
+    from dqecir.search.retriever import ComposedRetriever
 
 __all__ = ["ComposedModel", "ComposedRetriever"]
 __version__ = "0.1.0"
 
-_HOMES = {"ComposedModel": "dqecir.model", "ComposedRetriever": "dqecir.retriever"}
+_HOMES = {"ComposedModel": "dqecir.model.composed_model", "ComposedRetriever": "dqecir.search.retriever"}
 
 
 def __getattr__(name: str) -> Any:

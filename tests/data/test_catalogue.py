@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dqecir.data.catalogue import CatalogueError, check_catalogue, read_catalogue
+from dqecir.data.catalogue import check_catalogue, read_catalogue
 from dqecir.data.images import load_image
-from dqecir.data.triplets import DataError
+from dqecir.errors import CatalogueError, DataError
 
 
 def write(folder: Path, table: str, images=("a.png", "b.png", "c.png")) -> Path:

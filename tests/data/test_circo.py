@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dqecir.data.circo import ASPECTS, read_circo, read_circo_questions
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 
 ROW = {
     "id": 0,

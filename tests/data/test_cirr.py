@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dqecir.data.cirr import read_cirr, read_cirr_questions
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 
 PAIR = {
     "pairid": 7,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dqecir.data.fashioniq import read_captions, read_fashioniq, read_fashioniq_questions
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 
 CATEGORIES = ("dress", "shirt", "toptee")
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from dqecir.data.hp_fashioniq import read_hp_fashioniq
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 
 
 def sheet(**changes):

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dqecir.data import images
-from dqecir.data.images import BLIP2_224, ImageError, Preprocessing, load_batches, load_image, target_pad
-from dqecir.data.triplets import DataError
+from dqecir.data.images import BLIP2_224, Preprocessing, load_batches, load_image, target_pad
+from dqecir.errors import DataError, ImageError
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:

@@ -89,7 +89,7 @@ def test_from_pretraining_to_an_answer(dqecir, garments_folder, tmp_path):
 def test_a_killed_pretraining_goes_on_after_its_finished_stage(
     dqecir, garments_folder, tmp_path, monkeypatch
 ):
-    from dqecir.pretraining import Pretrainer
+    from dqecir.training.pretraining import Pretrainer
 
     (tmp_path / "pre.yaml").write_text(PRETRAINING)
     arguments = ("pretrain", tmp_path / "pre.yaml", "--data", garments_folder, "--out", tmp_path / "model")
@@ -111,9 +111,9 @@ def test_a_killed_pretraining_goes_on_after_its_finished_stage(
 def test_a_pretraining_killed_in_a_stage_ends_where_an_unbroken_one_does(
     garments, tmp_path, monkeypatch, stage
 ):
-    from dqecir import pretraining
-    from dqecir.recipe import PretrainingRecipe
-    from dqecir.strict import parse_settings
+    from dqecir.settings import parse_settings
+    from dqecir.training import pretraining
+    from dqecir.training.recipe import PretrainingRecipe
 
     recipe = parse_settings(yaml.safe_load(PRETRAINING), PretrainingRecipe, "recipe")
 

@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image
 
-from dqecir.data.triplets import DataError
-from dqecir.figures import draw_figures, models_named
+from dqecir.errors import DataError
+from dqecir.experiments.figures import draw_figures, models_named
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_a_published_composer_is_converted_and_read_back(dqecir, tmp_path):
     out_folder = tmp_path / "converted"
     code, out, _ = dqecir("convert", "--from", "clip4cir", tmp_path / "combiner.pt", out_folder)
     assert code == 0 and "12 tensors loaded" in out
-    from dqecir.conversion import load_composer
+    from dqecir.model.conversion import load_composer
 
     image, text = torch.randn(3, 8), torch.randn(3, 8)
     again = load_composer(out_folder)

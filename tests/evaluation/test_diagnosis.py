@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from dqecir.backbones.store import TokenStore
-from dqecir.data.composing import catalogue_benchmark
-from dqecir.data.confusables import confusable_pairs
+from dqecir.encoders.store import TokenStore
 from dqecir.evaluation.diagnosis import confusion, diagnose, nearest_intents, shortcuts, with_another
 from dqecir.methods.method import METHODS, Method, MethodOptions, Query
+from dqecir.questions.composing import catalogue_benchmark
+from dqecir.questions.confusables import confusable_pairs
 
 
 class Knowing(Method):

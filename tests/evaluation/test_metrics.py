@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dqecir.data.triplets import Benchmark, DataError, Triplet
+from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.errors import DataError
 from dqecir.evaluation.metrics import average_precision, collect, precision_at, summarise
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
 
 
 def benchmark_of(triplets, images=6, mask_reference=True, galleries=None) -> Benchmark:

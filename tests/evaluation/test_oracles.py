@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dqecir.data.composing import catalogue_benchmark
-from dqecir.data.triplets import Benchmark, DataError, Triplet
+from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.errors import DataError
 from dqecir.evaluation.oracles import ORACLES, oracle_scores
+from dqecir.questions.composing import catalogue_benchmark
 
 TABLE = {
     #          0 ref  1 right  2 wrong neck  3 all wrong  4 like ref  5 unknown

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dqecir.data.hp_fashioniq import read_hp_fashioniq
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 from dqecir.evaluation.preferences import preference_ratio, set_scores
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "12_text_pad_schedule.json"

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from dqecir.data.circo import read_circo
-from dqecir.data.triplets import Benchmark, DataError, Triplet
+from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, precision_at, subset_recall, three_means
 from dqecir.evaluation.protocols import PROTOCOLS, WORDINGS, protocol_named
-from dqecir.runs import store_of
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
+from dqecir.model.image_store import store_of
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CATEGORIES = ("dress", "shirt", "toptee")

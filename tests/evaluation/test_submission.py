@@ -11,7 +11,7 @@ import torch
 from dqecir.data.annotations import Question, Questions
 from dqecir.data.circo import read_circo, read_circo_questions
 from dqecir.data.cirr import read_cirr_questions
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 from dqecir.evaluation.submission import (
     circo_submission,
     cirr_submission,
@@ -20,7 +20,7 @@ from dqecir.evaluation.submission import (
     score_circo,
     write_submissions,
 )
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

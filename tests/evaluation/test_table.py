@@ -5,10 +5,10 @@ import io
 import torch
 from rich.console import Console
 
-from dqecir.data.composing import catalogue_benchmark
 from dqecir.evaluation.evaluate import embed_images
 from dqecir.evaluation.table import as_table, baseline_rows, oracle_rows
-from dqecir.runs import store_of
+from dqecir.model.image_store import store_of
+from dqecir.questions.composing import catalogue_benchmark
 
 
 def test_measuring_baselines_leaves_the_model_as_it_was(model, garments, tmp_path):

@@ -3,17 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from tests.methods.steps import RandomStore
 from torch import Tensor
 
-from dqecir.data.composing import catalogue_benchmark
 from dqecir.evaluation.evaluate import evaluate
-from dqecir.evaluation.weights import (
-    asking_of,
-    attribute_weights,
-    recall_by_asked,
-    with_permuted_weights,
-)
+from dqecir.evaluation.weights import asking_of, attribute_weights, recall_by_asked, with_permuted_weights
+from dqecir.questions.composing import catalogue_benchmark
+from tests.methods.steps import RandomStore
 
 
 @pytest.fixture(scope="module")

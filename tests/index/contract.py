@@ -9,9 +9,10 @@ from typing import ClassVar
 import pytest
 import torch
 
-from dqecir.index.engine import EngineError, Index, IndexHeader, ItemBatch
-from dqecir.index.filters import FilterError, has_numbers, parse_filter
-from dqecir.scoring import ScoreRule, score
+from dqecir.errors import EngineError, FilterError
+from dqecir.index.contract import Index, IndexHeader, ItemBatch
+from dqecir.index.filters import has_numbers, parse_filter
+from dqecir.methods.scoring import ScoreRule, score
 
 HEADER = IndexHeader(model="m1", tokens=3, size=8)
 

@@ -9,9 +9,9 @@ import time
 import pytest
 import torch
 
+from dqecir.errors import EngineError
 from dqecir.index import edge
 from dqecir.index.edge import EdgeIndex
-from dqecir.index.engine import EngineError
 from tests.index.contract import HEADER, EngineContract, batches, item
 
 

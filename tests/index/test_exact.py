@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from dqecir.errors import EngineError
 from dqecir.index import exact, segments
-from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
+from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.segments import write_head
 from tests.index.contract import HEADER, EngineContract, batches

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dqecir.index.columns import Columns
-from dqecir.index.filters import And, Compare, Equal, Filter, FilterError, Not, Or, parse_filter
+from dqecir.errors import FilterError
+from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or, parse_filter
+from dqecir.index.payload_columns import Columns
 
 SHOP = [
     {"color": "red", "price": 12, "sleeves": "long"},

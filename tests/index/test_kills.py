@@ -8,7 +8,8 @@ import time
 import pytest
 import torch
 
-from dqecir.index.engine import EngineError, Index, ItemBatch
+from dqecir.errors import EngineError
+from dqecir.index.contract import Index, ItemBatch
 from dqecir.index.engines import engine
 from dqecir.index.exact import ExactIndex
 from dqecir.index.locking import write_lock

@@ -9,15 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dqecir.errors import EngineError, FilterError
 from dqecir.index import candidates, engines
+from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.edge import EdgeIndex
-from dqecir.index.engine import EngineError, IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
-from dqecir.index.filters import And, Compare, Equal, FilterError, Not, Or, parse_filter
+from dqecir.index.filters import And, Compare, Equal, Not, Or, parse_filter
 from dqecir.index.prefetch import distributions_of
 from dqecir.index.qdrant_layout import safe_name
 from dqecir.index.server import IN_MEMORY, KEY, URL, ServerIndex
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
 from tests.index.contract import HEADER, batches, item
 
 NAMES = ("a", "b.c", "not b", 'x"[]', "größe", "x-2e-")
@@ -133,7 +134,7 @@ def test_few_candidates_hold_the_best_by_likelihood(tmp_path):
     right = score(queries, batch.tokens.half(), "likelihood").topk(10, dim=1)
     recalls = []
     for count in (20, 200, 2000):
-        index.tune(SearchSettings(candidates=count, exact_up_to=count))
+        index.configure(SearchSettings(candidates=count, exact_up_to=count))
         found = index.search(queries, 10)
         recalls.append(0)
         for hits, rows, best in zip(found, right.indices.tolist(), right.values.tolist(), strict=True):
@@ -151,14 +152,14 @@ def test_a_number_of_candidates_takes_lines_in_place_of_tokens(tmp_path):
     exact = index.search(query, 3)
     assert index.info()["candidates"] == "exact"
     for count, same in [(40, True), (1, False)]:
-        index.tune(SearchSettings(candidates=count, exact_up_to=count))
+        index.configure(SearchSettings(candidates=count, exact_up_to=count))
         again = EdgeIndex.open(tmp_path / "i")
         assert again.info()["candidates"] == count
         assert (again.search(query, 3) == exact) is same
-    index.tune(None)
+    index.configure(None)
     assert index.search(query, 3) == exact
     # How few are enough depends on the model.
-    index.tune(SearchSettings(candidates=7, exact_up_to=9))
+    index.configure(SearchSettings(candidates=7, exact_up_to=9))
     other = HEADER.model_copy(update={"model": "m2"})
     assert EdgeIndex.build(tmp_path / "i", other, batches(40)).info()["candidates"] == "exact"
 
@@ -170,7 +171,7 @@ def test_where_a_filter_leaves_few_all_of_them_are_scored(tmp_path, rule):
         header, queries = header.model_copy(update={"score_rule": rule}), queries[:, :1]
     payloads = [{"tenth": row % 10, "half": row % 2} for row in range(600)]
     index = EdgeIndex.build(tmp_path / "i", header, iter([replace(batch, payloads=payloads)]))
-    index.tune(SearchSettings(candidates=3, exact_up_to=60))
+    index.configure(SearchSettings(candidates=3, exact_up_to=60))
     for where, whole in [("tenth = 1", True), ("half = 1", False)]:
         rows = torch.tensor([row for row in range(600) if row % (10 if whole else 2) == 1])
         best = score(queries, batch.tokens[rows].half(), rule).topk(3, dim=1).indices
@@ -184,15 +185,15 @@ def test_a_trial_writes_nothing_and_is_there_where_it_is_another_search(tmp_path
     header = HEADER.model_copy(update={"score_rule": rule})
     index = EdgeIndex.build(tmp_path / "i", header, batches(600))
     before = (tmp_path / "i" / "manifest.json").read_bytes()
-    few = index.trial(SearchSettings(candidates=7, exact_up_to=0))
+    few = index.with_settings(SearchSettings(candidates=7, exact_up_to=0))
     # A mean is one product, which needs no choice; nothing is exact of a likelihood but scoring all.
     assert (few is None) is (rule == "mean_mean")
-    assert (index.trial(None) is None) is (rule == "likelihood")
+    assert (index.with_settings(None) is None) is (rule == "likelihood")
     if few is not None:
         few.refresh()
         assert few.info()["candidates"] == 7
     index.delete([f"item{row}" for row in range(100)])
-    assert index.trial(None) is not None
+    assert index.with_settings(None) is not None
     assert (tmp_path / "i" / "manifest.json").read_bytes() == before
 
 

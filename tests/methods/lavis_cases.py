@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from dqecir.backbones.blip2 import Blip2, Blip2Config, TextBatch
-from dqecir.backbones.checkpoints import lavis_state
-from dqecir.backbones.towers import TowerConfig
-from dqecir.model import ComposedModel
-from dqecir.recipe import Recipe
-from dqecir.runs import trainer_for
-from dqecir.strict import parse_settings
+from dqecir.encoders.blip2 import Blip2, Blip2Config, TextBatch
+from dqecir.encoders.checkpoints import lavis_state
+from dqecir.encoders.towers import TowerConfig
+from dqecir.model.composed_model import ComposedModel
+from dqecir.settings import parse_settings
+from dqecir.training.build import trainer_for
+from dqecir.training.recipe import Recipe
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

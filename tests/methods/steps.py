@@ -4,9 +4,9 @@ import re
 
 import torch
 
-from dqecir.data.composing import catalogue_benchmark
 from dqecir.methods.method import TrainingBatch
-from dqecir.training_data import TrainingData
+from dqecir.questions.composing import catalogue_benchmark
+from dqecir.training.data import TrainingData
 
 
 class RandomStore:

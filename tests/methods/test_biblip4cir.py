@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dqecir.losses import contrastive
 from dqecir.methods.biblip4cir import BACKWARD, FORWARD, marked, reverse_loss
 from dqecir.methods.clip4cir import COMBINER_KEYS, combiner_of
-from dqecir.model import ComposedModel
+from dqecir.methods.losses import contrastive
+from dqecir.model.composed_model import ComposedModel
 from tests.methods.steps import a_batch, assert_gradients, trained_names
 
 GOLDEN = Path(__file__).parent.parent / "golden"

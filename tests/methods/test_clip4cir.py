@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dqecir.backbones.checkpoints import CheckpointError
-from dqecir.losses import contrastive
+from dqecir.errors import CheckpointError
 from dqecir.methods.clip4cir import COMBINER_KEYS, combiner_of
-from dqecir.model import ComposedModel
+from dqecir.methods.losses import contrastive
+from dqecir.model.composed_model import ComposedModel
 from tests.methods.steps import a_batch, assert_gradients, trained_names
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from dqecir.backbones.checkpoints import CheckpointError
+from dqecir.errors import CheckpointError
 from dqecir.methods import tirg
 from dqecir.methods.composeae import Composeae, ComposeaeOptions
-from dqecir.model import ComposedModel
+from dqecir.model.composed_model import ComposedModel
 from tests.methods.steps import a_batch, assert_gradients, trained_names
 from tests.methods.test_tirg import part
 

@@ -8,12 +8,11 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from dqecir.backbones.checkpoints import CheckpointError
-from dqecir.data.triplets import DataError
-from dqecir.losses import contrastive
+from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.cosmo import COSMO_KEYS, Cosmo
+from dqecir.methods.losses import contrastive
 from dqecir.methods.method import Query
-from dqecir.model import ComposedModel
+from dqecir.model.composed_model import ComposedModel
 from tests.methods.steps import a_batch, assert_gradients, trained_names
 from tests.methods.test_tirg import part
 

@@ -7,14 +7,13 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from dqecir.backbones.blip2 import BLIP2_VIT_L, Blip2, unit
-from dqecir.backbones.checkpoints import CheckpointError
-from dqecir.data.triplets import DataError
+from dqecir.encoders.blip2 import BLIP2_VIT_L, Blip2, unit
+from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.covr import Covr2, Covr2Options, hn_nce
-from dqecir.model import ComposedModel
-from dqecir.recipe import Recipe
-from dqecir.scoring import score
-from dqecir.strict import parse_settings
+from dqecir.methods.scoring import score
+from dqecir.model.composed_model import ComposedModel
+from dqecir.settings import parse_settings
+from dqecir.training.recipe import Recipe
 from tests.methods.lavis_cases import (
     GOLDEN,
     published_case,

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 from dqecir.methods.dqe import Dqe, DqeOptions
 from dqecir.methods.method import METHODS, TrainingBatch, method_named
-from dqecir.negatives import NegativeSampling
-from dqecir.recipe import Recipe
-from dqecir.strict import parse_settings
+from dqecir.methods.negatives import NegativeSampling
+from dqecir.settings import parse_settings
+from dqecir.training.recipe import Recipe
 
 TEXTS = ["is red", "has short sleeves", "is the same"]
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dqecir.data.triplets import DataError
-from dqecir.scoring import score
+from dqecir.errors import DataError
+from dqecir.methods.scoring import score
 from tests.methods.test_dqe import TEXTS, batch_of
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dqecir.data.triplets import DataError
-from dqecir.model import ComposedModel
-from dqecir.scoring import score
+from dqecir.errors import DataError
+from dqecir.methods.scoring import score
+from dqecir.model.composed_model import ComposedModel
 from tests.methods.steps import a_batch, trained_names
 
 NAME = "dqe_values"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dqecir.methods.lincir import collapsed
-from dqecir.model import ComposedModel
+from dqecir.model.composed_model import ComposedModel
 from tests.methods.steps import RandomStore, a_batch, trained_names
 
 

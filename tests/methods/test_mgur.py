@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dqecir.losses import contrastive
 from dqecir.methods import mgur
+from dqecir.methods.losses import contrastive
 from dqecir.methods.method import Query
 from dqecir.methods.mgur import coarse_loss, drawn_noise, standardised
-from dqecir.model import ComposedModel
+from dqecir.model.composed_model import ComposedModel
 from tests.methods.steps import a_batch, trained_names
 
 GOLDEN = Path(__file__).parent.parent / "golden"

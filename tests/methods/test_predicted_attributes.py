@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dqecir.data.composing import catalogue_benchmark
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.predicted import predicted_scores
-from dqecir.methods.predicted_attributes import FLOOR
-from dqecir.model import ComposedModel
+from dqecir.methods.predicted_attributes import PREDICTION_SMOOTHING
+from dqecir.model.composed_model import ComposedModel
+from dqecir.questions.composing import catalogue_benchmark
 from tests.methods.steps import RandomStore, a_batch
 
 
@@ -70,7 +70,7 @@ def test_targets_hold_the_logarithms_of_what_they_show(knowing):
     model, _, store = knowing
     target = model.method.embed_target(store.gather(torch.tensor([3])))
     assert target.shape == (1, *model.method.target_shape)
-    assert float(target.max()) == pytest.approx(float(torch.tensor(1 + FLOOR).log()), abs=1e-3)
+    assert float(target.max()) == pytest.approx(float(torch.tensor(1 + PREDICTION_SMOOTHING).log()), abs=1e-3)
 
 
 def test_it_is_saved_and_loaded(model, tmp_path, garments):

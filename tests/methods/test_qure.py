@@ -7,15 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dqecir.backbones.blip2 import BLIP2_VIT_L, Blip2
-from dqecir.backbones.checkpoints import CheckpointError
-from dqecir.data.triplets import DataError
+from dqecir.encoders.blip2 import BLIP2_VIT_L, Blip2
+from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.method import TrainingBatch
+from dqecir.methods.negatives import LastWindow, steepest_drop_members
 from dqecir.methods.qure import Qure, QureOptions
-from dqecir.negatives import LastWindow, steepest_drop_members
-from dqecir.recipe import Recipe
-from dqecir.scoring import score
-from dqecir.strict import parse_settings
+from dqecir.methods.scoring import score
+from dqecir.settings import parse_settings
+from dqecir.training.recipe import Recipe
 from tests.methods.lavis_cases import (
     GOLDEN,
     compare_gradients,
@@ -127,7 +126,7 @@ def test_it_trains_and_comes_back_from_disk(garments_folder, model_folder, tmp_p
         lasts.append(last)
         return steepest_drop_members(scores, targets, eligible, last)
 
-    monkeypatch.setattr("dqecir.mining.steepest_drop_members", watched)
+    monkeypatch.setattr("dqecir.training.mining.steepest_drop_members", watched)
     negatives = {"choose": "steepest_drops", "empty": empty, "refresh_epochs": 0.4}
     trained_and_read(garments_folder, model_folder, tmp_path, method="qure", negatives=negatives)
     assert lasts

@@ -5,15 +5,14 @@ import math
 import pytest
 import torch
 
-from dqecir.backbones.checkpoints import CheckpointError
-from dqecir.conversion import published_composer, sources
-from dqecir.data.triplets import DataError
+from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.inversion import PLACEHOLDER, Phi, injected_embedding, paired_contrast
 from dqecir.methods.method import METHODS, MethodContext
 from dqecir.methods.searle import TEMPLATES, SearleOptions
-from dqecir.model import ComposedModel
-from dqecir.recipe import Recipe
-from dqecir.strict import parse_settings
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.conversion import published_composer, sources
+from dqecir.settings import parse_settings
+from dqecir.training.recipe import Recipe
 from tests.methods.steps import RandomStore, a_batch, trained_names
 
 CONCEPTS = {"dress": ("a dress that is red", "a dress with long sleeves"), "hat": ("a hat that is blue",)}

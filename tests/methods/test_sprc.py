@@ -3,15 +3,14 @@
 import pytest
 import torch
 
-from dqecir.backbones.blip2 import BLIP2_VIT_L, Blip2
-from dqecir.backbones.checkpoints import CheckpointError
-from dqecir.data.triplets import DataError
+from dqecir.encoders.blip2 import BLIP2_VIT_L, Blip2
+from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.method import TrainingBatch
+from dqecir.methods.scoring import score
 from dqecir.methods.sprc import Sprc, SprcOptions
-from dqecir.model import ComposedModel
-from dqecir.recipe import Recipe
-from dqecir.scoring import score
-from dqecir.strict import parse_settings
+from dqecir.model.composed_model import ComposedModel
+from dqecir.settings import parse_settings
+from dqecir.training.recipe import Recipe
 from tests.methods.lavis_cases import (
     compare_gradients,
     part,

@@ -6,13 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dqecir.backbones.blip2 import TextBatch, unit
-from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
-from dqecir.backbones.lstm import LstmTextEncoder
-from dqecir.losses import draw_triplets, soft_triplet
+from dqecir.encoders.blip2 import TextBatch, unit
+from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.lstm import LstmTextEncoder
+from dqecir.errors import CheckpointError
+from dqecir.methods.losses import draw_triplets, soft_triplet
 from dqecir.methods.tirg import Tirg, base_loss
-from dqecir.model import ComposedModel
-from dqecir.recipe import Recipe
+from dqecir.model.composed_model import ComposedModel
+from dqecir.training.recipe import Recipe
 from tests.methods.steps import a_batch, assert_gradients, trained_names
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from dqecir import ComposedRetriever
-from dqecir.data.garments import write_garments
+from dqecir.synthetic.garments import write_garments
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

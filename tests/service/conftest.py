@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from dqecir.retriever import ComposedRetriever
+from dqecir.search.retriever import ComposedRetriever
 from dqecir.service.app import create_app
-from dqecir.service.settings import ServiceSettings
+from dqecir.service.configuration import ServiceSettings
 from tests.conftest import tiny_model
 
 COMMAND = "from dqecir.cli import main; main()"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dqecir.service.settings import Limits, ServiceSettings
+from dqecir.service.configuration import Limits, ServiceSettings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "service.md"
 

@@ -6,7 +6,8 @@ import io
 import pytest
 from PIL import Image, ImageOps
 
-from dqecir.editing import EditError, Editor
+from dqecir.errors import EditError
+from dqecir.search.editing import Editor
 from tests.service.conftest import form, refused
 
 

@@ -19,9 +19,9 @@ from hypothesis.errors import Unsatisfiable
 from PIL import Image
 from schemathesis.generation import GenerationMode
 
-from dqecir.index.engine import EngineError
+from dqecir.errors import EngineError
 from dqecir.service.app import create_app
-from dqecir.service.settings import Limits
+from dqecir.service.configuration import Limits
 from tests.service.conftest import form, put, refused
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dqecir.index.engine import ItemBatch
+from dqecir.index.contract import ItemBatch
 from dqecir.index.engines import open_index
 from tests.service.conftest import form, put, refused
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from starlette.datastructures import Headers
 
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 from dqecir.service.keys import Keys
 from tests.service.conftest import HERE, put, refused
 

@@ -20,9 +20,9 @@ from dqecir.cli.index import index_app, search
 from dqecir.cli.measuring import evaluate_command, figures, protocol_command
 from dqecir.cli.serving import serve
 from dqecir.cli.training import compare, convert_command, pretrain, train
-from dqecir.progress import console
-from dqecir.reproduction.command import reproduce_command
-from dqecir.threads import let_threads_sleep
+from dqecir.experiments.reproduce.command import reproduce_command
+from dqecir.io.progress import console
+from dqecir.io.threads import let_threads_sleep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,8 +50,8 @@ def demo(
     items: Annotated[int, typer.Option(min=300, help="Garments to draw.")] = 2000,
 ) -> None:
     """Draw a catalogue, index it, ask twelve questions, measure, and write a report."""
-    from dqecir.demo import run_demo
     from dqecir.evaluation.table import as_table
+    from dqecir.experiments.demo import run_demo
 
     output.print(as_table("percent", run_demo(out, items)))
 
@@ -59,8 +59,7 @@ def demo(
 def main() -> None:
     """Run the command line; an expected error is one sentence on standard error and exit 1."""
     let_threads_sleep()
-    from dqecir.backbones.checkpoints import CheckpointError
-    from dqecir.data.triplets import DataError
+    from dqecir.errors import CheckpointError, DataError
 
     try:
         app()

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from dqecir.cli.arguments import Model, output
-from dqecir.progress import console
+from dqecir.io.progress import console
 
 catalogue_app = typer.Typer(no_args_is_help=True, help="Catalogues: a folder of images and attributes.csv.")
 
@@ -48,8 +48,8 @@ def catalogue_render(
     ] = Arrangement.families,
 ) -> None:
     """Draw a catalogue of garments or scenes with known attributes."""
-    from dqecir.data.garments import write_garments
-    from dqecir.data.scenes import write_scenes
+    from dqecir.synthetic.garments import write_garments
+    from dqecir.synthetic.scenes import write_scenes
 
     write = write_scenes if kind is Kind.scenes else write_garments
     write(out, items=items, seed=seed, size=size, split=split, arrangement=arrangement.value)
@@ -91,7 +91,7 @@ def catalogue_fit(
 ) -> None:
     """Check a catalogue, train on it, measure, index it and write a report; a stopped one goes on."""
     from dqecir.evaluation.table import as_table
-    from dqecir.fitting.steps import fit_catalogue
+    from dqecir.experiments.fit.steps import fit_catalogue
 
     rows = fit_catalogue(folder, out, model, recipe, seed)
     output.print(as_table(f"{folder.name}, percent", rows))

@@ -21,8 +21,8 @@ def edit(
 ) -> None:
     """Edit a picture with an instruction-following diffusion pipeline, such as InstructPix2Pix."""
     from dqecir.data.images import load_image
-    from dqecir.editing import Editor, EditSettings
-    from dqecir.files import write_bytes
+    from dqecir.io.files import write_bytes
+    from dqecir.search.editing import Editor, EditSettings
 
     edited = Editor(checkpoint, EditSettings(seed=seed)).edit(load_image(image), text)
     data = io.BytesIO()

@@ -10,12 +10,12 @@ import typer
 from rich.markup import escape
 
 from dqecir.cli.arguments import IndexFolder, Model, Out, output
-from dqecir.data.triplets import DataError
-from dqecir.progress import console
+from dqecir.errors import DataError
+from dqecir.io.progress import console
 
 if TYPE_CHECKING:
-    from dqecir.data.bounds import Bound
-    from dqecir.retriever import BuildSummary
+    from dqecir.language.numeric_constraints import NumericConstraint
+    from dqecir.search.retriever import BuildSummary
 
 Tokens = Annotated[
     Optional[Path],  # noqa: UP045
@@ -37,7 +37,7 @@ def index_build(
     tokens: Tokens = None,
 ) -> None:
     """Index a folder of pictures or a catalogue; pictures that cannot be used are left out and named."""
-    from dqecir.retriever import ComposedRetriever
+    from dqecir.search.retriever import ComposedRetriever
 
     summary = ComposedRetriever.from_pretrained(model).build_index(images, out, engine=engine, tokens=tokens)
     _say_indexed(summary, f"indexed in {out}")
@@ -51,7 +51,7 @@ def index_add(
     tokens: Tokens = None,
 ) -> None:
     """Add a folder of pictures to an index, in place of items of the same ids."""
-    from dqecir.retriever import ComposedRetriever
+    from dqecir.search.retriever import ComposedRetriever
 
     retriever = ComposedRetriever.from_pretrained(model).open_index(index)
     _say_indexed(retriever.add_pictures(images, tokens=tokens), f"added to {index}")
@@ -92,11 +92,11 @@ def index_set(
     ],
 ) -> None:
     """Set how many items a search scores; `dqecir index audit` says how many are enough."""
-    from dqecir.index.engine import SearchSettings
+    from dqecir.index.contract import SearchSettings
     from dqecir.index.engines import open_index
 
     settings = SearchSettings(candidates=candidates, exact_up_to=candidates) if candidates else None
-    open_index(index).tune(settings)
+    open_index(index).configure(settings)
     output.print(f"written to {escape(str(index))}")
 
 
@@ -108,15 +108,15 @@ def index_audit(
     apply: Annotated[bool, typer.Option("--apply", help="Write what is recommended into the index.")] = False,
 ) -> None:
     """Compare quick ways of searching with the exact one on an index's own items, and recommend one."""
-    from dqecir.index.audit import audit
     from dqecir.index.engines import open_index
-    from dqecir.model import ComposedModel
+    from dqecir.model.composed_model import ComposedModel
+    from dqecir.search.audit import audit
 
     found = open_index(index)
     result = audit(found, ComposedModel.from_pretrained(model), queries)
     print(result.table())
     if apply:
-        found.tune(result.recommended)
+        found.configure(result.recommended)
         output.print(f"written to {escape(str(index))}")
 
 
@@ -142,7 +142,7 @@ def search(
     sheet: Annotated[Optional[Path], typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,  # noqa: UP045
 ) -> None:
     """Find the pictures that show the reference changed as the text says."""
-    from dqecir.retriever import ComposedRetriever
+    from dqecir.search.retriever import ComposedRetriever
 
     retriever = ComposedRetriever.from_pretrained(model).open_index(index)
     result = retriever.search(
@@ -166,7 +166,7 @@ def search(
         console.print(f"the sheet is {sheet}")
 
 
-def _told(bound: Bound) -> str:
+def _told(bound: NumericConstraint) -> str:
     if bound.number is None:
         return (
             f"the index knows no {bound.column} of the picture: what the text says of it was passed over, "

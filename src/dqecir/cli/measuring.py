@@ -33,9 +33,9 @@ def evaluate_command(
     seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
 ) -> None:
     """Measure a model on a catalogue, beside image only, text only, their sum, and the oracles."""
+    from dqecir.evaluation.runs import evaluate_on_catalogue
     from dqecir.evaluation.table import as_table
-    from dqecir.files import write_json
-    from dqecir.runs import evaluate_on_catalogue
+    from dqecir.io.files import write_json
 
     rows, facts = evaluate_on_catalogue(
         data,
@@ -64,8 +64,8 @@ def figures(
     seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
 ) -> None:
     """Draw the mid-zone, attribute weights by question, and the answers of several models side by side."""
-    from dqecir.figures import draw_figures, models_named
-    from dqecir.recipe import read_recipe
+    from dqecir.experiments.figures import draw_figures, models_named
+    from dqecir.training.recipe import read_recipe
 
     zone = read_recipe(recipe).negatives if recipe is not None else None
     models = models_named(model)
@@ -86,8 +86,8 @@ def protocol_command(
     ] = None,
 ) -> None:
     """Measure a model on FashionIQ, CIRR or CIRCO under a named protocol, or write a submission."""
-    from dqecir.files import write_json
-    from dqecir.runs import evaluate_on_protocol, submit
+    from dqecir.evaluation.runs import evaluate_on_protocol, submit
+    from dqecir.io.files import write_json
 
     if submit_to is not None:
         for path in submit(data, name, split, model, submit_to, images=images):

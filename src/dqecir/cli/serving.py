@@ -11,7 +11,7 @@ import typer
 from dqecir.cli.arguments import IndexFolder, Model, output
 
 if TYPE_CHECKING:
-    from dqecir.service.settings import Beside
+    from dqecir.service.configuration import Beside
 
 
 def serve(
@@ -39,8 +39,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve an index: the page on which people search, and the routes under /v1."""
+    from dqecir.service.configuration import ServiceSettings
     from dqecir.service.running import run
-    from dqecir.service.settings import ServiceSettings
 
     settings = ServiceSettings(
         index=index,
@@ -56,8 +56,8 @@ def serve(
 
 
 def _beside(text: str) -> Beside:
-    from dqecir.service.settings import Beside
-    from dqecir.strict import parse_settings
+    from dqecir.service.configuration import Beside
+    from dqecir.settings import parse_settings
 
     parts = re.fullmatch(r"([^=]+)=([^@]+)(?:@(.+))?", text)
     if parts is None:

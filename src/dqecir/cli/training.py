@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from dqecir.cli.arguments import Model, Out, output
-from dqecir.progress import console
+from dqecir.io.progress import console
 
 
 def pretrain(
@@ -25,8 +25,8 @@ def pretrain(
     """Train a small BLIP-2 from scratch on catalogues, for machines without weights."""
     from dqecir.data.catalogue import read_catalogue
     from dqecir.data.fashioniq import read_captions
-    from dqecir.pretraining import Pretrainer
-    from dqecir.recipe import read_pretraining_recipe
+    from dqecir.training.pretraining import Pretrainer
+    from dqecir.training.recipe import read_pretraining_recipe
 
     settings = read_pretraining_recipe(recipe)
     catalogues = [read_catalogue(folder) for folder in data]
@@ -46,8 +46,8 @@ def train(
     model: Model = None,
 ) -> None:
     """Train a method on the triplets of catalogues; a run that was killed is resumed."""
-    from dqecir.recipe import read_recipe
-    from dqecir.runs import trainer_for
+    from dqecir.training.build import trainer_for
+    from dqecir.training.recipe import read_recipe
 
     metrics = trainer_for(read_recipe(recipe), data, model, out).fit()
     console.print(
@@ -71,9 +71,9 @@ def compare(
     ] = None,
 ) -> None:
     """Train and measure several methods over several seeds at equal budgets; a stopped one is resumed."""
-    from dqecir.comparison.contest import compare as run_comparison
-    from dqecir.comparison.report import budget_means
     from dqecir.evaluation.table import as_table
+    from dqecir.experiments.compare.results_page import budget_means
+    from dqecir.experiments.compare.runner import compare as run_comparison
 
     result = run_comparison(recipe, data, out, evaluation=evaluation, model=model, processes=processes)
     for title, rows in budget_means(result).items():
@@ -97,7 +97,7 @@ def convert_command(
     ] = "bert-base-uncased",
 ) -> None:
     """Turn a checkpoint of a published repository into one of ours, with a report of every key."""
-    from dqecir.conversion import convert
+    from dqecir.model.conversion import convert
 
     report = convert(source, file, out, pretrained=pretrained, tokenizer=tokenizer)
     output.print(escape(str(report)))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dqecir.data.triplets import DataError, Positions
+from dqecir.data.triplets import Positions
+from dqecir.errors import DataError
 
 SUFFIXES = (".jpg", ".png")
 """Kinds of files an image id is looked for as, in this order."""

@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from dqecir.data.triplets import DataError, Positions
-from dqecir.strict import nearest
+from dqecir.data.triplets import Positions
+from dqecir.errors import CatalogueError, DataError
+from dqecir.settings import nearest
 
 TABLE = "attributes.csv"
 UNKNOWN = "?"
@@ -27,17 +28,6 @@ RESERVED = ("image", "split", "set")
 
 _DEV_SHARE = 0.15
 _SPLIT_SHARES = (0.8, 0.1, 0.1)
-_SHOWN = 20
-
-
-class CatalogueError(DataError):
-    """A catalogue that cannot be used; ``problems`` holds every reason at once."""
-
-    def __init__(self, folder: Path, problems: Sequence[str]) -> None:
-        self.folder, self.problems = folder, tuple(problems)
-        shown = "".join(f"\n- {problem}" for problem in problems[:_SHOWN])
-        rest = f"\n- and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        super().__init__(f"the catalogue {folder} cannot be used:{shown}{rest}")
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dqecir.data.annotations import Question, Questions, read_json, read_rows, require_images
-from dqecir.data.triplets import Benchmark, DataError, Positions, Triplet
-from dqecir.strict import nearest
+from dqecir.data.triplets import Benchmark, Positions, Triplet
+from dqecir.errors import DataError
+from dqecir.settings import nearest
 
 SPLITS = ("val", "test")
 GALLERY = "all"

@@ -20,8 +20,9 @@ from dqecir.data.annotations import (
     require_named,
     strings,
 )
-from dqecir.data.triplets import Benchmark, DataError, Positions, Triplet
-from dqecir.strict import nearest
+from dqecir.data.triplets import Benchmark, Positions, Triplet
+from dqecir.errors import DataError
+from dqecir.settings import nearest
 
 CATEGORIES = ("dress", "shirt", "toptee")
 SPLITS = ("train", "val", "test")

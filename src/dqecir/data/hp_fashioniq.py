@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dqecir.data.annotations import found_images, read_json, require_images
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 
 WHAT = "the HP-FashionIQ file"
 

@@ -21,8 +21,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from dqecir.data.triplets import DataError
-from dqecir.strict import Strict
+from dqecir.errors import DataError, ImageError
+from dqecir.settings import Strict
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 MAX_PIXELS = 100_000_000
@@ -30,14 +30,6 @@ MAX_BYTES = 200_000_000
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-class ImageError(DataError):
-    """A picture that cannot be used, with a sentence that says why and what to do."""
-
-    def __init__(self, source: str, reason: str) -> None:
-        self.source, self.reason = source, reason
-        super().__init__(f"{source}: {reason}")
 
 
 def load_image(

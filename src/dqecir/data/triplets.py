@@ -15,11 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dqecir.errors import DataError
+
 Positions = NDArray[np.int64]
-
-
-class DataError(ValueError):
-    """A data set that cannot be used, with a sentence that says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dqecir.attributes import TextEncoder
-from dqecir.backbones.store import Store
-from dqecir.data.confusables import ConfusablePair
-from dqecir.data.triplets import Benchmark, DataError, Triplet
+from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.encoders.store import Store
+from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import embed_images, embed_queries, query_scores
 from dqecir.evaluation.metrics import collect
+from dqecir.methods.attribute_heads import TextEncoder
 from dqecir.methods.method import Method
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
+from dqecir.questions.confusables import ConfusablePair
 
 LEAST = 20
 """An attribute with fewer confusable pairs is not reported by itself."""

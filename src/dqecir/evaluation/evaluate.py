@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dqecir.attributes import TextEncoder
-from dqecir.backbones.store import Store
 from dqecir.data.annotations import Question, Questions
 from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.encoders.store import Store
 from dqecir.evaluation.metrics import KEPT, RetrievalResults, Scores, collect
+from dqecir.methods.attribute_heads import TextEncoder
 from dqecir.methods.method import Method
-from dqecir.scoring import ScoreRule, score
+from dqecir.methods.scoring import ScoreRule, score
 
-Wording = Callable[[Triplet | Question], str]
+QueryFormatter = Callable[[Triplet | Question], str]
 """A question to its text."""
 
 CHUNK = 256
@@ -60,7 +60,7 @@ def query_scores(
     store: Store,
     encoder: TextEncoder,
     benchmark: Benchmark | Questions,
-    text: Wording | None = None,
+    text: QueryFormatter | None = None,
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
     """Yield (category, question numbers [q], scores [q, |gallery|]) for every question of a benchmark.
 
@@ -108,7 +108,7 @@ def evaluate(
     store: Store,
     encoder: TextEncoder,
     benchmark: Benchmark,
-    text: Wording | None = None,
+    text: QueryFormatter | None = None,
     kept: int = KEPT,
 ) -> RetrievalResults:
     """Rank every query of ``benchmark`` by ``method``; ``store`` holds its images in their order.

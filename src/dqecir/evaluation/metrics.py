@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dqecir.data.triplets import Benchmark, DataError, Positions, Triplet
-from dqecir.scoring import best_columns
+from dqecir.data.triplets import Benchmark, Positions, Triplet
+from dqecir.errors import DataError
+from dqecir.methods.scoring import best_columns
 
 Scores = NDArray[np.float32]
 RECALLS = (1, 5, 10, 50)

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dqecir.data.answers import UNKNOWN, Asked, CodedAttributes
-from dqecir.data.triplets import Benchmark, DataError
+from dqecir.data.triplets import Benchmark
+from dqecir.errors import DataError
+from dqecir.questions.answers import UNKNOWN, CodedAttributes, RequestedValues
 
 Oracle = Literal["full", "text", "image"]
 Scores = NDArray[np.float32]
@@ -55,7 +56,11 @@ def oracle_scores(
 
 
 def _satisfying(
-    coded: CodedAttributes, column: int, references: NDArray[np.int64], asked: list[Asked], kind: Oracle
+    coded: CodedAttributes,
+    column: int,
+    references: NDArray[np.int64],
+    asked: list[RequestedValues],
+    kind: Oracle,
 ) -> Scores:
     """Which codes of a column score a point: [Q, codes]."""
     admitted = coded.admitted(column, references, asked)

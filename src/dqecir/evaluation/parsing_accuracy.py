@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dqecir.data.captions import join_fashioniq
-from dqecir.data.parsing import Parser
 from dqecir.data.triplets import Benchmark
+from dqecir.language.parsing import Parser
 
 
 def parsing_accuracy(parser: Parser, benchmark: Benchmark) -> dict[str, float]:

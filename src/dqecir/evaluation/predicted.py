@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dqecir.backbones.store import Store
 from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import CHUNK
 from dqecir.evaluation.metrics import Scores
-from dqecir.methods.predicted_attributes import FLOOR, PredictedAttributes
+from dqecir.methods.predicted_attributes import PREDICTION_SMOOTHING, PredictedAttributes
 
 Parse = Literal["text", "perfect"]
 
@@ -60,5 +60,5 @@ def _scores(
     for column, shares in candidates.items():
         admissible = method.admissible(column, asked)
         wanted = shown[column][row] if admissible is None else admissible
-        total += (shares @ wanted + FLOOR).log()
+        total += (shares @ wanted + PREDICTION_SMOOTHING).log()
     return total

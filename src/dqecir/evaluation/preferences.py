@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dqecir.data.hp_fashioniq import Preferences
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 
 
 def set_scores(preferences: Preferences, scores: NDArray[np.floating]) -> NDArray[np.float64]:

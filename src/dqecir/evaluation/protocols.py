@@ -18,18 +18,12 @@ from dqecir.data.captions import blip_clean, join_fashioniq
 from dqecir.data.circo import read_circo, read_circo_questions
 from dqecir.data.cirr import read_cirr, read_cirr_questions
 from dqecir.data.fashioniq import Gallery, read_fashioniq, read_fashioniq_questions
-from dqecir.data.triplets import Benchmark, DataError, Triplet
-from dqecir.evaluation.metrics import (
-    KEPT,
-    RetrievalResults,
-    precision_at,
-    recall,
-    subset_recall,
-    three_means,
-)
-from dqecir.strict import nearest
+from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.errors import DataError
+from dqecir.evaluation.metrics import KEPT, RetrievalResults, precision_at, recall, subset_recall, three_means
+from dqecir.settings import nearest
 
-Wording = Literal["clean_and", "raw_and", "covr", "composeae", "raw", "qure_circo"]
+QueryText = Literal["clean_and", "raw_and", "covr", "composeae", "raw", "qure_circo"]
 DataSet = Literal["fashioniq", "cirr", "circo"]
 
 
@@ -39,7 +33,7 @@ def _composeae(question: Triplet | Question) -> str:
     return f"{question.aspects[0]} {' and it '.join(question.captions)}".lower()
 
 
-WORDINGS: Mapping[Wording, Callable[[Triplet | Question], str]] = {
+WORDINGS: Mapping[QueryText, Callable[[Triplet | Question], str]] = {
     "clean_and": lambda question: join_fashioniq(question.captions),
     "raw_and": lambda question: " and ".join(question.captions),
     "covr": lambda question: blip_clean(" and ".join(question.captions), 30),
@@ -58,7 +52,7 @@ class Protocol:
     data: DataSet
     mask_reference: bool
     """Whether the reference is taken out of its own ranking."""
-    wording: Wording
+    wording: QueryText
     metrics: tuple[str, ...]
     """``R@k`` of the target, ``R_sub@k`` within its subset, ``mAP@k`` of all right answers."""
     headline: tuple[str, ...]

@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from dqecir.data.annotations import Questions, read_json
-from dqecir.data.triplets import Benchmark, DataError, Positions
+from dqecir.data.triplets import Benchmark, Positions
+from dqecir.errors import DataError
 from dqecir.evaluation.metrics import KEPT, Scores, average_precision
-from dqecir.files import write_text
-from dqecir.scoring import best_columns
+from dqecir.io.files import write_text
+from dqecir.methods.scoring import best_columns
 
 SUBSET_KEPT = 3
 CIRR_HEAD = {"version": "rc2"}

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from dqecir.backbones.store import Store
 from dqecir.data.triplets import Benchmark
+from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.oracles import ORACLES, oracle_scores
 from dqecir.methods.method import METHODS, MethodContext
-from dqecir.model import ComposedModel
+from dqecir.model.composed_model import ComposedModel
 
 BASELINES = ("image_only", "text_only", "image_plus_text")
 SHOWN = ("R@1", "R@5", "R@10", "R@50", "mAP@10")

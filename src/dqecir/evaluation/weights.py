@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dqecir.attributes import TextEncoder
-from dqecir.backbones.store import Store
 from dqecir.data.triplets import Benchmark
-from dqecir.data.vocabulary import shipped_vocabularies
+from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import CHUNK, embed_images
 from dqecir.evaluation.metrics import RetrievalResults, Scores, collect
+from dqecir.language.vocabulary import shipped_vocabularies
+from dqecir.methods.attribute_heads import TextEncoder
 from dqecir.methods.dqe import Dqe
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
 
 
 def asking_of(benchmark: Benchmark) -> dict[str, NDArray[np.bool_]]:

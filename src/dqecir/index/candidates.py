@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dqecir.index.engine import Hit, IndexHeader
+from dqecir.index.contract import Hit, IndexHeader
 from dqecir.index.prefetch import CANDIDATES, PREFETCHES
 from dqecir.index.qdrant_layout import LINE, TOKENS, Ask, Condition, Found, Record
 from dqecir.index.qdrant_store import Store
-from dqecir.scoring import best_columns, score
+from dqecir.methods.scoring import best_columns, score
 
 SPARE = 16
 """Candidates of an exact rule beyond the number that is wanted, so that one search mostly does."""

@@ -24,12 +24,12 @@ import numpy as np
 import qdrant_edge  # noqa: F401  (so that its absence is said before a process is started)
 from numpy.typing import NDArray
 
-from dqecir.index.engine import EngineError
+from dqecir.errors import EngineError
 from dqecir.index.locking import TurnLock
 from dqecir.index.qdrant import QdrantIndex
 from dqecir.index.qdrant_layout import INDEXED, RECORD, Ask, Condition, Found, Point
 from dqecir.index.qdrant_store import Place, Store
-from dqecir.progress import console
+from dqecir.io.progress import console
 
 PATIENCE = 5.0
 """Seconds to wait for an owner that is about to leave, as one whose parent was killed is."""

@@ -6,8 +6,9 @@ import json
 from importlib import import_module
 from pathlib import Path
 
-from dqecir.index.engine import EngineError, Index
-from dqecir.strict import nearest
+from dqecir.errors import EngineError
+from dqecir.index.contract import Index
+from dqecir.settings import nearest
 
 ENGINES: dict[str, str] = {
     "exact": "dqecir.index.exact:ExactIndex",

@@ -19,19 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dqecir.files import whole_folder
-from dqecir.index.columns import Columns
-from dqecir.index.engine import (
-    EngineError,
-    Hit,
-    Index,
-    IndexHeader,
-    ItemBatch,
-    SearchSettings,
-    check_replaceable,
-)
+from dqecir.errors import EngineError
+from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
+from dqecir.index.payload_columns import Columns
+from dqecir.index.quantized_tokens import QuantizedTokens, make_sketch, write_sketch
 from dqecir.index.ranking import best_of_segment
 from dqecir.index.segments import (
     FORMAT,
@@ -49,8 +42,8 @@ from dqecir.index.segments import (
     write_manifest,
     write_segment,
 )
-from dqecir.index.sketch import Sketch, make_sketch, write_sketch
-from dqecir.scoring import best_columns
+from dqecir.io.files import whole_folder
+from dqecir.methods.scoring import best_columns
 
 MERGED = 4
 """Segments of like size that are merged into one."""
@@ -176,7 +169,7 @@ class ExactIndex(Index):
                 self._commit(now, entries)
         return count
 
-    def tune(self, settings: SearchSettings | None) -> None:
+    def configure(self, settings: SearchSettings | None) -> None:
         """Say from when on sketches are searched first, and make them; with none, all items are scored."""
         with self._writing() as now:
             entries = [segment.entry for segment in now.segments]
@@ -185,7 +178,7 @@ class ExactIndex(Index):
             manifest = now.manifest.model_copy(update={"sketch": settings})
             self._commit(_Generation(manifest, now.segments), entries)
 
-    def trial(self, settings: SearchSettings | None) -> ExactIndex:
+    def with_settings(self, settings: SearchSettings | None) -> ExactIndex:
         """The generation that is open, searched under other settings; sketches it lacks are in memory."""
         now = self._current
         handle = copy(self)
@@ -285,7 +278,7 @@ class ExactIndex(Index):
                     self._keep_sketch(segment.entry.name, segment.sketch or make_sketch(segment.tokens))
         self._sketching.release()
 
-    def _keep_sketch(self, name: str, sketch: Sketch) -> None:
+    def _keep_sketch(self, name: str, sketch: QuantizedTokens) -> None:
         with write_lock(self.folder):
             self.refresh()
             now = self._current

@@ -20,14 +20,11 @@ from typing import Literal
 
 import numpy as np
 
-from dqecir.data.bounds import Order
-from dqecir.data.triplets import DataError
-from dqecir.index.columns import Columns, Mask, measured
-from dqecir.strict import nearest
-
-
-class FilterError(DataError):
-    """An expression that is no filter, with a sentence that says where and why."""
+from dqecir.data.cells import measured
+from dqecir.errors import FilterError
+from dqecir.index.payload_columns import Columns, Mask
+from dqecir.language.numeric_constraints import Order
+from dqecir.settings import nearest
 
 
 def has_numbers(columns: Collection[Columns], name: str) -> bool:

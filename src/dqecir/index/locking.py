@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-from dqecir.index.engine import EngineError
+from dqecir.errors import EngineError
 
 PATIENCE = 30.0
 """Seconds to wait for another writer."""

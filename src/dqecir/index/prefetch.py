@@ -1,4 +1,4 @@
-"""How an engine of inner products finds candidates for a score rule; ``dqecir.scoring`` then orders them.
+"""How an engine of inner products finds candidates for a score rule; the scorer then orders them.
 
 A rule is a maximum over tokens (MAX_SIM, exact), or one inner product of a line an item with a line a
 query: exact for means, near for ``likelihood``, whose logarithms no inner product is.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dqecir.scoring import ScoreRule
+from dqecir.methods.scoring import ScoreRule
 
 CANDIDATES = 500
 """Items that are fetched and scored where an inner product comes only near to the rule.

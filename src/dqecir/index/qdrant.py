@@ -18,20 +18,12 @@ from typing import Any, Literal, Self, TypeVar
 
 from torch import Tensor
 
-from dqecir.files import whole_folder
+from dqecir.errors import EngineError
 from dqecir.index.candidates import Search, as_tokens
-from dqecir.index.columns import Columns
-from dqecir.index.engine import (
-    EngineError,
-    Hit,
-    Index,
-    IndexHeader,
-    ItemBatch,
-    SearchSettings,
-    check_replaceable,
-)
+from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
+from dqecir.index.payload_columns import Columns
 from dqecir.index.prefetch import CANDIDATES, PREFETCHES, distributions_of
 from dqecir.index.qdrant_layout import (
     FORMAT,
@@ -56,7 +48,8 @@ from dqecir.index.qdrant_store import (
     write_batch,
     write_place,
 )
-from dqecir.strict import parse_settings
+from dqecir.io.files import whole_folder
+from dqecir.settings import parse_settings
 
 KEPT = 16
 """Generations that can be searched after a change; a handle that is further behind goes on by itself."""
@@ -81,7 +74,7 @@ class QdrantIndex(Index):
     def __init__(self, folder: Path) -> None:
         """As :meth:`open`."""
         self.folder = folder
-        # What a trial is searched by in place of what the manifest says.
+        # What a with_settings is searched by in place of what the manifest says.
         self._tried: dict[str, int | None] = {}
         place = read_place(folder, self.name)
         store = self._store(folder, place)
@@ -202,7 +195,7 @@ class QdrantIndex(Index):
     def close(self) -> None:
         self._state.store.close()
 
-    def trial(self, settings: SearchSettings | None) -> Self | None:
+    def with_settings(self, settings: SearchSettings | None) -> Self | None:
         # With none, a rule that the engine cannot follow fetches a fixed number, which may be all there are.
         state, plan = self._state, PREFETCHES[self.header.score_rule]
         if settings is None and not plan.is_exact(None) and state.record.items > CANDIDATES:
@@ -214,7 +207,7 @@ class QdrantIndex(Index):
         handle._state = replace(state, place=state.place.model_copy(update=handle._tried))
         return handle
 
-    def tune(self, settings: SearchSettings | None) -> None:
+    def configure(self, settings: SearchSettings | None) -> None:
         """As the contract says; with settings, rules that the engine could follow exactly go by lines too."""
         with write_lock(self.folder):
             self.refresh()

@@ -20,11 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dqecir.index.columns import Columns, as_number, measured
-from dqecir.index.engine import EngineError, IndexHeader, ItemBatch
+from dqecir.data.cells import as_number, measured
+from dqecir.errors import EngineError
+from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
+from dqecir.index.payload_columns import Columns
 from dqecir.index.prefetch import PREFETCHES
-from dqecir.strict import Strict
+from dqecir.settings import Strict
 
 FORMAT = 2
 RECORD = 0

@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from dqecir.data.triplets import DataError
-from dqecir.files import write_json
-from dqecir.index.engine import EngineError, IndexHeader, ItemBatch, SearchSettings
+from dqecir.errors import DataError, EngineError
+from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.engines import engine_of
 from dqecir.index.qdrant_layout import (
     FORMAT,
@@ -26,7 +25,8 @@ from dqecir.index.qdrant_layout import (
     points_of,
 )
 from dqecir.index.segments import sync_folder
-from dqecir.strict import Strict, parse_settings
+from dqecir.io.files import write_json
+from dqecir.settings import Strict, parse_settings
 
 WRITTEN = 128
 """Points written at once: searches take turns with such parts."""

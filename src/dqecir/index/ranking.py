@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from dqecir.index.engine import SearchSettings
+from dqecir.index.contract import SearchSettings
 from dqecir.index.filters import Filter
+from dqecir.index.quantized_tokens import QuantizedTokens
 from dqecir.index.segments import Segment
-from dqecir.index.sketch import Sketch
-from dqecir.scoring import ScoreRule, top_scores
+from dqecir.methods.scoring import ScoreRule, top_scores
 
 FEW = 0.4
 """Share of a segment up to which its chosen tokens are copied together instead of scoring all."""
@@ -59,7 +59,7 @@ def best_of_segment(
 
 def _sketched(
     segment: Segment,
-    sketch: Sketch,
+    sketch: QuantizedTokens,
     query: Tensor,
     k: int,
     rule: ScoreRule,

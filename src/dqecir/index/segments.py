@@ -22,10 +22,9 @@ from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dqecir.data.triplets import DataError
-from dqecir.files import write_bytes, write_json
-from dqecir.index.engine import EngineError, IndexHeader, ItemBatch, SearchSettings
-from dqecir.index.items import (
+from dqecir.errors import DataError, EngineError
+from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
+from dqecir.index.item_list import (
     LINES,
     LOOKUP,
     Entry,
@@ -35,9 +34,16 @@ from dqecir.index.items import (
     items_digest,
     open_items,
 )
-from dqecir.index.sketch import FILE as SKETCH
-from dqecir.index.sketch import Sketch, joined_sketch, make_sketch, read_sketch, write_sketch
-from dqecir.strict import Strict, parse_settings
+from dqecir.index.quantized_tokens import FILE as SKETCH
+from dqecir.index.quantized_tokens import (
+    QuantizedTokens,
+    joined_sketch,
+    make_sketch,
+    read_sketch,
+    write_sketch,
+)
+from dqecir.io.files import write_bytes, write_json
+from dqecir.settings import Strict, parse_settings
 
 FORMAT = 3
 AGAIN = "build the index again"
@@ -85,7 +91,7 @@ class Segment:
     items: StoredItems
     tokens: Tensor
     alive: NDArray[np.bool_]
-    sketch: Sketch | None = None
+    sketch: QuantizedTokens | None = None
     """None where there is none, or a damaged one: all items are scored then."""
 
     @property

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
-from dqecir.index.engine import EngineError
+from dqecir.errors import EngineError
 from dqecir.index.qdrant import QdrantIndex
 from dqecir.index.qdrant_layout import INDEXED, RECORD, TOKENS, Ask, Condition, Found, Point
 from dqecir.index.qdrant_store import Place, Store

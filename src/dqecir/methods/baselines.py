@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.data.triplets import DataError
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.errors import DataError
 from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
 
 

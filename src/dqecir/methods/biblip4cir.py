@@ -17,11 +17,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
 from dqecir.data.captions import join_fashioniq
-from dqecir.data.triplets import DataError
-from dqecir.losses import contrastive
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.errors import DataError
 from dqecir.methods.clip4cir import COMBINER_KEYS, LOGIT_SCALE, Combiner, combiner_of
+from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
     InBatchOptions,
     MethodContext,
@@ -31,7 +31,7 @@ from dqecir.methods.method import (
     TrainingBatch,
     register,
 )
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
 
 FORWARD, BACKWARD = "[FORWARD]", "[BACKWARD]"
 

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
-from dqecir.losses import contrastive
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.errors import CheckpointError
+from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
     InBatchOptions,
     MethodContext,
@@ -25,7 +26,7 @@ from dqecir.methods.method import (
     TrainingBatch,
     register,
 )
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
 
 LOGIT_SCALE = 100.0
 """What the published code multiplies cosines by; it is not learned."""

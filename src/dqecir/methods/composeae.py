@@ -14,8 +14,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.errors import CheckpointError
 from dqecir.methods.method import (
     InBatchOptions,
     MethodContext,

@@ -16,11 +16,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
-from dqecir.backbones.lstm import LstmTextEncoder
-from dqecir.data.triplets import DataError
-from dqecir.losses import contrastive
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.lstm import LstmTextEncoder
+from dqecir.errors import CheckpointError, DataError
+from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
     InBatchOptions,
     MethodContext,
@@ -30,7 +30,7 @@ from dqecir.methods.method import (
     TrainingBatch,
     register,
 )
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
 
 LENGTH = 4.0
 """Length of features in the loss, of queries and of targets, so that logits are 16 times cosines."""

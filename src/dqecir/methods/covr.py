@@ -18,9 +18,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dqecir.backbones.blip import BLIP_KEYS, blip_composer_of
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.backbones.checkpoints import LoadReport, PublishedKeys, lavis_state, load_lavis_method
+from dqecir.encoders.blip import BLIP_KEYS, blip_composer_of
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.checkpoints import LoadReport, PublishedKeys, lavis_state, load_lavis_method
 from dqecir.methods.method import (
     InBatchOptions,
     MethodContext,
@@ -30,7 +30,7 @@ from dqecir.methods.method import (
     TrainingBatch,
     register,
 )
-from dqecir.scoring import ScoreRule, score
+from dqecir.methods.scoring import ScoreRule, score
 
 
 def hn_nce(
@@ -89,7 +89,7 @@ class Covr(PooledMethod):
 
     BLIP's text encoder attends to the image's tokens itself. Here the words attend to query states,
     which attend to the tokens, so that published CoVR weights have no place in it: they become a
-    :class:`~dqecir.backbones.blip.BlipComposer`, over tokens of BLIP's own tower.
+    :class:`~dqecir.encoders.blip.BlipComposer`, over tokens of BLIP's own tower.
     """
 
     options_type = CovrOptions

@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.losses import attribute_margin, contrastive, margin_ranking, pairwise_kl
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.methods.losses import attribute_margin, contrastive, margin_ranking, pairwise_kl
 from dqecir.methods.method import (
     Method,
     MethodContext,
@@ -25,8 +25,8 @@ from dqecir.methods.method import (
     TrainingBatch,
     register,
 )
-from dqecir.negatives import NegativeSampling
-from dqecir.scoring import score
+from dqecir.methods.negatives import NegativeSampling
+from dqecir.methods.scoring import score
 
 
 class DqeOptions(MethodOptions):

@@ -17,13 +17,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.attributes import AttributeHeads
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.data.triplets import DataError
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.errors import DataError
+from dqecir.methods.attribute_heads import AttributeHeads
 from dqecir.methods.headed import HeadedDqe, HeadedOptions
 from dqecir.methods.method import MethodContext, MethodOptions, Query, QueryParts, TrainingBatch, register
 
-FLOOR = 1e-3
+HEAD_SMOOTHING = 1e-3
 """Added to probabilities before the logarithm, so that one sure mistake of a head is not the end."""
 
 
@@ -93,12 +93,12 @@ class DqeHeads(HeadedDqe):
         shown = self.shown_values(reference)
         # The text's say, plus the reference's own value as far as the text leaves it alone.
         logits = [
-            value(asked[:, owner]).float() + keep[:, place, None] * (known + FLOOR).log()
+            value(asked[:, owner]).float() + keep[:, place, None] * (known + HEAD_SMOOTHING).log()
             for place, (value, owner, known) in enumerate(zip(self.values, self.owners, shown, strict=True))
         ]
         weights, base_weight = self.attribute_weights(words[:, 0], order)  # [B, A], [B, 1]
         blocks = [
-            self.head_scale * scale * (values.softmax(dim=1) + FLOOR).log()
+            self.head_scale * scale * (values.softmax(dim=1) + HEAD_SMOOTHING).log()
             for values, scale in zip(logits, self.column_scale, strict=True)
         ]
         weighted = [weights[:, o, None] * block for o, block in zip(self.owners, blocks, strict=True)]

@@ -30,21 +30,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.attributes import AttributeHeads, TextEncoder
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.data.parsing import Mention, Parser
-from dqecir.data.triplets import DataError
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.errors import DataError
+from dqecir.language.parsing import Mention, Parser
+from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
 from dqecir.methods.headed import HeadedDqe, HeadedOptions
-from dqecir.methods.method import (
-    MethodContext,
-    MethodOptions,
-    Query,
-    QueryParts,
-    TrainingBatch,
-    register,
-)
-from dqecir.scoring import ScoreRule
-from dqecir.strict import nearest
+from dqecir.methods.method import MethodContext, MethodOptions, Query, QueryParts, TrainingBatch, register
+from dqecir.methods.scoring import ScoreRule
+from dqecir.settings import nearest
 
 SURE = 8.0
 """The logit of what rules read: a weight of 0.9997."""

@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dqecir.attributes import AttributeHeads
-from dqecir.backbones.blip2 import Blip2
+from dqecir.encoders.blip2 import Blip2
+from dqecir.methods.attribute_heads import AttributeHeads
 from dqecir.methods.dqe import Dqe, DqeOptions
 
 

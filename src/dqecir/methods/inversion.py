@@ -18,10 +18,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
 from dqecir.data.captions import join_fashioniq
-from dqecir.data.triplets import DataError
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.method import InBatchOptions, Method, MethodContext, Query, TrainingBatch
 
 PLACEHOLDER = "[MASK]"

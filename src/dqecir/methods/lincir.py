@@ -15,13 +15,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dqecir.backbones.blip2 import Blip2, TextBatch
-from dqecir.methods.inversion import (
-    Inversion,
-    InversionOptions,
-    injected_embedding,
-    placeholder_of,
-)
+from dqecir.encoders.blip2 import Blip2, TextBatch
+from dqecir.methods.inversion import Inversion, InversionOptions, injected_embedding, placeholder_of
 from dqecir.methods.method import MethodContext, MethodOptions, TrainingBatch, register
 
 

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.attributes import AttributeHeads, TextEncoder
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.backbones.checkpoints import PublishedKeys
 from dqecir.data.captions import join_fashioniq
-from dqecir.data.triplets import DataError
-from dqecir.data.vocabulary import Vocabulary
-from dqecir.negatives import NegativeSampling
-from dqecir.scoring import ScoreRule
-from dqecir.strict import Strict, nearest
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.errors import DataError
+from dqecir.language.vocabulary import Vocabulary
+from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
+from dqecir.methods.negatives import NegativeSampling
+from dqecir.methods.scoring import ScoreRule
+from dqecir.settings import Strict, nearest
 
 
 class MethodOptions(Strict):

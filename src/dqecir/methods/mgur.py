@@ -14,11 +14,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dqecir.backbones.blip2 import Blip2
-from dqecir.losses import contrastive
+from dqecir.encoders.blip2 import Blip2
 from dqecir.methods.cosmo import LENGTH, Cosmo, CosmoOptions
+from dqecir.methods.losses import contrastive
 from dqecir.methods.method import MethodContext, MethodOptions, TrainingBatch, register
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
 
 
 class MgurOptions(CosmoOptions):

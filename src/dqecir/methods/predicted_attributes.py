@@ -12,19 +12,19 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dqecir.attributes import AttributeHeads
-from dqecir.backbones.blip2 import Blip2, TextBatch
-from dqecir.data.parsing import Parser
-from dqecir.data.triplets import DataError
-from dqecir.data.vocabulary import SHIPPED
+from dqecir.encoders.blip2 import Blip2, TextBatch
+from dqecir.errors import DataError
+from dqecir.language.parsing import Parser
+from dqecir.language.vocabulary import SHIPPED
+from dqecir.methods.attribute_heads import AttributeHeads
 from dqecir.methods.baselines import Baseline
 from dqecir.methods.method import MethodContext, MethodOptions, Query, register
-from dqecir.strict import nearest
+from dqecir.settings import nearest
 
-FLOOR = 0.01
+PREDICTION_SMOOTHING = 0.01
 """Added to probabilities before the logarithm: a head that is sure is sometimes wrong."""
 
-Asked = Mapping[str, frozenset[str]]
+RequestedValues = Mapping[str, frozenset[str]]
 
 
 class PredictedAttributesOptions(MethodOptions):
@@ -86,7 +86,9 @@ class PredictedAttributes(Baseline):
 
     def embed_target(self, tokens: Tensor) -> Tensor:
         shown = self.shown(tokens)
-        return torch.cat([(shown[column] + FLOOR).log() for column in self.columns], dim=1)[:, None]
+        return torch.cat([(shown[column] + PREDICTION_SMOOTHING).log() for column in self.columns], dim=1)[
+            :, None
+        ]
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         if len(text.texts) != len(reference):
@@ -105,7 +107,7 @@ class PredictedAttributes(Baseline):
             for column in self.columns
         }
 
-    def wanted(self, asked: Asked, shown: Mapping[str, Tensor], row: int) -> Tensor:
+    def wanted(self, asked: RequestedValues, shown: Mapping[str, Tensor], row: int) -> Tensor:
         """The query [V] of one reference: asked values evenly, elsewhere what the reference shows."""
         parts = []
         for column in self.columns:
@@ -116,7 +118,7 @@ class PredictedAttributes(Baseline):
                 parts.append(admissible / admissible.sum().clamp(min=1))
         return torch.cat(parts)
 
-    def admissible(self, column: str, asked: Asked) -> Tensor | None:
+    def admissible(self, column: str, asked: RequestedValues) -> Tensor | None:
         """[values] 1 where a column's value is asked for; None where the column is not asked."""
         if column not in asked:
             return None

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.backbones.checkpoints import LoadReport, load_lavis_method
-from dqecir.losses import pairwise_kl
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.checkpoints import LoadReport, load_lavis_method
+from dqecir.methods.losses import pairwise_kl
 from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
-from dqecir.negatives import NegativeSampling
-from dqecir.scoring import score
+from dqecir.methods.negatives import NegativeSampling
+from dqecir.methods.scoring import score
 
 
 class QureOptions(MethodOptions):

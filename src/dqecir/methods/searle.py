@@ -15,16 +15,10 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from dqecir.attributes import TextEncoder
-from dqecir.backbones.blip2 import Blip2, unit
-from dqecir.data.triplets import DataError
-from dqecir.methods.inversion import (
-    PLACEHOLDER,
-    Inversion,
-    InversionOptions,
-    paired_contrast,
-    placeholder_of,
-)
+from dqecir.encoders.blip2 import Blip2, unit
+from dqecir.errors import DataError
+from dqecir.methods.attribute_heads import TextEncoder
+from dqecir.methods.inversion import PLACEHOLDER, Inversion, InversionOptions, paired_contrast, placeholder_of
 from dqecir.methods.method import MethodContext, MethodOptions, TrainingBatch, register
 
 TEMPLATES = (

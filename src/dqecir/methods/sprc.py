@@ -16,10 +16,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.backbones.checkpoints import LoadReport, load_lavis_method
-from dqecir.data.triplets import DataError
-from dqecir.losses import contrastive
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.checkpoints import LoadReport, load_lavis_method
+from dqecir.errors import DataError
+from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
     InBatchOptions,
     Method,
@@ -29,7 +29,7 @@ from dqecir.methods.method import (
     TrainingBatch,
     register,
 )
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
 
 
 class SprcOptions(InBatchOptions):

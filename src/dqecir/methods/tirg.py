@@ -12,10 +12,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dqecir.backbones.blip2 import Blip2, TextBatch, unit
-from dqecir.backbones.checkpoints import CheckpointError, PublishedKeys
-from dqecir.backbones.lstm import LstmTextEncoder
-from dqecir.losses import contrastive, draw_triplets, soft_triplet
+from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.lstm import LstmTextEncoder
+from dqecir.errors import CheckpointError
+from dqecir.methods.losses import contrastive, draw_triplets, soft_triplet
 from dqecir.methods.method import (
     InBatchOptions,
     MethodContext,
@@ -25,7 +26,7 @@ from dqecir.methods.method import (
     TrainingBatch,
     register,
 )
-from dqecir.scoring import score
+from dqecir.methods.scoring import score
 
 START = (1.0, 10.0)
 """Where the amounts of the gated image and of the residual start."""

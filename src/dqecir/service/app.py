@@ -9,10 +9,10 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from dqecir.service import problems
-from dqecir.service.frame import Frame
+from dqecir.service.configuration import ServiceSettings
+from dqecir.service.middleware import Middleware
 from dqecir.service.routes import about, edits, items, page, search
 from dqecir.service.service import Service
-from dqecir.service.settings import ServiceSettings
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
@@ -40,5 +40,5 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     # In the order in which addresses are compared: what is asked most comes first.
     for group in (search, items, page, about, edits):
         app.include_router(group.router)
-    app.add_middleware(Frame, metrics=service.metrics)
+    app.add_middleware(Middleware, metrics=service.metrics)
     return app

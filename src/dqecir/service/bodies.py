@@ -13,8 +13,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from dqecir.service.configuration import Limits
 from dqecir.service.problems import Problem, invalid
-from dqecir.service.settings import Limits
 
 Schema = TypeVar("Schema", bound=BaseModel)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from dqecir.editing import EditError, Editor
+from dqecir.errors import EditError
+from dqecir.search.editing import Editor
 from dqecir.service.batching import Gate
 from dqecir.service.problems import Problem, log
 from dqecir.service.uploads import as_jpeg

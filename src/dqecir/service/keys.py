@@ -10,9 +10,9 @@ from pathlib import Path
 from fastapi import Request
 from starlette.datastructures import Headers
 
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
+from dqecir.service.configuration import is_loopback
 from dqecir.service.problems import Problem
-from dqecir.service.settings import is_loopback
 
 SHORTEST = 16
 """Characters that a key must have."""

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from dqecir.index.columns import Columns, measured
-from dqecir.index.engine import Index
+from dqecir.data.cells import measured
+from dqecir.index.contract import Index
 from dqecir.index.filters import Filter
+from dqecir.index.payload_columns import Columns
 from dqecir.service.problems import Problem
 
 FEW = 60

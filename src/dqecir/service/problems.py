@@ -12,9 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from dqecir.data.images import ImageError
-from dqecir.data.triplets import DataError
-from dqecir.index.engine import EngineError
+from dqecir.errors import DataError, EngineError, ImageError
 
 log = logging.getLogger("dqecir.service")
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from dqecir.data.triplets import DataError
+from dqecir.errors import DataError
 from dqecir.service.app import create_app
-from dqecir.service.frame import log_to_standard_error
-from dqecir.service.settings import ServiceSettings
+from dqecir.service.configuration import ServiceSettings
+from dqecir.service.middleware import log_to_standard_error
 
 TURN = 0.0005
 """Seconds for which one thread may keep the others from Python. The model's thread gives way at every

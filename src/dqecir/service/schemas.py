@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, field_validator
 
-from dqecir.steering import HEAVIEST
+from dqecir.search.steering import HEAVIEST
 
 MOST_ANSWERS = 200
 MOST_TEXT = 500

@@ -11,16 +11,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dqecir.data.bounds import Bound
-from dqecir.data.suggesting import Suggester
-from dqecir.data.vocabulary import shipped_vocabularies
-from dqecir.explanation import Asked, HeatMap, Spoke, asked_of, heat_maps, spoke_for
-from dqecir.index.engine import EngineError, Hit, Index
+from dqecir.errors import EngineError
+from dqecir.index.contract import Hit, Index
 from dqecir.index.filters import Filter
+from dqecir.language.numeric_constraints import NumericConstraint
+from dqecir.language.suggesting import Suggester
+from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.methods.method import Query
-from dqecir.model import ComposedModel
+from dqecir.model.composed_model import ComposedModel
+from dqecir.search.explanation import (
+    Contribution,
+    HeatMap,
+    RequestedValue,
+    attribute_scores,
+    heat_maps,
+    requested_values,
+)
+from dqecir.search.steering import Steering, attribute_weights, boost_requested, steered
 from dqecir.service.uploads import Recent
-from dqecir.steering import Steering, attribute_weights, insisted, steered
 
 State = tuple[str, int, int]
 """What an item's picture is known by."""
@@ -53,7 +61,7 @@ class Question:
     more: tuple[str, ...] = ()
     less: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    bounds: tuple[Bound, ...] = ()
+    bounds: tuple[NumericConstraint, ...] = ()
     """What the text said of numbers; they are part of ``where`` and no longer of ``text``."""
     spoke: bool = True
 
@@ -75,12 +83,12 @@ class Found:
     """What one search found, and why."""
 
     hits: list[Hit]
-    spoke: list[tuple[Spoke, ...]]
+    spoke: list[tuple[Contribution, ...]]
     """For each hit; empty where it was not asked for."""
     used: dict[str, float]
     own: dict[str, float]
-    asked: tuple[Asked, ...]
-    bounds: tuple[Bound, ...]
+    asked: tuple[RequestedValue, ...]
+    bounds: tuple[NumericConstraint, ...]
     generation: int
 
 
@@ -138,12 +146,12 @@ class Searcher:
     def search(self, questions: Sequence[Question]) -> list[Found]:
         """Answer questions; those with one filter are searched for together."""
         self.see_changes()
-        query = insisted(self._compose([(question.picture, question.text) for question in questions]))
+        query = boost_requested(self._compose([(question.picture, question.text) for question in questions]))
         own = attribute_weights(query, self.attributes)
         rule = self.model.method.score_rule
         query = steered(query, [self._steering(question) for question in questions], self.attributes, rule)
         used = attribute_weights(query, self.attributes)
-        asked = asked_of(query, self._values)
+        asked = requested_values(query, self._values)
         generation = self.generation
         hits = self._hits(query, questions)
         explained = [found if question.spoke else [] for found, question in zip(hits, questions, strict=True)]
@@ -211,9 +219,9 @@ class Searcher:
                 found[row] = hits[: questions[row].k]
         return found
 
-    def _spoke(self, query: Query, hits: Sequence[Sequence[Hit]]) -> list[list[tuple[Spoke, ...]]]:
+    def _spoke(self, query: Query, hits: Sequence[Sequence[Hit]]) -> list[list[tuple[Contribution, ...]]]:
         ids = [hit.id for found in hits for hit in found]
-        nothing: list[list[tuple[Spoke, ...]]] = [[() for _ in found] for found in hits]
+        nothing: list[list[tuple[Contribution, ...]]] = [[() for _ in found] for found in hits]
         if query.parts is None or not ids:
             return nothing
         try:
@@ -222,7 +230,7 @@ class Searcher:
         except EngineError:
             # An item was deleted since it was found; its answer stands, unexplained.
             return nothing
-        return spoke_for(query, tokens, sample, self.attributes, self.model.method.score_rule)
+        return attribute_scores(query, tokens, sample, self.attributes, self.model.method.score_rule)
 
     def _sampled(self) -> Tensor:
         """Tokens of a few items, the same until the index has become another."""

@@ -13,25 +13,24 @@ from urllib.parse import quote
 from fastapi import Request
 from PIL import Image
 
-from dqecir.data.bounds import speaks_of_numbers
-from dqecir.data.images import ImageError
-from dqecir.data.triplets import DataError
-from dqecir.index.bounds import Bounded, bounded
+from dqecir.errors import DataError, ImageError
 from dqecir.index.engines import open_index
 from dqecir.index.filters import Filter, parse_filter
-from dqecir.model import ComposedModel
+from dqecir.language.numeric_constraints import speaks_of_numbers
+from dqecir.model.composed_model import ComposedModel
+from dqecir.search.numeric_filters import Bounded, bounded
 from dqecir.service.batching import Gate, Worker
+from dqecir.service.configuration import ServiceSettings
 from dqecir.service.edits import Edits
 from dqecir.service.keys import Keys
 from dqecir.service.listing import Listing
-from dqecir.service.metrics import Metrics
 from dqecir.service.problems import Problem
+from dqecir.service.prometheus import Metrics
 from dqecir.service.schemas import Item
 from dqecir.service.searcher import Picture, Searcher
-from dqecir.service.settings import ServiceSettings
 from dqecir.service.uploads import Decoders, Uploads, state_of
 from dqecir.service.writing import Writer
-from dqecir.strict import nearest
+from dqecir.settings import nearest
 
 
 class Service:

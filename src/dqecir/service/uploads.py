@@ -17,9 +17,10 @@ from typing import Generic, TypeVar
 from PIL import Image
 from torch import Tensor
 
-from dqecir.data.images import ImageError, Preprocessing, load_image
-from dqecir.files import write_bytes
-from dqecir.service.settings import Limits
+from dqecir.data.images import Preprocessing, load_image
+from dqecir.errors import ImageError
+from dqecir.io.files import write_bytes
+from dqecir.service.configuration import Limits
 
 Kept = TypeVar("Kept")
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dqecir.index.engine import Index, ItemBatch
+from dqecir.index.contract import Index, ItemBatch
 from dqecir.service.batching import Failure, deliver
 from dqecir.service.problems import of_index
 from dqecir.service.uploads import Uploads

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic_core import to_json
 
-from dqecir.explanation import HeatMap
+from dqecir.search.explanation import HeatMap
 from dqecir.service.bodies import read_body
 from dqecir.service.documented import body_of, problems
 from dqecir.service.keys import may_read

@@ -1,0 +1,125 @@
+"""BLIP's text encoder that reads image tokens (arXiv 2201.12086), as published CoVR composes with it.
+
+The network is transformers'; its names are those of the published state dicts already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from transformers import BlipTextConfig, BlipTextModel
+
+from dqecir.encoders.blip2 import unit
+from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.errors import CheckpointError, DataError
+
+_HEAD_WIDTH = 64
+_TEXT = "text_encoder"
+_DROPOUT = 0.1
+
+BLIP_KEYS = PublishedKeys(
+    ((r"^vision_proj\.", r"vision_projection."), (r"^text_proj\.", r"text_projection.")),
+    # CoVR's temperature is a fixed 0.07, which its code keeps out of its weights.
+    not_needed=r"^visual_encoder\.|position_ids$|^temp$",
+)
+
+
+class BlipComposer(nn.Module):
+    """Words that attend to image tokens in every layer, and the projections of queries and targets.
+
+    W: width of the image tokens (1,024 of BLIP-L), D: size of embeddings (256). Image tokens are those
+    of BLIP's tower after its last norm, its [CLS] first.
+    """
+
+    def __init__(self, config: BlipTextConfig, size: int) -> None:
+        super().__init__()
+        self.text_encoder = BlipTextModel(config, add_pooling_layer=False)
+        self.text_projection = nn.Linear(config.hidden_size, size)
+        self.vision_projection = nn.Linear(config.encoder_hidden_size, size)
+
+    def forward(self, image: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """Image tokens [B, M, W] and texts to unit queries [B, D].
+
+        ``ids`` [B, L] int64 are BERT's word pieces, [CLS] first and padded on the right, ``mask`` [B, L]
+        is 1 for a token and 0 for padding. [ENC], the last of the vocabulary, is read in place of [CLS].
+        Raises :class:`DataError` for other shapes and for texts longer than the encoder has positions.
+        """
+        self._check_tokens(image)
+        config = self.text_encoder.config
+        if ids.shape != mask.shape or ids.dim() != 2 or len(ids) != len(image):
+            raise DataError(
+                f"{len(image)} images need word pieces and a mask [{len(image)}, L], not {list(ids.shape)} "
+                f"and {list(mask.shape)}"
+            )
+        if not 1 <= ids.shape[1] <= config.max_position_embeddings:
+            raise DataError(
+                f"a text has 1 to {config.max_position_embeddings} word pieces here, not {ids.shape[1]}"
+            )
+        ids = ids.clone()
+        ids[:, 0] = config.vocab_size - 1
+        states = self.text_encoder(
+            ids,
+            attention_mask=mask,
+            encoder_hidden_states=image,
+            is_decoder=False,  # every word sees every other: the layers alone are a decoder's
+        ).last_hidden_state
+        return unit(self.text_projection(states[:, 0]))
+
+    def embed_target(self, image: Tensor) -> Tensor:
+        """Image tokens [N, M, W] to unit targets [N, D], from their [CLS]; raises :class:`DataError`."""
+        self._check_tokens(image)
+        return unit(self.vision_projection(image[:, 0]))
+
+    def _check_tokens(self, image: Tensor) -> None:
+        width = self.vision_projection.in_features
+        if image.dim() != 3 or image.shape[1] < 1 or image.shape[2] != width:
+            raise DataError(
+                f"image tokens have the shape {list(image.shape)}, where [B, M, {width}] is needed"
+            )
+
+
+def blip_composer_of(state: Mapping[str, Tensor]) -> BlipComposer:
+    """An untrained composer of the sizes of a published state dict.
+
+    The number of heads leaves no trace in the tensors: it is BERT's, 64 numbers a head. Raises
+    :class:`CheckpointError` where there is no text encoder that reads images.
+    """
+    first = f"{_TEXT}.encoder.layer.0"
+    vocabulary, hidden = _matrix(state, f"{_TEXT}.embeddings.word_embeddings.weight")
+    positions, _ = _matrix(state, f"{_TEXT}.embeddings.position_embeddings.weight")
+    intermediate, _ = _matrix(state, f"{first}.intermediate.dense.weight")
+    _, width = _matrix(state, f"{first}.crossattention.self.key.weight")
+    size, _ = _matrix(state, "text_proj.weight")
+    if hidden % _HEAD_WIDTH:
+        raise CheckpointError(
+            f"the checkpoint's text encoder is {hidden} wide, which is no multiple of {_HEAD_WIDTH}: "
+            "its number of attention heads is not known"
+        )
+    layers = {found[1] for key in state if (found := re.match(rf"{_TEXT}\.encoder\.layer\.(\d+)\.", key))}
+    config = BlipTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        encoder_hidden_size=width,
+        intermediate_size=intermediate,
+        num_hidden_layers=len(layers),
+        num_attention_heads=hidden // _HEAD_WIDTH,
+        max_position_embeddings=positions,
+        hidden_dropout_prob=_DROPOUT,
+        attention_probs_dropout_prob=_DROPOUT,
+    )
+    return BlipComposer(config, size)
+
+
+def _matrix(state: Mapping[str, Tensor], key: str) -> tuple[int, int]:
+    if key not in state:
+        raise CheckpointError(
+            f"the checkpoint has no {key}: it holds no text encoder of BLIP that reads images"
+        )
+    if state[key].dim() != 2:
+        raise CheckpointError(
+            f"the checkpoint's {key} has the shape {list(state[key].shape)}, and is no matrix"
+        )
+    rows, columns = state[key].shape
+    return rows, columns

@@ -1,0 +1,221 @@
+"""BLIP-2 as composed image retrieval uses it: a frozen tower and a trained Q-Former.
+
+Composed of transformers' parts, so that one class reaches from a tiny configuration to the
+published sizes. Source: LAVIS ``blip2_qformer`` (arXiv 2301.12597).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from transformers import Blip2QFormerConfig, Blip2QFormerModel
+from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
+
+from dqecir.encoders.towers import CLIP_VIT_L, EVA_VIT_G, TowerConfig, build_tower
+from dqecir.settings import Strict
+
+
+class Blip2Config(Strict):
+    """Everything that decides the shapes of a :class:`Blip2`."""
+
+    tower: TowerConfig
+    hidden_size: int = 768
+    layers: int = 12
+    heads: int = 12
+    intermediate_size: int = 3072
+    cross_attention_frequency: int = 2
+    query_tokens: int = 32
+    embedding_size: int = 256
+    vocabulary_size: int = 30523
+    """BERT-uncased and the added ``[DEC]``."""
+    text_positions: int = 512
+    dropout: float = 0.1
+    temperature: float = Field(default=0.07, gt=0)
+    attention: str = "sdpa"
+    """Attention of transformers' parts: ``sdpa`` or ``eager`` (faster to train on a CPU)."""
+
+
+READERS = ("crossattention.attention.key", "crossattention.attention.value")
+"""Names of the Q-Former's modules that read image tokens."""
+
+BLIP2_VIT_G = Blip2Config(tower=EVA_VIT_G)
+BLIP2_VIT_L = Blip2Config(tower=CLIP_VIT_L)
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Tokenised texts, padded on the right.
+
+    ``ids`` [B, L] int64, ``mask`` [B, L] int64 (1 = a token, 0 = padding), ``mentions``
+    [B, A, L] bool: token l belongs to a word that signals attribute a. ``texts`` are the words as
+    they were written, for methods that parse them.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    mentions: Tensor
+    texts: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str) -> TextBatch:
+        """The same batch on another device."""
+        return TextBatch(self.ids.to(device), self.mask.to(device), self.mentions.to(device), self.texts)
+
+    def __getitem__(self, rows: Tensor | slice) -> TextBatch:
+        if isinstance(rows, slice):
+            texts = self.texts[rows]
+        else:
+            texts = tuple(self.texts[row] for row in rows.tolist()) if self.texts else ()
+        return TextBatch(self.ids[rows], self.mask[rows], self.mentions[rows], texts)
+
+
+class Blip2(nn.Module):
+    """Image tower, Q-Former in its three modes, and the two projections.
+
+    The tower is run once an image by :meth:`image_tokens`, without gradient; everything else
+    takes those tokens, as they were before ``ln_vision``.
+    """
+
+    def __init__(self, config: Blip2Config) -> None:
+        super().__init__()
+        self.config = config
+        width = config.tower.token_width
+        qformer = Blip2QFormerConfig(
+            vocab_size=config.vocabulary_size,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=config.intermediate_size,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+            max_position_embeddings=config.text_positions,
+            cross_attention_frequency=config.cross_attention_frequency,
+            encoder_hidden_size=width,
+            use_qformer_text_input=True,
+            attn_implementation=config.attention,
+        )
+        self.tower = build_tower(config.tower)
+        self.ln_vision = nn.LayerNorm(width, eps=1e-5)
+        # transformers starts them at zero, which makes all queries one query.
+        self.query_tokens = nn.Parameter(
+            torch.empty(1, config.query_tokens, config.hidden_size).normal_(0, 0.02)
+        )
+        self.embeddings = Blip2TextEmbeddings(qformer)
+        self.embeddings.word_embeddings.weight.data.normal_(0, 0.02)
+        self.embeddings.position_embeddings.weight.data.normal_(0, 0.02)
+        self.qformer = Blip2QFormerModel(qformer)
+        self.vision_projection = nn.Linear(config.hidden_size, config.embedding_size)
+        self.text_projection = nn.Linear(config.hidden_size, config.embedding_size)
+        self.temperature = nn.Parameter(torch.tensor(config.temperature))
+
+    def freeze_tower(self) -> None:
+        """Keep the tower as it is: no gradients, and always in evaluation mode."""
+        self.tower.requires_grad_(False)
+        self.tower.eval()
+
+    def train(self, mode: bool = True) -> Blip2:
+        """Set the mode of every part but a frozen tower, whose statistics must not move."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.tower.parameters()):
+            self.tower.eval()
+        return self
+
+    @torch.no_grad()
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, S, S] to the tokens [B, M, W] that stores keep (before ``ln_vision``)."""
+        tokens: Tensor = self.tower(pixels.to(self.query_tokens.device))
+        return tokens
+
+    def image_states(self, tokens: Tensor) -> Tensor:
+        """Mode 1, image only: tokens [B, M, W] to query states [B, n_q, H]."""
+        return self._read(tokens, query_embeds=self.query_tokens.expand(tokens.shape[0], -1, -1))
+
+    def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Mode 2, image with text: (query states [B, n_q, H], text states [B, L, H])."""
+        queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
+        count = queries.shape[1]
+        states = self._read(
+            tokens,
+            query_embeds=self.embeddings(input_ids=ids, query_embeds=queries),
+            # Without it the text is taken for queries, and no error says so.
+            query_length=count,
+            attention_mask=torch.cat([mask.new_ones(mask.shape[0], count), mask], dim=1),
+        )
+        return states[:, :count], states[:, count:]
+
+    def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Mode 3, text only: states [B, L, H]; position 0 is [CLS]."""
+        states: Tensor = self.qformer(
+            query_embeds=self.embeddings(input_ids=ids), query_length=0, attention_mask=mask
+        ).last_hidden_state
+        return states
+
+    def target_embeddings(self, tokens: Tensor) -> Tensor:
+        """Unit embeddings [B, n_q, D] of candidate images (docs/method.md, E2)."""
+        return unit(self.vision_projection(self.image_states(tokens)))
+
+    def text_embedding(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Unit embedding [B, D] of a text on its own, from its [CLS] state."""
+        return unit(self.text_projection(self.text_states(ids, mask)[:, 0]))
+
+    def pooled_image(self, tokens: Tensor) -> Tensor:
+        """One raw vector an image, [B, D]: the mean of its projected query states, not normalised.
+
+        What methods that compose pooled features take for an image feature.
+        """
+        pooled: Tensor = self.vision_projection(self.image_states(tokens)).mean(dim=1)
+        return pooled.float()
+
+    def pooled_text(self, text: TextBatch) -> Tensor:
+        """One raw vector a text, [B, D]: its projected [CLS] state, not normalised."""
+        pooled: Tensor = self.text_projection(self.text_states(text.ids, text.mask)[:, 0])
+        return pooled.float()
+
+    def image_grid(self, tokens: Tensor) -> Tensor:
+        """Image tokens [B, M, W], ``ln_vision`` applied, as a map [B, W, S, S]; a class token is dropped."""
+        normalised = self._normalised(tokens)
+        side = math.isqrt(normalised.shape[1])
+        patches = normalised[:, normalised.shape[1] - side * side :]
+        return patches.transpose(1, 2).unflatten(2, (side, side)).float()
+
+    def frozen_copy(self) -> Blip2:
+        """A copy that never changes, for targets that stay what they were; it has no tower of its own."""
+        copied = copy.deepcopy(self, {id(self.tower): nn.Identity()})
+        return copied.requires_grad_(False).eval()
+
+    def _read(self, tokens: Tensor, **inputs: Any) -> Tensor:
+        """Hidden states of the Q-Former for its ``inputs`` and image tokens [B, M, W], normalised.
+
+        Where ``ln_vision`` is trained and the tokens are not, its scale and shift are multiplied into the
+        keys and values that read it: no gradient of the tokens is then computed, which is a third of what
+        those products take.
+        """
+        norm, moved = self.ln_vision, dict[str, Tensor]()
+        if tokens.requires_grad or not (torch.is_grad_enabled() and norm.weight.requires_grad):
+            normalised = self._normalised(tokens)
+        else:
+            normalised = F.layer_norm(tokens.to(norm.weight.dtype), norm.normalized_shape, eps=norm.eps)
+            with torch.autocast(tokens.device.type, enabled=False):
+                for name, reader in self.qformer.named_modules():
+                    if name.endswith(READERS):
+                        moved[f"{name}.weight"] = reader.weight * norm.weight
+                        moved[f"{name}.bias"] = reader.bias + reader.weight @ norm.bias
+        inputs["encoder_hidden_states"] = normalised
+        states: Tensor = functional_call(self.qformer, moved, (), inputs).last_hidden_state
+        return states
+
+    def _normalised(self, tokens: Tensor) -> Tensor:
+        normalised: Tensor = self.ln_vision(tokens.to(self.ln_vision.weight.dtype))
+        return normalised
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """L2 normalisation on the last axis, in float32 whatever the autocast dtype."""
+    return F.normalize(vectors.float(), dim=-1)

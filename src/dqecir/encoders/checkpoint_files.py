@@ -1,0 +1,113 @@
+"""Where published weights lie, and their tensors: files, folders and repositories of the hub."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dqecir.errors import CheckpointError
+
+State = dict[str, Tensor]
+
+HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
+"""OWNER/NAME, or OWNER/NAME@REVISION."""
+
+_SCHEDULES = ("src.tools.scheduler.CosineSchedule", "src.tools.scheduler.StepSchedule")
+"""Classes of CoVR's code, which saves the object of its learning rate beside the tensors."""
+
+
+class _Inert:
+    """Stands for such an object: a place for its attributes, so that no code of its class is needed."""
+
+
+def located(weights: str | Path) -> tuple[Path, str]:
+    """(where the weights lie on this machine, a name that will find the same ones again).
+
+    ``weights`` is a file, a folder or, as a ``str``, the name of a repository of the hub, which is
+    fetched where it is not here yet; its lasting name has the revision. What exists here is not
+    looked for on the hub. Raises :class:`CheckpointError`.
+    """
+    place = Path(weights).expanduser()
+    if place.exists():
+        return place, str(place.resolve())
+    name = HUB_NAME.fullmatch(weights) if isinstance(weights, str) else None
+    if name is None:
+        raise CheckpointError(f"there is no folder or file {weights}")
+    repository, revision = name[1], name[2]
+    try:
+        fetched = Path(
+            _snapshot(repository, revision, ["*.json", "*.txt", "*.yaml", "*.md", "*.safetensors"])
+        )
+        if not any(fetched.glob("*.safetensors")):
+            # The same weights often lie there in both formats: the old one is fetched for want of the other.
+            _snapshot(repository, revision, ["pytorch_model*.bin"])
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"there is no folder {weights}, and the hub does not give it ({_first_line(error)}): "
+            "check the name and the network, or download it and name the folder"
+        ) from error
+    return fetched, f"{repository}@{fetched.name}"
+
+
+def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> str:
+    return str(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=patterns))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def read_published(path: Path) -> State:
+    """The tensors of a checkpoint file: safetensors, or ``torch.save`` read with ``weights_only=True``.
+
+    A state dict inside a training checkpoint is found where there is one alone. Raises
+    :class:`CheckpointError` for a file that is missing, damaged, or would have to run code to be read.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals([(_Inert, name) for name in _SCHEDULES]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no file {path}") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors, and reading that could run code: where you trust it, open it "
+            "with the code that wrote it and save its state_dict() alone"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({error}): copy it again") from error
+    return _without_prefix(_state_in(loaded, path))
+
+
+def _state_in(loaded: Any, path: Path) -> State:
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(f"{path} holds no state dict: name a checkpoint of weights")
+    if loaded and all(isinstance(value, Tensor) for value in loaded.values()):
+        return dict(loaded)
+    inside = {
+        name: dict(value)
+        for name, value in loaded.items()
+        if isinstance(value, Mapping) and value and all(isinstance(part, Tensor) for part in value.values())
+    }
+    if len(inside) != 1:
+        found = f"several state dicts ({', '.join(map(str, inside))})" if inside else "no state dict"
+        raise CheckpointError(f"{path} holds {found}: save the one that is meant alone, and convert that")
+    return next(iter(inside.values()))
+
+
+def _without_prefix(state: State) -> State:
+    """Names without what wrappers put before all of them (``module.``, ``model.``)."""
+    for prefix in ("module.", "model."):
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state

@@ -1,0 +1,264 @@
+"""Published BLIP-2 weights in: LAVIS key names to ours, strictly, with a report.
+
+The map was checked against tiny models with the published names, and its names against the key
+lists of the published sizes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from dqecir.encoders.blip2 import Blip2
+from dqecir.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every key of a checkpoint, and what it lacks, under the checkpoint's own names."""
+
+    used: tuple[str, ...]
+    dropped: tuple[str, ...]
+    """Keys of the checkpoint that composed retrieval has no use for, by design."""
+    unexpected: tuple[str, ...]
+    missing: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every parameter of the model was found and nothing was left over."""
+        return not (self.unexpected or self.missing or self.misshapen)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.used)} tensors loaded, {len(self.dropped)} not needed"]
+        for name in ("missing", "unexpected", "misshapen"):
+            keys: tuple[str, ...] = getattr(self, name)
+            if keys:
+                shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+                lines.append(f"{len(keys)} {name}: {shown}")
+        return "; ".join(lines)
+
+
+@dataclass(frozen=True)
+class PublishedKeys:
+    """How the keys of a published state dict become ours."""
+
+    renames: tuple[tuple[str, str], ...]
+    """(regular expression, replacement); the first that matches a key renames it. Every group stands in the
+    replacement, so that rules can be read backwards too."""
+    not_needed: str = r"(?!)"
+    """Keys that composed retrieval has no use for, by design."""
+    leading: tuple[tuple[str, int], ...] = ()
+    """(key, n): only the first n entries are read, because the published code uses no others."""
+
+    def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
+        """Load a published ``state`` into ``module``, all of it or nothing.
+
+        Raises :class:`CheckpointError` with the report where something is missing or left over.
+        """
+        dropped = tuple(sorted(key for key in state if re.search(self.not_needed, key)))
+        kept = {_rename(key, self.renames): value for key, value in state.items() if key not in dropped}
+        for key, count in self.leading:
+            if key in state:
+                kept[_rename(key, self.renames)] = state[key][:count]
+        report = load_strictly(module, kept, lambda key: published_name(key, self.renames))
+        return _of_whole(report, state, dropped)
+
+
+_QFORMER_RENAMES = (
+    (r"^Qformer\.bert\.embeddings\.(word|position)_embeddings\.", r"embeddings.\1_embeddings."),
+    (r"^Qformer\.bert\.embeddings\.LayerNorm\.", r"qformer.layernorm."),
+    (
+        r"^Qformer\.bert\.encoder\.layer\.(\d+)\.(attention|crossattention)\.self\.",
+        r"qformer.encoder.layer.\1.\2.attention.",
+    ),
+    (r"^Qformer\.bert\.", r"qformer."),
+    (r"^vision_proj\.", r"vision_projection."),
+    (r"^text_proj\.", r"text_projection."),
+    (r"^temp$", r"temperature"),
+)
+_EVA_RENAMES = (
+    (r"^cls_token$", r"embeddings.class_embedding"),
+    (r"^pos_embed$", r"embeddings.position_embedding"),
+    (r"^patch_embed\.proj\.", r"embeddings.patch_embedding."),
+    (r"^blocks\.(\d+)\.norm([12])\.", r"encoder.layers.\1.layer_norm\2."),
+    (r"^blocks\.(\d+)\.attn\.qkv\.weight$", r"encoder.layers.\1.self_attn.qkv.weight"),
+    (r"^blocks\.(\d+)\.attn\.proj\.", r"encoder.layers.\1.self_attn.projection."),
+    (r"^blocks\.(\d+)\.mlp\.", r"encoder.layers.\1.mlp."),
+)
+_CLIP_RENAMES = (
+    (r"^class_embedding$", r"embeddings.class_embedding"),
+    (r"^positional_embedding$", r"embeddings.position_embedding.weight"),
+    (r"^conv1\.weight$", r"embeddings.patch_embedding.weight"),
+    (r"^ln_pre\.", r"pre_layrnorm."),
+    (r"^transformer\.resblocks\.(\d+)\.ln_([12])\.", r"encoder.layers.\1.layer_norm\2."),
+    (r"^transformer\.resblocks\.(\d+)\.attn\.out_proj\.", r"encoder.layers.\1.self_attn.out_proj."),
+    (r"^transformer\.resblocks\.(\d+)\.mlp\.c_fc\.", r"encoder.layers.\1.mlp.fc1."),
+    (r"^transformer\.resblocks\.(\d+)\.mlp\.c_proj\.", r"encoder.layers.\1.mlp.fc2."),
+)
+_NOT_NEEDED = re.compile(r"(^Qformer\.cls\.)|(position_ids$)|(^itm_head\.)|(^prompt_tokens$)")
+
+
+def _rename(key: str, renames: Iterable[tuple[str, str]]) -> str:
+    for pattern, replacement in renames:
+        renamed, count = re.subn(pattern, replacement, key)
+        if count:
+            return renamed
+    return key
+
+
+def published_name(key: str, renames: Iterable[tuple[str, str]]) -> str:
+    """What a published code calls our ``key``: the first rule of ``renames`` that fits, read backwards."""
+    for pattern, replacement in renames:
+        groups = re.findall(r"\([^)]*\)", pattern)
+        parts = re.split(r"\\(\d)", replacement)
+        ours = "".join(groups[int(part) - 1] if n % 2 else re.escape(part) for n, part in enumerate(parts))
+        theirs = pattern.strip("^$").replace(r"\.", ".")
+        for n, group in enumerate(groups, 1):
+            theirs = theirs.replace(group, rf"\{n}", 1)
+        named, count = re.subn(f"^{ours}{'$' if pattern.endswith('$') else ''}", theirs, key)
+        if count:
+            return named
+    return key
+
+
+def eva_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """LAVIS ``visual_encoder`` of EVA ViT-g, without that prefix, under transformers' names.
+
+    Query and value biases are joined with a zero key bias, which EVA does not have. Raises
+    :class:`CheckpointError` where a query bias has no value bias.
+    """
+    renamed = {}
+    for key, value in state.items():
+        block = re.match(r"^blocks\.(\d+)\.attn\.([qv])_bias$", key)
+        if block is None:
+            renamed[_rename(key, _EVA_RENAMES)] = value
+        elif block[2] == "q":
+            other = key.replace("q_bias", "v_bias")
+            if other not in state:
+                raise CheckpointError(f"the checkpoint has no visual_encoder.{other}, and EVA's towers do")
+            renamed[f"encoder.layers.{block[1]}.self_attn.qkv.bias"] = torch.cat(
+                [value, torch.zeros_like(value), state[other]]
+            )
+    return renamed
+
+
+def clip_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """LAVIS ``visual_encoder`` of CLIP ViT-L, without that prefix, under transformers' names."""
+    renamed = {}
+    for key, value in state.items():
+        joined = re.match(r"^transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$", key)
+        if joined is None:
+            renamed[_rename(key, _CLIP_RENAMES)] = value
+            continue
+        for name, part in zip("qkv", value.chunk(3), strict=True):
+            renamed[f"encoder.layers.{joined[1]}.self_attn.{name}_proj.{joined[2]}"] = part
+    return renamed
+
+
+_TOWER_STATES = {"eva": eva_tower_state, "clip": clip_tower_state}
+_TOWER_NAMES = {
+    "eva": (*_EVA_RENAMES, (r"^blocks\.(\d+)\.attn\.q_bias$", r"encoder.layers.\1.self_attn.qkv.bias")),
+    "clip": (
+        *_CLIP_RENAMES,
+        *(
+            (
+                r"^transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$",
+                rf"encoder.layers.\1.self_attn.{part}_proj.\2",
+            )
+            for part in "qkv"
+        ),
+    ),
+}
+"""Also the joined tensors, for the way back to the published names."""
+
+
+def lavis_state(state: Mapping[str, Tensor], tower_kind: str) -> dict[str, Tensor]:
+    """A whole LAVIS ``blip2_qformer`` state dict under the names of :class:`Blip2`.
+
+    Raises :class:`CheckpointError` for a kind of tower that LAVIS does not have.
+    """
+    if tower_kind not in _TOWER_STATES:
+        raise CheckpointError(
+            f"a LAVIS checkpoint needs an eva or clip tower, and this model has {tower_kind!r}"
+        )
+    prefix = "visual_encoder."
+    tower = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    renamed = {f"tower.vision_model.{key}": value for key, value in _TOWER_STATES[tower_kind](tower).items()}
+    for key, value in state.items():
+        if not key.startswith(prefix) and not _NOT_NEEDED.search(key):
+            renamed[_rename(key, _QFORMER_RENAMES)] = value
+    return renamed
+
+
+def lavis_name(key: str, tower_kind: str) -> str:
+    """The published name of a key of :class:`Blip2`, or of a method with a backbone."""
+    own = re.sub(r"^(target_)?backbone\.", "", key)
+    vision = own.removeprefix("tower.vision_model.")
+    if vision != own:
+        return "visual_encoder." + published_name(vision, _TOWER_NAMES[tower_kind])
+    return published_name(own, _QFORMER_RENAMES)
+
+
+def load_lavis(model: Blip2, state: Mapping[str, Tensor]) -> LoadReport:
+    """Load a LAVIS ``blip2_qformer`` state dict (``checkpoint["model"]``) into ``model``.
+
+    Raises :class:`CheckpointError` with the report where a tensor is missing, left over or of
+    another shape; ``model`` is then unchanged.
+    """
+    kind = model.config.tower.kind
+    report = load_strictly(model, lavis_state(state, kind), lambda key: lavis_name(key, kind))
+    return _of_whole(report, state, _dropped(state))
+
+
+def load_lavis_method(
+    method: nn.Module, backbone: Blip2, state: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> LoadReport:
+    """Load a LAVIS-like state dict into a ``method`` whose attribute ``backbone`` is ``backbone``.
+
+    ``own`` holds what else the method has, under the method's names. Raises :class:`CheckpointError`
+    as :func:`load_lavis` does.
+    """
+    kind = backbone.config.tower.kind
+    renamed = {f"backbone.{key}": value for key, value in lavis_state(state, kind).items()}
+    report = load_strictly(method, renamed | dict(own), lambda key: lavis_name(key, kind))
+    return _of_whole(report, state, tuple(key for key in _dropped(state) if key not in own))
+
+
+def _dropped(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    return tuple(sorted(key for key in state if _NOT_NEEDED.search(key)))
+
+
+def _of_whole(report: LoadReport, state: Mapping[str, Tensor], dropped: tuple[str, ...]) -> LoadReport:
+    """The report of a checkpoint that was loaded: what was not dropped of it was used."""
+    return replace(report, used=tuple(sorted(set(state) - set(dropped))), dropped=dropped)
+
+
+def load_strictly(
+    module: nn.Module, state: Mapping[str, Tensor], named: Callable[[str], str] = str
+) -> LoadReport:
+    """Copy ``state`` into ``module``, all of it or nothing; ``named`` is what the report calls a key.
+
+    Raises :class:`CheckpointError` that names what is missing, left over or misshapen.
+    """
+    own = module.state_dict()
+    shared = sorted(set(own) & set(state))
+    report = LoadReport(
+        used=tuple(map(named, shared)),
+        dropped=(),
+        unexpected=tuple(sorted({named(key) for key in set(state) - set(own)})),
+        missing=tuple(sorted({named(key) for key in set(own) - set(state)})),
+        misshapen=tuple(
+            f"{named(key)} {list(state[key].shape)} where {list(own[key].shape)} is needed"
+            for key in shared
+            if state[key].shape != own[key].shape
+        ),
+    )
+    if not report.complete:
+        raise CheckpointError(f"the checkpoint does not fit this model: {report}")
+    module.load_state_dict(dict(state))
+    return report

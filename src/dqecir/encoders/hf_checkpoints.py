@@ -1,0 +1,205 @@
+"""BLIP-2 as transformers keeps it (``Blip2ForImageTextRetrieval``): sizes, names, preprocessing.
+
+The classes of ``Salesforce/blip2-itm-vit-g`` (224 pixels) and ``-coco`` (364). What their forward pass
+has and ours has not is checked, so that nothing is computed otherwise in silence.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import transformers
+from pydantic import ValidationError
+from torch import Tensor
+
+from dqecir.data.images import Preprocessing
+from dqecir.encoders.blip2 import Blip2, Blip2Config
+from dqecir.encoders.checkpoint_files import State, read_published
+from dqecir.encoders.checkpoints import LoadReport, load_strictly
+from dqecir.encoders.towers import TowerConfig
+from dqecir.errors import CheckpointError
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_NOT_NEEDED = re.compile(r"(^itm_head\.)|(position_ids$)")
+_CLASSES = "name Salesforce/blip2-itm-vit-g, Salesforce/blip2-itm-vit-g-coco or weights of their class"
+_FIXED = (
+    ("vision_config", "hidden_act", ("gelu",)),
+    # 1e-5 was transformers' default once; EVA itself has 1e-6, and so has our tower.
+    ("vision_config", "layer_norm_eps", (1e-6, 1e-5)),
+    ("qformer_config", "hidden_act", ("gelu",)),
+    ("qformer_config", "layer_norm_eps", (1e-12,)),
+)
+"""What :class:`Blip2` has in one way alone."""
+
+
+def hf_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a transformers folder; raises :class:`CheckpointError` where there is none."""
+    config = _json(folder / "config.json")
+    if config is None:
+        raise CheckpointError(f"{folder} has no config.json: it is no folder that transformers wrote")
+    return config
+
+
+def hf_tensors(folder: Path) -> State:
+    """All tensors of a transformers folder, from one file or several; raises :class:`CheckpointError`."""
+    for name in _WEIGHTS:
+        if (folder / name).exists():
+            return read_published(folder / name)
+        index = _json(folder / f"{name}.index.json")
+        if index is not None:
+            files = sorted({Path(str(file)).name for file in index.get("weight_map", {}).values()})
+            tensors: State = {}
+            for file in files:
+                tensors |= read_published(folder / file)
+            return tensors
+    raise CheckpointError(f"{folder} has no weights (neither {' nor '.join(_WEIGHTS)}): copy it again")
+
+
+def hf_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Blip2Config:
+    """The configuration whose :class:`Blip2` the weights ``state`` under their ``config`` fit.
+
+    Raises :class:`CheckpointError` where the tower, the text or the queries are not as they must be.
+    """
+    if "qformer_config" not in config:
+        raise CheckpointError(
+            f"the checkpoint is of the kind {config.get('model_type')!r} and has no Q-Former: {_CLASSES}"
+        )
+    try:
+        read = transformers.Blip2Config.from_dict(copy.deepcopy(dict(config)))
+    except Exception as error:  # transformers raises whatever the mistake makes of its own code
+        raise CheckpointError(f"its config.json is none of BLIP-2's ({error!r}): {_CLASSES}") from error
+    for part, name, known in _FIXED:
+        found = getattr(getattr(read, part), name)
+        if found not in known:
+            raise CheckpointError(
+                f"the checkpoint has {part}.{name} {found!r}, and only {known[0]!r} is known"
+            )
+    vision, qformer = read.vision_config, read.qformer_config
+    _check_parts(state, qformer.num_hidden_layers, read.num_query_tokens)
+    return Blip2Config(
+        tower=TowerConfig(
+            kind="eva",
+            image_size=_side(vision.image_size),
+            patch_size=_side(vision.patch_size),
+            hidden_size=vision.hidden_size,
+            layers=vision.num_hidden_layers,
+            heads=vision.num_attention_heads,
+            intermediate_size=vision.intermediate_size,
+        ),
+        hidden_size=qformer.hidden_size,
+        layers=qformer.num_hidden_layers,
+        heads=qformer.num_attention_heads,
+        intermediate_size=qformer.intermediate_size,
+        cross_attention_frequency=qformer.cross_attention_frequency,
+        query_tokens=read.num_query_tokens,
+        embedding_size=read.image_text_hidden_size,
+        vocabulary_size=qformer.vocab_size,
+        text_positions=qformer.max_position_embeddings,
+        dropout=qformer.hidden_dropout_prob,
+    )
+
+
+def _check_parts(state: Mapping[str, Tensor], layers: int, queries: int) -> None:
+    if not any(key.startswith("vision_model.") for key in state):
+        raise CheckpointError(f"the checkpoint has no image tower (no vision_model.*): {_CLASSES}")
+    # By the weights, not by ``use_qformer_text_input``: early configurations of the hub spell it otherwise.
+    text = ["embeddings.word_embeddings.weight"]
+    text += [f"qformer.encoder.layer.{layer}.intermediate.dense.weight" for layer in range(layers)]
+    lacking = [key for key in text if key not in state]
+    if lacking:
+        raise CheckpointError(
+            f"the checkpoint's Q-Former reads no text (no {lacking[0]}), as that of the captioning models: "
+            f"{_CLASSES}"
+        )
+    shape = tuple(state["query_tokens"].shape) if "query_tokens" in state else ()
+    if len(shape) != 3 or shape[1] != queries:
+        raise CheckpointError(
+            f"the checkpoint's config.json has {queries} query tokens, and its weights "
+            f"{shape[1] if len(shape) == 3 else 'none'}: copy both from one revision"
+        )
+
+
+def _side(value: int | list[int] | tuple[int, int]) -> int:
+    sides = {value} if isinstance(value, int) else set(value)
+    if len(sides) != 1:
+        raise CheckpointError(f"the checkpoint reads images or patches that are no squares ({value})")
+    return sides.pop()
+
+
+def hf_state(state: Mapping[str, Tensor]) -> State:
+    """A ``Blip2ForImageTextRetrieval`` state dict under the names of :class:`Blip2`."""
+    renamed = {}
+    for key, value in state.items():
+        if not _NOT_NEEDED.search(key):
+            ours = re.sub(r"^vision_model\.", "tower.vision_model.", key)
+            renamed[ours.replace("tower.vision_model.post_layernorm.", "ln_vision.")] = value
+    return renamed
+
+
+def load_hf(model: Blip2, state: Mapping[str, Tensor]) -> LoadReport:
+    """Load the weights of a ``Blip2ForImageTextRetrieval`` into ``model``, all of them or nothing.
+
+    They have no temperature: the model keeps its own. Raises :class:`CheckpointError` with the report
+    where a tensor is missing, left over or of another shape.
+    """
+    own = {"temperature": model.temperature.detach().clone()}
+    report = load_strictly(model, hf_state(state) | own, _hf_name)
+    dropped = tuple(sorted(key for key in state if _NOT_NEEDED.search(key)))
+    return replace(report, used=tuple(sorted(set(state) - set(dropped))), dropped=dropped)
+
+
+def _hf_name(key: str) -> str:
+    """What transformers calls a key of :class:`Blip2`."""
+    named = re.sub(r"^ln_vision\.", "vision_model.post_layernorm.", key)
+    return named.removeprefix("tower.")
+
+
+def hf_preprocessing(folder: Path, image_size: int) -> Preprocessing:
+    """How a transformers folder has its pictures made: both sides resized at once, then normalised.
+
+    BLIP-2's own where the folder says nothing. Raises :class:`CheckpointError` where it says what
+    :class:`Preprocessing` cannot do, or another size than the tower's ``image_size``.
+    """
+    said = _json(folder / "preprocessor_config.json")
+    if said is None:
+        said = (_json(folder / "processor_config.json") or {}).get("image_processor", {})
+    plain = Preprocessing(size=image_size, squash=True)
+    wanted = plain.to_dict() | {"do_center_crop": False}
+    for name in ("do_resize", "do_normalize", "do_rescale", "do_center_crop", "size", "resample"):
+        # Sizes and the like may be written as null where the default is meant.
+        if said.get(name) is not None and said[name] != wanted[name]:
+            raise CheckpointError(
+                f"{folder} prepares its pictures with {name} {said[name]}, where {wanted[name]} is needed"
+            )
+    factor = said.get("rescale_factor")
+    if factor is not None and abs(factor - wanted["rescale_factor"]) > 1e-6:
+        raise CheckpointError(f"{folder} rescales its pictures by {factor}, where 1/255 is needed")
+    try:
+        return Preprocessing(
+            size=image_size,
+            squash=True,
+            mean=said.get("image_mean") or plain.mean,
+            std=said.get("image_std") or plain.std,
+        )
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{folder} has an image_mean or image_std that no picture can be normalised with"
+        ) from error
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): copy it again") from error
+    if not isinstance(read, dict):
+        raise CheckpointError(f"{path} is no map of settings: copy it again")
+    return read

@@ -1,0 +1,128 @@
+"""The sizes of a LAVIS ``blip2_qformer`` checkpoint, read off its tensors; towers in files of their own."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from dqecir.encoders.blip2 import Blip2Config
+from dqecir.encoders.towers import CLIP_VIT_L, EVA_VIT_G, TowerConfig
+from dqecir.errors import CheckpointError
+
+_LAYER = "Qformer.bert.encoder.layer"
+_HEAD_WIDTH = 64
+_TOWER = "visual_encoder."
+_PUBLISHED_TOWERS = {tower.hidden_size: tower for tower in (EVA_VIT_G, CLIP_VIT_L)}
+_PLAIN_TOWER = re.compile(
+    r"(cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|class_embedding|positional_embedding|conv1\.weight|"
+    r"ln_pre\.(weight|bias)|(transformer\.res)?blocks\.(?P<block>\d+)\..+)"
+)
+"""Tensors that BLIP-2 reads of the file that a tower has for itself."""
+
+
+def lavis_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tower of a LAVIS checkpoint, or of a file of its own, under names with ``visual_encoder.``.
+
+    ``eva_vit_g.pth`` and ``clip_vit_L.pth`` have no prefix, and may have a last block and heads that
+    BLIP-2 does not use. Empty where ``state`` holds no tower.
+    """
+    inside = {key: value for key, value in state.items() if key.startswith(_TOWER)}
+    patches = state.get("patch_embed.proj.weight", state.get("conv1.weight"))
+    if inside or patches is None:
+        return inside
+    published = _PUBLISHED_TOWERS.get(int(patches.shape[0]))
+    tower = {}
+    for key, value in state.items():
+        found = _PLAIN_TOWER.fullmatch(key)
+        if found and (published is None or int(found["block"] or 0) < published.layers):
+            tower[_TOWER + key] = value
+    return tower
+
+
+def lavis_sizes(
+    state: Mapping[str, Tensor], heads: int | None = None, tower_heads: int | None = None
+) -> Blip2Config:
+    """The configuration whose :class:`Blip2` a state dict with LAVIS' names fits.
+
+    Numbers of attention heads leave no trace in the tensors: unless given, they are BERT's and
+    CLIP's (64 numbers a head) and EVA ViT-g's (16 heads). Raises :class:`CheckpointError` where the
+    Q-Former or the tower is not there.
+    """
+    _needed(state, "query_tokens", "it holds no Q-Former of BLIP-2")
+    _needed(state, "ln_vision.weight", "it holds no ln_vision")
+    words = _needed(state, "Qformer.bert.embeddings.word_embeddings.weight", "its Q-Former reads no text")
+    positions = _needed(state, "Qformer.bert.embeddings.position_embeddings.weight", "it reads no text")
+    feed_forward = _needed(
+        state, f"{_LAYER}.0.intermediate.dense.weight", "its Q-Former has no feed-forward for text"
+    )
+    query = state["query_tokens"]
+    hidden = int(words.shape[1])
+    if query.dim() != 3 or query.shape[1] < 1 or query.shape[2] != hidden:
+        raise CheckpointError(
+            f"the checkpoint's query_tokens have the shape {list(query.shape)}, where [1, n, {hidden}] "
+            "is needed"
+        )
+    tower = tower_sizes(state, tower_heads)
+    width = int(state["ln_vision.weight"].shape[0])
+    if tower.token_width != width:
+        raise CheckpointError(
+            f"the tower's tokens have {tower.token_width} numbers and the Q-Former reads {width}: the tower "
+            "is another checkpoint's"
+        )
+    layers = 1 + max(int(found[1]) for key in state if (found := re.match(rf"{_LAYER}\.(\d+)\.", key)))
+    crossing = sorted(
+        int(found[1])
+        for key in state
+        if (found := re.match(rf"{_LAYER}\.(\d+)\.crossattention\.self\.query\.weight$", key))
+    )
+    return Blip2Config(
+        tower=tower,
+        hidden_size=hidden,
+        layers=layers,
+        heads=heads or max(1, hidden // _HEAD_WIDTH),
+        intermediate_size=int(feed_forward.shape[0]),
+        cross_attention_frequency=crossing[1] - crossing[0] if len(crossing) > 1 else layers,
+        query_tokens=int(query.shape[1]),
+        embedding_size=int(_needed(state, "vision_proj.weight", "it projects no images").shape[0]),
+        vocabulary_size=int(words.shape[0]),
+        text_positions=int(positions.shape[0]),
+    )
+
+
+def tower_sizes(state: Mapping[str, Tensor], heads: int | None = None) -> TowerConfig:
+    """The configuration of the tower in a state dict with LAVIS' names; raises :class:`CheckpointError`."""
+    prefix = _TOWER
+    if f"{prefix}patch_embed.proj.weight" in state:
+        patches, positions = state[f"{prefix}patch_embed.proj.weight"], state[f"{prefix}pos_embed"][0]
+        feed_forward, block, kind = "blocks.0.mlp.fc1.weight", r"blocks\.(\d+)\.", "eva"
+    elif f"{prefix}conv1.weight" in state:
+        patches, positions = state[f"{prefix}conv1.weight"], state[f"{prefix}positional_embedding"]
+        feed_forward, kind = "transformer.resblocks.0.mlp.c_fc.weight", "clip"
+        block = r"transformer\.resblocks\.(\d+)\."
+    else:
+        raise CheckpointError(
+            "the checkpoint has no image tower (no visual_encoder.*): give the tower's own file "
+            "(eva_vit_g.pth, clip_vit_L.pth) or the BLIP-2 checkpoint that it was trained from "
+            "as --pretrained (tower in Python)"
+        )
+    width, patch = int(patches.shape[0]), int(patches.shape[3])
+    published = _PUBLISHED_TOWERS.get(width)
+    numbers = [int(found[1]) for key in state if (found := re.match(re.escape(prefix) + block, key))]
+    return TowerConfig(
+        kind="eva" if kind == "eva" else "clip",
+        image_size=math.isqrt(int(positions.shape[0]) - 1) * patch,
+        patch_size=patch,
+        hidden_size=width,
+        layers=1 + max(numbers),
+        heads=heads or (published.heads if published else max(1, width // _HEAD_WIDTH)),
+        intermediate_size=int(state[prefix + feed_forward].shape[0]),
+    )
+
+
+def _needed(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
+    if key not in state:
+        raise CheckpointError(f"the checkpoint has no {key}: {what}")
+    return state[key]

@@ -1,0 +1,240 @@
+"""A store on disk: what it belongs to, which images it holds, and shards of their tokens.
+
+``state.json`` says what the tokens belong to and how they lie. ``images.txt`` has a line for every
+row, in order: the hash of the image's bytes and the mean relative error of its tokens. A row counts
+once its line is there, and its line is written once its bytes are flushed; whatever a kill leaves
+behind the last line is written over. Rows are only ever added, so an open store stays valid.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.encoders.store.precision import PRECISIONS, PrecisionName
+from dqecir.encoders.store.rows import Shard, ShardedRows
+from dqecir.errors import DataError
+from dqecir.io.files import write_json
+from dqecir.io.progress import console
+
+FORM = 2
+JOURNAL = "images.txt"
+SHARD_BYTES = 256 * 2**20
+HASH = 64
+LINE = HASH + len(" 1.234567e-04\n")
+_LINE = re.compile(rb"[0-9a-f]{64} \d\.\d{6}e[+-]\d\d\n")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What tokens belong to; a store of another owner is refused."""
+
+    preprocessing: dict[str, Any]
+    tower: str
+    precision: PrecisionName
+    views: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows lie in shards: M ``tokens`` of ``width`` W, ``per_shard`` images a file."""
+
+    tokens: int
+    width: int
+    per_shard: int
+
+    @classmethod
+    def of(cls, owner: Owner, tokens: int, width: int) -> Layout:
+        """Shards of at most ``SHARD_BYTES`` each, or of one image."""
+        row = PRECISIONS[owner.precision].row(owner.views, tokens, width)
+        return cls(tokens, width, max(1, SHARD_BYTES // row.itemsize))
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a folder holds: the row of every image hash, and the ``errors`` [rows] of their tokens."""
+
+    layout: Layout | None
+    places: dict[str, int]
+    errors: NDArray[np.float64]
+
+    @classmethod
+    def read(cls, folder: Path, owner: Owner) -> Held:
+        """Raises :class:`DataError` where the tokens belong to something else, or are damaged."""
+        layout = _read_layout(folder, owner)
+        journal = folder / JOURNAL
+        if layout is None or not journal.exists():
+            return cls(layout, {}, np.zeros(0))
+        data = journal.read_bytes()
+        lines = [data[start : start + LINE] for start in range(0, len(data), LINE)]
+        # What follows a line that is cut short or unreadable does not count.
+        whole = list(takewhile(_LINE.fullmatch, lines))
+        return cls(
+            layout,
+            {line[:HASH].decode(): row for row, line in enumerate(whole)},
+            np.array([float(line[HASH:]) for line in whole]),
+        )
+
+    def rows(self, folder: Path, owner: Owner) -> ShardedRows:
+        """The rows, mapped into memory; raises :class:`DataError` where a file is too short."""
+        assert self.layout is not None
+        layout, count = self.layout, len(self.errors)
+        row = PRECISIONS[owner.precision].row(owner.views, layout.tokens, layout.width)
+        shards = []
+        for number, start in enumerate(range(0, count, layout.per_shard)):
+            path = shard_path(folder, number)
+            size = min(layout.per_shard, count - start)
+            if not path.is_file() or path.stat().st_size < size * row.itemsize:
+                raise _damaged(path)
+            mapped = np.memmap(path, dtype=row, mode="r", shape=(size,))
+            # As plain arrays: what is gathered from them is no memory map.
+            fields = {name: mapped[name].view(np.ndarray) for name in row.names or ()}
+            shards.append(Shard(**fields))
+        return ShardedRows(shards, layout.per_shard)
+
+
+class Appender:
+    """Adds rows to a folder that no other process writes to at the same time."""
+
+    def __init__(self, folder: Path, owner: Owner) -> None:
+        self.folder, self.owner = folder, owner
+        self.held = Held.read(folder, owner)
+        self.layout, self.count = self.held.layout, len(self.held.errors)
+        os.truncate(folder / JOURNAL, self.count * LINE)
+
+    def append(self, hashes: Sequence[str], fields: dict[str, NDArray[Any]], errors: Sequence[float]) -> None:
+        """Add images: ``fields`` of a row, [b, V, M, W] and [b, V, M], and the mean error of each image.
+
+        Raises :class:`DataError` where nothing more can be written; what was counted before stays.
+        """
+        tokens, width = fields["codes"].shape[2:]
+        if self.layout is None:
+            self.layout = Layout.of(self.owner, tokens, width)
+            with _writing(self.folder):
+                state = {"form": FORM, **asdict(self.owner), **asdict(self.layout)}
+                write_json(self.folder / "state.json", state)
+        if (tokens, width) != (self.layout.tokens, self.layout.width):
+            raise DataError(
+                f"{self.folder} keeps {self.layout.tokens} tokens of width {self.layout.width} an image, and "
+                f"the tower gives {tokens} of {width}: remove the folder or name another"
+            )
+        row = PRECISIONS[self.owner.precision].row(self.owner.views, tokens, width)
+        block = np.empty(len(hashes), dtype=row)
+        for name, values in fields.items():
+            block[name] = values
+        with _writing(self.folder):
+            self._write(block)
+            self._count(hashes, errors)
+        self.count += len(block)
+
+    def _write(self, block: NDArray[Any]) -> None:
+        """The bytes of new rows, flushed."""
+        assert self.layout is not None
+        written = 0
+        while written < len(block):
+            shard, place = divmod(self.count + written, self.layout.per_shard)
+            some = block[written : written + self.layout.per_shard - place]
+            path = shard_path(self.folder, shard)
+            path.touch()
+            with path.open("r+b") as file:
+                file.seek(place * block.itemsize)
+                file.write(some.view(np.uint8).data)
+                _to_disk(file)
+            written += len(some)
+
+    def _count(self, hashes: Sequence[str], errors: Sequence[float]) -> None:
+        """From here on the rows count."""
+        lines = [f"{name} {error:.6e}\n" for name, error in zip(hashes, errors, strict=True)]
+        with (self.folder / JOURNAL).open("r+b") as file:
+            file.seek(self.count * LINE)
+            file.write("".join(lines).encode())
+            _to_disk(file)
+
+
+@contextmanager
+def appending(folder: Path, owner: Owner, quiet: bool) -> Iterator[Appender]:
+    """The right to add to ``folder``, waited for while another process has it; a kill gives it up.
+
+    Raises :class:`DataError` where nothing (more) can be written there.
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / JOURNAL).open("ab")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not quiet:
+                console.print(f"waiting for another process, which is encoding images into {folder}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Appender(folder, owner)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{folder}: image tokens cannot be written ({error.strerror}); what was written before is kept, "
+            "and the same command goes on from there"
+        ) from error
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """The file of a shard."""
+    return folder / f"tokens-{number:05}.bin"
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _read_layout(folder: Path, owner: Owner) -> Layout | None:
+    path = folder / "state.json"
+    if not path.exists():
+        return None
+    try:
+        state = json.loads(path.read_text())
+    except ValueError:
+        raise _damaged(path) from None
+    if not isinstance(state, dict) or state.get("form") != FORM:
+        raise DataError(
+            f"{folder} keeps image tokens in a form that is no longer read: remove the folder, and they are "
+            "computed again"
+        )
+    for key, needed in asdict(owner).items():
+        if state.get(key) != needed:
+            kept, needed = _differing(state.get(key), needed)
+            raise DataError(
+                f"{folder} keeps tokens of other {key} ({kept} where {needed} is needed): "
+                "remove the folder or name another"
+            )
+    try:
+        return Layout(*(int(state[key]) for key in ("tokens", "width", "per_shard")))
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(path) from None
+
+
+def _differing(kept: Any, needed: Any) -> tuple[Any, Any]:
+    """Of two sets of settings, those that differ."""
+    if not isinstance(kept, dict) or not isinstance(needed, dict):
+        return kept, needed
+    keys = [key for key in needed | kept if kept.get(key) != needed.get(key)]
+    return {key: kept.get(key) for key in keys}, {key: needed.get(key) for key in keys}
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(f"{path} is damaged: remove {path.parent}, and its image tokens are computed again")

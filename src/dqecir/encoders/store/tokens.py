@@ -1,0 +1,234 @@
+"""Stored image tokens as the rest of the package sees them: a length, views, and ``gather``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dqecir.data.images import Preprocessing, Refusal
+from dqecir.encoders.store.encoding import Tower, content_hashes, encode_missing, usable_hashes
+from dqecir.encoders.store.folder import Held, Owner, appending
+from dqecir.encoders.store.precision import PrecisionName
+from dqecir.encoders.store.rows import HeldRows, Rows, Shard, ShardedRows
+from dqecir.errors import DataError, ImageError
+from dqecir.io.progress import track
+
+
+class TokenStore:
+    """Tokens [N, V, M, W] of N images in V views; view 0 is the picture as it is.
+
+    ``tokens`` are an array [N, V, M, W], or rows of which image i has ``places`` [N] at i.
+    ``relative_error`` is the mean of ||kept - token|| / ||token||: what the stored number type costs.
+    """
+
+    def __init__(
+        self,
+        tokens: NDArray[np.generic] | Rows,
+        places: Tensor | None = None,
+        relative_error: float = 0.0,
+    ) -> None:
+        self.rows: Rows
+        if isinstance(tokens, np.ndarray):
+            self.rows = ShardedRows([Shard(tokens)], len(tokens))
+            self.places = torch.arange(len(tokens))
+        else:
+            assert places is not None
+            self.rows, self.places = tokens, places
+        self.relative_error = relative_error
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def views(self) -> int:
+        """Views kept of every image."""
+        return self.rows.views
+
+    @property
+    def bytes(self) -> int:
+        """What the tokens of all images take as they are kept."""
+        return len(self) * self.rows.row_bytes
+
+    def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
+        """Tokens [n, M, W] float32 of images ``ids`` [n], in ``views`` [n] or as they are.
+
+        They are on the store's device: the CPU, unless :meth:`to` moved them.
+        """
+        chosen = torch.zeros(len(ids), dtype=torch.int64) if views is None else views.cpu()
+        return self.rows.take(self.places[ids.cpu()], chosen).decoded()
+
+    def to(self, device: torch.device | str, budget: int) -> TokenStore:
+        """These tokens as one tensor on ``device``, or this store where ``budget`` bytes are too few."""
+        if self.bytes > budget:
+            return self
+        held = HeldRows.of(self.rows, self.places, torch.device(device))
+        return TokenStore(held, torch.arange(len(self)), self.relative_error)
+
+    @classmethod
+    def build(
+        cls,
+        folder: Path,
+        tower: Tower,
+        fingerprint: str,
+        preprocessing: Preprocessing,
+        paths: Sequence[Path],
+        views: int = 1,
+        quiet: bool = False,
+        precision: PrecisionName = "fp16",
+    ) -> TokenStore:
+        """Open the store in ``folder``, or make it, or finish making it, or add what is new in ``paths``.
+
+        ``tower`` maps pixels [B, 3, S, S] float32, on the CPU, to tokens [B, M, W] on any device;
+        ``fingerprint`` names its weights. Tokens of images that are no longer asked for stay in the
+        folder, so several lists of images can share one. ``int8`` keeps half the bytes of ``fp16``.
+        Raises :class:`DataError` where the folder keeps another tower's tokens, or with other
+        preprocessing, precision or views, and where an image cannot be used.
+        """
+        if not paths:
+            raise DataError("there are no images to encode")
+        owner = Owner(preprocessing.to_dict(), fingerprint, precision, views)
+        images = dict(zip(hashes := content_hashes(paths), paths, strict=True))
+        held = _held(folder, owner, images, tower, preprocessing, quiet)
+        return cls._of(held, hashes, folder, owner)
+
+    @classmethod
+    def build_usable(
+        cls,
+        folder: Path,
+        tower: Tower,
+        fingerprint: str,
+        preprocessing: Preprocessing,
+        paths: Sequence[Path],
+        refusals: list[Refusal],
+        quiet: bool = False,
+    ) -> tuple[list[int], TokenStore]:
+        """As :meth:`build`, of the pictures that can be used: their positions in ``paths``, and their store.
+
+        The others are appended to ``refusals``. Raises :class:`DataError` where there are none but these.
+        """
+        owner = Owner(preprocessing.to_dict(), fingerprint, "fp16", 1)
+        hashes = usable_hashes(paths)
+        images = {name: path for name, path in zip(hashes, paths, strict=True) if isinstance(name, str)}
+        refused: dict[str, str] = {}
+        held = _held(folder, owner, images, tower, preprocessing, quiet, refused)
+        positions, kept, left_out = [], [], []
+        for position, (name, path) in enumerate(zip(hashes, paths, strict=True)):
+            if isinstance(name, ImageError):
+                left_out.append(Refusal(path, name.reason))
+            elif name in refused:
+                left_out.append(Refusal(path, refused[name]))
+            else:
+                positions.append(position)
+                kept.append(name)
+        refusals += left_out
+        if not kept:
+            first = f"; the first: {left_out[0].reason}" if left_out else ""
+            raise DataError(f"none of {len(paths)} pictures could be used{first}")
+        return positions, cls._of(held, kept, folder, owner)
+
+    @classmethod
+    def _of(cls, held: Held, hashes: Sequence[str], folder: Path, owner: Owner) -> TokenStore:
+        places = np.array([held.places[name] for name in hashes])
+        error = float(held.errors[places].mean())
+        return cls(held.rows(folder, owner), torch.from_numpy(places), error)
+
+
+def _held(
+    folder: Path,
+    owner: Owner,
+    images: Mapping[str, Path],
+    tower: Tower,
+    preprocessing: Preprocessing,
+    quiet: bool,
+    refused: dict[str, str] | None = None,
+) -> Held:
+    """What a folder holds, once every one of ``images`` (content hash -> file) that can be used is in it."""
+    held = Held.read(folder, owner)
+    if held.places.keys() >= images.keys():
+        return held
+    with appending(folder, owner, quiet) as appender:
+        # Another process may have added some of them before this one was let in.
+        missing = {name: path for name, path in images.items() if name not in appender.held.places}
+        added = encode_missing(appender, missing, tower, preprocessing, refused)
+        for _ in track(added, "encoding images", len(missing), quiet):
+            pass
+    return Held.read(folder, owner)
+
+
+class JoinedStore:
+    """Several stores as one: the images of each after those of the one before."""
+
+    def __init__(self, stores: Sequence[TokenStore]) -> None:
+        self.stores = tuple(stores)
+        self.ends = torch.tensor([len(store) for store in stores]).cumsum(0)
+
+    @classmethod
+    def of(cls, stores: Sequence[TokenStore]) -> Store:
+        """The store itself where there is only one."""
+        return stores[0] if len(stores) == 1 else cls(stores)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
+        """As :meth:`TokenStore.gather`."""
+        ids = ids.cpu()
+        owners = torch.searchsorted(self.ends, ids, right=True)
+        result: Tensor | None = None
+        for place, store in enumerate(self.stores):
+            rows = (owners == place).nonzero()[:, 0]
+            if len(rows) == 0:
+                continue
+            start = int(self.ends[place]) - len(store)
+            tokens = store.gather(ids[rows] - start, None if views is None else views.cpu()[rows])
+            if result is None:
+                result = tokens.new_empty(len(ids), *tokens.shape[1:])
+            result[rows.to(tokens.device)] = tokens
+        if result is None:
+            raise DataError("no image was asked for")
+        return result
+
+    def to(self, device: torch.device | str, budget: int) -> JoinedStore:
+        """As :meth:`TokenStore.to`: all stores together, or none of them."""
+        if sum(store.bytes for store in self.stores) > budget:
+            return self
+        return JoinedStore([store.to(device, budget) for store in self.stores])
+
+
+Store = TokenStore | JoinedStore
+
+
+class ReadAhead:
+    """Tokens of a store on a device; what was announced is gathered in a thread before it is wanted.
+
+    For a store that :meth:`TokenStore.to` left on disk: reading it would keep the device waiting. Where the
+    device is a GPU, tokens go there from pinned memory.
+    """
+
+    def __init__(self, store: Store, device: torch.device) -> None:
+        self.store, self.device = store, device
+        self.thread = ThreadPoolExecutor(1)
+        self.announced: tuple[Tensor, Tensor, Future[Tensor]] | None = None
+
+    def announce(self, ids: Tensor, views: Tensor) -> None:
+        """Begin to gather images ``ids`` [n] in ``views`` [n]; what was announced before is forgotten."""
+        self.announced = ids, views, self.thread.submit(self._read, ids, views)
+
+    def gather(self, ids: Tensor, views: Tensor) -> Tensor:
+        """As :meth:`TokenStore.gather`, on the device: what was announced, or anything else."""
+        announced, self.announced = self.announced, None
+        if announced is not None and torch.equal(announced[0], ids) and torch.equal(announced[1], views):
+            tokens = announced[2].result()
+        else:
+            tokens = self._read(ids, views)
+        return tokens.to(self.device, non_blocking=True)
+
+    def _read(self, ids: Tensor, views: Tensor) -> Tensor:
+        tokens = self.store.gather(ids, views)
+        return tokens.pin_memory() if self.device.type == "cuda" and not tokens.is_cuda else tokens

@@ -1,0 +1,160 @@
+"""Image towers: pixels in, image tokens out, before BLIP-2's ``ln_vision``.
+
+Three kinds. ``eva`` and ``clip`` are the towers of the published BLIP-2 checkpoints, built from
+transformers' parts; ``stem`` is a small residual network for machines without weights, because a
+convolutional stem learns from a few thousand pictures where a patch embedding does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import Blip2VisionConfig, Blip2VisionModel, CLIPVisionConfig, CLIPVisionModel
+
+from dqecir.settings import Strict
+
+
+class TowerConfig(Strict):
+    """Sizes of an image tower.
+
+    ``eva`` and ``clip`` read ``patch_size``, ``hidden_size``, ``layers``, ``heads`` and
+    ``intermediate_size``; ``stem`` reads ``widths``, and its token width is the last of them.
+    """
+
+    kind: Literal["eva", "clip", "stem"]
+    image_size: int = Field(gt=0)
+    patch_size: int = 14
+    hidden_size: int = 1408
+    layers: int = 39
+    heads: int = 16
+    intermediate_size: int = 6144
+    widths: tuple[int, ...] = ()
+    """Channels of each stage of a ``stem``; every stage halves the side."""
+    blocks: int = 1
+    """Residual blocks in each stage of a ``stem``."""
+    dropout: float = 0.0
+
+    @property
+    def token_width(self) -> int:
+        """Width of the tokens that the tower gives."""
+        return self.widths[-1] if self.kind == "stem" else self.hidden_size
+
+    @property
+    def token_count(self) -> int:
+        """Tokens the tower gives for one image."""
+        if self.kind == "stem":
+            side: int = self.image_size >> len(self.widths)
+            return side * side
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+
+EVA_VIT_G = TowerConfig(kind="eva", image_size=224)
+"""EVA ViT-g/14 as in ``blip2_pretrained.pth`` and ``Salesforce/blip2-itm-vit-g``."""
+CLIP_VIT_L = TowerConfig(
+    kind="clip", image_size=224, hidden_size=1024, layers=23, heads=16, intermediate_size=4096
+)
+"""CLIP ViT-L/14 without its last block, as in ``blip2_pretrained_vitL.pth``."""
+
+
+class VitTower(nn.Module):
+    """A ViT of transformers as BLIP-2 uses it: all tokens of the last block, not normalised."""
+
+    def __init__(self, vision_model: nn.Module) -> None:
+        super().__init__()
+        self.vision_model = vision_model
+        # BLIP-2's ``ln_vision`` is trained, has an eps of its own (1e-5) and stands behind the stored
+        # tokens; the towers' own last norm must not act before it.
+        self.vision_model.post_layernorm = nn.Identity()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, S, S] to tokens [B, 1 + (S/P)², W], class token first."""
+        tokens: Tensor = self.vision_model(pixel_values=pixels).last_hidden_state
+        return tokens
+
+
+def _vit_sizes(config: TowerConfig) -> dict[str, float]:
+    return {
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "image_size": config.image_size,
+        "patch_size": config.patch_size,
+        "attention_dropout": config.dropout,
+    }
+
+
+def _eva_tower(config: TowerConfig) -> VitTower:
+    """EVA ViT; transformers' default initializer_range of 1e-10 would make a random one give zeros."""
+    return VitTower(Blip2VisionModel(Blip2VisionConfig(**_vit_sizes(config), initializer_range=0.02)))
+
+
+def _clip_tower(config: TowerConfig) -> VitTower:
+    """CLIP ViT without its last block, which BLIP-2 leaves out."""
+    sizes = _vit_sizes(config)
+    return VitTower(CLIPVisionModel(CLIPVisionConfig(**sizes, hidden_act="quick_gelu", layer_norm_eps=1e-5)))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions with batch normalisation beside a shortcut."""
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or width_in != width:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, C, H, W] to [B, C', H/stride, W/stride]."""
+        return torch.relu(self.shortcut(features) + self.body(features))
+
+
+class StemTower(nn.Module):
+    """A small residual network whose last feature map is read as tokens with learned places."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        widths = config.widths
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, widths[0], 3, 2, padding=1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+        ]
+        for width_in, width in pairwise(widths):
+            layers.append(ResidualBlock(width_in, width, stride=2))
+            layers.extend(ResidualBlock(width, width, stride=1) for _ in range(config.blocks - 1))
+        self.stages = nn.Sequential(*layers)
+        self.positions = nn.Parameter(torch.zeros(1, config.token_count, config.token_width))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, S, S] to tokens [B, (S / 2^stages)², W]."""
+        features = self.stages(pixels)  # [B, W, h, w]
+        tokens: Tensor = self.dropout(features).flatten(2).transpose(1, 2) + self.positions
+        return tokens
+
+
+_TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
+    "eva": _eva_tower,
+    "clip": _clip_tower,
+    "stem": StemTower,
+}
+
+
+def build_tower(config: TowerConfig) -> nn.Module:
+    """Build the tower that ``config`` describes, with random weights."""
+    return _TOWERS[config.kind](config)

@@ -1,0 +1,48 @@
+"""The exceptions of the package: each message is one sentence that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+PROBLEMS_SHOWN = 20
+"""Problems of a catalogue that its error lists one by one."""
+
+
+class DataError(ValueError):
+    """Input that cannot be used: a file, a table, a text, a setting, a request."""
+
+
+class ImageError(DataError):
+    """A picture that cannot be used; ``reason`` leaves out where the picture came from."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        self.source, self.reason = source, reason
+        super().__init__(f"{source}: {reason}")
+
+
+class CatalogueError(DataError):
+    """A catalogue that cannot be used; ``problems`` holds every reason at once."""
+
+    def __init__(self, folder: Path, problems: Sequence[str]) -> None:
+        self.folder, self.problems = folder, tuple(problems)
+        shown = "".join(f"\n- {problem}" for problem in problems[:PROBLEMS_SHOWN])
+        hidden = len(problems) - PROBLEMS_SHOWN
+        rest = f"\n- and {hidden} more" if hidden > 0 else ""
+        super().__init__(f"the catalogue {folder} cannot be used:{shown}{rest}")
+
+
+class CheckpointError(DataError):
+    """Weights that do not belong to the model they are loaded into."""
+
+
+class EngineError(DataError):
+    """An index that cannot be opened, read or changed."""
+
+
+class FilterError(DataError):
+    """An expression that is no filter; the message says where and why."""
+
+
+class EditError(DataError):
+    """A picture that cannot be edited."""

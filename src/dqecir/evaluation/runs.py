@@ -1,0 +1,126 @@
+"""Evaluate a model folder on a catalogue or under a published protocol, and write submissions."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from dqecir.data.catalogue import read_catalogue
+from dqecir.encoders.store import Store
+from dqecir.evaluation.evaluate import QueryFormatter, evaluate, query_scores
+from dqecir.evaluation.metrics import summarise
+from dqecir.evaluation.protocols import Protocol, protocol_named
+from dqecir.evaluation.submission import rank_questions, write_submissions
+from dqecir.evaluation.table import baseline_rows, oracle_rows
+from dqecir.methods.method import Method
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.image_store import store_of
+from dqecir.questions.composing import catalogue_benchmark
+from dqecir.questions.pairs import Drawing
+
+
+def wording_of(method: Method, protocol: Protocol) -> QueryFormatter | None:
+    """How a protocol's questions are worded; a method that words its own queries keeps to that."""
+    return protocol.text if type(method).text is Method.text else None
+
+
+def evaluate_on_protocol(
+    folder: Path,
+    name: str,
+    split: str,
+    model_folder: Path | None,
+    *,
+    images: Path | None = None,
+    tokens: Path | None = None,
+    quiet: bool = False,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Metrics of a model under a published protocol, by their published names; and facts of the run.
+
+    ``folder`` is the data set as it is published, ``images`` where its pictures are if not there.
+    """
+    protocol = protocol_named(name)
+    benchmark = protocol.benchmark(folder, split, images=images)
+    model = ComposedModel.from_pretrained(model_folder)
+    with tempfile.TemporaryDirectory() as work:
+        store: Store = store_of(model, benchmark, tokens or Path(work) / "tokens", quiet=quiet)
+        text = wording_of(model.method, protocol)
+        metrics = protocol.summarise(
+            evaluate(model.method, store, model.text_encoder, benchmark, text, protocol.kept)
+        )
+    facts = {
+        "protocol": name,
+        "source": protocol.source,
+        "split": split,
+        "queries": len(benchmark.triplets),
+        "galleries": {name: len(gallery) for name, gallery in benchmark.galleries.items()},
+        "mask_reference": protocol.mask_reference,
+        "model": model.fingerprint,
+    }
+    return metrics, facts
+
+
+def submit(
+    folder: Path,
+    name: str,
+    split: str,
+    model_folder: Path | None,
+    out: Path,
+    *,
+    images: Path | None = None,
+    tokens: Path | None = None,
+    quiet: bool = False,
+) -> list[Path]:
+    """Rank a split whose answers are not published and write what its server takes; returns the files."""
+    protocol = protocol_named(name)
+    questions = protocol.questions(folder, split, images=images)
+    model = ComposedModel.from_pretrained(model_folder)
+    with tempfile.TemporaryDirectory() as work:
+        store: Store = store_of(model, questions, tokens or Path(work) / "tokens", quiet=quiet)
+        text = wording_of(model.method, protocol)
+        scores = query_scores(model.method, store, model.text_encoder, questions, text)
+        return write_submissions(out, rank_questions(questions, scores))
+
+
+def evaluate_on_catalogue(
+    folder: Path,
+    split: str,
+    model_folder: Path | None,
+    *,
+    gallery_column: str | None = None,
+    per_reference: int = 2,
+    count: int | None = None,
+    drawing: Drawing = "balanced",
+    seed: int = 0,
+    tokens: Path | None = None,
+    quiet: bool = False,
+) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """Metrics of a model, the baselines of its backbone, and the oracles; and facts of the run."""
+    model = ComposedModel.from_pretrained(model_folder)
+    benchmark = catalogue_benchmark(
+        read_catalogue(folder),
+        split,
+        seed=seed,
+        per_reference=per_reference,
+        count=count,
+        drawing=drawing,
+        wording="evaluation",
+        gallery_column=gallery_column,
+        name=folder.name,
+    )
+    with tempfile.TemporaryDirectory() as work:
+        store: Store = store_of(model, benchmark, tokens or Path(work) / "tokens", quiet=quiet)
+        rows = {model.method.name: summarise(evaluate(model.method, store, model.text_encoder, benchmark))}
+        rows |= baseline_rows(model, store, benchmark)
+    facts = {
+        "data": folder.name,
+        "split": split,
+        "drawing": drawing,
+        "seed": seed,
+        "queries": len(benchmark.triplets),
+        "unseen_wordings": sum(triplet.unseen_wording for triplet in benchmark.triplets),
+        "galleries": {name: len(gallery) for name, gallery in benchmark.galleries.items()},
+        "mask_reference": benchmark.mask_reference,
+        "model": model.fingerprint,
+    }
+    return rows | oracle_rows(benchmark), facts

@@ -1,0 +1,1 @@
+"""Comparisons, reproductions, fits, figures and the demonstration."""

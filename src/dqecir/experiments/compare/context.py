@@ -1,0 +1,132 @@
+"""What all runs of a comparison share: the backbone, the questions, and the stored features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from dqecir.data.catalogue import read_catalogue
+from dqecir.data.triplets import Benchmark
+from dqecir.encoders.store import TokenStore
+from dqecir.errors import DataError
+from dqecir.experiments.compare.plan import ComparisonRecipe
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.image_store import store_of
+from dqecir.questions.composing import catalogue_benchmark
+from dqecir.questions.confusables import ConfusablePair, confusable_pairs
+from dqecir.training.data import TrainingData
+from dqecir.training.loop import Trainer
+from dqecir.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class ComparisonContext:
+    """One comparison's data; every part is made when it is first asked for, once a process.
+
+    ``train`` and ``evaluation`` are catalogue folders (often one), ``model`` a model folder or None
+    for the shipped one; everything that is stored lies under ``work``.
+    """
+
+    recipe: ComparisonRecipe
+    train: Path
+    evaluation: Path
+    model: Path | None
+    work: Path
+    quiet: bool = True
+
+    @cached_property
+    def training(self) -> Benchmark:
+        """The training triplets."""
+        return self._benchmark(self.train, "train", count=self.recipe.triplets)
+
+    @cached_property
+    def dev(self) -> Benchmark:
+        """Questions of the dev split, for the search of learning rates."""
+        return self._benchmark(self.train, "dev", seed=1, count=self.recipe.search.questions)
+
+    @cached_property
+    def questions(self) -> Benchmark:
+        """The questions of the table, asked of images that training never shows.
+
+        Raises :class:`DataError` where they are not those that the recipe froze.
+        """
+        questions = self._benchmark(
+            self.evaluation,
+            "val",
+            seed=self.recipe.question_seed,
+            count=self.recipe.questions,
+            wording="evaluation",
+        )
+        if self.recipe.frozen is not None and questions.checksum != self.recipe.frozen:
+            raise DataError(
+                f"the questions of the comparison {self.recipe.name} are not the frozen ones: their checksum "
+                f"is {questions.checksum}, not {self.recipe.frozen}; draw the catalogue as the recipe says, "
+                "or take frozen out of the recipe to ask others"
+            )
+        return questions
+
+    def _benchmark(self, folder: Path, split: str, **drawing: Any) -> Benchmark:
+        catalogue = read_catalogue(folder)
+        if self.recipe.columns is not None:
+            catalogue = catalogue.with_columns(self.recipe.columns)
+        return catalogue_benchmark(
+            catalogue,
+            split,
+            max_changes=self.recipe.max_changes,
+            gallery_column=self.recipe.gallery_column,
+            name=self.recipe.name,
+            **drawing,
+        )
+
+    @cached_property
+    def pairs(self) -> list[ConfusablePair]:
+        """Pairs of questions that differ in one value."""
+        return confusable_pairs(self.questions, self.recipe.confusable, seed=self.recipe.question_seed)
+
+    def store(self, benchmark: Benchmark, part: str) -> TokenStore:
+        """The stored image tokens of ``training``, ``dev`` or ``questions``."""
+        return store_of(self.start(), benchmark, self.work / "tokens" / part, quiet=self.quiet)
+
+    @cached_property
+    def training_store(self) -> TokenStore:
+        return self.store(self.training, "train")
+
+    @cached_property
+    def dev_store(self) -> TokenStore:
+        return self.store(self.dev, "dev")
+
+    @cached_property
+    def question_store(self) -> TokenStore:
+        return self.store(self.questions, "questions")
+
+    def start(self) -> ComposedModel:
+        """A fresh copy of the backbone that every contestant starts from."""
+        return ComposedModel.from_pretrained(self.model)
+
+    def trainer(
+        self, stage: Recipe, start: Path | None, run: Path, with_dev: bool, quiet: bool = True
+    ) -> Trainer:
+        """A trainer of one stage, from the weights in ``start`` or those that all start from."""
+        loaded = ComposedModel.from_pretrained(start or self.model)
+        model = loaded.with_method(stage.method, stage.options)
+        data = TrainingData.of(
+            self.training,
+            self.training_store,
+            model.text_encoder,
+            model.method,
+            model.heads.config.columns if model.heads is not None else None,
+        )
+        dev = (self.dev, self.dev_store) if with_dev else None
+        return Trainer(stage, model, data, dev, run, quiet=quiet)
+
+
+@lru_cache(maxsize=1)
+def arena_of(
+    recipe: str, train: Path, evaluation: Path, model: Path | None, work: Path, quiet: bool
+) -> ComparisonContext:
+    """The arena of a process, kept between its jobs; ``recipe`` is the comparison as JSON."""
+    return ComparisonContext(
+        ComparisonRecipe.model_validate_json(recipe), train, evaluation, model, work, quiet
+    )

@@ -1,0 +1,241 @@
+"""The pieces of work of a comparison: count, search, train and measure; each leaves one JSON file.
+
+A piece whose file is there is not done again, so a comparison that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dqecir.data.triplets import Benchmark
+from dqecir.encoders.store import Store
+from dqecir.errors import DataError
+from dqecir.evaluation.diagnosis import diagnose
+from dqecir.evaluation.evaluate import evaluate
+from dqecir.evaluation.metrics import collect, summarise
+from dqecir.evaluation.parsing_accuracy import parsing_accuracy
+from dqecir.evaluation.predicted import Parse, predicted_scores
+from dqecir.evaluation.weights import asking_of, recall_by_asked, with_permuted_weights
+from dqecir.experiments.compare.context import ComparisonContext, arena_of
+from dqecir.experiments.compare.plan import Budget, Contestant, contestant_named, refreshes_of, slug, stages
+from dqecir.io.files import write_json
+from dqecir.io.stopwatch import spent_name
+from dqecir.language.parsing import Parser
+from dqecir.language.vocabulary import shipped_vocabularies
+from dqecir.methods.dqe import Dqe
+from dqecir.methods.predicted_attributes import PredictedAttributes
+from dqecir.model.composed_model import ComposedModel
+from dqecir.training.loop import PRIMARY_METRIC, on_cpu, settings_for
+from dqecir.training.operations import training_cost
+from dqecir.training.recipe import Recipe
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """Where a comparison runs, in a form that another process can be given."""
+
+    comparison: str
+    """The comparison's recipe as JSON."""
+    recipes: Path
+    """The folder that holds the comparison's file."""
+    train: Path
+    evaluation: Path
+    model: Path | None
+    work: Path
+
+    @property
+    def arena(self) -> ComparisonContext:
+        """What this process keeps of the comparison."""
+        return arena_of(self.comparison, self.train, self.evaluation, self.model, self.work, True)
+
+
+def recalled(path: Path) -> Result | None:
+    """What a finished piece of work left, or None."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def count(place: JobSpec, title: str) -> Result:
+    """Operations of a step and of a refresh, and numbers trained, of every stage of a contestant."""
+    path = place.work / "counted" / f"{slug(title)}.json"
+    known = recalled(path)
+    if known is not None:
+        return known
+    torch.set_num_threads(1)
+    arena = place.arena
+    contestant = contestant_named(arena.recipe, title)
+    found = []
+    for stage in stages(arena.recipe, contestant, place.recipes):
+        trainer = arena.trainer(
+            settings_for(stage, steps=arena.recipe.steps, precision="fp32"), None, path.parent, False
+        )
+        cost = training_cost(trainer)
+        found.append(
+            {
+                "step": cost.step,
+                "refresh": cost.refresh,
+                "parameters": cost.parameters,
+                "epoch_steps": trainer.epoch_steps,
+            }
+        )
+    write_json(path, {"title": title, "stages": found})
+    return {"title": title, "stages": found}
+
+
+def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: int) -> list[int]:
+    """Steps of every stage: ``steps`` shared out, or what an equal share of ``budget`` operations pays.
+
+    A refresh of the negatives is paid for before the steps are.
+    """
+    costs = counted["stages"]
+    if budget is None:
+        return [max(1, steps // len(costs))] * len(costs)
+    share = budget / len(costs)
+    return [max(1, int((share - refreshes * cost["refresh"]) / cost["step"])) for cost in costs]
+
+
+def operations(counted: Result, steps: list[int], refreshes: int) -> float:
+    """Operations of all stages, refreshes included."""
+    return float(
+        sum(
+            n * cost["step"] + refreshes * cost["refresh"]
+            for n, cost in zip(steps, counted["stages"], strict=True)
+        )
+    )
+
+
+def search(place: JobSpec, title: str, factor: float, steps: list[int]) -> Result:
+    """Train a short run at ``factor`` times the recipe's rate and measure it on dev.
+
+    A rate at which the loss runs away is worth nothing; it is not an error.
+    """
+    path = place.work / "search" / f"{slug(title)}-{factor:g}.json"
+    known = recalled(path)
+    if known is not None:
+        return known
+    torch.set_num_threads(1)
+    run = path.with_suffix("")
+    settings = place.arena.recipe.search
+    try:
+        _, seconds = _trained(place, title, factor, settings.seed, steps, run, with_dev=True)
+        done = json.loads((run / f"{len(steps) - 1}" / "done.json").read_text())
+        found = {"dev": done["dev"][PRIMARY_METRIC], spent_name(on_cpu()): seconds}
+    except DataError as error:
+        found = {"dev": -1.0, spent_name(on_cpu()): 0.0, "failed": str(error)}
+    result = {"title": title, "factor": factor, "steps": steps, **found}
+    write_json(path, result)
+    shutil.rmtree(run, ignore_errors=True)
+    return result
+
+
+def train_and_measure(
+    place: JobSpec, title: str, budget: Budget, factor: float, seed: int, steps: list[int]
+) -> Result:
+    """Train one contestant with one seed and measure it on the questions of the table."""
+    path = place.work / "runs" / f"{slug(title)}-{budget}-{seed}.json"
+    known = recalled(path)
+    if known is not None:
+        return known
+    torch.set_num_threads(1)
+    arena = place.arena
+    run = path.with_suffix("")
+    model, seconds = _trained(place, title, factor, seed, steps, run, with_dev=False)
+    result = {
+        "title": title,
+        "budget": budget,
+        "seed": seed,
+        "factor": factor,
+        "steps": steps,
+        spent_name(on_cpu()): seconds,
+        "false_negatives": _false_negatives(run, len(steps)),
+        "metrics": measure(arena, model),
+    }
+    write_json(path, result)
+    shutil.rmtree(run, ignore_errors=True)
+    return result
+
+
+def measure(arena: ComparisonContext, model: ComposedModel) -> dict[str, float]:
+    """Every metric of a model: recall, precision over all right answers, confusion, shortcuts, weights."""
+    method, store, encoder = model.method, arena.question_store, model.text_encoder
+    asked = asking_of(arena.questions)
+    results = evaluate(method, store, encoder, arena.questions)
+    found = {
+        **summarise(results),
+        **recall_by_asked(results, asked),
+        **diagnose(method, store, encoder, arena.questions, arena.pairs),
+    }
+    if isinstance(method, Dqe) and method.options.attributes:
+        permuted = with_permuted_weights(method.eval(), store, encoder, arena.questions)
+        values = {**summarise(permuted), **recall_by_asked(permuted, asked)}
+        found |= {f"weights permuted/{key}": value for key, value in values.items()}
+    return found
+
+
+def exact_rows(arena: ComparisonContext, model: ComposedModel, name: str) -> dict[str, dict[str, float]]:
+    """For predicted attributes: ranked by the exact log-probability, as parsed and parsed perfectly."""
+    method = model.method
+    if not isinstance(method, PredictedAttributes):
+        return {}
+    questions, store = arena.questions, arena.question_store
+    parses: tuple[tuple[Parse, str], ...] = (("text", "exact"), ("perfect", "exact, perfect parse"))
+    return {f"{name}, {title}": _exactly(method, store, questions, parse) for parse, title in parses}
+
+
+def _exactly(
+    method: PredictedAttributes, store: Store, questions: Benchmark, parse: Parse
+) -> dict[str, float]:
+    results = collect(questions, predicted_scores(method, store, questions, parse))
+    return {**summarise(results), **recall_by_asked(results, asking_of(questions))}
+
+
+def parsing_of(arena: ComparisonContext) -> dict[str, float]:
+    """How often the parser reads a question of the table rightly, in percent."""
+    attributes = arena.questions.attributes
+    values = {column: sorted(set(row) - {"", "?"}) for column, row in attributes.items()}
+    return parsing_accuracy(Parser(shipped_vocabularies(values), values), arena.questions)
+
+
+def _trained(
+    place: JobSpec, title: str, factor: float, seed: int, steps: list[int], run: Path, with_dev: bool
+) -> tuple[ComposedModel, float]:
+    """Train all stages of a contestant; returns the model and the seconds of training."""
+    arena = place.arena
+    contestant: Contestant = contestant_named(arena.recipe, title)
+    start: Path | None = None
+    seconds = 0.0
+    for number, stage in enumerate(stages(arena.recipe, contestant, place.recipes)):
+        folder = run / str(number)
+        done = folder / "done.json"
+        if not done.exists():
+            recipe = _fitted(stage, arena, contestant, factor, seed, steps[number])
+            last = number == len(steps) - 1
+            arena.trainer(recipe, start, folder, with_dev and last).fit()
+        seconds += json.loads(done.read_text())[spent_name(on_cpu())]
+        start = folder / "last"
+    return ComposedModel.from_pretrained(start), seconds
+
+
+def _fitted(
+    stage: Recipe, arena: ComparisonContext, contestant: Contestant, factor: float, seed: int, steps: int
+) -> Recipe:
+    """A stage's recipe at its rate, seed and length, its refreshes at equal distances."""
+    recipe = settings_for(stage, steps=steps, seed=seed, learning_rate=stage.training.learning_rate * factor)
+    epoch = max(1, len(arena.training.triplets) // recipe.training.batch_size)
+    between = max(1, round(steps / (refreshes_of(arena.recipe, contestant) + 1)))
+    negatives = recipe.negatives.model_copy(update={"refresh_epochs": between / epoch})
+    return recipe.model_copy(update={"negatives": negatives})
+
+
+def _false_negatives(run: Path, stage_count: int) -> float | None:
+    """Share of right answers among all that the last stage took for negatives; None where it took none."""
+    done = json.loads((run / str(stage_count - 1) / "done.json").read_text(encoding="utf-8"))
+    share = done["false_negatives"]
+    return None if share is None else float(share)

@@ -1,0 +1,356 @@
+"""A comparison's results as Markdown, CSV and plots; every figure comes from the JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dqecir.io.files import write_bytes, write_text
+from dqecir.io.stopwatch import UNITS
+
+MAIN = ("R@1", "R@5", "R@10", "R@50", "mAP@10", "R-precision")
+SUBSET = ("R_sub@1", "R_sub@2", "R_sub@3")
+WORDINGS = ("seen/mAP@10", "unseen/mAP@10")
+FAULTS = (
+    "told apart",
+    "both told apart",
+    "other intent nearest",
+    "R@10 text alone",
+    "R@10 image alone",
+)
+BUDGET_NAMES = {"steps": "equal steps", "operations": "equal counted operations"}
+
+Row = Mapping[str, Any]
+
+
+def write_report(result: Row, folder: Path) -> None:
+    """Write ``results.md``, ``results.csv`` and the plots of a comparison into ``folder``."""
+    write_text(folder / "results.md", "\n".join(markdown(result)) + "\n")
+    write_text(folder / "results.csv", as_csv(result))
+    for name, picture in plots(result).items():
+        write_bytes(folder / f"{name}.png", picture)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation, one decimal; the value alone where there is only one."""
+    mean = statistics.mean(values)
+    return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
+
+
+def budget_means(result: Row) -> dict[str, dict[str, dict[str, float]]]:
+    """For each budget, by its name: the mean of every row's metrics over seeds, and the fixed rows."""
+    tables = {}
+    for budget in result_budgets(result):
+        rows: dict[str, dict[str, float]] = {}
+        for title, row in _ordered(result, budget):
+            runs = row["budgets"][budget]["runs"]
+            rows[title] = {key: statistics.mean(run["metrics"][key] for run in runs) for key in _shared(runs)}
+        name = f"{result['name']}, {BUDGET_NAMES[budget]}: mean of {len(result['seeds'])} seeds, percent"
+        tables[name] = rows | dict(result["fixed"])
+    return tables
+
+
+def _shared(runs: Sequence[Row]) -> list[str]:
+    """Metrics that every run has."""
+    return [key for key in runs[0]["metrics"] if all(key in run["metrics"] for run in runs)]
+
+
+def markdown(result: Row, level: str = "##") -> list[str]:
+    """The comparison as Markdown lines, its tables under headings of ``level``."""
+    lines = [f"{level} {result['name'].capitalize()}", "", *_protocol(result), ""]
+    for budget in result_budgets(result):
+        lines += [f"{level}# {BUDGET_NAMES[budget].capitalize()}", ""]
+        lines += _ranking_table(result, budget)
+        lines += _category_table(result, budget)
+        lines += _asked_table(result, budget)
+        lines += ["", *_fault_table(result, budget), "", *_attribute_table(result, budget), ""]
+    return [*lines, *_rates_table(result), "", *_parsing_line(result), ""]
+
+
+def result_budgets(result: Row) -> list[str]:
+    """The budgets of a comparison, in its own order."""
+    return list(next(iter(result["contestants"].values()))["budgets"])
+
+
+def _protocol(result: Row) -> list[str]:
+    galleries = ", ".join(f"{name} {size:,}" for name, size in result["galleries"].items())
+    seconds = result[_spent(result)]
+    return [
+        f"{result['questions']:,} questions ({result['right_answers']:.1f} right answers each on average, "
+        f"half of the questions in wordings that training never shows); galleries: {galleries}; "
+        f"{result['triplets']:,} training triplets over {result['training_images']:,} images. Mean ± sample "
+        f"standard deviation over seeds {', '.join(map(str, result['seeds']))}; seeds vary the training, not "
+        "the backbone, the triplets or the questions. All rows start from the same backbone and its stored "
+        f"features. Equal steps: {result['steps']} steps of {result['batch_size']}, shared out between the "
+        f"stages of a method that has several. Equal counted operations: those of {result['reference']} in "
+        f"that many steps, refreshes of negatives included ({result['refreshes']} a run), steps fixed "
+        f"beforehand. Learning rates: {len(next(iter(result['contestants'].values()))['search']['dev'])} "
+        "trials a method on dev, at equal steps, one seed. "
+        f"Machine: {result['machine']}, {result['precision']}, one thread a run; "
+        f"{seconds['training']:.0f} {UNITS[_spent(result)]} of training and {seconds['search']:.0f} of "
+        "search in all.",
+    ]
+
+
+def _spent(result: Row) -> str:
+    """What the seconds of a comparison are: a key of ``UNITS``."""
+    return next(name for name in UNITS if name in result)
+
+
+def _ranking_table(result: Row, budget: str) -> list[str]:
+    metrics = [*MAIN, *[key for key in (*SUBSET, *WORDINGS) if _has(result, key)]]
+    heads = [key.replace("/mAP@10", " wording, mAP@10") for key in metrics]
+    spent = _spent(result)
+    lines = [
+        "| ranked by | " + " | ".join(heads) + f" | steps | {UNITS[spent]} | numbers trained |",
+        "|---|" + "---|" * (len(heads) + 3),
+    ]
+    for title, row in _ordered(result, budget):
+        runs = row["budgets"][budget]["runs"]
+        cells = [_cell(runs, key) for key in metrics]
+        steps = " + ".join(str(n) for n in row["budgets"][budget]["steps"])
+        trained = " + ".join(f"{n:,}" for n in row["parameters"])
+        cells += [steps, spread([run[spent] for run in runs]), trained]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    for name, metrics_row in result["fixed"].items():
+        cells = [_fixed_cell(metrics_row, key) for key in metrics]
+        lines.append(f"| *{name}* | " + " | ".join(cells) + " | – | – | – |")
+    return lines
+
+
+def _category_table(result: Row, budget: str) -> list[str]:
+    categories = result["galleries"]
+    if len(categories) < 2:
+        return []
+    keys = [f"{category}/{metric}" for category in categories for metric in ("R@10", "mAP@10")]
+    lines = ["", "By category:", "", "| | " + " | ".join(keys) + " |", "|---|" + "---|" * len(keys)]
+    for title, row in _ordered(result, budget):
+        runs = row["budgets"][budget]["runs"]
+        lines.append(f"| {title} | " + " | ".join(_cell(runs, key) for key in keys) + " |")
+    return lines
+
+
+def _asked_table(result: Row, budget: str) -> list[str]:
+    """R@10 and mAP@10 of the questions that ask of each attribute, of the rows that have them."""
+    rows = [(title, row["budgets"][budget]["runs"]) for title, row in _ordered(result, budget)]
+    rows += [(f"*{name}*", [{"metrics": metrics}]) for name, metrics in result["fixed"].items()]
+    names = dict.fromkeys(key.split("/")[0] for _, runs in rows for key in _shared(runs) if _is_asked(key))
+    if not names:
+        return []
+    keys = [f"{name}/{metric}" for name in names for metric in ("R@10", "mAP@10")]
+    known = [(title, runs) for title, runs in rows if set(keys) <= set(_shared(runs))]
+    trained = len(known) - sum(title.startswith("*") for title, _ in known)
+    lines = [
+        "",
+        "By what the text asks of (a question that asks of several attributes counts for each; means over "
+        f"questions, not over galleries). Only rows of which this was measured: {trained} of the "
+        f"{len(result['contestants'])} that train.",
+        "",
+        "| | " + " | ".join(key.replace("_", " ").replace("/", ", ") for key in keys) + " |",
+        "|---|" + "---|" * len(keys),
+    ]
+    for title, runs in known:
+        lines.append(f"| {title} | " + " | ".join(_cell(runs, key) for key in keys) + " |")
+    return lines
+
+
+def _is_asked(key: str) -> bool:
+    return key.startswith("asks of ")
+
+
+def _fault_table(result: Row, budget: str) -> list[str]:
+    lines = [
+        "The two faults, and shortcuts. *Right answers among negatives*: share of the candidates that a step "
+        "took for negatives and that were right answers (relevance suppression, with mAP and R-precision "
+        "above). *Told apart*: of two questions about one reference that differ in one value, the share that "
+        "rank their own target above the other's (chance 50), and the share of pairs in which both do "
+        f"({result['confusable']} pairs). *Other intent nearest*: queries whose nearest other query shares "
+        "no right answer, among those for which one exists. *Alone*: targets in the first ten with the "
+        "reference (text alone) or the text (image alone) of another query.",
+        "",
+        "| ranked by | right answers among negatives | "
+        + " | ".join(key for key in FAULTS if _has(result, key))
+        + " |",
+        "|---|" + "---|" * (1 + sum(_has(result, key) for key in FAULTS)),
+    ]
+    keys = [key for key in FAULTS if _has(result, key)]
+    for title, row in _ordered(result, budget):
+        runs = row["budgets"][budget]["runs"]
+        shares = [100 * run["false_negatives"] for run in runs if run["false_negatives"] is not None]
+        wrong = f"{statistics.mean(shares):.2f} %" if shares else "–"
+        lines.append(f"| {title} | {wrong} | " + " | ".join(_cell(runs, key) for key in keys) + " |")
+    for name, metrics in result["fixed"].items():
+        if any(key in metrics for key in keys):
+            cells = [_fixed_cell(metrics, key) for key in keys]
+            lines.append(f"| *{name}* | – | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _attribute_table(result: Row, budget: str) -> list[str]:
+    prefix = "told apart/"
+    keys = sorted({key for run in _runs(result) for key in run["metrics"] if key.startswith(prefix)})
+    if not keys:
+        return []
+    lines = [
+        "Told apart, by the attribute in which the two questions differ:",
+        "",
+        "| | " + " | ".join(key.removeprefix(prefix) for key in keys) + " |",
+        "|---|" + "---|" * len(keys),
+    ]
+    for title, row in _ordered(result, budget):
+        runs = row["budgets"][budget]["runs"]
+        lines.append(f"| {title} | " + " | ".join(_cell(runs, key) for key in keys) + " |")
+    for name, metrics in result["fixed"].items():
+        if any(key in metrics for key in keys):
+            lines.append(f"| *{name}* | " + " | ".join(_fixed_cell(metrics, key) for key in keys) + " |")
+    return lines
+
+
+def _rates_table(result: Row) -> list[str]:
+    lines = [
+        "Learning rates chosen on dev (mAP@10 of every factor of the recipe's rate; a run whose loss ran "
+        "away counts -1), and operations of a step. Trials are shorter than runs, which favours high rates:",
+        "",
+        "| | rate chosen | trials on dev | operations of a step | of a refresh |",
+        "|---|---|---|---|---|",
+    ]
+    for title, row in result["contestants"].items():
+        trials = ", ".join(f"×{factor}: {value:.1f}" for factor, value in row["search"]["dev"].items())
+        steps = " + ".join(f"{value / 1e9:.1f} G" for value in row["step_operations"])
+        refresh = " + ".join(f"{value / 1e9:.0f} G" if value else "–" for value in row["refresh_operations"])
+        lines.append(f"| {title} | {row['learning_rate']:.1e} | {trials} | {steps} | {refresh} |")
+    return lines
+
+
+def _parsing_line(result: Row) -> list[str]:
+    shares = ", ".join(
+        f"{result['parsing'][name]:.1f} % of {what}"
+        for name, what in (("all", "all questions"), ("seen", "seen wordings"), ("unseen", "unseen wordings"))
+        if name in result["parsing"]
+    )
+    columns = ", ".join(
+        f"{key.removeprefix('recall/')} {value:.0f} %"
+        for key, value in result["parsing"].items()
+        if key.startswith("recall/")
+    )
+    return [
+        f"The parser of predicted attributes reads exactly what is asked in {shares}; of what is asked of a "
+        f"column it reads: {columns}. Its general rules were written by people who could read the unseen "
+        "wordings, so that these flatter it."
+    ]
+
+
+def as_csv(result: Row) -> str:
+    """One line a run and metric: title, budget, seed, metric, value; baselines with neither of the two."""
+    text = io.StringIO()
+    spent = _spent(result)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["ranked by", "budget", "seed", "metric", "value"])
+    for title, row in result["contestants"].items():
+        for budget, share in row["budgets"].items():
+            for run in share["runs"]:
+                values = {
+                    **run["metrics"],
+                    spent: run[spent],
+                    "false_negatives": run["false_negatives"],
+                }
+                for metric, value in values.items():
+                    if value is not None:
+                        writer.writerow([title, budget, run["seed"], metric, f"{value:.6g}"])
+    for name, metrics in result["fixed"].items():
+        for metric, value in metrics.items():
+            writer.writerow([name, "", "", metric, f"{value:.6g}"])
+    return text.getvalue()
+
+
+def plots(result: Row) -> dict[str, bytes]:
+    """PNG pictures: mAP@10 of every row in both budgets, and mAP@10 against confusion."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    budgets = result_budgets(result)
+    titles = [title for title, _ in _ordered(result, budgets[-1])][::-1]
+    untrained = {
+        name: metrics["mAP@10"]
+        for name, metrics in sorted(result["fixed"].items(), key=lambda item: item[1]["mAP@10"])
+        if not name.startswith("oracle")
+    }
+    names = [*untrained, *titles]
+    figure, axis = plt.subplots(figsize=(8, 0.36 * len(names) + 1.5))
+    axis.barh([row + 0.4 for row in range(len(untrained))], list(untrained.values()), 0.5, color="silver")
+    height = 0.8 / len(budgets)
+    for place, budget in enumerate(budgets):
+        runs = [_values(result["contestants"][title], budget, "mAP@10") for title in titles]
+        axis.barh(
+            [len(untrained) + row + (place + 0.5) * height for row in range(len(titles))],
+            [statistics.mean(values) for values in runs],
+            height,
+            xerr=[statistics.stdev(values) if len(values) > 1 else 0 for values in runs],
+            label=BUDGET_NAMES[budget],
+        )
+    axis.set_yticks([row + 0.4 for row in range(len(names))], names)
+    axis.set_ylim(-0.2, len(names))
+    axis.set_xlabel("mAP@10 over all right answers, percent (grey: without training)")
+    axis.legend(loc="upper left", bbox_to_anchor=(0, 1.06), ncols=len(budgets), frameon=False)
+    pictures = {"map": _png(figure)}
+    plt.close(figure)
+
+    figure, axis = plt.subplots(figsize=(7, 5))
+    for title in titles:
+        row = result["contestants"][title]
+        x = statistics.mean(_values(row, budgets[-1], "both told apart"))
+        y = statistics.mean(_values(row, budgets[-1], "mAP@10"))
+        axis.plot(x, y, "o")
+        axis.annotate(title, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
+    axis.set_xlabel("pairs of questions of which both are told apart, percent")
+    axis.set_ylabel("mAP@10, percent")
+    axis.set_title(f"{result['name']}, {BUDGET_NAMES[budgets[-1]]}", fontsize=9)
+    pictures["confusion"] = _png(figure)
+    plt.close(figure)
+    return pictures
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    return buffer.getvalue()
+
+
+def _ordered(result: Row, budget: str) -> list[tuple[str, Any]]:
+    """Contestants from the highest to the lowest mAP@10."""
+    return sorted(
+        result["contestants"].items(),
+        key=lambda item: -statistics.mean(_values(item[1], budget, "mAP@10")),
+    )
+
+
+def _values(row: Row, budget: str, key: str) -> list[float]:
+    return [run["metrics"][key] for run in row["budgets"][budget]["runs"]]
+
+
+def _runs(result: Row) -> list[Any]:
+    return [
+        run
+        for row in result["contestants"].values()
+        for share in row["budgets"].values()
+        for run in share["runs"]
+    ]
+
+
+def _has(result: Row, key: str) -> bool:
+    return all(key in run["metrics"] for run in _runs(result))
+
+
+def _cell(runs: Sequence[Row], key: str) -> str:
+    values = [run["metrics"][key] for run in runs if key in run["metrics"]]
+    return spread(values) if values else "–"
+
+
+def _fixed_cell(metrics: Mapping[str, float], key: str) -> str:
+    return f"{metrics[key]:.1f}" if key in metrics else "–"

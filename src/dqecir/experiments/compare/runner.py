@@ -1,0 +1,306 @@
+"""A whole comparison: rates searched, steps fixed, contestants trained and measured, tables written."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dqecir.errors import DataError
+from dqecir.evaluation.table import oracle_rows
+from dqecir.experiments.compare.jobs import (
+    JobSpec,
+    Result,
+    count,
+    exact_rows,
+    fixed_steps,
+    measure,
+    operations,
+    parsing_of,
+    recalled,
+    search,
+    train_and_measure,
+)
+from dqecir.experiments.compare.plan import (
+    ComparisonRecipe,
+    contestant_named,
+    read_comparison,
+    refreshes_of,
+    stages,
+)
+from dqecir.experiments.compare.results_page import write_report
+from dqecir.io.files import write_json
+from dqecir.io.progress import console, track
+from dqecir.io.stopwatch import spent_name
+from dqecir.methods.method import method_named
+from dqecir.settings import parse_settings
+from dqecir.training.loop import bf16_pays, on_cpu
+
+
+def compare(
+    recipe_file: Path,
+    train: Path,
+    out: Path,
+    *,
+    evaluation: Path | None = None,
+    model: Path | None = None,
+    processes: int | None = None,
+) -> Result:
+    """Run or resume the comparison ``recipe_file`` on a catalogue; returns what ``OUT/results.json`` holds.
+
+    ``evaluation`` is the catalogue whose val split is asked, ``train`` itself unless named. Raises
+    :class:`DataError` where a recipe is wrong or ``out`` holds another comparison.
+    """
+    recipe = read_comparison(recipe_file)
+    folder = recipe_file.resolve().parent
+    # Every mistake is told before anything is computed.
+    methods = [
+        (stage.method, stage.options)
+        for contestant in recipe.contestants
+        for stage in stages(recipe, contestant, folder)
+    ]
+    for row in recipe.baselines:
+        parse_settings(row.options, method_named(row.method).options_type, f"the options of {row.name}")
+    place = JobSpec(
+        recipe.model_dump_json(),
+        folder,
+        train.resolve(),
+        (evaluation or train).resolve(),
+        model.resolve() if model is not None else None,
+        out.resolve(),
+    )
+    arena = place.arena
+    start = arena.start()
+    for method, options in (*methods, *((row.method, row.options) for row in recipe.baselines)):
+        start.with_method(method, options)  # raises where the model cannot carry it
+    for questions in ("training", "dev", "questions"):
+        getattr(arena, questions)  # a wrong catalogue is told before the folder is taken
+    _claim(place, recipe)
+    console.print(f"{recipe.name}: storing image tokens")
+    for store in ("training_store", "dev_store", "question_store"):
+        getattr(arena, store)
+    fixed = _baselines(place)
+    titles = [contestant.title for contestant in recipe.contestants]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        processes or os.cpu_count(), mp_context=context, initializer=leave_with_parent
+    ) as pool:
+
+        def run_all(what: str, work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> list[Result]:
+            futures = [pool.submit(work, place, *job) for job in jobs]
+            for future in track(as_completed(futures), what, total=len(futures)):
+                future.result()
+            return [future.result() for future in futures]
+
+        counted = {row["title"]: row for row in run_all("counting operations", count, [(t,) for t in titles])}
+        factors = _searched(recipe, counted, run_all)
+        steps = _steps(recipe, counted)
+        jobs = [
+            (title, budget, factors[title]["chosen"], seed, steps[title][budget])
+            for seed in recipe.seeds
+            for budget in recipe.budgets
+            for title in titles
+            if not _repeats(recipe, title, budget, steps)
+        ]
+        rows = run_all("training and measuring", train_and_measure, jobs)
+    result = _collected(place, recipe, counted, factors, steps, rows, fixed)
+    write_json(out / "results.json", result)
+    write_report(result, out)
+    return result
+
+
+def leave_with_parent() -> None:
+    """End this worker as soon as the process that started it is gone, killed ones included.
+
+    Otherwise it would train on for nobody, beside the workers of the comparison that is started again.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _claim(place: JobSpec, recipe: ComparisonRecipe) -> None:
+    """Take ``work`` for this comparison, or refuse it where another one's results lie there.
+
+    Contestants, baselines and seeds may join or leave between runs; what stays must stay as it was.
+    """
+    # Without defaults, so that a setting that is new to the package does not make old results foreign.
+    joining = {"contestants", "baselines", "seeds", "frozen"}
+    shared = recipe.model_dump(mode="json", exclude=joining, exclude_defaults=True)
+    contestants = {
+        contestant.title: [
+            stage.model_dump(mode="json", exclude_defaults=True)
+            for stage in stages(recipe, contestant, place.recipes)
+        ]
+        for contestant in recipe.contestants
+    }
+    own = {
+        "settings": shared,
+        "model": place.arena.start().fingerprint,
+        "train": str(place.train),
+        "evaluation": str(place.evaluation),
+    }
+    path = place.work / "comparison.json"
+    known = recalled(path) or {"contestants": {}, **own}
+    if not on_cpu():
+        own["seconds"] = spent_name(on_cpu())  # which cannot be added to those of a CPU
+    changed = [key for key in {**own, **known} if key != "contestants" and known.get(key) != own.get(key)]
+    changed += [title for title, row in contestants.items() if known["contestants"].get(title, row) != row]
+    if changed:
+        raise DataError(
+            f"{place.work} holds a comparison with other {', '.join(changed)}: name another folder, or "
+            "remove this one"
+        )
+    write_json(path, {**own, "contestants": {**known["contestants"], **contestants}})
+
+
+def _baselines(place: JobSpec) -> dict[str, dict[str, float]]:
+    """Rows that need no training: the baselines of the stage-1 backbone, and the oracles."""
+    path = place.work / "baselines.json"
+    rows = recalled(path) or {}
+    arena = place.arena
+    own: dict[str, dict[str, float]] = {}
+    for row in arena.recipe.baselines:
+        if row.name not in rows:
+            model = arena.start().with_method(row.method, row.options).eval()
+            rows[row.name] = {row.name: measure(arena, model), **exact_rows(arena, model, row.name)}
+            write_json(path, rows)
+        own |= rows[row.name]
+    return own | oracle_rows(arena.questions)
+
+
+def _searched(
+    recipe: ComparisonRecipe,
+    counted: dict[str, Result],
+    run_all: Callable[[str, Callable[..., Result], Iterable[tuple[Any, ...]]], list[Result]],
+) -> dict[str, Result]:
+    """The rate of every contestant: best on dev, of equals the nearest to that of its recipe."""
+    length = max(2, round(recipe.steps * recipe.search.share))
+    jobs = [
+        (title, factor, fixed_steps(counted[title], None, length, 0))
+        for factor in sorted(recipe.search.factors)
+        for title in counted
+    ]
+    rows = run_all("searching learning rates", search, jobs)
+    found = {}
+    for title in counted:
+        trials = {row["factor"]: row["dev"] for row in rows if row["title"] == title}
+        best = max(trials, key=lambda factor: (trials[factor], -abs(math.log(factor)), -factor))
+        seconds = sum(row[spent_name(on_cpu())] for row in rows if row["title"] == title)
+        found[title] = {"chosen": best, "dev": trials, spent_name(on_cpu()): seconds}
+    return found
+
+
+def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, dict[str, list[int]]]:
+    """Steps of every contestant's stages in every budget, fixed before anything is trained."""
+    refreshes = {contestant.title: refreshes_of(recipe, contestant) for contestant in recipe.contestants}
+    reference = counted[recipe.reference]
+    own = fixed_steps(reference, None, recipe.steps, refreshes[recipe.reference])
+    budget = operations(reference, own, refreshes[recipe.reference])
+    return {
+        title: {
+            "steps": fixed_steps(cost, None, recipe.steps, refreshes[title]),
+            "operations": fixed_steps(cost, budget, recipe.steps, refreshes[title]),
+        }
+        for title, cost in counted.items()
+    }
+
+
+def _repeats(
+    recipe: ComparisonRecipe, title: str, budget: str, steps: dict[str, dict[str, list[int]]]
+) -> bool:
+    """Whether a run would repeat an equal-steps run number for number, as the reference's does."""
+    alike = steps[title]["operations"] == steps[title]["steps"]
+    return budget == "operations" and "steps" in recipe.budgets and alike
+
+
+def _collected(
+    place: JobSpec,
+    recipe: ComparisonRecipe,
+    counted: dict[str, Result],
+    factors: dict[str, Result],
+    steps: dict[str, dict[str, list[int]]],
+    rows: list[Result],
+    fixed: dict[str, dict[str, float]],
+) -> Result:
+    arena = place.arena
+    spent = spent_name(on_cpu())
+    contestants = {}
+    for title in counted:
+        contestant = contestant_named(recipe, title)
+        refreshes = refreshes_of(recipe, contestant)
+        budgets = {}
+        for budget in recipe.budgets:
+            same = "steps" if _repeats(recipe, title, budget, steps) else budget
+            runs = [row for row in rows if row["title"] == title and row["budget"] == same]
+            budgets[budget] = {
+                "steps": steps[title][budget],
+                "operations": operations(counted[title], steps[title][budget], refreshes),
+                "runs": [
+                    {key: run[key] for key in ("seed", spent, "false_negatives", "metrics")} for run in runs
+                ],
+            }
+        last = stages(recipe, contestant, place.recipes)[-1]
+        contestants[title] = {
+            "method": last.method,
+            "learning_rate": last.training.learning_rate * factors[title]["chosen"],
+            "search": factors[title],
+            "parameters": [cost["parameters"] for cost in counted[title]["stages"]],
+            "step_operations": [cost["step"] for cost in counted[title]["stages"]],
+            "refresh_operations": [cost["refresh"] for cost in counted[title]["stages"]],
+            "budgets": budgets,
+        }
+    questions = arena.questions
+    return {
+        "name": recipe.name,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}{_accelerator()}",
+        "precision": "bf16" if bf16_pays(_device()) else "fp32",
+        "model": arena.start().fingerprint,
+        "reference": recipe.reference,
+        "steps": recipe.steps,
+        "batch_size": recipe.batch_size,
+        "refreshes": recipe.refreshes,
+        "seeds": list(recipe.seeds),
+        "triplets": len(arena.training.triplets),
+        "training_images": len(arena.training.image_ids),
+        "questions": len(questions.triplets),
+        "right_answers": sum(len(triplet.relevant) for triplet in questions.triplets)
+        / len(questions.triplets),
+        "confusable": len(arena.pairs),
+        "galleries": {name: len(gallery) for name, gallery in questions.galleries.items()},
+        spent: {
+            "search": sum(row[spent] for row in factors.values()),
+            "training": sum(row[spent] for row in rows),
+        },
+        "parsing": parsing_of(arena),
+        "fixed": fixed,
+        "contestants": contestants,
+    }
+
+
+def _device() -> torch.device:
+    """Where the runs of this machine train."""
+    accelerator = None if on_cpu() else torch.accelerator.current_accelerator()
+    return accelerator or torch.device("cpu")
+
+
+def _accelerator() -> str:
+    """The accelerator's name, to follow that of the machine; empty where there is none."""
+    if on_cpu():
+        return ""
+    device = _device()
+    return f", {torch.cuda.get_device_name() if device.type == 'cuda' else device.type}"

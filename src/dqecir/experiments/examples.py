@@ -1,0 +1,62 @@
+"""Questions of a benchmark drawn by seed, never by success, and what a model found for them, as pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dqecir.data.captions import join_fashioniq
+from dqecir.data.images import load_image
+from dqecir.data.triplets import Benchmark
+from dqecir.encoders.store import Store
+from dqecir.evaluation.evaluate import QueryFormatter
+from dqecir.evaluation.metrics import RetrievalResults
+from dqecir.io.contact_sheets import Answer, Candidate
+from dqecir.methods.scoring import score
+from dqecir.model.composed_model import ComposedModel
+
+
+def drawn_questions(benchmark: Benchmark, count: int, seed: int) -> list[int]:
+    """Numbers of at most ``count`` questions, in their order."""
+    asked = len(benchmark.triplets)
+    drawn = np.random.default_rng(seed).choice(asked, min(count, asked), replace=False)
+    return [int(number) for number in np.sort(drawn)]
+
+
+@torch.no_grad()
+def answer_of(
+    model: ComposedModel,
+    store: Store,
+    results: RetrievalResults,
+    number: int,
+    candidates: int,
+    worded: QueryFormatter | None = None,
+) -> Answer:
+    """What question ``number`` found under ``model``: its best ``candidates``, and the attribute weights.
+
+    ``store`` holds the benchmark's images in their order; ``worded`` as in ``query_scores``.
+    """
+    benchmark = results.benchmark
+    triplet = benchmark.triplets[number]
+    method, device = model.method, model.device
+    text = method.text(triplet.captions) if worded is None else worded(triplet)
+    reference = store.gather(torch.tensor([triplet.reference])).to(device)
+    query = method.embed_query(reference, model.text_encoder([text]).to(device))
+    found = results.found[number, :candidates]
+    found = found[found >= 0]
+    targets = method.embed_target(store.gather(torch.from_numpy(found)).to(device))
+    scores = score(query.embeddings, targets, method.score_rule)[0].tolist()
+    weights: dict[str, float] = {}
+    if query.attribute_weights is not None:
+        names = [vocabulary.name for vocabulary in model.vocabularies]
+        weights = dict(zip(names, query.attribute_weights[0].tolist(), strict=True))
+    return Answer(
+        load_image(benchmark.image_paths[triplet.reference]),
+        join_fashioniq(triplet.captions) if worded is None else text,
+        [
+            Candidate(load_image(benchmark.image_paths[image]), value, image in triplet.relevant)
+            for image, value in zip(found.tolist(), scores, strict=True)
+        ],
+        weights,
+        f"{len(triplet.relevant)} right, asked of {benchmark.galleries[triplet.category].size} images",
+    )

@@ -1,0 +1,222 @@
+"""Pictures of what trained models do: the mid-zone, attribute weights by question, and answers side by side.
+
+Questions are chosen by rule and seed, never by how well they are answered.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dqecir.data.captions import join_fashioniq
+from dqecir.data.catalogue import read_catalogue
+from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.encoders.store import TokenStore
+from dqecir.errors import DataError
+from dqecir.evaluation.evaluate import embed_images, embed_queries, evaluate
+from dqecir.evaluation.metrics import RetrievalResults
+from dqecir.evaluation.weights import asking_of, attribute_weights
+from dqecir.experiments.examples import answer_of
+from dqecir.io.contact_sheets import Answer, contact_sheet
+from dqecir.io.files import write_bytes
+from dqecir.methods.dqe import Dqe
+from dqecir.methods.negatives import NegativeSampling, mid_zone, target_relative_scores, zone_bounds
+from dqecir.methods.scoring import score
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.image_store import store_of
+from dqecir.questions.composing import catalogue_benchmark
+
+EASY, HARD = 0.25, 0.75
+"""Where, among questions ordered by the rank of their target, the easy and the hard one stand."""
+
+
+def models_named(given: Sequence[str]) -> dict[str, Path]:
+    """``NAME=FOLDER`` (or a folder, named as it is) of every model; raises :class:`DataError`."""
+    models: dict[str, Path] = {}
+    for text in given:
+        name, _, folder = text.rpartition("=")
+        path = Path(folder)
+        if (name or path.name) in models:
+            raise DataError(f"two models are called {name or path.name!r}: name them apart, NAME=FOLDER")
+        models[name or path.name] = path
+    return models
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A model on the questions of a benchmark: its stored images and what every question found."""
+
+    name: str
+    model: ComposedModel
+    store: TokenStore
+    results: RetrievalResults
+
+    @property
+    def benchmark(self) -> Benchmark:
+        return self.results.benchmark
+
+
+def draw_figures(
+    models: Mapping[str, Path | None],
+    data: Path,
+    out: Path,
+    *,
+    split: str = "val",
+    questions: int = 400,
+    per_attribute: int = 3,
+    zone: NegativeSampling | None = None,
+    seed: int = 0,
+) -> list[Path]:
+    """Write the figures of ``models`` (name -> folder, None for the shipped one) on a catalogue's split.
+
+    ``zone.png``: sorted Δ of an easy and a hard question under the first model, with the mid-zone that
+    ``zone`` asks for (the published bounds unless given); ``weights-<name>.png`` of every model with
+    attribute weights; ``answers-<attribute>.png``: ``per_attribute`` questions that ask of that attribute
+    alone, each answered by all models. Returns what was written; raises :class:`DataError`.
+    """
+    if not models:
+        raise DataError("name at least one model to draw figures of")
+    benchmark = catalogue_benchmark(
+        read_catalogue(data), split, seed=seed, count=questions, wording="evaluation"
+    )
+    shown = []
+    for place, (name, folder) in enumerate(models.items()):
+        model = ComposedModel.from_pretrained(folder).eval()
+        store = store_of(model, benchmark, out / "tokens" / str(place))
+        shown.append(Shown(name, model, store, evaluate(model.method, store, model.text_encoder, benchmark)))
+    written = [_zone_figure(shown[0], zone or NegativeSampling(), out / "zone.png")]
+    for one in shown:
+        if isinstance(one.model.method, Dqe) and one.model.method.options.attributes:
+            written.append(_weights_figure(one, one.model.method, out / f"weights-{one.name}.png"))
+    for attribute, asked in asking_of(benchmark).items():
+        chosen = _asking_of_one(benchmark, asked, per_attribute, seed)
+        if chosen:
+            answers = [_answer(one, number) for number in chosen for one in shown]
+            title = f"{attribute}: questions drawn by seed {seed}, each answered by {', '.join(models)}"
+            written.append(contact_sheet(answers, out / f"answers-{attribute}.png", title))
+    return written
+
+
+def _asking_of_one(benchmark: Benchmark, asked: NDArray[np.bool_], count: int, seed: int) -> list[int]:
+    """Questions that ask of one attribute's columns alone, drawn by seed."""
+    others = np.stack(list(asking_of(benchmark).values())).sum(axis=0)
+    alone = np.flatnonzero(asked & (others == 1))
+    drawn = np.random.default_rng(seed).choice(alone, min(count, len(alone)), replace=False)
+    return [int(number) for number in np.sort(drawn)]
+
+
+def _answer(one: Shown, number: int) -> Answer:
+    answer = answer_of(one.model, one.store, one.results, number, candidates=6)
+    return replace(answer, text=f"{one.name}: {answer.text}")
+
+
+def _scores(one: Shown, triplets: Sequence[Triplet], images: Tensor) -> Tensor:
+    """Scores [q, N] of questions against some images."""
+    method = one.model.method
+    queries = embed_queries(
+        method,
+        one.store,
+        one.model.text_encoder,
+        [triplet.reference for triplet in triplets],
+        [method.text(triplet.captions) for triplet in triplets],
+    )
+    return score(queries, embed_images(method, one.store, images), method.score_rule)
+
+
+def _zone_figure(one: Shown, options: NegativeSampling, path: Path) -> Path:
+    """Sorted Δ of every candidate for an easy and a hard question, the mid-zone shaded."""
+    temperature = float(one.model.backbone.temperature.detach())
+    ordered = np.argsort(one.results.ranks, kind="stable")
+    chosen = [int(ordered[round(share * (len(ordered) - 1))]) for share in (EASY, HARD)]
+
+    def draw(axes: Sequence[Any]) -> None:
+        for axis, name, number in zip(axes, ("easy", "hard"), chosen, strict=True):
+            triplet = one.benchmark.triplets[number]
+            gallery = torch.from_numpy(one.benchmark.galleries[triplet.category])
+            scores = _scores(one, [triplet], gallery)
+            own = scores[:, gallery == triplet.target][:, 0]
+            eligible = (gallery != triplet.target) & (gallery != triplet.reference)
+            delta = target_relative_scores(scores, own)
+            bounds = zone_bounds(delta, eligible[None], options, temperature)
+            members = int(mid_zone(delta, eligible[None], bounds).sum())
+            values = delta[0, eligible].sort().values
+            right = torch.isin(gallery[eligible], torch.tensor(triplet.relevant))
+            at = delta[0, eligible].argsort()
+            axis.plot(range(1, len(values) + 1), values.tolist(), color="#1c1c1e", linewidth=1)
+            axis.plot(
+                (1 + torch.nonzero(right[at])[:, 0]).tolist(),
+                values[right[at]].tolist(),
+                "o",
+                color="#1a8f4c",
+                markersize=4,
+                label="other right answers",
+            )
+            low, high = (float(bound[0]) for bound in bounds)
+            axis.axhspan(low, high, color="#f0a030", alpha=0.3, label=f"mid-zone: {members} candidates")
+            axis.axhline(0, color="grey", linewidth=0.6)
+            axis.set_xscale("log")
+            rank = one.results.ranks[number] + 1
+            axis.set_title(f"{name}: target at rank {rank}\n“{_short(triplet)}”", fontsize=8)
+            axis.set_xlabel("candidates, the highest scoring first")
+            axis.set_ylabel("Δ = s(q, target) - s(q, candidate)")
+            axis.legend(fontsize=7, loc="lower right")
+
+    return _figure(path, 2, (10, 4), draw)
+
+
+def _short(triplet: Triplet, most: int = 60) -> str:
+    text = join_fashioniq(triplet.captions)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _weights_figure(one: Shown, method: Dqe, path: Path) -> Path:
+    """Mean weight of each attribute where a question asks of it and where not, with its spread."""
+    weights = attribute_weights(method, one.store, one.model.text_encoder, one.benchmark)
+    names = method.options.attributes
+    asked = {name: rows for name, rows in asking_of(one.benchmark).items() if name in names}
+
+    def draw(axes: Sequence[Any]) -> None:
+        for place in range(2):
+            own = [
+                weights[torch.from_numpy(rows if place == 0 else ~rows), names.index(name)]
+                for name, rows in asked.items()
+            ]
+            axes[0].bar(
+                [group + 0.2 + 0.4 * place for group in range(len(asked))],
+                [float(values.mean()) if len(values) else 0.0 for values in own],
+                0.4,
+                yerr=[float(values.std(unbiased=False)) if len(values) else 0.0 for values in own],
+                label=f"where the text {'asks' if place == 0 else 'does not ask'} of the attribute",
+            )
+        labels = [f"{name}\n({int(rows.sum())} of {len(rows)} ask)" for name, rows in asked.items()]
+        axes[0].set_xticks([group + 0.4 for group in range(len(asked))], labels, fontsize=8)
+        axes[0].set_ylabel("attribute weight, mean ± standard deviation")
+        axes[0].set_title(one.name, fontsize=9)
+        axes[0].legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False)
+
+    return _figure(path, 1, (1.6 * len(asked) + 2, 4), draw)
+
+
+def _figure(
+    path: Path, panels: int, size: tuple[float, float], draw: Callable[[Sequence[Any]], None]
+) -> Path:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, panels, figsize=size, squeeze=False)
+    draw(list(axes[0]))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    write_bytes(path, buffer.getvalue())
+    return path

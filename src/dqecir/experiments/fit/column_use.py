@@ -1,0 +1,172 @@
+"""What each column of a shop's table is good for: an attribute, a number, or nothing that can be used."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from dqecir.data.catalogue import Catalogue
+from dqecir.data.cells import number_in
+from dqecir.errors import DataError
+from dqecir.language.number_words import names_a_number
+from dqecir.language.vocabulary import ColumnVocabulary, Phrases, Value, Vocabulary, shipped_vocabularies
+from dqecir.questions.comparatives import Numbers
+from dqecir.training.pretraining_data import MAX_VALUES
+
+FEW = 5
+"""A value that fewer pictures of train show cannot be learned from them."""
+MANY = 12
+"""A column of more different numbers is compared, not classified."""
+_LISTED = 20
+"""A column of few rows or values is never taken for a column of names."""
+_ID = re.compile(r"(?:^|[_\s-])(?:id|sku|ean|gtin|code|number|url)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ColumnUse:
+    """What becomes of a column: ``values`` that images are told apart by (none for other columns)."""
+
+    column: str
+    kind: Literal["attribute", "number", "left out"]
+    note: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The catalogue as it is trained on, and what became of every column of the table.
+
+    ``catalogue`` has the attributes alone, rare values as ``"?"``; ``numbers`` holds one number an image.
+    """
+
+    catalogue: Catalogue
+    uses: tuple[ColumnUse, ...]
+    numbers: Mapping[str, Numbers]
+
+    @property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Column -> the values that images are told apart by."""
+        return {use.column: use.values for use in self.uses if use.values}
+
+
+def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], largest: int) -> Plan:
+    """Sort the columns of a catalogue; ``known`` are the values that a model's heads tell apart already.
+
+    A column keeps at most ``largest`` values, the commonest. Raises ``DataError`` where none is left.
+    """
+    train = set(catalogue.split("train").tolist())
+    uses, attributes, numbers = [], {}, {}
+    for column, cells in catalogue.attributes.items():
+        use = _use(column, cells, train, known.get(column, ()), min(largest, MAX_VALUES))
+        uses.append(use)
+        if use.kind == "attribute":
+            allowed = {*use.values, ""}
+            attributes[column] = tuple(cell if cell in allowed else "?" for cell in cells)
+        if use.kind == "number":
+            numbers[column] = np.array([_number(cell) for cell in cells])
+    if not attributes:
+        raise DataError(
+            f"no column of the catalogue {catalogue.folder} can be learned from its pictures: "
+            + "; ".join(f"{use.column}: {use.note}" for use in uses)
+        )
+    return Plan(replace(catalogue, attributes=attributes), tuple(uses), numbers)
+
+
+def _use(column: str, cells: Sequence[str], train: set[int], known: Sequence[str], largest: int) -> ColumnUse:
+    given = [cell for cell in cells if cell not in ("", "?")]
+    counts = Counter(given)
+    figures = [number_in(value) for value in counts]
+    numeric = bool(counts) and None not in figures
+    if len(counts) < 2:
+        return ColumnUse(column, "left out", "it has fewer than two values")
+    whole = all(figure is not None and figure == int(figure) for figure in figures)
+    every_other = len(counts) == len(given) > _LISTED
+    if _ID.search(column) or (every_other and (whole or not numeric) and not names_a_number(column)):
+        return ColumnUse(column, "left out", "it reads like an id: nearly every value stands once")
+    if numeric and (len(counts) > MANY or names_a_number(column)):
+        note = (
+            "no picture shows it; training passes over comparisons of it, and the row 'numbers filtered' "
+            "keeps what they admit beside the reference, as a search does"
+        )
+        return ColumnUse(column, "number", note)
+    if len(counts) > max(_LISTED, len(given) / 2):
+        return ColumnUse(column, "left out", f"{len(counts)} values in {len(given)} rows are names")
+    seen = Counter(cells[image] for image in train)
+    applies = [""] if seen[""] else []
+    if set(counts) <= set(known):
+        return ColumnUse(column, "attribute", f"{len(counts)} values that the model knew", tuple(known))
+    common = [value for value, count in seen.most_common() if count >= FEW and value not in ("", "?")]
+    kept = common[: largest - 1]
+    rare = sorted(set(counts) - set(kept))
+    if len(kept) < 2:
+        return ColumnUse(column, "left out", f"fewer than two of its values are on {FEW} pictures of train")
+    note = f"{len(kept)} values learned from the pictures"
+    if rare:
+        shown = ", ".join(rare[:5]) + (", …" if len(rare) > 5 else "")
+        note += f"; {len(rare)} rare ones are taken for unknown ({shown})"
+    return ColumnUse(column, "attribute", note, tuple(sorted([*kept, *applies])))
+
+
+def _number(cell: str) -> float:
+    found = number_in(cell)
+    return float("nan") if found is None else found
+
+
+def vocabularies_for(columns: Mapping[str, Sequence[str]], had: Sequence[Vocabulary]) -> list[Vocabulary]:
+    """The vocabularies that speak of some columns: ``had``, then shipped ones, then a plain one each."""
+    shared = Counter(value.casefold() for values in columns.values() for value in values)
+    known = [*had, *shipped_vocabularies()]
+    taken = {vocabulary.name for vocabulary in known}
+    chosen: dict[str, Vocabulary] = {}
+    for column, values in columns.items():
+        speaking = next((one for one in known if one.column(column) is not None), None)
+        if speaking is None:
+            # A shop's own column may be called as one of the vocabularies is ("shape").
+            name = re.sub(r"[^\w-]+", "-", column.casefold())
+            while name in taken:
+                name += "-own"
+            taken.add(name)
+            speaking = _plain_vocabulary(name, column, values, shared)
+        chosen.setdefault(speaking.name, speaking)
+    return list(chosen.values())
+
+
+def _plain_vocabulary(name: str, column: str, values: Sequence[str], shared: Mapping[str, int]) -> Vocabulary:
+    """A column's values by their own names; one that other columns have too is said with the column."""
+    with_column = Phrases(
+        seen=("the {column} is {value}", "with {value} {column}"),
+        held_out=("should have {value} as its {column}",),
+    )
+    denied = Phrases(seen=("the {column} is not {value}",))
+    spoken = {
+        value: Value(
+            words=(value.replace("_", " ").lower(),),
+            statements=with_column if _ambiguous(value, shared) else None,
+            negations=denied if _ambiguous(value, shared) else None,
+        )
+        for value in values
+        if value
+    }
+    return Vocabulary(
+        name=name,
+        columns={
+            column: ColumnVocabulary(
+                values=spoken,
+                statements=Phrases(
+                    seen=("is {value}", *with_column.seen),
+                    held_out=("should be {value}", *with_column.held_out),
+                ),
+                negations=Phrases(seen=("is not {value}", *denied.seen)),
+                words=tuple(re.findall(r"[^\W_]+", column.lower())),
+            )
+        },
+    )
+
+
+def _ambiguous(value: str, shared: Mapping[str, int]) -> bool:
+    return shared[value.casefold()] > 1 or len(value) < 3 or number_in(value) is not None

@@ -1,0 +1,328 @@
+"""The steps of a fit: check, triplets, training, figures, index and report of one's own catalogue."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.markup import escape
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dqecir.data.catalogue import TABLE, Catalogue, check_catalogue, read_catalogue
+from dqecir.data.images import load_image
+from dqecir.data.triplets import Benchmark
+from dqecir.encoders.store import TokenStore
+from dqecir.errors import CatalogueError, DataError, EngineError
+from dqecir.evaluation.evaluate import evaluate, query_scores
+from dqecir.evaluation.metrics import RetrievalResults, Scores, collect, summarise
+from dqecir.evaluation.table import baseline_rows
+from dqecir.evaluation.weights import recall_by_asked
+from dqecir.experiments.examples import answer_of, drawn_questions
+from dqecir.experiments.fit.column_use import Plan, plan_columns, vocabularies_for
+from dqecir.experiments.fit.fit_report import QUESTIONS, SHOWN_ANSWERS, Findings, write_reports
+from dqecir.io.files import whole_folder, write_json
+from dqecir.io.progress import console
+from dqecir.language.numeric_constraints import ConstraintReader, NumericConstraint
+from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
+from dqecir.methods.dqe_values import DqeValues
+from dqecir.model.composed_model import ComposedModel
+from dqecir.questions.comparatives import Comparatives, Intent, with_comparatives
+from dqecir.questions.composing import catalogue_benchmark
+from dqecir.search.retriever import ComposedRetriever
+from dqecir.training.data import TrainingData, attribute_codes
+from dqecir.training.heads import HeadScore, fit_heads, warm_start
+from dqecir.training.loop import Trainer
+from dqecir.training.recipe import Recipe, read_recipe
+
+VAL_SHARE = 0.1
+"""Share of train that is asked where the table has neither val nor test."""
+MOST_QUESTIONS = 2000
+TOKENS = "tokens"
+"""Folder of image tokens in that of a fit."""
+COMPARED = 0.25
+"""Share of the training questions that also compare a number."""
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What all steps of one fit share."""
+
+    folder: Path
+    out: Path
+    recipe: Recipe
+    seed: int
+    quiet: bool
+    plan: Plan
+    start: ComposedModel
+
+    def store(self, paths: tuple[Path, ...]) -> TokenStore:
+        """Tokens of some pictures, of one folder for all of them."""
+        return TokenStore.build(
+            self.out / TOKENS,
+            self.start.backbone.image_tokens,
+            self.start.tower_fingerprint,
+            self.start.preprocessing,
+            paths,
+            quiet=self.quiet,
+            precision=self.recipe.training.tokens,
+        )
+
+    def part(self, split: str) -> tuple[TokenStore, Tensor]:
+        """A split's tokens, and the codes of its attributes."""
+        images = self.plan.catalogue.split(split)
+        paths = tuple(self.plan.catalogue.image_paths[image] for image in images)
+        given = {c: [cells[i] for i in images] for c, cells in self.plan.catalogue.attributes.items()}
+        return self.store(paths), attribute_codes(given, len(images), self.plan.columns)
+
+    def numbers(self, split: str) -> dict[str, NDArray[np.float64]]:
+        """The numbers of a split's images."""
+        images = self.plan.catalogue.split(split)
+        return {column: values[images] for column, values in self.plan.numbers.items()}
+
+
+def fit_catalogue(
+    folder: Path,
+    out: Path,
+    model: Path | None = None,
+    recipe: Path | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> dict[str, dict[str, float]]:
+    """Fit a model to a catalogue: ``out`` gets ``report.html``, ``report.md``, ``run/best`` and ``index``.
+
+    Returns the rows of the table. A fit that was stopped goes on where it was. Raises ``DataError`` for
+    a catalogue with problems (all of them at once) and where ``out`` holds another fit.
+    """
+    started = time.monotonic()
+    checked = check_catalogue(folder, decode=load_image)
+    if checked.problems:
+        raise CatalogueError(folder, checked.problems)
+    start = ComposedModel.from_pretrained(model)
+    settings = read_recipe(recipe) if recipe is not None else _shipped_recipe()
+    if settings.method != DqeValues.name:
+        raise DataError(f"a catalogue is fitted by {DqeValues.name}, and the recipe is for {settings.method}")
+    _claim(folder, out, start, settings, seed)
+    known = start.heads.config.columns if start.heads is not None else {}
+    catalogue = _with_val(read_catalogue(folder, seed), seed)
+    plan = plan_columns(catalogue, known, start.backbone.config.embedding_size)
+    fit = _Fit(folder, out, settings, seed, quiet, plan, start)
+    for use in plan.uses:
+        console.print(escape(f"column {use.column}: {use.kind}: {use.note}"))
+    heads, scores = _heads(fit)
+    fitted = _train(fit, heads)
+    rows, asked, results, store = _measure(fit, fitted, ComposedModel.from_pretrained(model))
+    pictures = _index(fit, fitted)
+    example = results.benchmark.image_paths[results.benchmark.triplets[0].reference]
+    text = results.benchmark.triplets[0].captions[0]
+    command = shlex.join(
+        ["dqecir", "search", "--index", str(out / "index"), "--model", str(out / "run" / "best")]
+        + ["--image", str(example), "--text", text, "--sheet", "answer.png"]
+    )
+    facts = {
+        "index": f"{pictures:,} pictures",
+        "questions measured": f"{len(results.benchmark.triplets):,}, half in unseen wordings",
+        "time": f"{time.monotonic() - started:.0f} s since it was last started",
+    }
+    findings = Findings(rows, asked, plan.uses, scores, facts, command)
+    write_json(out / "metrics.json", {"rows": rows, "asked": asked})
+    answers = [
+        answer_of(fitted, store, results, number, SHOWN_ANSWERS)
+        for number in drawn_questions(results.benchmark, QUESTIONS, seed)
+    ]
+    report = write_reports(out, folder.resolve().name, findings, answers)
+    console.print(f"\nThe report is at [bold]{escape(str(report))}[/]. Search now:\n  {escape(command)}")
+    return rows
+
+
+def _shipped_recipe() -> Recipe:
+    with resources.as_file(resources.files("dqecir") / "assets" / "recipes" / "fit.yaml") as path:
+        return read_recipe(path)
+
+
+def _claim(folder: Path, out: Path, start: ComposedModel, recipe: Recipe, seed: int) -> None:
+    """Note what ``out`` is a fit of, and refuse one that is of something else."""
+    wanted: dict[str, Any] = {
+        "table": hashlib.sha256((folder / TABLE).read_bytes()).hexdigest(),
+        "model": start.fingerprint,
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": seed,
+    }
+    path = out / "fit.json"
+    if not path.exists():
+        if out.exists() and any(out.iterdir()):
+            raise DataError(f"{out} is not empty and holds no fit: name another --out")
+        write_json(path, wanted)
+        return
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: remove {out}, or name another --out") from error
+    changed = [key for key in wanted if not isinstance(held, dict) or held.get(key) != wanted[key]]
+    if changed:
+        raise DataError(
+            f"{out} holds a fit of another {', '.join(changed)}: name another --out, or remove it"
+        )
+
+
+def _with_val(catalogue: Catalogue, seed: int) -> Catalogue:
+    """The catalogue with a val split: its own, else test, else a seeded share of train, sets whole."""
+    splits = dict(catalogue.splits)
+    if splits["val"].size:
+        return catalogue
+    if splits["test"].size:
+        return replace(catalogue, splits={**splits, "val": splits["test"]})
+    names = [(catalogue.sets or catalogue.image_ids)[i] or catalogue.image_ids[i] for i in splits["train"]]
+    units = sorted(set(names))
+    count = max(1, round(VAL_SHARE * len(units)))
+    held = {units[i] for i in np.random.default_rng(seed).permutation(len(units))[:count]}
+    is_val = np.array([name in held for name in names], dtype=bool)
+    splits |= {"val": splits["train"][is_val], "train": splits["train"][~is_val]}
+    return replace(catalogue, splits=splits)
+
+
+def _heads(fit: _Fit) -> tuple[AttributeHeads, dict[str, HeadScore]]:
+    """The heads of the catalogue's columns, trained or as a stopped fit left them."""
+    width = fit.start.backbone.config.tower.token_width
+    config = HeadsConfig(token_width=width, columns=fit.plan.columns)
+    kept = fit.out / "heads"
+    if not kept.exists():
+        heads, scores = fit_heads(
+            fit.start.heads, config.columns, width, fit.part("train"), fit.part("dev"), fit.seed, fit.quiet
+        )
+        with whole_folder(kept) as draft:
+            save_file(heads.state_dict(), draft / "heads.safetensors")
+            write_json(draft / "scores.json", {column: vars(score) for column, score in scores.items()})
+    heads = AttributeHeads(config)
+    heads.load_state_dict(load_file(kept / "heads.safetensors"))
+    read = json.loads((kept / "scores.json").read_text(encoding="utf-8"))
+    return heads.requires_grad_(False).eval(), {column: HeadScore(**score) for column, score in read.items()}
+
+
+def _train(fit: _Fit, heads: AttributeHeads) -> ComposedModel:
+    """The best model of the run; a finished run is not run again."""
+    run = fit.out / "run"
+    if (run / "done.json").exists():
+        return ComposedModel.from_pretrained(run / "best")
+    vocabularies = vocabularies_for(fit.plan.columns, fit.start.vocabularies)
+    encoder = TextEncoder(fit.start.text_encoder.tokenizer, vocabularies, fit.start.text_encoder.max_length)
+    torch.manual_seed(fit.seed)
+    names = [vocabulary.name for vocabulary in vocabularies]
+    options = {**fit.recipe.options, "attributes": names}
+    model = replace(fit.start, heads=heads, text_encoder=encoder).with_method(fit.recipe.method, options)
+    assert isinstance(model.method, DqeValues)
+    if isinstance(fit.start.method, DqeValues):
+        warm_start(model.method, fit.start.method)
+    settings = fit.recipe.triplets
+    training = _benchmark(fit, model, "train", settings.count, settings.per_reference)
+    if fit.plan.numbers:
+        spoken = Comparatives(list(fit.plan.numbers))
+        numbers = fit.numbers("train")
+        training = with_comparatives(training, numbers, spoken, COMPARED, fit.seed, answered=False)
+    dev = _benchmark(fit, model, "dev", MOST_QUESTIONS, 2)
+    data = TrainingData.of(
+        training, fit.store(training.image_paths), model.text_encoder, model.method, heads.config.columns
+    )
+    Trainer(fit.recipe, model, data, (dev, fit.store(dev.image_paths)), run, quiet=fit.quiet).fit()
+    return ComposedModel.from_pretrained(run / "best")
+
+
+def _benchmark(
+    fit: _Fit, model: ComposedModel, split: str, most: int | None, per_reference: int
+) -> Benchmark:
+    """The questions of a split, ``per_reference`` an image and at most ``most``."""
+    wanted = per_reference * len(fit.plan.catalogue.split(split))
+    return catalogue_benchmark(
+        fit.plan.catalogue,
+        split,
+        seed=fit.seed,
+        count=wanted if most is None else min(wanted, most),
+        drawing=fit.recipe.triplets.drawing,
+        wording="evaluation" if split == "val" else "train",
+        max_changes=fit.recipe.triplets.max_changes,
+        vocabularies=model.vocabularies,
+        name=fit.folder.resolve().name,
+    )
+
+
+def _measure(
+    fit: _Fit, fitted: ComposedModel, before: ComposedModel
+) -> tuple[dict[str, dict[str, float]], dict[str, float], RetrievalResults, TokenStore]:
+    """Rows of metrics on val, recall by the column asked of, and the results of the fitted model."""
+    benchmark = _benchmark(fit, fitted, "val", MOST_QUESTIONS, 2)
+    store = fit.store(benchmark.image_paths)
+    results = evaluate(fitted.method, store, fitted.text_encoder, benchmark)
+    rows = {"the fitted model": summarise(results)}
+    rows["the model before"] = summarise(evaluate(before.method, store, before.text_encoder, benchmark))
+    names = [vocabulary.name for vocabulary in fitted.vocabularies]
+    predicted = fitted.with_method("predicted_attributes", {"attributes": names})
+    rows["predicted attributes"] = summarise(
+        evaluate(predicted.method, store, predicted.text_encoder, benchmark)
+    )
+    rows |= baseline_rows(fitted, store, benchmark)
+    if fit.plan.numbers:
+        spoken, numbers = Comparatives(list(fit.plan.numbers)), fit.numbers("val")
+        compared = with_comparatives(benchmark, numbers, spoken, 1.0, fit.seed, answered=True)
+        filtered = collect(compared, _filtered(fitted, store, compared, numbers))
+        rows["numbers filtered"] = summarise(filtered)
+    asks = {
+        column: np.array([column in triplet.asked for triplet in benchmark.triplets])
+        for column in fit.plan.columns
+    }
+    asked = recall_by_asked(results, {column: row for column, row in asks.items() if row.any()})
+    return rows, asked, results, store
+
+
+def _filtered(
+    model: ComposedModel,
+    store: TokenStore,
+    benchmark: Benchmark,
+    numbers: Mapping[str, NDArray[np.float64]],
+) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
+    """Scores of texts without their comparisons, what these do not admit ranked behind all else."""
+
+    reader = ConstraintReader(list(numbers))
+
+    def parted(question: Any) -> tuple[str, tuple[NumericConstraint, ...]]:
+        return reader.parted(model.method.text(question.captions))
+
+    chunks = query_scores(model.method, store, model.text_encoder, benchmark, lambda q: parted(q)[0])
+    for category, questions, scores in chunks:
+        gallery = benchmark.galleries[category]
+        behind = float(scores.max() - scores.min()) + 1
+        scores = scores.copy()
+        for row, number in enumerate(questions):
+            triplet = benchmark.triplets[number]
+            for bound in parted(triplet)[1]:
+                intent = Intent(bound.column, bound.direction)
+                admitted = intent.admits(numbers[bound.column], triplet.reference)[gallery]
+                scores[row, ~admitted] -= behind
+        yield category, questions, scores
+
+
+def _index(fit: _Fit, fitted: ComposedModel) -> int:
+    """Index all pictures of the folder, unless this model has; returns how many there are."""
+    retriever, place = ComposedRetriever(fitted), fit.out / "index"
+    if place.exists():
+        try:
+            retriever.open_index(place)
+        except EngineError:
+            retriever.index = None
+    if retriever.index is None:
+        # Of the store that training read, where it is of the kind that indexes read.
+        tokens = fit.out / TOKENS if fit.recipe.training.tokens == "fp16" else None
+        summary = retriever.build_index(fit.folder, place, quiet=fit.quiet, tokens=tokens)
+        for refusal in summary.refusals:
+            console.print(escape(f"left out {refusal.path}: {refusal.reason}"))
+    assert retriever.index is not None
+    return len(retriever.index)

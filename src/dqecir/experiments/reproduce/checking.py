@@ -1,0 +1,179 @@
+"""Which images a split needs, which of them are missing, and what is left without those."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dqecir.data.annotations import SUFFIXES, Questions
+from dqecir.data.hp_fashioniq import Preferences
+from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.errors import DataError
+from dqecir.experiments.reproduce.request import Missing
+from dqecir.io.files import write_text
+
+LIST = "missing-images.txt"
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a split needs and has."""
+
+    split: str
+    images: int
+    missing: tuple[str, ...]
+    """Files that are not there, in the order of the data set; empty after a clean check."""
+    questions: int
+    fallen: int = 0
+    """Questions that fell away, because an image that they are judged by is missing."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the names stand in the list beside it."""
+        return {**asdict(self), "missing": len(self.missing)}
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or under the other suffix where only that file is there."""
+    others = (path.with_suffix(suffix) for suffix in SUFFIXES)
+    return path if path.is_file() else next((other for other in others if other.is_file()), path)
+
+
+def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
+    """What is left of a split without its missing images, and what is missing.
+
+    A question falls away where its reference, a right answer or a member of its image set is missing.
+    """
+    paths, gone = _present(benchmark.image_paths)
+    whole = replace(benchmark, image_paths=paths)
+    left = without(whole, gone) if gone else whole
+    count = len(benchmark.triplets)
+    names = _names(paths, gone)
+    return left, Inventory(benchmark.split, len(paths), names, count, count - len(left.triplets))
+
+
+def checked_questions(questions: Questions) -> tuple[Questions, Inventory]:
+    """A test split under the suffixes that are there. None falls away: its server wants every question."""
+    paths, gone = _present(questions.image_paths)
+    inventory = Inventory(questions.split, len(paths), _names(paths, gone), len(questions.questions))
+    return replace(questions, image_paths=paths), inventory
+
+
+def checked_preferences(preferences: Preferences) -> tuple[Preferences, Inventory]:
+    """Judgements all of whose images are there, over those images alone."""
+    paths, gone = _present(preferences.image_paths)
+    judgements = tuple(
+        one
+        for one in preferences.judgements
+        if gone.isdisjoint((one.reference, one.target, *one.sets[0], *one.sets[1]))
+    )
+    count = len(preferences.judgements)
+    inventory = Inventory("all", len(paths), _names(paths, gone), count, count - len(judgements))
+    place = _places(len(paths), gone)
+    moved = tuple(
+        replace(
+            one,
+            reference=place[one.reference],
+            target=place[one.target],
+            sets=(tuple(place[i] for i in one.sets[0]), tuple(place[i] for i in one.sets[1])),
+        )
+        for one in judgements
+    )
+    ids = tuple(preferences.image_ids[old] for old in place)
+    return Preferences(ids, tuple(paths[old] for old in place), moved), inventory
+
+
+def training_split(benchmark: Benchmark, *, galleries: bool) -> Benchmark:
+    """A train split as training reads it: questions that ask something, and the images that it draws from.
+
+    Those are references and targets, and with ``galleries`` (negatives of the whole gallery) all of them.
+    Image sets are left aside, because no loss reads them.
+    """
+    triplets = tuple(
+        replace(triplet, subset=())
+        for triplet in benchmark.triplets
+        if any(caption.strip(" .?,") for caption in triplet.captions)
+    )
+    plain = replace(benchmark, triplets=triplets)
+    if galleries:
+        return plain
+    used = {image for triplet in triplets for image in (triplet.reference, triplet.target)}
+    return without(plain, set(range(len(benchmark.image_ids))) - used)
+
+
+def without(benchmark: Benchmark, gone: Collection[int]) -> Benchmark:
+    """The benchmark without some images (positions), and without the questions that are judged by them."""
+    place = _places(len(benchmark.image_ids), gone)
+    galleries = {
+        name: np.array([place[i] for i in positions.tolist() if i in place], dtype=np.int64)
+        for name, positions in benchmark.galleries.items()
+    }
+    moved = (_moved(triplet, place) for triplet in benchmark.triplets)
+    return replace(
+        benchmark,
+        image_ids=tuple(benchmark.image_ids[old] for old in place),
+        image_paths=tuple(benchmark.image_paths[old] for old in place),
+        galleries={name: positions for name, positions in galleries.items() if positions.size},
+        triplets=tuple(triplet for triplet in moved if triplet is not None),
+        attributes={c: tuple(values[old] for old in place) for c, values in benchmark.attributes.items()},
+    )
+
+
+def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: Path) -> None:
+    """Write the list of missing images and refuse to go on, unless they are to be skipped.
+
+    Raises :class:`DataError` that counts them, and where a split is left with no question at all.
+    """
+    lines = [f"{one.split}\t{name}\n" for one in inventories for name in one.missing]
+    if not lines:
+        (out / LIST).unlink(missing_ok=True)
+        return
+    write_text(out / LIST, "".join(lines))
+    counts = ", ".join(
+        f"{len(one.missing):,} of {one.images:,} in {one.split}" for one in inventories if one.missing
+    )
+    first = next(name for one in inventories for name in one.missing)
+    if missing == "refuse":
+        raise DataError(
+            f"{data}: images are missing ({counts}; the first is {first}), all of them named in "
+            f"{out / LIST}: put them there, or leave out what they belong to with --missing skip"
+        )
+    empty = [one.split for one in inventories if one.questions and one.fallen == one.questions]
+    if empty:
+        raise DataError(
+            f"{data}: without its missing images ({counts}) no question of {', '.join(empty)} is left: name "
+            "the folder of the pictures with --images"
+        )
+
+
+def _present(paths: Sequence[Path]) -> tuple[tuple[Path, ...], set[int]]:
+    """The paths as they are on disk, and the positions of those that are not."""
+    found = tuple(existing(path) for path in paths)
+    return found, {place for place, path in enumerate(found) if not path.is_file()}
+
+
+def _names(paths: Sequence[Path], gone: Collection[int]) -> tuple[str, ...]:
+    return tuple(str(paths[place]) for place in sorted(gone))
+
+
+def _places(count: int, gone: Collection[int]) -> dict[int, int]:
+    """Old position -> new one, of what stays."""
+    return {old: new for new, old in enumerate(i for i in range(count) if i not in gone)}
+
+
+def _moved(triplet: Triplet, place: Mapping[int, int]) -> Triplet | None:
+    """The triplet under new positions; None where it is judged by an image that has none."""
+    named = (triplet.reference, triplet.target, *triplet.relevant, *triplet.subset)
+    if any(image not in place for image in named):
+        return None
+    return replace(
+        triplet,
+        reference=place[triplet.reference],
+        target=place[triplet.target],
+        relevant=tuple(place[image] for image in triplet.relevant),
+        subset=tuple(place[image] for image in triplet.subset),
+        ignored=tuple(place[image] for image in triplet.ignored if image in place),
+    )

@@ -1,0 +1,123 @@
+"""Rows of a report: what was measured, of which model, and under which conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from dqecir.data.annotations import Questions
+from dqecir.data.hp_fashioniq import Preferences
+from dqecir.data.triplets import Benchmark
+from dqecir.encoders.store import Store, TokenStore
+from dqecir.evaluation.evaluate import evaluate
+from dqecir.evaluation.metrics import KEPT, RetrievalResults
+from dqecir.evaluation.protocols import Protocol, QueryText
+from dqecir.evaluation.runs import wording_of
+from dqecir.experiments.reproduce.request import Request
+from dqecir.methods.method import Method
+from dqecir.model.composed_model import ComposedModel
+from dqecir.training.loop import on_cpu
+
+GALLERIES: Mapping[tuple[str, str], str] = {
+    ("fashioniq", "original"): "original",
+    ("fashioniq", "val_split"): "VAL split",
+    ("fashioniq", "joint"): "joint",
+    ("cirr", "original"): "whole split",
+    ("circo", "original"): "COCO 2017 unlabeled",
+}
+"""A protocol's data set and gallery, by the names that published numbers stand under."""
+
+CAPTIONS: Mapping[QueryText, str] = {
+    "clean_and": "c1 and c2, cleaned",
+    "raw_and": "c1 and c2, raw",
+    "covr": "c1 and c2, cleaned, 30 words",
+    "composeae": "category, c1 and it c2",
+    "raw": "as annotated",
+    "qure_circo": "a photo of $ that …",
+}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What decides a number beside the model; stands beside every one of them."""
+
+    protocol: str
+    split: str
+    gallery: str
+    reference: str
+    captions: str
+
+    @property
+    def text(self) -> str:
+        """All in one line."""
+        return f"{self.split}, gallery {self.gallery}, reference {self.reference}, captions {self.captions}"
+
+
+def conditions_of(protocol: Protocol, split: str, method: Method) -> Conditions:
+    """The conditions of a protocol for a method, which may word its own queries."""
+    captions = CAPTIONS[protocol.wording] + ("; and reversed, 2Q queries" if protocol.both_orders else "")
+    return Conditions(
+        protocol.name,
+        split,
+        GALLERIES[protocol.data, protocol.gallery],
+        "masked" if protocol.mask_reference else "not masked",
+        captions if wording_of(method, protocol) is not None else f"as {method.name} words them",
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """The numbers of one model, in percent."""
+
+    name: str
+    chosen: str
+    """How it was chosen among the epochs of its run, and on which split."""
+    conditions: Conditions
+    metrics: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def device() -> torch.device:
+    """Where this process computes."""
+    return PartialState(cpu=on_cpu()).device
+
+
+def tokens_of(
+    model: ComposedModel, images: Benchmark | Questions | Preferences, request: Request, views: int = 1
+) -> TokenStore:
+    """The image tokens of a split under ``model``'s tower, encoded where the model is.
+
+    Every split of a reproduction, and of others that share ``request.tokens``, is kept in one folder a tower.
+    """
+    folder = (request.tokens or request.out / "tokens") / f"{model.tower_fingerprint}-{views}"
+    place = model.device
+    return TokenStore.build(
+        folder,
+        lambda pixels: model.backbone.image_tokens(pixels.to(place)),
+        model.tower_fingerprint,
+        model.preprocessing,
+        images.image_paths,
+        views,
+        request.quiet,
+    )
+
+
+def results_of(
+    model: ComposedModel, store: Store, benchmark: Benchmark, protocol: Protocol, kept: int = KEPT
+) -> RetrievalResults:
+    """What every question of ``benchmark`` finds under the protocol; ``kept`` as in :func:`collect`."""
+    text = wording_of(model.method, protocol)
+    return evaluate(model.method, store, model.text_encoder, benchmark, text, kept)
+
+
+def opened(folder: Path) -> ComposedModel:
+    """A model folder, where this process computes."""
+    return ComposedModel.from_pretrained(folder).to(device()).eval()

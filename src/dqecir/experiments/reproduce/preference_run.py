@@ -1,0 +1,118 @@
+"""HP-FashionIQ: how often a model prefers the set of results that a person preferred."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from accelerate import PartialState
+from numpy.typing import NDArray
+
+from dqecir.data.hp_fashioniq import Preferences, read_hp_fashioniq
+from dqecir.errors import DataError
+from dqecir.evaluation.evaluate import embed_images, embed_queries
+from dqecir.evaluation.preferences import preference_ratio, set_scores
+from dqecir.evaluation.table import BASELINES
+from dqecir.experiments.reproduce.checking import checked_preferences, settle
+from dqecir.experiments.reproduce.measuring import Conditions, Row, opened, tokens_of
+from dqecir.experiments.reproduce.reproduction_report import Report
+from dqecir.experiments.reproduce.request import Request, first_of, models_of
+from dqecir.experiments.reproduce.run_settings import Settings
+from dqecir.experiments.reproduce.start_weights import in_words, kind_in, start_of
+from dqecir.methods.method import Method
+from dqecir.methods.scoring import score
+from dqecir.model.composed_model import ComposedModel
+from dqecir.training.loop import on_cpu
+
+FILE = "hpfiq.json"
+PUBLISHED, SYMMETRIC, CHANCE = "one-sided ratio, as published", "symmetric ratio", "chance of the one-sided"
+
+
+def reproduce_preferences(request: Request) -> Report | None:
+    """Both preference ratios of a run's models and of the untrained weights, in percent.
+
+    None in all processes but the main one. Raises :class:`DataError` for a file or images that cannot be
+    used.
+    """
+    if not PartialState(cpu=on_cpu()).is_main_process:
+        return None
+    data_set = request.data_set
+    assert request.run is not None
+    if request.protocol is not None:
+        raise DataError(f"{data_set.name} has no protocol to choose: its report gives both ratios")
+    folders = models_of(request.run)
+    made_of = Settings.beside(request.run)
+    read = read_hp_fashioniq(request.folder / FILE, request.images, check_images=False)
+    preferences, inventory = checked_preferences(read)
+    settle(data_set.name, [inventory], request.missing, request.out)
+    start = start_of(request.weights, kind_in(first_of(request.run)))
+    rows = []
+    for name in BASELINES:
+        model = start.with_method(name, {}).eval()
+        rows.append(
+            _row(f"untrained weights, {name.replace('_', ' ')}", "not trained", model, preferences, request)
+        )
+    source = "a run that says no more" if made_of is None else f"a run on {made_of.data}"
+    for name, folder in folders.items():
+        model = opened(folder)
+        rows.append(
+            _row(f"{model.method.name}, {name} epoch", f"{name} of {source}", model, preferences, request)
+        )
+    report = Report(
+        title=f"{data_set.name}: {rows[-1].name.partition(',')[0]} against people's preferences",
+        facts={
+            "weights": f"{request.weights} ({start.fingerprint})",
+            "pictures": in_words(start.preprocessing),
+            "run": str(request.run),
+            "trained on": "not known: no reproduction's run" if made_of is None else made_of.data,
+            "judgements": len(preferences.judgements),
+        },
+        inventories=[inventory],
+        rows=rows,
+        shown=(PUBLISHED, CHANCE, SYMMETRIC),
+        notes=(
+            "The published script looks only at judgements in which set 1 scores higher, so its chance is "
+            "the share that prefers set 1. The symmetric ratio looks at both sides; its chance is 50. No "
+            "published number is at hand to compare with.",
+        ),
+    )
+    report.write(request.out)
+    return report
+
+
+def _row(title: str, chosen: str, model: ComposedModel, preferences: Preferences, request: Request) -> Row:
+    # What texts the method words itself it words here too; the others are read as published.
+    conditions = Conditions(
+        "hp-fashioniq",
+        "all",
+        "two sets of five",
+        "not masked",
+        "as published" if _plain(model.method) else "own",
+    )
+    return Row(title, chosen, conditions, ratios(model, preferences, request))
+
+
+def _plain(method: Method) -> bool:
+    return type(method).text is Method.text
+
+
+def ratios(model: ComposedModel, preferences: Preferences, request: Request) -> Mapping[str, float]:
+    """The two ratios and the chance of the one-sided one, in percent."""
+    scores = set_scores(preferences, _scores(model, preferences, request))
+    preferred = np.array([judgement.preferred for judgement in preferences.judgements])
+    return {
+        PUBLISHED: 100 * preference_ratio(scores, preferred, one_sided=True),
+        CHANCE: 100 * float((preferred == 1).mean()),
+        SYMMETRIC: 100 * preference_ratio(scores, preferred),
+    }
+
+
+def _scores(model: ComposedModel, preferences: Preferences, request: Request) -> NDArray[np.float32]:
+    """[J, N] of every judgement's query against every image."""
+    store = tokens_of(model, preferences, request)
+    method, judgements = model.method, preferences.judgements
+    texts = [one.text if _plain(method) else method.text((one.text,)) for one in judgements]
+    queries = embed_queries(method, store, model.text_encoder, [one.reference for one in judgements], texts)
+    images = embed_images(method, store)
+    # Chunks, because a row of scores is wanted for every judgement and no more than that.
+    return np.concatenate([score(some, images, method.score_rule).numpy() for some in queries.split(256)])

@@ -1,0 +1,157 @@
+"""Published numbers beside measured ones, and whether the two may be compared at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from dqecir.errors import DataError
+from dqecir.experiments.reproduce.measuring import Row
+from dqecir.experiments.reproduce.request import ASSETS
+from dqecir.settings import Strict
+
+TOLERANCE = 1.0
+"""Points that a mean may be off and still count as reproduced: FashionIQ's sampling error of a recall over
+some 2,000 questions is 1.1 points, a mean of three categories 0.6, and runs differ by about half a point."""
+CONTRADICTION = 0.05
+"""Points by which a printed mean may differ from that of its categories before it is taken for a slip."""
+
+NAMES: Mapping[str, str] = {
+    "tirg": "TIRG",
+    "cosmo": "CoSMo",
+    "mgur": "MGUR",
+    "clip4cir": "CLIP4Cir",
+    "biblip4cir": "Bi-BLIP4CIR",
+    "covr": "CoVR",
+    "covr2": "CoVR-2",
+    "sprc": "SPRC",
+    "qure": "QuRe",
+    "dqe": "DQE-CIR",
+    "searle": "SEARLE",
+    "lincir": "LinCIR",
+}
+"""Our methods, by the names of their publications."""
+
+
+class PublishedRow(Strict):
+    """One row of ``published_results.yaml``."""
+
+    method: str
+    variant: str
+    benchmark: str
+    split: str
+    gallery: str
+    reference_masked: bool | None
+    metrics: dict[str, float]
+    source: str
+    checked: str
+    note: str | None = None
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether the model never saw the data set's training split."""
+        return "zero-shot" in self.variant
+
+    @property
+    def own(self) -> bool:
+        """Whether the method's authors report it themselves."""
+        return not self.variant.startswith("reported by")
+
+    def expected(self) -> dict[str, float]:
+        """Metrics under our names; a mean that its categories contradict is replaced by theirs."""
+        values = {name.replace(" ", "/"): value for name, value in self.metrics.items()}
+        for name, value in values.items():
+            parts = [other for key, other in values.items() if key.endswith(f"/{name}")]
+            if parts and abs(sum(parts) / len(parts) - value) > CONTRADICTION:
+                values = {**values, name: round(sum(parts) / len(parts), 2)}
+        return values
+
+
+def published_rows() -> list[PublishedRow]:
+    """All published rows that the package brings along; raises :class:`DataError` where they are damaged."""
+    file = ASSETS / "published_results.yaml"
+    try:
+        rows = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return TypeAdapter(list[PublishedRow]).validate_python(rows)
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise DataError(f"{file} is not the list of published numbers: {error}") from None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A published row beside a measured one."""
+
+    published: PublishedRow
+    obstacles: tuple[str, ...]
+    """Why the numbers may not be compared; none where they may."""
+    differences: Mapping[str, tuple[float, float]]
+    """Metric -> published, measured; empty where there are obstacles."""
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: within the tolerance or not, or what stands in the way."""
+        if self.obstacles:
+            return "not comparable: " + "; ".join(self.obstacles)
+        means = {key: pair for key, pair in self.differences.items() if "/" not in key}
+        outside = [key for key, (theirs, ours) in means.items() if abs(ours - theirs) > TOLERANCE]
+        unstated = "" if self.published.reference_masked is not None else " (masking not stated there)"
+        if outside:
+            return f"not reproduced: {', '.join(outside)} off by more than {TOLERANCE} points{unstated}"
+        return f"reproduced: {', '.join(means)} within {TOLERANCE} points{unstated}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "published": self.published.model_dump(),
+            "verdict": self.verdict,
+            "differences": {
+                key: {"published": theirs, "measured": ours, "difference": ours - theirs}
+                for key, (theirs, ours) in self.differences.items()
+            },
+        }
+
+
+def compare(
+    rows: Sequence[PublishedRow], row: Row, method: str, data: str, *, trained_on: str | None, missing: int
+) -> list[Comparison]:
+    """Every published row of ``method`` on ``data`` beside the measured ``row``.
+
+    ``trained_on`` is the data set that the model was trained on, None where nobody knows; ``missing``
+    counts candidates that the measured gallery lacks.
+    """
+    found = []
+    for published in rows:
+        if (published.method, published.benchmark) != (NAMES.get(method), data) or not published.own:
+            continue
+        obstacles = tuple(_obstacles(published, row, data, trained_on, missing))
+        expected = {} if obstacles else published.expected()
+        differences = {
+            key: (value, row.metrics[key]) for key, value in expected.items() if key in row.metrics
+        }
+        found.append(Comparison(published, obstacles, differences))
+    return found
+
+
+def _obstacles(
+    published: PublishedRow, row: Row, data: str, trained_on: str | None, missing: int
+) -> list[str]:
+    conditions = row.conditions
+    masked = conditions.reference == "masked"
+    found = []
+    if published.split != conditions.split:
+        found.append(f"published on {published.split}, measured on {conditions.split}")
+    if published.gallery != conditions.gallery:
+        found.append(f"their gallery is {published.gallery}, ours {conditions.gallery}")
+    if published.reference_masked is not None and published.reference_masked != masked:
+        found.append(f"their reference is {'' if published.reference_masked else 'not '}masked, unlike ours")
+    if not published.zero_shot and trained_on != data:
+        found.append(f"theirs is trained on {data}, ours on {trained_on or 'other data'}")
+    if published.zero_shot and trained_on == data:
+        found.append(f"theirs is zero-shot, ours trained on {data}")
+    if missing:
+        found.append(f"{missing:,} images are missing here")
+    return found

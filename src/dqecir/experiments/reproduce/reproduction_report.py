@@ -1,0 +1,146 @@
+"""The report of a reproduction: one JSON with everything, and the same as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dqecir.experiments.reproduce.checking import Inventory
+from dqecir.experiments.reproduce.measuring import Row
+from dqecir.experiments.reproduce.published_rows import TOLERANCE, Comparison
+from dqecir.io.files import write_json, write_text
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out of a reproduction."""
+
+    title: str
+    facts: Mapping[str, Any]
+    """What it was made of: weights, recipe, run, fingerprints."""
+    inventories: Sequence[Inventory]
+    rows: Sequence[Row]
+    shown: Sequence[str]
+    """The metrics of the tables; the JSON has all of them."""
+    notes: Sequence[str] = ()
+    comparisons: Sequence[Comparison] = ()
+    submissions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    """Caption -> file name beside the report."""
+
+    def write(self, out: Path) -> None:
+        """Write ``report.json`` and ``report.md`` into ``out``."""
+        write_json(out / "report.json", self.as_dict())
+        write_text(out / "report.md", "\n".join(self.markdown()) + "\n")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {
+            "title": self.title,
+            "facts": dict(self.facts),
+            "data": [one.as_dict() for one in self.inventories],
+            "rows": [row.as_dict() for row in self.rows],
+            "notes": list(self.notes),
+            "tolerance": TOLERANCE,
+            "comparisons": [one.as_dict() for one in self.comparisons],
+            "submissions": {name: dict(facts) for name, facts in self.submissions.items()},
+            "pictures": dict(self.pictures),
+        }
+
+    def lines(self) -> list[str]:
+        """What a terminal shows: every row with the conditions it was measured under."""
+        found = [self.title]
+        for row in self.rows:
+            values = "  ".join(
+                f"{name} {row.metrics[name]:.2f}" for name in self.shown if name in row.metrics
+            )
+            found.append(f"{row.name}: {values}  [{row.conditions.text}; {row.chosen}]")
+        for one in self.comparisons:
+            found.append(f"{one.published.method}, {one.published.variant}: {one.verdict}")
+        return [*found, *self.notes]
+
+    def markdown(self) -> list[str]:
+        """The whole report."""
+        lines = [f"# {self.title}", ""]
+        lines += [f"- {name}: {value}" for name, value in self.facts.items()]
+        lines += [
+            "",
+            "## Data",
+            "",
+            "| split | images | missing | questions | fell away |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {one.split} | {one.images:,} | {len(one.missing):,} | {one.questions:,} | {one.fallen:,} |"
+            for one in self.inventories
+        ]
+        lines += ["", "## Results", "", *self._table(), ""]
+        lines += [f"{note}\n" for note in self.notes]
+        lines += self._compared()
+        if self.submissions:
+            lines += [
+                "## Submissions",
+                "",
+                "Written here, read back and checked; the server scores them.",
+                "",
+            ]
+            lines += [
+                f"- `{name}`: {facts['questions']:,} questions, {facts['answers']} answers each, "
+                f"{facts['bytes']:,} bytes"
+                for name, facts in self.submissions.items()
+            ]
+            lines += [""]
+        lines += [f"![{caption}]({name})\n" for caption, name in self.pictures.items()]
+        return lines
+
+    def _table(self) -> list[str]:
+        shown = [name for name in self.shown if any(name in row.metrics for row in self.rows)]
+        heads = ["", *shown, "split", "gallery", "reference", "captions", "chosen"]
+        lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+        for row in self.rows:
+            values = [f"{row.metrics[name]:.2f}" if name in row.metrics else "–" for name in shown]
+            conditions = row.conditions
+            cells = [
+                row.name,
+                *values,
+                conditions.split,
+                conditions.gallery,
+                conditions.reference,
+                conditions.captions,
+                row.chosen,
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+        return lines
+
+    def _compared(self) -> list[str]:
+        if not self.comparisons:
+            return []
+        lines = [
+            "## Beside the published numbers",
+            "",
+            f"The best epoch, within {TOLERANCE} points of every published mean or not. A number is compared "
+            "only where data set, split, gallery, masking and training agree.",
+            "",
+        ]
+        for one in self.comparisons:
+            row = one.published
+            masking = {None: "not stated", True: "masked", False: "not masked"}[row.reference_masked]
+            lines += [
+                f"**{row.method}, {row.variant}** ({row.source}; {row.split}, gallery {row.gallery}, "
+                f"reference {masking}; checked: {row.checked}). {one.verdict[0].upper()}{one.verdict[1:]}.",
+                "",
+            ]
+            lines += [f"Note: {row.note}.\n"] if row.note else []
+            if one.differences:
+                lines += ["| | published | measured | difference |", "|---|---|---|---|"]
+                lines += [
+                    f"| {name} | {theirs:.2f} | {ours:.2f} | {ours - theirs:+.2f} |"
+                    for name, (theirs, ours) in one.differences.items()
+                ]
+            else:
+                values = ", ".join(f"{name} {value}" for name, value in row.metrics.items())
+                lines += [f"Published: {values}."]
+            lines += [""]
+        return lines

@@ -1,0 +1,124 @@
+"""What is to be reproduced: the data set, the weights, and where everything lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from dqecir.errors import DataError
+from dqecir.evaluation.protocols import Protocol, protocol_named
+from dqecir.settings import nearest
+from dqecir.training.recipe import Recipe, read_recipe
+
+Missing = Literal["refuse", "skip"]
+ASSETS = resources.files("dqecir") / "assets"
+"""What the package brings along: recipes, published numbers."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A published data set as a whole experiment."""
+
+    name: str
+    recipe: str | None
+    """Recipe that trains on it, which the package brings along; None where there is no training split."""
+    test: str | None = None
+    """The split whose answers a server keeps, for which submissions are written."""
+    without_training: str = ""
+    """Whose run it takes, where it has no training split."""
+
+
+DATA_SETS: Mapping[str, DataSet] = {
+    one.name: one
+    for one in (
+        DataSet("fashioniq", "dqe-fashioniq.yaml"),
+        DataSet("cirr", "dqe-cirr.yaml", "test1"),
+        DataSet("circo", None, "test", "cirr"),
+        DataSet("hp-fashioniq", None, None, "fashioniq"),
+    )
+}
+"""Every data set by its name on the command line."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One reproduction: everything that decides it.
+
+    ``folder`` is the data set as its authors publish it, ``images`` where its pictures are if not there,
+    ``tokens`` where image tokens are kept (``out/tokens`` unless named). With ``run``, a run of this or
+    of another data set is measured and nothing is trained.
+    """
+
+    data: str
+    folder: Path
+    weights: str
+    out: Path
+    recipe: Path | None = None
+    protocol: str | None = None
+    run: Path | None = None
+    missing: Missing = "refuse"
+    images: Path | None = None
+    tokens: Path | None = None
+    quiet: bool = False
+
+    @property
+    def data_set(self) -> DataSet:
+        """The data set; raises :class:`DataError` that names the nearest one, or says what it lacks."""
+        if self.data not in DATA_SETS:
+            raise DataError(f"there is no data set {self.data!r}{nearest(self.data, DATA_SETS)}")
+        found = DATA_SETS[self.data]
+        if self.run is not None and self.recipe is not None:
+            raise DataError("a recipe trains and a run is trained already: name one of the two")
+        if found.recipe is None and self.run is None:
+            raise DataError(
+                f"{found.name} has no training split: name a run with --run, such as the folder that "
+                f"dqecir reproduce {found.without_training} wrote"
+            )
+        return found
+
+    def chosen_protocol(self) -> Protocol:
+        """The protocol, the data set's plain one unless named; raises :class:`DataError`."""
+        protocol = protocol_named(self.protocol or self.data)
+        if protocol.data != self.data:
+            raise DataError(f"the protocol {protocol.name} measures {protocol.data}, not {self.data}")
+        return protocol
+
+    def chosen_recipe(self) -> Recipe:
+        """The recipe to train by, the data set's own unless named; raises :class:`DataError`."""
+        name = self.data_set.recipe
+        assert name is not None
+        if self.recipe is None:
+            with resources.as_file(ASSETS / "recipes" / "reproduce" / name) as path:
+                return read_recipe(path)
+        if not self.recipe.is_file():
+            raise DataError(
+                f"there is no file {self.recipe}: name a recipe, such as recipes/reproduce/{name}"
+            )
+        return read_recipe(self.recipe)
+
+    @property
+    def trained_here(self) -> Path:
+        """The run folder of a training of this reproduction."""
+        return self.out / "run"
+
+
+def models_of(run: Path) -> dict[str, Path]:
+    """``best`` and ``last`` of a run folder, or of the reproduction that holds one.
+
+    Raises :class:`DataError` where there is neither.
+    """
+    for folder in (run, run / "run"):
+        found = {
+            name: folder / name for name in ("best", "last") if (folder / name / "config.json").is_file()
+        }
+        if found:
+            return found
+    raise DataError(f"{run} is no run: it has neither best nor last, the model folders that training writes")
+
+
+def first_of(run: Path) -> Path:
+    """The model folder of a run that speaks for it: the best epoch, where there is one."""
+    return next(iter(models_of(run).values()))

@@ -1,0 +1,193 @@
+"""FashionIQ, CIRR and CIRCO: check, train, measure under a protocol, compare, and write submissions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from accelerate import PartialState
+
+from dqecir.data.annotations import Questions
+from dqecir.evaluation.evaluate import query_scores
+from dqecir.evaluation.metrics import RetrievalResults
+from dqecir.evaluation.protocols import Protocol
+from dqecir.evaluation.runs import wording_of
+from dqecir.evaluation.submission import rank_questions, write_submissions
+from dqecir.evaluation.table import BASELINES
+from dqecir.experiments.reproduce.answer_pictures import draw_answers, draw_course
+from dqecir.experiments.reproduce.material import MEASURED, Material, read_material
+from dqecir.experiments.reproduce.measuring import Row, conditions_of, opened, results_of, tokens_of
+from dqecir.experiments.reproduce.published_rows import PublishedRow, compare, published_rows
+from dqecir.experiments.reproduce.reproduction_report import Report
+from dqecir.experiments.reproduce.request import Request, first_of, models_of
+from dqecir.experiments.reproduce.run_settings import Settings
+from dqecir.experiments.reproduce.server_answers import validate
+from dqecir.experiments.reproduce.start_weights import in_words, kind_in, start_of
+from dqecir.experiments.reproduce.train_stage import Course, course_of, train
+from dqecir.methods.method import Method, method_named
+from dqecir.model.composed_model import ComposedModel
+from dqecir.training.data import epoch_order
+from dqecir.training.loop import on_cpu
+
+UNKNOWN = "not known: the run is no reproduction's"
+
+
+def reproduce_retrieval(request: Request) -> Report | None:
+    """The whole experiment; None in processes that only help to train.
+
+    Raises :class:`DataError` for data that cannot be used, before anything is computed.
+    """
+    data_set, protocol = request.data_set, request.chosen_protocol()
+    recipe = request.chosen_recipe() if request.run is None else None
+    run = request.run or request.trained_here
+    kind = method_named(recipe.method) if recipe is not None else kind_in(first_of(run))
+    published = published_rows()
+    material = read_material(request, protocol, recipe)
+    start = start_of(request.weights, kind)
+    settings = Settings(
+        data=data_set.name,
+        protocol=protocol.name,
+        weights=start.fingerprint,
+        recipe=None if recipe is None else recipe.model_dump(mode="json"),
+        run=None if request.run is None else str(request.run.resolve()),
+        measured=material.measured.checksum,
+        training=None if material.training is None else material.training.checksum,
+    )
+    settings.keep(request.out)
+    course = None
+    if recipe is not None and material.training is not None:
+        train(request, recipe, protocol, start, (material.training, material.measured))
+        steps = len(epoch_order([len(material.training.triplets)], recipe.training.batch_size, 0, 0))
+        course = course_of(run, protocol.headline_name, steps)
+    if not PartialState(cpu=on_cpu()).is_main_process:
+        return None
+    report = _measured(request, protocol, material, published, course)
+    report.write(request.out)
+    return report
+
+
+def _measured(
+    request: Request,
+    protocol: Protocol,
+    material: Material,
+    published: Sequence[PublishedRow],
+    course: Course | None,
+) -> Report:
+    """Everything that comes after the training, from what lies on disk."""
+    run = request.run or request.trained_here
+    made_of = Settings.beside(run)
+    untrained, rows = _untrained(request, protocol, material, kind_in(first_of(run)))
+    trained: list[tuple[ComposedModel, RetrievalResults]] = []
+    for name, folder in models_of(run).items():
+        model = opened(folder)
+        results = _results(request, protocol, material, model)
+        conditions = conditions_of(protocol, MEASURED, model.method)
+        chosen = _chosen(name, course, made_of, protocol)
+        title = f"{model.method.name}, {name} epoch"
+        rows.append(Row(title, chosen, conditions, protocol.summarise(results)))
+        trained.append((model, results))
+    # The best epoch, where the run has one, is what is compared, drawn and submitted.
+    model, results = trained[0]
+    row = rows[-len(trained)]
+    notes = list(material.notes)
+    if made_of is not None and made_of.data == request.data:
+        notes.append(
+            f"The best epoch is the best on {MEASURED}, the split that it is measured on, as the published "
+            "codes have it; the last epoch is free of that choice."
+        )
+    return Report(
+        title=f"{request.data}: {model.method.name} under the protocol {protocol.name}",
+        facts={
+            "weights": f"{request.weights} ({untrained})",
+            "pictures": in_words(model.preprocessing),
+            "trained on": UNKNOWN if made_of is None else made_of.data,
+            "recipe": UNKNOWN if made_of is None else made_of.in_short,
+            "run": f"{run} ({model.fingerprint})",
+            "protocol": f"{protocol.name}, as {protocol.source}",
+            "headline": protocol.headline_name,
+        },
+        inventories=material.inventories,
+        rows=rows,
+        shown=_shown(protocol, row),
+        notes=notes,
+        comparisons=compare(
+            published,
+            row,
+            model.method.name,
+            request.data,
+            trained_on=None if made_of is None else made_of.data,
+            missing=material.lacking,
+        ),
+        submissions=_submitted(request, protocol, material.questions, model),
+        pictures=_drawn(request, protocol, model, results, course),
+    )
+
+
+def _shown(protocol: Protocol, row: Row) -> list[str]:
+    """The metrics of the table: the headline, those of the protocol, and the headline's by category."""
+    parts = [name for name in row.metrics if "/" in name and name.partition("/")[2] in protocol.headline]
+    return list(dict.fromkeys((protocol.headline_name, *protocol.metrics, *parts)))
+
+
+def _untrained(
+    request: Request, protocol: Protocol, material: Material, kind: type[Method]
+) -> tuple[str, list[Row]]:
+    """The weights' fingerprint, and what they score without training: image, text, and both."""
+    start = start_of(request.weights, kind)
+    rows = []
+    for name in BASELINES:
+        model = start.with_method(name, {}).eval()
+        metrics = protocol.summarise(_results(request, protocol, material, model))
+        title = f"untrained weights, {name.replace('_', ' ')}"
+        rows.append(Row(title, "not trained", conditions_of(protocol, MEASURED, model.method), metrics))
+    return start.fingerprint, rows
+
+
+def _results(
+    request: Request, protocol: Protocol, material: Material, model: ComposedModel
+) -> RetrievalResults:
+    store = tokens_of(model, material.measured, request)
+    return results_of(model, store, material.measured, protocol)
+
+
+def _chosen(name: str, course: Course | None, made_of: Settings | None, protocol: Protocol) -> str:
+    """How an epoch was chosen, and on which split."""
+    if made_of is None:
+        return f"{name} of a run that says no more"
+    epoch = ""
+    if course is not None:
+        epoch = (
+            f"epoch {course.best_epoch if name == 'best' else course.last_epoch:g} of {course.last_epoch:g}, "
+        )
+    if name == "last":
+        return f"{epoch}the last of a run on {made_of.data}, not chosen"
+    return f"{epoch}chosen on {made_of.data} {MEASURED} by the headline of {made_of.protocol}"
+
+
+def _submitted(
+    request: Request, protocol: Protocol, questions: Questions | None, model: ComposedModel
+) -> Mapping[str, Mapping[str, int]]:
+    """Rank the test split, write what its server takes, and check what was written."""
+    if questions is None:
+        return {}
+    store = tokens_of(model, questions, request)
+    worded = wording_of(model.method, protocol)
+    scores = query_scores(model.method, store, model.text_encoder, questions, worded)
+    paths = write_submissions(request.out / "submissions", rank_questions(questions, scores))
+    return validate(paths, questions)
+
+
+def _drawn(
+    request: Request,
+    protocol: Protocol,
+    model: ComposedModel,
+    results: RetrievalResults,
+    course: Course | None,
+) -> dict[str, str]:
+    """Caption -> file of every picture beside the report."""
+    store = tokens_of(model, results.benchmark, request)
+    draw_answers(model, store, results, protocol, request.out / "answers.png")
+    pictures = {"answers to questions drawn by seed": "answers.png"}
+    if course is not None:
+        draw_course(course, protocol.headline_name, request.out / "curves.png")
+        pictures["the course of the training"] = "curves.png"
+    return pictures

@@ -1,0 +1,165 @@
+"""Ids, payloads and columns of a segment on disk, read where they lie.
+
+``items.jsonl`` has a line an item, ``["its id", {its payload}]``. ``lookup.safetensors`` says where each
+line starts, in which line an id stands, and what each attribute is. Opening them parses no item, so a
+reader of a million is not kept from its searches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from dqecir.index.payload_columns import ColumnCoder, Columns, PayloadColumn
+from dqecir.io.files import write_bytes
+
+LINES = "items.jsonl"
+LOOKUP = "lookup.safetensors"
+
+
+Entry = tuple[str, Mapping[str, Any]]
+"""The id and the payload of an item."""
+
+
+class ItemsError(ValueError):
+    """Files that are not what a writer of items leaves."""
+
+
+@dataclass(frozen=True)
+class StoredItems:
+    """The items of a segment, by row. They stay readable after the files are gone."""
+
+    lines: mmap.mmap
+    starts: NDArray[np.int64]
+    """First byte of each line, and the end of the last [N + 1]."""
+    hashes: NDArray[np.uint64]
+    """Of all ids, in order [N]."""
+    hashed_rows: NDArray[np.int64]
+    """The row of each hash [N]."""
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def entry(self, row: int) -> Entry:
+        """Id and payload of an item."""
+        item_id, payload = json.loads(self.lines[self.starts[row] : self.starts[row + 1]])
+        return item_id, payload
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each id, -1 for one that is not here [len(ids)]."""
+        wanted = np.array([_hash(item_id) for item_id in ids], dtype=np.uint64)
+        found = np.full(len(ids), -1, dtype=np.int64)
+        for number, place in enumerate(np.searchsorted(self.hashes, wanted).tolist()):
+            head = _head(ids[number])
+            # Two ids may share a hash, so the line has the last word.
+            while place < len(self) and self.hashes[place] == wanted[number]:
+                row = int(self.hashed_rows[place])
+                start = self.starts[row]
+                if self.lines[start : start + len(head)] == head:
+                    found[number] = row
+                    break
+                place += 1
+        return found
+
+
+class ItemsWriter:
+    """Writes the items of one segment in the order in which they come."""
+
+    def __init__(self, place: Path) -> None:
+        """Into the folder ``place``, which is there."""
+        self._place = place
+        self._file = (place / LINES).open("wb")
+        self._ids: set[str] = set()
+        self._hashes, self._starts = array("Q"), array("q", [0])
+        self._coders: dict[str, ColumnCoder] = {}
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Write some items; raises :class:`ItemsError` for an id that was written already."""
+        for item_id, payload in entries:
+            if item_id in self._ids:
+                raise ItemsError(f"the item {item_id!r} comes twice: every item needs an id of its own")
+            line = _head(item_id) + json.dumps(payload).encode("ascii") + b"]\n"
+            self._file.write(line)
+            for name, value in payload.items():
+                self._coders.setdefault(name, ColumnCoder()).add(len(self), value)
+            self._ids.add(item_id)
+            self._hashes.append(_hash(item_id))
+            self._starts.append(self._starts[-1] + len(line))
+
+    def close(self) -> None:
+        """Let go of the file of lines; without :meth:`finish`, what was written is nothing."""
+        self._file.close()
+
+    def finish(self) -> None:
+        """Make both files whole, so that they outlive a power cut."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        hashes = np.frombuffer(self._hashes, dtype=np.uint64)
+        order = np.argsort(hashes, kind="stable")
+        parts: dict[str, NDArray[Any]] = {
+            "starts": np.frombuffer(self._starts, dtype=np.int64),
+            "hashes": hashes[order],
+            "hashed_rows": order.astype(np.int64),
+        }
+        for name, coder in self._coders.items():
+            column = coder.column(len(self))
+            parts[f"codes {name}"] = column.codes
+            parts[f"values {name}"] = np.frombuffer(json.dumps(column.values).encode("ascii"), dtype=np.uint8)
+        write_bytes(self._place / LOOKUP, save(parts))
+
+
+def items_digest(place: Path) -> str:
+    """SHA-256 of both files; raises ``OSError`` where one is not there."""
+    digest = hashlib.sha256()
+    for name in (LINES, LOOKUP):
+        with (place / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def open_items(place: Path) -> StoredItems:
+    """What :class:`ItemsWriter` wrote; raises :class:`ItemsError` for anything else, and ``OSError``."""
+    with (place / LINES).open("rb") as file:
+        try:
+            lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:
+            raise ItemsError(f"{place / LINES}: {error}") from None
+    try:
+        kept: Any = safe_open(place / LOOKUP, framework="np")
+        starts, hashes, rows = (kept.get_tensor(name) for name in ("starts", "hashes", "hashed_rows"))
+        names = [key.removeprefix("codes ") for key in kept.keys() if key.startswith("codes ")]  # noqa: SIM118
+    except SafetensorError as error:
+        raise ItemsError(f"{place / LOOKUP}: {error}") from None
+
+    def column(name: str) -> PayloadColumn:
+        codes, values = kept.get_tensor(f"codes {name}"), kept.get_tensor(f"values {name}")
+        return PayloadColumn(codes, json.loads(values.tobytes()))
+
+    return StoredItems(lines, starts, hashes, rows, Columns(names, len(hashes), column))
+
+
+def _hash(item_id: str) -> int:
+    # Python's own differs from process to process.
+    data = item_id.encode("utf-8", errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _head(item_id: str) -> bytes:
+    """How the line of an item begins; JSON of texts is ASCII, so any id has one spelling alone."""
+    return f"[{json.dumps(item_id)}, ".encode("ascii")

@@ -1,0 +1,111 @@
+"""Payloads seen by column: an array an attribute, which is what a filter compares."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.cells import as_number, measured
+
+Mask = NDArray[np.bool_]
+Value = str | int | float
+"""What can be compared; an attribute that is anything else is one that the item lacks."""
+
+
+@dataclass(frozen=True)
+class PayloadColumn:
+    """One attribute of N items: codes [N], 0 for an item that lacks it, else 1 + the place of its value."""
+
+    codes: NDArray[np.unsignedinteger[Any]]
+    values: Sequence[Value]
+
+    def matching(self, wanted: Sequence[str]) -> Mask:
+        """Which items have one of the wanted values [N].
+
+        Values are equal where their texts are, in any case, or where both are numbers and equal.
+        """
+        table = np.zeros(1 + len(self.values), dtype=np.bool_)
+        for text in wanted:
+            table[self._codes_by_text.get(text.casefold(), [])] = True
+            table[self._codes_by_number.get(as_number(text), [])] = True
+        return table[self.codes]
+
+    @cached_property
+    def numbers(self) -> NDArray[np.float64]:
+        """The attribute as numbers to be ordered [N], NaN for an item whose value is none."""
+        return np.array([math.nan, *map(measured, self.values)])[self.codes]
+
+    @cached_property
+    def _codes_by_text(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for code, value in enumerate(self.values, start=1):
+            found.setdefault(str(value).casefold(), []).append(code)
+        return found
+
+    @cached_property
+    def _codes_by_number(self) -> dict[float, list[int]]:
+        found: dict[float, list[int]] = {}
+        for code, number in enumerate(map(as_number, self.values), start=1):
+            if not math.isnan(number):
+                found.setdefault(number, []).append(code)
+        return found
+
+
+class ColumnCoder:
+    """Makes the column of one attribute from items that come one after the other."""
+
+    def __init__(self) -> None:
+        # 1, 1.0 and True are equal as keys, and other texts.
+        self._codes: dict[tuple[type, Value], int] = {}
+        self._rows, self._row_codes = array("q"), array("q")
+
+    def add(self, row: int, value: object) -> None:
+        """What the item in this row has."""
+        if isinstance(value, str | int | float):
+            self._rows.append(row)
+            self._row_codes.append(self._codes.setdefault((type(value), value), 1 + len(self._codes)))
+
+    def column(self, count: int) -> PayloadColumn:
+        """The column of ``count`` items."""
+        codes = np.zeros(count, dtype=np.min_scalar_type(len(self._codes)))
+        codes[np.frombuffer(self._rows, dtype=np.int64)] = np.frombuffer(self._row_codes, dtype=np.int64)
+        return PayloadColumn(codes, [value for _, value in self._codes])
+
+
+class Columns:
+    """The columns of N items, each read when a filter first asks for it."""
+
+    def __init__(self, names: Collection[str], count: int, read: Callable[[str], PayloadColumn]) -> None:
+        """``read`` gives the column of one of ``names``."""
+        self.names = frozenset(names)
+        self._count, self._read = count, read
+        self._columns: dict[str, PayloadColumn] = {}
+
+    @classmethod
+    def of(cls, payloads: Sequence[Mapping[str, Any]]) -> Self:
+        """The columns of payloads in memory."""
+
+        def coded(name: str) -> PayloadColumn:
+            coder = ColumnCoder()
+            for row, payload in enumerate(payloads):
+                coder.add(row, payload.get(name))
+            return coder.column(len(payloads))
+
+        return cls({name for payload in payloads for name in payload}, len(payloads), coded)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, name: str) -> PayloadColumn:
+        """The column of an attribute; of one that no item has too."""
+        if name not in self._columns:
+            found = self._read(name) if name in self.names else ColumnCoder().column(self._count)
+            self._columns[name] = found
+        return self._columns[name]

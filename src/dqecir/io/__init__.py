@@ -1,0 +1,1 @@
+"""Files, progress, threads, clocks and contact sheets."""

@@ -1,0 +1,138 @@
+"""Pictures of answers: contact sheets as PNG, and a report as one HTML file.
+
+Both show the same thing: the reference, the text, the best candidates with right answers marked,
+and the weight that each attribute had in the query.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import matplotlib
+from jinja2 import Environment
+from PIL import Image, ImageDraw, ImageFont
+
+from dqecir.io.files import write_bytes, write_text
+
+SIDE = 144
+GAP = 10
+MARGIN = 24
+TEXT_WIDTH = 240
+INK, FAINT, RIGHT, PAPER = "#1c1c1e", "#6e6e73", "#1a8f4c", "#ffffff"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One found image: its picture, score, and whether it is right (None where nobody knows)."""
+
+    picture: Image.Image
+    score: float
+    right: bool | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One composed query and what it found, best first."""
+
+    reference: Image.Image
+    text: str
+    candidates: Sequence[Candidate]
+    attribute_weights: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@cache
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    # matplotlib brings DejaVu along, so a sheet looks alike on every machine.
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
+
+
+def fitted(picture: Image.Image, side: int = SIDE) -> Image.Image:
+    """The picture, whole, in a white square of ``side`` pixels."""
+    scale = side / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    square = Image.new("RGB", (side, side), PAPER)
+    resized = picture.resize(size, Image.Resampling.LANCZOS)
+    square.paste(resized, ((side - size[0]) // 2, (side - size[1]) // 2))
+    return square
+
+
+def contact_sheet(answers: Sequence[Answer], path: Path, title: str = "") -> Path:
+    """Write a PNG with one row an answer: reference, text and weights, then the candidates."""
+    columns = max(len(answer.candidates) for answer in answers)
+    row_height = SIDE + 34
+    head = 56 if title else MARGIN
+    width = 2 * MARGIN + SIDE + GAP + TEXT_WIDTH + columns * (SIDE + GAP)
+    sheet = Image.new("RGB", (width, head + len(answers) * row_height + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((MARGIN, 18), title, INK, _font(18, bold=True))
+    for row, answer in enumerate(answers):
+        _draw_row(sheet, draw, answer, head + row * row_height)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, answer: Answer, top: int) -> None:
+    sheet.paste(fitted(answer.reference), (MARGIN, top))
+    draw.rectangle((MARGIN - 1, top - 1, MARGIN + SIDE, top + SIDE), outline="#d2d2d7")
+    left = MARGIN + SIDE + GAP
+    lines = textwrap.wrap(answer.text, 30)[:5]
+    draw.multiline_text((left, top + 2), "\n".join(lines), INK, _font(13), spacing=3)
+    place = top + SIDE - 18 * len(answer.attribute_weights)
+    # Weights that are boost_requested on or set may be above 1.
+    whole = max([1.0, *answer.attribute_weights.values()])
+    for name, weight in answer.attribute_weights.items():
+        draw.text((left, place), name, FAINT, _font(11))
+        draw.rectangle((left + 66, place + 3, left + 66 + round(90 * weight / whole), place + 10), fill=INK)
+        draw.text((left + 164, place), f"{weight:.2f}", FAINT, _font(11))
+        place += 18
+    left += TEXT_WIDTH
+    for rank, candidate in enumerate(answer.candidates, start=1):
+        sheet.paste(fitted(candidate.picture), (left, top))
+        if candidate.right:
+            for grow in range(1, 4):
+                draw.rectangle(
+                    (left - grow, top - grow, left + SIDE - 1 + grow, top + SIDE - 1 + grow), outline=RIGHT
+                )
+        label = f"{rank}.  {candidate.score:.2f}" + ("  right" if candidate.right else "")
+        colour = RIGHT if candidate.right else FAINT
+        draw.text((left, top + SIDE + 6), label, colour, _font(11, bold=bool(candidate.right)))
+        left += SIDE + GAP
+
+
+def data_uri(picture: Image.Image, side: int = SIDE) -> str:
+    """A small JPEG of the picture for use inside HTML."""
+    buffer = io.BytesIO()
+    fitted(picture, side).save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def html_report(
+    path: Path,
+    title: str,
+    introduction: str,
+    answers: Sequence[Answer],
+    rows: Mapping[str, Mapping[str, float]],
+    shown: Sequence[str],
+    facts: Mapping[str, str],
+) -> Path:
+    """Write one self-contained HTML file: the table of ``rows`` x ``shown`` metrics, facts, answers."""
+    template = (resources.files("dqecir.io") / "templates" / "report.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["data_uri"] = data_uri
+    text = environment.from_string(template).render(
+        title=title, introduction=introduction, answers=answers, rows=rows, shown=shown, facts=facts
+    )
+    write_text(path, text)
+    return path

@@ -1,0 +1,1 @@
+"""A modification text becomes requested values and numeric constraints."""

@@ -1,0 +1,50 @@
+"""Words about columns of numbers that no picture shows: prices and years."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+Direction = Literal["less", "more"]
+
+MONEY = frozenset({"price", "cost", "rrp"})
+YEARS = frozenset({"year", "season", "date"})
+"""Words of a column's name that say what its numbers are."""
+SEEN = r"[\s-]+(?:looks?|looking|styles?|designs?|fashion)\b"
+"""What makes a comparison one of looks: "an older look" is no year."""
+_FAMILIES: tuple[tuple[frozenset[str], dict[Direction, tuple[str, ...]]], ...] = (
+    (
+        MONEY,
+        {"less": ("cheaper", "less expensive"), "more": ("more expensive", "pricier")},
+    ),
+    (YEARS, {"less": ("older",), "more": ("newer", "more recent")}),
+)
+
+
+def names_a_number(column: str) -> bool:
+    """Whether a column's name says that it is compared and not seen: ``price``, ``sale_year``."""
+    return any(set(column_words(column)) & names for names, _ in _FAMILIES)
+
+
+def by_name(columns: Iterable[str]) -> list[str]:
+    """Columns in the order in which words about money or time are meant of them: short names first."""
+    return sorted(columns, key=lambda column: (len(column_words(column)), column.casefold()))
+
+
+def comparisons(column: str, direction: Direction | None = None) -> tuple[str, ...]:
+    """How a column is compared in words of its own: "cheaper" for a price; none for most columns."""
+    words = set(column_words(column))
+    return tuple(
+        phrase
+        for names, said in _FAMILIES
+        if words & names
+        for way, phrases in said.items()
+        if direction in (None, way)
+        for phrase in phrases
+    )
+
+
+def column_words(column: str) -> list[str]:
+    """The words of a column's name, in small letters."""
+    return re.findall(r"[^\W_]+", column.casefold())

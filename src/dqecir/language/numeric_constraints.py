@@ -1,0 +1,168 @@
+"""Bounds that a text sets to numbers no picture shows: "cheaper", "under 40 euros", "after 2019".
+
+A model passes over such words (``comparatives.py``); a search takes them out of the text and filters by them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from dqecir.data.cells import number_in
+from dqecir.language.number_words import MONEY, SEEN, YEARS, Direction, by_name, column_words
+
+Order = Literal["<", "<=", ">", ">="]
+
+_SIGNS: dict[Direction, tuple[Order, Order]] = {"less": ("<", "<="), "more": (">", ">=")}
+_REACHING: tuple[tuple[Direction, bool, str], ...] = (
+    ("less", True, "at most|up to|no more than|not more than|max(?:imum|\\.)?"),
+    ("more", True, "at least|no less than|not less than|min(?:imum|\\.)?"),
+    ("less", False, "under|below|less than|cheaper than|lower than|smaller than"),
+    ("more", False, "over|above|more than|more expensive than|higher than|larger than"),
+)
+"""Direction, whether the bound itself is meant too, and the words before a number."""
+_IN_TIME: tuple[tuple[Direction, bool, str], ...] = (
+    ("less", True, "until|up to"),
+    ("more", True, "since|from"),
+    ("less", False, "before|older than"),
+    ("more", False, "after|newer than|more recent than"),
+)
+_COMPARED: tuple[tuple[Direction, str], ...] = (("less", "lower|smaller"), ("more", "higher|larger"))
+"""Words before a column's name that compare with the reference."""
+_DEAR: tuple[tuple[Direction, str], ...] = (
+    ("less", "cheaper|less expensive|less pricey|lower[ -]priced|costs? less|costing less"),
+    ("more", "more expensive|pricier|dearer|higher[ -]priced|costs? more|costing more"),
+)
+_DEAR_THAN: tuple[tuple[Direction, str], ...] = (
+    ("less", "cheaper than|less expensive than"),
+    ("more", "more expensive than|pricier than"),
+)
+_RECENT: tuple[tuple[Direction, str], ...] = (("less", "older"), ("more", "newer|more recent"))
+_COINS = "euros?|eur|dollars?|usd|bucks|pounds?|gbp|francs?|chf|yen"
+_DIGITS = r"\d(?:[\d.,]*\d)?"
+_MONEY = rf"(?:[€$£¥]\s*{_DIGITS}(?:\s*[€$£¥])?|{_DIGITS}\s*(?:[€$£¥]|(?:{_COINS})\b))"
+_YEAR = r"(?:19|20)\d\d\b"
+_LEAD = (
+    r"(?:,?\s*\b(?:and|but)\b|,)?\s*(?<![\w-])"
+    r"(?:(?:is|are|be|it's|its|for|costs?|costing|priced|at|with|of|an?|the)\s+){0,4}(?<!not )(?<!no )"
+)
+_THAN = r"(?:\s+than\s+(?:this|that|it)(?:\s+one)?\b)?"
+_HINT = re.compile(r"\d|cheap|expens|pric|dear|cost|lower|smaller|higher|larger|older|newer|recent", re.I)
+
+
+@dataclass(frozen=True)
+class NumericConstraint:
+    """That a column's number should be less or more than ``number``, or than the reference's for ``None``."""
+
+    column: str
+    direction: Direction
+    reached: bool = False
+    """Whether it may be that number itself."""
+    number: float | None = None
+
+    @property
+    def order(self) -> Order:
+        """The bound as a sign."""
+        return _SIGNS[self.direction][self.reached]
+
+
+def speaks_of_numbers(text: str) -> bool:
+    """Whether a text may hold a bound at all; quicker than reading it."""
+    return _HINT.search(text) is not None
+
+
+class ConstraintReader:
+    """Reads what texts say of columns of numbers.
+
+    Of two prices, what a text says of money is said of the one with the shortest name (``price`` before
+    ``old_price``), and so with years.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        """Columns by the names they have in a table."""
+        ordered = by_name(columns)
+        self._clauses: list[tuple[re.Pattern[str], str, Direction, bool]] = []
+        self._spans: list[tuple[re.Pattern[str], str]] = []
+        # "An old price" is not a price.
+        for column in reversed(ordered):
+            if words := column_words(column):
+                self._add_named(column, r"[\s_-]+".join(map(re.escape, words)))
+        if (price := _first(ordered, MONEY)) is not None:
+            self._add_span(price, "", _MONEY)
+            for direction, reached, said in _REACHING:
+                self._add(price, direction, reached, rf"(?:{said})\s+(?P<number>{_MONEY})")
+                # Who speaks of what it costs need not name the coin.
+                told = rf"(?:costs?|costing|priced)\s+(?:{said})"
+                self._add(price, direction, reached, rf"{told}\s+(?P<number>{_DIGITS})")
+            for direction, said in _DEAR_THAN:
+                self._add(price, direction, False, rf"(?:{said})\s+(?P<number>{_DIGITS})")
+        if (year := _first(ordered, YEARS)) is not None:
+            self._add_span(year, "", _YEAR)
+            for direction, reached, said in _IN_TIME:
+                self._add(
+                    year, direction, reached, rf"(?:{said})\s+(?P<number>{_YEAR})(?:\s+on(?:wards)?\b)?"
+                )
+        for chosen, comparisons in ((price, _DEAR), (year, _RECENT)):
+            for direction, said in comparisons if chosen is not None else ():
+                self._add(chosen, direction, False, rf"(?:{said})\b(?!{SEEN}){_THAN}")
+
+    def _add_named(self, column: str, name: str) -> None:
+        named = rf"{name}\s+(?:(?:is|be|of|that is)\s+)?"
+        amount = rf"(?:{_MONEY}|{_DIGITS})"
+        self._add_span(column, named, amount)
+        for direction, reached, said in _REACHING:
+            self._add(column, direction, reached, rf"{named}(?:{said})\s+(?P<number>{amount})")
+        for direction, said in _COMPARED:
+            self._add(column, direction, False, rf"(?:{said})\s+{name}\b{_THAN}")
+
+    def _add(self, column: str | None, direction: Direction, reached: bool, clause: str) -> None:
+        assert column is not None
+        self._clauses.append((_compiled(clause), column, direction, reached))
+
+    def _add_span(self, column: str, named: str, amount: str) -> None:
+        # "Between 20 and 40 euros" says the coin once.
+        ends = rf"(?P<low>[€$£¥]?\s*{_DIGITS}(?:\s*[€$£¥])?)\s+(?:and|to)\s+(?P<high>{amount})"
+        self._spans.append((_compiled(rf"{named}(?:between|from)\s+{ends}"), column))
+
+    def parted(self, text: str) -> tuple[str, tuple[NumericConstraint, ...]]:
+        """A text without what it says of numbers, and the bounds that this sets.
+
+        What is denied ("not cheaper") stays in the text. Of several blanks in a row the first is kept.
+        """
+        # A run of blanks would be tried from each of them on.
+        rest = text = re.sub(r"(\s)\s+", r"\1", text)
+        found: list[NumericConstraint] = []
+        for pattern, column in self._spans:
+            while match := pattern.search(rest):
+                found.append(NumericConstraint(column, "more", True, _amount(match["low"])))
+                found.append(NumericConstraint(column, "less", True, _amount(match["high"])))
+                rest = rest[: match.start()] + rest[match.end() :]
+        for pattern, column, direction, reached in self._clauses:
+            while match := pattern.search(rest):
+                number = _amount(match["number"]) if "number" in pattern.groupindex else None
+                found.append(NumericConstraint(column, direction, reached, number))
+                rest = rest[: match.start()] + rest[match.end() :]
+        if not found:
+            return text, ()
+        return re.sub(r"^(?:and|but)\s+", "", rest.strip(" ,.")), tuple(dict.fromkeys(found))
+
+
+@lru_cache(maxsize=64)
+def constraint_reader(columns: tuple[str, ...]) -> ConstraintReader:
+    """The reader of these columns; many texts are asked of the same ones."""
+    return ConstraintReader(columns)
+
+
+def _compiled(clause: str) -> re.Pattern[str]:
+    return re.compile(_LEAD + clause, re.IGNORECASE)
+
+
+def _first(columns: Sequence[str], names: frozenset[str]) -> str | None:
+    return next((column for column in columns if set(column_words(column)) & names), None)
+
+
+def _amount(said: str) -> float | None:
+    return number_in(re.sub(_COINS, "", said, flags=re.IGNORECASE))

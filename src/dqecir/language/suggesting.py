@@ -1,0 +1,132 @@
+"""Completions of a text that is being typed, in the words that a model was taught."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from dqecir.data.cells import number_in
+from dqecir.language.number_words import comparisons
+from dqecir.language.parsing import Kind, Mention, Parser
+from dqecir.language.vocabulary import Vocabulary
+
+_CONNECTOR = re.compile(r"(?:,|\b(?:and|but)(?=\s|$))\s*")
+_LATER: Mapping[Kind, int] = {"is": 0, "more": 1, "less": 1, "is not": 3}
+"""By how many phrases a kind stands behind: what it is comes before what it is more and what it is not."""
+
+
+class Suggester:
+    """Completes modification texts about the columns of one catalogue.
+
+    ``values`` maps every column that may be asked of to its values, ``""`` left aside.
+    """
+
+    def __init__(self, vocabularies: Sequence[Vocabulary], values: Mapping[str, Sequence[str]]) -> None:
+        self._parser = Parser(vocabularies, values)
+        self._spoken = spoken = {name: _spoken(vocabularies, name) for name in self._parser.values}
+        found: dict[str, list[tuple[tuple[int, bool, int], str, Mention]]] = {
+            # The first column of every attribute, then the second of every attribute.
+            name: []
+            for name in sorted(spoken, key=lambda name: spoken[name].place)
+        }
+        seen: Counter[Mention] = Counter()
+        for words, readings in self._parser.phrases.items():
+            for mention in readings:
+                place = spoken[mention.column].values.get(mention.value, 0)
+                order = (seen[mention] + _LATER[mention.kind], not mention.of, place)
+                found[mention.column].append((order, _with_articles(words), mention))
+                seen[mention] += 1
+        self._columns: dict[str, list[tuple[str, Mention]]] = {
+            column: [(words, mention) for _, words, mention in sorted(phrases, key=lambda phrase: phrase[0])]
+            for column, phrases in found.items()
+        }
+        self._whole = {words for phrases in self._columns.values() for words, _ in phrases}
+
+    def suggest(self, text: str, known: Mapping[str, str] | None = None, limit: int = 8) -> list[str]:
+        """At most ``limit`` whole texts that go on from ``text``, the likeliest first.
+
+        What begins like the last clause comes before what has its words; columns take turns. ``known``
+        is what the reference shows, column -> value: that is not asked for again, nor what a clause
+        before has asked of. A price or a year that it has is compared with. A clause that is whole already
+        is gone on from.
+        """
+        known = known or {}
+        ends = [found.end() for found in _CONNECTOR.finditer(text)]
+        head, clause = (text[: ends[-1]], text[ends[-1] :]) if ends else ("", text)
+        typed = " ".join(clause.lower().split())
+        said = self._said(head, known)
+        ahead = head if not head or head[-1].isspace() else f"{head} "
+        found = [ahead + words for words in self._matching(typed, said, known)]
+        if typed in self._whole:
+            said |= self._said(clause, known)
+            found += [f"{ahead}{typed} and {words}" for words in self._matching("", said, known)]
+        return [words for words in dict.fromkeys(found) if words != text][: max(0, limit)]
+
+    def _said(self, text: str, known: Mapping[str, str]) -> set[str]:
+        mentioned = {mention.column for readings in self._parser.mentions(text) for mention in readings}
+        return mentioned | {column for column in known if any(words in text for words in comparisons(column))}
+
+    def _matching(self, typed: str, said: set[str], known: Mapping[str, str]) -> Iterator[str]:
+        columns = [
+            [words for words, mention in phrases if self._sensible(mention, known)]
+            for column, phrases in self._columns.items()
+            if column not in said
+        ]
+        columns += [
+            [f"is {words}" for words in comparisons(column)]
+            for column, value in known.items()
+            if column not in said and number_in(value) is not None
+        ]
+        wanted = typed.split()
+        yield from _in_turn([w for w in words if w.startswith(typed)] for words in columns)
+        if wanted:
+            yield from _in_turn([w for w in words if _has(w.split(), wanted)] for words in columns)
+
+    def _sensible(self, mention: Mention, known: Mapping[str, str]) -> bool:
+        """Whether a reference that shows ``known`` could be changed so."""
+        own = known.get(mention.column, "")
+        if mention.of and mention.of != known.get(self._spoken[mention.column].owner):
+            return False  # it would name a thing that is not there
+        if mention.kind == "is":
+            return mention.value != own
+        if mention.kind == "is not":
+            return mention.value == own
+        return not own or bool(self._parser.admissible([[mention]], {mention.column: {own: 1.0}}))
+
+
+@dataclass(frozen=True)
+class _Spoken:
+    """Where a column stands among those of its attribute, and its attribute among all; where its values
+    stand; the column that says what it is of, if any."""
+
+    place: tuple[int, int]
+    values: Mapping[str, int]
+    owner: str
+
+
+def _spoken(vocabularies: Sequence[Vocabulary], name: str) -> _Spoken:
+    for attribute, vocabulary in enumerate(vocabularies):
+        known = vocabulary.column(name)
+        if known is not None:
+            columns = list(vocabulary.columns.values())
+            place = next(place for place, column in enumerate(columns) if column is known)
+            values = {value: number for number, value in enumerate(known.values)}
+            return _Spoken((place, attribute), values, known.owner.column if known.owner else "")
+    return _Spoken((0, len(vocabularies)), {}, "")
+
+
+def _in_turn(columns: Iterable[Sequence[str]]) -> Iterator[str]:
+    for row in zip_longest(*columns):
+        yield from (words for words in row if words is not None)
+
+
+def _has(words: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether every wanted word is one of ``words``, and the last the beginning of one."""
+    return set(wanted[:-1]) <= set(words) and any(word.startswith(wanted[-1]) for word in words)
+
+
+def _with_articles(words: str) -> str:
+    return re.sub(r"\ba (?=[aeio])", "an ", words)

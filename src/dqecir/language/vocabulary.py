@@ -1,0 +1,264 @@
+"""Vocabularies: how people speak of an attribute, one YAML file an attribute.
+
+A vocabulary names the catalogue columns that carry the attribute, the words for their values, and
+the phrases that state, deny or compare them. A new attribute is a new file and no code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from dqecir.errors import DataError
+from dqecir.settings import Strict, nearest, parse_settings
+
+SHIPPED = ("colour", "shape", "pattern", "object_colour", "quantity", "appearance", "form")
+"""The vocabularies that come with the package: three for garments, four for scenes."""
+
+_SLOTS = frozenset({"value", "noun", "column", "owner"})
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+_IDLE = frozenset(
+    re.findall(
+        r"\w+",
+        """a an and are as at but by colored coloured down for has have in is it its less like made make
+        makes more much no not of off on one other out over pair rather than that the to up way with
+        without""",
+    )
+)
+"""Words that signal nothing by themselves, wherever they stand in a phrase."""
+
+
+class Phrases(Strict):
+    """Templates of one kind: those that training may use and those that it never sees.
+
+    A template may hold the slots ``{value}`` (a word for the value), ``{noun}`` (a noun for it),
+    ``{column}`` (the name of the column) and, where the column has an owner, ``{owner}`` (a noun for
+    it). A plain list in YAML means ``seen``.
+    """
+
+    seen: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_list(cls, data: Any) -> Any:
+        return {"seen": data} if isinstance(data, list | tuple) else data
+
+    @field_validator("seen", "held_out")
+    @classmethod
+    def _check_slots(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            for slot in re.findall(r"\{([^{}]*)\}", template):
+                if slot not in _SLOTS:
+                    raise ValueError(f"the phrase {template!r} has an unknown slot{nearest(slot, _SLOTS)}")
+            if re.search(r"[{}]", _without_slots(template)):
+                raise ValueError(f"the phrase {template!r} has a brace that belongs to no slot")
+        return templates
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.seen + self.held_out
+
+
+class Value(Strict):
+    """One value of a column: its words, its nouns, and its own phrases where it has any.
+
+    Without ``words`` the value's own name is its word. Own phrases take the place of the column's.
+    ``plural`` are the nouns for several of the kind. A plain list in YAML means ``words``.
+    """
+
+    words: tuple[str, ...] = ()
+    nouns: tuple[str, ...] = ()
+    plural: tuple[str, ...] = ()
+    statements: Phrases | None = None
+    negations: Phrases | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_list(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"words": [data] if data else []}
+        return {"words": data} if isinstance(data, list | tuple) else data
+
+
+class Order(Strict):
+    """Values from least to most, for comparisons; values of one step are not compared."""
+
+    values: tuple[tuple[str, ...], ...]
+    up: Phrases = Phrases()
+    down: Phrases = Phrases()
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _accept_single(cls, steps: Any) -> Any:
+        return [[step] if isinstance(step, str) else step for step in steps]
+
+    def beyond(self, value: str, upwards: bool) -> frozenset[str]:
+        """All values that stand beyond ``value`` in a direction; none where it has no place here."""
+        place = next((i for i, step in enumerate(self.values) if value in step), None)
+        if place is None:
+            return frozenset()
+        steps = self.values[place + 1 :] if upwards else self.values[:place]
+        return frozenset(value for step in steps for value in step)
+
+
+class Owner(Strict):
+    """What an attribute is of, where a catalogue's images show several things: "make the stars red"."""
+
+    column: str
+    """The column whose value names it, by one of the value's nouns."""
+    unknown: str
+    """What it is called where that value is not known."""
+    counted_by: str | None = None
+    """The column that counts it: its value ``1`` takes ``nouns``, any other ``plural``."""
+
+
+class ColumnVocabulary(Strict):
+    """How one catalogue column is spoken of."""
+
+    aliases: tuple[str, ...] = ()
+    values: dict[str, Value] = Field(default_factory=dict)
+    statements: Phrases = Phrases()
+    negations: Phrases = Phrases()
+    order: Order | None = None
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Values that may change into one another; a value in no group is its own group. Without any
+    group every value may change into every other."""
+    owner: Owner | None = None
+    words: tuple[str, ...] = ()
+    """Further words that signal the attribute."""
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _accept_list(cls, data: Any) -> Any:
+        return dict.fromkeys(data, "") if isinstance(data, list | tuple) else data
+
+    @model_validator(mode="after")
+    def _check_names(self) -> ColumnVocabulary:
+        for template in self.statements.all + self.negations.all:
+            if "{value}" not in template and "{noun}" not in template:
+                raise ValueError(f"the phrase {template!r} says no value: it needs {{value}} or {{noun}}")
+        if self.owner is None:
+            for template in self._templates():
+                if "{owner}" in template:
+                    raise ValueError(f"the phrase {template!r} names an owner, and the column has none")
+        ordered = [value for step in self.order.values for value in step] if self.order else []
+        grouped = [value for values in self.groups.values() for value in values]
+        for what, names in (("order", ordered), ("groups", grouped)):
+            for name in names:
+                if name not in self.values:
+                    raise ValueError(f"{what} names the value {name!r}{nearest(name, self.values)}")
+                if names.count(name) > 1:
+                    raise ValueError(f"{what} names the value {name!r} twice")
+        return self
+
+    def group(self, value: str) -> str:
+        """The group of a value: its name, or the value itself where no group holds it."""
+        return next((name for name, values in self.groups.items() if value in values), value)
+
+    def _templates(self) -> Iterable[str]:
+        yield from self.statements.all + self.negations.all
+        if self.order:
+            yield from self.order.up.all + self.order.down.all
+        for value in self.values.values():
+            for phrases in (value.statements, value.negations):
+                yield from phrases.all if phrases else ()
+
+    def spoken(self) -> Iterable[str]:
+        """Texts whose words signal the attribute: words for values, and comparisons."""
+        yield from self.words
+        for name, value in self.values.items():
+            yield from value.words or (name.replace("_", " "),)
+            yield from value.nouns + value.plural
+        if self.order:
+            yield from self.order.up.all + self.order.down.all
+
+
+class Vocabulary(Strict):
+    """One attribute: its name and the catalogue columns that carry it."""
+
+    name: str
+    columns: dict[str, ColumnVocabulary]
+    words: tuple[str, ...] = ()
+    """Further words that signal the attribute."""
+
+    @cached_property
+    def lexicon(self) -> frozenset[str]:
+        """Every single word, in lower case, that signals the attribute; ``t-shirt`` also in its parts."""
+        texts = [*self.words, *(text for column in self.columns.values() for text in column.spoken())]
+        words = {word for text in texts for word in _WORD.findall(_without_slots(text).lower())}
+        parts = {part for word in words for part in word.split("-") if len(part) > 1}
+        return frozenset((words | parts) - _IDLE)
+
+    def column(self, name: str) -> ColumnVocabulary | None:
+        """The column of a catalogue's column name or of one of its aliases; ``None`` where unknown."""
+        wanted = name.casefold()
+        for known, column in self.columns.items():
+            if wanted in {known.casefold(), *(alias.casefold() for alias in column.aliases)}:
+                return column
+        return None
+
+
+def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
+    """Read a vocabulary: one of ``SHIPPED`` by its name, or a YAML file by its path.
+
+    Raises ``DataError`` with a sentence for each mistake.
+    """
+    name = str(name_or_path)
+    if name in SHIPPED:
+        text = (resources.files("dqecir.language") / "vocabularies" / f"{name}.yaml").read_text(
+            encoding="utf-8"
+        )
+        return _parse(text, f"vocabulary {name!r}")
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        hint = nearest(name, SHIPPED)
+        raise DataError(f"there is no vocabulary {name!r}{hint}; or give a .yaml file")
+    try:
+        return _parse(path.read_text(encoding="utf-8-sig"), str(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+
+
+def shipped_vocabularies(columns: Iterable[str] | None = None) -> tuple[Vocabulary, ...]:
+    """The vocabularies that come with the package: all, or those that know one of ``columns``."""
+    shipped = tuple(load_vocabulary(name) for name in SHIPPED)
+    if columns is None:
+        return shipped
+    wanted = set(columns)
+    return tuple(known for known in shipped if any(known.column(name) for name in wanted))
+
+
+class _Loader(yaml.BaseLoader):
+    """YAML in which every scalar is text (``yes`` and ``no`` are words here) and no key comes twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                problem = f"the key {key!r} comes twice"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str, source: str) -> Vocabulary:
+    try:
+        data = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise DataError(f"{source} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise DataError(f"{source} must be a map with the keys name and columns")
+    return parse_settings(data, Vocabulary, source)
+
+
+def _without_slots(text: str) -> str:
+    return re.sub(r"\{[^{}]*\}", " ", text)

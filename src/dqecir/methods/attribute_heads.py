@@ -1,0 +1,127 @@
+"""Where a text mentions an attribute, and what an image shows of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from dqecir.encoders.blip2 import TextBatch
+from dqecir.errors import DataError
+from dqecir.language.vocabulary import Vocabulary
+from dqecir.settings import Strict
+
+_HALF = re.compile(r"[\ud800-\udfff]")
+
+
+class TextEncoder:
+    """Texts to token ids, with the words marked that signal each attribute.
+
+    The order of ``vocabularies`` is the order of the attribute axis of everything downstream.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        vocabularies: Sequence[Vocabulary],
+        max_length: int = 32,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.vocabularies = tuple(vocabularies)
+        self.max_length = max_length
+
+    def __call__(self, texts: Sequence[str], blank: bool = False) -> TextBatch:
+        """Tokenise ``texts``, truncated on the right to ``max_length`` pieces and padded to the longest.
+
+        Raises :class:`DataError` for an empty text, unless ``blank`` ones are to be expected (CIRR's
+        test split has one), and for one that holds halves of characters, as a terminal in another
+        encoding gives them.
+        """
+        for text in texts:
+            if not text.strip() and not blank:
+                raise DataError("a modification text is empty: say what should change")
+            if _HALF.search(text):
+                raise DataError(f"the modification text {text!r} is not Unicode: write it in UTF-8")
+        batch = self.tokenizer(
+            list(texts),
+            padding="longest",
+            truncation=True,
+            max_length=self.max_length,
+            return_tensors="pt",
+        )
+        mentions = torch.zeros(
+            len(texts), len(self.vocabularies), batch["input_ids"].shape[1], dtype=torch.bool
+        )
+        for row, text in enumerate(texts):
+            for place, word in self._words(batch, row, text):
+                for attribute, vocabulary in enumerate(self.vocabularies):
+                    mentions[row, attribute, place] = word in vocabulary.lexicon
+        return TextBatch(batch["input_ids"], batch["attention_mask"], mentions, tuple(texts))
+
+    def lexicon_ids(self) -> list[Tensor]:
+        """The word pieces of every attribute's lexicon: one id tensor an attribute."""
+        return [
+            torch.tensor(
+                sorted(
+                    {
+                        piece
+                        for word in vocabulary.lexicon
+                        for piece in self.tokenizer(word, add_special_tokens=False)["input_ids"]
+                    }
+                )
+            )
+            for vocabulary in self.vocabularies
+        ]
+
+    @staticmethod
+    def _words(batch: object, row: int, text: str) -> list[tuple[int, str]]:
+        encoding = batch.encodings[row]  # type: ignore[attr-defined]
+        places = []
+        for place, word in enumerate(encoding.word_ids):
+            if word is not None:
+                start, end = encoding.word_to_chars(word)
+                places.append((place, text[start:end].lower()))
+        return places
+
+
+class HeadsConfig(Strict):
+    """The attributes that image heads tell apart: column -> its values, in order."""
+
+    token_width: int
+    columns: Mapping[str, tuple[str, ...]]
+
+
+class AttributeHeads(nn.Module):
+    """One classifier a catalogue column, each over its own attention pool of the image tokens.
+
+    Stage 0 of training from scratch trains the tower through them; they are kept, because they
+    say of any image what it shows.
+    """
+
+    def __init__(self, config: HeadsConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.token_width
+        self.norm = nn.LayerNorm(width)
+        self.queries = nn.Parameter(torch.empty(len(config.columns), width).normal_(0, width**-0.5))
+        self.dropout = nn.Dropout(0.2)
+        self.classifiers = nn.ModuleList(nn.Linear(width, len(values)) for values in config.columns.values())
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, M, W] to one vector a column, [B, C, W]."""
+        states = self.norm(tokens.to(self.norm.weight.dtype))
+        attention = torch.einsum("cw,bmw->bcm", self.queries, states).softmax(dim=2)
+        return torch.einsum("bcm,bmw->bcw", attention, states)
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Tokens [B, M, W] to the logits of every column: column -> [B, its values]."""
+        pooled = self.dropout(self.pooled(tokens))
+        return {
+            column: classifier(pooled[:, place])
+            for place, (column, classifier) in enumerate(
+                zip(self.config.columns, self.classifiers, strict=True)
+            )
+        }

@@ -1,0 +1,287 @@
+"""Which candidates a query is contrasted with: pure functions from scores to ids.
+
+The target-relative score of a candidate is Δ = s(q, target) - s(q, candidate) (docs/method.md, E6).
+The mid-zone (E7) keeps candidates that are neither easy (large Δ) nor likely right answers
+(Δ near or under zero). ``steepest_drops`` is QuRe's rule.
+
+Throughout, Q queries, N candidates, K negatives; ``eligible`` [Q, N] says which candidates may be
+drawn at all (the target and known right answers may not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from dqecir.settings import Strict
+
+ZoneLimits = tuple[Tensor, Tensor]
+Window = tuple[int, int]
+
+
+class NegativeSampling(Strict):
+    """How negatives are chosen; every choice that the publication leaves open is an option."""
+
+    choose: Literal["mid_zone", "steepest_drops", "random", "none"] = "mid_zone"
+    bounds: Literal["absolute", "temperature", "quantile", "follower_quantile", "calibrated"] = "absolute"
+    low: float = 0.05
+    """Lower bound of the zone: of Δ, of Δ/τ, or a share of the ranking, as ``bounds`` says."""
+    high: float = 0.15
+    empty: Literal["nearest", "widen", "random", "previous"] = "nearest"
+    """What an empty zone is filled with. ``steepest_drops`` takes everything where it finds no two
+    drops, but for ``previous``: the places in the ranking that the query before had, as QuRe's code."""
+    fallback_size: int = Field(default=8, gt=0)
+    pool_size: int = Field(default=256, gt=0)
+    """At most so many members of a zone are kept for a query, drawn uniformly."""
+    count: int = Field(default=1, gt=0)
+    """Negatives drawn for a query at each step."""
+    draw: Literal["uniform", "hardest"] = "uniform"
+    corpus: Literal["targets", "gallery"] = "targets"
+    """Candidates: targets of training triplets of the same category, or its whole gallery."""
+    known_right: Literal["kept", "left_out"] = "kept"
+    """Whether right answers that the data set knows of may be drawn."""
+    similar: float | None = None
+    """Candidates whose image is at least this similar to the target's are not drawn."""
+    reference: Literal["allowed", "excluded"] = "allowed"
+    refresh_epochs: float = Field(default=5.0, gt=0)
+    warm_up: Literal["random", "in_batch"] = "random"
+    """What trains the epochs before the first refresh."""
+
+    @model_validator(mode="after")
+    def _bounds_make_sense(self) -> NegativeSampling:
+        if self.low >= self.high:
+            raise ValueError(f"negatives.low ({self.low}) must be below negatives.high ({self.high})")
+        if "quantile" in self.bounds and not 0 <= self.low < self.high <= 1:
+            raise ValueError("quantile bounds are shares of the ranking: 0 <= low < high <= 1")
+        if self.empty == "previous" and self.choose != "steepest_drops":
+            raise ValueError("negatives.empty: previous belongs to negatives.choose: steepest_drops")
+        return self
+
+    @property
+    def mined(self) -> bool:
+        """Whether the choice needs scores over the corpus."""
+        return self.choose in ("mid_zone", "steepest_drops")
+
+
+def target_relative_scores(scores: Tensor, target_scores: Tensor) -> Tensor:
+    """Δ [Q, N] of ``scores`` [Q, N] against the targets' ``target_scores`` [Q] (E6)."""
+    return target_scores[:, None] - scores
+
+
+def absolute_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) -> ZoneLimits:
+    """The same two values of Δ for every query: ([Q], [Q])."""
+    return delta.new_full((delta.shape[0],), low), delta.new_full((delta.shape[0],), high)
+
+
+def quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) -> ZoneLimits:
+    """Δ at the shares ``low`` and ``high`` of each query's ranking of eligible candidates."""
+    ordered = delta.masked_fill(~eligible, torch.inf).sort(dim=1).values
+    last = eligible.sum(dim=1).clamp(min=1) - 1
+    columns = torch.stack([(last * low).ceil(), (last * high).floor()]).long()  # [2, Q]
+    picked = ordered.gather(1, columns.T)
+    return picked[:, 0], picked[:, 1]
+
+
+def follower_quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) -> ZoneLimits:
+    """As :func:`quantile_bounds`, of the candidates that score below the target alone (Δ > 0)."""
+    return quantile_bounds(delta, eligible & (delta > 0), low, high)
+
+
+def pooled_quantiles(delta: Tensor, eligible: Tensor, low: float, high: float) -> tuple[float, float]:
+    """Two values of Δ, the quantiles of all queries' eligible candidates together."""
+    values = delta[eligible].sort().values
+    last = max(len(values) - 1, 0)
+    return float(values[round(last * low)]), float(values[round(last * high)])
+
+
+_BOUNDS: dict[str, Callable[[Tensor, Tensor, float, float], ZoneLimits]] = {
+    "absolute": absolute_bounds,
+    "temperature": absolute_bounds,
+    "calibrated": absolute_bounds,
+    "quantile": quantile_bounds,
+    "follower_quantile": follower_quantile_bounds,
+}
+
+
+def mid_zone(delta: Tensor, eligible: Tensor, bounds: ZoneLimits) -> Tensor:
+    """Members [Q, N] of the zone low <= Δ <= high, both bounds inclusive (E7)."""
+    low, high = bounds
+    return eligible & (delta >= low[:, None]) & (delta <= high[:, None])
+
+
+def nearest_to_band(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: int) -> Tensor:
+    """The ``size`` eligible candidates with Δ > 0 that lie nearest to the band, [Q, N]."""
+    low, high = bounds
+    distance = torch.maximum(low[:, None] - delta, delta - high[:, None]).clamp(min=0)
+    distance = distance.masked_fill(~(eligible & (delta > 0)), torch.inf)
+    return _smallest(distance, size)
+
+
+def widened(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: int) -> Tensor:
+    """The zone of bounds moved apart by half their width until it holds something, [Q, N]."""
+    low, high = bounds
+    members = torch.zeros_like(eligible)
+    for _ in range(8):
+        reach = 0.25 * (high - low).clamp(min=1e-3)
+        low, high = low - reach, high + reach
+        empty = ~members.any(dim=1, keepdim=True)
+        members = torch.where(empty, mid_zone(delta, eligible, (low, high)), members)
+    return members
+
+
+def any_eligible(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: int) -> Tensor:
+    """No choice at all: every eligible candidate, [Q, N]."""
+    return eligible
+
+
+_FALLBACKS = {"nearest": nearest_to_band, "widen": widened, "random": any_eligible}
+
+
+def zone_or_fallback(
+    delta: Tensor, eligible: Tensor, options: NegativeSampling, bounds: ZoneLimits
+) -> tuple[Tensor, Tensor]:
+    """Members [Q, N] of every query's zone, never empty while anything is eligible.
+
+    Returns them with [Q] bool: the zone was empty and the fallback stands in (Algorithm 1, 3).
+    """
+    members = mid_zone(delta, eligible, bounds)
+    empty = ~members.any(dim=1)
+    if empty.any():
+        substitute = _FALLBACKS[options.empty](
+            delta[empty], eligible[empty], (bounds[0][empty], bounds[1][empty]), options.fallback_size
+        )
+        nothing = ~substitute.any(dim=1, keepdim=True)
+        members[empty] = torch.where(nothing, eligible[empty], substitute)
+    return members, empty
+
+
+def zone_bounds(delta: Tensor, eligible: Tensor, options: NegativeSampling, temperature: float) -> ZoneLimits:
+    """The bounds of each query's zone as ``options`` says; Δ is in cosines, τ scales where asked."""
+    scale = temperature if options.bounds == "temperature" else 1.0
+    return _BOUNDS[options.bounds](delta, eligible, options.low * scale, options.high * scale)
+
+
+def drop_window(values: NDArray[np.float32], place: int, threshold: int = 1) -> Window | None:
+    """Places [first, end) of a ranking that lie between two steep drops after ``place``.
+
+    ``values`` [N], descending. The followers' consecutive differences are ordered from the
+    steepest; the first two neighbours of that order that lie more than ``threshold`` apart bound
+    the window: everything after the earlier drop up to the later one. None where no two do.
+    """
+    drops = np.argsort(np.diff(values[place + 1 :]), kind="stable")
+    apart = np.flatnonzero(np.abs(np.diff(drops)) > threshold)
+    if apart.size == 0:
+        return None
+    earlier, later = sorted((int(drops[apart[0]]), int(drops[apart[0] + 1])))
+    return place + 2 + earlier, place + 2 + later
+
+
+def steepest_drops(scores: Tensor, target: int, threshold: int = 1) -> list[int] | None:
+    """QuRe's negatives of one query: the candidates in the :func:`drop_window` after the target.
+
+    ``scores`` [N]; None where there is no window.
+    """
+    values, order, place = _ranking(scores, target)
+    window = drop_window(values, place, threshold)
+    return None if window is None else sorted(order[slice(*window)].tolist())
+
+
+@dataclass
+class LastWindow:
+    """The window of the latest query that had one, which QuRe's code uses again where one has none."""
+
+    places: Window | None = None
+
+
+def steepest_drop_members(
+    scores: Tensor, targets: Tensor, eligible: Tensor, last: LastWindow | None = None
+) -> tuple[Tensor, Tensor]:
+    """:func:`steepest_drops` of every query: (members [Q, N], [Q] where there was no set).
+
+    Where there was none every eligible candidate is a member; with ``last``, those at the places of
+    the window before (QuRe's code, which ends with an error where there is no window before).
+    """
+    members = torch.zeros_like(eligible)
+    empty = torch.zeros(len(scores), dtype=torch.bool)
+    for row, (row_scores, target) in enumerate(zip(scores.cpu(), targets.tolist(), strict=True)):
+        values, order, place = _ranking(row_scores, target)
+        window = drop_window(values, place)
+        empty[row] = window is None
+        if last is not None:
+            window = last.places = window or last.places
+        if window is not None:
+            members[row, torch.from_numpy(order[slice(*window)])] = True
+    members &= eligible
+    nothing = ~members.any(dim=1)
+    members[nothing] = eligible[nothing]
+    return members, empty | nothing
+
+
+def _ranking(scores: Tensor, target: int) -> tuple[NDArray[np.float32], NDArray[np.intp], int]:
+    """Scores [N] in descending order, who has them [N], and the target's place."""
+    values = scores.detach().cpu().numpy().astype(np.float32)
+    order = np.argsort(-values, kind="stable")
+    return values[order], order, int(np.flatnonzero(order == target)[0])
+
+
+class NegativePool:
+    """The negatives of every query between two refreshes, drawn without repeat until exhausted.
+
+    It lives in the main process, so that the draws do not depend on loader workers.
+    ``members`` [Q, P] holds candidate ids in the order they will be drawn, -1 where a row has
+    fewer; ``counts`` [Q]; ``drawn`` [Q] counts draws since the refresh.
+    """
+
+    def __init__(self, queries: int, size: int) -> None:
+        self.members = torch.full((queries, size), -1, dtype=torch.int64)
+        self.counts = torch.zeros(queries, dtype=torch.int64)
+        self.drawn = torch.zeros(queries, dtype=torch.int64)
+
+    def fill(self, rows: Tensor, order: Tensor, members: Tensor, ids: Tensor) -> None:
+        """Set the pools of the queries ``rows`` [q].
+
+        ``members`` [q, N] bool says who is in, ``ids`` [N] what each column's candidate is called,
+        ``order`` [q, N] float decides: lower values are kept and drawn first (random numbers for a
+        uniform draw, Δ for the hardest first).
+        """
+        size = min(self.members.shape[1], members.shape[1])
+        columns = order.masked_fill(~members, torch.inf).topk(size, dim=1, largest=False).indices
+        counts = members.sum(dim=1).clamp(max=size)
+        kept = ids[columns]
+        kept[torch.arange(size) >= counts[:, None]] = -1
+        self.members[rows, :size] = kept
+        self.members[rows, size:] = -1
+        self.counts[rows] = counts
+        self.drawn[rows] = 0
+
+    def upcoming(self, rows: Tensor, count: int) -> Tensor:
+        """The next ``count`` negatives of the queries ``rows`` [q], as ids [q, count]; draws none of them.
+
+        Raises ``ValueError`` where a query has an empty pool.
+        """
+        counts = self.counts[rows]
+        if (counts == 0).any():
+            raise ValueError(
+                "a query has no candidate that may be drawn as a negative: its category holds too few images"
+            )
+        turns = (self.drawn[rows, None] + torch.arange(count)) % counts[:, None]
+        return self.members[rows[:, None], turns]
+
+    def advance(self, rows: Tensor, count: int) -> None:
+        """Count the next ``count`` negatives of the queries ``rows`` [q] as drawn."""
+        self.drawn[rows] += count
+
+
+def _smallest(values: Tensor, size: int) -> Tensor:
+    """Mask [Q, N] of the ``size`` smallest finite values of each row."""
+    picked = values.topk(min(size, values.shape[1]), dim=1, largest=False)
+    mask = torch.zeros_like(values, dtype=torch.bool)
+    mask.scatter_(1, picked.indices, picked.values.isfinite())
+    return mask

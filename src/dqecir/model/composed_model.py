@@ -1,0 +1,381 @@
+"""A model as it lies on disk: a method over its backbone, with all it needs to read a query.
+
+A model folder holds ``config.json``, ``model.safetensors``, the tokenizer, ``preprocessor_config.json``,
+the attribute vocabularies and a ``README.md``; nothing in it is pickled. Where a frozen tower already
+lies elsewhere, the folder may name it instead of holding it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+import huggingface_hub
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from dqecir.data.images import Preprocessing
+from dqecir.encoders.blip2 import Blip2, Blip2Config
+from dqecir.encoders.checkpoint_files import HUB_NAME, located
+from dqecir.encoders.checkpoints import load_strictly
+from dqecir.encoders.published import tower_state
+from dqecir.encoders.tokenizer import load_tokenizer
+from dqecir.errors import CheckpointError, DataError
+from dqecir.io.files import whole_folder, write_json, write_text
+from dqecir.language.vocabulary import Vocabulary, load_vocabulary
+from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
+from dqecir.methods.method import Method, MethodContext, MethodOptions, method_named
+from dqecir.settings import parse_settings
+
+FORMAT = 2
+"""Version of the model folder; a reader refuses what is newer than it knows."""
+
+WHOLE_FORMAT = 1
+"""Version of a folder that holds its tower; one that names it is of version 2."""
+
+_TOWER = "method.backbone.tower."
+
+SHIPPED_MODEL = "dqecir-small"
+"""Name of the model that comes with the package."""
+
+
+@dataclass
+class ComposedModel:
+    """A method, its text encoder and its preprocessing.
+
+    ``heads`` says what an image shows, where the backbone was trained from scratch with them.
+    ``card`` is the text of the model card; ``notes`` goes into ``config.json`` as it is (how the
+    model was trained). ``tower_source`` is a folder, a file or a hub name (``OWNER/NAME@REVISION``) that
+    holds the tower's weights, where there is one.
+    """
+
+    method: Method
+    options: MethodOptions
+    text_encoder: TextEncoder
+    preprocessing: Preprocessing
+    heads: AttributeHeads | None = None
+    card: str = ""
+    notes: Mapping[str, Any] | None = None
+    tower_source: str | None = None
+
+    @property
+    def backbone(self) -> Blip2:
+        """The BLIP-2 that the method composes with."""
+        return self.method.backbone
+
+    @property
+    def vocabularies(self) -> tuple[Vocabulary, ...]:
+        """The attribute vocabularies, in the order of the attribute axis."""
+        return self.text_encoder.vocabularies
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.backbone.query_tokens.device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move all weights."""
+        self.method.to(device)
+        if self.heads is not None:
+            self.heads.to(device)
+        return self
+
+    def eval(self) -> Self:
+        """Put every part in evaluation mode."""
+        self.method.eval()
+        if self.heads is not None:
+            self.heads.eval()
+        return self
+
+    def with_method(self, name: str, options: Mapping[str, Any]) -> ComposedModel:
+        """The same backbone under another, untrained method; raises :class:`DataError`."""
+        kind = method_named(name)
+        parsed = parse_settings(options, kind.options_type, f"the options of {name}")
+        encoder = self._encoder_for(parsed)
+        method = kind.build(self.backbone, parsed, context_of(encoder, self.heads))
+        return replace(self, method=method, options=parsed, text_encoder=encoder)
+
+    def _encoder_for(self, options: MethodOptions) -> TextEncoder:
+        """A text encoder whose attributes are those that the options name, in their order."""
+        wanted: Sequence[str] = getattr(options, "attributes", ())
+        known = {vocabulary.name: vocabulary for vocabulary in self.vocabularies}
+        chosen = [known[name] if name in known else load_vocabulary(name) for name in wanted]
+        return TextEncoder(self.text_encoder.tokenizer, chosen, self.text_encoder.max_length)
+
+    @cached_property
+    def tower_fingerprint(self) -> str:
+        """Names the tower's weights and the preprocessing: stored tokens belong to exactly these."""
+        return _tower_fingerprint(self.backbone.tower.state_dict(), self.preprocessing)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names all weights: an index belongs to exactly one model."""
+        digest = hashlib.sha256(self.tower_fingerprint.encode())
+        for key, value in sorted(self.method.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save_pretrained(
+        self, folder: Path | str, half: bool = False, tower_by_reference: bool = False
+    ) -> Path:
+        """Write the model folder, whole or not at all; ``half`` stores weights as float16.
+
+        ``tower_by_reference`` writes the name and the fingerprint of the frozen tower instead of its
+        weights. Raises :class:`DataError` where the tower lies nowhere else, or could have changed.
+        """
+        target = Path(folder)
+        tower = self._tower_reference(target) if tower_by_reference else None
+        with whole_folder(target) as draft:
+            write_json(draft / "config.json", self._config(tower))
+            _write_tensors(draft / "model.safetensors", self._tensors(half, tower_by_reference))
+            self.text_encoder.tokenizer.save_pretrained(draft)
+            write_json(draft / "preprocessor_config.json", self.preprocessing.to_dict())
+            for vocabulary in self.vocabularies:
+                text = yaml.safe_dump(
+                    vocabulary.model_dump(mode="json", exclude_defaults=True),
+                    sort_keys=False,
+                    allow_unicode=True,
+                )
+                write_text(draft / "vocabularies" / f"{vocabulary.name}.yaml", text)
+            write_text(draft / "README.md", self.card or f"# {self.method.name}\n\nA dqecir model.\n")
+        return target
+
+    def push_to_hub(
+        self, repo_id: str, *, half: bool = False, tower_by_reference: bool = False, private: bool = True
+    ) -> None:
+        """Upload the model folder to ``repo_id`` (OWNER/NAME) of the hub, made where it is not there.
+
+        A tower by reference must have a hub name itself. Raises :class:`DataError`; the login is
+        that of ``hf auth login``.
+        """
+        source = self.tower_source
+        if tower_by_reference and source is not None and HUB_NAME.fullmatch(source) is None:
+            raise DataError(f"nobody else has {source}: push the model with its tower")
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = self.save_pretrained(Path(scratch) / "model", half, tower_by_reference)
+            try:
+                huggingface_hub.create_repo(repo_id, private=private, exist_ok=True)
+                huggingface_hub.upload_folder(repo_id=repo_id, folder_path=folder)
+            except (OSError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise DataError(f"the hub does not take {repo_id} ({reason})") from error
+
+    def _tower_reference(self, target: Path) -> dict[str, str]:
+        if self.tower_source is None:
+            raise DataError("the tower of this model lies nowhere else: save the model with its tower once")
+        if any(parameter.requires_grad for parameter in self.backbone.tower.parameters()):
+            raise DataError("the tower of this model is trained, not frozen: save the model with its tower")
+        # The folder is replaced whole: a tower within it would be gone.
+        if Path(self.tower_source).is_relative_to(target.resolve()):
+            raise DataError(f"{target} holds the tower itself: save to another folder, or with the tower")
+        return {"weights": self.tower_source, "fingerprint": self.tower_fingerprint}
+
+    def _config(self, tower: Mapping[str, str] | None) -> dict[str, Any]:
+        reference = {"tower": dict(tower)} if tower is not None else {}
+        return {
+            "format": FORMAT if reference else WHOLE_FORMAT,
+            "method": self.method.name,
+            "options": self.options.model_dump(mode="json"),
+            "backbone": self.backbone.config.model_dump(mode="json"),
+            "heads": self.heads.config.model_dump(mode="json") if self.heads is not None else None,
+            "vocabularies": [vocabulary.name for vocabulary in self.vocabularies],
+            "max_text_length": self.text_encoder.max_length,
+            "notes": dict(self.notes or {}),
+            **reference,
+        }
+
+    def _tensors(self, half: bool, without_tower: bool) -> dict[str, Tensor]:
+        parts: dict[str, nn.Module] = {"method": self.method}
+        if self.heads is not None:
+            parts["heads"] = self.heads
+        tensors: dict[str, Tensor] = {}
+        for name, module in parts.items():
+            for key, value in module.state_dict().items():
+                if without_tower and f"{name}.{key}".startswith(_TOWER):
+                    continue
+                stored = value.detach().cpu()
+                tensors[f"{name}.{key}"] = stored.half() if half and stored.is_floating_point() else stored
+        return tensors
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str | None = None) -> ComposedModel:
+        """Read a model folder, or the shipped model where none is named.
+
+        A ``str`` may be the hub name of one (``OWNER/NAME`` or ``OWNER/NAME@REVISION``). Raises
+        :class:`DataError` or :class:`CheckpointError` with a sentence for a folder that is not one, is
+        half there, is newer than this package, does not fit together, or names a tower that is gone
+        or another.
+        """
+        if folder is None:
+            with resources.as_file(resources.files("dqecir") / "assets" / SHIPPED_MODEL) as shipped:
+                return cls._read(shipped, None)
+        if isinstance(folder, str):
+            return cls._read(*located(folder))
+        return cls._read(folder, str(folder.resolve()))
+
+    @classmethod
+    def _read(cls, folder: Path, tower_source: str | None) -> ComposedModel:
+        config = _read_config(folder)
+        vocabularies = [
+            load_vocabulary(folder / "vocabularies" / f"{name}.yaml") for name in config["vocabularies"]
+        ]
+        encoder = TextEncoder(load_tokenizer(folder), vocabularies, config["max_text_length"])
+        kind = method_named(config["method"])
+        options = parse_settings(config["options"], kind.options_type, f"{folder}/config.json, options")
+        backbone_config = parse_settings(config["backbone"], Blip2Config, f"{folder}/config.json, backbone")
+        heads = None
+        if config["heads"] is not None:
+            heads = AttributeHeads(
+                parse_settings(config["heads"], HeadsConfig, f"{folder}/config.json, heads")
+            )
+        preprocessing = Preprocessing.from_dict(json.loads((folder / "preprocessor_config.json").read_text()))
+        method = kind.build(Blip2(backbone_config), options, context_of(encoder, heads))
+        tensors = _read_tensors(folder / "model.safetensors")
+        if "tower" in config:
+            tower_source = str(config["tower"]["weights"])
+            tensors |= _named_tower(folder, config["tower"], preprocessing)
+        for name, module in (("method", method), ("heads", heads)):
+            if module is not None:
+                prefix = f"{name}."
+                own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+                load_strictly(module, {key: _as_float(value) for key, value in own.items()})
+        method.backbone.freeze_tower()
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        return cls(method, options, encoder, preprocessing, heads, card, config["notes"], tower_source).eval()
+
+
+def new_model(
+    backbone: Blip2,
+    tokenizer: PreTrainedTokenizerFast,
+    preprocessing: Preprocessing,
+    heads: AttributeHeads | None,
+    max_text_length: int,
+    notes: Mapping[str, Any],
+) -> ComposedModel:
+    """A pretrained backbone as a model: it composes by the sum of image and text until trained."""
+    kind = method_named("image_plus_text")
+    options = kind.options_type()
+    encoder = TextEncoder(tokenizer, (), max_text_length)
+    method = kind.build(backbone, options, MethodContext())
+    return ComposedModel(method, options, encoder, preprocessing, heads, notes=notes)
+
+
+def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodContext:
+    """What a method is built with: lexicons, heads, and which attribute speaks of which column."""
+    columns = {}
+    for column in heads.config.columns if heads is not None else ():
+        for place, vocabulary in enumerate(encoder.vocabularies):
+            if vocabulary.column(column) is not None:
+                columns[column] = place
+    placeholder = encoder.tokenizer.mask_token_id
+    return MethodContext(encoder.lexicon_ids(), columns, heads, encoder.vocabularies, placeholder, encoder)
+
+
+def is_model_folder(place: Path) -> bool:
+    """Whether ``place`` is a folder that :meth:`ComposedModel.save_pretrained` wrote."""
+    try:
+        return "method" in json.loads((place / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _named_tower(folder: Path, named: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, Tensor]:
+    """The tower that the model in ``folder`` names, under its names there, and no other."""
+    try:
+        weights, fingerprint = named["weights"], named["fingerprint"]
+        place, _ = located(weights)
+        if is_model_folder(place):
+            whole = _read_tensors(place / "model.safetensors")
+            tower = {k.removeprefix(_TOWER): v for k, v in whole.items() if k.startswith(_TOWER)}
+        else:
+            tower = {k.removeprefix("tower."): v for k, v in tower_state(place).items()}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder}/config.json names no tower: the file is damaged, copy it again") from error
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder} keeps its tower in {weights}, which cannot be read ({error}): put it back, or say "
+            f"where it lies now under tower.weights in {folder}/config.json"
+        ) from error
+    if _tower_fingerprint(tower, preprocessing) != fingerprint:
+        raise CheckpointError(
+            f"{weights} holds another tower than the one {folder} was trained with: name the right one under "
+            f"tower.weights in {folder}/config.json"
+        )
+    return {_TOWER + key: value for key, value in tower.items()}
+
+
+def _tower_fingerprint(state: Mapping[str, Tensor], preprocessing: Preprocessing) -> str:
+    digest = hashlib.sha256(json.dumps(preprocessing.to_dict(), sort_keys=True).encode())
+    for key, value in sorted(state.items()):
+        digest.update(key.encode())
+        digest.update(value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if "composer" in config:
+            raise DataError(
+                f"{folder} holds a composer alone, that of {config['composer']}: the tower it was trained "
+                "on is none of ours, so it is no model; dqecir.model.conversion.load_composer opens it"
+            )
+        version = config["format"]
+        needed = ("method", "options", "backbone", "heads", "vocabularies", "max_text_length", "notes")
+        missing = [key for key in needed if key not in config]
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} is no model folder: it has no config.json") from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder}/config.json is not a dqecir model's: name a folder that dqecir wrote"
+        ) from error
+    if version > FORMAT:
+        raise DataError(
+            f"{folder} was written by a newer dqecir (format {version}): upgrade dqecir to read it"
+        )
+    if missing:
+        raise DataError(
+            f"{folder}/config.json lacks {', '.join(missing)}: the file is damaged, copy it again"
+        )
+    return dict(config)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Straight to the file, as the towers of BLIP-2 are too large for another copy in memory."""
+    seen: set[int] = set()
+    apart = {}
+    for key, value in tensors.items():
+        whole = value.contiguous()
+        # safetensors refuses names that share memory.
+        shared = whole.untyped_storage().data_ptr() in seen
+        apart[key] = whole.clone() if shared else whole
+        seen.add(whole.untyped_storage().data_ptr())
+    save_file(apart, path)
+    with path.open("rb+") as written:
+        os.fsync(written.fileno())
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: the model folder is half there, copy it again") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): copy it again") from error
+
+
+def _as_float(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value

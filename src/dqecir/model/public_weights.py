@@ -1,0 +1,82 @@
+"""Public BLIP-2 weights, or a model of ours, as an untrained model to begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from dqecir.encoders.checkpoint_files import located
+from dqecir.encoders.checkpoints import LoadReport
+from dqecir.encoders.published import READERS, PublishedBackbone, form_of
+from dqecir.errors import DataError
+from dqecir.model.composed_model import ComposedModel, is_model_folder, new_model
+
+BERT = "bert-base-uncased"
+"""The hub name of the word pieces that BLIP-2 was trained with."""
+
+MAX_TEXT_LENGTH = 32
+"""Word pieces that the published BLIP-2 methods read of a text."""
+
+
+def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | None = None) -> ComposedModel:
+    """The backbone in ``weights`` as an untrained model (``image_plus_text``), in evaluation mode.
+
+    ``weights`` is one of our model folders, a folder or hub name (``OWNER/NAME`` or
+    ``OWNER/NAME@REVISION``) of transformers' ``Blip2ForImageTextRetrieval``, or a stage-1 checkpoint
+    of LAVIS (``.pth`` or safetensors). ``tower`` is the file of the image tower for a LAVIS checkpoint
+    without one; ``tokenizer`` the folder or hub name of BERT's word pieces, read where the weights
+    bring none of their own. Pictures are prepared as those of the weights were. Raises
+    :class:`DataError` with the reason where the weights cannot be used.
+    """
+    place, name = located(weights)
+    if is_model_folder(place):
+        if tower is not None:
+            raise DataError("a model folder has its tower: name one for LAVIS' files alone")
+        return ComposedModel.from_pretrained(name).with_method("image_plus_text", {})
+    return read_weights(form_of(place), weights, tokenizer=tokenizer, tower=tower)[0]
+
+
+def read_weights(
+    form: str, weights: str | Path, *, tokenizer: str, tower: str | Path | None
+) -> tuple[ComposedModel, LoadReport]:
+    """As :func:`model_of` for published weights of the ``form`` (``hf`` or ``lavis``), with the report."""
+    read = READERS[form](weights, tower)
+    pieces = _word_pieces(read, tokenizer)
+    notes = {"weights": str(weights), **read.notes}
+    model = new_model(read.backbone, pieces, read.preprocessing, None, MAX_TEXT_LENGTH, notes).eval()
+    model.tower_source = read.tower_source
+    return model, read.report
+
+
+def _word_pieces(read: PublishedBackbone, tokenizer: str) -> PreTrainedTokenizerFast:
+    size = read.backbone.config.vocabulary_size
+    if read.tokenizer is not None:
+        own = bert_tokenizer(str(read.tokenizer))
+        # Processors of transformers add ``<image>``, for which these weights have no embedding.
+        if len(own) == size:
+            return own
+    return fitting_tokenizer(tokenizer, size)
+
+
+def bert_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """BERT's word pieces with LAVIS' ``[DEC]``, from a folder or the hub; raises :class:`DataError`."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the tokenizer {name} cannot be had: give a folder with bert-base-uncased's as --tokenizer"
+        ) from error
+    tokenizer.add_special_tokens({"bos_token": "[DEC]"})
+    return tokenizer
+
+
+def fitting_tokenizer(name: str, size: int) -> PreTrainedTokenizerFast:
+    """The tokenizer ``name`` of ``size`` word pieces; raises :class:`DataError` for another size."""
+    pieces = bert_tokenizer(name)
+    if len(pieces) != size:
+        raise DataError(
+            f"the tokenizer {name} has {len(pieces)} word pieces and the checkpoint {size}: name the one "
+            "that it was trained with as --tokenizer"
+        )
+    return pieces

@@ -1,0 +1,97 @@
+"""Columns of numbers that no picture shows (price, year): said as comparisons, kept as filters.
+
+"Cheaper" asks nothing of a picture. Training hears such clauses, so that a model learns to pass over
+them; a search takes them out of the text (``bounds.py``) and keeps what is cheaper than the reference.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.triplets import Benchmark
+from dqecir.language.number_words import Direction, by_name, column_words, comparisons
+
+Numbers = NDArray[np.float64]
+"""One number an image; NaN where it is not known."""
+
+_DIRECTIONS: tuple[tuple[Direction, str], ...] = (("less", "lower"), ("more", "higher"))
+
+
+@dataclass(frozen=True)
+class Intent:
+    """That a column's number should be less or more than the reference's."""
+
+    column: str
+    direction: Direction
+
+    def admits(self, numbers: Numbers, reference: int) -> NDArray[np.bool_]:
+        """[N] which images fit, by position; none where either number is not known."""
+        own = numbers[reference]
+        return numbers < own if self.direction == "less" else numbers > own
+
+
+class Comparatives:
+    """How the number columns of a catalogue are spoken of.
+
+    ``phrases`` are the words for each intent. Of two prices, "cheaper" is said of the one that
+    :func:`by_name` puts first; of two columns with one name ("price", "Price") the second has no words and
+    is never spoken of.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.phrases: dict[Intent, tuple[str, ...]] = {}
+        taken: set[str] = set()
+        for column in by_name(columns):
+            plain = " ".join(column_words(column))
+            for direction, word in _DIRECTIONS:
+                said = (*comparisons(column, direction), f"of a {word} {plain}")
+                own = tuple(phrase for phrase in said if phrase not in taken)
+                taken |= set(own)
+                if own:
+                    self.phrases[Intent(column, direction)] = own
+
+
+def with_comparatives(
+    benchmark: Benchmark,
+    numbers: Mapping[str, Numbers],
+    comparatives: Comparatives,
+    share: float,
+    seed: int,
+    answered: bool,
+) -> Benchmark:
+    """A seeded ``share`` of the questions also say how one number of the target differs.
+
+    ``answered`` parts the right answers by it, for a search that filters: images whose number is not
+    known are left out of the ranking. Without it they stay, for training, as pictures cannot tell.
+    """
+    rng = random.Random(f"{seed} comparatives")
+    triplets = []
+    for triplet in benchmark.triplets:
+        fitting = [
+            intent
+            for intent in comparatives.phrases
+            if intent.admits(numbers[intent.column], triplet.reference)[triplet.target]
+        ]
+        if fitting and rng.random() < share:
+            intent = rng.choice(fitting)
+            phrase = rng.choice(comparatives.phrases[intent])
+            *first, last = triplet.captions
+            triplet = replace(triplet, captions=(*first, f"{last} and is {phrase}"))
+            if answered:
+                own = numbers[intent.column]
+                admitted = intent.admits(own, triplet.reference)
+                known = ~np.isnan(own)
+                gallery = benchmark.galleries[triplet.category]
+                ignored = {*triplet.ignored, *gallery[~known[gallery]].tolist()}
+                triplet = replace(
+                    triplet,
+                    relevant=tuple(image for image in triplet.relevant if admitted[image]),
+                    ignored=tuple(sorted(ignored)),
+                )
+        triplets.append(triplet)
+    return replace(benchmark, triplets=tuple(triplets))

@@ -1,0 +1,198 @@
+"""From a catalogue to a benchmark: triplets in words, each with all its right answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.catalogue import Catalogue
+from dqecir.data.triplets import Benchmark, Positions, Triplet
+from dqecir.errors import DataError
+from dqecir.language.vocabulary import Vocabulary, shipped_vocabularies
+from dqecir.questions.answers import FIRST, UNKNOWN, CodedAttributes, right_answers
+from dqecir.questions.pairs import Drawing, Pair, PairDraw, draw_pairs
+from dqecir.questions.wording import CaptionGenerator, Change, Worded
+from dqecir.settings import nearest
+
+CHANGE_WEIGHTS = (0.18, 0.36, 0.46)
+"""How often one, two and three attributes change where a gallery offers all three."""
+WHOLE_GALLERY = "all"
+"""The category of every question where galleries are not parted by a column."""
+
+
+def catalogue_benchmark(
+    catalogue: Catalogue,
+    split: str,
+    *,
+    seed: int = 0,
+    count: int | None = None,
+    per_reference: int = 1,
+    drawing: Drawing = "balanced",
+    wording: Literal["train", "evaluation"] = "train",
+    max_changes: int = 3,
+    change_weights: Sequence[float] | None = None,
+    gallery_column: str | None = None,
+    within_sets: bool | None = None,
+    vocabularies: Sequence[Vocabulary] | None = None,
+    name: str | None = None,
+) -> Benchmark:
+    """Ask questions of one split of a catalogue: its images are the references and the galleries.
+
+    ``count`` triplets are drawn, ``per_reference`` for each image where it is left out; fewer where
+    the split does not offer as many different pairs. A pair differs in one to ``max_changes``
+    attributes, weighted by ``change_weights`` (by default ``CHANGE_WEIGHTS``), and stays within a
+    group of its vocabulary. With ``gallery_column`` every value of it has a gallery of its own, and
+    it is never changed. With ``within_sets`` (where left out: if the catalogue has sets) both ends of a
+    pair are in one set, while the gallery stays whole (CIRR, arXiv 2108.04024); a pair of one set has
+    the set's other images as its ``Triplet.subset``. ``wording="train"`` uses no held-out phrase;
+    ``"evaluation"`` words every other question in held-out phrases alone (``Triplet.unseen_wording``).
+
+    Everything follows from ``seed``. The reference is taken out of its own ranking. Raises
+    ``DataError`` where the split or the column does not exist or no pair can be drawn.
+    """
+    if wording not in ("train", "evaluation"):
+        raise DataError(f"the wording {wording!r} is neither 'train' nor 'evaluation'")
+    images = catalogue.split(split)
+    attributes = {column: tuple(values[i] for i in images) for column, values in catalogue.attributes.items()}
+    coded = CodedAttributes.of(attributes)
+    known = shipped_vocabularies() if vocabularies is None else vocabularies
+    words = CaptionGenerator(known, {c: sorted(set(v) - {"", "?"}) for c, v in catalogue.attributes.items()})
+    galleries = _galleries(coded, len(images), gallery_column)
+    draw = PairDraw(drawing, _weights(max_changes, change_weights))
+    wanted = per_reference * len(images) if count is None else count
+    if wanted < 1:
+        raise DataError(f"a benchmark of {wanted} questions is empty: ask for 1 or more")
+    groups, rng = _groups(coded, words), np.random.default_rng(seed)
+    sets = [catalogue.sets[i] for i in images] if catalogue.sets else []
+    if within_sets and not sets:
+        raise DataError(f"the catalogue {catalogue.folder} has no column set to draw pairs within")
+    in_sets = bool(sets) if within_sets is None else within_sets
+    pools = [_by_set(gallery, sets) if in_sets else [gallery] for gallery in galleries.values()]
+    gallery_of = [number for number, parts in enumerate(pools) for _ in parts]
+    drawn = draw_pairs(coded, [pool for parts in pools for pool in parts], groups, draw, wanted, rng)
+    pairs = [replace(pair, gallery=gallery_of[pair.gallery]) for pair in drawn]
+    if not pairs:
+        where = "set with two images" if in_sets else "two images"
+        raise DataError(
+            f"the split {split!r} of the catalogue {catalogue.folder} holds no {where} that differ in "
+            f"1 to {len(draw.change_weights)} attributes: it needs more images or fewer columns"
+        )
+    worded = _worded(pairs, coded, words, wording == "evaluation", random.Random(f"{seed} {split}"))
+    return Benchmark(
+        name=name or catalogue.folder.name,
+        split=split,
+        image_ids=tuple(catalogue.image_ids[i] for i in images),
+        image_paths=tuple(catalogue.image_paths[i] for i in images),
+        galleries=galleries,
+        triplets=tuple(_answered(pairs, worded, coded, galleries, sets)),
+        mask_reference=True,
+        attributes=attributes,
+    )
+
+
+def _weights(max_changes: int, weights: Sequence[float] | None) -> tuple[float, ...]:
+    if max_changes < 1:
+        raise DataError(f"max_changes is {max_changes}: at least one attribute must change")
+    if weights is None:
+        weights = (*CHANGE_WEIGHTS, *[CHANGE_WEIGHTS[-1]] * (max_changes - len(CHANGE_WEIGHTS)))[:max_changes]
+    if len(weights) != max_changes:
+        raise DataError(f"{len(weights)} change weights do not fit max_changes = {max_changes}")
+    return tuple(weights)
+
+
+def _galleries(coded: CodedAttributes, count: int, column: str | None) -> dict[str, Positions]:
+    if column is None:
+        return {WHOLE_GALLERY: np.arange(count, dtype=np.int64)}
+    if column not in coded.columns:
+        hint = nearest(column, coded.columns)
+        raise DataError(f"the catalogue has no column {column!r} to part galleries by{hint}")
+    place = coded.columns.index(column)
+    galleries = {
+        value: np.flatnonzero(coded.codes[place] == FIRST + i) for i, value in enumerate(coded.values[place])
+    }
+    if not galleries:
+        raise DataError(f"the column {column!r} has no value in this split to part galleries by")
+    return galleries
+
+
+def _by_set(gallery: Positions, sets: Sequence[str]) -> list[Positions]:
+    """The images of a gallery, set by set; an image in no set is in none of them."""
+    members: dict[str, list[int]] = {}
+    for position in gallery.tolist():
+        if sets[position]:
+            members.setdefault(sets[position], []).append(position)
+    return [np.array(positions, dtype=np.int64) for positions in members.values()]
+
+
+def _groups(coded: CodedAttributes, words: CaptionGenerator) -> NDArray[np.int64]:
+    """A number for each image, one for each combination of groups; -1 where a group is unknown."""
+    images = coded.codes.shape[1]
+    numbers, unknown = np.zeros(images, dtype=np.int64), np.zeros(images, dtype=bool)
+    for place, column in enumerate(coded.columns):
+        names = [group for value in coded.values[place] if (group := words.group(column, value)) is not None]
+        if names:
+            distinct = sorted(set(names))
+            group_of_code = np.array([0] * FIRST + [1 + distinct.index(name) for name in names])
+            numbers = numbers * (1 + len(distinct)) + group_of_code[coded.codes[place]]
+            unknown |= coded.codes[place] == UNKNOWN
+    return np.where(unknown, -1, numbers)
+
+
+def _worded(
+    pairs: Sequence[Pair],
+    coded: CodedAttributes,
+    words: CaptionGenerator,
+    evaluation: bool,
+    rng: random.Random,
+) -> list[Worded]:
+    worded = []
+    for number, pair in enumerate(pairs):
+        changes = []
+        for column in pair.changed:
+            before, after = (
+                coded.value(column, coded.codes[column, i]) for i in (pair.reference, pair.target)
+            )
+            changes.append(Change(coded.columns[column], before, after))
+        reference = {
+            name: coded.value(place, coded.codes[place, pair.reference])
+            for place, name in enumerate(coded.columns)
+        }
+        held_out = evaluation and number % 2 == 1
+        worded.append(words.describe(changes, rng, held_out, reference))
+    return worded
+
+
+def _answered(
+    pairs: Sequence[Pair],
+    worded: Sequence[Worded],
+    coded: CodedAttributes,
+    galleries: Mapping[str, Positions],
+    sets: Sequence[str],
+) -> list[Triplet]:
+    """Find the right answers of every question, gallery by gallery; the order of the pairs stays."""
+    triplets: dict[int, Triplet] = {}
+    for number, (category, gallery) in enumerate(galleries.items()):
+        members = {sets[part[0]]: part.tolist() for part in _by_set(gallery, sets)} if sets else {}
+        questions = [i for i, pair in enumerate(pairs) if pair.gallery == number]
+        references = np.array([pairs[i].reference for i in questions], dtype=np.int64)
+        answers = right_answers(coded, gallery, references, [worded[i].asked for i in questions])
+        for i, (right, undecided) in zip(questions, answers, strict=True):
+            near = members.get(sets[pairs[i].reference], []) if sets else []
+            subset = [image for image in near if image != pairs[i].reference]
+            triplets[i] = Triplet(
+                reference=pairs[i].reference,
+                target=pairs[i].target,
+                captions=worded[i].captions,
+                category=category,
+                relevant=tuple(right.tolist()),
+                ignored=tuple(undecided.tolist()),
+                asked=worded[i].asked,
+                subset=tuple(subset) if pairs[i].target in subset else (),
+                unseen_wording=worded[i].unseen,
+            )
+    return [triplets[i] for i in range(len(pairs))]

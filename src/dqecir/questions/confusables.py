@@ -1,0 +1,143 @@
+"""Two questions about one reference that ask for different values of one attribute.
+
+Semantic confusion is that different intents fall together (arXiv 2603.04037): a query then ranks the
+other question's target as high as its own. Such pairs are made from true attributes, so nothing about
+the answer is guessed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dqecir.data.triplets import Benchmark, Positions, Triplet
+from dqecir.errors import DataError
+from dqecir.language.vocabulary import Vocabulary, shipped_vocabularies
+from dqecir.questions.answers import FIRST, CodedAttributes
+from dqecir.questions.wording import CaptionGenerator, Change, Worded
+
+_ATTEMPTS = 4
+"""Wordings tried for a pair until neither question admits the other's target."""
+
+
+@dataclass(frozen=True)
+class ConfusablePair:
+    """Two questions about one reference; their targets differ in ``column`` alone."""
+
+    column: str
+    first: Triplet
+    second: Triplet
+
+
+def confusable_pairs(
+    benchmark: Benchmark,
+    count: int,
+    *,
+    seed: int = 0,
+    vocabularies: Sequence[Vocabulary] | None = None,
+) -> list[ConfusablePair]:
+    """Draw at most ``count`` pairs from the triplets of a benchmark with true attributes.
+
+    For a triplet, another target is drawn that differs from its own in one of the changed attributes
+    and in nothing else, and has there neither the reference's value. Both texts are worded with the
+    same draws, so that they differ in the value alone where the vocabulary's phrases allow it, and
+    are kept only where each excludes the other's value. Raises ``DataError`` where the benchmark has
+    no true attributes or offers no pair.
+    """
+    if not benchmark.attributes:
+        raise DataError(f"{benchmark.name} has no true attributes to make confusable questions from")
+    coded = CodedAttributes.of(benchmark.attributes)
+    known = shipped_vocabularies() if vocabularies is None else vocabularies
+    words = CaptionGenerator(known, dict(zip(coded.columns, coded.values, strict=True)))
+    random_order = np.random.default_rng(seed)
+    pairs: list[ConfusablePair] = []
+    for number in random_order.permutation(len(benchmark.triplets)):
+        if len(pairs) == count:
+            break
+        triplet = benchmark.triplets[number]
+        others = _other_targets(coded, benchmark.galleries[triplet.category], triplet)
+        if others:
+            # An attribute first, then a target: colours would otherwise crowd out the rest.
+            column = random_order.choice(sorted({place for _, place in others}))
+            other = random_order.choice([image for image, place in others if place == column])
+            pair = _worded(coded, words, triplet, int(other), int(column), random.Random(f"{seed} {number}"))
+            if pair is not None:
+                pairs.append(pair)
+    if not pairs:
+        raise DataError(f"{benchmark.name} offers no two questions that differ in one attribute value")
+    return pairs
+
+
+def _other_targets(coded: CodedAttributes, gallery: Positions, triplet: Triplet) -> list[tuple[int, int]]:
+    """(image, column) of all candidates that differ from the target in one changed attribute alone."""
+    codes = coded.codes[:, gallery]
+    own = coded.codes[:, triplet.target]
+    reference = coded.codes[:, triplet.reference]
+    differs = codes != own[:, None]  # [columns, candidates]
+    single = np.flatnonzero(differs.sum(axis=0) == 1)
+    columns = differs[:, single].argmax(axis=0)
+    found = []
+    for candidate, column in zip(single, columns, strict=True):
+        value = codes[column, candidate]
+        changed = own[column] >= FIRST and own[column] != reference[column]
+        if changed and value >= FIRST and value != reference[column]:
+            found.append((int(gallery[candidate]), int(column)))
+    return [(image, column) for image, column in found if image != triplet.reference]
+
+
+def _worded(
+    coded: CodedAttributes,
+    words: CaptionGenerator,
+    triplet: Triplet,
+    other: int,
+    column: int,
+    rng: random.Random,
+) -> ConfusablePair | None:
+    name = coded.columns[column]
+    for _ in range(_ATTEMPTS):
+        draw = rng.random()
+        first = _description(coded, words, triplet.reference, triplet.target, draw)
+        second = _description(coded, words, triplet.reference, other, draw)
+        if first is None or second is None or name not in first.asked or name not in second.asked:
+            return None
+        values = [coded.value(column, coded.codes[column, image]) for image in (triplet.target, other)]
+        if values[1] not in first.asked[name] and values[0] not in second.asked[name]:
+            return ConfusablePair(
+                name,
+                _question(triplet, triplet.target, first),
+                _question(triplet, other, second),
+            )
+    return None
+
+
+def _description(
+    coded: CodedAttributes, words: CaptionGenerator, reference: int, target: int, draw: float
+) -> Worded | None:
+    """What separates the two images, in seen phrases; None where a change cannot be worded."""
+    changes = []
+    for place, column in enumerate(coded.columns):
+        before, after = coded.codes[place, reference], coded.codes[place, target]
+        if before >= FIRST and after >= FIRST and before != after:
+            changes.append(Change(column, coded.value(place, before), coded.value(place, after)))
+    if not changes:
+        return None
+    known = {
+        column: coded.value(place, coded.codes[place, reference])
+        for place, column in enumerate(coded.columns)
+        if coded.codes[place, reference] >= FIRST
+    }
+    return words.describe(changes, random.Random(draw), held_out=False, reference=known)
+
+
+def _question(triplet: Triplet, target: int, worded: Worded) -> Triplet:
+    return Triplet(
+        reference=triplet.reference,
+        target=target,
+        captions=worded.captions,
+        category=triplet.category,
+        relevant=(target,),
+        asked=worded.asked,
+    )

@@ -1,0 +1,151 @@
+"""Drawing pairs of a reference and a target that differ in a few attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.triplets import Positions
+from dqecir.errors import DataError
+from dqecir.questions.answers import FIRST, UNKNOWN, Bools, CodedAttributes, Codes
+
+Drawing = Literal["balanced", "natural"]
+
+_MOST_COLUMNS = 62
+"""A set of columns is one 64-bit integer here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A reference, a target, their gallery, and the columns in which they differ (by number)."""
+
+    reference: int
+    target: int
+    gallery: int
+    changed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PairDraw:
+    """How pairs are drawn.
+
+    ``balanced``: for a reference, the number of changes is drawn with ``change_weights`` (its first
+    entry weighs one change), then which attributes change, then their new values, then the target;
+    each evenly among what the gallery offers, so that rare values are asked for as often as the
+    gallery allows. ``natural``: evenly among all images of the gallery that differ in one to
+    ``len(change_weights)`` attributes.
+    """
+
+    drawing: Drawing
+    change_weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.drawing not in ("balanced", "natural"):
+            raise DataError(f"the drawing {self.drawing!r} is neither 'balanced' nor 'natural'")
+        if not self.change_weights or min(self.change_weights) < 0 or sum(self.change_weights) <= 0:
+            raise DataError(f"change weights {self.change_weights} must be positive numbers")
+
+
+def draw_pairs(
+    coded: CodedAttributes,
+    galleries: Sequence[Positions],
+    groups: NDArray[np.int64],
+    draw: PairDraw,
+    count: int,
+    rng: np.random.Generator,
+) -> Iterator[Pair]:
+    """Yield at most ``count`` different pairs, the references in turn; both ends are in one gallery.
+
+    ``groups`` holds a number for each image; the ends of a pair share theirs, and an image with a
+    negative one is in no pair. An attribute counts as changed where both ends have a value. No
+    target has an unknown value that its reference would have to be compared with.
+    """
+    if len(coded.columns) > _MOST_COLUMNS:
+        raise DataError(f"{len(coded.columns)} attribute columns are more than the {_MOST_COLUMNS} that fit")
+    pools = [_Pool.of(coded, number, gallery, groups) for number, gallery in enumerate(galleries)]
+    places = [(pool, place) for pool in pools for place in range(pool.positions.size)]
+    taken: set[tuple[int, int]] = set()
+    found = -1
+    while places and len(taken) < count and found != len(taken):
+        found = len(taken)
+        for turn in rng.permutation(len(places)):
+            pool, place = places[turn]
+            pair = pool.draw(place, draw, rng)
+            if pair and (pair.reference, pair.target) not in taken:
+                taken.add((pair.reference, pair.target))
+                yield pair
+                if len(taken) == count:
+                    return
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The images of one gallery that may be in a pair."""
+
+    number: int
+    positions: Positions
+    codes: Codes  # [columns, images]
+    groups: NDArray[np.int64]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, coded: CodedAttributes, number: int, gallery: Positions, groups: NDArray[np.int64]) -> _Pool:
+        kept = gallery[groups[gallery] >= 0]
+        sizes = tuple(FIRST + len(names) for names in coded.values)
+        return cls(number, kept, np.ascontiguousarray(coded.codes[:, kept]), groups[kept], sizes)
+
+    def draw(self, place: int, draw: PairDraw, rng: np.random.Generator) -> Pair | None:
+        numbers, sets = self._changes(place)
+        fits = np.flatnonzero((numbers > 0) & (numbers <= len(draw.change_weights)) & (sets >= 0))
+        if fits.size == 0:
+            return None
+        u = rng.random(4).tolist()
+        if draw.drawing == "balanced":
+            weights = np.array((0.0, *draw.change_weights))
+            weights[np.bincount(numbers[fits], minlength=len(weights)) == 0] = 0
+            if not weights.any():
+                return None
+            changes = np.searchsorted(np.cumsum(weights / weights.sum()), u[0], side="right")
+            fits = fits[numbers[fits] == min(int(changes), len(weights) - 1)]
+            fits = _evenly(fits, sets[fits], u[1])
+            fits = _evenly(fits, self._values(fits, int(sets[fits[0]])), u[2])
+        target = int(fits[int(u[3] * fits.size)])
+        changed = _members(int(sets[target]))
+        return Pair(int(self.positions[place]), int(self.positions[target]), self.number, changed)
+
+    def _changes(self, place: int) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+        """For every image, how many columns change and which (a bit each); a set of -1 is barred."""
+        numbers = np.zeros(self.positions.size, dtype=np.int8)
+        sets = np.zeros(self.positions.size, dtype=np.int64)
+        barred: Bools = self.groups != self.groups[place]
+        for column, codes in enumerate(self.codes):
+            own = codes[place]
+            if own >= FIRST:
+                differs = (codes != own) & (codes >= FIRST)
+                numbers += differs
+                sets |= differs.astype(np.int64) << column
+                barred |= codes == UNKNOWN
+        sets[barred] = -1
+        return numbers, sets
+
+    def _values(self, places: Positions, changed: int) -> NDArray[np.int64]:
+        columns = _members(changed)
+        keys = np.zeros(places.size, dtype=np.int64)
+        for column in columns:
+            keys = keys * self.sizes[column] + self.codes[column, places]
+        return keys
+
+
+def _members(bits: int) -> tuple[int, ...]:
+    return tuple(i for i in range(bits.bit_length()) if bits >> i & 1)
+
+
+def _evenly(places: Positions, keys: NDArray[np.int64], u: float) -> Positions:
+    """The places of one key, every distinct key having the same chance."""
+    distinct = np.unique(keys)
+    kept: Positions = places[keys == distinct[int(u * distinct.size)]]
+    return kept

@@ -1,0 +1,331 @@
+"""Recall audit: what each setting of a search finds of the exact answers, and how long it takes.
+
+Every engine has a way to choose candidates that is quicker than scoring every item. How many of them hold
+the best depends on the tokens, so it is measured on the user's own index, by queries made of its own items.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dqecir.data.images import load_image
+from dqecir.errors import DataError, ImageError
+from dqecir.index.contract import Index, SearchSettings
+from dqecir.index.filters import Equal, Filter
+from dqecir.index.payload_columns import Columns
+from dqecir.index.prefetch import distributions_of
+from dqecir.methods.scoring import score
+from dqecir.model.composed_model import ComposedModel
+from dqecir.questions.wording import CaptionGenerator, Change
+
+BEST = 10
+"""Answers that are compared."""
+
+ENOUGH = 0.99
+"""Recall that a recommended setting has without a filter and with each."""
+
+QUICK = 25.0
+"""Milliseconds: where an exact search takes no longer nothing else is recommended."""
+
+CANDIDATES = (100, 300, 1_000, 3_000, 10_000)
+SHARES = (0.1, 0.01)
+"""Of items that filters are looked for to leave."""
+
+_TIMED_EXACTLY = 20
+_CLOSE = 1e-5
+"""Of two scores of one item, computed among different others."""
+_BASE, _MASS = 0.4, 0.07
+"""Length of the base vector and mass of a column, as the shipped model's queries have them."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What may be found: everything, or what one value of an attribute leaves."""
+
+    where: Filter | None
+    said: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One setting under one limit: recall of the exact first ten, and milliseconds a search."""
+
+    settings: SearchSettings | None
+    """None where every item is scored."""
+    limit: Limit
+    recall: float
+    median: float
+    slowest: float
+    """The 99th percentile."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All that was measured, and what is recommended."""
+
+    items: int
+    queries: int
+    of_pictures: bool
+    """Whether queries were composed of stored pictures, not made of tokens."""
+    alike: float | None
+    """Mean cosine between the tokens of an item; None where they are no more than one."""
+    rows: tuple[Measured, ...]
+    recommended: SearchSettings | None
+    reason: str
+
+    def table(self) -> str:
+        """All of it for a person, in lines."""
+        made = "composed of their pictures" if self.of_pictures else "made of their tokens"
+        lines = [
+            f"{self.items} items, {self.queries} questions {made}",
+            *([] if self.alike is None else [f"cosine between tokens of an item: {self.alike:.2f} (mean)"]),
+            f"{'candidates':>10}  {'recall@' + str(BEST):>9}  {'p50 ms':>8}  {'p99 ms':>8}  among",
+        ]
+        for row in self.rows:
+            scored = "all" if row.settings is None else str(row.settings.candidates)
+            among = row.limit.said
+            if row.limit.where is not None:
+                among += f" ({100 * row.limit.share:.1f} %)"
+            lines.append(f"{scored:>10}  {row.recall:9.4f}  {row.median:8.1f}  {row.slowest:8.1f}  {among}")
+        way = "score every item"
+        if self.recommended is not None:
+            count = self.recommended.candidates
+            way = f"score {count} candidates"
+            if self.recommended.exact_up_to > count:
+                way += f", and every item where at most {self.recommended.exact_up_to} may be found"
+        return "\n".join([*lines, f"Recommended: {way}; {self.reason}."])
+
+
+def audit(
+    index: Index,
+    model: ComposedModel | None,
+    count: int = 100,
+    seed: int = 0,
+    numbers: Sequence[int] = CANDIDATES,
+) -> Audit:
+    """Measure searches that score every item, where the engine has such, and growing numbers of candidates.
+
+    Queries are composed by ``model`` of ``count`` items' pictures and texts of its vocabularies; where the
+    pictures are gone, or there is no model, they are made of tokens. What is right is found by scoring every
+    item. Nothing is written. Raises ``EngineError`` for an index of another model, ``DataError`` for one of
+    no more than ``BEST`` items.
+    """
+    if model is not None:
+        index.check_model(model.fingerprint)
+    entries = list(index.entries())
+    if len(entries) <= BEST:
+        raise DataError(f"the index holds {len(entries)} items, and an audit needs more than {BEST}")
+    draw = random.Random(seed)
+    chosen = draw.sample(range(len(entries)), min(count, len(entries)))
+    queries = model and picture_queries(model, [entries[row][1] for row in chosen], draw)
+    of_pictures = isinstance(queries, Tensor)
+    own = index.tokens([entries[row][0] for row in chosen]).float()
+    if not isinstance(queries, Tensor):
+        others = draw.sample(range(len(entries)), len(chosen))
+        foreign = index.tokens([entries[row][0] for row in others]).float()
+        queries = token_queries(own, foreign, index.header.score_rule == "likelihood")
+    excluded = [[entries[row][0]] for row in chosen]
+    limits = [Limit(None, "everything", 1.0), *_limits([payload for _, payload in entries])]
+    rights = _best_scores(index, queries, excluded, limits)
+    whole = tried = index.with_settings(None)
+    rows: list[Measured] = []
+    if whole is not None:
+        rows += [_measured(whole, None, queries, excluded, limit, rights[limit]) for limit in limits]
+    for candidates in _worth_trying(numbers, len(entries), whole is not None):
+        settings = SearchSettings(candidates=candidates, exact_up_to=0)
+        # One tried's sketches serve the next.
+        tried = (tried or index).with_settings(settings)
+        if tried is not None:
+            rows += [_measured(tried, settings, queries, excluded, limit, rights[limit]) for limit in limits]
+    recommended, reason = _recommended(rows, len(entries))
+    # Distributions say what an item shows, one of each column, and are not to be alike.
+    alike = likeness(own[:, : own.shape[1] - distributions_of(own, index.header.score_rule)])
+    return Audit(len(entries), len(queries), of_pictures, alike, tuple(rows), recommended, reason)
+
+
+def picture_queries(
+    model: ComposedModel, payloads: Sequence[Mapping[str, Any]], draw: random.Random
+) -> Tensor | None:
+    """A query [B, n_q, D] of each item's stored picture, and a text that changes one or two attributes.
+
+    None where any picture cannot be read, and where there is no attribute to ask of.
+    """
+    values = _values(model, payloads)
+    if not values:
+        return None
+    words = CaptionGenerator(model.vocabularies, values)
+    queries = []
+    for payload in payloads:
+        shown = {column: str(payload[column]) for column in values if payload.get(column)}
+        columns = draw.sample(sorted(values), min(len(values), draw.choice((1, 2))))
+        changes = [Change(column, shown.get(column, "?"), draw.choice(values[column])) for column in columns]
+        captions = words.describe(changes, draw, held_out=False, reference=shown).captions
+        try:
+            pixels = model.preprocessing(load_image(Path(str(payload.get("path", "")))))
+        except ImageError:
+            return None
+        with torch.no_grad():
+            text = model.text_encoder([model.method.text(captions)]).to(model.device)
+            tokens = model.backbone.image_tokens(pixels[None].to(model.device))
+            queries.append(model.method.embed_query(tokens, text).embeddings.cpu())
+    return torch.cat(queries)
+
+
+def token_queries(tokens: Tensor, others: Tensor, likelihood: bool) -> Tensor:
+    """Queries [B, n_q, D] made of items' tokens [B, n_t, D], each with a part of another item in it."""
+    if not likelihood:
+        return torch.nn.functional.normalize(tokens[:, :1] + 0.5 * others[:, :1], dim=2)
+    shares = ((tokens >= 0).all(dim=2) & ((tokens.sum(dim=2) - 1).abs() < 0.05)).all(dim=0)
+    columns = _MASS * tokens[:, shares]
+    changed = torch.arange(len(tokens)) % max(1, columns.shape[1])
+    rows = torch.arange(len(tokens))
+    if columns.shape[1]:
+        columns[rows, changed] = _MASS * others[:, shares][rows, changed]
+    return torch.cat([_BASE * tokens[:, :1], columns], dim=1)
+
+
+def likeness(tokens: Tensor) -> float | None:
+    """Mean cosine between different tokens of an item [N, t, D]; None where they are no more than one."""
+    count = tokens.shape[1]
+    if count < 2:
+        return None
+    unit = torch.nn.functional.normalize(tokens.float(), dim=2)
+    squares = unit.sum(dim=1).square().sum(dim=1)
+    return float(((squares - count) / (count * (count - 1))).mean())
+
+
+def _values(model: ComposedModel, payloads: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Values of the attributes to be changed: the items' own, or, where they have none, the vocabularies'."""
+    found: dict[str, set[str]] = {}
+    for payload in payloads:
+        for name, value in payload.items():
+            if name != "path" and isinstance(value, str) and value:
+                found.setdefault(name, set()).add(value)
+    spoken = [name for name in found if any(known.column(name) for known in model.vocabularies)]
+    own = {name: sorted(found[name]) for name in spoken or found if len(found[name]) > 1}
+    return own or {
+        name: sorted(column.values)
+        for vocabulary in model.vocabularies
+        for name, column in vocabulary.columns.items()
+        if column.values
+    }
+
+
+def _limits(payloads: Sequence[Mapping[str, Any]]) -> list[Limit]:
+    """Filters that leave about a tenth and a hundredth of the items, as far as attributes give such."""
+    counts = Counter(
+        (name, value)
+        for payload in payloads
+        for name, value in payload.items()
+        if name != "path" and isinstance(value, str)
+    )
+    limits = []
+    for wanted in SHARES:
+        fitting = [(abs(n / len(payloads) - wanted), name, value) for (name, value), n in counts.items()]
+        for apart, name, value in sorted(fitting)[:1]:
+            if apart < wanted / 2:
+                share = counts[name, value] / len(payloads)
+                limits.append(Limit(Equal(name, (value,)), f"{name} = {value}", share))
+    return limits
+
+
+def _worth_trying(numbers: Sequence[int], items: int, whole: bool) -> list[int]:
+    """Of growing numbers those that can be quicker than scoring all, or else up to that which holds all."""
+    if whole:
+        return [number for number in numbers if 4 * number <= items]
+    return [number for place, number in enumerate(numbers) if not place or numbers[place - 1] < items]
+
+
+def _best_scores(
+    index: Index, queries: Tensor, excluded: Sequence[Sequence[str]], limits: Sequence[Limit]
+) -> dict[Limit, Tensor]:
+    """The best scores of each query, best first [B, at most BEST]; -inf where fewer may be found.
+
+    Each token is read once, and a part of them is in memory at a time, whatever the engine.
+    """
+    best = {limit: torch.empty(len(queries), 0) for limit in limits}
+    for batch in index.items():
+        scores = score(queries, batch.tokens, index.header.score_rule)
+        places = {item: place for place, item in enumerate(batch.ids)}
+        for row, ids in enumerate(excluded):
+            scores[row, [places[item] for item in ids if item in places]] = -torch.inf
+        columns = Columns.of(batch.payloads)
+        for limit, held in best.items():
+            allowed = scores
+            if limit.where is not None:
+                allowed = scores[:, torch.from_numpy(limit.where.mask(columns))]
+            both = torch.cat([held, allowed], dim=1)
+            best[limit] = both.topk(min(BEST, both.shape[1]), dim=1).values
+    return best
+
+
+def _measured(
+    index: Index,
+    settings: SearchSettings | None,
+    queries: Tensor,
+    excluded: Sequence[Sequence[str]],
+    limit: Limit,
+    right: Tensor,
+) -> Measured:
+    # Scoring every item is long where there are many, and finds what is right.
+    asked = len(queries) if settings else min(_TIMED_EXACTLY, len(queries))
+    seconds, shares = [], []
+    index.search(queries[:1], BEST, excluded[:1], limit.where)
+    for row in range(asked):
+        started = time.perf_counter()
+        [hits] = index.search(queries[row : row + 1], BEST, excluded[row : row + 1], limit.where)
+        seconds.append(1000 * (time.perf_counter() - started))
+        shares.append(_share([hit.score for hit in hits], right[row][right[row].isfinite()].tolist()))
+    times = torch.tensor(seconds)
+    return Measured(
+        settings, limit, sum(shares) / len(shares), float(times.median()), float(times.quantile(0.99))
+    )
+
+
+def _share(found: Sequence[float], right: Sequence[float]) -> float:
+    """How much of the right scores was found; by scores, because of equal items either is right."""
+    if not right:
+        return 1.0
+    least = right[-1] - _CLOSE * (1 + abs(right[-1]))
+    return sum(value >= least for value in found) / len(right)
+
+
+def _recommended(rows: Sequence[Measured], items: int) -> tuple[SearchSettings | None, str]:
+    whole = next(
+        (row.median for row in rows if row.settings is None and row.limit.where is None), float("inf")
+    )
+    if whole <= QUICK:
+        return None, f"scoring every item takes {whole:.1f} ms, which is quick enough"
+    sure = f"{100 * ENOUGH:.0f} % of the exact first {BEST}"
+    tried = list(dict.fromkeys(row.settings for row in rows if row.settings is not None))
+    for settings in tried:
+        median = next(row.median for row in rows if row.settings == settings and row.limit.where is None)
+        least = _least(rows, settings)
+        if least >= ENOUGH and median < whole:
+            # Up to as many items scoring all takes no longer.
+            level = int(items * median / whole)
+            instead = "" if whole == float("inf") else f" instead of {whole:.1f}"
+            return settings.model_copy(update={"exact_up_to": level}), (
+                f"they hold {100 * least:.1f} % or more of the exact first {BEST}, "
+                f"in {median:.1f} ms{instead}"
+            )
+    if whole < float("inf"):
+        return None, f"no number of candidates holds {sure} any sooner"
+    # The engine has no search that scores every item, so the most that was tried is the surest.
+    least = _least(rows, tried[-1])
+    return tried[-1], f"they hold {100 * least:.1f} %, and no number {sure}: the engine exact scores all"
+
+
+def _least(rows: Sequence[Measured], settings: SearchSettings) -> float:
+    """The recall of some settings under the limit where it is lowest."""
+    return min(row.recall for row in rows if row.settings == settings)

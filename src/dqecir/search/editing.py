@@ -1,0 +1,128 @@
+"""Retrieve and edit: a found picture changed as the text says, by a diffusion pipeline of diffusers."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps
+from pydantic import Field
+
+from dqecir.errors import EditError
+from dqecir.settings import Strict
+
+_TAKEN = ("prompt", "image", "num_inference_steps", "generator")
+"""What the call of an instruction-following pipeline must take."""
+
+_GRAIN = 8
+"""Pixels: the sides of a picture that latents can stand for are multiples of it."""
+
+
+class EditSettings(Strict):
+    """How an edit is made; the bounds keep one edit from holding a machine for long."""
+
+    steps: int = Field(default=30, ge=1, le=100)
+    guidance: float = Field(default=7.5, ge=1, le=20)
+    """How closely the text is followed."""
+    picture_guidance: float = Field(default=1.5, ge=1, le=5)
+    """How closely the picture is kept, where the pipeline knows such a thing."""
+    side: int = Field(default=512, ge=64, le=1024)
+    """Pixels of the longer side of what is edited and given back."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class Editor:
+    """An instruction-following pipeline from a local folder, read when the first picture is edited.
+
+    ``checkpoint`` is a folder in diffusers' form, with weights in safetensors; nothing is fetched and
+    no code of the folder is run. One picture is edited at a time, whichever thread asks.
+    """
+
+    def __init__(
+        self, checkpoint: Path | str | None, settings: EditSettings | None = None, device: str = "cpu"
+    ) -> None:
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.settings = settings or EditSettings()
+        self.device = device
+        self._pipeline: Any = None
+        self._turn = Lock()
+
+    def missing(self) -> str | None:
+        """What an edit would need and there is not, in one sentence; None where nothing is missing."""
+        if self.checkpoint is None:
+            return (
+                "editing needs an instruction-following pipeline of diffusers, such as InstructPix2Pix: "
+                "name its folder as the checkpoint"
+            )
+        if importlib.util.find_spec("diffusers") is None:
+            return "editing needs diffusers, which is not installed: pip install 'dqecir[edit]'"
+        if not (self.checkpoint / "model_index.json").is_file():
+            return f"{self.checkpoint} is no folder of a diffusers pipeline: it has no model_index.json"
+        return None
+
+    def available(self) -> bool:
+        """Whether nothing is :meth:`missing`."""
+        return self.missing() is None
+
+    def edit(self, picture: Image.Image, text: str) -> Image.Image:
+        """An RGB picture changed as ``text`` says, of the same shape and at most ``side`` pixels long.
+
+        The same picture, text and seed give the same edit. Raises :class:`EditError` for what is
+        missing, for an empty text, and where the pipeline fails.
+        """
+        lacking = self.missing()
+        if lacking is not None:
+            raise EditError(lacking)
+        if not text.strip():
+            raise EditError("there is nothing to edit: say what should change")
+        settings = self.settings
+        with self._turn:
+            if self._pipeline is None:
+                self._pipeline = self._read()
+            arguments: dict[str, Any] = {
+                "prompt": text,
+                "image": self._fitted(picture),
+                "num_inference_steps": settings.steps,
+                "guidance_scale": settings.guidance,
+                "image_guidance_scale": settings.picture_guidance,
+                "generator": torch.Generator("cpu").manual_seed(settings.seed),
+            }
+            known = inspect.signature(self._pipeline.__call__).parameters
+            taken = {name: value for name, value in arguments.items() if name in known}
+            try:
+                with torch.no_grad():
+                    edited: Image.Image = self._pipeline(**taken).images[0]
+            except (RuntimeError, ValueError, TypeError) as error:
+                reason = " ".join(str(error).split())
+                raise EditError(f"the picture could not be edited ({reason})") from error
+        return edited.convert("RGB")
+
+    def _read(self) -> Any:
+        diffusers = importlib.import_module("diffusers")
+        try:
+            pipeline = diffusers.DiffusionPipeline.from_pretrained(
+                self.checkpoint, local_files_only=True, use_safetensors=True, trust_remote_code=False
+            )
+        except Exception as error:  # a folder of any origin fails in any way
+            reason = " ".join(str(error).split())
+            raise EditError(f"{self.checkpoint} cannot be read as a pipeline ({reason})") from error
+        known = inspect.signature(pipeline.__call__).parameters
+        lacking = [name for name in _TAKEN if name not in known]
+        if lacking:
+            raise EditError(
+                f"{type(pipeline).__name__} in {self.checkpoint} takes no {lacking[0]}: name a pipeline that "
+                "edits a picture as a text says"
+            )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline.to(self.device)
+
+    def _fitted(self, picture: Image.Image) -> Image.Image:
+        """The picture at the size that is edited: its shape, up to what latents can stand for."""
+        scale = self.settings.side / max(picture.size)
+        width, height = (max(_GRAIN, round(side * scale / _GRAIN) * _GRAIN) for side in picture.size)
+        return ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)

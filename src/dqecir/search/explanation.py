@@ -1,0 +1,251 @@
+"""Why a result was found: what spoke for it, what was read from the text, and where the query looked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from dqecir.methods.method import Query
+from dqecir.methods.scoring import RULES, ScoreRule, log_probability, score
+from dqecir.model.composed_model import ComposedModel
+from dqecir.search.steering import Steering, boost_requested, steered
+
+OVERALL = "overall"
+"""What the query says beside all attributes."""
+
+LEAST = 0.03
+"""A smaller share of what spoke for a result is not named."""
+
+COVERED = 8
+"""Cells a side of a picture that is covered cell by cell."""
+
+ASKED = 0.5
+"""From this probability on, a text is said to ask of a column."""
+
+_ROUNDING = 1e-6
+"""A change of a score that means nothing."""
+
+_NAMED = 3
+"""Values that are named one by one; what asks for more says nothing of them."""
+
+
+class Contribution(NamedTuple):
+    """An attribute or column that spoke for a result, and its share of all that spoke for it (of 1)."""
+
+    attribute: str
+    share: float
+
+
+@dataclass(frozen=True)
+class RequestedValue:
+    """A column that a text asks of, and what it asks for; no value where it is anything of many."""
+
+    attribute: str
+    value: str | None
+
+
+@torch.no_grad()
+def attribute_scores(
+    query: Query, found: Sequence[Tensor], sample: Tensor, attributes: Sequence[str], rule: ScoreRule
+) -> list[list[tuple[Contribution, ...]]]:
+    """For each query and each of its results: what spoke for it, the most first.
+
+    ``found`` has the target tokens [K, n_t, D] of each query's results, ``sample`` [S, n_t, D] those of
+    items of any kind: what counts is by how much a part of the score exceeds its mean over the sample.
+    A part is a column, an attribute where a method has no columns, or :data:`OVERALL`. Nothing spoke for
+    a result that is nowhere better than the mean, or where a method has no attributes (empty). Shares
+    below :data:`LEAST` are left out.
+    """
+    if query.parts is None or not found:
+        return [[() for _ in tokens] for tokens in found]
+    names = (OVERALL, *(query.parts.columns or [attributes[place] for place in query.parts.owners]))
+    usual = contributions(query, sample.to(query.embeddings)[None], rule).mean(dim=1, keepdim=True)
+    together = pad_sequence(list(found), batch_first=True).to(query.embeddings)
+    ahead = (contributions(query, together, rule) - usual).clamp(min=0)  # [B, K, 1 + P]
+    shares = ahead / ahead.sum(dim=2, keepdim=True).clamp(min=torch.finfo(ahead.dtype).tiny)
+    shares, order = shares.sort(dim=2, descending=True, stable=True)
+    return [
+        [
+            tuple(
+                Contribution(names[place], share)
+                for share, place in zip(*of_item, strict=True)
+                if share >= LEAST
+            )
+            for of_item in zip(row_shares[: len(tokens)], row_order[: len(tokens)], strict=True)
+        ]
+        for tokens, row_shares, row_order in zip(found, shares.tolist(), order.tolist(), strict=True)
+    ]
+
+
+def contributions(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
+    """What scores owe to the parts of B queries: [B, N, 1 + P] for target tokens [B or 1, N, n_t, D].
+
+    The first is all but the pieces of ``query.parts``, which must be there; they add up to the score.
+    """
+    return CONTRIBUTIONS[rule](query, tokens, rule)
+
+
+def _of_vectors(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
+    """Of a rule that is linear in the query wherever it has a gradient: the gradient x each piece."""
+    assert query.parts is not None
+
+    def one(vectors: Tensor, target: Tensor) -> Tensor:
+        return RULES[rule](vectors[None], target[None])[0, 0]
+
+    answering = torch.func.vmap(torch.func.vmap(torch.func.grad(one), in_dims=(None, 0)))
+    embeddings = query.embeddings
+    answers = answering(embeddings, tokens.expand(len(embeddings), -1, -1, -1))  # [B, N, n_q, D]
+    whole = torch.einsum("bnqd,bqd->bn", answers, embeddings)
+    pieces = torch.einsum("bnqd,bpqd->bnp", answers, query.parts.added())
+    return torch.cat([(whole - pieces.sum(dim=2))[:, :, None], pieces], dim=2)
+
+
+def _of_columns(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
+    """The terms of the rule likelihood, whose pieces are columns."""
+    masses = query.embeddings[:, 1:].sum(dim=2)  # [B, C]
+    count = masses.shape[1]
+    # One product of everything with everything is quicker than those that are needed one by one.
+    products = query.embeddings @ tokens.flatten(1, 2).transpose(1, 2)  # [B, 1 + C, N * n_t]
+    products = products.unflatten(2, tokens.shape[1:3])
+    base = products[:, 0, :, :-count].amax(dim=2)
+    fits = products[:, 1:, :, -count:].diagonal(dim1=1, dim2=3) / masses.clamp(min=1e-6)[:, None]  # [B, N, C]
+    return torch.cat([base[:, :, None], masses[:, None] * log_probability(fits)], dim=2)
+
+
+CONTRIBUTIONS: dict[ScoreRule, Callable[[Query, Tensor, ScoreRule], Tensor]] = {
+    "dot": _of_vectors,
+    "max_t": _of_vectors,
+    "mean_mean": _of_vectors,
+    "max_max": _of_vectors,
+    "likelihood": _of_columns,
+}
+
+
+def requested_values(query: Query, values: Mapping[str, Sequence[str]]) -> list[tuple[RequestedValue, ...]]:
+    """For each query what was read from its text, the surest first; empty where a method does not say.
+
+    ``values`` are those of each column, in the order of the model's attribute heads.
+    """
+    parts = query.parts
+    if parts is None or parts.asked is None:
+        return [() for _ in query.embeddings]
+    read = []
+    for row, chances in enumerate(parts.asked.tolist()):
+        said = [place for place, chance in enumerate(chances) if chance >= ASKED]
+        read.append(
+            tuple(
+                RequestedValue(column, _value(parts.wanted[place][row].tolist(), values[column]))
+                for place in sorted(said, key=lambda place: -chances[place])
+                for column in [parts.columns[place]]
+            )
+        )
+    return read
+
+
+def _value(shares: Sequence[float], names: Sequence[str]) -> str | None:
+    """What a distribution asks for in words: a few values, all but a few, or nothing that can be said."""
+    best = max(shares)
+    fits = [name for name, share in zip(names, shares, strict=True) if share > best / 2]
+    others = [name for name in names if name and name not in fits]
+    if len(fits) <= _NAMED:
+        return " or ".join(name or "none" for name in fits)
+    return f"not {others[0]}" if len(others) == 1 else None
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Where a query looked in a picture: ``values`` [rows][columns], 0 to 1 at the hottest cell.
+
+    The cells lie over the whole picture as it is, row by row; a cell is about as large as what one token
+    of the tower stands for. All are 0 where nothing in it mattered.
+    """
+
+    values: tuple[tuple[float, ...], ...]
+
+    @property
+    def rows(self) -> int:
+        return len(self.values)
+
+    @property
+    def columns(self) -> int:
+        return len(self.values[0])
+
+
+def heat_maps(
+    model: ComposedModel,
+    reference: Image.Image,
+    text: str,
+    target: Image.Image,
+    steering: Steering | None = None,
+) -> tuple[HeatMap, HeatMap]:
+    """Where a query looked in its reference and in a result, both RGB pictures.
+
+    Gradient x input: how far the score would follow if a place of the picture went to the picture's mean
+    colour. It is taken at the pixels, because a token of a tower knows of far more than its own place.
+    Where a method lets no gradient through, the picture is covered with that colour cell by cell.
+    Raises :class:`DataError` for a steering that :func:`dqecir.search.steering.steered` refuses.
+    """
+    method, names = model.method, [vocabulary.name for vocabulary in model.vocabularies]
+
+    def answer(seen: Tensor, shown: Tensor) -> Tensor:
+        """Scores [N, M] of references [N, 3, S, S] and results [M, 3, S, S]."""
+        words = model.text_encoder([method.text((text,))] * len(seen), blank=True).to(model.device)
+        query = method.embed_query(model.backbone.tower(seen), words)
+        query = steered(
+            boost_requested(query), [steering or Steering()] * len(seen), names, method.score_rule
+        )
+        return score(query.embeddings, method.embed_target(model.backbone.tower(shown)), method.score_rule)
+
+    pictures = [model.preprocessing(image)[None].to(model.device) for image in (reference, target)]
+    with torch.enable_grad():
+        seen, shown = (pixels.clone().requires_grad_() for pixels in pictures)
+        answered = answer(seen, shown)
+        gradients: Sequence[Tensor | None] = (None, None)
+        if answered.requires_grad:
+            gradients = torch.autograd.grad(answered[0, 0], (seen, shown), allow_unused=True)
+    seen, shown = pictures
+    ways = (lambda pixels: answer(pixels, shown)[:, 0], lambda pixels: answer(seen, pixels)[0])
+    side = model.preprocessing.size / math.isqrt(model.backbone.config.tower.token_count)
+    maps = [
+        _as_map(
+            _covered(pixels, way) if gradient is None else _followed(pixels, gradient),
+            model.preprocessing.seen(image),
+            side,
+        )
+        for pixels, gradient, way, image in zip(pictures, gradients, ways, (reference, target), strict=True)
+    ]
+    return maps[0], maps[1]
+
+
+def _followed(pixels: Tensor, gradient: Tensor) -> Tensor:
+    """Heat [1, S, S] of pixels [1, 3, S, S] by their gradient."""
+    return (gradient * (pixels - pixels.mean(dim=(2, 3), keepdim=True))).abs().sum(dim=1)
+
+
+@torch.no_grad()
+def _covered(pixels: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
+    """Heat [1, S, S] of pixels [1, 3, S, S] by how far the answer [N] changes where they are covered."""
+    cells = torch.eye(COVERED**2, device=pixels.device).unflatten(1, (1, COVERED, COVERED))
+    covers = F.interpolate(cells, size=pixels.shape[2:])  # [cells, 1, S, S]
+    colour = pixels.mean(dim=(2, 3), keepdim=True)
+    pictures = pixels * (1 - covers) + colour * covers
+    changes = (torch.cat([answer(part) for part in pictures.split(COVERED)]) - answer(pixels)).abs()
+    return torch.einsum("c,cohw->ohw", changes.where(changes > _ROUNDING, 0), covers)
+
+
+def _as_map(heat: Tensor, surface: tuple[float, float], side: float) -> HeatMap:
+    """Heat [1, S, S] as a map of the picture that is ``surface`` pixels of it, in cells of ``side``."""
+    rows, columns = (max(1, round(length / side)) for length in surface)
+    # What padding added is cut off, what cropping lost was not looked at.
+    down, across = (round((length - heat.shape[1]) / 2) for length in surface)
+    cells = F.adaptive_avg_pool2d(F.pad(heat, (across, across, down, down)), (rows, columns))[0]
+    cells = cells / cells.max().clamp(min=torch.finfo(cells.dtype).tiny)
+    return HeatMap(tuple(tuple(row) for row in cells.tolist()))

@@ -1,0 +1,374 @@
+"""ComposedRetriever: the object a user holds. Encode, index, search, save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dqecir.data.catalogue import TABLE, UNKNOWN, read_catalogue
+from dqecir.data.images import Refusal, load_batches, load_image
+from dqecir.encoders.store import TokenStore
+from dqecir.errors import DataError, EngineError
+from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch
+from dqecir.index.engines import engine_for, open_index
+from dqecir.index.filters import parse_filter
+from dqecir.io.progress import track
+from dqecir.language.numeric_constraints import NumericConstraint
+from dqecir.methods.method import Query
+from dqecir.model.composed_model import ComposedModel
+from dqecir.search.numeric_filters import bounded
+from dqecir.search.steering import Steering, attribute_weights, boost_requested, steered
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+
+ImageSource = Path | str | bytes | Image.Image
+_Embedded = tuple[Sequence[int], Tensor]
+"""Positions of pictures in a list, and their target embeddings [B, n_t, D]."""
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What became of every picture when an index was built or added to."""
+
+    indexed: int
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The best items of one query, and the weight that each attribute had in it.
+
+    The weights are those that the text decided, and where a person set one, that.
+    """
+
+    hits: tuple[Hit, ...]
+    attribute_weights: Mapping[str, float]
+    bounds: tuple[NumericConstraint, ...] = ()
+    """What the text said of numbers; one without a number compares with what is not known of the reference,
+    and was passed over."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Answers with their attributes, best first, the weights, and what the text said of numbers."""
+        answers = [
+            {
+                "id": hit.id,
+                "score": round(hit.score, 4),
+                "path": hit.payload.get("path"),
+                "attributes": {name: value for name, value in hit.payload.items() if name != "path"},
+            }
+            for hit in self.hits
+        ]
+        bounds = [
+            {"attribute": bound.column, "order": bound.order, "number": bound.number} for bound in self.bounds
+        ]
+        return {"answers": answers, "attribute_weights": dict(self.attribute_weights), "bounds": bounds}
+
+    def write_sheet(self, path: Path, image: Path, text: str) -> None:
+        """Draw the question and its answers as a picture (PNG)."""
+        # Imported here, because drawing is slow to import and most searches draw nothing.
+        from dqecir.io.contact_sheets import Answer, Candidate, contact_sheet
+
+        candidates = [Candidate(load_image(Path(hit.payload["path"])), hit.score) for hit in self.hits]
+        contact_sheet([Answer(load_image(image), text, candidates, self.attribute_weights)], path)
+
+
+class ComposedRetriever:
+    """A model and, once built or opened, an index of images to search.
+
+    >>> retriever = ComposedRetriever.from_pretrained()
+    >>> retriever.build_index("pictures", "index")  # doctest: +SKIP
+    >>> retriever.search("dress.jpg", "is blue and has short sleeves", k=5)  # doctest: +SKIP
+    """
+
+    def __init__(self, model: ComposedModel, index: Index | None = None) -> None:
+        self.model = model.eval()
+        self.index = index
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str | None = None, device: str = "cpu") -> Self:
+        """Read a model folder, or the model that ships with the package."""
+        return cls(ComposedModel.from_pretrained(folder).to(device))
+
+    def save_pretrained(self, folder: Path | str) -> Path:
+        """Write the model folder."""
+        return self.model.save_pretrained(folder)
+
+    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 64) -> Tensor:
+        """Target embeddings [N, n_t, D] of images; raises ``ImageError`` for one that cannot be used."""
+        parts = [
+            self._embed(torch.stack([self._pixels(image) for image in images[start : start + batch_size]]))
+            for start in range(0, len(images), batch_size)
+        ]
+        if not parts:
+            raise DataError("there are no images to encode")
+        return torch.cat(parts)
+
+    def encode_query(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Tensor:
+        """Query embeddings [B, n_q, D] of reference images with modification texts, one text an image."""
+        return self.compose(images, texts).embeddings
+
+    @torch.no_grad()
+    def compose(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Query:
+        """As :meth:`encode_query`, with the attribute sub-queries and their weights.
+
+        An empty text asks for what is like the image.
+        """
+        if len(images) != len(texts):
+            raise DataError(
+                f"{len(images)} images came with {len(texts)} texts: every query needs one of each"
+            )
+        if not images:
+            raise DataError("there is no query to encode")
+        worded = [self.model.method.text((text,)) for text in texts]
+        text = self.model.text_encoder(worded, blank=True).to(self.model.device)
+        pixels = torch.stack([self._pixels(image) for image in images]).to(self.model.device)
+        return self.model.method.embed_query(self.model.backbone.image_tokens(pixels), text)
+
+    def build_index(
+        self,
+        images: Path | str | Sequence[Path],
+        out: Path | str,
+        workers: int = 4,
+        quiet: bool = False,
+        engine: str | None = None,
+        tokens: Path | str | None = None,
+    ) -> BuildSummary:
+        """Index a folder of pictures (with all its sub-folders), or a list of files.
+
+        Ids are paths relative to the folder, or as they were given. Where the folder is a catalogue, the
+        attributes of its table go into the payloads. Pictures that cannot be used are left out and named
+        in the summary. The index takes the place of ``out`` when it is whole. ``engine`` is a name of
+        ``dqecir.index.engines``; unless said it is that of the index in ``out``, or exact.
+
+        ``tokens`` is a folder (:class:`TokenStore`) where the image tokens of the model's tower are kept by
+        the pictures' content: what it holds is not encoded again, by no model of that tower.
+        """
+        pictures = _Pictures.of(images)
+        refusals: list[Refusal] = []
+        count, size = self.model.method.target_shape
+        header = IndexHeader(
+            model=self.model.fingerprint,
+            tokens=count,
+            size=size,
+            score_rule=self.model.method.score_rule,
+        )
+
+        try:
+            self.index = engine_for(Path(out), engine).build(
+                Path(out), header, self._batches(pictures, refusals, workers, quiet, tokens)
+            )
+        except EngineError as error:
+            _check_any_used(pictures, refusals, error)
+            raise
+        return BuildSummary(len(self.index), tuple(refusals))
+
+    def add_pictures(
+        self,
+        images: Path | str | Sequence[Path],
+        workers: int = 4,
+        quiet: bool = False,
+        tokens: Path | str | None = None,
+    ) -> BuildSummary:
+        """Add a folder of pictures, or a list of files, to the open index, as :meth:`build_index` reads them.
+
+        Items of the same ids are replaced. A batch of pictures counts as soon as it is added, so what a
+        kill interrupts is continued by calling this again.
+        """
+        index = self._opened()
+        pictures = _Pictures.of(images)
+        refusals: list[Refusal] = []
+        added = 0
+        for batch in self._batches(pictures, refusals, workers, quiet, tokens):
+            index.add(batch)
+            added += len(batch.ids)
+        _check_any_used(pictures, refusals, None)
+        return BuildSummary(added, tuple(refusals))
+
+    def open_index(self, folder: Path | str) -> Self:
+        """Open an index that this model built; raises :class:`EngineError` for another's."""
+        index = open_index(Path(folder))
+        index.check_model(self.model.fingerprint)
+        self.index = index
+        return self
+
+    def search(
+        self,
+        image: ImageSource,
+        text: str = "",
+        k: int = 10,
+        exclude: Sequence[str] = (),
+        where: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        more: Sequence[str] = (),
+        less: Sequence[str] = (),
+    ) -> SearchResult:
+        """The ``k`` items that show ``image`` changed as ``text`` says; without a text, what is like it.
+
+        The reference itself is not found where the index holds it under its path; ``exclude`` names
+        further ids, and ``where`` is a filter such as ``color in {red, pink} and price < 40``. Raises
+        ``FilterError`` for one that cannot be read or asks for what no item has. What the text says of
+        the index's numbers ("cheaper", "under 40 euros") filters too.
+
+        ``weights`` sets attributes' weights in place of the text's (0 to 3). ``more`` and ``less`` are
+        ids of items that the answers should be more and less like; the latter are not found themselves.
+        Raises :class:`DataError` for an attribute or an id that there is not.
+        """
+        index = self._opened()
+        said = bounded(
+            text, index, lambda: self._kept_of(image), parse_filter(where) if where is not None else None
+        )
+        liked, disliked = (index.tokens(ids) if ids else None for ids in (more, less))
+        query = boost_requested(self.compose([image], [said.text]))
+        query = self.steer(query, [Steering(weights or {}, liked, disliked)])
+        hits = index.search(query.embeddings.cpu(), k + 1, [[*exclude, *less]], said.where)[0]
+        if isinstance(image, Path | str):
+            own = str(Path(image).resolve())
+            hits = [hit for hit in hits if hit.payload.get("path") != own]
+        return SearchResult(tuple(hits[:k]), self.attribute_weights(query)[0], said.bounds)
+
+    def steer(self, query: Query, steerings: Sequence[Steering]) -> Query:
+        """Queries as a person steers them, one steering a query (:func:`dqecir.search.steering.steered`)."""
+        names = [vocabulary.name for vocabulary in self.model.vocabularies]
+        return steered(query, steerings, names, self.model.method.score_rule)
+
+    def attribute_weights(self, query: Query) -> list[dict[str, float]]:
+        """For each query, how much each attribute counts in it; empty where a method has no weights.
+
+        Of a method that can be steered, on the scale of :attr:`Steering.weights`.
+        """
+        names = [vocabulary.name for vocabulary in self.model.vocabularies]
+        if query.parts is not None:
+            return attribute_weights(query, names)
+        if query.attribute_weights is None:
+            return [{} for _ in query.embeddings]
+        return [dict(zip(names, row, strict=True)) for row in query.attribute_weights.tolist()]
+
+    def _kept_of(self, image: ImageSource) -> Mapping[str, Any] | None:
+        """What the index keeps of a file; None where it does not hold it under its path."""
+        if not isinstance(image, Path | str):
+            return None
+        path = Path(image).resolve()
+        # An id is the file's path as it was given, or from some folder on.
+        ids = [Path(image).as_posix(), *("/".join(path.parts[start:]) for start in range(1, len(path.parts)))]
+        found = (self._opened().payload(item_id) for item_id in ids)
+        return next((payload for payload in found if payload and payload.get("path") == str(path)), None)
+
+    def _opened(self) -> Index:
+        if self.index is None:
+            raise EngineError("there is no index: call build_index or open_index first")
+        return self.index
+
+    def _batches(
+        self,
+        pictures: _Pictures,
+        refusals: list[Refusal],
+        workers: int,
+        quiet: bool,
+        tokens: Path | str | None,
+    ) -> Iterator[ItemBatch]:
+        paths = []
+        for path in pictures.paths:
+            # Ids travel as UTF-8 and stand in tables of it; on the disk a name may be any bytes.
+            readable = pictures.item_id(path).encode(errors="replace").decode()
+            if readable == pictures.item_id(path):
+                paths.append(path)
+            else:
+                refusals.append(Refusal(Path(readable), "its name is not UTF-8: rename it"))
+        found = (
+            self._encoded(paths, refusals, workers)
+            if tokens is None
+            else self._stored(paths, refusals, Path(tokens), quiet)
+        )
+        for positions, embedded in track(found, "indexing, 64 images a batch", -(-len(paths) // 64), quiet):
+            chosen = [paths[position] for position in positions]
+            yield ItemBatch(
+                [pictures.item_id(path) for path in chosen],
+                embedded,
+                [pictures.payload(path) for path in chosen],
+            )
+
+    def _encoded(self, paths: Sequence[Path], refusals: list[Refusal], workers: int) -> Iterator[_Embedded]:
+        for batch in load_batches(paths, self.model.preprocessing, refusals, workers=workers):
+            yield batch.positions, self._embed(batch.pixels)
+
+    def _stored(
+        self, paths: Sequence[Path], refusals: list[Refusal], folder: Path, quiet: bool
+    ) -> Iterator[_Embedded]:
+        model = self.model
+        positions, store = TokenStore.build_usable(
+            folder,
+            model.backbone.image_tokens,
+            model.tower_fingerprint,
+            model.preprocessing,
+            paths,
+            refusals,
+            quiet,
+        )
+        for rows in torch.arange(len(store)).split(64):
+            embedded = self._embed_tokens(store.gather(rows).to(model.device))
+            yield [positions[row] for row in rows.tolist()], embedded
+
+    def _pixels(self, image: ImageSource) -> Tensor:
+        return self.model.preprocessing(load_image(image))
+
+    @torch.no_grad()
+    def _embed(self, pixels: Tensor) -> Tensor:
+        return self._embed_tokens(self.model.backbone.image_tokens(pixels.to(self.model.device)))
+
+    @torch.no_grad()
+    def _embed_tokens(self, tokens: Tensor) -> Tensor:
+        return self.model.method.embed_target(tokens).cpu()
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Files to index, the folder their ids are relative to, and what its table says of them."""
+
+    paths: list[Path]
+    root: Path | None
+    attributes: Mapping[str, Mapping[str, str]]
+    """Id -> attribute -> value, where both are known."""
+
+    @classmethod
+    def of(cls, images: Path | str | Sequence[Path]) -> _Pictures:
+        if not isinstance(images, Path | str):
+            return cls([Path(path) for path in images], None, {})
+        root = Path(images)
+        if not root.is_dir():
+            raise DataError(f"there is no folder {root}")
+        table = _table(root) if (root / TABLE).is_file() else {}
+        # What the table names may lie behind a link to a folder, which a walk does not follow.
+        found = {path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()}
+        paths = sorted(found | {root / item for item in table})
+        if not paths:
+            raise DataError(f"the folder {root} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
+        return cls(paths, root, table)
+
+    def item_id(self, path: Path) -> str:
+        return path.as_posix() if self.root is None else path.relative_to(self.root).as_posix()
+
+    def payload(self, path: Path) -> dict[str, Any]:
+        return {"path": str(path.resolve()), **self.attributes.get(self.item_id(path), {})}
+
+
+def _table(folder: Path) -> dict[str, dict[str, str]]:
+    catalogue = read_catalogue(folder)
+    found: dict[str, dict[str, str]] = {PurePosixPath(item).as_posix(): {} for item in catalogue.image_ids}
+    for name, values in catalogue.attributes.items():
+        for row, value in zip(found.values(), values, strict=True):
+            if value not in ("", UNKNOWN):
+                row[name] = value
+    return found
+
+
+def _check_any_used(pictures: _Pictures, refusals: Sequence[Refusal], cause: EngineError | None) -> None:
+    if refusals and len(refusals) == len(pictures.paths):
+        raise EngineError(
+            f"none of {len(refusals)} pictures could be used; the first: {refusals[0].reason}"
+        ) from cause

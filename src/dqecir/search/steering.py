@@ -1,0 +1,211 @@
+"""Steering a query by hand: attribute weights of a person's choice, more like this, not this.
+
+Pure functions of composed queries and of tokens that an index keeps. What comes out is a query again,
+scored by the same rule, so that every index serves it; nothing is encoded anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dqecir.errors import DataError
+from dqecir.methods.method import Query, QueryParts
+from dqecir.methods.scoring import ScoreRule
+from dqecir.settings import nearest
+
+HEAVIEST = 3.0
+"""The largest weight of an attribute that a person may set; the smallest is 0."""
+
+MORE = 0.5
+"""How far a query goes towards what is liked: this share of a vector's length, or of a distribution."""
+
+LESS = 0.5
+"""How far a vector goes from what is disliked, in its lengths."""
+
+THINNED = 0.8
+"""The largest share that a disliked item takes of a value's probability."""
+
+REQUEST_BOOST = 2.0
+"""How many times what a text asks of counts in a person's search, against what is to stay as it is."""
+
+_NOTHING = 1e-6
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What a person sets beside one query.
+
+    ``weights``: attribute -> 0 to :data:`HEAVIEST`, in place of the weight that the text gives it; the
+    others keep theirs. ``more`` and ``less``: target tokens [L, n_t, D] of items that are liked and
+    disliked; however many there are, they move a query by no more than one does.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    more: Tensor | None = None
+    less: Tensor | None = None
+
+
+def boost_requested(query: Query, factor: float = REQUEST_BOOST) -> Query:
+    """Queries in which the columns that a text asks of count ``factor`` times as much.
+
+    Benchmarks ask for what their galleries hold; a shop may hold nothing that is as it was asked and else
+    the same, and then what was asked should still be seen. Queries of methods that do not say what a text
+    asks stay as they are. What it costs and gives: docs/flagship.md, "Asked first".
+    """
+    parts = query.parts
+    if parts is None or parts.asked is None:
+        return query
+    parts = replace(parts, weights=parts.weights * (1 + (factor - 1) * parts.asked))
+    return replace(query, embeddings=parts.embeddings(), parts=parts)
+
+
+def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str, float]]:
+    """For each query, attribute -> how much it counts, on the scale of :attr:`Steering.weights`.
+
+    ``attributes`` are the model's, in order. Where several columns speak of an attribute it is their
+    mean. Empty where a method has no weights, or no column for an attribute.
+    """
+    if query.parts is None:
+        return [{} for _ in query.embeddings]
+    places = sorted(set(query.parts.owners))
+    names = [attributes[place] for place in places]
+    means = [query.parts.weights[:, _own(query.parts, place)].mean(dim=1) for place in places]
+    return [dict(zip(names, row, strict=True)) for row in torch.stack(means, dim=1).tolist()]
+
+
+def steered(query: Query, steerings: Sequence[Steering], attributes: Sequence[str], rule: ScoreRule) -> Query:
+    """Queries as they are steered, one steering a query.
+
+    ``attributes`` are the model's, in order. Raises :class:`DataError` for a weight of what is no
+    attribute here, for one that is not between 0 and :data:`HEAVIEST`, and for tokens of another shape.
+    """
+    if len(steerings) != len(query.embeddings):
+        raise DataError(f"{len(query.embeddings)} queries came with {len(steerings)} steerings")
+    if any(steering.weights for steering in steerings):
+        query = _reweighted(query, [steering.weights for steering in steerings], attributes)
+    if all(steering.more is None and steering.less is None for steering in steerings):
+        return query
+    moved = [
+        _moved(embedding, steering, rule)
+        for embedding, steering in zip(query.embeddings, steerings, strict=True)
+    ]
+    return replace(query, embeddings=torch.stack(moved))
+
+
+def _reweighted(query: Query, chosen: Sequence[Mapping[str, float]], attributes: Sequence[str]) -> Query:
+    parts = query.parts
+    if parts is None:
+        raise DataError("this model has no attribute weights that could be set")
+    known = {attributes[place]: _own(parts, place) for place in set(parts.owners)}
+    weights = parts.weights.clone()
+    for row, wanted in enumerate(chosen):
+        for name, weight in wanted.items():
+            if name not in known:
+                raise DataError(f"the model has no attribute {name!r} to weigh{nearest(name, known)}")
+            if not (math.isfinite(weight) and 0 <= weight <= HEAVIEST):
+                raise DataError(f"the weight of {name} must be between 0 and {HEAVIEST:g}, not {weight}")
+            own = weights[row, known[name]]
+            # Columns of one attribute keep their proportions.
+            even = own.mean() <= _NOTHING
+            weights[row, known[name]] = torch.full_like(own, weight) if even else weight * own / own.mean()
+    parts = replace(parts, weights=weights)
+    changed = torch.tensor([bool(wanted) for wanted in chosen], device=weights.device)
+    embeddings = torch.where(changed[:, None, None], parts.embeddings(), query.embeddings)
+    return replace(query, embeddings=embeddings, parts=parts)
+
+
+def _own(parts: QueryParts, place: int) -> list[int]:
+    return [piece for piece, owner in enumerate(parts.owners) if owner == place]
+
+
+def _moved(query: Tensor, steering: Steering, rule: ScoreRule) -> Tensor:
+    """One query [n_q, D] moved towards what is liked and from what is disliked."""
+    liked, disliked = _judged(query, steering.more), _judged(query, steering.less)
+    if liked is None and disliked is None:
+        return query
+    return MOVES[rule](query, liked, disliked)
+
+
+def _judged(query: Tensor, tokens: Tensor | None) -> Tensor | None:
+    if tokens is None or len(tokens) == 0:
+        return None
+    if tokens.ndim != 3 or tokens.shape[2] != query.shape[1]:
+        raise DataError(
+            f"tokens of shape {list(tokens.shape)} cannot steer a query of width {query.shape[1]}: "
+            "they come from different models"
+        )
+    return tokens.to(query.device, query.dtype)
+
+
+def _answering(query: Tensor, tokens: Tensor) -> Tensor:
+    """The token [L, D] of each item that answers a query [n_q, D] best: by it the item was found.
+
+    Another item's score rises by no more than that of the liked one, when a query goes towards it.
+    """
+    products = torch.einsum("qd,lkd->lkq", query, tokens).amax(dim=2)  # [L, n_t]
+    return tokens[torch.arange(len(tokens), device=tokens.device), products.argmax(dim=1)]
+
+
+def _mean(query: Tensor, tokens: Tensor) -> Tensor:
+    """The mean token [L, D] of each item: to go from it is to go from all that the item shows."""
+    return tokens.mean(dim=1)
+
+
+def _vectors(
+    query: Tensor,
+    liked: Tensor | None,
+    disliked: Tensor | None,
+    towards: Callable[[Tensor, Tensor], Tensor] = _answering,
+) -> Tensor:
+    """Rocchio: every vector goes towards the liked items' mean direction, and from the disliked ones'."""
+    length = query.norm(dim=1, keepdim=True)
+    moved = query
+    if liked is not None:
+        moved = moved + MORE * length * _direction(towards(query, liked))
+    if disliked is not None:
+        moved = moved - LESS * length * _direction(_mean(query, disliked))
+    return moved
+
+
+def _direction(vectors: Tensor) -> Tensor:
+    """The mean direction [D] of vectors [L, D]."""
+    return F.normalize(F.normalize(vectors, dim=1).mean(dim=0), dim=0)
+
+
+def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None) -> Tensor:
+    """The vector as others; distributions are blended with the liked ones and thinned by the disliked.
+
+    What is disliked counts only as far as something else is wanted too: a text that asks for red goes
+    on asking for red. The weight of every column stays what it is.
+    """
+    count = len(query) - 1
+    masses = query[1:].sum(dim=1, keepdim=True)  # [C, 1]
+    shares = query[1:] / masses.clamp(min=_NOTHING)
+    if liked is not None:
+        shares = (1 - MORE) * shares + MORE * liked[:, -count:].mean(dim=0)
+    if disliked is not None:
+        shares = shares * (1 - THINNED * disliked[:, -count:].amax(dim=0))
+        shares = shares / shares.sum(dim=1, keepdim=True).clamp(min=_NOTHING)
+    first = _vectors(
+        query[:1],
+        None if liked is None else liked[:, :-count],
+        None if disliked is None else disliked[:, :-count],
+    )
+    return torch.cat([first, masses * shares])
+
+
+MOVES: dict[ScoreRule, Callable[[Tensor, Tensor | None, Tensor | None], Tensor]] = {
+    "dot": _vectors,
+    "max_t": _vectors,
+    "mean_mean": partial(_vectors, towards=_mean),
+    "max_max": _vectors,
+    "likelihood": _distributions,
+}
+"""For each score rule, how a query [n_q, D] is moved by tokens of liked and disliked items."""

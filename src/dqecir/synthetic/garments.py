@@ -1,0 +1,147 @@
+"""Procedural garments: a catalogue of drawn clothes whose attributes are known exactly.
+
+For trials, tests and first training on machines without data sets. ``families`` arranges the images
+so that neither the reference image nor the text alone finds the target; ``independent`` spreads them
+evenly over all attribute vectors, for the pre-training of encoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from dqecir.errors import DataError
+from dqecir.settings import nearest
+from dqecir.synthetic.drawn_catalogue import (
+    Row,
+    check_folder,
+    check_size,
+    check_split,
+    split_in_turn,
+    write_drawn,
+)
+from dqecir.synthetic.garment_drawing import render_garment
+from dqecir.synthetic.garment_vectors import (
+    GARMENT_ATTRIBUTES,
+    FamilyShape,
+    GarmentItem,
+    Vector,
+    edits_between,
+    garment_families,
+    independent_garments,
+    random_vector,
+)
+
+__all__ = [
+    "GARMENT_ATTRIBUTES",
+    "Arrangement",
+    "FamilyShape",
+    "GarmentItem",
+    "Vector",
+    "edits_between",
+    "garment_families",
+    "garment_image",
+    "garment_items",
+    "independent_garments",
+    "random_vector",
+    "render_garment",
+    "write_garments",
+]
+
+Arrangement = Literal["families", "independent"]
+
+_ARRANGING, _DRAWING = 0, 1
+"""Branches of a seed: which garments there are, and how each is drawn."""
+
+
+def garment_items(
+    items: int,
+    seed: int,
+    arrangement: Arrangement = "families",
+    shape: FamilyShape | None = None,
+    split: str | None = None,
+) -> list[tuple[Vector, str]]:
+    """Attribute vector and split of every item, in the order of their numbers; nothing is drawn.
+
+    The items are spread evenly over the three garments and shuffled. Without ``split``, whole
+    families go to train, val and test (80/10/10, and one at least where there are three); else all
+    items get ``split``. ``shape`` is that of the families. The same arguments give the same items.
+    Raises ``DataError`` for an argument that cannot be used.
+    """
+    _check(items, arrangement, split)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ARRANGING,)))
+    found: list[GarmentItem] = []
+    kinds = GARMENT_ATTRIBUTES["garment"]
+    for place, garment in enumerate(kinds):
+        share = items // len(kinds) + (place < items % len(kinds))
+        first = found[-1].family + 1 if found else 0
+        if arrangement == "families":
+            found.extend(garment_families(share, garment, rng, shape, first))
+        else:
+            found.extend(independent_garments(share, garment, rng, first))
+    splits = _split_families(found, rng)
+    rows = [(item.attributes, split or splits[item.family]) for item in found]
+    return [rows[place] for place in rng.permutation(len(rows))]
+
+
+def garment_image(attributes: Mapping[str, str], seed: int, number: int, size: int = 64) -> Image.Image:
+    """Draw item ``number`` of a seed: RGB, ``size`` x ``size`` pixels; no other item has a say in it."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_DRAWING, number)))
+    return render_garment(attributes, rng, size)
+
+
+def write_garments(
+    folder: Path,
+    items: int,
+    seed: int,
+    size: int = 64,
+    split: str | None = None,
+    arrangement: Arrangement = "families",
+    shape: FamilyShape | None = None,
+    workers: int = 1,
+    quiet: bool = False,
+) -> Path:
+    """Write a catalogue of ``items`` garments: ``attributes.csv`` and ``images/000000.jpg`` onwards.
+
+    ``size`` is the side of the images in pixels (64 to 512); the other arguments are those of
+    ``garment_items``, and item ``n`` is ``garment_image(attributes, seed, n, size)`` as JPEG. The same
+    arguments give the same bytes, whatever the number of ``workers`` (processes). Returns ``folder``.
+    Raises ``DataError`` for an argument that cannot be used and for a folder that holds anything.
+    """
+    folder = Path(folder)
+    check_folder(folder, workers)
+    check_size("garments", size)
+    rows = [
+        {"split": part, **vector} for vector, part in garment_items(items, seed, arrangement, shape, split)
+    ]
+    return write_drawn(folder, "garments", rows, partial(_draw, seed, size), workers, quiet)
+
+
+def _draw(seed: int, size: int, row: Row, number: int) -> Image.Image:
+    return garment_image(row, seed, number, size)
+
+
+def _check(items: int, arrangement: str, split: str | None) -> None:
+    if items < 1:
+        raise DataError(f"a catalogue of {items} garments is empty: give 1 or more")
+    if arrangement not in get_args(Arrangement):
+        raise DataError(
+            f"there is no arrangement {arrangement!r}{nearest(arrangement, get_args(Arrangement))}"
+        )
+    check_split(split)
+
+
+def _split_families(items: Sequence[GarmentItem], rng: np.random.Generator) -> dict[int, str]:
+    """Family -> split; the garments take turns, so that every split holds about as much of each."""
+    by_garment: dict[str, set[int]] = {}
+    for item in items:
+        by_garment.setdefault(item.attributes["garment"], set()).add(item.family)
+    drawn = [rng.permutation(sorted(families)).tolist() for families in by_garment.values()]
+    turns = [family for turn in zip_longest(*drawn) for family in turn if family is not None]
+    return split_in_turn(turns)

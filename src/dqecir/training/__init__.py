@@ -1,0 +1,1 @@
+"""Recipes, data, the loop and its stages."""

@@ -1,0 +1,197 @@
+"""What training reads: triplets as tensors, texts tokenised once, and the true answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.encoders.blip2 import TextBatch
+from dqecir.encoders.store import Store
+from dqecir.errors import DataError
+from dqecir.methods.attribute_heads import TextEncoder
+from dqecir.methods.method import Method
+from dqecir.methods.negatives import NegativeSampling
+
+BLANK = -1
+"""Code of an attribute that nobody knows."""
+
+
+def attribute_codes(
+    attributes: Mapping[str, Sequence[str]], images: int, columns: Mapping[str, Sequence[str]]
+) -> Tensor:
+    """[N, K] place of each image's value among the values of every column, -1 where nobody knows it."""
+    codes = torch.full((images, len(columns)), BLANK)
+    for place, (column, values) in enumerate(columns.items()):
+        known = {value: code for code, value in enumerate(values)}
+        if column in attributes:
+            codes[:, place] = torch.tensor([known.get(value, BLANK) for value in attributes[column]])
+    return codes
+
+
+def asked_columns(triplets: Sequence[Triplet], columns: Mapping[str, Sequence[str]]) -> Tensor:
+    """[Q, K] whether each triplet's captions ask of a column: 1 or 0, -1 where they do not say."""
+    asked = torch.full((len(triplets), len(columns)), BLANK)
+    for row, triplet in enumerate(triplets):
+        if triplet.asked:
+            asked[row] = torch.tensor([int(column in triplet.asked) for column in columns])
+    return asked
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Triplets of one benchmark, ready to be drawn; Q queries.
+
+    ``texts`` has every query's text in both orders of its captions, [2Q] rows: row q in the given
+    order, row Q + q reversed.
+    """
+
+    benchmark: Benchmark
+    store: Store
+    references: Tensor
+    targets: Tensor
+    texts: TextBatch
+    relevant: tuple[frozenset[int], ...]
+    rows: dict[str, Tensor]
+    """Category -> its queries."""
+    attribute_values: Tensor
+    """[N, K] codes of the images' true attributes in the order of the model's heads; -1 unknown."""
+    asked: Tensor
+    """[Q, K] whether each query's text asks of a column of the heads (1, 0); -1 where nobody knows."""
+    reverse_texts: TextBatch | None = None
+    """Rows as ``texts``: the texts of the way back, where the method has them."""
+
+    @classmethod
+    def of(
+        cls,
+        benchmark: Benchmark,
+        store: Store,
+        encoder: TextEncoder,
+        method: Method,
+        columns: Mapping[str, Sequence[str]] | None = None,
+    ) -> TrainingData:
+        """Tokenise and index ``benchmark``; ``store`` holds its images in their order.
+
+        ``method`` says how it reads captions; ``columns`` are those that the model's heads know, with
+        their values.
+        """
+        triplets = benchmark.triplets
+        if len(triplets) < 2:
+            raise DataError(f"{benchmark.name}: {len(triplets)} triplets are too few to train on")
+        orders = [triplet.captions for triplet in triplets] + [triplet.captions[::-1] for triplet in triplets]
+        reverse = [text for captions in orders if (text := method.reverse_text(captions)) is not None]
+        rows = {
+            category: torch.tensor([q for q, triplet in enumerate(triplets) if triplet.category == category])
+            for category in benchmark.galleries
+        }
+        return cls(
+            benchmark,
+            store,
+            torch.tensor([triplet.reference for triplet in triplets]),
+            torch.tensor([triplet.target for triplet in triplets]),
+            encoder([method.text(captions) for captions in orders]),
+            tuple(frozenset(triplet.relevant) for triplet in triplets),
+            {category: queries for category, queries in rows.items() if len(queries)},
+            attribute_codes(benchmark.attributes, len(benchmark.image_ids), columns or {}),
+            asked_columns(triplets, columns or {}),
+            encoder(reverse) if reverse else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+    def corpus(self, category: str, scope: str) -> Tensor:
+        """Candidates that negatives of a category come from: positions [N], ascending."""
+        if scope == "gallery":
+            return torch.from_numpy(self.benchmark.galleries[category])
+        return self.targets[self.rows[category]].unique()
+
+    def right_answers(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """[q, C] bool: which candidates (positions [C]) are known right answers of the queries."""
+        places = {position: place for place, position in enumerate(candidates.tolist())}
+        right = torch.zeros(len(queries), len(candidates), dtype=torch.bool)
+        for row, query in enumerate(queries.tolist()):
+            known = self.relevant[query]
+            if len(known) < len(places):
+                for position in known:
+                    place = places.get(position)
+                    if place is not None:
+                        right[row, place] = True
+            else:
+                for position, place in places.items():
+                    right[row, place] = position in known
+        return right
+
+    def eligible(self, queries: Tensor, candidates: Tensor, options: NegativeSampling) -> Tensor:
+        """[q, C] bool: which candidates may be drawn as negatives of the queries."""
+        allowed = candidates[None] != self.targets[queries, None]
+        if options.reference == "excluded":
+            allowed &= candidates[None] != self.references[queries, None]
+        if options.known_right == "left_out":
+            allowed &= ~self.right_answers(queries, candidates)
+        return allowed
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which triplets a step sees: q queries of this process, C images of the whole batch."""
+
+    batch: Tensor
+    """All queries of the batch, of every process."""
+    queries: Tensor
+    """[q] this process's share of them."""
+    negatives: Tensor
+    """[q, K] positions."""
+    readings: Tensor
+    """[q] which of the readings of its captions each query is asked by."""
+    candidates: Tensor
+    """[C] positions of all targets and negatives, ascending."""
+    images: Tensor
+    """[q + C] positions of the references, then the candidates."""
+    views: Tensor
+    """[q + C] in which stored view each image is seen."""
+
+
+def with_single_captions(
+    data: TrainingData, method: Method, encoder: TextEncoder
+) -> tuple[TextBatch, TextBatch | None]:
+    """Texts and reverse texts with 2Q rows more: each query's first caption alone, then its last alone.
+
+    Raises :class:`DataError` where a query has more than two captions.
+    """
+    triplets = data.benchmark.triplets
+    if any(len(triplet.captions) > 2 for triplet in triplets):
+        raise DataError("four_way draws from two captions, and a triplet has more: choose two_way")
+    singles = [t.captions[:1] for t in triplets] + [t.captions[-1:] for t in triplets]
+    # An empty caption says nothing alone: both are asked (FashionIQ has 17 such).
+    orders = [
+        one if one[0].strip(" .?,") else triplet.captions
+        for one, triplet in zip(singles, triplets * 2, strict=True)
+    ]
+    texts = encoder([*data.texts.texts, *map(method.text, orders)])
+    if data.reverse_texts is None:
+        return texts, None
+    back = [text for order in orders if (text := method.reverse_text(order)) is not None]
+    return texts, encoder([*data.reverse_texts.texts, *back])
+
+
+def epoch_order(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of one epoch: every query once, the last incomplete batch left out.
+
+    ``sizes`` are the numbers of queries of joined data sets; a batch stays within one of them,
+    because contrast between a shirt of one and a shoe of another teaches nothing.
+    """
+    random = np.random.default_rng([seed, epoch])
+    batches: list[np.ndarray] = []
+    start = 0
+    for size in sizes:
+        order = start + random.permutation(size)
+        whole = max(size // batch_size, 1)
+        batches.extend(order[: whole * batch_size].reshape(whole, -1))
+        start += size
+    random.shuffle(batches)
+    return batches

@@ -1,0 +1,154 @@
+"""Attribute heads for the columns of a catalogue, trained on stored tokens of a frozen tower."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dqecir.encoders.store import Store
+from dqecir.io.progress import track
+from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
+from dqecir.methods.dqe_values import DqeValues
+from dqecir.training.data import BLANK
+
+ROUNDS, PATIENCE, BATCH, RATE = 40, 6, 64, 2e-3
+STEPS = 15
+"""Least steps of a round: a small catalogue is seen several times before dev is asked."""
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class HeadScore:
+    """How well a head names a column on dev, in percent, beside always naming the commonest value."""
+
+    accuracy: float
+    commonest: float
+    kept: bool
+    """Whether the head that the model came with was no worse than one trained further."""
+
+
+def fit_heads(
+    old: AttributeHeads | None,
+    columns: Mapping[str, tuple[str, ...]],
+    token_width: int,
+    train: tuple[Store, Tensor],
+    dev: tuple[Store, Tensor],
+    seed: int,
+    quiet: bool = False,
+) -> tuple[AttributeHeads, dict[str, HeadScore]]:
+    """Heads for ``columns``, each as it did best on dev; a head that the model had starts from itself.
+
+    ``train`` and ``dev`` are stores with the codes [N, C] of the columns' values, -1 where unknown.
+    """
+    torch.manual_seed(seed)
+    heads = AttributeHeads(HeadsConfig(token_width=token_width, columns=columns))
+    inherited = _inherit(heads, old) if old is not None else set()
+    heads.norm.requires_grad_(False)  # all heads look through it, those that stay among them
+    best = copy.deepcopy(heads.state_dict())
+    reached = _accuracies(heads, *dev) if inherited else {}
+    reached = {column: value for column, value in reached.items() if column in inherited}
+    kept, idle = set(reached), 0
+    store, codes = train
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in heads.parameters() if parameter.requires_grad], RATE, weight_decay=0.05
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for _ in track(range(ROUNDS), "learning the columns, at most", quiet=quiet):
+        if idle == PATIENCE:
+            continue
+        heads.train()
+        for rows in _round(len(store), generator):
+            logits = heads(store.gather(rows))
+            losses = [
+                F.cross_entropy(logits[column], codes[rows, place], ignore_index=BLANK)
+                for place, column in enumerate(columns)
+                if bool((codes[rows, place] != BLANK).any())
+            ]
+            if losses:
+                torch.stack(losses).sum().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        now = _accuracies(heads, *dev)
+        better = [column for column, value in now.items() if value > reached.get(column, -1.0)]
+        idle = 0 if better else idle + 1
+        reached |= {column: now[column] for column in better}
+        kept -= set(better)
+        for column in better:
+            _copy(heads.state_dict(), best, column, list(columns))
+    heads.load_state_dict(best)
+    common = _commonest(codes, dev[1], columns)
+    scores = {
+        column: HeadScore(100 * reached[column], 100 * common[column], column in kept) for column in columns
+    }
+    return heads.requires_grad_(False).eval(), scores
+
+
+def _round(images: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of every image, as many times over as gives ``STEPS``."""
+    for _ in range(-(-STEPS * BATCH // images) if images < STEPS * BATCH else 1):
+        yield from torch.randperm(images, generator=generator).split(BATCH)
+
+
+def warm_start(new: DqeValues, old: DqeValues) -> None:
+    """Give a method what another has learned of reading texts; of a column, where its values are the same."""
+    for name in ("key", "word_norm", "read_norm"):
+        new.get_submodule(name).load_state_dict(old.get_submodule(name).state_dict())
+    new.base_scale.data.copy_(old.base_scale.data)
+    for place, column in enumerate(new.columns):
+        values = new.heads.config.columns[column]
+        if column not in old.columns or old.heads.config.columns[column] != values:
+            continue
+        before = old.columns.index(column)
+        for name in ("prompts", "lexicon_bias", "asks", "asks_bias", "column_scale", "emphasis"):
+            new.get_parameter(name).data[place] = old.get_parameter(name).data[before]
+        new.values[place].load_state_dict(old.values[before].state_dict())
+        new.moves[place].load_state_dict(old.moves[before].state_dict())
+
+
+def _inherit(heads: AttributeHeads, old: AttributeHeads) -> set[str]:
+    """Take over the heads of columns with the same values; returns these."""
+    heads.norm.load_state_dict(old.norm.state_dict())
+    before, columns = old.config.columns, list(heads.config.columns)
+    same = {column for column in columns if before.get(column) == heads.config.columns[column]}
+    for column in same:
+        place, source = columns.index(column), list(before).index(column)
+        heads.queries.data[place] = old.queries.data[source]
+        heads.classifiers[place].load_state_dict(old.classifiers[source].state_dict())
+    return same
+
+
+def _copy(source: Mapping[str, Tensor], target: dict[str, Tensor], column: str, columns: list[str]) -> None:
+    place = columns.index(column)
+    target["queries"][place] = source["queries"][place]
+    for name in ("weight", "bias"):
+        target[f"classifiers.{place}.{name}"].copy_(source[f"classifiers.{place}.{name}"])
+
+
+@torch.no_grad()
+def _accuracies(heads: AttributeHeads, store: Store, codes: Tensor) -> dict[str, float]:
+    """Share of the images with a known value whose value is named, 0 where none has one."""
+    heads.eval()
+    named = []
+    for rows in torch.arange(len(store)).split(_CHUNK):
+        logits = heads(store.gather(rows))
+        named.append(torch.stack([values.argmax(dim=1) for values in logits.values()], dim=1))
+    right, known = torch.cat(named) == codes, codes != BLANK
+    return {
+        column: float((right & known)[:, place].sum() / known[:, place].sum().clamp(min=1))
+        for place, column in enumerate(heads.config.columns)
+    }
+
+
+def _commonest(train: Tensor, dev: Tensor, columns: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
+    """Share of dev that has the commonest value of train."""
+    shares = {}
+    for place, column in enumerate(columns):
+        seen, asked = (codes[codes[:, place] != BLANK, place] for codes in (train, dev))
+        guess = seen.mode().values if len(seen) else torch.tensor(BLANK)
+        shares[column] = float((asked == guess).float().mean()) if len(asked) else 0.0
+    return shares

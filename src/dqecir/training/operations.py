@@ -1,0 +1,71 @@
+"""Counting the operations of training, so that methods are compared at equal compute.
+
+Seconds depend on the machine and its load; multiplications and additions do not.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from dqecir.training.loop import Trainer
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """Operations of one step, and of one refresh of the negatives (0 where there is none)."""
+
+    step: float
+    refresh: float
+    steps_between: int
+    parameters: int
+    """Numbers that a step gives a gradient to."""
+
+    def steps_within(self, budget: float) -> int:
+        """The most steps whose cost, refreshes included, stays within ``budget`` operations."""
+        possible = range(1, int(budget // self.step) + 1)
+        return max(1, bisect_right(possible, budget, key=self.total))
+
+    def total(self, steps: int) -> float:
+        """Operations of ``steps`` steps; the first refresh comes after the warm-up."""
+        return steps * self.step + ((steps - 1) // self.steps_between) * self.refresh
+
+
+def training_cost(trainer: Trainer) -> TrainingCost:
+    """Count one step after the warm-up, forward and backward, and one refresh.
+
+    Weights and negatives of the run are not touched.
+    """
+    trainer.miner.fill_at_random(torch.Generator().manual_seed(0))
+    trainer.method.train()
+    batch = trainer.batch(trainer.refresh_steps)  # the first step whose negatives would be mined
+    with FlopCounterMode(display=False) as counter:
+        terms = trainer.method(batch)
+        torch.stack(list(terms.values())).sum().backward()
+    parameters = sum(p.numel() for p in trainer.method.parameters() if p.grad is not None)
+    trainer.optimizer.zero_grad()
+    refresh = _refresh_operations(trainer) if trainer.recipe.negatives.mined else 0.0
+    return TrainingCost(float(counter.get_total_flops()), refresh, trainer.refresh_steps, parameters)
+
+
+def _refresh_operations(trainer: Trainer, sample: int = 64) -> float:
+    """Every query and every candidate embedded once, and each pair of a category scored once."""
+    data, method = trainer.data, trainer.model.method
+    some = torch.arange(min(sample, len(data)))
+    tokens = data.store.gather(data.references[some])
+    with FlopCounterMode(display=False) as queries:
+        method.embed_query(tokens, data.texts[some])
+    with FlopCounterMode(display=False) as candidates:
+        method.embed_target(tokens)
+    per_query = queries.get_total_flops() / len(some)
+    per_candidate = candidates.get_total_flops() / len(some)
+    count, width = method.target_shape
+    total = 0.0
+    for category, rows in data.rows.items():
+        corpus = len(data.corpus(category, trainer.recipe.negatives.corpus))
+        scores = 2.0 * len(rows) * corpus * count * width
+        total += len(rows) * per_query + corpus * per_candidate + scores
+    return total

@@ -1,0 +1,323 @@
+"""A small BLIP-2 from scratch, for machines without weights.
+
+Stage 0 trains the tower by classifying catalogue attributes; its heads are kept. Stage 1 freezes
+the tower and trains the Q-Former by image-text contrast on captions made from the attributes.
+Contrast from nothing is far behind this order at the same cost.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from dqecir.data.augmentation import random_views
+from dqecir.data.catalogue import Catalogue
+from dqecir.encoders.blip2 import Blip2
+from dqecir.encoders.store import TokenStore
+from dqecir.encoders.tokenizer import load_tokenizer, train_word_pieces
+from dqecir.errors import DataError
+from dqecir.io.files import whole_folder, write_bytes
+from dqecir.io.progress import track
+from dqecir.language.vocabulary import shipped_vocabularies
+from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
+from dqecir.methods.losses import contrastive
+from dqecir.methods.scoring import score
+from dqecir.model.composed_model import ComposedModel, new_model
+from dqecir.questions.wording import CaptionGenerator
+from dqecir.training.data import BLANK
+from dqecir.training.loop import autocast, cosine_rate, parameter_groups
+from dqecir.training.pretraining_data import LabelledImages, codes_of, read_images, shared_columns
+from dqecir.training.recipe import PretrainingRecipe
+
+SAVE_EVERY = 250
+"""Steps between states that a killed run resumes from."""
+
+
+class Pretrainer:
+    """Runs both stages of a recipe into one folder, and continues where it was killed."""
+
+    def __init__(
+        self,
+        recipe: PretrainingRecipe,
+        catalogues: Sequence[Catalogue],
+        split: str,
+        work: Path,
+        texts: Sequence[str] = (),
+        quiet: bool = False,
+    ) -> None:
+        self.recipe, self.catalogues, self.split, self.work, self.quiet = (
+            recipe,
+            catalogues,
+            split,
+            work,
+            quiet,
+        )
+        for name, settings in (
+            ("classification.shares", recipe.classification.shares),
+            ("classification.strengths", recipe.classification.strengths),
+            ("contrast.shares", recipe.contrast.shares),
+            ("contrast.views", recipe.contrast.views),
+        ):
+            if len(settings) != len(catalogues):
+                raise DataError(f"{name} is for {len(settings)} catalogues, and {len(catalogues)} were given")
+        self.columns = shared_columns(catalogues)
+        self.vocabularies = shipped_vocabularies(self.columns)
+        self.wordings = [CaptionGenerator(self.vocabularies, _values(catalogue)) for catalogue in catalogues]
+        torch.manual_seed(recipe.seed)
+        self.tokenizer = self._train_tokenizer(texts)
+        backbone = recipe.backbone.model_copy(update={"vocabulary_size": len(self.tokenizer)})
+        self.backbone = Blip2(backbone)
+        self.heads = AttributeHeads(HeadsConfig(token_width=backbone.tower.token_width, columns=self.columns))
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> ComposedModel:
+        """Both stages; returns the model, which composes by the sum of image and text until trained."""
+        self._classify()
+        self._contrast()
+        notes = {
+            "pretraining": self.recipe.model_dump(mode="json"),
+            "catalogues": [catalogue.folder.name for catalogue in self.catalogues],
+            "cpu_seconds": self.seconds,
+        }
+        return new_model(
+            self.backbone,
+            self.tokenizer,
+            self.recipe.preprocessing,
+            self.heads,
+            self.recipe.max_text_length,
+            notes,
+        ).eval()
+
+    def _train_tokenizer(self, texts: Sequence[str]) -> PreTrainedTokenizerFast:
+        """Word pieces of captions of every catalogue, of the shipped vocabularies, and of ``texts``.
+
+        They are kept with the run: the trainer breaks ties as it likes, so a second training would
+        number the pieces otherwise, and a resumed run would read gibberish.
+        """
+        kept = self.work / "tokenizer"
+        if kept.exists():
+            return load_tokenizer(kept)
+        rng = random.Random(self.recipe.seed)
+        corpus = [word for vocabulary in self.vocabularies for word in sorted(vocabulary.lexicon)] * 20
+        for catalogue, wording in zip(self.catalogues, self.wordings, strict=True):
+            images = catalogue.split(self.split)
+            for image in rng.choices(images.tolist(), k=min(4000, 4 * len(images))):
+                corpus.append(wording.portray(_known(catalogue, image), rng))
+        tokenizer = train_word_pieces([*corpus, *texts], self.recipe.vocabulary_size)
+        with whole_folder(kept) as draft:
+            tokenizer.save_pretrained(draft)
+        return tokenizer
+
+    def _classify(self) -> None:
+        """Stage 0."""
+        stage, preprocessing = self.recipe.classification, self.recipe.preprocessing
+        modules = torch.nn.ModuleDict({"tower": self.backbone.tower, "heads": self.heads})
+        sets: list[LabelledImages] = []
+
+        def loss_of(step: int) -> Tensor:
+            if not sets:
+                sets.extend(
+                    read_images(catalogue, self.split, self.columns, preprocessing, self.quiet)
+                    for catalogue in self.catalogues
+                )
+            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
+            pixels, codes = [], []
+            parts = _shares(stage.shares, stage.batch_size)
+            for images, count, strength in zip(sets, parts, stage.strengths, strict=True):
+                if count == 0:
+                    continue
+                rows = torch.randint(len(images.pixels), (count,), generator=generator)
+                plain = images.pixels[rows].float() / 255
+                pixels.append(random_views(plain, generator, strength) if strength > 0 else plain)
+                codes.append(images.codes[rows])
+            seen = preprocessing.normalised(torch.cat(pixels))
+            labels = torch.cat(codes)
+            logits = self.heads(self.backbone.tower(seen))
+            losses = [
+                F.cross_entropy(
+                    logits[column].float(),
+                    labels[:, place],
+                    ignore_index=BLANK,
+                    label_smoothing=stage.label_smoothing,
+                )
+                for place, column in enumerate(self.columns)
+                if bool((labels[:, place] != BLANK).any())
+            ]
+            return torch.stack(losses).mean()
+
+        self._optimise("classification", modules, stage, loss_of)
+
+    def _contrast(self) -> None:
+        """Stage 1."""
+        stage = self.recipe.contrast
+        self.backbone.freeze_tower()
+        self.backbone.eval()
+        encoder = TextEncoder(self.tokenizer, (), self.recipe.max_text_length)
+        sets: list[tuple[np.ndarray, TokenStore, Tensor]] = []
+
+        def open_sets() -> None:
+            for place, catalogue in enumerate(self.catalogues):
+                images = catalogue.split(self.split)
+                store = TokenStore.build(
+                    self.work / f"tokens-{place}",
+                    self.backbone.image_tokens,
+                    f"stage-0 of seed {self.recipe.seed}, {self.recipe.classification.steps} steps",
+                    self.recipe.preprocessing,
+                    [catalogue.image_paths[i] for i in images],
+                    stage.views[place],
+                    self.quiet,
+                )
+                codes = codes_of(catalogue, images, self.columns)
+                sets.append((images, store, codes))
+
+        def loss_of(step: int) -> Tensor:
+            if not sets:
+                open_sets()
+                self.backbone.train()
+            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
+            place = int(torch.multinomial(torch.tensor(stage.shares), 1, generator=generator))
+            images, store, codes = sets[place]
+            rows = torch.randint(len(images), (stage.batch_size,), generator=generator)
+            views = torch.randint(stage.views[place], (stage.batch_size,), generator=generator)
+            tokens = store.gather(rows, views)
+            captions, said = self._captions(place, images[rows.numpy()], step)
+            text = encoder(captions)
+            scores = score(
+                self.backbone.text_embedding(text.ids, text.mask)[:, None],
+                self.backbone.target_embeddings(tokens),
+                "max_t",
+            )  # [caption, image]
+            own = codes[rows]
+            # A caption names a few attributes; every image that shows them all is described by it.
+            fits = ((own[:, None] == own[None]) | ~said[:, None]).all(dim=2)
+            targets = torch.arange(len(rows))
+            temperature = self.backbone.temperature.clamp(0.01, 0.5)
+            return 0.5 * (
+                contrastive(scores, targets, temperature, fits)
+                + contrastive(scores.T, targets, temperature, fits.T)
+            )
+
+        trained = torch.nn.ModuleList(
+            [
+                self.backbone.ln_vision,
+                self.backbone.embeddings,
+                self.backbone.qformer,
+                self.backbone.vision_projection,
+                self.backbone.text_projection,
+            ]
+        )
+        extra = [self.backbone.query_tokens, self.backbone.temperature]
+        self._optimise("contrast", trained, stage, loss_of, extra)
+        with torch.no_grad():
+            self.backbone.temperature.clamp_(0.01, 0.5)
+
+    def _captions(self, place: int, images: np.ndarray, step: int) -> tuple[list[str], Tensor]:
+        """A caption of each image, and which columns it speaks of [B, C]."""
+        catalogue, wording = self.catalogues[place], self.wordings[place]
+        rng = random.Random(f"{self.recipe.seed} {step}")
+        captions, said = [], torch.zeros(len(images), len(self.columns), dtype=torch.bool)
+        names = list(self.columns)
+        for row, image in enumerate(images.tolist()):
+            shown = {c: v for c, v in _known(catalogue, image).items() if c in self.columns}
+            chosen = rng.sample(sorted(shown), rng.randint(1, len(shown)))
+            captions.append(wording.portray({c: shown[c] for c in chosen}, rng))
+            said[row, [names.index(c) for c in chosen]] = True
+        return captions, said
+
+    def _optimise(
+        self,
+        name: str,
+        modules: torch.nn.Module,
+        stage: Any,
+        loss_of: Any,
+        extra: Sequence[torch.nn.Parameter] = (),
+    ) -> None:
+        """AdamW with a cosine rate over ``stage.steps``; continues where a killed run was saved."""
+        groups = parameter_groups(modules, stage.learning_rate, stage.weight_decay, [], 1.0)
+        if extra:
+            groups.append({"params": list(extra), "lr": stage.learning_rate, "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW(groups)
+        log: list[dict[str, float]] = []
+        first = self._resume(name, optimizer, log)
+        spent = self.seconds.get(name, 0.0)
+        modules.train()
+        started = time.process_time()
+        for step in track(range(first, stage.steps), f"pretraining: {name}", quiet=self.quiet):
+            for group in optimizer.param_groups:
+                group["lr"] = stage.learning_rate * cosine_rate(step, stage.steps, stage.steps // 20, 0.0)
+            torch.manual_seed(self.recipe.seed * 1_000_003 + step)
+            with autocast(torch.device("cpu"), self.recipe.precision):
+                loss = loss_of(step)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            if step % 50 == 0:
+                log.append({"step": step, "loss": float(loss.detach())})
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == stage.steps:
+                self.seconds[name] = spent + time.process_time() - started
+                self._save(name, step + 1, optimizer, log)
+
+    def _save(
+        self, name: str, step: int, optimizer: torch.optim.Optimizer, log: list[dict[str, float]]
+    ) -> None:
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "recipe": self.recipe.model_dump_json(),
+                "step": step,
+                "backbone": self.backbone.state_dict(),
+                "heads": self.heads.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "cpu_seconds": self.seconds[name],
+                "log": log,
+            },
+            buffer,
+        )
+        write_bytes(self.work / f"{name}.pt", buffer.getvalue())
+
+    def _resume(self, name: str, optimizer: torch.optim.Optimizer, log: list[dict[str, float]]) -> int:
+        """Load what a killed run saved of a stage; returns the step to go on from."""
+        path = self.work / f"{name}.pt"
+        if not path.exists():
+            return 0
+        saved = torch.load(path, weights_only=True)
+        if saved["recipe"] != self.recipe.model_dump_json():
+            raise DataError(
+                f"{self.work} holds an unfinished run of another recipe: remove it, or name another --out"
+            )
+        self.backbone.load_state_dict(saved["backbone"])
+        self.heads.load_state_dict(saved["heads"])
+        optimizer.load_state_dict(saved["optimizer"])
+        self.seconds[name] = saved["cpu_seconds"]
+        log.extend(saved["log"])
+        return int(saved["step"])
+
+
+def _shares(shares: Sequence[float], batch_size: int) -> list[int]:
+    """``batch_size`` cut in proportion to ``shares``, the rounding left to the first."""
+    counts = [round(batch_size * share / sum(shares)) for share in shares]
+    counts[0] += batch_size - sum(counts)
+    return counts
+
+
+def _values(catalogue: Catalogue) -> dict[str, list[str]]:
+    return {column: sorted(set(values) - {"", "?"}) for column, values in catalogue.attributes.items()}
+
+
+def _known(catalogue: Catalogue, image: int) -> dict[str, str]:
+    return {
+        column: values[image]
+        for column, values in catalogue.attributes.items()
+        if values[image] not in ("", "?")
+    }

@@ -1,0 +1,158 @@
+"""Recipes: one YAML a run, every key checked before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from dqecir.data.images import Preprocessing
+from dqecir.encoders.blip2 import Blip2Config
+from dqecir.methods.method import MethodOptions, method_named
+from dqecir.methods.negatives import NegativeSampling
+from dqecir.settings import Strict, parse_settings, read_settings
+from dqecir.training.schedules import WITH_FINAL_RATE, WITH_WARM_UP, CosineSchedule, Schedule
+
+
+class TripletSettings(Strict):
+    """How a catalogue becomes triplets; see ``catalogue_benchmark``."""
+
+    split: Literal["train", "train_all"] = "train"
+    """``train_all`` adds dev to train, for a model that is to be shipped."""
+    count: int | None = None
+    per_reference: int = Field(default=4, gt=0)
+    drawing: Literal["balanced", "natural"] = "balanced"
+    max_changes: int = Field(default=3, ge=1, le=3)
+    gallery_column: str | None = None
+    seed: int = 0
+
+
+class TrainingSettings(Strict):
+    """The loop: length, rates, and what is kept."""
+
+    epochs: float = Field(default=10.0, gt=0)
+    steps: int | None = Field(default=None, gt=0)
+    """Number of steps, in place of ``epochs``."""
+    batch_size: int = Field(default=64, gt=1)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    new_parameters_factor: float = Field(default=1.0, gt=0)
+    """Rate of the method's own parameters, as a multiple of the backbone's."""
+    schedule: Schedule = CosineSchedule()
+    """How the rate rises and falls."""
+    final_rate: float = Field(default=0.0, ge=0, le=1)
+    """Where a cosine schedule ends, as a share of the rate."""
+    warm_up_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    decay_everything: bool = False
+    """Weight decay on vectors and scalars too, a learned temperature among them, as QuRe's code has it."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's; published: 0.9 and 0.98 for SPRC."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """AdamW's; published: 1e-7 for SPRC and CLIP4Cir."""
+    gradient_clip: float | None = Field(default=1.0, gt=0)
+    captions: Literal["fixed", "two_way", "four_way"] = "two_way"
+    """``four_way`` also asks by either caption alone, as CLIP4Cir and SPRC train on FashionIQ."""
+    views: int = Field(default=1, ge=1)
+    """Random views kept of every training image, the picture itself among them."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    tokens: Literal["fp16", "int8"] = "fp16"
+    """How the image tokens are kept; ``int8`` takes half the bytes."""
+    tokens_on_device: float = Field(default=0.6, ge=0, le=1)
+    """Share of an accelerator's free memory that stored tokens may take; they are read from disk where
+    they do not fit."""
+    seed: int = 0
+    evaluate_every: float = Field(default=1.0, gt=0)
+    """Epochs between evaluations on dev, which choose ``best``."""
+    checkpoint_every: int = Field(default=200, gt=0)
+    """Steps between states that a killed run resumes from."""
+
+    @model_validator(mode="after")
+    def _schedule_reads_its_settings(self) -> TrainingSettings:
+        kind = self.schedule.kind
+        if self.warm_up_steps and kind not in WITH_WARM_UP:
+            raise ValueError(f"the schedule {kind} does not warm up by warm_up_steps: leave it out")
+        if self.final_rate and kind not in WITH_FINAL_RATE:
+            raise ValueError(f"the schedule {kind} does not end at final_rate: leave it out")
+        return self
+
+
+class Recipe(Strict):
+    """A training run of one method."""
+
+    method: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    negatives: NegativeSampling = NegativeSampling()
+    triplets: TripletSettings = TripletSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _method_agrees(self) -> Recipe:
+        self.method_options.check_negatives(self.negatives)
+        return self
+
+    @property
+    def method_options(self) -> MethodOptions:
+        """The options, checked by the method they belong to."""
+        return parse_settings(
+            self.options, method_named(self.method).options_type, f"options of {self.method}"
+        )
+
+
+class ClassificationStage(Strict):
+    """Stage 0 of pretraining: the tower learns the attributes by classification."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(default=64, gt=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    shares: tuple[float, ...] = (1.0,)
+    """Share of each catalogue in a batch, in the order of ``--data``."""
+    strengths: tuple[float, ...] = (1.0,)
+    """Strength of the random views of each catalogue."""
+
+
+class ContrastStage(Strict):
+    """Stage 1 of pretraining: the Q-Former learns images and captions made from the attributes."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(default=128, gt=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    views: tuple[int, ...] = (1,)
+    """Random views kept of each catalogue's images, the picture itself among them."""
+    shares: tuple[float, ...] = (1.0,)
+    """Share of the batches that come from each catalogue; a batch stays within one."""
+
+
+class PretrainingRecipe(Strict):
+    """A small BLIP-2 from scratch, for machines without weights."""
+
+    backbone: Blip2Config
+    preprocessing: Preprocessing
+    vocabulary_size: int = Field(default=1500, gt=64)
+    max_text_length: int = Field(default=40, gt=4)
+    classification: ClassificationStage
+    contrast: ContrastStage
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> PretrainingRecipe:
+        if self.preprocessing.size != self.backbone.tower.image_size:
+            raise ValueError(
+                f"preprocessing.size ({self.preprocessing.size}) must be the tower's image_size "
+                f"({self.backbone.tower.image_size})"
+            )
+        return self
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a training recipe; raises ``DataError`` with a sentence for each mistake."""
+    return read_settings(path, Recipe)
+
+
+def read_pretraining_recipe(path: Path) -> PretrainingRecipe:
+    """Read a pretraining recipe; raises ``DataError`` with a sentence for each mistake."""
+    return read_settings(path, PretrainingRecipe)

@@ -1,0 +1,91 @@
+"""Model folders: what is written is what is read, and what does not belong is refused."""
+
+import json
+
+import pytest
+import torch
+
+from dqecir.errors import CheckpointError, DataError
+from dqecir.model.composed_model import ComposedModel
+
+
+@pytest.mark.parametrize("method", ["image_plus_text", "dqe", "dqe_heads"])
+def test_there_and_back_again(model, tmp_path, method):
+    written = model.with_method(method, {})
+    written.save_pretrained(tmp_path / "m")
+    read = ComposedModel.from_pretrained(tmp_path / "m")
+    assert read.fingerprint == written.fingerprint
+    assert read.tower_fingerprint == written.tower_fingerprint
+    assert [v.name for v in read.vocabularies] == [v.name for v in written.vocabularies]
+    text = written.text_encoder(["is red and has short sleeves"])
+    tokens = torch.randn(1, 16, 16)
+    theirs = written.eval().method.embed_query(tokens, text).embeddings
+    ours = read.method.embed_query(tokens, read.text_encoder(["is red and has short sleeves"])).embeddings
+    assert torch.equal(ours, theirs)
+
+
+def test_half_precision_is_half_the_size_and_nearly_the_same(model, tmp_path):
+    model.save_pretrained(tmp_path / "full")
+    model.save_pretrained(tmp_path / "half", half=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    read = ComposedModel.from_pretrained(tmp_path / "half")
+    assert read.backbone.query_tokens.dtype == torch.float32
+    assert torch.allclose(read.backbone.query_tokens, model.backbone.query_tokens, atol=1e-3)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no config\.json"):
+        ComposedModel.from_pretrained(tmp_path)
+
+
+def test_a_damaged_weight_file_is_refused(model, tmp_path):
+    folder = model.save_pretrained(tmp_path / "m")
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match="damaged"):
+        ComposedModel.from_pretrained(folder)
+
+
+def test_a_missing_weight_file_is_refused(model, tmp_path):
+    folder = model.save_pretrained(tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="half there"):
+        ComposedModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "newer dqecir"),
+        ({"method": "dqee"}, "did you mean 'dqe'"),
+        ({"options": {"margn": 1}}, "margn"),
+        (
+            {"backbone": {"tower": {"kind": "stem", "image_size": 32, "widths": [8]}, "hiden_size": 1}},
+            "hidden_size",
+        ),
+    ],
+)
+def test_a_foreign_config_is_refused_by_name(model, tmp_path, change, message):
+    folder = model.save_pretrained(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(DataError, match=message):
+        ComposedModel.from_pretrained(folder)
+
+
+def test_weights_of_another_size_are_refused_with_their_names(model, tmp_path):
+    folder = model.save_pretrained(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    config["backbone"]["embedding_size"] = 20
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="text_projection"):
+        ComposedModel.from_pretrained(folder)
+
+
+def test_saving_over_a_model_replaces_it_whole(model, tmp_path):
+    folder = model.save_pretrained(tmp_path / "m")
+    (folder / "stray").write_text("x")
+    model.save_pretrained(folder)
+    assert not (folder / "stray").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m"]

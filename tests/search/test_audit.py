@@ -1,0 +1,163 @@
+"""The recall audit: what it measures, recommends and writes."""
+
+import json
+import random
+
+import pytest
+import torch
+from PIL import Image
+
+from dqecir.errors import DataError
+from dqecir.index.contract import IndexHeader, ItemBatch
+from dqecir.index.edge import EdgeIndex
+from dqecir.index.engines import move_index
+from dqecir.index.exact import ExactIndex
+from dqecir.index.filters import parse_filter
+from dqecir.index.server import IN_MEMORY, URL, ServerIndex
+from dqecir.methods.scoring import score
+from dqecir.search import audit as auditing
+from dqecir.search.audit import audit, likeness, token_queries
+from tests.index.test_qdrant import likelihood_batch
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """2,000 items of few dimensions, with a value that a tenth of them has and one of a hundredth."""
+    draw = torch.Generator().manual_seed(1)
+    tokens = torch.randn(2000, 3, 3, generator=draw) @ torch.randn(3, 8, generator=draw)
+    payloads = [
+        {"fit": "slim" if row % 10 == 3 else "wide", "print": "yes" if row % 100 == 7 else "no"}
+        for row in range(2000)
+    ]
+    header = IndexHeader(model="m1", tokens=3, size=8)
+    batch = ItemBatch([f"i{row}" for row in range(2000)], tokens, payloads)
+    return ExactIndex.build(tmp_path / "shop", header, iter([batch]))
+
+
+def test_the_least_trusting_setting_that_is_good_is_recommended(shop, monkeypatch):
+    monkeypatch.setattr(auditing, "QUICK", 0.0)
+    found = audit(shop, None, count=20, numbers=(10, 400, 500, 1000))
+    assert not found.of_pictures
+    limits = list(dict.fromkeys(row.limit for row in found.rows))
+    assert [(limit.said, limit.share) for limit in limits] == [
+        ("everything", 1.0),
+        ("fit = slim", 0.1),
+        ("print = yes", 0.01),
+    ]
+    assert limits[1].where == parse_filter("fit = slim")
+    # The exact search, and those of which four times as many items are there.
+    assert [row.settings and row.settings.candidates for row in found.rows[::3]] == [None, 10, 400, 500]
+    recalls = {row.settings and row.settings.candidates: row.recall for row in found.rows[::3]}
+    assert recalls[None] == 1.0
+    assert recalls[10] < auditing.ENOUGH <= recalls[400]
+    assert len(found.table().splitlines()) == 3 + 12 + 1
+    # Which is quicker hangs on the machine; what is recommended must be good and no slower.
+    if found.recommended is not None:
+        assert found.recommended.candidates in (400, 500)
+        assert 0 < found.recommended.exact_up_to < 2000
+    # Sketches of an audit are its own.
+    assert shop.info()["sketched items"] == 0
+
+
+@pytest.mark.parametrize("engine", ["exact", "edge"])
+def test_where_scoring_all_is_quick_nothing_else_is_recommended(engine, shop, tmp_path, monkeypatch):
+    monkeypatch.setattr(auditing, "QUICK", 1e9)
+    found = audit(move_index(shop.folder, tmp_path / engine, engine), None, count=5)
+    assert {row.recall for row in found.rows if row.settings is None} == {1.0}
+    assert found.recommended is None
+    assert "quick enough" in found.table().splitlines()[-1]
+
+
+def test_questions_of_tokens_change_one_distribution():
+    tokens, others = torch.rand(2, 6, 4, 3).softmax(dim=3)
+    tokens[:, 0] = others[:, 0] = torch.tensor([1.0, -1.0, 0.5])
+    queries = token_queries(tokens, others, likelihood=True)
+    assert queries.shape == (6, 4, 3)
+    masses = queries[:, 1:].sum(dim=2)
+    assert masses.allclose(masses[0, 0])
+    same = (queries[:, 1:] / masses[..., None] - tokens[:, 1:]).abs().amax(dim=2) < 1e-6
+    assert same.sum(dim=1).tolist() == [2] * 6
+
+
+@pytest.mark.parametrize("engine", [EdgeIndex, ServerIndex])
+def test_an_engine_of_inner_products_is_told_the_least_number_that_is_enough(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv(URL, IN_MEMORY)
+    header, batch, _ = likelihood_batch(600)
+    index = engine.build(tmp_path / "i", header, iter([batch]))
+    found = audit(index, None, count=30, numbers=(10, 20, 40, 80, 160, 320, 1000, 2000))
+
+    # The same by hand: how far down the line's order the exact first ten lie.
+    draw, tokens = random.Random(0), batch.tokens.half().float()
+    chosen, others = (draw.sample(range(600), 30) for _ in range(2))
+    queries = token_queries(tokens[chosen], tokens[others], likelihood=True)
+    right = score(queries, tokens, "likelihood")
+    near = queries[:, 0] @ tokens[:, :4].mean(dim=1).T
+    near += torch.einsum("bcd,ncd->bn", queries[:, 1:], (tokens[:, 4:] + 0.01).log())
+    for scores in (right, near):
+        scores[range(30), chosen] = -torch.inf
+    ranks = near.argsort(dim=1, descending=True).argsort(dim=1).gather(1, right.topk(10).indices)
+    counted = {number: float((ranks < number).float().mean()) for number in (10, 20, 40, 80, 160, 320, 1000)}
+    enough = min(number for number, recall in counted.items() if recall >= auditing.ENOUGH)
+    assert 10 < enough < 1000
+
+    assert {row.settings.candidates: row.recall for row in found.rows} == pytest.approx(counted, abs=0.004)
+    assert found.recommended.candidates == enough
+    assert f"Recommended: score {enough} candidates; they hold" in found.table()
+    assert found.alike == pytest.approx(likeness(tokens[chosen][:, :4]), abs=1e-4)
+
+    fetched, search = [], index._state.store.search
+    monkeypatch.setattr(index._state.store, "search", lambda asks: fetched.extend(asks) or search(asks))
+    index.search(queries[:1], 5)
+    index.configure(found.recommended)
+    index.search(queries[:1], 5)
+    assert [ask.limit for ask in fetched] == [500, enough]
+
+
+def test_where_no_number_is_enough_the_surest_is_named(tmp_path):
+    header, batch, _ = likelihood_batch(600)
+    index = EdgeIndex.build(tmp_path / "i", header, iter([batch]))
+    found = audit(index, None, count=5, numbers=(1, 2))
+    assert found.recommended.candidates == 2
+    assert "the engine exact scores all" in found.table().splitlines()[-1]
+
+
+def test_how_alike_tokens_are():
+    tokens = torch.tensor([[[1.0, 0], [2, 0], [0, 3]]])
+    assert likeness(tokens) == pytest.approx(1 / 3)
+    assert likeness(tokens[:, :1]) is None
+
+
+@pytest.mark.parametrize("engine", [ExactIndex, EdgeIndex])
+def test_few_items_cannot_be_audited(engine, tmp_path):
+    header = IndexHeader(model="m1", tokens=1, size=4)
+    index = engine.build(tmp_path / "i", header, iter([ItemBatch(["a"], torch.ones(1, 1, 4), [{}])]))
+    with pytest.raises(DataError, match="holds 1 items"):
+        audit(index, None)
+    index.delete(["a"])
+    with pytest.raises(DataError, match="holds 0 items, and an audit needs more than 10"):
+        audit(index, None)
+
+
+@pytest.mark.parametrize(
+    ("engine", "written"), [("exact", {"sketch": None}), ("edge", {"candidates": "exact", "exact up to": 0})]
+)
+def test_the_command_measures_by_pictures_and_writes_what_it_recommends(
+    engine, written, dqecir, model_folder, tmp_path
+):
+    (tmp_path / "shop").mkdir()
+    for row in range(12):
+        Image.new("RGB", (16, 16), (20 * row, 0, 99)).save(tmp_path / "shop" / f"{row}.png")
+    table = [f"{row}.png,{('red', 'blue', 'green')[row % 3]},{row}" for row in range(12)]
+    (tmp_path / "shop" / "attributes.csv").write_text("\n".join(["image,color,price", *table]))
+    index, model = tmp_path / "index", ("--model", model_folder)
+    built = ("index", "build", "--images", tmp_path / "shop", "--out", index, "--engine", engine)
+    assert dqecir(*built, *model)[0] == 0
+    code, out, _ = dqecir("index", "audit", "--index", index, "--queries", 4, "--apply", *model)
+    assert code == 0
+    assert "12 items, 4 questions composed of their pictures" in out
+    assert "Recommended: score every item" in out
+    facts = json.loads(dqecir("index", "info", "--index", index)[1])
+    assert {name: facts[name] for name in written} == written
+    (tmp_path / "shop" / "0.png").unlink()
+    code, out, _ = dqecir("index", "audit", "--index", index, "--queries", 12, *model)
+    assert (code, "made of their tokens" in out) == (0, True)

@@ -1,0 +1,48 @@
+"""Every recipe file is read, and its head says how to run it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dqecir.errors import DataError
+from dqecir.training.recipe import read_pretraining_recipe, read_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe(path):
+    text = path.read_text()
+    read = read_pretraining_recipe if "classification" in yaml.safe_load(text) else read_recipe
+    read(path)
+    head = text.split("\n\n")[0] if "\n\n" in text else text
+    assert f"recipes/{path.name}" in text
+    assert head.startswith("#")
+    assert "Hardware:" in text
+
+
+def test_there_are_recipes():
+    assert {"dqe", "contrastive", "pretrain-small"} <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("method: dqe\ntraning: {}\n", "did you mean 'training'"),
+        ("method: dqe\ntraining: {epochs: -1}\n", "training.epochs"),
+        ("method: dqe\nnegatives: {choose: midzone}\n", "negatives.choose"),
+        ("just text\n", "must be a map"),
+        ("a: [\n", "cannot be read as YAML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_recipe(path)
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(DataError, match="there is no file"):
+        read_recipe(tmp_path / "none.yaml")
