@@ -1,58 +1,83 @@
-"""Data flows one way: nothing imports what stands to its right on the road."""
+"""Data flows one way: a module imports only what stands before it in docs/rooms.yaml."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
+import pytest
+from benchmarks.write_design import DOCS, read_rooms, written
+
 PACKAGE = Path(__file__).parent.parent / "src" / "dqecir"
-ROAD = [
-    {"files", "progress", "stopwatch", "threads", "strict", "data"},
-    {"backbones"},
-    {"attributes", "scoring", "losses", "negatives", "schedules"},
-    {"methods"},
-    {"model"},
-    {"public_weights", "recipe", "evaluation", "index", "conversion"},
-    {"training_data", "mining", "pretraining_data"},
-    {"training", "operations"},
-    {"steering", "explanation", "editing"},
-    {"pretraining", "runs", "retriever", "sheets", "examples"},
-    {"demo", "comparison", "figures", "reproduction", "fitting"},
-    {"service"},
-    {"cli"},
-]
-PLACE = {room: place for place, rooms in enumerate(ROAD) for room in rooms}
+LOOSE = ("__init__", "errors", "settings")
+"""The only modules at the top of the package."""
+NAMED_FOR_WHAT_THEY_SERVE = ("cli", "service.routes")
+"""Rooms whose files are named after a command or an address, so the names stand elsewhere too."""
+
+MODULES = [*LOOSE[1:], *(f"{room}.{module}" for room, modules in read_rooms().items() for module in modules)]
+PLACE = {module: place for place, module in enumerate(MODULES)}
 
 
-def imports_of(path: Path) -> set[str]:
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imports_of(module: str, path: Path) -> set[str]:
+    """Modules of the package that a file imports, wherever in it the import stands."""
+    parents = ["dqecir", *module.split(".")]
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
+        names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-        found |= {name.split(".")[1] for name in names if name.startswith("dqecir.")}
+        elif isinstance(node, ast.ImportFrom):
+            inside = parents[: len(parents) - node.level + (path.name == "__init__.py")] if node.level else []
+            source = ".".join([*inside, *([node.module] if node.module else [])])
+            # What is imported from a package may be a module of it.
+            names = [
+                whole if (whole := f"{source}.{alias.name}").removeprefix("dqecir.") in FILES else source
+                for alias in node.names
+            ]
+        found |= {name.removeprefix("dqecir").lstrip(".") for name in names if name.split(".")[0] == "dqecir"}
     return found
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def test_every_module_has_a_place():
+    packages = {module for module, path in FILES.items() if path.name == "__init__.py"}
+    assert set(FILES) - packages - set(LOOSE) <= set(PLACE)
+    assert set(PLACE) <= set(FILES)
 
 
-def test_every_file_has_a_place_on_the_road():
-    rooms = {room_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"}
-    assert rooms == set(PLACE)
+@pytest.mark.parametrize("module", sorted(set(FILES) - {"__init__"}))
+def test_a_module_imports_only_what_stands_before_it(module):
+    own = PLACE.get(module, max((PLACE[m] for m in PLACE if m.startswith(f"{module}.")), default=-1) + 1)
+    for other in imports_of(module, FILES[module]):
+        assert other in FILES, f"{module} imports {other or 'dqecir'}, which is not a module of the package"
+        if other in PLACE:
+            assert PLACE[other] < own, f"{module} imports {other}, which stands after it in docs/rooms.yaml"
+        else:
+            assert module.startswith(f"{other}."), f"{module} imports the package {other} instead of a module"
 
 
-def test_nothing_imports_what_stands_to_its_right():
-    wrong = []
-    for path in PACKAGE.rglob("*.py"):
-        room = room_of(path)
-        if room == "__init__":
-            continue
-        wrong += [f"{room} imports {other}" for other in imports_of(path) if PLACE[other] > PLACE[room]]
-    assert not wrong
+def test_an_import_is_found_in_every_form(tmp_path):
+    source = "from dqecir import cli\nfrom dqecir.data import images\nimport dqecir.io.files\n"
+    source += "from . import scoring\nfrom .scoring import score\nfrom dqecir.errors import DataError\n"
+    (tmp_path / "any.py").write_text(source)
+    found = imports_of("methods.any", tmp_path / "any.py")
+    assert found == {"cli", "data.images", "io.files", "methods.scoring", "errors"}
 
 
-def test_files_stay_short():
-    longest = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert {name for name, lines in longest.items() if lines > 400} == set()
+def test_one_file_name_has_one_meaning():
+    names = Counter(
+        path.stem
+        for module, path in FILES.items()
+        if path.name != "__init__.py" and not module.startswith(NAMED_FOR_WHAT_THEY_SERVE)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_the_design_shows_this_order():
+    page = (DOCS / "design.md").read_text(encoding="utf-8")
+    assert written(page, read_rooms()) == page and "<!-- rooms:" in page
