@@ -71,6 +71,15 @@ class EngineContract:
         assert "item3" in index
         assert "item10" not in index
 
+    def test_counts_its_changes(self, index, tmp_path):
+        first = index.generation
+        index.add(item("new", 1))
+        added = index.generation
+        index.delete(["nobody"])
+        assert first < added == index.generation
+        index.delete(["new"])
+        assert added < index.generation == self.engine.open(tmp_path / "index").generation
+
     def test_gives_back_the_tokens_of_items(self, index):
         index.delete(["item1"])
         index.add(item("item3", seed=5))

@@ -211,3 +211,16 @@ def test_neither_searches_nor_writers_wait_while_a_sketch_is_made(tmp_path, monk
     reopened = ExactIndex.open(tmp_path / "i")
     assert len(reopened.search(torch.ones(1, 1, 8), 50)[0]) == 39
     assert reopened.info()["sketched items"] == 40
+
+
+def test_an_error_while_tokens_are_quantized_keeps_no_later_change_from_it(tmp_path, monkeypatch):
+    def broken(tokens):
+        raise RuntimeError("out of memory")
+
+    index = ExactIndex.build(tmp_path / "i", HEADER, batches(40))
+    with monkeypatch.context() as patch:
+        patch.setattr(exact, "make_sketch", broken)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            index.configure(SOME)
+    index.delete(["item3"])
+    assert index.info()["sketched items"] == 40

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dqecir.index.exact import ExactIndex
 from tests.service.conftest import form, put, refused
 
 
@@ -36,6 +37,12 @@ def test_an_item_is_searched_from_as_without_a_service(client, retriever, item):
     assert "path" not in first["attributes"]
     assert first["attributes"]["color"]
     assert client.get(first["image"]).headers["content-type"] == "image/jpeg"
+
+
+def test_a_search_asks_the_index_for_no_facts(client, item, monkeypatch):
+    monkeypatch.setattr(ExactIndex, "info", lambda index: pytest.fail("info() reads every column's name"))
+    told = client.post("/v1/search", json={"item": item, "text": "is red"}).json()
+    assert told["generation"] == 1
 
 
 def test_what_spoke_are_shares_the_biggest_first(client, item):

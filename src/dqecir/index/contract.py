@@ -158,6 +158,11 @@ class Index(ABC):
     def close(self) -> None:  # noqa: B027  (most engines hold nothing)
         """Let go of what belongs to one process at a time; where nothing does, nothing happens."""
 
+    @property
+    @abstractmethod
+    def generation(self) -> int:
+        """The number of the open generation, which grows with every change; reads nothing."""
+
     @abstractmethod
     def info(self) -> dict[str, Any]:
         """Facts for a person: items, model, rule, attributes, and what the engine keeps."""

@@ -198,6 +198,10 @@ class ExactIndex(Index):
             if read_manifest(self.folder) != self._current.manifest:
                 self._open_newest()
 
+    @property
+    def generation(self) -> int:
+        return self._current.manifest.generation
+
     def info(self) -> dict[str, Any]:
         now = self._current
         attributes = {name for part in _columns(now.segments) for name in part.names}
@@ -208,7 +212,7 @@ class ExactIndex(Index):
             "model": self.header.model,
             "tokens": f"{self.header.tokens} of width {self.header.size}",
             "score rule": self.header.score_rule,
-            "generation": now.manifest.generation,
+            "generation": self.generation,
             "segments": len(now.segments),
             "sketched items": sum(segment.entry.items for segment in now.segments if segment.sketch),
             "sketch": None if now.manifest.sketch is None else now.manifest.sketch.model_dump(),
@@ -271,12 +275,14 @@ class ExactIndex(Index):
         """Make the sketches that are newly to be trusted, or damaged; no other writer waits meanwhile."""
         if not self._sketching.acquire(blocking=False):
             return
-        # Without one the search is exact, so nothing is lost where it cannot be written.
-        with suppress(OSError, EngineError):
-            for segment in self._current.segments:
-                if _lacks_sketch(segment, self._current.manifest.sketch):
-                    self._keep_sketch(segment.entry.name, segment.sketch or make_sketch(segment.tokens))
-        self._sketching.release()
+        try:
+            # Without one the search is exact, so nothing is lost where it cannot be written.
+            with suppress(OSError, EngineError):
+                for segment in self._current.segments:
+                    if _lacks_sketch(segment, self._current.manifest.sketch):
+                        self._keep_sketch(segment.entry.name, segment.sketch or make_sketch(segment.tokens))
+        finally:
+            self._sketching.release()
 
     def _keep_sketch(self, name: str, sketch: QuantizedTokens) -> None:
         with write_lock(self.folder):

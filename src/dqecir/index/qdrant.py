@@ -295,6 +295,10 @@ class QdrantIndex(Index):
     def columns(self) -> list[Columns]:
         return [self._state.record.columns()]
 
+    @property
+    def generation(self) -> int:
+        return self._state.record.generation
+
     def info(self) -> dict[str, Any]:
         state = self._state
         return {

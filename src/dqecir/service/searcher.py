@@ -123,8 +123,8 @@ class Searcher:
 
     @property
     def generation(self) -> int:
-        """A number that grows with the index, where its engine counts; the number of items otherwise."""
-        return int(self.index.info().get("generation", len(self.index)))
+        """The generation of the index that is searched."""
+        return self.index.generation
 
     def kept(self, state: State) -> Tensor | None:
         """The image tokens [M, W] of a picture, where they are kept and nobody need decode it."""
