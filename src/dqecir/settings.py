@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -21,18 +21,39 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class Strict(BaseModel):
-    """An immutable model in which an unknown key is an error that names the nearest right one."""
+    """An immutable model in which an unknown key is an error that names the nearest right one.
+
+    Files of version 0.1.0 stay readable: a removed key is dropped where it has its default value, and
+    refused where it has another.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    removed_keys: ClassVar[Mapping[str, object]] = {}
+    """Keys that version 0.2.0 removed, and their defaults in version 0.1.0."""
+    removed_values: ClassVar[Mapping[str, tuple[object, ...]]] = {}
+    """Keys that lost values in version 0.2.0, and these values."""
+
     @model_validator(mode="before")
     @classmethod
-    def _name_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            for key in data:
-                if key not in cls.model_fields:
-                    raise ValueError(f"unknown key {key!r}{nearest(str(key), cls.model_fields)}")
-        return data
+    def _check_keys(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        for key, value in data.items():
+            if key in cls.removed_keys:
+                if value != cls.removed_keys[key]:
+                    raise ValueError(
+                        f"the option {key!r} went in version 0.2.0; remove it to get "
+                        f"{cls.removed_keys[key]!r}, or use version 0.1.0 for {value!r}"
+                    )
+            elif key not in cls.model_fields:
+                raise ValueError(f"unknown key {key!r}{nearest(str(key), cls.model_fields)}")
+            elif value in cls.removed_values.get(key, ()):
+                raise ValueError(
+                    f"the option {value!r} of {key!r} went in version 0.2.0; choose another one, or use "
+                    "version 0.1.0"
+                )
+        return {key: value for key, value in data.items() if key not in cls.removed_keys}
 
 
 Settings = TypeVar("Settings", bound=BaseModel)

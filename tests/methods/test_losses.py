@@ -16,16 +16,9 @@ def test_pairwise_kl_is_softplus_of_the_scaled_difference():
     assert pairwise_kl(positive, negative, TAU).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_pairwise_kl_with_smoothing_is_zero_where_the_pair_already_agrees():
-    logit = math.log(0.95 / 0.05) * 0.1
-    loss = pairwise_kl(torch.tensor([logit]), torch.tensor([[0.0]]), TAU, smoothing=0.05)
-    assert loss.item() == pytest.approx(0.0, abs=1e-6)
-
-
-def test_pairwise_kl_shares_the_smoothing_among_negatives():
-    loss = pairwise_kl(torch.tensor([0.0]), torch.zeros(1, 3), TAU, smoothing=0.3)
-    entropy = 0.7 * math.log(0.7) + 3 * 0.1 * math.log(0.1)
-    assert loss.item() == pytest.approx(math.log(4) + entropy, abs=1e-6)
+def test_pairwise_kl_compares_the_target_with_all_its_negatives():
+    loss = pairwise_kl(torch.tensor([0.0]), torch.zeros(1, 3), TAU)
+    assert loss.item() == pytest.approx(math.log(4), abs=1e-6)
 
 
 def test_margin_ranking_counts_only_pairs_within_the_margin():

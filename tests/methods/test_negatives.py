@@ -13,9 +13,7 @@ from pydantic import ValidationError
 from dqecir.methods.negatives import (
     NegativePool,
     NegativeSampling,
-    follower_quantile_bounds,
     mid_zone,
-    pooled_quantiles,
     quantile_bounds,
     steepest_drop_members,
     steepest_drops,
@@ -61,24 +59,9 @@ def test_quantiles_are_shares_of_the_ranking():
     assert (low.item(), high.item()) == pytest.approx((0.05, 0.15))
 
 
-def test_follower_quantiles_ignore_candidates_above_the_target():
-    scores = torch.tensor([[0.60, 0.90, 0.55, 0.45, 0.10]])
-    delta = target_relative_scores(scores, scores[:, 0])
-    low, high = follower_quantile_bounds(delta, ELIGIBLE, 0.0, 0.5)
-    assert (low.item(), high.item()) == pytest.approx((0.05, 0.15))
-
-
-def test_pooled_quantiles():
-    assert pooled_quantiles(DELTA, ELIGIBLE, 0.0, 1.0) == pytest.approx((0.02, 0.5), abs=1e-6)
-
-
 def test_empty_zone_takes_what_lies_nearest_and_below_the_target():
     options = NegativeSampling(low=0.2, high=0.3, fallback_size=2)
     assert zone(options) == ([2, 3], True)  # distances .18 .15 .05 .20
-
-
-def test_empty_zone_widens():
-    assert zone(NegativeSampling(low=0.2, high=0.3, empty="widen")) == ([3], True)
 
 
 def test_empty_zone_at_random_takes_all_that_are_eligible():
@@ -97,6 +80,9 @@ def test_fallback_never_returns_the_target_even_when_all_outrank_it():
         ({"low": 0.2, "high": 0.1}, "must be below"),
         ({"bounds": "quantile", "low": 0.2, "high": 1.5}, "shares of the ranking"),
         ({"lowest": 0.1}, "lowest"),
+        ({"empty": "widen"}, "the option 'widen' of 'empty' went in version 0.2.0"),
+        ({"bounds": "calibrated"}, "the option 'calibrated' of 'bounds' went in version 0.2.0"),
+        ({"pool_size": 64}, "the option 'pool_size' went in version 0.2.0; remove it to get 256"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
@@ -166,8 +152,8 @@ def test_empty_pool_is_an_error():
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
-    bounds=st.sampled_from(["absolute", "quantile", "follower_quantile", "temperature"]),
-    empty=st.sampled_from(["nearest", "widen", "random"]),
+    bounds=st.sampled_from(["absolute", "quantile", "temperature"]),
+    empty=st.sampled_from(["nearest", "random"]),
 )
 def test_negatives_are_always_eligible_and_never_missing(seed, bounds, empty):
     random = np.random.default_rng(seed)

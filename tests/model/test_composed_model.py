@@ -1,12 +1,18 @@
 """Model folders: what is written is what is read, and what does not belong is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+from dqecir.encoders.blip2 import Blip2, Blip2Config
 from dqecir.errors import CheckpointError, DataError
-from dqecir.model.composed_model import ComposedModel
+from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
+from dqecir.model.composed_model import ComposedModel, new_model
+
+CONFIG_OF_0_1_0 = json.loads((Path(__file__).parents[1] / "golden" / "17_config_0_1_0.json").read_text())
+"""``config.json`` of the model that version 0.1.0 shipped."""
 
 
 @pytest.mark.parametrize("method", ["image_plus_text", "dqe", "dqe_heads"])
@@ -89,3 +95,40 @@ def test_saving_over_a_model_replaces_it_whole(model, tmp_path):
     model.save_pretrained(folder)
     assert not (folder / "stray").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m"]
+
+
+@pytest.fixture
+def folder_of_0_1_0(model, tmp_path):
+    """A folder with the ``config.json`` of the model that version 0.1.0 shipped, and random weights."""
+    backbone = Blip2(Blip2Config.model_validate(CONFIG_OF_0_1_0["backbone"]))
+    heads = AttributeHeads(HeadsConfig.model_validate(CONFIG_OF_0_1_0["heads"]))
+    tokenizer = model.text_encoder.tokenizer
+    start = new_model(backbone, tokenizer, model.preprocessing, heads, 40, {})
+    options = {"attributes": CONFIG_OF_0_1_0["vocabularies"]}
+    folder = start.with_method(CONFIG_OF_0_1_0["method"], options).save_pretrained(tmp_path / "m")
+    (folder / "config.json").write_text(json.dumps(CONFIG_OF_0_1_0))
+    return folder
+
+
+def test_a_model_folder_of_version_0_1_0_opens(folder_of_0_1_0):
+    read = ComposedModel.from_pretrained(folder_of_0_1_0)
+    known = {key: value for key, value in CONFIG_OF_0_1_0["options"].items() if key != "smoothing"}
+    assert read.options.model_dump(mode="json") == known
+    assert read.notes == CONFIG_OF_0_1_0["notes"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"smoothing": 0.1},
+            "the option 'smoothing' went in version 0.2.0",
+        ),
+        ({"weights": "softmax"}, "the option 'softmax' of 'weights' went in version 0.2.0"),
+    ],
+)
+def test_a_removed_option_in_a_model_folder_is_named(folder_of_0_1_0, change, message):
+    config = {**CONFIG_OF_0_1_0, "options": {**CONFIG_OF_0_1_0["options"], **change}}
+    (folder_of_0_1_0 / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=message):
+        ComposedModel.from_pretrained(folder_of_0_1_0)

@@ -1,12 +1,13 @@
 """Every recipe file is read, and its head says how to run it."""
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dqecir.errors import DataError
-from dqecir.training.recipe import read_pretraining_recipe, read_recipe
+from dqecir.training.recipe import Recipe, read_pretraining_recipe, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -46,3 +47,13 @@ def test_mistakes_are_named(tmp_path, text, message):
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(DataError, match="there is no file"):
         read_recipe(tmp_path / "none.yaml")
+
+
+def test_the_recipe_of_version_0_1_0_is_read_and_recorded_alike():
+    path = Path(__file__).parents[1] / "golden" / "17_config_0_1_0.json"
+    recorded = json.loads(path.read_text())["notes"]["recipe"]
+    assert recorded["negatives"]["pool_size"] == 256
+    recipe = Recipe.model_validate(recorded)
+    assert recipe.is_recorded_as(recorded, Path("recipe.json"))
+    other = {**recorded, "training": {**recorded["training"], "seed": 1}}
+    assert not recipe.is_recorded_as(other, Path("recipe.json"))

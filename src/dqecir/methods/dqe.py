@@ -8,6 +8,7 @@ option here; the defaults are the published recipe.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -32,20 +33,20 @@ from dqecir.methods.scoring import score
 class DqeOptions(MethodOptions):
     """Switches of DQE-CIR; symbols of docs/method.md in brackets."""
 
+    removed_keys: ClassVar[Mapping[str, object]] = {"smoothing": 0.0}
+    removed_values: ClassVar[Mapping[str, tuple[object, ...]]] = {"weights": ("softmax",)}
+
     attributes: tuple[str, ...] = ("colour", "shape")
     """Vocabularies with a sub-query each; none leaves the base query alone (QuRe's)."""
     sub_query: Literal["prompt_attention", "projection"] = "prompt_attention"
     """Attention of an attribute prompt over all states (E3), or a plain projection of the mean state."""
-    weights: Literal["text_gate", "scalar", "softmax", "fixed"] = "text_gate"
-    """Weights decided by the text (E4), learned but alike for all texts, shared out between base
-    and attributes, or fixed at one."""
+    weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
+    """Weights decided by the text (E4), learned but alike for all texts, or fixed at one."""
     lexicon_bias: float = 2.0
     """Start of the attention bias towards words of the lexicon [b_a]."""
     gate_bias: float = -2.0
     """Start of the gate's bias [c_a]: σ(-2) ≈ 0.12."""
     pair_weight: float = Field(default=1.0, ge=0)
-    smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """Probability that the pair's target distribution leaves to the negatives [ε]."""
     ranking_weight: float = Field(default=1.0, ge=0)
     margin: float = Field(default=0.15, ge=0)
     attribute_weight: float = Field(default=0.5, ge=0)
@@ -114,14 +115,14 @@ class Dqe(Method):
             nn.init.eye_(self.key.weight)
             self.state_norm = nn.LayerNorm(width)
             self.lexicon_bias = nn.Parameter(torch.full((count,), options.lexicon_bias))  # b_a
-        if options.weights in ("text_gate", "softmax"):
+        if options.weights == "text_gate":
             self.gate_norm = nn.LayerNorm(width)
             self.gate = nn.Linear(width, count)  # g_a, c_a
             nn.init.zeros_(self.gate.weight)
             nn.init.constant_(self.gate.bias, options.gate_bias)
         elif options.weights == "scalar":
             self.gate_bias = nn.Parameter(torch.full((count,), options.gate_bias))
-        if options.weights in ("text_gate", "scalar"):
+        if options.weights != "fixed":
             self.scale = nn.Parameter(torch.ones(count))  # λ_a
 
     @classmethod
@@ -150,12 +151,10 @@ class Dqe(Method):
         pooled = self.attribute_states(states, words, text)  # [B, A, H]
         residual = torch.einsum("bah,ahd->bad", pooled, self.residual)
         attribute = unit(self.backbone.text_projection(pooled) + residual)  # [B, A, D] (E3)
-        weights, base_weight = self.attribute_weights(words[:, 0], order)  # [B, A], [B, 1]
-        total = base_weight * base + torch.einsum("ba,bad->bd", weights, attribute)
+        weights = self.attribute_weights(words[:, 0], order)  # [B, A]
+        total = base + torch.einsum("ba,bad->bd", weights, attribute)
         pieces = attribute[:, :, None]
-        parts = QueryParts(
-            (base_weight * base)[:, None], pieces, weights, self.weighted_attributes, normalised=True
-        )
+        parts = QueryParts(base[:, None], pieces, weights, self.weighted_attributes, normalised=True)
         return Query(unit(total)[:, None], pieces, weights, parts)  # (E5)
 
     def attribute_states(self, states: Tensor, words: Tensor, text: TextBatch) -> Tensor:
@@ -172,21 +171,16 @@ class Dqe(Method):
         attention = logits.masked_fill(~kept[:, None], -torch.inf).softmax(dim=2)
         return torch.einsum("bas,bsh->bah", attention, values)
 
-    def attribute_weights(self, text_state: Tensor, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Attribute weights [B, A] (E4) and the weight of the base query [B, 1], in another ``order``."""
+    def attribute_weights(self, text_state: Tensor, order: Tensor | None = None) -> Tensor:
+        """Return the attribute weights [B, A] (E4); with ``order`` [B] row b gets those of ``order[b]``."""
         if order is not None:
             text_state = text_state[order]
         rows, count = text_state.shape[0], len(self.options.attributes)
-        one = text_state.new_ones(rows, 1, dtype=torch.float32)
         if self.options.weights == "fixed":
-            return one.expand(rows, count), one
+            return text_state.new_ones(rows, count, dtype=torch.float32)
         if self.options.weights == "scalar":
-            return (self.scale * self.gate_bias.sigmoid()).expand(rows, count), one
-        logits = self.gate(self.gate_norm(text_state)).float()
-        if self.options.weights == "softmax":
-            shares = torch.cat([torch.zeros_like(one), logits], dim=1).softmax(dim=1)
-            return shares[:, 1:], shares[:, :1]
-        return self.scale * logits.sigmoid(), one
+            return (self.scale * self.gate_bias.sigmoid()).expand(rows, count)
+        return self.scale * self.gate(self.gate_norm(text_state)).float().sigmoid()
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
         """The drawn negatives, and with in-batch contrast all candidates that it does not leave out."""
@@ -216,9 +210,7 @@ class Dqe(Method):
         positive = scores.gather(1, batch.targets[:, None])[:, 0]
         negative = scores.gather(1, batch.negatives)
         if options.pair_weight > 0:
-            terms["pair"] = options.pair_weight * pairwise_kl(
-                positive, negative, temperature, options.smoothing
-            )
+            terms["pair"] = options.pair_weight * pairwise_kl(positive, negative, temperature)
         if options.ranking_weight > 0:
             terms["ranking"] = options.ranking_weight * margin_ranking(positive, negative, options.margin)
         if query.attribute_embeddings is not None and options.attribute_weight > 0:

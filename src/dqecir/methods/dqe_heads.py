@@ -96,15 +96,15 @@ class DqeHeads(HeadedDqe):
             value(asked[:, owner]).float() + keep[:, place, None] * (known + HEAD_SMOOTHING).log()
             for place, (value, owner, known) in enumerate(zip(self.values, self.owners, shown, strict=True))
         ]
-        weights, base_weight = self.attribute_weights(words[:, 0], order)  # [B, A], [B, 1]
+        weights = self.attribute_weights(words[:, 0], order)  # [B, A]
         blocks = [
             self.head_scale * scale * (values.softmax(dim=1) + HEAD_SMOOTHING).log()
             for values, scale in zip(logits, self.column_scale, strict=True)
         ]
         weighted = [weights[:, o, None] * block for o, block in zip(self.owners, blocks, strict=True)]
-        embedding = torch.cat([base_weight * base, *weighted], dim=1)[:, None]
+        embedding = torch.cat([base, *weighted], dim=1)[:, None]
         pieces = self._pieces(blocks, base)
-        rest = F.pad(base_weight * base, (0, sum(self.sizes)))[:, None]
+        rest = F.pad(base, (0, sum(self.sizes)))[:, None]
         parts = QueryParts(rest, pieces, weights[:, list(self.owners)], self.owners, self.columns)
         return Query(embedding, self._by_attribute(pieces), weights, parts), logits
 

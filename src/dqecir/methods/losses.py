@@ -10,19 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def pairwise_kl(positive: Tensor, negative: Tensor, temperature: Tensor, smoothing: float = 0.0) -> Tensor:
+def pairwise_kl(positive: Tensor, negative: Tensor, temperature: Tensor) -> Tensor:
     """KL(p* ‖ softmax([s⁺, s⁻₁ … s⁻_K] / τ)), mean over the batch (docs/method.md, E8).
 
-    ``positive`` [B], ``negative`` [B, K]. p* = 1-ε on the target and ε shared by the negatives.
-    With K = 1 and ε = 0 it equals softplus(-(s⁺ - s⁻) / τ), QuRe's loss.
+    ``positive`` [B], ``negative`` [B, K]. p* is 1 on the target. With K = 1 it equals
+    softplus(-(s⁺ - s⁻) / τ), QuRe's loss.
     """
     logits = torch.cat([positive[:, None], negative], dim=1) / temperature
-    log_probabilities = logits.log_softmax(dim=1)
-    if smoothing == 0.0:
-        return -log_probabilities[:, 0].mean()
-    wanted = torch.full_like(logits, smoothing / negative.shape[1])
-    wanted[:, 0] = 1 - smoothing
-    return F.kl_div(log_probabilities, wanted, reduction="batchmean")
+    return -logits.log_softmax(dim=1)[:, 0].mean()
 
 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:

@@ -10,9 +10,9 @@ drawn at all (the target and known right answers may not).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,21 +25,28 @@ from dqecir.settings import Strict
 ZoneLimits = tuple[Tensor, Tensor]
 Window = tuple[int, int]
 
+POOL_SIZE = 256
+"""Negatives that a query keeps between two refreshes, drawn uniformly from its zone."""
+
 
 class NegativeSampling(Strict):
     """How negatives are chosen; every choice that the publication leaves open is an option."""
 
+    removed_keys: ClassVar[Mapping[str, object]] = {"pool_size": POOL_SIZE}
+    removed_values: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        "bounds": ("calibrated", "follower_quantile"),
+        "empty": ("widen",),
+    }
+
     choose: Literal["mid_zone", "steepest_drops", "random", "none"] = "mid_zone"
-    bounds: Literal["absolute", "temperature", "quantile", "follower_quantile", "calibrated"] = "absolute"
+    bounds: Literal["absolute", "temperature", "quantile"] = "absolute"
     low: float = 0.05
     """Lower bound of the zone: of Δ, of Δ/τ, or a share of the ranking, as ``bounds`` says."""
     high: float = 0.15
-    empty: Literal["nearest", "widen", "random", "previous"] = "nearest"
+    empty: Literal["nearest", "random", "previous"] = "nearest"
     """What an empty zone is filled with. ``steepest_drops`` takes everything where it finds no two
     drops, but for ``previous``: the places in the ranking that the query before had, as QuRe's code."""
     fallback_size: int = Field(default=8, gt=0)
-    pool_size: int = Field(default=256, gt=0)
-    """At most so many members of a zone are kept for a query, drawn uniformly."""
     count: int = Field(default=1, gt=0)
     """Negatives drawn for a query at each step."""
     draw: Literal["uniform", "hardest"] = "uniform"
@@ -58,7 +65,7 @@ class NegativeSampling(Strict):
     def _bounds_make_sense(self) -> NegativeSampling:
         if self.low >= self.high:
             raise ValueError(f"negatives.low ({self.low}) must be below negatives.high ({self.high})")
-        if "quantile" in self.bounds and not 0 <= self.low < self.high <= 1:
+        if self.bounds == "quantile" and not 0 <= self.low < self.high <= 1:
             raise ValueError("quantile bounds are shares of the ranking: 0 <= low < high <= 1")
         if self.empty == "previous" and self.choose != "steepest_drops":
             raise ValueError("negatives.empty: previous belongs to negatives.choose: steepest_drops")
@@ -75,11 +82,6 @@ def target_relative_scores(scores: Tensor, target_scores: Tensor) -> Tensor:
     return target_scores[:, None] - scores
 
 
-def absolute_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) -> ZoneLimits:
-    """The same two values of Δ for every query: ([Q], [Q])."""
-    return delta.new_full((delta.shape[0],), low), delta.new_full((delta.shape[0],), high)
-
-
 def quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) -> ZoneLimits:
     """Δ at the shares ``low`` and ``high`` of each query's ranking of eligible candidates."""
     ordered = delta.masked_fill(~eligible, torch.inf).sort(dim=1).values
@@ -87,27 +89,6 @@ def quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) ->
     columns = torch.stack([(last * low).ceil(), (last * high).floor()]).long()  # [2, Q]
     picked = ordered.gather(1, columns.T)
     return picked[:, 0], picked[:, 1]
-
-
-def follower_quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) -> ZoneLimits:
-    """As :func:`quantile_bounds`, of the candidates that score below the target alone (Δ > 0)."""
-    return quantile_bounds(delta, eligible & (delta > 0), low, high)
-
-
-def pooled_quantiles(delta: Tensor, eligible: Tensor, low: float, high: float) -> tuple[float, float]:
-    """Two values of Δ, the quantiles of all queries' eligible candidates together."""
-    values = delta[eligible].sort().values
-    last = max(len(values) - 1, 0)
-    return float(values[round(last * low)]), float(values[round(last * high)])
-
-
-_BOUNDS: dict[str, Callable[[Tensor, Tensor, float, float], ZoneLimits]] = {
-    "absolute": absolute_bounds,
-    "temperature": absolute_bounds,
-    "calibrated": absolute_bounds,
-    "quantile": quantile_bounds,
-    "follower_quantile": follower_quantile_bounds,
-}
 
 
 def mid_zone(delta: Tensor, eligible: Tensor, bounds: ZoneLimits) -> Tensor:
@@ -124,26 +105,6 @@ def nearest_to_band(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: i
     return _smallest(distance, size)
 
 
-def widened(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: int) -> Tensor:
-    """The zone of bounds moved apart by half their width until it holds something, [Q, N]."""
-    low, high = bounds
-    members = torch.zeros_like(eligible)
-    for _ in range(8):
-        reach = 0.25 * (high - low).clamp(min=1e-3)
-        low, high = low - reach, high + reach
-        empty = ~members.any(dim=1, keepdim=True)
-        members = torch.where(empty, mid_zone(delta, eligible, (low, high)), members)
-    return members
-
-
-def any_eligible(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: int) -> Tensor:
-    """No choice at all: every eligible candidate, [Q, N]."""
-    return eligible
-
-
-_FALLBACKS = {"nearest": nearest_to_band, "widen": widened, "random": any_eligible}
-
-
 def zone_or_fallback(
     delta: Tensor, eligible: Tensor, options: NegativeSampling, bounds: ZoneLimits
 ) -> tuple[Tensor, Tensor]:
@@ -154,18 +115,27 @@ def zone_or_fallback(
     members = mid_zone(delta, eligible, bounds)
     empty = ~members.any(dim=1)
     if empty.any():
-        substitute = _FALLBACKS[options.empty](
-            delta[empty], eligible[empty], (bounds[0][empty], bounds[1][empty]), options.fallback_size
-        )
-        nothing = ~substitute.any(dim=1, keepdim=True)
-        members[empty] = torch.where(nothing, eligible[empty], substitute)
+        substitute = eligible[empty]
+        if options.empty == "nearest":
+            near = nearest_to_band(
+                delta[empty], substitute, (bounds[0][empty], bounds[1][empty]), options.fallback_size
+            )
+            substitute = torch.where(near.any(dim=1, keepdim=True), near, substitute)
+        members[empty] = substitute
     return members, empty
 
 
 def zone_bounds(delta: Tensor, eligible: Tensor, options: NegativeSampling, temperature: float) -> ZoneLimits:
-    """The bounds of each query's zone as ``options`` says; Δ is in cosines, τ scales where asked."""
+    """Return the limits ([Q], [Q]) of each query's zone; Δ is in cosines.
+
+    ``absolute`` limits are the same two values of Δ for every query, ``temperature`` limits are these
+    times τ, and ``quantile`` limits come from :func:`quantile_bounds`.
+    """
+    if options.bounds == "quantile":
+        return quantile_bounds(delta, eligible, options.low, options.high)
     scale = temperature if options.bounds == "temperature" else 1.0
-    return _BOUNDS[options.bounds](delta, eligible, options.low * scale, options.high * scale)
+    rows = delta.shape[:1]
+    return delta.new_full(rows, options.low * scale), delta.new_full(rows, options.high * scale)
 
 
 def drop_window(values: NDArray[np.float32], place: int, threshold: int = 1) -> Window | None:

@@ -331,7 +331,7 @@ class Trainer:
         buffer = io.BytesIO()
         torch.save(
             {
-                "recipe": json.dumps(self.recipe.model_dump(mode="json"), sort_keys=True),
+                "recipe": self.recipe.model_dump_json(),
                 "step": self.step,
                 "best": self.best,
                 "seconds": self.watch.seconds,
@@ -339,7 +339,6 @@ class Trainer:
                 "method": self.accelerator.unwrap_model(self.method).state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "pool": {"members": pool.members, "counts": pool.counts, "drawn": pool.drawn},
-                "calibrated": self.miner.calibrated,
             },
             buffer,
         )
@@ -350,7 +349,7 @@ class Trainer:
         if not path.exists():
             return
         state = torch.load(path, weights_only=True, map_location="cpu")
-        if state["recipe"] != json.dumps(self.recipe.model_dump(mode="json"), sort_keys=True):
+        if not self.recipe.is_recorded_as(json.loads(state["recipe"]), path):
             raise DataError(
                 f"{self.run} holds an unfinished run of another recipe: finish it, or name another folder"
             )
@@ -360,7 +359,6 @@ class Trainer:
         self.negatives_seen.copy_(torch.tensor(state["negatives_seen"]))
         for name, values in state["pool"].items():
             setattr(self.miner.pool, name, values)
-        self.miner.calibrated = state["calibrated"]
         self._forget_log_after(self.step)
         console.print(f"resuming {self.run} at step {self.step} of {self.steps}")
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from dqecir.evaluation.evaluate import CHUNK, embed_images
 from dqecir.methods.method import Method
 from dqecir.methods.negatives import (
+    POOL_SIZE,
     LastWindow,
     NegativePool,
     NegativeSampling,
-    pooled_quantiles,
     steepest_drop_members,
     target_relative_scores,
     zone_bounds,
@@ -50,17 +50,12 @@ class MiningReport:
 
 
 class Miner:
-    """Fills the pool of negatives; knows the options, not the loop.
-
-    ZoneLimits that are ``calibrated`` are set at the first refresh, to the quantiles of Δ over all
-    queries together, and then kept: ``calibrated`` holds them, for checkpoints.
-    """
+    """Fills the pool of negatives; knows the options, not the loop."""
 
     def __init__(self, data: TrainingData, options: NegativeSampling) -> None:
         self.data = data
         self.options = options
-        self.pool = NegativePool(len(data), options.pool_size)
-        self.calibrated: tuple[float, float] | None = None
+        self.pool = NegativePool(len(data), POOL_SIZE)
         self._last_window: LastWindow | None = None
 
     def fill_at_random(self, generator: torch.Generator) -> None:
@@ -131,15 +126,9 @@ class Miner:
             members, empty = steepest_drop_members(scores, targets, eligible, self._last_window)
             return members, empty, order
         delta = target_relative_scores(scores, own)
-        options = self.options
-        if options.bounds == "calibrated":
-            if self.calibrated is None:
-                self.calibrated = pooled_quantiles(delta, eligible, options.low, options.high)
-            low, high = self.calibrated
-            options = options.model_copy(update={"low": low, "high": high})
-        bounds = zone_bounds(delta, eligible, options, float(method.backbone.temperature))
-        members, empty = zone_or_fallback(delta, eligible, options, bounds)
-        return members, empty, delta if options.draw == "hardest" else order
+        bounds = zone_bounds(delta, eligible, self.options, float(method.backbone.temperature))
+        members, empty = zone_or_fallback(delta, eligible, self.options, bounds)
+        return members, empty, delta if self.options.draw == "hardest" else order
 
     def _false_negatives(self) -> float:
         wrong, total = 0, 0

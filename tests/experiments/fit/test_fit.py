@@ -208,6 +208,9 @@ def test_a_killed_fit_ends_where_an_unbroken_one_does(fitted, shop, model_folder
         )
         with pytest.raises(KeyboardInterrupt):
             fit()
+    record = json.loads((tmp_path / "out" / "fit.json").read_text())
+    record["recipe"]["negatives"]["pool_size"] = 256  # as version 0.1.0 wrote it
+    (tmp_path / "out" / "fit.json").write_text(json.dumps(record))
     rows = fit()
     assert steps == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7, 8]
     assert (tmp_path / "out" / "heads" / "heads.safetensors").stat().st_mtime_ns == trained

@@ -168,7 +168,11 @@ def _claim(folder: Path, out: Path, start: ComposedModel, recipe: Recipe, seed: 
         held = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path} is damaged: remove {out}, or name another --out") from error
-    changed = [key for key in wanted if not isinstance(held, dict) or held.get(key) != wanted[key]]
+    if not isinstance(held, dict) or held.keys() != wanted.keys():
+        raise DataError(f"{path} is damaged: remove {out}, or name another --out")
+    if recipe.is_recorded_as(held["recipe"], path):
+        held["recipe"] = wanted["recipe"]
+    changed = [key for key in wanted if held[key] != wanted[key]]
     if changed:
         raise DataError(
             f"{out} holds a fit of another {', '.join(changed)}: name another --out, or remove it"

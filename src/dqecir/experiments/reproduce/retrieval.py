@@ -47,7 +47,7 @@ def reproduce_retrieval(request: Request) -> Report | None:
         data=data_set.name,
         protocol=protocol.name,
         weights=start.fingerprint,
-        recipe=None if recipe is None else recipe.model_dump(mode="json"),
+        recipe=recipe,
         run=None if request.run is None else str(request.run.resolve()),
         measured=material.measured.checksum,
         training=None if material.training is None else material.training.checksum,

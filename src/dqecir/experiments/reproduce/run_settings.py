@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from accelerate import PartialState
 
@@ -12,6 +11,7 @@ from dqecir.errors import DataError
 from dqecir.io.files import write_json
 from dqecir.settings import Strict, parse_settings
 from dqecir.training.loop import on_cpu
+from dqecir.training.recipe import Recipe
 
 FILE = "settings.json"
 
@@ -23,7 +23,7 @@ class Settings(Strict):
     protocol: str
     weights: str
     """Fingerprint of the untrained weights."""
-    recipe: dict[str, Any] | None
+    recipe: Recipe | None
     run: str | None
     measured: str
     """Checksum of the split that is measured."""
@@ -34,10 +34,10 @@ class Settings(Strict):
         """The recipe in a few words; all of it stands in the file."""
         if self.recipe is None:
             return "none: a run was measured"
-        training = self.recipe["training"]
+        training = self.recipe.training
         return (
-            f"{self.recipe['method']}, {training['epochs']:g} epochs of batches of {training['batch_size']} "
-            f"at {training['learning_rate']:g}, seed {training['seed']} (all of it in {FILE})"
+            f"{self.recipe.method}, {training.epochs:g} epochs of batches of {training.batch_size} "
+            f"at {training.learning_rate:g}, seed {training.seed} (all of it in {FILE})"
         )
 
     @classmethod
@@ -48,8 +48,8 @@ class Settings(Strict):
     def keep(self, out: Path) -> None:
         """Write the settings into ``out``; raises :class:`DataError` where it holds others."""
         if (out / FILE).exists():
-            there = Settings.read(out / FILE).model_dump()
-            other = [name for name, value in self.model_dump().items() if there[name] != value]
+            there = Settings.read(out / FILE).model_dump(mode="json")
+            other = [name for name, value in self.model_dump(mode="json").items() if there[name] != value]
             if other:
                 raise DataError(
                     f"{out} holds a reproduction with another {' and another '.join(other)}: name another "
