@@ -18,6 +18,7 @@ import torch
 from rich.table import Table
 
 from dqecir.data.catalogue import read_catalogue
+from dqecir.data.cells import has_value
 from dqecir.io.files import write_json
 from dqecir.io.progress import console
 from dqecir.model.composed_model import ComposedModel
@@ -42,7 +43,7 @@ def main() -> None:
         accuracy[folder.name] = head_accuracy(model, images)
         majority[folder.name] = {}
         for column, values in catalogue.attributes.items():
-            counts = Counter(values[i] for i in catalogue.splits["val"] if values[i] not in ("", "?"))
+            counts = Counter(values[i] for i in catalogue.splits["val"] if has_value(values[i]))
             if counts:
                 majority[folder.name][column] = counts.most_common(1)[0][1] / counts.total()
     result = {

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from dqecir.data.catalogue import read_catalogue
+from dqecir.data.cells import has_value
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, summarise
@@ -51,7 +52,7 @@ def change(words: dict[str, Any], value: str, before: str, draw: random.Random) 
     others = words.get("words", {}).get(value) or [value]
     shown = value if draw.random() < WORDED_AS_ITSELF else draw.choice(others)
     # What was before can be said only where it has a plain word of its own.
-    unsaid = before in ("", "?") or before in words.get("values", {})
+    unsaid = not has_value(before) or before in words.get("values", {})
     phrasings = [text for text in words["phrasings"] if not (unsaid and "{old}" in text)]
     return str(draw.choice(phrasings)).replace("{value}", shown).replace("{old}", before)
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from dqecir.data.catalogue import check_catalogue, read_catalogue
+from dqecir.data.cells import UNKNOWN
 from dqecir.data.images import load_image
 from dqecir.errors import CatalogueError, DataError
 
@@ -25,7 +26,7 @@ def test_reads_what_a_shop_has(tmp_path):
         "image,split,color,sleeves\na.png,train,red,\nb.png,val,?,long\nc.png,test,blue,short\n",
     )
     catalogue = read_catalogue(folder)
-    assert catalogue.attributes == {"color": ("red", "?", "blue"), "sleeves": ("", "long", "short")}
+    assert catalogue.attributes == {"color": ("red", UNKNOWN, "blue"), "sleeves": ("", "long", "short")}
     assert catalogue.splits["val"].tolist() == [1]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dqecir.data.cells import UNKNOWN
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.errors import DataError
 from dqecir.evaluation.oracles import ORACLES, oracle_scores
@@ -12,7 +13,7 @@ from dqecir.questions.composing import catalogue_benchmark
 
 TABLE = {
     #          0 ref  1 right  2 wrong neck  3 all wrong  4 like ref  5 unknown
-    "color": ("red", "blue", "blue", "green", "red", "?"),
+    "color": ("red", "blue", "blue", "green", "red", UNKNOWN),
     "neck": ("v", "v", "round", "round", "v", "v"),
     "length": ("", "long", "", "short", "", ""),
 }
@@ -48,7 +49,7 @@ def test_points_by_hand(kind, points):
 
 
 def test_what_is_unknown_of_the_reference_costs_no_candidate_a_point():
-    table = TABLE | {"length": ("?", "?", "long", "?", "short", "")}
+    table = TABLE | {"length": (UNKNOWN, UNKNOWN, "long", UNKNOWN, "short", "")}
     ((_, _, scores),) = oracle_scores(by_hand(table), "full")
     assert np.floor(scores[0]).tolist() == [2, 3, 2, 1, 2, 2]
 

@@ -6,6 +6,8 @@ import shutil
 import pytest
 from PIL import Image
 
+from dqecir.data.cells import UNKNOWN
+
 
 @pytest.fixture
 def dqecir(dqecir):
@@ -24,7 +26,7 @@ def shop(tmp_path):
     (folder / "images").mkdir(parents=True)
     rows = ["image,color,price,sleeves"]
     for number, (color, price, sleeves) in enumerate(
-        [("red", "30", "long"), ("pink", "35", "short"), ("red", "60", ""), ("dark blue", "5", "?")]
+        [("red", "30", "long"), ("pink", "35", "short"), ("red", "60", ""), ("dark blue", "5", UNKNOWN)]
     ):
         Image.new("RGB", (16, 16), (60 * number, 0, 99)).save(folder / "images" / f"{number}.png")
         rows.append(f"./images/{number}.png,{color},{price},{sleeves}")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dqecir.data.cells import values_of
 from dqecir.evaluation.parsing_accuracy import parsing_accuracy
 from dqecir.language.parsing import Parser
 from dqecir.language.vocabulary import Vocabulary, shipped_vocabularies
@@ -94,7 +95,7 @@ def test_a_users_own_vocabulary_is_known():
 
 def test_every_wording_of_training_is_read_and_unseen_ones_mostly(garments):
     benchmark = catalogue_benchmark(garments, "train", seed=2, count=300, wording="evaluation")
-    values = {column: sorted(set(row) - {"", "?"}) for column, row in garments.attributes.items()}
+    values = values_of(garments.attributes)
     accuracy = parsing_accuracy(Parser(shipped_vocabularies(values), values), benchmark)
     assert accuracy["seen"] == 100
     assert accuracy["unseen"] > 90

@@ -4,10 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dqecir.data.cells import UNKNOWN
 from dqecir.questions.answers import CodedAttributes, right_answers
 
 COLUMNS = ("color", "neck", "sleeves")
-ENTRY = st.sampled_from(["", "?", "a", "b", "c"])
+ENTRY = st.sampled_from(["", UNKNOWN, "a", "b", "c"])
 TABLE = st.integers(2, 20).flatmap(
     lambda size: st.fixed_dictionaries({c: st.lists(ENTRY, min_size=size, max_size=size) for c in COLUMNS})
 )
@@ -21,10 +22,10 @@ def verdict(table, asked, reference, candidate) -> str:
     undecided = False
     for column, values in table.items():
         mine, theirs = values[reference], values[candidate]
-        if column not in asked and mine in ("", "?"):
+        if column not in asked and mine in ("", UNKNOWN):
             continue
         admissible = asked.get(column, {"", mine})
-        if theirs == "?":
+        if theirs == UNKNOWN:
             undecided = True
         elif theirs not in admissible:
             return "wrong"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dqecir.data.catalogue import Catalogue
+from dqecir.data.cells import UNKNOWN
 from dqecir.data.triplets import join_benchmarks
 from dqecir.errors import DataError
 from dqecir.language.vocabulary import load_vocabulary, shipped_vocabularies
@@ -55,14 +56,14 @@ def test_a_mentioned_attribute_that_does_not_apply_is_wrong():
 def test_unknown_leaves_undecided_unless_already_wrong():
     table = {
         #          ref     ? asked  ? kept  ? kept, but wrong colour
-        "color": ["red", "?", "blue", "green"],
-        "neck": ["v", "v", "?", "?"],
+        "color": ["red", UNKNOWN, "blue", "green"],
+        "neck": ["v", "v", UNKNOWN, UNKNOWN],
     }
     assert answers(table, {"color": {"blue"}}) == ([], [1, 2])
 
 
 def test_unknown_of_the_reference_is_not_compared():
-    table = {"color": ["red", "blue", "blue"], "neck": ["?", "v", "round"]}
+    table = {"color": ["red", "blue", "blue"], "neck": [UNKNOWN, "v", "round"]}
     assert answers(table, {"color": {"blue"}}) == ([1, 2], [])
 
 
@@ -123,11 +124,13 @@ def test_everything_follows_from_the_seed(garments, benchmark):
 
 
 def test_an_unknown_value_is_never_mentioned():
-    shop = catalogue_of({"color": ["red", "blue", "?", "green"] * 4, "neck": ["v", "v", "?", "round"] * 4})
+    shop = catalogue_of(
+        {"color": ["red", "blue", UNKNOWN, "green"] * 4, "neck": ["v", "v", UNKNOWN, "round"] * 4}
+    )
     asked = catalogue_benchmark(shop, "val", per_reference=4)
     for triplet in asked.triplets:
-        assert not any("?" in caption for caption in triplet.captions)
-        assert "?" not in {value for values in triplet.asked.values() for value in values}
+        assert not any(UNKNOWN in caption for caption in triplet.captions)
+        assert UNKNOWN not in {value for values in triplet.asked.values() for value in values}
 
 
 def test_an_attribute_that_no_vocabulary_knows_is_spoken_of_plainly():
@@ -169,7 +172,7 @@ def test_arguments_that_cannot_be_used_are_refused(options, message):
 
 
 def test_a_split_without_the_gallery_column_is_refused():
-    shop = catalogue_of({"color": ["red", "blue"], "garment": ["", "?"]})
+    shop = catalogue_of({"color": ["red", "blue"], "garment": ["", UNKNOWN]})
     with pytest.raises(DataError, match="'garment' has no value in this split"):
         catalogue_benchmark(shop, "val", gallery_column="garment")
 

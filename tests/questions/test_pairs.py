@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from dqecir.data.cells import UNKNOWN
 from dqecir.errors import DataError
 from dqecir.questions.answers import CodedAttributes
 from dqecir.questions.pairs import PairDraw, draw_pairs
@@ -43,7 +44,7 @@ def test_every_pair_differs_in_what_it_says_and_comes_once(draw):
 
 
 def test_a_target_is_not_unknown_where_the_reference_is_known():
-    table = {"color": ["red", "blue", "blue"], "neck": ["v", "?", "v"]}
+    table = {"color": ["red", "blue", "blue"], "neck": ["v", UNKNOWN, "v"]}
     assert ends(pairs(table)) == {(0, 2), (1, 0), (2, 0)}
 
 

@@ -16,12 +16,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
+from dqecir.data.cells import UNKNOWN, has_value
 from dqecir.data.triplets import Positions
 from dqecir.errors import CatalogueError, DataError
 from dqecir.settings import nearest
 
 TABLE = "attributes.csv"
-UNKNOWN = "?"
 SPLITS = ("train", "val", "test")
 RESERVED = ("image", "split", "set")
 """Columns that are no attributes."""
@@ -51,7 +51,7 @@ class Catalogue:
     """The paths as the table writes them."""
     image_paths: tuple[Path, ...]
     attributes: Mapping[str, tuple[str, ...]]
-    """Column -> one value an image; ``""`` does not apply, ``"?"`` unknown."""
+    """Column -> one value an image; ``""`` where it does not apply, ``UNKNOWN`` where nobody knows it."""
     splits: Mapping[str, Positions]
     """``train``, ``dev`` (a seeded 15 % taken out of train), ``train_all`` (both), ``val``, ``test``."""
     sets: tuple[str, ...] | None = None
@@ -230,7 +230,7 @@ class _Table:
         for name, split in zip(self.column("set"), self.column("split"), strict=True):
             splits_of.setdefault(name, set()).add(split)
         for name, splits in splits_of.items():
-            if name not in ("", UNKNOWN) and len(splits) > 1:
+            if has_value(name) and len(splits) > 1:
                 self.problems.append(
                     f"the set {name!r} is in the splits {', '.join(sorted(splits))}: keep a set in one split"
                 )

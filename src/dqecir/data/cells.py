@@ -1,11 +1,28 @@
-"""Read the cells of a table and the values of a payload as numbers."""
+"""Tell unknown cells of a table from values, and read cells and payload values as numbers."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Mapping
+
+UNKNOWN = "?"
+"""The cell of an attribute whose value nobody knows; an attribute that does not apply has an empty cell."""
+
+UNKNOWN_CODE = -1
+"""The code of :data:`UNKNOWN` wherever values are integers."""
 
 _NUMBER = re.compile(r"[€$£¥]?\s*(-?\d[\d.,  ]*)\s*(?:[€$£¥]|[A-Za-z]{2,3}\.?)?")
+
+
+def has_value(cell: str) -> bool:
+    """Return whether a cell holds a value: it is neither empty nor unknown."""
+    return cell not in ("", UNKNOWN)
+
+
+def values_of(table: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Return the distinct values of each column, sorted."""
+    return {column: sorted(filter(has_value, set(cells))) for column, cells in table.items()}
 
 
 def number_in(cell: str) -> float | None:

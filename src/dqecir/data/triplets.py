@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dqecir.data.cells import UNKNOWN
 from dqecir.errors import DataError
 
 Positions = NDArray[np.int64]
@@ -78,7 +79,7 @@ class Benchmark:
     """Whether the reference image is taken out of its own ranking."""
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """True attributes where the data set has them: attribute -> one value an image
-    (``""`` does not apply, ``"?"`` unknown)."""
+    (``""`` where it does not apply, ``UNKNOWN`` where nobody knows it)."""
 
     def __post_init__(self) -> None:
         count = len(self.image_ids)
@@ -128,7 +129,7 @@ class Benchmark:
 def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
     """Several benchmarks as one: images one after the other, categories under their part's name.
 
-    An attribute that a part does not know is ``"?"`` for all of its images.
+    An attribute that a part does not have is ``UNKNOWN`` for all of its images.
     """
     if len(parts) == 1:
         return parts[0]
@@ -143,7 +144,7 @@ def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
     columns = sorted({column for part in parts for column in part.attributes})
     attributes = {
         column: tuple(
-            value for part in parts for value in part.attributes.get(column, ("?",) * len(part.image_ids))
+            value for part in parts for value in part.attributes.get(column, (UNKNOWN,) * len(part.image_ids))
         )
         for column in columns
     }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dqecir.data.triplets import Benchmark
 from dqecir.errors import DataError
-from dqecir.questions.answers import UNKNOWN, CodedAttributes, RequestedValues
+from dqecir.questions.answers import CodedAttributes, RequestedValues
 
 Oracle = Literal["full", "text", "image"]
 Scores = NDArray[np.float32]
@@ -68,7 +68,6 @@ def _satisfying(
         admitted[[coded.columns[column] not in wanted for wanted in asked]] = False
     if kind == "image":
         admitted = coded.codes[column, references][:, None] == np.arange(admitted.shape[1])
-        admitted[:, UNKNOWN] = False
     return admitted.astype(np.float32)
 
 

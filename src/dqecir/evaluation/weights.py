@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dqecir.data.cells import values_of
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import CHUNK, embed_images
@@ -21,7 +22,7 @@ from dqecir.methods.scoring import score
 
 def asking_of(benchmark: Benchmark) -> dict[str, NDArray[np.bool_]]:
     """Attribute -> [Q] which questions ask of a column that it speaks of; attributes that some do."""
-    values = {column: sorted(set(row) - {"", "?"}) for column, row in benchmark.attributes.items()}
+    values = values_of(benchmark.attributes)
     asked = {}
     for vocabulary in shipped_vocabularies(values):
         columns = {column for column in values if vocabulary.column(column) is not None}

@@ -37,7 +37,7 @@ _IDLE = frozenset(
 class Parser:
     """Reads modification texts about the columns of one catalogue.
 
-    ``values`` maps every column to its values (neither ``""`` nor ``"?"``).
+    ``values`` maps every column to its values (neither ``""`` nor ``UNKNOWN``).
     """
 
     def __init__(self, vocabularies: Sequence[Vocabulary], values: Mapping[str, Sequence[str]]) -> None:

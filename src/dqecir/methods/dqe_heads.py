@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dqecir.data.cells import UNKNOWN_CODE
 from dqecir.encoders.blip2 import Blip2, TextBatch, unit
 from dqecir.errors import DataError
 from dqecir.methods.attribute_heads import AttributeHeads
@@ -123,9 +124,9 @@ class DqeHeads(HeadedDqe):
         if self.value_weight > 0:
             wanted = batch.attribute_values[batch.targets][:, list(self.head_places)]  # [B, columns]
             losses = [
-                F.cross_entropy(values, wanted[:, place], ignore_index=-1)
+                F.cross_entropy(values, wanted[:, place], ignore_index=UNKNOWN_CODE)
                 for place, values in enumerate(logits)
-                if bool((wanted[:, place] >= 0).any())
+                if bool((wanted[:, place] != UNKNOWN_CODE).any())
             ]
             if losses:
                 terms["values"] = self.value_weight * torch.stack(losses).mean()

@@ -30,6 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dqecir.data.cells import UNKNOWN_CODE
 from dqecir.encoders.blip2 import Blip2, TextBatch, unit
 from dqecir.errors import DataError
 from dqecir.language.parsing import Mention, Parser
@@ -323,16 +324,16 @@ class DqeValues(HeadedDqe):
         true = batch.attribute_values[batch.targets][:, places]  # [B, C]
         if self.options.value_weight > 0:
             losses = [
-                F.nll_loss((values + UNLIKELY).log(), true[:, place], ignore_index=-1)
+                F.nll_loss((values + UNLIKELY).log(), true[:, place], ignore_index=UNKNOWN_CODE)
                 for place, values in enumerate(composed.wanted)
-                if bool((true[:, place] >= 0).any())
+                if bool((true[:, place] != UNKNOWN_CODE).any())
             ]
             if losses:
                 terms["values"] = self.options.value_weight * torch.stack(losses).mean()
         decided = self.options.weights == "text_gate" and self.options.mention_weight > 0
         if decided and batch.asked is not None:
             asked = batch.asked[:, places]
-            known = asked >= 0
+            known = asked != UNKNOWN_CODE
             if bool(known.any()):
                 wrong = F.binary_cross_entropy_with_logits(composed.asks[known], asked[known].float())
                 terms["mentions"] = self.options.mention_weight * wrong

@@ -110,11 +110,11 @@ class TrainingBatch:
     right: Tensor
     """[B, C] bool: candidates that the data set knows to be right answers."""
     attribute_values: Tensor
-    """[C, K] true attributes of the candidates in the order of the heads' columns; -1 unknown."""
+    """[C, K] true attributes of the candidates in the order of the heads' columns, or ``UNKNOWN_CODE``."""
     reverse_text: TextBatch | None = None
     """Texts of the way back, from the target to the reference, where the method has them."""
     asked: Tensor | None = None
-    """[B, K] whether a text asks of each of the heads' columns (1, 0); -1 where nobody knows."""
+    """[B, K] whether a text asks of each of the heads' columns: 1, 0 or ``UNKNOWN_CODE``."""
     progress: float = 0.0
     """Share of the training that lies behind this step, 0 to 1."""
 

@@ -1,7 +1,7 @@
 """Which images answer a question about a catalogue, decided from the true attributes.
 
 The rule: every attribute that the captions ask for has an admissible value, and every other one
-equals the reference's wherever both have one. An attribute that is unknown (``?``) for the
+equals the reference's wherever both have one. An attribute that is unknown for the
 reference is not compared; one that is unknown for a candidate leaves the candidate undecided.
 """
 
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dqecir.data.cells import UNKNOWN, UNKNOWN_CODE, values_of
 from dqecir.data.triplets import Positions
 
-EMPTY, UNKNOWN, FIRST = 0, 1, 2
-"""Codes of an attribute that does not apply, of an unknown one, and of the first value."""
+EMPTY_CODE, FIRST_CODE = 0, 1
+"""The codes of an attribute that does not apply, and of the first value."""
 
 Bools = NDArray[np.bool_]
 Codes = NDArray[np.int32]
@@ -27,7 +28,10 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class CodedAttributes:
-    """Attributes as integers: ``codes`` [columns, images], ``values[column][code - FIRST]`` its names."""
+    """Attributes as integers: ``codes`` [columns, images], ``values[column][code - FIRST_CODE]`` the names.
+
+    A table with an entry for each code has that of ``UNKNOWN_CODE`` last, where the index -1 finds it.
+    """
 
     columns: tuple[str, ...]
     values: tuple[tuple[str, ...], ...]
@@ -36,34 +40,33 @@ class CodedAttributes:
     @classmethod
     def of(cls, attributes: Mapping[str, Sequence[str]]) -> CodedAttributes:
         """Code a table column -> values; values are numbered in alphabetical order."""
-        names = tuple(tuple(sorted(set(column) - {"", "?"})) for column in attributes.values())
+        names = tuple(map(tuple, values_of(attributes).values()))
         rows = []
         for column, known in zip(attributes.values(), names, strict=True):
-            code = {"": EMPTY, "?": UNKNOWN} | {name: FIRST + i for i, name in enumerate(known)}
+            code = {name: i for i, name in enumerate(("", *known))} | {UNKNOWN: UNKNOWN_CODE}
             rows.append([code[value] for value in column])
         codes = np.array(rows, dtype=np.int32).reshape(len(names), -1)
         return cls(tuple(attributes), names, codes)
 
     def value(self, column: int, code: int) -> str:
         """The name of a code of a column."""
-        return ("", "?", *self.values[column])[code]
+        return ("", *self.values[column], UNKNOWN)[code]
 
     def admitted(self, column: int, references: Positions, asked: Sequence[RequestedValues]) -> Bools:
         """Which codes of a column satisfy each question: [questions, codes].
 
         ``references`` holds the reference of each question, ``asked`` its admissible values by
-        column. ``UNKNOWN`` is admitted only where the column is not compared at all.
+        column. ``UNKNOWN_CODE`` is admitted only where the column is not compared at all.
         """
         names = self.values[column]
-        size = FIRST + len(names)
-        keeps = np.eye(size, dtype=bool)
-        keeps[:, EMPTY] = True
-        keeps[[EMPTY, UNKNOWN]] = True
+        keeps = np.eye(len(names) + 2, dtype=bool)
+        keeps[:, EMPTY_CODE] = True
+        keeps[[EMPTY_CODE, UNKNOWN_CODE]] = True
         table: Bools = keeps[self.codes[column, references]]
         for row, wanted in enumerate(asked):
             if self.columns[column] in wanted:
                 admissible = wanted[self.columns[column]]
-                table[row] = [False, False, *(name in admissible for name in names)]
+                table[row] = [False, *(name in admissible for name in names), False]
         return table
 
 
@@ -98,7 +101,7 @@ def _packed(table: Bools, codes: Codes) -> tuple[Bits, Bits, NDArray[np.intp]]:
     """
     distinct, rows = np.unique(table, axis=0, return_inverse=True)
     yes = np.packbits(distinct[:, codes], axis=1)
-    perhaps = np.packbits(distinct[:, codes] | (codes == UNKNOWN), axis=1)
+    perhaps = np.packbits(distinct[:, codes] | (codes == UNKNOWN_CODE), axis=1)
     return yes, perhaps, rows.reshape(-1)
 
 

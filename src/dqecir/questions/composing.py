@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dqecir.data.catalogue import Catalogue
+from dqecir.data.cells import UNKNOWN_CODE, values_of
 from dqecir.data.triplets import Benchmark, Positions, Triplet
 from dqecir.errors import DataError
 from dqecir.language.vocabulary import Vocabulary, shipped_vocabularies
-from dqecir.questions.answers import FIRST, UNKNOWN, CodedAttributes, right_answers
+from dqecir.questions.answers import FIRST_CODE, CodedAttributes, right_answers
 from dqecir.questions.pairs import Drawing, Pair, PairDraw, draw_pairs
 from dqecir.questions.wording import CaptionGenerator, Change, Worded
 from dqecir.settings import nearest
@@ -61,7 +62,7 @@ def catalogue_benchmark(
     attributes = {column: tuple(values[i] for i in images) for column, values in catalogue.attributes.items()}
     coded = CodedAttributes.of(attributes)
     known = shipped_vocabularies() if vocabularies is None else vocabularies
-    words = CaptionGenerator(known, {c: sorted(set(v) - {"", "?"}) for c, v in catalogue.attributes.items()})
+    words = CaptionGenerator(known, values_of(catalogue.attributes))
     galleries = _galleries(coded, len(images), gallery_column)
     draw = PairDraw(drawing, _weights(max_changes, change_weights))
     wanted = per_reference * len(images) if count is None else count
@@ -113,7 +114,8 @@ def _galleries(coded: CodedAttributes, count: int, column: str | None) -> dict[s
         raise DataError(f"the catalogue has no column {column!r} to part galleries by{hint}")
     place = coded.columns.index(column)
     galleries = {
-        value: np.flatnonzero(coded.codes[place] == FIRST + i) for i, value in enumerate(coded.values[place])
+        value: np.flatnonzero(coded.codes[place] == FIRST_CODE + i)
+        for i, value in enumerate(coded.values[place])
     }
     if not galleries:
         raise DataError(f"the column {column!r} has no value in this split to part galleries by")
@@ -130,17 +132,17 @@ def _by_set(gallery: Positions, sets: Sequence[str]) -> list[Positions]:
 
 
 def _groups(coded: CodedAttributes, words: CaptionGenerator) -> NDArray[np.int64]:
-    """A number for each image, one for each combination of groups; -1 where a group is unknown."""
+    """Return a number for each image: one for each combination of groups, or ``UNKNOWN_CODE``."""
     images = coded.codes.shape[1]
     numbers, unknown = np.zeros(images, dtype=np.int64), np.zeros(images, dtype=bool)
     for place, column in enumerate(coded.columns):
         names = [group for value in coded.values[place] if (group := words.group(column, value)) is not None]
         if names:
             distinct = sorted(set(names))
-            group_of_code = np.array([0] * FIRST + [1 + distinct.index(name) for name in names])
+            group_of_code = np.array([0, *(1 + distinct.index(name) for name in names), 0])
             numbers = numbers * (1 + len(distinct)) + group_of_code[coded.codes[place]]
-            unknown |= coded.codes[place] == UNKNOWN
-    return np.where(unknown, -1, numbers)
+            unknown |= coded.codes[place] == UNKNOWN_CODE
+    return np.where(unknown, UNKNOWN_CODE, numbers)
 
 
 def _worded(

@@ -16,7 +16,7 @@ import numpy as np
 from dqecir.data.triplets import Benchmark, Positions, Triplet
 from dqecir.errors import DataError
 from dqecir.language.vocabulary import Vocabulary, shipped_vocabularies
-from dqecir.questions.answers import FIRST, CodedAttributes
+from dqecir.questions.answers import FIRST_CODE, CodedAttributes
 from dqecir.questions.wording import CaptionGenerator, Change, Worded
 
 _ATTEMPTS = 4
@@ -82,8 +82,8 @@ def _other_targets(coded: CodedAttributes, gallery: Positions, triplet: Triplet)
     found = []
     for candidate, column in zip(single, columns, strict=True):
         value = codes[column, candidate]
-        changed = own[column] >= FIRST and own[column] != reference[column]
-        if changed and value >= FIRST and value != reference[column]:
+        changed = own[column] >= FIRST_CODE and own[column] != reference[column]
+        if changed and value >= FIRST_CODE and value != reference[column]:
             found.append((int(gallery[candidate]), int(column)))
     return [(image, column) for image, column in found if image != triplet.reference]
 
@@ -120,14 +120,14 @@ def _description(
     changes = []
     for place, column in enumerate(coded.columns):
         before, after = coded.codes[place, reference], coded.codes[place, target]
-        if before >= FIRST and after >= FIRST and before != after:
+        if before >= FIRST_CODE and after >= FIRST_CODE and before != after:
             changes.append(Change(column, coded.value(place, before), coded.value(place, after)))
     if not changes:
         return None
     known = {
         column: coded.value(place, coded.codes[place, reference])
         for place, column in enumerate(coded.columns)
-        if coded.codes[place, reference] >= FIRST
+        if coded.codes[place, reference] >= FIRST_CODE
     }
     return words.describe(changes, random.Random(draw), held_out=False, reference=known)
 

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dqecir.data.cells import UNKNOWN_CODE
 from dqecir.data.triplets import Positions
 from dqecir.errors import DataError
-from dqecir.questions.answers import FIRST, UNKNOWN, Bools, CodedAttributes, Codes
+from dqecir.questions.answers import FIRST_CODE, Bools, CodedAttributes, Codes
 
 Drawing = Literal["balanced", "natural"]
 
@@ -95,7 +96,7 @@ class _Pool:
     @classmethod
     def of(cls, coded: CodedAttributes, number: int, gallery: Positions, groups: NDArray[np.int64]) -> _Pool:
         kept = gallery[groups[gallery] >= 0]
-        sizes = tuple(FIRST + len(names) for names in coded.values)
+        sizes = tuple(FIRST_CODE + len(names) for names in coded.values)
         return cls(number, kept, np.ascontiguousarray(coded.codes[:, kept]), groups[kept], sizes)
 
     def draw(self, place: int, draw: PairDraw, rng: np.random.Generator) -> Pair | None:
@@ -124,11 +125,11 @@ class _Pool:
         barred: Bools = self.groups != self.groups[place]
         for column, codes in enumerate(self.codes):
             own = codes[place]
-            if own >= FIRST:
-                differs = (codes != own) & (codes >= FIRST)
+            if own >= FIRST_CODE:
+                differs = (codes != own) & (codes >= FIRST_CODE)
                 numbers += differs
                 sets |= differs.astype(np.int64) << column
-                barred |= codes == UNKNOWN
+                barred |= codes == UNKNOWN_CODE
         sets[barred] = -1
         return numbers, sets
 

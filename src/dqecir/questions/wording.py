@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dqecir.data.cells import UNKNOWN, has_value
 from dqecir.errors import DataError
 from dqecir.language.vocabulary import ColumnVocabulary, Phrases, Value, Vocabulary
 
@@ -91,7 +92,7 @@ class _Owned:
 class CaptionGenerator:
     """Speaks of the columns of one catalogue in the words of some vocabularies.
 
-    ``values`` maps every column to all its values (neither ``""`` nor ``"?"``). Raises ``DataError``
+    ``values`` maps every column to all its values (neither ``""`` nor ``UNKNOWN``). Raises ``DataError``
     where two vocabularies know the same column.
     """
 
@@ -125,7 +126,7 @@ class CaptionGenerator:
     def portray(self, attributes: Mapping[str, str], rng: random.Random) -> str:
         """A caption of one image: a statement of each attribute in random order, in seen phrases.
 
-        ``attributes`` maps columns to values, neither ``""`` nor ``"?"``.
+        ``attributes`` maps columns to values, neither ``""`` nor ``UNKNOWN``.
         """
         text = _Text(held_out=False, known=attributes)
         caption = ""
@@ -190,8 +191,8 @@ class CaptionGenerator:
             return _Owned()
         number = value if name == owner.counted_by else text.known.get(owner.counted_by or "", "")
         several = owner.counted_by is not None and number != "1"
-        known = text.known.get(owner.column, "?")
-        if known in ("", "?") or owner.column not in self._columns:
+        known = text.known.get(owner.column, UNKNOWN)
+        if not has_value(known) or owner.column not in self._columns:
             return _Owned(owner.unknown, several)
         kind = _value(self._columns[owner.column], known)
         nouns = (kind.plural or kind.nouns) if several else kind.nouns

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dqecir.data.cells import UNKNOWN
 from dqecir.data.images import load_image
 from dqecir.errors import DataError, ImageError
 from dqecir.index.contract import Index, SearchSettings
@@ -168,7 +169,9 @@ def picture_queries(
     for payload in payloads:
         shown = {column: str(payload[column]) for column in values if payload.get(column)}
         columns = draw.sample(sorted(values), min(len(values), draw.choice((1, 2))))
-        changes = [Change(column, shown.get(column, "?"), draw.choice(values[column])) for column in columns]
+        changes = [
+            Change(column, shown.get(column, UNKNOWN), draw.choice(values[column])) for column in columns
+        ]
         captions = words.describe(changes, draw, held_out=False, reference=shown).captions
         try:
             pixels = model.preprocessing(load_image(Path(str(payload.get("path", "")))))

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dqecir.data.catalogue import TABLE, UNKNOWN, read_catalogue
+from dqecir.data.catalogue import TABLE, read_catalogue
+from dqecir.data.cells import has_value
 from dqecir.data.images import Refusal, load_batches, load_image
 from dqecir.encoders.store import TokenStore
 from dqecir.errors import DataError, EngineError
@@ -362,7 +363,7 @@ def _table(folder: Path) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {PurePosixPath(item).as_posix(): {} for item in catalogue.image_ids}
     for name, values in catalogue.attributes.items():
         for row, value in zip(found.values(), values, strict=True):
-            if value not in ("", UNKNOWN):
+            if has_value(value):
                 row[name] = value
     return found
 

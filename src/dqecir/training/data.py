@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dqecir.data.cells import UNKNOWN_CODE
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.encoders.blip2 import TextBatch
 from dqecir.encoders.store import Store
@@ -17,25 +18,22 @@ from dqecir.methods.attribute_heads import TextEncoder
 from dqecir.methods.method import Method
 from dqecir.methods.negatives import NegativeSampling
 
-BLANK = -1
-"""Code of an attribute that nobody knows."""
-
 
 def attribute_codes(
     attributes: Mapping[str, Sequence[str]], images: int, columns: Mapping[str, Sequence[str]]
 ) -> Tensor:
-    """[N, K] place of each image's value among the values of every column, -1 where nobody knows it."""
-    codes = torch.full((images, len(columns)), BLANK)
+    """[N, K] place of each image's value among the values of every column, or ``UNKNOWN_CODE``."""
+    codes = torch.full((images, len(columns)), UNKNOWN_CODE)
     for place, (column, values) in enumerate(columns.items()):
         known = {value: code for code, value in enumerate(values)}
         if column in attributes:
-            codes[:, place] = torch.tensor([known.get(value, BLANK) for value in attributes[column]])
+            codes[:, place] = torch.tensor([known.get(value, UNKNOWN_CODE) for value in attributes[column]])
     return codes
 
 
 def asked_columns(triplets: Sequence[Triplet], columns: Mapping[str, Sequence[str]]) -> Tensor:
-    """[Q, K] whether each triplet's captions ask of a column: 1 or 0, -1 where they do not say."""
-    asked = torch.full((len(triplets), len(columns)), BLANK)
+    """[Q, K] whether each triplet's captions ask of a column: 1 or 0, or ``UNKNOWN_CODE``."""
+    asked = torch.full((len(triplets), len(columns)), UNKNOWN_CODE)
     for row, triplet in enumerate(triplets):
         if triplet.asked:
             asked[row] = torch.tensor([int(column in triplet.asked) for column in columns])
@@ -59,9 +57,9 @@ class TrainingData:
     rows: dict[str, Tensor]
     """Category -> its queries."""
     attribute_values: Tensor
-    """[N, K] codes of the images' true attributes in the order of the model's heads; -1 unknown."""
+    """[N, K] codes of the images' true attributes in the order of the model's heads, or ``UNKNOWN_CODE``."""
     asked: Tensor
-    """[Q, K] whether each query's text asks of a column of the heads (1, 0); -1 where nobody knows."""
+    """[Q, K] whether each query's text asks of a column of the heads: 1, 0 or ``UNKNOWN_CODE``."""
     reverse_texts: TextBatch | None = None
     """Rows as ``texts``: the texts of the way back, where the method has them."""
 

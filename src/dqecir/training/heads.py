@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dqecir.data.cells import UNKNOWN_CODE
 from dqecir.encoders.store import Store
 from dqecir.io.progress import track
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.methods.dqe_values import DqeValues
-from dqecir.training.data import BLANK
 
 ROUNDS, PATIENCE, BATCH, RATE = 40, 6, 64, 2e-3
 STEPS = 15
@@ -43,7 +43,7 @@ def fit_heads(
 ) -> tuple[AttributeHeads, dict[str, HeadScore]]:
     """Heads for ``columns``, each as it did best on dev; a head that the model had starts from itself.
 
-    ``train`` and ``dev`` are stores with the codes [N, C] of the columns' values, -1 where unknown.
+    ``train`` and ``dev`` are stores with the codes [N, C] of the columns' values, or ``UNKNOWN_CODE``.
     """
     torch.manual_seed(seed)
     heads = AttributeHeads(HeadsConfig(token_width=token_width, columns=columns))
@@ -65,9 +65,9 @@ def fit_heads(
         for rows in _round(len(store), generator):
             logits = heads(store.gather(rows))
             losses = [
-                F.cross_entropy(logits[column], codes[rows, place], ignore_index=BLANK)
+                F.cross_entropy(logits[column], codes[rows, place], ignore_index=UNKNOWN_CODE)
                 for place, column in enumerate(columns)
-                if bool((codes[rows, place] != BLANK).any())
+                if bool((codes[rows, place] != UNKNOWN_CODE).any())
             ]
             if losses:
                 torch.stack(losses).sum().backward()
@@ -137,7 +137,7 @@ def _accuracies(heads: AttributeHeads, store: Store, codes: Tensor) -> dict[str,
     for rows in torch.arange(len(store)).split(_CHUNK):
         logits = heads(store.gather(rows))
         named.append(torch.stack([values.argmax(dim=1) for values in logits.values()], dim=1))
-    right, known = torch.cat(named) == codes, codes != BLANK
+    right, known = torch.cat(named) == codes, codes != UNKNOWN_CODE
     return {
         column: float((right & known)[:, place].sum() / known[:, place].sum().clamp(min=1))
         for place, column in enumerate(heads.config.columns)
@@ -148,7 +148,7 @@ def _commonest(train: Tensor, dev: Tensor, columns: Mapping[str, tuple[str, ...]
     """Share of dev that has the commonest value of train."""
     shares = {}
     for place, column in enumerate(columns):
-        seen, asked = (codes[codes[:, place] != BLANK, place] for codes in (train, dev))
-        guess = seen.mode().values if len(seen) else torch.tensor(BLANK)
+        seen, asked = (codes[codes[:, place] != UNKNOWN_CODE, place] for codes in (train, dev))
+        guess = seen.mode().values if len(seen) else torch.tensor(UNKNOWN_CODE)
         shares[column] = float((asked == guess).float().mean()) if len(asked) else 0.0
     return shares

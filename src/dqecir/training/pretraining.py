@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dqecir.data.augmentation import random_views
 from dqecir.data.catalogue import Catalogue
+from dqecir.data.cells import UNKNOWN_CODE, has_value, values_of
 from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.store import TokenStore
 from dqecir.encoders.tokenizer import load_tokenizer, train_word_pieces
@@ -34,7 +35,6 @@ from dqecir.methods.losses import contrastive
 from dqecir.methods.scoring import score
 from dqecir.model.composed_model import ComposedModel, new_model
 from dqecir.questions.wording import CaptionGenerator
-from dqecir.training.data import BLANK
 from dqecir.training.loop import autocast, cosine_rate, parameter_groups
 from dqecir.training.pretraining_data import LabelledImages, codes_of, read_images, shared_columns
 from dqecir.training.recipe import PretrainingRecipe
@@ -72,7 +72,9 @@ class Pretrainer:
                 raise DataError(f"{name} is for {len(settings)} catalogues, and {len(catalogues)} were given")
         self.columns = shared_columns(catalogues)
         self.vocabularies = shipped_vocabularies(self.columns)
-        self.wordings = [CaptionGenerator(self.vocabularies, _values(catalogue)) for catalogue in catalogues]
+        self.wordings = [
+            CaptionGenerator(self.vocabularies, values_of(catalogue.attributes)) for catalogue in catalogues
+        ]
         torch.manual_seed(recipe.seed)
         self.tokenizer = self._train_tokenizer(texts)
         backbone = recipe.backbone.model_copy(update={"vocabulary_size": len(self.tokenizer)})
@@ -147,11 +149,11 @@ class Pretrainer:
                 F.cross_entropy(
                     logits[column].float(),
                     labels[:, place],
-                    ignore_index=BLANK,
+                    ignore_index=UNKNOWN_CODE,
                     label_smoothing=stage.label_smoothing,
                 )
                 for place, column in enumerate(self.columns)
-                if bool((labels[:, place] != BLANK).any())
+                if bool((labels[:, place] != UNKNOWN_CODE).any())
             ]
             return torch.stack(losses).mean()
 
@@ -311,13 +313,7 @@ def _shares(shares: Sequence[float], batch_size: int) -> list[int]:
     return counts
 
 
-def _values(catalogue: Catalogue) -> dict[str, list[str]]:
-    return {column: sorted(set(values) - {"", "?"}) for column, values in catalogue.attributes.items()}
-
-
 def _known(catalogue: Catalogue, image: int) -> dict[str, str]:
     return {
-        column: values[image]
-        for column, values in catalogue.attributes.items()
-        if values[image] not in ("", "?")
+        column: values[image] for column, values in catalogue.attributes.items() if has_value(values[image])
     }

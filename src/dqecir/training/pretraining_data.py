@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from dqecir.data.catalogue import Catalogue
+from dqecir.data.cells import UNKNOWN, UNKNOWN_CODE
 from dqecir.data.images import Preprocessing, load_image
 from dqecir.errors import DataError
 from dqecir.io.progress import track
 from dqecir.model.composed_model import ComposedModel
-from dqecir.training.data import BLANK, attribute_codes
+from dqecir.training.data import attribute_codes
 
 MAX_VALUES = 64
 """A column with more values is a name or a number, not an attribute that an image shows."""
@@ -25,8 +26,8 @@ MAX_VALUES = 64
 class LabelledImages:
     """Pictures of one catalogue as the model sees them, with their attributes as codes.
 
-    ``pixels`` [N, 3, S, S] uint8; ``codes`` [N, C] places in the values of every column, -1 where
-    an attribute is unknown or is no column of this catalogue.
+    ``pixels`` [N, 3, S, S] uint8; ``codes`` [N, C] places in the values of every column, ``UNKNOWN_CODE``
+    where an attribute is unknown or is no column of this catalogue.
     """
 
     catalogue: Catalogue
@@ -43,7 +44,7 @@ def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]
     columns: dict[str, set[str]] = {}
     for catalogue in catalogues:
         for column, values in catalogue.attributes.items():
-            columns.setdefault(column, set()).update(set(values) - {"?"})
+            columns.setdefault(column, set()).update(set(values) - {UNKNOWN})
     kept = {
         column: tuple(sorted(values))
         for column, values in sorted(columns.items())
@@ -91,8 +92,8 @@ def head_accuracy(model: ComposedModel, images: LabelledImages) -> dict[str, flo
     """
     if model.heads is None:
         raise DataError("this model has no attribute heads")
-    empty = [v.index("") if "" in v else BLANK for v in model.heads.config.columns.values()]
-    known = (images.codes != BLANK) & (images.codes != torch.tensor(empty))
+    empty = [v.index("") if "" in v else UNKNOWN_CODE for v in model.heads.config.columns.values()]
+    known = (images.codes != UNKNOWN_CODE) & (images.codes != torch.tensor(empty))
     right = torch.ones_like(known)
     for start in range(0, len(images.pixels), 256):
         pixels = model.preprocessing.normalised(images.pixels[start : start + 256].float() / 255)

@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from dqecir.cli import app
+from dqecir.data.cells import UNKNOWN
 from dqecir.errors import CatalogueError, DataError
 from dqecir.experiments.fit.column_use import plan_columns, vocabularies_for
 from dqecir.experiments.fit.steps import fit_catalogue
@@ -83,7 +84,7 @@ def test_each_column_finds_its_use(garments):
     material = next(use for use in plan.uses if use.column == "material")
     assert "Mohair" not in material.values
     assert "Mohair" in material.note
-    assert plan.catalogue.attributes["material"][0] == "?"
+    assert plan.catalogue.attributes["material"][0] == UNKNOWN
     assert plan.numbers["price"][:2].tolist() == [10.5, 17.5]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from dqecir.data.cells import values_of
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import Store
 from dqecir.errors import DataError
@@ -198,8 +199,7 @@ def _exactly(
 
 def parsing_of(arena: ComparisonContext) -> dict[str, float]:
     """How often the parser reads a question of the table rightly, in percent."""
-    attributes = arena.questions.attributes
-    values = {column: sorted(set(row) - {"", "?"}) for column, row in attributes.items()}
+    values = values_of(arena.questions.attributes)
     return parsing_accuracy(Parser(shipped_vocabularies(values), values), arena.questions)
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from dqecir.data.catalogue import Catalogue
-from dqecir.data.cells import number_in
+from dqecir.data.cells import UNKNOWN, has_value, number_in
 from dqecir.errors import DataError
 from dqecir.language.number_words import names_a_number
 from dqecir.language.vocabulary import ColumnVocabulary, Phrases, Value, Vocabulary, shipped_vocabularies
@@ -41,7 +41,7 @@ class ColumnUse:
 class Plan:
     """The catalogue as it is trained on, and what became of every column of the table.
 
-    ``catalogue`` has the attributes alone, rare values as ``"?"``; ``numbers`` holds one number an image.
+    ``catalogue`` has the attributes alone, rare values as ``UNKNOWN``; ``numbers`` holds one number an image.
     """
 
     catalogue: Catalogue
@@ -66,7 +66,7 @@ def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], large
         uses.append(use)
         if use.kind == "attribute":
             allowed = {*use.values, ""}
-            attributes[column] = tuple(cell if cell in allowed else "?" for cell in cells)
+            attributes[column] = tuple(cell if cell in allowed else UNKNOWN for cell in cells)
         if use.kind == "number":
             numbers[column] = np.array([_number(cell) for cell in cells])
     if not attributes:
@@ -78,7 +78,7 @@ def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], large
 
 
 def _use(column: str, cells: Sequence[str], train: set[int], known: Sequence[str], largest: int) -> ColumnUse:
-    given = [cell for cell in cells if cell not in ("", "?")]
+    given = [cell for cell in cells if has_value(cell)]
     counts = Counter(given)
     figures = [number_in(value) for value in counts]
     numeric = bool(counts) and None not in figures
@@ -100,7 +100,7 @@ def _use(column: str, cells: Sequence[str], train: set[int], known: Sequence[str
     applies = [""] if seen[""] else []
     if set(counts) <= set(known):
         return ColumnUse(column, "attribute", f"{len(counts)} values that the model knew", tuple(known))
-    common = [value for value, count in seen.most_common() if count >= FEW and value not in ("", "?")]
+    common = [value for value, count in seen.most_common() if count >= FEW and has_value(value)]
     kept = common[: largest - 1]
     rare = sorted(set(counts) - set(kept))
     if len(kept) < 2:

@@ -28,7 +28,7 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.training.data import epoch_order
 from dqecir.training.loop import on_cpu
 
-UNKNOWN = "not known: the run is no reproduction's"
+NOT_RECORDED = "not known: the run is no reproduction's"
 
 
 def reproduce_retrieval(request: Request) -> Report | None:
@@ -99,8 +99,8 @@ def _measured(
         facts={
             "weights": f"{request.weights} ({untrained})",
             "pictures": in_words(model.preprocessing),
-            "trained on": UNKNOWN if made_of is None else made_of.data,
-            "recipe": UNKNOWN if made_of is None else made_of.in_short,
+            "trained on": NOT_RECORDED if made_of is None else made_of.data,
+            "recipe": NOT_RECORDED if made_of is None else made_of.in_short,
             "run": f"{run} ({model.fingerprint})",
             "protocol": f"{protocol.name}, as {protocol.source}",
             "headline": protocol.headline_name,
