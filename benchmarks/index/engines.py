@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import resource
 import shutil
 import statistics
@@ -45,7 +44,6 @@ FIRST = "ours, exact"
 """It is built first: others read its tokens."""
 ENOUGH = 0.99
 """Recall@10 that an audit is content with."""
-EDGE = "Qdrant Edge"
 
 Found = dict[str, Any]
 
@@ -111,15 +109,10 @@ def throughput(rival: Rival, asked_for: torch.Tensor, clients: int, seconds: flo
 
 
 def memory() -> Found:
-    """Memory of this process and its children: their own, and pages of files that they have mapped."""
-    found = {"own": 0.0, "mapped": 0.0}
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    for process in ("self", *children):
-        for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            for name, key in (("own", "RssAnon:"), ("mapped", "RssFile:")):
-                if line.startswith(key):
-                    found[name] += int(line.split()[1]) / 1024
-    return found
+    """Megabytes of this process: its own, and pages of files that it has mapped."""
+    lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+    kilobytes = {line[0]: int(line[1]) for line in lines if line[0].startswith("Rss")}
+    return {"own": kilobytes["RssAnon:"] / 1024, "mapped": kilobytes["RssFile:"] / 1024}
 
 
 def right_answers(folder: Path, asked_for: torch.Tensor) -> dict[str, list[list[int]]]:
@@ -195,8 +188,6 @@ def compare(
             done = done | in_process(_asked, name, folder, items, asked_for, rights, seconds)
         found["engines"][name] = done
         place = RIVALS[name](folder, items).folder()
-        if name == EDGE:
-            found["edge_waits"] = in_process(waits, place, asked_for, max(5.0, seconds))
         if place.name != "exact":
             shutil.rmtree(place, ignore_errors=True)
         yield found

@@ -1,10 +1,11 @@
-"""Measure what so many candidates of Qdrant's engines hold of the exact first ten.
+"""Measure what so many candidates of the engine ``server`` hold of the exact first ten.
 
+    export DQECIR_QDRANT_URL=http://localhost:6333
     python -m benchmarks.index.prefetch --index INDEX --work WORK --out WORK/prefetch.json
 
-INDEX is an index of any engine. Its items are moved into an Edge index under WORK, of which ``dqecir index
-audit`` measures more numbers than it does for a user. The default number in ``dqecir.index.prefetch`` was
-chosen from this.
+INDEX is an index of any engine. Its items are moved to the Qdrant server, and ``dqecir index audit`` measures
+more numbers of candidates there than it does for a user. The default in ``dqecir.index.prefetch`` was chosen
+from this.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, nargs="+", default=[50, 100, 200, 500, 1000, 2000])
     arguments = parser.parse_args()
     model = ComposedModel.from_pretrained(arguments.model)
-    edge = move_index(arguments.index, arguments.work / "edge", "edge")
-    found = audit(edge, model, arguments.queries, numbers=sorted(arguments.candidates))
+    moved = move_index(arguments.index, arguments.work / "server", "server")
+    found = audit(moved, model, arguments.queries, numbers=sorted(arguments.candidates))
     print(found.table())
     rows = [
         {
@@ -51,8 +52,8 @@ def main() -> None:
             "queries": found.queries,
             "composed of pictures": found.of_pictures,
             "cosine between tokens of an item": found.alike,
-            "rule": edge.header.score_rule,
-            "tokens": [edge.header.tokens, edge.header.size],
+            "rule": moved.header.score_rule,
+            "tokens": [moved.header.tokens, moved.header.size],
             "rows": rows,
             "machine": machine(),
         },

@@ -78,9 +78,7 @@ def _run(run: Found, machine: Found) -> list[str]:
     lines += _aim(run)
     waits = run.get("waits")
     count = waits.get("candidates") if waits else None
-    lines += _waits("While another process", waits, f"{count:,} candidates" if count else "all items scored")
-    if "Qdrant Edge" in run["engines"]:
-        lines += _waits("Edge, while another thread", run.get("edge_waits"), "in its own way")
+    lines += _waits(waits, f"{count:,} candidates" if count else "all items scored")
     lines += [
         f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch "
         f"{machine['torch']}, load {machine['load']} at the end.",
@@ -89,14 +87,14 @@ def _run(run: Found, machine: Found) -> list[str]:
     return lines
 
 
-def _waits(who: str, waits: Found | None, way: str) -> list[str]:
+def _waits(waits: Found | None, way: str) -> list[str]:
     if not waits or "error" in waits:
-        return [f"{who} writes: not measured.", ""]
+        return ["While another process writes: not measured.", ""]
     quiet, busy = waits["quiet"], waits["while_written"]
     return [
-        f"{who} added and deleted ({waits['generations']} generations) and at last deleted half of all "
-        f"items, {busy['searches']} searches ({way}) took {busy['p50_ms']:.0f} ms at the median and "
-        f"{busy['longest_ms']:.0f} ms at most; before that {quiet['p50_ms']:.0f} and "
+        f"While another process added and deleted ({waits['generations']} generations) and at last deleted "
+        f"half of all items, {busy['searches']} searches ({way}) took {busy['p50_ms']:.0f} ms at the median "
+        f"and {busy['longest_ms']:.0f} ms at most; before that {quiet['p50_ms']:.0f} and "
         f"{quiet['longest_ms']:.0f}.",
         "",
     ]

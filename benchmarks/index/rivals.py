@@ -18,7 +18,6 @@ from benchmarks.index.material import TOKENS, Material, distributions
 from torch import Tensor
 
 from dqecir.index.contract import Index, SearchSettings
-from dqecir.index.engines import engine
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.index.prefetch import PREFETCHES
@@ -97,21 +96,6 @@ class Sketched(Exact):
 def sketched(count: int) -> type[Rival]:
     """The sketch with another number of candidates."""
     return type(f"Sketched{count}", (Sketched,), {"candidates": count})
-
-
-class Edge(Exact):
-    """Qdrant Edge in a process of its own, by our contract."""
-
-    largest = 100_000
-
-    def folder(self) -> Path:
-        return self.work / "edge"
-
-    def build(self) -> None:
-        engine("edge").build(self.folder(), self.material.header, self.material.batches()).close()
-
-    def open(self) -> None:
-        self.index = engine("edge").open(self.folder())
 
 
 class _OnTokens(Rival):
@@ -314,7 +298,6 @@ RIVALS: dict[str, type[Rival]] = {
     "ours, sketch of 1,000": sketched(1_000),
     "ours, sketch of 3,000": sketched(3_000),
     "ours, sketch of 10,000": sketched(10_000),
-    "Qdrant Edge": Edge,
     "FAISS IVF-SQ8": Faiss,
     "NumPy scan": NumpyScan,
     "LanceDB": Lance,

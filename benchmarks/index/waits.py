@@ -1,7 +1,6 @@
 """How long searches wait while items are added, deleted, and half of all are deleted at once.
 
-Our exact engine is written to by another process, and looked at for changes all the time in another thread,
-as a service does. An Edge index belongs to one process, so it is written to by a thread.
+Another process writes to an exact index, and a thread looks for changes all the time, as a service does.
 """
 
 from __future__ import annotations
@@ -39,18 +38,15 @@ def waits(folder: Path, asked_for: torch.Tensor, seconds: float, candidates: int
     index.configure(settings)
     end = time.perf_counter() + seconds
     quiet = _searches(index, asked_for, lambda: time.perf_counter() > end)
-    before = index.info()["generation"]
-    writing = _by_a_thread if index.info()["engine"] == "edge" else _by_a_process
-    with writing(folder, index, seconds) as over:
+    before = index.generation
+    with _by_a_process(folder, index, seconds) as over:
         busy = _searches(index, asked_for, over)
-    facts = index.info()
-    index.close()
     return {
         "candidates": candidates,
         "quiet": quiet,
         "while_written": busy,
-        "generations": facts["generation"] - before,
-        "items_left": facts["items"],
+        "generations": index.generation - before,
+        "items_left": len(index),
     }
 
 
@@ -90,26 +86,6 @@ def _by_a_process(folder: Path, index: Index, seconds: float) -> Iterator[Over]:
     if writer.exitcode:
         raise RuntimeError("the writer failed")
     index.refresh()
-
-
-@contextmanager
-def _by_a_thread(_folder: Path, index: Index, seconds: float) -> Iterator[Over]:
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            _write(index, seconds)
-        except BaseException as error:
-            failed.append(error)
-
-    writer = threading.Thread(target=work)
-    writer.start()
-    try:
-        yield lambda: not writer.is_alive()
-    finally:
-        writer.join()
-    if failed:
-        raise failed[0]
 
 
 def _write_opened(folder: Path, seconds: float) -> None:

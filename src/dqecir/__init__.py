@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from dqecir.search.retriever import ComposedRetriever
 
 __all__ = ["ComposedModel", "ComposedRetriever"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {"ComposedModel": "dqecir.model.composed_model", "ComposedRetriever": "dqecir.search.retriever"}
 

@@ -34,7 +34,7 @@ def shop(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("engine", ["exact", "edge", "server"])
+@pytest.mark.parametrize("engine", ["exact", "server"])
 def test_an_index_from_its_catalogue_to_its_last_item(
     engine, dqecir, shop, model_folder, tmp_path, monkeypatch
 ):
@@ -70,23 +70,39 @@ def test_an_index_from_its_catalogue_to_its_last_item(
     assert facts["engine"] == engine
 
 
-def test_an_index_changes_its_engine(dqecir, shop, model_folder, tmp_path):
+def test_an_index_changes_its_engine(dqecir, shop, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("DQECIR_QDRANT_URL", ":memory:")
     first, moved = tmp_path / "first", tmp_path / "moved"
     assert dqecir("index", "build", "--images", shop, "--out", first, "--model", model_folder)[0] == 0
-    code, out, _ = dqecir("index", "move", first, moved, "--engine", "edge")
+    code, out, _ = dqecir("index", "move", first, moved, "--engine", "server")
     assert (code, out.startswith("4 items in")) == (0, True)
     assert dqecir("index", "set", "--index", moved, "--candidates", 7)[0] == 0
     # Built again it keeps its engine and how it is searched.
     assert dqecir("index", "build", "--images", shop, "--out", moved, "--model", model_folder)[0] == 0
     facts = json.loads(dqecir("index", "info", "--index", moved)[1])
-    assert (facts["engine"], facts["items"], facts["candidates"]) == ("edge", 4, 7)
+    assert (facts["engine"], facts["items"], facts["candidates"]) == ("server", 4, 7)
     assert dqecir("index", "set", "--index", first, "--candidates", 7)[0] == 0
     facts = json.loads(dqecir("index", "info", "--index", first)[1])
     assert facts["sketch"] == {"candidates": 7, "exact_up_to": 7}
     assert dqecir("index", "set", "--index", first, "--candidates", 0)[0] == 0
     assert json.loads(dqecir("index", "info", "--index", first)[1])["sketch"] is None
-    code, _, err = dqecir("index", "move", first, moved, "--engine", "egde")
-    assert (code, "did you mean 'edge'" in err) == (1, True)
+    code, _, err = dqecir("index", "move", first, moved, "--engine", "sever")
+    assert (code, "did you mean 'server'" in err) == (1, True)
+
+
+def test_an_index_of_qdrant_edge_says_what_moves_it(dqecir, shop, model_folder, tmp_path):
+    folder, model = tmp_path / "index", ("--model", model_folder)
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"format": 2, "engine": "edge"}')
+    for arguments in (
+        ("info", "--index", folder),
+        ("move", folder, tmp_path / "new", "--engine", "exact"),
+        ("build", "--images", shop, "--out", folder, *model),
+    ):
+        code, _, err = dqecir("index", *arguments)
+        assert code == 1
+        assert f"move it with version 0.1.0 (dqecir index move {folder} NEW --engine exact)" in err
+    assert dqecir("index", "build", "--images", shop, "--out", folder, "--engine", "exact", *model)[0] == 0
 
 
 def test_mistakes_end_as_one_sentence(dqecir, shop, model_folder, tmp_path):

@@ -9,14 +9,12 @@ import pytest
 import torch
 
 from dqecir.errors import EngineError
-from dqecir.index.contract import Index, ItemBatch
-from dqecir.index.engines import engine
+from dqecir.index.contract import ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.locking import write_lock
 from tests.index.contract import HEADER, batches
 
-ENGINES = [("exact", 40), ("edge", 15)]
-"""What stores on this machine, and how often it is killed; Edge starts a process each time."""
+KILLS = 40
 
 
 def pair(number: int, version: int) -> ItemBatch:
@@ -28,9 +26,9 @@ def pair(number: int, version: int) -> ItemBatch:
     )
 
 
-def write_until_killed(kind: type[Index], folder, version: int, pipe: int) -> None:
+def write_until_killed(folder, version: int, pipe: int) -> None:
     """Say on the pipe, in one write each, what is begun and what is done."""
-    index = kind.open(folder)
+    index = ExactIndex.open(folder)
     draw = random.Random(version)
     while True:
         version += 1
@@ -44,13 +42,13 @@ def write_until_killed(kind: type[Index], folder, version: int, pipe: int) -> No
         os.write(pipe, b"done\n")
 
 
-def killed_writer(kind: type[Index], folder, version: int, seconds: float) -> list[str]:
+def killed_writer(folder, version: int, seconds: float) -> list[str]:
     """What a writer said before it was killed ``seconds`` after its first change was begun."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            write_until_killed(kind, folder, version, theirs)
+            write_until_killed(folder, version, theirs)
         finally:
             os._exit(1)
     os.close(theirs)
@@ -65,11 +63,9 @@ def killed_writer(kind: type[Index], folder, version: int, seconds: float) -> li
     return said.decode().splitlines()
 
 
-@pytest.mark.parametrize(("name", "kills"), ENGINES)
-def test_what_is_acknowledged_survives_a_kill_at_any_moment(name, kills, tmp_path):
-    kind = engine(name)
+def test_what_is_acknowledged_survives_a_kill_at_any_moment(tmp_path):
     folder = tmp_path / "index"
-    index = kind.build(folder, HEADER, batches())
+    index = ExactIndex.build(folder, HEADER, batches())
     start = time.monotonic()
     index.add(pair(0, 0))
     index.delete(["a0", "b0"])
@@ -77,9 +73,8 @@ def test_what_is_acknowledged_survives_a_kill_at_any_moment(name, kills, tmp_pat
     there: dict[int, int] = {}
     draw = random.Random(0)
     changes = interrupted = 0
-    for _ in range(kills):
-        index.close()
-        lines = killed_writer(kind, folder, changes, draw.uniform(0, two_changes))
+    for _ in range(KILLS):
+        lines = killed_writer(folder, changes, draw.uniform(0, two_changes))
         open_change = None
         for line in lines:
             if line == "done":
@@ -89,7 +84,7 @@ def test_what_is_acknowledged_survives_a_kill_at_any_moment(name, kills, tmp_pat
                 open_change = None
             else:
                 open_change = tuple(int(word) for word in line.split()[1:])
-        index = kind.open(folder)
+        index = ExactIndex.open(folder)
         if open_change is not None:
             # Begun and not acknowledged: whole or not at all.
             interrupted += 1
@@ -108,12 +103,11 @@ def test_what_is_acknowledged_survives_a_kill_at_any_moment(name, kills, tmp_pat
             assert hits[name].payload["version"] == version
             assert hits[name].score == pytest.approx(8 * (version % 512))
         assert all(f"item{i}" in hits for i in range(10))
-    assert changes > kills
+    assert changes > KILLS
     assert interrupted > 3
-    index.close()
-    kind.verify(folder)
+    ExactIndex.verify(folder)
     # A dead writer's leftovers go with the next change.
-    index = kind.open(folder)
+    index = ExactIndex.open(folder)
     index.add(pair(0, 1))
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
 

@@ -9,15 +9,21 @@ from PIL import Image
 
 from dqecir.errors import DataError
 from dqecir.index.contract import IndexHeader, ItemBatch
-from dqecir.index.edge import EdgeIndex
 from dqecir.index.engines import move_index
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
-from dqecir.index.server import IN_MEMORY, URL, ServerIndex
+from dqecir.index.qdrant_collection import IN_MEMORY, URL, Collection
+from dqecir.index.server import ServerIndex
 from dqecir.methods.scoring import score
 from dqecir.search import audit as auditing
 from dqecir.search.audit import audit, likeness, token_queries
-from tests.index.test_qdrant import likelihood_batch
+from tests.index.test_server import likelihood_batch
+
+
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch):
+    """The engine ``server`` is played by its client."""
+    monkeypatch.setenv(URL, IN_MEMORY)
 
 
 @pytest.fixture
@@ -59,10 +65,10 @@ def test_the_least_trusting_setting_that_is_good_is_recommended(shop, monkeypatc
     assert shop.info()["sketched items"] == 0
 
 
-@pytest.mark.parametrize("engine", ["exact", "edge"])
+@pytest.mark.parametrize("engine", ["exact", "server"])
 def test_where_scoring_all_is_quick_nothing_else_is_recommended(engine, shop, tmp_path, monkeypatch):
     monkeypatch.setattr(auditing, "QUICK", 1e9)
-    found = audit(move_index(shop.folder, tmp_path / engine, engine), None, count=5)
+    found = audit(move_index(shop.folder, tmp_path / engine, engine), None, count=5, numbers=(100,))
     assert {row.recall for row in found.rows if row.settings is None} == {1.0}
     assert found.recommended is None
     assert "quick enough" in found.table().splitlines()[-1]
@@ -79,11 +85,9 @@ def test_questions_of_tokens_change_one_distribution():
     assert same.sum(dim=1).tolist() == [2] * 6
 
 
-@pytest.mark.parametrize("engine", [EdgeIndex, ServerIndex])
-def test_an_engine_of_inner_products_is_told_the_least_number_that_is_enough(engine, tmp_path, monkeypatch):
-    monkeypatch.setenv(URL, IN_MEMORY)
+def test_an_engine_of_inner_products_is_told_the_least_number_that_is_enough(tmp_path, monkeypatch):
     header, batch, _ = likelihood_batch(600)
-    index = engine.build(tmp_path / "i", header, iter([batch]))
+    index = ServerIndex.build(tmp_path / "i", header, iter([batch]))
     found = audit(index, None, count=30, numbers=(10, 20, 40, 80, 160, 320, 1000, 2000))
 
     # The same by hand: how far down the line's order the exact first ten lie.
@@ -105,8 +109,10 @@ def test_an_engine_of_inner_products_is_told_the_least_number_that_is_enough(eng
     assert f"Recommended: score {enough} candidates; they hold" in found.table()
     assert found.alike == pytest.approx(likeness(tokens[chosen][:, :4]), abs=1e-4)
 
-    fetched, search = [], index._state.store.search
-    monkeypatch.setattr(index._state.store, "search", lambda asks: fetched.extend(asks) or search(asks))
+    fetched, search = [], Collection.search
+    monkeypatch.setattr(
+        Collection, "search", lambda collection, asks: fetched.extend(asks) or search(collection, asks)
+    )
     index.search(queries[:1], 5)
     index.configure(found.recommended)
     index.search(queries[:1], 5)
@@ -115,7 +121,7 @@ def test_an_engine_of_inner_products_is_told_the_least_number_that_is_enough(eng
 
 def test_where_no_number_is_enough_the_surest_is_named(tmp_path):
     header, batch, _ = likelihood_batch(600)
-    index = EdgeIndex.build(tmp_path / "i", header, iter([batch]))
+    index = ServerIndex.build(tmp_path / "i", header, iter([batch]))
     found = audit(index, None, count=5, numbers=(1, 2))
     assert found.recommended.candidates == 2
     assert "the engine exact scores all" in found.table().splitlines()[-1]
@@ -127,7 +133,7 @@ def test_how_alike_tokens_are():
     assert likeness(tokens[:, :1]) is None
 
 
-@pytest.mark.parametrize("engine", [ExactIndex, EdgeIndex])
+@pytest.mark.parametrize("engine", [ExactIndex, ServerIndex])
 def test_few_items_cannot_be_audited(engine, tmp_path):
     header = IndexHeader(model="m1", tokens=1, size=4)
     index = engine.build(tmp_path / "i", header, iter([ItemBatch(["a"], torch.ones(1, 1, 4), [{}])]))
@@ -139,7 +145,8 @@ def test_few_items_cannot_be_audited(engine, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("engine", "written"), [("exact", {"sketch": None}), ("edge", {"candidates": "exact", "exact up to": 0})]
+    ("engine", "written"),
+    [("exact", {"sketch": None}), ("server", {"candidates": "exact", "exact up to": 0})],
 )
 def test_the_command_measures_by_pictures_and_writes_what_it_recommends(
     engine, written, dqecir, model_folder, tmp_path

@@ -32,7 +32,7 @@ def index_build(
     model: Model = None,
     engine: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--engine", help="exact, edge or server; unless said that of OUT, or exact."),
+        typer.Option("--engine", help="exact or server. Default: that of the index in OUT, else exact."),
     ] = None,
     tokens: Tokens = None,
 ) -> None:
@@ -76,7 +76,7 @@ def index_delete(index: IndexFolder, ids: Annotated[list[str], typer.Argument(he
 def index_move(
     source: Annotated[Path, typer.Argument(metavar="FROM", help="An index folder; it stays as it is.")],
     target: Annotated[Path, typer.Argument(metavar="TO", help="The folder of the new index.")],
-    engine: Annotated[str, typer.Option("--engine", help="Of the new index: exact, edge or server.")],
+    engine: Annotated[str, typer.Option("--engine", help="The engine of the new index: exact or server.")],
 ) -> None:
     """Write the items of an index into another engine's, whole or not at all; nothing is encoded again."""
     from dqecir.index.engines import move_index

@@ -155,9 +155,6 @@ class Index(ABC):
     def verify(cls, folder: Path) -> None:
         """Read every token and raise :class:`EngineError` where an index is not what was written."""
 
-    def close(self) -> None:  # noqa: B027  (most engines hold nothing)
-        """Let go of what belongs to one process at a time; where nothing does, nothing happens."""
-
     @property
     @abstractmethod
     def generation(self) -> int:

@@ -12,7 +12,6 @@ from dqecir.settings import nearest
 
 ENGINES: dict[str, str] = {
     "exact": "dqecir.index.exact:ExactIndex",
-    "edge": "dqecir.index.edge:EdgeIndex",
     "server": "dqecir.index.server:ServerIndex",
 }
 """Name in the manifest -> class; imported when it is asked for, because some need packages of their own."""
@@ -59,9 +58,7 @@ def move_index(source: Path, target: Path, name: str) -> Index:
     before = open_index(source)
     if not len(before):
         raise EngineError(f"{source} holds no items: there is nothing to move")
-    after = kind.build(target, before.header, before.items())
-    before.close()
-    return after
+    return kind.build(target, before.header, before.items())
 
 
 def engine_of(folder: Path) -> str:
@@ -79,4 +76,9 @@ def engine_of(folder: Path) -> str:
         raise EngineError(f"{path} is damaged ({error}): build the index again") from None
     if not isinstance(data, dict) or not isinstance(data.get("engine"), str):
         raise EngineError(f"{path} names no engine: build the index again")
+    if data["engine"] == "edge":
+        raise EngineError(
+            f"{folder} is an index of Qdrant Edge, which dqecir does not read any more since version 0.2.0: "
+            f"move it with version 0.1.0 (dqecir index move {folder} NEW --engine exact)"
+        )
     return data["engine"]

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 
 from dqecir.errors import EngineError
 
@@ -54,20 +53,3 @@ def _is_named(handle: int, folder: Path) -> bool:
         return os.path.samestat(os.fstat(handle), (folder / "lock").stat())
     except FileNotFoundError:
         return False
-
-
-class TurnLock:
-    """A lock for threads that goes to who waits for it, before who lets go of it and wants it again.
-
-    A plain one does not: where a writer sends one message after the other, a search would wait for many.
-    """
-
-    def __init__(self) -> None:
-        self._next, self._lock = Lock(), Lock()
-
-    def __enter__(self) -> None:
-        with self._next:
-            self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()

@@ -42,7 +42,7 @@ from dqecir.index.quantized_tokens import (
     read_sketch,
     write_sketch,
 )
-from dqecir.io.files import write_bytes, write_json
+from dqecir.io.files import sync_folder, write_bytes, write_json
 from dqecir.settings import Strict, parse_settings
 
 FORMAT = 3
@@ -280,15 +280,6 @@ def sweep(folder: Path, manifest: Manifest) -> None:
                 SKETCH if entry.sketch_sha256 else None,
             ):
                 path.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def token_digest(tokens: Tensor) -> str:

@@ -1,228 +1,459 @@
-"""A Qdrant server or cluster, through its client; shards and replicas are the server's.
+"""The engine ``server``: items as points of a collection on a Qdrant server or cluster.
 
-The folder keeps the manifest and the lock of writers. Where the server is, ``DQECIR_QDRANT_URL`` says when
-an index is first built, and the manifest from then on; a key is read from ``DQECIR_QDRANT_KEY`` and written
-nowhere.
+The index's folder holds the manifest, which names the server and the collection, and the lock of writers.
+A change writes points of the next generation, which no search sees, and then the record that names the
+generation. The next writer removes what a killed writer left.
+
+The address comes from ``DQECIR_QDRANT_URL`` when an index is first built, and from the manifest afterwards.
+The key comes from ``DQECIR_QDRANT_KEY`` and is written nowhere.
 """
 
 from __future__ import annotations
 
-import base64
+import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from threading import Lock
+from typing import Any, Literal, Self, TypeVar
 
-from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ApiException
+from pydantic import Field
+from torch import Tensor
 
-from dqecir.errors import EngineError
-from dqecir.index.qdrant import QdrantIndex
-from dqecir.index.qdrant_layout import INDEXED, RECORD, TOKENS, Ask, Condition, Found, Point
-from dqecir.index.qdrant_store import Place, Store
+from dqecir.errors import DataError, EngineError
+from dqecir.index.candidates import Search, as_tokens
+from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
+from dqecir.index.engines import engine_of
+from dqecir.index.filters import Filter
+from dqecir.index.locking import write_lock
+from dqecir.index.payload_columns import Columns
+from dqecir.index.prefetch import CANDIDATES, PREFETCHES, distributions_of
+from dqecir.index.qdrant_collection import URL, Collection
+from dqecir.index.qdrant_points import (
+    FORMAT,
+    Condition,
+    Record,
+    StoredPoint,
+    attributes_of,
+    condition,
+    has_item,
+    number_key,
+    points_of,
+    vector_sizes,
+    visible,
+)
+from dqecir.io.files import sync_folder, whole_folder, write_json
+from dqecir.settings import Strict, parse_settings
 
-URL, KEY = "DQECIR_QDRANT_URL", "DQECIR_QDRANT_KEY"
-IN_MEMORY = ":memory:"
-"""An address at which the client itself plays server, for this process alone: for trying things."""
+KEPT = 16
+"""Generations that can be searched after a change; a handle that is further behind opens the newest."""
 
-_READ = ["item", "payload", "bytes"]
-_SCHEMAS = {
-    "keyword": models.PayloadSchemaType.KEYWORD,
-    "integer": models.PayloadSchemaType.INTEGER,
-    "float": models.PayloadSchemaType.FLOAT,
-}
+WRITTEN = 128
+"""Points written or read at once; other requests take turns with such parts."""
+
+MARKED = 1024
+"""Items marked as gone at once: as quick as writing a part."""
+
+Answer = TypeVar("Answer")
 
 
-class ServerIndex(QdrantIndex):
-    """Items in a collection of a Qdrant server."""
+class StoreLocation(Strict):
+    """``manifest.json``: where an index is stored, and how it is searched."""
 
-    name = "server"
+    format: int
+    engine: Literal["server"]
+    header: IndexHeader
+    store: str = Field(min_length=1)
+    """The collection."""
+    url: str = Field(min_length=1)
+    """The server."""
+    candidates: int | None = Field(default=None, ge=1)
+    """Items that a search fetches and scores. Default: as many as the rule needs."""
+    exact_up_to: int = Field(default=0, ge=0)
+    """A search scores all items where a filter leaves no more than this."""
+
+    @property
+    def collection(self) -> Collection:
+        return Collection(self.url, self.store)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What one search sees, whatever is written meanwhile."""
+
+    location: StoreLocation
+    collection: Collection
+    record: Record
+
+
+class ServerIndex(Index):
+    """Items of one model in a collection, under a manifest that names it."""
+
+    def __init__(self, folder: Path) -> None:
+        """As :meth:`open`."""
+        self.folder = folder
+        # What a handle of :meth:`with_settings` is searched by instead of the manifest's settings.
+        self._settings: dict[str, int | None] = {}
+        location = _read_location(folder)
+        self._state = _State(location, location.collection, _record(location.collection, folder))
+        self.header = self._state.record.header
+        # Held while a generation is opened, so that no older one follows it; never held by a search.
+        self._opening = Lock()
 
     @classmethod
-    def _store(cls, folder: Path, place: Place) -> Store:
-        return ServerStore(_checked(place.url), place.store)
+    def open(cls, folder: Path) -> Self:
+        return cls(folder)
 
     @classmethod
-    def _new(cls, folder: Path, old: Place | None, sizes: Mapping[str, int]) -> tuple[str, str | None, Store]:
-        url = _checked(os.environ.get(URL) if old is None else old.url)
-        # Numbers count up from an index's first collection; its name is nobody else's.
-        base = f"dqecir-{uuid.uuid4().hex[:12]}" if old is None else old.store.rpartition("-")[0]
-        taken = [int(name.rpartition("-")[2]) for name in _collections(url, base)]
-        store = ServerStore(url, f"{base}-{max(taken, default=0) + 1:08}")
-        store.create(sizes)
-        return store.collection, url, store
+    def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Self:
+        check_replaceable(folder)
+        if _location_before(folder):
+            # In place, so that a kill at any moment leaves the old index or the new one.
+            with write_lock(folder):
+                _build_in(folder, header, batches)
+        else:
+            with whole_folder(folder) as draft:
+                _build_in(draft, header, batches)
+        return cls.open(folder)
 
-    @classmethod
-    def _sweep(cls, folder: Path, now: Place, old: Place | None) -> None:
-        # Who has the replaced collection open may be on another machine: it stays until the next build.
-        kept = {now.store} | ({old.store} if old is not None else set())
-        url = _checked(now.url)
-        for name in _collections(url, now.store.rpartition("-")[0]):
-            if name not in kept:
-                ServerStore(url, name).drop()
+    def add(self, batch: ItemBatch) -> None:
+        if not batch.ids:
+            return
+        batch.as_stored(self.header)
+        _check_once(batch, set())
+        with write_lock(self.folder):
+            state = self._cleaned()
+            generation = state.record.generation + 1
+            gone = _mark(state, batch.ids, generation)
+            record = _write_batch(state.collection, state.record, batch, generation)
+            self._commit(state, record, generation, gone)
 
-    @classmethod
-    def _discard(cls, folder: Path, name: str, store: Store) -> None:
-        assert isinstance(store, ServerStore)
-        store.drop()
+    def delete(self, ids: Sequence[str]) -> int:
+        with write_lock(self.folder):
+            state = self._cleaned()
+            generation = state.record.generation + 1
+            gone = _mark(state, ids, generation)
+            if gone:
+                self._commit(state, state.record, generation, gone)
+        return gone
 
+    def refresh(self) -> None:
+        with self._opening:
+            state = self._state
+            location = _read_location(self.folder)
+            if location.header != self.header:
+                raise EngineError(f"{self.folder} was built again by another model: open it again")
+            location = location.model_copy(update=self._settings)
+            collection = location.collection
+            record = _record(collection, self.folder)
+            if collection != state.collection or record.generation >= state.record.generation:
+                self._state = _State(location, collection, record)
 
-class ServerStore(Store):
-    """Points of a collection."""
+    def with_settings(self, settings: SearchSettings | None) -> Self | None:
+        # Without settings, a rule that is no inner product fetches a fixed number, which may be all items.
+        state, plan = self._state, PREFETCHES[self.header.score_rule]
+        if settings is None and not plan.is_exact(None) and state.record.items > CANDIDATES:
+            return None
+        if settings is not None and plan.line_is_exact:
+            return None
+        handle = copy(self)
+        handle._settings = _as_kept(settings)
+        handle._state = replace(state, location=state.location.model_copy(update=handle._settings))
+        return handle
 
-    def __init__(self, url: str, collection: str) -> None:
-        self.url, self.collection = url, collection
+    def configure(self, settings: SearchSettings | None) -> None:
+        """As the contract says; with settings, rules that the engine could follow exactly go by lines too."""
+        with write_lock(self.folder):
+            self.refresh()
+            _write_location(self.folder, self._state.location.model_copy(update=_as_kept(settings)))
+            self.refresh()
 
-    def create(self, sizes: Mapping[str, int]) -> None:
-        """Make the collection, with vectors of these names and widths."""
-        many = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
-        vectors = {
-            name: models.VectorParams(
-                size=size,
-                distance=models.Distance.DOT,
-                datatype=models.Datatype.FLOAT16,
-                multivector_config=many if name == TOKENS else None,
-                # Everything is compared: see edge_worker.py.
-                hnsw_config=models.HnswConfigDiff(m=0),
+    def search(
+        self,
+        queries: Tensor,
+        k: int,
+        exclude: Sequence[Sequence[str]] | None = None,
+        where: Filter | None = None,
+    ) -> list[list[Hit]]:
+        self.check_search(queries, k, exclude)
+        queries = queries.float()
+
+        def answers(state: _State) -> list[list[Hit]]:
+            if not state.record.items:
+                return [[] for _ in queries]
+            if where is not None:
+                where.check([state.record.columns()])
+            more = [condition(where)] if where is not None else []
+            limits = [
+                visible(state.record.generation, *more, *_without(ids))
+                for ids in (exclude if exclude is not None else [[] for _ in queries])
+            ]
+            return Search(state.collection, state.record, k, _candidates(state, more)).answer(queries, limits)
+
+        return self._of_one_generation(answers)
+
+    def _of_one_generation(self, read: Callable[[_State], Answer]) -> Answer:
+        """Read the open generation, or a newer one where the open one is being cleared away."""
+        while True:
+            state = self._state
+            found = read(state)
+            if state.record.generation >= _record(state.collection, self.folder).oldest:
+                return found
+            self.refresh()
+
+    def tokens(self, ids: Sequence[str]) -> Tensor:
+        wanted = list(dict.fromkeys(ids))
+
+        def by_id(state: _State) -> dict[str, bytes]:
+            found: dict[str, bytes] = {}
+            for start in range(0, len(wanted), WRITTEN):
+                seen = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
+                found |= {point.item: point.tokens for point in state.collection.scroll(seen, 0, WRITTEN)}
+            return found
+
+        found = self._of_one_generation(by_id)
+        lacking = [item for item in ids if item not in found]
+        if lacking:
+            raise EngineError(f"the index has no item {lacking[0]!r}")
+        return as_tokens([found[item] for item in ids], self.header)
+
+    def items(self) -> Iterator[ItemBatch]:
+        for found in self._parts(tokens=True):
+            yield ItemBatch(
+                [point.item for point in found],
+                as_tokens([point.tokens for point in found], self.header),
+                [json.loads(point.payload) for point in found],
             )
-            for name, size in sizes.items()
+
+    def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for found in self._parts(tokens=False):
+            yield from ((point.item, json.loads(point.payload)) for point in found)
+
+    def payload(self, item_id: str) -> Mapping[str, Any] | None:
+        def first(state: _State) -> list[StoredPoint]:
+            seen = visible(state.record.generation, has_item([item_id]))
+            return state.collection.scroll(seen, 0, 1, tokens=False)
+
+        found = self._of_one_generation(first)
+        return json.loads(found[0].payload) if found else None
+
+    def _parts(self, tokens: bool) -> Iterator[list[StoredPoint]]:
+        state = self._state
+        last = 0
+        while found := state.collection.scroll(visible(state.record.generation), last, WRITTEN, tokens):
+            if state.record.generation < _record(state.collection, self.folder).oldest:
+                raise EngineError(f"{self.folder} was written to meanwhile, many times: read it again")
+            last = found[-1].number
+            yield found
+
+    def columns(self) -> list[Columns]:
+        return [self._state.record.columns()]
+
+    @property
+    def generation(self) -> int:
+        return self._state.record.generation
+
+    def info(self) -> dict[str, Any]:
+        state = self._state
+        count = state.location.candidates
+        exact = PREFETCHES[self.header.score_rule].is_exact(count)
+        return {
+            "engine": state.location.engine,
+            "items": len(self),
+            "attributes": sorted(set(state.record.attributes) - {"path"}),
+            "model": self.header.model,
+            "tokens": f"{self.header.tokens} of width {self.header.size}",
+            "score rule": self.header.score_rule,
+            "generation": self.generation,
+            "candidates": "exact" if exact else count or CANDIDATES,
+            "exact up to": state.location.exact_up_to,
+            "server": state.location.url,
+            "collection": state.location.store,
         }
-        with self._client() as client:
-            client.create_collection(self.collection, vectors_config=vectors)
-        for key, kind in INDEXED.items():
-            self._index(key, kind)
 
-    def drop(self) -> None:
-        """Remove the collection."""
-        with self._client() as client:
-            client.delete_collection(self.collection)
+    @classmethod
+    def verify(cls, folder: Path) -> None:
+        index = cls.open(folder)
+        count = 0
+        for batch in index.items():
+            batch.as_stored(index.header)
+            count += len(batch.ids)
+        if count != len(index):
+            raise EngineError(f"{folder} holds {count} items where its record says {len(index)}")
 
-    def write(self, points: Sequence[Point]) -> None:
-        structs = [
-            models.PointStruct(
-                id=point.number,
-                vector={name: vector.astype("float32").tolist() for name, vector in point.vectors.items()},
-                payload=dict(point.payload),
-            )
-            for point in points
-        ]
-        with self._client() as client:
-            client.upsert(self.collection, structs, wait=True)
+    def __len__(self) -> int:
+        return self._state.record.items
 
-    def write_record(self, text: str) -> None:
-        with self._client() as client:
-            record = models.PointStruct(id=RECORD, vector={}, payload={"record": text})
-            client.upsert(self.collection, [record], wait=True)
+    def __contains__(self, item_id: str) -> bool:
+        return self.payload(item_id) is not None
 
-    def read_record(self) -> str | None:
-        with self._client() as client:
-            if not client.collection_exists(self.collection):
-                return None
-            found = client.retrieve(self.collection, [RECORD], with_payload=True)
-        return str(found[0].payload["record"]) if found and found[0].payload else None
+    def _cleaned(self) -> _State:
+        """The newest generation, without what killed writers left; the caller holds the lock of writers."""
+        self.refresh()
+        state = self._state
+        after = {"range": {"gt": state.record.generation}}
+        state.collection.remove({"must": [{"key": "born", **after}]})
+        state.collection.unmark({"must": [{"key": "died", **after}]})
+        return state
 
-    def mark_dead(self, where: Condition, generation: int) -> None:
-        with self._client() as client:
-            client.set_payload(self.collection, {"died": generation}, points=_filter(where), wait=True)
-
-    def unmark(self, where: Condition) -> None:
-        with self._client() as client:
-            client.delete_payload(self.collection, ["died"], points=_filter(where), wait=True)
-
-    def remove(self, where: Condition) -> None:
-        with self._client() as client:
-            selector = models.FilterSelector(filter=_filter(where))
-            client.delete(self.collection, points_selector=selector, wait=True)
-
-    def index_numbers(self, key: str) -> None:
-        self._index(key, "float")
-
-    def count(self, where: Condition) -> int:
-        with self._client() as client:
-            return client.count(self.collection, count_filter=_filter(where), exact=True).count
-
-    def scroll(self, where: Condition, after: int, limit: int, tokens: bool = True) -> list[Found]:
-        with self._client() as client:
-            found, _ = client.scroll(
-                self.collection,
-                scroll_filter=_filter(where),
-                offset=after + 1,
-                limit=limit,
-                with_payload=_READ if tokens else _READ[:2],
-            )
-        return [_found(point.id, 0.0, point.payload) for point in found]
-
-    def search(self, asks: Sequence[Ask]) -> list[list[Found]]:
-        requests = [
-            models.QueryRequest(
-                query=[ask.vector.tolist()] if ask.name == TOKENS else ask.vector.tolist(),
-                using=ask.name,
-                limit=ask.limit,
-                filter=_filter(ask.where),
-                with_payload=_READ,
-                params=None if self.url == IN_MEMORY else models.SearchParams(exact=True),
-            )
-            for ask in asks
-        ]
-        with self._client() as client:
-            found = client.query_batch_points(self.collection, requests=requests)
-        return [[_found(point.id, point.score, point.payload) for point in own.points] for own in found]
-
-    def flush(self) -> None:
-        """Nothing: what a server has acknowledged is in its log."""
-
-    def facts(self) -> dict[str, Any]:
-        return {"server": self.url, "collection": self.collection}
-
-    def _index(self, key: str, kind: str) -> None:
-        # The client that plays server has no indexes and warns of each.
-        if self.url != IN_MEMORY:
-            with self._client() as client:
-                client.create_payload_index(self.collection, key, _SCHEMAS[kind], wait=True)
-
-    @contextmanager
-    def _client(self) -> Iterator[QdrantClient]:
-        try:
-            yield _connect(self.url, os.environ.get(KEY))
-        except (ApiException, OSError) as error:
-            what = " ".join(str(error).split())[:200]
-            raise EngineError(f"the Qdrant server at {self.url} could not do this: {what}") from None
+    def _commit(self, state: _State, record: Record, generation: int, gone: int) -> None:
+        record = record.model_copy(
+            update={
+                "generation": generation,
+                "oldest": max(record.oldest, generation - KEPT),
+                "items": record.items - gone,
+            }
+        )
+        state.collection.write_record(record.model_dump_json())
+        with self._opening:
+            self._state = replace(state, record=record)
+        # The record comes first: a reader of points that are being removed finds there that they may be.
+        if record.oldest > state.record.oldest:
+            state.collection.remove({"must": [{"key": "died", "range": {"lte": record.oldest}}]})
 
 
-@lru_cache(maxsize=8)
-def _connect(url: str, key: str | None) -> QdrantClient:
-    if url == IN_MEMORY:
-        return QdrantClient(IN_MEMORY)
-    # The check of versions would ask a server that may not answer, and only warn.
-    return QdrantClient(url=url, api_key=key, timeout=60, check_compatibility=False)
+def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
+    """Write all items into a new collection and then the manifest that names it."""
+    old = _location_before(folder)
+    first = next((batch for batch in batches if batch.ids), None)
+    if first is None:
+        raise EngineError("there is nothing to index: no image could be used")
+    distributions = distributions_of(first.as_stored(header), header.score_rule)
+    # The base of the name is unique to the index; the number counts its collections.
+    base = old.store.rpartition("-")[0] if old else f"dqecir-{uuid.uuid4().hex[:12]}"
+    url = old.url if old else os.environ.get(URL, "")
+    numbers = [int(name.rpartition("-")[2]) for name in Collection(url, base).siblings(base)]
+    collection = Collection(url, f"{base}-{max(numbers, default=0) + 1:08}")
+    collection.create(vector_sizes(header, distributions))
+    try:
+        record = Record(
+            header=header,
+            distributions=distributions,
+            generation=1,
+            oldest=1,
+            next=1,
+            items=0,
+            attributes={},
+        )
+        seen: set[str] = set()
+        batch: ItemBatch | None = first
+        del first
+        while batch is not None:
+            _check_once(batch, seen)
+            record = _write_batch(collection, record, batch, 1)
+            batch = None
+            batch = next(batches, None)
+        collection.write_record(record.model_dump_json())
+    except BaseException:
+        collection.drop()
+        raise
+    location = StoreLocation(format=FORMAT, engine="server", header=header, store=collection.name, url=url)
+    if old and old.header == header:
+        # How few candidates are enough depends on the model.
+        location = location.model_copy(update={"candidates": old.candidates, "exact_up_to": old.exact_up_to})
+    _write_location(folder, location)
+    # Readers on other machines may have the replaced collection open: it stays until the next build.
+    for name in set(collection.siblings(base)) - {collection.name, old.store if old else None}:
+        Collection(url, name).drop()
 
 
-def _checked(url: str | None) -> str:
-    if not url:
-        raise EngineError(f"no Qdrant server is known: set {URL}, such as http://localhost:6333")
-    parts = urlsplit(url)
-    if url != IN_MEMORY and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise EngineError(f"{URL} is no address of a Qdrant server, such as http://localhost:6333")
-    if parts.password or parts.username or parts.query:
-        raise EngineError(f"the address of a Qdrant server is kept in a file: put its key into {KEY} instead")
-    return url
+def _read_location(folder: Path) -> StoreLocation:
+    """The manifest of an index; raises :class:`EngineError` where it is none of this engine."""
+    named = engine_of(folder)
+    if named != "server":
+        raise EngineError(f"{folder} is an index of the engine {named}, not of server")
+    path = folder / "manifest.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("format") != FORMAT:
+        raise EngineError(f"{folder} is an index of another version: build it again")
+    return parse_settings(data, StoreLocation, str(path))
 
 
-def _collections(url: str, base: str) -> list[str]:
-    with ServerStore(url, base)._client() as client:
-        names = [collection.name for collection in client.get_collections().collections]
-    return [name for name in names if name.rpartition("-")[0] == base]
+def _location_before(folder: Path) -> StoreLocation | None:
+    """The manifest that a build replaces; None where it is not one of this engine and version."""
+    try:
+        return _read_location(folder)
+    except DataError:
+        return None
 
 
-def _filter(where: Condition) -> models.Filter:
-    return models.Filter.model_validate({"must": [where]})
+def _write_location(folder: Path, location: StoreLocation) -> None:
+    """Replace the manifest; when this returns, the new one outlives a kill and a power cut."""
+    write_json(folder / "manifest.json", location.model_dump(mode="json"))
+    sync_folder(folder)
 
 
-def _found(number: Any, near: float, payload: Mapping[str, Any] | None) -> Found:
-    known = payload or {}
-    tokens = base64.b64decode(known.get("bytes", ""))
-    return Found(int(number), near, known["item"], known["payload"], tokens)
+def _record(collection: Collection, folder: Path) -> Record:
+    text = collection.read_record()
+    if text is None:
+        raise EngineError(f"the points of {folder} are gone: build the index again")
+    return parse_settings(json.loads(text), Record, f"the record of {folder}")
+
+
+def _check_once(batch: ItemBatch, seen: set[str]) -> None:
+    """Add the batch's ids to ``seen``; raises :class:`EngineError` for an id that is there already."""
+    for item in batch.ids:
+        if item in seen:
+            raise EngineError(f"the item {item!r} comes twice: every item needs an id of its own")
+        seen.add(item)
+
+
+def _write_batch(collection: Collection, record: Record, batch: ItemBatch, generation: int) -> Record:
+    """Write a batch and return the record that counts it, which is not written yet."""
+    stored = batch.as_stored(record.header)
+    named = attributes_of(batch.payloads)
+    for name, numeric in named.items():
+        if numeric and not record.attributes.get(name):
+            collection.index(number_key(name), "float")
+    for start in range(0, len(batch.ids), WRITTEN):
+        part = slice(start, start + WRITTEN)
+        points = points_of(
+            ItemBatch(batch.ids[part], batch.tokens[part], batch.payloads[part]),
+            stored[part],
+            record.next + start,
+            generation,
+            record.header,
+            record.distributions,
+        )
+        collection.write(points)
+    attributes = record.attributes | {
+        name: numeric or record.attributes.get(name, False) for name, numeric in named.items()
+    }
+    count = len(batch.ids)
+    return record.model_copy(
+        update={"next": record.next + count, "items": record.items + count, "attributes": attributes}
+    )
+
+
+def _mark(state: _State, ids: Sequence[str], generation: int) -> int:
+    """Mark the items of these ids as gone from a generation on, and count them."""
+    wanted = list(dict.fromkeys(ids))
+    count = 0
+    for start in range(0, len(wanted), MARKED):
+        there = visible(generation - 1, has_item(wanted[start : start + MARKED]))
+        if number := state.collection.count(there):
+            state.collection.mark_dead(there, generation)
+            count += number
+    return count
+
+
+def _as_kept(settings: SearchSettings | None) -> dict[str, int | None]:
+    """Settings as a :class:`StoreLocation` keeps them."""
+    return settings.model_dump() if settings else {"candidates": None, "exact_up_to": 0}
+
+
+def _without(ids: Sequence[str]) -> list[Condition]:
+    return [{"must_not": [has_item(ids)]}] if ids else []
+
+
+def _candidates(state: _State, more: Sequence[Condition]) -> int | None:
+    """How many items a search that is limited by ``more`` fetches; None: as many as the rule needs."""
+    location = state.location
+    if not more or location.candidates is None or location.exact_up_to <= location.candidates:
+        return location.candidates
+    if state.collection.count(visible(state.record.generation, *more)) > location.exact_up_to:
+        return location.candidates
+    return None if PREFETCHES[state.record.header.score_rule].is_exact(None) else location.exact_up_to

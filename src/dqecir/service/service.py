@@ -70,8 +70,6 @@ class Service:
         self.worker.stop()
         self.edits.close()
         self.decoders.close()
-        for searcher in self.searchers.values():
-            searcher.index.close()
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""How items lie in Qdrant, embedded or served: points, their payloads, and our filters as its conditions.
+"""How items are stored in Qdrant: points, their payloads, and our filters as Qdrant's conditions.
 
 A point is one version of an item. Its number is its place in the order of adding. ``born`` and ``died`` are
 the generations from which it is there and gone, so that a change of many points counts in one moment: when
@@ -63,7 +63,7 @@ class Record(Strict):
 
 @dataclass(frozen=True)
 class Point:
-    """A point to write; the vectors of the record's are none."""
+    """A point to write; the record has no vectors."""
 
     number: int
     payload: Mapping[str, Any]
@@ -71,7 +71,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredPoint:
     """A point that was read; ``tokens`` are raw float16 [n_t, D]."""
 
     number: int
@@ -82,8 +82,8 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One search: the nearest ``limit`` points to a vector, by inner product or by MAX_SIM of tokens."""
+class PointQuery:
+    """One search: find the nearest ``limit`` points to a vector, by inner product or by MAX_SIM of tokens."""
 
     name: str
     vector: NDArray[np.float32]

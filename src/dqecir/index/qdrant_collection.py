@@ -1,0 +1,192 @@
+"""One collection of a Qdrant server: what the engine reads and writes there, through Qdrant's client."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ApiException
+
+from dqecir.errors import EngineError
+from dqecir.index.qdrant_points import INDEXED, RECORD, TOKENS, Condition, Point, PointQuery, StoredPoint
+
+URL, KEY = "DQECIR_QDRANT_URL", "DQECIR_QDRANT_KEY"
+IN_MEMORY = ":memory:"
+"""An address at which the client plays server for this process alone: for tests and trials."""
+
+_READ = ["item", "payload", "bytes"]
+_SCHEMAS = {
+    "keyword": models.PayloadSchemaType.KEYWORD,
+    "integer": models.PayloadSchemaType.INTEGER,
+    "float": models.PayloadSchemaType.FLOAT,
+}
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The points of one index. Every call may be repeated without harm.
+
+    Each call raises :class:`EngineError` where the server does not answer or refuses; so does making one
+    for an address that is none of a server, or that holds a key.
+    """
+
+    url: str
+    name: str
+
+    def __post_init__(self) -> None:
+        _check(self.url)
+
+    def create(self, sizes: Mapping[str, int]) -> None:
+        """Make the collection, with named vectors of these widths."""
+        many = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+        vectors = {
+            name: models.VectorParams(
+                size=size,
+                distance=models.Distance.DOT,
+                datatype=models.Datatype.FLOAT16,
+                multivector_config=many if name == TOKENS else None,
+                # No graph: below a hundred thousand items it gains nothing, and it loses answers.
+                hnsw_config=models.HnswConfigDiff(m=0),
+            )
+            for name, size in sizes.items()
+        }
+        with self._client() as client:
+            client.create_collection(self.name, vectors_config=vectors)
+        for key, kind in INDEXED.items():
+            self.index(key, kind)
+
+    def drop(self) -> None:
+        """Remove the collection."""
+        with self._client() as client:
+            client.delete_collection(self.name)
+
+    def siblings(self, base: str) -> list[str]:
+        """The collections of this server whose name is ``base``, a hyphen and a number."""
+        with self._client() as client:
+            names = [found.name for found in client.get_collections().collections]
+        return [name for name in names if name.rpartition("-")[0] == base]
+
+    def index(self, key: str, kind: str) -> None:
+        """Make a payload field quick to filter by; does nothing where it is so already."""
+        # The client that plays server has no indexes and warns of each.
+        if self.url != IN_MEMORY:
+            with self._client() as client:
+                client.create_payload_index(self.name, key, _SCHEMAS[kind], wait=True)
+
+    def write(self, points: Sequence[Point]) -> None:
+        """Write points instead of those with the same numbers."""
+        structs = [
+            models.PointStruct(
+                id=point.number,
+                vector={name: vector.astype("float32").tolist() for name, vector in point.vectors.items()},
+                payload=dict(point.payload),
+            )
+            for point in points
+        ]
+        with self._client() as client:
+            client.upsert(self.name, structs, wait=True)
+
+    def write_record(self, text: str) -> None:
+        """Write the record, whole or not at all."""
+        self.write([Point(RECORD, {"record": text}, {})])
+
+    def read_record(self) -> str | None:
+        """The record, or None where there is none."""
+        with self._client() as client:
+            if not client.collection_exists(self.name):
+                return None
+            found = client.retrieve(self.name, [RECORD], with_payload=True)
+        return str(found[0].payload["record"]) if found and found[0].payload else None
+
+    def mark_dead(self, where: Condition, generation: int) -> None:
+        """Let points be gone from a generation on."""
+        with self._client() as client:
+            client.set_payload(self.name, {"died": generation}, points=_filter(where), wait=True)
+
+    def unmark(self, where: Condition) -> None:
+        """Take such marks back."""
+        with self._client() as client:
+            client.delete_payload(self.name, ["died"], points=_filter(where), wait=True)
+
+    def remove(self, where: Condition) -> None:
+        """Remove points."""
+        with self._client() as client:
+            selector = models.FilterSelector(filter=_filter(where))
+            client.delete(self.name, points_selector=selector, wait=True)
+
+    def count(self, where: Condition) -> int:
+        """How many points fulfil a condition."""
+        with self._client() as client:
+            return client.count(self.name, count_filter=_filter(where), exact=True).count
+
+    def scroll(self, where: Condition, after: int, limit: int, tokens: bool = True) -> list[StoredPoint]:
+        """The first points by number, from ``after`` + 1 on, with their tokens or without."""
+        with self._client() as client:
+            found, _ = client.scroll(
+                self.name,
+                scroll_filter=_filter(where),
+                offset=after + 1,
+                limit=limit,
+                with_payload=_READ if tokens else _READ[:2],
+            )
+        return [_stored(point.id, 0.0, point.payload) for point in found]
+
+    def search(self, queries: Sequence[PointQuery]) -> list[list[StoredPoint]]:
+        """The nearest points of each query, best first."""
+        requests = [
+            models.QueryRequest(
+                query=[query.vector.tolist()] if query.name == TOKENS else query.vector.tolist(),
+                using=query.name,
+                limit=query.limit,
+                filter=_filter(query.where),
+                with_payload=_READ,
+                params=None if self.url == IN_MEMORY else models.SearchParams(exact=True),
+            )
+            for query in queries
+        ]
+        with self._client() as client:
+            found = client.query_batch_points(self.name, requests=requests)
+        return [[_stored(point.id, point.score, point.payload) for point in own.points] for own in found]
+
+    @contextmanager
+    def _client(self) -> Iterator[QdrantClient]:
+        try:
+            yield _connect(self.url, os.environ.get(KEY))
+        except (ApiException, OSError) as error:
+            what = " ".join(str(error).split())[:200]
+            raise EngineError(f"the Qdrant server at {self.url} could not do this: {what}") from None
+
+
+@lru_cache(maxsize=8)
+def _connect(url: str, key: str | None) -> QdrantClient:
+    if url == IN_MEMORY:
+        return QdrantClient(IN_MEMORY)
+    # The check of versions would ask a server that may not answer, and only warn.
+    return QdrantClient(url=url, api_key=key, timeout=60, check_compatibility=False)
+
+
+def _check(url: str) -> None:
+    if not url:
+        raise EngineError(f"no Qdrant server is known: set {URL}, such as http://localhost:6333")
+    parts = urlsplit(url)
+    if url != IN_MEMORY and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise EngineError(f"{URL} is no address of a Qdrant server, such as http://localhost:6333")
+    if parts.password or parts.username or parts.query:
+        raise EngineError(f"the address of a Qdrant server is kept in a file: put its key into {KEY} instead")
+
+
+def _filter(where: Condition) -> models.Filter:
+    return models.Filter.model_validate({"must": [where]})
+
+
+def _stored(number: Any, score: float, payload: Mapping[str, Any] | None) -> StoredPoint:
+    known = payload or {}
+    tokens = base64.b64decode(known.get("bytes", ""))
+    return StoredPoint(int(number), score, known["item"], known["payload"], tokens)
