@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from dqecir.data.captions import CAPTION_JOINERS, blip_clean, four_way, join_fashioniq, two_way
+from dqecir.data.captions import READINGS, blip_clean, caption_order, join_fashioniq
 
 
 def test_joins_and_cleanings_equal_the_published_ones_on_all_real_captions(shared):
@@ -36,28 +36,25 @@ def test_the_four_way_draw_equals_the_published_one(shared):
     ]
     rows = json.loads((shared / "data" / "fashioniq" / "captions" / "cap.dress.train.json").read_text())
     rng = random.Random(published["python_random_seed"])
-    assert [four_way(row["captions"], rng) for row in rows[: len(published["output"])]] == published["output"]
+    drawn = [
+        join_fashioniq(caption_order(tuple(row["captions"]), int(READINGS["four_way"] * rng.random())))
+        for row in rows[: len(published["output"])]
+    ]
+    assert drawn == published["output"]
 
 
-def test_four_way_by_hand():
-    drawn = {four_way(["is red", "is long"], random.Random(seed)) for seed in range(40)}
-    assert drawn == {"Is red and is long", "Is long and is red", "Is red", "Is long"}
-    assert {four_way(["is red"], random.Random(seed)) for seed in range(40)} == {"Is red"}
-
-
-def test_conventions_that_draw_need_a_generator():
-    for name in ("two_way", "four_way"):
-        with pytest.raises(ValueError, match=f"{name}' draws"):
-            CAPTION_JOINERS[name](["is red", "is long"], None)
-    with pytest.raises(ValueError, match="two captions, not from 3"):
-        four_way(["a", "b", "c"], random.Random(0))
-    assert CAPTION_JOINERS["fashioniq"](["is red", "is long"], None) == "Is red and is long"
+@pytest.mark.parametrize(
+    ("captions", "orders"),
+    [
+        (("red", "long"), [("red", "long"), ("long", "red"), ("red",), ("long",)]),
+        (("red",), [("red",)] * 4),
+        (("red", " . "), [("red", " . "), (" . ", "red"), ("red",), ("red", " . ")]),
+        (("", ""), [("", "")] * 4),
+    ],
+)
+def test_caption_orders_by_hand(captions, orders):
+    assert [caption_order(captions, reading) for reading in range(READINGS["four_way"])] == orders
 
 
 def test_join_by_hand():
     assert join_fashioniq(["Is Shiny. ", "fit and flare?"]) == "Is shiny and fit and flare"
-
-
-def test_two_way_keeps_both_captions():
-    drawn = {two_way(["is red", "is long"], random.Random(seed)) for seed in range(20)}
-    assert drawn == {"Is red and is long", "Is long and is red"}

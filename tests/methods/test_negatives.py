@@ -16,7 +16,6 @@ from dqecir.methods.negatives import (
     mid_zone,
     quantile_bounds,
     steepest_drop_members,
-    steepest_drops,
     target_relative_scores,
     zone_bounds,
     zone_or_fallback,
@@ -95,18 +94,13 @@ def test_steepest_drops_equal_the_published_sets(case):
     scores = torch.tensor(case["scores"], dtype=torch.float32)
     names = case["names"]
     published = case["fashioniq_result"]
-    chosen = steepest_drops(scores, names.index(case["target"]), case["consecutive_threshold"])
-    if "names" not in published:
-        assert chosen is None
-    else:
-        assert chosen is not None
-        assert sorted({names[i] for i in chosen} - {case["target"]}) == published["names"]
-
-
-def test_steepest_drops_never_reuses_another_querys_window():
-    scores = torch.tensor(CASES["leak_case"]["scores"])
-    assert steepest_drops(scores[0], 0) == [2, 3, 4]
-    assert steepest_drops(scores[1], 7) is None
+    target, threshold = torch.tensor([names.index(case["target"])]), case["consecutive_threshold"]
+    everything = torch.ones(1, len(names), dtype=torch.bool)
+    members, empty = steepest_drop_members(scores[None], target, everything, threshold=threshold)
+    assert empty.item() == ("names" not in published)
+    if not empty:
+        chosen = {names[i] for i in members[0].nonzero().flatten().tolist()}
+        assert sorted(chosen - {case["target"]}) == published["names"]
 
 
 def test_drop_members_fall_back_to_everything_eligible():

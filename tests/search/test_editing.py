@@ -92,7 +92,7 @@ def picture() -> Image.Image:
 
 
 def test_an_edit_keeps_the_shape_and_follows_text_and_seed(editor, checkpoint, picture):
-    assert editor.available()
+    assert editor.missing() is None
     edited = editor.edit(picture, "is red")
     assert (edited.size, edited.mode) == ((40, 64), "RGB")
     assert editor.edit(picture, "is red").tobytes() == edited.tobytes()
@@ -118,7 +118,6 @@ def test_what_is_missing_is_said(checkpoint, tmp_path, picture, monkeypatch):
         importlib.util, "find_spec", lambda name: None if name == "diffusers" else find_spec(name)
     )
     assert "pip install 'dqecir[edit]'" in Editor(checkpoint).missing()
-    assert not Editor(checkpoint).available()
 
 
 def test_a_folder_that_is_no_editing_pipeline_is_refused(checkpoint, tmp_path, picture):

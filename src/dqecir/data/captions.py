@@ -5,19 +5,18 @@ Sources: CLIP4Cir (joining, four-way draw), LAVIS ``BlipCaptionProcessor`` (clea
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-Joiner = Callable[[Sequence[str], random.Random | None], str]
-"""Captions of a triplet, and a generator where the convention draws, to one text."""
+READINGS = {"fixed": 1, "two_way": 2, "four_way": 4}
+"""How many of the orders of :func:`caption_order` training draws from, each with equal chance."""
 
 _BLIP_NOISE = re.compile(r"[.!\"()*#:;~]")
 _STRIPPED = ".?, "
 
 
-def join_fashioniq(captions: Sequence[str], rng: random.Random | None = None) -> str:
-    """Strip ``.?, `` from every caption, capitalise the first, join with " and "; draws nothing.
+def join_fashioniq(captions: Sequence[str]) -> str:
+    """Strip ``.?, `` from every caption, capitalise the first, join with " and ".
 
     Capitalising lowers the rest of the first caption; the others keep their case.
     """
@@ -25,30 +24,14 @@ def join_fashioniq(captions: Sequence[str], rng: random.Random | None = None) ->
     return " and ".join([first.capitalize(), *others])
 
 
-def two_way(captions: Sequence[str], rng: random.Random | None = None) -> str:
-    """Join all captions in their own order or in the reverse, with equal chance.
+def caption_order(captions: tuple[str, ...], reading: int) -> tuple[str, ...]:
+    """Return the captions that a drawn reading asks by (CLIP4Cir).
 
-    The training draw for catalogues: no caption is dropped, so the text asks for all that the right
-    answers of the triplet were decided by.
+    0: all in their own order; 1: all reversed; 2: the first alone; 3: the last alone. A caption without
+    words asks nothing alone, so that all are returned for it (FashionIQ has 17 such).
     """
-    drawn = _needed(rng, "two_way").random()
-    return join_fashioniq(captions if drawn < 0.5 else captions[::-1])
-
-
-def four_way(captions: Sequence[str], rng: random.Random | None = None) -> str:
-    """Both captions, both in reverse order, the first alone, the second alone: a quarter each (CLIP4Cir).
-
-    Where a triplet knows all its right answers, a caption alone may have more of them. A triplet
-    with one caption keeps it. Raises ``ValueError`` for more than two captions.
-    """
-    drawn = _needed(rng, "four_way").random()
-    if len(captions) > 2:
-        raise ValueError(f"four_way draws from two captions, not from {len(captions)}")
-    if drawn < 0.25:
-        return join_fashioniq(captions)
-    if drawn < 0.5:
-        return join_fashioniq(captions[::-1])
-    return join_fashioniq(captions[:1] if drawn < 0.75 else captions[-1:])
+    chosen = (captions, captions[::-1], captions[:1], captions[-1:])[reading]
+    return chosen if any(caption.strip(_STRIPPED) for caption in chosen) else captions
 
 
 def blip_clean(text: str, max_words: int = 50) -> str:
@@ -56,17 +39,3 @@ def blip_clean(text: str, max_words: int = 50) -> str:
     cleaned = re.sub(r"\s{2,}", " ", _BLIP_NOISE.sub(" ", text.lower()))
     words = cleaned.rstrip("\n").strip(" ").split(" ")
     return " ".join(words[:max_words])
-
-
-CAPTION_JOINERS: dict[str, Joiner] = {
-    "fashioniq": join_fashioniq,
-    "two_way": two_way,
-    "four_way": four_way,
-}
-"""How captions become one text: ``fashioniq`` for evaluation, the others draw for training."""
-
-
-def _needed(rng: random.Random | None, convention: str) -> random.Random:
-    if rng is None:
-        raise ValueError(f"the caption convention {convention!r} draws: give it a seeded random.Random")
-    return rng

@@ -1,4 +1,4 @@
-"""Files for the evaluation servers of CIRR and CIRCO, and CIRCO's own way to score one.
+"""Write files for the evaluation servers of CIRR and CIRCO.
 
 Sources: CIRR (arXiv 2108.04024), CIRCO (2303.15247) and their published submission formats.
 """
@@ -15,16 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dqecir.data.annotations import Questions, read_json
-from dqecir.data.triplets import Benchmark, Positions
+from dqecir.data.annotations import Questions
+from dqecir.data.triplets import Positions
 from dqecir.errors import DataError
-from dqecir.evaluation.metrics import KEPT, Scores, average_precision
+from dqecir.evaluation.metrics import KEPT, Scores
 from dqecir.io.files import write_text
 from dqecir.methods.scoring import best_columns
 
 SUBSET_KEPT = 3
 CIRR_HEAD = {"version": "rc2"}
-CIRCO_CUTS = (5, 10, 25, 50)
 
 
 @dataclass(frozen=True)
@@ -128,52 +127,3 @@ def write_submissions(folder: Path, rankings: Rankings) -> list[Path]:
         # Without indentation: CIRR's server takes 5 MB at most.
         write_text(folder / file, json.dumps(values) + "\n")
     return [folder / file for file in files]
-
-
-def read_circo_submission(path: Path) -> dict[str, list[int]]:
-    """A submission file as it is; raises :class:`DataError` for one that is not."""
-    values = read_json(path, "a CIRCO submission")
-    right = isinstance(values, dict) and all(
-        isinstance(ids, list) and all(isinstance(image, int) for image in ids) for ids in values.values()
-    )
-    if not right:
-        raise DataError(f"{path} is not a CIRCO submission: it should map questions to lists of COCO numbers")
-    return values
-
-
-def score_circo(benchmark: Benchmark, submission: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """Score a submission as CIRCO's own code does, in percent, under the names of the protocol ``circo``.
-
-    A list that is shorter than a cut has no further hits; nothing is masked. Raises
-    :class:`DataError` where the questions are not those of ``benchmark``, a list names an image
-    twice, or one that is not a candidate.
-    """
-    wanted = [triplet.pair_id for triplet in benchmark.triplets]
-    if set(submission) != set(wanted):
-        odd = sorted(set(submission) ^ set(wanted), key=lambda number: (len(number), number))
-        raise DataError(
-            f"the submission does not answer the {len(wanted)} questions of {benchmark.name} "
-            f"{benchmark.split}: {len(odd)} are missing or too many ({', '.join(odd[:3])})"
-        )
-    places = {image: place for place, image in enumerate(benchmark.image_ids)}
-    longest = max(len(ids) for ids in submission.values())
-    found = np.full((len(wanted), max(longest, 1)), -1, dtype=np.int64)
-    for row, number in enumerate(wanted):
-        names = [str(image) for image in submission[number]]
-        if len(set(names)) != len(names):
-            raise DataError(f"question {number} of the submission names an image twice")
-        unknown = [name for name in names if name not in places]
-        if unknown:
-            raise DataError(f"question {number} names the image {unknown[0]}, which is not in the gallery")
-        found[row, : len(names)] = [places[name] for name in names]
-    triplets = benchmark.triplets
-    hits = np.stack([np.isin(row, triplet.relevant) for row, triplet in zip(found, triplets, strict=True)])
-    own = found == np.array([triplet.target for triplet in triplets])[:, None]
-    relevant = np.array([len(triplet.relevant) for triplet in triplets], dtype=np.int64)
-    precision = {k: 100 * average_precision(hits, relevant, k) for k in CIRCO_CUTS}
-    table = {f"mAP@{k}": float(values.mean()) for k, values in precision.items()}
-    table |= {f"R@{k}": 100 * float(own[:, :k].any(axis=1).mean()) for k in CIRCO_CUTS}
-    for aspect in dict.fromkeys(aspect for triplet in triplets for aspect in triplet.aspects):
-        rows = np.array([aspect in triplet.aspects for triplet in triplets])
-        table[f"{aspect}/mAP@10"] = float(precision[10][rows].mean())
-    return table

@@ -34,16 +34,16 @@ def attribute_margin(positive: Tensor, negative: Tensor, weights: Tensor, margin
     return (weights * hinge).sum(dim=1).mean()
 
 
-def draw_triplets(pairs: int, negatives: int = 3) -> Tensor:
+def draw_triplets(pairs: int) -> Tensor:
     """Triplets (anchor, positive, negative) [2B · n, 3] of 2B vectors, of which i and B + i belong together.
 
-    Every vector is an anchor, with at most ``negatives`` of the others drawn without repeat (TIRG).
+    Every vector is an anchor, with at most three of the others drawn without repeat (TIRG).
     """
     rows = []
     for anchor in range(2 * pairs):
         positive = (anchor + pairs) % (2 * pairs)
         others = [place for place in range(2 * pairs) if place % pairs != anchor % pairs]
-        for place in torch.randperm(len(others))[:negatives].tolist():
+        for place in torch.randperm(len(others))[:3].tolist():
             rows.append((anchor, positive, others[place]))
     return torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
 

@@ -153,16 +153,6 @@ def drop_window(values: NDArray[np.float32], place: int, threshold: int = 1) -> 
     return place + 2 + earlier, place + 2 + later
 
 
-def steepest_drops(scores: Tensor, target: int, threshold: int = 1) -> list[int] | None:
-    """QuRe's negatives of one query: the candidates in the :func:`drop_window` after the target.
-
-    ``scores`` [N]; None where there is no window.
-    """
-    values, order, place = _ranking(scores, target)
-    window = drop_window(values, place, threshold)
-    return None if window is None else sorted(order[slice(*window)].tolist())
-
-
 @dataclass
 class LastWindow:
     """The window of the latest query that had one, which QuRe's code uses again where one has none."""
@@ -171,18 +161,20 @@ class LastWindow:
 
 
 def steepest_drop_members(
-    scores: Tensor, targets: Tensor, eligible: Tensor, last: LastWindow | None = None
+    scores: Tensor, targets: Tensor, eligible: Tensor, last: LastWindow | None = None, threshold: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """:func:`steepest_drops` of every query: (members [Q, N], [Q] where there was no set).
+    """Return QuRe's negatives, the candidates in the :func:`drop_window` after each target.
 
-    Where there was none every eligible candidate is a member; with ``last``, those at the places of
-    the window before (QuRe's code, which ends with an error where there is no window before).
+    Returns the members [Q, N], and [Q] which queries have none. Where there is no window every eligible
+    candidate is a member; with ``last``, those at the places of the window before (QuRe's code, which
+    ends with an error where there is no window before).
     """
     members = torch.zeros_like(eligible)
     empty = torch.zeros(len(scores), dtype=torch.bool)
     for row, (row_scores, target) in enumerate(zip(scores.cpu(), targets.tolist(), strict=True)):
-        values, order, place = _ranking(row_scores, target)
-        window = drop_window(values, place)
+        values = row_scores.detach().numpy().astype(np.float32)
+        order = np.argsort(-values, kind="stable")
+        window = drop_window(values[order], int(np.flatnonzero(order == target)[0]), threshold)
         empty[row] = window is None
         if last is not None:
             window = last.places = window or last.places
@@ -192,13 +184,6 @@ def steepest_drop_members(
     nothing = ~members.any(dim=1)
     members[nothing] = eligible[nothing]
     return members, empty | nothing
-
-
-def _ranking(scores: Tensor, target: int) -> tuple[NDArray[np.float32], NDArray[np.intp], int]:
-    """Scores [N] in descending order, who has them [N], and the target's place."""
-    values = scores.detach().cpu().numpy().astype(np.float32)
-    order = np.argsort(-values, kind="stable")
-    return values[order], order, int(np.flatnonzero(order == target)[0])
 
 
 class NegativePool:

@@ -8,14 +8,13 @@ the answer is guessed.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dqecir.data.triplets import Benchmark, Positions, Triplet
 from dqecir.errors import DataError
-from dqecir.language.vocabulary import Vocabulary, shipped_vocabularies
+from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.questions.answers import FIRST_CODE, CodedAttributes
 from dqecir.questions.wording import CaptionGenerator, Change, Worded
 
@@ -32,13 +31,7 @@ class ConfusablePair:
     second: Triplet
 
 
-def confusable_pairs(
-    benchmark: Benchmark,
-    count: int,
-    *,
-    seed: int = 0,
-    vocabularies: Sequence[Vocabulary] | None = None,
-) -> list[ConfusablePair]:
+def confusable_pairs(benchmark: Benchmark, count: int, *, seed: int = 0) -> list[ConfusablePair]:
     """Draw at most ``count`` pairs from the triplets of a benchmark with true attributes.
 
     For a triplet, another target is drawn that differs from its own in one of the changed attributes
@@ -50,8 +43,7 @@ def confusable_pairs(
     if not benchmark.attributes:
         raise DataError(f"{benchmark.name} has no true attributes to make confusable questions from")
     coded = CodedAttributes.of(benchmark.attributes)
-    known = shipped_vocabularies() if vocabularies is None else vocabularies
-    words = CaptionGenerator(known, dict(zip(coded.columns, coded.values, strict=True)))
+    words = CaptionGenerator(shipped_vocabularies(), dict(zip(coded.columns, coded.values, strict=True)))
     random_order = np.random.default_rng(seed)
     pairs: list[ConfusablePair] = []
     for number in random_order.permutation(len(benchmark.triplets)):

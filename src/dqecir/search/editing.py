@@ -65,10 +65,6 @@ class Editor:
             return f"{self.checkpoint} is no folder of a diffusers pipeline: it has no model_index.json"
         return None
 
-    def available(self) -> bool:
-        """Whether nothing is :meth:`missing`."""
-        return self.missing() is None
-
     def edit(self, picture: Image.Image, text: str) -> Image.Image:
         """An RGB picture changed as ``text`` says, of the same shape and at most ``side`` pixels long.
 

@@ -27,9 +27,9 @@ class Problem(Exception):  # noqa: N818  (as RFC 9457 calls it)
         self.status, self.detail, self.headers = status, detail, dict(headers or {})
 
 
-def overloaded(detail: str, seconds: int = 1) -> Problem:
-    """A request that may be sent again after ``seconds``."""
-    return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(seconds)})
+def overloaded(detail: str) -> Problem:
+    """Return the refusal of a request that may be sent again after a second."""
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": "1"})
 
 
 def invalid(error: ValidationError | RequestValidationError) -> Problem:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dqecir.data.captions import caption_order
 from dqecir.data.cells import UNKNOWN_CODE
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.encoders.blip2 import TextBatch
@@ -44,8 +45,8 @@ def asked_columns(triplets: Sequence[Triplet], columns: Mapping[str, Sequence[st
 class TrainingData:
     """Triplets of one benchmark, ready to be drawn; Q queries.
 
-    ``texts`` has every query's text in both orders of its captions, [2Q] rows: row q in the given
-    order, row Q + q reversed.
+    ``texts`` [2Q] has every query's text in the readings 0 and 1 of :func:`caption_order`: row q in the
+    given order, row Q + q reversed.
     """
 
     benchmark: Benchmark
@@ -80,8 +81,7 @@ class TrainingData:
         triplets = benchmark.triplets
         if len(triplets) < 2:
             raise DataError(f"{benchmark.name}: {len(triplets)} triplets are too few to train on")
-        orders = [triplet.captions for triplet in triplets] + [triplet.captions[::-1] for triplet in triplets]
-        reverse = [text for captions in orders if (text := method.reverse_text(captions)) is not None]
+        texts, reverse = _texts(triplets, (0, 1), method)
         rows = {
             category: torch.tensor([q for q, triplet in enumerate(triplets) if triplet.category == category])
             for category in benchmark.galleries
@@ -91,7 +91,7 @@ class TrainingData:
             store,
             torch.tensor([triplet.reference for triplet in triplets]),
             torch.tensor([triplet.target for triplet in triplets]),
-            encoder([method.text(captions) for captions in orders]),
+            encoder(texts),
             tuple(frozenset(triplet.relevant) for triplet in triplets),
             {category: queries for category, queries in rows.items() if len(queries)},
             attribute_codes(benchmark.attributes, len(benchmark.image_ids), columns or {}),
@@ -145,7 +145,7 @@ class Draw:
     negatives: Tensor
     """[q, K] positions."""
     readings: Tensor
-    """[q] which of the readings of its captions each query is asked by."""
+    """[q] by which reading of its captions (:func:`caption_order`) each query asks."""
     candidates: Tensor
     """[C] positions of all targets and negatives, ascending."""
     images: Tensor
@@ -164,17 +164,20 @@ def with_single_captions(
     triplets = data.benchmark.triplets
     if any(len(triplet.captions) > 2 for triplet in triplets):
         raise DataError("four_way draws from two captions, and a triplet has more: choose two_way")
-    singles = [t.captions[:1] for t in triplets] + [t.captions[-1:] for t in triplets]
-    # An empty caption says nothing alone: both are asked (FashionIQ has 17 such).
-    orders = [
-        one if one[0].strip(" .?,") else triplet.captions
-        for one, triplet in zip(singles, triplets * 2, strict=True)
-    ]
-    texts = encoder([*data.texts.texts, *map(method.text, orders)])
+    single, reverse = _texts(triplets, (2, 3), method)
+    texts = encoder([*data.texts.texts, *single])
     if data.reverse_texts is None:
         return texts, None
-    back = [text for order in orders if (text := method.reverse_text(order)) is not None]
-    return texts, encoder([*data.reverse_texts.texts, *back])
+    return texts, encoder([*data.reverse_texts.texts, *reverse])
+
+
+def _texts(
+    triplets: Sequence[Triplet], readings: Sequence[int], method: Method
+) -> tuple[list[str], list[str]]:
+    """Return the texts of all triplets in each reading, and the reverse texts, where the method has them."""
+    orders = [caption_order(triplet.captions, reading) for reading in readings for triplet in triplets]
+    reverse = [text for captions in orders if (text := method.reverse_text(captions)) is not None]
+    return [method.text(captions) for captions in orders], reverse
 
 
 def epoch_order(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

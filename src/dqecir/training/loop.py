@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from dqecir.data.captions import READINGS
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import ReadAhead, Store
 from dqecir.errors import DataError
@@ -287,8 +288,8 @@ class Trainer:
             drawn = self.miner.pool.upcoming(batch, options.count)
         generator = self._generator(step, 3)
         reading = torch.zeros(len(batch), dtype=torch.int64)
-        if settings.captions != "fixed":
-            readings = 2 if settings.captions == "two_way" else 4
+        readings = READINGS[settings.captions]
+        if readings > 1:
             reading = torch.randint(0, readings, (len(batch),), generator=generator)
         views = torch.randint(0, settings.views, (len(batch),), generator=generator)
         candidates = torch.cat([data.targets[batch], drawn.flatten()]).unique()

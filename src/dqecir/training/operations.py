@@ -5,13 +5,15 @@ Seconds depend on the machine and its load; multiplications and additions do not
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dqecir.training.loop import Trainer
+
+COUNTED = 64
+"""Queries and candidates whose operations are counted for a refresh; the others cost as much each."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,6 @@ class TrainingCost:
     steps_between: int
     parameters: int
     """Numbers that a step gives a gradient to."""
-
-    def steps_within(self, budget: float) -> int:
-        """The most steps whose cost, refreshes included, stays within ``budget`` operations."""
-        possible = range(1, int(budget // self.step) + 1)
-        return max(1, bisect_right(possible, budget, key=self.total))
 
     def total(self, steps: int) -> float:
         """Operations of ``steps`` steps; the first refresh comes after the warm-up."""
@@ -51,10 +48,10 @@ def training_cost(trainer: Trainer) -> TrainingCost:
     return TrainingCost(float(counter.get_total_flops()), refresh, trainer.refresh_steps, parameters)
 
 
-def _refresh_operations(trainer: Trainer, sample: int = 64) -> float:
+def _refresh_operations(trainer: Trainer) -> float:
     """Every query and every candidate embedded once, and each pair of a category scored once."""
     data, method = trainer.data, trainer.model.method
-    some = torch.arange(min(sample, len(data)))
+    some = torch.arange(min(COUNTED, len(data)))
     tokens = data.store.gather(data.references[some])
     with FlopCounterMode(display=False) as queries:
         method.embed_query(tokens, data.texts[some])

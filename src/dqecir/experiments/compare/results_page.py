@@ -59,11 +59,11 @@ def _shared(runs: Sequence[Row]) -> list[str]:
     return [key for key in runs[0]["metrics"] if all(key in run["metrics"] for run in runs)]
 
 
-def markdown(result: Row, level: str = "##") -> list[str]:
-    """The comparison as Markdown lines, its tables under headings of ``level``."""
-    lines = [f"{level} {result['name'].capitalize()}", "", *_protocol(result), ""]
+def markdown(result: Row) -> list[str]:
+    """The comparison as Markdown lines, under headings of the second and third level."""
+    lines = [f"## {result['name'].capitalize()}", "", *_protocol(result), ""]
     for budget in result_budgets(result):
-        lines += [f"{level}# {BUDGET_NAMES[budget].capitalize()}", ""]
+        lines += [f"### {BUDGET_NAMES[budget].capitalize()}", ""]
         lines += _ranking_table(result, budget)
         lines += _category_table(result, budget)
         lines += _asked_table(result, budget)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from dqecir.data.captions import caption_order
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import TokenStore
 from dqecir.errors import DataError
@@ -55,9 +56,12 @@ def training_data(
     data = TrainingData.of(benchmark, store, model.text_encoder, model.method, columns)
     if wording_of(model.method, protocol) is None:
         return data
-    orders = [*benchmark.triplets]
-    orders += [replace(triplet, captions=triplet.captions[::-1]) for triplet in benchmark.triplets]
-    return replace(data, texts=model.text_encoder([protocol.text(triplet) for triplet in orders]))
+    texts = [
+        protocol.text(replace(triplet, captions=caption_order(triplet.captions, reading)))
+        for reading in (0, 1)
+        for triplet in benchmark.triplets
+    ]
+    return replace(data, texts=model.text_encoder(texts))
 
 
 def train(
