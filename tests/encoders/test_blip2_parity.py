@@ -25,8 +25,8 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-@pytest.fixture(scope="module")
-def qformer_case():
+@pytest.fixture(scope="module", params=["sdpa", "eager"])
+def qformer_case(request):
     tensors = load_file(GOLDEN / "01_qformer_lavis.safetensors")
     config = Blip2Config(
         tower=TowerConfig(kind="clip", image_size=28, hidden_size=40, layers=1, heads=2, intermediate_size=8),
@@ -39,6 +39,7 @@ def qformer_case():
         vocabulary_size=64,
         text_positions=64,
         dropout=0.0,
+        attention=request.param,
     )
     model = Blip2(config).eval()
     state = {key.removeprefix("state/"): value for key, value in tensors.items() if key.startswith("state/")}
@@ -68,6 +69,12 @@ def test_queries_and_text_with_image(qformer_case):
     assert relative(queries, theirs[:, :8]) < 1e-4
     kept = tensors["in/text_mask"].bool()
     assert relative(text[kept], theirs[:, 8:][kept]) < 1e-4
+
+
+def test_a_width_that_heads_cannot_share_is_refused():
+    tower = TowerConfig(kind="stem", image_size=32, widths=(8, 16))
+    with pytest.raises(ValueError, match="hidden_size 50 is not a multiple of 4 heads"):
+        Blip2Config(tower=tower, hidden_size=50, heads=4)
 
 
 def test_gradients_of_queries_and_text_with_image(qformer_case):

@@ -6,7 +6,7 @@ import torch
 
 from dqecir.encoders.store import TokenStore
 from dqecir.evaluation.diagnosis import confusion, diagnose, nearest_intents, shortcuts, with_another
-from dqecir.methods.method import METHODS, Method, MethodOptions, Query
+from dqecir.methods.method import Method, MethodOptions, Query, method_named
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.questions.confusables import confusable_pairs
 
@@ -109,7 +109,7 @@ def test_the_lent_half_is_another_querys_and_no_right_answer(benchmark, kind):
 
 
 def test_diagnosing_leaves_the_mode_of_a_method_as_it_was(model, benchmark, store):
-    kind = METHODS["image_plus_text"]
+    kind = method_named("image_plus_text")
     method = kind(model.backbone).train()
     diagnose(method, store, model.text_encoder, benchmark, confusable_pairs(benchmark, 10))
     assert method.training

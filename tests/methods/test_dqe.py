@@ -5,7 +5,7 @@ import torch
 
 from dqecir.errors import DataError
 from dqecir.methods.dqe import Dqe, DqeOptions
-from dqecir.methods.method import METHODS, TrainingBatch, method_named
+from dqecir.methods.method import TrainingBatch, method_named
 from dqecir.methods.negatives import NegativeSampling
 from dqecir.settings import parse_settings
 from dqecir.training.recipe import Recipe
@@ -136,7 +136,7 @@ def test_a_margin_below_the_band_is_fine_where_the_ranking_loss_is_off():
 def test_an_unknown_method_names_the_nearest():
     with pytest.raises(DataError, match="did you mean 'text_only'"):
         method_named("text_onyl")
-    assert METHODS["dqe"] is Dqe
+    assert method_named("dqe") is Dqe
 
 
 def test_a_baseline_has_nothing_to_train(model):

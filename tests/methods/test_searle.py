@@ -7,7 +7,7 @@ import torch
 
 from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.inversion import PLACEHOLDER, Phi, injected_embedding, paired_contrast
-from dqecir.methods.method import METHODS, MethodContext
+from dqecir.methods.method import MethodContext, method_named
 from dqecir.methods.searle import TEMPLATES, SearleOptions
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.conversion import published_composer, sources
@@ -210,9 +210,9 @@ def test_a_published_phi_is_read():
 
 def test_what_is_missing_is_said(model):
     with pytest.raises(DataError, match=r"\[MASK\]"):
-        METHODS["searle"].build(model.backbone, SearleOptions(), MethodContext())
+        method_named("searle").build(model.backbone, SearleOptions(), MethodContext())
     with pytest.raises(DataError, match="text encoder"):
-        METHODS["searle"].build(model.backbone, SearleOptions(), MethodContext(placeholder=4))
+        method_named("searle").build(model.backbone, SearleOptions(), MethodContext(placeholder=4))
     with pytest.raises(DataError, match="each with 'hat' in it"):
         parse_settings({"concepts": {"hat": ["a cap"]}}, SearleOptions, "options")
     with pytest.raises(DataError, match=r"negatives\.choose to none"):

@@ -15,7 +15,7 @@ from dqecir.encoders.checkpoints import lavis_name, lavis_state
 from dqecir.encoders.lavis_sizes import lavis_sizes
 from dqecir.encoders.tokenizer import train_word_pieces
 from dqecir.errors import CheckpointError, DataError
-from dqecir.methods.method import METHODS
+from dqecir.methods.method import method_named
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.conversion import convert, load_composer, read_published, sources
 
@@ -280,7 +280,7 @@ def test_a_covr_checkpoint_that_does_not_fit_is_named(changed, words, covr, tmp_
 def test_what_a_composer_lacks_is_named_as_its_code_names_it(fixture, source):
     case = load_file(GOLDEN / f"{fixture}.safetensors")
     state = {k.removeprefix("state/"): v for k, v in case.items() if k.startswith("state/")}
-    kind = METHODS[source]
+    kind = method_named(source)
     composer = kind.composer_of(state)
     used = kind.published_keys.load(composer, state).used
     assert used

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from transformers import BlipTextConfig, BlipTextModel
 
 from dqecir.encoders.blip2 import unit
 from dqecir.encoders.checkpoints import PublishedKeys
 from dqecir.errors import CheckpointError, DataError
+
+if TYPE_CHECKING:
+    from transformers import BlipTextConfig
 
 _HEAD_WIDTH = 64
 _TEXT = "text_encoder"
@@ -34,6 +37,8 @@ class BlipComposer(nn.Module):
     """
 
     def __init__(self, config: BlipTextConfig, size: int) -> None:
+        from transformers import BlipTextModel  # slow to import
+
         super().__init__()
         self.text_encoder = BlipTextModel(config, add_pooling_layer=False)
         self.text_projection = nn.Linear(config.hidden_size, size)
@@ -86,6 +91,8 @@ def blip_composer_of(state: Mapping[str, Tensor]) -> BlipComposer:
     The number of heads leaves no trace in the tensors: it is BERT's, 64 numbers a head. Raises
     :class:`CheckpointError` where there is no text encoder that reads images.
     """
+    from transformers import BlipTextConfig
+
     first = f"{_TEXT}.encoder.layer.0"
     vocabulary, hidden = _matrix(state, f"{_TEXT}.embeddings.word_embeddings.weight")
     positions, _ = _matrix(state, f"{_TEXT}.embeddings.position_embeddings.weight")

@@ -1,7 +1,7 @@
 """BLIP-2 as composed image retrieval uses it: a frozen tower and a trained Q-Former.
 
-Composed of transformers' parts, so that one class reaches from a tiny configuration to the
-published sizes. Source: LAVIS ``blip2_qformer`` (arXiv 2301.12597).
+One class reaches from a tiny configuration to the published sizes. Source: LAVIS ``blip2_qformer``
+(arXiv 2301.12597).
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from transformers import Blip2QFormerConfig, Blip2QFormerModel
-from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
+from dqecir.encoders.qformer import Attention, QFormer, QFormerSizes, WordEmbeddings
 from dqecir.encoders.towers import CLIP_VIT_L, EVA_VIT_G, TowerConfig, build_tower
 from dqecir.settings import Strict
 
@@ -39,8 +38,14 @@ class Blip2Config(Strict):
     text_positions: int = 512
     dropout: float = 0.1
     temperature: float = Field(default=0.07, gt=0)
-    attention: str = "sdpa"
-    """Attention of transformers' parts: ``sdpa`` or ``eager`` (faster to train on a CPU)."""
+    attention: Attention = "sdpa"
+    """Attention of the Q-Former; ``eager`` trains faster on a CPU."""
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {self.heads} heads")
+        return self
 
 
 READERS = ("crossattention.attention.key", "crossattention.attention.value")
@@ -87,30 +92,25 @@ class Blip2(nn.Module):
         super().__init__()
         self.config = config
         width = config.tower.token_width
-        qformer = Blip2QFormerConfig(
-            vocab_size=config.vocabulary_size,
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            intermediate_size=config.intermediate_size,
-            hidden_dropout_prob=config.dropout,
-            attention_probs_dropout_prob=config.dropout,
-            max_position_embeddings=config.text_positions,
-            cross_attention_frequency=config.cross_attention_frequency,
-            encoder_hidden_size=width,
-            use_qformer_text_input=True,
-            attn_implementation=config.attention,
-        )
         self.tower = build_tower(config.tower)
         self.ln_vision = nn.LayerNorm(width, eps=1e-5)
         # transformers starts them at zero, which makes all queries one query.
         self.query_tokens = nn.Parameter(
             torch.empty(1, config.query_tokens, config.hidden_size).normal_(0, 0.02)
         )
-        self.embeddings = Blip2TextEmbeddings(qformer)
-        self.embeddings.word_embeddings.weight.data.normal_(0, 0.02)
-        self.embeddings.position_embeddings.weight.data.normal_(0, 0.02)
-        self.qformer = Blip2QFormerModel(qformer)
+        self.embeddings = WordEmbeddings(config.vocabulary_size, config.text_positions, config.hidden_size)
+        self.qformer = QFormer(
+            QFormerSizes(
+                width=config.hidden_size,
+                layers=config.layers,
+                heads=config.heads,
+                inner_width=config.intermediate_size,
+                image_width=width,
+                cross_every=config.cross_attention_frequency,
+                dropout=config.dropout,
+                attention=config.attention,
+            )
+        )
         self.vision_projection = nn.Linear(config.hidden_size, config.embedding_size)
         self.text_projection = nn.Linear(config.hidden_size, config.embedding_size)
         self.temperature = nn.Parameter(torch.tensor(config.temperature))
@@ -135,26 +135,20 @@ class Blip2(nn.Module):
 
     def image_states(self, tokens: Tensor) -> Tensor:
         """Mode 1, image only: tokens [B, M, W] to query states [B, n_q, H]."""
-        return self._read(tokens, query_embeds=self.query_tokens.expand(tokens.shape[0], -1, -1))
+        queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
+        return self._read(queries, queries.shape[1], None, tokens)
 
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mode 2, image with text: (query states [B, n_q, H], text states [B, L, H])."""
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
         count = queries.shape[1]
-        states = self._read(
-            tokens,
-            query_embeds=self.embeddings(input_ids=ids, query_embeds=queries),
-            # Without it the text is taken for queries, and no error says so.
-            query_length=count,
-            attention_mask=torch.cat([mask.new_ones(mask.shape[0], count), mask], dim=1),
-        )
+        seen = torch.cat([mask.new_ones(mask.shape[0], count), mask], dim=1)
+        states = self._read(self.embeddings(ids, queries), count, seen, tokens)
         return states[:, :count], states[:, count:]
 
     def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Mode 3, text only: states [B, L, H]; position 0 is [CLS]."""
-        states: Tensor = self.qformer(
-            query_embeds=self.embeddings(input_ids=ids), query_length=0, attention_mask=mask
-        ).last_hidden_state
+        states: Tensor = self.qformer(self.embeddings(ids), 0, mask)
         return states
 
     def target_embeddings(self, tokens: Tensor) -> Tensor:
@@ -190,8 +184,8 @@ class Blip2(nn.Module):
         copied = copy.deepcopy(self, {id(self.tower): nn.Identity()})
         return copied.requires_grad_(False).eval()
 
-    def _read(self, tokens: Tensor, **inputs: Any) -> Tensor:
-        """Hidden states of the Q-Former for its ``inputs`` and image tokens [B, M, W], normalised.
+    def _read(self, slots: Tensor, queries: int, mask: Tensor | None, tokens: Tensor) -> Tensor:
+        """Hidden states of the Q-Former for its ``slots`` and image tokens [B, M, W], which it normalises.
 
         Where ``ln_vision`` is trained and the tokens are not, its scale and shift are multiplied into the
         keys and values that read it: no gradient of the tokens is then computed, which is a third of what
@@ -207,8 +201,7 @@ class Blip2(nn.Module):
                     if name.endswith(READERS):
                         moved[f"{name}.weight"] = reader.weight * norm.weight
                         moved[f"{name}.bias"] = reader.bias + reader.weight @ norm.bias
-        inputs["encoder_hidden_states"] = normalised
-        states: Tensor = functional_call(self.qformer, moved, (), inputs).last_hidden_state
+        states: Tensor = functional_call(self.qformer, moved, (slots, queries, mask, normalised))
         return states
 
     def _normalised(self, tokens: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import transformers
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -70,8 +69,10 @@ def hf_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Blip2Con
         raise CheckpointError(
             f"the checkpoint is of the kind {config.get('model_type')!r} and has no Q-Former: {_CLASSES}"
         )
+    from transformers import Blip2Config as HfConfig  # slow to import
+
     try:
-        read = transformers.Blip2Config.from_dict(copy.deepcopy(dict(config)))
+        read = HfConfig.from_dict(copy.deepcopy(dict(config)))
     except Exception as error:  # transformers raises whatever the mistake makes of its own code
         raise CheckpointError(f"its config.json is none of BLIP-2's ({error!r}): {_CLASSES}") from error
     for part, name, known in _FIXED:

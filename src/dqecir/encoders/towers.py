@@ -14,7 +14,6 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import Blip2VisionConfig, Blip2VisionModel, CLIPVisionConfig, CLIPVisionModel
 
 from dqecir.settings import Strict
 
@@ -91,11 +90,15 @@ def _vit_sizes(config: TowerConfig) -> dict[str, float]:
 
 def _eva_tower(config: TowerConfig) -> VitTower:
     """EVA ViT; transformers' default initializer_range of 1e-10 would make a random one give zeros."""
+    from transformers import Blip2VisionConfig, Blip2VisionModel  # slow to import
+
     return VitTower(Blip2VisionModel(Blip2VisionConfig(**_vit_sizes(config), initializer_range=0.02)))
 
 
 def _clip_tower(config: TowerConfig) -> VitTower:
     """CLIP ViT without its last block, which BLIP-2 leaves out."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel  # slow to import
+
     sizes = _vit_sizes(config)
     return VitTower(CLIPVisionModel(CLIPVisionConfig(**sizes, hidden_act="quick_gelu", layer_norm_eps=1e-5)))
 

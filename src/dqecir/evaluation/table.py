@@ -11,7 +11,7 @@ from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.oracles import ORACLES, oracle_scores
-from dqecir.methods.method import METHODS, MethodContext
+from dqecir.methods.method import MethodContext, method_named
 from dqecir.model.composed_model import ComposedModel
 
 BASELINES = ("image_only", "text_only", "image_plus_text")
@@ -25,7 +25,8 @@ def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> d
     """Image only, text only and their sum, by the backbone of ``model`` as it is."""
     rows = {}
     for name in BASELINES:
-        method = METHODS[name].build(model.backbone, METHODS[name].options_type(), MethodContext())
+        kind = method_named(name)
+        method = kind.build(model.backbone, kind.options_type(), MethodContext())
         method.eval()  # a new module trains, and the backbone it shares would be left with dropout on
         rows[name] = summarise(evaluate(method, store, model.text_encoder, benchmark, kept=0))
     return rows

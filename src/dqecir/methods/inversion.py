@@ -143,9 +143,7 @@ def injected_embedding(backbone: Blip2, ids: Tensor, mask: Tensor, words: Tensor
     ordinary = backbone.embeddings.word_embeddings(ids)
     embedded = torch.where(places[..., None], words[:, None].to(ordinary.dtype), ordinary)
     positions = backbone.embeddings.position_embeddings.weight[: ids.shape[1]]
-    states = backbone.qformer(
-        query_embeds=embedded + positions, query_length=0, attention_mask=mask
-    ).last_hidden_state
+    states = backbone.qformer(embedded + positions, 0, mask)
     projected: Tensor = backbone.text_projection(states[:, 0])
     return projected.float()
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import ClassVar
 
 import torch
@@ -228,7 +231,7 @@ class PooledMethod(Method):
 
 
 METHODS: dict[str, type[Method]] = {}
-"""Every registered method by its name."""
+"""The methods whose files are imported, by name."""
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
@@ -243,7 +246,22 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
 
 
 def method_named(name: str) -> type[Method]:
-    """The registered method ``name``; raises :class:`DataError` that names the nearest one."""
-    if name not in METHODS:
-        raise DataError(f"there is no method {name!r}{nearest(name, METHODS)}")
-    return METHODS[name]
+    """Return the method ``name``; raises :class:`DataError` that names the nearest one."""
+    # Most methods are in the file of their name, and importing that alone is quicker.
+    if name not in METHODS and name in _files():
+        import_module(f"{__package__}.{name}")
+    known = METHODS if name in METHODS else all_methods()
+    if name not in known:
+        raise DataError(f"there is no method {name!r}{nearest(name, known)}")
+    return known[name]
+
+
+def all_methods() -> Mapping[str, type[Method]]:
+    """Import every file of this folder and return all methods by name."""
+    for file in _files():
+        import_module(f"{__package__}.{file}")
+    return METHODS
+
+
+def _files() -> list[str]:
+    return [module.name for module in iter_modules([str(Path(__file__).parent)])]

@@ -68,7 +68,7 @@ class Sprc(Method):
 
     def sentence_states(self, fused: Tensor, text: TextBatch) -> Tensor:
         """The second pass: query states [B, n_q, H] before the text, [B, n_q + L, H]; no image."""
-        slots = self.backbone.embeddings(input_ids=text.ids, query_embeds=fused)
+        slots = self.backbone.embeddings(text.ids, fused)
         mask = torch.cat([text.mask.new_ones(fused.shape[:2]), text.mask], dim=1)
         return self._read(slots, mask)
 
@@ -99,9 +99,7 @@ class Sprc(Method):
 
     def _read(self, slots: Tensor, mask: Tensor) -> Tensor:
         # No query among the slots: all of them take the feed-forward layers of text, as published.
-        states: Tensor = self.backbone.qformer(
-            query_embeds=slots, query_length=0, attention_mask=mask
-        ).last_hidden_state
+        states: Tensor = self.backbone.qformer(slots, 0, mask)
         return states
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:

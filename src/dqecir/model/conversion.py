@@ -26,7 +26,7 @@ from dqecir.encoders.published import READERS
 from dqecir.errors import CheckpointError, DataError
 from dqecir.io.files import whole_folder, write_bytes, write_json
 from dqecir.methods.attribute_heads import TextEncoder
-from dqecir.methods.method import METHODS, MethodContext
+from dqecir.methods.method import MethodContext, all_methods, method_named
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.public_weights import BERT, MAX_TEXT_LENGTH, fitting_tokenizer, read_weights
 from dqecir.settings import nearest
@@ -43,7 +43,7 @@ def _methods() -> list[str]:
     """Methods whose published checkpoints can be converted."""
     return sorted(
         name
-        for name, kind in METHODS.items()
+        for name, kind in all_methods().items()
         if hasattr(kind, "load_published") or (hasattr(kind, "composer_of") and kind.published_keys)
     )
 
@@ -73,7 +73,7 @@ def convert(
     if source in READERS:
         return _convert_weights(source, path, out, pretrained, tokenizer)
     state = read_published(path)
-    if hasattr(METHODS[source], "load_published"):
+    if hasattr(method_named(source), "load_published"):
         return _convert_whole(source, state, path, out, pretrained, tokenizer)
     return _convert_composer(source, state, path, out)
 
@@ -96,7 +96,7 @@ def _convert_whole(
 ) -> LoadReport:
     lent = read_published(pretrained) if pretrained is not None else {}
     state = lavis_tower(lent) | state
-    kind = METHODS[source]
+    kind = method_named(source)
     options = kind.options_type()
     backbone = Blip2(lavis_sizes(state))
     method: Any = kind.build(backbone, options, MethodContext())
@@ -126,7 +126,7 @@ def _convert_composer(source: str, state: State, path: Path, out: Path) -> LoadR
 
 def published_composer(source: str, state: Mapping[str, Tensor]) -> tuple[nn.Module, LoadReport]:
     """The composer of a published method with the weights of its state dict, and the report."""
-    kind: Any = METHODS[source]
+    kind: Any = method_named(source)
     composer: nn.Module = kind.composer_of(state)
     return composer, kind.published_keys.load(composer, state)
 
@@ -146,7 +146,7 @@ def load_composer(folder: Path) -> nn.Module:
         ) from error
     if version > COMPOSER_FORMAT or source not in _methods():
         raise CheckpointError(f"{folder} was written by a newer dqecir: upgrade dqecir to read it")
-    kind: Any = METHODS[source]
+    kind: Any = method_named(source)
     composer: nn.Module = kind.composer_of({key: torch.empty(shape) for key, shape in shapes.items()})
     load_strictly(composer, tensors)
     return composer.eval()

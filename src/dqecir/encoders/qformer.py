@@ -1,0 +1,164 @@
+"""The Q-Former of BLIP-2: a BERT whose queries also read an image.
+
+Modules are named as in transformers, so that state dicts fit both. The package has its own because
+transformers' models take longer to import than a search takes. Source: LAVIS ``blip2_qformer``
+(arXiv 2301.12597).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Attention = Literal["sdpa", "eager"]
+"""How attention is computed: by torch's fused kernels, or step by step, which trains faster on a CPU."""
+
+_INITIAL = 0.02
+"""Standard deviation of initial weights, as in BERT."""
+
+
+@dataclass(frozen=True)
+class QFormerSizes:
+    """What decides the shapes of a :class:`QFormer`."""
+
+    width: int
+    layers: int
+    heads: int
+    inner_width: int
+    image_width: int
+    cross_every: int
+    """Every layer whose number this divides attends to the image; layers count from 0."""
+    dropout: float
+    attention: Attention
+
+
+class WordEmbeddings(nn.Module):
+    """Embeddings of word pieces and of their positions."""
+
+    def __init__(self, pieces: int, positions: int, width: int) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(pieces, width, padding_idx=0)
+        self.position_embeddings = nn.Embedding(positions, width)
+        for table in (self.word_embeddings, self.position_embeddings):
+            nn.init.normal_(table.weight, std=_INITIAL)
+
+    def forward(self, ids: Tensor, queries: Tensor | None = None) -> Tensor:
+        """Embed ids [B, L] as [B, L, H], after ``queries`` [B, n_q, H] where there are any."""
+        words: Tensor = self.word_embeddings(ids.to(self.word_embeddings.weight.device))
+        words = words + self.position_embeddings.weight[: ids.shape[1]]
+        return words if queries is None else torch.cat([queries.to(words.dtype), words], dim=1)
+
+
+class QFormer(nn.Module):
+    """A BERT with cross-attention: its first slots are queries, which read image tokens, the rest words.
+
+    Queries and words attend to each other and have feed-forward layers of their own.
+    """
+
+    def __init__(self, sizes: QFormerSizes) -> None:
+        super().__init__()
+        self.layernorm = nn.LayerNorm(sizes.width, eps=1e-12)
+        self.dropout = nn.Dropout(sizes.dropout)
+        layers = [_Layer(sizes, crosses=layer % sizes.cross_every == 0) for layer in range(sizes.layers)]
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=_INITIAL)
+                nn.init.zeros_(module.bias)
+
+    def forward(
+        self, slots: Tensor, queries: int, mask: Tensor | None = None, image: Tensor | None = None
+    ) -> Tensor:
+        """Turn embedded slots [B, S, H], of which the first ``queries`` are queries, into states [B, S, H].
+
+        ``mask`` [B, S] is 0 at padding. ``image`` [B, M, W] is needed where there are queries.
+        """
+        dtype = self.layernorm.weight.dtype
+        states: Tensor = self.dropout(self.layernorm(slots.to(dtype)))
+        # torch has faster kernels for attention without a mask.
+        seen = None if mask is None or mask.all() else mask.bool()[:, None, None]
+        tokens = None if image is None else image.to(dtype)
+        for layer in self.encoder["layer"].children():
+            states = layer(states, queries, seen, tokens)
+        return states
+
+
+class _Layer(nn.Module):
+    """Attention among all slots, attention of queries to the image, and two feed-forward layers."""
+
+    def __init__(self, sizes: QFormerSizes, crosses: bool) -> None:
+        super().__init__()
+        self.attention = _Attention(sizes, sizes.width)
+        self.crosses = crosses
+        if crosses:
+            self.crossattention = _Attention(sizes, sizes.image_width)
+        self.intermediate = _expansion(sizes)
+        self.output = _Residual(sizes.inner_width, sizes)
+        self.intermediate_query = _expansion(sizes)
+        self.output_query = _Residual(sizes.inner_width, sizes)
+
+    def forward(self, states: Tensor, queries: int, mask: Tensor | None, image: Tensor | None) -> Tensor:
+        states = self.attention(states, states, mask)
+        words = states[:, queries:]
+        parts = []
+        if queries:
+            asking = states[:, :queries]
+            if self.crosses:
+                asking = self.crossattention(asking, image, None)
+            parts.append(self.output_query(self.intermediate_query(asking), asking))
+        if words.shape[1]:
+            parts.append(self.output(self.intermediate(words), words))
+        return torch.cat(parts, dim=1)
+
+
+class _Attention(nn.Module):
+    """Attention of states to a source of another width, perhaps themselves, added to the states."""
+
+    def __init__(self, sizes: QFormerSizes, source_width: int) -> None:
+        super().__init__()
+        self.heads, self.dropout, self.fused = sizes.heads, sizes.dropout, sizes.attention == "sdpa"
+        self.attention = nn.ModuleDict(
+            {
+                "query": nn.Linear(sizes.width, sizes.width),
+                "key": nn.Linear(source_width, sizes.width),
+                "value": nn.Linear(source_width, sizes.width),
+            }
+        )
+        self.output = _Residual(sizes.width, sizes)
+
+    def forward(self, states: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
+        query, key, value = (
+            project(given).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [B, heads, slots, H / heads]
+            for project, given in zip(self.attention.values(), (states, source, source), strict=True)
+        )
+        dropped = self.dropout if self.training else 0.0
+        if self.fused:
+            read = F.scaled_dot_product_attention(query, key, value, mask, dropped)
+        else:
+            logits = query @ key.transpose(2, 3) * query.shape[3] ** -0.5
+            if mask is not None:
+                logits = logits.float().masked_fill(~mask, -torch.inf)
+            read = F.dropout(logits.softmax(dim=3), dropped) @ value
+        return self.output(read.transpose(1, 2).flatten(2), states)
+
+
+class _Residual(nn.Module):
+    """A projection that is added to what it was made from, and normalised."""
+
+    def __init__(self, width: int, sizes: QFormerSizes) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, sizes.width)
+        self.LayerNorm = nn.LayerNorm(sizes.width, eps=1e-12)
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    def forward(self, inner: Tensor, states: Tensor) -> Tensor:
+        return self.LayerNorm(self.dropout(self.dense(inner)) + states)
+
+
+def _expansion(sizes: QFormerSizes) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(dense=nn.Linear(sizes.width, sizes.inner_width), gelu=nn.GELU()))
