@@ -3,8 +3,8 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+from dqecir.io.recent import Recent
 from dqecir.service.batching import Worker
-from dqecir.service.uploads import Recent
 
 
 class GivenUpWhenLookedAt:
@@ -56,4 +56,4 @@ def test_what_was_not_used_for_longest_gives_way():
     kept.put("c", bytes(6))
     assert kept.get("a") == bytes(4)
     kept.put("d", bytes(11))  # more than there is room for
-    assert [kept.get(name) for name in "acd"] == [None, None, None]
+    assert [kept.get(name) for name in "acd"] == [bytes(4), bytes(6), None]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from rapidfuzz.distance import OSA
+
 _SPELLINGS = tuple(
     (re.compile(pattern), plain)
     for pattern, plain in (
@@ -70,18 +72,7 @@ def stem(word: str) -> str:
 
 
 def slips(word: str, known: Iterable[str]) -> list[str]:
-    """The known words that are one edit from a mistyped one and start as it does."""
-    return [other for other in known if other[0] == word[0] and _one_edit(word, other)]
-
-
-def _one_edit(a: str, b: str) -> bool:
-    if len(a) > len(b):
-        a, b = b, a
-    if len(b) - len(a) > 1 or a == b:
-        return False
-    i = 0
-    while i < len(a) and a[i] == b[i]:
-        i += 1
-    if len(a) < len(b):
-        return a[i:] == b[i + 1 :]
-    return a[i + 1 :] == b[i + 1 :] or (a[i : i + 2] == b[i : i + 2][::-1] and a[i + 2 :] == b[i + 2 :])
+    """Return the known words that are one edit from a mistyped one and start as it does."""
+    return [
+        other for other in known if other[0] == word[0] and OSA.distance(word, other, score_cutoff=1) == 1
+    ]

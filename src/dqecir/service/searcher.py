@@ -14,6 +14,7 @@ from torch import Tensor
 from dqecir.errors import EngineError
 from dqecir.index.contract import Hit, Index
 from dqecir.index.filters import Filter
+from dqecir.io.recent import Recent
 from dqecir.language.numeric_constraints import NumericConstraint
 from dqecir.language.suggesting import Suggester
 from dqecir.language.vocabulary import shipped_vocabularies
@@ -28,7 +29,6 @@ from dqecir.search.explanation import (
     requested_values,
 )
 from dqecir.search.steering import Steering, attribute_weights, boost_requested, steered
-from dqecir.service.uploads import Recent
 
 State = tuple[str, int, int]
 """What an item's picture is known by."""

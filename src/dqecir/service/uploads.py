@@ -7,12 +7,10 @@ import hashlib
 import io
 import os
 import zlib
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from PIL import Image
 from torch import Tensor
@@ -20,37 +18,10 @@ from torch import Tensor
 from dqecir.data.images import Preprocessing, load_image
 from dqecir.errors import ImageError
 from dqecir.io.files import write_bytes
+from dqecir.io.recent import Recent
 from dqecir.service.configuration import Limits
 
-Kept = TypeVar("Kept")
-
-
-class Recent(Generic[Kept]):
-    """What was used last, as long as it fits into ``most`` bytes; any thread may ask."""
-
-    def __init__(self, most: int, size: Callable[[Kept], int]) -> None:
-        self._most, self._size = most, size
-        self._held = 0
-        self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: Hashable) -> Kept | None:
-        """What is kept under ``key``."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-            return found
-
-    def put(self, key: Hashable, value: Kept) -> None:
-        """Keep ``value``, and let go of what was not asked for longest."""
-        with self._lock:
-            old = self._kept.pop(key, None)
-            self._held += self._size(value) - (0 if old is None else self._size(old))
-            self._kept[key] = value
-            while self._held > self._most:
-                _, gone = self._kept.popitem(last=False)
-                self._held -= self._size(gone)
+Made = TypeVar("Made")
 
 
 def state_of(path: Path) -> tuple[str, int, int]:
@@ -102,7 +73,7 @@ class Decoders:
             return load_image(source)
         return load_image(source, max_pixels=self._limits.pixels, max_bytes=self._limits.bytes)
 
-    async def _run(self, work: Callable[[], Kept]) -> Kept:
+    async def _run(self, work: Callable[[], Made]) -> Made:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
