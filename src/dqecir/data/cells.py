@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 UNKNOWN = "?"
-"""The cell of an attribute whose value nobody knows; an attribute that does not apply has an empty cell."""
+"""The cell of an unknown value. The cell of an attribute that does not apply is empty."""
 
 UNKNOWN_CODE = -1
 """The code of :data:`UNKNOWN` wherever values are integers."""

@@ -46,9 +46,9 @@ def read_circo(
     """The val split of a folder with ``annotations/`` and ``COCO2017_unlabeled/``.
 
     Candidates are the images of ``COCO2017_unlabeled/annotations/image_info_unlabeled2017.json`` in
-    its order; ``gallery`` names COCO ids in their place, for a trial on fewer. An image id is the
-    COCO number in plain digits. Files stand under ``images``, which is
-    ``COCO2017_unlabeled/unlabeled2017`` unless named; ``check_images=False`` needs no files there.
+    its order; ``gallery`` names other COCO ids instead, for a trial on fewer. An image id is the
+    COCO number in plain digits. Files stand under ``images`` (default:
+    ``COCO2017_unlabeled/unlabeled2017``); ``check_images=False`` needs no files there.
 
     Raises :class:`DataError` for a split that does not exist, a file that is missing or damaged, an
     image that the gallery lacks, an aspect that does not exist, and images that are missing.

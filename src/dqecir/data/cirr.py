@@ -29,7 +29,7 @@ def read_cirr(
 
     The gallery follows the split file. The right answer is ``target_hard`` alone, as every published
     evaluation has it. ``Triplet.subset`` is the image set without the reference. Image files stand at
-    the split file's relative paths under ``images`` (``folder`` unless named);
+    the split file's relative paths under ``images`` (default: ``folder``);
     ``check_images=False`` needs the annotations alone.
 
     Raises :class:`DataError` for a split that does not exist, a file that is missing or damaged, an

@@ -66,7 +66,7 @@ def read_fashioniq(
     Every image stands once, though shirt and toptee share some; the images follow the split files,
     category by category. Captions stay as they are. ``both_orders`` asks every question twice, the
     second time with its captions in reverse, as CoSMo and MGUR do. Under the ``joint`` gallery the
-    category of a question is among its ``aspects``. ``images`` is ``folder/images`` unless named;
+    category of a question is among its ``aspects``. ``images`` defaults to ``folder/images``;
     an id is tried as ``.jpg``, then as ``.png``. ``check_images=False`` needs the annotations alone.
 
     Raises :class:`DataError` for a category or a split that does not exist, for a file that is

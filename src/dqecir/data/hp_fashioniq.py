@@ -42,8 +42,8 @@ class Preferences:
 def read_hp_fashioniq(path: Path, images: Path | None = None, *, check_images: bool = True) -> Preferences:
     """Read ``hpfiq.json``: 61 people, 50 judgements each.
 
-    ``images`` is the flat folder of FashionIQ's images (``images`` beside the file unless named). Raises
-    :class:`DataError` for a file that is missing or not the published one, and for missing images.
+    ``images`` is the flat folder of FashionIQ's images (default: ``images`` in the folder of the file).
+    Raises :class:`DataError` for a file that is missing or not the published one, and for missing images.
     """
     people = read_json(path, WHAT)
     if not isinstance(people, Mapping):

@@ -38,7 +38,7 @@ class Triplet:
     relevant: tuple[int, ...]
     """Every right answer in that gallery, ascending, the target among them."""
     ignored: tuple[int, ...] = ()
-    """Candidates of which nobody can say whether they are right; left out of this ranking."""
+    """Candidates that may or may not be right answers; this ranking leaves them out."""
     asked: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """What the captions ask for, where it is known: attribute -> admissible values."""
     subset: tuple[int, ...] = ()

@@ -35,7 +35,7 @@ class DqeHeadsOptions(HeadedOptions):
     value_weight: float = Field(default=0.5, ge=0)
     """Weight of the cross-entropy between the query's values and the target's true ones."""
     head_scale: float = Field(default=0.07, gt=0)
-    """Scale of the attribute scores beside cosines [κ]."""
+    """Scale of the attribute scores relative to cosines [κ]."""
 
 
 @register("dqe_heads")

@@ -2,7 +2,7 @@
 
 φ learns to give back in one vector what words of a text said: the marked words of a caption are
 replaced by φ of the caption's own embedding with noise, and the text embedding must stay what it was.
-At search φ reads an image's feature in place of the text's.
+At search φ reads an image's feature instead of the text's.
 
 The publication replaces the noun and adjective spans that a tagger finds. Here the words that the
 attributes' lexicons mark stand in for them: no tagger is needed, and words outside the lexicons stay.

@@ -1,4 +1,4 @@
-"""MGUR: coarse matching under feature uncertainty beside fine matching (arXiv 2211.07394).
+"""MGUR: coarse matching under feature uncertainty and fine matching (arXiv 2211.07394).
 
 CoSMo's composer; while training, targets are shaken by noise of their own statistics, and the loss
 of that coarse match fades as training goes on. Published: ResNet-50 (14 x 14 map) and RoBERTa, SGD
@@ -22,7 +22,7 @@ from dqecir.methods.scoring import score
 
 
 class MgurOptions(CosmoOptions):
-    """Options of MGUR beside CoSMo's."""
+    """Options of MGUR in addition to CoSMo's."""
 
     fading: float = Field(default=1.0, ge=0)
     """How fast the coarse loss fades: its share is exp(-fading · progress) [γ₀]."""

@@ -15,7 +15,7 @@ from torch import Tensor
 ScoreRule = Literal["dot", "max_t", "mean_mean", "max_max", "likelihood"]
 
 SMOOTHING = 0.003
-"""Added to a probability before its logarithm: who is sure is sometimes wrong."""
+"""Smoothing, added to a probability before its logarithm: attribute heads can be confidently wrong."""
 
 
 def _dot(queries: Tensor, targets: Tensor) -> Tensor:

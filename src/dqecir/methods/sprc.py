@@ -33,7 +33,7 @@ from dqecir.methods.scoring import score
 
 
 class SprcOptions(InBatchOptions):
-    """Weights of SPRC's losses beside the query's own; a loss of weight 0 is not computed.
+    """Weights of SPRC's losses other than the query's own; a loss of weight 0 is not computed.
 
     The published code sums plainly for FashionIQ (the defaults) and takes 0.4 and 0.4 for CIRR.
     """
