@@ -4,6 +4,7 @@ import threading
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -106,9 +107,9 @@ class EngineContract:
         assert (tokens[-2:] == 1).all()
 
     def test_refuses_another_model(self, index):
-        index.check_model("m1")
-        with pytest.raises(EngineError, match="another model"):
-            index.check_model("m2")
+        index.check_model(SimpleNamespace(index_fingerprint=lambda like: like))
+        with pytest.raises(EngineError, match=r"another model \(m1, and this is m2\): name that model"):
+            index.check_model(SimpleNamespace(index_fingerprint=lambda like: "m2"))
 
     def test_refuses_queries_of_another_width(self, index):
         with pytest.raises(EngineError, match="width 9"):

@@ -8,6 +8,7 @@ import torch
 
 from dqecir.encoders.blip2 import Blip2, Blip2Config
 from dqecir.errors import CheckpointError, DataError
+from dqecir.language.reader_version import READER_VERSION
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.model.composed_model import ComposedModel, new_model
 
@@ -64,6 +65,7 @@ def test_a_missing_weight_file_is_refused(model, tmp_path):
     ("change", "message"),
     [
         ({"format": 99}, "newer dqecir"),
+        ({"reader_version": 99}, r"newer reader of texts .version 99, .*: upgrade dqecir"),
         ({"method": "dqee"}, "did you mean 'dqe'"),
         ({"options": {"margn": 1}}, "margn"),
         (
@@ -78,6 +80,14 @@ def test_a_foreign_config_is_refused_by_name(model, tmp_path, change, message):
     (folder / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(DataError, match=message):
         ComposedModel.from_pretrained(folder)
+
+
+def test_a_folder_names_its_text_reader_and_an_older_one_needs_not(model, tmp_path):
+    folder = model.save_pretrained(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("reader_version") == READER_VERSION
+    (folder / "config.json").write_text(json.dumps(config))
+    assert ComposedModel.from_pretrained(folder).fingerprint == model.fingerprint
 
 
 def test_weights_of_another_size_are_refused_with_their_names(model, tmp_path):

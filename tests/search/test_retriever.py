@@ -119,7 +119,7 @@ def test_an_index_is_found_again_by_the_same_model_alone(retriever, pictures, tm
     again = ComposedRetriever.from_pretrained(tmp_path / "model").open_index(tmp_path / "index")
     reference = next(iter(pictures.rglob("*.jpg")))
     assert again.search(reference, "is red", k=3) == retriever.search(reference, "is red", k=3)
-    other = ComposedRetriever(tiny_model().with_method("dqe", {"weights": "fixed"}))
+    other = ComposedRetriever(tiny_model().with_method("clip4cir_sum", {}))
     with pytest.raises(EngineError, match="another model"):
         other.open_index(tmp_path / "index")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from dataclasses import dataclass
 from typing import Self
 
@@ -50,6 +51,11 @@ class Blip2Config(Strict):
 
 READERS = ("crossattention.attention.key", "crossattention.attention.value")
 """Names of the Q-Former's modules that read image tokens."""
+
+TEXT_ALONE = re.compile(
+    r"^(embeddings\.|text_projection\.|qformer\.encoder\.layer\.\d+\.(intermediate|output)\.)"
+)
+"""Names of the weights that texts pass through and images alone never do."""
 
 BLIP2_VIT_G = Blip2Config(tower=EVA_VIT_G)
 BLIP2_VIT_L = Blip2Config(tower=CLIP_VIT_L)
@@ -154,6 +160,15 @@ class Blip2(nn.Module):
     def target_embeddings(self, tokens: Tensor) -> Tensor:
         """Unit embeddings [B, n_q, D] of candidate images (docs/method.md, E2)."""
         return unit(self.vision_projection(self.image_states(tokens)))
+
+    def image_state(self, prefix: str) -> dict[str, Tensor]:
+        """Return the weights behind the tower that make image embeddings, ``prefix`` before each name."""
+        apart = ("tower.", "temperature")
+        return {
+            prefix + name: value
+            for name, value in self.state_dict().items()
+            if not name.startswith(apart) and TEXT_ALONE.match(name) is None
+        }
 
     def text_embedding(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Unit embedding [B, D] of a text on its own, from its [CLS] state."""

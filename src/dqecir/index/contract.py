@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -22,12 +22,15 @@ from dqecir.index.payload_columns import Columns
 from dqecir.methods.scoring import ScoreRule
 from dqecir.settings import Strict
 
+if TYPE_CHECKING:
+    from dqecir.model.composed_model import ComposedModel
+
 
 class IndexHeader(Strict):
     """What made the tokens of an index."""
 
     model: str = Field(min_length=1)
-    """Fingerprint of the model's weights."""
+    """Fingerprint of what made the target embeddings; an index of version 0.1.0 has one of all weights."""
     tokens: int = Field(ge=1)
     """Tokens an item has [n_t]."""
     size: int = Field(ge=1)
@@ -222,19 +225,20 @@ class Index(ABC):
         if queries.shape[2] != self.header.size:
             raise EngineError(
                 f"the query has width {queries.shape[2]} and the index {self.header.size}: "
-                "they come from different models"
+                "they come from different models; open the index with the model that built it"
             )
         if not queries.isfinite().all():
             raise EngineError("a query is not made of numbers: the model is damaged")
         if exclude is not None and len(exclude) != len(queries):
             raise EngineError(f"{len(queries)} queries came with {len(exclude)} lists of ids to leave out")
 
-    def check_model(self, fingerprint: str) -> None:
-        """Raise :class:`EngineError` where the index was made by another model."""
-        if self.header.model != fingerprint:
+    def check_model(self, model: ComposedModel) -> None:
+        """Raise :class:`EngineError` where another model made the target embeddings."""
+        own = model.index_fingerprint(self.header.model)
+        if self.header.model != own:
             raise EngineError(
-                f"the index was made by another model ({self.header.model}, and this is {fingerprint}): "
-                "name that model, or build the index again"
+                f"the index was made by another model ({self.header.model}, and this is {own}): "
+                "name that model, or build the index again with this one"
             )
 
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dqecir.data.captions import join_fashioniq
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.blip2 import TEXT_ALONE, Blip2, TextBatch, unit
 from dqecir.errors import DataError
 from dqecir.methods.clip4cir import COMBINER_KEYS, LOGIT_SCALE, Combiner, combiner_of
 from dqecir.methods.losses import contrastive
@@ -34,11 +34,6 @@ from dqecir.methods.method import (
 from dqecir.methods.scoring import score
 
 FORWARD, BACKWARD = "[FORWARD]", "[BACKWARD]"
-
-_TEXT_ALONE = re.compile(
-    r"^(embeddings\.|text_projection\.|qformer\.encoder\.layer\.\d+\.(intermediate|output)\.)"
-)
-"""Parameters that texts pass through and images never do."""
 
 
 def marked(caption: str, marker: str, published_split: bool = False) -> str:
@@ -148,7 +143,7 @@ class BiblipSum(BiDirectional):
         self.reverse_weight, self.published_split = options.reverse_weight, options.published_split
         self.published_asymmetry = options.published_asymmetry
         for name, parameter in backbone.named_parameters():
-            parameter.requires_grad_(_TEXT_ALONE.match(name) is not None)
+            parameter.requires_grad_(TEXT_ALONE.match(name) is not None)
 
     @classmethod
     def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> BiblipSum:

@@ -207,6 +207,10 @@ class Cosmo(PooledMethod):
     def embed_target(self, tokens: Tensor) -> Tensor:
         return self.composer.target(self.backbone.image_grid(tokens))[:, None]
 
+    def target_state(self) -> dict[str, Tensor]:
+        norm, head = self.backbone.ln_vision, self.composer.head
+        return norm.state_dict(prefix="backbone.ln_vision.") | head.state_dict(prefix="composer.head.")
+
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         queries = self.embed_query(batch.reference, batch.text).embeddings
         scores = score(queries, self.embed_target(batch.candidates), self.score_rule)  # [B, C]

@@ -124,6 +124,9 @@ class Covr(PooledMethod):
         """Image tokens [N, M, W] to the frozen copy's mean target embedding, [N, 1, D], of unit length."""
         return unit(self.target_backbone.target_embeddings(tokens).mean(dim=1, keepdim=True))
 
+    def target_state(self) -> dict[str, Tensor]:
+        return self.target_backbone.image_state("target_backbone.")
+
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         query = self.embed_query(batch.reference, batch.text)
         scores = score(query.embeddings, self.embed_target(batch.candidates), self.trained_rule)

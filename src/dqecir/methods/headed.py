@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 import torch
@@ -47,6 +47,13 @@ class HeadedDqe(Dqe):
     @property
     def weighted_attributes(self) -> tuple[int, ...]:
         return tuple(sorted(set(self.owners)))
+
+    def target_state(self) -> dict[str, Tensor]:
+        return super().target_state() | self.heads.state_dict(prefix="heads.")
+
+    @property
+    def target_values(self) -> Mapping[str, Sequence[str]]:
+        return {column: self.heads.config.columns[column] for column in self.columns}
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of everything but the frozen heads."""

@@ -191,6 +191,18 @@ class Method(nn.Module, ABC):
         """Image tokens [N, M, W] to target embeddings [N, n_t, D]."""
         return self.backbone.target_embeddings(tokens)
 
+    def target_state(self) -> dict[str, Tensor]:
+        """Return the weights behind the tower that make target embeddings, by name.
+
+        They name what an index belongs to. A method that makes its targets of other weights overrides this.
+        """
+        return self.backbone.image_state("backbone.")
+
+    @property
+    def target_values(self) -> Mapping[str, Sequence[str]]:
+        """The columns whose values target embeddings hold, and those values, both in their order there."""
+        return {}
+
     @abstractmethod
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """The weighted terms of the loss; their sum is what is minimised."""

@@ -90,6 +90,13 @@ class PredictedAttributes(Baseline):
             :, None
         ]
 
+    def target_state(self) -> dict[str, Tensor]:
+        return self.heads.state_dict(prefix="heads.")
+
+    @property
+    def target_values(self) -> Mapping[str, Sequence[str]]:
+        return {column: self.heads.config.columns[column] for column in self.columns}
+
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         if len(text.texts) != len(reference):
             raise DataError("the texts came without their words: encode them with the model's text encoder")

@@ -7,7 +7,6 @@ lies elsewhere, the folder may name it instead of holding it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -34,9 +33,17 @@ from dqecir.encoders.published import tower_state
 from dqecir.encoders.tokenizer import load_tokenizer
 from dqecir.errors import CheckpointError, DataError
 from dqecir.io.files import whole_folder, write_json, write_text
+from dqecir.language.reader_version import READER_VERSION
 from dqecir.language.vocabulary import Vocabulary, load_vocabulary
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.methods.method import Method, MethodContext, MethodOptions, method_named
+from dqecir.model.fingerprints import (
+    TARGET,
+    fingerprint_of_0_1_0,
+    model_fingerprint,
+    target_fingerprint,
+    tower_fingerprint,
+)
 from dqecir.settings import parse_settings
 
 FORMAT = 2
@@ -117,16 +124,30 @@ class ComposedModel:
     @cached_property
     def tower_fingerprint(self) -> str:
         """Names the tower's weights and the preprocessing: stored tokens belong to exactly these."""
-        return _tower_fingerprint(self.backbone.tower.state_dict(), self.preprocessing)
+        return tower_fingerprint(self.backbone.tower.state_dict(), self.preprocessing)
+
+    @cached_property
+    def target_fingerprint(self) -> str:
+        """Names everything that makes target embeddings: an index belongs to exactly this."""
+        return target_fingerprint(self.method, self.tower_fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names all weights: an index belongs to exactly one model."""
-        digest = hashlib.sha256(self.tower_fingerprint.encode())
-        for key, value in sorted(self.method.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """Names everything that decides answers: weights, options, vocabularies and the text reader."""
+        return model_fingerprint(
+            self.method, self.options, self.heads, self.text_encoder, self.target_fingerprint
+        )
+
+    def forget_fingerprints(self) -> None:
+        """Have fingerprints computed anew, because weights behind the frozen tower have changed."""
+        for name in ("target_fingerprint", "fingerprint"):
+            self.__dict__.pop(name, None)
+
+    def index_fingerprint(self, like: str) -> str:
+        """Return the fingerprint that binds an index of this model, of the same form as ``like``."""
+        if like.startswith(TARGET):
+            return self.target_fingerprint
+        return fingerprint_of_0_1_0(self.method, self.tower_fingerprint)
 
     def save_pretrained(
         self, folder: Path | str, half: bool = False, tower_by_reference: bool = False
@@ -193,6 +214,7 @@ class ComposedModel:
             "heads": self.heads.config.model_dump(mode="json") if self.heads is not None else None,
             "vocabularies": [vocabulary.name for vocabulary in self.vocabularies],
             "max_text_length": self.text_encoder.max_length,
+            "reader_version": READER_VERSION,
             "notes": dict(self.notes or {}),
             **reference,
         }
@@ -309,20 +331,12 @@ def _named_tower(folder: Path, named: Mapping[str, str], preprocessing: Preproce
             f"{folder} keeps its tower in {weights}, which cannot be read ({error}): put it back, or say "
             f"where it lies now under tower.weights in {folder}/config.json"
         ) from error
-    if _tower_fingerprint(tower, preprocessing) != fingerprint:
+    if tower_fingerprint(tower, preprocessing) != fingerprint:
         raise CheckpointError(
             f"{weights} holds another tower than the one {folder} was trained with: name the right one under "
             f"tower.weights in {folder}/config.json"
         )
     return {_TOWER + key: value for key, value in tower.items()}
-
-
-def _tower_fingerprint(state: Mapping[str, Tensor], preprocessing: Preprocessing) -> str:
-    digest = hashlib.sha256(json.dumps(preprocessing.to_dict(), sort_keys=True).encode())
-    for key, value in sorted(state.items()):
-        digest.update(key.encode())
-        digest.update(value.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -333,7 +347,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
                 f"{folder} holds a composer alone, that of {config['composer']}: the tower it was trained "
                 "on is none of ours, so it is no model; dqecir.model.conversion.load_composer opens it"
             )
-        version = config["format"]
+        version, reader = config["format"], config.get("reader_version", 1)
         needed = ("method", "options", "backbone", "heads", "vocabularies", "max_text_length", "notes")
         missing = [key for key in needed if key not in config]
     except FileNotFoundError as error:
@@ -345,6 +359,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if version > FORMAT:
         raise DataError(
             f"{folder} was written by a newer dqecir (format {version}): upgrade dqecir to read it"
+        )
+    # An older reader would read texts otherwise than the one that the model was trained with.
+    if reader > READER_VERSION:
+        raise DataError(
+            f"{folder} was written by a dqecir with a newer reader of texts (version {reader}, and this one "
+            f"is {READER_VERSION}): upgrade dqecir to read it"
         )
     if missing:
         raise DataError(

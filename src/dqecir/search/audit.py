@@ -122,7 +122,7 @@ def audit(
     no more than ``BEST`` items.
     """
     if model is not None:
-        index.check_model(model.fingerprint)
+        index.check_model(model)
     entries = list(index.entries())
     if len(entries) <= BEST:
         raise DataError(f"the index holds {len(entries)} items, and an audit needs more than {BEST}")

@@ -154,7 +154,7 @@ class ComposedRetriever:
         refusals: list[Refusal] = []
         count, size = self.model.method.target_shape
         header = IndexHeader(
-            model=self.model.fingerprint,
+            model=self.model.target_fingerprint,
             tokens=count,
             size=size,
             score_rule=self.model.method.score_rule,
@@ -194,7 +194,7 @@ class ComposedRetriever:
     def open_index(self, folder: Path | str) -> Self:
         """Open an index that this model built; raises :class:`EngineError` for another's."""
         index = open_index(Path(folder))
-        index.check_model(self.model.fingerprint)
+        index.check_model(self.model)
         self.index = index
         return self
 

@@ -98,7 +98,7 @@ class Searcher:
     def __init__(
         self, name: str, model: ComposedModel, index: Index, tokens_kept: int, refresh: float
     ) -> None:
-        index.check_model(model.fingerprint)
+        index.check_model(model)
         self.name, self.model, self.index = name, model.eval(), index
         self.attributes = [vocabulary.name for vocabulary in model.vocabularies]
         self._values = {} if model.heads is None else model.heads.config.columns

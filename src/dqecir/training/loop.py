@@ -318,8 +318,7 @@ class Trainer:
 
     def _save_model(self, name: str) -> None:
         if self.accelerator.is_main_process:
-            # A fingerprint that was computed before training names other weights.
-            self.model.__dict__.pop("fingerprint", None)
+            self.model.forget_fingerprints()
             self.model.notes = {**(self.model.notes or {}), "recipe": self.recipe.model_dump(mode="json")}
             tower = sum(parameter.numel() for parameter in self.model.backbone.tower.parameters())
             elsewhere = self.model.tower_source is not None and tower > BY_REFERENCE
