@@ -23,3 +23,9 @@ def test_a_method_in_a_file_of_another_name_is_found():
     assert "dqecir.methods.covr" in imported(
         "from dqecir.methods.method import method_named; method_named('covr2')"
     )
+
+
+def test_a_model_is_read_without_transformers():
+    assert "transformers" not in imported(
+        "from dqecir.model.composed_model import ComposedModel; ComposedModel.from_pretrained()"
+    )

@@ -56,8 +56,8 @@ def test_the_placeholder_is_one_token_of_every_query(searle):
     text = searle.method.text(("is red.", "has short sleeves"))
     assert text == "a photo of [MASK] that is red and has short sleeves"
     batch = searle.text_encoder([text, searle.method.text(("Is blue",))])
-    assert (batch.ids == searle.text_encoder.tokenizer.mask_token_id).sum(dim=1).tolist() == [1, 1]
-    assert searle.method.placeholder == searle.text_encoder.tokenizer.mask_token_id
+    assert (batch.ids == searle.text_encoder.tokenizer.id_of("[MASK]")).sum(dim=1).tolist() == [1, 1]
+    assert searle.method.placeholder == searle.text_encoder.tokenizer.id_of("[MASK]")
     every = searle.text_encoder(list(TEMPLATES))
     assert (every.ids == searle.method.placeholder).sum(dim=1).tolist() == [1] * len(TEMPLATES)
 
@@ -76,7 +76,7 @@ def test_a_word_injected_where_another_stands_is_that_word(searle):
     """ "[MASK] is blue" with the embedding of "red" is "red is blue"."""
     backbone, encoder = searle.backbone, searle.text_encoder
     open_text, said = encoder([f"{PLACEHOLDER} is blue"]), encoder(["red is blue"])
-    (red,) = encoder.tokenizer("red", add_special_tokens=False)["input_ids"]
+    (red,) = encoder.tokenizer.ids("red")
     words = backbone.embeddings.word_embeddings.weight[red][None]
     places = open_text.ids == searle.method.placeholder
     injected = injected_embedding(backbone, open_text.ids, open_text.mask, words, places)
@@ -178,11 +178,13 @@ def test_without_concepts_there_is_no_term_for_them(model, garments):
 def test_each_image_is_held_to_sentences_of_its_own_concept(model):
     method = model.with_method("searle", {"concepts": CONCEPTS}).eval().method
     assert method.concepts.owner.tolist() == [0, 0, 1]
-    opened = model.text_encoder.tokenizer.decode(method.concepts.open.ids[2], skip_special_tokens=False)
+    opened = model.text_encoder.tokenizer.pieces.decode(
+        method.concepts.open.ids[2].tolist(), skip_special_tokens=False
+    )
     assert "a [MASK] that is blue" in opened
     # A word that is the concept's own embedding says what the sentence says.
     encoder = model.text_encoder
-    (hat,) = encoder.tokenizer("hat", add_special_tokens=False)["input_ids"]
+    (hat,) = encoder.tokenizer.ids("hat")
     own = method.backbone.embeddings.word_embeddings.weight[hat][None]
     assert float(method._apart_from_concepts(own, torch.tensor([1]))) == pytest.approx(0, abs=1e-5)
     assert float(method._apart_from_concepts(-own, torch.tensor([1]))) > 1e-4

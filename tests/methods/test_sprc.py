@@ -106,7 +106,7 @@ def test_the_query_slot_is_the_cls_behind_the_query_tokens(model):
     sprc.method.sentence_query(fused, batch.text)
     sprc.method.prompted_states(batch.text)
     hook.remove()
-    cls, embeddings = sprc.text_encoder.tokenizer.cls_token_id, sprc.backbone.embeddings
+    cls, embeddings = sprc.text_encoder.tokenizer.id_of("[CLS]"), sprc.backbone.embeddings
     expected = embeddings.word_embeddings.weight[cls] + embeddings.position_embeddings.weight[0]
     assert torch.allclose(slots[0][:, fused.shape[1]], expected.expand(3, -1))
     assert torch.allclose(slots[1][:, 0], expected.expand(3, -1))

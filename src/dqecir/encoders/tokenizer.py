@@ -1,18 +1,101 @@
-"""Word pieces for models trained from scratch; published models bring BERT's own."""
+"""Word pieces of texts, as a model folder holds them: BERT's, or those of a model trained from scratch.
+
+The files are transformers', and transformers reads them too; importing it takes longer than reading them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from tokenizers import (
+    Encoding,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+from dqecir.errors import CheckpointError
+from dqecir.io.files import write_json
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
 """In the order of their ids; ``[DEC]`` is BLIP-2's start token."""
 
+_FILE, _SETTINGS_FILE = "tokenizer.json", "tokenizer_config.json"
+_SETTINGS: Mapping[str, Any] = {
+    "backend": "tokenizers",
+    "tokenizer_class": "TokenizersBackend",
+    "bos_token": "[DEC]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+    "pad_token": "[PAD]",
+    "sep_token": "[SEP]",
+    "unk_token": "[UNK]",
+}
+"""What transformers is told of word pieces that are trained here."""
 
-def train_word_pieces(corpus: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+
+class WordPieces:
+    """Cuts texts into the word pieces that a model knows.
+
+    ``settings`` are those of transformers; they are kept as they are and not read.
+    """
+
+    def __init__(self, pieces: Tokenizer, settings: Mapping[str, Any]) -> None:
+        self.pieces, self.settings = pieces, settings
+        pieces.no_padding()
+        pieces.no_truncation()
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> WordPieces:
+        """Read what :meth:`save_pretrained` or transformers wrote; raises :class:`CheckpointError`."""
+        try:
+            settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
+            pieces = Tokenizer.from_str((folder / _FILE).read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises nothing narrower
+            raise CheckpointError(
+                f"{folder} has no tokenizer that can be read ({error}): copy the folder again"
+            ) from error
+        return cls(pieces, settings)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the two files that transformers writes."""
+        # How far texts were cut belongs to their reader.
+        write_json(folder / _FILE, json.loads(self.pieces.to_str()) | {"truncation": None})
+        write_json(folder / _SETTINGS_FILE, dict(self.settings))
+
+    def __len__(self) -> int:
+        """Number of word pieces."""
+        return self.pieces.get_vocab_size()
+
+    def __call__(self, texts: Sequence[str], max_length: int) -> list[Encoding]:
+        """Cut texts into at most ``max_length`` pieces each, [CLS] and [SEP] among them."""
+        cut = self.pieces.truncation
+        if cut is None or cut["max_length"] != max_length:
+            self.pieces.enable_truncation(max_length)
+        return self.pieces.encode_batch(list(texts))
+
+    def ids(self, words: str) -> list[int]:
+        """Return the ids of the pieces of words, without special tokens."""
+        return self.pieces.encode(words, add_special_tokens=False).ids
+
+    def id_of(self, token: str) -> int | None:
+        """Return the id of one piece, such as ``[MASK]``; None where there is none."""
+        return self.pieces.token_to_id(token)
+
+    @property
+    def special_ids(self) -> list[int]:
+        """The ids of pieces that stand for no words of a text."""
+        return sorted(id for id, token in self.pieces.get_added_tokens_decoder().items() if token.special)
+
+
+def train_word_pieces(corpus: Iterable[str], size: int) -> WordPieces:
     """Train an uncased word-piece tokenizer of at most ``size`` entries on ``corpus``."""
     texts = list(corpus)
     learner = _untrained({})
@@ -34,15 +117,7 @@ def train_word_pieces(corpus: Iterable[str], size: int) -> PreTrainedTokenizerFa
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        bos_token="[DEC]",
-    )
+    return WordPieces(tokenizer, _SETTINGS)
 
 
 def _untrained(vocabulary: dict[str, int]) -> Tokenizer:
@@ -51,8 +126,3 @@ def _untrained(vocabulary: dict[str, int]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     return tokenizer
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Read the tokenizer that lies in a model folder; nothing is fetched."""
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 import torch
+from tokenizers import Encoding
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from torch.nn.utils.rnn import pad_sequence
 
 from dqecir.encoders.blip2 import TextBatch
+from dqecir.encoders.tokenizer import WordPieces
 from dqecir.errors import DataError
 from dqecir.language.vocabulary import Vocabulary
 from dqecir.settings import Strict
@@ -25,7 +27,7 @@ class TextEncoder:
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerFast,
+        tokenizer: WordPieces,
         vocabularies: Sequence[Vocabulary],
         max_length: int = 32,
     ) -> None:
@@ -45,46 +47,34 @@ class TextEncoder:
                 raise DataError("a modification text is empty: say what should change")
             if _HALF.search(text):
                 raise DataError(f"the modification text {text!r} is not Unicode: write it in UTF-8")
-        batch = self.tokenizer(
-            list(texts),
-            padding="longest",
-            truncation=True,
-            max_length=self.max_length,
-            return_tensors="pt",
+        cut = self.tokenizer(texts, self.max_length)
+        ids, mask = (
+            pad_sequence([torch.tensor(row) for row in rows], batch_first=True)  # 0 is [PAD]
+            for rows in ([one.ids for one in cut], [one.attention_mask for one in cut])
         )
-        mentions = torch.zeros(
-            len(texts), len(self.vocabularies), batch["input_ids"].shape[1], dtype=torch.bool
-        )
+        mentions = torch.zeros(len(texts), len(self.vocabularies), ids.shape[1], dtype=torch.bool)
         for row, text in enumerate(texts):
-            for place, word in self._words(batch, row, text):
+            for place, word in _words(cut[row], text):
                 for attribute, vocabulary in enumerate(self.vocabularies):
                     mentions[row, attribute, place] = word in vocabulary.lexicon
-        return TextBatch(batch["input_ids"], batch["attention_mask"], mentions, tuple(texts))
+        return TextBatch(ids, mask, mentions, tuple(texts))
 
     def lexicon_ids(self) -> list[Tensor]:
         """The word pieces of every attribute's lexicon: one id tensor an attribute."""
         return [
-            torch.tensor(
-                sorted(
-                    {
-                        piece
-                        for word in vocabulary.lexicon
-                        for piece in self.tokenizer(word, add_special_tokens=False)["input_ids"]
-                    }
-                )
-            )
+            torch.tensor(sorted({piece for word in vocabulary.lexicon for piece in self.tokenizer.ids(word)}))
             for vocabulary in self.vocabularies
         ]
 
-    @staticmethod
-    def _words(batch: object, row: int, text: str) -> list[tuple[int, str]]:
-        encoding = batch.encodings[row]  # type: ignore[attr-defined]
-        places = []
-        for place, word in enumerate(encoding.word_ids):
-            if word is not None:
-                start, end = encoding.word_to_chars(word)
-                places.append((place, text[start:end].lower()))
-        return places
+
+def _words(cut: Encoding, text: str) -> list[tuple[int, str]]:
+    """The place of every piece of a word, and its word."""
+    places = []
+    for place, word in enumerate(cut.word_ids):
+        if word is not None:
+            start, end = cut.word_to_chars(word)
+            places.append((place, text[start:end].lower()))
+    return places
 
 
 class HeadsConfig(Strict):

@@ -115,9 +115,9 @@ class DqeValues(HeadedDqe):
         self.options: DqeValuesOptions = options
         self.parser, self.text_encoder = parser, text_encoder
         tokenizer = text_encoder.tokenizer
-        self.unknown_piece = tokenizer.unk_token_id
+        self.unknown_piece = tokenizer.id_of("[UNK]")
         self.special_pieces: Tensor
-        self.register_buffer("special_pieces", torch.tensor(tokenizer.all_special_ids), persistent=False)
+        self.register_buffer("special_pieces", torch.tensor(tokenizer.special_ids), persistent=False)
         width, count = backbone.config.hidden_size, len(self.columns)
         self.prompts = nn.Parameter(torch.zeros(count, width))
         self.key = nn.Linear(width, width, bias=False)

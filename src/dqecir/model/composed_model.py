@@ -23,14 +23,13 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
 
 from dqecir.data.images import Preprocessing
 from dqecir.encoders.blip2 import Blip2, Blip2Config
 from dqecir.encoders.checkpoint_files import HUB_NAME, located
 from dqecir.encoders.checkpoints import load_strictly
 from dqecir.encoders.published import tower_state
-from dqecir.encoders.tokenizer import load_tokenizer
+from dqecir.encoders.tokenizer import WordPieces
 from dqecir.errors import CheckpointError, DataError
 from dqecir.io.files import whole_folder, write_json, write_text
 from dqecir.language.reader_version import READER_VERSION
@@ -254,7 +253,7 @@ class ComposedModel:
         vocabularies = [
             load_vocabulary(folder / "vocabularies" / f"{name}.yaml") for name in config["vocabularies"]
         ]
-        encoder = TextEncoder(load_tokenizer(folder), vocabularies, config["max_text_length"])
+        encoder = TextEncoder(WordPieces.from_pretrained(folder), vocabularies, config["max_text_length"])
         kind = method_named(config["method"])
         options = parse_settings(config["options"], kind.options_type, f"{folder}/config.json, options")
         backbone_config = parse_settings(config["backbone"], Blip2Config, f"{folder}/config.json, backbone")
@@ -281,7 +280,7 @@ class ComposedModel:
 
 def new_model(
     backbone: Blip2,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: WordPieces,
     preprocessing: Preprocessing,
     heads: AttributeHeads | None,
     max_text_length: int,
@@ -302,7 +301,7 @@ def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodCont
         for place, vocabulary in enumerate(encoder.vocabularies):
             if vocabulary.column(column) is not None:
                 columns[column] = place
-    placeholder = encoder.tokenizer.mask_token_id
+    placeholder = encoder.tokenizer.id_of("[MASK]")
     return MethodContext(encoder.lexicon_ids(), columns, heads, encoder.vocabularies, placeholder, encoder)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
-
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dqecir.encoders.checkpoint_files import located
 from dqecir.encoders.checkpoints import LoadReport
 from dqecir.encoders.published import READERS, PublishedBackbone, form_of
+from dqecir.encoders.tokenizer import WordPieces
 from dqecir.errors import DataError
 from dqecir.model.composed_model import ComposedModel, is_model_folder, new_model
 
@@ -49,7 +49,7 @@ def read_weights(
     return model, read.report
 
 
-def _word_pieces(read: PublishedBackbone, tokenizer: str) -> PreTrainedTokenizerFast:
+def _word_pieces(read: PublishedBackbone, tokenizer: str) -> WordPieces:
     size = read.backbone.config.vocabulary_size
     if read.tokenizer is not None:
         own = bert_tokenizer(str(read.tokenizer))
@@ -59,8 +59,10 @@ def _word_pieces(read: PublishedBackbone, tokenizer: str) -> PreTrainedTokenizer
     return fitting_tokenizer(tokenizer, size)
 
 
-def bert_tokenizer(name: str) -> PreTrainedTokenizerFast:
+def bert_tokenizer(name: str) -> WordPieces:
     """BERT's word pieces with LAVIS' ``[DEC]``, from a folder or the hub; raises :class:`DataError`."""
+    from transformers import AutoTokenizer  # slow to import
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
     except (OSError, ValueError) as error:
@@ -68,10 +70,12 @@ def bert_tokenizer(name: str) -> PreTrainedTokenizerFast:
             f"the tokenizer {name} cannot be had: give a folder with bert-base-uncased's as --tokenizer"
         ) from error
     tokenizer.add_special_tokens({"bos_token": "[DEC]"})
-    return tokenizer
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer.save_pretrained(scratch)
+        return WordPieces.from_pretrained(Path(scratch))
 
 
-def fitting_tokenizer(name: str, size: int) -> PreTrainedTokenizerFast:
+def fitting_tokenizer(name: str, size: int) -> WordPieces:
     """The tokenizer ``name`` of ``size`` word pieces; raises :class:`DataError` for another size."""
     pieces = bert_tokenizer(name)
     if len(pieces) != size:

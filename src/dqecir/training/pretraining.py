@@ -18,14 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast
 
 from dqecir.data.augmentation import random_views
 from dqecir.data.catalogue import Catalogue
 from dqecir.data.cells import UNKNOWN_CODE, has_value, values_of
 from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.store import TokenStore
-from dqecir.encoders.tokenizer import load_tokenizer, train_word_pieces
+from dqecir.encoders.tokenizer import WordPieces, train_word_pieces
 from dqecir.errors import DataError
 from dqecir.io.files import whole_folder, write_bytes
 from dqecir.io.progress import track
@@ -100,7 +99,7 @@ class Pretrainer:
             notes,
         ).eval()
 
-    def _train_tokenizer(self, texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    def _train_tokenizer(self, texts: Sequence[str]) -> WordPieces:
         """Word pieces of captions of every catalogue, of the shipped vocabularies, and of ``texts``.
 
         They are kept with the run: the trainer breaks ties as it likes, so a second training would
@@ -108,7 +107,7 @@ class Pretrainer:
         """
         kept = self.work / "tokenizer"
         if kept.exists():
-            return load_tokenizer(kept)
+            return WordPieces.from_pretrained(kept)
         rng = random.Random(self.recipe.seed)
         corpus = [word for vocabulary in self.vocabularies for word in sorted(vocabulary.lexicon)] * 20
         for catalogue, wording in zip(self.catalogues, self.wordings, strict=True):
