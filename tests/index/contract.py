@@ -106,6 +106,36 @@ class EngineContract:
         assert torch.equal(tokens, index.tokens(names))
         assert (tokens[-2:] == 1).all()
 
+    def test_reads_ids_payloads_and_values_without_tokens(self, index):
+        index.add(ItemBatch(["item3", "late"], torch.ones(2, 3, 8), [{"n": 1, "color": "Red"}, {"n": "1.0"}]))
+        index.add(ItemBatch(["gone"], torch.ones(1, 3, 8), [{"size": "m"}]))
+        index.add(ItemBatch(["odd"], torch.ones(1, 3, 8), [{"n": True, "list": [1], "none": None}]))
+        index.delete(["item0", "gone"])
+        assert index.ids() == [item_id for item_id, _ in index.entries()]
+        assert index.ids(parse_filter("n = 1")) == ["item3", "late"]
+        assert index.ids(parse_filter("not n = 1"))[-1] == "odd"
+        with pytest.raises(FilterError, match="did you mean 'color'"):
+            index.ids(parse_filter("colour = red"))
+        asked = ["late", "item0", "nobody", "item3", "late"]
+        assert index.payloads(asked) == {"late": {"n": "1.0"}, "item3": {"n": 1, "color": "Red"}}
+        assert index.payloads([]) == {}
+        assert index.values() == {"n": {"1", "1.0", "True"}, "color": {"Red"}}
+
+    def test_draws_a_sample_by_seed(self, tmp_path):
+        index = self.engine.build(tmp_path / "many", HEADER, batches(40))
+        # What was deleted or replaced leaves gaps, and is not drawn.
+        index.delete([f"item{number}" for number in range(30)])
+        index.add(item("item35", 1))
+        left = index.ids()
+        assert sorted(index.sample(99, seed=0)) == sorted(left)
+        some = index.sample(4, seed=0)
+        assert len(set(some)) == 4
+        assert set(some) <= set(left)
+        assert index.sample(4, seed=0) == self.engine.open(tmp_path / "many").sample(4, seed=0) == some
+        assert len({tuple(index.sample(4, seed)) for seed in range(5)}) > 1
+        index.delete(left)
+        assert index.sample(4, seed=0) == index.ids() == []
+
     def test_refuses_another_model(self, index):
         index.check_model(SimpleNamespace(index_fingerprint=lambda like: like))
         with pytest.raises(EngineError, match=r"another model \(m1, and this is m2\): name that model"):

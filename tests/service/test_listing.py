@@ -1,9 +1,14 @@
-"""Lists follow an index that is being changed, without reading it all the time."""
+"""Lists follow an index that is being changed, without reading all of it or all the time."""
 
 import pytest
+import torch
 
+from dqecir.index.contract import IndexHeader, ItemBatch
+from dqecir.index.exact import ExactIndex
+from dqecir.index.filters import parse_filter
+from dqecir.index.item_list import StoredItems
 from dqecir.service import listing
-from dqecir.service.listing import Listing
+from dqecir.service.listing import Facts, Listing
 
 
 class Clock:
@@ -19,9 +24,12 @@ class Slow:
     def __init__(self, clock: Clock) -> None:
         self.generation, self._clock = 1, clock
 
-    def entries(self):
+    def ids(self, where):
         self._clock.now += 2
-        return [(str(number), {}) for number in range(self.generation)]
+        return [str(number) for number in range(self.generation)]
+
+    def payloads(self, ids):
+        return {item_id: {} for item_id in ids}
 
 
 @pytest.fixture
@@ -51,3 +59,38 @@ def test_a_slow_index_that_changes_is_read_for_a_tenth_of_the_time(clock):
     clock.now += 1000
     assert count() == 2
     assert clock.now == 1125
+
+
+@pytest.fixture
+def index(tmp_path) -> ExactIndex:
+    payloads = [{"path": f"/{n}", "color": ("red", "blue")[n % 2], "n": n} for n in range(200)]
+    batch = ItemBatch([f"i{n}" for n in range(200)], torch.ones(200, 1, 4), payloads)
+    header = IndexHeader(model="m1", tokens=1, size=4)
+    return ExactIndex.build(tmp_path / "index", header, iter([batch]))
+
+
+def test_no_payload_is_parsed_but_those_of_the_page(index, monkeypatch):
+    parsed, entry = [], StoredItems.entry
+    monkeypatch.setattr(StoredItems, "entry", lambda items, row: parsed.append(row) or entry(items, row))
+    listed = Listing(index, lambda: index.generation)
+    assert listed.attributes() == {"color": Facts(["blue", "red"], False), "n": Facts(None, True)}
+    assert parsed == []
+    found, last = listed.page(5, "i11", parse_filter("color = blue and n < 40"), None)
+    assert [item_id for item_id, _ in found] == ["i13", "i15", "i17", "i19", "i21"]
+    assert found[0][1] == {"path": "/13", "color": "blue", "n": 13}
+    assert last == "i21"
+    assert len(listed.page(4, None, None, seed=7)[0]) == 4
+    assert len(parsed) == 9
+
+
+def test_a_page_is_read_once_and_leaves_out_what_was_deleted_since(index, clock, monkeypatch):
+    read, ids = [], ExactIndex.ids
+    monkeypatch.setattr(ExactIndex, "ids", lambda index, where=None: read.append(where) or ids(index, where))
+    listed = Listing(index, lambda: 1)
+    assert [item_id for item_id, _ in listed.page(3, None, None, None)[0]] == ["i0", "i1", "i2"]
+    index.delete(["i4"])
+    assert [item_id for item_id, _ in listed.page(3, "i2", None, None)[0]] == ["i3", "i5"]
+    assert read == [None]
+    for bound in range(20):
+        listed.page(1, None, parse_filter(f"n > {bound}"), None)
+    assert len(listed._readings) == listing.KEPT

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dqecir.index.exact import ExactIndex
+from dqecir.index.item_list import StoredItems
 from tests.service.conftest import form, put, refused
 
 
@@ -43,6 +44,15 @@ def test_a_search_asks_the_index_for_no_facts(client, item, monkeypatch):
     monkeypatch.setattr(ExactIndex, "info", lambda index: pytest.fail("info() reads every column's name"))
     told = client.post("/v1/search", json={"item": item, "text": "is red"}).json()
     assert told["generation"] == 1
+
+
+def test_an_explained_search_parses_its_answers_and_no_other_item(client, item, monkeypatch):
+    parsed, entry = [], StoredItems.entry
+    monkeypatch.setattr(StoredItems, "entry", lambda items, row: parsed.append(row) or entry(items, row))
+    told = client.post("/v1/search", json={"item": item, "text": "is red", "k": 5}).json()
+    assert any(answer["spoke"] for answer in told["answers"])
+    # The reference is looked up too.
+    assert 5 <= len(parsed) < 10
 
 
 def test_what_spoke_are_shares_the_biggest_first(client, item):

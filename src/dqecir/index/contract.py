@@ -144,14 +144,39 @@ class Index(ABC):
     def items(self) -> Iterator[ItemBatch]:
         """Every item of the open generation in the order of adding, a batch in memory at a time."""
 
+    @abstractmethod
     def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """The id and the payload of every item, as :meth:`items`, without its tokens."""
-        for batch in self.items():
-            yield from zip(batch.ids, batch.payloads, strict=True)
+
+    @abstractmethod
+    def ids(self, where: Filter | None = None) -> list[str]:
+        """The ids of all items that ``where`` allows, in the order of adding; parses no payload.
+
+        Raises ``FilterError`` for what :meth:`Filter.check` does.
+        """
+
+    @abstractmethod
+    def sample(self, count: int, seed: int) -> list[str]:
+        """Draw the ids of ``count`` items, or of all if fewer; parses no payload.
+
+        The same seed draws the same items of the same generation.
+        """
+
+    @abstractmethod
+    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """The payloads of items by id, without ids that no item has; parses no other payload."""
 
     def payload(self, item_id: str) -> Mapping[str, Any] | None:
         """The payload of an item; None where there is no such item."""
-        return next((payload for known, payload in self.entries() if known == item_id), None)
+        return self.payloads([item_id]).get(item_id)
+
+    def __contains__(self, item_id: str) -> bool:
+        """Whether an item has this id."""
+        return item_id in self.payloads([item_id])
+
+    @abstractmethod
+    def values(self) -> dict[str, set[str]]:
+        """The different values of each attribute, as texts; ``path`` is not an attribute."""
 
     @classmethod
     @abstractmethod
@@ -177,10 +202,6 @@ class Index(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """Number of items."""
-
-    @abstractmethod
-    def __contains__(self, item_id: str) -> bool:
-        """Whether an item has this id."""
 
     @abstractmethod
     def tokens(self, ids: Sequence[str]) -> Tensor:

@@ -7,6 +7,8 @@ manifest, which is the moment it counts.
 
 from __future__ import annotations
 
+import random
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -79,9 +81,6 @@ class ExactIndex(Index):
     def __len__(self) -> int:
         return sum(segment.living for segment in self._current.segments)
 
-    def __contains__(self, item_id: str) -> bool:
-        return self._find(item_id) is not None
-
     def tokens(self, ids: Sequence[str]) -> Tensor:
         found = torch.empty(len(ids), self.header.tokens, self.header.size, dtype=torch.float16)
         here = np.zeros(len(ids), dtype=np.bool_)
@@ -117,8 +116,8 @@ class ExactIndex(Index):
         places = places.gather(1, columns)
 
         def hit(value: float, place: int) -> Hit:
-            number = int(np.searchsorted(starts, place, side="right")) - 1
-            item_id, payload = segments[number].items.entry(place - starts[number])
+            number, row = _within(starts, place)
+            item_id, payload = segments[number].items.entry(row)
             return Hit(item_id, value, payload)
 
         return [
@@ -233,9 +232,39 @@ class ExactIndex(Index):
             for row in np.flatnonzero(segment.alive).tolist():
                 yield segment.items.entry(row)
 
-    def payload(self, item_id: str) -> Mapping[str, Any] | None:
-        found = self._find(item_id)
-        return None if found is None else found[0].items.entry(found[1])[1]
+    def ids(self, where: Filter | None = None) -> list[str]:
+        segments = self._current.segments
+        if where is not None:
+            where.check(_columns(segments))
+        return [
+            segment.items.item_id(row)
+            for segment in segments
+            for row in np.flatnonzero(segment.allowed(where)).tolist()
+        ]
+
+    def sample(self, count: int, seed: int) -> list[str]:
+        segments = self._current.segments
+        rows = [np.flatnonzero(segment.alive) for segment in segments]
+        starts = np.cumsum([0, *map(len, rows)]).tolist()
+        places = random.Random(seed).sample(range(starts[-1]), min(count, starts[-1]))
+        drawn = (_within(starts, place) for place in places)
+        return [segments[number].items.item_id(int(rows[number][place])) for number, place in drawn]
+
+    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        return dict(
+            segment.items.entry(row)
+            for segment in self._current.segments
+            for row in segment.rows(ids).tolist()
+            if row >= 0
+        )
+
+    def values(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for segment in self._current.segments:
+            for name in segment.items.columns.names - {"path"}:
+                shown = segment.items.columns[name].shown(segment.alive)
+                found.setdefault(name, set()).update(map(str, shown))
+        return {name: values for name, values in found.items() if values}
 
     @classmethod
     def verify(cls, folder: Path) -> None:
@@ -245,14 +274,6 @@ class ExactIndex(Index):
                 raise EngineError(
                     f"{folder}/{segment.entry.name}/tokens.npy is damaged: build the index again"
                 )
-
-    def _find(self, item_id: str) -> tuple[Segment, int] | None:
-        """The segment and the row of an item."""
-        for segment in self._current.segments:
-            [row] = segment.rows([item_id]).tolist()
-            if row >= 0:
-                return segment, row
-        return None
 
     @contextmanager
     def _writing(self) -> Iterator[_Generation]:
@@ -344,6 +365,12 @@ def _replace_all(
     )
     write_manifest(folder, manifest)
     sweep(folder, manifest)
+
+
+def _within(starts: Sequence[int], place: int) -> tuple[int, int]:
+    """The segment in which a place among all items lies, and the place within it."""
+    number = bisect_right(starts, place) - 1
+    return number, place - starts[number]
 
 
 def _columns(segments: Sequence[Segment]) -> list[Columns]:

@@ -29,6 +29,8 @@ LINES = "items.jsonl"
 LOOKUP = "lookup.safetensors"
 
 
+_ID = json.JSONDecoder()
+
 Entry = tuple[str, Mapping[str, Any]]
 """The id and the payload of an item."""
 
@@ -57,6 +59,12 @@ class StoredItems:
         """Id and payload of an item."""
         item_id, payload = json.loads(self.lines[self.starts[row] : self.starts[row + 1]])
         return item_id, payload
+
+    def item_id(self, row: int) -> str:
+        """Id of an item; its payload is not parsed."""
+        line = self.lines[self.starts[row] : self.starts[row + 1]].decode("ascii")
+        found: str = _ID.raw_decode(line, 1)[0]
+        return found
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """The row of each id, -1 for one that is not here [len(ids)]."""

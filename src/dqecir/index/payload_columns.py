@@ -37,6 +37,10 @@ class PayloadColumn:
             table[self._codes_by_number.get(as_number(text), [])] = True
         return table[self.codes]
 
+    def shown(self, items: Mask) -> list[Value]:
+        """The different values of some items, given as a mask [N]."""
+        return [self.values[code - 1] for code in np.unique(self.codes[items]).tolist() if code]
+
     @cached_property
     def numbers(self) -> NDArray[np.float64]:
         """The attribute as numbers to be ordered [N], NaN for an item whose value is none."""

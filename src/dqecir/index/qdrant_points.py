@@ -168,6 +168,11 @@ def has_item(ids: Sequence[str]) -> Condition:
     return {"key": "item", "match": {"any": list(ids)}}
 
 
+def has_number(numbers: Sequence[int]) -> Condition:
+    """Points of these numbers."""
+    return {"has_id": list(numbers)}
+
+
 @singledispatch
 def condition(where: Filter) -> Condition:
     """A filter as a condition that means the same of the payloads written here."""

@@ -34,7 +34,7 @@ def best_of_segment(
     Equal scores are ordered by row. ``settings`` says when the segment's sketch chooses what is scored;
     where it has none, all that may be found is.
     """
-    allowed = segment.alive if where is None else segment.alive & where.mask(segment.items.columns)
+    allowed = segment.allowed(where)
     left_out = [
         [row for row in segment.rows(ids).tolist() if row >= 0] for ids in (exclude or [()] * len(queries))
     ]

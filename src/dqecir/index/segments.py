@@ -24,6 +24,7 @@ from torch import Tensor
 
 from dqecir.errors import DataError, EngineError
 from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
+from dqecir.index.filters import Filter
 from dqecir.index.item_list import (
     LINES,
     LOOKUP,
@@ -97,6 +98,10 @@ class Segment:
     @property
     def living(self) -> int:
         return self.entry.items - self.entry.dead
+
+    def allowed(self, where: Filter | None) -> NDArray[np.bool_]:
+        """Which items may be found [N]: living ones that fulfil a filter."""
+        return self.alive if where is None else self.alive & where.mask(self.items.columns)
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """The row of each id, -1 for one that no living item has [len(ids)]."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from threading import Lock
 from typing import Any, Literal, Self, TypeVar
 
@@ -40,6 +41,7 @@ from dqecir.index.qdrant_points import (
     attributes_of,
     condition,
     has_item,
+    has_number,
     number_key,
     points_of,
     vector_sizes,
@@ -205,20 +207,45 @@ class ServerIndex(Index):
             self.refresh()
 
     def tokens(self, ids: Sequence[str]) -> Tensor:
-        wanted = list(dict.fromkeys(ids))
-
-        def by_id(state: _State) -> dict[str, bytes]:
-            found: dict[str, bytes] = {}
-            for start in range(0, len(wanted), WRITTEN):
-                seen = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
-                found |= {point.item: point.tokens for point in state.collection.scroll(seen, 0, WRITTEN)}
-            return found
-
-        found = self._of_one_generation(by_id)
+        found = self._points(ids, tokens=True)
         lacking = [item for item in ids if item not in found]
         if lacking:
             raise EngineError(f"the index has no item {lacking[0]!r}")
-        return as_tokens([found[item] for item in ids], self.header)
+        return as_tokens([found[item].tokens for item in ids], self.header)
+
+    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        return {item: json.loads(point.payload) for item, point in self._points(ids, tokens=False).items()}
+
+    def _points(self, ids: Sequence[str], tokens: bool) -> dict[str, StoredPoint]:
+        """The points of items by id, without ids that no item has."""
+        wanted = list(dict.fromkeys(ids))
+
+        def by_id(state: _State) -> dict[str, StoredPoint]:
+            found: dict[str, StoredPoint] = {}
+            for start in range(0, len(wanted), WRITTEN):
+                seen = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
+                points = state.collection.scroll(seen, 0, WRITTEN, tokens)
+                found |= {point.item: point for point in points}
+            return found
+
+        return self._of_one_generation(by_id)
+
+    def sample(self, count: int, seed: int) -> list[str]:
+        def drawn(state: _State) -> list[str]:
+            numbers = range(1, state.record.next)
+            size = wanted = min(count, state.record.items)
+            found: dict[int, str] = {}
+            chosen: list[int] = []
+            # Numbers of points that are gone are drawn too: where too few are left, more are drawn.
+            while len(found) < wanted:
+                chosen = Random(seed).sample(numbers, min(size, len(numbers)))
+                seen = visible(state.record.generation, has_number(chosen))
+                points = state.collection.scroll(seen, 0, len(chosen), tokens=False)
+                found = {point.number: point.item for point in points}
+                size *= 4
+            return [found[number] for number in chosen if number in found][:wanted]
+
+        return self._of_one_generation(drawn)
 
     def items(self) -> Iterator[ItemBatch]:
         for found in self._parts(tokens=True):
@@ -232,18 +259,26 @@ class ServerIndex(Index):
         for found in self._parts(tokens=False):
             yield from ((point.item, json.loads(point.payload)) for point in found)
 
-    def payload(self, item_id: str) -> Mapping[str, Any] | None:
-        def first(state: _State) -> list[StoredPoint]:
-            seen = visible(state.record.generation, has_item([item_id]))
-            return state.collection.scroll(seen, 0, 1, tokens=False)
+    def ids(self, where: Filter | None = None) -> list[str]:
+        if where is not None:
+            where.check(self.columns())
+        more = [condition(where)] if where is not None else []
+        return [point.item for found in self._parts(False, *more) for point in found]
 
-        found = self._of_one_generation(first)
-        return json.loads(found[0].payload) if found else None
+    def values(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for _, payload in self.entries():
+            for name, value in payload.items():
+                if name != "path" and isinstance(value, str | int | float):
+                    found.setdefault(name, set()).add(str(value))
+        return found
 
-    def _parts(self, tokens: bool) -> Iterator[list[StoredPoint]]:
+    def _parts(self, tokens: bool, *more: Condition) -> Iterator[list[StoredPoint]]:
+        """The points of the open generation that fulfil ``more``, by number, a part at a time."""
         state = self._state
+        seen = visible(state.record.generation, *more)
         last = 0
-        while found := state.collection.scroll(visible(state.record.generation), last, WRITTEN, tokens):
+        while found := state.collection.scroll(seen, last, WRITTEN, tokens):
             if state.record.generation < _record(state.collection, self.folder).oldest:
                 raise EngineError(f"{self.folder} was written to meanwhile, many times: read it again")
             last = found[-1].number
@@ -286,9 +321,6 @@ class ServerIndex(Index):
 
     def __len__(self) -> int:
         return self._state.record.items
-
-    def __contains__(self, item_id: str) -> bool:
-        return self.payload(item_id) is not None
 
     def _cleaned(self) -> _State:
         """The newest generation, without what killed writers left; the caller holds the lock of writers."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -235,7 +234,5 @@ class Searcher:
     def _sampled(self) -> Tensor:
         """Tokens of a few items, the same until the index has become another."""
         if self._sample is None or not 0.5 < len(self.index) / max(1, self._sample[0]) < 2:
-            ids = [item_id for item_id, _ in self.index.entries()]
-            chosen = random.Random(0).sample(ids, min(SAMPLE, len(ids)))
-            self._sample = len(ids), self.index.tokens(chosen)
+            self._sample = len(self.index), self.index.tokens(self.index.sample(SAMPLE, seed=0))
         return self._sample[1]

@@ -85,22 +85,21 @@ class Writer:
     def _changed(self, changes: Sequence[Put | Delete]) -> list[int]:
         first = changes[0]
         if isinstance(first, Delete):
-            known = {item_id: self._indexes[0].payload(item_id) for item_id in first.ids}
+            known = self._indexes[0].payloads(first.ids)
             counts = [index.delete(first.ids) for index in self._indexes]
             self._forget(known)
             return [counts[0]]
         puts = [change for change in changes if isinstance(change, Put)]
-        known = {put.item_id: self._indexes[0].payload(put.item_id) for put in puts}
+        known = self._indexes[0].payloads([put.item_id for put in puts])
         # Kept here, because this thread also removes pictures: none goes that a later change counts on.
         paths = [str(self._uploads.keep(put.item_id, put.image)) for put in puts]
         payloads = [{"path": path, **put.attributes} for path, put in zip(paths, puts, strict=True)]
         for place, index in enumerate(self._indexes):
             tokens = torch.stack([put.tokens[place] for put in puts])
             index.add(ItemBatch([put.item_id for put in puts], tokens, payloads))
-        self._forget({name: old for name, old in known.items() if old and old.get("path") not in paths})
-        return [int(known[put.item_id] is not None) for put in puts]
+        self._forget({name: old for name, old in known.items() if old.get("path") not in paths})
+        return [int(put.item_id in known) for put in puts]
 
-    def _forget(self, payloads: Mapping[str, Mapping[str, Any] | None]) -> None:
+    def _forget(self, payloads: Mapping[str, Mapping[str, Any]]) -> None:
         for payload in payloads.values():
-            if payload is not None:
-                self._uploads.forget(payload.get("path"))
+            self._uploads.forget(payload.get("path"))
