@@ -13,13 +13,14 @@ def test_the_same_corpus_makes_the_same_pieces():
     once, *again = (train_word_pieces(words, 400) for _ in range(4))
     assert len(once) == 400
     for tokenizer in again:
-        assert tokenizer.pieces.get_vocab() == once.pieces.get_vocab()
+        assert tokenizer.vocabulary() == once.vocabulary()
 
 
 def test_special_tokens_come_first_and_letters_are_plain():
     tokenizer = train_word_pieces(["red Röcke, red"], 60)
     assert [tokenizer.id_of(token) for token in SPECIAL_TOKENS] == list(range(len(SPECIAL_TOKENS)))
     assert tokenizer.special_ids == list(range(len(SPECIAL_TOKENS)))
+    assert tokenizer.unknown_id == SPECIAL_TOKENS.index("[UNK]")
     assert tokenizer.id_of("[NONE]") is None
     (text,) = tokenizer(["Red rocke, !"], 10)
     assert text.tokens == ["[CLS]", "red", "rocke", ",", "[UNK]", "[SEP]"]

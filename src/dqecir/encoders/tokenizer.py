@@ -74,6 +74,10 @@ class WordPieces:
         """Number of word pieces."""
         return self.pieces.get_vocab_size()
 
+    def vocabulary(self) -> dict[str, int]:
+        """Return every word piece with its id."""
+        return self.pieces.get_vocab()
+
     def __call__(self, texts: Sequence[str], max_length: int) -> list[Encoding]:
         """Cut texts into at most ``max_length`` pieces each, [CLS] and [SEP] among them."""
         cut = self.pieces.truncation
@@ -88,6 +92,13 @@ class WordPieces:
     def id_of(self, token: str) -> int | None:
         """Return the id of one piece, such as ``[MASK]``; None where there is none."""
         return self.pieces.token_to_id(token)
+
+    @property
+    def unknown_id(self) -> int:
+        """The id that stands for pieces that the model does not know."""
+        found = self.id_of("[UNK]")
+        assert found is not None  # BERT's word pieces have it
+        return found
 
     @property
     def special_ids(self) -> list[int]:

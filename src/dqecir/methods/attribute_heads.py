@@ -71,8 +71,9 @@ def _words(cut: Encoding, text: str) -> list[tuple[int, str]]:
     """The place of every piece of a word, and its word."""
     places = []
     for place, word in enumerate(cut.word_ids):
-        if word is not None:
-            start, end = cut.word_to_chars(word)
+        span = cut.word_to_chars(word) if word is not None else None
+        if span is not None:
+            start, end = span
             places.append((place, text[start:end].lower()))
     return places
 

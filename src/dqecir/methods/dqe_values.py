@@ -115,7 +115,7 @@ class DqeValues(HeadedDqe):
         self.options: DqeValuesOptions = options
         self.parser, self.text_encoder = parser, text_encoder
         tokenizer = text_encoder.tokenizer
-        self.unknown_piece = tokenizer.id_of("[UNK]")
+        self.unknown_piece = tokenizer.unknown_id
         self.special_pieces: Tensor
         self.register_buffer("special_pieces", torch.tensor(tokenizer.special_ids), persistent=False)
         width, count = backbone.config.hidden_size, len(self.columns)

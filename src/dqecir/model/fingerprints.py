@@ -56,7 +56,7 @@ def model_fingerprint(
         "vocabularies": [
             known.model_dump(mode="json", exclude_defaults=True) for known in encoder.vocabularies
         ],
-        "word pieces": sorted(encoder.tokenizer.get_vocab().items()),
+        "word pieces": sorted(encoder.tokenizer.vocabulary().items()),
         "max text length": encoder.max_length,
     }
     state = dict(method.state_dict())
