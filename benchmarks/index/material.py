@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from dqecir.data.picture_files import PICTURE_SUFFIXES
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.methods.scoring import ScoreRule
 from dqecir.search.audit import picture_queries
-from dqecir.search.retriever import IMAGE_SUFFIXES, ComposedRetriever
+from dqecir.search.retriever import ComposedRetriever
 
 TOKENS, WIDTH = 17, 128
 BATCH = 5_000
@@ -97,7 +98,7 @@ def encode(folders: Sequence[Path], source: Path) -> None:
     if source.exists():
         return
     found = (path for folder in folders for path in sorted(folder.rglob("*")))
-    pictures = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    pictures = [path for path in found if path.suffix.lower() in PICTURE_SUFFIXES]
     if not pictures:
         raise SystemExit(f"there is no {source} yet: name folders of pictures to encode with --pictures")
     ComposedRetriever.from_pretrained().build_index(pictures, source)

@@ -45,7 +45,7 @@ def test_says_every_problem_at_once(tmp_path):
     [
         ("", "is empty"),
         ("image,color\n", "no rows"),
-        ("img,color\na.png,red\n", "no column image"),
+        ("img,color\na,red\n", "no column image"),
         ("image\na.png\n", "no attribute column"),
         ("image,color,color\na.png,red,red\n", "2 columns named 'color'"),
         ("image,color,\na.png,red,x\n", "a column without a name"),
@@ -80,9 +80,9 @@ def test_what_is_odd_is_a_warning(tmp_path):
 
 def test_a_column_that_looks_like_an_id_is_a_warning(tmp_path):
     names = [f"{number}.png" for number in range(21)]
-    rows = "".join(f"{name},red,sku{number}\n" for number, name in enumerate(names))
-    (warning,) = check_catalogue(write(tmp_path / "c", f"image,color,sku\n{rows}", names)).warnings
-    assert warning == "column 'sku' has another value in every row: is it an id?"
+    rows = "".join(f"{name},red,c{number}\n" for number, name in enumerate(names))
+    (warning,) = check_catalogue(write(tmp_path / "c", f"image,color,code\n{rows}", names)).warnings
+    assert warning == "column 'code' has another value in every row: is it an id?"
 
 
 def test_long_lists_of_problems_are_cut_in_the_message_alone(tmp_path):
@@ -143,7 +143,7 @@ def test_no_folder_no_table_no_text(tmp_path):
         read_catalogue(tmp_path / "nowhere")
     with pytest.raises(CatalogueError, match=r"no file attributes\.csv"):
         read_catalogue(tmp_path)
-    (tmp_path / "attributes.csv").write_bytes("image,color\na.png,gr\xfcn\n".encode("latin-1"))
+    (tmp_path / "attributes.csv").write_bytes(b"image,color\na.png,gr\x81n\n")
     with pytest.raises(CatalogueError, match="not UTF-8"):
         read_catalogue(tmp_path)
 
@@ -180,3 +180,125 @@ def test_the_real_photos_can_be_used(shared):
     assert report.problems == ()
     assert report.counts["images"] == 4524
     assert report.counts["val"] == 800
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "a.png,red\n./a.png,blue\n",
+        "a.png,red\nA.PNG,blue\n",
+        "x//a.png,red\nx/a.png,blue\n",
+        "x\\a.png,red\nx/./a.png,blue\n",
+        "cafe\u0301.png,red\ncaf\u00e9.png,blue\n",
+    ],
+)
+def test_two_rows_that_name_one_file_are_refused_with_their_lines(tmp_path, rows):
+    (tmp_path / "c" / "x").mkdir(parents=True)
+    folder = write(
+        tmp_path / "c", f"image,color\nb.png,red\n{rows}", ("a.png", "b.png", "x/a.png", "café.png")
+    )
+    (problem,) = check_catalogue(folder).problems
+    assert "stands in 2 rows (lines 3, 4): keep one of them" in problem
+
+
+def test_rows_of_one_product_with_one_picture_are_its_variants(tmp_path):
+    rows = "1,g,a.png,S,12 EUR\n2,g,./a.png,M,9.50 EUR\n3,h,b.png,S,5 EUR\n"
+    table = f"id,item_group_id,image_link,size,price\n{rows}"
+    catalogue = read_catalogue(write(tmp_path / "c", table))
+    assert catalogue.image_ids == ("a.png", "b.png")
+    assert catalogue.attributes["size"] == ("S, M", "S")
+    assert catalogue.attributes["price"] == ("9.50 EUR", "5 EUR")
+
+
+@pytest.mark.parametrize(
+    ("written", "file"),
+    [
+        ("A.PNG", "a.png"),
+        ("x\\b.png", "x/b.png"),
+        (".//X/b.png", "x/b.png"),
+        ("caf\u00e9.png", "cafe\u0301.png"),
+        ("https://shop.example/files/B.png?v=12", "x/b.png"),
+    ],
+)
+def test_a_name_written_otherwise_finds_its_file(tmp_path, written, file):
+    (tmp_path / "c" / "x").mkdir(parents=True)
+    folder = write(
+        tmp_path / "c", f"image,color\n{written},red\n", ("a.png", "x/b.png", "cafe\u0301.png", "other.png")
+    )
+    catalogue = read_catalogue(folder)
+    assert catalogue.image_ids == (file,)
+    assert catalogue.image_paths[0].is_file()
+
+
+def test_a_name_that_two_files_fit_is_refused(tmp_path):
+    folder = write(tmp_path / "c", "image,color\nA.png,red\n", ("a.png", "a.PNG"))
+    with pytest.raises(CatalogueError, match=r"'A.png' may be .* or .* \(line 2\): write its exact name"):
+        read_catalogue(folder)
+
+
+def test_case_and_blanks_of_a_header_do_not_matter(tmp_path):
+    folder = write(tmp_path / "c", " Image , SPLIT,Old  Price,Color\na.png,train,5 EUR,red\n")
+    catalogue = read_catalogue(folder)
+    assert list(catalogue.attributes) == ["old price", "color"]
+    assert catalogue.splits["train_all"].tolist() == [0]
+    with pytest.raises(CatalogueError, match="2 columns named 'color'"):
+        read_catalogue(write(tmp_path / "d", "image,Color,color\na.png,red,red\n"))
+
+
+def test_numbers_are_read_as_their_column_writes_them(tmp_path):
+    rows = "a.png;39,90 €;0,5 kg;1.299\nb.png;1.299 €;2,125 kg;1,5\nc.png;on request;;x1\n"
+    table = f"image;price;weight;code\n{rows}"
+    folder = write(tmp_path / "c", table)
+    attributes = read_catalogue(folder).attributes
+    assert attributes["weight"] == ("0,5 kg", "2.1250 kg", "")
+    assert attributes["code"] == ("1.299", "1,5", "x1")
+    assert "column 'weight': '2,125 kg' is read as '2.1250 kg', as the column writes its numbers" in (
+        check_catalogue(folder).warnings
+    )
+
+
+def test_cells_without_a_number_are_listed(tmp_path):
+    names = [f"{number}.png" for number in range(12)]
+    rows = "".join(f"{name},{number}\n" for number, name in enumerate(names))
+    folder = write(tmp_path / "c", f"image,price\n{rows}a.png,n/a\n", [*names, "a.png"])
+    assert check_catalogue(folder).warnings == ("column 'price' has no number in 1 of its cells: 'n/a'",)
+
+
+def test_a_value_that_is_likely_misspelt_is_named(tmp_path):
+    names = [f"{number}.png" for number in range(30)]
+    rows = "".join(f"{name},{'gren' if name == '7.png' else 'green'},{name[0]}\n" for name in names)
+    folder = write(tmp_path / "c", f"image,color,n\n{rows}", names)
+    assert check_catalogue(folder).warnings == (
+        "column 'color' has 'gren' once and 'green' 29 times: is it misspelt?",
+    )
+
+
+def test_any_kind_of_table_under_any_name(tmp_path):
+    folder = write(tmp_path / "c", "image,color\na.png,red\n")
+    (folder / "attributes.csv").rename(folder / "export.csv")
+    assert read_catalogue(folder).attributes == {"color": ("red",)}
+    (folder / "other.jsonl").write_text('{"image": "b.png", "color": "blue"}\n')
+    with pytest.raises(
+        CatalogueError, match=r"several tables \(export.csv, other.jsonl\): write `table: export.csv`"
+    ):
+        read_catalogue(folder)
+    (folder / "catalogue.yaml").write_text("table: other.jsonl\n")
+    assert read_catalogue(folder).attributes == {"color": ("blue",)}
+
+
+def test_roles_are_told_listed_and_changed(tmp_path):
+    rows = "a.png,Red shirt,red,https://x.example/1,y\nb.png,Blue shirt,blue,https://x.example/2,z\n"
+    table = f"img,name,Colour,web,misc\n{rows}"
+    folder = write(tmp_path / "c", table)
+    told = {"img": "image", "name": "title", "colour": "attribute", "web": "url", "misc": "attribute"}
+    assert check_catalogue(folder).roles == told
+    (folder / "catalogue.yaml").write_text("roles: {name: attribute, Misc: ignored}\n")
+    catalogue = read_catalogue(folder)
+    assert catalogue.roles == told | {"name": "attribute", "misc": "ignored"}
+    assert list(catalogue.attributes) == ["name", "colour", "web"]
+    (folder / "catalogue.yaml").write_text("roles: {nam: attribute, misc: nothing}\n")
+    with pytest.raises(CatalogueError, match=r"roles\.misc"):
+        read_catalogue(folder)
+    (folder / "catalogue.yaml").write_text("roles: {nam: attribute}\n")
+    with pytest.raises(CatalogueError, match="names a column 'nam'; did you mean 'name'"):
+        read_catalogue(folder)

@@ -42,6 +42,25 @@ def test_means_what_it_says(text, rows):
 
 
 @pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("sku = 123456789012345678", [0]),
+        ("sku = 1E5", [2]),
+        ("sku = 100000", [3, 4]),
+        ("sku = 1_000", [5]),
+        ("sku = 007", [6]),
+        ("sku = 7", [7]),
+        ("sku = cafe\u0301", [8]),
+        ("sku < 10", [7]),
+    ],
+)
+def test_codes_are_equal_to_themselves_alone(text, rows):
+    codes = ["123456789012345678", "123456789012345679", "1E5", "100000", 100000, "1_000", "007", "7", "Café"]
+    columns = Columns.of([{"sku": code} for code in codes])
+    assert parse_filter(text).mask(columns).nonzero()[0].tolist() == rows
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "the name of an attribute is expected, not the end"),

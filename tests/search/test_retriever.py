@@ -31,7 +31,7 @@ def test_indexes_a_folder_and_finds_in_it(retriever, pictures, tmp_path):
     (pictures / "notes.txt").write_text("no picture")
     summary = retriever.build_index(pictures, tmp_path / "index", quiet=True)
     assert summary.indexed == 12
-    assert [refusal.path.name for refusal in summary.refusals] == ["broken.jpg"]
+    assert [refusal.path.name for refusal in summary.refusals] == ["notes.txt", "broken.jpg"]
     reference = sorted(pictures.rglob("*.jpg"))[0]
     result = retriever.search(reference, "is red", k=5)
     assert len(result.hits) == 5

@@ -57,23 +57,27 @@ def catalogue_render(
 
 
 @catalogue_app.command("check")
-def catalogue_check(folder: Annotated[Path, typer.Argument(help="The catalogue.")]) -> None:
-    """Say everything that is wrong with a catalogue, by name; exit 1 if anything is."""
+def catalogue_check(
+    folder: Annotated[Path, typer.Argument(help="The catalogue.")],
+    sheet_name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--sheet-name", help="The sheet of a workbook. Default: the first."),
+    ] = None,
+) -> None:
+    """Say everything that is wrong with a catalogue, and what its columns are for; exit 1 if anything is."""
     from dqecir.data.catalogue import check_catalogue
     from dqecir.data.images import load_image
 
-    report = check_catalogue(folder, decode=load_image)
+    report = check_catalogue(folder, decode=load_image, sheet=sheet_name)
     for warning in report.warnings:
         output.print(f"[yellow]warning[/] {escape(warning)}")
     for problem in report.problems:
         output.print(f"[red]problem[/] {escape(problem)}")
     output.print(", ".join(f"{count} {name}" for name, count in report.counts.items()))
-    for column, values in report.values.items():
-        output.print(
-            escape(
-                f"{column}: " + ", ".join(f"{value} {count}" for value, count in list(values.items())[:12])
-            )
-        )
+    for column, role in report.roles.items():
+        values = report.values.get(column, {}) if role in ("attribute", "price") else {}
+        shown = ", ".join(f"{value} {count}" for value, count in list(values.items())[:12])
+        output.print(escape(f"{column} [{role}]" + (f": {shown}" if shown else "")))
     if report.problems:
         raise typer.Exit(1)
     output.print("[green]the catalogue can be used[/]")

@@ -1,10 +1,13 @@
-"""Tell unknown cells of a table from values, and read cells and payload values as numbers."""
+"""Tell unknown cells of a table from values, and read cells and payload values as texts and numbers."""
 
 from __future__ import annotations
 
 import math
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 UNKNOWN = "?"
 """The cell of an unknown value. The cell of an attribute that does not apply is empty."""
@@ -12,7 +15,35 @@ UNKNOWN = "?"
 UNKNOWN_CODE = -1
 """The code of :data:`UNKNOWN` wherever values are integers."""
 
-_NUMBER = re.compile(r"[€$£¥]?\s*(-?\d[\d.,  ]*)\s*(?:[€$£¥]|[A-Za-z]{2,3}\.?)?")
+DecimalSign = Literal[",", "."]
+
+_BLANKS = " \u00a0\u2007\u2009\u202f"
+_QUOTES = "'’ʼ"
+_CODES = (
+    "AED ARS AUD BDT BGN BHD BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HRK HUF IDR ILS INR ISK JOD JPY "
+    "KES KRW KWD MAD MXN MYR NGN NOK NZD OMR PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD THB TND TRY TWD UAH "
+    "USD UYU VND ZAR"
+)
+_COIN = (
+    r"(?:[A-Za-z]{0,3}[$£¥€¢₠-⃀฿﷼＄￡￥]"
+    rf"|{_CODES.replace(' ', '|')}|{_CODES.lower().replace(' ', '|')}"
+    r"|(?i:euros?|dollars?|bucks|pounds?|francs?|yen|kr|zł|zl|kč|ft|lei|лв|руб|грн|rs|rm|rp|tl|s?fr)\.?|円|元)"
+)
+_UNIT = (
+    r"(?:(?:[mckµ]?m|in|inch|inches|ft|feet|yd|yds|[mk]?g|lbs?|oz|[mcd]?l|L|gal|k?W|m?V|m?Ah|k?Wh|[kMGT]B|"
+    r"[kMG]?Hz|px|dpi|[ckm]m²|m2|pcs?|stk|den|ct|kt|years?|yrs?)\.?|%|°[CF]?|[\"″]|'')"
+)
+_CELL = re.compile(
+    rf"(?P<sign>[-−+]?)(?P<before>{_COIN})?[{_BLANKS}]*(?P<sign2>[-−+]?)"
+    rf"(?P<body>[.,]?[0-9](?:[0-9.,{_QUOTES}{_BLANKS}]*[0-9])?)(?:[.,][-–—]{{0,2}}|:-)?"
+    rf"[{_BLANKS}]*(?:(?P<behind>{_COIN})|{_UNIT})?"
+)
+_GROUPED = re.compile(
+    rf"[1-9][0-9]{{0,2}}(?:([{_QUOTES}]|[{_BLANKS}])[0-9]{{3}})(?:\1[0-9]{{3}})*([.,][0-9]+)?"
+)
+_PLAIN = re.compile(r"[-−]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_DIGITS = 15
+"""More digits than a float keeps are a code."""
 
 
 def has_value(cell: str) -> bool:
@@ -25,41 +56,136 @@ def values_of(table: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     return {column: sorted(filter(has_value, set(cells))) for column, cells in table.items()}
 
 
-def number_in(cell: str) -> float | None:
-    """The number that a cell holds, with a currency or a unit perhaps; ``None`` for anything else.
+def folded(text: str) -> str:
+    """Return what equal texts have in common: one Unicode form, small letters."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
-    >>> number_in("1,299.50 EUR"), number_in("€ 12,5"), number_in("XL")
-    (1299.5, 12.5, None)
+
+def number_in(cell: str, decimal: DecimalSign | None = None, is_money: bool = False) -> float | None:
+    """Return the number that a cell holds, with a currency or a unit perhaps; ``None`` for anything else.
+
+    ``decimal`` is the column's decimal sign; it decides cells such as ``1.299`` that can be read in two ways.
+    Default: three digits after a single comma are thousands, and after a point where the cell has a currency
+    or ``is_money``. Codes (``007``, ``1E5``, 18 digits), sizes and ranges are no numbers.
+
+    >>> number_in("1,299.50 EUR"), number_in("€ 12,5"), number_in("XL"), number_in("0,750 kg")
+    (1299.5, 12.5, None, 0.75)
+    >>> number_in("1.299", ","), number_in("1.299 €"), number_in("1.299")
+    (1299.0, 1299.0, 1.299)
     """
-    found = _NUMBER.fullmatch(cell.strip())
-    if not found:
+    found = _CELL.fullmatch(cell.strip())
+    if found is None or (found["sign"] and found["sign2"]):
         return None
-    digits = re.sub(r"\s", "", found[1])
-    if digits.rfind(",") > digits.rfind(".") > -1:  # 1.299,50
-        digits = digits.replace(".", "")
-    elif re.search(r",\d{3}(?:\D|$)", digits):
-        digits = digits.replace(",", "")
-    try:
-        return float(digits.replace(",", "."))
-    except ValueError:
+    body = _Body.of(found["body"])
+    if body is None:
         return None
+    is_money = is_money or bool(found["before"] or found["behind"])
+    if body.ambiguous and not body.is_decimal(decimal, is_money):
+        body = _Body(body.whole + body.fraction, "")
+    number = float(f"{body.whole}.{body.fraction or 0}")
+    return -number if (found["sign"] or found["sign2"]) in ("-", "−") else number
+
+
+def decimal_sign(cells: Iterable[str]) -> DecimalSign | None:
+    """Return the decimal sign of a column: that of the cells that can be read in one way only.
+
+    ``None`` where there is no such cell, or where fewer than four of five agree.
+    """
+    bodies = (_Body.of(found["body"]) for found in map(_CELL.fullmatch, cells) if found)
+    votes = Counter(body.sign for body in bodies if body is not None and body.sign)
+    if not votes:
+        return None
+    ((sign, count),) = votes.most_common(1)
+    return sign if count >= 0.8 * votes.total() else None
+
+
+def plainly(cell: str, decimal: DecimalSign | None, is_money: bool = False) -> str:
+    """Return a cell in which a number is read rightly also without its column: ``1.299 €`` as ``1299 €``.
+
+    A cell that means the same without its column stays as it is written.
+    """
+    number = number_in(cell, decimal, is_money)
+    if number is None or number == number_in(cell):
+        return cell
+    found = _CELL.fullmatch(cell)
+    assert found is not None
+    # Three decimals would again be read in two ways.
+    written = f"{abs(number):.0f}" if number == int(number) else f"{abs(number):.4f}"
+    return cell[: found.start("body")] + written + cell[found.end("body") :]
 
 
 def as_number(value: object) -> float:
-    """A finite number, or NaN; the text of one counts, because a table holds texts."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    """Return the number by which values are equal, or NaN; of texts, plain decimals alone have one."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and sum(map(str.isdigit, value)) <= _DIGITS:
+        return float(value.replace("−", "-"))
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     try:
         number = float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         return math.nan
     return number if math.isfinite(number) else math.nan
 
 
 def measured(value: object) -> float:
-    """What an order compares: a number as people write one, with a currency or a unit perhaps, or NaN."""
-    number = as_number(value)
-    if math.isnan(number) and isinstance(value, str):
-        found = number_in(value)
-        return math.nan if found is None else found
-    return number
+    """Return what an order compares: a number as people write one, or NaN."""
+    if not isinstance(value, str):
+        return as_number(value)
+    number = number_in(value)
+    return math.nan if number is None else number
+
+
+class _Body:
+    """The digits of a number: ``whole``, ``fraction``, and what they say of the decimal sign."""
+
+    def __init__(
+        self, whole: str, fraction: str, sign: DecimalSign | None = None, ambiguous: DecimalSign | None = None
+    ) -> None:
+        self.whole, self.fraction = whole, fraction
+        self.sign = sign
+        """The decimal sign that these digits need; ``None`` where they need none or fit both."""
+        self.ambiguous = ambiguous
+        """The sign between ``whole`` and ``fraction`` where it may part thousands as well."""
+
+    @classmethod
+    def of(cls, text: str) -> _Body | None:
+        """Read digits with their signs; ``None`` for a code."""
+        grouped = _GROUPED.fullmatch(text)
+        if grouped:
+            text = re.sub(rf"[{_QUOTES}{_BLANKS}]", "", text)
+        body = cls._parted(text, grouped is not None)
+        if body is None or not f"{body.whole}{body.fraction}".isdecimal():
+            return None
+        is_code = len(body.whole) > 1 and body.whole.startswith("0")
+        return None if is_code or len(body.whole + body.fraction) > _DIGITS else body
+
+    @classmethod
+    def _parted(cls, text: str, grouped: bool) -> _Body | None:
+        signs = re.findall(r"[.,]", text)
+        if not signs:
+            return cls(text, "")
+        last: DecimalSign = signs[-1]
+        other: DecimalSign = "." if last == "," else ","
+        if len(signs) == 1:
+            whole, fraction = text.split(last)
+            if not grouped and len(fraction) == 3 and re.fullmatch(r"[1-9][0-9]{0,2}", whole):
+                return cls(whole, fraction, ambiguous=last)
+            return cls(whole or "0", fraction, last)
+        if len(set(signs)) == 1:
+            return cls(text.replace(last, ""), "", other) if _in_groups(text, last) else None
+        whole, fraction = text.rsplit(last, 1)
+        return cls(whole.replace(other, ""), fraction, last) if _in_groups(whole, other) else None
+
+    def is_decimal(self, decimal: DecimalSign | None, is_money: bool) -> bool:
+        """Say whether the ambiguous sign is the decimal one."""
+        if decimal is not None:
+            return self.ambiguous == decimal
+        return self.ambiguous == "." and not is_money
+
+
+def _in_groups(text: str, sign: str) -> bool:
+    """Whether a sign parts thousands, or lakhs and crores."""
+    part = re.escape(sign)
+    return re.fullmatch(rf"[1-9][0-9]{{0,2}}(?:{part}[0-9]{{3}})+", text) is not None or (
+        re.fullmatch(rf"[1-9][0-9]?(?:{part}[0-9]{{2}})+{part}[0-9]{{3}}", text) is not None
+    )

@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
+from dqecir.data.picture_files import Refusal
 from dqecir.errors import DataError, ImageError
 from dqecir.settings import Strict
 
@@ -280,14 +281,6 @@ def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
 
 BLIP2_224 = Preprocessing()
 """What BLIP-2's published composed retrieval models were trained with."""
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A picture that was left out, and why."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@
 
 Comparisons are ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in {…}`` and ``not in {…}``; they are joined
 by ``not``, ``and``, ``or`` and parentheses. Values of several words stand in quotes. Values are equal
-where their texts are, in any case, or where both are numbers and equal; orders compare numbers as people
-write them, so ``€ 12.50`` is less than 40. An item that lacks an attribute
-fulfils no comparison with it, so it fulfils ``not size = s``, and ``size != s``, which means the same.
+where their texts are, in any case, or where both are plain numbers and equal (``40`` and ``40.0``, but not
+the codes ``7`` and ``007``); orders compare numbers as people write them, so ``€ 12.50`` is less than 40.
+An item that lacks an attribute fulfils no comparison with it, so it fulfils ``not size = s``, and
+``size != s``, which means the same.
 """
 
 from __future__ import annotations

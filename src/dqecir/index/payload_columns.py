@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dqecir.data.cells import as_number, measured
+from dqecir.data.cells import as_number, folded, measured
 
 Mask = NDArray[np.bool_]
 Value = str | int | float
@@ -29,11 +29,12 @@ class PayloadColumn:
     def matching(self, wanted: Sequence[str]) -> Mask:
         """Which items have one of the wanted values [N].
 
-        Values are equal where their texts are, in any case, or where both are numbers and equal.
+        Values are equal where their texts are, in any case and Unicode form, or where both are plain numbers
+        and equal; a code such as ``007`` is equal to itself only.
         """
         table = np.zeros(1 + len(self.values), dtype=np.bool_)
         for text in wanted:
-            table[self._codes_by_text.get(text.casefold(), [])] = True
+            table[self._codes_by_text.get(folded(text), [])] = True
             table[self._codes_by_number.get(as_number(text), [])] = True
         return table[self.codes]
 
@@ -50,7 +51,7 @@ class PayloadColumn:
     def _codes_by_text(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
         for code, value in enumerate(self.values, start=1):
-            found.setdefault(str(value).casefold(), []).append(code)
+            found.setdefault(folded(str(value)), []).append(code)
         return found
 
     @cached_property

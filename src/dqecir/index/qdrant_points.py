@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dqecir.data.cells import as_number, measured
+from dqecir.data.cells import as_number, folded, measured
 from dqecir.errors import EngineError
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
@@ -210,4 +210,4 @@ def _facts(name: str, value: object) -> list[str]:
     number = as_number(value)
     # Adding 0.0 makes -0.0 the same as 0.0.
     same = [f"{safe_name(name)}#{number + 0.0!r}"] if math.isfinite(number) else []
-    return [f"{safe_name(name)}={str(value).casefold()}", *same]
+    return [f"{safe_name(name)}={folded(str(value))}", *same]

@@ -137,12 +137,12 @@ class ConstraintReader:
         found: list[NumericConstraint] = []
         for pattern, column in self._spans:
             while match := pattern.search(rest):
-                found.append(NumericConstraint(column, "more", True, _amount(match["low"])))
-                found.append(NumericConstraint(column, "less", True, _amount(match["high"])))
+                found.append(NumericConstraint(column, "more", True, _amount(match["low"], column)))
+                found.append(NumericConstraint(column, "less", True, _amount(match["high"], column)))
                 rest = rest[: match.start()] + rest[match.end() :]
         for pattern, column, direction, reached in self._clauses:
             while match := pattern.search(rest):
-                number = _amount(match["number"]) if "number" in pattern.groupindex else None
+                number = _amount(match["number"], column) if "number" in pattern.groupindex else None
                 found.append(NumericConstraint(column, direction, reached, number))
                 rest = rest[: match.start()] + rest[match.end() :]
         if not found:
@@ -164,5 +164,5 @@ def _first(columns: Sequence[str], names: frozenset[str]) -> str | None:
     return next((column for column in columns if set(column_words(column)) & names), None)
 
 
-def _amount(said: str) -> float | None:
-    return number_in(re.sub(_COINS, "", said, flags=re.IGNORECASE))
+def _amount(said: str, column: str) -> float | None:
+    return number_in(said, is_money=bool(MONEY & set(column_words(column))))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from dqecir.data.catalogue import TABLE, read_catalogue
+from dqecir.data.catalogue import read_catalogue
+from dqecir.data.catalogue_table import SETTINGS, table_of_pictures
 from dqecir.data.cells import has_value
-from dqecir.data.images import Refusal, load_batches, load_image
+from dqecir.data.images import load_batches, load_image
+from dqecir.data.picture_files import Refusal, list_pictures
 from dqecir.encoders.store import TokenStore
-from dqecir.errors import DataError, EngineError
+from dqecir.errors import PROBLEMS_SHOWN, DataError, EngineError
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch
 from dqecir.index.engines import engine_for, open_index
 from dqecir.index.filters import parse_filter
@@ -26,8 +28,6 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.search.numeric_filters import bounded
 from dqecir.search.steering import Steering, attribute_weights, boost_requested, steered
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
-
 ImageSource = Path | str | bytes | Image.Image
 _Embedded = tuple[Sequence[int], Tensor]
 """Positions of pictures in a list, and their target embeddings [B, n_t, D]."""
@@ -35,10 +35,11 @@ _Embedded = tuple[Sequence[int], Tensor]
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What became of every picture when an index was built or added to."""
+    """What became of every file when an index was built or added to."""
 
     indexed: int
     refusals: tuple[Refusal, ...]
+    """Files and folders that were left out, and why."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class ComposedRetriever:
         except EngineError as error:
             _check_any_used(pictures, refusals, error)
             raise
-        return BuildSummary(len(self.index), tuple(refusals))
+        return BuildSummary(len(self.index), (*pictures.left_out, *refusals))
 
     def add_pictures(
         self,
@@ -189,7 +190,7 @@ class ComposedRetriever:
             index.add(batch)
             added += len(batch.ids)
         _check_any_used(pictures, refusals, None)
-        return BuildSummary(added, tuple(refusals))
+        return BuildSummary(added, (*pictures.left_out, *refusals))
 
     def open_index(self, folder: Path | str) -> Self:
         """Open an index that this model built; raises :class:`EngineError` for another's."""
@@ -332,24 +333,32 @@ class _Pictures:
     """Files to index, the folder their ids are relative to, and what its table says of them."""
 
     paths: list[Path]
-    root: Path | None
-    attributes: Mapping[str, Mapping[str, str]]
+    root: Path | None = None
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Id -> attribute -> value, where both are known."""
+    left_out: tuple[Refusal, ...] = ()
+    """What lies in the folder and is no picture to index."""
 
     @classmethod
     def of(cls, images: Path | str | Sequence[Path]) -> _Pictures:
         if not isinstance(images, Path | str):
-            return cls([Path(path) for path in images], None, {})
+            return cls([Path(path) for path in images])
         root = Path(images)
         if not root.is_dir():
             raise DataError(f"there is no folder {root}")
-        table = _table(root) if (root / TABLE).is_file() else {}
+        table = table_of_pictures(root)
+        attributes = {} if table is None else _attributes(root)
+        files = list_pictures(root)
         # What the table names may lie behind a link to a folder, which a walk does not follow.
-        found = {path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()}
-        paths = sorted(found | {root / item for item in table})
+        paths = sorted({*files.pictures, *(root / item for item in attributes)})
+        used = {table, root / SETTINGS, *paths}
+        left_out = tuple(refusal for refusal in files.left_out if refusal.path not in used)
         if not paths:
-            raise DataError(f"the folder {root} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
-        return cls(paths, root, table)
+            listed = "".join(
+                f"\n- {one.path.relative_to(root)}: {one.reason}" for one in left_out[:PROBLEMS_SHOWN]
+            )
+            raise DataError(f"the folder {root} holds no pictures{listed}")
+        return cls(paths, root, attributes, left_out)
 
     def item_id(self, path: Path) -> str:
         return path.as_posix() if self.root is None else path.relative_to(self.root).as_posix()
@@ -358,9 +367,9 @@ class _Pictures:
         return {"path": str(path.resolve()), **self.attributes.get(self.item_id(path), {})}
 
 
-def _table(folder: Path) -> dict[str, dict[str, str]]:
+def _attributes(folder: Path) -> dict[str, dict[str, str]]:
     catalogue = read_catalogue(folder)
-    found: dict[str, dict[str, str]] = {PurePosixPath(item).as_posix(): {} for item in catalogue.image_ids}
+    found: dict[str, dict[str, str]] = {item: {} for item in catalogue.image_ids}
     for name, values in catalogue.attributes.items():
         for row, value in zip(found.values(), values, strict=True):
             if has_value(value):

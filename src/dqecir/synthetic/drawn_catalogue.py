@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dqecir.data.catalogue import SPLITS, TABLE
+from dqecir.data.catalogue_table import SPLITS, TABLE
 from dqecir.errors import DataError
 from dqecir.io.files import whole_folder, write_text
 from dqecir.io.progress import track

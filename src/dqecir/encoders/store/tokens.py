@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dqecir.data.images import Preprocessing, Refusal
+from dqecir.data.images import Preprocessing
+from dqecir.data.picture_files import Refusal
 from dqecir.encoders.store.encoding import Tower, content_hashes, encode_missing, usable_hashes
 from dqecir.encoders.store.folder import Held, Owner, appending
 from dqecir.encoders.store.precision import PrecisionName

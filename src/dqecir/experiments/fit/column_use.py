@@ -62,7 +62,11 @@ def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], large
     train = set(catalogue.split("train").tolist())
     uses, attributes, numbers = [], {}, {}
     for column, cells in catalogue.attributes.items():
-        use = _use(column, cells, train, known.get(column, ()), min(largest, MAX_VALUES))
+        role = catalogue.roles.get(column, "attribute")
+        if role in ("attribute", "price"):
+            use = _use(column, cells, train, known.get(column, ()), min(largest, MAX_VALUES))
+        else:
+            use = ColumnUse(column, "left out", f"it is the {role} of a product")
         uses.append(use)
         if use.kind == "attribute":
             allowed = {*use.values, ""}

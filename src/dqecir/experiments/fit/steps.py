@@ -19,7 +19,8 @@ from rich.markup import escape
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dqecir.data.catalogue import TABLE, Catalogue, check_catalogue, read_catalogue
+from dqecir.data.catalogue import Catalogue, check_catalogue, read_catalogue
+from dqecir.data.catalogue_table import find_table
 from dqecir.data.images import load_image
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import TokenStore
@@ -152,8 +153,10 @@ def _shipped_recipe() -> Recipe:
 
 def _claim(folder: Path, out: Path, start: ComposedModel, recipe: Recipe, seed: int) -> None:
     """Note what ``out`` is a fit of, and refuse one that is of something else."""
+    table = find_table(folder)
+    assert table is not None  # the catalogue has been checked
     wanted: dict[str, Any] = {
-        "table": hashlib.sha256((folder / TABLE).read_bytes()).hexdigest(),
+        "table": hashlib.sha256(table.read_bytes()).hexdigest(),
         "model": start.fingerprint,
         "recipe": recipe.model_dump(mode="json"),
         "seed": seed,

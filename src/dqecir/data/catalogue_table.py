@@ -1,0 +1,285 @@
+"""The table of a catalogue: its file, its columns by role, the pictures of its rows, and what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dqecir.data.cells import decimal_sign, folded, has_value, number_in, plainly
+from dqecir.data.column_roles import NOT_IN_INDEX, Role, column_name, product_column, roles_of
+from dqecir.data.exports import lowest, plain_table, several
+from dqecir.data.misspelt import misspelt_values
+from dqecir.data.row_pictures import row_pictures
+from dqecir.data.tables import TABLE_SUFFIXES, read_table
+from dqecir.errors import DataError
+from dqecir.settings import Strict, nearest, read_settings
+
+TABLE = "attributes.csv"
+SETTINGS = "catalogue.yaml"
+SPLITS = ("train", "val", "test")
+
+_SHOWN = 5
+_NUMERIC = 0.8
+"""Share of a column's cells that must be numbers for it to be a column of numbers."""
+
+
+class CatalogueSettings(Strict):
+    """What a user says of a catalogue in ``catalogue.yaml``."""
+
+    table: str | None = None
+    """The file of the table. Default: attributes.csv, or the only table of the folder."""
+    sheet: str | None = None
+    """The sheet of a workbook. Default: the first."""
+    roles: Mapping[str, Role] = {}
+    """Column -> what it is for. Default: what its name and its cells tell."""
+
+
+@dataclass
+class CatalogueTable:
+    """The rows of a catalogue, one a picture, and everything that is wrong or odd with them."""
+
+    name: str = TABLE
+    images: list[str] = field(default_factory=list)
+    """The pictures of the rows: paths of files relative to the folder."""
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    """Column -> its cells, one a row; the column of images is not among them."""
+    roles: dict[str, Role] = field(default_factory=dict)
+    """Column -> its role, of every column of the table."""
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def attributes(self) -> dict[str, list[str]]:
+        """The columns that items have as attributes."""
+        return {name: cells for name, cells in self.columns.items() if self.roles[name] not in NOT_IN_INDEX}
+
+    def of_role(self, role: Role) -> list[str]:
+        """The cells of the first column of a role; empty where there is none."""
+        return next((cells for name, cells in self.columns.items() if self.roles[name] == role), [])
+
+
+def find_table(folder: Path) -> Path | None:
+    """Return the file of a folder's table, ``None`` where there is none.
+
+    It is the one that ``catalogue.yaml`` names, or ``attributes.csv``, or another table of that name, or the
+    only table of the folder. Raises ``DataError`` where several may be it.
+    """
+    return _find_table(folder, _settings(folder))
+
+
+def table_of_pictures(folder: Path) -> Path | None:
+    """Return the table of a folder of pictures: as :func:`find_table`, but of tables of other names only one
+    that names pictures."""
+    settings = _settings(folder)
+    if settings.table is None and not _called_attributes(folder):
+        tables = _tables(folder)
+        if len(tables) != 1 or not _names_pictures(tables[0]):
+            return None
+    return _find_table(folder, settings)
+
+
+def read_catalogue_table(folder: Path, sheet: str | None = None) -> CatalogueTable:
+    """Read the table of a folder; ``sheet`` names a sheet of a workbook. Default: the first."""
+    table = CatalogueTable()
+    try:
+        _read(table, folder, sheet)
+    except DataError as error:
+        table.problems.append(str(error))
+    if table.images:
+        _check_splits(table)
+        for name, cells in table.attributes.items():
+            _check_values(table, name, cells)
+    return table
+
+
+def _settings(folder: Path) -> CatalogueSettings:
+    path = folder / SETTINGS
+    return read_settings(path, CatalogueSettings) if path.is_file() else CatalogueSettings()
+
+
+def _find_table(folder: Path, settings: CatalogueSettings) -> Path | None:
+    if settings.table is not None:
+        return folder / settings.table
+    called = _called_attributes(folder)
+    tables = [path for path in called if path.name == TABLE] or called or _tables(folder)
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise DataError(
+            f"there are several tables ({names}): write `table: {tables[0].name}` into {SETTINGS}"
+        )
+    return tables[0] if tables else None
+
+
+def _tables(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.casefold() in TABLE_SUFFIXES and path.is_file()
+    )
+
+
+def _called_attributes(folder: Path) -> list[Path]:
+    return [path for path in _tables(folder) if path.name.casefold().startswith("attributes.")]
+
+
+def _names_pictures(path: Path) -> bool:
+    try:
+        table = plain_table(read_table(path))
+    except DataError:
+        return False
+    names = [column_name(name) for name in table.header]
+    return "image" in roles_of(
+        names, [[row.cells[place] for row in table.rows] for place in range(len(names))]
+    )
+
+
+def _read(table: CatalogueTable, folder: Path, sheet: str | None) -> None:
+    if not folder.is_dir():
+        raise DataError("there is no such folder")
+    settings = _settings(folder)
+    path = _find_table(folder, settings)
+    if path is None:
+        raise DataError(f"there is no file {TABLE} in it: write one with a column image and your attributes")
+    table.name = path.name
+    raw = plain_table(read_table(path, sheet or settings.sheet))
+    table.problems += raw.problems
+    table.warnings += raw.notes
+    names = [column_name(name) for name in raw.header]
+    columns = [[row.cells[place] for row in raw.rows] for place in range(len(names))]
+    roles = roles_of(names, columns)
+    _tell(table, names, roles, settings.roles)
+    table.roles = dict(zip(names, roles, strict=True))
+    if names:
+        _check_header(table, names)
+    if "image" not in roles or not raw.rows:
+        return
+    lines = [row.line for row in raw.rows]
+    pictures = row_pictures(folder, columns[roles.index("image")], lines)
+    table.problems += pictures.problems
+    table.warnings += pictures.warnings
+    product = product_column(names, roles)
+    products = [""] * len(lines) if product is None else columns[product]
+    items = _items(table, pictures.files, products, lines)
+    table.images = [pictures.files[rows[0]] for rows in items]
+    for name, role, cells in zip(names, roles, columns, strict=True):
+        if role == "image":
+            continue
+        join = lowest if role == "price" else several
+        merged = [cells[rows[0]] if len(rows) == 1 else join(cells[row] for row in rows) for rows in items]
+        if role in ("attribute", "price"):
+            merged = _with_plain_numbers(table, name, merged, role == "price")
+        table.columns[name] = merged
+
+
+def _tell(table: CatalogueTable, names: Sequence[str], roles: list[Role], told: Mapping[str, Role]) -> None:
+    """Give columns the roles that the user tells; one who tells the image tells it of no other column."""
+    for name, role in told.items():
+        if column_name(name) not in names:
+            table.problems.append(f"{SETTINGS} names a column {name!r}{nearest(name, names)}")
+            continue
+        if role == "image":
+            roles[:] = ["further images" if its == "image" else its for its in roles]
+        roles[names.index(column_name(name))] = role
+
+
+def _items(
+    table: CatalogueTable, files: Sequence[str], products: Sequence[str], lines: Sequence[int]
+) -> list[list[int]]:
+    """The rows of each item: one, or several variants of one product with the same picture."""
+    rows_of: dict[str, list[int]] = {}
+    for row, file in enumerate(files):
+        rows_of.setdefault(file, []).append(row)
+    items: list[list[int]] = []
+    for file, rows in rows_of.items():
+        of = {products[row] for row in rows}
+        if len(rows) == 1 or (len(of) == 1 and all(map(has_value, of))):
+            items.append(rows)
+            continue
+        items += [[row] for row in rows]
+        if file:
+            where = ", ".join(str(lines[row]) for row in rows[:_SHOWN]) + (
+                ", …" if len(rows) > _SHOWN else ""
+            )
+            table.problems.append(
+                f"image {file!r} stands in {len(rows)} rows (lines {where}): keep one of them"
+            )
+    if variants := sum(len(rows) > 1 for rows in items):
+        table.warnings.append(
+            f"{variants} pictures are of several rows of one product, which are read as one"
+        )
+    return items
+
+
+def _with_plain_numbers(table: CatalogueTable, name: str, cells: list[str], is_price: bool) -> list[str]:
+    """The cells of a column of numbers such that each is read rightly by itself; others as they are."""
+    given = [cell for cell in cells if has_value(cell)]
+    odd = [cell for cell in given if number_in(cell) is None]
+    if not given or len(odd) > (1 - _NUMERIC) * len(given):
+        return cells
+    if odd:
+        listed = ", ".join(map(repr, list(dict.fromkeys(odd))[:_SHOWN]))
+        table.warnings.append(f"column {name!r} has no number in {len(odd)} of its cells: {listed}")
+    sign = decimal_sign(given)
+    plain = [plainly(cell, sign, is_price) for cell in cells]
+    changed = [(cell, read) for cell, read in zip(cells, plain, strict=True) if cell != read]
+    if changed:
+        cell, read = changed[0]
+        table.warnings.append(
+            f"column {name!r}: {cell!r} is read as {read!r}, as the column writes its numbers"
+        )
+    return plain
+
+
+def _check_header(table: CatalogueTable, names: Sequence[str]) -> None:
+    if "image" not in table.roles.values():
+        table.problems.append(f"{table.name} has no column image{nearest('image', names)}")
+    if not any(role not in NOT_IN_INDEX for name, role in table.roles.items() if name):
+        table.problems.append(f"{table.name} has no attribute column: add one, such as color")
+    if table.roles.get("path") not in (None, *NOT_IN_INDEX):
+        table.problems.append(
+            f"{table.name} has an attribute 'path', which an index needs: rename the column"
+        )
+    for name, times in Counter(names).items():
+        if not name:
+            table.problems.append(f"{table.name} has a column without a name")
+        elif times > 1:
+            table.problems.append(f"{table.name} has {times} columns named {name!r}")
+
+
+def _check_splits(table: CatalogueTable) -> None:
+    splits, sets = table.of_role("split"), table.of_role("set")
+    for name, times in sorted(Counter(splits).items()):
+        if name not in SPLITS:
+            table.problems.append(f"{times} rows have the split {name!r}; a split is train, val or test")
+    if not splits or not sets:
+        return
+    splits_of: dict[str, set[str]] = {}
+    for name, split in zip(sets, splits, strict=True):
+        splits_of.setdefault(name, set()).add(split)
+    for name, found in splits_of.items():
+        if has_value(name) and len(found) > 1:
+            table.problems.append(
+                f"the set {name!r} is in the splits {', '.join(sorted(found))}: keep a set in one split"
+            )
+
+
+def _check_values(table: CatalogueTable, name: str, cells: Sequence[str]) -> None:
+    counts = Counter(cell for cell in cells if cell)
+    if not counts:
+        table.warnings.append(f"column {name!r} is empty everywhere and is left out")
+        return
+    if table.roles[name] != "attribute":
+        return
+    if len(counts) > 20 and len(counts) == len(cells):
+        table.warnings.append(f"column {name!r} has another value in every row: is it an id?")
+    spellings: dict[str, list[str]] = {}
+    for value in sorted(counts):
+        spellings.setdefault(folded(value), []).append(value)
+    for alike in spellings.values():
+        if len(alike) > 1:
+            table.warnings.append(f"column {name!r} spells one value in several ways: {', '.join(alike)}")
+    for value, meant in misspelt_values(counts).items():
+        times = "once" if counts[value] == 1 else f"{counts[value]} times"
+        table.warnings.append(
+            f"column {name!r} has {value!r} {times} and {meant!r} {counts[meant]:,} times: is it misspelt?"
+        )

@@ -1,0 +1,123 @@
+"""Say what each column of a shop's table is for, by its name and by what its cells hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from dqecir.data.cells import has_value
+from dqecir.data.picture_files import PICTURE_SUFFIXES
+
+Role = Literal[
+    "image",
+    "further images",
+    "id",
+    "title",
+    "description",
+    "url",
+    "price",
+    "currency",
+    "split",
+    "set",
+    "attribute",
+    "ignored",
+]
+"""What a column is for."""
+
+NOT_IN_INDEX: tuple[Role, ...] = ("image", "further images", "split", "set", "ignored")
+"""Roles of columns that are no attributes of an item."""
+
+_NAMES: dict[Role, str] = {
+    "image": "image, images, image link, image src, image url, main image, picture, photo",
+    "further images": "additional image link, additional images, further images, variant image",
+    "id": (
+        "id, sku, handle, product id, item id, item group id, offer id, variant sku, mpn, gtin, ean, upc, "
+        "barcode, parent"
+    ),
+    "title": "title, name, product name, product title, item name",
+    "description": "description, body html, body (html), short description, long description, tags",
+    "url": "url, link, product url, product link, permalink, mobile link, canonical link",
+    "currency": "currency, currency code, price currency",
+    "split": "split",
+    "set": "set",
+}
+_BY_NAME = {name: role for role, names in _NAMES.items() for name in names.split(", ")}
+_PRICES = frozenset({"price", "prices", "cost", "rrp", "msrp"})
+_PRODUCT = ("item group id", "handle", "parent", "product id", "id", "sku")
+"""Names of columns whose rows belong to one product where their cells are equal, the best first."""
+_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+_ENOUGH = 0.8
+"""Share of a column's cells that must look alike for them to tell its role."""
+_LONG = 80
+"""Characters of an average cell of a description."""
+
+
+def column_name(header: str) -> str:
+    """Return a column's name as the package uses it: small letters, single blanks.
+
+    >>> column_name("  Image   Src ")
+    'image src'
+    """
+    return " ".join(header.casefold().split())
+
+
+def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Role]:
+    """Return the role of each column, told by its name (:func:`column_name`), or else by its cells.
+
+    One column has the images: the one of that name, or the first that is named alike, or the first whose
+    cells are names of pictures. The others of that kind have further images.
+    """
+    roles = [_by_name(name) or _by_cells(cells) for name, cells in zip(names, columns, strict=True)]
+    for place, cells in enumerate(columns):
+        if roles[place] == "image" and names[place] != "image" and not _are_pictures(_given(cells)):
+            roles[place] = "attribute"
+    images = [place for place, role in enumerate(roles) if role == "image"]
+    named = [place for place in images if _by_name(names[place]) == "image"]
+    chosen = [*(place for place in named if names[place] == "image"), *named, *images][:1]
+    for place in set(images) - set(chosen):
+        roles[place] = "further images"
+    return roles
+
+
+def product_column(names: Sequence[str], roles: Sequence[Role]) -> int | None:
+    """Return the place of the column whose equal cells make rows one product, or ``None``."""
+    ids = {_spaced(name): place for place, name in enumerate(names) if roles[place] == "id"}
+    return next((ids[name] for name in _PRODUCT if name in ids), None)
+
+
+def _by_name(name: str) -> Role | None:
+    spaced = _spaced(name)
+    if role := _BY_NAME.get(spaced):
+        return role
+    if re.fullmatch(r"(?:image|picture|photo) \d+", spaced):
+        return "further images"
+    return "price" if _PRICES & set(spaced.split()) else None
+
+
+def _by_cells(cells: Sequence[str]) -> Role:
+    given = _given(cells)
+    if _are_pictures(given):
+        return "image"
+    if _most(_ADDRESS.match(cell) is not None for cell in given):
+        return "url"
+    if given and sum(map(len, given)) > _LONG * len(given):
+        return "description"
+    return "attribute"
+
+
+def _are_pictures(given: Sequence[str]) -> bool:
+    return _most(cell.split("?")[0].casefold().endswith(tuple(PICTURE_SUFFIXES)) for cell in given)
+
+
+def _given(cells: Sequence[str]) -> list[str]:
+    return [cell for cell in cells if has_value(cell)]
+
+
+def _most(told: Iterable[bool]) -> bool:
+    votes = list(told)
+    return bool(votes) and sum(votes) >= _ENOUGH * len(votes)
+
+
+def _spaced(name: str) -> str:
+    return " ".join(re.split(r"[\s_-]+", name.strip()))

@@ -1,0 +1,226 @@
+"""Find the pictures of a folder: which files are pictures, and why the others are left out."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dqecir.data.cells import folded
+
+PICTURE_SUFFIXES = [
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".dib",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+    ".avif",
+    ".jp2",
+    ".heic",
+    ".heif",
+    ".hif",
+]
+"""File endings of pictures; a file of another ending is one where its first bytes say so."""
+UPLOADS_MARK = ".dqecir-uploads"
+"""A file in a folder of pictures that were put through the service."""
+
+_ELSEWHERE = {
+    ".svg": "a drawing of lines is no photo: export it as PNG",
+    ".psd": "a file of an image editor: export it as JPEG or PNG",
+    ".ai": "a file of an image editor: export it as JPEG or PNG",
+    ".pdf": "a document is no picture: export its pages as JPEG",
+    ".jxl": "JPEG XL is not read: save it as JPEG",
+    ".zip": "an archive is not unpacked: unpack it into the folder",
+    **dict.fromkeys(
+        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf"), "a camera's raw file: export it as JPEG"
+    ),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".webm", ".mkv"), "a video is no picture"),
+}
+_LEFT_FOLDERS = {
+    "@eadir": "thumbnails that a network drive made",
+    "#recycle": "the bin of a network drive",
+    "$recycle.bin": "the bin of Windows",
+    "__macosx": "what macOS adds to archives",
+    "lost+found": "what a file system found again",
+    **dict.fromkeys(("thumbnails", "thumbs", "_thumbs"), "a folder of thumbnails"),
+}
+_HEAD = 32
+_MAGIC = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\0",
+    b"MM\0*",
+    b"\0\0\0\x0cjP  ",
+    b"\xff\x4f\xff\x51",
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A file or a folder that is left out, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """The pictures of a folder and of its folders, in order, and everything else that lies there."""
+
+    pictures: tuple[Path, ...]
+    left_out: tuple[Refusal, ...]
+
+
+def list_pictures(root: Path) -> PictureFiles:
+    """List the files of ``root``; links to folders, hidden folders and folders of thumbnails are left out.
+
+    Whether a picture can be decoded is not tried. Indexes, and pictures that were put through the service,
+    are left out too.
+    """
+    pictures: list[Path] = []
+    left_out: list[Refusal] = []
+    for folder, folders, files in os.walk(root, onerror=lambda error: left_out.append(_unreadable(error))):
+        here = Path(folder)
+        for name in list(folders):
+            if reason := _why_no_folder(here / name):
+                folders.remove(name)
+                left_out.append(Refusal(here / name, reason))
+        for name in files:
+            reason = _why_no_picture(here / name)
+            if reason is None:
+                pictures.append(here / name)
+            else:
+                left_out.append(Refusal(here / name, reason))
+    return PictureFiles(tuple(sorted(pictures)), tuple(sorted(left_out, key=lambda one: one.path)))
+
+
+class FileNames:
+    """The files of a folder by their names, however case, Unicode form and slashes are written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, name: str) -> list[str]:
+        """Return the relative paths of the files that ``name`` may mean; the file of exactly that name alone.
+
+        ``name`` leads neither out of the folder nor to an absolute path.
+        """
+        plain = _without_detours(name)
+        # For a name that no file can have, ``os.path.isfile`` returns False where ``Path.is_file`` raises.
+        if os.path.isfile(self.root / plain):  # noqa: PTH113
+            return [plain]
+        return self._by_name.get(folded(_without_detours(name.replace("\\", "/"))), [])
+
+    def of_last_part(self, name: str) -> list[str]:
+        """Return the relative paths of the files in any folder whose names are ``name``."""
+        return self._by_last_part.get(folded(name), [])
+
+    @cached_property
+    def _by_last_part(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for paths in self._by_name.values():
+            for path in paths:
+                found.setdefault(folded(path.rpartition("/")[2]), []).append(path)
+        return found
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for path in _files_behind_links(self.root):
+            relative = path.relative_to(self.root).as_posix()
+            found.setdefault(folded(relative), []).append(relative)
+        return found
+
+
+def _without_detours(name: str) -> str:
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _files_behind_links(root: Path) -> Iterator[Path]:
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        own = os.path.realpath(folder)
+        if own in seen:
+            folders.clear()
+            continue
+        seen.add(own)
+        yield from (Path(folder) / name for name in files)
+
+
+def _unreadable(error: OSError) -> Refusal:
+    return Refusal(Path(error.filename), f"the folder cannot be read ({error.strerror})")
+
+
+def _why_no_folder(path: Path) -> str | None:
+    if path.is_symlink():
+        return "a link to a folder is not followed: name its pictures in the table, or index its target"
+    if path.name.startswith("."):
+        return "a hidden folder"
+    if reason := _LEFT_FOLDERS.get(path.name.casefold()):
+        return reason
+    index = path.with_name(path.name.removesuffix("-uploads"))
+    if (path / UPLOADS_MARK).exists() or (index != path and _is_index(index)):
+        return "pictures that were put through the service"
+    return "an index" if _is_index(path) else None
+
+
+def _is_index(path: Path) -> bool:
+    try:
+        return "engine" in json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _why_no_picture(path: Path) -> str | None:
+    suffix = path.suffix.casefold()
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            return "it is no file, but a pipe or a device"
+        if path.name.startswith("."):
+            return "a hidden file"
+        if suffix in PICTURE_SUFFIXES:
+            return None
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except FileNotFoundError:
+        return "a link to a file that is not there" if path.is_symlink() else "there is no such file"
+    except OSError as error:
+        return f"the file cannot be read ({error.strerror})"
+    if is_picture(head):
+        return None
+    return _ELSEWHERE.get(suffix, "it is no picture")
+
+
+def is_picture(head: bytes) -> bool:
+    """Say whether the first bytes of a file are those of a kind of picture that may be read."""
+    return head.startswith(_MAGIC) or head[8:12] == b"WEBP" or is_heif(head) or head[4:12] == b"ftypavif"
+
+
+def is_heif(head: bytes) -> bool:
+    """Say whether the first bytes are those of HEIC, which is read with the extra ``heic``."""
+    return head[4:8] == b"ftyp" and head[8:12] in (
+        b"heic",
+        b"heix",
+        b"hevc",
+        b"heim",
+        b"heis",
+        b"mif1",
+        b"msf1",
+    )

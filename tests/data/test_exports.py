@@ -1,0 +1,121 @@
+"""Exports of shop systems: recognised, and brought into the form of a plain table."""
+
+import csv
+import io
+
+from dqecir.data.catalogue import check_catalogue, read_catalogue
+from tests.data.test_catalogue import write
+
+
+def table(*rows: dict[str, str]) -> str:
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+ADDRESS = "https://cdn.shop.example/s/files/{}.png?v=1"
+
+
+def test_shopify(tmp_path):
+    shirt = {
+        "Handle": "shirt",
+        "Title": "Linen shirt",
+        "Body (HTML)": "<p>Airy</p>",
+        "Vendor": "Kestrel",
+        "Type": "Shirt",
+    }
+    shirt |= {
+        "Option1 Name": "Size",
+        "Option1 Value": "S",
+        "Variant Price": "29.90",
+        "Image Src": ADDRESS.format("a"),
+    }
+    shirt |= {"Variant Inventory Qty": "3", "Color (product.metafields.shopify.color-pattern)": "blue"}
+    rows = [
+        shirt,
+        {"Handle": "shirt", "Option1 Value": "M", "Variant Price": "24.90", "Image Src": ADDRESS.format("b")},
+        {"Handle": "shirt", "Option1 Value": "L", "Variant Price": "29.90"},
+        {
+            "Handle": "hat",
+            "Title": "Hat",
+            "Option1 Name": "Title",
+            "Option1 Value": "Default Title",
+            "Variant Price": "9",
+        },
+    ]
+    folder = write(tmp_path / "c", table(*rows))
+    catalogue = read_catalogue(folder)
+    assert catalogue.image_ids == ("a.png", "b.png")
+    first = {name: cells[0] for name, cells in catalogue.attributes.items()}
+    facts = {
+        "handle": "shirt",
+        "title": "Linen shirt",
+        "description": "<p>Airy</p>",
+        "brand": "Kestrel",
+        "type": "Shirt",
+    }
+    assert first == facts | {"color": "blue", "size": "S, M, L", "price": "24.90"}
+    assert catalogue.roles["description"] == "description"
+    assert check_catalogue(folder).warnings[:2] == (
+        "attributes.csv is an export of Shopify: 2 pictures of products are read",
+        "attributes.csv: 1 products name no picture and are left out (lines 5)",
+    )
+
+
+def test_woocommerce(tmp_path):
+    dress = {
+        "ID": "7",
+        "Type": "variable",
+        "SKU": "D1",
+        "Name": "Dress",
+        "Regular price": "",
+        "Categories": "Dresses",
+    }
+    dress |= {"Images": f"{ADDRESS.format('a')}, {ADDRESS.format('b')}", "Parent": ""}
+    dress |= {"Attribute 1 name": "Color", "Attribute 1 value(s)": "red, blue"}
+    blue = {
+        "ID": "8",
+        "Type": "variation",
+        "SKU": "D1-b",
+        "Name": "Dress",
+        "Regular price": "49",
+        "Sale price": "39",
+    }
+    blue |= {
+        "Images": ADDRESS.format("c"),
+        "Parent": "D1",
+        "Attribute 1 name": "Color",
+        "Attribute 1 value(s)": "blue",
+    }
+    plain = {"ID": "9", "Type": "variation", "SKU": "D1-r", "Name": "Dress", "Images": "", "Parent": "D1"}
+    catalogue = read_catalogue(write(tmp_path / "c", table(dress, blue, plain)))
+    assert catalogue.image_ids == ("a.png", "c.png")
+    assert catalogue.attributes["color"] == ("red, blue", "blue")
+    assert catalogue.attributes["price"] == ("", "39")
+    assert catalogue.attributes["category"] == ("Dresses", "Dresses")
+    assert catalogue.attributes["product id"] == ("D1", "D1")
+
+
+def test_google_merchant(tmp_path):
+    row = {"id": "1", "title": "Shirt", "description": "Airy", "link": "https://shop.example/1"}
+    row |= {
+        "image_link": ADDRESS.format("a"),
+        "additional_image_link": ADDRESS.format("b"),
+        "price": "15.00 USD",
+    }
+    row |= {"color": "blue", "gtin": "0001234567890"}
+    folder = write(tmp_path / "c", table(row).replace(",", "\t"))
+    catalogue = read_catalogue(folder)
+    assert catalogue.image_ids == ("a.png",)
+    roles = {
+        "image_link": "image",
+        "additional_image_link": "further images",
+        "link": "url",
+        "price": "price",
+    }
+    assert roles.items() <= catalogue.roles.items()
+    assert catalogue.attributes["gtin"] == ("0001234567890",)
+    assert "additional_image_link" not in catalogue.attributes

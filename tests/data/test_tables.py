@@ -1,0 +1,174 @@
+"""Tables as programs export them: read alike, and refused with the line where they are broken."""
+
+import datetime
+import json
+import zipfile
+
+import pytest
+from openpyxl import Workbook
+
+from dqecir.data import tables
+from dqecir.data.tables import Table, read_table
+from dqecir.errors import DataError
+
+ROWS = [("image", "color", "price"), ("p1.jpg", "grün", "39,90 €"), ("p2.jpg", "rot; blau", "1.299 €")]
+
+
+def read(path, data, **options) -> Table:
+    path.write_bytes(data)
+    return read_table(path, **options)
+
+
+def joined(sign: str, end: str = "\n") -> str:
+    quoted = [[f'"{cell}"' if sign in cell or sign == "," else cell for cell in row] for row in ROWS]
+    return "".join(sign.join(row) + end for row in quoted)
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_file_tells_its_signs_and_its_encoding(tmp_path, sign, encoding, end):
+    table = read(tmp_path / "t.csv", joined(sign, end).encode(encoding))
+    assert [table.header, *(row.cells for row in table.rows)] == ROWS
+    assert table.problems == table.notes == ()
+
+
+@pytest.mark.parametrize("first", ["sep=;\n", "SEP=;\r\n", '"sep=;"\n'])
+def test_a_line_may_name_the_separator(tmp_path, first):
+    table = read(tmp_path / "t.csv", f"{first}image;note\np1.jpg;a,b\n".encode())
+    assert table.header == ("image", "note")
+    assert [(row.line, row.cells) for row in table.rows] == [(3, ("p1.jpg", "a,b"))]
+
+
+def test_windows_1252_is_read_and_said(tmp_path):
+    table = read(tmp_path / "t.csv", "image,price\np1.jpg,5 €\n".encode("cp1252"))
+    assert table.rows[0].cells == ("p1.jpg", "5 €")
+    assert "read as Windows-1252" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('image,color,note\np1.jpg,red,x\np2.jpg,blue,"13 inch\np3.jpg,green,y\n', 3),
+        ('image,note\np1.jpg,x\np2.jpg,"13 inch', 3),
+        ('image,note\np1.jpg,"13 inch\np2.jpg,x\np3.jpg,"15 inch"\np4.jpg,x\n', 2),
+        ('image,note\np1.jpg,"13 inch\np2.jpg,x\np3.jpg,15"\np4.jpg,x\n', 2),
+        ('image;note\n"p1.jpg;x\np2.jpg;y\n', 2),
+        ('image,"note\np1.jpg,x\n', 1),
+        ('sep=,\nimage,note\np1.jpg,"x\np2.jpg,y\n', 3),
+    ],
+)
+def test_a_quotation_mark_that_swallows_rows_is_refused_with_its_line(tmp_path, text, line):
+    (problem, *_) = read(tmp_path / "t.csv", text.encode()).problems
+    assert problem.startswith(f"t.csv, line {line}: a quotation mark is opened")
+
+
+def test_quoted_cells_may_have_lines_and_inches(tmp_path):
+    text = 'image,note\np1.jpg,"first, and\nsecond"\np2.jpg,13" wide\np3.jpg,"13"" wide"\n'
+    table = read(tmp_path / "t.csv", text.encode())
+    assert table.problems == ()
+    assert [row.line for row in table.rows] == [2, 4, 5]
+    assert [row.cells[1] for row in table.rows] == ["first, and\nsecond", '13" wide', '13" wide']
+
+
+def test_rows_of_another_width_are_named(tmp_path):
+    table = read(tmp_path / "t.csv", b"image,color\np1.jpg,red,x\np2.jpg\np3.jpg,red\n")
+    assert [row.cells for row in table.rows] == [("p3.jpg", "red")]
+    assert table.problems == (
+        "t.csv line 2 has 3 cells where the header has 2",
+        "t.csv line 3 has 1 cells where the header has 2",
+    )
+
+
+def test_columns_without_name_and_cells_are_passed_over(tmp_path):
+    table = read(tmp_path / "t.csv", b"image,color,,\np1.jpg,red,,\n")
+    assert table.header == ("image", "color")
+    assert table.rows[0].cells == ("p1.jpg", "red")
+
+
+def test_json_lines_keep_numbers_as_they_are_written(tmp_path):
+    lines = ['{"image": "p1.jpg", "ean": 123456789012345678, "price": 10.0, "new": true, "tags": ["a", "b"]}']
+    lines += ["", '{"image": "p2.jpg", "color": null}', "{broken", '{"image": {"a": 1}}', "[1]"]
+    table = read(tmp_path / "t.jsonl", "\n".join(lines).encode())
+    assert table.header == ("image", "ean", "price", "new", "tags", "color")
+    assert table.rows[0].cells == ("p1.jpg", "123456789012345678", "10.0", "true", "a, b", "")
+    assert [(row.line, row.cells[0]) for row in table.rows] == [(1, "p1.jpg"), (3, "p2.jpg")]
+    assert [problem.split(":")[0] for problem in table.problems] == [f"t.jsonl, line {n}" for n in (4, 5, 6)]
+
+
+def workbook(path, rows, **sheets):
+    book = Workbook()
+    for row in rows:
+        book.active.append(row)
+    for name, its in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in its:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_a_workbook_is_read_as_it_is_shown(tmp_path):
+    day = datetime.datetime(2024, 5, 1)
+    rows = [
+        ("image", "price", "n", "day", "new", "code"),
+        ("p1.jpg", 39.9, 12.0, day, True, None),
+        (),
+        ("p2.jpg",),
+    ]
+    path = workbook(tmp_path / "t.xlsx", rows)
+    (row, short) = read_table(path).rows
+    assert row.cells == ("p1.jpg", "39.9", "12", "2024-05-01", "true", "")
+    assert (short.line, short.cells) == (4, ("p2.jpg", "", "", "", "", ""))
+
+
+def test_a_code_in_a_workbook_keeps_its_zeros(tmp_path):
+    book = Workbook()
+    book.active.append(("image", "code"))
+    book.active.append(("p1.jpg", 7))
+    book.active["B2"].number_format = "000"
+    book.save(tmp_path / "t.xlsx")
+    assert read_table(tmp_path / "t.xlsx").rows[0].cells == ("p1.jpg", "007")
+
+
+def test_a_sheet_is_chosen_by_name(tmp_path):
+    path = workbook(tmp_path / "t.xlsx", [("a",), ("1",)], Products=[("image",), ("p1.jpg",)])
+    assert read_table(path).header == ("a",)
+    assert "'Sheet' is read, and not Products" in read_table(path).notes[0]
+    assert read_table(path, sheet="Products").header == ("image",)
+    with pytest.raises(DataError, match="no sheet 'Product'; did you mean 'Products'"):
+        read_table(path, sheet="Product")
+
+
+def test_a_workbook_is_bounded(tmp_path, monkeypatch):
+    path = workbook(tmp_path / "t.xlsx", [("image", "color"), *[("p1.jpg", "red")] * 9])
+    monkeypatch.setattr(tables, "MAX_ROWS", 8)
+    assert "more than 8 rows" in read_table(path).problems[0]
+    monkeypatch.setattr(tables, "MAX_COLUMNS", 1)
+    assert "more than 1 columns" in read_table(path).problems[0]
+    monkeypatch.setattr(tables, "MAX_UNPACKED", 1000)
+    with pytest.raises(DataError, match="unpacks to"):
+        read_table(path)
+
+
+def test_what_is_no_table_is_one_sentence(tmp_path):
+    with zipfile.ZipFile(tmp_path / "z.xlsx", "w") as archive:
+        archive.writestr("a.txt", "x")
+    for name, data, message in [
+        ("z.xlsx", (tmp_path / "z.xlsx").read_bytes(), "no workbook that can be read"),
+        ("cut.xlsx", (tmp_path / "z.xlsx").read_bytes()[:40], "no workbook that can be read"),
+        ("old.xls", b"\xd0\xcf\x11\xe0" * 4, "save it as .xlsx"),
+        ("a.csv", b"image,color\np1.jpg,a\0b\n", "line 2: there is a character that no text has"),
+        ("b.csv", b"image,color\np1.jpg,\x81\n", "not UTF-8 text"),
+    ]:
+        with pytest.raises(DataError, match=message) as error:
+            read(tmp_path / name, data)
+        assert "\n" not in str(error.value)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(tmp_path / "nowhere.csv")
+
+
+def test_an_ending_does_not_matter(tmp_path):
+    path = workbook(tmp_path / "t.csv", [("image",), ("p1.jpg",)])
+    assert read_table(path).header == ("image",)
+    assert read(tmp_path / "t.xlsx", json.dumps({"image": "p1.jpg"}).encode()).header == ("image",)
