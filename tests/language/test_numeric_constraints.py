@@ -39,6 +39,8 @@ def test_comparisons_with_the_reference(text, rest, bounds):
         ("a red dress below €50 with long sleeves", "a red dress with long sleeves", [("price", "<", 50.0)]),
         ("is red and costs at most 1.299,50 €", "is red", [("price", "<=", 1299.5)]),
         ("no more than 40 dollars, red", "red", [("price", "<=", 40.0)]),
+        ("red, under 1.000 euros", "red", [("price", "<", 1000.0)]),
+        ("costs under 1.000", "", [("price", "<", 1000.0)]),
         ("for at least £ 1,250", "", [("price", ">=", 1250.0)]),
         ("less than $20.", "", [("price", "<", 20.0)]),
         ("costs less than 30", "", [("price", "<", 30.0)]),
