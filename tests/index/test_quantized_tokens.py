@@ -1,4 +1,4 @@
-"""Sketches: what they find, that they hide nothing, and that a search never hangs on one."""
+"""Quantized tokens: what they find, that they hide nothing, and that no search waits for them."""
 
 import threading
 
@@ -10,7 +10,7 @@ from dqecir.index import exact, segments
 from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
-from dqecir.index.quantized_tokens import FILE, PLANS, joined_sketch, make_sketch
+from dqecir.index.quantized_tokens import FILE, PLANS, joined_quantized, quantize
 from dqecir.methods.scoring import SMOOTHING, score
 from tests.index.contract import HEADER, EngineContract, batches, item
 
@@ -18,8 +18,8 @@ ALL = SearchSettings(candidates=10_000, exact_up_to=0)
 SOME = SearchSettings(candidates=150, exact_up_to=0)
 
 
-class SketchedIndex(ExactIndex):
-    """The exact engine with every segment sketched, and every item among the candidates."""
+class QuantizedIndex(ExactIndex):
+    """The exact engine with every segment quantized, and every item among the candidates."""
 
     @classmethod
     def build(cls, folder, header, batches):
@@ -27,14 +27,14 @@ class SketchedIndex(ExactIndex):
         return cls.open(folder)
 
 
-class TestSketched(EngineContract):
-    engine = SketchedIndex
+class TestQuantized(EngineContract):
+    engine = QuantizedIndex
 
-    def test_it_is_the_sketch_that_is_searched(self, index, monkeypatch):
+    def test_quantized_tokens_are_searched(self, index, monkeypatch):
         asked = []
         best = exact.best_of_segment
         monkeypatch.setattr(
-            exact, "best_of_segment", lambda *given: asked.append(given[0].sketch) or best(*given)
+            exact, "best_of_segment", lambda *given: asked.append(given[0].quantized) or best(*given)
         )
         index.add(item("new", 1))
         index.search(torch.ones(1, 1, 8), 3)
@@ -81,40 +81,40 @@ def test_few_candidates_hold_the_best(tmp_path, rule):
             for one, other in zip(found, right, strict=True)
         ]
         assert np.mean(share) > 0.97
-        # What is found is scored by the scorer, not by the sketch.
+        # What is found is scored by the scorer, not by quantized tokens.
         own = {hit.id: hit.score for hits in right[:1] for hit in hits}
         assert all(hit.score == pytest.approx(own[hit.id], abs=1e-5) for hit in found[0] if hit.id in own)
         assert where is None or all(hit.payload["tenth"] == 3 for hits in found for hit in hits)
 
 
 def test_codes_say_what_the_scorer_says(tmp_path):
-    """With as many centroids as there are different tokens a sketch is no approximation."""
+    """With as many centroids as there are different tokens quantized tokens are exact."""
     _, tokens, queries = shop("likelihood", 200)
-    sketch = make_sketch(tokens)
-    assert sketch.roots.tolist() == [False] * 4 + [True] * 2
+    quantized = quantize(tokens)
+    assert quantized.roots.tolist() == [False] * 4 + [True] * 2
     for query in queries[:5]:
         right = score(query[None], tokens, "likelihood")[0]
-        told = torch.from_numpy(sketch.scores(query, "likelihood"))
+        told = torch.from_numpy(quantized.scores(query, "likelihood"))
         assert (told - right).abs().max() < 0.01
     # The look-ups of one item, by hand.
     place, row = 4, 17
-    high, low = divmod(int(sketch.codes[place, row]), 256)
-    shown = np.square(sketch.coarse[place, high] + sketch.fine[place, low])
+    high, low = divmod(int(quantized.codes[place, row]), 256)
+    shown = np.square(quantized.coarse[place, high] + quantized.fine[place, low])
     wanted = queries[0, 1].numpy()
     fit = np.log(wanted @ shown / wanted.sum() + SMOOTHING) * wanted.sum()
-    table = PLANS["likelihood"](queries[0].numpy(), 6).table(sketch, place)
-    assert table[sketch.codes[place, row]] == pytest.approx(fit, abs=1e-5)
+    table = PLANS["likelihood"](queries[0].numpy(), 6).table(quantized, place)
+    assert table[quantized.codes[place, row]] == pytest.approx(fit, abs=1e-5)
 
 
-def test_no_generation_counts_before_its_sketches_are_made(tmp_path, monkeypatch):
+def test_no_generation_counts_before_its_tokens_are_quantized(tmp_path, monkeypatch):
     header, tokens, _ = shop("likelihood")
     batch = as_batch(tokens)
     index = ExactIndex.build(tmp_path / "i", header, iter([batch]))
     index.configure(SOME)
     seen, learned = [], []
-    write, learn = exact.write_manifest, segments.make_sketch
+    write, learn = exact.write_manifest, segments.quantize
     monkeypatch.setattr(exact, "write_manifest", lambda *given: seen.append(given[1]) or write(*given))
-    monkeypatch.setattr(segments, "make_sketch", lambda given: learned.append(len(given)) or learn(given))
+    monkeypatch.setattr(segments, "quantize", lambda given: learned.append(len(given)) or learn(given))
     index.delete(batch.ids[:1600])  # more than half: what is left is written anew
     for start in range(4):
         index.add(ItemBatch([f"new{start}-{n}" for n in range(50)], tokens[:50], [{}] * 50))
@@ -128,15 +128,18 @@ def test_no_generation_counts_before_its_sketches_are_made(tmp_path, monkeypatch
 
 def test_codes_are_kept_where_segments_are_joined():
     _, tokens, queries = shop("likelihood")
-    sketch = make_sketch(tokens[:2000])
+    quantized = quantize(tokens[:2000])
     left, few = np.arange(2000) % 4 > 0, np.ones(1000, dtype=np.bool_)
-    joined = joined_sketch([(sketch, tokens[:2000], left), (None, tokens[2000:], few)])
+    joined = joined_quantized([(quantized, tokens[:2000], left), (None, tokens[2000:], few)])
     assert joined.codes.shape == (6, 2500)
     told = joined.scores(queries[0], "likelihood")
-    assert (told[:1500] == sketch.scores(queries[0], "likelihood")[left]).all()
+    assert (told[:1500] == quantized.scores(queries[0], "likelihood")[left]).all()
     right = score(queries[:1], tokens[2000:], "likelihood")[0].numpy()
     assert np.corrcoef(told[1500:], right)[0, 1] > 0.98
-    assert joined_sketch([(sketch, tokens[:2000], left), (None, tokens[:1600], np.ones(1600, bool))]) is None
+    assert (
+        joined_quantized([(quantized, tokens[:2000], left), (None, tokens[:1600], np.ones(1600, bool))])
+        is None
+    )
 
 
 def test_of_equals_the_first_are_candidates(tmp_path):
@@ -148,7 +151,7 @@ def test_of_equals_the_first_are_candidates(tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["missing", "cut off", "changed", "of another segment"])
-def test_without_a_whole_sketch_the_search_is_exact(tmp_path, harm):
+def test_without_whole_quantized_tokens_the_search_is_exact(tmp_path, harm):
     header, tokens, queries = shop("max_t")
     index = ExactIndex.build(tmp_path / "i", header, iter([as_batch(tokens)]))
     right = index.search(queries, 10)
@@ -187,21 +190,21 @@ def test_settings_outlive_a_rebuild_by_the_same_model_alone(tmp_path):
     assert ExactIndex.build(tmp_path / "i", other, iter([as_batch(tokens)])).info()["sketch"] is None
 
 
-def test_neither_searches_nor_writers_wait_while_a_sketch_is_made(tmp_path, monkeypatch):
+def test_neither_searches_nor_writers_wait_while_tokens_are_quantized(tmp_path, monkeypatch):
     index = ExactIndex.build(tmp_path / "i", HEADER, batches(40))
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(tokens):
         begun.set()
         assert go_on.wait(30)
-        return make_sketch(tokens)
+        return quantize(tokens)
 
-    monkeypatch.setattr(exact, "make_sketch", slow)
+    monkeypatch.setattr(exact, "quantize", slow)
     tuning = threading.Thread(target=index.configure, args=(SOME,))
     tuning.start()
     assert begun.wait(30)
     other = ExactIndex.open(tmp_path / "i")
-    other_done = threading.Thread(target=lambda: (other._sketching.acquire(), other.delete(["item3"])))
+    other_done = threading.Thread(target=lambda: (other._quantizing.acquire(), other.delete(["item3"])))
     other_done.start()
     other_done.join(20)
     assert not other_done.is_alive()
@@ -219,7 +222,7 @@ def test_an_error_while_tokens_are_quantized_keeps_no_later_change_from_it(tmp_p
 
     index = ExactIndex.build(tmp_path / "i", HEADER, batches(40))
     with monkeypatch.context() as patch:
-        patch.setattr(exact, "make_sketch", broken)
+        patch.setattr(exact, "quantize", broken)
         with pytest.raises(RuntimeError, match="out of memory"):
             index.configure(SOME)
     index.delete(["item3"])

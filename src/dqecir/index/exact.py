@@ -26,7 +26,7 @@ from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSett
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
 from dqecir.index.payload_columns import Columns
-from dqecir.index.quantized_tokens import QuantizedTokens, make_sketch, write_sketch
+from dqecir.index.quantized_tokens import QuantizedTokens, quantize, write_quantized
 from dqecir.index.ranking import best_of_segment
 from dqecir.index.segments import (
     FORMAT,
@@ -40,7 +40,7 @@ from dqecir.index.segments import (
     sweep,
     token_digest,
     with_dead,
-    with_sketch,
+    with_quantized,
     write_manifest,
     write_segment,
 )
@@ -75,8 +75,8 @@ class ExactIndex(Index):
         self.header = self._current.manifest.header
         # Held while a generation is opened, so that none is followed by an older one; never by a search.
         self._opening = Lock()
-        # Held while sketches are made, so that two threads do not make the same.
-        self._sketching = Lock()
+        # Held while tokens are quantized, so that two threads do not quantize the same.
+        self._quantizing = Lock()
 
     def __len__(self) -> int:
         return sum(segment.living for segment in self._current.segments)
@@ -141,7 +141,7 @@ class ExactIndex(Index):
             # In place, so that a kill at any moment leaves the old index or the new one.
             with write_lock(folder):
                 old = read_manifest(folder)
-                # How far sketches are to be trusted depends on the model.
+                # How few candidates are enough depends on the model.
                 _replace_all(
                     folder, old.generation, header, batches, old.sketch if old.header == header else None
                 )
@@ -157,7 +157,7 @@ class ExactIndex(Index):
         with self._writing() as now:
             number = now.manifest.generation + 1
             entry = write_segment(self.folder, number, self.header, [batch])
-            entry = with_sketch(self.folder, entry, now.manifest.sketch)
+            entry = with_quantized(self.folder, entry, now.manifest.sketch)
             self._commit(now, [*self._without(now, batch.ids), entry])
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -169,7 +169,7 @@ class ExactIndex(Index):
         return count
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """Say from when on sketches are searched first, and make them; with none, all items are scored."""
+        """As the contract says; with settings, tokens are quantized where that has not been done."""
         with self._writing() as now:
             entries = [segment.entry for segment in now.segments]
             if settings is None:
@@ -178,14 +178,14 @@ class ExactIndex(Index):
             self._commit(_Generation(manifest, now.segments), entries)
 
     def with_settings(self, settings: SearchSettings | None) -> ExactIndex:
-        """The generation that is open, searched under other settings; sketches it lacks are in memory."""
+        """As the contract says; quantized tokens that are missing are made in memory."""
         now = self._current
         handle = copy(self)
         handle._current = _Generation(
             now.manifest.model_copy(update={"sketch": settings}),
             tuple(
-                replace(segment, sketch=segment.sketch or make_sketch(segment.tokens))
-                if _lacks_sketch(segment, settings)
+                replace(segment, quantized=segment.quantized or quantize(segment.tokens))
+                if _lacks_quantized(segment, settings)
                 else segment
                 for segment in now.segments
             ),
@@ -213,7 +213,7 @@ class ExactIndex(Index):
             "score rule": self.header.score_rule,
             "generation": self.generation,
             "segments": len(now.segments),
-            "sketched items": sum(segment.entry.items for segment in now.segments if segment.sketch),
+            "sketched items": sum(segment.entry.items for segment in now.segments if segment.quantized),
             "sketch": None if now.manifest.sketch is None else now.manifest.sketch.model_dump(),
             "dead items": sum(segment.entry.dead for segment in now.segments),
             "bytes of tokens": sum(segment.entry.token_bytes for segment in now.segments),
@@ -290,28 +290,30 @@ class ExactIndex(Index):
             with suppress(OSError):
                 self._merge()
                 sweep(self.folder, self._current.manifest)
-        self._make_sketches()
+        self._quantize_segments()
 
-    def _make_sketches(self) -> None:
-        """Make the sketches that are newly to be trusted, or damaged; no other writer waits meanwhile."""
-        if not self._sketching.acquire(blocking=False):
+    def _quantize_segments(self) -> None:
+        """Quantize the tokens of segments that lack it or are damaged; no other writer waits meanwhile."""
+        if not self._quantizing.acquire(blocking=False):
             return
         try:
-            # Without one the search is exact, so nothing is lost where it cannot be written.
+            # Without them the search is exact, so nothing is lost where they cannot be written.
             with suppress(OSError, EngineError):
                 for segment in self._current.segments:
-                    if _lacks_sketch(segment, self._current.manifest.sketch):
-                        self._keep_sketch(segment.entry.name, segment.sketch or make_sketch(segment.tokens))
+                    if _lacks_quantized(segment, self._current.manifest.sketch):
+                        self._keep_quantized(
+                            segment.entry.name, segment.quantized or quantize(segment.tokens)
+                        )
         finally:
-            self._sketching.release()
+            self._quantizing.release()
 
-    def _keep_sketch(self, name: str, sketch: QuantizedTokens) -> None:
+    def _keep_quantized(self, name: str, quantized: QuantizedTokens) -> None:
         with write_lock(self.folder):
             self.refresh()
             now = self._current
             entries = {segment.entry.name: segment.entry for segment in now.segments}
             if name in entries:  # it was not merged meanwhile
-                sha256 = write_sketch(self.folder / name, sketch)
+                sha256 = write_quantized(self.folder / name, quantized)
                 entries[name] = entries[name].model_copy(update={"sketch_sha256": sha256})
                 self._commit(now, list(entries.values()))
 
@@ -342,7 +344,7 @@ class ExactIndex(Index):
             number = now.manifest.generation + 1
             merged = now.segments[run.start : run.stop]
             entry = join_segments(self.folder, number, self.header, merged)
-            entry = with_sketch(self.folder, entry, now.manifest.sketch, merged)
+            entry = with_quantized(self.folder, entry, now.manifest.sketch, merged)
             entries = [segment.entry for segment in now.segments]
             self._commit(now, [*entries[: run.start], entry, *entries[run.stop :]])
 
@@ -352,16 +354,16 @@ def _replace_all(
     generation: int,
     header: IndexHeader,
     batches: Iterator[ItemBatch],
-    sketch: SearchSettings | None = None,
+    settings: SearchSettings | None = None,
 ) -> None:
-    entry = with_sketch(folder, write_segment(folder, generation + 1, header, batches), sketch)
+    entry = with_quantized(folder, write_segment(folder, generation + 1, header, batches), settings)
     manifest = Manifest(
         format=FORMAT,
         engine="exact",
         generation=generation + 1,
         header=header,
         segments=(entry,),
-        sketch=sketch,
+        sketch=settings,
     )
     write_manifest(folder, manifest)
     sweep(folder, manifest)
@@ -380,8 +382,7 @@ def _columns(segments: Sequence[Segment]) -> list[Columns]:
 def _linger(replaced: Sequence[Segment]) -> None:
     """Let go of large segments in a thread of their own, once no search reads them any more.
 
-    Whoever is the last to have a removed file open waits until its memory is freed, the longer the larger
-    it is; otherwise that is a search.
+    Freeing a large deleted mapping is slow, so it happens off the search path.
     """
     held = [segment for segment in replaced if segment.entry.token_bytes >= _LARGE]
     if held:
@@ -390,11 +391,11 @@ def _linger(replaced: Sequence[Segment]) -> None:
         timer.start()
 
 
-def _lacks_sketch(segment: Segment, settings: SearchSettings | None) -> bool:
+def _lacks_quantized(segment: Segment, settings: SearchSettings | None) -> bool:
     return (
         settings is not None
         and segment.entry.items > settings.exact_up_to
-        and (segment.sketch is None or segment.entry.sketch_sha256 is None)
+        and (segment.quantized is None or segment.entry.sketch_sha256 is None)
     )
 
 

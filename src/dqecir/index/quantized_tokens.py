@@ -1,11 +1,11 @@
-"""Sketches: two bytes in place of every token, searched first where scoring all items takes too long.
+"""Quantized tokens: two bytes instead of every token, searched first where scoring all items is too slow.
 
 Each place of a token, 1 to n_t, has a codebook of its own: 256 centroids, and 256 corrections to them.
-Under a query, what a score rule makes of the token at that place is then a table of 65,536 numbers, and
-an item's sketched score is as many look-ups as it has tokens. The best of them are scored exactly.
+For one query and one place, a score rule is then a table of 65,536 numbers, and the approximate score of an
+item is one look-up a token. The best items by it are scored exactly.
 
-A sketch belongs to one segment, never changes, and can be made again from its tokens at any time. One is
-made before its segment counts, so that no search scores a large one whole meanwhile.
+The quantized tokens of a segment never change, and can be made again from its tokens at any time. They are
+made before their segment counts, so that no search scores a large one whole meanwhile.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dqecir.io.files import write_bytes
 from dqecir.methods.scoring import SMOOTHING, ScoreRule
 
 FILE = "sketch.safetensors"
+"""Its name in the format of the index."""
 
 SIZE = 256
 """Centroids of a codebook, and corrections to them: a byte each."""
@@ -149,7 +150,7 @@ class QuantizedTokens:
         return [int(np.flatnonzero(row).max(initial=0)) + 1 for row in ever]
 
     def as_bytes(self) -> bytes:
-        """The sketch as a safetensors file."""
+        """Codes and codebooks as a safetensors file."""
         return save(
             {
                 "codes": self.codes,
@@ -169,18 +170,15 @@ class Plan:
     """A place's table [65536]."""
 
 
-def write_sketch(folder: Path, sketch: QuantizedTokens) -> str:
-    """Write the sketch of the segment in ``folder``; its SHA-256, by which :func:`read_sketch` knows it."""
-    data = sketch.as_bytes()
+def write_quantized(folder: Path, quantized: QuantizedTokens) -> str:
+    """Write a segment's quantized tokens into its folder, and return the file's SHA-256."""
+    data = quantized.as_bytes()
     write_bytes(folder / FILE, data)
     return hashlib.sha256(data).hexdigest()
 
 
-def read_sketch(folder: Path, sha256: str | None, items: int) -> QuantizedTokens | None:
-    """The sketch of a segment; none where it was not made, is missing, or is not the one of this hash.
-
-    None as well for one that another version wrote, in another form.
-    """
+def read_quantized(folder: Path, sha256: str | None, items: int) -> QuantizedTokens | None:
+    """Read a segment's quantized tokens; None where there are none of this hash, or in another format."""
     if sha256 is None:
         return None
     try:
@@ -196,7 +194,7 @@ def read_sketch(folder: Path, sha256: str | None, items: int) -> QuantizedTokens
     return QuantizedTokens(codes, coarse.astype(np.float32), fine.astype(np.float32), roots)
 
 
-def make_sketch(tokens: Tensor) -> QuantizedTokens:
+def quantize(tokens: Tensor) -> QuantizedTokens:
     """Learn codebooks from some of a segment's tokens [N, n_t, D], and encode all of them.
 
     Tokens are read a part at a time. What is learned and written follows from the tokens alone.
@@ -205,23 +203,23 @@ def make_sketch(tokens: Tensor) -> QuantizedTokens:
     return replace(learned, codes=learned.encoded(tokens))
 
 
-def joined_sketch(
+def joined_quantized(
     parts: Sequence[tuple[QuantizedTokens | None, Tensor, NDArray[np.bool_]]],
 ) -> QuantizedTokens | None:
-    """The sketch of what is left of some segments, in their order: (sketch, tokens, which items are left).
+    """Join what is left of some segments, in order: (quantized tokens, tokens, which items are left).
 
-    Where one of them brings half of the items or more and has a sketch, its codebooks serve all, and only
-    the others' tokens are encoded; none where there is no such segment, as codebooks grow old.
+    If one of them has half of the items or more and quantized tokens, its codebooks serve all, and only the
+    other segments' tokens are encoded. None otherwise, because codebooks grow old.
     """
     total = sum(int(left.sum()) for _, _, left in parts)
-    chosen = next((sketch for sketch, _, left in parts if sketch and 2 * left.sum() >= total), None)
+    chosen = next((quantized for quantized, _, left in parts if quantized and 2 * left.sum() >= total), None)
     if chosen is None:
         return None
     codes = [
-        sketch.codes[:, left]
-        if sketch is chosen
+        quantized.codes[:, left]
+        if quantized is chosen
         else chosen.encoded(tokens[torch.from_numpy(np.flatnonzero(left))])
-        for sketch, tokens, left in parts
+        for quantized, tokens, left in parts
     ]
     return replace(chosen, codes=np.concatenate(codes, axis=1))
 
@@ -261,7 +259,10 @@ def _nearest(vectors: Tensor, centroids: Tensor) -> Tensor:
 
 
 def _centroids(vectors: Tensor, draw: torch.Generator) -> Tensor:
-    """Means [256, D] of k-means over vectors [N, D]; who loses all takes the worst fitted."""
+    """Means [256, D] of k-means over vectors [N, D].
+
+    Empty clusters are re-seeded with the worst-fitted vectors.
+    """
     start = torch.randperm(len(vectors), generator=draw)[:SIZE]
     centroids = vectors[start.repeat(-(-SIZE // len(start)))[:SIZE]].clone()
     for _ in range(_ROUNDS):
@@ -279,22 +280,22 @@ def _centroids(vectors: Tensor, draw: torch.Generator) -> Tensor:
 
 def _mean(query: Numbers, places: int) -> Plan:
     mean = query.mean(axis=0, keepdims=True) / np.float32(places)
-    return Plan(0, lambda sketch, place: sketch.products(mean, place)[0])
+    return Plan(0, lambda quantized, place: quantized.products(mean, place)[0])
 
 
 def _highest(query: Numbers, places: int) -> Plan:
-    return Plan(places, lambda sketch, place: sketch.products(query, place).max(axis=0))
+    return Plan(places, lambda quantized, place: quantized.products(query, place).max(axis=0))
 
 
 def _likelihood(query: Numbers, places: int) -> Plan:
     first = places - (len(query) - 1)
 
-    def table(sketch: QuantizedTokens, place: int) -> Numbers:
+    def table(quantized: QuantizedTokens, place: int) -> Numbers:
         if place < first:
-            return sketch.products(query[:1], place)[0]
+            return quantized.products(query[:1], place)[0]
         wanted = query[1 + place - first]
         mass = wanted.sum()
-        fits = sketch.products((wanted / max(mass, 1e-6))[None], place)[0]
+        fits = quantized.products((wanted / max(mass, 1e-6))[None], place)[0]
         return mass * np.log(np.maximum(fits, 0, out=fits) + np.float32(SMOOTHING))
 
     return Plan(first, table)

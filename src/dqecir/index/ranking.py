@@ -1,4 +1,4 @@
-"""The best items of one segment: all of them scored, or those that its sketch puts first."""
+"""The best items of one segment: all of them scored, or those that its quantized tokens put first."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def best_of_segment(
 ) -> tuple[Tensor, Tensor]:
     """(scores, rows), both [B, at most k], best first; what may not be found has -inf.
 
-    Equal scores are ordered by row. ``settings`` says when the segment's sketch chooses what is scored;
-    where it has none, all that may be found is.
+    Equal scores are ordered by row. ``settings`` says when the segment's quantized tokens choose
+    what is scored; where it has none, all that may be found is.
     """
     allowed = segment.allowed(where)
     left_out = [
         [row for row in segment.rows(ids).tolist() if row >= 0] for ids in (exclude or [()] * len(queries))
     ]
-    if settings is not None and segment.sketch is not None and allowed.sum() > settings.exact_up_to:
+    if settings is not None and segment.quantized is not None and allowed.sum() > settings.exact_up_to:
         count = max(k, settings.candidates)
         found = [
-            _sketched(segment, segment.sketch, query, k, rule, count, allowed, rows)
+            _of_candidates(segment, segment.quantized, query, k, rule, count, allowed, rows)
             for query, rows in zip(queries, left_out, strict=True)
         ]
         return torch.stack([scores for scores, _ in found]), torch.stack([rows for _, rows in found])
@@ -57,9 +57,9 @@ def best_of_segment(
     return scores, chosen[places]
 
 
-def _sketched(
+def _of_candidates(
     segment: Segment,
-    sketch: QuantizedTokens,
+    quantized: QuantizedTokens,
     query: Tensor,
     k: int,
     rule: ScoreRule,
@@ -67,11 +67,11 @@ def _sketched(
     allowed: NDArray[np.bool_],
     left_out: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
-    """The best ``k`` of the ``count`` items that a sketch puts first: (scores, rows), both [k]."""
+    """The best ``k`` of the ``count`` items that quantized tokens put first: (scores, rows), both [k]."""
     if left_out:
         allowed = allowed.copy()
         allowed[list(left_out)] = False
-    rows = sketch.best(query, rule, count, allowed)
+    rows = quantized.best(query, rule, count, allowed)
     scores, places = top_scores(query[None], segment.tokens[rows], k, rule)
     lacking = k - scores.shape[1]
     return F.pad(scores[0], (0, lacking), value=-torch.inf), F.pad(rows[places[0]], (0, lacking))

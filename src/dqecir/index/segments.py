@@ -35,13 +35,13 @@ from dqecir.index.item_list import (
     items_digest,
     open_items,
 )
-from dqecir.index.quantized_tokens import FILE as SKETCH
+from dqecir.index.quantized_tokens import FILE as QUANTIZED
 from dqecir.index.quantized_tokens import (
     QuantizedTokens,
-    joined_sketch,
-    make_sketch,
-    read_sketch,
-    write_sketch,
+    joined_quantized,
+    quantize,
+    read_quantized,
+    write_quantized,
 )
 from dqecir.io.files import sync_folder, write_bytes, write_json
 from dqecir.settings import Strict, parse_settings
@@ -69,7 +69,7 @@ class SegmentEntry(Strict):
     dead_file: str | None = None
     """A bit an item, set for the dead ones."""
     sketch_sha256: str | None = None
-    """Of ``sketch.safetensors``, where it was made."""
+    """Of the quantized tokens, where they were made."""
 
 
 class Manifest(Strict):
@@ -81,7 +81,7 @@ class Manifest(Strict):
     header: IndexHeader
     segments: tuple[SegmentEntry, ...]
     sketch: SearchSettings | None = None
-    """None where every search scores every item."""
+    """How quantized tokens are searched; None where every search scores every item."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Segment:
     items: StoredItems
     tokens: Tensor
     alive: NDArray[np.bool_]
-    sketch: QuantizedTokens | None = None
-    """None where there is none, or a damaged one: all items are scored then."""
+    quantized: QuantizedTokens | None = None
+    """None where they were not made or are damaged: all items are scored then."""
 
     @property
     def living(self) -> int:
@@ -162,10 +162,10 @@ def open_segment(
             return segment
         if _same_items(segment.entry, entry):
             alive = _read_alive(folder / entry.name, entry)
-            sketch = segment.sketch
+            quantized = segment.quantized
             if segment.entry.sketch_sha256 != entry.sketch_sha256:
-                sketch = read_sketch(folder / entry.name, entry.sketch_sha256, entry.items)
-            return replace(segment, entry=entry, alive=alive, sketch=sketch)
+                quantized = read_quantized(folder / entry.name, entry.sketch_sha256, entry.items)
+            return replace(segment, entry=entry, alive=alive, quantized=quantized)
     place = folder / entry.name
     path = place / "tokens.npy"
     try:
@@ -194,7 +194,7 @@ def open_segment(
         items,
         torch.from_numpy(tokens),
         _read_alive(place, entry),
-        read_sketch(place, entry.sketch_sha256, entry.items),
+        read_quantized(place, entry.sketch_sha256, entry.items),
     )
 
 
@@ -233,22 +233,22 @@ def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDA
             yield [segment.items.entry(row) for row in part.tolist()], tokens[part]
 
 
-def with_sketch(
+def with_quantized(
     folder: Path, entry: SegmentEntry, settings: SearchSettings | None, merged: Sequence[Segment] = ()
 ) -> SegmentEntry:
-    """The entry of a segment that no manifest names yet, with a sketch where ``settings`` trust one.
+    """Quantize the tokens of a segment that no manifest names yet, where ``settings`` ask for it.
 
-    ``merged`` are the segments whose living items it holds, if it was made of such. A disk without room for
-    a sketch leaves the segment without: it is searched exactly then.
+    ``merged`` are the segments whose living items it holds, if it was made of such. On a full disk the
+    segment stays without quantized tokens, and every search scores all of its items.
     """
     if settings is None or entry.items <= settings.exact_up_to:
         return entry
-    sketch = joined_sketch([(one.sketch, one.tokens, one.alive) for one in merged])
-    if sketch is None:
+    quantized = joined_quantized([(one.quantized, one.tokens, one.alive) for one in merged])
+    if quantized is None:
         tokens = np.load(folder / entry.name / "tokens.npy", mmap_mode="c")
-        sketch = make_sketch(torch.from_numpy(tokens))
+        quantized = quantize(torch.from_numpy(tokens))
     with suppress(OSError):
-        return entry.model_copy(update={"sketch_sha256": write_sketch(folder / entry.name, sketch)})
+        return entry.model_copy(update={"sketch_sha256": write_quantized(folder / entry.name, quantized)})
     return entry
 
 
@@ -282,7 +282,7 @@ def sweep(folder: Path, manifest: Manifest) -> None:
                 LINES,
                 LOOKUP,
                 entry.dead_file,
-                SKETCH if entry.sketch_sha256 else None,
+                QUANTIZED if entry.sketch_sha256 else None,
             ):
                 path.unlink(missing_ok=True)
 
