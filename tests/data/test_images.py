@@ -311,3 +311,140 @@ def test_squashing_keeps_the_whole_picture_and_survives_saving():
     assert picture.size == (32, 32)
     assert picture.getpixel((31, 16))[2] > 200 and picture.getpixel((0, 0))[0] > 200
     assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(bits: int, kind: int, row: bytes, *chunks: bytes, behind: bytes = b"") -> bytes:
+    """Two pixels of one row, with chunks before the pixels and behind them."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, bits, kind, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" + row))
+    return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + pixels + behind + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "row", "key", "second"),
+    [
+        (16, 0, b"\1\2\xff\xff", b"\1\2", 255),
+        (16, 0, b"\0\0\0\xff", b"\0\0", 1),
+        (16, 2, b"\1\2" * 3 + b"\x80\0" * 3, b"\1\2" * 3, 128),
+        (8, 0, b"\3\x80", b"\0\3", 128),
+        (8, 2, b"\3" * 3 + b"\x80" * 3, b"\0\3" * 3, 128),
+        (4, 0, b"\x3a", b"\0\3", 170),
+        (2, 0, b"\x60", b"\0\1", 170),
+        (1, 0, b"\x40", b"\0\0", 255),
+        (1, 0, b"\x80", b"\0\1", 0),
+    ],
+)
+def test_a_transparent_colour_lies_on_white_at_any_depth(bits, kind, row, key, second):
+    loaded = load_image(png(bits, kind, row, chunk(b"tRNS", key)))
+    assert [loaded.getpixel((x, 0)) for x in (0, 1)] == [(255,) * 3, (second,) * 3]
+
+
+LONG = b"a" * 2_000_000
+BULK = {
+    "zTXt": chunk(b"zTXt", b"c\0\0" + zlib.compress(LONG)),
+    "iTXt, packed": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(LONG)),
+    "iTXt": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + LONG),
+    "tEXt": chunk(b"tEXt", b"c\0" + LONG),
+    "iCCP": chunk(b"iCCP", b"p\0\0" + zlib.compress(LONG)),
+    "many": chunk(b"zTXt", b"c\0\0" + zlib.compress(LONG[:1_000_000])) * 80,
+    "cut": chunk(b"zTXt", b"c\0\0" + zlib.compress(LONG)[:20]),
+}
+
+
+@pytest.mark.parametrize("where", ["before", "behind"])
+@pytest.mark.parametrize("kind", BULK)
+def test_metadata_of_any_size_do_not_hide_the_pixels(kind, where):
+    bulk = BULK[kind]
+    data = png(8, 0, b"\0\x80", bulk) if where == "before" else png(8, 0, b"\0\x80", behind=bulk)
+    assert load_image(data).getpixel((1, 0)) == (128,) * 3
+    assert images.format_of(data) == "PNG"
+
+
+def test_a_large_text_takes_no_orientation_along():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(RED, exif=exif)
+    place = data.index(b"IDAT") - 4
+    assert load_image(data[:place] + BULK["zTXt"] + data[place:]).size == (6, 8)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["u2", "f4"])
+def test_a_deep_picture_whose_zero_is_white_is_not_its_negative(order, kind):
+    values = np.array([[0, 65535]] if kind == "u2" else [[0.0, 1.0]], dtype=order + kind)
+    bits, sample = (16, 1) if kind == "u2" else (32, 3)
+    tags = [(256, 2), (257, 1), (258, bits), (259, 1), (262, 0), (273, 8), (277, 1), (278, 1)]
+    tags += [(279, values.nbytes), (339, sample)]
+    data = (
+        (b"II*\0" if order == "<" else b"MM\0*")
+        + struct.pack(f"{order}I", 8 + values.nbytes)
+        + values.tobytes()
+    )
+    data += struct.pack(f"{order}H", len(tags))
+    data += b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags) + b"\0" * 4
+    loaded = load_image(data)
+    assert [loaded.getpixel((x, 0))[0] for x in (0, 1)] == [255, 0]
+
+
+def wide_profile() -> bytes:
+    """A profile like Display P3's: the curve of sRGB, and primaries of purer colours."""
+
+    def fixed(*numbers: float) -> bytes:
+        return b"".join(struct.pack(">i", round(number * 65536)) for number in numbers)
+
+    def xyz(*numbers: float) -> bytes:
+        return b"XYZ \0\0\0\0" + fixed(*numbers)
+
+    curve = b"para\0\0\0\0\0\3\0\0" + fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    name = b"desc\0\0\0\0" + struct.pack(">I", 8) + b"Wide P3\0" + b"\0" * 78
+    tags = {b"desc": name, b"wtpt": xyz(0.9642, 1, 0.8249)}
+    tags |= {b"rXYZ": xyz(0.51512, 0.2412, -0.00105), b"gXYZ": xyz(0.29198, 0.69225, 0.04189)}
+    tags |= {b"bXYZ": xyz(0.1571, 0.06657, 0.78407)} | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    start, table, body = 128 + 4 + 12 * len(tags), b"", b""
+    for tag, content in tags.items():
+        content += b"\0" * (-len(content) % 4)
+        table += tag + struct.pack(">II", start + len(body), len(content))
+        body += content
+    head = struct.pack(">I", start + len(body)) + b"\0" * 4 + b"\2\x40\0\0mntrRGB XYZ " + b"\0" * 12 + b"acsp"
+    head += b"\0" * 28 + fixed(0.9642, 1, 0.8249)
+    return head + b"\0" * (128 - len(head)) + struct.pack(">I", len(tags)) + table + body
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("JPEG", {"quality": 100, "subsampling": 0}), ("PNG", {}), ("TIFF", {})]
+)
+def test_colours_of_a_wide_profile_come_into_srgb(kind, options):
+    green = Image.new("RGB", (8, 8), (120, 180, 120))
+    red, middle, blue = load_image(encoded(green, kind, icc_profile=wide_profile(), **options)).getpixel(
+        (4, 4)
+    )
+    assert middle == pytest.approx(181, abs=4)
+    assert red < 110 and blue < 120
+    damaged = load_image(encoded(green, kind, icc_profile=wide_profile()[:90], **options)).getpixel((4, 4))
+    assert np.abs(np.array(damaged) - (120, 180, 120)).max() <= 2
+
+
+def test_transparency_is_kept_beside_a_profile():
+    clear = Image.new("RGBA", (4, 4), (120, 180, 120, 0))
+    assert load_image(encoded(clear, icc_profile=wide_profile())).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["JPEG2000", "AVIF", "DIB", "GIF", "WEBP", "TIFF", "PPM", "BMP"])
+def test_a_picture_is_read_whatever_its_name_ends_in(tmp_path, kind):
+    (tmp_path / "a.jpg").write_bytes(encoded(RED, kind))
+    assert load_image(tmp_path / "a.jpg").getpixel((4, 3))[0] > 240
+
+
+def test_heic_is_read_with_its_extra_and_named_without(tmp_path, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    data = encoded(Image.new("RGB", (64, 64), (255, 0, 0)), "HEIF")
+    assert load_image(data).getpixel((30, 30))[0] > 240
+    monkeypatch.setattr(images, "_reads_heif", lambda: False)
+    with pytest.raises(ImageError, match=r"a\.heic: HEIC needs an extra: pip install 'dqecir\[heic\]'"):
+        (tmp_path / "a.heic").write_bytes(data)
+        load_image(tmp_path / "a.heic")

@@ -17,17 +17,21 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from dqecir.data.picture_files import Refusal
+from dqecir.data.picture_files import Refusal, is_heif
+from dqecir.data.pixels import upright_rgb
+from dqecir.data.png_metadata import without_bulk
 from dqecir.errors import DataError, ImageError
 from dqecir.settings import Strict
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 200_000_000
+_HEAD = 64
+"""First bytes of a file, which tell its kind."""
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -36,12 +40,12 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 def load_image(
     source: Path | str | bytes | Image.Image, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> Image.Image:
-    """Decode a picture to RGB: upright, first frame, transparency on white, 16 bit scaled to 8.
+    """Decode a picture to RGB: upright, first frame, transparency on white, 16 bit scaled to 8, in sRGB.
 
     ``source`` is a file, its bytes, or a picture already opened, which stays as it is. The size is
     read from the header and checked before anything is decoded. Raises :class:`ImageError` for what
     is missing, empty, no picture, of another format than ``FORMATS``, truncated, or larger than
-    ``max_bytes`` or ``max_pixels`` (of which Pillow itself allows 178,956,970).
+    ``max_bytes`` or ``max_pixels`` (Pillow itself allows 178,956,970). HEIC needs the extra ``heic``.
     """
     if isinstance(source, Image.Image):
         with _as_image_error("the image given"):
@@ -52,16 +56,40 @@ def load_image(
         raise ImageError(name, "the file is empty")
     if len(data) > max_bytes:
         raise ImageError(name, _too_many_bytes(len(data), max_bytes))
-    with _as_image_error(name), Image.open(io.BytesIO(data), formats=_supported()) as picture:
+    with _as_image_error(name), _opened(data) as picture:
         return _decoded(picture, name, max_pixels)
+
+
+def format_of(data: bytes) -> str:
+    """Return the format of a picture's bytes, one of ``FORMATS``; raises :class:`ImageError` for none."""
+    with _as_image_error("the picture"), _opened(data) as picture:
+        return str(picture.format)
+
+
+def _opened(data: bytes) -> Image.Image:
+    if is_heif(data[:_HEAD]) and not _reads_heif():
+        raise ImageError("the picture", "HEIC needs an extra: pip install 'dqecir[heic]', or save it as JPEG")
+    return Image.open(io.BytesIO(without_bulk(data)), formats=_supported())
+
+
+@cache
+def _reads_heif() -> bool:
+    # Imported here, because it is optional, and most pictures are of another kind.
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    _supported.cache_clear()
+    return True
 
 
 @contextmanager
 def _as_image_error(name: str) -> Iterator[None]:
     try:
         yield
-    except ImageError:
-        raise
+    except ImageError as error:
+        raise ImageError(name, error.reason) from None
     except UnidentifiedImageError:
         raise ImageError(name, f"not a picture in a format that is read ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -73,6 +101,8 @@ def _as_image_error(name: str) -> Iterator[None]:
 @cache
 def _supported() -> tuple[str, ...]:
     Image.init()
+    # Pillow reads this kind in one order of bytes only: 16 bit grey whose zero is white.
+    TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
@@ -107,58 +137,7 @@ def _decoded(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
         raise ImageError(
             name, f"the picture has {width:,} x {height:,} pixels; at most {max_pixels:,} are decoded"
         )
-    picture.load()
-    rgb = _as_rgb(picture)
-    turn = _TURNS.get(_orientation(picture))
-    return rgb if turn is None else rgb.transpose(turn)
-
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _orientation(picture: Image.Image) -> int:
-    try:
-        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
-        return value if isinstance(value, int) else 1
-    except Exception:  # damaged metadata do not make the pixels useless
-        return 1
-
-
-def _as_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":
-        picture = _as_grey(picture)
-    if picture.mode == "La":
-        picture = picture.convert("LA")
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(ground, picture)
-    return picture.convert("RGB")
-
-
-def _as_grey(picture: Image.Image) -> Image.Image:
-    """16 and 32 bit and float pictures to 8 bit: scaled by the range of their kind, never clipped.
-
-    A 16 bit picture goes to 65535. 32 bit integers and floats have no range of their own: theirs is
-    the first of 1 (floats alone), 255 and 65535 that holds the brightest pixel, or else that pixel.
-    """
-    values = np.nan_to_num(np.asarray(picture).astype(np.float32), posinf=0.0, neginf=0.0)
-    highest = float(values.max())
-    if picture.mode.startswith("I;16") or (picture.format == "PPM" and picture.mode == "I"):
-        scale = 65535.0
-    else:
-        ranges = (1.0, 255.0, 65535.0) if picture.mode == "F" else (255.0, 65535.0)
-        scale = next((top for top in ranges if highest <= top), highest)
-    grey = (values.clip(min=0.0) * (255.0 / scale)).round().astype(np.uint8)
-    return Image.fromarray(grey)
+    return upright_rgb(picture)
 
 
 def target_pad(picture: Image.Image, ratio: float, colour: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:

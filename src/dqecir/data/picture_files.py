@@ -58,7 +58,8 @@ _LEFT_FOLDERS = {
     "lost+found": "what a file system found again",
     **dict.fromkeys(("thumbnails", "thumbs", "_thumbs"), "a folder of thumbnails"),
 }
-_HEAD = 32
+_HEAD = 64
+_HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _MAGIC = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
@@ -210,17 +211,11 @@ def _why_no_picture(path: Path) -> str | None:
 
 def is_picture(head: bytes) -> bool:
     """Say whether the first bytes of a file are those of a kind of picture that may be read."""
-    return head.startswith(_MAGIC) or head[8:12] == b"WEBP" or is_heif(head) or head[4:12] == b"ftypavif"
+    is_avif = head[4:8] == b"ftyp" and b"avi" in head[8:]
+    return head.startswith(_MAGIC) or head[8:12] == b"WEBP" or is_avif or is_heif(head)
 
 
 def is_heif(head: bytes) -> bool:
     """Say whether the first bytes are those of HEIC, which is read with the extra ``heic``."""
-    return head[4:8] == b"ftyp" and head[8:12] in (
-        b"heic",
-        b"heix",
-        b"hevc",
-        b"heim",
-        b"heis",
-        b"mif1",
-        b"msf1",
-    )
+    brands = head[8:]
+    return head[4:8] == b"ftyp" and b"avi" not in brands and any(brand in brands for brand in _HEIF)

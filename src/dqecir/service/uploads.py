@@ -15,7 +15,8 @@ from typing import TypeVar
 from PIL import Image
 from torch import Tensor
 
-from dqecir.data.images import Preprocessing, load_image
+from dqecir.data.images import Preprocessing, format_of, load_image
+from dqecir.data.picture_files import UPLOADS_MARK
 from dqecir.errors import ImageError
 from dqecir.io.files import write_bytes
 from dqecir.io.recent import Recent
@@ -93,10 +94,10 @@ class Uploads:
     def keep(self, item_id: str, data: bytes) -> Path:
         """Write a picture that has been decoded, whole or not at all, named by its id and its content."""
         named = hashlib.sha256(len(item_id).to_bytes(8) + item_id.encode("utf-8", "surrogatepass") + data)
-        with Image.open(io.BytesIO(data)) as picture:
-            kind = str(picture.format)
-        path = self.folder / f"{named.hexdigest()[:40]}.{kind.casefold()}"
+        path = self.folder / f"{named.hexdigest()[:40]}.{format_of(data).casefold()}"
         if not path.exists():
+            # So marked, the folder stays out of an index that is built of the folder around it.
+            write_bytes(self.folder / UPLOADS_MARK, b"")
             write_bytes(path, data)
         return path
 

@@ -92,11 +92,18 @@ class Writer:
         puts = [change for change in changes if isinstance(change, Put)]
         known = self._indexes[0].payloads([put.item_id for put in puts])
         # Kept here, because this thread also removes pictures: none goes that a later change counts on.
-        paths = [str(self._uploads.keep(put.item_id, put.image)) for put in puts]
-        payloads = [{"path": path, **put.attributes} for path, put in zip(paths, puts, strict=True)]
-        for place, index in enumerate(self._indexes):
-            tokens = torch.stack([put.tokens[place] for put in puts])
-            index.add(ItemBatch([put.item_id for put in puts], tokens, payloads))
+        paths: list[str] = []
+        try:
+            paths += (str(self._uploads.keep(put.item_id, put.image)) for put in puts)
+            payloads = [{"path": path, **put.attributes} for path, put in zip(paths, puts, strict=True)]
+            for place, index in enumerate(self._indexes):
+                tokens = torch.stack([put.tokens[place] for put in puts])
+                index.add(ItemBatch([put.item_id for put in puts], tokens, payloads))
+        except Exception:
+            shown = {payload["path"] for item in known if (payload := self._indexes[0].payload(item))}
+            for path in set(paths) - shown:
+                self._uploads.forget(path)
+            raise
         self._forget({name: old for name, old in known.items() if old.get("path") not in paths})
         return [int(put.item_id in known) for put in puts]
 

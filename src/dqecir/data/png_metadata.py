@@ -1,0 +1,49 @@
+"""Leave metadata that a decoder refuses for their size out of a PNG file, so that its pixels can be read."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_CHUNK = 1 << 20
+"""Bytes of one text or profile, unpacked; Pillow refuses larger ones."""
+MAX_TOTAL = 1 << 24
+"""Bytes of all of them."""
+
+_KINDS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+
+
+def without_bulk(data: bytes) -> bytes:
+    """Return a PNG file without texts and profiles that are too large; other data as they are."""
+    if not data.startswith(SIGNATURE):
+        return data
+    kept, place, start, total = [], len(SIGNATURE), 0, 0
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        end = place + 12 + length
+        if kind in _KINDS:
+            size = _unpacked(kind, data[place + 8 : end - 4]) if total < MAX_TOTAL else MAX_CHUNK
+            total += size
+            if size >= MAX_CHUNK:
+                kept.append(data[start:place])
+                start = end
+        place = end
+    return b"".join([*kept, data[start:]]) if kept else data
+
+
+def _unpacked(kind: bytes, body: bytes) -> int:
+    """The size of a chunk's text or profile, counted up to :data:`MAX_CHUNK`."""
+    packed = body.partition(b"\0")[2][1:]
+    if kind == b"tEXt":
+        return min(len(body), MAX_CHUNK)
+    if kind == b"iTXt":
+        # A flag, a method, a language and a translated keyword stand before the text.
+        is_packed = body.partition(b"\0")[2][:1] == b"\1"
+        packed = body.partition(b"\0")[2][2:].partition(b"\0")[2].partition(b"\0")[2]
+        if not is_packed:
+            return min(len(packed), MAX_CHUNK)
+    try:
+        return len(zlib.decompressobj().decompress(packed, MAX_CHUNK))
+    except zlib.error:
+        return 0
