@@ -162,7 +162,7 @@ def test_bodies_that_cannot_be_read(client, content, kind, status):
 
 def test_a_form_of_other_fields(client, picture):
     both = [("image", ("a.png", picture)), ("image", ("b.png", picture))]
-    refused(client.post("/v1/search", data={"request": "{}"}, files=both), 400)
+    refused(client.post("/v1/search", data={"request": "{}"}, files=both), 422)
     refused(
         client.post("/v1/search", data={"request": "{}", "url": "http://example.org/a.png"}, files=both[:1]),
         422,

@@ -11,7 +11,19 @@ from PIL import Image
 
 from dqecir.index.contract import ItemBatch
 from dqecir.index.engines import open_index
+from dqecir.search.retriever import ComposedRetriever
 from tests.service.conftest import form, put, refused
+
+
+def other_picture() -> bytes:
+    written = io.BytesIO()
+    Image.new("RGB", (50, 50), "blue").save(written, "JPEG")
+    return written.getvalue()
+
+
+def uploaded(settings) -> list[str]:
+    """Names of the pictures that the service keeps."""
+    return [path.name for path in settings.upload_folder.glob("[!.]*")]
 
 
 def listed(client, **query) -> list[str]:
@@ -69,14 +81,12 @@ def test_an_item_that_is_put_is_found_at_once_and_kept(client, settings, picture
 def test_a_picture_is_replaced_and_the_old_one_removed(client, settings, picture):
     assert put(client, "a", picture, {"color": "red"}).status_code == 201
     before = client.post("/v1/search", json={"item": "a", "k": 3}).json()["answers"]
-    other = io.BytesIO()
-    Image.new("RGB", (50, 50), "blue").save(other, "JPEG")
-    assert put(client, "a", other.getvalue()).status_code == 200
+    assert put(client, "a", other_picture()).status_code == 200
     assert client.get("/v1/items/a").json()["attributes"] == {}
     assert client.post("/v1/search", json={"item": "a", "k": 3}).json()["answers"] != before
-    assert len(list(settings.upload_folder.iterdir())) == 1
+    assert len(uploaded(settings)) == 1
     assert client.delete("/v1/items/a").status_code == 204
-    assert list(settings.upload_folder.iterdir()) == []
+    assert uploaded(settings) == []
     refused(client.get("/v1/items/a"), 404)
     refused(client.delete("/v1/items/a"), 404)
 
@@ -96,7 +106,7 @@ def test_an_item_that_is_deleted_and_put_again_at_once_keeps_its_picture(client,
         held.set()
         assert [change.result().status_code for change in changes] == [204, 201]
     assert client.get("/v1/images/a").status_code == 200
-    assert len(list(settings.upload_folder.iterdir())) == 1
+    assert len(uploaded(settings)) == 1
 
 
 def test_pictures_of_the_catalogue_are_never_removed(client, retriever):
@@ -165,6 +175,11 @@ def test_what_an_index_names_and_is_no_picture_is_not_shown(client, settings):
         ('{"path": "/etc/passwd"}', "path"),
         ('{"price": NaN}', "price"),
         ('{"price": [1]}', "price"),
+        ('{"price": null}', "price: null is no value: leave the attribute out"),
+        ('{"price": {"a": 1}}', "price: a value is a text, a number, true or false"),
+        ('{"price": 1e999}', "price: a number must be finite"),
+        ('{"ean": 123456789012345678}', "ean: JSON does not keep a number of this size"),
+        ('{"ean": -9007199254740993}', "ean: JSON does not keep a number of this size"),
         ('["a"]', "object"),
         ("{", "JSON"),
         ('{"": "x"}', "1 character"),
@@ -174,6 +189,75 @@ def test_attributes_that_are_none(client, picture, attributes, said):
     told = client.put("/v1/items/a", data={"attributes": attributes}, files={"image": ("a.png", picture)})
     assert said in refused(told, 422)
     refused(client.get("/v1/items/a"), 404)
+
+
+def test_values_come_back_as_they_came(client, picture):
+    given = {
+        "new": True,
+        "old": False,
+        "n": 9007199254740992,
+        "m": -3,
+        "price": 3.5,
+        "whole": 2.0,
+        "code": "007",
+    }
+    assert put(client, "a", picture, given).status_code == 201
+    kept = client.get("/v1/items/a").json()["attributes"]
+    assert kept == given
+    assert [type(value) for value in kept.values()] == [type(value) for value in given.values()]
+    for where in ("new = true", "old = FALSE", "n = 9007199254740992", "code = 007"):
+        assert listed(client, where=where) == ["a"]
+    assert listed(client, where="code = 7 or new = 1") == []
+
+
+@pytest.mark.parametrize("item_id", ["x/%2e%2e/y", "%2e", "..%2fa", "a//b", "%2fa", "a/"])
+def test_an_id_that_no_address_can_carry_is_refused(client, settings, picture, item_id):
+    assert "between the slashes" in refused(put(client, item_id, picture), 422)
+    assert uploaded(settings) == []
+
+
+def test_a_put_that_fails_leaves_nothing(client, settings, picture, monkeypatch):
+    assert put(client, "a", picture).status_code == 201
+    before = uploaded(settings)
+    index = client.app.state.service.main.index
+
+    def fail(batch):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(index, "add", fail)
+    for item_id in ("a", "b"):
+        refused(put(client, item_id, other_picture()), 503)
+        refused(put(client, item_id, picture), 503)
+    assert uploaded(settings) == before
+    assert client.get("/v1/images/a").status_code == 200
+
+
+def test_pictures_that_were_put_stay_out_of_a_later_build(serving, settings, served, picture, tmp_path):
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "a.png").write_bytes(picture)
+    with serving(uploads=shop / "put") as client:
+        assert put(client, "new", picture).status_code == 201
+    summary = ComposedRetriever.from_pretrained(served[0]).build_index(shop, tmp_path / "again", quiet=True)
+    assert summary.indexed == 1
+    assert [refusal.path.name for refusal in summary.refusals] == ["put"]
+
+
+def test_a_form_may_send_its_json_as_a_file(client, picture):
+    files = {"request": ("blob", b'{"k": 1}', "application/json"), "image": ("a.png", picture)}
+    assert len(client.post("/v1/search", files=files).json()["answers"]) == 1
+    twice = [("image", ("a.png", picture)), ("image", ("b.png", picture))]
+    assert "twice" in refused(client.post("/v1/search", files=twice), 422)
+
+
+@pytest.mark.parametrize("address", ["/", "/healthz", "/v1/about", "/v1/items?limit=1", "/page/main.js"])
+def test_head_is_answered_as_get_without_a_body(client, address):
+    whole = client.get(address)
+    head = client.head(address)
+    assert head.status_code == whole.status_code
+    assert head.content == b""
+    same = ("content-type", "content-length", "content-security-policy")
+    assert [head.headers.get(name) for name in same] == [whole.headers.get(name) for name in same]
 
 
 def test_thumbnails_are_small_and_known_again(client, retriever):

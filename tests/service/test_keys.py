@@ -82,6 +82,8 @@ def test_every_key_is_compared_whichever_is_right(keys_file, monkeypatch):
         {"host": "10.0.0.7"},
         {"host": "127.0.0.1", "x-forwarded-for": "10.0.0.7"},
         {"host": "localhost", "forwarded": "for=10.0.0.7"},
+        *({"host": "localhost", name: "1"} for name in ("via", "x-real-ip", "x-forwarded-proto", "cf-ray")),
+        *({"host": "localhost", name: "1"} for name in ("True-Client-IP", "X-Client-IP", "X-Forwarded-Port")),
     ],
 )
 def test_without_keys_only_this_machine_writes(client, picture, headers):

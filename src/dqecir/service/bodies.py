@@ -79,7 +79,8 @@ async def _chunks(request: Request, most: int) -> AsyncGenerator[bytes, None]:
 
 
 async def _form(request: Request, chunks: AsyncGenerator[bytes, None], field: str, limits: Limits) -> Body:
-    parser = _InMemory(request.headers, chunks, max_files=1, max_fields=4, max_part_size=limits.body)
+    # The field of JSON may come as a file as well, as a browser's Blob does.
+    parser = _InMemory(request.headers, chunks, max_files=2, max_fields=4, max_part_size=limits.body)
     try:
         form = await parser.parse()
     except (MultiPartException, ValueError, KeyError) as error:

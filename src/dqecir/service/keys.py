@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,12 @@ SHORTEST = 16
 """Characters that a key must have."""
 
 _KINDS = ("read", "write")
+_FORWARDED = re.compile(
+    r"via|forwarded|x-forwarded-.+|x-original-(?:for|host|proto)|x-real-ip|x-envoy-.+|cf-.+|cdn-loop"
+    r"|(?:.+-)?(?:client|connecting|peer)-ip|x-proxyuser-ip|x-azure-.+|x-arr-.+",
+    re.IGNORECASE,
+)
+"""Headers that proxies add."""
 
 
 class Keys:
@@ -81,8 +88,7 @@ class Keys:
             origin = headers.get("origin")
             if origin is not None and origin.partition("://")[2] != headers.get("host"):
                 raise Problem(403, "a page from elsewhere cannot write here: start the service with --keys")
-            forwarded = any(name in headers for name in ("forwarded", "x-forwarded-for", "x-forwarded-host"))
-            if forwarded or not is_loopback(_host(headers)):
+            if any(map(_FORWARDED.fullmatch, headers)) or not is_loopback(_host(headers)):
                 raise Problem(403, "without keys only this machine writes: start the service with --keys")
             return
         if not self._digests["write"]:

@@ -64,6 +64,9 @@ class Middleware:
             await self._app(scope, receive, send)
             return
         begun, status = time.perf_counter(), 0
+        is_head = scope["method"] == "HEAD"
+        # What is asked by HEAD is answered as by GET, without the body.
+        answered = {**scope, "method": "GET"} if is_head else scope
 
         async def framed(message: Message) -> None:
             nonlocal status
@@ -73,10 +76,12 @@ class Middleware:
                 for name, value in HEADERS.items():
                     headers[name] = value
                 headers.setdefault("Cache-Control", "no-store")
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
-            await self._app(scope, receive, framed)
+            await self._app(answered, receive, framed)
         except Exception:  # whatever nobody foresaw: its words go to the log, a number to the client
             number = uuid.uuid4().hex[:12]
             log.exception("failed", extra={"fields": {"number": number}})
@@ -84,7 +89,7 @@ class Middleware:
                 problem = Problem(500, f"the service failed; its log says why under {number}")
                 await answer(problem)(scope, receive, framed)
         finally:
-            self._say(scope, status, time.perf_counter() - begun)
+            self._say({**answered, "method": scope["method"]}, status, time.perf_counter() - begun)
 
     def _say(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's own words, because addresses hold ids, of which there are many.

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+)
 
 from dqecir.search.steering import HEAVIEST
 
@@ -20,11 +30,42 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Ids = Annotated[list[Id], Field(max_length=200)]
 Weight = Annotated[float, Field(ge=0, le=HEAVIEST, allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Value = (
-    Annotated[str, StringConstraints(max_length=500)]
-    | Annotated[int, Field(ge=-(2**53), le=2**53)]
-    | Annotated[float, Field(allow_inf_nan=False)]
-)
+_EXACT = 2**53
+"""Numbers beyond it are others once they have been JSON."""
+_LONGEST = 500
+
+
+def _checked_value(value: object) -> object:
+    if isinstance(value, str):
+        if len(value) > _LONGEST:
+            raise ValueError(f"a text has at most {_LONGEST} characters")
+    elif isinstance(value, bool):
+        return value
+    elif isinstance(value, int | float):
+        if not math.isfinite(value):
+            raise ValueError("a number must be finite")
+        if abs(value) > _EXACT:
+            raise ValueError("JSON does not keep a number of this size: send it as a text, in quotes")
+    elif value is None:
+        raise ValueError("null is no value: leave the attribute out")
+    else:
+        raise ValueError("a value is a text, a number, true or false")
+    return value
+
+
+Value = Annotated[
+    Any,
+    AfterValidator(_checked_value),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": _LONGEST},
+                {"type": "boolean"},
+                {"type": "number", "minimum": -_EXACT, "maximum": _EXACT},
+            ]
+        }
+    ),
+]
 """Of an attribute."""
 
 

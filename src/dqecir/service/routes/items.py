@@ -76,6 +76,10 @@ async def put_item(request: Request, item_id: ItemId) -> Response:
     service = service_of(request)
     if any(not character.isprintable() for character in item_id):
         raise Problem(422, "an id is made of characters that can be seen")
+    if not {"", ".", ".."}.isdisjoint(item_id.split("/")):
+        raise Problem(
+            422, "between the slashes of an id stands a name: browsers and proxies remove //, . and .."
+        )
     async with service.admitted():
         body = await read_body(request, "attributes", service.limits)
         put = await _encoded(service, item_id, body)
