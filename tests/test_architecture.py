@@ -39,6 +39,7 @@ def imports_of(module: str, path: Path) -> set[str]:
             names = [
                 whole if (whole := f"{source}.{alias.name}").removeprefix("dqecir.") in FILES else source
                 for alias in node.names
+                if (source, alias.name) != ("dqecir", "__version__")
             ]
         found |= {name.removeprefix("dqecir").lstrip(".") for name in names if name.split(".")[0] == "dqecir"}
     return found

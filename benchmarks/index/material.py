@@ -24,7 +24,7 @@ from torch.nn.functional import normalize
 from dqecir.data.picture_files import PICTURE_SUFFIXES
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
-from dqecir.methods.scoring import ScoreRule
+from dqecir.methods.score_rules import ScoreRule
 from dqecir.search.audit import picture_queries
 from dqecir.search.retriever import ComposedRetriever
 

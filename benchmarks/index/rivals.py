@@ -21,7 +21,8 @@ from dqecir.index.contract import Index, SearchSettings
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.index.prefetch import PREFETCHES
-from dqecir.methods.scoring import SMOOTHING, top_scores
+from dqecir.methods.score_rules import SMOOTHING
+from dqecir.methods.scoring import top_scores
 
 BEST = 10
 WHERES: dict[str, str | None] = {"everything": None, "10 %": "tenth = 3", "1 %": "hundredth = 7"}

@@ -2,15 +2,27 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from dqecir import __version__
+
+
+def run(code: str, *arguments: object) -> tuple[str, set[str]]:
+    """Run ``code`` in a fresh interpreter; its output, and the modules that it imported."""
+    shown = "import atexit, sys; atexit.register(lambda: print('\\n'.join(sys.modules), file=sys.stderr))"
+    command = [sys.executable, "-c", f"{shown}\n{code}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout, set(done.stderr.split())
+
+
+def dqecir(*arguments: object) -> tuple[str, set[str]]:
+    return run("from dqecir.cli import main; main()", *arguments)
 
 
 def imported(code: str) -> set[str]:
-    """The modules that a fresh interpreter holds after ``code``."""
-    shown = "import sys; print('\\n'.join(sys.modules), file=sys.stderr)"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{shown}"], capture_output=True, text=True, check=True
-    )
-    return set(done.stderr.split())
+    return run(code)[1]
 
 
 def test_a_method_is_found_without_the_others():
@@ -29,3 +41,26 @@ def test_a_model_is_read_without_transformers():
     assert "transformers" not in imported(
         "from dqecir.model.composed_model import ComposedModel; ComposedModel.from_pretrained()"
     )
+
+
+@pytest.fixture(scope="module")
+def index(garments_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("startup") / "index"
+    dqecir("index", "build", "--images", garments_folder, "--out", folder)
+    return folder
+
+
+def test_facts_and_help_need_no_torch(index):
+    assert dqecir("--version")[0] == f"dqecir {__version__}\n"
+    for arguments in (["--help"], ["--version"], ["index", "--help"], ["index", "info", "--index", index]):
+        said, modules = dqecir(*arguments)
+        assert said
+        assert not {"torch", "transformers", "matplotlib", "fastapi"} & modules, arguments
+
+
+def test_a_search_imports_nothing_that_it_does_not_need(index, garments_folder):
+    image = min(Path(garments_folder).rglob("*.jpg"))
+    said, modules = dqecir("search", "--index", index, "--image", image, "--text", "is blue", "-k", "3")
+    assert len(said.splitlines()) == 3
+    heavy = {"transformers", "accelerate", "tensorboard", "matplotlib", "diffusers", "fastapi", "sympy"}
+    assert not heavy & modules

@@ -13,7 +13,8 @@ import torch
 from dqecir.errors import EngineError, FilterError
 from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.filters import has_numbers, parse_filter
-from dqecir.methods.scoring import ScoreRule, score
+from dqecir.methods.score_rules import ScoreRule
+from dqecir.methods.scoring import score
 
 HEADER = IndexHeader(model="m1", tokens=3, size=8)
 

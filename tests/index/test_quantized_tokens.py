@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from dqecir.index import exact, segments
+from dqecir.index import codebooks, exact, ranking
+from dqecir.index.codebooks import joined_quantized, quantize
 from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
-from dqecir.index.quantized_tokens import FILE, PLANS, joined_quantized, quantize
-from dqecir.methods.scoring import SMOOTHING, score
+from dqecir.index.quantized_tokens import FILE, PLANS
+from dqecir.methods.score_rules import SMOOTHING
+from dqecir.methods.scoring import score
 from tests.index.contract import HEADER, EngineContract, batches, item
 
 ALL = SearchSettings(candidates=10_000, exact_up_to=0)
@@ -32,9 +34,9 @@ class TestQuantized(EngineContract):
 
     def test_quantized_tokens_are_searched(self, index, monkeypatch):
         asked = []
-        best = exact.best_of_segment
+        best = ranking.best_of_segment
         monkeypatch.setattr(
-            exact, "best_of_segment", lambda *given: asked.append(given[0].quantized) or best(*given)
+            ranking, "best_of_segment", lambda *given: asked.append(given[0].quantized) or best(*given)
         )
         index.add(item("new", 1))
         index.search(torch.ones(1, 1, 8), 3)
@@ -94,7 +96,7 @@ def test_codes_say_what_the_scorer_says(tmp_path):
     assert quantized.roots.tolist() == [False] * 4 + [True] * 2
     for query in queries[:5]:
         right = score(query[None], tokens, "likelihood")[0]
-        told = torch.from_numpy(quantized.scores(query, "likelihood"))
+        told = torch.from_numpy(quantized.scores(query.numpy(), "likelihood"))
         assert (told - right).abs().max() < 0.01
     # The look-ups of one item, by hand.
     place, row = 4, 17
@@ -112,9 +114,9 @@ def test_no_generation_counts_before_its_tokens_are_quantized(tmp_path, monkeypa
     index = ExactIndex.build(tmp_path / "i", header, iter([batch]))
     index.configure(SOME)
     seen, learned = [], []
-    write, learn = exact.write_manifest, segments.quantize
+    write, learn = exact.write_manifest, codebooks.quantize
     monkeypatch.setattr(exact, "write_manifest", lambda *given: seen.append(given[1]) or write(*given))
-    monkeypatch.setattr(segments, "quantize", lambda given: learned.append(len(given)) or learn(given))
+    monkeypatch.setattr(codebooks, "quantize", lambda given: learned.append(len(given)) or learn(given))
     index.delete(batch.ids[:1600])  # more than half: what is left is written anew
     for start in range(4):
         index.add(ItemBatch([f"new{start}-{n}" for n in range(50)], tokens[:50], [{}] * 50))
@@ -132,8 +134,8 @@ def test_codes_are_kept_where_segments_are_joined():
     left, few = np.arange(2000) % 4 > 0, np.ones(1000, dtype=np.bool_)
     joined = joined_quantized([(quantized, tokens[:2000], left), (None, tokens[2000:], few)])
     assert joined.codes.shape == (6, 2500)
-    told = joined.scores(queries[0], "likelihood")
-    assert (told[:1500] == quantized.scores(queries[0], "likelihood")[left]).all()
+    told = joined.scores(queries[0].numpy(), "likelihood")
+    assert (told[:1500] == quantized.scores(queries[0].numpy(), "likelihood")[left]).all()
     right = score(queries[:1], tokens[2000:], "likelihood")[0].numpy()
     assert np.corrcoef(told[1500:], right)[0, 1] > 0.98
     assert (
@@ -199,7 +201,7 @@ def test_neither_searches_nor_writers_wait_while_tokens_are_quantized(tmp_path, 
         assert go_on.wait(30)
         return quantize(tokens)
 
-    monkeypatch.setattr(exact, "quantize", slow)
+    monkeypatch.setattr(codebooks, "quantize", slow)
     tuning = threading.Thread(target=index.configure, args=(SOME,))
     tuning.start()
     assert begun.wait(30)
@@ -222,7 +224,7 @@ def test_an_error_while_tokens_are_quantized_keeps_no_later_change_from_it(tmp_p
 
     index = ExactIndex.build(tmp_path / "i", HEADER, batches(40))
     with monkeypatch.context() as patch:
-        patch.setattr(exact, "quantize", broken)
+        patch.setattr(codebooks, "quantize", broken)
         with pytest.raises(RuntimeError, match="out of memory"):
             index.configure(SOME)
     index.delete(["item3"])

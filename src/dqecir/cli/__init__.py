@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from dqecir import __version__
 from dqecir.cli.arguments import output
 from dqecir.cli.catalogue import catalogue_app
 from dqecir.cli.editing import edit
@@ -42,6 +43,21 @@ app.command("evaluate")(evaluate_command)
 app.command("figures")(figures)
 app.command("protocol")(protocol_command)
 app.command("reproduce")(reproduce_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dqecir {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def dqecir(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options that stand before a command; their callbacks do what they say."""
 
 
 @app.command()

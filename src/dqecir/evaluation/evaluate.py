@@ -15,7 +15,8 @@ from dqecir.encoders.store import Store
 from dqecir.evaluation.metrics import KEPT, RetrievalResults, Scores, collect
 from dqecir.methods.attribute_heads import TextEncoder
 from dqecir.methods.method import Method
-from dqecir.methods.scoring import ScoreRule, score
+from dqecir.methods.score_rules import ScoreRule
+from dqecir.methods.scoring import score
 
 QueryFormatter = Callable[[Triplet | Question], str]
 """A question to its text."""

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from dqecir.errors import EngineError
 from dqecir.index.filters import Filter
 from dqecir.index.payload_columns import Columns
-from dqecir.methods.scoring import ScoreRule
+from dqecir.methods.score_rules import ScoreRule
 from dqecir.settings import Strict
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dqecir.model.composed_model import ComposedModel
 
 
@@ -86,7 +86,7 @@ class ItemBatch:
             raise EngineError(f"{len(self.ids)} items came with {len(self.payloads)} payloads")
         if not all(self.ids):
             raise EngineError("an item has an empty id: every item needs an id of its own")
-        stored = self.tokens.detach().to("cpu", torch.float16)
+        stored = self.tokens.detach().half().cpu()
         broken = ~stored.isfinite().flatten(1).all(dim=1)
         if broken.any():
             raise EngineError(

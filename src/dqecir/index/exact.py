@@ -15,24 +15,22 @@ from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock, Timer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from dqecir.errors import EngineError
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
 from dqecir.index.payload_columns import Columns
-from dqecir.index.quantized_tokens import QuantizedTokens, quantize, write_quantized
-from dqecir.index.ranking import best_of_segment
+from dqecir.index.quantized_tokens import QuantizedTokens, write_quantized
 from dqecir.index.segments import (
     FORMAT,
     Manifest,
     Segment,
     SegmentEntry,
+    as_tensor,
     join_segments,
     living_items,
     open_generation,
@@ -45,7 +43,9 @@ from dqecir.index.segments import (
     write_segment,
 )
 from dqecir.io.files import whole_folder
-from dqecir.methods.scoring import best_columns
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MERGED = 4
 """Segments of like size that are merged into one."""
@@ -82,16 +82,16 @@ class ExactIndex(Index):
         return sum(segment.living for segment in self._current.segments)
 
     def tokens(self, ids: Sequence[str]) -> Tensor:
-        found = torch.empty(len(ids), self.header.tokens, self.header.size, dtype=torch.float16)
+        found = np.empty((len(ids), self.header.tokens, self.header.size), dtype=np.float16)
         here = np.zeros(len(ids), dtype=np.bool_)
         for segment in self._current.segments:
             rows = segment.rows(ids)
             own = np.flatnonzero(rows >= 0)
-            found[own] = segment.tokens[rows[own]]
+            found[own] = segment.stored[rows[own]]
             here[own] = True
         if not here.all():
             raise EngineError(f"the index has no item {ids[int(here.argmin())]!r}")
-        return found
+        return as_tensor(found)
 
     def search(
         self,
@@ -100,6 +100,8 @@ class ExactIndex(Index):
         exclude: Sequence[Sequence[str]] | None = None,
         where: Filter | None = None,
     ) -> list[list[Hit]]:
+        from dqecir.index.ranking import best_of_segments  # it imports torch, which facts need not
+
         self.check_search(queries, k, exclude)
         now = self._current
         segments = now.segments
@@ -107,27 +109,18 @@ class ExactIndex(Index):
             return [[] for _ in queries]
         if where is not None:
             where.check(_columns(segments))
-        rule, settings = self.header.score_rule, now.manifest.sketch
-        found = [best_of_segment(segment, queries, k, rule, exclude, where, settings) for segment in segments]
-        starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
-        places = torch.cat([rows + start for (_, rows), start in zip(found, starts[:-1], strict=True)], dim=1)
         # Segments stand in the order of adding, so equal scores keep it.
-        scores, columns = best_columns(torch.cat([values for values, _ in found], dim=1), k)
-        places = places.gather(1, columns)
+        found = best_of_segments(
+            segments, queries, k, self.header.score_rule, exclude, where, now.manifest.sketch
+        )
+        starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
 
         def hit(value: float, place: int) -> Hit:
             number, row = _within(starts, place)
             item_id, payload = segments[number].items.entry(row)
             return Hit(item_id, value, payload)
 
-        return [
-            [
-                hit(value, place)
-                for value, place in zip(row_scores, row_places, strict=True)
-                if value > -float("inf")
-            ]
-            for row_scores, row_places in zip(scores.tolist(), places.tolist(), strict=True)
-        ]
+        return [[hit(value, place) for value, place in hits] for hits in found]
 
     @classmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> ExactIndex:
@@ -184,7 +177,7 @@ class ExactIndex(Index):
         handle._current = _Generation(
             now.manifest.model_copy(update={"sketch": settings}),
             tuple(
-                replace(segment, quantized=segment.quantized or quantize(segment.tokens))
+                replace(segment, quantized=segment.quantize())
                 if _lacks_quantized(segment, settings)
                 else segment
                 for segment in now.segments
@@ -225,7 +218,7 @@ class ExactIndex(Index):
     def items(self) -> Iterator[ItemBatch]:
         for entries, tokens in living_items(self._current.segments):
             ids, payloads = zip(*entries, strict=True)
-            yield ItemBatch(ids, torch.from_numpy(tokens), payloads)
+            yield ItemBatch(ids, as_tensor(tokens), payloads)
 
     def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for segment in self._current.segments:
@@ -270,7 +263,7 @@ class ExactIndex(Index):
     def verify(cls, folder: Path) -> None:
         # ``open`` does not do this: it reads no token that is not searched.
         for segment in cls.open(folder)._current.segments:
-            if token_digest(segment.tokens) != segment.entry.token_sha256:
+            if token_digest(segment.stored) != segment.entry.token_sha256:
                 raise EngineError(
                     f"{folder}/{segment.entry.name}/tokens.npy is damaged: build the index again"
                 )
@@ -301,9 +294,7 @@ class ExactIndex(Index):
             with suppress(OSError, EngineError):
                 for segment in self._current.segments:
                     if _lacks_quantized(segment, self._current.manifest.sketch):
-                        self._keep_quantized(
-                            segment.entry.name, segment.quantized or quantize(segment.tokens)
-                        )
+                        self._keep_quantized(segment.entry.name, segment.quantize())
         finally:
             self._quantizing.release()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dqecir.methods.scoring import ScoreRule
+from dqecir.methods.score_rules import ScoreRule
 
 CANDIDATES = 500
 """Items that are fetched and scored where an inner product comes only near to the rule.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -14,10 +15,35 @@ from dqecir.index.contract import SearchSettings
 from dqecir.index.filters import Filter
 from dqecir.index.quantized_tokens import QuantizedTokens
 from dqecir.index.segments import Segment
-from dqecir.methods.scoring import ScoreRule, top_scores
+from dqecir.methods.score_rules import ScoreRule
+from dqecir.methods.scoring import best_columns, top_scores
 
 FEW = 0.4
 """Share of a segment up to which its chosen tokens are copied together instead of scoring all."""
+
+
+def best_of_segments(
+    segments: Sequence[Segment],
+    queries: Tensor,
+    k: int,
+    rule: ScoreRule,
+    exclude: Sequence[Sequence[str]] | None = None,
+    where: Filter | None = None,
+    settings: SearchSettings | None = None,
+) -> list[list[tuple[float, int]]]:
+    """For each query the (score, place) of the at most ``k`` items that are found, best first.
+
+    Places count the rows of all segments, one after the other; equal scores are ordered by place.
+    """
+    found = [best_of_segment(segment, queries, k, rule, exclude, where, settings) for segment in segments]
+    starts = [0, *accumulate(segment.entry.items for segment in segments)]
+    places = torch.cat([rows + start for (_, rows), start in zip(found, starts, strict=False)], dim=1)
+    scores, columns = best_columns(torch.cat([values for values, _ in found], dim=1), k)
+    places = places.gather(1, columns)
+    return [
+        [one for one in zip(*row, strict=True) if one[0] > -torch.inf]
+        for row in zip(scores.tolist(), places.tolist(), strict=True)
+    ]
 
 
 def best_of_segment(
@@ -71,7 +97,8 @@ def _of_candidates(
     if left_out:
         allowed = allowed.copy()
         allowed[list(left_out)] = False
-    rows = quantized.best(query, rule, count, allowed)
+    threads = max(1, torch.get_num_threads())
+    rows = torch.from_numpy(quantized.best(query.numpy(), rule, count, allowed, threads))
     scores, places = top_scores(query[None], segment.tokens[rows], k, rule)
     lacking = k - scores.shape[1]
     return F.pad(scores[0], (0, lacking), value=-torch.inf), F.pad(rows[places[0]], (0, lacking))

@@ -13,14 +13,13 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import torch
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dqecir.errors import DataError, EngineError
 from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
@@ -36,15 +35,12 @@ from dqecir.index.item_list import (
     open_items,
 )
 from dqecir.index.quantized_tokens import FILE as QUANTIZED
-from dqecir.index.quantized_tokens import (
-    QuantizedTokens,
-    joined_quantized,
-    quantize,
-    read_quantized,
-    write_quantized,
-)
+from dqecir.index.quantized_tokens import QuantizedTokens, read_quantized, write_quantized
 from dqecir.io.files import sync_folder, write_bytes, write_json
 from dqecir.settings import Strict, parse_settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 3
 AGAIN = "build the index again"
@@ -90,10 +86,22 @@ class Segment:
 
     entry: SegmentEntry
     items: StoredItems
-    tokens: Tensor
+    stored: NDArray[np.float16]
+    """The tokens [N, n_t, D]."""
     alive: NDArray[np.bool_]
     quantized: QuantizedTokens | None = None
     """None where they were not made or are damaged: all items are scored then."""
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """The tokens as torch sees them."""
+        return as_tensor(self.stored)
+
+    def quantize(self) -> QuantizedTokens:
+        """Return the quantized tokens, made in memory where there are none."""
+        from dqecir.index.codebooks import quantize
+
+        return self.quantized or quantize(self.tokens)
 
     @property
     def living(self) -> int:
@@ -175,7 +183,7 @@ def open_segment(
         if path.stat().st_size != entry.token_bytes:
             raise EngineError(f"{path} is cut off: {AGAIN}")
         # Copy-on-write, because torch asks for memory that it could write to.
-        tokens = np.load(path, mmap_mode="c")
+        tokens = np.asarray(np.load(path, mmap_mode="c"))
     except FileNotFoundError as error:
         raise _MissingError(f"{error.filename} is missing: {AGAIN}") from None
     except OSError as error:
@@ -192,7 +200,7 @@ def open_segment(
     return Segment(
         entry,
         items,
-        torch.from_numpy(tokens),
+        tokens,
         _read_alive(place, entry),
         read_quantized(place, entry.sketch_sha256, entry.items),
     )
@@ -227,7 +235,7 @@ def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDA
     cores from the searches of other processes.
     """
     for segment in segments:
-        tokens, rows = segment.tokens.numpy(), np.flatnonzero(segment.alive)
+        tokens, rows = segment.stored, np.flatnonzero(segment.alive)
         for start in range(0, len(rows), _COPIED):
             part = rows[start : start + _COPIED]
             yield [segment.items.entry(row) for row in part.tolist()], tokens[part]
@@ -243,10 +251,12 @@ def with_quantized(
     """
     if settings is None or entry.items <= settings.exact_up_to:
         return entry
+    from dqecir.index.codebooks import joined_quantized, quantize
+
     quantized = joined_quantized([(one.quantized, one.tokens, one.alive) for one in merged])
     if quantized is None:
         tokens = np.load(folder / entry.name / "tokens.npy", mmap_mode="c")
-        quantized = quantize(torch.from_numpy(tokens))
+        quantized = quantize(as_tensor(tokens))
     with suppress(OSError):
         return entry.model_copy(update={"sketch_sha256": write_quantized(folder / entry.name, quantized)})
     return entry
@@ -287,11 +297,18 @@ def sweep(folder: Path, manifest: Manifest) -> None:
                 path.unlink(missing_ok=True)
 
 
-def token_digest(tokens: Tensor) -> str:
+def as_tensor(tokens: NDArray[np.float16]) -> Tensor:
+    """The tokens as torch sees them, not copied."""
+    from torch import from_numpy  # slow to import, and facts about an index do not need it
+
+    return from_numpy(tokens)
+
+
+def token_digest(tokens: NDArray[np.float16]) -> str:
     """SHA-256 of tokens, a part in memory at a time."""
     digest = hashlib.sha256()
-    for part in tokens.split(4096):
-        digest.update(part.contiguous().numpy().tobytes())
+    for start in range(0, len(tokens), 4096):
+        digest.update(tokens[start : start + 4096].tobytes())
     return digest.hexdigest()
 
 

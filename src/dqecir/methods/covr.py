@@ -30,7 +30,8 @@ from dqecir.methods.method import (
     TrainingBatch,
     register,
 )
-from dqecir.methods.scoring import ScoreRule, score
+from dqecir.methods.score_rules import ScoreRule
+from dqecir.methods.scoring import score
 
 
 def hn_nce(

@@ -37,7 +37,7 @@ from dqecir.language.parsing import Mention, Parser
 from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
 from dqecir.methods.headed import HeadedDqe, HeadedOptions
 from dqecir.methods.method import MethodContext, MethodOptions, Query, QueryParts, TrainingBatch, register
-from dqecir.methods.scoring import ScoreRule
+from dqecir.methods.score_rules import ScoreRule
 from dqecir.settings import nearest
 
 SURE = 8.0

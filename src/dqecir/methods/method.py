@@ -25,7 +25,7 @@ from dqecir.errors import DataError
 from dqecir.language.vocabulary import Vocabulary
 from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
 from dqecir.methods.negatives import NegativeSampling
-from dqecir.methods.scoring import ScoreRule
+from dqecir.methods.score_rules import ScoreRule
 from dqecir.settings import Strict, nearest
 
 

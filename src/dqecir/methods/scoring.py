@@ -7,15 +7,11 @@ for distributions the logarithm of what they share. Queries are [B, n_q, D], tar
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-ScoreRule = Literal["dot", "max_t", "mean_mean", "max_max", "likelihood"]
-
-SMOOTHING = 0.003
-"""Smoothing, added to a probability before its logarithm: attribute heads can be confidently wrong."""
+from dqecir.methods.score_rules import SMOOTHING, ScoreRule
 
 
 def _dot(queries: Tensor, targets: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from dqecir.methods.method import Query
-from dqecir.methods.scoring import RULES, ScoreRule, log_probability, score
+from dqecir.methods.score_rules import ScoreRule
+from dqecir.methods.scoring import RULES, log_probability, score
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.steering import Steering, boost_requested, steered
 

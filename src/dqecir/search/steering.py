@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from dqecir.errors import DataError
 from dqecir.methods.method import Query, QueryParts
-from dqecir.methods.scoring import ScoreRule
+from dqecir.methods.score_rules import ScoreRule
 from dqecir.settings import nearest
 
 HEAVIEST = 3.0
