@@ -22,12 +22,13 @@ from torch import Tensor
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import Store
-from dqecir.evaluation.evaluate import CHUNK, embed_images
+from dqecir.evaluation.evaluate import embed_images
 from dqecir.evaluation.metrics import RetrievalResults, Scores, collect, summarise
 from dqecir.io.files import write_json
 from dqecir.methods.method import Query
 from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import score
+from dqecir.model.compose import CHUNK
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark

@@ -40,6 +40,17 @@ class EngineError(DataError):
     """An index that cannot be opened, read or changed."""
 
 
+class UnknownItemError(EngineError):
+    """An id that no item of the index has."""
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__(f"there is no item {item_id!r} in the index")
+
+
+class ItemPictureError(DataError):
+    """An item of the index whose picture is gone or cannot be read."""
+
+
 class FilterError(DataError):
     """An expression that is no filter; the message says where and why."""
 

@@ -11,12 +11,12 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.search.explanation import (
     OVERALL,
     HeatMap,
-    RequestedValue,
     attribute_scores,
     contributions,
     heat_maps,
-    requested_values,
+    readings,
 )
+from dqecir.search.response import RequestedValue, TextReading
 from dqecir.search.steering import Steering, steered
 from dqecir.synthetic.garment_drawing import render_garment
 from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES, random_vector
@@ -97,14 +97,14 @@ def test_the_column_that_sets_a_result_apart_speaks_for_it():
 def test_methods_without_attributes_explain_nothing():
     query = Query(torch.ones(1, 1, 4))
     assert attribute_scores(query, [torch.ones(2, 1, 4)], torch.ones(1, 1, 4), [], "dot") == [[(), ()]]
-    assert requested_values(query, {}) == [()]
+    assert readings(query, {}) == [TextReading()]
 
 
 @pytest.mark.parametrize("asked", ["dqe_values"], indirect=True)
 def test_what_was_read_is_said(asked):
     model, query, _ = asked
     values = model.heads.config.columns
-    first, second = requested_values(query, values)
+    first, second = (read.requested for read in readings(query, values))
     assert set(first) == {RequestedValue("color", "red"), RequestedValue("sleeves", "long")}
     assert second == (RequestedValue("color", "not blue"),)
 

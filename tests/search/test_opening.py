@@ -12,7 +12,7 @@ from dqecir.index.engines import open_index
 from dqecir.language.reading import Reader
 from dqecir.model import fingerprints
 from dqecir.search.audit import audit
-from dqecir.service.searcher import Searcher
+from dqecir.search.engine import SearchEngine
 from tests.conftest import tiny_model
 
 OF_0_1_0 = Path(__file__).parents[1] / "index" / "of_0_1_0"
@@ -32,7 +32,7 @@ def built(tmp_path_factory, garments_folder) -> Path:
 def ways_to_open(model, folder):
     """Open an index as the Python API, the service and the audit do."""
     yield lambda: ComposedRetriever(model).open_index(folder)
-    yield lambda: Searcher("any", model, open_index(folder), 0, 0)
+    yield lambda: SearchEngine(model, open_index(folder))
     yield lambda: audit(open_index(folder), model, count=2, numbers=(2,))
 
 

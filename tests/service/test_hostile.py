@@ -208,16 +208,16 @@ def test_a_slow_body_is_cut(small):
 
 def test_too_many_are_told_to_come_again_and_the_others_answered(serving, picture, monkeypatch):
     with serving(queue=2) as client:
-        searcher = client.app.state.service.main
+        composer = client.app.state.service.main.composer
         held, begun = threading.Event(), threading.Event()
-        search = searcher._compose
+        compose = composer.compose
 
-        def slow(asked):
+        def slow(*asked):
             begun.set()
             held.wait(10)
-            return search(asked)
+            return compose(*asked)
 
-        monkeypatch.setattr(searcher, "_compose", slow)
+        monkeypatch.setattr(composer, "compose", slow)
         answers = []
         threads = [
             threading.Thread(
@@ -247,10 +247,10 @@ def test_too_many_are_told_to_come_again_and_the_others_answered(serving, pictur
 
 def test_what_takes_too_long_is_given_up(serving, picture, monkeypatch):
     with serving(limits={"seconds": 0.3}) as client:
-        searcher = client.app.state.service.main
+        composer = client.app.state.service.main.composer
         held = threading.Event()
-        search = searcher._compose
-        monkeypatch.setattr(searcher, "_compose", lambda asked: held.wait(10) and search(asked))
+        compose = composer.compose
+        monkeypatch.setattr(composer, "compose", lambda *asked: held.wait(10) and compose(*asked))
         assert "0.3 seconds" in refused(client.post("/v1/search", **form({"k": 1}, picture)), 504)
         held.set()
         monkeypatch.undo()
@@ -258,10 +258,10 @@ def test_what_takes_too_long_is_given_up(serving, picture, monkeypatch):
 
 
 def test_a_failure_nobody_foresaw_is_told_without_its_words(client, picture, monkeypatch, caplog):
-    def broken(asked):
+    def broken(*asked):
         raise RuntimeError("secret words")
 
-    monkeypatch.setattr(client.app.state.service.main, "_compose", broken)
+    monkeypatch.setattr(client.app.state.service.main.composer, "compose", broken)
     detail = refused(client.post("/v1/search", **form({}, picture)), 500)
     assert "secret" not in detail
     assert "secret words" in caplog.text

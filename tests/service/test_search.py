@@ -1,6 +1,8 @@
 """Searches through the service find what searches without it find, alone and together."""
 
 import json
+import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -238,3 +240,56 @@ def test_no_weight_is_what_no_number_is(client, item, number):
 
 def test_both_an_item_and_a_picture_are_one_too_many(client, item, picture):
     assert "either" in refused(client.post("/v1/search", **form({"item": item}, picture)), 422)
+
+
+def test_no_search_waits_for_the_index_on_the_event_loop(client, item, retriever, monkeypatch):
+    ids = [entry[0] for entry in retriever.index.entries()][:3]
+    asked = []
+    for name in ("__contains__", "payload", "columns", "tokens"):
+        method = getattr(ExactIndex, name)
+
+        def watched(*given, name=name, method=method):
+            asked.append((name, threading.current_thread().name))
+            return method(*given)
+
+        monkeypatch.setattr(ExactIndex, name, watched)
+    body = {"item": item, "text": "is red", "more": ids, "less": ids[:1], "where": "color = red"}
+    assert client.post("/v1/search", json=body).status_code == 200
+    assert {name for name, _ in asked} == {"__contains__", "payload", "columns", "tokens"}
+    assert {re.sub(r"[-_]\d+", "", thread) for _, thread in asked} <= {"decoder", "model"}
+
+
+AWKWARD = "says \"it's both' quotes\", in {braces}"
+
+
+def test_conditions_filter_what_no_expression_can_say(client, picture):
+    for name, price in (("a", 3), ("b", 7)):
+        assert put(client, name, picture, {"print": AWKWARD, "price": price}).status_code == 201
+    conditions = [{"attribute": "print", "values": ["other", AWKWARD]}]
+    found = client.post("/v1/search", **form({"filters": conditions}, picture))
+    assert set(ids_of(found)) == {"a", "b"}
+    conditions.append({"attribute": "price", "least": 5, "most": 7})
+    found = client.post("/v1/search", **form({"filters": conditions, "where": "price > 1"}, picture))
+    assert ids_of(found) == ["b"]
+    listed = client.get("/v1/items", params={"filters": json.dumps(conditions)}).json()
+    assert [one["id"] for one in listed["items"]] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "words"),
+    [
+        ([{"values": ["red"]}], "attribute"),
+        ([{"attribute": "color", "least": "low"}], "least"),
+        ([{"attribute": "color", "valeus": ["red"]}], "valeus"),
+        ([{"attribute": "colr", "values": ["red"]}], "colr"),
+        ({}, "filters"),
+    ],
+)
+def test_conditions_that_mean_nothing_are_refused(client, picture, conditions, words):
+    assert words in refused(client.post("/v1/search", **form({"filters": conditions}, picture)), 422)
+    assert words in refused(client.get("/v1/items", params={"filters": json.dumps(conditions)}), 422)
+
+
+def test_what_had_no_effect_is_said(client, item):
+    told = client.post("/v1/search", json={"item": item, "text": "asdf qwerty"}).json()
+    assert told["unread"] == ["asdf qwerty"] or told["asked"]

@@ -157,22 +157,24 @@ def search(
     if as_json:
         print(json.dumps(result.as_json(), indent=2))
     else:
-        for rank, hit in enumerate(result.hits, start=1):
+        for rank, hit in enumerate(result.results, start=1):
             output.print(f"{rank:3}. {hit.score:.3f}  {escape(hit.id)}")
-        for bound in result.bounds:
-            output.print(escape(_told(bound)))
+        for constraint in result.reading.constraints:
+            output.print(escape(_told(constraint)))
+        if result.reading.unread:
+            output.print(escape(f"without effect: {', '.join(result.reading.unread)}"))
     if sheet is not None:
         result.write_sheet(sheet, image, text)
         console.print(f"the sheet is {sheet}")
 
 
-def _told(bound: NumericConstraint) -> str:
-    if bound.number is None:
+def _told(constraint: NumericConstraint) -> str:
+    if constraint.number is None:
         return (
-            f"the index knows no {bound.column} of the picture: what the text says of it was passed over, "
-            "and --where filters"
+            f"the index knows no {constraint.column} of the picture, so what the text says of it "
+            "had no effect: filter with --where"
         )
-    return f"only {bound.column} {bound.order} {bound.number:g}, as the text says"
+    return f"only {constraint.column} {constraint.order} {constraint.number:g}, as the text says"
 
 
 def _weight(setting: str) -> tuple[str, float]:

@@ -37,8 +37,20 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+ImageSource = Path | str | bytes | Image.Image
+
+
+def file_state(path: Path) -> tuple[str, int, int]:
+    """Name a file as it is now: path, time of change, size. Raises :class:`ImageError` where it is gone."""
+    try:
+        about = path.stat()
+    except (OSError, ValueError):
+        raise ImageError("its file", "it is no longer where the index says") from None
+    return str(path), about.st_mtime_ns, about.st_size
+
+
 def load_image(
-    source: Path | str | bytes | Image.Image, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> Image.Image:
     """Decode a picture to RGB: upright, first frame, transparency on white, 16 bit scaled to 8, in sRGB.
 

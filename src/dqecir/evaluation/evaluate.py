@@ -17,24 +17,20 @@ from dqecir.methods.attribute_heads import TextEncoder
 from dqecir.methods.method import Method
 from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import score
+from dqecir.model.compose import CHUNK, compose_stored
 
 QueryFormatter = Callable[[Triplet | Question], str]
 """A question to its text."""
-
-CHUNK = 256
-"""Images or queries embedded at once."""
 
 
 @torch.no_grad()
 def embed_images(method: Method, store: Store, images: Tensor | None = None) -> Tensor:
     """Target embeddings [N, n_t, D] of the stored ``images`` (all of them unless named), on the CPU."""
     wanted = torch.arange(len(store)) if images is None else images
-    device = method.backbone.query_tokens.device
-    parts = [method.embed_target(store.gather(some).to(device)).cpu() for some in wanted.split(CHUNK)]
+    parts = [method.embed_target(store.gather(some).to(method.device)).cpu() for some in wanted.split(CHUNK)]
     return torch.cat(parts)
 
 
-@torch.no_grad()
 def embed_queries(
     method: Method,
     store: Store,
@@ -45,15 +41,10 @@ def embed_queries(
 ) -> Tensor:
     """Query embeddings [Q, n_q, D] of references (positions in the store) with texts, on the CPU.
 
-    ``blank`` texts are refused unless they are to be expected.
+    ``blank`` as in :func:`compose_stored`.
     """
-    device = method.backbone.query_tokens.device
-    parts = []
-    for start in range(0, len(texts), CHUNK):
-        text = encoder(texts[start : start + CHUNK], blank).to(device)
-        tokens = store.gather(torch.tensor(references[start : start + CHUNK])).to(device)
-        parts.append(method.embed_query(tokens, text).embeddings.cpu())
-    return torch.cat(parts)
+    queries = compose_stored(method, store, encoder, references, texts, blank)
+    return torch.cat([query.embeddings.cpu() for query in queries])
 
 
 def query_scores(

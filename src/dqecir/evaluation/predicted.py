@@ -12,9 +12,9 @@ from torch import Tensor
 
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.encoders.store import Store
-from dqecir.evaluation.evaluate import CHUNK
 from dqecir.evaluation.metrics import Scores
 from dqecir.methods.predicted_attributes import PREDICTION_SMOOTHING, PredictedAttributes
+from dqecir.model.compose import CHUNK
 
 Parse = Literal["text", "perfect"]
 

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dqecir.data.cells import values_of
-from dqecir.data.triplets import Benchmark
+from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.encoders.store import Store
-from dqecir.evaluation.evaluate import CHUNK, embed_images
+from dqecir.evaluation.evaluate import embed_images
 from dqecir.evaluation.metrics import RetrievalResults, Scores, collect
 from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.methods.attribute_heads import TextEncoder
 from dqecir.methods.dqe import Dqe
 from dqecir.methods.scoring import score
+from dqecir.model.compose import CHUNK, compose_stored
 
 
 def asking_of(benchmark: Benchmark) -> dict[str, NDArray[np.bool_]]:
@@ -44,13 +45,12 @@ def recall_by_asked(results: RetrievalResults, asked: Mapping[str, NDArray[np.bo
 @torch.no_grad()
 def attribute_weights(method: Dqe, store: Store, encoder: TextEncoder, benchmark: Benchmark) -> Tensor:
     """The attribute weights [Q, A] of every question of a benchmark, on the CPU."""
-    parts = []
-    for rows in np.array_split(np.arange(len(benchmark.triplets)), -(-len(benchmark.triplets) // CHUNK)):
-        reference, texts = _questions(method, store, benchmark, rows.tolist())
-        weights = method.embed_query(reference, encoder(texts).to(reference.device)).attribute_weights
-        assert weights is not None  # methods with attributes have them
-        parts.append(weights.cpu())
-    return torch.cat(parts)
+    references, texts = _questions(method, benchmark.triplets)
+    queries = compose_stored(method, store, encoder, references, texts)
+    # A method with attributes has weights.
+    return torch.cat(
+        [query.attribute_weights.cpu() for query in queries if query.attribute_weights is not None]
+    )
 
 
 def with_permuted_weights(
@@ -75,17 +75,15 @@ def _permuted_scores(
         candidates = targets[torch.from_numpy(gallery)]
         for start in range(0, len(numbers), CHUNK):
             some = numbers[start : start + CHUNK]
-            reference, texts = _questions(method, store, benchmark, some.tolist())
-            order = torch.randperm(len(some), generator=generator).to(reference.device)
-            query = method.embed_query(reference, encoder(texts).to(reference.device), order)
+            references, texts = _questions(method, [benchmark.triplets[row] for row in some])
+            tokens = store.gather(torch.tensor(references)).to(method.device)
+            order = torch.randperm(len(some), generator=generator).to(method.device)
+            query = method.embed_query(tokens, encoder(texts).to(method.device), order)
             yield category, some, score(query.embeddings.cpu(), candidates, method.score_rule).numpy()
 
 
-def _questions(
-    method: Dqe, store: Store, benchmark: Benchmark, rows: Sequence[int]
-) -> tuple[Tensor, list[str]]:
-    """Image tokens of the references of some questions, and their texts."""
-    triplets = [benchmark.triplets[row] for row in rows]
-    tokens = store.gather(torch.tensor([triplet.reference for triplet in triplets]))
-    device = method.backbone.query_tokens.device
-    return tokens.to(device), [method.text(triplet.captions) for triplet in triplets]
+def _questions(method: Dqe, triplets: Sequence[Triplet]) -> tuple[list[int], list[str]]:
+    """References of some questions, as positions in the store, and their texts."""
+    return [triplet.reference for triplet in triplets], [
+        method.text(triplet.captions) for triplet in triplets
+    ]

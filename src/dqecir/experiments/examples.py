@@ -13,6 +13,7 @@ from dqecir.evaluation.evaluate import QueryFormatter
 from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.io.contact_sheets import Answer, Candidate
 from dqecir.methods.scoring import score
+from dqecir.model.compose import compose_stored
 from dqecir.model.composed_model import ComposedModel
 
 
@@ -38,13 +39,12 @@ def answer_of(
     """
     benchmark = results.benchmark
     triplet = benchmark.triplets[number]
-    method, device = model.method, model.device
+    method = model.method
     text = method.text(triplet.captions) if worded is None else worded(triplet)
-    reference = store.gather(torch.tensor([triplet.reference])).to(device)
-    query = method.embed_query(reference, model.text_encoder([text]).to(device))
+    [query] = compose_stored(method, store, model.text_encoder, [triplet.reference], [text])
     found = results.found[number, :candidates]
     found = found[found >= 0]
-    targets = method.embed_target(store.gather(torch.from_numpy(found)).to(device))
+    targets = method.embed_target(store.gather(torch.from_numpy(found)).to(method.device))
     scores = score(query.embeddings, targets, method.score_rule)[0].tolist()
     weights: dict[str, float] = {}
     if query.attribute_weights is not None:

@@ -3,11 +3,11 @@
     color in {red, pink} and price < 40 and not sleeves = long
 
 Comparisons are ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in {…}`` and ``not in {…}``; they are joined
-by ``not``, ``and``, ``or`` and parentheses. Values of several words stand in quotes. Values are equal
-where their texts are, in any case, or where both are plain numbers and equal (``40`` and ``40.0``, but not
-the codes ``7`` and ``007``); orders compare numbers as people write them, so ``€ 12.50`` is less than 40.
-An item that lacks an attribute fulfils no comparison with it, so it fulfils ``not size = s``, and
-``size != s``, which means the same.
+by ``not``, ``and``, ``or`` and parentheses. Values of several words stand in quotes, and a quote within a
+quotation is doubled. Values are equal where their texts are, in any case, or where both are plain numbers and
+equal (``40`` and ``40.0``, but not the codes ``7`` and ``007``); orders compare numbers as people write them,
+so ``€ 12.50`` is less than 40. An item without the attribute fails every comparison, so it passes
+``not size = s`` and ``size != s``, which mean the same.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,6 +44,10 @@ class Filter(ABC):
     def comparisons(self) -> Iterator[Equal | Compare]:
         """Every comparison in it."""
 
+    @abstractmethod
+    def __str__(self) -> str:
+        """The filter as an expression that :func:`parse_filter` reads back."""
+
     def check(self, columns: Collection[Columns]) -> None:
         """Raise :class:`FilterError` for an attribute that no item has, or an order of what is no number."""
         known = {name for part in columns for name in part.names}
@@ -66,6 +70,10 @@ class Equal(Filter):
 
     def mask(self, columns: Columns) -> Mask:
         return columns[self.name].matching(self.values)
+
+    def __str__(self) -> str:
+        values = ", ".join(map(_quoted, self.values))
+        return f"{_quoted(self.name)} " + (f"= {values}" if len(self.values) == 1 else f"in {{{values}}}")
 
     def comparisons(self) -> Iterator[Equal | Compare]:
         yield self
@@ -91,6 +99,9 @@ class Compare(Filter):
         found: Mask = _ORDERS[self.order](columns[self.name].numbers, self.bound)
         return found
 
+    def __str__(self) -> str:
+        return f"{_quoted(self.name)} {self.order} {_number(self.bound)}"
+
     def comparisons(self) -> Iterator[Equal | Compare]:
         yield self
 
@@ -103,6 +114,9 @@ class Not(Filter):
 
     def mask(self, columns: Columns) -> Mask:
         return ~self.part.mask(columns)
+
+    def __str__(self) -> str:
+        return f"not ({self.part})"
 
     def comparisons(self) -> Iterator[Equal | Compare]:
         yield from self.part.comparisons()
@@ -117,6 +131,9 @@ class And(Filter):
 
     def mask(self, columns: Columns) -> Mask:
         return self.left.mask(columns) & self.right.mask(columns)
+
+    def __str__(self) -> str:
+        return f"({self.left}) and ({self.right})"
 
     def comparisons(self) -> Iterator[Equal | Compare]:
         yield from self.left.comparisons()
@@ -133,9 +150,47 @@ class Or(Filter):
     def mask(self, columns: Columns) -> Mask:
         return self.left.mask(columns) | self.right.mask(columns)
 
+    def __str__(self) -> str:
+        return f"({self.left}) or ({self.right})"
+
     def comparisons(self) -> Iterator[Equal | Compare]:
         yield from self.left.comparisons()
         yield from self.right.comparisons()
+
+
+def conjuncts(where: Filter | None) -> Iterator[Filter]:
+    """Yield the parts of a filter all of which must hold."""
+    if isinstance(where, And):
+        yield from conjuncts(where.left)
+        yield from conjuncts(where.right)
+    elif where is not None:
+        yield where
+
+
+def all_of(parts: Iterable[Filter]) -> Filter | None:
+    """Return the filter that holds where all parts do; None for no parts."""
+    found: Filter | None = None
+    for part in parts:
+        found = part if found is None else And(found, part)
+    return found
+
+
+def filter_from(expression: str | None, conditions: Iterable[Mapping[str, Any]]) -> Filter | None:
+    """Return what an expression and conditions mean together; None where they ask for nothing.
+
+    A condition has an ``attribute``, and perhaps the ``values`` of which it has one, and the ``least`` and
+    ``most`` of a number. Raises :class:`FilterError` for an expression that cannot be read.
+    """
+    parts = [] if expression is None or not expression.strip() else [parse_filter(expression)]
+    for condition in conditions:
+        name = condition["attribute"]
+        if condition["values"]:
+            parts.append(Equal(name, tuple(condition["values"])))
+        if condition["least"] is not None:
+            parts.append(Compare(name, ">=", condition["least"]))
+        if condition["most"] is not None:
+            parts.append(Compare(name, "<=", condition["most"]))
+    return all_of(parts)
 
 
 def parse_filter(text: str) -> Filter:
@@ -147,11 +202,23 @@ def parse_filter(text: str) -> Filter:
     return found
 
 
-_TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s{}()<>=!,"']+)|([<>!]=|[{}()<>=,]))""")
+_BARE = r"""[^\s{}()<>=!,"']+"""
+_TOKEN = re.compile(rf"""\s*(?:"((?:[^"]|"")*)"|'((?:[^']|'')*)'|({_BARE})|([<>!]=|[{{}}()<>=,]))""")
 _WORDS = ("and", "or", "not", "in")
 _DEPTH = 100
 _COINS = ("€", "$", "£", "¥")
 """They may stand before or behind a number."""
+
+
+def _quoted(value: str) -> str:
+    """A name or a value as an expression has it: plain where that is read back, else quoted."""
+    if re.fullmatch(_BARE, value) and value not in _WORDS:
+        return value
+    return '"' + value.replace('"', '""') + '"'
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 @dataclass(frozen=True)
@@ -192,7 +259,10 @@ class _Parser:
             kind: Literal["quoted", "bare", "sign"] = (
                 "quoted" if group <= 2 else "bare" if group == 3 else "sign"
             )
-            yield _Token(match[group], kind, match.start(group) - (kind == "quoted"))
+            # A quote of its own kind stands doubled within a quotation.
+            quote = {1: '"', 2: "'"}.get(group, "")
+            said = match[group].replace(2 * quote, quote) if quote else match[group]
+            yield _Token(said, kind, match.start(group) - (kind == "quoted"))
             place = match.end()
 
     @property

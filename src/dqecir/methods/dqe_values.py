@@ -36,7 +36,15 @@ from dqecir.errors import DataError
 from dqecir.language.parsing import Mention, Parser
 from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
 from dqecir.methods.headed import HeadedDqe, HeadedOptions
-from dqecir.methods.method import MethodContext, MethodOptions, Query, QueryParts, TrainingBatch, register
+from dqecir.methods.method import (
+    REQUESTED,
+    MethodContext,
+    MethodOptions,
+    Query,
+    QueryParts,
+    TrainingBatch,
+    register,
+)
 from dqecir.methods.score_rules import ScoreRule
 from dqecir.settings import nearest
 
@@ -77,11 +85,12 @@ class DqeValuesOptions(HeadedOptions):
 class Hints:
     """What rules read of B texts: ``said`` [B, C] is 1 where a column is asked of and 0 where the reader
     must tell; -1 where it is not, since the whole text was read. ``shares`` is what is asked for, one
-    [B, values] a column, even over what is admissible. ``left`` is what was not read."""
+    [B, values] a column, even over what is admissible. ``left`` and ``clauses`` are what was not read."""
 
     said: Tensor
     shares: list[Tensor]
     left: TextBatch
+    clauses: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -217,6 +226,7 @@ class DqeValues(HeadedDqe):
             self.columns,
             asked=weights if self.options.weights == "text_gate" else None,
             wanted=tuple(wanted),
+            unread=None if hints is None or self.training else self._unread(weights, hints),
         )
         of_attributes = self._by_attribute(self._pieces(embedding[:, 1:]))
         return Composed(
@@ -231,6 +241,14 @@ class DqeValues(HeadedDqe):
             return self.asks_bias.expand(read.shape[:2])
         asks = torch.einsum("bch,ch->bc", read, self.asks).float() + self.asks_bias
         return asks if hints is None else torch.where(hints.said == 0, asks, SURE * hints.said)
+
+    def _unread(self, weights: Tensor, hints: Hints) -> tuple[tuple[str, ...], ...]:
+        """The clauses that neither the rules nor the reader read.
+
+        The reader does not say which clause it read a request from, so where it found one, none is named.
+        """
+        found = ((weights >= REQUESTED) & (hints.said == 0)).any(dim=1).tolist()
+        return tuple(() if used else left for used, left in zip(found, hints.clauses, strict=True))
 
     def _hidden(self, text: TextBatch) -> Tensor:
         """Word pieces [B, L]; while training some are hidden, so that no reading hangs on one word."""
@@ -258,10 +276,10 @@ class DqeValues(HeadedDqe):
         likely = [values.argmax(dim=1).tolist() for values in shown]
         said = torch.zeros(len(text.texts), len(self.columns))
         shares = [torch.zeros(len(text.texts), size) for size in self.sizes]
-        left = []
+        left: list[tuple[str, ...]] = []
         for row, words in enumerate(text.texts):
             read, unread = self._parted(words)
-            left.append(", ".join(unread))
+            left.append(tuple(unread))
             if not unread:
                 said[row] = -1.0
             reference = {
@@ -277,7 +295,8 @@ class DqeValues(HeadedDqe):
         return Hints(
             said.to(device),
             [values.to(device) for values in shares],
-            self.text_encoder(left, blank=True).to(device),
+            self.text_encoder(list(map(", ".join, left)), blank=True).to(device),
+            tuple(left),
         )
 
     def _parted(self, words: str) -> tuple[list[tuple[Mention, ...]], list[str]]:

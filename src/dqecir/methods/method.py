@@ -45,6 +45,10 @@ class InBatchOptions(MethodOptions):
             raise ValueError("the method contrasts within the batch: set negatives.choose to none")
 
 
+REQUESTED = 0.5
+"""From this probability on, a text is said to ask of a column."""
+
+
 @dataclass(frozen=True)
 class QueryParts:
     """How queries are put together: ``base`` + Σ_p ``weights``[:, p] · ``pieces``[:, p].
@@ -68,6 +72,8 @@ class QueryParts:
     """[B, P] the probability that the text asks of a column, where a method says it."""
     wanted: tuple[Tensor, ...] = ()
     """[B, values] a column: the distribution of values that is wanted, where a method says it."""
+    unread: tuple[tuple[str, ...], ...] | None = None
+    """For each query the parts of its text that had no effect, where a method says it."""
 
     def embeddings(self) -> Tensor:
         """The queries [B, n_q, D]."""
@@ -158,6 +164,11 @@ class Method(nn.Module, ABC):
         # A method trained before on the same backbone may have frozen parts of it.
         backbone.requires_grad_(True)
         backbone.freeze_tower()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.backbone.query_tokens.device
 
     def text(self, captions: Sequence[str]) -> str:
         """The modification text as the method reads it, from the captions of a triplet."""

@@ -89,7 +89,7 @@ class ComposedModel:
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
-        return self.backbone.query_tokens.device
+        return self.method.device
 
     def to(self, device: torch.device | str) -> Self:
         """Move all weights."""

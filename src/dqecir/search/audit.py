@@ -25,6 +25,7 @@ from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
 from dqecir.index.prefetch import distributions_of
 from dqecir.methods.scoring import score
+from dqecir.model.compose import compose
 from dqecir.model.composed_model import ComposedModel
 from dqecir.questions.wording import CaptionGenerator, Change
 
@@ -178,9 +179,9 @@ def picture_queries(
         except ImageError:
             return None
         with torch.no_grad():
-            text = model.text_encoder([model.method.text(captions)]).to(model.device)
             tokens = model.backbone.image_tokens(pixels[None].to(model.device))
-            queries.append(model.method.embed_query(tokens, text).embeddings.cpu())
+            text = model.text_encoder([model.method.text(captions)])
+            queries.append(compose(model.method, tokens, text).embeddings.cpu())
     return torch.cat(queries)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -13,11 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from dqecir.methods.method import Query
+from dqecir.methods.method import REQUESTED, Query, QueryParts
 from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import RULES, log_probability, score
+from dqecir.model.compose import compose
 from dqecir.model.composed_model import ComposedModel
-from dqecir.search.steering import Steering, boost_requested, steered
+from dqecir.search.response import Contribution, RequestedValue, TextReading
+from dqecir.search.steering import Steering, boosted_and_steered
 
 OVERALL = "overall"
 """What the query says beside all attributes."""
@@ -28,29 +29,11 @@ LEAST = 0.03
 COVERED = 8
 """Cells a side of a picture that is covered cell by cell."""
 
-ASKED = 0.5
-"""From this probability on, a text is said to ask of a column."""
-
 _ROUNDING = 1e-6
 """A change of a score that means nothing."""
 
 _NAMED = 3
 """Values that are named one by one; what asks for more says nothing of them."""
-
-
-class Contribution(NamedTuple):
-    """An attribute or column that spoke for a result, and its share of all that spoke for it (of 1)."""
-
-    attribute: str
-    share: float
-
-
-@dataclass(frozen=True)
-class RequestedValue:
-    """A column that a text asks of, and what it asks for; no value where it is anything of many."""
-
-    attribute: str
-    value: str | None
 
 
 @torch.no_grad()
@@ -130,25 +113,32 @@ CONTRIBUTIONS: dict[ScoreRule, Callable[[Query, Tensor, ScoreRule], Tensor]] = {
 }
 
 
-def requested_values(query: Query, values: Mapping[str, Sequence[str]]) -> list[tuple[RequestedValue, ...]]:
-    """For each query what was read from its text, the surest first; empty where a method does not say.
+def readings(query: Query, values: Mapping[str, Sequence[str]]) -> list[TextReading]:
+    """For each query how its text was read; empty where a method does not say.
 
     ``values`` are those of each column, in the order of the model's attribute heads.
     """
     parts = query.parts
-    if parts is None or parts.asked is None:
-        return [() for _ in query.embeddings]
-    read = []
-    for row, chances in enumerate(parts.asked.tolist()):
-        said = [place for place, chance in enumerate(chances) if chance >= ASKED]
-        read.append(
-            tuple(
-                RequestedValue(column, _value(parts.wanted[place][row].tolist(), values[column]))
-                for place in sorted(said, key=lambda place: -chances[place])
-                for column in [parts.columns[place]]
-            )
-        )
-    return read
+    if parts is None:
+        return [TextReading()] * len(query.embeddings)
+    unread = parts.unread or [()] * len(query.embeddings)
+    asked = [[]] * len(query.embeddings) if parts.asked is None else parts.asked.tolist()
+    return [
+        TextReading(_requested(parts, row, chances, values), unread=unread[row])
+        for row, chances in enumerate(asked)
+    ]
+
+
+def _requested(
+    parts: QueryParts, row: int, chances: Sequence[float], values: Mapping[str, Sequence[str]]
+) -> tuple[RequestedValue, ...]:
+    """What one text asks for, the surest first."""
+    places = [place for place, chance in enumerate(chances) if chance >= REQUESTED]
+    return tuple(
+        RequestedValue(column, _value(parts.wanted[place][row].tolist(), values[column]))
+        for place in sorted(places, key=lambda place: -chances[place])
+        for column in [parts.columns[place]]
+    )
 
 
 def _value(shares: Sequence[float], names: Sequence[str]) -> str | None:
@@ -198,11 +188,10 @@ def heat_maps(
 
     def answer(seen: Tensor, shown: Tensor) -> Tensor:
         """Scores [N, M] of references [N, 3, S, S] and results [M, 3, S, S]."""
-        words = model.text_encoder([method.text((text,))] * len(seen), blank=True).to(model.device)
-        query = method.embed_query(model.backbone.tower(seen), words)
-        query = steered(
-            boost_requested(query), [steering or Steering()] * len(seen), names, method.score_rule
-        )
+        words = model.text_encoder([method.text((text,))] * len(seen), blank=True)
+        query = compose(method, model.backbone.tower(seen), words)
+        steerings = [steering or Steering()] * len(seen)
+        query = boosted_and_steered(query, steerings, names, method.score_rule).query
         return score(query.embeddings, method.embed_target(model.backbone.tower(shown)), method.score_rule)
 
     pictures = [model.preprocessing(image)[None].to(model.device) for image in (reference, target)]

@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.catalogue_table import SETTINGS, table_of_pictures
 from dqecir.data.cells import has_value
-from dqecir.data.images import load_batches, load_image
+from dqecir.data.images import ImageSource, load_batches
 from dqecir.data.picture_files import Refusal, list_pictures
 from dqecir.encoders.store import TokenStore
 from dqecir.errors import PROBLEMS_SHOWN, DataError, EngineError
-from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch
+from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.engines import engine_for, open_index
 from dqecir.index.filters import parse_filter
 from dqecir.io.progress import track
-from dqecir.language.numeric_constraints import NumericConstraint
 from dqecir.methods.method import Query
+from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
-from dqecir.search.numeric_filters import bounded
-from dqecir.search.steering import Steering, attribute_weights, boost_requested, steered
+from dqecir.search.engine import SearchEngine
+from dqecir.search.response import SearchResponse
+from dqecir.search.search_request import SearchRequest
+from dqecir.search.steering import Steering, attribute_weights, steered
 
-ImageSource = Path | str | bytes | Image.Image
 _Embedded = tuple[Sequence[int], Tensor]
 """Positions of pictures in a list, and their target embeddings [B, n_t, D]."""
 
@@ -42,44 +42,6 @@ class BuildSummary:
     """Files and folders that were left out, and why."""
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """The best items of one query, and the weight that each attribute had in it.
-
-    The weights are those that the text decided, and where a person set one, that.
-    """
-
-    hits: tuple[Hit, ...]
-    attribute_weights: Mapping[str, float]
-    bounds: tuple[NumericConstraint, ...] = ()
-    """What the text said of numbers; one without a number compares with what is not known of the reference,
-    and was passed over."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Answers with their attributes, best first, the weights, and what the text said of numbers."""
-        answers = [
-            {
-                "id": hit.id,
-                "score": round(hit.score, 4),
-                "path": hit.payload.get("path"),
-                "attributes": {name: value for name, value in hit.payload.items() if name != "path"},
-            }
-            for hit in self.hits
-        ]
-        bounds = [
-            {"attribute": bound.column, "order": bound.order, "number": bound.number} for bound in self.bounds
-        ]
-        return {"answers": answers, "attribute_weights": dict(self.attribute_weights), "bounds": bounds}
-
-    def write_sheet(self, path: Path, image: Path, text: str) -> None:
-        """Draw the question and its answers as a picture (PNG)."""
-        # Imported here, because drawing is slow to import and most searches draw nothing.
-        from dqecir.io.contact_sheets import Answer, Candidate, contact_sheet
-
-        candidates = [Candidate(load_image(Path(hit.payload["path"])), hit.score) for hit in self.hits]
-        contact_sheet([Answer(load_image(image), text, candidates, self.attribute_weights)], path)
-
-
 class ComposedRetriever:
     """A model and, once built or opened, an index of images to search.
 
@@ -91,6 +53,8 @@ class ComposedRetriever:
     def __init__(self, model: ComposedModel, index: Index | None = None) -> None:
         self.model = model.eval()
         self.index = index
+        self._composer = QueryComposer(model)
+        self._search: SearchEngine | None = None
 
     @classmethod
     def from_pretrained(cls, folder: Path | str | None = None, device: str = "cpu") -> Self:
@@ -103,19 +67,16 @@ class ComposedRetriever:
 
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 64) -> Tensor:
         """Target embeddings [N, n_t, D] of images; raises ``ImageError`` for one that cannot be used."""
-        parts = [
-            self._embed(torch.stack([self._pixels(image) for image in images[start : start + batch_size]]))
-            for start in range(0, len(images), batch_size)
-        ]
-        if not parts:
+        if not images:
             raise DataError("there are no images to encode")
-        return torch.cat(parts)
+        starts = range(0, len(images), batch_size)
+        parts = (self._references(images[start : start + batch_size]) for start in starts)
+        return torch.stack([one for part in parts for one in self._composer.target_embeddings(part)])
 
     def encode_query(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Tensor:
         """Query embeddings [B, n_q, D] of reference images with modification texts, one text an image."""
         return self.compose(images, texts).embeddings
 
-    @torch.no_grad()
     def compose(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Query:
         """As :meth:`encode_query`, with the attribute sub-queries and their weights.
 
@@ -127,10 +88,7 @@ class ComposedRetriever:
             )
         if not images:
             raise DataError("there is no query to encode")
-        worded = [self.model.method.text((text,)) for text in texts]
-        text = self.model.text_encoder(worded, blank=True).to(self.model.device)
-        pixels = torch.stack([self._pixels(image) for image in images]).to(self.model.device)
-        return self.model.method.embed_query(self.model.backbone.image_tokens(pixels), text)
+        return self._composer.compose(self._references(images), texts)
 
     def build_index(
         self,
@@ -209,7 +167,7 @@ class ComposedRetriever:
         weights: Mapping[str, float] | None = None,
         more: Sequence[str] = (),
         less: Sequence[str] = (),
-    ) -> SearchResult:
+    ) -> SearchResponse:
         """The ``k`` items that show ``image`` changed as ``text`` says; without a text, what is like it.
 
         The reference itself is not found where the index holds it under its path; ``exclude`` names
@@ -221,18 +179,18 @@ class ComposedRetriever:
         ids of items that the answers should be more and less like; the latter are not found themselves.
         Raises :class:`DataError` for an attribute or an id that there is not.
         """
-        index = self._opened()
-        said = bounded(
-            text, index, lambda: self._kept_of(image), parse_filter(where) if where is not None else None
+        request = SearchRequest(
+            image,
+            text,
+            k=k,
+            item=self._item_of(image),
+            where=parse_filter(where) if where is not None else None,
+            weights=weights or {},
+            more=tuple(more),
+            less=tuple(less),
+            exclude=tuple(exclude),
         )
-        liked, disliked = (index.tokens(ids) if ids else None for ids in (more, less))
-        query = boost_requested(self.compose([image], [said.text]))
-        query = self.steer(query, [Steering(weights or {}, liked, disliked)])
-        hits = index.search(query.embeddings.cpu(), k + 1, [[*exclude, *less]], said.where)[0]
-        if isinstance(image, Path | str):
-            own = str(Path(image).resolve())
-            hits = [hit for hit in hits if hit.payload.get("path") != own]
-        return SearchResult(tuple(hits[:k]), self.attribute_weights(query)[0], said.bounds)
+        return self._engine().search(request)
 
     def steer(self, query: Query, steerings: Sequence[Steering]) -> Query:
         """Queries as a person steers them, one steering a query (:func:`dqecir.search.steering.steered`)."""
@@ -251,15 +209,24 @@ class ComposedRetriever:
             return [{} for _ in query.embeddings]
         return [dict(zip(names, row, strict=True)) for row in query.attribute_weights.tolist()]
 
-    def _kept_of(self, image: ImageSource) -> Mapping[str, Any] | None:
-        """What the index keeps of a file; None where it does not hold it under its path."""
+    def _item_of(self, image: ImageSource) -> str | None:
+        """The id of a file in the index; None where the index does not hold it under its path."""
         if not isinstance(image, Path | str):
             return None
-        path = Path(image).resolve()
+        index, path = self._opened(), Path(image).resolve()
         # An id is the file's path as it was given, or from some folder on.
         ids = [Path(image).as_posix(), *("/".join(path.parts[start:]) for start in range(1, len(path.parts)))]
-        found = (self._opened().payload(item_id) for item_id in ids)
-        return next((payload for payload in found if payload and payload.get("path") == str(path)), None)
+        payloads = ((item_id, index.payload(item_id)) for item_id in ids)
+        return next((id for id, payload in payloads if payload and payload.get("path") == str(path)), None)
+
+    def _engine(self) -> SearchEngine:
+        index = self._opened()
+        if self._search is None or self._search.index is not index:
+            self._search = SearchEngine(self.model, index)
+        return self._search
+
+    def _references(self, images: Sequence[ImageSource]) -> list[Reference]:
+        return [self._composer.reference(image) for image in images]
 
     def _opened(self) -> Index:
         if self.index is None:
@@ -297,7 +264,9 @@ class ComposedRetriever:
 
     def _encoded(self, paths: Sequence[Path], refusals: list[Refusal], workers: int) -> Iterator[_Embedded]:
         for batch in load_batches(paths, self.model.preprocessing, refusals, workers=workers):
-            yield batch.positions, self._embed(batch.pixels)
+            with torch.no_grad():
+                tokens = self.model.backbone.image_tokens(batch.pixels.to(self.model.device))
+            yield batch.positions, self._embed_tokens(tokens)
 
     def _stored(
         self, paths: Sequence[Path], refusals: list[Refusal], folder: Path, quiet: bool
@@ -315,13 +284,6 @@ class ComposedRetriever:
         for rows in torch.arange(len(store)).split(64):
             embedded = self._embed_tokens(store.gather(rows).to(model.device))
             yield [positions[row] for row in rows.tolist()], embedded
-
-    def _pixels(self, image: ImageSource) -> Tensor:
-        return self.model.preprocessing(load_image(image))
-
-    @torch.no_grad()
-    def _embed(self, pixels: Tensor) -> Tensor:
-        return self._embed_tokens(self.model.backbone.image_tokens(pixels.to(self.model.device)))
 
     @torch.no_grad()
     def _embed_tokens(self, tokens: Tensor) -> Tensor:

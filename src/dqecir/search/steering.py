@@ -7,7 +7,7 @@ scored by the same rule, so that every index serves it; nothing is encoded anew.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -36,6 +36,7 @@ REQUEST_BOOST = 2.0
 """How many times what a text asks of counts in a person's search, against what is to stay as it is."""
 
 _NOTHING = 1e-6
+_NO_WEIGHTS = "this model has no attribute weights that could be set"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,17 @@ class Steering:
     less: Tensor | None = None
 
 
+def check_weights(weights: Mapping[str, float], attributes: Collection[str]) -> None:
+    """Raise :class:`DataError` for a weight of another attribute, or outside 0 to :data:`HEAVIEST`."""
+    if weights and not attributes:
+        raise DataError(_NO_WEIGHTS)
+    for name, weight in weights.items():
+        if name not in attributes:
+            raise DataError(f"the model has no attribute {name!r} to weigh{nearest(name, attributes)}")
+        if not (math.isfinite(weight) and 0 <= weight <= HEAVIEST):
+            raise DataError(f"the weight of {name} must be between 0 and {HEAVIEST:g}, not {weight}")
+
+
 def boost_requested(query: Query, factor: float = REQUEST_BOOST) -> Query:
     """Queries in which the columns that a text asks of count ``factor`` times as much.
 
@@ -64,6 +76,25 @@ def boost_requested(query: Query, factor: float = REQUEST_BOOST) -> Query:
         return query
     parts = replace(parts, weights=parts.weights * (1 + (factor - 1) * parts.asked))
     return replace(query, embeddings=parts.embeddings(), parts=parts)
+
+
+@dataclass(frozen=True)
+class SteeredQuery:
+    """Queries as they are searched, and the weights of their attributes, as used and as the text decided."""
+
+    query: Query
+    weights: list[dict[str, float]]
+    own_weights: list[dict[str, float]]
+
+
+def boosted_and_steered(
+    query: Query, steerings: Sequence[Steering], attributes: Sequence[str], rule: ScoreRule
+) -> SteeredQuery:
+    """Boost what texts ask for, then steer, one steering a query; raises as :func:`steered`."""
+    query = boost_requested(query)
+    own = attribute_weights(query, attributes)
+    query = steered(query, steerings, attributes, rule)
+    return SteeredQuery(query, attribute_weights(query, attributes), own)
 
 
 def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str, float]]:
@@ -102,15 +133,12 @@ def steered(query: Query, steerings: Sequence[Steering], attributes: Sequence[st
 def _reweighted(query: Query, chosen: Sequence[Mapping[str, float]], attributes: Sequence[str]) -> Query:
     parts = query.parts
     if parts is None:
-        raise DataError("this model has no attribute weights that could be set")
+        raise DataError(_NO_WEIGHTS)
     known = {attributes[place]: _own(parts, place) for place in set(parts.owners)}
     weights = parts.weights.clone()
     for row, wanted in enumerate(chosen):
+        check_weights(wanted, known)
         for name, weight in wanted.items():
-            if name not in known:
-                raise DataError(f"the model has no attribute {name!r} to weigh{nearest(name, known)}")
-            if not (math.isfinite(weight) and 0 <= weight <= HEAVIEST):
-                raise DataError(f"the weight of {name} must be between 0 and {HEAVIEST:g}, not {weight}")
             own = weights[row, known[name]]
             # Columns of one attribute keep their proportions.
             even = own.mean() <= _NOTHING

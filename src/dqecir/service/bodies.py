@@ -15,8 +15,10 @@ from starlette.requests import ClientDisconnect
 
 from dqecir.service.configuration import Limits
 from dqecir.service.problems import Problem, invalid
+from dqecir.service.schemas import EmbeddingBody
 
 Schema = TypeVar("Schema", bound=BaseModel)
+Asked = TypeVar("Asked", bound=EmbeddingBody)
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,27 @@ class Body:
 
     def parsed(self, field: str, schema: type[Schema]) -> Schema:
         """A field as ``schema``; raises a :class:`Problem`."""
-        try:
-            return schema.model_validate_json(self.fields.get(field, ""))
-        except ValidationError as error:
-            raise invalid(error) from None
+        return parsed(self.fields.get(field, ""), schema)
+
+
+async def read_request(request: Request, schema: type[Asked], limits: Limits) -> tuple[Asked, bytes | None]:
+    """A request about a reference, and the picture that was uploaded as the reference.
+
+    Raises a :class:`Problem`, also where there is not one reference: an item, or a picture.
+    """
+    body = await read_body(request, "request", limits)
+    asked = body.parsed("request", schema)
+    if (asked.item is None) is (body.image is None):
+        raise Problem(422, "a reference is either an item of the index or an image that is uploaded")
+    return asked, body.image
+
+
+def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
+    """JSON as ``schema``; raises a :class:`Problem`, which begins with the ``name`` of what was parsed."""
+    try:
+        return schema.model_validate_json(text)
+    except ValidationError as error:
+        raise invalid(error, name) from None
 
 
 async def read_body(request: Request, field: str, limits: Limits) -> Body:

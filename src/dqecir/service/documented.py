@@ -32,8 +32,17 @@ def body_of(schema: type[BaseModel], image: bool = False) -> dict[str, Any]:
 
 def _inline(schema: type[BaseModel]) -> dict[str, Any]:
     described = schema.model_json_schema()
-    assert "$defs" not in described
-    return described
+    parts = described.pop("$defs", {})
+
+    def inlined(part: Any) -> Any:
+        if isinstance(part, dict):
+            name = str(part.get("$ref", "")).removeprefix("#/$defs/")
+            own = {key: inlined(value) for key, value in part.items() if key != "$ref"}
+            return {**inlined(parts[name]), **own} if name else own
+        return [inlined(one) for one in part] if isinstance(part, list) else part
+
+    whole: dict[str, Any] = inlined(described)
+    return whole
 
 
 FORM_OF_ITEM: dict[str, Any] = {

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from dqecir.errors import DataError, EngineError, ImageError
+from dqecir.errors import DataError, EngineError, ImageError, ItemPictureError, UnknownItemError
 
 log = logging.getLogger("dqecir.service")
 
@@ -32,10 +32,11 @@ def overloaded(detail: str) -> Problem:
     return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": "1"})
 
 
-def invalid(error: ValidationError | RequestValidationError) -> Problem:
-    """What a schema refused, as a sentence."""
+def invalid(error: ValidationError | RequestValidationError, name: str = "") -> Problem:
+    """What a schema refused, as a sentence that begins with the ``name`` of the whole and the place in it."""
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part not in ("query", "path", "body"))
+    parts = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]
+    place = ".".join([name, *parts] if name else parts)
     said = str(first["msg"]).removeprefix("Value error, ")
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{place}: {said}" if place else said)
 
@@ -80,6 +81,9 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, DataError)
         return answer(unusable(error))
 
+    async def from_missing(request: Request, error: Exception) -> Response:
+        return answer(Problem(404, str(error)))
+
     async def from_index(request: Request, error: Exception) -> Response:
         return answer(of_index(error))
 
@@ -96,6 +100,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, from_problem)
     app.add_exception_handler(DataError, from_data)
     app.add_exception_handler(EngineError, from_index)
+    app.add_exception_handler(UnknownItemError, from_missing)
+    app.add_exception_handler(ItemPictureError, from_missing)
     app.add_exception_handler(HTTPException, from_http)
     app.add_exception_handler(RequestValidationError, from_schema)
 

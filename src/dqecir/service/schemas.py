@@ -75,7 +75,7 @@ class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class EmbeddingRequest(_Asked):
+class EmbeddingBody(_Asked):
     """What a text speaks of: an item of the index, or else a picture that comes with the request."""
 
     item: Id | None = Field(default=None, description="An item's id; none where an image is uploaded.")
@@ -83,11 +83,29 @@ class EmbeddingRequest(_Asked):
     method: str | None = Field(default=None, max_length=40, description="One of the methods of /v1/about.")
 
 
-class SearchRequest(EmbeddingRequest):
+class FilterCondition(_Asked):
+    """An attribute that has one of the values, or a number between two ends; all that is given must hold."""
+
+    attribute: Name
+    values: Annotated[list[Annotated[str, StringConstraints(max_length=500)]], Field(max_length=200)] = []
+    least: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    most: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class FilterConditions(RootModel[Annotated[list[FilterCondition], Field(max_length=64)]]):
+    """Conditions all of which must hold."""
+
+    root: Annotated[list[FilterCondition], Field(max_length=64)] = []
+
+
+class SearchBody(EmbeddingBody):
     """A search. Without a text it finds what is like the reference."""
 
     k: int = Field(default=24, ge=1, le=MOST_ANSWERS, description="Answers.")
     where: str | None = Field(default=None, max_length=MOST_TEXT, examples=["color = red and price < 40"])
+    filters: FilterConditions = Field(
+        default=FilterConditions([]), description="Conditions that hold besides `where`."
+    )
     weights: dict[str, Weight] | None = Field(
         default=None, max_length=50, description="Attribute to weight, in place of the text's own."
     )
@@ -97,13 +115,13 @@ class SearchRequest(EmbeddingRequest):
     spoke: bool = Field(default=True, description="Whether to say what spoke for each answer.")
 
 
-class ExplanationRequest(SearchRequest):
+class ExplanationBody(SearchBody):
     """A search, and one of its answers."""
 
     target: Id = Field(description="The item whose picture is explained beside the reference.")
 
 
-class EditRequest(EmbeddingRequest):
+class EditBody(EmbeddingBody):
     """A picture to be made rather than found."""
 
     source: str = Field(
@@ -111,7 +129,7 @@ class EditRequest(EmbeddingRequest):
     )
 
 
-class DeleteRequest(_Asked):
+class DeleteBody(_Asked):
     """Items that should go."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)]
@@ -162,12 +180,15 @@ class BoundOf(BaseModel):
     )
 
 
-class SearchResponse(BaseModel):
+class SearchReply(BaseModel):
     answers: list[Answer]
     attribute_weights: dict[str, float] = Field(description="As used.")
     own_weights: dict[str, float] = Field(description="As the text decided.")
     asked: list[AskedOf] = Field(description="What was read from the text, where the method says.")
     bounds: list[BoundOf] = Field(description="What the text said of numbers, which filtered the answers.")
+    unread: list[str] = Field(description="Parts of the text that had no effect, where the method says.")
+    filters: list[str] = Field(description="The filters that were applied, all of which hold.")
+    timings: dict[str, float] = Field(description="Step to milliseconds, of the batch that was answered.")
     took_ms: float
     method: str
     generation: int = Field(description="Of the index that answered.")
@@ -179,17 +200,17 @@ class HeatMap(BaseModel):
     values: list[float] = Field(description="Row by row, 0 to 1.")
 
 
-class ExplanationResponse(BaseModel):
+class ExplanationReply(BaseModel):
     reference: HeatMap
     target: HeatMap
 
 
-class EmbeddingResponse(BaseModel):
+class EmbeddingReply(BaseModel):
     embeddings: list[list[float]]
     score_rule: str
 
 
-class EditResponse(BaseModel):
+class EditReply(BaseModel):
     image: str = Field(description="A data URL.")
 
 
@@ -221,6 +242,7 @@ class LimitFacts(BaseModel):
     pixels: int
     k: int
     text: int
+    weight: float = Field(description="The largest weight of an attribute; the smallest is 0.")
 
 
 class About(BaseModel):

@@ -13,25 +13,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
-from torch import Tensor
 
-from dqecir.data.images import Preprocessing, format_of, load_image
+from dqecir.data.images import file_state, format_of, load_image
 from dqecir.data.picture_files import UPLOADS_MARK
-from dqecir.errors import ImageError
 from dqecir.io.files import write_bytes
 from dqecir.io.recent import Recent
 from dqecir.service.configuration import Limits
 
 Made = TypeVar("Made")
-
-
-def state_of(path: Path) -> tuple[str, int, int]:
-    """What a file is known by until it is written anew; raises :class:`ImageError` where it is gone."""
-    try:
-        about = path.stat()
-    except (OSError, ValueError):
-        raise ImageError("its file", "it is no longer where the index says") from None
-    return str(path), about.st_mtime_ns, about.st_size
 
 
 class Decoders:
@@ -46,13 +35,9 @@ class Decoders:
         """End the threads when they have done what they were asked."""
         self._pool.shutdown()
 
-    async def pixels(self, source: bytes | Path, preprocessing: Preprocessing) -> Tensor:
-        """An upload, or an item's file, as the model reads it [3, S, S]; raises :class:`ImageError`."""
-        return await self._run(lambda: preprocessing(self._decoded(source)))
-
-    async def picture(self, source: bytes | Path) -> Image.Image:
-        """An upload, or an item's file, as a picture; raises :class:`ImageError`."""
-        return await self._run(lambda: self._decoded(source))
+    async def run(self, work: Callable[[], Made]) -> Made:
+        """What ``work`` makes, in one of the threads; it may decode pictures and wait for an index."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def thumbnail(self, path: Path, size: int) -> tuple[bytes, str]:
         """A JPEG whose longer side is ``size`` pixels at most, and a tag that changes when it does."""
@@ -62,20 +47,16 @@ class Decoders:
             picture.thumbnail((size, size), Image.Resampling.BICUBIC)
             return as_jpeg(picture)
 
-        key = (*state_of(path), size)
+        key = (*file_state(path), size)
         found = self._thumbnails.get(key)
         if found is None:
-            found = await self._run(made)
+            found = await self.run(made)
             self._thumbnails.put(key, found)
         return found, f'"{zlib.crc32(repr(key).encode(errors="replace")):08x}"'
 
-    def _decoded(self, source: bytes | Path) -> Image.Image:
-        if isinstance(source, Path):
-            return load_image(source)
-        return load_image(source, max_pixels=self._limits.pixels, max_bytes=self._limits.bytes)
-
-    async def _run(self, work: Callable[[], Made]) -> Made:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    def decode(self, upload: bytes) -> Image.Image:
+        """An upload, within its limits; raises :class:`ImageError`."""
+        return load_image(upload, max_pixels=self._limits.pixels, max_bytes=self._limits.bytes)
 
 
 def as_jpeg(picture: Image.Image) -> bytes:

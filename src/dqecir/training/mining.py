@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dqecir.evaluation.evaluate import CHUNK, embed_images
+from dqecir.evaluation.evaluate import embed_images
 from dqecir.methods.method import Method
 from dqecir.methods.negatives import (
     POOL_SIZE,
@@ -25,6 +25,7 @@ from dqecir.methods.negatives import (
     zone_or_fallback,
 )
 from dqecir.methods.scoring import score
+from dqecir.model.compose import CHUNK, compose
 from dqecir.training.data import TrainingData
 
 
@@ -77,7 +78,7 @@ class Miner:
         for category, queries in self.data.rows.items():
             corpus = self.data.corpus(category, self.options.corpus)
             # Scored where the method is: only the maximum over tokens comes back.
-            embeddings = embed_images(method, self.data.store, corpus).to(method.backbone.query_tokens.device)
+            embeddings = embed_images(method, self.data.store, corpus).to(method.device)
             images = self._mean_embeddings(embeddings)
             for some in queries.split(CHUNK):
                 scores = self._scores(method, some, embeddings)
@@ -101,9 +102,8 @@ class Miner:
 
     def _scores(self, method: Method, queries: Tensor, embeddings: Tensor) -> Tensor:
         """Scores [q, N] of queries, their captions in the given order."""
-        device = method.backbone.query_tokens.device
-        tokens = self.data.store.gather(self.data.references[queries]).to(device)
-        query = method.embed_query(tokens, self.data.texts[queries].to(device))
+        tokens = self.data.store.gather(self.data.references[queries])
+        query = compose(method, tokens, self.data.texts[queries])
         return score(query.embeddings, embeddings, method.score_rule).cpu()
 
     def _mean_embeddings(self, embeddings: Tensor) -> Tensor | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from dqecir.model.compose import compose
 from dqecir.training.loop import Trainer
 
 COUNTED = 64
@@ -54,7 +55,7 @@ def _refresh_operations(trainer: Trainer) -> float:
     some = torch.arange(min(COUNTED, len(data)))
     tokens = data.store.gather(data.references[some])
     with FlopCounterMode(display=False) as queries:
-        method.embed_query(tokens, data.texts[some])
+        compose(method, tokens, data.texts[some])
     with FlopCounterMode(display=False) as candidates:
         method.embed_target(tokens)
     per_query = queries.get_total_flops() / len(some)

@@ -1,6 +1,6 @@
 /** The service's routes. Every failure is a `Problem` with one sentence for the person who searches. */
 
-/** @import { About, Item, SearchResponse, HeatMap } from "./types.js" */
+/** @import { About, Item, SearchReply, HeatMap } from "./types.js" */
 
 const KEY = "dqecir-key";
 const RETRIES = 5;
@@ -48,7 +48,7 @@ export async function suggestions(text, of, limit, signal) {
   return /** @type {string[]} */ ((await json(`/v1/suggestions?${parameters(query)}`, { signal })).suggestions);
 }
 
-/** @param {Object} request @param {Blob | null} image @param {AbortSignal} signal @returns {Promise<SearchResponse>} */
+/** @param {Object} request @param {Blob | null} image @param {AbortSignal} signal @returns {Promise<SearchReply>} */
 export const search = (request, image, signal) => json("/v1/search", body(request, image, signal));
 
 /**

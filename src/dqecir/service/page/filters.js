@@ -1,75 +1,31 @@
-/** Filters: boxes and ranges of the index's attributes, written as a `where` expression, or one typed by hand. */
+/** Filters: boxes and ranges of the index's attributes, sent as conditions, and an expression typed by hand. */
 
 import { byId, debounced, el, readable } from "./dom.js";
 
-/** @import { Attribute } from "./types.js" */
+/** @import { Attribute, Chosen } from "./types.js" */
 
-/**
- * What boxes and ranges say of each attribute.
- * @typedef {Object<string, {values?: string[], least?: string, most?: string}>} Chosen
- */
-
-const BARE = /^[^\s{}()<>=!,"']+$/;
-const WORDS = new Set(["and", "or", "not", "in"]);
 const QUIET_MS = 400;
 
-/** @param {string} value */
-function quoted(value) {
-  if (BARE.test(value) && !WORDS.has(value)) return value;
-  return value.includes('"') ? `'${value}'` : `"${value}"`;
-}
+/** The conditions of a search. @param {Chosen} chosen */
+export const conditions = (chosen) => Object.entries(chosen).map(([attribute, one]) => ({ attribute, ...one }));
 
-/** @param {Chosen} chosen @returns {string} a `where` expression, empty where all may be found */
-export function expression(chosen) {
-  const parts = [];
-  for (const [name, { values = [], least = "", most = "" }] of Object.entries(chosen)) {
-    if (values.length === 1) parts.push(`${quoted(name)} = ${quoted(values[0])}`);
-    if (values.length > 1) parts.push(`${quoted(name)} in {${values.map(quoted).join(", ")}}`);
-    if (least !== "") parts.push(`${quoted(name)} >= ${least}`);
-    if (most !== "") parts.push(`${quoted(name)} <= ${most}`);
-  }
-  return parts.join(" and ");
-}
+/** What boxes and ranges say, for a person. @param {Chosen} chosen */
+export const inWords = (chosen) =>
+  Object.entries(chosen).map(([name, { values = [], least, most }]) =>
+    [readable(name), values.join(" or "), least === undefined ? "" : `from ${least}`, most === undefined ? "" : `up to ${most}`].filter(Boolean).join(" "));
 
-const NAME = /(?:"([^"]*)"|'([^']*)'|([^\s{}()<>=!,"']+))/y;
-
-/** Read what `expression` writes; null for an expression that boxes cannot show. @param {string} where @returns {Chosen | null} */
-export function chosenIn(where) {
+/** Only what has the form of conditions is taken from an address. @param {any} raw @returns {Chosen} */
+export function cleanedFilters(raw) {
   /** @type {Chosen} */
   const chosen = {};
-  let place = 0;
-  const sign = (/** @type {RegExp} */ wanted) => {
-    wanted.lastIndex = place;
-    const found = wanted.exec(where);
-    if (found) place = wanted.lastIndex;
-    return found;
-  };
-  const value = () => {
-    sign(/\s*/y);
-    const found = sign(NAME);
-    return found ? (found[1] ?? found[2] ?? found[3]) : null;
-  };
-  while (where.slice(place).trim()) {
-    if (Object.keys(chosen).length && !sign(/\s*and\s/y)) return null;
-    const name = value();
-    const order = sign(/\s*(>=|<=|=|in\s*\{)/y)?.[1];
-    if (name === null || !order || WORDS.has(name)) return null;
-    const entry = (chosen[name] ??= {});
-    if (order.startsWith("in")) {
-      const values = [];
-      do {
-        const one = value();
-        if (one === null) return null;
-        values.push(one);
-      } while (sign(/\s*,/y));
-      if (!sign(/\s*\}/y)) return null;
-      entry.values = values;
-    } else {
-      const one = value();
-      if (one === null) return null;
-      if (order === "=") entry.values = [one];
-      else entry[order === ">=" ? "least" : "most"] = one;
-    }
+  for (const [name, one] of Object.entries(raw && typeof raw === "object" && !Array.isArray(raw) ? raw : {})) {
+    const values = Array.isArray(one?.values) ? one.values.filter((/** @type {any} */ value) => typeof value === "string") : [];
+    const entry = {
+      ...(values.length ? { values } : {}),
+      ...(Number.isFinite(one?.least) ? { least: one.least } : {}),
+      ...(Number.isFinite(one?.most) ? { most: one.most } : {}),
+    };
+    if (Object.keys(entry).length) chosen[name] = entry;
   }
   return chosen;
 }
@@ -77,7 +33,7 @@ export function chosenIn(where) {
 export class Filters {
   /**
    * @param {Object<string, Attribute>} attributes
-   * @param {(where: string) => void} change  called with the expression when a person changed it
+   * @param {(change: {filters?: Chosen, where?: string}) => void} change  called with what a person changed
    */
   constructor(attributes, change) {
     this.attributes = attributes;
@@ -88,31 +44,30 @@ export class Filters {
     this.groups.replaceChildren(...Object.entries(attributes).map(([name, attribute]) => this.group(name, attribute)));
     byId("where-form").addEventListener("submit", (/** @type {Event} */ event) => {
       event.preventDefault();
-      this.change(this.typed.value.trim());
+      this.change({ where: this.typed.value.trim() });
     });
-    byId("clear-filters").addEventListener("click", () => this.change(""));
+    byId("clear-filters").addEventListener("click", () => this.change({ filters: {}, where: "" }));
   }
 
-  /** Show an expression. @param {string} where */
-  show(where) {
-    const chosen = chosenIn(where);
+  /** @param {Chosen} chosen @param {string} where */
+  show(chosen, where) {
     this.typed.value = where;
-    byId("where-note").hidden = chosen !== null;
+    byId("where-note").hidden = !where;
     for (const box of this.groups.querySelectorAll("input[type=checkbox]"))
-      box.checked = chosen?.[box.name]?.values?.includes(box.value) ?? false;
+      box.checked = chosen[box.name]?.values?.includes(box.value) ?? false;
     for (const field of this.groups.querySelectorAll("input[type=number]"))
-      if (field !== document.activeElement) field.value = chosen?.[field.name]?.[field.dataset.end] ?? "";
+      if (field !== document.activeElement) field.value = chosen[field.name]?.[field.dataset.end] ?? "";
     for (const field of this.groups.querySelectorAll("input[type=text]"))
-      if (field !== document.activeElement) field.value = chosen?.[field.name]?.values?.join(", ") ?? "";
+      if (field !== document.activeElement) field.value = chosen[field.name]?.values?.join(", ") ?? "";
     for (const group of this.groups.children) {
       const ticked = [...group.querySelectorAll("input:checked")].map((box) => box.value);
       const filled = [...group.querySelectorAll("input[type=number], input[type=text]")].some((field) => field.value !== "");
       group.querySelector(".chosen").textContent = ticked.join(", ") || (filled ? "set" : "");
     }
-    const parts = chosen === null ? 1 : Object.keys(chosen).length;
+    const parts = Object.keys(chosen).length + Number(where !== "");
     this.count.textContent = parts ? String(parts) : "";
     this.count.hidden = !parts;
-    byId("clear-filters").hidden = !where;
+    byId("clear-filters").hidden = !parts;
   }
 
   /** @param {string} name @param {Attribute} attribute */
@@ -152,9 +107,9 @@ export class Filters {
     const chosen = {};
     for (const box of this.groups.querySelectorAll("input:checked")) ((chosen[box.name] ??= {}).values ??= []).push(box.value);
     for (const field of this.groups.querySelectorAll("input[type=number]"))
-      if (field.value !== "") (chosen[field.name] ??= {})[/** @type {"least"} */ (field.dataset.end)] = field.value;
+      if (field.value !== "") (chosen[field.name] ??= {})[/** @type {"least"} */ (field.dataset.end)] = Number(field.value);
     for (const field of this.groups.querySelectorAll("input[type=text]"))
       if (field.value.trim()) (chosen[field.name] ??= {}).values = [field.value.trim()];
-    this.change(expression(chosen));
+    this.change({ filters: chosen });
   }
 }

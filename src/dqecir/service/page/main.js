@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { Crumbs } from "./crumbs.js";
 import { byId, describe, el, icon, readable } from "./dom.js";
 import { Edits } from "./edits.js";
-import { Filters } from "./filters.js";
+import { conditions, Filters, inWords } from "./filters.js";
 import { Looking } from "./looking.js";
 import { askForKey, say, showProblem, clearProblem, Waiting } from "./notices.js";
 import { markShared, Pane, settleTones } from "./results.js";
@@ -34,8 +34,8 @@ class Page {
     this.count = FIRST;
     this.wall = new Wall((item) => this.start({ item: item.id }, item));
     this.field = new ChangeField((text) => this.turn({ text }));
-    this.weights = new Weights(about.weights, (weights) => this.turn({ weights }, true));
-    this.filters = new Filters(about.attributes, (where) => this.turn({ where }));
+    this.weights = new Weights(about.weights, about.limits.weight, (weights) => this.turn({ weights }, true));
+    this.filters = new Filters(about.attributes, (change) => this.turn(change));
     this.crumbs = new Crumbs((/** @type {number} */ place) => this.go(walkedBack(this.trail, place)));
     this.looking = new Looking((pane) => this.question(pane), (error) => this.failed(error, null));
     this.edits = new Edits(about, () => {
@@ -95,9 +95,9 @@ class Page {
   /** Begin anew from a reference; the filter stays. @param {{item?: string, upload?: string}} reference @param {Item} [item] */
   start(reference, item) {
     if (item) this.seen.set(item.id, item);
-    const { where, method, against } = present(this.trail);
+    const { filters, where, method, against } = present(this.trail);
     this.count = FIRST;
-    this.go({ item: null, upload: null, ...reference, turns: [newTurn({ where, method, against })] });
+    this.go({ item: null, upload: null, ...reference, turns: [newTurn({ filters, where, method, against })] });
     this.askNext();
   }
 
@@ -131,7 +131,7 @@ class Page {
     byId("methods").hidden = !searching || this.about.methods.length < 2;
     byId("steer").hidden = true;
     byId("file-words").textContent = searching ? "Another picture" : "Choose a picture";
-    this.filters.show(turn.where);
+    this.filters.show(turn.filters, turn.where);
     this.looking.forget();
     this.edits.forget();
     if (!searching) {
@@ -169,7 +169,7 @@ class Page {
 
   /** @param {boolean} [lost] */
   async showWall(lost = false) {
-    const { where } = present(this.trail);
+    const { filters, where } = present(this.trail);
     const signal = this.waiting.begin();
     this.panes = [];
     byId("results").textContent = "Or start from one of these";
@@ -178,10 +178,10 @@ class Page {
       showProblem("This search began with a picture that was uploaded in another tab, and uploads are in no address. Choose the picture again, or start from one of these.");
     byId("panes").replaceChildren(this.wall.grid);
     try {
-      await this.wall.load(where, signal);
+      await this.wall.load(filters, where, signal);
       if (signal.aborted) return;
       const none = !this.wall.grid.children.length;
-      if (none) this.nothing(where);
+      if (none) this.nothing([...inWords(filters), ...(where ? [where] : [])]);
       byId("further").hidden = this.wall.next === null;
     } catch (error) {
       if (!signal.aborted) this.failed(error, () => this.showWall());
@@ -194,8 +194,8 @@ class Page {
   question(pane) {
     const turn = present(this.trail);
     const { item, image } = referenceOf(this.trail, this.trail.turns.length - 1);
-    const weights = Object.keys(turn.weights).length ? turn.weights : null;
-    const request = { item, text: turn.text, k: this.count, where: turn.where || null, weights, more: turn.more, less: turn.less, method: pane.method || null };
+    const weights = Object.keys(turn.weights).length ? this.weights.within(turn.weights) : null;
+    const request = { item, text: turn.text, k: this.count, filters: conditions(turn.filters), where: turn.where || null, weights, more: turn.more, less: turn.less, method: pane.method || null };
     return { request, image };
   }
 
@@ -249,19 +249,20 @@ class Page {
     const read = [
       ...(first.response?.asked ?? []).map(({ attribute, value }) => (value ? `${readable(attribute)}: ${value}` : readable(attribute))),
       ...bounds.map(({ attribute, order, number }) => (number === null ? `${readable(attribute)}: not known of this picture, so not filtered` : `${readable(attribute)} ${order} ${number}`)),
+      ...(first.response?.unread ?? []).map((words) => `“${words}” without effect`),
     ];
     byId("meta").textContent = [read.length ? `read as ${read.join(", ")}` : "", `${Math.round(first.response?.took_ms ?? 0)} ms`].filter(Boolean).join(" · ");
     byId("further").hidden = found < this.count || this.count >= this.about.limits.k;
     say(found ? `${found} pictures for ${turn.text ? `“${turn.text}”` : "what looks alike"}.` : "");
-    const said = bounds.filter(({ number }) => number !== null).map(({ attribute, order, number }) => `${readable(attribute)} ${order} ${number}`);
-    if (!found) this.nothing(turn.where, said.join(" and "));
+    if (!found) this.nothing(first.response?.filters ?? []);
   }
 
-  /** @param {string} where @param {string} said  what the words ask of numbers */
-  nothing(where, said) {
-    const all = [where, said].filter(Boolean).join(" and ");
-    if (where) showProblem(`No picture fulfils ${all}.`, ["Clear the filter", () => this.turn({ where: "" })]);
-    else if (said) showProblem(`No picture fulfils ${said}, as the words ask.`);
+  /** @param {string[]} applied  the filters that held */
+  nothing(applied) {
+    const { filters, where } = present(this.trail);
+    const all = applied.join(" and ");
+    if (where || Object.keys(filters).length) showProblem(`No picture fulfils ${all}.`, ["Clear the filter", () => this.turn({ filters: {}, where: "" })]);
+    else if (all) showProblem(`No picture fulfils ${all}, as the words ask.`);
     else showProblem("The index holds no pictures that could be an answer.");
   }
 
@@ -310,7 +311,8 @@ class Page {
       return;
     }
     const signal = this.waiting.begin();
-    this.wall.further(present(this.trail).where, signal)
+    const { filters, where } = present(this.trail);
+    this.wall.further(filters, where, signal)
       .then(() => (byId("further").hidden = this.wall.next === null))
       .catch((error) => !signal.aborted && this.failed(error, () => this.further()))
       .finally(() => this.waiting.end(signal));
@@ -322,7 +324,8 @@ class Page {
     if (error.kind === "key") askForKey(error.message, () => this.show());
     const ways = /** @type {[string, () => void][]} */ ([]);
     if (again) ways.push([error.kind === "key" ? "Enter a key" : "Try again", error.kind === "key" ? () => this.show() : again]);
-    if (present(this.trail).where && error.kind === "refused") ways.push(["Clear the filter", () => this.turn({ where: "" })]);
+    const { filters, where } = present(this.trail);
+    if ((where || Object.keys(filters).length) && error.kind === "refused") ways.push(["Clear the filter", () => this.turn({ filters: {}, where: "" })]);
     showProblem(error.message, ...ways);
   }
 

@@ -3,7 +3,7 @@
 import { showPicture } from "./api.js";
 import { describe, el, icon, readable } from "./dom.js";
 
-/** @import { Answer, SearchResponse, Turn } from "./types.js" */
+/** @import { Answer, SearchReply, Turn } from "./types.js" */
 
 /**
  * What a person does with an answer.
@@ -35,7 +35,7 @@ export class Pane {
     this.actions = actions;
     /** @type {Map<string, HTMLElement>} */
     this.cards = new Map();
-    /** @type {SearchResponse | null} */
+    /** @type {SearchReply | null} */
     this.response = null;
     this.grid = el("ol", { class: "grid", "aria-label": title ? `Answers of ${title}` : "Answers" });
     this.note = el("p", { class: "hint", role: "status" });
@@ -66,7 +66,7 @@ export class Pane {
     this.grid.querySelectorAll(".skeleton").forEach((shape) => shape.remove());
   }
 
-  /** @param {SearchResponse} response @param {Turn} turn */
+  /** @param {SearchReply} response @param {Turn} turn */
   show(response, turn) {
     this.settle();
     this.note.textContent = "";

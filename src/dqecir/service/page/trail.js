@@ -1,9 +1,11 @@
 /** The trail of turns: what is asked, how it is written into the address, and how it is walked. */
 
+import { cleanedFilters } from "./filters.js";
+
 /** @import { Trail, Turn } from "./types.js" */
 
 /** @type {Turn} */
-const BLANK = { text: "", weights: {}, more: [], less: [], where: "", method: "", against: "", picked: "" };
+const BLANK = { text: "", weights: {}, more: [], less: [], filters: {}, where: "", method: "", against: "", picked: "" };
 
 /** @param {Partial<Turn>} [given] @returns {Turn} */
 export const newTurn = (given = {}) => ({ ...structuredClone(BLANK), ...given });
@@ -45,9 +47,9 @@ export const changed = (trail, change) => ({
 
 /** An answer becomes the next reference; filter and methods stay. @param {Trail} trail @param {string} id @returns {Trail} */
 export function pickedUp(trail, id) {
-  const { where, method, against } = present(trail);
+  const { filters, where, method, against } = present(trail);
   const walked = changed(trail, { picked: id });
-  return { ...walked, turns: [...walked.turns, newTurn({ where, method, against })] };
+  return { ...walked, turns: [...walked.turns, newTurn({ filters, where, method, against })] };
 }
 
 /** Back to the turn at `place`. @param {Trail} trail @param {number} place @returns {Trail} */
@@ -95,8 +97,9 @@ function cleaned(raw) {
   if (raw?.weights && typeof raw.weights === "object")
     turn.weights = Object.fromEntries(
       Object.entries(raw.weights).flatMap(([name, value]) =>
-        Number.isFinite(value) ? [[name, Math.min(3, Math.max(0, Number(value)))]] : [],
+        Number.isFinite(value) ? [[name, Number(value)]] : [],
       ),
     );
+  turn.filters = cleanedFilters(raw?.filters);
   return turn;
 }

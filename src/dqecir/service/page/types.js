@@ -4,6 +4,8 @@
  * @typedef {{id: string, attributes: Object<string, string>, image: string}} Item
  * @typedef {{values: string[] | null, numeric: boolean}} Attribute
  * @typedef {{name: string, title: string}} Method
+ * What boxes and ranges say of each attribute.
+ * @typedef {Object<string, {values?: string[], least?: number, most?: number}>} Chosen
  * @typedef {Object} About
  * @property {string} version
  * @property {number} items
@@ -13,19 +15,24 @@
  * @property {string[]} weights  names of attributes that have a slider
  * @property {boolean} can_edit
  * @property {string} edit_note
+ * @property {boolean} can_write
  * @property {{read: boolean, write: boolean}} key_needed
- * @property {{bytes: number, pixels: number, k: number, text: number}} limits
+ * @property {{bytes: number, pixels: number, k: number, text: number, weight: number}} limits
  *
  * @typedef {{attribute: string, share: number}} Spoke
  * @typedef {Item & {score: number, spoke: Spoke[]}} Answer
- * @typedef {Object} SearchResponse
+ * @typedef {Object} SearchReply
  * @property {Answer[]} answers
  * @property {Object<string, number>} attribute_weights  as used
  * @property {Object<string, number>} own_weights  as the text decided
  * @property {{attribute: string, value?: string}[]} asked
  * @property {{attribute: string, order: string, number: number | null}[]} bounds
+ * @property {string[]} unread  parts of the text that had no effect
+ * @property {string[]} filters  that were applied, as expressions
+ * @property {Object<string, number>} timings  step to milliseconds
  * @property {number} took_ms
  * @property {string} method
+ * @property {number} generation
  *
  * @typedef {{rows: number, columns: number, values: number[]}} HeatMap
  *
@@ -35,7 +42,8 @@
  * @property {Object<string, number>} weights  empty: as the text decides
  * @property {string[]} more
  * @property {string[]} less
- * @property {string} where
+ * @property {Chosen} filters  of boxes and ranges
+ * @property {string} where  an expression typed by hand, empty: none
  * @property {string} method  empty: the service's first
  * @property {string} against  a second method to compare with, empty: none
  * @property {string} picked  the answer that became the next turn's reference

@@ -2,8 +2,9 @@
 
 import { items, showPicture } from "./api.js";
 import { describe, el } from "./dom.js";
+import { conditions } from "./filters.js";
 
-/** @import { Item } from "./types.js" */
+/** @import { Chosen, Item } from "./types.js" */
 
 const PAGE = 48;
 
@@ -22,20 +23,20 @@ export class Wall {
     this.seed += 1;
   }
 
-  /** Load the wall for a filter, unless it stands already. @param {string} where @param {AbortSignal} signal */
-  async load(where, signal) {
-    const wanted = JSON.stringify([where, this.seed]);
+  /** Load the wall for a filter, unless it stands already. @param {Chosen} filters @param {string} where @param {AbortSignal} signal */
+  async load(filters, where, signal) {
+    const wanted = JSON.stringify([filters, where, this.seed]);
     if (wanted === this.loaded) return;
-    const found = await items(this.query(where), signal);
+    const found = await items(this.query(filters, where), signal);
     if (signal.aborted) return;
     this.loaded = wanted;
     this.next = found.next;
     this.grid.replaceChildren(...found.items.map((item) => this.tile(item)));
   }
 
-  /** @param {string} where @param {AbortSignal} signal */
-  async further(where, signal) {
-    const found = await items({ ...this.query(where), after: this.next ?? "" }, signal);
+  /** @param {Chosen} filters @param {string} where @param {AbortSignal} signal */
+  async further(filters, where, signal) {
+    const found = await items({ ...this.query(filters, where), after: this.next ?? "" }, signal);
     if (signal.aborted) return;
     this.next = found.next;
     const tiles = found.items.map((item) => this.tile(item));
@@ -44,9 +45,9 @@ export class Wall {
     tiles[0]?.querySelector("button").focus();
   }
 
-  /** @param {string} where */
-  query(where) {
-    return { limit: PAGE, seed: this.seed, ...(where ? { where } : {}) };
+  /** @param {Chosen} filters @param {string} where */
+  query(filters, where) {
+    return { limit: PAGE, seed: this.seed, filters: JSON.stringify(conditions(filters)), ...(where ? { where } : {}) };
   }
 
   /** @param {Item} item */

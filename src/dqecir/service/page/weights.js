@@ -7,9 +7,11 @@ const QUIET_MS = 120;
 export class Weights {
   /**
    * @param {string[]} names
+   * @param {number} heaviest  the largest weight that the service takes
    * @param {(weights: Object<string, number>) => void} change  called with the weights that a person chose
    */
-  constructor(names, change) {
+  constructor(names, heaviest, change) {
+    this.heaviest = heaviest;
     /** @type {Object<string, number>} */
     this.chosen = {};
     this.rows = new Map(names.map((name) => [name, this.row(name)]));
@@ -24,9 +26,15 @@ export class Weights {
     byId("weights").hidden = names.length === 0;
   }
 
+  /** Weights that the service takes: an address may hold any number. @param {Object<string, number>} weights */
+  within(weights) {
+    const inside = (/** @type {number} */ weight) => Math.min(this.heaviest, Math.max(0, weight));
+    return Object.fromEntries(Object.entries(weights).map(([name, weight]) => [name, inside(weight)]));
+  }
+
   /** Show what a turn chose. @param {Object<string, number>} weights */
   show(weights) {
-    this.chosen = { ...weights };
+    this.chosen = this.within(weights);
     this.reset.hidden = Object.keys(weights).length === 0;
     for (const [name, row] of this.rows) this.paint(name, row);
   }
@@ -41,7 +49,7 @@ export class Weights {
 
   /** @param {string} name */
   row(name) {
-    const slider = el("input", { type: "range", min: 0, max: 3, step: 0.05, id: `weight-${name}` });
+    const slider = el("input", { type: "range", min: 0, max: this.heaviest, step: 0.05, id: `weight-${name}` });
     const value = el("output", { for: `weight-${name}` });
     const own = el("span", { class: "own" });
     const mark = el("span", { class: "mark", "aria-hidden": "true" });
@@ -64,11 +72,11 @@ export class Weights {
     const shown = mine ? this.chosen[name] : row.own;
     row.element.classList.toggle("mine", mine);
     if (document.activeElement !== row.slider || !mine) row.slider.value = String(shown ?? 1);
-    row.slider.style.setProperty("--part", String(Math.min(Number(row.slider.value), 3) / 3));
+    row.slider.style.setProperty("--part", String(Math.min(Number(row.slider.value), this.heaviest) / this.heaviest));
     row.value.textContent = shown === null ? "–" : shown.toFixed(2);
     row.ownText.textContent = row.own === null ? "" : mine ? `the text says ${row.own.toFixed(2)}` : "as the text says";
     row.slider.setAttribute("aria-valuetext", `${row.value.textContent}, ${row.ownText.textContent || "not asked yet"}`);
     row.mark.hidden = row.own === null || !mine;
-    row.mark.style.setProperty("--part", String(Math.min(row.own ?? 0, 3) / 3));
+    row.mark.style.setProperty("--part", String(Math.min(row.own ?? 0, this.heaviest) / this.heaviest));
   }
 }

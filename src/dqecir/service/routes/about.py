@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from dqecir.search.steering import HEAVIEST
 from dqecir.service.documented import problems
 from dqecir.service.keys import may_read
 from dqecir.service.problems import Problem
@@ -22,7 +23,7 @@ from dqecir.service.schemas import (
     MethodFacts,
     Suggestions,
 )
-from dqecir.service.service import service_of
+from dqecir.service.service import service_of, title_of
 
 router = APIRouter()
 
@@ -35,8 +36,8 @@ async def about(request: Request) -> About:
     return About(
         version=version("dqecir"),
         items=len(service.main.index),
-        model=service.main.title,
-        methods=[MethodFacts(name=name, title=one.title) for name, one in service.searchers.items()],
+        model=title_of(service.main),
+        methods=[MethodFacts(name=name, title=title_of(one)) for name, one in service.engines.items()],
         attributes={
             name: AttributeFacts(values=known.values, numeric=known.numeric) for name, known in facts.items()
         },
@@ -46,7 +47,11 @@ async def about(request: Request) -> About:
         can_write=service.keys.can_write,
         key_needed=KeyFacts(**service.keys.needed),
         limits=LimitFacts(
-            bytes=service.limits.bytes, pixels=service.limits.pixels, k=MOST_ANSWERS, text=MOST_TEXT
+            bytes=service.limits.bytes,
+            pixels=service.limits.pixels,
+            k=MOST_ANSWERS,
+            text=MOST_TEXT,
+            weight=HEAVIEST,
         ),
     )
 
@@ -60,9 +65,12 @@ async def suggestions(
 ) -> Suggestions:
     """Texts that go on from what was typed, about what the item does not show already."""
     service = service_of(request)
-    shown = {} if item is None else await service.payload(item)
-    known = {name: str(value) for name, value in shown.items()}
-    return Suggestions(suggestions=await asyncio.to_thread(service.suggester.suggest, text, known, limit))
+
+    def suggested() -> list[str]:
+        shown = {} if item is None else service.payload(item)
+        return service.suggester.suggest(text, {name: str(value) for name, value in shown.items()}, limit)
+
+    return Suggestions(suggestions=await asyncio.to_thread(suggested))
 
 
 @router.get("/healthz")

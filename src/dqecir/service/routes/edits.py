@@ -6,12 +6,12 @@ import base64
 
 from fastapi import APIRouter, Depends, Request
 
-from dqecir.service.bodies import read_body
+from dqecir.service.bodies import read_request
 from dqecir.service.documented import body_of, problems
 from dqecir.service.keys import may_read
 from dqecir.service.problems import Problem
-from dqecir.service.routes.search import question_of
-from dqecir.service.schemas import EditRequest, EditResponse, SearchRequest
+from dqecir.service.routes.search import answered
+from dqecir.service.schemas import EditBody, EditReply, SearchBody
 from dqecir.service.service import Service, service_of
 
 router = APIRouter(dependencies=[Depends(may_read)])
@@ -20,31 +20,30 @@ router = APIRouter(dependencies=[Depends(may_read)])
 @router.post(
     "/v1/edits",
     responses=problems(400, 401, 404, 408, 413, 415, 422, 429, 501, 503, 504),
-    openapi_extra=body_of(EditRequest, image=True),
+    openapi_extra=body_of(EditBody, image=True),
 )
-async def edits(request: Request) -> EditResponse:
+async def edits(request: Request) -> EditReply:
     """The reference, or the best answer of a search, changed as the text says."""
     service = service_of(request)
     lacking = service.edits.missing
     if lacking is not None:
         raise Problem(501, lacking)
     with service.edits.gate.entered():
-        body = await read_body(request, "request", service.limits)
-        asked = body.parsed("request", EditRequest)
+        asked, image = await read_request(request, EditBody, service.limits)
         if not asked.text.strip():
             raise Problem(422, "there is nothing to edit: say what should change")
-        item, image = asked.item, body.image
+        item = asked.item
         if asked.source == "best":
             item, image = await _best(service, asked, image), None
-        made = await service.edits.made(await service.decoded(item, image), asked.text)
-    return EditResponse(image=f"data:image/jpeg;base64,{base64.b64encode(made).decode()}")
+        picture = await service.decoders.run(lambda: service.picture(item, image))
+        made = await service.edits.made(picture, asked.text)
+    return EditReply(image=f"data:image/jpeg;base64,{base64.b64encode(made).decode()}")
 
 
-async def _best(service: Service, asked: EditRequest, image: bytes | None) -> str:
-    search = SearchRequest(item=asked.item, text=asked.text, method=asked.method, k=1, spoke=False)
+async def _best(service: Service, asked: EditBody, image: bytes | None) -> str:
+    search = SearchBody(item=asked.item, text=asked.text, method=asked.method, k=1, spoke=False)
     async with service.admitted():
-        question = await question_of(service, search, image)
-        found = await service.worker.ask(service.searcher(asked.method).search, question)
-    if not found.hits:
+        found = await answered(service, service.engine(asked.method), search, image)
+    if not found.results:
         raise Problem(422, "nothing was found that could be edited")
-    return found.hits[0].id
+    return found.results[0].id

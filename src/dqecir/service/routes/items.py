@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
+from torch import Tensor
 
-from dqecir.service.bodies import Body, read_body
+from dqecir.index.filters import filter_from
+from dqecir.model.compose import Reference
+from dqecir.search.engine import SearchEngine
+from dqecir.service.bodies import Body, parsed, read_body
 from dqecir.service.documented import FORM_OF_ITEM, body_of, problems
 from dqecir.service.keys import may_read, may_write
 from dqecir.service.problems import Problem
@@ -17,13 +22,14 @@ from dqecir.service.schemas import (
     MOST_LISTED,
     MOST_TEXT,
     Attributes,
+    DeleteBody,
     Deleted,
-    DeleteRequest,
+    FilterConditions,
     Id,
     Item,
     Items,
 )
-from dqecir.service.service import Service, filter_of, item_of, service_of
+from dqecir.service.service import Service, item_of, service_of
 from dqecir.service.writing import Delete, Put
 
 router = APIRouter()
@@ -37,11 +43,15 @@ async def items(
     limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 60,
     after: Annotated[str | None, Query(max_length=512)] = None,
     where: Annotated[str | None, Query(max_length=MOST_TEXT)] = None,
+    filters: Annotated[str, Query(max_length=8_000, description="JSON: conditions as of a search.")] = "[]",
     seed: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None,
 ) -> Items:
     """Items in the order of adding, or in one drawn by `seed`, page by page."""
     service = service_of(request)
-    found, last = await asyncio.to_thread(service.listing.page, limit, after, filter_of(where), seed)
+    conditions = parsed(filters, FilterConditions, "filters")
+    found, last = await asyncio.to_thread(
+        service.listing.page, limit, after, filter_from(where, conditions.model_dump()), seed
+    )
     return Items(items=[item_of(*entry) for entry in found], next=last)
 
 
@@ -62,7 +72,7 @@ async def image(
 @router.get("/v1/items/{item_id:path}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
 async def item(request: Request, item_id: ItemId) -> Item:
     """An item and its attributes."""
-    return item_of(item_id, await service_of(request).payload(item_id))
+    return item_of(item_id, await asyncio.to_thread(service_of(request).payload, item_id))
 
 
 @router.put(
@@ -87,16 +97,18 @@ async def put_item(request: Request, item_id: ItemId) -> Response:
     return JSONResponse(item_of(item_id, put.attributes).model_dump(), 200 if was_there else 201)
 
 
+def _reference(service: Service, engine: SearchEngine, image: bytes) -> Reference:
+    return engine.composer.reference(service.decoders.decode(image))
+
+
 async def _encoded(service: Service, item_id: str, body: Body) -> Put:
     if body.image is None:
         raise Problem(422, "the form has no image")
     attributes = body.parsed("attributes", Attributes).root if "attributes" in body.fields else {}
-    searchers = list(service.searchers.values())
-    pictures = [await service.picture(searcher, None, body.image) for searcher in searchers]
-    tokens = [
-        await service.worker.ask(searcher.embed_items, picture)
-        for searcher, picture in zip(searchers, pictures, strict=True)
-    ]
+    tokens: list[Tensor] = []
+    for engine in service.engines.values():
+        reference = await service.decoders.run(partial(_reference, service, engine, body.image))
+        tokens.append(await service.worker.ask(engine.composer.target_embeddings, reference))
     return Put(item_id, tokens, attributes, body.image)
 
 
@@ -117,11 +129,11 @@ async def delete_item(request: Request, item_id: ItemId) -> Response:
     "/v1/items:delete",
     dependencies=[Depends(may_write)],
     responses=problems(400, 401, 403, 408, 413, 415, 422, 503),
-    openapi_extra=body_of(DeleteRequest),
+    openapi_extra=body_of(DeleteBody),
 )
 async def delete_items(request: Request) -> Deleted:
     """Delete items, and say how many there were."""
     service = service_of(request)
     body = await read_body(request, "request", service.limits)
-    asked = body.parsed("request", DeleteRequest)
+    asked = body.parsed("request", DeleteBody)
     return Deleted(deleted=await service.writer.change(Delete(asked.ids)))

@@ -9,82 +9,111 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
+from PIL.Image import Image
 from pydantic_core import to_json
 
+from dqecir.index.filters import filter_from
+from dqecir.search.engine import SearchEngine
 from dqecir.search.explanation import HeatMap
-from dqecir.service.bodies import read_body
+from dqecir.search.response import SearchResponse
+from dqecir.search.search_request import PreparedRequest, SearchRequest
+from dqecir.service.bodies import read_request
 from dqecir.service.documented import body_of, problems
 from dqecir.service.keys import may_read
-from dqecir.service.problems import Problem
 from dqecir.service.schemas import (
-    EmbeddingRequest,
-    EmbeddingResponse,
-    ExplanationRequest,
-    ExplanationResponse,
-    SearchRequest,
-    SearchResponse,
+    EmbeddingBody,
+    EmbeddingReply,
+    ExplanationBody,
+    ExplanationReply,
+    SearchBody,
+    SearchReply,
 )
-from dqecir.service.searcher import Found, Looked, Question, Searcher
-from dqecir.service.service import Service, address_of, filter_of, service_of
+from dqecir.service.service import Served, Service, address_of
 
 router = APIRouter(dependencies=[Depends(may_read)])
 
-Asked = TypeVar("Asked", bound=EmbeddingRequest)
+BodyT = TypeVar("BodyT", bound=EmbeddingBody)
 
 _PROBLEMS = problems(400, 401, 404, 408, 413, 415, 422, 429, 503, 504)
 
 
 @asynccontextmanager
 async def _admitted(
-    request: Request, schema: type[Asked]
-) -> AsyncIterator[tuple[Asked, bytes | None, Searcher]]:
-    """What a request asks, with which picture and of which model, within the limits of one that needs it."""
-    service = service_of(request)
+    service: Service, request: Request, schema: type[BodyT]
+) -> AsyncIterator[tuple[BodyT, bytes | None, SearchEngine]]:
+    """The body of a request that needs the model, its picture and the engine that it names, within limits."""
     async with service.admitted():
-        body = await read_body(request, "request", service.limits)
-        asked = body.parsed("request", schema)
-        yield asked, body.image, service.searcher(asked.method)
+        asked, image = await read_request(request, schema, service.limits)
+        yield asked, image, service.engine(asked.method)
 
 
 @router.post(
     "/v1/search",
-    response_model=SearchResponse,
+    response_model=SearchReply,
     responses=_PROBLEMS,
-    openapi_extra=body_of(SearchRequest, image=True),
+    openapi_extra=body_of(SearchBody, image=True),
 )
-async def search(request: Request) -> Response:
+async def search(request: Request, service: Served) -> Response:
     """Find what shows the reference changed as the text says."""
     begun = time.perf_counter()
-    service = service_of(request)
-    async with _admitted(request, SearchRequest) as (asked, image, searcher):
-        question = await question_of(service, asked, image)
-        found = await service.worker.ask(searcher.search, question)
+    async with _admitted(service, request, SearchBody) as (asked, image, engine):
+        found = await answered(service, engine, asked, image)
     request.state.said = {"k": asked.k, "text": len(asked.text), "image": len(image or b"")}
-    told = as_json(found, searcher.name, 1000 * (time.perf_counter() - begun))
-    return Response(to_json(told), media_type="application/json")
+    reply = as_reply(found, asked.method or service.first, 1000 * (time.perf_counter() - begun))
+    return Response(to_json(reply), media_type="application/json")
+
+
+async def answered(
+    service: Service, engine: SearchEngine, asked: SearchBody, image: bytes | None
+) -> SearchResponse:
+    """The answer to a search; raises a :class:`Problem` or ``DataError``."""
+    prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, image))
+    return await service.worker.ask(engine.answer, prepared)
+
+
+def _prepared(
+    service: Service, engine: SearchEngine, asked: SearchBody, image: bytes | None
+) -> PreparedRequest:
+    """A body as the engine takes it, read and decoded in a thread that may wait."""
+    return engine.prepare(
+        SearchRequest(
+            None if image is None else service.decoders.decode(image),
+            asked.text,
+            asked.k,
+            item=asked.item,
+            where=filter_from(asked.where, asked.filters.model_dump()),
+            weights=asked.weights or {},
+            more=tuple(asked.more),
+            less=tuple(asked.less),
+            exclude=tuple(asked.exclude),
+            explain=asked.spoke,
+        )
+    )
+
+
+def as_reply(found: SearchResponse, method: str, took: float) -> dict[str, object]:
+    """A ``SearchReply``; not validated, because hundreds are made a second."""
+    reply = found.as_json(paths=False)
+    for answer in reply["answers"]:
+        answer["image"] = address_of(answer["id"])
+    return {**reply, "took_ms": round(took, 1), "method": method}
 
 
 @router.post(
     "/v1/explanations",
-    response_model=ExplanationResponse,
+    response_model=ExplanationReply,
     responses=_PROBLEMS,
-    openapi_extra=body_of(ExplanationRequest, image=True),
+    openapi_extra=body_of(ExplanationBody, image=True),
 )
-async def explanations(request: Request) -> Response:
+async def explanations(request: Request, service: Served) -> Response:
     """Where a search looked in its reference, and in one of its answers."""
-    service = service_of(request)
-    async with _admitted(request, ExplanationRequest) as (asked, image, searcher):
-        _check_judged(searcher, asked)
-        said = await service.bounded(searcher, asked.text, asked.item)
-        looked = Looked(
-            reference=await service.decoded(asked.item, image),
-            text=said.text,
-            target=await service.decoded(asked.target, None),
-            weights=asked.weights or {},
-            more=tuple(asked.more),
-            less=tuple(asked.less),
-        )
-        reference, target = await service.worker.ask(searcher.explain, looked)
+    async with _admitted(service, request, ExplanationBody) as (asked, image, engine):
+
+        def read() -> tuple[PreparedRequest, Image, Image]:
+            prepared = _prepared(service, engine, asked, image)
+            return prepared, service.picture(asked.item, image), service.picture(asked.target, None)
+
+        reference, target = await service.worker.ask(engine.explain, await service.decoders.run(read))
     return JSONResponse({"reference": _map_as_json(reference), "target": _map_as_json(target)})
 
 
@@ -93,69 +122,16 @@ def _map_as_json(heat: HeatMap) -> dict[str, object]:
     return {"rows": heat.rows, "columns": heat.columns, "values": values}
 
 
-def _check_judged(searcher: Searcher, asked: SearchRequest) -> None:
-    for item_id in (*asked.more, *asked.less):
-        if item_id not in searcher.index:
-            raise Problem(404, f"there is no item {item_id!r} in the index of {searcher.name}")
-
-
-async def question_of(service: Service, asked: SearchRequest, image: bytes | None) -> Question:
-    """A request as the searcher takes it; raises a :class:`Problem` or ``DataError``."""
-    searcher = service.searcher(asked.method)
-    _check_judged(searcher, asked)
-    said = await service.bounded(searcher, asked.text, asked.item, filter_of(asked.where))
-    own = [asked.item] if asked.item is not None else []
-    return Question(
-        picture=await service.picture(searcher, asked.item, image),
-        text=said.text,
-        k=asked.k,
-        where=said.where,
-        bounds=said.bounds,
-        weights=asked.weights or {},
-        more=tuple(asked.more),
-        less=tuple(asked.less),
-        exclude=(*own, *asked.less, *asked.exclude),
-        spoke=asked.spoke,
-    )
-
-
-def as_json(found: Found, method: str, took: float) -> dict[str, object]:
-    """A ``SearchResponse``, made by hand, because hundreds are made a second."""
-    answers = [
-        {
-            "id": hit.id,
-            "score": round(hit.score, 5),
-            "attributes": {name: value for name, value in hit.payload.items() if name != "path"},
-            "image": address_of(hit.id),
-            "spoke": [{"attribute": part.attribute, "share": round(part.share, 4)} for part in spoke],
-        }
-        for hit, spoke in zip(found.hits, found.spoke or [()] * len(found.hits), strict=True)
-    ]
-    return {
-        "answers": answers,
-        "attribute_weights": {name: round(weight, 4) for name, weight in found.used.items()},
-        "own_weights": {name: round(weight, 4) for name, weight in found.own.items()},
-        "asked": [{"attribute": part.attribute, "value": part.value} for part in found.asked],
-        "bounds": [
-            {"attribute": bound.column, "order": bound.order, "number": bound.number}
-            for bound in found.bounds
-        ],
-        "took_ms": round(took, 1),
-        "method": method,
-        "generation": found.generation,
-    }
-
-
 @router.post(
     "/v1/embeddings",
-    response_model=EmbeddingResponse,
+    response_model=EmbeddingReply,
     responses=_PROBLEMS,
-    openapi_extra=body_of(EmbeddingRequest, image=True),
+    openapi_extra=body_of(EmbeddingBody, image=True),
 )
-async def embeddings(request: Request) -> Response:
+async def embeddings(request: Request, service: Served) -> Response:
     """A query as the model composes it, before anything steers it: its vectors."""
-    service = service_of(request)
-    async with _admitted(request, EmbeddingRequest) as (asked, image, searcher):
-        picture = await service.picture(searcher, asked.item, image)
-        found = await service.worker.ask(searcher.embed_queries, (picture, asked.text))
-    return JSONResponse({"embeddings": found, "score_rule": searcher.model.method.score_rule})
+    async with _admitted(service, request, EmbeddingBody) as (asked, image, engine):
+        upload = None if image is None else await service.decoders.run(lambda: service.decoders.decode(image))
+        reference = await service.decoders.run(lambda: engine.reference(upload, asked.item))
+        found = await service.worker.ask(engine.query_vectors, (reference, asked.text))
+    return JSONResponse({"embeddings": found.tolist(), "score_rule": engine.model.method.score_rule})

@@ -6,7 +6,7 @@ import torch
 from dqecir.index.contract import ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
-from dqecir.search.numeric_filters import bounded
+from dqecir.search.request_text import read_text
 from tests.index.contract import HEADER
 
 SHOP = {
@@ -40,26 +40,26 @@ def found(index, said) -> set[str]:
     ],
 )
 def test_answers_are_those_that_fulfil_it(index, text, reference, left, ids):
-    said = bounded(text, index, lambda: SHOP.get(reference))
+    said = read_text(text, index, reference)
     assert said.text == left
     assert found(index, said) == ids
 
 
 def test_it_joins_a_filter(index):
-    said = bounded("more expensive", index, lambda: SHOP["cheap"], parse_filter("color = red"))
+    said = read_text("more expensive", index, "cheap", parse_filter("color = red"))
     assert found(index, said) == {"middle"}
 
 
-@pytest.mark.parametrize("reference", [None, SHOP["secret"], {}])
+@pytest.mark.parametrize("reference", [None, "secret", "gone"])
 def test_a_reference_without_a_number_filters_nothing_and_is_told(index, reference):
-    said = bounded("is red and cheaper", index, lambda: reference)
+    said = read_text("is red and cheaper", index, reference)
     assert said.text == "is red"
     assert said.where is None
-    assert [(bound.column, bound.order, bound.number) for bound in said.bounds] == [("price", "<", None)]
+    assert [(one.column, one.order, one.number) for one in said.constraints] == [("price", "<", None)]
 
 
 def test_a_column_of_words_is_not_compared(index):
-    said = bounded("a lower neck and cheaper", index, lambda: SHOP["middle"])
+    said = read_text("a lower neck and cheaper", index, "middle")
     assert said.text == "a lower neck"
     assert found(index, said) == {"cheap"}
 
@@ -68,12 +68,10 @@ def test_an_index_without_numbers_leaves_texts_alone(tmp_path):
     batch = ItemBatch(["a"], torch.randn(1, 3, 8), [{"price": "ask us", "path": "/a.jpg"}])
     index = ExactIndex.build(tmp_path / "i", HEADER, iter([batch]))
     text = "is red, cheaper and under 40 euros"
-    assert bounded(text, index, dict).text == text
+    assert read_text(text, index, None).text == text
 
 
-def test_the_reference_is_asked_for_only_where_it_matters(index):
-    def asked():
-        raise AssertionError
-
-    bounded("is red", index, asked)
-    bounded("under 40 euros", index, asked)
+def test_the_reference_is_read_only_where_the_text_compares_with_it(index, monkeypatch):
+    monkeypatch.setattr(ExactIndex, "payload", lambda *_: pytest.fail("the payload was read"))
+    read_text("is red", index, "middle")
+    read_text("under 40 euros", index, "middle")

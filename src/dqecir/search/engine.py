@@ -1,0 +1,237 @@
+"""The search core: one model over one index, from a request to an explained answer.
+
+:meth:`SearchEngine.prepare` reads a request and may run in any thread. :meth:`SearchEngine.answer` composes,
+boosts, steers, searches and explains a batch of prepared requests, in one thread at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dqecir.data.images import ImageSource
+from dqecir.errors import DataError, EngineError, ImageError, ItemPictureError, UnknownItemError
+from dqecir.index.contract import Hit, Index
+from dqecir.index.filters import Filter, conjuncts
+from dqecir.methods.method import Query
+from dqecir.model.compose import QueryComposer, Reference
+from dqecir.model.composed_model import ComposedModel
+from dqecir.search.explanation import (
+    HeatMap,
+    attribute_scores,
+    heat_maps,
+    readings,
+)
+from dqecir.search.request_text import read_text
+from dqecir.search.response import Contribution, SearchResponse, SearchResult
+from dqecir.search.search_request import PreparedRequest, SearchRequest
+from dqecir.search.steering import Steering, boosted_and_steered, check_weights
+
+SAMPLE = 64
+"""Items that a result is compared with, to say what each attribute contributed."""
+
+
+class SearchEngine:
+    """One model over one index."""
+
+    def __init__(
+        self, model: ComposedModel, index: Index, tokens_kept: int = 0, refresh: float = 0.0
+    ) -> None:
+        """``tokens_kept``: bytes of references' image tokens to keep. ``refresh``: least seconds between two
+        looks at what other processes wrote. Raises :class:`EngineError` for an index of another model."""
+        index.check_model(model)
+        self.composer = QueryComposer(model, tokens_kept)
+        self.model, self.index = model, index
+        self.attributes = [vocabulary.name for vocabulary in model.vocabularies]
+        self.values: Mapping[str, Sequence[str]] = {} if model.heads is None else model.heads.config.columns
+        self._refresh, self._refreshed = refresh, time.monotonic()
+        self._sample: tuple[int, Tensor] | None = None
+
+    @property
+    def weighted(self) -> list[str]:
+        """The attributes whose weights can be set."""
+        return [self.attributes[place] for place in sorted(set(self.model.method.weighted_attributes))]
+
+    def see_changes(self) -> None:
+        """See what other processes wrote, where it is time to look."""
+        now = time.monotonic()
+        if now - self._refreshed >= self._refresh:
+            self._refreshed = now
+            self.index.refresh()
+
+    def prepare(self, request: SearchRequest) -> PreparedRequest:
+        """Read a request's text, filters and steering.
+
+        Raises ``FilterError`` for a filter that the index cannot follow, :class:`UnknownItemError` for an
+        id that no item has, and :class:`DataError` for a weight that cannot be set.
+        """
+        begun = time.perf_counter()
+        reference = self.reference(request.image, request.item)
+        check_weights(request.weights, self.weighted)
+        read = read_text(request.text, self.index, request.item, request.where)
+        if read.where is not None:
+            read.where.check(self.index.columns())
+        own = () if request.item is None else (request.item,)
+        return PreparedRequest(
+            request,
+            reference,
+            str(Path(request.image).resolve()) if isinstance(request.image, Path | str) else None,
+            read.text,
+            read.where,
+            read.constraints,
+            Steering(request.weights, *map(self._target_tokens, (request.more, request.less))),
+            (*own, *request.less, *request.exclude),
+            1000 * (time.perf_counter() - begun),
+        )
+
+    def reference(self, image: ImageSource | None, item: str | None) -> Reference:
+        """A picture, or the picture of an item for None.
+
+        Raises :class:`UnknownItemError`, :class:`ItemPictureError`, and ``ImageError`` for an ``image`` that
+        cannot be used.
+        """
+        if image is not None:
+            return self.composer.reference(image)
+        with reading_picture_of(item):
+            return self.composer.reference(self.picture_of(item))
+
+    def picture_of(self, item: str | None) -> Path:
+        """Where the picture of an item is; raises :class:`UnknownItemError` and :class:`ItemPictureError`."""
+        if item is None:
+            raise DataError("a search needs a reference: an image, or an item of the index")
+        payload = self.index.payload(item)
+        if payload is None:
+            raise UnknownItemError(item)
+        path = payload.get("path")
+        if not isinstance(path, str):
+            raise ItemPictureError(f"of the item {item!r} there is no picture")
+        return Path(path)
+
+    @torch.no_grad()
+    def answer(self, prepared: Sequence[PreparedRequest]) -> list[SearchResponse]:
+        """Answer prepared requests; those with one filter are searched for together."""
+        self.see_changes()
+        clock = _Clock()
+        composed = self.composer.compose([one.reference for one in prepared], [one.text for one in prepared])
+        steerings = [one.steering for one in prepared]
+        steered = boosted_and_steered(composed, steerings, self.attributes, self.model.method.score_rule)
+        read = readings(steered.query, self.values)
+        clock.lap("compose")
+        generation = self.index.generation
+        hits = self._hits(steered.query, prepared)
+        clock.lap("search")
+        contributions = self._contributions(steered.query, prepared, hits)
+        clock.lap("explain")
+        timings = clock.milliseconds
+        return [
+            SearchResponse(
+                tuple(
+                    SearchResult(hit.id, hit.score, hit.payload, parts)
+                    for hit, parts in zip(hits[row], contributions[row], strict=True)
+                ),
+                replace(read[row], constraints=one.constraints),
+                steered.weights[row],
+                steered.own_weights[row],
+                tuple(map(str, conjuncts(one.where))),
+                generation,
+                {"read": one.reading_ms, **timings},
+            )
+            for row, one in enumerate(prepared)
+        ]
+
+    def search(self, request: SearchRequest) -> SearchResponse:
+        """Answer one request."""
+        [response] = self.answer([self.prepare(request)])
+        return response
+
+    def query_vectors(self, asked: Sequence[tuple[Reference, str]]) -> list[Tensor]:
+        """Queries [n_q, D] as the model composes them, before anything boosts or steers them."""
+        references, texts = zip(*asked, strict=True)
+        return list(self.composer.compose(references, texts).embeddings.cpu())
+
+    def explain(
+        self, asked: Sequence[tuple[PreparedRequest, Image.Image, Image.Image]]
+    ) -> list[tuple[HeatMap, HeatMap]]:
+        """Where each query looked in its reference and in a result, given both pictures; one at a time."""
+        return [
+            heat_maps(self.model, reference, prepared.text, target, prepared.steering)
+            for prepared, reference, target in asked
+        ]
+
+    def _target_tokens(self, ids: Sequence[str]) -> Tensor | None:
+        for item in ids:
+            if item not in self.index:
+                raise UnknownItemError(item)
+        return self.index.tokens(ids) if ids else None
+
+    def _hits(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[list[Hit]]:
+        together: dict[Filter | None, list[int]] = {}
+        for row, one in enumerate(prepared):
+            together.setdefault(one.where, []).append(row)
+        found: list[list[Hit]] = [[] for _ in prepared]
+        paths = [one.path for one in prepared]
+        embeddings = query.embeddings.cpu()
+        for where, rows in together.items():
+            # One more, where an item with the reference's path may be left out.
+            most = max(prepared[row].request.k + (paths[row] is not None) for row in rows)
+            exclude = [prepared[row].exclude for row in rows]
+            for row, hits in zip(
+                rows, self.index.search(embeddings[rows], most, exclude, where), strict=True
+            ):
+                others = [hit for hit in hits if paths[row] is None or hit.payload.get("path") != paths[row]]
+                found[row] = others[: prepared[row].request.k]
+        return found
+
+    def _contributions(
+        self, query: Query, prepared: Sequence[PreparedRequest], hits: Sequence[Sequence[Hit]]
+    ) -> list[list[tuple[Contribution, ...]]]:
+        nothing: list[list[tuple[Contribution, ...]]] = [[() for _ in found] for found in hits]
+        explained = [found if one.request.explain else [] for found, one in zip(hits, prepared, strict=True)]
+        ids = [hit.id for found in explained for hit in found]
+        if query.parts is None or not ids:
+            return nothing
+        try:
+            tokens = self.index.tokens(ids).split([len(found) for found in explained])
+            sample = self._sampled()
+        except EngineError:
+            # An item was deleted since it was found; its result stands, unexplained.
+            return nothing
+        rule = self.model.method.score_rule
+        found = attribute_scores(query, tokens, sample, self.attributes, rule)
+        return [parts or none for parts, none in zip(found, nothing, strict=True)]
+
+    def _sampled(self) -> Tensor:
+        """Target tokens of a few items, the same until the index has become half or twice as large."""
+        if self._sample is None or not 0.5 < len(self.index) / max(1, self._sample[0]) < 2:
+            self._sample = len(self.index), self.index.tokens(self.index.sample(SAMPLE, seed=0))
+        return self._sample[1]
+
+
+@contextmanager
+def reading_picture_of(item: str | None) -> Iterator[None]:
+    """Raise :class:`ItemPictureError` instead of ``ImageError``: the index is at fault, not the request."""
+    try:
+        yield
+    except ImageError as error:
+        said = f"the picture of the item {item!r} cannot be read: {error.reason}"
+        raise ItemPictureError(said) from None
+
+
+class _Clock:
+    """Milliseconds of each step since the one before."""
+
+    def __init__(self) -> None:
+        self.milliseconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.milliseconds[step] = 1000 * (now - self._last)
+        self._last = now

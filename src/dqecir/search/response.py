@@ -1,0 +1,126 @@
+"""The one form of an answer: results, how the text was read, weights, filters and timings.
+
+The command line, the HTTP interface and the page show parts of it under the keys of :meth:`as_json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dqecir.language.numeric_constraints import NumericConstraint
+
+
+class Contribution(NamedTuple):
+    """An attribute or column that raised the score of a result, and its share of the rise (of 1)."""
+
+    attribute: str
+    share: float
+
+
+@dataclass(frozen=True)
+class RequestedValue:
+    """A column that a text asks of, and the value; no value where it is any of many."""
+
+    attribute: str
+    value: str | None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """An item that was found."""
+
+    id: str
+    score: float
+    payload: Mapping[str, Any]
+    contributions: tuple[Contribution, ...] = ()
+    """The largest first; empty where they were not asked for, or the method has no attributes."""
+
+    def as_json(self, path: bool) -> dict[str, Any]:
+        """The result, with the path of its picture or without."""
+        return {
+            "id": self.id,
+            "score": round(self.score, 5),
+            **({"path": self.payload.get("path")} if path else {}),
+            "attributes": {name: value for name, value in self.payload.items() if name != "path"},
+            "spoke": [
+                {"attribute": part.attribute, "share": round(part.share, 4)} for part in self.contributions
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class TextReading:
+    """How a modification text was read."""
+
+    requested: tuple[RequestedValue, ...] = ()
+    """The surest first; empty where the method does not say."""
+    constraints: tuple[NumericConstraint, ...] = ()
+    """Numeric constraints. One without a number compares with a number of the reference that is not
+    known, and is not among the filters."""
+    unread: tuple[str, ...] = ()
+    """Parts of the text that had no effect, in plain words."""
+
+
+@dataclass(frozen=True)
+class SearchResponse:
+    """The answer to one request."""
+
+    results: tuple[SearchResult, ...]
+    """The best first."""
+    reading: TextReading
+    attribute_weights: Mapping[str, float]
+    """As used. Empty where the method has none."""
+    own_weights: Mapping[str, float]
+    """As the text decided."""
+    filters: tuple[str, ...]
+    """The filters that were applied, all of which hold, as expressions."""
+    generation: int
+    """Of the index that answered."""
+    timings: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """Step -> milliseconds; of a batch, those of the whole batch."""
+
+    @property
+    def hits(self) -> tuple[SearchResult, ...]:
+        """The results, by the name that scripts for version 0.1.0 use."""
+        return self.results
+
+    @property
+    def bounds(self) -> tuple[NumericConstraint, ...]:
+        """The numeric constraints, by the name that scripts for version 0.1.0 use."""
+        return self.reading.constraints
+
+    def as_json(self, paths: bool = True) -> dict[str, Any]:
+        """Everything, under the keys of version 1 of the HTTP interface.
+
+        ``paths``: whether to say where the pictures are, which a service keeps to itself.
+        """
+        return {
+            "answers": [result.as_json(paths) for result in self.results],
+            "attribute_weights": _rounded(self.attribute_weights, 4),
+            "own_weights": _rounded(self.own_weights, 4),
+            "asked": [{"attribute": one.attribute, "value": one.value} for one in self.reading.requested],
+            "bounds": [
+                {"attribute": one.column, "order": one.order, "number": one.number}
+                for one in self.reading.constraints
+            ],
+            "unread": list(self.reading.unread),
+            "filters": list(self.filters),
+            "generation": self.generation,
+            "timings": _rounded(self.timings, 1),
+        }
+
+    def write_sheet(self, path: Path, image: Path, text: str) -> None:
+        """Draw the reference ``image``, the ``text`` and the results as a picture (PNG) at ``path``."""
+        # Imported here, because drawing is slow to import and most searches draw nothing.
+        from dqecir.data.images import load_image
+        from dqecir.io.contact_sheets import Answer, Candidate, contact_sheet
+
+        found = [Candidate(load_image(Path(one.payload["path"])), one.score) for one in self.results]
+        contact_sheet([Answer(load_image(image), text, found, self.attribute_weights)], path)
+
+
+def _rounded(values: Mapping[str, float], digits: int) -> dict[str, float]:
+    return {name: round(value, digits) for name, value in values.items()}

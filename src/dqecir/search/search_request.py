@@ -1,0 +1,52 @@
+"""What a search is asked, and what it becomes once its text, filters and steering are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dqecir.data.images import ImageSource
+from dqecir.index.filters import Filter
+from dqecir.language.numeric_constraints import NumericConstraint
+from dqecir.model.compose import Reference
+from dqecir.search.steering import Steering
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """A search. Without a text it finds what looks like the reference."""
+
+    image: ImageSource | None = None
+    """The reference; the item's picture where there is none."""
+    text: str = ""
+    k: int = 10
+    item: str | None = None
+    """Id of the reference where it is an item of the index; it is not found itself."""
+    where: Filter | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Attribute -> weight, instead of the weight that the text gives it."""
+    more: tuple[str, ...] = ()
+    """Ids of items that the results should resemble."""
+    less: tuple[str, ...] = ()
+    """Ids of items that the results should not resemble; they are not found themselves."""
+    exclude: tuple[str, ...] = ()
+    """Ids of items that are not to be found."""
+    explain: bool = True
+    """Whether to say what each attribute contributed to each score."""
+
+
+@dataclass(frozen=True)
+class PreparedRequest:
+    """A request whose text, filters and steering are read."""
+
+    request: SearchRequest
+    reference: Reference
+    path: str | None
+    """Of a reference that is a file; an item with this path is not found."""
+    text: str
+    """The text without its numeric constraints, as the method composes it."""
+    where: Filter | None
+    constraints: tuple[NumericConstraint, ...]
+    steering: Steering
+    exclude: tuple[str, ...]
+    reading_ms: float
