@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from dqecir import cli
 from dqecir.data.catalogue import read_catalogue
@@ -18,6 +19,16 @@ from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.model.composed_model import ComposedModel, new_model
 from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES
 from dqecir.synthetic.garments import write_garments
+
+# No property may fail because the machine is busy: nothing is timed. The same examples are drawn every
+# time, so that where a suite was green and is red after a change, the change is at fault.
+settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.load_profile("suite")
+
+PATIENCE = 300.0
+"""Seconds until a test that waits in vain ends: against waiting for ever, and no measure of speed."""
 
 TINY = Blip2Config(
     tower=TowerConfig(kind="stem", image_size=32, widths=(8, 16, 16)),

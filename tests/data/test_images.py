@@ -18,6 +18,7 @@ from PIL import Image
 from dqecir.data import images
 from dqecir.data.images import BLIP2_224, Preprocessing, load_batches, load_image, target_pad
 from dqecir.errors import DataError, ImageError
+from tests.conftest import PATIENCE
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -192,18 +193,18 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
-    thread.join(timeout=5)
+    thread.join(PATIENCE)
     assert ended == [True]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.binary(max_size=200), keep=st.integers(0, 60))
 def test_no_bytes_end_in_anything_but_an_image_error(data, keep):
     with contextlib.suppress(ImageError):
         load_image(encoded(RED, "PNG")[:keep] + data)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(width=st.integers(1, 300), height=st.integers(1, 300), ratio=st.sampled_from([1.0, 1.25]))
 def test_every_shape_becomes_a_square(width, height, ratio):
     prepare = Preprocessing(size=24, pad_ratio=ratio)

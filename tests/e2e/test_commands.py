@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,13 @@ def test_a_pretraining_killed_in_a_stage_ends_where_an_unbroken_one_does(
     assert run("broken").fingerprint == whole.fingerprint
 
 
+def free_port() -> str:
+    """A port at which nothing listens: two suites on one machine must not meet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
 def test_two_processes_train_one_model(garments_folder, model_folder, tmp_path):
     (tmp_path / "train.yaml").write_text(RECIPE)
     bin_folder = Path(sys.executable).parent
@@ -148,7 +156,7 @@ def test_two_processes_train_one_model(garments_folder, model_folder, tmp_path):
                 "--nproc_per_node",
                 "2",
                 "--master_port",
-                "29631",
+                free_port(),
                 bin_folder / "dqecir",
             ),
             *("train", tmp_path / "train.yaml", "--data", garments_folder),
@@ -180,7 +188,7 @@ def test_two_processes_learn_what_one_learns_from_the_same_batches(garments_fold
     launched = {
         "one": [bin_folder / "dqecir"],
         "two": [
-            *(bin_folder / "torchrun", "--nproc_per_node", "2", "--master_port", "29632"),
+            *(bin_folder / "torchrun", "--nproc_per_node", "2", "--master_port", free_port()),
             bin_folder / "dqecir",
         ],
     }

@@ -1,5 +1,6 @@
 """Image tokens: computed once, by content; resumed after a kill; refused where they are something else's."""
 
+import fcntl
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from PIL import Image
 from dqecir.data.images import Preprocessing
 from dqecir.encoders.store import JoinedStore, ReadAhead, TokenStore, encoding, folder
 from dqecir.errors import DataError, ImageError
+from tests.conftest import PATIENCE
 
 PREPARE = Preprocessing(size=8, pad_ratio=1.0)
 EVERY = torch.arange(150)
@@ -24,13 +26,14 @@ EVERY = torch.arange(150)
 class Tower:
     """Four tokens of five numbers of the pixels, and a count of the pictures it has seen."""
 
-    def __init__(self, stop_after: int | None = None, seconds: float = 0.0) -> None:
-        self.seen, self.stop_after, self.seconds = 0, stop_after, seconds
+    def __init__(self, stop_after: int | None = None, wait_after: int | None = None) -> None:
+        self.seen, self.stop_after, self.wait_after = 0, stop_after, wait_after
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.stop_after is not None and self.seen >= self.stop_after:
             raise KeyboardInterrupt
-        time.sleep(self.seconds)
+        if self.wait_after is not None and self.seen >= self.wait_after:
+            signal.pause()
         self.seen += len(pixels)
         return pixels.flatten(1)[:, :160].reshape(-1, 4, 8, 5).mean(dim=2)
 
@@ -76,7 +79,7 @@ def test_a_tower_that_fails_leaves_what_it_did(tmp_path, paths):
     assert torch.equal(all_of(resumed), all_of(build(tmp_path / "w", Tower(), paths)))
 
 
-SLOW_BUILD = """
+WAITING_BUILD = """
 import sys
 from pathlib import Path
 import torch
@@ -85,16 +88,16 @@ from tests.encoders.test_store import Tower, build
 encoding.BATCH = 8
 torch.set_num_threads(1)
 at = Path(sys.argv[1])
-build(at / "s", Tower(seconds=0.02), [at / f"{number}.png" for number in range(150)], views=2)
+build(at / "s", Tower(wait_after=2 * 64), [at / f"{number}.png" for number in range(150)], views=2)
 """
 
 
 def test_a_killed_build_goes_on(tmp_path, paths):
-    """SIGKILL, at whatever it does after the first rows count, and again after a few more."""
+    """SIGKILL, at whatever it does after the first rows count, and again after a few more; it never ends."""
     journal, counted = tmp_path / "s" / "images.txt", 0
     for _ in range(2):
-        child = subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(tmp_path)])
-        until = time.monotonic() + 60
+        child = subprocess.Popen([sys.executable, "-c", WAITING_BUILD, str(tmp_path)])
+        until = time.monotonic() + PATIENCE
         while not journal.exists() or journal.stat().st_size < (counted + 8) * folder.LINE:
             assert child.poll() is None and time.monotonic() < until
             time.sleep(0.002)
@@ -332,28 +335,46 @@ def test_a_store_that_fits_is_held_and_another_is_read_ahead(tmp_path, paths, mo
 
 
 def test_decoding_runs_ahead_but_not_away(tmp_path, paths, monkeypatch):
-    decoded = []
+    decoded, further = [], threading.Condition()
     load = encoding.load_image
+
+    def noted(path):
+        with further:
+            decoded.append(path)
+            further.notify()
+        return load(path)
+
     monkeypatch.setattr(encoding, "BATCH", 8)
-    monkeypatch.setattr(encoding, "load_image", lambda path: decoded.append(path) or load(path))
+    monkeypatch.setattr(encoding, "load_image", noted)
 
     class Watching(Tower):
         def __call__(self, pixels):
             tokens = super().__call__(pixels)
-            until = time.monotonic() + 5
-            while len(decoded) < min(150, self.seen + 8):
-                assert time.monotonic() < until  # the next batch is decoded beside the tower
-                time.sleep(0.001)
+            with further:  # the next batch is decoded beside the tower
+                assert further.wait_for(lambda: len(decoded) >= min(150, self.seen + 8), PATIENCE)
             assert len(decoded) <= self.seen + 8 * encoding.AHEAD
             return tokens
 
-    tower = Watching(seconds=0.005)
+    tower = Watching()
     build(tmp_path / "s", tower, paths)
     assert tower.seen == 150
 
 
-def test_two_that_build_one_store_take_turns(tmp_path, paths):
-    towers, stores = [Tower(seconds=0.02), Tower(seconds=0.02)], {}
+def test_two_that_build_one_store_take_turns(tmp_path, paths, monkeypatch):
+    waiting, lock = threading.Event(), fcntl.flock
+
+    def noted(file, how):
+        if not how & fcntl.LOCK_NB:
+            waiting.set()
+        lock(file, how)
+
+    class Holding(Tower):
+        def __call__(self, pixels):
+            assert waiting.wait(PATIENCE)  # the other comes while this one works
+            return super().__call__(pixels)
+
+    monkeypatch.setattr(fcntl, "flock", noted)
+    towers, stores = [Holding(), Holding()], {}
 
     def run(number, some):
         stores[number] = build(tmp_path / "s", towers[number], some)

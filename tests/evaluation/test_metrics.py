@@ -105,7 +105,7 @@ def test_scores_that_cannot_be_ranked_are_refused(chunks, message):
         collect(benchmark_of([asked(0, 2)]), chunks)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 1000))
 def test_ranks_equal_a_plain_sort(seed):
     random = np.random.default_rng(seed)
@@ -116,7 +116,7 @@ def test_ranks_equal_a_plain_sort(seed):
     assert results.found[0, :5].tolist() == order
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), images=st.sampled_from([6, 12, 80]), values=st.sampled_from([2, 1000]))
 def test_results_are_those_of_plain_sorts_and_counts(seed, images, values):
     """Ties, several right answers, subsets and what is left out; with and without the best kept."""

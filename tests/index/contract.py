@@ -15,6 +15,7 @@ from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.filters import has_numbers, parse_filter
 from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import score
+from tests.conftest import PATIENCE
 
 HEADER = IndexHeader(model="m1", tokens=3, size=8)
 
@@ -386,7 +387,13 @@ class EngineContract:
 
     def test_searches_go_on_while_others_write(self, index, tmp_path):
         """Ten items are never touched; the pair x, y comes and goes together, under one version."""
-        wrong, done, searches = [], threading.Event(), []
+        wrong, done, searches, searched = [], threading.Event(), [], threading.Condition()
+
+        def wait_for_a_search():
+            # Two may have begun before, one of each reader.
+            with searched:
+                wanted = len(searches) + 3
+                assert searched.wait_for(lambda: wrong or len(searches) >= wanted, PATIENCE)
 
         def write():
             try:
@@ -394,6 +401,7 @@ class EngineContract:
                 for version in range(15):
                     pair = [{"version": version}] * 2
                     writer.add(ItemBatch(["x", "y"], torch.full((2, 3, 8), 1.0 + version), pair))
+                    wait_for_a_search()
                     if version % 5 == 4:
                         writer.delete(["x", "y"])
             except Exception as error:
@@ -412,21 +420,24 @@ class EngineContract:
                     wrong.append(hits)
                 if any(hit.score != pytest.approx(8 * (1 + hit.payload["version"])) for hit in own.values()):
                     wrong.append(hits)
-                searches.append(len(own))
+                with searched:
+                    searches.append(len(own))
+                    searched.notify_all()
 
         def guarded():
             try:
                 read()
             except Exception as error:
-                wrong.append(error)
+                with searched:
+                    wrong.append(error)
+                    searched.notify_all()
 
         threads = [threading.Thread(target=job) for job in (write, guarded, guarded)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
-        assert not wrong
-        assert len(searches) > 5
+            thread.join(PATIENCE)
+        assert not wrong and not any(thread.is_alive() for thread in threads)
         assert 2 in searches
         index.refresh()
         assert len(index) == 10

@@ -15,6 +15,7 @@ from dqecir.index import exact, segments
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.segments import write_head
+from tests.conftest import PATIENCE
 from tests.index.contract import HEADER, EngineContract, batches
 
 FIRST = "s00000001"
@@ -149,20 +150,24 @@ def test_an_opener_whose_files_a_writer_has_removed_opens_the_newer_generation(t
 
 
 def test_a_search_is_never_the_last_to_hold_a_large_file_that_was_replaced(tmp_path, monkeypatch):
+    lingering, gone = [], []
+
+    class Lingering(threading.Timer):
+        def start(self) -> None:
+            lingering.append(self)
+
     monkeypatch.setattr(exact, "_LARGE", 0)
-    monkeypatch.setattr(exact, "_LINGERS", 0.2)
+    monkeypatch.setattr(exact, "_LINGERS", 0)
+    monkeypatch.setattr(exact, "Timer", Lingering)
     index = ExactIndex.build(tmp_path / "i", HEADER, batches())
-    gone, who = threading.Event(), []
-
-    def note() -> None:
-        who.append(threading.current_thread())
-        gone.set()
-
-    weakref.finalize(index._current.segments[0].items, note)
+    weakref.finalize(index._current.segments[0].items, lambda: gone.append(threading.current_thread()))
     ids = [item_id for item_id, _ in index.entries()]
     index.delete(ids[: len(ids) // 2 + 1])
     gc.collect()
     assert not (tmp_path / "i" / FIRST).exists()
-    assert gone.wait(10)
-    assert who[0] is not threading.current_thread()
+    assert not gone
+    [last] = lingering
+    super(Lingering, last).start()
+    last.join(PATIENCE)
+    assert gone == [last]
     assert len(index.search(torch.ones(1, 1, HEADER.size), len(ids))[0]) == len(index)

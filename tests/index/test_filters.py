@@ -143,7 +143,7 @@ def plainly(found: Filter, row: dict) -> bool:
     return number(has) is not None and order(number(has), found.bound)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(filters, rows)
 def test_arrays_find_what_a_plain_reading_finds(found, payloads):
     again = parse_filter(str(found))

@@ -3,7 +3,9 @@
 import os
 import random
 import signal
-import time
+import sys
+from collections.abc import Callable
+from itertools import count
 
 import pytest
 import torch
@@ -26,8 +28,14 @@ def pair(number: int, version: int) -> ItemBatch:
     )
 
 
-def write_until_killed(folder, version: int, pipe: int) -> None:
+def each_call(act: Callable[[], object]) -> None:
+    """From here on call ``act`` whenever a function, of C too, is called or left: moments of no clock."""
+    sys.setprofile(lambda *_: act())
+
+
+def write_until_killed(folder, version: int, calls: int, pipe: int) -> None:
     """Say on the pipe, in one write each, what is begun and what is done."""
+    left = iter(range(calls))
     index = ExactIndex.open(folder)
     draw = random.Random(version)
     while True:
@@ -35,6 +43,7 @@ def write_until_killed(folder, version: int, pipe: int) -> None:
         number = draw.randrange(5)
         delete = draw.random() < 0.3
         os.write(pipe, f"begin {number} {0 if delete else version}\n".encode())
+        each_call(lambda: next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL))
         if delete:
             index.delete([f"a{number}", f"b{number}"])
         else:
@@ -42,21 +51,19 @@ def write_until_killed(folder, version: int, pipe: int) -> None:
         os.write(pipe, b"done\n")
 
 
-def killed_writer(folder, version: int, seconds: float) -> list[str]:
-    """What a writer said before it was killed ``seconds`` after its first change was begun."""
+def killed_writer(folder, version: int, calls: int) -> list[str]:
+    """What a writer said before it was killed, ``calls`` calls after its first change was begun."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            write_until_killed(folder, version, theirs)
+            write_until_killed(folder, version, calls, theirs)
         finally:
             os._exit(1)
     os.close(theirs)
-    said = os.read(ours, 1 << 16)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status), "the writer ended by itself"
+    said = b""
     while more := os.read(ours, 1 << 16):
         said += more
     os.close(ours)
@@ -66,15 +73,17 @@ def killed_writer(folder, version: int, seconds: float) -> list[str]:
 def test_what_is_acknowledged_survives_a_kill_at_any_moment(tmp_path):
     folder = tmp_path / "index"
     index = ExactIndex.build(folder, HEADER, batches())
-    start = time.monotonic()
+    calls = count()
+    each_call(lambda: next(calls))
     index.add(pair(0, 0))
     index.delete(["a0", "b0"])
-    two_changes = time.monotonic() - start
+    sys.setprofile(None)
+    two_changes = next(calls)
     there: dict[int, int] = {}
     draw = random.Random(0)
     changes = interrupted = 0
     for _ in range(KILLS):
-        lines = killed_writer(folder, changes, draw.uniform(0, two_changes))
+        lines = killed_writer(folder, changes, draw.randrange(two_changes))
         open_change = None
         for line in lines:
             if line == "done":

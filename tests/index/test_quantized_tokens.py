@@ -14,6 +14,7 @@ from dqecir.index.filters import parse_filter
 from dqecir.index.quantized_tokens import FILE, PLANS
 from dqecir.methods.score_rules import SMOOTHING
 from dqecir.methods.scoring import score
+from tests.conftest import PATIENCE
 from tests.index.contract import HEADER, EngineContract, batches, item
 
 ALL = SearchSettings(candidates=10_000, exact_up_to=0)
@@ -198,21 +199,21 @@ def test_neither_searches_nor_writers_wait_while_tokens_are_quantized(tmp_path, 
 
     def slow(tokens):
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(PATIENCE)
         return quantize(tokens)
 
     monkeypatch.setattr(codebooks, "quantize", slow)
     tuning = threading.Thread(target=index.configure, args=(SOME,))
     tuning.start()
-    assert begun.wait(30)
+    assert begun.wait(PATIENCE)
     other = ExactIndex.open(tmp_path / "i")
     other_done = threading.Thread(target=lambda: (other._quantizing.acquire(), other.delete(["item3"])))
     other_done.start()
-    other_done.join(20)
+    other_done.join(PATIENCE)
     assert not other_done.is_alive()
     assert len(index.search(torch.ones(1, 1, 8), 50)[0]) == 40
     go_on.set()
-    tuning.join(30)
+    tuning.join(PATIENCE)
     reopened = ExactIndex.open(tmp_path / "i")
     assert len(reopened.search(torch.ones(1, 1, 8), 50)[0]) == 39
     assert reopened.info()["sketched items"] == 40

@@ -123,7 +123,7 @@ filters = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(where=filters)
 def test_filters_mean_what_they_mean_in_the_exact_engine(shops, where):
     def found(index):

@@ -1,7 +1,5 @@
 """What texts say of numbers: read, and taken out of them."""
 
-import time
-
 import pytest
 
 from dqecir.language.numeric_constraints import ConstraintReader, speaks_of_numbers
@@ -88,9 +86,14 @@ def test_of_two_prices_money_is_said_of_the_shorter_name_in_any_order():
     assert bound.column == "old_price"
 
 
-@pytest.mark.parametrize("text", ["is " * 160 + "4", "is red" + " " * 100_000 + "and cheaper", "1," * 250])
-def test_a_text_made_to_be_slow_is_read_at_once(text):
-    reader = ConstraintReader([f"column {number}" for number in range(30)] + COLUMNS)
-    begun = time.process_time()
-    reader.parted(text)
-    assert time.process_time() - begun < 2
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("is " * 160 + "4", "is " * 160 + "4"),
+        ("is red" + " " * 100_000 + "and cheaper", "is red"),
+        ("1," * 250, "1," * 250),
+    ],
+)
+def test_a_text_made_to_be_slow_is_read_to_its_end(text, rest):
+    """Clauses that are tried from every blank, or with words and digits parted in every way, never end."""
+    assert ConstraintReader([f"column {number}" for number in range(30)] + COLUMNS).parted(text)[0] == rest

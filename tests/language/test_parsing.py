@@ -1,7 +1,7 @@
 """The rule-based parser: phrases, words, denials, comparisons and owners."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dqecir.data.cells import values_of
@@ -346,7 +346,6 @@ def test_columns_that_no_vocabulary_knows_are_read_in_free_words(text, wanted):
 STEADY = Parser(shipped_vocabularies(VALUES), VALUES)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([*" ,.:;!?-+'", "not ", "red ", "long ", "the ", "solid ", "or ", "too "])).map(
         "".join

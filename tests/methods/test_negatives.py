@@ -143,7 +143,7 @@ def test_empty_pool_is_an_error():
         NegativePool(1, 2).upcoming(torch.tensor([0]), 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     bounds=st.sampled_from(["absolute", "quantile", "temperature"]),

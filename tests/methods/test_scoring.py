@@ -25,7 +25,7 @@ def shaped(rule, rows, items, tokens, seed=0):
     return queries, torch.randn(items, 1 if rule == "dot" else tokens, 6, generator=generator)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rule=st.sampled_from(PRODUCT_RULES),
     rows=st.integers(1, 4),
@@ -95,7 +95,7 @@ def test_top_scores_are_in_order_ties_by_position_and_left_out_last():
     assert scores[0, 3] == -float("inf")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(seed=st.integers(0, 10_000), items=st.integers(1, 30), k=st.integers(1, 35), part=st.integers(1, 40))
 def test_top_scores_are_a_stable_sort_in_any_parts(seed, items, k, part):
     random = np.random.default_rng(seed)

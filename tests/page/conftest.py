@@ -16,17 +16,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from dqecir import ComposedRetriever
 from dqecir.synthetic.garments import write_garments
+from tests.conftest import PATIENCE
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 ITEMS = 160
-PATIENCE = 60.0
-"""Seconds until a service that does not get ready fails the test, with what it said."""
+
+expect.set_options(timeout=1000 * PATIENCE)
 
 
 class Service:
@@ -134,7 +135,7 @@ def open_page(browser, request) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 850}, **settings})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(1000 * PATIENCE)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on(
             "console",

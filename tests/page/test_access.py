@@ -134,8 +134,9 @@ def test_a_phone_shows_everything_without_scrolling_sideways(open_page, service)
 def test_nothing_moves_for_who_wants_no_motion(open_page, service):
     page = open_page(reduced_motion="reduce")
     visit(page, service, text="is red")
-    page.get_by_role("slider", name="colour").fill("0")
-    page.wait_for_timeout(200)
+    with page.expect_response("**/v1/search"):
+        page.get_by_role("slider", name="colour").fill("0")
+    settled(page)
     running = page.evaluate(
         "document.getAnimations().filter(moved => moved.effect.getComputedTiming().duration > 10).length"
     )

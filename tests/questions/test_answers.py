@@ -33,7 +33,7 @@ def verdict(table, asked, reference, candidate) -> str:
 
 
 @given(TABLE, st.lists(ASKED, min_size=1, max_size=5), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_packed_answers_equal_the_plain_rule(table, asked, data):
     size = len(table["color"])
     gallery = sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=1)))

@@ -104,7 +104,7 @@ CHANGES = st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=3, uniq
 
 
 @given(CHANGES, st.integers(0, 10**6), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_change_is_asked_for_and_the_new_value_is_right(changes, seed, held_out):
     worded = WORDING.describe(changes, random.Random(seed), held_out)
     assert set(worded.asked) == {change.column for change in changes}
@@ -211,7 +211,7 @@ def test_a_portrait_of_a_scene_turns_nothing_into_itself():
     st.integers(0, 10**6),
     st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_change_of_a_scene_is_asked_for(columns, seed, held_out):
     rng = random.Random(seed)
     changes = [Change(column, *rng.sample(SCENE_ATTRIBUTES[column], 2)) for column in columns]

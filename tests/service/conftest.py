@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from dqecir.search.retriever import ComposedRetriever
 from dqecir.service.app import create_app
 from dqecir.service.configuration import ServiceSettings
-from tests.conftest import tiny_model
+from tests.conftest import PATIENCE, tiny_model
 
 COMMAND = "from dqecir.cli import main; main()"
 
@@ -118,7 +118,7 @@ class Process:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
     def lines(self) -> list[dict]:
         """What it logged."""

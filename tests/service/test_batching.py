@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dqecir.io.recent import Recent
 from dqecir.service.batching import Worker
+from tests.conftest import PATIENCE
 
 
 class GivenUpWhenLookedAt:
@@ -29,9 +30,9 @@ def test_a_job_that_is_given_up_at_any_moment_ends_nothing():
     async def asked() -> list[int]:
         worker._jobs.append(GivenUpWhenLookedAt())
         worker.start()
-        while worker._jobs:
-            await asyncio.sleep(0.001)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
+            while worker._jobs:
+                await asyncio.sleep(0.001)
             return [await worker.ask(lambda numbers: [2 * n for n in numbers], number) for number in (3, 4)]
 
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dqecir.service.configuration import Limits, ServiceSettings
+from tests.conftest import PATIENCE
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "service.md"
 
@@ -49,7 +50,7 @@ def test_the_commands_work(process, retriever, tmp_path):
         env={**os.environ, "SERVICE": process.address, "ITEM": item},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert told.returncode == 0, told.stderr
     assert told.stdout.count('"answers"') == 2

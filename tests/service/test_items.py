@@ -2,7 +2,6 @@
 
 import io
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image
 from dqecir.index.contract import ItemBatch
 from dqecir.index.engines import open_index
 from dqecir.search.retriever import ComposedRetriever
+from tests.conftest import PATIENCE
 from tests.service.conftest import form, put, refused
 
 
@@ -91,18 +91,20 @@ def test_a_picture_is_replaced_and_the_old_one_removed(client, settings, picture
     refused(client.delete("/v1/items/a"), 404)
 
 
-def test_an_item_that_is_deleted_and_put_again_at_once_keeps_its_picture(client, settings, picture):
+def test_an_item_that_is_deleted_and_put_again_at_once_keeps_its_picture(
+    client, settings, picture, monkeypatch
+):
     assert put(client, "a", picture).status_code == 201
     writer = client.app.state.service.writer
-    held = threading.Event()
-    writer._thread.submit(held.wait, 10)
+    held, asked, submit = threading.Event(), threading.Semaphore(0), writer._thread.submit
+    submit(held.wait, PATIENCE)
+    # What is handed to the thread has joined those that wait.
+    monkeypatch.setattr(writer._thread, "submit", lambda work: (submit(work), asked.release()))
     with ThreadPoolExecutor(2) as pool:
         changes = []
         for change in (lambda: client.delete("/v1/items/a"), lambda: put(client, "a", picture)):
             changes.append(pool.submit(change))
-            deadline = time.monotonic() + 10
-            while len(writer._pending) < len(changes) and time.monotonic() < deadline:
-                time.sleep(0.005)
+            assert asked.acquire(timeout=PATIENCE)
         held.set()
         assert [change.result().status_code for change in changes] == [204, 201]
     assert client.get("/v1/images/a").status_code == 200

@@ -3,12 +3,12 @@
 import json
 import socket
 import threading
-import time
 import urllib.request
 
 import pytest
 
 from dqecir.index.engines import open_index
+from tests.conftest import PATIENCE
 from tests.service.conftest import form, put
 
 httpx = pytest.importorskip("httpx")
@@ -17,18 +17,19 @@ httpx = pytest.importorskip("httpx")
 def test_what_was_accepted_is_answered_though_the_end_is_asked_for(process, retriever, picture):
     items = [item_id for item_id, _ in retriever.index.entries()][:40]
     answers: list[object] = []
-    begun = threading.Barrier(9)
+    begun, answered = threading.Barrier(9), threading.Event()
 
     def ask(place: int) -> None:
-        with httpx.Client(base_url=process.address, timeout=20) as client:
-            begun.wait(10)
+        with httpx.Client(base_url=process.address, timeout=PATIENCE) as client:
+            begun.wait(PATIENCE)
             for item in items[place::8]:
                 try:
                     told = client.post("/v1/search", json={"item": item, "text": "is red", "k": 3})
-                except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError):
+                except (httpx.NetworkError, httpx.RemoteProtocolError):
                     # It was not accepted any more; the log has to bear this out.
                     return
                 answers.append((told.status_code, len(told.json().get("answers", []))))
+                answered.set()
 
     def guarded(place: int) -> None:
         try:
@@ -39,12 +40,11 @@ def test_what_was_accepted_is_answered_though_the_end_is_asked_for(process, retr
     threads = [threading.Thread(target=guarded, args=(place,)) for place in range(8)]
     for thread in threads:
         thread.start()
-    begun.wait(10)
-    while not answers:
-        time.sleep(0.005)
+    begun.wait(PATIENCE)
+    assert answered.wait(PATIENCE), answers
     code = process.stop()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert code == 0
     assert set(answers) <= {(200, 3)}, answers
     # The log accounts for every request, and holds neither ids nor texts.
@@ -56,7 +56,7 @@ def test_what_was_accepted_is_answered_though_the_end_is_asked_for(process, retr
 
 
 def test_what_was_put_before_the_end_is_there_after_it(process, settings, picture):
-    with httpx.Client(base_url=process.address) as client:
+    with httpx.Client(base_url=process.address, timeout=PATIENCE) as client:
         assert put(client, "kept", picture).status_code == 201
     process.process.kill()
     process.process.wait()
@@ -71,9 +71,10 @@ def test_no_answer_is_wrong_or_lost_while_items_come_and_go(process, retriever, 
     counts = {"searches": 0, "changes": 0}
 
     def change() -> None:
-        with httpx.Client(base_url=process.address, timeout=20) as client:
-            for round_ in range(12):
-                name = f"new{round_ % 3}"
+        with httpx.Client(base_url=process.address, timeout=PATIENCE) as client:
+            # Until the others have searched meanwhile, however long that takes them.
+            while not wrong and (counts["changes"] < 12 or counts["searches"] < 10):
+                name = f"new{counts['changes'] % 3}"
                 if put(client, name, picture).status_code not in (200, 201):
                     wrong.append("put")
                 # A change that was acknowledged counts.
@@ -89,7 +90,7 @@ def test_no_answer_is_wrong_or_lost_while_items_come_and_go(process, retriever, 
 
     def search() -> None:
         request = {"item": item, "text": "is red", "k": 200}
-        with httpx.Client(base_url=process.address, timeout=20) as client:
+        with httpx.Client(base_url=process.address, timeout=PATIENCE) as client:
             first = client.post("/v1/search", json=request).json()["answers"]
             right = [answer["id"] for answer in first if not answer["id"].startswith("new")][:150]
             while not done.is_set():
@@ -112,10 +113,8 @@ def test_no_answer_is_wrong_or_lost_while_items_come_and_go(process, retriever, 
     guarded(change)
     done.set()
     for thread in searching:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert not wrong
-    assert counts["changes"] == 12
-    assert counts["searches"] >= 10
 
 
 def test_a_body_that_is_never_sent_holds_nobody_up(process):

@@ -126,17 +126,21 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(run, tmp_path, negatives, 
 
 def test_an_accelerator_is_timed_by_the_clock_without_what_is_no_step(run, tmp_path, monkeypatch):
     trainer = run(recipe_of(training={"steps": 3, "evaluate_every": 1e-6}))
+    clock = {"now": 0.0}
+
+    def pass_by(seconds: float) -> None:
+        clock["now"] += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
     trainer.watch = Stopwatch(on_cpu=False)
-    monkeypatch.setattr(trainer, "_evaluate", lambda: time.sleep(0.4) or {"mAP@10": 0.0})
+    monkeypatch.setattr(trainer, "_evaluate", lambda: pass_by(400) or {"mAP@10": 0.0})
     step = trainer._train_step
-    monkeypatch.setattr(trainer, "_train_step", lambda number: time.sleep(0.2) or step(number))
-    started = time.perf_counter()
+    monkeypatch.setattr(trainer, "_train_step", lambda number: pass_by(2) or step(number))
     trainer.fit()
-    whole = time.perf_counter() - started
     done = json.loads((tmp_path / "run" / "done.json").read_text())
     assert "cpu_seconds" not in done
-    # Of a CPU, sleeping would be no time at all.
-    assert 3 * 0.2 < done["gpu_seconds"] < whole - 3 * 0.4
+    assert done["gpu_seconds"] == 3 * 2
+    assert clock["now"] > 3 * 400
 
 
 def test_a_device_that_is_still_at_a_step_is_not_done(monkeypatch):

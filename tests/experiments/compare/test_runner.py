@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from dqecir.experiments.compare.plan import (
 )
 from dqecir.experiments.compare.results_page import markdown, spread
 from dqecir.experiments.compare.runner import compare
+from tests.conftest import PATIENCE
 
 TRAINING = {"learning_rate": 0.001, "precision": "fp32"}
 CONTRAST = {
@@ -182,7 +184,22 @@ def test_a_comparison_that_was_killed_ends_in_the_table_of_an_unbroken_one(
 ):
     out = tmp_path / "out"
     arguments = ["compare", recipe_file, "--data", garments_folder, "--model", model_folder, "--out", out]
-    code = "from dqecir.cli import main; main()"
+    # As the command, but that it waits to be killed once two runs are asked for and the first is done.
+    code = (
+        "import signal\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from dqecir.cli import main\n"
+        "submit, runs = ProcessPoolExecutor.submit, []\n"
+        "def submit_two(pool, work, *arguments):\n"
+        "    future = submit(pool, work, *arguments)\n"
+        "    runs.extend([future] * (work.__name__ == 'train_and_measure'))\n"
+        "    if len(runs) == 2:\n"
+        "        runs[0].result()\n"
+        "        signal.pause()\n"
+        "    return future\n"
+        "ProcessPoolExecutor.submit = submit_two\n"
+        "main()\n"
+    )
     command = [sys.executable, "-c", code, *map(str, arguments), "--processes", "1"]
     # A group of its own, so that its workers are killed with it in one blow.
     killed = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -217,19 +234,13 @@ def test_workers_leave_with_a_parent_that_was_killed():
     os.kill(worker, 0)
     parent.kill()
     parent.wait()
-    for _ in range(200):
-        try:
-            os.kill(worker, 0)
-        except ProcessLookupError:
-            return
-        if (
-            Path(f"/proc/{worker}/stat").exists()
-            and Path(f"/proc/{worker}/stat").read_text().split()[2] == "Z"
-        ):
-            return  # ended, and not yet collected by whoever inherited it
-        time.sleep(0.1)
-    os.kill(worker, signal.SIGKILL)
-    pytest.fail("the worker went on for 20 seconds")
+    # The worker holds the other end until it ends.
+    ended, _, _ = select.select([parent.stdout], [], [], PATIENCE)
+    if not ended:
+        os.kill(worker, signal.SIGKILL)
+    assert ended, "the worker went on"
+    assert parent.stdout.read() == ""
+    parent.stdout.close()
 
 
 def test_a_folder_of_another_comparison_is_refused(finished, recipe_file, garments_folder, model_folder):
