@@ -103,6 +103,8 @@ def test_a_killed_pretraining_goes_on_after_its_finished_stage(
     monkeypatch.undo()
     stage = tmp_path / ".model.work" / "classification.pt"
     written = stage.stat().st_mtime_ns
+    code, _, err = dqecir(*arguments, "--split", "train_all")
+    assert (code, "holds a pretraining with another split (train, not train_all)" in err) == (1, True)
     assert dqecir(*arguments)[0] == 0
     assert stage.stat().st_mtime_ns == written
     assert (tmp_path / "model" / "config.json").exists()

@@ -175,11 +175,12 @@ def test_negatives_are_refreshed_in_the_epochs_in_which_qure_does(run, tmp_path,
     assert found == [epoch * trainer.epoch_steps for epoch in published]
 
 
-def test_another_recipe_does_not_resume(run, tmp_path, monkeypatch):
+def test_another_recipe_does_not_resume(run, monkeypatch):
     trainer = run(recipe_of())
-    trainer.step = 3
-    trainer._save_state()
-    with pytest.raises(DataError, match="another recipe"):
+    monkeypatch.setattr(trainer, "_train_step", lambda step: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    with pytest.raises(DataError, match=r"a run with another training\.learning_rate \(0\.002, not 0\.1\)"):
         run(recipe_of(training={"learning_rate": 0.1})).fit()
 
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from dqecir.errors import DataError
+from dqecir.io.run_folder import claim
 from dqecir.training.recipe import Recipe, read_pretraining_recipe, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -49,11 +50,12 @@ def test_a_missing_recipe_is_named(tmp_path):
         read_recipe(tmp_path / "none.yaml")
 
 
-def test_the_recipe_of_version_0_1_0_is_read_and_recorded_alike():
+def test_a_run_folder_of_version_0_1_0_is_claimed_by_its_recipe(tmp_path):
     path = Path(__file__).parents[1] / "golden" / "17_config_0_1_0.json"
     recorded = json.loads(path.read_text())["notes"]["recipe"]
     assert recorded["negatives"]["pool_size"] == 256
-    recipe = Recipe.model_validate(recorded)
-    assert recipe.is_recorded_as(recorded, Path("recipe.json"))
+    (tmp_path / "recipe.json").write_text(json.dumps(recorded))
+    claim(tmp_path, "recipe.json", Recipe.model_validate(recorded), "run")
     other = {**recorded, "training": {**recorded["training"], "seed": 1}}
-    assert not recipe.is_recorded_as(other, Path("recipe.json"))
+    with pytest.raises(DataError, match=r"another training\.seed"):
+        claim(tmp_path, "recipe.json", Recipe.model_validate(other), "run")

@@ -27,6 +27,7 @@ from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import summarise
 from dqecir.io.files import write_bytes, write_json, write_text
 from dqecir.io.progress import console, track
+from dqecir.io.run_folder import claim
 from dqecir.io.stopwatch import Stopwatch
 from dqecir.methods.method import TrainingBatch
 from dqecir.model.composed_model import ComposedModel
@@ -154,10 +155,9 @@ class Trainer:
         """Train to the end; returns the last evaluation on dev (empty without one)."""
         if (self.run / "done.json").exists():
             raise DataError(f"{self.run} holds a finished run: name another folder, or remove this one")
-        self._resume()
         main = self.accelerator.is_main_process
-        if main:
-            write_json(self.run / "recipe.json", self.recipe.model_dump(mode="json"))
+        claim(self.run, "recipe.json", self.recipe, "run", writes=main)
+        self._resume()
         settings = self.recipe.training
         writer = SummaryWriter(str(self.run / "tensorboard")) if main else None
         evaluate_steps = max(1, round(settings.evaluate_every * self.epoch_steps))
@@ -331,7 +331,6 @@ class Trainer:
         buffer = io.BytesIO()
         torch.save(
             {
-                "recipe": self.recipe.model_dump_json(),
                 "step": self.step,
                 "best": self.best,
                 "seconds": self.watch.seconds,
@@ -349,10 +348,6 @@ class Trainer:
         if not path.exists():
             return
         state = torch.load(path, weights_only=True, map_location="cpu")
-        if not self.recipe.is_recorded_as(json.loads(state["recipe"]), path):
-            raise DataError(
-                f"{self.run} holds an unfinished run of another recipe: finish it, or name another folder"
-            )
         self.accelerator.unwrap_model(self.method).load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best, self.watch.seconds = state["step"], state["best"], state["seconds"]

@@ -28,18 +28,28 @@ from dqecir.encoders.tokenizer import WordPieces, train_word_pieces
 from dqecir.errors import DataError
 from dqecir.io.files import whole_folder, write_bytes
 from dqecir.io.progress import track
+from dqecir.io.run_folder import claim
 from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.methods.losses import contrastive
 from dqecir.methods.scoring import score
 from dqecir.model.composed_model import ComposedModel, new_model
 from dqecir.questions.wording import CaptionGenerator
+from dqecir.settings import Strict
 from dqecir.training.loop import autocast, cosine_rate, parameter_groups
 from dqecir.training.pretraining_data import LabelledImages, codes_of, read_images, shared_columns
 from dqecir.training.recipe import PretrainingRecipe
 
 SAVE_EVERY = 250
 """Steps between states that a killed run resumes from."""
+
+
+class PretrainingSettings(Strict):
+    """What a folder of unfinished work is claimed with; ``catalogues`` are the names of their folders."""
+
+    recipe: PretrainingRecipe
+    catalogues: tuple[str, ...]
+    split: str
 
 
 class Pretrainer:
@@ -70,6 +80,9 @@ class Pretrainer:
             if len(settings) != len(catalogues):
                 raise DataError(f"{name} is for {len(settings)} catalogues, and {len(catalogues)} were given")
         self.columns = shared_columns(catalogues)
+        names = tuple(catalogue.folder.name for catalogue in catalogues)
+        claimed = PretrainingSettings(recipe=recipe, catalogues=names, split=split)
+        claim(work, "pretraining.json", claimed, "pretraining")
         self.vocabularies = shipped_vocabularies(self.columns)
         self.wordings = [
             CaptionGenerator(self.vocabularies, values_of(catalogue.attributes)) for catalogue in catalogues
@@ -275,7 +288,6 @@ class Pretrainer:
         buffer = io.BytesIO()
         torch.save(
             {
-                "recipe": self.recipe.model_dump_json(),
                 "step": step,
                 "backbone": self.backbone.state_dict(),
                 "heads": self.heads.state_dict(),
@@ -293,10 +305,6 @@ class Pretrainer:
         if not path.exists():
             return 0
         saved = torch.load(path, weights_only=True)
-        if saved["recipe"] != self.recipe.model_dump_json():
-            raise DataError(
-                f"{self.work} holds an unfinished run of another recipe: remove it, or name another --out"
-            )
         self.backbone.load_state_dict(saved["backbone"])
         self.heads.load_state_dict(saved["heads"])
         optimizer.load_state_dict(saved["optimizer"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,14 +97,6 @@ class Recipe(Strict):
         return parse_settings(
             self.options, method_named(self.method).options_type, f"options of {self.method}"
         )
-
-    def is_recorded_as(self, recorded: Mapping[str, Any], source: Path) -> bool:
-        """Return whether ``recorded``, a recipe that this or an earlier version wrote as JSON, is this one.
-
-        Raises :class:`DataError` where this version cannot follow it; ``source`` is the file it is from.
-        """
-        known = parse_settings(recorded, Recipe, str(source))
-        return known.model_dump(mode="json") == self.model_dump(mode="json")
 
 
 class ClassificationStage(Strict):

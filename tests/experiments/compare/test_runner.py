@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from dqecir.errors import DataError
+from dqecir.experiments.compare import runner
 from dqecir.experiments.compare.context import ComparisonContext
-from dqecir.experiments.compare.jobs import fixed_steps, operations
+from dqecir.experiments.compare.jobs import JobSpec, fixed_steps, operations
 from dqecir.experiments.compare.plan import (
     ComparisonRecipe,
     Contestant,
@@ -247,8 +248,22 @@ def test_a_folder_of_another_comparison_is_refused(finished, recipe_file, garmen
     _, out = finished
     other = recipe_file.with_name("other.yaml")
     other.write_text(yaml.safe_dump({**COMPARISON, "steps": 5}))
-    with pytest.raises(DataError, match="holds a comparison with other settings"):
+    with pytest.raises(DataError, match=r"holds a comparison with another settings\.steps \(4, not 5\)"):
         compare(other, garments_folder, out, model=model_folder, processes=1)
+
+
+def test_a_comparison_on_an_accelerator_takes_a_free_folder_once(
+    recipe_file, garments_folder, model_folder, tmp_path, monkeypatch
+):
+    recipe = read_comparison(recipe_file)
+    places = recipe_file.parent, garments_folder, garments_folder, model_folder, tmp_path / "out"
+    job = JobSpec(recipe.model_dump_json(), *places)
+    monkeypatch.setattr(runner, "on_cpu", lambda: False)
+    runner._claim(job, recipe)
+    runner._claim(job, recipe)
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="another seconds"):
+        runner._claim(job, recipe)
 
 
 def test_a_contestant_may_join_and_must_then_stay_as_it_was(
@@ -267,7 +282,7 @@ def test_a_contestant_may_join_and_must_then_stay_as_it_was(
     assert metrics[0] == [run["metrics"] for run in before]
     changed = {**joined, "recipes": ["mined.yaml"]}
     path.write_text(yaml.safe_dump({**COMPARISON, "contestants": [*COMPARISON["contestants"], changed]}))
-    with pytest.raises(DataError, match="other contrast again"):
+    with pytest.raises(DataError, match=r"another contestants\.contrast again"):
         compare(path, garments_folder, out, model=model_folder, processes=1)
 
 

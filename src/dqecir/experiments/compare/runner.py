@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from dqecir.errors import DataError
 from dqecir.evaluation.table import oracle_rows
 from dqecir.experiments.compare.jobs import (
     JobSpec,
@@ -39,9 +38,10 @@ from dqecir.experiments.compare.plan import (
 from dqecir.experiments.compare.results_page import write_report
 from dqecir.io.files import write_json
 from dqecir.io.progress import console, track
+from dqecir.io.run_folder import claim
 from dqecir.io.stopwatch import spent_name
 from dqecir.methods.method import method_named
-from dqecir.settings import parse_settings
+from dqecir.settings import Strict, parse_settings
 from dqecir.training.loop import bf16_pays, on_cpu
 
 
@@ -133,39 +133,42 @@ def leave_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+class ComparisonSettings(Strict):
+    """What the folder of a comparison is claimed with.
+
+    ``settings`` and ``contestants`` have no defaults in them, so that a setting that is new to the package
+    does not make old results foreign. ``seconds`` of a CPU and of an accelerator cannot be added.
+    """
+
+    settings: dict[str, Any]
+    model: str
+    train: str
+    evaluation: str
+    seconds: str = spent_name(on_cpu=True)
+    contestants: dict[str, Any]
+
+
 def _claim(place: JobSpec, recipe: ComparisonRecipe) -> None:
     """Take ``work`` for this comparison, or refuse it where another one's results lie there.
 
     Contestants, baselines and seeds may join or leave between runs; what stays must stay as it was.
     """
-    # Without defaults, so that a setting that is new to the package does not make old results foreign.
-    joining = {"contestants", "baselines", "seeds", "frozen"}
-    shared = recipe.model_dump(mode="json", exclude=joining, exclude_defaults=True)
-    contestants = {
-        contestant.title: [
-            stage.model_dump(mode="json", exclude_defaults=True)
-            for stage in stages(recipe, contestant, place.recipes)
-        ]
-        for contestant in recipe.contestants
-    }
-    own = {
-        "settings": shared,
-        "model": place.arena.start().fingerprint,
-        "train": str(place.train),
-        "evaluation": str(place.evaluation),
-    }
-    path = place.work / "comparison.json"
-    known = recalled(path) or {"contestants": {}, **own}
-    if not on_cpu():
-        own["seconds"] = spent_name(on_cpu())  # which cannot be added to those of a CPU
-    changed = [key for key in {**own, **known} if key != "contestants" and known.get(key) != own.get(key)]
-    changed += [title for title, row in contestants.items() if known["contestants"].get(title, row) != row]
-    if changed:
-        raise DataError(
-            f"{place.work} holds a comparison with other {', '.join(changed)}: name another folder, or "
-            "remove this one"
-        )
-    write_json(path, {**own, "contestants": {**known["contestants"], **contestants}})
+    own = {"contestants", "baselines", "seeds", "frozen"}
+    claimed = ComparisonSettings(
+        settings=recipe.model_dump(mode="json", exclude=own, exclude_defaults=True),
+        model=place.arena.start().fingerprint,
+        train=str(place.train),
+        evaluation=str(place.evaluation),
+        seconds=spent_name(on_cpu()),
+        contestants={
+            contestant.title: [
+                stage.model_dump(mode="json", exclude_defaults=True)
+                for stage in stages(recipe, contestant, place.recipes)
+            ]
+            for contestant in recipe.contestants
+        },
+    )
+    claim(place.work, "comparison.json", claimed, "comparison", joining="contestants")
 
 
 def _baselines(place: JobSpec) -> dict[str, dict[str, float]]:

@@ -34,6 +34,7 @@ from dqecir.experiments.fit.column_use import Plan, plan_columns, vocabularies_f
 from dqecir.experiments.fit.fit_report import QUESTIONS, SHOWN_ANSWERS, Findings, write_reports
 from dqecir.io.files import whole_folder, write_json
 from dqecir.io.progress import console
+from dqecir.io.run_folder import claim
 from dqecir.language.numeric_constraints import ConstraintReader, NumericConstraint
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.methods.dqe_values import DqeValues
@@ -41,11 +42,14 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.questions.comparatives import Comparatives, Intent, with_comparatives
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.search.retriever import ComposedRetriever
+from dqecir.settings import Strict
 from dqecir.training.data import TrainingData, attribute_codes
 from dqecir.training.heads import HeadScore, fit_heads, warm_start
 from dqecir.training.loop import Trainer
 from dqecir.training.recipe import Recipe, read_recipe
 
+FILE = "fit.json"
+"""File of the settings that a folder is claimed with."""
 VAL_SHARE = 0.1
 """Share of train that is asked where the table has neither val nor test."""
 MOST_QUESTIONS = 2000
@@ -53,6 +57,15 @@ TOKENS = "tokens"
 """Folder of image tokens in that of a fit."""
 COMPARED = 0.25
 """Share of the training questions that also compare a number."""
+
+
+class FitSettings(Strict):
+    """What a folder is claimed with: hash of the table, fingerprint of the model, and how it is trained."""
+
+    table: str
+    model: str
+    recipe: Recipe
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -153,33 +166,12 @@ def _shipped_recipe() -> Recipe:
 
 def _claim(folder: Path, out: Path, start: ComposedModel, recipe: Recipe, seed: int) -> None:
     """Note what ``out`` is a fit of, and refuse one that is of something else."""
-    table = find_table(folder)
-    assert table is not None  # the catalogue has been checked
-    wanted: dict[str, Any] = {
-        "table": hashlib.sha256(table.read_bytes()).hexdigest(),
-        "model": start.fingerprint,
-        "recipe": recipe.model_dump(mode="json"),
-        "seed": seed,
-    }
-    path = out / "fit.json"
-    if not path.exists():
-        if out.exists() and any(out.iterdir()):
-            raise DataError(f"{out} is not empty and holds no fit: name another --out")
-        write_json(path, wanted)
-        return
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is damaged: remove {out}, or name another --out") from error
-    if not isinstance(held, dict) or held.keys() != wanted.keys():
-        raise DataError(f"{path} is damaged: remove {out}, or name another --out")
-    if recipe.is_recorded_as(held["recipe"], path):
-        held["recipe"] = wanted["recipe"]
-    changed = [key for key in wanted if held[key] != wanted[key]]
-    if changed:
-        raise DataError(
-            f"{out} holds a fit of another {', '.join(changed)}: name another --out, or remove it"
-        )
+    if not (out / FILE).exists() and out.exists() and any(out.iterdir()):
+        raise DataError(f"{out} is not empty and holds no fit: name another --out")
+    file = find_table(folder)
+    assert file is not None  # the catalogue has been checked
+    table = hashlib.sha256(file.read_bytes()).hexdigest()
+    claim(out, FILE, FitSettings(table=table, model=start.fingerprint, recipe=recipe, seed=seed), "fit")
 
 
 def _with_val(catalogue: Catalogue, seed: int) -> Catalogue:

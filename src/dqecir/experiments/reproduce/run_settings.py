@@ -7,8 +7,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from dqecir.data.annotations import read_json
-from dqecir.errors import DataError
-from dqecir.io.files import write_json
+from dqecir.io.run_folder import claim
 from dqecir.settings import Strict, parse_settings
 from dqecir.training.loop import on_cpu
 from dqecir.training.recipe import Recipe
@@ -47,16 +46,8 @@ class Settings(Strict):
 
     def keep(self, out: Path) -> None:
         """Write the settings into ``out``; raises :class:`DataError` where it holds others."""
-        if (out / FILE).exists():
-            there = Settings.read(out / FILE).model_dump(mode="json")
-            other = [name for name, value in self.model_dump(mode="json").items() if there[name] != value]
-            if other:
-                raise DataError(
-                    f"{out} holds a reproduction with another {' and another '.join(other)}: name another "
-                    "folder, or remove this one"
-                )
-        elif PartialState(cpu=on_cpu()).is_main_process:
-            write_json(out / FILE, self.model_dump(mode="json"))
+        main = PartialState(cpu=on_cpu()).is_main_process
+        claim(out, FILE, self, "reproduction", writes=main)
 
     @classmethod
     def beside(cls, run: Path) -> Settings | None:

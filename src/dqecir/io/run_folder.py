@@ -1,0 +1,68 @@
+"""Claim a run folder: keep the settings of its run in it, and refuse it to a run of other settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dqecir.errors import DataError
+from dqecir.io.files import write_json
+from dqecir.settings import Strict, parse_settings
+
+
+def claim(
+    folder: Path,
+    file: str,
+    settings: Strict,
+    kind: str,
+    *,
+    joining: str | None = None,
+    writes: bool = True,
+) -> None:
+    """Write the settings of a ``kind`` of run to ``folder/file``, or compare them with those written there.
+
+    An earlier version may have written them. Entries under the key ``joining`` may join or leave between
+    runs; an entry that stays must stay as it was. ``writes`` is false in all processes of a run but one.
+    Raises :class:`DataError` that names each setting that differs, and where the file cannot be read.
+    """
+    path = folder / file
+    wanted = settings.model_dump(mode="json")
+    held = _held(path, type(settings), kind)
+    if held is not None:
+        if joining is not None:
+            before, now = held[joining], wanted[joining]
+            held[joining] = {**now, **before}
+            wanted[joining] = {**before, **now}
+        changed = list(_differences(held, wanted))
+        if changed:
+            raise DataError(
+                f"{folder} holds a {kind} with another {', '.join(changed)}: name another folder, or "
+                "remove this one"
+            )
+    if writes and (held is None or joining is not None):
+        write_json(path, wanted)
+
+
+def _held(path: Path, settings: type[Strict], kind: str) -> dict[str, Any] | None:
+    """Read the settings that a folder is claimed with; None where it is free."""
+    if not path.exists():
+        return None
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise DataError(
+            f"{path} is damaged: remove {path.parent}, or name another folder for the {kind}"
+        ) from None
+    return parse_settings(held, settings, str(path)).model_dump(mode="json")
+
+
+def _differences(held: Any, wanted: Any, name: str = "") -> Iterator[str]:
+    """Yield the dotted name of each setting that differs, with both values where they are short."""
+    if isinstance(held, dict) and isinstance(wanted, dict):
+        for key in dict.fromkeys([*wanted, *held]):
+            yield from _differences(held.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+    elif held != wanted:
+        short = not isinstance(held, list | dict) and not isinstance(wanted, list | dict)
+        yield f"{name} ({held}, not {wanted})" if short else name
