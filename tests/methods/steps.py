@@ -26,8 +26,7 @@ def a_batch(model, garments, size=6) -> TrainingBatch:
     """The first triplets of a catalogue as a batch for ``model``'s method, all in-batch."""
     benchmark = catalogue_benchmark(garments, "train", seed=0, count=40)
     store = RandomStore(len(benchmark.image_ids))
-    columns = model.heads.config.columns if model.heads is not None else None
-    data = TrainingData.of(benchmark, store, model.text_encoder, model.method, columns)
+    data = TrainingData.of(benchmark, store, model)
     queries = torch.arange(size)
     candidates = data.targets[queries].unique()
     return TrainingBatch(

@@ -1,5 +1,6 @@
 """Training: it learns, it is the same every time, and a killed run continues as if it had not been."""
 
+import copy
 import csv
 import json
 import threading
@@ -18,7 +19,7 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.settings import parse_settings
 from dqecir.training.build import trainer_for
 from dqecir.training.data import epoch_order, with_single_captions
-from dqecir.training.loop import parameter_groups
+from dqecir.training.loop import Evaluator, parameter_groups, settings_for
 from dqecir.training.operations import training_cost
 from dqecir.training.recipe import Recipe
 from dqecir.training.schedules import cosine_rate
@@ -133,7 +134,7 @@ def test_an_accelerator_is_timed_by_the_clock_without_what_is_no_step(run, tmp_p
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
     trainer.watch = Stopwatch(on_cpu=False)
-    monkeypatch.setattr(trainer, "_evaluate", lambda: pass_by(400) or {"mAP@10": 0.0})
+    trainer.evaluator = Evaluator(lambda model: pass_by(400) or {"mAP@10": 0.0})
     step = trainer._train_step
     monkeypatch.setattr(trainer, "_train_step", lambda number: pass_by(2) or step(number))
     trainer.fit()
@@ -197,6 +198,29 @@ def test_seeds_decide(run, tmp_path):
     one, again, other = (weights_of(tmp_path / name / "last") for name in "abc")
     assert same(one, again)
     assert not same(one, other)
+
+
+def test_new_parameters_are_drawn_from_the_seed_of_the_recipe(run):
+    recipe = recipe_of(method="tirg", negatives={"choose": "none"})
+    other = settings_for(recipe, seed=1)
+    first, again, another = (run(one).model.method.state_dict() for one in (recipe, recipe, other))
+    assert same(first, again)
+    assert not same(first, another)
+
+
+def test_best_is_the_model_with_the_highest_metric_of_the_evaluator(run, tmp_path):
+    trainer = run(recipe_of(training={"steps": 3, "evaluate_every": 1e-6}))
+    values = iter([1.0, 3.0, 2.0])
+    measured = []
+
+    def measure(model):
+        measured.append(copy.deepcopy(model.method.state_dict()))
+        return {"mAP@10": 0.0, "chosen": next(values)}
+
+    trainer.evaluator = Evaluator(measure, "chosen")
+    assert trainer.fit() == {"mAP@10": 0.0, "chosen": 2.0}
+    assert same(weights_of(tmp_path / "run" / "best"), measured[1])
+    assert same(weights_of(tmp_path / "run" / "last"), measured[2])
 
 
 def test_contrast_learns(run, tmp_path):

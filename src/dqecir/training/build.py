@@ -1,24 +1,70 @@
-"""Build a trainer from a recipe and catalogues."""
+"""Build a trainer: a recipe, a model to start from, and triplets whose images are stored.
+
+Every command that trains builds its trainer here. :func:`model_for` puts the model under the recipe's
+method, :func:`build_trainer` joins it with data, and :func:`trainer_for` does both for catalogues.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.data.triplets import Benchmark, join_benchmarks
-from dqecir.encoders.store import JoinedStore, TokenStore
+from dqecir.encoders.store import JoinedStore, Store, TokenStore
 from dqecir.errors import DataError
+from dqecir.evaluation.evaluate import QueryFormatter
 from dqecir.methods.method import method_named
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.training.data import TrainingData
-from dqecir.training.loop import Trainer, on_cpu
+from dqecir.training.loop import Evaluator, Trainer, on_cpu
 from dqecir.training.recipe import Recipe
+
+Part = tuple[Benchmark, TokenStore]
+"""A benchmark, and the image tokens of its images in their order."""
+
+
+def model_for(
+    recipe: Recipe, start: ComposedModel, options: Mapping[str, Any] | None = None, seed: int | None = None
+) -> ComposedModel:
+    """Return ``start`` under the method of a recipe.
+
+    ``options`` are the method's; default: the recipe's. ``seed`` draws new parameters; default: the seed
+    of the training. Raises :class:`DataError` where the model cannot carry the method.
+    """
+    torch.manual_seed(recipe.training.seed if seed is None else seed)
+    return start.with_method(recipe.method, recipe.options if options is None else options)
+
+
+def build_trainer(
+    recipe: Recipe,
+    model: ComposedModel,
+    training: Sequence[Part],
+    evaluator: Evaluator | None,
+    run: Path,
+    text: QueryFormatter | None = None,
+    quiet: bool = False,
+) -> Trainer:
+    """Return a trainer that writes to the folder ``run``; ``Trainer.fit`` runs or resumes it.
+
+    ``model`` comes from :func:`model_for`. A batch holds triplets of one part of ``training``. ``text`` as
+    in :meth:`TrainingData.of`.
+    """
+    data = TrainingData.of(*joined(training), model, text)
+    sizes = [len(benchmark.triplets) for benchmark, _ in training]
+    return Trainer(recipe, model, data, evaluator, run, sizes, quiet)
+
+
+def joined(parts: Sequence[Part]) -> tuple[Benchmark, Store]:
+    """Return several parts as one."""
+    benchmarks, stores = zip(*parts, strict=True)
+    return join_benchmarks(benchmarks), JoinedStore.of(stores)
 
 
 def trainer_for(
@@ -29,62 +75,41 @@ def trainer_for(
     tokens: Path | None = None,
     quiet: bool = False,
 ) -> Trainer:
-    """A trainer by ``recipe`` on the train split of catalogues; ``dev`` chooses the best checkpoint.
+    """Return a trainer by ``recipe`` on the train split of catalogues; ``dev`` chooses the best checkpoint.
 
-    ``tokens`` is where image tokens are kept, for runs that share them; the run's own folder unless
-    named. ``Trainer.fit`` runs it, or resumes it.
+    ``tokens`` is the folder of the image tokens, for runs that share them; default: in the run's folder.
     """
     start = ComposedModel.from_pretrained(model_folder)
     catalogues = [read_catalogue(folder) for folder in folders]
-    model = start.with_method(recipe.method, _options_for(recipe, start, catalogues))
-    kept = tokens or run / "tokens"
-    training: list[Benchmark] = []
-    dev: list[Benchmark] = []
-    training_stores: list[TokenStore] = []
-    dev_stores: list[TokenStore] = []
+    model = model_for(recipe, start, _options_for(recipe, start, catalogues))
+    training: list[Part] = []
+    dev: list[Part] = []
     for place, (folder, catalogue) in enumerate(zip(folders, catalogues, strict=True)):
-        settings = recipe.triplets
-        column = settings.gallery_column if settings.gallery_column in catalogue.attributes else None
-        for split, benchmarks, stores in (
-            (settings.split, training, training_stores),
-            ("dev", dev, dev_stores),
-        ):
-            is_dev = split == "dev"
-            benchmark = catalogue_benchmark(
-                catalogue,
-                split,
-                seed=settings.seed + is_dev,
-                count=None if is_dev else settings.count,
-                per_reference=2 if is_dev else settings.per_reference,
-                drawing=settings.drawing,
-                max_changes=settings.max_changes,
-                gallery_column=column,
-                name=f"{place}-{folder.name}",
-            )
-            views = 1 if is_dev else recipe.training.views
-            benchmarks.append(benchmark)
+        for split, parts in ((recipe.triplets.split, training), ("dev", dev)):
+            benchmark = _triplets(recipe, catalogue, split, f"{place}-{folder.name}")
+            views = recipe.training.views if parts is training else 1
+            kept = (tokens or run / "tokens") / f"{place}-{split}"
             # Of several processes one encodes, and the others then only open what it wrote.
             with PartialState(cpu=on_cpu()).main_process_first():
-                stores.append(
-                    store_of(
-                        model, benchmark, kept / f"{place}-{split}", views, quiet, recipe.training.tokens
-                    )
-                )
-    data = TrainingData.of(
-        join_benchmarks(training),
-        JoinedStore.of(training_stores),
-        model.text_encoder,
-        model.method,
-        model.heads.config.columns if model.heads is not None else None,
-    )
-    return Trainer(
-        recipe,
-        model,
-        data,
-        (join_benchmarks(dev), JoinedStore.of(dev_stores)),
-        run,
-        [len(benchmark.triplets) for benchmark in training],
-        quiet,
+                store = store_of(model, benchmark, kept, views, quiet, recipe.training.tokens)
+            parts.append((benchmark, store))
+    return build_trainer(recipe, model, training, Evaluator.on(*joined(dev)), run, quiet=quiet)
+
+
+def _triplets(recipe: Recipe, catalogue: Catalogue, split: str, name: str) -> Benchmark:
+    """Draw the triplets of a split of a catalogue as the recipe has them; of dev, two of each reference."""
+    settings, is_dev = recipe.triplets, split == "dev"
+    column = settings.gallery_column if settings.gallery_column in catalogue.attributes else None
+    return catalogue_benchmark(
+        catalogue,
+        split,
+        seed=settings.seed + is_dev,
+        count=None if is_dev else settings.count,
+        per_reference=2 if is_dev else settings.per_reference,
+        drawing=settings.drawing,
+        max_changes=settings.max_changes,
+        gallery_column=column,
+        name=name,
     )
 
 

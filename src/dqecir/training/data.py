@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.encoders.blip2 import TextBatch
 from dqecir.encoders.store import Store
 from dqecir.errors import DataError
+from dqecir.evaluation.evaluate import QueryFormatter
 from dqecir.methods.attribute_heads import TextEncoder
 from dqecir.methods.method import Method
 from dqecir.methods.negatives import NegativeSampling
+from dqecir.model.composed_model import ComposedModel
 
 
 def attribute_codes(
@@ -69,19 +71,19 @@ class TrainingData:
         cls,
         benchmark: Benchmark,
         store: Store,
-        encoder: TextEncoder,
-        method: Method,
-        columns: Mapping[str, Sequence[str]] | None = None,
+        model: ComposedModel,
+        text: QueryFormatter | None = None,
     ) -> TrainingData:
-        """Tokenise and index ``benchmark``; ``store`` holds its images in their order.
+        """Tokenise and index ``benchmark`` for ``model``; ``store`` holds its images in their order.
 
-        ``method`` says how it reads captions; ``columns`` are those that the model's heads know, with
-        their values.
+        ``text`` words the query of a triplet; default: as the model's method reads its captions. Raises
+        :class:`DataError` where there is nothing to train on.
         """
-        triplets = benchmark.triplets
+        triplets, method = benchmark.triplets, model.method
+        columns = model.heads.config.columns if model.heads is not None else {}
         if len(triplets) < 2:
             raise DataError(f"{benchmark.name}: {len(triplets)} triplets are too few to train on")
-        texts, reverse = _texts(triplets, (0, 1), method)
+        texts, reverse = _texts(triplets, (0, 1), method, text)
         rows = {
             category: torch.tensor([q for q, triplet in enumerate(triplets) if triplet.category == category])
             for category in benchmark.galleries
@@ -91,12 +93,12 @@ class TrainingData:
             store,
             torch.tensor([triplet.reference for triplet in triplets]),
             torch.tensor([triplet.target for triplet in triplets]),
-            encoder(texts),
+            model.text_encoder(texts),
             tuple(frozenset(triplet.relevant) for triplet in triplets),
             {category: queries for category, queries in rows.items() if len(queries)},
-            attribute_codes(benchmark.attributes, len(benchmark.image_ids), columns or {}),
-            asked_columns(triplets, columns or {}),
-            encoder(reverse) if reverse else None,
+            attribute_codes(benchmark.attributes, len(benchmark.image_ids), columns),
+            asked_columns(triplets, columns),
+            model.text_encoder(reverse) if reverse else None,
         )
 
     def __len__(self) -> int:
@@ -172,12 +174,17 @@ def with_single_captions(
 
 
 def _texts(
-    triplets: Sequence[Triplet], readings: Sequence[int], method: Method
+    triplets: Sequence[Triplet], readings: Sequence[int], method: Method, text: QueryFormatter | None = None
 ) -> tuple[list[str], list[str]]:
     """Return the texts of all triplets in each reading, and the reverse texts, where the method has them."""
-    orders = [caption_order(triplet.captions, reading) for reading in readings for triplet in triplets]
-    reverse = [text for captions in orders if (text := method.reverse_text(captions)) is not None]
-    return [method.text(captions) for captions in orders], reverse
+    worded = text or (lambda triplet: method.text(triplet.captions))
+    orders = [
+        replace(triplet, captions=caption_order(triplet.captions, reading))
+        for reading in readings
+        for triplet in triplets
+    ]
+    reverse = [back for one in orders if (back := method.reverse_text(one.captions)) is not None]
+    return [worded(triplet) for triplet in orders], reverse
 
 
 def epoch_order(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

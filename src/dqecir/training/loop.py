@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,25 @@ def parameter_groups(
     ]
 
 
+@dataclass(frozen=True)
+class Evaluator:
+    """Measures a model during training; ``best`` is the model with the highest ``metric``."""
+
+    measure: Callable[[ComposedModel], dict[str, float]]
+    metric: str = PRIMARY_METRIC
+
+    @classmethod
+    def on(cls, benchmark: Benchmark, store: Store) -> Evaluator:
+        """Measure retrieval on a benchmark; ``store`` holds its images in their order."""
+        return cls(
+            lambda model: summarise(evaluate(model.method, store, model.text_encoder, benchmark, kept=0))
+        )
+
+
 class Trainer:
     """Trains one model by one recipe into one run folder.
 
-    ``RUN/last`` and ``RUN/best`` (by dev) are model folders; ``RUN/log.jsonl`` and
+    ``RUN/last`` and ``RUN/best`` (by ``evaluator``) are model folders; ``RUN/log.jsonl`` and
     ``RUN/tensorboard`` say how it went; ``RUN/state.pt`` is what a killed run resumes from.
     """
 
@@ -111,7 +127,7 @@ class Trainer:
         recipe: Recipe,
         model: ComposedModel,
         data: TrainingData,
-        dev: tuple[Benchmark, Store] | None,
+        evaluator: Evaluator | None,
         run: Path,
         part_sizes: list[int] | None = None,
         quiet: bool = False,
@@ -123,7 +139,7 @@ class Trainer:
         # Beside a step on a CPU there is nothing to gain: it has all cores, and takes much longer.
         self.reads_ahead = self.accelerator.device.type == "cuda" and store is data.store
         data = replace(data, store=store)
-        self.recipe, self.model, self.data, self.dev, self.run = recipe, model, data, dev, run
+        self.recipe, self.model, self.data, self.evaluator, self.run = recipe, model, data, evaluator, run
         self.quiet = quiet
         self.part_sizes = part_sizes or [len(data)]
         model.backbone.freeze_tower()
@@ -152,7 +168,7 @@ class Trainer:
         """Candidates taken for negatives so far, and how many of them were right answers."""
 
     def fit(self) -> dict[str, float]:
-        """Train to the end; returns the last evaluation on dev (empty without one)."""
+        """Train to the end; returns the last evaluation (empty without an evaluator)."""
         if (self.run / "done.json").exists():
             raise DataError(f"{self.run} holds a finished run: name another folder, or remove this one")
         main = self.accelerator.is_main_process
@@ -173,9 +189,9 @@ class Trainer:
             if step % LOG_EVERY == 0 or self.step == self.steps:
                 shown = self._checked(terms, step)
                 self._log(writer, "train", {**shown, "rate": self.optimizer.param_groups[0]["lr"]})
-            if self.dev is not None and (self.step % evaluate_steps == 0 or self.step == self.steps):
+            if self.evaluator is not None and (self.step % evaluate_steps == 0 or self.step == self.steps):
                 self._checked(terms, step)
-                metrics = self._evaluate()
+                metrics = self._evaluate(self.evaluator)
                 self._log(writer, "dev", metrics)
             if self.step % settings.checkpoint_every == 0 and self.step < self.steps:
                 self._checked(terms, step)
@@ -183,7 +199,7 @@ class Trainer:
         if writer is not None:
             writer.close()
         self._save_model("last")
-        if self.dev is None:
+        if self.evaluator is None:
             self._save_model("best")
         if main:
             (self.run / "state.pt").unlink(missing_ok=True)
@@ -207,7 +223,7 @@ class Trainer:
             self.miner.fill_at_random(generator)
         if self._refreshes(step):
             # Mining reads weights that are alike on every process, and so draws alike on each.
-            report = self.miner.refresh(self.accelerator.unwrap_model(self.method), generator)
+            report = self.miner.refresh(self.model.method, generator)
             self._write_log({"what": "mining", "step": step, **report.as_dict()})
 
     def _refreshes(self, step: int) -> bool:
@@ -234,8 +250,8 @@ class Trainer:
             self.accelerator.clip_grad_norm_(self.method.parameters(), settings.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.accelerator.unwrap_model(self.method).after_step()
-        contrasted = self.accelerator.unwrap_model(self.method).contrasted(batch)
+        self.model.method.after_step()
+        contrasted = self.model.method.contrasted(batch)
         seen, wrong = contrasted.sum(), (contrasted & batch.right).sum()
         self.negatives_seen += torch.stack([seen, wrong])
         shown = {name: value.detach() for name, value in terms.items()}
@@ -306,13 +322,10 @@ class Trainer:
             views=torch.cat([views[share], of_candidates]),
         )
 
-    def _evaluate(self) -> dict[str, float]:
-        assert self.dev is not None
-        benchmark, store = self.dev
-        method = self.accelerator.unwrap_model(self.method)
-        metrics = summarise(evaluate(method, store, self.model.text_encoder, benchmark, kept=0))
-        if metrics[PRIMARY_METRIC] > self.best:
-            self.best = metrics[PRIMARY_METRIC]
+    def _evaluate(self, evaluator: Evaluator) -> dict[str, float]:
+        metrics = evaluator.measure(self.model)
+        if metrics[evaluator.metric] > self.best:
+            self.best = metrics[evaluator.metric]
             self._save_model("best")
         return metrics
 
@@ -335,7 +348,7 @@ class Trainer:
                 "best": self.best,
                 "seconds": self.watch.seconds,
                 "negatives_seen": self.negatives_seen.tolist(),
-                "method": self.accelerator.unwrap_model(self.method).state_dict(),
+                "method": self.model.method.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "pool": {"members": pool.members, "counts": pool.counts, "drawn": pool.drawn},
             },
@@ -348,7 +361,7 @@ class Trainer:
         if not path.exists():
             return
         state = torch.load(path, weights_only=True, map_location="cpu")
-        self.accelerator.unwrap_model(self.method).load_state_dict(state["method"])
+        self.model.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best, self.watch.seconds = state["step"], state["best"], state["seconds"]
         self.negatives_seen.copy_(torch.tensor(state["negatives_seen"]))

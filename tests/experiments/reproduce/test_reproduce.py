@@ -10,9 +10,9 @@ import pytest
 from dqecir.data.hp_fashioniq import read_hp_fashioniq
 from dqecir.evaluation.evaluate import embed_images, embed_queries
 from dqecir.evaluation.runs import evaluate_on_protocol
-from dqecir.experiments.reproduce.train_stage import ProtocolTrainer
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
+from dqecir.training.loop import Trainer
 
 BASELINES = [f"untrained weights, {name}" for name in ("image only", "text only", "image plus text")]
 
@@ -65,17 +65,17 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(command, fashioniq, recipe
     arguments = ("--data", fashioniq, "--recipe", recipes["fashioniq"], "--protocol", "fashioniq-val")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert command("fashioniq", *arguments, "--out", whole)[0] == 0
-    step = ProtocolTrainer._train_step
+    step = Trainer._train_step
 
     def killed(trainer, number):
         if number == 5:
             raise KeyboardInterrupt
         return step(trainer, number)
 
-    monkeypatch.setattr(ProtocolTrainer, "_train_step", killed)
+    monkeypatch.setattr(Trainer, "_train_step", killed)
     assert command("fashioniq", *arguments, "--out", broken)[0] == 130
     assert not (broken / "report.json").exists()
-    monkeypatch.setattr(ProtocolTrainer, "_train_step", step)
+    monkeypatch.setattr(Trainer, "_train_step", step)
     code, _, err = command("fashioniq", *arguments, "--out", broken)
     assert code == 0, err
     assert "resuming" in err

@@ -16,8 +16,8 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.questions.confusables import ConfusablePair, confusable_pairs
-from dqecir.training.data import TrainingData
-from dqecir.training.loop import Trainer
+from dqecir.training.build import build_trainer, model_for
+from dqecir.training.loop import Evaluator, Trainer
 from dqecir.training.recipe import Recipe
 
 
@@ -109,17 +109,10 @@ class ComparisonContext:
         self, stage: Recipe, start: Path | None, run: Path, with_dev: bool, quiet: bool = True
     ) -> Trainer:
         """A trainer of one stage, from the weights in ``start`` or those that all start from."""
-        loaded = ComposedModel.from_pretrained(start or self.model)
-        model = loaded.with_method(stage.method, stage.options)
-        data = TrainingData.of(
-            self.training,
-            self.training_store,
-            model.text_encoder,
-            model.method,
-            model.heads.config.columns if model.heads is not None else None,
-        )
-        dev = (self.dev, self.dev_store) if with_dev else None
-        return Trainer(stage, model, data, dev, run, quiet=quiet)
+        model = model_for(stage, ComposedModel.from_pretrained(start or self.model))
+        evaluator = Evaluator.on(self.dev, self.dev_store) if with_dev else None
+        training = [(self.training, self.training_store)]
+        return build_trainer(stage, model, training, evaluator, run, quiet=quiet)
 
 
 @lru_cache(maxsize=1)

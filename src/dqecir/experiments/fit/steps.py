@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.markup import escape
 from safetensors.torch import load_file, save_file
@@ -43,9 +42,10 @@ from dqecir.questions.comparatives import Comparatives, Intent, with_comparative
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.search.retriever import ComposedRetriever
 from dqecir.settings import Strict
-from dqecir.training.data import TrainingData, attribute_codes
+from dqecir.training.build import build_trainer, model_for
+from dqecir.training.data import attribute_codes
 from dqecir.training.heads import HeadScore, fit_heads, warm_start
-from dqecir.training.loop import Trainer
+from dqecir.training.loop import Evaluator
 from dqecir.training.recipe import Recipe, read_recipe
 
 FILE = "fit.json"
@@ -215,10 +215,9 @@ def _train(fit: _Fit, heads: AttributeHeads) -> ComposedModel:
         return ComposedModel.from_pretrained(run / "best")
     vocabularies = vocabularies_for(fit.plan.columns, fit.start.vocabularies)
     encoder = TextEncoder(fit.start.text_encoder.tokenizer, vocabularies, fit.start.text_encoder.max_length)
-    torch.manual_seed(fit.seed)
     names = [vocabulary.name for vocabulary in vocabularies]
-    options = {**fit.recipe.options, "attributes": names}
-    model = replace(fit.start, heads=heads, text_encoder=encoder).with_method(fit.recipe.method, options)
+    start = replace(fit.start, heads=heads, text_encoder=encoder)
+    model = model_for(fit.recipe, start, {**fit.recipe.options, "attributes": names}, fit.seed)
     assert isinstance(model.method, DqeValues)
     if isinstance(fit.start.method, DqeValues):
         warm_start(model.method, fit.start.method)
@@ -229,10 +228,9 @@ def _train(fit: _Fit, heads: AttributeHeads) -> ComposedModel:
         numbers = fit.numbers("train")
         training = with_comparatives(training, numbers, spoken, COMPARED, fit.seed, answered=False)
     dev = _benchmark(fit, model, "dev", MOST_QUESTIONS, 2)
-    data = TrainingData.of(
-        training, fit.store(training.image_paths), model.text_encoder, model.method, heads.config.columns
-    )
-    Trainer(fit.recipe, model, data, (dev, fit.store(dev.image_paths)), run, quiet=fit.quiet).fit()
+    part = training, fit.store(training.image_paths)
+    evaluator = Evaluator.on(dev, fit.store(dev.image_paths))
+    build_trainer(fit.recipe, model, [part], evaluator, run, quiet=fit.quiet).fit()
     return ComposedModel.from_pretrained(run / "best")
 
 

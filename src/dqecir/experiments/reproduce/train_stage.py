@@ -3,65 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from accelerate import PartialState
 
-from dqecir.data.captions import caption_order
 from dqecir.data.triplets import Benchmark
-from dqecir.encoders.store import TokenStore
 from dqecir.errors import DataError
 from dqecir.evaluation.protocols import Protocol
 from dqecir.evaluation.runs import wording_of
 from dqecir.experiments.reproduce.measuring import results_of, tokens_of
 from dqecir.experiments.reproduce.request import Request
 from dqecir.model.composed_model import ComposedModel
-from dqecir.training.data import TrainingData
-from dqecir.training.loop import Trainer, on_cpu
+from dqecir.training.build import build_trainer, model_for
+from dqecir.training.loop import Evaluator, on_cpu
 from dqecir.training.recipe import Recipe
-
-
-class ProtocolTrainer(Trainer):
-    """A trainer whose ``best`` has the highest headline of a protocol on dev."""
-
-    def __init__(self, protocol: Protocol, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.protocol = protocol
-
-    def _evaluate(self) -> dict[str, float]:
-        assert self.dev is not None
-        benchmark, store = self.dev
-        method = self.accelerator.unwrap_model(self.method)
-        model = replace(self.model, method=method)
-        results = results_of(model, store, benchmark, self.protocol, self.protocol.kept)
-        metrics = self.protocol.summarise(results)
-        if metrics[self.protocol.headline_name] > self.best:
-            self.best = metrics[self.protocol.headline_name]
-            self._save_model("best")
-        return metrics
-
-
-def training_data(
-    benchmark: Benchmark, store: TokenStore, model: ComposedModel, protocol: Protocol
-) -> TrainingData:
-    """Triplets whose texts read as in the evaluation; Q queries.
-
-    Without their own wording the recipe's conventions hold. Raises :class:`DataError` where there is
-    nothing to train on.
-    """
-    columns = model.heads.config.columns if model.heads is not None else None
-    data = TrainingData.of(benchmark, store, model.text_encoder, model.method, columns)
-    if wording_of(model.method, protocol) is None:
-        return data
-    texts = [
-        protocol.text(replace(triplet, captions=caption_order(triplet.captions, reading)))
-        for reading in (0, 1)
-        for triplet in benchmark.triplets
-    ]
-    return replace(data, texts=model.text_encoder(texts))
 
 
 def train(
@@ -78,14 +34,17 @@ def train(
     run = request.trained_here
     if (run / "done.json").exists():
         return run
-    torch.manual_seed(recipe.training.seed)  # new parameters are drawn from it
-    model = start.with_method(recipe.method, recipe.options)
+    model = model_for(recipe, start)
     training, dev = splits
     with PartialState(cpu=on_cpu()).main_process_first():
         store = tokens_of(model, training, request, recipe.training.views)
         dev_store = tokens_of(model, dev, request)
-    data = training_data(training, store, model, protocol)
-    ProtocolTrainer(protocol, recipe, model, data, (dev, dev_store), run, quiet=request.quiet).fit()
+    evaluator = Evaluator(
+        lambda trained: protocol.summarise(results_of(trained, dev_store, dev, protocol, protocol.kept)),
+        protocol.headline_name,
+    )
+    text = wording_of(model.method, protocol)
+    build_trainer(recipe, model, [(training, store)], evaluator, run, text, request.quiet).fit()
     return run
 
 
