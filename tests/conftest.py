@@ -8,6 +8,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+os.environ.setdefault("DQECIR_DEVICE", "cpu")  # tests compare numbers bit for bit
+
 from dqecir import cli
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.images import Preprocessing

@@ -30,8 +30,8 @@ def predicted_scores(
     the triplets themselves, as a parser without a mistake would: a bound on what parsing can give.
     """
     every = torch.arange(len(store))
-    chunks = [method.shown(store.gather(some)) for some in every.split(CHUNK)]
-    shown = {column: torch.cat([chunk[column] for chunk in chunks]) for column in method.columns}
+    chunks = [method.shown(store.gather(some).to(method.device)) for some in every.split(CHUNK)]
+    shown = {column: torch.cat([chunk[column] for chunk in chunks]).cpu() for column in method.columns}
     for category, gallery in benchmark.galleries.items():
         numbers = np.array(
             [n for n, triplet in enumerate(benchmark.triplets) if triplet.category == category],

@@ -14,7 +14,7 @@ from dqecir.evaluation.protocols import Protocol, protocol_named
 from dqecir.evaluation.submission import rank_questions, write_submissions
 from dqecir.evaluation.table import baseline_rows, oracle_rows
 from dqecir.methods.method import Method
-from dqecir.model.composed_model import ComposedModel
+from dqecir.model.composed_model import read_model
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.questions.pairs import Drawing
@@ -41,7 +41,7 @@ def evaluate_on_protocol(
     """
     protocol = protocol_named(name)
     benchmark = protocol.benchmark(folder, split, images=images)
-    model = ComposedModel.from_pretrained(model_folder)
+    model = read_model(model_folder)
     with tempfile.TemporaryDirectory() as work:
         store: Store = store_of(model, benchmark, tokens or Path(work) / "tokens", quiet=quiet)
         text = wording_of(model.method, protocol)
@@ -74,7 +74,7 @@ def submit(
     """Rank a split whose answers are not published and write what its server takes; returns the files."""
     protocol = protocol_named(name)
     questions = protocol.questions(folder, split, images=images)
-    model = ComposedModel.from_pretrained(model_folder)
+    model = read_model(model_folder)
     with tempfile.TemporaryDirectory() as work:
         store: Store = store_of(model, questions, tokens or Path(work) / "tokens", quiet=quiet)
         text = wording_of(model.method, protocol)
@@ -96,7 +96,7 @@ def evaluate_on_catalogue(
     quiet: bool = False,
 ) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
     """Metrics of a model, the baselines of its backbone, and the oracles; and facts of the run."""
-    model = ComposedModel.from_pretrained(model_folder)
+    model = read_model(model_folder)
     benchmark = catalogue_benchmark(
         read_catalogue(folder),
         split,

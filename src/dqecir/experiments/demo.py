@@ -11,7 +11,6 @@ from pathlib import Path
 
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.triplets import Benchmark
-from dqecir.encoders.store import TokenStore
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import summarise
 from dqecir.evaluation.table import SHOWN, baseline_rows, oracle_rows
@@ -19,7 +18,8 @@ from dqecir.experiments.examples import answer_of, drawn_questions
 from dqecir.io.contact_sheets import Answer, contact_sheet, html_report
 from dqecir.io.files import write_json
 from dqecir.io.progress import console
-from dqecir.model.composed_model import ComposedModel
+from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.search.retriever import ComposedRetriever
 from dqecir.synthetic.garments import write_garments
@@ -39,7 +39,7 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
     if folder.exists():
         shutil.rmtree(folder)
     write_garments(folder, items=items, seed=seed, size=96, split="val")
-    retriever = ComposedRetriever.from_pretrained()
+    retriever = ComposedRetriever(read_model())
     benchmark = catalogue_benchmark(
         read_catalogue(folder),
         "val",
@@ -89,13 +89,7 @@ def _measure(
     model: ComposedModel, benchmark: Benchmark, tokens: Path, seed: int
 ) -> tuple[dict[str, dict[str, float]], list[Answer]]:
     """The rows of the table, and the answers to questions drawn by seed."""
-    store = TokenStore.build(
-        tokens,
-        model.backbone.image_tokens,
-        model.tower_fingerprint,
-        model.preprocessing,
-        benchmark.image_paths,
-    )
+    store = store_of(model, benchmark, tokens)
     results = evaluate(model.method, store, model.text_encoder, benchmark)
     rows = {"the shipped model": summarise(results)}
     rows |= baseline_rows(model, store, benchmark)

@@ -30,7 +30,7 @@ from dqecir.io.files import write_bytes
 from dqecir.methods.dqe import Dqe
 from dqecir.methods.negatives import NegativeSampling, mid_zone, target_relative_scores, zone_bounds
 from dqecir.methods.scoring import score
-from dqecir.model.composed_model import ComposedModel
+from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
 
@@ -89,7 +89,7 @@ def draw_figures(
     )
     shown = []
     for place, (name, folder) in enumerate(models.items()):
-        model = ComposedModel.from_pretrained(folder).eval()
+        model = read_model(folder)
         store = store_of(model, benchmark, out / "tokens" / str(place))
         shown.append(Shown(name, model, store, evaluate(model.method, store, model.text_encoder, benchmark)))
     written = [_zone_figure(shown[0], zone or NegativeSampling(), out / "zone.png")]

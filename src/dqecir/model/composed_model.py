@@ -31,6 +31,7 @@ from dqecir.encoders.checkpoints import load_strictly
 from dqecir.encoders.published import tower_state
 from dqecir.encoders.tokenizer import WordPieces
 from dqecir.errors import CheckpointError, DataError
+from dqecir.io.device import chosen_device
 from dqecir.io.files import whole_folder, write_json, write_text
 from dqecir.language.reader_version import READER_VERSION
 from dqecir.language.vocabulary import Vocabulary, load_vocabulary
@@ -110,7 +111,7 @@ class ComposedModel:
         kind = method_named(name)
         parsed = parse_settings(options, kind.options_type, f"the options of {name}")
         encoder = self._encoder_for(parsed)
-        method = kind.build(self.backbone, parsed, context_of(encoder, self.heads))
+        method = kind.build(self.backbone, parsed, context_of(encoder, self.heads)).to(self.device)
         return replace(self, method=method, options=parsed, text_encoder=encoder)
 
     def _encoder_for(self, options: MethodOptions) -> TextEncoder:
@@ -292,6 +293,11 @@ def new_model(
     encoder = TextEncoder(tokenizer, (), max_text_length)
     method = kind.build(backbone, options, MethodContext())
     return ComposedModel(method, options, encoder, preprocessing, heads, notes=notes)
+
+
+def read_model(folder: Path | str | None = None) -> ComposedModel:
+    """Return :meth:`ComposedModel.from_pretrained` of a folder on the chosen device."""
+    return ComposedModel.from_pretrained(folder).to(chosen_device())
 
 
 def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodContext:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dqecir.data.annotations import Questions
+from dqecir.data.hp_fashioniq import Preferences
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import TokenStore
 from dqecir.encoders.store.precision import PrecisionName
@@ -13,19 +14,19 @@ from dqecir.model.composed_model import ComposedModel
 
 def store_of(
     model: ComposedModel,
-    benchmark: Benchmark | Questions,
+    images: Benchmark | Questions | Preferences,
     folder: Path,
     views: int = 1,
     quiet: bool = False,
     precision: PrecisionName = "fp16",
 ) -> TokenStore:
-    """The image tokens of a benchmark under ``model``'s tower, kept in ``folder``."""
+    """Return the tokens of a data set's images under ``model``'s tower, kept in ``folder``."""
     return TokenStore.build(
         folder,
         model.backbone.image_tokens,
         model.tower_fingerprint,
         model.preprocessing,
-        benchmark.image_paths,
+        images.image_paths,
         views,
         quiet,
         precision,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.data.triplets import Benchmark, join_benchmarks
@@ -19,11 +18,12 @@ from dqecir.encoders.store import JoinedStore, Store, TokenStore
 from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import QueryFormatter
 from dqecir.methods.method import method_named
-from dqecir.model.composed_model import ComposedModel
+from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.training.data import TrainingData
-from dqecir.training.loop import Evaluator, Trainer, on_cpu
+from dqecir.training.loop import Evaluator, Trainer
+from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe
 
 Part = tuple[Benchmark, TokenStore]
@@ -79,7 +79,7 @@ def trainer_for(
 
     ``tokens`` is the folder of the image tokens, for runs that share them; default: in the run's folder.
     """
-    start = ComposedModel.from_pretrained(model_folder)
+    start = read_model(model_folder)
     catalogues = [read_catalogue(folder) for folder in folders]
     model = model_for(recipe, start, _options_for(recipe, start, catalogues))
     training: list[Part] = []
@@ -90,7 +90,7 @@ def trainer_for(
             views = recipe.training.views if parts is training else 1
             kept = (tokens or run / "tokens") / f"{place}-{split}"
             # Of several processes one encodes, and the others then only open what it wrote.
-            with PartialState(cpu=on_cpu()).main_process_first():
+            with processes().main_process_first():
                 store = store_of(model, benchmark, kept, views, quiet, recipe.training.tokens)
             parts.append((benchmark, store))
     return build_trainer(recipe, model, training, Evaluator.on(*joined(dev)), run, quiet=quiet)

@@ -1,4 +1,10 @@
-"""Attribute heads for the columns of a catalogue, trained on stored tokens of a frozen tower."""
+"""Attribute heads for the columns of a catalogue, trained on stored tokens of a frozen tower.
+
+Heads are not fitted in the loop of ``Trainer``, which trains a method on triplets for a fixed number of
+steps and keeps one best model. A head is a linear reader of one column, trained by classification; each
+column keeps its own best round on dev, and the fit ends when no column gets better. It takes seconds, so
+a killed fit starts it again instead of resuming it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +18,7 @@ from torch.nn import functional as F
 
 from dqecir.data.cells import UNKNOWN_CODE
 from dqecir.encoders.store import Store
+from dqecir.io.device import chosen_device
 from dqecir.io.progress import track
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.methods.dqe_values import DqeValues
@@ -46,7 +53,8 @@ def fit_heads(
     ``train`` and ``dev`` are stores with the codes [N, C] of the columns' values, or ``UNKNOWN_CODE``.
     """
     torch.manual_seed(seed)
-    heads = AttributeHeads(HeadsConfig(token_width=token_width, columns=columns))
+    device = chosen_device()
+    heads = AttributeHeads(HeadsConfig(token_width=token_width, columns=columns)).to(device)
     inherited = _inherit(heads, old) if old is not None else set()
     heads.norm.requires_grad_(False)  # all heads look through it, those that stay among them
     best = copy.deepcopy(heads.state_dict())
@@ -63,11 +71,12 @@ def fit_heads(
             continue
         heads.train()
         for rows in _round(len(store), generator):
-            logits = heads(store.gather(rows))
+            logits = heads(store.gather(rows).to(device))
+            own = codes[rows]
             losses = [
-                F.cross_entropy(logits[column], codes[rows, place], ignore_index=UNKNOWN_CODE)
+                F.cross_entropy(logits[column], own[:, place].to(device), ignore_index=UNKNOWN_CODE)
                 for place, column in enumerate(columns)
-                if bool((codes[rows, place] != UNKNOWN_CODE).any())
+                if bool((own[:, place] != UNKNOWN_CODE).any())
             ]
             if losses:
                 torch.stack(losses).sum().backward()
@@ -135,8 +144,8 @@ def _accuracies(heads: AttributeHeads, store: Store, codes: Tensor) -> dict[str,
     heads.eval()
     named = []
     for rows in torch.arange(len(store)).split(_CHUNK):
-        logits = heads(store.gather(rows))
-        named.append(torch.stack([values.argmax(dim=1) for values in logits.values()], dim=1))
+        logits = heads(store.gather(rows).to(heads.queries.device))
+        named.append(torch.stack([values.argmax(dim=1) for values in logits.values()], dim=1).cpu())
     right, known = torch.cat(named) == codes, codes != UNKNOWN_CODE
     return {
         column: float((right & known)[:, place].sum() / known[:, place].sum().clamp(min=1))

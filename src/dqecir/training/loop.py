@@ -34,6 +34,7 @@ from dqecir.methods.method import TrainingBatch
 from dqecir.model.composed_model import ComposedModel
 from dqecir.training.data import Draw, TrainingData, epoch_order, with_single_captions
 from dqecir.training.mining import Miner
+from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe, TrainingSettings
 from dqecir.training.schedules import cosine_rate as cosine_rate  # pretraining takes it from here
 
@@ -45,11 +46,6 @@ BY_REFERENCE = 100_000_000
 
 LOG_EVERY = 20
 """Steps between two lines of the log, and two looks at whether the loss is still a number."""
-
-
-def on_cpu() -> bool:
-    """Whether this machine has no accelerator: several processes then train on its cores."""
-    return not torch.accelerator.is_available()
 
 
 def bf16_pays(device: torch.device) -> bool:
@@ -133,7 +129,7 @@ class Trainer:
         quiet: bool = False,
     ) -> None:
         settings = recipe.training
-        self.accelerator = Accelerator(cpu=on_cpu())
+        self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         store = on_device(data.store, self.accelerator.device, settings.tokens_on_device)
         self.tokens = ReadAhead(store, self.accelerator.device)
         # Beside a step on a CPU there is nothing to gain: it has all cores, and takes much longer.

@@ -53,7 +53,7 @@ def _refresh_operations(trainer: Trainer) -> float:
     """Every query and every candidate embedded once, and each pair of a category scored once."""
     data, method = trainer.data, trainer.model.method
     some = torch.arange(min(COUNTED, len(data)))
-    tokens = data.store.gather(data.references[some])
+    tokens = data.store.gather(data.references[some]).to(method.device)
     with FlopCounterMode(display=False) as queries:
         compose(method, tokens, data.texts[some])
     with FlopCounterMode(display=False) as candidates:

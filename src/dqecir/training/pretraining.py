@@ -3,13 +3,18 @@
 Stage 0 trains the tower by classifying catalogue attributes; its heads are kept. Stage 1 freezes
 the tower and trains the Q-Former by image-text contrast on captions made from the attributes.
 Contrast from nothing is far behind this order at the same cost.
+
+The stages do not run in the loop of ``Trainer``. That loop trains a method on triplets of one data set
+with a frozen tower: it draws queries, mines negatives, and keeps the best model on dev. Here the tower
+and the Q-Former themselves are trained, on pixels and on captions that are made for each step, with
+neither queries nor negatives nor a dev split. What both need (parameter groups, autocast, the cosine rate,
+the claim of the folder) is shared.
 """
 
 from __future__ import annotations
 
 import io
 import random
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +31,11 @@ from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.store import TokenStore
 from dqecir.encoders.tokenizer import WordPieces, train_word_pieces
 from dqecir.errors import DataError
+from dqecir.io.device import chosen_device, on_cpu
 from dqecir.io.files import whole_folder, write_bytes
 from dqecir.io.progress import track
 from dqecir.io.run_folder import claim
+from dqecir.io.stopwatch import Stopwatch, spent_name
 from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.methods.losses import contrastive
@@ -92,6 +99,9 @@ class Pretrainer:
         backbone = recipe.backbone.model_copy(update={"vocabulary_size": len(self.tokenizer)})
         self.backbone = Blip2(backbone)
         self.heads = AttributeHeads(HeadsConfig(token_width=backbone.tower.token_width, columns=self.columns))
+        self.device = chosen_device()
+        self.backbone.to(self.device)
+        self.heads.to(self.device)
         self.seconds: dict[str, float] = {}
 
     def run(self) -> ComposedModel:
@@ -101,7 +111,7 @@ class Pretrainer:
         notes = {
             "pretraining": self.recipe.model_dump(mode="json"),
             "catalogues": [catalogue.folder.name for catalogue in self.catalogues],
-            "cpu_seconds": self.seconds,
+            spent_name(on_cpu()): self.seconds,
         }
         return new_model(
             self.backbone,
@@ -154,13 +164,13 @@ class Pretrainer:
                 plain = images.pixels[rows].float() / 255
                 pixels.append(random_views(plain, generator, strength) if strength > 0 else plain)
                 codes.append(images.codes[rows])
-            seen = preprocessing.normalised(torch.cat(pixels))
+            seen = preprocessing.normalised(torch.cat(pixels)).to(self.device)
             labels = torch.cat(codes)
             logits = self.heads(self.backbone.tower(seen))
             losses = [
                 F.cross_entropy(
                     logits[column].float(),
-                    labels[:, place],
+                    labels[:, place].to(self.device),
                     ignore_index=UNKNOWN_CODE,
                     label_smoothing=stage.label_smoothing,
                 )
@@ -203,9 +213,9 @@ class Pretrainer:
             images, store, codes = sets[place]
             rows = torch.randint(len(images), (stage.batch_size,), generator=generator)
             views = torch.randint(stage.views[place], (stage.batch_size,), generator=generator)
-            tokens = store.gather(rows, views)
+            tokens = store.gather(rows, views).to(self.device)
             captions, said = self._captions(place, images[rows.numpy()], step)
-            text = encoder(captions)
+            text = encoder(captions).to(self.device)
             scores = score(
                 self.backbone.text_embedding(text.ids, text.mask)[:, None],
                 self.backbone.target_embeddings(tokens),
@@ -213,8 +223,8 @@ class Pretrainer:
             )  # [caption, image]
             own = codes[rows]
             # A caption names a few attributes; every image that shows them all is described by it.
-            fits = ((own[:, None] == own[None]) | ~said[:, None]).all(dim=2)
-            targets = torch.arange(len(rows))
+            fits = ((own[:, None] == own[None]) | ~said[:, None]).all(dim=2).to(self.device)
+            targets = torch.arange(len(rows), device=self.device)
             temperature = self.backbone.temperature.clamp(0.01, 0.5)
             return 0.5 * (
                 contrastive(scores, targets, temperature, fits)
@@ -263,14 +273,15 @@ class Pretrainer:
         optimizer = torch.optim.AdamW(groups)
         log: list[dict[str, float]] = []
         first = self._resume(name, optimizer, log)
-        spent = self.seconds.get(name, 0.0)
+        watch = Stopwatch(on_cpu())
+        watch.seconds = self.seconds.get(name, 0.0)
         modules.train()
-        started = time.process_time()
         for step in track(range(first, stage.steps), f"pretraining: {name}", quiet=self.quiet):
+            watch.start()
             for group in optimizer.param_groups:
                 group["lr"] = stage.learning_rate * cosine_rate(step, stage.steps, stage.steps // 20, 0.0)
             torch.manual_seed(self.recipe.seed * 1_000_003 + step)
-            with autocast(torch.device("cpu"), self.recipe.precision):
+            with autocast(self.device, self.recipe.precision):
                 loss = loss_of(step)
             loss.backward()
             torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
@@ -279,7 +290,8 @@ class Pretrainer:
             if step % 50 == 0:
                 log.append({"step": step, "loss": float(loss.detach())})
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == stage.steps:
-                self.seconds[name] = spent + time.process_time() - started
+                watch.stop()
+                self.seconds[name] = watch.seconds
                 self._save(name, step + 1, optimizer, log)
 
     def _save(
@@ -304,7 +316,7 @@ class Pretrainer:
         path = self.work / f"{name}.pt"
         if not path.exists():
             return 0
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, weights_only=True, map_location="cpu")
         self.backbone.load_state_dict(saved["backbone"])
         self.heads.load_state_dict(saved["heads"])
         optimizer.load_state_dict(saved["optimizer"])

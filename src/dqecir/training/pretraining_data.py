@@ -100,7 +100,7 @@ def head_accuracy(model: ComposedModel, images: LabelledImages) -> dict[str, flo
         logits = model.heads(model.backbone.image_tokens(pixels))
         for place, values in enumerate(logits.values()):
             right[start : start + 256, place] = (
-                values.argmax(dim=1) == images.codes[start : start + 256, place]
+                values.argmax(dim=1).cpu() == images.codes[start : start + 256, place]
             )
     accuracy = {
         column: float(right[known[:, place], place].float().mean())

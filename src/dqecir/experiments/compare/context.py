@@ -12,7 +12,7 @@ from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import TokenStore
 from dqecir.errors import DataError
 from dqecir.experiments.compare.plan import ComparisonRecipe
-from dqecir.model.composed_model import ComposedModel
+from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.questions.confusables import ConfusablePair, confusable_pairs
@@ -103,13 +103,13 @@ class ComparisonContext:
 
     def start(self) -> ComposedModel:
         """A fresh copy of the backbone that every contestant starts from."""
-        return ComposedModel.from_pretrained(self.model)
+        return read_model(self.model)
 
     def trainer(
         self, stage: Recipe, start: Path | None, run: Path, with_dev: bool, quiet: bool = True
     ) -> Trainer:
         """A trainer of one stage, from the weights in ``start`` or those that all start from."""
-        model = model_for(stage, ComposedModel.from_pretrained(start or self.model))
+        model = model_for(stage, read_model(start or self.model))
         evaluator = Evaluator.on(self.dev, self.dev_store) if with_dev else None
         training = [(self.training, self.training_store)]
         return build_trainer(stage, model, training, evaluator, run, quiet=quiet)

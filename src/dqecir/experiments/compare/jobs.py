@@ -25,14 +25,15 @@ from dqecir.evaluation.predicted import Parse, predicted_scores
 from dqecir.evaluation.weights import asking_of, recall_by_asked, with_permuted_weights
 from dqecir.experiments.compare.context import ComparisonContext, arena_of
 from dqecir.experiments.compare.plan import Budget, Contestant, contestant_named, refreshes_of, slug, stages
+from dqecir.io.device import on_cpu
 from dqecir.io.files import write_json
 from dqecir.io.stopwatch import spent_name
 from dqecir.language.parsing import Parser
 from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.methods.dqe import Dqe
 from dqecir.methods.predicted_attributes import PredictedAttributes
-from dqecir.model.composed_model import ComposedModel
-from dqecir.training.loop import PRIMARY_METRIC, on_cpu, settings_for
+from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.training.loop import PRIMARY_METRIC, settings_for
 from dqecir.training.operations import training_cost
 from dqecir.training.recipe import Recipe
 
@@ -220,7 +221,7 @@ def _trained(
             arena.trainer(recipe, start, folder, with_dev and last).fit()
         seconds += json.loads(done.read_text())[spent_name(on_cpu())]
         start = folder / "last"
-    return ComposedModel.from_pretrained(start), seconds
+    return read_model(start), seconds
 
 
 def _fitted(

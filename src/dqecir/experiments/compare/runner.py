@@ -36,13 +36,14 @@ from dqecir.experiments.compare.plan import (
     stages,
 )
 from dqecir.experiments.compare.results_page import write_report
+from dqecir.io.device import chosen_device, on_cpu
 from dqecir.io.files import write_json
 from dqecir.io.progress import console, track
 from dqecir.io.run_folder import claim
 from dqecir.io.stopwatch import spent_name
 from dqecir.methods.method import method_named
 from dqecir.settings import Strict, parse_settings
-from dqecir.training.loop import bf16_pays, on_cpu
+from dqecir.training.loop import bf16_pays
 
 
 def compare(
@@ -271,7 +272,7 @@ def _collected(
     return {
         "name": recipe.name,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}{_accelerator()}",
-        "precision": "bf16" if bf16_pays(_device()) else "fp32",
+        "precision": "bf16" if bf16_pays(chosen_device()) else "fp32",
         "model": arena.start().fingerprint,
         "reference": recipe.reference,
         "steps": recipe.steps,
@@ -295,15 +296,9 @@ def _collected(
     }
 
 
-def _device() -> torch.device:
-    """Where the runs of this machine train."""
-    accelerator = None if on_cpu() else torch.accelerator.current_accelerator()
-    return accelerator or torch.device("cpu")
-
-
 def _accelerator() -> str:
-    """The accelerator's name, to follow that of the machine; empty where there is none."""
+    """The accelerator's name, to follow that of the machine; empty where the CPU is chosen."""
     if on_cpu():
         return ""
-    device = _device()
+    device = chosen_device()
     return f", {torch.cuda.get_device_name() if device.type == 'cuda' else device.type}"

@@ -37,7 +37,7 @@ from dqecir.io.run_folder import claim
 from dqecir.language.numeric_constraints import ConstraintReader, NumericConstraint
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.methods.dqe_values import DqeValues
-from dqecir.model.composed_model import ComposedModel
+from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.questions.comparatives import Comparatives, Intent, with_comparatives
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.search.retriever import ComposedRetriever
@@ -122,7 +122,7 @@ def fit_catalogue(
     checked = check_catalogue(folder, decode=load_image)
     if checked.problems:
         raise CatalogueError(folder, checked.problems)
-    start = ComposedModel.from_pretrained(model)
+    start = read_model(model)
     settings = read_recipe(recipe) if recipe is not None else _shipped_recipe()
     if settings.method != DqeValues.name:
         raise DataError(f"a catalogue is fitted by {DqeValues.name}, and the recipe is for {settings.method}")
@@ -135,7 +135,7 @@ def fit_catalogue(
         console.print(escape(f"column {use.column}: {use.kind}: {use.note}"))
     heads, scores = _heads(fit)
     fitted = _train(fit, heads)
-    rows, asked, results, store = _measure(fit, fitted, ComposedModel.from_pretrained(model))
+    rows, asked, results, store = _measure(fit, fitted, read_model(model))
     pictures = _index(fit, fitted)
     example = results.benchmark.image_paths[results.benchmark.triplets[0].reference]
     text = results.benchmark.triplets[0].captions[0]
@@ -204,6 +204,7 @@ def _heads(fit: _Fit) -> tuple[AttributeHeads, dict[str, HeadScore]]:
             write_json(draft / "scores.json", {column: vars(score) for column, score in scores.items()})
     heads = AttributeHeads(config)
     heads.load_state_dict(load_file(kept / "heads.safetensors"))
+    heads.to(fit.start.device)
     read = json.loads((kept / "scores.json").read_text(encoding="utf-8"))
     return heads.requires_grad_(False).eval(), {column: HeadScore(**score) for column, score in read.items()}
 
@@ -212,7 +213,7 @@ def _train(fit: _Fit, heads: AttributeHeads) -> ComposedModel:
     """The best model of the run; a finished run is not run again."""
     run = fit.out / "run"
     if (run / "done.json").exists():
-        return ComposedModel.from_pretrained(run / "best")
+        return read_model(run / "best")
     vocabularies = vocabularies_for(fit.plan.columns, fit.start.vocabularies)
     encoder = TextEncoder(fit.start.text_encoder.tokenizer, vocabularies, fit.start.text_encoder.max_length)
     names = [vocabulary.name for vocabulary in vocabularies]
@@ -231,7 +232,7 @@ def _train(fit: _Fit, heads: AttributeHeads) -> ComposedModel:
     part = training, fit.store(training.image_paths)
     evaluator = Evaluator.on(dev, fit.store(dev.image_paths))
     build_trainer(fit.recipe, model, [part], evaluator, run, quiet=fit.quiet).fit()
-    return ComposedModel.from_pretrained(run / "best")
+    return read_model(run / "best")
 
 
 def _benchmark(

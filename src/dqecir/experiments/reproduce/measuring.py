@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
-
-import torch
-from accelerate import PartialState
 
 from dqecir.data.annotations import Questions
 from dqecir.data.hp_fashioniq import Preferences
@@ -21,7 +17,7 @@ from dqecir.evaluation.runs import wording_of
 from dqecir.experiments.reproduce.request import Request
 from dqecir.methods.method import Method
 from dqecir.model.composed_model import ComposedModel
-from dqecir.training.loop import on_cpu
+from dqecir.model.image_store import store_of
 
 GALLERIES: Mapping[tuple[str, str], str] = {
     ("fashioniq", "original"): "original",
@@ -85,11 +81,6 @@ class Row:
         return asdict(self)
 
 
-def device() -> torch.device:
-    """Where this process computes."""
-    return PartialState(cpu=on_cpu()).device
-
-
 def tokens_of(
     model: ComposedModel, images: Benchmark | Questions | Preferences, request: Request, views: int = 1
 ) -> TokenStore:
@@ -98,16 +89,7 @@ def tokens_of(
     Every split of a reproduction, and of others that share ``request.tokens``, is kept in one folder a tower.
     """
     folder = (request.tokens or request.out / "tokens") / f"{model.tower_fingerprint}-{views}"
-    place = model.device
-    return TokenStore.build(
-        folder,
-        lambda pixels: model.backbone.image_tokens(pixels.to(place)),
-        model.tower_fingerprint,
-        model.preprocessing,
-        images.image_paths,
-        views,
-        request.quiet,
-    )
+    return store_of(model, images, folder, views, request.quiet)
 
 
 def results_of(
@@ -116,8 +98,3 @@ def results_of(
     """What every question of ``benchmark`` finds under the protocol; ``kept`` as in :func:`collect`."""
     text = wording_of(model.method, protocol)
     return evaluate(model.method, store, model.text_encoder, benchmark, text, kept)
-
-
-def opened(folder: Path) -> ComposedModel:
-    """A model folder, where this process computes."""
-    return ComposedModel.from_pretrained(folder).to(device()).eval()

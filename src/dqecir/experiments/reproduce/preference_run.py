@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from accelerate import PartialState
 from numpy.typing import NDArray
 
 from dqecir.data.hp_fashioniq import Preferences, read_hp_fashioniq
@@ -14,15 +13,15 @@ from dqecir.evaluation.evaluate import embed_images, embed_queries
 from dqecir.evaluation.preferences import preference_ratio, set_scores
 from dqecir.evaluation.table import BASELINES
 from dqecir.experiments.reproduce.checking import checked_preferences, settle
-from dqecir.experiments.reproduce.measuring import Conditions, Row, opened, tokens_of
+from dqecir.experiments.reproduce.measuring import Conditions, Row, tokens_of
 from dqecir.experiments.reproduce.reproduction_report import Report
 from dqecir.experiments.reproduce.request import Request, first_of, models_of
 from dqecir.experiments.reproduce.run_settings import Settings
 from dqecir.experiments.reproduce.start_weights import in_words, kind_in, start_of
 from dqecir.methods.method import Method
 from dqecir.methods.scoring import score
-from dqecir.model.composed_model import ComposedModel
-from dqecir.training.loop import on_cpu
+from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.training.processes import processes
 
 FILE = "hpfiq.json"
 PUBLISHED, SYMMETRIC, CHANCE = "one-sided ratio, as published", "symmetric ratio", "chance of the one-sided"
@@ -34,7 +33,7 @@ def reproduce_preferences(request: Request) -> Report | None:
     None in all processes but the main one. Raises :class:`DataError` for a file or images that cannot be
     used.
     """
-    if not PartialState(cpu=on_cpu()).is_main_process:
+    if not processes().is_main_process:
         return None
     data_set = request.data_set
     assert request.run is not None
@@ -54,7 +53,7 @@ def reproduce_preferences(request: Request) -> Report | None:
         )
     source = "a run that says no more" if made_of is None else f"a run on {made_of.data}"
     for name, folder in folders.items():
-        model = opened(folder)
+        model = read_model(folder)
         rows.append(
             _row(f"{model.method.name}, {name} epoch", f"{name} of {source}", model, preferences, request)
         )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from accelerate import PartialState
-
 from dqecir.data.annotations import Questions
 from dqecir.evaluation.evaluate import query_scores
 from dqecir.evaluation.metrics import RetrievalResults
@@ -15,7 +13,7 @@ from dqecir.evaluation.submission import rank_questions, write_submissions
 from dqecir.evaluation.table import BASELINES
 from dqecir.experiments.reproduce.answer_pictures import draw_answers, draw_course
 from dqecir.experiments.reproduce.material import MEASURED, Material, read_material
-from dqecir.experiments.reproduce.measuring import Row, conditions_of, opened, results_of, tokens_of
+from dqecir.experiments.reproduce.measuring import Row, conditions_of, results_of, tokens_of
 from dqecir.experiments.reproduce.published_rows import PublishedRow, compare, published_rows
 from dqecir.experiments.reproduce.reproduction_report import Report
 from dqecir.experiments.reproduce.request import Request, first_of, models_of
@@ -24,9 +22,9 @@ from dqecir.experiments.reproduce.server_answers import validate
 from dqecir.experiments.reproduce.start_weights import in_words, kind_in, start_of
 from dqecir.experiments.reproduce.train_stage import Course, course_of, train
 from dqecir.methods.method import Method, method_named
-from dqecir.model.composed_model import ComposedModel
+from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.training.data import epoch_order
-from dqecir.training.loop import on_cpu
+from dqecir.training.processes import processes
 
 NOT_RECORDED = "not known: the run is no reproduction's"
 
@@ -58,7 +56,7 @@ def reproduce_retrieval(request: Request) -> Report | None:
         train(request, recipe, protocol, start, (material.training, material.measured))
         steps = len(epoch_order([len(material.training.triplets)], recipe.training.batch_size, 0, 0))
         course = course_of(run, protocol.headline_name, steps)
-    if not PartialState(cpu=on_cpu()).is_main_process:
+    if not processes().is_main_process:
         return None
     report = _measured(request, protocol, material, published, course)
     report.write(request.out)
@@ -78,7 +76,7 @@ def _measured(
     untrained, rows = _untrained(request, protocol, material, kind_in(first_of(run)))
     trained: list[tuple[ComposedModel, RetrievalResults]] = []
     for name, folder in models_of(run).items():
-        model = opened(folder)
+        model = read_model(folder)
         results = _results(request, protocol, material, model)
         conditions = conditions_of(protocol, MEASURED, model.method)
         chosen = _chosen(name, course, made_of, protocol)

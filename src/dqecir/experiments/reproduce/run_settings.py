@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accelerate import PartialState
-
 from dqecir.data.annotations import read_json
 from dqecir.io.run_folder import claim
 from dqecir.settings import Strict, parse_settings
-from dqecir.training.loop import on_cpu
+from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe
 
 FILE = "settings.json"
@@ -46,7 +44,7 @@ class Settings(Strict):
 
     def keep(self, out: Path) -> None:
         """Write the settings into ``out``; raises :class:`DataError` where it holds others."""
-        main = PartialState(cpu=on_cpu()).is_main_process
+        main = processes().is_main_process
         claim(out, FILE, self, "reproduction", writes=main)
 
     @classmethod

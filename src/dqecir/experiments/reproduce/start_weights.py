@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dqecir.data.annotations import read_json
 from dqecir.data.images import Preprocessing
-from dqecir.experiments.reproduce.measuring import device
+from dqecir.io.device import chosen_device
 from dqecir.methods.method import Method, method_named
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.public_weights import model_of
@@ -22,7 +22,7 @@ def start_of(weights: str, kind: type[Method]) -> ComposedModel:
     model = model_of(weights)
     if model.preprocessing.squash and not kind.published_squash:
         model = replace(model, preprocessing=model.preprocessing.model_copy(update={"squash": False}))
-    return model.to(device()).eval()
+    return model.to(chosen_device()).eval()
 
 
 def kind_in(folder: Path) -> type[Method]:

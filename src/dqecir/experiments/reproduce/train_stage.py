@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import PartialState
-
 from dqecir.data.triplets import Benchmark
 from dqecir.errors import DataError
 from dqecir.evaluation.protocols import Protocol
@@ -16,7 +14,8 @@ from dqecir.experiments.reproduce.measuring import results_of, tokens_of
 from dqecir.experiments.reproduce.request import Request
 from dqecir.model.composed_model import ComposedModel
 from dqecir.training.build import build_trainer, model_for
-from dqecir.training.loop import Evaluator, on_cpu
+from dqecir.training.loop import Evaluator
+from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe
 
 
@@ -36,7 +35,7 @@ def train(
         return run
     model = model_for(recipe, start)
     training, dev = splits
-    with PartialState(cpu=on_cpu()).main_process_first():
+    with processes().main_process_first():
         store = tokens_of(model, training, request, recipe.training.views)
         dev_store = tokens_of(model, dev, request)
     evaluator = Evaluator(
