@@ -19,7 +19,7 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.settings import parse_settings
 from dqecir.training.build import trainer_for
 from dqecir.training.data import epoch_order, with_single_captions
-from dqecir.training.loop import Evaluator, parameter_groups, settings_for
+from dqecir.training.loop import Evaluator, parameter_groups
 from dqecir.training.operations import training_cost
 from dqecir.training.recipe import Recipe
 from dqecir.training.schedules import cosine_rate
@@ -202,7 +202,7 @@ def test_seeds_decide(run, tmp_path):
 
 def test_new_parameters_are_drawn_from_the_seed_of_the_recipe(run):
     recipe = recipe_of(method="tirg", negatives={"choose": "none"})
-    other = settings_for(recipe, seed=1)
+    other = recipe.with_training(seed=1)
     first, again, another = (run(one).model.method.state_dict() for one in (recipe, recipe, other))
     assert same(first, again)
     assert not same(first, another)

@@ -72,12 +72,7 @@ def fit_heads(
         heads.train()
         for rows in _round(len(store), generator):
             logits = heads(store.gather(rows).to(device))
-            own = codes[rows]
-            losses = [
-                F.cross_entropy(logits[column], own[:, place].to(device), ignore_index=UNKNOWN_CODE)
-                for place, column in enumerate(columns)
-                if bool((own[:, place] != UNKNOWN_CODE).any())
-            ]
+            losses = column_losses(logits, codes[rows])
             if losses:
                 torch.stack(losses).sum().backward()
                 optimizer.step()
@@ -95,6 +90,23 @@ def fit_heads(
         column: HeadScore(100 * reached[column], 100 * common[column], column in kept) for column in columns
     }
     return heads.requires_grad_(False).eval(), scores
+
+
+def column_losses(logits: Mapping[str, Tensor], codes: Tensor, smoothing: float = 0.0) -> list[Tensor]:
+    """Return the cross entropy of each column of which a code is known.
+
+    ``logits`` [B, values] of every column, ``codes`` [B, C] of the columns' values, or ``UNKNOWN_CODE``.
+    """
+    return [
+        F.cross_entropy(
+            values.float(),
+            codes[:, place].to(values.device),
+            ignore_index=UNKNOWN_CODE,
+            label_smoothing=smoothing,
+        )
+        for place, values in enumerate(logits.values())
+        if bool((codes[:, place] != UNKNOWN_CODE).any())
+    ]
 
 
 def _round(images: int, generator: torch.Generator) -> Iterator[Tensor]:

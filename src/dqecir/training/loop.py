@@ -35,8 +35,7 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.training.data import Draw, TrainingData, epoch_order, with_single_captions
 from dqecir.training.mining import Miner
 from dqecir.training.processes import processes
-from dqecir.training.recipe import Recipe, TrainingSettings
-from dqecir.training.schedules import cosine_rate as cosine_rate  # pretraining takes it from here
+from dqecir.training.recipe import Recipe
 
 PRIMARY_METRIC = "mAP@10"
 """What chooses ``best`` on dev."""
@@ -125,7 +124,7 @@ class Trainer:
         data: TrainingData,
         evaluator: Evaluator | None,
         run: Path,
-        part_sizes: list[int] | None = None,
+        part_sizes: list[int],
         quiet: bool = False,
     ) -> None:
         settings = recipe.training
@@ -137,7 +136,7 @@ class Trainer:
         data = replace(data, store=store)
         self.recipe, self.model, self.data, self.evaluator, self.run = recipe, model, data, evaluator, run
         self.quiet = quiet
-        self.part_sizes = part_sizes or [len(data)]
+        self.part_sizes = part_sizes
         model.backbone.freeze_tower()
         groups = parameter_groups(
             model.method,
@@ -395,9 +394,3 @@ class Trainer:
 def _mixed(*numbers: int) -> int:
     """One seed from several numbers, without the collisions of adding them."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def settings_for(recipe: Recipe, **changes: Any) -> Recipe:
-    """The same recipe with other training settings."""
-    training = TrainingSettings.model_validate({**recipe.training.model_dump(), **changes})
-    return recipe.model_copy(update={"training": training})

@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dqecir.data.augmentation import random_views
 from dqecir.data.catalogue import Catalogue
-from dqecir.data.cells import UNKNOWN_CODE, has_value, values_of
+from dqecir.data.cells import has_value, values_of
 from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.store import TokenStore
 from dqecir.encoders.tokenizer import WordPieces, train_word_pieces
@@ -43,9 +42,11 @@ from dqecir.methods.scoring import score
 from dqecir.model.composed_model import ComposedModel, new_model
 from dqecir.questions.wording import CaptionGenerator
 from dqecir.settings import Strict
-from dqecir.training.loop import autocast, cosine_rate, parameter_groups
+from dqecir.training.heads import column_losses
+from dqecir.training.loop import autocast, parameter_groups
 from dqecir.training.pretraining_data import LabelledImages, codes_of, read_images, shared_columns
 from dqecir.training.recipe import PretrainingRecipe
+from dqecir.training.schedules import cosine_rate
 
 SAVE_EVERY = 250
 """Steps between states that a killed run resumes from."""
@@ -165,18 +166,8 @@ class Pretrainer:
                 pixels.append(random_views(plain, generator, strength) if strength > 0 else plain)
                 codes.append(images.codes[rows])
             seen = preprocessing.normalised(torch.cat(pixels)).to(self.device)
-            labels = torch.cat(codes)
             logits = self.heads(self.backbone.tower(seen))
-            losses = [
-                F.cross_entropy(
-                    logits[column].float(),
-                    labels[:, place].to(self.device),
-                    ignore_index=UNKNOWN_CODE,
-                    label_smoothing=stage.label_smoothing,
-                )
-                for place, column in enumerate(self.columns)
-                if bool((labels[:, place] != UNKNOWN_CODE).any())
-            ]
+            losses = column_losses(logits, torch.cat(codes), stage.label_smoothing)
             return torch.stack(losses).mean()
 
         self._optimise("classification", modules, stage, loss_of)

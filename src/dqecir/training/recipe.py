@@ -98,6 +98,11 @@ class Recipe(Strict):
             self.options, method_named(self.method).options_type, f"options of {self.method}"
         )
 
+    def with_training(self, **changes: Any) -> Recipe:
+        """Return this recipe with other settings of the loop."""
+        training = TrainingSettings.model_validate({**self.training.model_dump(), **changes})
+        return self.model_copy(update={"training": training})
+
 
 class ClassificationStage(Strict):
     """Stage 0 of pretraining: the tower learns the attributes by classification."""

@@ -306,24 +306,24 @@ def test_an_ablation_changes_options_negatives_and_refreshes_of_the_last_stage(r
 
 
 def test_fewer_columns_leave_more_right_answers_and_frozen_questions_cannot_change(garments_folder, tmp_path):
-    def arena(**change):
+    def context(**change):
         recipe = ComparisonRecipe.model_validate({**COMPARISON, **change})
         return ComparisonContext(recipe, garments_folder, garments_folder, None, tmp_path)
 
     def right(questions):
         return sum(len(triplet.relevant) for triplet in questions.triplets) / len(questions.triplets)
 
-    whole = arena().questions
-    few = arena(columns=["color", "sleeves"], max_changes=1).questions
+    whole = context().questions
+    few = context(columns=["color", "sleeves"], max_changes=1).questions
     assert right(few) > 2 * right(whole)
     assert all(
         len(triplet.asked) == 1 and set(triplet.asked) <= {"color", "sleeves"} for triplet in few.triplets
     )
-    assert arena(frozen=whole.checksum).questions.checksum == whole.checksum
+    assert context(frozen=whole.checksum).questions.checksum == whole.checksum
     with pytest.raises(DataError, match="not the frozen ones"):
-        arena(frozen=few.checksum).questions  # noqa: B018
+        context(frozen=few.checksum).questions  # noqa: B018
     with pytest.raises(DataError, match="no column 'colour'"):
-        arena(columns=["colour"]).questions  # noqa: B018
+        context(columns=["colour"]).questions  # noqa: B018
 
 
 def test_the_reference_runs_where_operations_are_the_only_budget(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +113,3 @@ class ComparisonContext:
         evaluator = Evaluator.on(self.dev, self.dev_store) if with_dev else None
         training = [(self.training, self.training_store)]
         return build_trainer(stage, model, training, evaluator, run, quiet=quiet)
-
-
-@lru_cache(maxsize=1)
-def arena_of(
-    recipe: str, train: Path, evaluation: Path, model: Path | None, work: Path, quiet: bool
-) -> ComparisonContext:
-    """The arena of a process, kept between its jobs; ``recipe`` is the comparison as JSON."""
-    return ComparisonContext(
-        ComparisonRecipe.model_validate_json(recipe), train, evaluation, model, work, quiet
-    )

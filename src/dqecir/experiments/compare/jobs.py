@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,16 @@ from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.parsing_accuracy import parsing_accuracy
 from dqecir.evaluation.predicted import Parse, predicted_scores
 from dqecir.evaluation.weights import asking_of, recall_by_asked, with_permuted_weights
-from dqecir.experiments.compare.context import ComparisonContext, arena_of
-from dqecir.experiments.compare.plan import Budget, Contestant, contestant_named, refreshes_of, slug, stages
+from dqecir.experiments.compare.context import ComparisonContext
+from dqecir.experiments.compare.plan import (
+    Budget,
+    ComparisonRecipe,
+    Contestant,
+    contestant_named,
+    refreshes_of,
+    slug,
+    stages,
+)
 from dqecir.io.device import on_cpu
 from dqecir.io.files import write_json
 from dqecir.io.stopwatch import spent_name
@@ -33,7 +42,7 @@ from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.methods.dqe import Dqe
 from dqecir.methods.predicted_attributes import PredictedAttributes
 from dqecir.model.composed_model import ComposedModel, read_model
-from dqecir.training.loop import PRIMARY_METRIC, settings_for
+from dqecir.training.loop import PRIMARY_METRIC
 from dqecir.training.operations import training_cost
 from dqecir.training.recipe import Recipe
 
@@ -54,9 +63,15 @@ class JobSpec:
     work: Path
 
     @property
-    def arena(self) -> ComparisonContext:
-        """What this process keeps of the comparison."""
-        return arena_of(self.comparison, self.train, self.evaluation, self.model, self.work, True)
+    def context(self) -> ComparisonContext:
+        """What all jobs of a process share, made for the first of them."""
+        return _context_of(self)
+
+
+@lru_cache(maxsize=1)
+def _context_of(job: JobSpec) -> ComparisonContext:
+    recipe = ComparisonRecipe.model_validate_json(job.comparison)
+    return ComparisonContext(recipe, job.train, job.evaluation, job.model, job.work)
 
 
 def recalled(path: Path) -> Result | None:
@@ -64,19 +79,19 @@ def recalled(path: Path) -> Result | None:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def count(place: JobSpec, title: str) -> Result:
+def count(job: JobSpec, title: str) -> Result:
     """Operations of a step and of a refresh, and numbers trained, of every stage of a contestant."""
-    path = place.work / "counted" / f"{slug(title)}.json"
+    path = job.work / "counted" / f"{slug(title)}.json"
     known = recalled(path)
     if known is not None:
         return known
     torch.set_num_threads(1)
-    arena = place.arena
-    contestant = contestant_named(arena.recipe, title)
+    context = job.context
+    contestant = contestant_named(context.recipe, title)
     found = []
-    for stage in stages(arena.recipe, contestant, place.recipes):
-        trainer = arena.trainer(
-            settings_for(stage, steps=arena.recipe.steps, precision="fp32"), None, path.parent, False
+    for stage in stages(context.recipe, contestant, job.recipes):
+        trainer = context.trainer(
+            stage.with_training(steps=context.recipe.steps, precision="fp32"), None, path.parent, False
         )
         cost = training_cost(trainer)
         found.append(
@@ -113,20 +128,20 @@ def operations(counted: Result, steps: list[int], refreshes: int) -> float:
     )
 
 
-def search(place: JobSpec, title: str, factor: float, steps: list[int]) -> Result:
+def search(job: JobSpec, title: str, factor: float, steps: list[int]) -> Result:
     """Train a short run at ``factor`` times the recipe's rate and measure it on dev.
 
     A rate at which the loss runs away is worth nothing; it is not an error.
     """
-    path = place.work / "search" / f"{slug(title)}-{factor:g}.json"
+    path = job.work / "search" / f"{slug(title)}-{factor:g}.json"
     known = recalled(path)
     if known is not None:
         return known
     torch.set_num_threads(1)
     run = path.with_suffix("")
-    settings = place.arena.recipe.search
+    settings = job.context.recipe.search
     try:
-        _, seconds = _trained(place, title, factor, settings.seed, steps, run, with_dev=True)
+        _, seconds = _trained(job, title, factor, settings.seed, steps, run, with_dev=True)
         done = json.loads((run / f"{len(steps) - 1}" / "done.json").read_text())
         found = {"dev": done["dev"][PRIMARY_METRIC], spent_name(on_cpu()): seconds}
     except DataError as error:
@@ -138,17 +153,17 @@ def search(place: JobSpec, title: str, factor: float, steps: list[int]) -> Resul
 
 
 def train_and_measure(
-    place: JobSpec, title: str, budget: Budget, factor: float, seed: int, steps: list[int]
+    job: JobSpec, title: str, budget: Budget, factor: float, seed: int, steps: list[int]
 ) -> Result:
     """Train one contestant with one seed and measure it on the questions of the table."""
-    path = place.work / "runs" / f"{slug(title)}-{budget}-{seed}.json"
+    path = job.work / "runs" / f"{slug(title)}-{budget}-{seed}.json"
     known = recalled(path)
     if known is not None:
         return known
     torch.set_num_threads(1)
-    arena = place.arena
+    context = job.context
     run = path.with_suffix("")
-    model, seconds = _trained(place, title, factor, seed, steps, run, with_dev=False)
+    model, seconds = _trained(job, title, factor, seed, steps, run, with_dev=False)
     result = {
         "title": title,
         "budget": budget,
@@ -157,36 +172,36 @@ def train_and_measure(
         "steps": steps,
         spent_name(on_cpu()): seconds,
         "false_negatives": _false_negatives(run, len(steps)),
-        "metrics": measure(arena, model),
+        "metrics": measure(context, model),
     }
     write_json(path, result)
     shutil.rmtree(run, ignore_errors=True)
     return result
 
 
-def measure(arena: ComparisonContext, model: ComposedModel) -> dict[str, float]:
+def measure(context: ComparisonContext, model: ComposedModel) -> dict[str, float]:
     """Every metric of a model: recall, precision over all right answers, confusion, shortcuts, weights."""
-    method, store, encoder = model.method, arena.question_store, model.text_encoder
-    asked = asking_of(arena.questions)
-    results = evaluate(method, store, encoder, arena.questions)
+    method, store, encoder = model.method, context.question_store, model.text_encoder
+    asked = asking_of(context.questions)
+    results = evaluate(method, store, encoder, context.questions)
     found = {
         **summarise(results),
         **recall_by_asked(results, asked),
-        **diagnose(method, store, encoder, arena.questions, arena.pairs),
+        **diagnose(method, store, encoder, context.questions, context.pairs),
     }
     if isinstance(method, Dqe) and method.options.attributes:
-        permuted = with_permuted_weights(method.eval(), store, encoder, arena.questions)
+        permuted = with_permuted_weights(method.eval(), store, encoder, context.questions)
         values = {**summarise(permuted), **recall_by_asked(permuted, asked)}
         found |= {f"weights permuted/{key}": value for key, value in values.items()}
     return found
 
 
-def exact_rows(arena: ComparisonContext, model: ComposedModel, name: str) -> dict[str, dict[str, float]]:
+def exact_rows(context: ComparisonContext, model: ComposedModel, name: str) -> dict[str, dict[str, float]]:
     """For predicted attributes: ranked by the exact log-probability, as parsed and parsed perfectly."""
     method = model.method
     if not isinstance(method, PredictedAttributes):
         return {}
-    questions, store = arena.questions, arena.question_store
+    questions, store = context.questions, context.question_store
     parses: tuple[tuple[Parse, str], ...] = (("text", "exact"), ("perfect", "exact, perfect parse"))
     return {f"{name}, {title}": _exactly(method, store, questions, parse) for parse, title in parses}
 
@@ -198,39 +213,40 @@ def _exactly(
     return {**summarise(results), **recall_by_asked(results, asking_of(questions))}
 
 
-def parsing_of(arena: ComparisonContext) -> dict[str, float]:
+def parsing_of(context: ComparisonContext) -> dict[str, float]:
     """How often the parser reads a question of the table rightly, in percent."""
-    values = values_of(arena.questions.attributes)
-    return parsing_accuracy(Parser(shipped_vocabularies(values), values), arena.questions)
+    values = values_of(context.questions.attributes)
+    return parsing_accuracy(Parser(shipped_vocabularies(values), values), context.questions)
 
 
 def _trained(
-    place: JobSpec, title: str, factor: float, seed: int, steps: list[int], run: Path, with_dev: bool
+    job: JobSpec, title: str, factor: float, seed: int, steps: list[int], run: Path, with_dev: bool
 ) -> tuple[ComposedModel, float]:
     """Train all stages of a contestant; returns the model and the seconds of training."""
-    arena = place.arena
-    contestant: Contestant = contestant_named(arena.recipe, title)
+    context = job.context
+    contestant: Contestant = contestant_named(context.recipe, title)
     start: Path | None = None
     seconds = 0.0
-    for number, stage in enumerate(stages(arena.recipe, contestant, place.recipes)):
+    for number, stage in enumerate(stages(context.recipe, contestant, job.recipes)):
         folder = run / str(number)
         done = folder / "done.json"
         if not done.exists():
-            recipe = _fitted(stage, arena, contestant, factor, seed, steps[number])
+            recipe = _fitted(stage, context, contestant, factor, seed, steps[number])
             last = number == len(steps) - 1
-            arena.trainer(recipe, start, folder, with_dev and last).fit()
+            context.trainer(recipe, start, folder, with_dev and last).fit()
         seconds += json.loads(done.read_text())[spent_name(on_cpu())]
         start = folder / "last"
     return read_model(start), seconds
 
 
 def _fitted(
-    stage: Recipe, arena: ComparisonContext, contestant: Contestant, factor: float, seed: int, steps: int
+    stage: Recipe, context: ComparisonContext, contestant: Contestant, factor: float, seed: int, steps: int
 ) -> Recipe:
     """A stage's recipe at its rate, seed and length, its refreshes at equal distances."""
-    recipe = settings_for(stage, steps=steps, seed=seed, learning_rate=stage.training.learning_rate * factor)
-    epoch = max(1, len(arena.training.triplets) // recipe.training.batch_size)
-    between = max(1, round(steps / (refreshes_of(arena.recipe, contestant) + 1)))
+    rate = stage.training.learning_rate * factor
+    recipe = stage.with_training(steps=steps, seed=seed, learning_rate=rate)
+    epoch = max(1, len(context.training.triplets) // recipe.training.batch_size)
+    between = max(1, round(steps / (refreshes_of(context.recipe, contestant) + 1)))
     negatives = recipe.negatives.model_copy(update={"refresh_epochs": between / epoch})
     return recipe.model_copy(update={"negatives": negatives})
 

@@ -70,7 +70,7 @@ def compare(
     ]
     for row in recipe.baselines:
         parse_settings(row.options, method_named(row.method).options_type, f"the options of {row.name}")
-    place = JobSpec(
+    job = JobSpec(
         recipe.model_dump_json(),
         folder,
         train.resolve(),
@@ -78,25 +78,25 @@ def compare(
         model.resolve() if model is not None else None,
         out.resolve(),
     )
-    arena = place.arena
-    start = arena.start()
+    context = job.context
+    start = context.start()
     for method, options in (*methods, *((row.method, row.options) for row in recipe.baselines)):
         start.with_method(method, options)  # raises where the model cannot carry it
     for questions in ("training", "dev", "questions"):
-        getattr(arena, questions)  # a wrong catalogue is told before the folder is taken
-    _claim(place, recipe)
+        getattr(context, questions)  # a wrong catalogue is told before the folder is taken
+    _claim(job, recipe)
     console.print(f"{recipe.name}: storing image tokens")
     for store in ("training_store", "dev_store", "question_store"):
-        getattr(arena, store)
-    fixed = _baselines(place)
+        getattr(context, store)
+    fixed = _baselines(job)
     titles = [contestant.title for contestant in recipe.contestants]
-    context = multiprocessing.get_context("spawn")
+    spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        processes or os.cpu_count(), mp_context=context, initializer=leave_with_parent
+        processes or os.cpu_count(), mp_context=spawning, initializer=leave_with_parent
     ) as pool:
 
         def run_all(what: str, work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> list[Result]:
-            futures = [pool.submit(work, place, *job) for job in jobs]
+            futures = [pool.submit(work, job, *arguments) for arguments in jobs]
             for future in track(as_completed(futures), what, total=len(futures)):
                 future.result()
             return [future.result() for future in futures]
@@ -112,7 +112,7 @@ def compare(
             if not _repeats(recipe, title, budget, steps)
         ]
         rows = run_all("training and measuring", train_and_measure, jobs)
-    result = _collected(place, recipe, counted, factors, steps, rows, fixed)
+    result = _collected(job, recipe, counted, factors, steps, rows, fixed)
     write_json(out / "results.json", result)
     write_report(result, out)
     return result
@@ -149,7 +149,7 @@ class ComparisonSettings(Strict):
     contestants: dict[str, Any]
 
 
-def _claim(place: JobSpec, recipe: ComparisonRecipe) -> None:
+def _claim(job: JobSpec, recipe: ComparisonRecipe) -> None:
     """Take ``work`` for this comparison, or refuse it where another one's results lie there.
 
     Contestants, baselines and seeds may join or leave between runs; what stays must stay as it was.
@@ -157,34 +157,34 @@ def _claim(place: JobSpec, recipe: ComparisonRecipe) -> None:
     own = {"contestants", "baselines", "seeds", "frozen"}
     claimed = ComparisonSettings(
         settings=recipe.model_dump(mode="json", exclude=own, exclude_defaults=True),
-        model=place.arena.start().fingerprint,
-        train=str(place.train),
-        evaluation=str(place.evaluation),
+        model=job.context.start().fingerprint,
+        train=str(job.train),
+        evaluation=str(job.evaluation),
         seconds=spent_name(on_cpu()),
         contestants={
             contestant.title: [
                 stage.model_dump(mode="json", exclude_defaults=True)
-                for stage in stages(recipe, contestant, place.recipes)
+                for stage in stages(recipe, contestant, job.recipes)
             ]
             for contestant in recipe.contestants
         },
     )
-    claim(place.work, "comparison.json", claimed, "comparison", joining="contestants")
+    claim(job.work, "comparison.json", claimed, "comparison", joining="contestants")
 
 
-def _baselines(place: JobSpec) -> dict[str, dict[str, float]]:
+def _baselines(job: JobSpec) -> dict[str, dict[str, float]]:
     """Rows that need no training: the baselines of the stage-1 backbone, and the oracles."""
-    path = place.work / "baselines.json"
+    path = job.work / "baselines.json"
     rows = recalled(path) or {}
-    arena = place.arena
+    context = job.context
     own: dict[str, dict[str, float]] = {}
-    for row in arena.recipe.baselines:
+    for row in context.recipe.baselines:
         if row.name not in rows:
-            model = arena.start().with_method(row.method, row.options).eval()
-            rows[row.name] = {row.name: measure(arena, model), **exact_rows(arena, model, row.name)}
+            model = context.start().with_method(row.method, row.options).eval()
+            rows[row.name] = {row.name: measure(context, model), **exact_rows(context, model, row.name)}
             write_json(path, rows)
         own |= rows[row.name]
-    return own | oracle_rows(arena.questions)
+    return own | oracle_rows(context.questions)
 
 
 def _searched(
@@ -233,7 +233,7 @@ def _repeats(
 
 
 def _collected(
-    place: JobSpec,
+    job: JobSpec,
     recipe: ComparisonRecipe,
     counted: dict[str, Result],
     factors: dict[str, Result],
@@ -241,7 +241,7 @@ def _collected(
     rows: list[Result],
     fixed: dict[str, dict[str, float]],
 ) -> Result:
-    arena = place.arena
+    context = job.context
     spent = spent_name(on_cpu())
     contestants = {}
     for title in counted:
@@ -258,7 +258,7 @@ def _collected(
                     {key: run[key] for key in ("seed", spent, "false_negatives", "metrics")} for run in runs
                 ],
             }
-        last = stages(recipe, contestant, place.recipes)[-1]
+        last = stages(recipe, contestant, job.recipes)[-1]
         contestants[title] = {
             "method": last.method,
             "learning_rate": last.training.learning_rate * factors[title]["chosen"],
@@ -268,29 +268,29 @@ def _collected(
             "refresh_operations": [cost["refresh"] for cost in counted[title]["stages"]],
             "budgets": budgets,
         }
-    questions = arena.questions
+    questions = context.questions
     return {
         "name": recipe.name,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}{_accelerator()}",
         "precision": "bf16" if bf16_pays(chosen_device()) else "fp32",
-        "model": arena.start().fingerprint,
+        "model": context.start().fingerprint,
         "reference": recipe.reference,
         "steps": recipe.steps,
         "batch_size": recipe.batch_size,
         "refreshes": recipe.refreshes,
         "seeds": list(recipe.seeds),
-        "triplets": len(arena.training.triplets),
-        "training_images": len(arena.training.image_ids),
+        "triplets": len(context.training.triplets),
+        "training_images": len(context.training.image_ids),
         "questions": len(questions.triplets),
         "right_answers": sum(len(triplet.relevant) for triplet in questions.triplets)
         / len(questions.triplets),
-        "confusable": len(arena.pairs),
+        "confusable": len(context.pairs),
         "galleries": {name: len(gallery) for name, gallery in questions.galleries.items()},
         spent: {
             "search": sum(row[spent] for row in factors.values()),
             "training": sum(row[spent] for row in rows),
         },
-        "parsing": parsing_of(arena),
+        "parsing": parsing_of(context),
         "fixed": fixed,
         "contestants": contestants,
     }
