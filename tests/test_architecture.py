@@ -1,6 +1,7 @@
 """Data flows one way: a module imports only what stands before it in docs/rooms.yaml."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -82,3 +83,13 @@ def test_one_file_name_has_one_meaning():
 def test_the_design_shows_this_order():
     page = (DOCS / "design.md").read_text(encoding="utf-8")
     assert written(page, read_rooms()) == page and "<!-- rooms:" in page
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/design.md"])
+def test_every_file_that_is_named_is_there(page):
+    root = PACKAGE.parent.parent
+    named = re.findall(
+        r"`((?:[\w.-]+/)+(?:[\w.-]+\.(?:py|js|yaml|md))?)`", (root / page).read_text(encoding="utf-8")
+    )
+    assert named
+    assert [name for name in named if not any((folder / name).exists() for folder in (root, PACKAGE))] == []
