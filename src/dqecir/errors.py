@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,3 +58,24 @@ class FilterError(DataError):
 
 class EditError(DataError):
     """A picture that cannot be edited."""
+
+
+def trouble_with_a_file(error: OSError) -> str:
+    """Say in one sentence what the system refuses, of which file, and what helps."""
+    what = f"{error.filename}: " if error.filename else ""
+    helps = _HELPS.get(error.errno or 0, "check the path and try again")
+    return f"{what}{error.strerror or error}; {helps}"
+
+
+_HELPS = {
+    errno.ENOSPC: "free some space, or write to another disk",
+    errno.EDQUOT: "free some space, or write to another disk",
+    errno.EFBIG: "write to a place where files may be larger",
+    errno.EROFS: "write to another folder",
+    errno.EACCES: "write to a folder of your own, or change its permissions",
+    errno.EPERM: "write to a folder of your own, or change its permissions",
+    errno.EISDIR: "name a file and not a folder",
+    errno.EEXIST: "a part of the path is a file: name another folder",
+    errno.ENOTDIR: "a part of the path is a file: name another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}

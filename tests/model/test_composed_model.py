@@ -1,6 +1,7 @@
 """Model folders: what is written is what is read, and what does not belong is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,19 @@ def test_a_removed_option_in_a_model_folder_is_named(folder_of_0_1_0, change, me
     (folder_of_0_1_0 / "config.json").write_text(json.dumps(config))
     with pytest.raises(DataError, match=message):
         ComposedModel.from_pretrained(folder_of_0_1_0)
+
+
+FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "README.md")
+
+
+@pytest.mark.parametrize("name", [*FILES, "model.safetensors"])
+def test_a_model_folder_half_there_names_the_file(model_folder, tmp_path, name):
+    folder = tmp_path / "m"
+    shutil.copytree(model_folder, folder)
+    (folder / name).unlink()
+    with pytest.raises(DataError, match=name) as error:
+        ComposedModel.from_pretrained(folder)
+    assert "\n" not in str(error.value)
+    (folder / name).write_bytes(b"{\xff")
+    with pytest.raises(DataError, match=name.partition(".json")[0].partition("_")[0]):
+        ComposedModel.from_pretrained(folder)

@@ -6,9 +6,11 @@ input ends as one sentence and a non-zero exit.
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -75,13 +77,28 @@ def demo(
 def main() -> None:
     """Run the command line; an expected error is one sentence on standard error and exit 1."""
     let_threads_sleep()
-    from dqecir.errors import CheckpointError, DataError
+    from dqecir.errors import DataError, trouble_with_a_file
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal cannot show is written by its number.
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except (DataError, CheckpointError) as error:
-        console.print(f"[red]dqecir:[/] {escape(str(error))}")
+        sys.stdout.flush()
+    except DataError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader of the output has seen enough. Python would flush again at the end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        _fail(trouble_with_a_file(error))
     except KeyboardInterrupt:
         console.print("stopped; a training run resumes when it is started again")
         sys.exit(130)
+
+
+def _fail(sentence: str) -> NoReturn:
+    console.print(f"[red]dqecir:[/] {escape(sentence)}")
+    sys.exit(1)

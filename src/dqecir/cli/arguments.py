@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-output = Console(soft_wrap=True)
+# Ids are printed as they are: ":smile:" is no face.
+output = Console(soft_wrap=True, emoji=False)
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 IndexFolder = Annotated[Path, typer.Option("--index", help="An index folder.")]

@@ -23,7 +23,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically, creating the folder it stands in."""
+    """Write ``data`` to ``path`` atomically, creating the folder it stands in.
+
+    A link stays, and the file that it leads to is written; a pipe or a device takes the data as they are.
+    """
+    if path.is_symlink():
+        path = path.resolve()
+    if path.exists() and not path.is_file():
+        with path.open("wb") as stream:
+            stream.write(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -51,8 +60,11 @@ def sync_folder(folder: Path) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that takes the place of ``path`` when the block ends without an error.
 
-    An existing ``path`` stays as it is until then, and survives an error untouched.
+    An existing ``path`` stays as it is until then, and survives an error untouched. Of a link, the folder
+    that it leads to is replaced.
     """
+    if path.is_symlink():
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:

@@ -263,7 +263,7 @@ class ComposedModel:
             heads = AttributeHeads(
                 parse_settings(config["heads"], HeadsConfig, f"{folder}/config.json, heads")
             )
-        preprocessing = Preprocessing.from_dict(json.loads((folder / "preprocessor_config.json").read_text()))
+        preprocessing = Preprocessing.from_dict(_read_json(folder / "preprocessor_config.json"))
         method = kind.build(Blip2(backbone_config), options, context_of(encoder, heads))
         tensors = _read_tensors(folder / "model.safetensors")
         if "tower" in config:
@@ -275,7 +275,7 @@ class ComposedModel:
                 own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
                 load_strictly(module, {key: _as_float(value) for key, value in own.items()})
         method.backbone.freeze_tower()
-        card = (folder / "README.md").read_text(encoding="utf-8")
+        card = _read_text(folder / "README.md")
         return cls(method, options, encoder, preprocessing, heads, card, config["notes"], tower_source).eval()
 
 
@@ -357,7 +357,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         missing = [key for key in needed if key not in config]
     except FileNotFoundError as error:
         raise DataError(f"{folder} is no model folder: it has no config.json") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{folder}/config.json is not a dqecir model's: name a folder that dqecir wrote"
         ) from error
@@ -391,6 +391,22 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file(apart, path)
     with path.open("rb+") as written:
         os.fsync(written.fileno())
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): copy it again") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: the model folder is half there, copy it again") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): copy it again") from error
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

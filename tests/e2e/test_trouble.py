@@ -1,0 +1,100 @@
+"""What the system refuses is one sentence, and nothing is lost by it."""
+
+import errno
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from dqecir import cli
+from dqecir.search.retriever import ComposedRetriever
+
+
+@pytest.fixture
+def shop(tmp_path, model_folder):
+    """A folder of pictures with odd names, and its index."""
+    (tmp_path / "shop").mkdir()
+    for number, name in enumerate((":smile:.png", "日本.png", "[red]a.png", "b.png")):
+        Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(tmp_path / "shop" / name)
+    retriever = ComposedRetriever.from_pretrained(model_folder)
+    retriever.build_index(tmp_path / "shop", tmp_path / "index", quiet=True)
+    return tmp_path
+
+
+def search(shop, model_folder):
+    return ["search", "--index", shop / "index", "--model", model_folder, "--image", shop / "shop" / "b.png"]
+
+
+def test_ids_are_printed_as_they_are(dqecir, shop, model_folder):
+    code, out, _ = dqecir(*search(shop, model_folder))
+    assert code == 0
+    assert sorted(line.split("  ")[-1] for line in out.splitlines()) == [
+        ":smile:.png",
+        "[red]a.png",
+        "日本.png",
+    ]
+
+
+def test_an_output_that_cannot_show_an_id_gets_its_numbers(monkeypatch, shop, model_folder):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    monkeypatch.setattr(sys, "argv", ["dqecir", *map(str, search(shop, model_folder))])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    assert rb"\u65e5\u672c.png" in written.getvalue()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["catalogue", "render", "{file}/c", "--items", "3"],
+        ["index", "build", "--images", "{shop}/shop", "--model", "{model}", "--out", "{file}/i"],
+        ["index", "move", "{shop}/index", "{file}/i", "--engine", "exact"],
+        ["search", "--index", "{shop}/index", "--model", "{model}", "--image", "{shop}/shop/b.png"]
+        + ["--sheet", "{file}/s.png"],
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_one_sentence(dqecir, shop, model_folder, arguments):
+    file = shop / "file"
+    file.write_text("mine")
+    filled = [part.format(shop=shop, file=file, model=model_folder) for part in arguments]
+    code, _, err = dqecir(*filled)
+    assert code == 1
+    assert "dqecir: " in err and "Traceback" not in err
+    assert "name another folder" in err
+    assert file.read_text() == "mine"
+
+
+def test_a_full_disk_is_one_sentence_and_the_index_stays(dqecir, shop, model_folder, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        arguments = [
+            "index",
+            "build",
+            "--images",
+            shop / "shop",
+            "--model",
+            model_folder,
+            "--out",
+            shop / "index",
+        ]
+        code, _, err = dqecir(*arguments)
+    assert code == 1
+    assert "No space left on device; free some space" in err
+    assert dqecir(*search(shop, model_folder))[0] == 0
+
+
+def test_a_closed_pipe_ends_without_a_word(shop):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-c", "from dqecir.cli import main; main()", "index", "info", "--index"]
+    ended = subprocess.run([*command, shop / "index"], stdout=theirs, stderr=subprocess.PIPE, check=False)
+    os.close(theirs)
+    assert (ended.returncode, ended.stderr) == (1, b"")
