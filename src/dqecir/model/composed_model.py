@@ -357,7 +357,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         missing = [key for key in needed if key not in config]
     except FileNotFoundError as error:
         raise DataError(f"{folder} is no model folder: it has no config.json") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DataError(
             f"{folder}/config.json is not a dqecir model's: name a folder that dqecir wrote"
         ) from error
