@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from dqecir.cli.arguments import IndexFolder, Model, Out, output
 from dqecir.errors import DataError
+from dqecir.io.loading import loading
 from dqecir.io.progress import console
 
 if TYPE_CHECKING:
@@ -142,9 +143,10 @@ def search(
     sheet: Annotated[Optional[Path], typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,  # noqa: UP045
 ) -> None:
     """Find the pictures that show the reference changed as the text says."""
-    from dqecir.search.retriever import ComposedRetriever
+    with loading():
+        from dqecir.search.retriever import ComposedRetriever
 
-    retriever = ComposedRetriever.from_pretrained(model).open_index(index)
+        retriever = ComposedRetriever.from_pretrained(model).open_index(index)
     result = retriever.search(
         image,
         text,
