@@ -50,9 +50,10 @@ def index(garments_folder, tmp_path_factory):
     return folder
 
 
-def test_facts_and_help_need_no_torch(index):
+def test_facts_and_help_need_no_torch(index, garments_folder):
     assert dqecir("--version")[0] == f"dqecir {__version__}\n"
-    for arguments in (["--help"], ["--version"], ["index", "--help"], ["index", "info", "--index", index]):
+    info, check = ["index", "info", "--index", index], ["catalogue", "check", garments_folder]
+    for arguments in (["--help"], ["--version"], ["index", "--help"], info, check):
         said, modules = dqecir(*arguments)
         assert said
         assert not {"torch", "transformers", "matplotlib", "fastapi"} & modules, arguments

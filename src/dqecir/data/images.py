@@ -13,19 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from pydantic import Field, PositiveFloat
-from torch import Tensor
 
 from dqecir.data.picture_files import Refusal, is_heif
 from dqecir.data.pixels import upright_rgb
 from dqecir.data.png_metadata import without_bulk
 from dqecir.errors import DataError, ImageError
 from dqecir.settings import Strict
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
 MAX_PIXELS = 100_000_000
@@ -221,8 +222,10 @@ class Preprocessing(Strict):
 
     def __call__(self, image: Image.Image) -> Tensor:
         """RGB picture to pixels [3, size, size] float32, normalised."""
+        from torch import from_numpy  # slow to import, and checking pictures does not need it
+
         array = np.asarray(self.picture(image), dtype=np.float32) / 255.0
-        return self.normalised(torch.from_numpy(array).permute(2, 0, 1).contiguous())
+        return self.normalised(from_numpy(array).permute(2, 0, 1).contiguous())
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Pixels [..., 3, S, S] in 0..1 to what the tower reads."""
@@ -301,6 +304,8 @@ def load_batches(
         except ImageError as error:
             return error
 
+    import torch  # slow to import, and checking pictures does not need it
+
     pool = ThreadPoolExecutor(workers)
     try:
         ahead = [pool.submit(read, path) for path in paths[:batch_size]]
@@ -311,7 +316,7 @@ def load_batches(
             kept: list[tuple[int, Tensor]] = []
             for position, task in enumerate(batch, start):
                 result = task.result()
-                if isinstance(result, Tensor):
+                if isinstance(result, torch.Tensor):
                     kept.append((position, result))
                 elif refusals is None:
                     raise result
