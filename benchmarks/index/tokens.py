@@ -80,7 +80,8 @@ def main() -> None:
     source = given.work / "encoded"
     encode(given.pictures, source)
     tokens, queries = encoded_tokens(source), made_queries("shipped", given.queries, source)
-    paths = [Path(str(payload["path"])) for _, payload in ExactIndex.open(source).entries()]
+    index = ExactIndex.open(source)
+    paths = [index.picture_path(payload) for _, payload in index.entries()]
     names = {path.parent.parent.name for path in paths}
     found = {"all": measured(tokens, queries)}
     for name in sorted(names):

@@ -113,12 +113,11 @@ class Model:
         self.retriever = ComposedRetriever.from_pretrained(model).open_index(index)
         assert self.retriever.index is not None
         self.index = self.retriever.index
-        entries = [entry for entry in self.index.entries() if Path(entry[1]["path"]).is_file()]
+        placed = ((item_id, self.index.picture_path(payload)) for item_id, payload in self.index.entries())
+        entries = [(item_id, path) for item_id, path in placed if path is not None and path.is_file()]
         chosen = entries[:: max(1, len(entries) // QUESTIONS)][:QUESTIONS]
         texts = itertools.cycle(TEXTS)
-        self.questions = [
-            Question(item_id, Path(payload["path"]).read_bytes(), next(texts)) for item_id, payload in chosen
-        ]
+        self.questions = [Question(item_id, path.read_bytes(), next(texts)) for item_id, path in chosen]
         pixels = [self.retriever._pixels(question.picture) for question in self.questions]
         self.tokens = torch.cat(
             [

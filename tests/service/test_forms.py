@@ -28,7 +28,7 @@ KEYS = {
 @pytest.fixture
 def response(retriever) -> SearchResponse:
     _, payload = next(iter(retriever.index.entries()))
-    return retriever.search(payload["path"], "is red", where="color = green")
+    return retriever.search(retriever.index.picture_path(payload), "is red", where="color = green")
 
 
 def properties(name: str) -> set[str]:
@@ -75,8 +75,9 @@ def test_the_page_knows_limits_and_conditions():
 
 def test_the_command_line_prints_the_same(dqecir, served, retriever, response):
     _, payload = next(iter(retriever.index.entries()))
+    image = retriever.index.picture_path(payload)
     code, out, _ = dqecir(
-        "search", "--index", served[1], "--model", served[0], "--image", payload["path"], "--json",
+        "search", "--index", served[1], "--model", served[0], "--image", image, "--json",
         "--text", "is red", "--where", "color = green",
     )  # fmt: skip
     told = json.loads(out)

@@ -3,7 +3,6 @@
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -114,7 +113,7 @@ def test_an_item_that_is_deleted_and_put_again_at_once_keeps_its_picture(
 def test_pictures_of_the_catalogue_are_never_removed(client, retriever):
     item, payload = next(iter(retriever.index.entries()))
     assert client.delete(f"/v1/items/{item}").status_code == 204
-    assert Path(payload["path"]).is_file()
+    assert retriever.index.picture_path(payload).is_file()
 
 
 def test_many_items_are_deleted_at_once(client, retriever):

@@ -24,7 +24,7 @@ def item(retriever) -> str:
 
 
 def path_of(retriever, item: str) -> Path:
-    return Path(retriever.index.payload(item)["path"])
+    return retriever.index.picture_path(retriever.index.payload(item))
 
 
 def test_an_item_is_searched_from_as_without_a_service(client, retriever, item):

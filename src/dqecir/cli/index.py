@@ -123,10 +123,28 @@ def index_audit(
 
 @index_app.command("info")
 def index_info(index: IndexFolder) -> None:
-    """Say what an index holds, as JSON."""
+    """Say what an index holds, and where its pictures are, as JSON."""
     from dqecir.index.engines import open_index
+    from dqecir.index.picture_root import read_root
 
-    print(json.dumps(open_index(index).info(), indent=2))
+    root = read_root(index)
+    print(json.dumps({**open_index(index).info(), "root": None if root is None else str(root)}, indent=2))
+
+
+@index_app.command("reroot")
+def index_reroot(
+    index: IndexFolder,
+    images: Annotated[Path, typer.Option("--images", help="The folder where its pictures are now.")],
+) -> None:
+    """Say where the pictures of an index have moved to."""
+    from dqecir.index.engines import engine_of
+    from dqecir.index.picture_root import write_root
+
+    engine_of(index)
+    if not images.is_dir():
+        raise DataError(f"there is no folder {images}")
+    write_root(index, images)
+    output.print(f"pictures of {escape(str(index))} are looked for in {escape(str(images))}")
 
 
 def search(

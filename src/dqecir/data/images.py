@@ -46,7 +46,9 @@ def file_state(path: Path) -> tuple[str, int, int]:
     try:
         about = path.stat()
     except (OSError, ValueError):
-        raise ImageError("its file", "it is no longer where the index says") from None
+        raise ImageError(
+            "its file", "it is no longer where the index says: index reroot moves all at once"
+        ) from None
     return str(path), about.st_mtime_ns, about.st_size
 
 

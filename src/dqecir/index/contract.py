@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from dqecir.errors import EngineError
 from dqecir.index.filters import Filter
 from dqecir.index.payload_columns import Columns
+from dqecir.index.picture_root import picture_path
 from dqecir.methods.score_rules import ScoreRule
 from dqecir.settings import Strict
 
@@ -104,6 +105,7 @@ class Index(ABC):
     not is there whole or not at all. Writers, in any thread or process, take turns.
     """
 
+    folder: Path
     header: IndexHeader
 
     @classmethod
@@ -169,6 +171,11 @@ class Index(ABC):
     def payload(self, item_id: str) -> Mapping[str, Any] | None:
         """The payload of an item; None where there is no such item."""
         return self.payloads([item_id]).get(item_id)
+
+    def picture_path(self, payload: Mapping[str, Any]) -> Path | None:
+        """Where the picture of an item is, by its payload; None where that does not say."""
+        stored = payload.get("path")
+        return picture_path(self.folder, stored) if isinstance(stored, str) else None
 
     def __contains__(self, item_id: str) -> bool:
         """Whether an item has this id."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dqecir.errors import EngineError
 from dqecir.index.contract import Index
+from dqecir.index.picture_root import read_root, write_root
 from dqecir.settings import nearest
 
 ENGINES: dict[str, str] = {
@@ -58,7 +59,9 @@ def move_index(source: Path, target: Path, name: str) -> Index:
     before = open_index(source)
     if not len(before):
         raise EngineError(f"{source} holds no items: there is nothing to move")
-    return kind.build(target, before.header, before.items())
+    moved = kind.build(target, before.header, before.items())
+    write_root(target, read_root(source))
+    return moved
 
 
 def engine_of(folder: Path) -> str:

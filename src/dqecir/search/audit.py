@@ -129,7 +129,9 @@ def audit(
         raise DataError(f"the index holds {len(entries)} items, and an audit needs more than {BEST}")
     draw = random.Random(seed)
     chosen = draw.sample(range(len(entries)), min(count, len(entries)))
-    queries = model and picture_queries(model, [entries[row][1] for row in chosen], draw)
+    payloads = [entries[row][1] for row in chosen]
+    placed = [{**payload, "path": str(index.picture_path(payload))} for payload in payloads]
+    queries = model and picture_queries(model, placed, draw)
     of_pictures = isinstance(queries, Tensor)
     own = index.tokens([entries[row][0] for row in chosen]).float()
     if not isinstance(queries, Tensor):

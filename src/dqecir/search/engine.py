@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -82,7 +83,7 @@ class SearchEngine:
         return PreparedRequest(
             request,
             reference,
-            str(Path(request.image).resolve()) if isinstance(request.image, Path | str) else None,
+            Path(request.image).resolve() if isinstance(request.image, Path | str) else None,
             read.text,
             read.where,
             read.constraints,
@@ -109,10 +110,10 @@ class SearchEngine:
         payload = self.index.payload(item)
         if payload is None:
             raise UnknownItemError(item)
-        path = payload.get("path")
-        if not isinstance(path, str):
+        path = self.index.picture_path(payload)
+        if path is None:
             raise ItemPictureError(f"of the item {item!r} there is no picture")
-        return Path(path)
+        return path
 
     @torch.no_grad()
     def answer(self, prepared: Sequence[PreparedRequest]) -> list[SearchResponse]:
@@ -185,9 +186,15 @@ class SearchEngine:
             for row, hits in zip(
                 rows, self.index.search(embeddings[rows], most, exclude, where), strict=True
             ):
-                others = [hit for hit in hits if paths[row] is None or hit.payload.get("path") != paths[row]]
+                placed = [replace(hit, payload=self._with_whole_path(hit.payload)) for hit in hits]
+                own = paths[row]
+                others = placed if own is None else [hit for hit in placed if not _shows(hit, own)]
                 found[row] = others[: prepared[row].request.k]
         return found
+
+    def _with_whole_path(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        path = self.index.picture_path(payload)
+        return payload if path is None else {**payload, "path": str(path)}
 
     def _contributions(
         self, query: Query, prepared: Sequence[PreparedRequest], hits: Sequence[Sequence[Hit]]
@@ -235,3 +242,9 @@ class _Clock:
         now = time.perf_counter()
         self.milliseconds[step] = 1000 * (now - self._last)
         self._last = now
+
+
+def _shows(hit: Hit, path: Path) -> bool:
+    """Whether an item's picture is this file."""
+    own = hit.payload.get("path")
+    return isinstance(own, str) and Path(own).resolve() == path

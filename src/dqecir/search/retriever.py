@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from dqecir.errors import PROBLEMS_SHOWN, DataError, EngineError
 from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.engines import engine_for, open_index
 from dqecir.index.filters import parse_filter
+from dqecir.index.picture_root import read_root, stored_path, write_root
 from dqecir.io.progress import track
 from dqecir.methods.method import Query
 from dqecir.model.compose import QueryComposer, Reference
@@ -112,6 +114,7 @@ class ComposedRetriever:
         pictures = _Pictures.of(images)
         refusals: list[Refusal] = []
         count, size = self.model.method.target_shape
+        root = None if pictures.root is None else Path(os.path.abspath(pictures.root))  # noqa: PTH100
         header = IndexHeader(
             model=self.model.target_fingerprint,
             tokens=count,
@@ -121,8 +124,9 @@ class ComposedRetriever:
 
         try:
             self.index = engine_for(Path(out), engine).build(
-                Path(out), header, self._batches(pictures, refusals, workers, quiet, tokens)
+                Path(out), header, self._batches(pictures, root, refusals, workers, quiet, tokens)
             )
+            write_root(Path(out), root)
         except EngineError as error:
             _check_any_used(pictures, refusals, error)
             raise
@@ -144,7 +148,8 @@ class ComposedRetriever:
         pictures = _Pictures.of(images)
         refusals: list[Refusal] = []
         added = 0
-        for batch in self._batches(pictures, refusals, workers, quiet, tokens):
+        root = read_root(index.folder)
+        for batch in self._batches(pictures, root, refusals, workers, quiet, tokens):
             index.add(batch)
             added += len(batch.ids)
         _check_any_used(pictures, refusals, None)
@@ -217,7 +222,8 @@ class ComposedRetriever:
         # An id is the file's path as it was given, or from some folder on.
         ids = [Path(image).as_posix(), *("/".join(path.parts[start:]) for start in range(1, len(path.parts)))]
         payloads = ((item_id, index.payload(item_id)) for item_id in ids)
-        return next((id for id, payload in payloads if payload and payload.get("path") == str(path)), None)
+        places = ((item_id, index.picture_path(payload)) for item_id, payload in payloads if payload)
+        return next((item_id for item_id, place in places if place and place.resolve() == path), None)
 
     def _engine(self) -> SearchEngine:
         index = self._opened()
@@ -236,6 +242,7 @@ class ComposedRetriever:
     def _batches(
         self,
         pictures: _Pictures,
+        root: Path | None,
         refusals: list[Refusal],
         workers: int,
         quiet: bool,
@@ -259,7 +266,7 @@ class ComposedRetriever:
             yield ItemBatch(
                 [pictures.item_id(path) for path in chosen],
                 embedded,
-                [pictures.payload(path) for path in chosen],
+                [pictures.payload(path, root) for path in chosen],
             )
 
     def _encoded(self, paths: Sequence[Path], refusals: list[Refusal], workers: int) -> Iterator[_Embedded]:
@@ -325,8 +332,9 @@ class _Pictures:
     def item_id(self, path: Path) -> str:
         return path.as_posix() if self.root is None else path.relative_to(self.root).as_posix()
 
-    def payload(self, path: Path) -> dict[str, Any]:
-        return {"path": str(path.resolve()), **self.attributes.get(self.item_id(path), {})}
+    def payload(self, path: Path, root: Path | None) -> dict[str, Any]:
+        """What an index keeps of a picture whose paths are relative to ``root``."""
+        return {"path": stored_path(path, root), **self.attributes.get(self.item_id(path), {})}
 
 
 def _attributes(folder: Path) -> dict[str, dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dqecir.data.images import ImageSource
 from dqecir.index.filters import Filter
@@ -41,7 +42,7 @@ class PreparedRequest:
 
     request: SearchRequest
     reference: Reference
-    path: str | None
+    path: Path | None
     """Of a reference that is a file; an item with this path is not found."""
     text: str
     """The text without its numeric constraints, as the method composes it."""

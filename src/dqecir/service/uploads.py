@@ -82,7 +82,7 @@ class Uploads:
             write_bytes(path, data)
         return path
 
-    def forget(self, path: object) -> None:
+    def forget(self, path: Path | None) -> None:
         """Remove a picture that no item shows any more, where it is one of these."""
-        if isinstance(path, str) and Path(path).parent == self.folder:
-            Path(path).unlink(missing_ok=True)
+        if path is not None and path.parent == self.folder:
+            path.unlink(missing_ok=True)

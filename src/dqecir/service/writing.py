@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -100,13 +101,13 @@ class Writer:
                 tokens = torch.stack([put.tokens[place] for put in puts])
                 index.add(ItemBatch([put.item_id for put in puts], tokens, payloads))
         except Exception:
-            shown = {payload["path"] for item in known if (payload := self._indexes[0].payload(item))}
+            shown = {payload.get("path") for payload in self._indexes[0].payloads(list(known)).values()}
             for path in set(paths) - shown:
-                self._uploads.forget(path)
+                self._uploads.forget(Path(path))
             raise
         self._forget({name: old for name, old in known.items() if old.get("path") not in paths})
         return [int(put.item_id in known) for put in puts]
 
     def _forget(self, payloads: Mapping[str, Mapping[str, Any]]) -> None:
         for payload in payloads.values():
-            self._uploads.forget(payload.get("path"))
+            self._uploads.forget(self._indexes[0].picture_path(payload))

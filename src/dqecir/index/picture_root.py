@@ -1,0 +1,68 @@
+"""Where the pictures of an index lie: its payloads hold paths relative to one folder, which may move."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from dqecir.errors import EngineError
+from dqecir.io.files import write_json
+
+FILE = "pictures.json"
+
+
+def stored_path(path: Path, root: Path | None) -> str:
+    """Return a picture's path as a payload holds it: relative to ``root`` where it lies there, else whole."""
+    whole = Path(os.path.abspath(path))  # noqa: PTH100  (a link within the root is no way out of it)
+    if root is not None and whole.is_relative_to(root):
+        return whole.relative_to(root).as_posix()
+    return str(path.resolve())
+
+
+def picture_path(folder: Path, stored: str) -> Path:
+    """Return where a picture is that the index in ``folder`` holds under this path.
+
+    A picture that was put through the service is also looked for in the folder of uploads beside the index.
+    """
+    path = (read_root(folder) or Path()) / stored
+    uploaded = folder.with_name(f"{folder.name}-uploads") / path.name
+    return uploaded if Path(stored).is_absolute() and not path.exists() and uploaded.is_file() else path
+
+
+def read_root(folder: Path) -> Path | None:
+    """Return the folder that paths of an index are relative to; None where they are whole.
+
+    Where index and pictures were moved together, it is the folder that lies as it did from the index.
+    """
+    try:
+        return _read(folder, (folder / FILE).stat().st_mtime_ns)
+    except FileNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _read(folder: Path, changed: int) -> Path:
+    try:
+        said = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        beside, whole = Path(said["beside"]), Path(said["root"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError(
+            f"{folder / FILE} is damaged ({error}): dqecir index reroot writes it again"
+        ) from None
+    moved = Path(os.path.abspath(folder.resolve() / beside))  # noqa: PTH100
+    return moved if moved.is_dir() else whole
+
+
+def write_root(folder: Path, root: Path | None) -> None:
+    """Say that paths of the index in ``folder`` are relative to ``root``; for None, that they are whole."""
+    if root is None:
+        (folder / FILE).unlink(missing_ok=True)
+        return
+    whole = Path(os.path.abspath(root))  # noqa: PTH100
+    try:
+        beside = os.path.relpath(whole.resolve(), folder.resolve())
+    except ValueError:  # another drive of Windows
+        beside = str(whole)
+    write_json(folder / FILE, {"root": str(whole), "beside": beside})
