@@ -8,8 +8,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-os.environ.setdefault("DQECIR_DEVICE", "cpu")  # tests compare numbers bit for bit
-
 from dqecir import cli
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.images import Preprocessing
@@ -21,6 +19,8 @@ from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.model.composed_model import ComposedModel, new_model
 from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES
 from dqecir.synthetic.garments import write_garments
+
+os.environ.setdefault("DQECIR_DEVICE", "cpu")  # tests compare numbers bit for bit
 
 # No property may fail because the machine is busy: nothing is timed. The same examples are drawn every
 # time, so that where a suite was green and is red after a change, the change is at fault.

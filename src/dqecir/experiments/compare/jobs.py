@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,31 +80,38 @@ def recalled(path: Path) -> Result | None:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
+def _kept(path: Path, work: Callable[[Path], Result]) -> Result:
+    """Return what a piece of work left in ``path``, or do it, in a folder of its own that goes with it."""
+    result = recalled(path)
+    if result is None:
+        torch.set_num_threads(1)
+        run = path.with_suffix("")
+        result = work(run)
+        write_json(path, result)
+        shutil.rmtree(run, ignore_errors=True)
+    return result
+
+
 def count(job: JobSpec, title: str) -> Result:
     """Operations of a step and of a refresh, and numbers trained, of every stage of a contestant."""
-    path = job.work / "counted" / f"{slug(title)}.json"
-    known = recalled(path)
-    if known is not None:
-        return known
-    torch.set_num_threads(1)
-    context = job.context
-    contestant = contestant_named(context.recipe, title)
-    found = []
-    for stage in stages(context.recipe, contestant, job.recipes):
-        trainer = context.trainer(
-            stage.with_training(steps=context.recipe.steps, precision="fp32"), None, path.parent, False
-        )
-        cost = training_cost(trainer)
-        found.append(
-            {
-                "step": cost.step,
-                "refresh": cost.refresh,
-                "parameters": cost.parameters,
-                "epoch_steps": trainer.epoch_steps,
-            }
-        )
-    write_json(path, {"title": title, "stages": found})
-    return {"title": title, "stages": found}
+
+    def counted(run: Path) -> Result:
+        context, found = job.context, []
+        for stage in stages(context.recipe, contestant_named(context.recipe, title), job.recipes):
+            recipe = stage.with_training(steps=context.recipe.steps, precision="fp32")
+            trainer = context.trainer(recipe, None, run, False)
+            cost = training_cost(trainer)
+            found.append(
+                {
+                    "step": cost.step,
+                    "refresh": cost.refresh,
+                    "parameters": cost.parameters,
+                    "epoch_steps": trainer.epoch_steps,
+                }
+            )
+        return {"title": title, "stages": found}
+
+    return _kept(job.work / "counted" / f"{slug(title)}.json", counted)
 
 
 def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: int) -> list[int]:
@@ -133,50 +141,38 @@ def search(job: JobSpec, title: str, factor: float, steps: list[int]) -> Result:
 
     A rate at which the loss runs away is worth nothing; it is not an error.
     """
-    path = job.work / "search" / f"{slug(title)}-{factor:g}.json"
-    known = recalled(path)
-    if known is not None:
-        return known
-    torch.set_num_threads(1)
-    run = path.with_suffix("")
-    settings = job.context.recipe.search
-    try:
-        _, seconds = _trained(job, title, factor, settings.seed, steps, run, with_dev=True)
-        done = json.loads((run / f"{len(steps) - 1}" / "done.json").read_text())
-        found = {"dev": done["dev"][PRIMARY_METRIC], spent_name(on_cpu()): seconds}
-    except DataError as error:
-        found = {"dev": -1.0, spent_name(on_cpu()): 0.0, "failed": str(error)}
-    result = {"title": title, "factor": factor, "steps": steps, **found}
-    write_json(path, result)
-    shutil.rmtree(run, ignore_errors=True)
-    return result
+
+    def searched(run: Path) -> Result:
+        seed = job.context.recipe.search.seed
+        try:
+            _, seconds, done = _trained(job, title, factor, seed, steps, run, with_dev=True)
+            found = {"dev": done["dev"][PRIMARY_METRIC], spent_name(on_cpu()): seconds}
+        except DataError as error:
+            found = {"dev": -1.0, spent_name(on_cpu()): 0.0, "failed": str(error)}
+        return {"title": title, "factor": factor, "steps": steps, **found}
+
+    return _kept(job.work / "search" / f"{slug(title)}-{factor:g}.json", searched)
 
 
 def train_and_measure(
     job: JobSpec, title: str, budget: Budget, factor: float, seed: int, steps: list[int]
 ) -> Result:
     """Train one contestant with one seed and measure it on the questions of the table."""
-    path = job.work / "runs" / f"{slug(title)}-{budget}-{seed}.json"
-    known = recalled(path)
-    if known is not None:
-        return known
-    torch.set_num_threads(1)
-    context = job.context
-    run = path.with_suffix("")
-    model, seconds = _trained(job, title, factor, seed, steps, run, with_dev=False)
-    result = {
-        "title": title,
-        "budget": budget,
-        "seed": seed,
-        "factor": factor,
-        "steps": steps,
-        spent_name(on_cpu()): seconds,
-        "false_negatives": _false_negatives(run, len(steps)),
-        "metrics": measure(context, model),
-    }
-    write_json(path, result)
-    shutil.rmtree(run, ignore_errors=True)
-    return result
+
+    def measured(run: Path) -> Result:
+        model, seconds, done = _trained(job, title, factor, seed, steps, run, with_dev=False)
+        return {
+            "title": title,
+            "budget": budget,
+            "seed": seed,
+            "factor": factor,
+            "steps": steps,
+            spent_name(on_cpu()): seconds,
+            "false_negatives": done["false_negatives"],
+            "metrics": measure(job.context, model),
+        }
+
+    return _kept(job.work / "runs" / f"{slug(title)}-{budget}-{seed}.json", measured)
 
 
 def measure(context: ComparisonContext, model: ComposedModel) -> dict[str, float]:
@@ -221,22 +217,22 @@ def parsing_of(context: ComparisonContext) -> dict[str, float]:
 
 def _trained(
     job: JobSpec, title: str, factor: float, seed: int, steps: list[int], run: Path, with_dev: bool
-) -> tuple[ComposedModel, float]:
-    """Train all stages of a contestant; returns the model and the seconds of training."""
+) -> tuple[ComposedModel, float, Result]:
+    """Train all stages of a contestant; returns the model, the seconds, and what the last stage left."""
     context = job.context
-    contestant: Contestant = contestant_named(context.recipe, title)
+    contestant = contestant_named(context.recipe, title)
     start: Path | None = None
-    seconds = 0.0
+    seconds, done = 0.0, dict[str, Any]()
     for number, stage in enumerate(stages(context.recipe, contestant, job.recipes)):
         folder = run / str(number)
-        done = folder / "done.json"
-        if not done.exists():
+        if not (folder / "done.json").exists():
             recipe = _fitted(stage, context, contestant, factor, seed, steps[number])
             last = number == len(steps) - 1
             context.trainer(recipe, start, folder, with_dev and last).fit()
-        seconds += json.loads(done.read_text())[spent_name(on_cpu())]
+        done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+        seconds += done[spent_name(on_cpu())]
         start = folder / "last"
-    return read_model(start), seconds
+    return read_model(start), seconds, done
 
 
 def _fitted(
@@ -249,10 +245,3 @@ def _fitted(
     between = max(1, round(steps / (refreshes_of(context.recipe, contestant) + 1)))
     negatives = recipe.negatives.model_copy(update={"refresh_epochs": between / epoch})
     return recipe.model_copy(update={"negatives": negatives})
-
-
-def _false_negatives(run: Path, stage_count: int) -> float | None:
-    """Share of right answers among all that the last stage took for negatives; None where it took none."""
-    done = json.loads((run / str(stage_count - 1) / "done.json").read_text(encoding="utf-8"))
-    share = done["false_negatives"]
-    return None if share is None else float(share)
