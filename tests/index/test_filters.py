@@ -32,6 +32,7 @@ SHOP = [
         # And binds more tightly than or, not than both.
         ("color = pink or color = red and sleeves = long", [0, 1]),
         ('"color"="RED"', [0, 3]),
+        ("COLOR = red and Price < 20", [0]),
         ('color = "no ""such"" colour" or sleeves = \'long\'', [0]),
     ],
 )

@@ -55,13 +55,17 @@ class WordPieces:
     @classmethod
     def from_pretrained(cls, folder: Path) -> WordPieces:
         """Read what :meth:`save_pretrained` or transformers wrote; raises :class:`CheckpointError`."""
-        try:
-            settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
-            pieces = Tokenizer.from_str((folder / _FILE).read_text(encoding="utf-8"))
-        except Exception as error:  # the library raises nothing narrower
-            raise CheckpointError(
-                f"{folder} has no tokenizer that can be read ({error}): copy the folder again"
-            ) from error
+        parts: list[Any] = []
+        for name, read in ((_SETTINGS_FILE, _settings_from), (_FILE, Tokenizer.from_str)):
+            try:
+                parts.append(read((folder / name).read_text(encoding="utf-8")))
+            except FileNotFoundError as error:
+                raise CheckpointError(
+                    f"{folder / name} is missing: the model folder is half there, copy it again"
+                ) from error
+            except Exception as error:  # the library raises nothing narrower
+                raise CheckpointError(f"{folder / name} is damaged ({error}): copy it again") from error
+        settings, pieces = parts
         return cls(pieces, settings)
 
     def save_pretrained(self, folder: Path) -> None:
@@ -137,3 +141,10 @@ def _untrained(vocabulary: dict[str, int]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     return tokenizer
+
+
+def _settings_from(text: str) -> dict[str, Any]:
+    settings = json.loads(text)
+    if not isinstance(settings, dict):
+        raise ValueError("a map is expected")
+    return settings

@@ -53,7 +53,7 @@ class Filter(ABC):
         known = {name for part in columns for name in part.names}
         for comparison in self.comparisons():
             name = comparison.name
-            if name not in known:
+            if not any(name in part for part in columns):
                 raise FilterError(f"no item of the index has an attribute {name!r}{nearest(name, known)}")
             if isinstance(comparison, Compare) and not has_numbers(columns, name):
                 raise FilterError(

@@ -109,8 +109,20 @@ class Columns:
         return self._count
 
     def __getitem__(self, name: str) -> PayloadColumn:
-        """The column of an attribute; of one that no item has too."""
+        """The column of an attribute, whose name may be in any case; of one that no item has too."""
+        name = self._written(name)
         if name not in self._columns:
             found = self._read(name) if name in self.names else ColumnCoder().column(self._count)
             self._columns[name] = found
         return self._columns[name]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether any item has an attribute of this name, in any case."""
+        return self._written(name) in self.names
+
+    def _written(self, name: str) -> str:
+        return name if name in self.names else self._by_folded.get(folded(name), name)
+
+    @cached_property
+    def _by_folded(self) -> dict[str, str]:
+        return {folded(name): name for name in sorted(self.names)}

@@ -150,9 +150,10 @@ def number_key(name: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """An attribute's name in letters that are plain in a path of keys; different names stay different."""
+    """An attribute's name in letters that are plain in a path of keys; names stay different but for case."""
     return "".join(
-        sign if sign.isascii() and (sign.isalnum() or sign == "_") else f"-{ord(sign):x}-" for sign in name
+        sign if sign.isascii() and (sign.isalnum() or sign == "_") else f"-{ord(sign):x}-"
+        for sign in folded(name)
     )
 
 

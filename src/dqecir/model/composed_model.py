@@ -388,7 +388,10 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         shared = whole.untyped_storage().data_ptr() in seen
         apart[key] = whole.clone() if shared else whole
         seen.add(whole.untyped_storage().data_ptr())
-    save_file(apart, path)
+    try:
+        save_file(apart, path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be written ({error}): free some space") from None
     with path.open("rb+") as written:
         os.fsync(written.fileno())
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.markup import escape
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dqecir.data.catalogue import Catalogue, check_catalogue, read_catalogue
@@ -31,7 +31,7 @@ from dqecir.evaluation.weights import recall_by_asked
 from dqecir.experiments.examples import answer_of, drawn_questions
 from dqecir.experiments.fit.column_use import Plan, plan_columns, vocabularies_for
 from dqecir.experiments.fit.fit_report import QUESTIONS, SHOWN_ANSWERS, Findings, write_reports
-from dqecir.io.files import whole_folder, write_json
+from dqecir.io.files import whole_folder, write_bytes, write_json
 from dqecir.io.progress import console
 from dqecir.io.run_folder import claim
 from dqecir.language.numeric_constraints import ConstraintReader, NumericConstraint
@@ -200,7 +200,7 @@ def _heads(fit: _Fit) -> tuple[AttributeHeads, dict[str, HeadScore]]:
             fit.start.heads, config.columns, width, fit.part("train"), fit.part("dev"), fit.seed, fit.quiet
         )
         with whole_folder(kept) as draft:
-            save_file(heads.state_dict(), draft / "heads.safetensors")
+            write_bytes(draft / "heads.safetensors", save(heads.state_dict()))
             write_json(draft / "scores.json", {column: vars(score) for column, score in scores.items()})
     heads = AttributeHeads(config)
     heads.load_state_dict(load_file(kept / "heads.safetensors"))
