@@ -21,6 +21,7 @@ from dqecir.cli.catalogue import catalogue_app
 from dqecir.cli.editing import edit
 from dqecir.cli.index import index_app, search
 from dqecir.cli.measuring import evaluate_command, figures, protocol_command
+from dqecir.cli.reading import read
 from dqecir.cli.serving import serve
 from dqecir.cli.training import compare, convert_command, pretrain, train
 from dqecir.experiments.reproduce.command import reproduce_command
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(index_app, name="index")
 app.command("search")(search)
+app.command("read")(read)
 app.command("edit")(edit)
 app.command("serve")(serve)
 app.command("pretrain")(pretrain)

@@ -1,0 +1,220 @@
+"""From tagged words to the columns and values of one catalogue.
+
+A column of a catalogue has one of the tagger's roles where its name says so, or where its values do:
+"article" with "Tshirts" and "Jeans" is a garment. Words name a value by its own name first (in any number:
+"shoes", "shoe"), then by the usual value that the tagger says, then by the nearest name of a word vector.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.language.english import stem
+from dqecir.language.lexicon import MUTE
+from dqecir.language.spoken import USUAL, phrases, spoken
+from dqecir.language.tagging import OWN, Mark, words_of
+from dqecir.language.vocabulary import shipped_vocabularies
+
+NEAR = 0.5
+"""Cosine of word vectors from which on a word means a value."""
+NAMES = 200
+"""A column of more values holds names, such as brands, which no word is near to."""
+_SHARE = 0.5
+"""Share of a column's values that a role must know, where the column's name does not say the role."""
+_SHORT = 3
+"""Letters of the shortest word that is near to others."""
+_FEW = 3
+_REACH = 8
+"""Words and signs of the longest name: "U.S. Polo Assn."."""
+_POSSESSIVE = re.compile(r"['\u2019]s?$")
+Vector = Callable[[str], NDArray[np.float32]]
+Named = tuple[str, str]
+"""A column and a value."""
+
+
+@cache
+def usual_words() -> frozenset[str]:
+    """Every word of the phrases that the tagger knows from training."""
+    kinds = (
+        "adjectives",
+        "garments",
+        "things",
+        "compared",
+        "compared_style",
+        "style",
+        "details",
+        "materials",
+        "parts",
+    )
+    return frozenset(
+        word.text for kind in kinds for phrase in phrases(spoken()[kind]) for word in words_of(phrase)
+    )
+
+
+@cache
+def _usual_values(role: str) -> Mapping[str, tuple[str, int]]:
+    """Key of a phrase -> the usual value that it names, and its place among the value's phrases."""
+    known = spoken()["adjectives"]
+    known = spoken()["garments"] if role == "garment" else known.get(role.removeprefix("pattern_"), {})
+    found: dict[str, tuple[str, int]] = {}
+    for value in USUAL[role]:
+        for place, phrase in enumerate([value, *known.get(value, ())]):
+            found.setdefault(_key(phrase), (value, place))
+    return found
+
+
+def _key(name: str) -> str:
+    return _joined([word.text for word in words_of(name.replace("_", " "))])
+
+
+def _joined(words: Sequence[str]) -> str:
+    """What a name is compared by: the stems of its words in one, without signs, "and" and "'s"."""
+    return "".join(stem(_POSSESSIVE.sub("", word)) for word in words if _counts(word))
+
+
+def _counts(word: str) -> bool:
+    return word not in ("and", "the") and word[0].isalnum()
+
+
+class Linker:
+    """Names of the columns and values of one catalogue."""
+
+    def __init__(self, values: Mapping[str, Sequence[str]], vector: Vector | None = None) -> None:
+        """``values`` maps columns to values; ``vector`` gives a word's vector, where there are any."""
+        self.values = {column: tuple(value for value in own if value) for column, own in values.items()}
+        self._vector = vector
+        self.columns: dict[str, list[str]] = defaultdict(list)
+        """Role -> the columns that have it."""
+        self._usual: dict[Named, list[str]] = {}
+        self._names: dict[str, list[Named]] = defaultdict(list)
+        self._own: set[str] = set()
+        """Keys of names that the tagger has no value for."""
+        for column, own in self.values.items():
+            role = _role(column, own)
+            self.columns[role].append(column)
+            known = {} if role == OWN else _usual_values(role)
+            ranked = sorted((known[key][::-1], value) for value in own if (key := _key(value)) in known)
+            for (_, usual), value in ranked:
+                self._usual.setdefault((column, usual), []).append(value)
+            for value in own:
+                if value.casefold() not in MUTE:
+                    self._names[_key(value)].append((column, value))
+                    if _key(value) not in known:
+                        self._own.add(_key(value))
+        self._names.pop("", None)
+        self._headings = {_key(column) for column in self.columns[OWN]} - {""}
+        self._near = self._vectors()
+
+    def _vectors(self) -> tuple[list[Named], NDArray[np.float32]] | None:
+        named = [
+            (column, value)
+            for column, own in self.values.items()
+            for value in (own if len(own) <= NAMES else ())
+            if _key(value) in self._own
+        ]
+        if self._vector is None or not named:
+            return None
+        return named, np.stack([self._mean(value) for _, value in named])
+
+    def _mean(self, text: str) -> NDArray[np.float32]:
+        assert self._vector is not None
+        mean = np.mean([self._vector(word.text) for word in words_of(text)], axis=0)
+        unit: NDArray[np.float32] = mean / max(float(np.linalg.norm(mean)), 1e-6)
+        return unit
+
+    def marks(self, words: Sequence[str]) -> list[Mark]:
+        """Which words name a value, or a column, of the catalogue that the tagger does not know."""
+        marks = [Mark.NONE] * len(words)
+        for start in (place for place, word in enumerate(words) if _counts(word)):
+            for end in range(min(len(words), start + _REACH), start, -1):
+                key = _joined(words[start:end])
+                if key in self._own and _counts(words[end - 1]):
+                    marks[start:end] = [Mark.VALUE] * (end - start)
+                    break
+                if key in self._headings and marks[start] is Mark.NONE and _counts(words[end - 1]):
+                    marks[start:end] = [Mark.COLUMN] * (end - start)
+                    break
+        known = usual_words()
+        return [
+            Mark.VALUE if mark is Mark.NONE and word not in known and self._nearest(word) else mark
+            for word, mark in zip(words, marks, strict=True)
+        ]
+
+    def named(self, words: Sequence[str]) -> Iterator[tuple[int, int, Named]]:
+        """Yield where words name a value exactly, the longest name first: start, end, column and value."""
+        start = 0
+        while start < len(words):
+            for end in range(min(len(words), start + _REACH), start, -1):
+                found = self._named(_joined(words[start:end]), list(self.values))
+                if found is not None and _counts(words[start]):
+                    yield start, end, found
+                    break
+            else:
+                end = start + 1
+            start = end
+
+    def value(self, role: str, words: Sequence[str], usual: str | None) -> Named | None:
+        """The column and value that the words of a span name; ``usual`` is the tagger's value.
+
+        None where the catalogue has no such value.
+        """
+        columns = (self.columns.get(role) if role != OWN else None) or list(self.values)
+        whole = self._named(_joined(words), columns)
+        if whole is not None:
+            return whole
+        for column in self.columns.get(role, ()) if role != OWN else ():
+            if usual is not None and (column, usual) in self._usual:
+                return column, self._usual[column, usual][0]
+        for length in range(min(_REACH, len(words)), 0, -1):
+            for start in range(len(words) - length, -1, -1):
+                part = _joined(words[start : start + length])
+                found = self._named(part, columns) or self._named(part, list(self.values))
+                if found is not None:
+                    return found
+        return self._nearest(" ".join(words))
+
+    def _named(self, key: str, columns: Sequence[str]) -> Named | None:
+        """A value of this name in one of the columns; the column of most values is the most exact one."""
+        found = [named for named in self._names.get(key, ()) if named[0] in columns]
+        return max(found, key=lambda named: len(self.values[named[0]]), default=None)
+
+    def _nearest(self, text: str) -> Named | None:
+        """The value whose name's vector is nearest to that of a text, where it is near enough."""
+        if self._near is None or not any(len(word.text) >= _SHORT for word in words_of(text)):
+            return None
+        named, vectors = self._near
+        close = vectors @ self._mean(text)
+        best = int(close.argmax())
+        return named[best] if close[best] >= NEAR else None
+
+    @property
+    def names(self) -> set[str]:
+        """Every word of the names of values and columns."""
+        texts = [*self.values, *(value for own in self.values.values() for value in own)]
+        return {word.text for text in texts for word in words_of(text.replace("_", " "))}
+
+
+def _role(column: str, values: Sequence[str]) -> str:
+    """The role of a column, by its name and its values."""
+    named = {
+        known
+        for vocabulary in shipped_vocabularies()
+        for known, spec in vocabulary.columns.items()
+        if known in USUAL and column.casefold() in {known, *(alias.casefold() for alias in spec.aliases)}
+    }
+    for role in USUAL:
+        known = _usual_values(role)
+        usual = {known[key][0] for value in values if (key := _key(value)) in known}
+        if role in named and usual:
+            return role
+        if not named and role == "garment" and len(usual) >= _FEW:
+            return role
+        if not named and role != "pattern_color" and len(usual) >= max(_FEW, _SHARE * len(values)):
+            return role
+    return OWN

@@ -1,0 +1,218 @@
+"""What a modification text asks for, in the columns and values of one catalogue, and what it leaves unread.
+
+Numbers are read by rules (numeric_constraints.py), typing slips are corrected to words that the catalogue or
+the reader knows, the tagger says which words ask for something, and the linker which values they name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.language.english import slips, word_set
+from dqecir.language.linking import Linker, usual_words
+from dqecir.language.numeric_constraints import NumericConstraint, constraint_reader, speaks_of_numbers
+from dqecir.language.spoken import USUAL, spoken
+from dqecir.language.tagging import (
+    OWN,
+    VALUES,
+    Operation,
+    Tag,
+    Tagger,
+    likeliest,
+    shipped_tagger,
+    words_of,
+)
+
+SMALL = word_set(
+    """a about also am an and any anything are as at be bit but by can could different do does else for from
+    get give has have how i i'd i'm i'll if in instead is isn't it it's its just kind let like little look
+    looking looks lot made make maybe me more much my need needs no not now of on one ones only or other
+    please rather really same see should show similar slightly so some something style styled than thank
+    thanks that the their them then there these they thing this those to too type up very want was we what
+    when which while will with without would you your item garment"""
+)
+"""Words that ask for nothing by themselves."""
+_LONGEST = 40
+"""Letters of the longest word that may ask for a value."""
+_MENDED = 4
+"""Letters of the shortest word that is mended."""
+SURE = 0.5
+"""Probability below which a request is not made; its words are unread."""
+_SEVERAL = ("color", "pattern_color")
+"""Roles of which neighbouring words may name several values: "black white"."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request: ``value`` is ``None`` for a comparison of the whole column ("longer")."""
+
+    column: str
+    operation: Operation
+    value: str | None
+    words: str
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A word that was read as another one."""
+
+    word: str
+    read_as: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All that a reader says of one text."""
+
+    asks: tuple[Ask, ...] = ()
+    constraints: tuple[NumericConstraint, ...] = ()
+    corrections: tuple[Correction, ...] = ()
+    unread: tuple[str, ...] = ()
+    language: str = "English"
+    """The language of the text; of another one than English only names of values are read."""
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Neighbouring words that ask for one thing."""
+
+    start: int
+    end: int
+    role: str = OWN
+    operation: Operation = "is"
+    usual: str | None = None
+
+
+Link = tuple[str, str | None] | None
+"""The column and the value that words name; None where they are unread."""
+
+
+class Reader:
+    """Reads texts about the columns of one catalogue."""
+
+    def __init__(
+        self,
+        values: Mapping[str, Sequence[str]] = USUAL,
+        numbers: Iterable[str] = (),
+        tagger: Tagger | None = None,
+    ) -> None:
+        """``values`` maps columns to values; ``numbers`` are columns of numbers.
+
+        Default: the columns and values that the tagger knows, and the tagger that comes with the package.
+        """
+        self.tagger = tagger or shipped_tagger()
+        self.linker = Linker(values, self._vector)
+        self._numbers = tuple(sorted(numbers))
+        self._dictionary = usual_words() | self.linker.names
+        known = sorted(word for word in self._dictionary if len(word) >= _MENDED)
+        self._mendable = sorted(known, key=len, reverse=True)
+
+    def read(self, text: str, category: str = "") -> Reading:
+        """What a text asks for; ``category`` is what the reference is, such as dress, where it is known."""
+        constraints: tuple[NumericConstraint, ...] = ()
+        if self._numbers and speaks_of_numbers(text):
+            text, constraints = constraint_reader(self._numbers).parted(text)
+        typed = [word.text for word in words_of(text)]
+        language = self._language(typed)
+        words = typed if language != "English" else [self._mended(word) for word in typed]
+        asks: dict[tuple[str, str, str | None], Ask] = {}
+        unread: set[int] = set()
+        for span, link in self._foreign(words) if language != "English" else self._linked(words, category):
+            places = range(span.start, span.end)
+            if link is None:
+                unread |= set(places)
+            else:
+                ask = Ask(link[0], span.operation, link[1], " ".join(typed[place] for place in places))
+                asks.setdefault((ask.column, ask.operation, ask.value), ask)
+        mended = dict.fromkeys(zip(typed, words, strict=True))
+        left = (typed[place] for place in sorted(unread) if _says_something(words[place]))
+        return Reading(
+            tuple(asks.values()),
+            constraints,
+            tuple(Correction(*pair) for pair in mended if pair[0] != pair[1]),
+            tuple(dict.fromkeys(left)),
+            language,
+        )
+
+    def _linked(self, words: Sequence[str], category: str) -> Iterator[tuple[_Span, Link]]:
+        """What the tagger finds: spans, each with what it names, or None where it is unread."""
+        tags = self.tagger.tag(words, self.linker.marks(words), category.lower()) if words else []
+        for place, tag in enumerate(tags):
+            if tag.beyond:
+                yield _Span(place, place + 1), None
+        for span in _spans(tags):
+            if any(_is_word(word) for word in words[span.start : span.end]):
+                yield span, self._link(span, words[span.start : span.end])
+
+    def _foreign(self, words: Sequence[str]) -> Iterator[tuple[_Span, Link]]:
+        """What a text of another language names, by the names of values alone."""
+        rest = set(range(len(words)))
+        for start, end, named in self.linker.named(words):
+            rest -= set(range(start, end))
+            yield _Span(start, end), named
+        for place in sorted(rest):
+            yield _Span(place, place + 1), None
+
+    def _language(self, words: Sequence[str]) -> str:
+        """The language that more of the words belong to than to English."""
+        tables = spoken()["languages"]
+        counts = {name: sum(word in known for word in words) for name, known in tables.items()}
+        likeliest_one = max(counts, key=lambda name: counts[name])
+        english = sum(word in SMALL or word in self._dictionary for word in words)
+        return likeliest_one if counts[likeliest_one] > english else "English"
+
+    def _link(self, span: _Span, words: Sequence[str]) -> Link:
+        if span.operation in ("more", "less") and span.usual is None and span.role != OWN:
+            columns = self.linker.columns.get(span.role)
+            return (columns[0], None) if columns else None
+        return self.linker.value(span.role, words, span.usual)
+
+    def _mended(self, word: str) -> str:
+        """The known word that a mistyped one is a slip of; the word itself where it is none."""
+        if (
+            len(word) < _MENDED
+            or word in self._dictionary
+            or word in self.tagger.pieces
+            or not word.isalpha()
+        ):
+            return word
+        return next(iter(slips(word, self._mendable)), word)
+
+    def _vector(self, word: str) -> NDArray[np.float32]:
+        table = self.tagger.network.emb.weight
+        mean: NDArray[np.float32] = table[list(self.tagger.pieces(word))].mean(0).detach().numpy()
+        return mean
+
+
+def _spans(tags: Sequence[Tag]) -> Iterator[_Span]:
+    """Neighbouring words of one role and operation; of colours, those of one value."""
+
+    def alike(place: int) -> tuple[object, ...]:
+        tag = tags[place]
+        own = likeliest(tag.role, tag.operation, tag.scores) if tag.role in _SEVERAL else None
+        return tag.role, tag.operation, own
+
+    for _, group in groupby(range(len(tags)), alike):
+        places = list(group)
+        first = tags[places[0]]
+        if first.role is not None:
+            scores = np.array([tags[place].scores for place in places])
+            usual = likeliest(first.role, first.operation, scores.sum(axis=0))
+            sure = max(tags[place].sure for place in places)
+            if first.role != OWN:
+                sure *= float(np.exp(scores[:, VALUES.index(usual)].max()))
+            if sure >= SURE:
+                yield _Span(places[0], places[-1] + 1, first.role, first.operation, usual)
+
+
+def _says_something(word: str) -> bool:
+    return word not in SMALL and word[0].isalnum()
+
+
+def _is_word(word: str) -> bool:
+    return word[0].isalnum() and len(word) <= _LONGEST

@@ -1,0 +1,35 @@
+"""The columns, values and phrases of ``vocabularies/spoken.yaml``: what the reader knows by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+
+@cache
+def spoken() -> Mapping[str, Any]:
+    """The file as it is: kind of phrase -> column -> value -> phrases, for most kinds."""
+    text = (resources.files("dqecir.language") / "vocabularies" / "spoken.yaml").read_text(encoding="utf-8")
+    loaded: Mapping[str, Any] = yaml.load(text, Loader=yaml.BaseLoader)
+    return loaded
+
+
+USUAL: Mapping[str, tuple[str, ...]] = {column: tuple(own) for column, own in spoken()["usual"].items()}
+"""Columns that the reader knows without a catalogue, and their values."""
+
+
+def phrases(entry: object = None) -> Iterator[str]:
+    """Yield every phrase of the file, or of a part of it."""
+    entry = spoken() if entry is None else entry
+    if isinstance(entry, str):
+        yield entry
+    elif isinstance(entry, Mapping):
+        for part in entry.values():
+            yield from phrases(part)
+    elif isinstance(entry, list):
+        for part in entry:
+            yield from phrases(part)

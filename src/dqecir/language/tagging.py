@@ -1,0 +1,290 @@
+"""The learned part of the reader: which words of a text ask for something, and of what kind.
+
+A small transformer over word pieces (two layers of MiniLM's shape) gives every word a role, an operation, a
+value, and whether it asks for something that no column says. It knows the roles in ``ROLES`` and their usual
+values; the names of a catalogue's own values and columns are marked for it (``Mark``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dqecir.language.spoken import USUAL
+
+Operation = Literal["is", "is not", "more", "less"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+OWN = "value"
+"""The role of words that name a value of a column that the reader does not know."""
+ROLES = (*USUAL, OWN)
+VALUES: tuple[str | None, ...] = (None, *sorted({value for values in USUAL.values() for value in values}))
+WINDOW = 48
+"""Words that are tagged together; a longer text is tagged in parts."""
+BEYOND = 0.4
+"""Probability from which on a word asks for something that no column says."""
+_PIECES = 8
+"""Word pieces of a word that are looked at."""
+_LETTERS = 60
+"""Letters of a word that are looked at."""
+_WIDTH, _HEADS, _INNER = 384, 12, 1536
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+|[^\w\s]|_")
+_UNKNOWN = "[UNK]"
+
+
+class Mark(IntEnum):
+    """What a catalogue says of a word."""
+
+    NONE = 0
+    VALUE = 1
+    COLUMN = 2
+
+
+class Word(NamedTuple):
+    """A word or a sign of a text, in lower case, and where it stands."""
+
+    text: str
+    start: int
+    end: int
+
+
+def words_of(text: str) -> list[Word]:
+    """The words, numbers and signs of a text."""
+    return [Word(found.group().lower(), found.start(), found.end()) for found in _WORD.finditer(text)]
+
+
+@dataclass(frozen=True)
+class Tag:
+    """What a word asks for: ``role`` is ``None`` where it names nothing.
+
+    ``scores`` are log-probabilities of ``VALUES`` [V]; ``beyond`` says that the word asks for something that
+    no column says; ``sure`` is the probability of the role and the operation.
+    """
+
+    role: str | None
+    operation: Operation
+    scores: NDArray[np.float32]
+    beyond: bool
+    sure: float = 1.0
+
+
+class WordPieces:
+    """Words to ids of pieces: the longest piece first."""
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        self.pieces = tuple(pieces)
+        self._ids = {piece: place for place, piece in enumerate(pieces)}
+        self.start, self.end = self._ids["[CLS]"], self._ids["[SEP]"]
+        self._cached = lru_cache(maxsize=20_000)(self._split)
+
+    def __call__(self, word: str) -> tuple[int, ...]:
+        """The ids of a word's pieces, at least one and at most 8."""
+        return self._cached(word)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._ids
+
+    def _split(self, word: str) -> tuple[int, ...]:
+        plain = "".join(
+            c for c in unicodedata.normalize("NFKD", word[:_LETTERS]) if not unicodedata.combining(c)
+        )
+        found: list[int] = []
+        for part in re.findall(r"\w+|[^\w\s]", plain.replace("\u2019", "'")):
+            found += self._longest(part)
+        return tuple(found[:_PIECES]) or (self._ids[_UNKNOWN],)
+
+    def _longest(self, part: str) -> list[int]:
+        found, start = [], 0
+        while start < len(part):
+            for end in range(len(part), start, -1):
+                piece = ("##" if start else "") + part[start:end]
+                if piece in self._ids:
+                    break
+            else:
+                return [self._ids[_UNKNOWN]]
+            found.append(self._ids[piece])
+            start = end
+        return found
+
+
+class _Layer(nn.Module):
+    """A transformer layer that normalises after each sum, as BERT's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.o = nn.Linear(_WIDTH, 3 * _WIDTH), nn.Linear(_WIDTH, _WIDTH)
+        self.n1, self.n2 = nn.LayerNorm(_WIDTH, eps=1e-12), nn.LayerNorm(_WIDTH, eps=1e-12)
+        self.f1, self.f2 = nn.Linear(_WIDTH, _INNER), nn.Linear(_INNER, _WIDTH)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``x`` is [B, T, D], ``mask`` [B, 1, 1, T] is true where there is a piece."""
+        b, t, d = x.shape
+        q, k, v = self.qkv(x).view(b, t, 3, _HEADS, d // _HEADS).permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = self.n1(x + self.drop(self.o(seen.transpose(1, 2).reshape(b, t, d))))
+        out: Tensor = self.n2(x + self.drop(self.f2(functional.gelu(self.f1(x)))))
+        return out
+
+
+class Batch(NamedTuple):
+    """Pieces of B texts: ids and marks [B, T], mask [B, T], and the mean of each word's pieces [B, W, T]."""
+
+    ids: Tensor
+    mask: Tensor
+    marks: Tensor
+    pool: Tensor
+
+
+class Scores(NamedTuple):
+    """Logits of every word [B, W, ...]: no role or one of ``ROLES``, ``OPERATIONS``, ``VALUES``, beyond."""
+
+    role: Tensor
+    operation: Tensor
+    value: Tensor
+    beyond: Tensor
+
+
+class TaggerNetwork(nn.Module):
+    """Word pieces to scores of words."""
+
+    def __init__(self, pieces: int, layers: int) -> None:
+        super().__init__()
+        self.emb, self.pos = nn.Embedding(pieces, _WIDTH), nn.Embedding(512, _WIDTH)
+        self.flag, self.n = nn.Embedding(4, _WIDTH), nn.LayerNorm(_WIDTH, eps=1e-12)
+        nn.init.zeros_(self.flag.weight)
+        self.layers = nn.ModuleList(_Layer() for _ in range(layers))
+        self.drop = nn.Dropout(0.15)
+        self.role, self.op = nn.Linear(_WIDTH, 1 + len(ROLES)), nn.Linear(_WIDTH, len(OPERATIONS))
+        self.val, self.other = nn.Linear(_WIDTH, len(VALUES)), nn.Linear(_WIDTH, 1)
+
+    def forward(self, batch: Batch) -> Scores:
+        x = self.emb(batch.ids) + self.pos.weight[: batch.ids.shape[1]] + self.flag(batch.marks)
+        x = self.drop(self.n(x))
+        mask = batch.mask[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, mask)
+        h = self.drop(torch.bmm(batch.pool.to(x.dtype), x))
+        return Scores(self.role(h), self.op(h), self.val(h), self.other(h).squeeze(-1))
+
+
+class Tagger:
+    """A network and its word pieces."""
+
+    def __init__(self, network: TaggerNetwork, pieces: WordPieces) -> None:
+        self.network, self.pieces = network, pieces
+
+    def batch(self, texts: Sequence[tuple[Sequence[str], Sequence[int] | None, str]]) -> Batch:
+        """Texts as tensors: the words of each, their marks, and the category of the reference or ``""``."""
+        rows = [self._row(*text) for text in texts]
+        t, w = max(len(ids) for ids, _, _ in rows), max(len(spans) for _, _, spans in rows)
+        ids, marks = torch.zeros(2, len(rows), t, dtype=torch.long)
+        mask, pool = torch.zeros(len(rows), t, dtype=torch.bool), torch.zeros(len(rows), w, t)
+        for row, (own, flags, spans) in enumerate(rows):
+            ids[row, : len(own)], marks[row, : len(own)] = torch.tensor(own), torch.tensor(flags)
+            mask[row, : len(own)] = True
+            for place, (start, end) in enumerate(spans):
+                pool[row, place, start:end] = 1 / (end - start)
+        return Batch(ids, mask, marks, pool)
+
+    def _row(
+        self, words: Sequence[str], marks: Sequence[int] | None, category: str
+    ) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+        ids = [self.pieces.start, *(self.pieces(category) if category else ()), self.pieces.end]
+        flags, spans = [0] * len(ids), []
+        for place, word in enumerate(words):
+            own = self.pieces(word)
+            spans.append((len(ids), len(ids) + len(own)))
+            ids += own
+            flags += [marks[place] if marks else 0] * len(own)
+        return [*ids, self.pieces.end], [*flags, 0], spans
+
+    @torch.inference_mode()
+    def tag(self, words: Sequence[str], marks: Sequence[int], category: str = "") -> list[Tag]:
+        """What each word asks for."""
+        found: list[Tag] = []
+        for start in range(0, len(words), WINDOW):
+            part = slice(start, start + WINDOW)
+            scores = self.network(self.batch([(words[part], marks[part], category)]))
+            found += _tags(scores)
+        return found
+
+    def save(self, folder: Path, notes: Mapping[str, Any]) -> None:
+        """Write the weights, matrices as 8 bits a number with a scale a row, and the word pieces."""
+        state: dict[str, Tensor] = {}
+        for name, tensor in self.network.state_dict().items():
+            if tensor.dim() == 2 and name != "flag.weight":
+                tensor = tensor[: WINDOW * _PIECES + 32] if name == "pos.weight" else tensor
+                scale = tensor.abs().amax(dim=1, keepdim=True).clamp_min(1e-8) / 127
+                state[name] = (tensor / scale).round().to(torch.int8)
+                state[f"{name}.scale"] = scale.half()
+            else:
+                state[name] = tensor.half()
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(state, folder / "reader.safetensors")
+        (folder / "pieces.txt").write_text("\n".join(self.pieces.pieces) + "\n", encoding="utf-8")
+        text = json.dumps({"layers": len(self.network.layers), **notes}, indent=2)
+        (folder / "reader.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Tagger:
+        """Read what :meth:`save` wrote."""
+        state = load_file(folder / "reader.safetensors")
+        pieces = WordPieces((folder / "pieces.txt").read_text(encoding="utf-8").splitlines())
+        notes = json.loads((folder / "reader.json").read_text(encoding="utf-8"))
+        network = TaggerNetwork(len(pieces.pieces), notes["layers"])
+        whole = {
+            name: tensor.float() * state[f"{name}.scale"].float()
+            if f"{name}.scale" in state
+            else tensor.float()
+            for name, tensor in state.items()
+            if not name.endswith(".scale")
+        }
+        network.pos = nn.Embedding(*whole["pos.weight"].shape)
+        network.load_state_dict(whole)
+        return cls(network.eval(), pieces)
+
+
+def shipped_tagger() -> Tagger:
+    """The tagger that comes with the package."""
+    with resources.as_file(resources.files("dqecir") / "assets" / "reader") as folder:
+        return Tagger.load(folder)
+
+
+_ALLOWED = {role: np.array([value in USUAL.get(role, ()) for value in VALUES]) for role in ROLES}
+
+
+def likeliest(role: str, operation: Operation, scores: NDArray[np.float32]) -> str | None:
+    """The value of a role that has the highest score; ``None`` where a comparison names no value."""
+    allowed = _ALLOWED[role].copy()
+    allowed[0] = operation in ("more", "less") or not allowed.any()
+    return VALUES[int(np.where(allowed, scores, -np.inf).argmax())]
+
+
+def _tags(scores: Scores) -> list[Tag]:
+    """The likeliest tag of each word of the only text of a batch."""
+    roles = scores.role[0].softmax(-1).max(-1)
+    operations = scores.operation[0].softmax(-1).max(-1)
+    values = scores.value[0].log_softmax(-1).numpy()
+    beyond = (scores.beyond[0].sigmoid() > BEYOND).tolist()
+    sure = (roles.values * operations.values).tolist()
+    return [
+        Tag(ROLES[role - 1] if role else None, OPERATIONS[operation], *rest)
+        for role, operation, *rest in zip(
+            roles.indices.tolist(), operations.indices.tolist(), values, beyond, sure, strict=True
+        )
+    ]

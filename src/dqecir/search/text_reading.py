@@ -1,0 +1,147 @@
+"""Read a file of modification texts in the columns of an index, of a model or of the reader itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dqecir.data.cells import has_value
+from dqecir.errors import DataError
+from dqecir.index.contract import Index
+from dqecir.index.engines import open_index
+from dqecir.index.filters import has_numbers
+from dqecir.index.payload_columns import Columns
+from dqecir.io.files import write_text
+from dqecir.language.number_words import names_a_number
+from dqecir.language.reader import Reader, Reading
+from dqecir.model.composed_model import ComposedModel
+
+MANY_VALUES = 1000
+"""A column of an index with more different values holds texts and is not read."""
+_FIGURES = 12
+"""A column of an index with more different numbers is compared."""
+
+
+@dataclass(frozen=True)
+class TextLine:
+    """One line of the input."""
+
+    id: str
+    text: str
+    category: str
+
+
+def read_texts(source: Path, out: Path, model: Path | None = None, index: Path | None = None) -> int:
+    """Write what the reader says of every text of ``source`` to ``out``; return how many texts there were.
+
+    The columns are those of ``index``, else of ``model``, else those that the reader knows by itself.
+    Raises :class:`DataError` for a line that is not as described in docs/language.md.
+    """
+    if index is not None and model is not None:
+        raise DataError("give --index or --model, not both: the columns are read from one of them")
+    if not out.parent.is_dir():
+        raise DataError(f"the folder {out.parent} does not exist: create it, or choose another --out")
+    lines = list(_lines(source))
+    reader = _reader(model, index)
+    read = [
+        {"id": line.id, "text": line.text, **as_json(reader.read(line.text, line.category))} for line in lines
+    ]
+    write_text(out, "".join(json.dumps(row) + "\n" for row in read))
+    return len(lines)
+
+
+def as_json(reading: Reading) -> dict[str, Any]:
+    """A reading as JSON holds it."""
+    return {
+        "asks": [
+            {"column": ask.column, "op": ask.operation, "value": ask.value, "words": ask.words}
+            for ask in reading.asks
+        ],
+        "unread": list(reading.unread),
+        "constraints": [
+            {"column": bound.column, "order": bound.order, "number": bound.number}
+            for bound in reading.constraints
+        ],
+        "corrections": [{"word": one.word, "read_as": one.read_as} for one in reading.corrections],
+        "language": reading.language,
+    }
+
+
+def reader_of_index(index: Index) -> Reader:
+    """The reader of an index's columns: those with few values are chosen from, those of numbers compared."""
+    columns = index.columns()
+    names = sorted({name for part in columns for name in part.names} - {"path"})
+    values: dict[str, list[str]] = {}
+    numbers = []
+    for name in names:
+        known = _values(columns, name)
+        if has_numbers(columns, name) and (names_a_number(name) or len(known) > _FIGURES):
+            numbers.append(name)
+        elif 0 < len(known) <= MANY_VALUES:
+            values[name] = known
+    return Reader(values, numbers)
+
+
+def _values(columns: Collection[Columns], name: str) -> list[str]:
+    """The values of a column, the commonest first."""
+    counts: Counter[str] = Counter()
+    for part in columns:
+        column = part[name]
+        found = np.bincount(column.codes, minlength=1 + len(column.values))[1:]
+        counts.update({str(value): int(count) for value, count in zip(column.values, found, strict=True)})
+    return sorted(filter(has_value, counts), key=lambda value: (-counts[value], value))
+
+
+def _reader(model: Path | None, index: Path | None) -> Reader:
+    if index is not None:
+        opened = open_index(index)
+        try:
+            return reader_of_index(opened)
+        finally:
+            opened.close()
+    if model is None:
+        return Reader()
+    heads = ComposedModel.from_pretrained(model).heads
+    if heads is None:
+        raise DataError(f"the model {model} has no attribute columns to read: give an --index, or neither")
+    return Reader(heads.config.columns)
+
+
+def _lines(source: Path) -> Iterator[TextLine]:
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source} is not UTF-8 text: save it as UTF-8") from error
+    if not text.strip():
+        raise DataError(
+            f'{source} is empty: write a line such as {{"id": "1", "text": "is red"}} for each text'
+        )
+    # Not splitlines: a text may hold the other line separators of Unicode.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield _line(line, f"{source}, line {number}")
+
+
+def _line(line: str, where: str) -> TextLine:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON: write one object a line") from error
+    if not isinstance(row, dict):
+        raise DataError(f'{where} is not an object: write {{"id": …, "text": …}}')
+    for key in ("id", "text"):
+        if not isinstance(row.get(key), str):
+            raise DataError(f"{where} has no text under {key!r}: give every line an id and a text")
+    if not isinstance(row.get("category") or "", str):
+        raise DataError(
+            f"{where} has a 'category' that is not a text: write a word such as dress, or leave it out"
+        )
+    return TextLine(row["id"], row["text"], row.get("category") or "")

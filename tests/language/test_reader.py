@@ -1,0 +1,131 @@
+"""The reader: texts of every kind with their right reading, a shop's own columns, slips, and odd input."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dqecir.language.linking import Linker
+from dqecir.language.reader import Reader
+from dqecir.language.tagging import Mark, words_of
+
+TEXTS = yaml.safe_load(Path(__file__).with_name("reader_texts.yaml").read_text(encoding="utf-8"))
+SHOP = {
+    "article": [
+        "Tshirts",
+        "Shirts",
+        "Jeans",
+        "Casual Shoes",
+        "Sports Shoes",
+        "Jackets",
+        "Dresses",
+        "Watches",
+    ],
+    "brand": ["Kestrel", "U.S. Polo Assn.", "Reid & Taylor", "Nike"],
+    "fibre": ["Tencel", "Cotton", "Merino Wool"],
+    "color": ["Navy Blue", "Blue", "Red", "Khaki", "Multi"],
+    "has pockets": ["yes", "no"],
+}
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    return Reader()
+
+
+@pytest.fixture(scope="module")
+def shop(reader) -> Reader:
+    return Reader(SHOP, ["price"], reader.tagger)
+
+
+def asks(reading) -> set[str]:
+    return {
+        " ".join([ask.column, ask.operation, *([ask.value] if ask.value else [])]) for ask in reading.asks
+    }
+
+
+@pytest.mark.parametrize("case", TEXTS, ids=[case["text"] for case in TEXTS])
+def test_texts_of_every_kind_are_read_as_people_read_them(reader, case):
+    reading = reader.read(case["text"], case.get("category", ""))
+    # A word of a print's or of straps' may be unread as well: "green" and "logo" of a green logo.
+    spoken = {word for ask in reading.asks for word in ask.words.split()}
+    assert (asks(reading), set(reading.unread) - spoken) == (set(case["asks"]), set(case["unread"]) - spoken)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("from Kestrel", {"brand is Kestrel"}),
+        ("by reid and taylor", {"brand is Reid & Taylor"}),
+        ("a jacket from US Polo Assn", {"article is Jackets", "brand is U.S. Polo Assn."}),
+        ("in tencel", {"fibre is Tencel"}),
+        ("made of merino wool, not cotton", {"fibre is Merino Wool"}),
+        ("not from nike", {"brand is not Nike"}),
+        ("a navy sports shoe", {"color is Navy Blue", "article is Sports Shoes"}),
+        ("a tee in dark blue", {"article is Tshirts", "color is Navy Blue"}),
+        ("khaki jeans", {"color is Khaki", "article is Jeans"}),
+    ],
+)
+def test_a_shops_own_columns_are_read_by_the_names_of_their_values(shop, text, wanted):
+    assert asks(shop.read(text)) == wanted
+
+
+def test_what_the_shop_does_not_have_is_unread(shop):
+    reading = shop.read("with long sleeves in purple")
+    assert reading.asks == ()
+    assert set(reading.unread) == {"long", "sleeves", "purple"}
+
+
+def test_numbers_are_constraints_and_not_unread(shop):
+    reading = shop.read("red and under 40 euros")
+    assert asks(reading) == {"color is Red"}
+    assert [(bound.column, bound.order, bound.number) for bound in reading.constraints] == [
+        ("price", "<", 40)
+    ]
+    assert reading.unread == ()
+
+
+def test_slips_are_corrected_and_listed(reader):
+    reading = reader.read("is gren and stripd")
+    assert [(one.word, one.read_as) for one in reading.corrections] == [
+        ("gren", "green"),
+        ("stripd", "striped"),
+    ]
+    assert reader.read("is a red floral dress").corrections == ()
+
+
+def test_the_names_of_a_shop_are_marked_and_usual_columns_are_not():
+    linker = Linker(SHOP)
+    marks = linker.marks([word.text for word in words_of("fibre: merino wool in red")])
+    assert marks == [Mark.COLUMN, Mark.NONE, Mark.VALUE, Mark.VALUE, Mark.NONE, Mark.NONE]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=300))
+def test_any_text_is_read_and_its_words_are_its_own(text):
+    reading = Reader(tagger=_tagger()).read(text)
+    typed = {word.text for word in words_of(text)}
+    assert set(reading.unread) <= typed
+    assert all(
+        ask.column
+        in ("garment", "color", "pattern", "pattern_color", "print", "sleeves", "length", "neck", "fit")
+        for ask in reading.asks
+    )
+
+
+_SHARED: list[Reader] = []
+
+
+def _tagger():
+    if not _SHARED:
+        _SHARED.append(Reader())
+    return _SHARED[0].tagger
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   ", "\n\n", "x" * 10_000, "is red " * 1_400, "\U0001f600" * 5_000, "\ud800"]
+)
+def test_odd_and_long_texts_are_read(reader, text):
+    assert {ask.value for ask in reader.read(text).asks} <= {"red"}
