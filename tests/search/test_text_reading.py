@@ -5,7 +5,8 @@ import json
 import pytest
 
 from dqecir.errors import DataError
-from dqecir.search.text_reading import read_texts
+from dqecir.index.payload_columns import Columns
+from dqecir.search.text_reading import read_texts, reader_of_index
 
 GOOD = '{"id": "a/1", "text": "is red with a bow", "category": "dress"}\n'
 
@@ -67,3 +68,36 @@ def test_a_missing_file_or_folder_is_said(tmp_path):
 def test_an_index_or_a_model_is_read_but_not_both(tmp_path):
     with pytest.raises(DataError, match="not both"):
         read_texts(tmp_path / "in", tmp_path / "out", tmp_path, tmp_path)
+
+
+class _Indexed:
+    """The columns of an index of four items."""
+
+    def columns(self):
+        rows = [
+            {
+                "title": f"Kestrel jacket no. {n} with a zip",
+                "brand": brand,
+                "price": str(10 * n),
+                "path": f"{n}.jpg",
+            }
+            for n, brand in enumerate(["Kestrel", "KESTREL", "Kestrel", "Nike"])
+        ]
+        return [Columns.of(rows[:2]), Columns.of(rows[2:])]
+
+
+def test_an_index_is_read_by_its_attributes_and_numbers_and_the_commoner_spelling():
+    reader = reader_of_index(_Indexed())
+    reading = reader.read("from kestrel, under 20 euros")
+    assert [(ask.column, ask.operation, ask.value) for ask in reading.asks] == [("brand", "is", "Kestrel")]
+    assert [(bound.column, bound.order, bound.number) for bound in reading.constraints] == [
+        ("price", "<", 20)
+    ]
+    assert set(reader.linker.values) == {"brand"}
+
+
+def test_a_model_is_read_by_the_columns_of_its_heads(tmp_path, model_folder, dqecir):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"id": "1", "text": "is red"}', encoding="utf-8")
+    assert dqecir("read", source, "--out", out, "--model", model_folder)[0] == 0
+    assert [ask["value"] for ask in rows(out)[0]["asks"]] == ["red"]

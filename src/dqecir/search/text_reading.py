@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dqecir.data.cells import has_value
+from dqecir.data.column_roles import roles_of
 from dqecir.errors import DataError
 from dqecir.index.contract import Index
 from dqecir.index.engines import open_index
@@ -74,17 +75,17 @@ def as_json(reading: Reading) -> dict[str, Any]:
 
 
 def reader_of_index(index: Index) -> Reader:
-    """The reader of an index's columns: those with few values are chosen from, those of numbers compared."""
+    """The reader of an index's columns: attributes of few values are chosen from, numbers are compared."""
     columns = index.columns()
     names = sorted({name for part in columns for name in part.names} - {"path"})
+    known = {name: _values(columns, name) for name in names}
     values: dict[str, list[str]] = {}
     numbers = []
-    for name in names:
-        known = _values(columns, name)
-        if has_numbers(columns, name) and (names_a_number(name) or len(known) > _FIGURES):
+    for name, role in zip(names, roles_of(names, list(known.values())), strict=True):
+        if has_numbers(columns, name) and (names_a_number(name) or len(known[name]) > _FIGURES):
             numbers.append(name)
-        elif 0 < len(known) <= MANY_VALUES:
-            values[name] = known
+        elif role == "attribute" and 0 < len(known[name]) <= MANY_VALUES:
+            values[name] = known[name]
     return Reader(values, numbers)
 
 
@@ -100,11 +101,7 @@ def _values(columns: Collection[Columns], name: str) -> list[str]:
 
 def _reader(model: Path | None, index: Path | None) -> Reader:
     if index is not None:
-        opened = open_index(index)
-        try:
-            return reader_of_index(opened)
-        finally:
-            opened.close()
+        return reader_of_index(open_index(index))
     if model is None:
         return Reader()
     heads = ComposedModel.from_pretrained(model).heads

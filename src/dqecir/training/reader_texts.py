@@ -148,6 +148,8 @@ class TextGenerator:
     def _text(self, category: str, own: bool) -> Part:
         chance = self._draw.random
         labels: Part = []
+        if chance() < 0.3:
+            return self._spoken_to_a_shop()
         clauses = self._pick((1, 1, 2, 2, 2, 3))
         if chance() < 0.01:
             return bare(self._pick(self._spoken["idle"]))
@@ -379,6 +381,26 @@ class TextGenerator:
         if choice < 0.85:
             return bare(self._pick(say["refuse"])) + refused
         return wanted + bare(self._pick(say["no_more"])) + before
+
+    def _spoken_to_a_shop(self) -> Part:
+        """One to three wishes for different columns: "hi, lose the sleeves, plus in red"."""
+        part = bare(self._pick(self._spoken["asides"]) if self._draw.random() < 0.6 else "")
+        columns = ("color", "garment", "pattern", "sleeves", "neck", "length", "fit", "print")
+        for place, role in enumerate(self._draw.sample(columns, self._pick((1, 2, 2, 3)))):
+            part += bare(self._pick(self._spoken["wish_joins"]) if place else "") + self._wish(role)
+        return part + bare(self._pick(("", "", "", "please", "thanks", "if possible")))
+
+    def _wish(self, role: str) -> Part:
+        whole = self._spoken["whole"].get(role, {})
+        if self._draw.random() < 0.15:
+            return self._instead()
+        if role == "print" or (whole and self._draw.random() < 0.5):
+            value, phrase = self._valued(whole)
+            return asking(phrase, role, "is", value)
+        known = self._spoken["garments"] if role == "garment" else self._spoken["adjectives"][role]
+        value, phrase = self._valued(known)
+        before, after = self._pick(self._spoken["wishes"][role]).split("{}")
+        return bare(before) + asking(without_brackets(phrase), role, "is", value) + bare(after)
 
     def _chat(self, category: str) -> Part:
         choice = self._draw.random()

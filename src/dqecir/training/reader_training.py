@@ -50,8 +50,8 @@ class Course:
     epochs: int
     rate: float
     batch: int = 32
-    own_columns: int = 0
-    """Generated texts about a made-up shop's columns that every epoch sees besides."""
+    generated: int = 0
+    """Generated texts that every epoch sees besides."""
     swapped: float = 0.0
     """Share of the texts that every epoch sees once more, with some of their phrases swapped for others."""
     keep_pieces: bool = False
@@ -59,7 +59,7 @@ class Course:
 
 
 GENERATED = Course(epochs=1, rate=2e-4, batch=48)
-ANNOTATED = Course(epochs=5, rate=1e-4, own_columns=600, swapped=0.7, keep_pieces=True)
+ANNOTATED = Course(epochs=5, rate=1e-4, generated=1200, swapped=0.7, keep_pieces=True)
 GENERATED_TEXTS = 48_000
 
 
@@ -132,14 +132,11 @@ def _inside(words: Sequence[Any], start: int, end: int) -> list[int]:
     return [place for place, word in enumerate(words) if word.start < end and word.end > start]
 
 
-def generated(tagger: Tagger, count: int = GENERATED_TEXTS, seed: int = 0) -> list[Labelled]:
+def generated(
+    tagger: Tagger, count: int = GENERATED_TEXTS, seed: int = 0, own_columns: int = 4
+) -> list[Labelled]:
     """Generated texts, with English words from the tagger's pieces as names of shops."""
-    return list(TextGenerator(seed, _english(tagger)).texts(count))
-
-
-def generated_own(tagger: Tagger, count: int, seed: int = 1) -> list[Labelled]:
-    """Generated texts of which every one speaks of columns of a made-up shop."""
-    return list(TextGenerator(seed, _english(tagger)).texts(count, own_columns=1))
+    return list(TextGenerator(seed, _english(tagger)).texts(count, own_columns))
 
 
 def _english(tagger: Tagger) -> list[str]:
@@ -156,14 +153,14 @@ def train_tagger(tagger: Tagger, texts: Sequence[Labelled], course: Course, seed
     rest = [own for name, own in network.named_parameters() if name.split(".")[0] not in _HEADS]
     groups = [{"params": rest, "lr": course.rate}, {"params": heads, "lr": 8 * course.rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    steps = course.epochs * math.ceil(((1 + course.swapped) * len(texts) + course.own_columns) / course.batch)
+    steps = course.epochs * math.ceil(((1 + course.swapped) * len(texts) + course.generated) / course.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / (0.1 * steps)) * max(0.0, 1 - step / steps)
     )
     network.train()
     for epoch in range(course.epochs):
         again = [swaps.swapped(text) for text in texts if draw.random() < course.swapped]
-        again += generated_own(tagger, course.own_columns, seed=1 + epoch)
+        again += generated(tagger, course.generated, seed=1 + epoch, own_columns=2)
         for batch in _batches([text for text in (*texts, *again) if text.labels], course.batch, draw):
             loss = _loss(tagger, batch, draw)
             optimizer.zero_grad()
