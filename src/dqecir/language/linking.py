@@ -41,19 +41,12 @@ Named = tuple[str, str]
 @cache
 def usual_words() -> frozenset[str]:
     """Every word of the phrases that the tagger knows from training."""
-    kinds = (
-        "adjectives",
-        "garments",
-        "things",
-        "compared",
-        "compared_style",
-        "style",
-        "details",
-        "materials",
-        "parts",
-    )
     return frozenset(
-        word.text for kind in kinds for phrase in phrases(spoken()[kind]) for word in words_of(phrase)
+        word.text
+        for kind, part in spoken().items()
+        if kind not in ("languages", "syllables", "names")
+        for phrase in phrases(part)
+        for word in words_of(phrase)
     )
 
 

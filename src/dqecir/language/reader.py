@@ -7,7 +7,7 @@ the reader knows, the tagger says which words ask for something, and the linker 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -108,8 +108,8 @@ class Reader:
         self.tagger = tagger or shipped_tagger()
         self.linker = Linker(values, self._vector)
         self._numbers = tuple(sorted(numbers))
-        self._dictionary = usual_words() | self.linker.names
-        known = sorted(word for word in self._dictionary if len(word) >= _MENDED)
+        self._dictionary = SMALL | usual_words() | self.linker.names
+        known = sorted(word for word in self._dictionary - SMALL if len(word) >= _MENDED)
         self._mendable = sorted(known, key=len, reverse=True)
 
     def read(self, text: str, category: str = "") -> Reading:
@@ -143,11 +143,15 @@ class Reader:
         """What the tagger finds: spans, each with what it names, or None where it is unread."""
         tags = self.tagger.tag(words, self.linker.marks(words), category.lower()) if words else []
         for place, tag in enumerate(tags):
-            if tag.beyond:
+            if tag.beyond or (tag.role is None and not self._knows(words[place])):
                 yield _Span(place, place + 1), None
         for span in _spans(tags):
-            if any(_is_word(word) for word in words[span.start : span.end]):
-                yield span, self._link(span, words[span.start : span.end])
+            said = words[span.start : span.end]
+            named = list(self.linker.named(said)) if span.role == OWN else []
+            for start, end, link in named:
+                yield replace(span, start=span.start + start, end=span.start + end), link
+            if not named and any(map(_is_word, said)):
+                yield span, self._link(span, said)
 
     def _foreign(self, words: Sequence[str]) -> Iterator[tuple[_Span, Link]]:
         """What a text of another language names, by the names of values alone."""
@@ -163,7 +167,7 @@ class Reader:
         tables = spoken()["languages"]
         counts = {name: sum(word in known for word in words) for name, known in tables.items()}
         likeliest_one = max(counts, key=lambda name: counts[name])
-        english = sum(word in SMALL or word in self._dictionary for word in words)
+        english = sum(word in SMALL or word in usual_words() for word in words)
         return likeliest_one if counts[likeliest_one] > english else "English"
 
     def _link(self, span: _Span, words: Sequence[str]) -> Link:
@@ -174,14 +178,12 @@ class Reader:
 
     def _mended(self, word: str) -> str:
         """The known word that a mistyped one is a slip of; the word itself where it is none."""
-        if (
-            len(word) < _MENDED
-            or word in self._dictionary
-            or word in self.tagger.pieces
-            or not word.isalpha()
-        ):
+        if len(word) < _MENDED or self._knows(word):
             return word
         return next(iter(slips(word, self._mendable)), word)
+
+    def _knows(self, word: str) -> bool:
+        return word in self.tagger.pieces or word in self._dictionary or not word.isalpha()
 
     def _vector(self, word: str) -> NDArray[np.float32]:
         table = self.tagger.network.emb.weight

@@ -21,7 +21,6 @@ from dqecir.index.payload_columns import Columns
 from dqecir.io.files import write_text
 from dqecir.language.number_words import names_a_number
 from dqecir.language.reader import Reader, Reading
-from dqecir.model.composed_model import ComposedModel
 
 MANY_VALUES = 1000
 """A column of an index with more different values holds texts and is not read."""
@@ -104,6 +103,9 @@ def _reader(model: Path | None, index: Path | None) -> Reader:
         return reader_of_index(open_index(index))
     if model is None:
         return Reader()
+    # Imported here, because a model's libraries are slow to import and most readings need none.
+    from dqecir.model.composed_model import ComposedModel
+
     heads = ComposedModel.from_pretrained(model).heads
     if heads is None:
         raise DataError(f"the model {model} has no attribute columns to read: give an --index, or neither")
