@@ -3,9 +3,11 @@
 import os
 
 import pytest
+from openpyxl import Workbook
 from PIL import Image
 
 from dqecir.data.picture_files import UPLOADS_MARK, FileNames, list_pictures
+from dqecir.index.engines import open_index
 from dqecir.search.retriever import ComposedRetriever
 
 
@@ -109,6 +111,24 @@ def test_an_index_names_what_it_leaves_out(tmp_path, model_folder):
     summary = retriever.build_index(tmp_path / "shop", tmp_path / "index", quiet=True)
     assert summary.indexed == 1
     assert [refusal.path.name for refusal in summary.refusals] == ["other.csv", "b.heic"]
+
+
+def test_a_sheet_of_a_workbook_is_chosen(tmp_path, dqecir, model_folder):
+    jpeg(tmp_path / "shop" / "a.jpg")
+    book = Workbook()
+    book.active.append(("about", "this file"))
+    sheet = book.create_sheet("Products")
+    sheet.append(("Image", "Color", "Price"))
+    sheet.append(("A.JPG", "red", 39.9))
+    book.save(tmp_path / "shop" / "attributes.xlsx")
+    code, out, _ = dqecir("catalogue", "check", tmp_path / "shop")
+    assert (code, "has no column image" in out) == (1, True)
+    code, out, _ = dqecir("catalogue", "check", tmp_path / "shop", "--sheet-name", "Products")
+    assert code == 0
+    assert out.splitlines()[-4:-1] == ["image [image]", "color [attribute]: red 1", "price [price]: 39.9 1"]
+    arguments = ["--images", tmp_path / "shop", "--out", tmp_path / "index", "--model", model_folder]
+    assert dqecir("index", "build", *arguments, "--sheet-name", "Products")[0] == 0
+    assert open_index(tmp_path / "index").payload("a.jpg")["price"] == "39.9"
 
 
 def test_a_table_of_another_name_is_used_where_it_names_pictures(tmp_path, model_folder):

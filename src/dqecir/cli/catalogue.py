@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import Model, output
+from dqecir.cli.arguments import Model, SheetName, output
 from dqecir.io.progress import console
 
 catalogue_app = typer.Typer(no_args_is_help=True, help="Catalogues: a folder of images and attributes.csv.")
@@ -59,10 +59,7 @@ def catalogue_render(
 @catalogue_app.command("check")
 def catalogue_check(
     folder: Annotated[Path, typer.Argument(help="The catalogue.")],
-    sheet_name: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--sheet-name", help="The sheet of a workbook. Default: the first."),
-    ] = None,
+    sheet_name: SheetName = None,
 ) -> None:
     """Say everything that is wrong with a catalogue, and what its columns are for; exit 1 if anything is."""
     from dqecir.data.catalogue import check_catalogue
@@ -92,10 +89,11 @@ def catalogue_fit(
         Path | None, typer.Option("--recipe", help="How to train; as recipes/fit.yaml does unless named.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws splits, questions and examples.")] = 0,
+    sheet_name: SheetName = None,
 ) -> None:
     """Check a catalogue, train on it, measure, index it and write a report; a stopped one goes on."""
     from dqecir.evaluation.table import as_table
     from dqecir.experiments.fit.steps import fit_catalogue
 
-    rows = fit_catalogue(folder, out, model, recipe, seed)
+    rows = fit_catalogue(folder, out, model, recipe, seed, sheet=sheet_name)
     output.print(as_table(f"{folder.name}, percent", rows))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import IndexFolder, Model, Out, output
+from dqecir.cli.arguments import IndexFolder, Model, Out, SheetName, output
 from dqecir.errors import DataError
 from dqecir.io.loading import loading
 from dqecir.io.progress import console
@@ -36,11 +36,13 @@ def index_build(
         typer.Option("--engine", help="exact or server. Default: that of the index in OUT, else exact."),
     ] = None,
     tokens: Tokens = None,
+    sheet_name: SheetName = None,
 ) -> None:
     """Index a folder of pictures or a catalogue; pictures that cannot be used are left out and named."""
     from dqecir.search.retriever import ComposedRetriever
 
-    summary = ComposedRetriever.from_pretrained(model).build_index(images, out, engine=engine, tokens=tokens)
+    retriever = ComposedRetriever.from_pretrained(model)
+    summary = retriever.build_index(images, out, engine=engine, tokens=tokens, sheet=sheet_name)
     _say_indexed(summary, f"indexed in {out}")
 
 

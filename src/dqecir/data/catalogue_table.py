@@ -69,13 +69,13 @@ def find_table(folder: Path) -> Path | None:
     return _find_table(folder, _settings(folder))
 
 
-def table_of_pictures(folder: Path) -> Path | None:
+def table_of_pictures(folder: Path, sheet: str | None = None) -> Path | None:
     """Return the table of a folder of pictures: as :func:`find_table`, but of tables of other names only one
     that names pictures."""
     settings = _settings(folder)
     if settings.table is None and not _called_attributes(folder):
         tables = _tables(folder)
-        if len(tables) != 1 or not _names_pictures(tables[0]):
+        if len(tables) != 1 or not _names_pictures(tables[0], sheet or settings.sheet):
             return None
     return _find_table(folder, settings)
 
@@ -122,9 +122,9 @@ def _called_attributes(folder: Path) -> list[Path]:
     return [path for path in _tables(folder) if path.name.casefold().startswith("attributes.")]
 
 
-def _names_pictures(path: Path) -> bool:
+def _names_pictures(path: Path, sheet: str | None) -> bool:
     try:
-        table = plain_table(read_table(path))
+        table = plain_table(read_table(path, sheet))
     except DataError:
         return False
     names = [column_name(name) for name in table.header]

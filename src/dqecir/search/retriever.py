@@ -100,6 +100,7 @@ class ComposedRetriever:
         quiet: bool = False,
         engine: str | None = None,
         tokens: Path | str | None = None,
+        sheet: str | None = None,
     ) -> BuildSummary:
         """Index a folder of pictures (with all its sub-folders), or a list of files.
 
@@ -109,9 +110,10 @@ class ComposedRetriever:
         ``dqecir.index.engines``; unless said it is that of the index in ``out``, or exact.
 
         ``tokens`` is a folder (:class:`TokenStore`) where the image tokens of the model's tower are kept by
-        the pictures' content: what it holds is not encoded again, by no model of that tower.
+        the pictures' content: what it holds is not encoded again, by no model of that tower. ``sheet`` names
+        a sheet of the catalogue's workbook. Default: the first.
         """
-        pictures = _Pictures.of(images)
+        pictures = _Pictures.of(images, sheet)
         refusals: list[Refusal] = []
         count, size = self.model.method.target_shape
         root = None if pictures.root is None else Path(os.path.abspath(pictures.root))  # noqa: PTH100
@@ -309,14 +311,14 @@ class _Pictures:
     """What lies in the folder and is no picture to index."""
 
     @classmethod
-    def of(cls, images: Path | str | Sequence[Path]) -> _Pictures:
+    def of(cls, images: Path | str | Sequence[Path], sheet: str | None = None) -> _Pictures:
         if not isinstance(images, Path | str):
             return cls([Path(path) for path in images])
         root = Path(images)
         if not root.is_dir():
             raise DataError(f"there is no folder {root}")
-        table = table_of_pictures(root)
-        attributes = {} if table is None else _attributes(root)
+        table = table_of_pictures(root, sheet)
+        attributes = {} if table is None else _attributes(root, sheet)
         files = list_pictures(root)
         # What the table names may lie behind a link to a folder, which a walk does not follow.
         paths = sorted({*files.pictures, *(root / item for item in attributes)})
@@ -337,8 +339,8 @@ class _Pictures:
         return {"path": stored_path(path, root), **self.attributes.get(self.item_id(path), {})}
 
 
-def _attributes(folder: Path) -> dict[str, dict[str, str]]:
-    catalogue = read_catalogue(folder)
+def _attributes(folder: Path, sheet: str | None) -> dict[str, dict[str, str]]:
+    catalogue = read_catalogue(folder, sheet=sheet)
     found: dict[str, dict[str, str]] = {item: {} for item in catalogue.image_ids}
     for name, values in catalogue.attributes.items():
         for row, value in zip(found.values(), values, strict=True):

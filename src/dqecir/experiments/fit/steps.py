@@ -79,6 +79,7 @@ class _Fit:
     quiet: bool
     plan: Plan
     start: ComposedModel
+    sheet: str | None
 
     def store(self, paths: tuple[Path, ...]) -> TokenStore:
         """Tokens of some pictures, of one folder for all of them."""
@@ -112,25 +113,28 @@ def fit_catalogue(
     recipe: Path | None = None,
     seed: int = 0,
     quiet: bool = False,
+    sheet: str | None = None,
 ) -> dict[str, dict[str, float]]:
     """Fit a model to a catalogue: ``out`` gets ``report.html``, ``report.md``, ``run/best`` and ``index``.
+
+    ``sheet`` names a sheet of the catalogue's workbook. Default: the first.
 
     Returns the rows of the table. A fit that was stopped goes on where it was. Raises ``DataError`` for
     a catalogue with problems (all of them at once) and where ``out`` holds another fit.
     """
     started = time.monotonic()
-    checked = check_catalogue(folder, decode=load_image)
+    checked = check_catalogue(folder, decode=load_image, sheet=sheet)
     if checked.problems:
         raise CatalogueError(folder, checked.problems)
     start = read_model(model)
     settings = read_recipe(recipe) if recipe is not None else _shipped_recipe()
     if settings.method != DqeValues.name:
         raise DataError(f"a catalogue is fitted by {DqeValues.name}, and the recipe is for {settings.method}")
-    _claim(folder, out, start, settings, seed)
+    _claim(folder, out, start, settings, seed, sheet)
     known = start.heads.config.columns if start.heads is not None else {}
-    catalogue = _with_val(read_catalogue(folder, seed), seed)
+    catalogue = _with_val(read_catalogue(folder, seed, sheet), seed)
     plan = plan_columns(catalogue, known, start.backbone.config.embedding_size)
-    fit = _Fit(folder, out, settings, seed, quiet, plan, start)
+    fit = _Fit(folder, out, settings, seed, quiet, plan, start, sheet)
     for use in plan.uses:
         console.print(escape(f"column {use.column}: {use.kind}: {use.note}"))
     heads, scores = _heads(fit)
@@ -164,13 +168,15 @@ def _shipped_recipe() -> Recipe:
         return read_recipe(path)
 
 
-def _claim(folder: Path, out: Path, start: ComposedModel, recipe: Recipe, seed: int) -> None:
+def _claim(
+    folder: Path, out: Path, start: ComposedModel, recipe: Recipe, seed: int, sheet: str | None
+) -> None:
     """Note what ``out`` is a fit of, and refuse one that is of something else."""
     if not (out / FILE).exists() and out.exists() and any(out.iterdir()):
         raise DataError(f"{out} is not empty and holds no fit: name another --out")
     file = find_table(folder)
     assert file is not None  # the catalogue has been checked
-    table = hashlib.sha256(file.read_bytes()).hexdigest()
+    table = hashlib.sha256(file.read_bytes() + (sheet or "").encode()).hexdigest()
     claim(out, FILE, FitSettings(table=table, model=start.fingerprint, recipe=recipe, seed=seed), "fit")
 
 
@@ -319,7 +325,7 @@ def _index(fit: _Fit, fitted: ComposedModel) -> int:
     if retriever.index is None:
         # Of the store that training read, where it is of the kind that indexes read.
         tokens = fit.out / TOKENS if fit.recipe.training.tokens == "fp16" else None
-        summary = retriever.build_index(fit.folder, place, quiet=fit.quiet, tokens=tokens)
+        summary = retriever.build_index(fit.folder, place, quiet=fit.quiet, tokens=tokens, sheet=fit.sheet)
         for refusal in summary.refusals:
             console.print(escape(f"left out {refusal.path}: {refusal.reason}"))
     assert retriever.index is not None
