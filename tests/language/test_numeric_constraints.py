@@ -71,11 +71,22 @@ def test_bounds_of_their_own(text, rest, bounds):
         "under 40",
         "is more formal and less shiny",
         "of a lower neckline",
+        "under 1.2.3 euros",
+        "price under 0012",
+        "between 007 and 40 euros",
+        "costs at most 99999999999999999999",
         "",
     ],
 )
 def test_what_is_of_no_number_or_denied_is_left(text):
     assert said(text) == (text, [])
+
+
+def test_an_amount_that_is_no_number_hides_none_that_is():
+    assert said("is red, under 1.2.3 euros and under 40 euros") == (
+        "is red, under 1.2.3 euros",
+        [("price", "<", 40.0)],
+    )
 
 
 def test_of_two_prices_money_is_said_of_the_shorter_name_in_any_order():

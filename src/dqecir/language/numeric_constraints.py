@@ -1,6 +1,7 @@
 """Bounds that a text sets to numbers no picture shows: "cheaper", "under 40 euros", "after 2019".
 
-A model passes over such words (``comparatives.py``); a search takes them out of the text and filters by them.
+A model passes over such words (``questions/comparatives.py``); a search takes them out of the text and
+filters by them.
 """
 
 from __future__ import annotations
@@ -130,20 +131,22 @@ class ConstraintReader:
     def parted(self, text: str) -> tuple[str, tuple[NumericConstraint, ...]]:
         """A text without what it says of numbers, and the bounds that this sets.
 
-        What is denied ("not cheaper") stays in the text. Of several blanks in a row the first is kept.
+        What is denied ("not cheaper") and what is no number ("under 1.2.3 euros") stay in the text. Of
+        several blanks in a row the first is kept.
         """
         # A run of blanks would be tried from each of them on.
         rest = text = re.sub(r"(\s)\s+", r"\1", text)
         found: list[NumericConstraint] = []
         for pattern, column in self._spans:
-            while match := pattern.search(rest):
-                found.append(NumericConstraint(column, "more", True, _amount(match["low"], column)))
-                found.append(NumericConstraint(column, "less", True, _amount(match["high"], column)))
+            while read := _first_readable(pattern, rest, column):
+                match, (low, high) = read
+                found.append(NumericConstraint(column, "more", True, low))
+                found.append(NumericConstraint(column, "less", True, high))
                 rest = rest[: match.start()] + rest[match.end() :]
         for pattern, column, direction, reached in self._clauses:
-            while match := pattern.search(rest):
-                number = _amount(match["number"], column) if "number" in pattern.groupindex else None
-                found.append(NumericConstraint(column, direction, reached, number))
+            while read := _first_readable(pattern, rest, column):
+                match, numbers = read
+                found.append(NumericConstraint(column, direction, reached, *numbers))
                 rest = rest[: match.start()] + rest[match.end() :]
         if not found:
             return text, ()
@@ -164,5 +167,14 @@ def _first(columns: Sequence[str], names: frozenset[str]) -> str | None:
     return next((column for column in columns if set(column_words(column)) & names), None)
 
 
-def _amount(said: str, column: str) -> float | None:
-    return number_in(said, is_money=bool(MONEY & set(column_words(column))))
+def _first_readable(
+    pattern: re.Pattern[str], text: str, column: str
+) -> tuple[re.Match[str], list[float]] | None:
+    """The first clause whose amounts are all numbers, and these numbers."""
+    is_money = bool(MONEY & set(column_words(column)))
+    for match in pattern.finditer(text):
+        numbers = [number_in(amount, is_money=is_money) for amount in match.groupdict().values()]
+        known = [number for number in numbers if number is not None]
+        if len(known) == len(numbers):
+            return match, known
+    return None
