@@ -113,8 +113,14 @@ leaves = st.one_of(
     st.builds(Equal, st.sampled_from(NAMES), st.lists(st.sampled_from(VALUES), min_size=1).map(tuple)),
     st.builds(Compare, st.sampled_from(NAMES), orders, st.sampled_from([0.0, 1.0, 1.5, 2.0])),
 )
+
+
+def several(part: st.SearchStrategy[Filter]) -> st.SearchStrategy[tuple[Filter, ...]]:
+    return st.lists(part, min_size=2, max_size=3).map(tuple)
+
+
 filters = st.recursive(
-    leaves, lambda part: st.builds(Not, part) | st.builds(And, part, part) | st.builds(Or, part, part)
+    leaves, lambda part: st.builds(Not, part) | st.builds(And, several(part)) | st.builds(Or, several(part))
 )
 
 
@@ -129,9 +135,9 @@ def plainly(found: Filter, row: dict) -> bool:
     if isinstance(found, Not):
         return not plainly(found.part, row)
     if isinstance(found, And):
-        return plainly(found.left, row) and plainly(found.right, row)
+        return all(plainly(part, row) for part in found.parts)
     if isinstance(found, Or):
-        return plainly(found.left, row) or plainly(found.right, row)
+        return any(plainly(part, row) for part in found.parts)
     has = row.get(found.name)
     if has is None:
         return False
@@ -150,3 +156,13 @@ def test_arrays_find_what_a_plain_reading_finds(found, payloads):
     again = parse_filter(str(found))
     assert again == found
     assert again.mask(Columns.of(payloads)).tolist() == [plainly(found, row) for row in payloads]
+
+
+def test_a_filter_may_be_as_long_as_it_likes():
+    rows = [{"a": number} for number in range(3000)]
+    for word, found in (("or", 3000), ("and", 0)):
+        long = parse_filter(f" {word} ".join(f"a = {number}" for number in range(3000)))
+        columns = Columns.of(rows)
+        long.check([columns])
+        assert long.mask(columns).sum() == found
+        assert parse_filter(str(long)) == long

@@ -19,7 +19,7 @@ from dqecir.errors import EngineError, FilterError
 from dqecir.index import candidates, engines
 from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
-from dqecir.index.filters import And, Compare, Equal, Not, Or, parse_filter
+from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or, parse_filter
 from dqecir.index.prefetch import distributions_of
 from dqecir.index.qdrant_collection import IN_MEMORY, KEY, URL, Collection
 from dqecir.index.qdrant_points import has_item, safe_name
@@ -118,8 +118,14 @@ leaves = st.one_of(
         st.sampled_from([-2.5, 0.1, 1.0, 1.5, 1e17]),
     ),
 )
+
+
+def several(part: st.SearchStrategy[Filter]) -> st.SearchStrategy[tuple[Filter, ...]]:
+    return st.lists(part, min_size=2, max_size=3).map(tuple)
+
+
 filters = st.recursive(
-    leaves, lambda part: st.builds(Not, part) | st.builds(And, part, part) | st.builds(Or, part, part)
+    leaves, lambda part: st.builds(Not, part) | st.builds(And, several(part)) | st.builds(Or, several(part))
 )
 
 

@@ -17,6 +17,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -124,55 +126,49 @@ class Not(Filter):
 
 @dataclass(frozen=True)
 class And(Filter):
-    """Both are fulfilled."""
+    """All parts are fulfilled."""
 
-    left: Filter
-    right: Filter
+    parts: tuple[Filter, ...]
 
     def mask(self, columns: Columns) -> Mask:
-        return self.left.mask(columns) & self.right.mask(columns)
+        return reduce(np.logical_and, (part.mask(columns) for part in self.parts))
 
     def __str__(self) -> str:
-        return f"({self.left}) and ({self.right})"
+        return " and ".join(f"({part})" for part in self.parts)
 
     def comparisons(self) -> Iterator[Equal | Compare]:
-        yield from self.left.comparisons()
-        yield from self.right.comparisons()
+        return chain.from_iterable(part.comparisons() for part in self.parts)
 
 
 @dataclass(frozen=True)
 class Or(Filter):
-    """One or both are fulfilled."""
+    """One or more parts are fulfilled."""
 
-    left: Filter
-    right: Filter
+    parts: tuple[Filter, ...]
 
     def mask(self, columns: Columns) -> Mask:
-        return self.left.mask(columns) | self.right.mask(columns)
+        return reduce(np.logical_or, (part.mask(columns) for part in self.parts))
 
     def __str__(self) -> str:
-        return f"({self.left}) or ({self.right})"
+        return " or ".join(f"({part})" for part in self.parts)
 
     def comparisons(self) -> Iterator[Equal | Compare]:
-        yield from self.left.comparisons()
-        yield from self.right.comparisons()
+        return chain.from_iterable(part.comparisons() for part in self.parts)
 
 
 def conjuncts(where: Filter | None) -> Iterator[Filter]:
     """Yield the parts of a filter all of which must hold."""
     if isinstance(where, And):
-        yield from conjuncts(where.left)
-        yield from conjuncts(where.right)
+        for part in where.parts:
+            yield from conjuncts(part)
     elif where is not None:
         yield where
 
 
 def all_of(parts: Iterable[Filter]) -> Filter | None:
     """Return the filter that holds where all parts do; None for no parts."""
-    found: Filter | None = None
-    for part in parts:
-        found = part if found is None else And(found, part)
-    return found
+    found = tuple(parts)
+    return And(found) if len(found) > 1 else next(iter(found), None)
 
 
 def filter_from(expression: str | None, conditions: Iterable[Mapping[str, Any]]) -> Filter | None:
@@ -278,16 +274,16 @@ class _Parser:
         return None
 
     def any_of(self) -> Filter:
-        found = self.all_of()
+        found = [self.all_of()]
         while self.take("or"):
-            found = Or(found, self.all_of())
-        return found
+            found.append(self.all_of())
+        return Or(tuple(found)) if len(found) > 1 else found[0]
 
     def all_of(self) -> Filter:
-        found = self.one()
+        found = [self.one()]
         while self.take("and"):
-            found = And(found, self.one())
-        return found
+            found.append(self.one())
+        return And(tuple(found)) if len(found) > 1 else found[0]
 
     def one(self) -> Filter:
         self.depth += 1

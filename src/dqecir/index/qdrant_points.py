@@ -198,12 +198,12 @@ def _not(where: Not) -> Condition:
 
 @condition.register
 def _and(where: And) -> Condition:
-    return {"must": [condition(where.left), condition(where.right)]}
+    return {"must": [condition(part) for part in where.parts]}
 
 
 @condition.register
 def _or(where: Or) -> Condition:
-    return {"should": [condition(where.left), condition(where.right)]}
+    return {"should": [condition(part) for part in where.parts]}
 
 
 def _facts(name: str, value: object) -> list[str]:
