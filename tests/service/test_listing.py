@@ -5,7 +5,7 @@ import torch
 
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
-from dqecir.index.filters import parse_filter
+from dqecir.index.filters import Compare, parse_filter
 from dqecir.index.item_list import StoredItems
 from dqecir.service import listing
 from dqecir.service.listing import Facts, Listing
@@ -51,14 +51,24 @@ def test_a_slow_index_that_changes_is_read_for_a_tenth_of_the_time(clock):
     for _ in range(5):
         assert count() == 1
     assert clock.now == 102
-    clock.now += 19
+    clock.now += 17
     assert count() == 1
     clock.now += 2
     assert count() == 2
     # What has not changed is not read again, however long ago it was.
     clock.now += 1000
     assert count() == 2
-    assert clock.now == 1125
+    assert clock.now == 1123
+
+
+def test_lists_stay_fresh_however_many_filters_people_try(clock):
+    index = Slow(clock)
+    listed = Listing(index, lambda: index.generation)
+    for number in range(100):
+        listed.page(10, None, Compare("price", "<", number), None)
+    index.generation = 2
+    clock.now += 1
+    assert len(listed.page(10, None, None, None)[0]) == 2
 
 
 @pytest.fixture

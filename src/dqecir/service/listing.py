@@ -46,9 +46,10 @@ class Listing:
     def __init__(self, index: Index, generation: Callable[[], int]) -> None:
         self._index, self._generation = index, generation
         self._lock = Lock()
-        self._readings: dict[Hashable, Any] = {}
+        self._readings: dict[Hashable, tuple[Any, float]] = {}
+        """What was read, and the seconds that it took."""
         self._read_generation: int | None = None
-        self._until = 0.0
+        self._since = 0.0
 
     def page(
         self, limit: int, after: str | None, where: Filter | None, seed: int | None
@@ -89,18 +90,17 @@ class Listing:
         """What ``read`` returned when it was last called; it is called again once the index has changed."""
         with self._lock:
             begun = time.monotonic()
-            if begun >= self._until:
+            spent = sum(seconds for _, seconds in self._readings.values())
+            if begun >= self._since + spent / READING:
                 generation = self._generation()
                 if generation != self._read_generation:
                     self._readings.clear()
-                    self._read_generation = generation
+                    self._read_generation, self._since = generation, begun
             if name not in self._readings:
                 if len(self._readings) >= KEPT:
                     self._readings.pop(next(iter(self._readings)))
-                self._readings[name] = read()
-                ended = time.monotonic()
-                self._until = max(self._until, ended) + (ended - begun) / READING
-            found: Answer = self._readings[name]
+                self._readings[name] = read(), time.monotonic() - begun
+            found: Answer = self._readings[name][0]
             return found
 
 
