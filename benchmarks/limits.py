@@ -25,7 +25,7 @@ from dqecir.data.images import load_batches
 from dqecir.data.triplets import Benchmark
 from dqecir.evaluation.metrics import Scores, collect, summarise
 from dqecir.io.files import write_json
-from dqecir.methods.scoring import PREDICTION_SMOOTHING
+from dqecir.methods.predicted_attributes import PREDICTION_SMOOTHING
 from dqecir.model.composed_model import ComposedModel
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.training.data import attribute_codes

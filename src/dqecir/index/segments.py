@@ -1,7 +1,8 @@
 """Segments: immutable runs of items on disk, and the manifest that says which of them make an index.
 
-A segment is a folder with ``tokens.npy`` [N, n_t, D] and the files of ``items.py``; only the file that marks
-its dead items is replaced, by one of another name. What no manifest names is a leftover of a killed writer.
+A segment is a folder with ``tokens.npy`` [N, n_t, D] and the files of ``item_list.py``; only the file that
+marks its dead items is replaced, by one of another name. What no manifest names is a leftover of a killed
+writer.
 """
 
 from __future__ import annotations

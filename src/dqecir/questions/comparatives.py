@@ -1,7 +1,8 @@
 """Columns of numbers that no picture shows (price, year): said as comparisons, kept as filters.
 
 "Cheaper" asks nothing of a picture. Training hears such clauses, so that a model learns to pass over
-them; a search takes them out of the text (``bounds.py``) and keeps what is cheaper than the reference.
+them; a search takes them out of the text (``language/numeric_constraints.py``) and keeps what is cheaper
+than the reference.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def audit(
         rows += [_measured(whole, None, queries, excluded, limit, rights[limit]) for limit in limits]
     for candidates in _worth_trying(numbers, len(entries), whole is not None):
         settings = SearchSettings(candidates=candidates, exact_up_to=0)
-        # One tried's sketches serve the next.
+        # The quantized tokens of one trial serve the next.
         tried = (tried or index).with_settings(settings)
         if tried is not None:
             rows += [_measured(tried, settings, queries, excluded, limit, rights[limit]) for limit in limits]
