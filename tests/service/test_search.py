@@ -245,7 +245,7 @@ def test_both_an_item_and_a_picture_are_one_too_many(client, item, picture):
 def test_no_search_waits_for_the_index_on_the_event_loop(client, item, retriever, monkeypatch):
     ids = [entry[0] for entry in retriever.index.entries()][:3]
     asked = []
-    for name in ("__contains__", "payload", "columns", "tokens"):
+    for name in ("payload", "columns", "tokens"):
         method = getattr(ExactIndex, name)
 
         def watched(*given, name=name, method=method):
@@ -255,8 +255,24 @@ def test_no_search_waits_for_the_index_on_the_event_loop(client, item, retriever
         monkeypatch.setattr(ExactIndex, name, watched)
     body = {"item": item, "text": "is red", "more": ids, "less": ids[:1], "where": "color = red"}
     assert client.post("/v1/search", json=body).status_code == 200
-    assert {name for name, _ in asked} == {"__contains__", "payload", "columns", "tokens"}
+    assert {name for name, _ in asked} == {"payload", "columns", "tokens"}
     assert {re.sub(r"[-_]\d+", "", thread) for _, thread in asked} <= {"decoder", "model"}
+
+
+def test_a_liked_item_that_is_deleted_at_this_moment_is_said_to_be_gone(client, item, picture, monkeypatch):
+    assert put(client, "liked", picture).status_code == 201
+    tokens = ExactIndex.tokens
+    monkeypatch.setattr(ExactIndex, "tokens", lambda index, ids: index.delete(ids) and tokens(index, ids))
+    said = refused(client.post("/v1/search", json={"item": item, "more": ["liked"]}), 404)
+    assert said == "there is no item 'liked' in the index"
+
+
+def test_a_condition_that_asks_for_nothing_is_refused(client, item):
+    empty = [{"attribute": "color"}]
+    told = client.post("/v1/search", json={"item": item, "filters": empty})
+    assert "give values, least or most" in refused(told, 422)
+    listed = client.get("/v1/items", params={"filters": json.dumps(empty)})
+    assert "give values, least or most" in refused(listed, 422)
 
 
 AWKWARD = "says \"it's both' quotes\", in {braces}"

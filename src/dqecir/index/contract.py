@@ -214,7 +214,7 @@ class Index(ABC):
     def tokens(self, ids: Sequence[str]) -> Tensor:
         """The stored tokens [N, n_t, D] of items, float16, in the order of ``ids``.
 
-        Raises :class:`EngineError` for an id that no item has.
+        Raises :class:`UnknownItemError` for an id that no item has.
         """
 
     @abstractmethod

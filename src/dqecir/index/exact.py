@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dqecir.errors import EngineError
+from dqecir.errors import EngineError, UnknownItemError
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
@@ -90,7 +90,7 @@ class ExactIndex(Index):
             found[own] = segment.stored[rows[own]]
             here[own] = True
         if not here.all():
-            raise EngineError(f"the index has no item {ids[int(here.argmin())]!r}")
+            raise UnknownItemError(ids[int(here.argmin())])
         return as_tensor(found)
 
     def search(

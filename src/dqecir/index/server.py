@@ -24,7 +24,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field
 from torch import Tensor
 
-from dqecir.errors import DataError, EngineError
+from dqecir.errors import DataError, EngineError, UnknownItemError
 from dqecir.index.candidates import Search, as_tokens
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
 from dqecir.index.engines import engine_of
@@ -210,7 +210,7 @@ class ServerIndex(Index):
         found = self._points(ids, tokens=True)
         lacking = [item for item in ids if item not in found]
         if lacking:
-            raise EngineError(f"the index has no item {lacking[0]!r}")
+            raise UnknownItemError(lacking[0])
         return as_tokens([found[item].tokens for item in ids], self.header)
 
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:

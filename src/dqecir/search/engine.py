@@ -18,18 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 from dqecir.data.images import ImageSource
-from dqecir.errors import DataError, EngineError, ImageError, ItemPictureError, UnknownItemError
+from dqecir.errors import DataError, ImageError, ItemPictureError, UnknownItemError
 from dqecir.index.contract import Hit, Index
 from dqecir.index.filters import Filter, conjuncts
 from dqecir.methods.method import Query
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
-from dqecir.search.explanation import (
-    HeatMap,
-    attribute_scores,
-    heat_maps,
-    readings,
-)
+from dqecir.search.explanation import HeatMap, attribute_scores, heat_maps, readings
 from dqecir.search.request_text import read_text
 from dqecir.search.response import Contribution, SearchResponse, SearchResult
 from dqecir.search.search_request import PreparedRequest, SearchRequest
@@ -167,9 +162,6 @@ class SearchEngine:
         ]
 
     def _target_tokens(self, ids: Sequence[str]) -> Tensor | None:
-        for item in ids:
-            if item not in self.index:
-                raise UnknownItemError(item)
         return self.index.tokens(ids) if ids else None
 
     def _hits(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[list[Hit]]:
@@ -207,7 +199,7 @@ class SearchEngine:
         try:
             tokens = self.index.tokens(ids).split([len(found) for found in explained])
             sample = self._sampled()
-        except EngineError:
+        except UnknownItemError:
             # An item was deleted since it was found; its result stands, unexplained.
             return nothing
         rule = self.model.method.score_rule

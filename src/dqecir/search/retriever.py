@@ -223,8 +223,8 @@ class ComposedRetriever:
         index, path = self._opened(), Path(image).resolve()
         # An id is the file's path as it was given, or from some folder on.
         ids = [Path(image).as_posix(), *("/".join(path.parts[start:]) for start in range(1, len(path.parts)))]
-        payloads = ((item_id, index.payload(item_id)) for item_id in ids)
-        places = ((item_id, index.picture_path(payload)) for item_id, payload in payloads if payload)
+        known = index.payloads(ids)
+        places = ((item_id, index.picture_path(known[item_id])) for item_id in ids if item_id in known)
         return next((item_id for item_id, place in places if place and place.resolve() == path), None)
 
     def _engine(self) -> SearchEngine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +14,7 @@ from pydantic import (
     StringConstraints,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from dqecir.search.steering import HEAVIEST
@@ -90,6 +91,12 @@ class FilterCondition(_Asked):
     values: Annotated[list[Annotated[str, StringConstraints(max_length=500)]], Field(max_length=200)] = []
     least: Annotated[float, Field(allow_inf_nan=False)] | None = None
     most: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.values and self.least is None and self.most is None:
+            raise ValueError(f"the condition on {self.attribute!r} is empty: give values, least or most")
+        return self
 
 
 class FilterConditions(RootModel[Annotated[list[FilterCondition], Field(max_length=64)]]):
