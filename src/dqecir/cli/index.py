@@ -175,6 +175,7 @@ def search(
         weights=dict(_weight(setting) for setting in weight or ()),
         more=more or (),
         less=less or (),
+        explain=as_json,
     )
     if as_json:
         print(json.dumps(result.as_json(), indent=2))

@@ -174,6 +174,7 @@ class ComposedRetriever:
         weights: Mapping[str, float] | None = None,
         more: Sequence[str] = (),
         less: Sequence[str] = (),
+        explain: bool = False,
     ) -> SearchResponse:
         """The ``k`` items that show ``image`` changed as ``text`` says; without a text, what is like it.
 
@@ -184,7 +185,8 @@ class ComposedRetriever:
 
         ``weights`` sets attributes' weights in place of the text's (0 to 3). ``more`` and ``less`` are
         ids of items that the answers should be more and less like; the latter are not found themselves.
-        Raises :class:`DataError` for an attribute or an id that there is not.
+        Raises :class:`DataError` for an attribute or an id that there is not. ``explain``: whether to say what
+        each attribute contributed to each score.
         """
         request = SearchRequest(
             image,
@@ -196,6 +198,7 @@ class ComposedRetriever:
             more=tuple(more),
             less=tuple(less),
             exclude=tuple(exclude),
+            explain=explain,
         )
         return self._engine().search(request)
 
