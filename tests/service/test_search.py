@@ -57,6 +57,15 @@ def test_an_explained_search_parses_its_answers_and_no_other_item(client, item, 
     assert 5 <= len(parsed) < 10
 
 
+def test_a_search_looks_for_no_picture_but_that_of_its_reference(client, item, monkeypatch):
+    looked, picture_path = [], ExactIndex.picture_path
+    monkeypatch.setattr(
+        ExactIndex, "picture_path", lambda index, payload: looked.append(1) or picture_path(index, payload)
+    )
+    assert len(ids_of(client.post("/v1/search", json={"item": item, "k": 20}))) == 20
+    assert len(looked) == 1
+
+
 def test_what_spoke_are_shares_the_biggest_first(client, item):
     told = client.post("/v1/search", json={"item": item, "text": "is red", "k": 9}).json()
     spoke = [[part["share"] for part in answer["spoke"]] for answer in told["answers"]]

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -178,15 +177,15 @@ class SearchEngine:
             for row, hits in zip(
                 rows, self.index.search(embeddings[rows], most, exclude, where), strict=True
             ):
-                placed = [replace(hit, payload=self._with_whole_path(hit.payload)) for hit in hits]
                 own = paths[row]
-                others = placed if own is None else [hit for hit in placed if not _shows(hit, own)]
+                others = hits if own is None else [hit for hit in hits if not self._shows(hit, own)]
                 found[row] = others[: prepared[row].request.k]
         return found
 
-    def _with_whole_path(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
-        path = self.index.picture_path(payload)
-        return payload if path is None else {**payload, "path": str(path)}
+    def _shows(self, hit: Hit, path: Path) -> bool:
+        """Whether an item's picture is this file."""
+        own = self.index.picture_path(hit.payload)
+        return own is not None and own.resolve() == path
 
     def _contributions(
         self, query: Query, prepared: Sequence[PreparedRequest], hits: Sequence[Sequence[Hit]]
@@ -234,9 +233,3 @@ class _Clock:
         now = time.perf_counter()
         self.milliseconds[step] = 1000 * (now - self._last)
         self._last = now
-
-
-def _shows(hit: Hit, path: Path) -> bool:
-    """Whether an item's picture is this file."""
-    own = hit.payload.get("path")
-    return isinstance(own, str) and Path(own).resolve() == path

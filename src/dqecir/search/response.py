@@ -35,6 +35,7 @@ class SearchResult:
     id: str
     score: float
     payload: Mapping[str, Any]
+    """As the index holds it; ``ComposedRetriever.search`` puts the whole path of the picture into it."""
     contributions: tuple[Contribution, ...] = ()
     """The largest first; empty where they were not asked for, or the method has no attributes."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,7 +27,7 @@ from dqecir.methods.method import Query
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.engine import SearchEngine
-from dqecir.search.response import SearchResponse
+from dqecir.search.response import SearchResponse, SearchResult
 from dqecir.search.search_request import SearchRequest
 from dqecir.search.steering import Steering, attribute_weights, steered
 
@@ -200,7 +200,8 @@ class ComposedRetriever:
             exclude=tuple(exclude),
             explain=explain,
         )
-        return self._engine().search(request)
+        response = self._engine().search(request)
+        return replace(response, results=tuple(map(self._with_whole_path, response.results)))
 
     def steer(self, query: Query, steerings: Sequence[Steering]) -> Query:
         """Queries as a person steers them, one steering a query (:func:`dqecir.search.steering.steered`)."""
@@ -218,6 +219,10 @@ class ComposedRetriever:
         if query.attribute_weights is None:
             return [{} for _ in query.embeddings]
         return [dict(zip(names, row, strict=True)) for row in query.attribute_weights.tolist()]
+
+    def _with_whole_path(self, result: SearchResult) -> SearchResult:
+        path = self._opened().picture_path(result.payload)
+        return result if path is None else replace(result, payload={**result.payload, "path": str(path)})
 
     def _item_of(self, image: ImageSource) -> str | None:
         """The id of a file in the index; None where the index does not hold it under its path."""
