@@ -32,11 +32,13 @@ SMALL = word_set(
     """a about also am an and any anything are as at be bit but by can could different do does else for from
     get give has have how i i'd i'm i'll if in instead is isn't it it's its just kind let like little look
     looking looks lot made make maybe me more much my need needs no not now of on one ones only or other
-    please rather really same see should show similar slightly so some something style styled than thank
+    pair please rather really same see should show similar slightly so some something style styled than thank
     thanks that the their them then there these they thing this those to too type up very want was we what
     when which while will with without would you your item garment"""
 )
 """Words that ask for nothing by themselves."""
+_PATTERN = word_set("a any design designs has pattern patterned patterns print printed prints some with")
+"""Words that ask for a pattern of any kind: what is not plain."""
 _LONGEST = 40
 """Letters of the longest word that may ask for a value."""
 _MENDED = 4
@@ -147,6 +149,13 @@ class Reader:
                 yield _Span(place, place + 1), None
         for span in _spans(tags):
             said = words[span.start : span.end]
+            if (
+                span.usual == "other"
+                and span.role == "pattern"
+                and span.operation == "is"
+                and _PATTERN.issuperset(said)
+            ):
+                span = replace(span, operation="is not", usual="plain")
             named = list(self.linker.named(said)) if span.role == OWN else []
             for start, end, link in named:
                 yield replace(span, start=span.start + start, end=span.start + end), link
@@ -174,7 +183,8 @@ class Reader:
         if span.operation in ("more", "less") and span.usual is None and span.role != OWN:
             columns = self.linker.columns.get(span.role)
             return (columns[0], None) if columns else None
-        return self.linker.value(span.role, words, span.usual)
+        names = [word for word in words if word not in SMALL] or words
+        return self.linker.value(span.role, names, span.usual)
 
     def _mended(self, word: str) -> str:
         """The known word that a mistyped one is a slip of; the word itself where it is none."""

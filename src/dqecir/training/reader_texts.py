@@ -33,6 +33,17 @@ _LACKING: tuple[tuple[str, str, Operation, str], ...] = (
     ("flowers", "pattern", "is not", "floral"),
 )
 """Things, and what their absence asks for."""
+_BARE: tuple[tuple[str, str, Operation, str], ...] = (
+    ("no collar", "neck", "is not", "collar"),
+    ("no collars", "neck", "is not", "collar"),
+    ("no hood", "neck", "is not", "hood"),
+    ("sleeves", "sleeves", "is not", "sleeveless"),
+    ("some sleeves", "sleeves", "is not", "sleeveless"),
+    ("sleeved", "sleeves", "is not", "sleeveless"),
+    ("a pattern", "pattern", "is", "other"),
+    ("patterns", "pattern", "is", "other"),
+)
+"""Things, and what they or their absence ask for."""
 Phrases = Mapping[str, Sequence[str]]
 
 
@@ -195,7 +206,10 @@ class TextGenerator:
         if choice < 0.58:
             role = self._pick(("pattern", "sleeves", "neck", "length", "fit"))
             value, phrase = self._valued(known[role])
-            return bare("more" if self._draw.random() < 0.08 else "") + asking(phrase, role, "is", value)
+            more = self._draw.random() < 0.08
+            if more and role == "fit" and value != "regular":
+                return asking(f"more {phrase}", "fit", "less" if value == "tight" else "more")
+            return bare("more" if more else "") + asking(phrase, role, "is", value)
         if choice < 0.72:
             return self._compared("is")
         if choice < 0.84:
@@ -213,10 +227,12 @@ class TextGenerator:
         if choice < 0.96:
             return beyond(self._pick(self._spoken["made"]))
         if choice < 0.98:
-            phrase, role, value = self._pick(
-                (("patterned", "pattern", "plain"), ("sleeved", "sleeves", "sleeveless"))
+            return self._pick(
+                (
+                    asking("patterned", "pattern", "is", "other"),
+                    asking("sleeved", "sleeves", "is not", "sleeveless"),
+                )
             )
-            return asking(phrase, role, "is not", value)
         return bare("for") + beyond(self._pick(self._spoken["occasions"]))
 
     def _colours(self) -> Part:
@@ -285,20 +301,8 @@ class TextGenerator:
         return asking(f"{verb} {self._pick(('', 'any '))}{phrase}", role, operation, value)
 
     def _absent(self) -> Part:
-        phrase, role, value = self._pick(
-            (
-                ("no collar", "neck", "collar"),
-                ("no collars", "neck", "collar"),
-                ("no hood", "neck", "hood"),
-                ("sleeves", "sleeves", "sleeveless"),
-                ("some sleeves", "sleeves", "sleeveless"),
-                ("a pattern", "pattern", "plain"),
-                ("patterns", "pattern", "plain"),
-                ("patterned", "pattern", "plain"),
-                ("sleeved", "sleeves", "sleeveless"),
-            )
-        )
-        return asking(phrase, role, "is not", value)
+        phrase, role, operation, value = self._pick(_BARE)
+        return asking(phrase, role, operation, value)
 
     def _print(self) -> Part:
         known = self._spoken["things"]["print"]

@@ -24,6 +24,7 @@ from dqecir.language.tagging import (
     OPERATIONS,
     ROLES,
     VALUES,
+    Operation,
     Scores,
     Tagger,
     TaggerNetwork,
@@ -113,7 +114,7 @@ def annotated(row: dict[str, Any]) -> Labelled:
         for place in inside:
             if len(inside) < shortest[place]:
                 shortest[place] = len(inside)
-                labels[place] = Label(words[place].text, ask["column"], ask["op"], ask["value"])
+                labels[place] = Label(words[place].text, ask["column"], *_one_form(ask))
     beyond = {
         place
         for other in row["other"]
@@ -126,6 +127,16 @@ def annotated(row: dict[str, Any]) -> Labelled:
         ),
         row.get("category", ""),
     )
+
+
+def _one_form(ask: dict[str, Any]) -> tuple[Operation, str | None]:
+    """The operation and value of a request that has several forms, so that a word has one label."""
+    form = (ask["column"], ask["op"], ask["value"])
+    if form == ("pattern", "is not", "plain") and "plain" not in ask["span"].lower():
+        return "is", "other"
+    if ask["column"] == "fit" and ask.get("degree") == "more":
+        return ("less", None) if ask["value"] == "tight" else ("more", None)
+    return ask["op"], ask["value"]
 
 
 def _inside(words: Sequence[Any], start: int, end: int) -> list[int]:
