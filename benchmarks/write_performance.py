@@ -201,7 +201,10 @@ def memory(found: Found) -> list[str]:
         cells = [f"{size / 1e9:.1f}" if size else "not counted" for size in sizes.values()]
         cells += [str(one or "none of these") for one in fitting]
         lines.append(f"| {shown(tower)}, {precision} | " + " | ".join(cells) + " |")
-    lines += ["", f"Of a card {100 * USABLE:.0f} % are counted on. All of this is computed."]
+    lines += [
+        "",
+        f"The table assumes that {100 * USABLE:.0f} % of the GPU's memory is usable. All is computed.",
+    ]
     if found["checks"]:
         lines += [
             "Beside it, what a process on this machine took for the same step with a tower of one block, "

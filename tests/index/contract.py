@@ -175,7 +175,7 @@ class EngineContract:
         [
             (torch.ones(1, 1, 8), 0, None, "at least 1"),
             (torch.ones(1, 8), 3, None, r"shape \[1, 8\]"),
-            (torch.full((1, 1, 8), torch.nan), 3, None, "not made of numbers"),
+            (torch.full((1, 1, 8), torch.nan), 3, None, "contains NaN or infinity"),
             (torch.ones(2, 1, 8), 3, [["item1"]], "2 queries came with 1 lists"),
         ],
     )

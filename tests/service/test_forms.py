@@ -28,7 +28,9 @@ KEYS = {
 @pytest.fixture
 def response(retriever) -> SearchResponse:
     _, payload = next(iter(retriever.index.entries()))
-    return retriever.search(retriever.index.picture_path(payload), "is red", where="color = green", explain=True)
+    return retriever.search(
+        retriever.index.picture_path(payload), "is red", where="color = green", explain=True
+    )
 
 
 def properties(name: str) -> set[str]:

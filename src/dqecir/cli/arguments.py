@@ -17,6 +17,4 @@ SheetName = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--sheet-name", help="The sheet of a workbook (.xlsx). Default: the first."),
 ]
-Model = Annotated[
-    Path | None, typer.Option("--model", help="A model folder; the shipped model unless named.")
-]
+Model = Annotated[Path | None, typer.Option("--model", help="A model folder. Default: the shipped model.")]

@@ -40,7 +40,7 @@ def catalogue_render(
     size: Annotated[int, typer.Option(min=64, max=512, help="Side of an image in pixels.")] = 96,
     split: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Put all images into train, val or test; drawn 80/10/10 by family unless named."),
+        typer.Option(help="Put all images into train, val or test. Default: drawn 80/10/10 by family."),
     ] = None,
     arrangement: Annotated[
         Arrangement,
@@ -86,7 +86,7 @@ def catalogue_fit(
     out: Annotated[Path, typer.Option("--out", help="Where report, model and index are written.")],
     model: Model = None,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="How to train; as recipes/fit.yaml does unless named.")
+        Path | None, typer.Option("--recipe", help="How to train. Default: as recipes/fit.yaml does.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws splits, questions and examples.")] = 0,
     sheet_name: SheetName = None,

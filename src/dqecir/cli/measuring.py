@@ -58,7 +58,7 @@ def figures(
     split: Annotated[str, typer.Option(help="Split to ask: its images are references and gallery.")] = "val",
     recipe: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="A training recipe whose mid-zone is drawn; the published bounds unless named."),
+        typer.Option(help="A training recipe whose mid-zone is drawn. Default: the published bounds."),
     ] = None,
     questions: Annotated[int, typer.Option(min=2, help="Questions that the figures draw from.")] = 400,
     seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def serve(
     index: IndexFolder,
     model: Model = None,
-    host: Annotated[str, typer.Option(help="An address to listen at; this machine's alone unless named.")] = (
+    host: Annotated[str, typer.Option(help="An address to listen at. Default: this machine's alone.")] = (
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="A port; 0 takes a free one.")] = 8000,
@@ -31,7 +31,7 @@ def serve(
     ] = None,
     uploads: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Where pictures of new items lie; beside the index unless named."),
+        typer.Option(help="Where pictures of new items lie. Default: beside the index."),
     ] = None,
     checkpoint: Annotated[
         Optional[Path],  # noqa: UP045

@@ -62,12 +62,12 @@ def compare(
     out: Annotated[Path, typer.Option("--out", help="Where results and unfinished work lie.")],
     evaluation: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--eval", help="The catalogue whose val split is asked; that of --data unless named."),
+        typer.Option("--eval", help="The catalogue whose val split is asked. Default: that of --data."),
     ] = None,
     model: Model = None,
     processes: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Runs at a time, one thread each; as many as there are cores unless named."),
+        typer.Option(min=1, help="Runs at a time, one thread each. Default: as many as there are cores."),
     ] = None,
 ) -> None:
     """Train and measure several methods over several seeds at equal budgets; a stopped one is resumed."""

@@ -25,7 +25,7 @@ QueryFormatter = Callable[[Triplet | Question], str]
 
 @torch.no_grad()
 def embed_images(method: Method, store: Store, images: Tensor | None = None) -> Tensor:
-    """Target embeddings [N, n_t, D] of the stored ``images`` (all of them unless named), on the CPU."""
+    """Target embeddings [N, n_t, D] of the stored ``images`` (default: all of them), on the CPU."""
     wanted = torch.arange(len(store)) if images is None else images
     parts = [method.embed_target(store.gather(some).to(method.device)).cpu() for some in wanted.split(CHUNK)]
     return torch.cat(parts)

@@ -256,7 +256,7 @@ class Index(ABC):
                 "they come from different models; open the index with the model that built it"
             )
         if not queries.isfinite().all():
-            raise EngineError("a query is not made of numbers: the model is damaged")
+            raise EngineError("a query contains NaN or infinity: the model is damaged")
         if exclude is not None and len(exclude) != len(queries):
             raise EngineError(f"{len(queries)} queries came with {len(exclude)} lists of ids to leave out")
 

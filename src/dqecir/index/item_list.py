@@ -169,5 +169,5 @@ def _hash(item_id: str) -> int:
 
 
 def _head(item_id: str) -> bytes:
-    """How the line of an item begins; JSON of texts is ASCII, so any id has one spelling alone."""
+    """How the line of an item begins; ASCII JSON encodes each id in exactly one way."""
     return f"[{json.dumps(item_id)}, ".encode("ascii")

@@ -16,7 +16,7 @@ from dqecir.language.vocabulary import ColumnVocabulary, Phrases, Value
 from dqecir.settings import Strict
 
 MUTE = frozenset(("yes", "no", "true", "false", "none", "other", "unknown", "without", "not", "n", "y"))
-"""Values whose names are no words for them."""
+"""Value names too generic to match in text."""
 ABSENT = ("no", "none", "false", "without", "absent")
 """What catalogues call it that a thing is not there."""
 LONGEST = 5

@@ -82,7 +82,7 @@ class Reader:
                     wanted = wanted or readings[0].kind != "is not"
             if not said and set(known.words[start:end]) - _SMALL_WORDS:
                 clauses.append(Clause(words, ()))
-        # What something else was wanted instead of says no more than that.
+        # Ignore "instead of X" when something else is requested.
         return clauses if wanted else clauses + lefts
 
     def _part(

@@ -15,8 +15,8 @@ The published sub-queries look at the same target tokens as the base query, and 
 colour is compared with the colour.
 
 The words for values are the vocabulary's: its rules read a text first, clause by clause, and a learned
-reader reads the clauses that they leave. Training leaves it half of what the rules could read, so that
-it learns from texts that they understand to read those that they do not.
+reader reads the clauses that they leave. In training, half of the clauses that the rules can parse are
+withheld from them, so the reader learns to generalise.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class DqeValuesOptions(HeadedOptions):
     """What further can be chosen of attribute values."""
 
     columns: tuple[str, ...] | None = None
-    """Columns that are compared; all that the heads know of the attributes unless named."""
+    """Columns that are compared. Default: all that the heads know of the attributes."""
     weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
     """Weights m_c decided by the text, learned but alike for all texts, or fixed at one."""
     emphasis: float = 0.4

@@ -33,7 +33,7 @@ class PredictedAttributesOptions(MethodOptions):
     attributes: tuple[str, ...] = SHIPPED
     """Vocabularies that the parser knows."""
     columns: tuple[str, ...] | None = None
-    """Columns that are compared; all that the heads know unless named."""
+    """Columns that are compared. Default: all that the heads know."""
 
 
 @register("predicted_attributes")

@@ -107,7 +107,7 @@ class ComposedRetriever:
         Ids are paths relative to the folder, or as they were given. Where the folder is a catalogue, the
         attributes of its table go into the payloads. Pictures that cannot be used are left out and named
         in the summary. The index takes the place of ``out`` when it is whole. ``engine`` is a name of
-        ``dqecir.index.engines``; unless said it is that of the index in ``out``, or exact.
+        ``dqecir.index.engines``. Default: the engine of the index in ``out``, else exact.
 
         ``tokens`` is a folder (:class:`TokenStore`) where the image tokens of the model's tower are kept by
         the pictures' content: what it holds is not encoded again, by no model of that tower. ``sheet`` names
@@ -183,10 +183,10 @@ class ComposedRetriever:
         ``FilterError`` for one that cannot be read or asks for what no item has. What the text says of
         the index's numbers ("cheaper", "under 40 euros") filters too.
 
-        ``weights`` sets attributes' weights in place of the text's (0 to 3). ``more`` and ``less`` are
+        ``weights`` sets attributes' weights instead of the text's (0 to 3). ``more`` and ``less`` are
         ids of items that the answers should be more and less like; the latter are not found themselves.
-        Raises :class:`DataError` for an attribute or an id that there is not. ``explain``: whether to say what
-        each attribute contributed to each score.
+        Raises :class:`DataError` for an attribute or an id that there is not. ``explain``: whether to say
+        what each attribute contributed to each score.
         """
         request = SearchRequest(
             image,

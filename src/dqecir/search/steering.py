@@ -33,7 +33,7 @@ THINNED = 0.8
 """The largest share that a disliked item takes of a value's probability."""
 
 REQUEST_BOOST = 2.0
-"""How many times what a text asks of counts in a person's search, against what is to stay as it is."""
+"""Boost for requested attributes, against those that stay as they are."""
 
 _NOTHING = 1e-6
 _NO_WEIGHTS = "this model has no attribute weights that could be set"
@@ -43,7 +43,7 @@ _NO_WEIGHTS = "this model has no attribute weights that could be set"
 class Steering:
     """What a person sets beside one query.
 
-    ``weights``: attribute -> 0 to :data:`HEAVIEST`, in place of the weight that the text gives it; the
+    ``weights``: attribute -> 0 to :data:`HEAVIEST`, instead of the weight that the text gives it; the
     others keep theirs. ``more`` and ``less``: target tokens [L, n_t, D] of items that are liked and
     disliked; however many there are, they move a query by no more than one does.
     """

@@ -1,4 +1,4 @@
-"""Bodies of requests, read by hand: who may not ask is told so first, and nothing unbounded is taken in."""
+"""Bodies of requests: authorise before reading the body; enforce limits while streaming."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dqecir.service.problems import Problem, invalid
 from dqecir.service.schemas import EmbeddingBody
 
 Schema = TypeVar("Schema", bound=BaseModel)
-Asked = TypeVar("Asked", bound=EmbeddingBody)
+BodyT = TypeVar("BodyT", bound=EmbeddingBody)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Body:
         return parsed(self.fields.get(field, ""), schema)
 
 
-async def read_request(request: Request, schema: type[Asked], limits: Limits) -> tuple[Asked, bytes | None]:
+async def read_request(request: Request, schema: type[BodyT], limits: Limits) -> tuple[BodyT, bytes | None]:
     """A request about a reference, and the picture that was uploaded as the reference.
 
     Raises a :class:`Problem`, also where there is not one reference: an item, or a picture.

@@ -41,13 +41,13 @@ class ServiceSettings(Strict):
 
     index: Path
     model: Path | None = None
-    """A model folder; the shipped model unless named."""
+    """A model folder. Default: the shipped model."""
     also: tuple[Beside, ...] = ()
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     keys: Path | None = None
     uploads: Path | None = None
-    """Where pictures of items that are put lie; beside the index unless named."""
+    """Where pictures of items that are put lie. Default: beside the index."""
     checkpoint: Path | None = None
     """A folder of an instruction-following diffusion pipeline, for edits."""
     limits: Limits = Limits()

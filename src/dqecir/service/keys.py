@@ -80,9 +80,8 @@ class Keys:
     def check_write(self, headers: Headers) -> None:
         """Raise a :class:`Problem` where a request may not write.
 
-        Without keys a request from this machine may. One that asks for another name than this machine's
-        was led here by a page elsewhere or by a proxy, one that was forwarded comes from anywhere, and a
-        browser says of what pages send where they are from.
+        Without keys a request from this machine may write. Foreign ``Host`` headers, forwarded headers and
+        cross-site ``Origin`` headers are rejected.
         """
         if self._local:
             origin = headers.get("origin")

@@ -16,7 +16,7 @@ from dqecir.service.configuration import ServiceSettings
 from dqecir.service.middleware import log_to_standard_error
 
 TURN = 0.0005
-"""Seconds for which one thread may keep the others from Python. The model's thread gives way at every
+"""Interval in seconds at which threads hand over the interpreter lock. The model's thread gives way at every
 operation, and would wait the usual ten times as long each time before it goes on."""
 
 

@@ -70,13 +70,13 @@ Value = Annotated[
 """Of an attribute."""
 
 
-class _Asked(BaseModel):
+class _Body(BaseModel):
     """A request: an unknown field is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class EmbeddingBody(_Asked):
+class EmbeddingBody(_Body):
     """What a text speaks of: an item of the index, or else a picture that comes with the request."""
 
     item: Id | None = Field(default=None, description="An item's id; none where an image is uploaded.")
@@ -84,7 +84,7 @@ class EmbeddingBody(_Asked):
     method: str | None = Field(default=None, max_length=40, description="One of the methods of /v1/about.")
 
 
-class FilterCondition(_Asked):
+class FilterCondition(_Body):
     """An attribute that has one of the values, or a number between two ends; all that is given must hold."""
 
     attribute: Name
@@ -114,7 +114,7 @@ class SearchBody(EmbeddingBody):
         default=FilterConditions([]), description="Conditions that hold besides `where`."
     )
     weights: dict[str, Weight] | None = Field(
-        default=None, max_length=50, description="Attribute to weight, in place of the text's own."
+        default=None, max_length=50, description="Attribute to weight, instead of the text's own."
     )
     more: Ids = Field(default=[], description="Items that the answers should be like.")
     less: Ids = Field(default=[], description="Items that the answers should not be like.")
@@ -136,7 +136,7 @@ class EditBody(EmbeddingBody):
     )
 
 
-class DeleteBody(_Asked):
+class DeleteBody(_Body):
     """Items that should go."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)]

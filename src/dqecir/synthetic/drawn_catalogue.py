@@ -65,8 +65,8 @@ def write_drawn(
 ) -> Path:
     """Write ``attributes.csv`` and ``images/000000.jpg`` onwards, one image a row; return ``folder``.
 
-    ``what`` names what is drawn, in the plural. The folder appears when all is written, and the
-    number of ``workers`` (processes) has no say in its bytes. Raises ``DataError`` for a folder that
+    ``what`` names what is drawn, in the plural. The folder appears when all is written; the number of
+    ``workers`` (processes) does not change its bytes. Raises ``DataError`` for a folder that
     holds anything.
     """
     check_folder(folder, workers)

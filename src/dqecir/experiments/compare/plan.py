@@ -71,7 +71,7 @@ class ComparisonRecipe(Strict):
     name: str
     gallery_column: str | None = None
     columns: tuple[str, ...] | None = None
-    """Columns that describe the catalogue; all of them unless named. Fewer leave more right answers."""
+    """Columns that describe the catalogue. Default: all of them. Fewer leave more right answers."""
     max_changes: int = Field(default=3, gt=0)
     """Attributes that a question changes at most."""
     frozen: str | None = None

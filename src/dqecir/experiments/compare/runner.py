@@ -57,7 +57,7 @@ def compare(
 ) -> Result:
     """Run or resume the comparison ``recipe_file`` on a catalogue; returns what ``OUT/results.json`` holds.
 
-    ``evaluation`` is the catalogue whose val split is asked, ``train`` itself unless named. Raises
+    ``evaluation`` is the catalogue whose val split is asked, by default ``train`` itself. Raises
     :class:`DataError` where a recipe is wrong or ``out`` holds another comparison.
     """
     recipe = read_comparison(recipe_file)

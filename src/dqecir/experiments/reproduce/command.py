@@ -27,11 +27,11 @@ def reproduce_command(
     out: Annotated[Path, typer.Option("--out", help="Where the report, the run and its tokens are written.")],
     recipe: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="A training recipe; DQE-CIR's of recipes/reproduce unless named."),
+        typer.Option(help="A training recipe. Default: DQE-CIR's of recipes/reproduce."),
     ] = None,
     protocol: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="How it is measured, such as fashioniq-val; the plain protocol unless named."),
+        typer.Option(help="How it is measured, such as fashioniq-val. Default: the plain protocol."),
     ] = None,
     run: Annotated[
         Optional[Path],  # noqa: UP045
@@ -43,7 +43,7 @@ def reproduce_command(
     images: Annotated[Optional[Path], typer.Option(help="Where its pictures are, if not there.")] = None,  # noqa: UP045
     tokens: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Where image tokens are kept, for runs that share them; OUT/tokens unless named."),
+        typer.Option(help="Where image tokens are kept, for runs that share them. Default: OUT/tokens."),
     ] = None,
 ) -> None:
     """Train on a published data set, measure under a named protocol, and compare with published numbers."""

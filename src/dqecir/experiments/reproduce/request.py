@@ -48,7 +48,7 @@ class Request:
     """One reproduction: everything that decides it.
 
     ``folder`` is the data set as its authors publish it, ``images`` where its pictures are if not there,
-    ``tokens`` where image tokens are kept (``out/tokens`` unless named). With ``run``, a run of this or
+    ``tokens`` where image tokens are kept (default: ``out/tokens``). With ``run``, a run of this or
     of another data set is measured and nothing is trained.
     """
 
@@ -80,14 +80,14 @@ class Request:
         return found
 
     def chosen_protocol(self) -> Protocol:
-        """The protocol, the data set's plain one unless named; raises :class:`DataError`."""
+        """Return the protocol (default: the data set's plain one); raises :class:`DataError`."""
         protocol = protocol_named(self.protocol or self.data)
         if protocol.data != self.data:
             raise DataError(f"the protocol {protocol.name} measures {protocol.data}, not {self.data}")
         return protocol
 
     def chosen_recipe(self) -> Recipe:
-        """The recipe to train by, the data set's own unless named; raises :class:`DataError`."""
+        """Return the recipe to train by (default: the data set's own); raises :class:`DataError`."""
         name = self.data_set.recipe
         assert name is not None
         if self.recipe is None:
