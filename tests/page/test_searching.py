@@ -164,6 +164,19 @@ def test_sliders_rank_anew_at_once_and_give_way_to_the_text_again(page, service,
     expect(slider).to_have_value(own)
 
 
+def test_sliders_end_at_the_weight_that_the_service_tells(page, service):
+    def lower(route):
+        about = route.fetch().json()
+        about["limits"]["weight"] = 1.5
+        route.fulfill(json=about)
+
+    page.route("**/v1/about", lower)
+    with page.expect_request("**/v1/search") as asked:
+        page.goto(address(service, text="is blue", weights={"colour": 9}))
+    assert asked.value.post_data_json["weights"] == {"colour": 1.5}
+    expect(page.get_by_role("slider", name="colour")).to_have_attribute("max", "1.5")
+
+
 def test_not_this_and_more_like_this(page, service):
     visit(page, service, text="is blue")
     first, second, *_ = found(page)

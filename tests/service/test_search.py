@@ -247,6 +247,12 @@ def test_no_weight_is_what_no_number_is(client, item, number):
     refused(client.post("/v1/search", content=body, headers={"content-type": "application/json"}), 422)
 
 
+def test_weights_are_taken_up_to_the_one_that_about_tells(client, item):
+    most = client.get("/v1/about").json()["limits"]["weight"]
+    assert client.post("/v1/search", json={"item": item, "weights": {"colour": most}}).status_code == 200
+    refused(client.post("/v1/search", json={"item": item, "weights": {"colour": most + 0.1}}), 422)
+
+
 def test_both_an_item_and_a_picture_are_one_too_many(client, item, picture):
     assert "either" in refused(client.post("/v1/search", **form({"item": item}, picture)), 422)
 
