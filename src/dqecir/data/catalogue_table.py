@@ -214,7 +214,7 @@ def _with_plain_numbers(table: CatalogueTable, name: str, cells: list[str], is_p
     """The cells of a column of numbers such that each is read rightly by itself; others as they are."""
     given = [cell for cell in cells if has_value(cell)]
     odd = [cell for cell in given if number_in(cell) is None]
-    if not given or len(odd) > (1 - _NUMERIC) * len(given):
+    if not given or (not is_price and len(odd) > (1 - _NUMERIC) * len(given)):
         return cells
     if odd:
         listed = ", ".join(map(repr, list(dict.fromkeys(odd))[:_SHOWN]))
