@@ -251,6 +251,19 @@ def test_a_form_may_send_its_json_as_a_file(client, picture):
     assert "twice" in refused(client.post("/v1/search", files=twice), 422)
 
 
+def test_addresses_lie_under_the_path_that_a_proxy_shows(serving, picture):
+    with serving(root_path="/shop") as client:
+        made = put(client, "a b", picture).json()
+        assert made["image"] == "/shop/v1/images/a%20b"
+        assert client.get("/v1/items/a b").json() == made
+        answers = client.post("/v1/search", json={"item": "a b", "k": 2}).json()["answers"]
+        assert all(answer["image"].startswith("/shop/v1/images/") for answer in answers)
+        # A proxy may leave the path in front, or take it away.
+        assert client.get(made["image"]).content == client.get("/v1/images/a b").content
+        assert client.get("/v1/openapi.json").json()["servers"] == [{"url": "/shop"}]
+        assert '"/page/' not in client.get("/").text
+
+
 @pytest.mark.parametrize("address", ["/", "/healthz", "/v1/about", "/v1/items?limit=1", "/page/main.js"])
 def test_head_is_answered_as_get_without_a_body(client, address):
     whole = client.get(address)

@@ -21,6 +21,10 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="A port; 0 takes a free one.")] = 8000,
+    root_path: Annotated[
+        str,
+        typer.Option("--root-path", help="The path under which a proxy shows the service. Default: none."),
+    ] = "",
     also: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(metavar="NAME=INDEX@MODEL", help="A further model over the same items, to compare."),
@@ -41,16 +45,22 @@ def serve(
     """Serve an index: the page on which people search, and the routes under /v1."""
     from dqecir.service.configuration import ServiceSettings
     from dqecir.service.running import run
+    from dqecir.settings import parse_settings
 
-    settings = ServiceSettings(
-        index=index,
-        model=model,
-        host=host,
-        port=port,
-        also=tuple(_beside(text) for text in also or ()),
-        keys=keys,
-        uploads=uploads,
-        checkpoint=checkpoint,
+    settings = parse_settings(
+        {
+            "index": index,
+            "model": model,
+            "host": host,
+            "port": port,
+            "root_path": root_path,
+            "also": tuple(_beside(text) for text in also or ()),
+            "keys": keys,
+            "uploads": uploads,
+            "checkpoint": checkpoint,
+        },
+        ServiceSettings,
+        "dqecir serve",
     )
     run(settings, lambda address: output.print(f"the page is at {address}"))
 

@@ -40,5 +40,5 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     # In the order in which addresses are compared: what is asked most comes first.
     for group in (search, items, page, about, edits):
         app.include_router(group.router)
-    app.add_middleware(Middleware, metrics=service.metrics)
+    app.add_middleware(Middleware, metrics=service.metrics, root_path=settings.root_path)
     return app

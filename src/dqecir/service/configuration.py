@@ -45,6 +45,8 @@ class ServiceSettings(Strict):
     also: tuple[Beside, ...] = ()
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    root_path: str = Field(default="", pattern=r"^(/[\w.~-]+)*$")
+    """The path under which a proxy shows the service, such as ``/search``."""
     keys: Path | None = None
     uploads: Path | None = None
     """Where pictures of items that are put lie. Default: beside the index."""

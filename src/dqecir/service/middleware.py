@@ -56,8 +56,8 @@ def log_to_standard_error() -> None:
 class Middleware:
     """ASGI around the application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, root_path: str) -> None:
+        self._app, self._metrics, self._root_path = app, metrics, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,7 +66,7 @@ class Middleware:
         begun, status = time.perf_counter(), 0
         is_head = scope["method"] == "HEAD"
         # What is asked by HEAD is answered as by GET, without the body.
-        answered = {**scope, "method": "GET"} if is_head else scope
+        answered = {**scope, "method": "GET" if is_head else scope["method"], "root_path": self._root_path}
 
         async def framed(message: Message) -> None:
             nonlocal status

@@ -39,6 +39,7 @@ class Service:
     def __init__(self, settings: ServiceSettings) -> None:
         """Read models and open indexes; raises :class:`DataError` for what cannot be served."""
         self.limits = settings.limits
+        self.root_path = settings.root_path
         self.keys = Keys.read(settings.keys, settings.is_local)
         self.engines = _engines(settings)
         self.first, self.main = next(iter(self.engines.items()))
@@ -125,16 +126,16 @@ Served = Annotated["Service", Depends(service_of)]
 """The service, as a route is given it."""
 
 
-def item_of(item_id: str, payload: Mapping[str, Any]) -> Item:
-    """An item as it is shown."""
+def item_of(item_id: str, payload: Mapping[str, Any], root_path: str) -> Item:
+    """An item as it is shown under ``root_path``."""
     attributes = {name: value for name, value in payload.items() if name != "path"}
-    return Item(id=item_id, attributes=attributes, image=address_of(item_id))
+    return Item(id=item_id, attributes=attributes, image=address_of(item_id, root_path))
 
 
 @lru_cache(maxsize=1 << 16)
-def address_of(item_id: str) -> str:
+def address_of(item_id: str, root_path: str) -> str:
     """Where the picture of an item is."""
-    return f"/v1/images/{quote(item_id)}"
+    return f"{root_path}/v1/images/{quote(item_id)}"
 
 
 def _engines(settings: ServiceSettings) -> dict[str, SearchEngine]:

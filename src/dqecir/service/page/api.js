@@ -2,6 +2,8 @@
 
 /** @import { About, Item, SearchReply, HeatMap } from "./types.js" */
 
+/** A proxy may show the service under a path of its own. */
+const V1 = new URL("../v1", import.meta.url).pathname;
 const KEY = "dqecir-key";
 const RETRIES = 5;
 const PICTURE_RETRIES = 2;
@@ -30,38 +32,38 @@ export const busy = { tell: (/** @type {number} */ _seconds) => {} };
 const json = async (path, /** @type {RequestInit} */ init = {}) => (await ask(path, init)).json();
 
 /** @param {AbortSignal} [signal] @returns {Promise<About>} */
-export const about = (signal) => json("/v1/about", { signal });
+export const about = (signal) => json(`${V1}/about`, { signal });
 
 /**
  * @param {Object<string, string | number>} query
  * @param {AbortSignal} [signal]
  * @returns {Promise<{items: Item[], next: string | null}>}
  */
-export const items = (query, signal) => json(`/v1/items?${parameters(query)}`, { signal });
+export const items = (query, signal) => json(`${V1}/items?${parameters(query)}`, { signal });
 
 /** @param {string} id @param {AbortSignal} [signal] @returns {Promise<Item>} */
-export const item = (id, signal) => json(`/v1/items/${encoded(id)}`, { signal });
+export const item = (id, signal) => json(`${V1}/items/${encoded(id)}`, { signal });
 
 /** @param {string} text @param {string | null} of @param {number} limit @param {AbortSignal} [signal] */
 export async function suggestions(text, of, limit, signal) {
   const query = of === null ? { text, limit } : { text, limit, item: of };
-  return /** @type {string[]} */ ((await json(`/v1/suggestions?${parameters(query)}`, { signal })).suggestions);
+  return /** @type {string[]} */ ((await json(`${V1}/suggestions?${parameters(query)}`, { signal })).suggestions);
 }
 
 /** @param {Object} request @param {Blob | null} image @param {AbortSignal} signal @returns {Promise<SearchReply>} */
-export const search = (request, image, signal) => json("/v1/search", body(request, image, signal));
+export const search = (request, image, signal) => json(`${V1}/search`, body(request, image, signal));
 
 /**
  * @param {Object} request @param {Blob | null} image @param {AbortSignal} [signal]
  * @returns {Promise<{reference: HeatMap, target: HeatMap}>}
  */
-export const explanation = (request, image, signal) => json("/v1/explanations", body(request, image, signal));
+export const explanation = (request, image, signal) => json(`${V1}/explanations`, body(request, image, signal));
 
 /** @param {Object} request @param {Blob | null} image @param {AbortSignal} signal @returns {Promise<{image: string}>} */
-export const edit = (request, image, signal) => json("/v1/edits", body(request, image, signal));
+export const edit = (request, image, signal) => json(`${V1}/edits`, body(request, image, signal));
 
 /** The address of an item's picture. @param {string} id @param {number} size */
-export const pictureAddress = (id, size) => `/v1/images/${encoded(id)}?size=${size}`;
+export const pictureAddress = (id, size) => `${V1}/images/${encoded(id)}?size=${size}`;
 
 /** @type {Map<string, Promise<string>>} */
 const pictures = new Map();

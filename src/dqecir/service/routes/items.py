@@ -52,7 +52,7 @@ async def items(
     found, last = await asyncio.to_thread(
         service.listing.page, limit, after, filter_from(where, conditions.model_dump()), seed
     )
-    return Items(items=[item_of(*entry) for entry in found], next=last)
+    return Items(items=[item_of(*entry, service.root_path) for entry in found], next=last)
 
 
 @router.get(
@@ -72,7 +72,9 @@ async def image(
 @router.get("/v1/items/{item_id:path}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
 async def item(request: Request, item_id: ItemId) -> Item:
     """An item and its attributes."""
-    return item_of(item_id, await asyncio.to_thread(service_of(request).payload, item_id))
+    service = service_of(request)
+    payload = await asyncio.to_thread(service.payload, item_id)
+    return item_of(item_id, payload, service.root_path)
 
 
 @router.put(
@@ -94,7 +96,9 @@ async def put_item(request: Request, item_id: ItemId) -> Response:
         body = await read_body(request, "attributes", service.limits)
         put = await _encoded(service, item_id, body)
         was_there = await service.writer.change(put)
-    return JSONResponse(item_of(item_id, put.attributes).model_dump(), 200 if was_there else 201)
+    return JSONResponse(
+        item_of(item_id, put.attributes, service.root_path).model_dump(), 200 if was_there else 201
+    )
 
 
 def _reference(service: Service, engine: SearchEngine, image: bytes) -> Reference:

@@ -59,7 +59,9 @@ async def search(request: Request, service: Served) -> Response:
     async with _admitted(service, request, SearchBody) as (asked, image, engine):
         found = await answered(service, engine, asked, image)
     request.state.said = {"k": asked.k, "text": len(asked.text), "image": len(image or b"")}
-    reply = as_reply(found, asked.method or service.first, 1000 * (time.perf_counter() - begun))
+    reply = as_reply(
+        found, asked.method or service.first, 1000 * (time.perf_counter() - begun), service.root_path
+    )
     return Response(to_json(reply), media_type="application/json")
 
 
@@ -91,11 +93,11 @@ def _prepared(
     )
 
 
-def as_reply(found: SearchResponse, method: str, took: float) -> dict[str, object]:
+def as_reply(found: SearchResponse, method: str, took: float, root_path: str) -> dict[str, object]:
     """A ``SearchReply``; not validated, because hundreds are made a second."""
     reply = found.as_json(paths=False)
     for answer in reply["answers"]:
-        answer["image"] = address_of(answer["id"])
+        answer["image"] = address_of(answer["id"], root_path)
     return {**reply, "took_ms": round(took, 1), "method": method}
 
 
