@@ -177,6 +177,20 @@ def test_sliders_end_at_the_weight_that_the_service_tells(page, service):
     expect(page.get_by_role("slider", name="colour")).to_have_attribute("max", "1.5")
 
 
+def test_an_attribute_may_have_the_name_of_what_every_object_has(page, service):
+    def named(route):
+        about = route.fetch().json()
+        about["attributes"]["constructor"] = {"values": ["March", "Lola"], "numeric": False}
+        route.fulfill(json=about)
+
+    page.route("**/v1/about", named)
+    visit(page, service, text="is blue")
+    page.get_by_text("constructor", exact=False).first.click()
+    with page.expect_request("**/v1/search") as asked:
+        page.get_by_role("checkbox", name="Lola").check()
+    assert asked.value.post_data_json["filters"] == [{"attribute": "constructor", "values": ["Lola"]}]
+
+
 def test_not_this_and_more_like_this(page, service):
     visit(page, service, text="is blue")
     first, second, *_ = found(page)

@@ -2,7 +2,7 @@
 
 import { byId, debounced, el, readable } from "./dom.js";
 
-/** @import { Attribute, Chosen } from "./types.js" */
+/** @import { Attribute, Chosen, Condition } from "./types.js" */
 
 const QUIET_MS = 400;
 
@@ -16,8 +16,8 @@ export const inWords = (chosen) =>
 
 /** Only what has the form of conditions is taken from an address. @param {any} raw @returns {Chosen} */
 export function cleanedFilters(raw) {
-  /** @type {Chosen} */
-  const chosen = {};
+  /** @type {[string, Condition][]} */
+  const chosen = [];
   for (const [name, one] of Object.entries(raw && typeof raw === "object" && !Array.isArray(raw) ? raw : {})) {
     const values = Array.isArray(one?.values) ? one.values.filter((/** @type {any} */ value) => typeof value === "string") : [];
     const entry = {
@@ -25,9 +25,9 @@ export function cleanedFilters(raw) {
       ...(Number.isFinite(one?.least) ? { least: one.least } : {}),
       ...(Number.isFinite(one?.most) ? { most: one.most } : {}),
     };
-    if (Object.keys(entry).length) chosen[name] = entry;
+    if (Object.keys(entry).length) chosen.push([name, entry]);
   }
-  return chosen;
+  return Object.fromEntries(chosen);
 }
 
 export class Filters {
@@ -53,12 +53,14 @@ export class Filters {
   show(chosen, where) {
     this.typed.value = where;
     byId("where-note").hidden = !where;
+    // An attribute may have the name of what every object has, such as "constructor".
+    const of = (/** @type {string} */ name) => (Object.hasOwn(chosen, name) ? chosen[name] : {});
     for (const box of this.groups.querySelectorAll("input[type=checkbox]"))
-      box.checked = chosen[box.name]?.values?.includes(box.value) ?? false;
+      box.checked = of(box.name).values?.includes(box.value) ?? false;
     for (const field of this.groups.querySelectorAll("input[type=number]"))
-      if (field !== document.activeElement) field.value = chosen[field.name]?.[field.dataset.end] ?? "";
+      if (field !== document.activeElement) field.value = of(field.name)[/** @type {"least"} */ (field.dataset.end)] ?? "";
     for (const field of this.groups.querySelectorAll("input[type=text]"))
-      if (field !== document.activeElement) field.value = chosen[field.name]?.values?.join(", ") ?? "";
+      if (field !== document.activeElement) field.value = of(field.name).values?.join(", ") ?? "";
     for (const group of this.groups.children) {
       const ticked = [...group.querySelectorAll("input:checked")].map((box) => box.value);
       const filled = [...group.querySelectorAll("input[type=number], input[type=text]")].some((field) => field.value !== "");
@@ -103,13 +105,14 @@ export class Filters {
   }
 
   tell() {
-    /** @type {Chosen} */
-    const chosen = {};
-    for (const box of this.groups.querySelectorAll("input:checked")) ((chosen[box.name] ??= {}).values ??= []).push(box.value);
+    /** @type {Map<string, Condition>} */
+    const chosen = new Map();
+    const set = (/** @type {string} */ name, /** @type {Condition} */ part) => chosen.set(name, { ...chosen.get(name), ...part });
+    for (const box of this.groups.querySelectorAll("input:checked")) set(box.name, { values: [...(chosen.get(box.name)?.values ?? []), box.value] });
     for (const field of this.groups.querySelectorAll("input[type=number]"))
-      if (field.value !== "") (chosen[field.name] ??= {})[/** @type {"least"} */ (field.dataset.end)] = Number(field.value);
+      if (field.value !== "") set(field.name, { [field.dataset.end]: Number(field.value) });
     for (const field of this.groups.querySelectorAll("input[type=text]"))
-      if (field.value.trim()) (chosen[field.name] ??= {}).values = [field.value.trim()];
-    this.change({ filters: chosen });
+      if (field.value.trim()) set(field.name, { values: [field.value.trim()] });
+    this.change({ filters: Object.fromEntries(chosen) });
   }
 }

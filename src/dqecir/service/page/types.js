@@ -4,8 +4,9 @@
  * @typedef {{id: string, attributes: Object<string, string>, image: string}} Item
  * @typedef {{values: string[] | null, numeric: boolean}} Attribute
  * @typedef {{name: string, title: string}} Method
- * What boxes and ranges say of each attribute.
- * @typedef {Object<string, {values?: string[], least?: number, most?: number}>} Chosen
+ * What boxes and ranges say of one attribute, and of each.
+ * @typedef {{values?: string[], least?: number, most?: number}} Condition
+ * @typedef {Object<string, Condition>} Chosen
  * @typedef {Object} About
  * @property {string} version
  * @property {number} items
