@@ -71,8 +71,8 @@ def test_the_page_knows_what_is_sent(name, schema):
 def test_the_page_knows_limits_and_conditions():
     limits = re.search(r"{{(.*?)}} limits", TYPES)[1]
     assert set(re.findall(r"(\w+): ", limits)) == set(LimitFacts.model_fields)
-    chosen = re.search(r"{Object<string, {(.*?)}>} Chosen", TYPES)[1]
-    assert {*re.findall(r"(\w+)\?: ", chosen), "attribute"} == set(FilterCondition.model_fields)
+    condition = re.search(r"{{(.*?)}} Condition", TYPES)[1]
+    assert {*re.findall(r"(\w+)\?: ", condition), "attribute"} == set(FilterCondition.model_fields)
 
 
 def test_the_command_line_prints_the_same(dqecir, served, retriever, response):
