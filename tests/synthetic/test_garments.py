@@ -9,19 +9,17 @@ from PIL import Image
 
 from dqecir.data.catalogue import check_catalogue, read_catalogue
 from dqecir.errors import DataError
-from dqecir.synthetic.garment_drawing import PAINTS
-from dqecir.synthetic.garment_vectors import check_vector, edited
-from dqecir.synthetic.garments import (
+from dqecir.synthetic.garment_drawing import PAINTS, render_garment
+from dqecir.synthetic.garment_vectors import (
     GARMENT_ATTRIBUTES,
     FamilyShape,
+    check_vector,
+    edited,
     edits_between,
     garment_families,
-    garment_image,
-    garment_items,
     random_vector,
-    render_garment,
-    write_garments,
 )
+from dqecir.synthetic.garments import garment_image, garment_items, write_garments
 
 PLAIN = {
     "garment": "shirt",

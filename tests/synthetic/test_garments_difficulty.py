@@ -9,7 +9,8 @@ from dqecir.data.catalogue import Catalogue
 from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.oracles import ORACLES, oracle_scores
 from dqecir.questions.composing import catalogue_benchmark
-from dqecir.synthetic.garments import GARMENT_ATTRIBUTES, garment_items
+from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES
+from dqecir.synthetic.garments import garment_items
 
 
 @pytest.mark.parametrize("seed", [1, 99])

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.blip2 import TextBatch, unit
 from dqecir.errors import DataError
-from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.methods.method import Method, MethodOptions, Query, TrainingBatch, register
 
 
 class BaselineOptions(MethodOptions):
@@ -22,10 +22,6 @@ class Baseline(Method):
     """A query made of the pretrained embeddings as they are."""
 
     options_type: ClassVar[type[MethodOptions]] = BaselineOptions
-
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Baseline:
-        return cls(backbone)
 
     def image_embedding(self, reference: Tensor) -> Tensor:
         """The mean of the reference's target embeddings, [B, D]."""

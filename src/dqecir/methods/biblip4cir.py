@@ -24,8 +24,6 @@ from dqecir.methods.clip4cir import COMBINER_KEYS, LOGIT_SCALE, Combiner, combin
 from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
     InBatchOptions,
-    MethodContext,
-    MethodOptions,
     PooledMethod,
     Query,
     TrainingBatch,
@@ -145,11 +143,6 @@ class BiblipSum(BiDirectional):
         for name, parameter in backbone.named_parameters():
             parameter.requires_grad_(TEXT_ALONE.match(name) is not None)
 
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> BiblipSum:
-        assert isinstance(options, BiblipSumOptions)
-        return cls(backbone, options)
-
     def image_features(self, tokens: Tensor) -> Tensor:
         # Dropout is for what is trained; images are to stay what they are.
         was_training = self.backbone.training
@@ -173,6 +166,7 @@ class Biblip(BiDirectional):
     options_type = BiblipOptions
     published_keys = COMBINER_KEYS
     composer_of = staticmethod(combiner_of)
+    only_evaluated = ("backbone",)
 
     def __init__(self, backbone: Blip2, options: BiblipOptions) -> None:
         super().__init__(backbone)
@@ -180,17 +174,6 @@ class Biblip(BiDirectional):
         size = backbone.config.embedding_size
         self.combiner = Combiner(size, options.projection_size, options.hidden_size)
         backbone.requires_grad_(False)
-
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Biblip:
-        assert isinstance(options, BiblipOptions)
-        return cls(backbone, options)
-
-    def train(self, mode: bool = True) -> Biblip:
-        """Set the mode of the combiner; the frozen backbone only evaluates."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
 
     @torch.no_grad()
     def text_features(self, text: TextBatch) -> Tensor:

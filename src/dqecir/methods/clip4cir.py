@@ -19,8 +19,6 @@ from dqecir.errors import CheckpointError
 from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
     InBatchOptions,
-    MethodContext,
-    MethodOptions,
     PooledMethod,
     Query,
     TrainingBatch,
@@ -125,11 +123,6 @@ class Clip4cirSum(PooledMethod):
 
     options_type = Clip4cirSumOptions
 
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Clip4cirSum:
-        assert isinstance(options, Clip4cirSumOptions)
-        return cls(backbone)
-
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         summed = self.backbone.pooled_image(reference) + self.backbone.pooled_text(text)
         return Query(unit(summed)[:, None])
@@ -147,23 +140,13 @@ class Clip4cir(Clip4cirSum):
     options_type = Clip4cirOptions
     published_keys = COMBINER_KEYS
     composer_of = staticmethod(combiner_of)
+    only_evaluated = ("backbone",)
 
     def __init__(self, backbone: Blip2, options: Clip4cirOptions) -> None:
         super().__init__(backbone)
         size = backbone.config.embedding_size
         self.combiner = Combiner(size, options.projection_size, options.hidden_size)
         backbone.requires_grad_(False)
-
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Clip4cir:
-        assert isinstance(options, Clip4cirOptions)
-        return cls(backbone, options)
-
-    def train(self, mode: bool = True) -> Clip4cir:
-        """Set the mode of the combiner; the frozen backbone only evaluates."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         with torch.no_grad():

@@ -19,8 +19,6 @@ from dqecir.encoders.checkpoints import PublishedKeys
 from dqecir.errors import CheckpointError
 from dqecir.methods.method import (
     InBatchOptions,
-    MethodContext,
-    MethodOptions,
     PooledMethod,
     Query,
     TrainingBatch,
@@ -133,11 +131,6 @@ class Composeae(PooledMethod):
         self.options = options
         size = backbone.config.embedding_size
         self.composer = ComposeaeComposer(size, size, options.channels)
-
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Composeae:
-        assert isinstance(options, ComposeaeOptions)
-        return cls(backbone, options)
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> ComposeaeComposer:

@@ -23,8 +23,6 @@ from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
     InBatchOptions,
-    MethodContext,
-    MethodOptions,
     PooledMethod,
     Query,
     TrainingBatch,
@@ -174,11 +172,6 @@ class Cosmo(PooledMethod):
         self.composer = CosmoComposer(width, size, options.heads, size)
         if options.text_source == "lstm":
             self.words = LstmTextEncoder(backbone.config.vocabulary_size, size, size, size)
-
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Cosmo:
-        assert isinstance(options, CosmoOptions)
-        return cls(backbone, options)
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> CosmoComposer:

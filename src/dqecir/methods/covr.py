@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -23,8 +23,6 @@ from dqecir.encoders.blip2 import Blip2, TextBatch, unit
 from dqecir.encoders.checkpoints import LoadReport, PublishedKeys, lavis_state, load_lavis_method
 from dqecir.methods.method import (
     InBatchOptions,
-    MethodContext,
-    MethodOptions,
     PooledMethod,
     Query,
     TrainingBatch,
@@ -97,6 +95,7 @@ class Covr(PooledMethod):
     published_keys: ClassVar[PublishedKeys | None] = BLIP_KEYS
     composer_of = staticmethod(blip_composer_of)
     trained_rule: ClassVar[ScoreRule] = "dot"
+    only_evaluated = ("target_backbone",)
 
     def __init__(self, backbone: Blip2, options: CovrOptions) -> None:
         super().__init__(backbone)
@@ -104,17 +103,6 @@ class Covr(PooledMethod):
         self.target_backbone = backbone.frozen_copy()
         for part in (backbone.ln_vision, backbone.vision_projection, backbone.temperature):
             part.requires_grad_(False)
-
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Self:
-        assert isinstance(options, CovrOptions)
-        return cls(backbone, options)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of everything but the frozen copy, which must not drop out."""
-        super().train(mode)
-        self.target_backbone.eval()
-        return self
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         _, words = self.backbone.composed_states(reference, text.ids, text.mask)

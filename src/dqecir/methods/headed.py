@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -33,6 +33,8 @@ class HeadedDqe(Dqe):
     the heads' columns) are in one order.
     """
 
+    only_evaluated = ("heads",)
+
     def __init__(
         self, backbone: Blip2, options: DqeOptions, heads: AttributeHeads, places: Mapping[str, int]
     ) -> None:
@@ -54,12 +56,6 @@ class HeadedDqe(Dqe):
     @property
     def target_values(self) -> Mapping[str, Sequence[str]]:
         return {column: self.heads.config.columns[column] for column in self.columns}
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of everything but the frozen heads."""
-        super().train(mode)
-        self.heads.eval()
-        return self
 
     def _by_attribute(self, pieces: Tensor) -> Tensor:
         """What each column adds to a query, [B, C, n_q, D], added up an attribute: [B, A, n_q, D]."""

@@ -11,7 +11,6 @@ The placeholder is the tokenizer's mask token: one token by construction, and a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import torch
 from pydantic import Field
@@ -89,6 +88,7 @@ class Inversion(Method):
 
     composer_of = staticmethod(phi_of)
     published_keys = PHI_KEYS
+    only_evaluated = ("backbone",)
 
     def __init__(self, backbone: Blip2, options: InversionOptions, placeholder: int) -> None:
         super().__init__(backbone)
@@ -100,12 +100,6 @@ class Inversion(Method):
     def contrasted(self, batch: TrainingBatch) -> Tensor:
         """No candidate: targets are answers to nothing here."""
         return torch.zeros_like(batch.right)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of φ; the frozen backbone only evaluates."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
 
     def text(self, captions: Sequence[str]) -> str:
         asked = join_fashioniq(captions)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -158,7 +158,10 @@ class Method(nn.Module, ABC):
     published_squash: ClassVar[bool] = False
     """Whether the published code squashes pictures to a square; it pads and crops them otherwise."""
 
-    def __init__(self, backbone: Blip2) -> None:
+    only_evaluated: ClassVar[tuple[str, ...]] = ()
+    """Parts that stay in evaluation mode while the method is trained, because they are frozen."""
+
+    def __init__(self, backbone: Blip2, options: MethodOptions | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         # A method trained before on the same backbone may have frozen parts of it.
@@ -179,9 +182,19 @@ class Method(nn.Module, ABC):
         return None
 
     @classmethod
-    @abstractmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Method:
-        """A fresh, untrained method; raises ``DataError`` where the context lacks something."""
+    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Self:
+        """Return a fresh, untrained method; raises ``DataError`` where the context lacks something.
+
+        Default: made of the backbone and the options alone. ``options`` are of :attr:`options_type`.
+        """
+        return cls(backbone, options)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of everything but :attr:`only_evaluated`."""
+        super().train(mode)
+        for name in self.only_evaluated if mode else ():
+            getattr(self, name).eval()
+        return self
 
     @property
     def weighted_attributes(self) -> tuple[int, ...]:

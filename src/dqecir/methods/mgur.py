@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from dqecir.encoders.blip2 import Blip2
 from dqecir.methods.cosmo import LENGTH, Cosmo, CosmoOptions
 from dqecir.methods.losses import contrastive
-from dqecir.methods.method import MethodContext, MethodOptions, TrainingBatch, register
+from dqecir.methods.method import TrainingBatch, register
 from dqecir.methods.scoring import score
 
 
@@ -65,11 +65,6 @@ class Mgur(Cosmo):
     def __init__(self, backbone: Blip2, options: MgurOptions) -> None:
         super().__init__(backbone, options)
         self.uncertainty = options
-
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Mgur:
-        assert isinstance(options, MgurOptions)
-        return cls(backbone, options)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         options = self.uncertainty

@@ -16,7 +16,7 @@ from torch import Tensor
 from dqecir.encoders.blip2 import Blip2, TextBatch, unit
 from dqecir.encoders.checkpoints import LoadReport, load_lavis_method
 from dqecir.methods.losses import pairwise_kl
-from dqecir.methods.method import Method, MethodContext, MethodOptions, Query, TrainingBatch, register
+from dqecir.methods.method import Method, MethodOptions, Query, TrainingBatch, register
 from dqecir.methods.negatives import NegativeSampling
 from dqecir.methods.scoring import score
 
@@ -45,11 +45,6 @@ class Qure(Method):
         super().__init__(backbone)
         self.options = options
         backbone.temperature.requires_grad_(options.use_temperature)
-
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Qure:
-        assert isinstance(options, QureOptions)
-        return cls(backbone, options)
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         states, _ = self.backbone.composed_states(reference, text.ids, text.mask)

@@ -23,8 +23,6 @@ from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
     InBatchOptions,
     Method,
-    MethodContext,
-    MethodOptions,
     Query,
     TrainingBatch,
     register,
@@ -56,11 +54,6 @@ class Sprc(Method):
         self.prompt_tokens = nn.Parameter(torch.empty_like(backbone.query_tokens).normal_(0, 0.02))
         # The alignment stops at the prompts, so that nothing else trains them.
         self.prompt_tokens.requires_grad_(options.prompt_weight > 0)
-
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Sprc:
-        assert isinstance(options, SprcOptions)
-        return cls(backbone, options)
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         fused, _ = self.backbone.composed_states(reference, text.ids, text.mask)

@@ -19,8 +19,6 @@ from dqecir.errors import CheckpointError
 from dqecir.methods.losses import contrastive, draw_triplets, soft_triplet
 from dqecir.methods.method import (
     InBatchOptions,
-    MethodContext,
-    MethodOptions,
     PooledMethod,
     Query,
     TrainingBatch,
@@ -115,11 +113,6 @@ class Tirg(PooledMethod):
         self.composer = TirgComposer(size, size)
         if options.text_source == "lstm":
             self.words = LstmTextEncoder(backbone.config.vocabulary_size, size, size, size)
-
-    @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Tirg:
-        assert isinstance(options, TirgOptions)
-        return cls(backbone, options)
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> TirgComposer:

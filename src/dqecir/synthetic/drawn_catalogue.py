@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Literal, get_args
 
+import numpy as np
 from PIL import Image
 
 from dqecir.data.catalogue_table import SPLITS, TABLE
@@ -17,6 +19,10 @@ from dqecir.errors import DataError
 from dqecir.io.files import whole_folder, write_text
 from dqecir.io.progress import track
 from dqecir.settings import nearest
+
+Arrangement = Literal["families", "independent"]
+ARRANGING, DRAWING = 0, 1
+"""Branches of a seed: which items there are, and how each is drawn."""
 
 SMALLEST, LARGEST = 64, 512
 """Sides, in pixels, of the images that can be drawn."""
@@ -36,10 +42,24 @@ def check_size(what: str, size: int) -> None:
         raise DataError(f"{what} are drawn at {SMALLEST} to {LARGEST} pixels a side, not {size}")
 
 
-def check_split(split: str | None) -> None:
-    """Raise ``DataError`` for a split that no catalogue has; ``None`` leaves it to be drawn."""
+def check_request(what: str, items: int, arrangement: str, split: str | None) -> None:
+    """Raise ``DataError`` for a catalogue of ``what`` (in the plural) that cannot be arranged.
+
+    A split of ``None`` is drawn.
+    """
+    if items < 1:
+        raise DataError(f"a catalogue of {items} {what} is empty: give 1 or more")
+    if arrangement not in get_args(Arrangement):
+        raise DataError(
+            f"there is no arrangement {arrangement!r}{nearest(arrangement, get_args(Arrangement))}"
+        )
     if split is not None and split not in SPLITS:
         raise DataError(f"there is no split {split!r}{nearest(split, SPLITS)}")
+
+
+def generator_of(seed: int, *branch: int) -> np.random.Generator:
+    """Return the generator of one branch of a seed: :data:`ARRANGING`, or :data:`DRAWING` and a number."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=branch))
 
 
 def split_in_turn(families: Sequence[int]) -> dict[int, str]:
@@ -52,12 +72,14 @@ def split_in_turn(families: Sequence[int]) -> dict[int, str]:
     return dict(zip(families, splits, strict=True))
 
 
-def check_folder(folder: Path, workers: int) -> None:
-    """Raise ``DataError`` where a folder holds anything already or no worker would draw."""
+def check_target(folder: Path, what: str, size: int, workers: int) -> None:
+    """Raise ``DataError`` for a folder that holds anything, for a side in pixels at which nothing is drawn,
+    and for no worker."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{folder} is there already: name a new or an empty folder, or delete this one first")
     if workers < 1:
         raise DataError(f"{workers} workers cannot draw anything: give 1 or more")
+    check_size(what, size)
 
 
 def write_drawn(
@@ -66,10 +88,8 @@ def write_drawn(
     """Write ``attributes.csv`` and ``images/000000.jpg`` onwards, one image a row; return ``folder``.
 
     ``what`` names what is drawn, in the plural. The folder appears when all is written; the number of
-    ``workers`` (processes) does not change its bytes. Raises ``DataError`` for a folder that
-    holds anything.
+    ``workers`` (processes) does not change its bytes. The folder passed :func:`check_target`.
     """
-    check_folder(folder, workers)
     with whole_folder(folder) as draft:
         (draft / "images").mkdir()
         write_text(draft / TABLE, _table(rows))

@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
 
-from dqecir.errors import DataError
-from dqecir.settings import nearest
 from dqecir.synthetic.drawn_catalogue import (
+    ARRANGING,
+    DRAWING,
+    Arrangement,
     Row,
-    check_folder,
-    check_size,
-    check_split,
+    check_request,
+    check_target,
+    generator_of,
     split_in_turn,
     write_drawn,
 )
@@ -32,32 +32,9 @@ from dqecir.synthetic.garment_vectors import (
     FamilyShape,
     GarmentItem,
     Vector,
-    edits_between,
     garment_families,
     independent_garments,
-    random_vector,
 )
-
-__all__ = [
-    "GARMENT_ATTRIBUTES",
-    "Arrangement",
-    "FamilyShape",
-    "GarmentItem",
-    "Vector",
-    "edits_between",
-    "garment_families",
-    "garment_image",
-    "garment_items",
-    "independent_garments",
-    "random_vector",
-    "render_garment",
-    "write_garments",
-]
-
-Arrangement = Literal["families", "independent"]
-
-_ARRANGING, _DRAWING = 0, 1
-"""Branches of a seed: which garments there are, and how each is drawn."""
 
 
 def garment_items(
@@ -74,8 +51,8 @@ def garment_items(
     items get ``split``. ``shape`` is that of the families. The same arguments give the same items.
     Raises ``DataError`` for an argument that cannot be used.
     """
-    _check(items, arrangement, split)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ARRANGING,)))
+    check_request("garments", items, arrangement, split)
+    rng = generator_of(seed, ARRANGING)
     found: list[GarmentItem] = []
     kinds = GARMENT_ATTRIBUTES["garment"]
     for place, garment in enumerate(kinds):
@@ -92,7 +69,7 @@ def garment_items(
 
 def garment_image(attributes: Mapping[str, str], seed: int, number: int, size: int = 64) -> Image.Image:
     """Draw item ``number`` of a seed: RGB, ``size`` x ``size`` pixels; no other item has a say in it."""
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_DRAWING, number)))
+    rng = generator_of(seed, DRAWING, number)
     return render_garment(attributes, rng, size)
 
 
@@ -115,8 +92,7 @@ def write_garments(
     Raises ``DataError`` for an argument that cannot be used and for a folder that holds anything.
     """
     folder = Path(folder)
-    check_folder(folder, workers)
-    check_size("garments", size)
+    check_target(folder, "garments", size, workers)
     rows = [
         {"split": part, **vector} for vector, part in garment_items(items, seed, arrangement, shape, split)
     ]
@@ -125,16 +101,6 @@ def write_garments(
 
 def _draw(seed: int, size: int, row: Row, number: int) -> Image.Image:
     return garment_image(row, seed, number, size)
-
-
-def _check(items: int, arrangement: str, split: str | None) -> None:
-    if items < 1:
-        raise DataError(f"a catalogue of {items} garments is empty: give 1 or more")
-    if arrangement not in get_args(Arrangement):
-        raise DataError(
-            f"there is no arrangement {arrangement!r}{nearest(arrangement, get_args(Arrangement))}"
-        )
-    check_split(split)
 
 
 def _split_families(items: Sequence[GarmentItem], rng: np.random.Generator) -> dict[int, str]:

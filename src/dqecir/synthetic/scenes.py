@@ -10,27 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
-import numpy as np
 from PIL import Image
 
-from dqecir.errors import DataError
-from dqecir.settings import nearest
 from dqecir.synthetic.drawn_catalogue import (
+    ARRANGING,
+    DRAWING,
+    Arrangement,
     Row,
-    check_folder,
-    check_size,
-    check_split,
+    check_request,
+    check_target,
+    generator_of,
     split_in_turn,
     write_drawn,
 )
-from dqecir.synthetic.garments import Arrangement
 from dqecir.synthetic.scene_drawing import render_scene
 from dqecir.synthetic.scene_vectors import independent_scenes, scene_sets
-
-_ARRANGING, _DRAWING = 0, 1
-"""Branches of a seed: which scenes there are, and how each is drawn."""
 
 
 def scene_rows(
@@ -43,14 +38,8 @@ def scene_rows(
     no column ``set`` where the scenes are ``independent``. The same arguments give the same rows.
     Raises ``DataError`` for an argument that cannot be used.
     """
-    if items < 1:
-        raise DataError(f"a catalogue of {items} scenes is empty: give 1 or more")
-    if arrangement not in get_args(Arrangement):
-        raise DataError(
-            f"there is no arrangement {arrangement!r}{nearest(arrangement, get_args(Arrangement))}"
-        )
-    check_split(split)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ARRANGING,)))
+    check_request("scenes", items, arrangement, split)
+    rng = generator_of(seed, ARRANGING)
     in_sets = arrangement == "families"
     found = scene_sets(items, rng) if in_sets else independent_scenes(items, rng)
     splits = split_in_turn(rng.permutation(found[-1].theme + 1).tolist())
@@ -65,7 +54,7 @@ def scene_rows(
 
 def scene_image(attributes: Mapping[str, str], seed: int, number: int, size: int = 96) -> Image.Image:
     """Draw scene ``number`` of a seed: RGB, ``size`` x ``size`` pixels; no other scene has a say in it."""
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_DRAWING, number)))
+    rng = generator_of(seed, DRAWING, number)
     return render_scene(attributes, rng, size)
 
 
@@ -87,8 +76,7 @@ def write_scenes(
     Raises ``DataError`` for an argument that cannot be used and for a folder that holds anything.
     """
     folder = Path(folder)
-    check_folder(folder, workers)
-    check_size("scenes", size)
+    check_target(folder, "scenes", size, workers)
     rows = scene_rows(items, seed, arrangement, split)
     return write_drawn(folder, "scenes", rows, partial(_draw, seed, size), workers, quiet)
 
