@@ -6,7 +6,8 @@
 
 The annotated captions are read from ``DQECIR_SHARED/data/captions`` (``train.jsonl``, ``score_reader.py``): a
 JSON line each with ``id``, ``text``, ``category``, ``asks`` (column, op, value, span) and ``other``. Every
-stage is kept in WORK, and a second run goes on from there. ``--write`` puts the reader into the package.
+stage is kept in WORK, and a second run goes on from there. ``--write`` puts the reader and the one that
+generated texts alone trained into the package.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -160,9 +162,7 @@ def main() -> None:
     if given.write:
         assets = ROOT / "src" / "dqecir" / "assets"
         for stage, name in (("reader", "reader"), ("generated", "reader-generated")):
-            Tagger.load(work / stage).save(
-                assets / name, json.loads((work / stage / "reader.json").read_text())
-            )
+            shutil.copytree(work / stage, assets / name, dirs_exist_ok=True)
         write_json(assets / "reader" / "figures.json", figures)
         page = ROOT / "docs" / "language.md"
         between = re.compile(r"(<!-- figures -->\n).*?(\n<!-- end -->)", re.DOTALL)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dqecir.language.linking import Linker
 from dqecir.language.reader import Reader
-from dqecir.language.tagging import Mark, words_of
+from dqecir.language.tagging import Mark, shipped_tagger, words_of
 
 TEXTS = yaml.safe_load(Path(__file__).with_name("reader_texts.yaml").read_text(encoding="utf-8"))
 SHOP = {
@@ -120,6 +120,11 @@ def test_names_of_values_are_read_in_any_language(shop):
     reading = shop.read("eine Jacke von Kestrel, aber nicht in Merino Wool")
     assert asks(reading) == {"brand is Kestrel", "fibre is Merino Wool"}
     assert "jacke" in reading.unread
+
+
+def test_a_reader_that_no_caption_trained_comes_with_the_package():
+    reading = Reader(tagger=shipped_tagger("reader-generated")).read("is a red dress with long sleeves")
+    assert asks(reading) == {"color is red", "garment is dress", "sleeves is long"}
 
 
 def test_the_names_of_a_shop_are_marked_and_usual_columns_are_not():

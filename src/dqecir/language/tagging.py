@@ -259,9 +259,9 @@ class Tagger:
         return cls(network.eval(), pieces)
 
 
-def shipped_tagger() -> Tagger:
-    """The tagger that comes with the package."""
-    with resources.as_file(resources.files("dqecir") / "assets" / "reader") as folder:
+def shipped_tagger(name: str = "reader") -> Tagger:
+    """A tagger that comes with the package: ``reader``, or ``reader-generated``, which no caption trained."""
+    with resources.as_file(resources.files("dqecir") / "assets" / name) as folder:
         return Tagger.load(folder)
 
 
