@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from dqecir.io.files import write_json, write_text
+from dqecir.io.files import write_text
 from dqecir.language.parsing import Parser
 from dqecir.language.reader import Reader
 from dqecir.language.spoken import USUAL
@@ -141,8 +141,8 @@ def main() -> None:
     rows = [json.loads(line) for line in (CAPTIONS / "train.jsonl").read_text(encoding="utf-8").splitlines()]
     begun = kept(work / "generated", lambda: from_texts(given.start), {"trained on": "generated texts"})
     figures = {
-        "the rules of parsing.py": score(read_by_rules(rows), work / "rules.jsonl"),
-        "trained on generated texts alone": score(read(begun, rows), work / "generated.jsonl"),
+        "the rules of `language/parsing.py`": score(read_by_rules(rows), work / "rules.jsonl"),
+        "the reader, trained on generated texts alone": score(read(begun, rows), work / "generated.jsonl"),
     }
     print(table(figures), flush=True)
     notes = {"trained on": "generated texts, then 2,400 annotated captions of FashionIQ's train split"}
@@ -157,13 +157,12 @@ def main() -> None:
         )
         found += read(tagger, part)
         print(number, score(found, work / "folds.jsonl"), flush=True)
-    figures["trained on captions too (five folds)"] = score(found, work / "folds.jsonl")
+    figures["the reader, trained on captions too (five folds)"] = score(found, work / "folds.jsonl")
     print(table(figures), flush=True)
     if given.write:
         assets = ROOT / "src" / "dqecir" / "assets"
         for stage, name in (("reader", "reader"), ("generated", "reader-generated")):
             shutil.copytree(work / stage, assets / name, dirs_exist_ok=True)
-        write_json(assets / "reader" / "figures.json", figures)
         page = ROOT / "docs" / "language.md"
         between = re.compile(r"(<!-- figures -->\n).*?(\n<!-- end -->)", re.DOTALL)
         text = between.sub(lambda m: m[1] + table(figures) + m[2], page.read_text(encoding="utf-8"))
