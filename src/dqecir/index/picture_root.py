@@ -26,9 +26,13 @@ def picture_path(folder: Path, stored: str) -> Path:
 
     A picture that was put through the service is also looked for in the folder of uploads beside the index.
     """
-    path = (read_root(folder) or Path()) / stored
+    path = Path(stored)
+    if not path.is_absolute():
+        return (read_root(folder) or Path()) / path
+    if path.exists():
+        return path
     uploaded = folder.with_name(f"{folder.name}-uploads") / path.name
-    return uploaded if Path(stored).is_absolute() and not path.exists() and uploaded.is_file() else path
+    return uploaded if uploaded.is_file() else path
 
 
 def read_root(folder: Path) -> Path | None:

@@ -77,7 +77,6 @@ class SearchEngine:
         return PreparedRequest(
             request,
             reference,
-            Path(request.image).resolve() if isinstance(request.image, Path | str) else None,
             read.text,
             read.where,
             read.constraints,
@@ -168,24 +167,14 @@ class SearchEngine:
         for row, one in enumerate(prepared):
             together.setdefault(one.where, []).append(row)
         found: list[list[Hit]] = [[] for _ in prepared]
-        paths = [one.path for one in prepared]
         embeddings = query.embeddings.cpu()
         for where, rows in together.items():
-            # One more, where an item with the reference's path may be left out.
-            most = max(prepared[row].request.k + (paths[row] is not None) for row in rows)
+            most = max(prepared[row].request.k for row in rows)
             exclude = [prepared[row].exclude for row in rows]
-            for row, hits in zip(
-                rows, self.index.search(embeddings[rows], most, exclude, where), strict=True
-            ):
-                own = paths[row]
-                others = hits if own is None else [hit for hit in hits if not self._shows(hit, own)]
-                found[row] = others[: prepared[row].request.k]
+            hits = self.index.search(embeddings[rows], most, exclude, where)
+            for row, best in zip(rows, hits, strict=True):
+                found[row] = best[: prepared[row].request.k]
         return found
-
-    def _shows(self, hit: Hit, path: Path) -> bool:
-        """Whether an item's picture is this file."""
-        own = self.index.picture_path(hit.payload)
-        return own is not None and own.resolve() == path
 
     def _contributions(
         self, query: Query, prepared: Sequence[PreparedRequest], hits: Sequence[Sequence[Hit]]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -191,7 +192,8 @@ class ComposedRetriever:
         request = SearchRequest(
             image,
             text,
-            k=k,
+            # One more, where an item that shows the reference's file is left out.
+            k=k + isinstance(image, Path | str),
             item=self._item_of(image),
             where=parse_filter(where) if where is not None else None,
             weights=weights or {},
@@ -201,7 +203,11 @@ class ComposedRetriever:
             explain=explain,
         )
         response = self._engine().search(request)
-        return replace(response, results=tuple(map(self._with_whole_path, response.results)))
+        results: Iterable[SearchResult] = map(self._with_whole_path, response.results)
+        if isinstance(image, Path | str):
+            own = Path(image).stat()
+            results = (result for result in results if not _is_file(result.payload.get("path"), own))
+        return replace(response, results=tuple(islice(results, k)))
 
     def steer(self, query: Query, steerings: Sequence[Steering]) -> Query:
         """Queries as a person steers them, one steering a query (:func:`dqecir.search.steering.steered`)."""
@@ -305,6 +311,14 @@ class ComposedRetriever:
     @torch.no_grad()
     def _embed_tokens(self, tokens: Tensor) -> Tensor:
         return self.model.method.embed_target(tokens).cpu()
+
+
+def _is_file(path: Any, file: os.stat_result) -> bool:
+    """Whether a path leads to this file, through links too."""
+    try:
+        return isinstance(path, str) and os.path.samestat(os.stat(path), file)  # noqa: PTH116  (quicker)
+    except (OSError, ValueError):
+        return False
 
 
 @dataclass(frozen=True)

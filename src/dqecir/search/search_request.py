@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from dqecir.data.images import ImageSource
 from dqecir.index.filters import Filter
@@ -42,8 +41,6 @@ class PreparedRequest:
 
     request: SearchRequest
     reference: Reference
-    path: Path | None
-    """Of a reference that is a file; an item with this path is not found."""
     text: str
     """The text without its numeric constraints, as the method composes it."""
     where: Filter | None
