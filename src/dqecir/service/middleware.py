@@ -65,7 +65,7 @@ class Middleware:
             return
         begun, status = time.perf_counter(), 0
         is_head = scope["method"] == "HEAD"
-        # What is asked by HEAD is answered as by GET, without the body.
+        # A HEAD request is answered like GET, without the body.
         answered = {**scope, "method": "GET" if is_head else scope["method"], "root_path": self._root_path}
 
         async def framed(message: Message) -> None:

@@ -216,7 +216,7 @@ def _loss(tagger: Tagger, texts: Sequence[Labelled], draw: Random) -> Tensor:
                 targets[1, row, place] = OPERATIONS.index(label.operation)
             if label.role and label.role != "value":
                 targets[2, row, place] = VALUES.index(label.value)
-    chosen = zip((scores.role, scores.operation, scores.value), targets, strict=False)
+    chosen = zip((scores.role, scores.operation, scores.value), targets[:3], strict=True)
     loss = sum(
         functional.cross_entropy(
             own.float().flatten(0, 1), wanted.flatten(), ignore_index=-1, reduction="sum"
