@@ -101,6 +101,7 @@ def test_all_text_stands_out_from_its_ground(open_page, service, scheme):
     unfolded(page)
     cards(page).first.get_by_role("button", name="Where it looked").click()
     expect(page.locator("canvas")).to_have_count(2)
+    settled(page)
     seen, weak = page.evaluate((HERE / "weak_contrast.js").read_text())
     assert seen > 100
     assert weak == []
