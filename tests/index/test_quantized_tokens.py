@@ -84,7 +84,7 @@ def test_few_candidates_hold_the_best(tmp_path, rule):
             for one, other in zip(found, right, strict=True)
         ]
         assert np.mean(share) > 0.97
-        # What is found is scored by the scorer, not by quantized tokens.
+        # The scorer scores the results; quantized tokens only choose candidates.
         own = {hit.id: hit.score for hits in right[:1] for hit in hits}
         assert all(hit.score == pytest.approx(own[hit.id], abs=1e-5) for hit in found[0] if hit.id in own)
         assert where is None or all(hit.payload["tenth"] == 3 for hits in found for hit in hits)

@@ -37,7 +37,7 @@ def best_of_segments(
     """
     found = [best_of_segment(segment, queries, k, rule, exclude, where, settings) for segment in segments]
     starts = [0, *accumulate(segment.entry.items for segment in segments)]
-    places = torch.cat([rows + start for (_, rows), start in zip(found, starts, strict=False)], dim=1)
+    places = torch.cat([rows + start for (_, rows), start in zip(found, starts[:-1], strict=True)], dim=1)
     scores, columns = best_columns(torch.cat([values for values, _ in found], dim=1), k)
     places = places.gather(1, columns)
     return [

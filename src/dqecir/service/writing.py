@@ -100,7 +100,7 @@ class Writer:
             for place, index in enumerate(self._indexes):
                 tokens = torch.stack([put.tokens[place] for put in puts])
                 index.add(ItemBatch([put.item_id for put in puts], tokens, payloads))
-        except Exception:
+        except Exception:  # raised again below, once the pictures of the failed change are removed
             shown = {payload.get("path") for payload in self._indexes[0].payloads(list(known)).values()}
             for path in set(paths) - shown:
                 self._uploads.forget(Path(path))
