@@ -1,6 +1,5 @@
 """Image tokens: computed once, by content; resumed after a kill; refused where they are something else's."""
 
-import fcntl
 import json
 import os
 import signal
@@ -361,19 +360,19 @@ def test_decoding_runs_ahead_but_not_away(tmp_path, paths, monkeypatch):
 
 
 def test_two_that_build_one_store_take_turns(tmp_path, paths, monkeypatch):
-    waiting, lock = threading.Event(), fcntl.flock
+    waiting, lock = threading.Event(), folder.lock_descriptor
 
-    def noted(file, how):
-        if not how & fcntl.LOCK_NB:
+    def noted(descriptor, blocking=True):
+        if blocking:
             waiting.set()
-        lock(file, how)
+        return lock(descriptor, blocking=blocking)
 
     class Holding(Tower):
         def __call__(self, pixels):
             assert waiting.wait(PATIENCE)  # the other comes while this one works
             return super().__call__(pixels)
 
-    monkeypatch.setattr(fcntl, "flock", noted)
+    monkeypatch.setattr(folder, "lock_descriptor", noted)
     towers, stores = [Holding(), Holding()], {}
 
     def run(number, some):

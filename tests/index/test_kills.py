@@ -1,5 +1,6 @@
 """Writers that are killed at any moment: what they acknowledged is there, and nothing is torn."""
 
+import errno
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from dqecir.errors import EngineError
+from dqecir.index import locking
 from dqecir.index.contract import ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.locking import write_lock
@@ -131,3 +133,12 @@ def test_a_living_writer_is_waited_for_and_then_refused(tmp_path):
         pass
     index.add(pair(0, 1))
     assert "a0" in index
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def lacking(handle, blocking):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(locking, "lock_descriptor", lacking)
+    with pytest.raises(EngineError, match="keep the index on a disk that has locks"), write_lock(tmp_path):
+        pass

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from dqecir.errors import EngineError
 
@@ -20,7 +21,7 @@ def write_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Hold the index alone among writers, threads and processes alike; readers never ask for it.
 
     Raises :class:`EngineError` where another writer holds it for more than ``patience`` seconds, and
-    where the folder cannot be written to.
+    where the folder cannot be written to or its file system has no locks.
     """
     end = time.monotonic() + patience
     while True:
@@ -29,7 +30,7 @@ def write_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         except OSError as error:
             raise EngineError(f"{folder} cannot be written to ({error.strerror})") from None
         try:
-            if _taken(handle) and _is_named(handle, folder):
+            if _taken(handle, folder) and _is_named(handle, folder):
                 yield
                 return
         finally:
@@ -39,12 +40,13 @@ def write_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         time.sleep(0.01)
 
 
-def _taken(handle: int) -> bool:
+def _taken(handle: int, folder: Path) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return lock_descriptor(handle, blocking=False)
+    except OSError as error:
+        raise EngineError(
+            f"{folder} cannot be locked ({error.strerror}): keep the index on a disk that has locks"
+        ) from None
 
 
 def _is_named(handle: int, folder: Path) -> bool:

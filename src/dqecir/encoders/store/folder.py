@@ -8,7 +8,6 @@ behind the last line is written over. Rows are only ever added, so an open store
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from filelock import lock_descriptor
 from numpy.typing import NDArray
 
 from dqecir.encoders.store.precision import PRECISIONS, PrecisionName
@@ -30,6 +30,7 @@ from dqecir.io.progress import console
 
 FORM = 2
 JOURNAL = "images.txt"
+LOCK = "lock"
 SHARD_BYTES = 256 * 2**20
 HASH = 64
 LINE = HASH + len(" 1.234567e-04\n")
@@ -170,14 +171,15 @@ def appending(folder: Path, owner: Owner, quiet: bool) -> Iterator[Appender]:
     """
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / JOURNAL).open("ab")
+        (folder / JOURNAL).touch()
+        # A file of its own: Windows lets nobody read a file that is locked.
+        lock = (folder / LOCK).open("ab")
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not quiet:
-                console.print(f"waiting for another process, which is encoding images into {folder}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _writing(folder):
+            if not lock_descriptor(lock.fileno(), blocking=False):
+                if not quiet:
+                    console.print(f"waiting for another process, which is encoding images into {folder}")
+                lock_descriptor(lock.fileno())
         yield Appender(folder, owner)
 
 
