@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from dqecir.data.captions import join_fashioniq
 from dqecir.data.images import load_image
-from dqecir.data.triplets import Benchmark
+from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import QueryFormatter
 from dqecir.evaluation.metrics import RetrievalResults
+from dqecir.index.filters import Equal
 from dqecir.io.contact_sheets import Answer, Candidate
 from dqecir.methods.scoring import score
 from dqecir.model.compose import compose_stored
 from dqecir.model.composed_model import ComposedModel
+from dqecir.search.retriever import ComposedRetriever
 
 
 def drawn_questions(benchmark: Benchmark, count: int, seed: int) -> list[int]:
@@ -58,5 +62,36 @@ def answer_of(
             for image, value in zip(found.tolist(), scores, strict=True)
         ],
         weights,
-        f"{len(triplet.relevant)} right, asked of {benchmark.galleries[triplet.category].size} images",
+        _asked_of(benchmark, triplet),
     )
+
+
+def searched(
+    retriever: ComposedRetriever,
+    benchmark: Benchmark,
+    number: int,
+    candidates: int,
+    gallery_column: str | None = None,
+) -> Answer:
+    """What a search in the retriever's index finds for question ``number``: its best ``candidates``.
+
+    The index holds the benchmark's images under their paths. Where the benchmark has galleries by the values
+    of ``gallery_column``, the search is filtered by that column.
+    """
+    triplet = benchmark.triplets[number]
+    reference, text = benchmark.image_paths[triplet.reference], join_fashioniq(triplet.captions)
+    where = gallery_column and str(Equal(gallery_column, (triplet.category,)))
+    found = retriever.search(reference, text, k=candidates, where=where)
+    right = {benchmark.image_paths[image].resolve() for image in triplet.relevant}
+    paths = [(Path(result.payload["path"]), result.score) for result in found.results]
+    return Answer(
+        load_image(reference),
+        text,
+        [Candidate(load_image(path), value, path.resolve() in right) for path, value in paths],
+        found.attribute_weights,
+        _asked_of(benchmark, triplet),
+    )
+
+
+def _asked_of(benchmark: Benchmark, triplet: Triplet) -> str:
+    return f"{len(triplet.relevant)} right, asked of {benchmark.galleries[triplet.category].size} images"

@@ -24,7 +24,7 @@ from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import embed_images, embed_queries, evaluate
 from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.evaluation.weights import asking_of, attribute_weights
-from dqecir.experiments.examples import answer_of
+from dqecir.experiments.examples import searched
 from dqecir.io.contact_sheets import Answer, contact_sheet
 from dqecir.io.files import write_bytes
 from dqecir.methods.dqe import Dqe
@@ -33,6 +33,7 @@ from dqecir.methods.scoring import score
 from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
+from dqecir.search.retriever import ComposedRetriever
 
 EASY, HARD = 0.25, 0.75
 """Where, among questions ordered by the rank of their target, the easy and the hard one stand."""
@@ -52,12 +53,14 @@ def models_named(given: Sequence[str]) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Shown:
-    """A model on the questions of a benchmark: its stored images and what every question found."""
+    """A model on the questions of a benchmark: its stored images, and what every question found of them."""
 
     name: str
     model: ComposedModel
     store: TokenStore
     results: RetrievalResults
+    retriever: ComposedRetriever
+    """With an index of the images, for what a search shows."""
 
     @property
     def benchmark(self) -> Benchmark:
@@ -90,8 +93,12 @@ def draw_figures(
     shown = []
     for place, (name, folder) in enumerate(models.items()):
         model = read_model(folder)
-        store = store_of(model, benchmark, out / "tokens" / str(place))
-        shown.append(Shown(name, model, store, evaluate(model.method, store, model.text_encoder, benchmark)))
+        tokens = out / "tokens" / str(place)
+        store = store_of(model, benchmark, tokens)
+        results = evaluate(model.method, store, model.text_encoder, benchmark)
+        retriever = ComposedRetriever(model)
+        retriever.build_index(benchmark.image_paths, out / "index" / str(place), tokens=tokens)
+        shown.append(Shown(name, model, store, results, retriever))
     written = [_zone_figure(shown[0], zone or NegativeSampling(), out / "zone.png")]
     for one in shown:
         if isinstance(one.model.method, Dqe) and one.model.method.options.attributes:
@@ -114,7 +121,7 @@ def _asking_of_one(benchmark: Benchmark, asked: NDArray[np.bool_], count: int, s
 
 
 def _answer(one: Shown, number: int) -> Answer:
-    answer = answer_of(one.model, one.store, one.results, number, candidates=6)
+    answer = searched(one.retriever, one.benchmark, number, candidates=6)
     return replace(answer, text=f"{one.name}: {answer.text}")
 
 
