@@ -302,3 +302,31 @@ def test_roles_are_told_listed_and_changed(tmp_path):
     (folder / "catalogue.yaml").write_text("roles: {nam: attribute}\n")
     with pytest.raises(CatalogueError, match="names a column 'nam'; did you mean 'name'"):
         read_catalogue(folder)
+
+
+def test_availability_is_a_role_that_a_user_can_change(tmp_path):
+    table = "image,state,color,left\na.png,in stock,red,0\nb.png,sold out,red,4\nc.png,perhaps,blue,0\n"
+    folder = write(tmp_path / "c", table)
+    (folder / "catalogue.yaml").write_text("roles: {state: availability}")
+    report = check_catalogue(folder)
+    assert report.roles == {
+        "image": "image",
+        "state": "availability",
+        "color": "attribute",
+        "left": "attribute",
+    }
+    assert ["'perhaps'" in warning for warning in report.warnings] == [True]
+    assert read_catalogue(folder).sold_out == (False, True, False)
+    (folder / "catalogue.yaml").write_text("roles: {state: attribute, left: availability}")
+    assert read_catalogue(folder).sold_out == (True, False, True)
+    (folder / "catalogue.yaml").write_text("roles: {state: ignored}")
+    assert read_catalogue(folder).sold_out == (False, False, False)
+
+
+def test_a_product_is_available_where_one_of_its_sizes_is(tmp_path):
+    rows = ["s1,a.png,S,out_of_stock,0", "s1,a.png,M,in_stock,3", "s2,b.png,S,out_of_stock,0"]
+    rows += ["s2,b.png,M,out_of_stock,0", "s3,c.png,S,,0"]
+    header = "item_group_id,image,size,availability,quantity"
+    catalogue = read_catalogue(write(tmp_path / "c", "\n".join([header, *rows])))
+    assert catalogue.sold_out == (False, True, True)
+    assert catalogue.attributes["availability"] == ("in_stock", "out_of_stock", "")

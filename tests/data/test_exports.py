@@ -57,7 +57,7 @@ def test_shopify(tmp_path):
         "brand": "Kestrel",
         "type": "Shirt",
     }
-    assert first == facts | {"color": "blue", "size": "S, M, L", "price": "24.90"}
+    assert first == facts | {"color": "blue", "size": "S, M, L", "price": "24.90", "availability": "in stock"}
     assert catalogue.roles["description"] == "description"
     assert check_catalogue(folder).warnings[:2] == (
         "attributes.csv is an export of Shopify: 2 pictures of products are read",
@@ -119,3 +119,40 @@ def test_google_merchant(tmp_path):
     assert roles.items() <= catalogue.roles.items()
     assert catalogue.attributes["gtin"] == ("0001234567890",)
     assert "additional_image_link" not in catalogue.attributes
+
+
+def test_availability_in_exports(tmp_path):
+    def variant(handle: str, quantity: str, **more: str) -> dict[str, str]:
+        told = {"Variant Inventory Tracker": "shopify", "Variant Inventory Policy": "deny", **more}
+        return {"Handle": handle, "Variant Inventory Qty": quantity, **told}
+
+    def product(handle: str, quantity: str, **more: str) -> dict[str, str]:
+        return {"Title": handle, "Image Src": ADDRESS.format(handle)} | variant(handle, quantity, **more)
+
+    rows = [
+        product("a", "0"),
+        variant("a", "2"),
+        product("b", "0"),
+        variant("b", "-1"),
+        {"Handle": "b", "Image Src": ADDRESS.format("b2")},
+        product("c", "0", **{"Variant Inventory Policy": "continue"}),
+        product("d", "0", **{"Variant Inventory Tracker": ""}),
+        product("e", ""),
+    ]
+    folder = write(tmp_path / "c", table(*rows), ["a.png", "b.png", "b2.png", "c.png", "d.png", "e.png"])
+    catalogue = read_catalogue(folder)
+    assert catalogue.sold_out == (False, True, True, False, False, False)
+    rows = [
+        {"Type": "variable", "SKU": "s", "Name": "Shirt", "In stock?": "1", "Images": ADDRESS.format("a")},
+        {"Type": "variation", "Parent": "s", "In stock?": "0", "Images": ADDRESS.format("b")},
+        {
+            "Type": "simple",
+            "SKU": "h",
+            "Name": "Hat",
+            "In stock?": "backorder",
+            "Images": ADDRESS.format("c"),
+        },
+    ]
+    catalogue = read_catalogue(write(tmp_path / "w", table(*rows)))
+    assert catalogue.roles["in stock"] == "availability"
+    assert catalogue.sold_out == (False, True, False)

@@ -116,3 +116,31 @@ def test_mistakes_end_as_one_sentence(dqecir, shop, model_folder, tmp_path):
     )
     assert (code, "has an attribute 'path'" in err) == (1, True)
     assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("engine", ["exact", "server"])
+def test_sold_out_products_are_hidden_until_they_are_asked_for(
+    engine, dqecir, shop, model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DQECIR_QDRANT_URL", ":memory:")
+    table, index = shop / "attributes.csv", tmp_path / "index"
+    stocks = ["in stock?", "2", "0", "-1", ""]
+    lines = zip(table.read_text().splitlines(), stocks, strict=True)
+    table.write_text("\n".join(f"{line},{stock}" for line, stock in lines))
+    Image.new("RGB", (16, 16)).save(tmp_path / "other.png")
+    model = ("--model", model_folder)
+    assert dqecir("index", "build", "--images", shop, "--out", index, "--engine", engine, *model)[0] == 0
+    search = ("search", "--index", index, "--image", tmp_path / "other.png", "--text", "is red", *model)
+
+    def found(*more):
+        answer = json.loads(dqecir(*search, "--json", *more)[1])
+        return sorted(one["id"][7] for one in answer["answers"]), answer["sold_out_hidden"]
+
+    counted = engine == "exact"
+    assert found() == (["0", "3"], 2 if counted else None)
+    assert found("--where", "color = red") == (["0"], 1 if counted else None)
+    assert found("--sold-out") == (["0", "1", "2", "3"], 0)
+    assert f"{'2 ' if counted else ''}sold-out products are left out: --sold-out shows" in dqecir(*search)[1]
+    assert "sold-out" not in dqecir(*search, "--sold-out")[1]
+    told = json.loads(dqecir("index", "info", "--index", index)[1])
+    assert told["attributes"] == ["color", "in stock?", "price", "sleeves"]

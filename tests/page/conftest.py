@@ -19,8 +19,13 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from dqecir import ComposedRetriever
+from dqecir.data.availability import SOLD_OUT
+from dqecir.index.contract import ItemBatch
+from dqecir.index.engines import open_index
+from dqecir.index.picture_root import read_root, write_root
 from dqecir.synthetic.garments import write_garments
 from tests.conftest import PATIENCE
+from tests.page.visiting import REFERENCE
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -110,6 +115,21 @@ def guarded(index, tmp_path) -> Iterator[Service]:
     keys = tmp_path / "keys"
     keys.write_text("read:open-the-shop-please\n")
     running = Service(tmp_path / "log", "--index", index, "--keys", keys)
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def with_sold_out(index, tmp_path) -> Iterator[Service]:
+    """A service of its own in which every tenth product is sold out, but for the reference."""
+    shutil.copytree(index, tmp_path / "index")
+    opened = open_index(tmp_path / "index")
+    ids = [item for item in opened.ids() if item.endswith("0.jpg") and item != REFERENCE]
+    root = read_root(index)
+    payloads = [{**payload, SOLD_OUT: True} for payload in opened.payloads(ids).values()]
+    opened.add(ItemBatch(list(opened.payloads(ids)), opened.tokens(ids), payloads))
+    write_root(tmp_path / "index", root)
+    running = Service(tmp_path / "log", "--index", tmp_path / "index")
     yield running
     running.kill()
 

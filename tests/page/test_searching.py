@@ -397,3 +397,19 @@ def test_a_garbled_address_still_opens(page, service):
     expect(page.get_by_role("heading", name="Looks alike")).to_be_visible()
     page.goto(f"{service}/#item=images%2F999.jpg")
     expect(page.get_by_role("alert")).not_to_be_empty()
+
+
+def test_sold_out_products_are_shown_where_they_are_asked_for(page, with_sold_out, table):
+    visit(page, with_sold_out.address)
+    gone = {item for item in table if item.endswith("0.jpg") and item != REFERENCE}
+    assert not gone & set(found(page))
+    expect(page.locator("#meta")).to_contain_text(f"{len(gone)} sold out, not shown")
+    page.get_by_label("Show sold-out products, too").check()
+    expect(page.locator("#meta")).not_to_contain_text("sold out")
+    settled(page)
+    shown = found(page)
+    assert gone & set(shown)
+    expect(cards(page).nth(shown.index(next(iter(gone & set(shown)))))).to_contain_text("sold out")
+    page.reload()  # the address keeps it
+    settled(page)
+    assert found(page) == shown

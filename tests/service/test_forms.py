@@ -19,6 +19,7 @@ KEYS = {
     "attribute_weights": {"attribute_weights"},
     "own_weights": {"own_weights"},
     "filters": {"filters"},
+    "sold_out_hidden": {"sold_out_hidden"},
     "generation": {"generation"},
     "timings": {"timings"},
 }
@@ -44,12 +45,12 @@ def test_every_field_of_an_answer_is_in_its_json(response):
     assert {field.name for field in fields(TextReading)} == {"requested", "constraints", "unread"}
     assert set(response.as_json()) == set.union(*KEYS.values())
     assert {field.name for field in fields(SearchResult)} == {"id", "score", "payload", "contributions"}
-    assert set(response.as_json()["answers"][0]) == {"id", "score", "path", "attributes", "spoke"}
+    assert set(response.as_json()["answers"][0]) == {"id", "score", "path", "attributes", "sold_out", "spoke"}
 
 
 def test_the_reply_adds_what_only_a_service_knows(response):
     assert set(SearchReply.model_fields) == set(response.as_json()) | {"took_ms", "method"}
-    assert set(Answer.model_fields) == {"id", "score", "attributes", "spoke", "image"}
+    assert set(Answer.model_fields) == {"id", "score", "attributes", "sold_out", "spoke", "image"}
 
 
 def test_a_reply_has_the_form_that_is_documented(client, retriever):

@@ -324,3 +324,31 @@ def test_conditions_that_mean_nothing_are_refused(client, picture, conditions, w
 def test_what_had_no_effect_is_said(client, item):
     told = client.post("/v1/search", json={"item": item, "text": "asdf qwerty"}).json()
     assert told["unread"] == ["asdf qwerty"] or told["asked"]
+
+
+def test_sold_out_items_are_hidden_until_they_are_asked_for(client, picture):
+    def ids(**more):
+        answer = client.post("/v1/search", json={"item": "there", "k": 200, **more}).json()
+        return {one["id"]: one["sold_out"] for one in answer["answers"]}, answer["sold_out_hidden"]
+
+    assert not client.get("/v1/about").json()["has_sold_out"]
+    for item_id, attributes in {
+        "there": {},
+        "gone": {"stock": 0},
+        "later": {"availability": "preorder"},
+    }.items():
+        made = put(client, item_id, picture, attributes)
+        assert made.json()["attributes"] == attributes
+        assert made.json() == client.get(f"/v1/items/{item_id}").json()
+    assert client.get("/v1/about").json()["has_sold_out"]
+    found, hidden = ids()
+    assert "later" in found
+    assert "gone" not in found
+    assert hidden == 1
+    found, hidden = ids(sold_out=True)
+    assert found["gone"]
+    assert not found["later"]
+    assert hidden == 0
+    assert put(client, "gone", picture, {"stock": 3}).status_code == 200
+    assert "gone" in ids()[0]
+    assert put(client, "odd", picture, {"dqecir:sold_out": True}).status_code == 422

@@ -72,7 +72,7 @@ def catalogue_check(
         output.print(f"[red]problem[/] {escape(problem)}")
     output.print(", ".join(f"{count} {name}" for name, count in report.counts.items()))
     for column, role in report.roles.items():
-        values = report.values.get(column, {}) if role in ("attribute", "price") else {}
+        values = report.values.get(column, {}) if role in ("attribute", "price", "availability") else {}
         shown = ", ".join(f"{value} {count}" for value, count in list(values.items())[:12])
         output.print(escape(f"{column} [{role}]" + (f": {shown}" if shown else "")))
     if report.problems:

@@ -158,6 +158,7 @@ def search(
     weight: Annotated[Optional[list[str]], typer.Option(help="Set an attribute's weight: colour=2.")] = None,  # noqa: UP045
     more: Annotated[Optional[list[str]], typer.Option(help="An item to find more of, by its id.")] = None,  # noqa: UP045
     less: Annotated[Optional[list[str]], typer.Option(help="An item to find less of, by its id.")] = None,  # noqa: UP045
+    sold_out: Annotated[bool, typer.Option("--sold-out", help="Find sold-out products, too.")] = False,
     model: Model = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     sheet: Annotated[Optional[Path], typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,  # noqa: UP045
@@ -176,6 +177,7 @@ def search(
         more=more or (),
         less=less or (),
         explain=as_json,
+        sold_out=sold_out,
     )
     if as_json:
         print(json.dumps(result.as_json(), indent=2))
@@ -186,6 +188,9 @@ def search(
             output.print(escape(_told(constraint)))
         if result.reading.unread:
             output.print(escape(f"without effect: {', '.join(result.reading.unread)}"))
+        if result.sold_out_hidden != 0:
+            count = "" if result.sold_out_hidden is None else f"{result.sold_out_hidden} "
+            output.print(f"{count}sold-out products are left out: --sold-out shows them")
     if sheet is not None:
         result.write_sheet(sheet, image, text)
         console.print(f"the sheet is {sheet}")

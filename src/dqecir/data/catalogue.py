@@ -58,6 +58,8 @@ class Catalogue:
     ``None`` where the catalogue has no sets."""
     roles: Mapping[str, Role] = field(default_factory=dict)
     """What each column of the table is for."""
+    sold_out: tuple[bool, ...] = ()
+    """Whether each image's product is sold out."""
 
     def with_columns(self, columns: Sequence[str]) -> Catalogue:
         """The same images described by some of the columns alone; ``DataError`` for an unknown one."""
@@ -131,6 +133,7 @@ def _catalogue(folder: Path, table: CatalogueTable, seed: int) -> Catalogue:
         _splits(table, sets, seed),
         sets if any(sets) else None,
         table.roles,
+        tuple(table.sold_out),
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from dqecir.data.availability import RESERVED, best_availability, is_sold_out, says_available
 from dqecir.data.cells import decimal_sign, folded, has_value, number_in, plainly
 from dqecir.data.column_roles import NOT_IN_INDEX, Role, column_name, product_column, roles_of
 from dqecir.data.exports import lowest, plain_table, several
@@ -54,6 +56,13 @@ class CatalogueTable:
     def attributes(self) -> dict[str, list[str]]:
         """The columns that items have as attributes."""
         return {name: cells for name, cells in self.columns.items() if self.roles[name] not in NOT_IN_INDEX}
+
+    @property
+    def sold_out(self) -> list[bool]:
+        """Whether the product of each row is sold out."""
+        told = {name: cells for name, cells in self.columns.items() if self.roles[name] == "availability"}
+        rows = zip(*told.values(), strict=True) if told else [()] * len(self.images)
+        return [is_sold_out(dict(zip(told, row, strict=True))) for row in rows]
 
     def of_role(self, role: Role) -> list[str]:
         """The cells of the first column of a role; empty where there is none."""
@@ -164,11 +173,22 @@ def _read(table: CatalogueTable, folder: Path, sheet: str | None) -> None:
     for name, role, cells in zip(names, roles, columns, strict=True):
         if role == "image":
             continue
-        join = lowest if role == "price" else several
+        joins: dict[Role, Callable[[Iterable[str]], str]] = {
+            "price": lowest,
+            "availability": partial(best_availability, name),
+        }
+        join = joins.get(role, several)
         merged = [cells[rows[0]] if len(rows) == 1 else join(cells[row] for row in rows) for rows in items]
         if role in ("attribute", "price"):
             merged = _with_plain_numbers(table, name, merged, role == "price")
         table.columns[name] = merged
+
+
+def _join(name: str, role: Role) -> Callable[[Iterable[str]], str]:
+    """What makes one cell of those of several variants."""
+    if role == "availability":
+        return partial(best_availability, name)
+    return lowest if role == "price" else several
 
 
 def _tell(table: CatalogueTable, names: Sequence[str], roles: list[Role], told: Mapping[str, Role]) -> None:
@@ -235,10 +255,11 @@ def _check_header(table: CatalogueTable, names: Sequence[str]) -> None:
         table.problems.append(f"{table.name} has no column image{nearest('image', names)}")
     if not any(role not in NOT_IN_INDEX for name, role in table.roles.items() if name):
         table.problems.append(f"{table.name} has no attribute column: add one, such as color")
-    if table.roles.get("path") not in (None, *NOT_IN_INDEX):
-        table.problems.append(
-            f"{table.name} has an attribute 'path', which an index needs: rename the column"
-        )
+    for name in sorted(RESERVED):
+        if table.roles.get(name) not in (None, *NOT_IN_INDEX):
+            table.problems.append(
+                f"{table.name} has an attribute {name!r}, which an index needs: rename the column"
+            )
     for name, times in Counter(names).items():
         if not name:
             table.problems.append(f"{table.name} has a column without a name")
@@ -268,6 +289,14 @@ def _check_values(table: CatalogueTable, name: str, cells: Sequence[str]) -> Non
     if not counts:
         table.warnings.append(f"column {name!r} is empty everywhere and is left out")
         return
+    if table.roles[name] == "availability" and (
+        odd := [cell for cell in counts if has_value(cell) and says_available(name, cell) is None]
+    ):
+        listed = ", ".join(map(repr, odd[:_SHOWN]))
+        table.warnings.append(
+            f"column {name!r} does not say whether a product can be ordered in {sum(counts[c] for c in odd)} "
+            f"of its cells, which counts as yes: {listed}"
+        )
     if table.roles[name] != "attribute":
         return
     if len(counts) > 20 and len(counts) == len(cells):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from dqecir.data.availability import tells_availability
 from dqecir.data.cells import has_value
 from dqecir.data.picture_files import PICTURE_SUFFIXES
 
@@ -18,6 +19,7 @@ Role = Literal[
     "url",
     "price",
     "currency",
+    "availability",
     "split",
     "set",
     "attribute",
@@ -68,7 +70,7 @@ def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Rol
     One column has the images: the one of that name, or the first that is named alike, or the first whose
     cells are names of pictures. The others of that kind have further images.
     """
-    roles = [_by_name(name) or _by_cells(cells) for name, cells in zip(names, columns, strict=True)]
+    roles = [_role_of(name, cells) for name, cells in zip(names, columns, strict=True)]
     for place, cells in enumerate(columns):
         if roles[place] == "image" and names[place] != "image" and not _are_pictures(_given(cells)):
             roles[place] = "attribute"
@@ -84,6 +86,12 @@ def product_column(names: Sequence[str], roles: Sequence[Role]) -> int | None:
     """Return the place of the column whose equal cells make rows one product, or ``None``."""
     ids = {_spaced(name): place for place, name in enumerate(names) if roles[place] == "id"}
     return next((ids[name] for name in _PRODUCT if name in ids), None)
+
+
+def _role_of(name: str, cells: Sequence[str]) -> Role:
+    if tells_availability(name, cells):
+        return "availability"
+    return _by_name(name) or _by_cells(cells)
 
 
 def _by_name(name: str) -> Role | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from dqecir.data.availability import says_available
 from dqecir.data.cells import number_in
 from dqecir.data.column_roles import column_name
 from dqecir.data.tables import Row, Table
@@ -97,9 +98,22 @@ def _shopify(records: Sequence[Record]) -> Iterator[Record]:
             if name not in ("", "title"):
                 facts[name] = several(row[f"option{number} value"] for row in rows)
         facts["price"] = lowest(row["variant price"] for row in rows)
+        facts["availability"] = _shopify_availability(rows)
         shown = {row["image src"]: row.line for row in reversed(rows) if row["image src"]}
         for image, line in sorted(shown.items(), key=lambda one: one[1]) or [("", first.line)]:
             yield Record(line, {"image": image, **facts})
+
+
+def _shopify_availability(rows: Sequence[Record]) -> str:
+    """What the stock of a product's variants says; rows that only add a picture have none."""
+    stocks = [row for row in rows if row["variant inventory qty"]]
+    can_be_ordered = (
+        row["variant inventory policy"] == "continue"
+        or row.cells.get("variant inventory tracker") == ""
+        or says_available("stock", row["variant inventory qty"])
+        for row in stocks
+    )
+    return "" if not stocks else "in stock" if any(can_be_ordered) else "out of stock"
 
 
 def _woocommerce(records: Sequence[Record]) -> Iterator[Record]:

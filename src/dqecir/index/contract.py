@@ -157,6 +157,10 @@ class Index(ABC):
         Raises ``FilterError`` for what :meth:`Filter.check` does.
         """
 
+    def count(self, where: Filter) -> int | None:
+        """How many items ``where`` allows; ``None`` where an engine cannot count them as it searches."""
+        return None
+
     @abstractmethod
     def sample(self, count: int, seed: int) -> list[str]:
         """Draw the ids of ``count`` items, or of all if fewer; parses no payload.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dqecir.data.availability import RESERVED
 from dqecir.errors import EngineError, UnknownItemError
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
 from dqecir.index.filters import Filter
@@ -200,7 +201,7 @@ class ExactIndex(Index):
         return {
             "engine": now.manifest.engine,
             "items": len(self),
-            "attributes": sorted(attributes - {"path"}),
+            "attributes": sorted(attributes - RESERVED),
             "model": self.header.model,
             "tokens": f"{self.header.tokens} of width {self.header.size}",
             "score rule": self.header.score_rule,
@@ -235,6 +236,9 @@ class ExactIndex(Index):
             for row in np.flatnonzero(segment.allowed(where)).tolist()
         ]
 
+    def count(self, where: Filter) -> int:
+        return sum(int(segment.allowed(where).sum()) for segment in self._current.segments)
+
     def sample(self, count: int, seed: int) -> list[str]:
         segments = self._current.segments
         rows = [np.flatnonzero(segment.alive) for segment in segments]
@@ -254,7 +258,7 @@ class ExactIndex(Index):
     def values(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for segment in self._current.segments:
-            for name in segment.items.columns.names - {"path"}:
+            for name in segment.items.columns.names - RESERVED:
                 shown = segment.items.columns[name].shown(segment.alive)
                 found.setdefault(name, set()).update(map(str, shown))
         return {name: values for name, values in found.items() if values}

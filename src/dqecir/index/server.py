@@ -24,6 +24,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field
 from torch import Tensor
 
+from dqecir.data.availability import RESERVED
 from dqecir.errors import DataError, EngineError, UnknownItemError
 from dqecir.index.candidates import Search, as_tokens
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
@@ -269,7 +270,7 @@ class ServerIndex(Index):
         found: dict[str, set[str]] = {}
         for _, payload in self.entries():
             for name, value in payload.items():
-                if name != "path" and isinstance(value, str | int | float):
+                if name not in RESERVED and isinstance(value, str | int | float):
                     found.setdefault(name, set()).add(str(value))
         return found
 
@@ -298,7 +299,7 @@ class ServerIndex(Index):
         return {
             "engine": state.location.engine,
             "items": len(self),
-            "attributes": sorted(set(state.record.attributes) - {"path"}),
+            "attributes": sorted(set(state.record.attributes) - RESERVED),
             "model": self.header.model,
             "tokens": f"{self.header.tokens} of width {self.header.size}",
             "score rule": self.header.score_rule,

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dqecir.data.availability import SOLD_OUT
 from dqecir.data.images import ImageSource
 from dqecir.errors import DataError, ImageError, ItemPictureError, UnknownItemError
 from dqecir.index.contract import Hit, Index
@@ -54,6 +55,11 @@ class SearchEngine:
         """The attributes whose weights can be set."""
         return [self.attributes[place] for place in sorted(set(self.model.method.weighted_attributes))]
 
+    @property
+    def has_sold_out(self) -> bool:
+        """Whether any item is sold out."""
+        return any(SOLD_OUT in part for part in self.index.columns())
+
     def see_changes(self) -> None:
         """See what other processes wrote, where it is time to look."""
         now = time.monotonic()
@@ -79,6 +85,7 @@ class SearchEngine:
             reference,
             read.text,
             read.where,
+            self.has_sold_out and not request.sold_out,
             read.constraints,
             Steering(request.weights, *map(self._target_tokens, (request.more, request.less))),
             (*own, *request.less, *request.exclude),
@@ -134,6 +141,7 @@ class SearchEngine:
                 steered.weights[row],
                 steered.own_weights[row],
                 tuple(map(str, conjuncts(one.where))),
+                0 if one.hidden is None else self.index.count(one.hidden),
                 generation,
                 {"read": one.reading_ms, **timings},
             )
@@ -165,7 +173,7 @@ class SearchEngine:
     def _hits(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[list[Hit]]:
         together: dict[Filter | None, list[int]] = {}
         for row, one in enumerate(prepared):
-            together.setdefault(one.where, []).append(row)
+            together.setdefault(one.allowed, []).append(row)
         found: list[list[Hit]] = [[] for _ in prepared]
         embeddings = query.embeddings.cpu()
         for where, rows in together.items():

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dqecir.data.availability import RESERVED
 from dqecir.data.cells import measured
 from dqecir.index.contract import Index
 from dqecir.index.filters import Compare, Filter, all_of, conjuncts, has_numbers
@@ -34,7 +35,7 @@ def read_text(text: str, index: Index, item: str | None, where: Filter | None = 
     if not speaks_of_numbers(text):
         return RequestText(text, where)
     columns = index.columns()
-    names = {name for part in columns for name in part.names} - {"path"}
+    names = {name for part in columns for name in part.names} - RESERVED
     rest, constraints = constraint_reader(tuple(sorted(names))).parted(text)
     numeric = {one.column for one in constraints if has_numbers(columns, one.column)}
     if numeric != {one.column for one in constraints}:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dqecir.data.availability import RESERVED, SOLD_OUT
 from dqecir.language.numeric_constraints import NumericConstraint
 
 
@@ -45,7 +46,8 @@ class SearchResult:
             "id": self.id,
             "score": round(self.score, 5),
             **({"path": self.payload.get("path")} if path else {}),
-            "attributes": {name: value for name, value in self.payload.items() if name != "path"},
+            "sold_out": SOLD_OUT in self.payload,
+            "attributes": {name: value for name, value in self.payload.items() if name not in RESERVED},
             "spoke": [
                 {"attribute": part.attribute, "share": round(part.share, 4)} for part in self.contributions
             ],
@@ -78,6 +80,8 @@ class SearchResponse:
     """As the text decided."""
     filters: tuple[str, ...]
     """The filters that were applied, all of which hold, as expressions."""
+    sold_out_hidden: int | None
+    """Sold-out items that the filters allow and that were left out; ``None`` where counting them is slow."""
     generation: int
     """Of the index that answered."""
     timings: Mapping[str, float] = field(default_factory=dict, compare=False)
@@ -109,6 +113,7 @@ class SearchResponse:
             ],
             "unread": list(self.reading.unread),
             "filters": list(self.filters),
+            "sold_out_hidden": self.sold_out_hidden,
             "generation": self.generation,
             "timings": _rounded(self.timings, 1),
         }

@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from dqecir.data.availability import SOLD_OUT
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.catalogue_table import SETTINGS, table_of_pictures
 from dqecir.data.cells import has_value
@@ -176,6 +177,7 @@ class ComposedRetriever:
         more: Sequence[str] = (),
         less: Sequence[str] = (),
         explain: bool = False,
+        sold_out: bool = False,
     ) -> SearchResponse:
         """The ``k`` items that show ``image`` changed as ``text`` says; without a text, what is like it.
 
@@ -187,7 +189,7 @@ class ComposedRetriever:
         ``weights`` sets attributes' weights instead of the text's (0 to 3). ``more`` and ``less`` are
         ids of items that the answers should be more and less like; the latter are not found themselves.
         Raises :class:`DataError` for an attribute or an id that there is not. ``explain``: whether to say
-        what each attribute contributed to each score.
+        what each attribute contributed to each score. ``sold_out``: whether to find sold-out items, too.
         """
         request = SearchRequest(
             image,
@@ -201,6 +203,7 @@ class ComposedRetriever:
             less=tuple(less),
             exclude=tuple(exclude),
             explain=explain,
+            sold_out=sold_out,
         )
         response = self._engine().search(request)
         results: Iterable[SearchResult] = map(self._with_whole_path, response.results)
@@ -327,7 +330,7 @@ class _Pictures:
 
     paths: list[Path]
     root: Path | None = None
-    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    attributes: Mapping[str, Mapping[str, str | bool]] = field(default_factory=dict)
     """Id -> attribute -> value, where both are known."""
     left_out: tuple[Refusal, ...] = ()
     """What lies in the folder and is no picture to index."""
@@ -361,13 +364,16 @@ class _Pictures:
         return {"path": stored_path(path, root), **self.attributes.get(self.item_id(path), {})}
 
 
-def _attributes(folder: Path, sheet: str | None) -> dict[str, dict[str, str]]:
+def _attributes(folder: Path, sheet: str | None) -> dict[str, dict[str, str | bool]]:
     catalogue = read_catalogue(folder, sheet=sheet)
-    found: dict[str, dict[str, str]] = {item: {} for item in catalogue.image_ids}
+    found: dict[str, dict[str, str | bool]] = {item: {} for item in catalogue.image_ids}
     for name, values in catalogue.attributes.items():
         for row, value in zip(found.values(), values, strict=True):
             if has_value(value):
                 row[name] = value
+    for row, is_sold_out in zip(found.values(), catalogue.sold_out, strict=True):
+        if is_sold_out:
+            row[SOLD_OUT] = True
     return found
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dqecir.data.availability import SOLD_OUT
 from dqecir.data.images import ImageSource
-from dqecir.index.filters import Filter
+from dqecir.index.filters import Equal, Filter, Not, all_of, conjuncts
 from dqecir.language.numeric_constraints import NumericConstraint
 from dqecir.model.compose import Reference
 from dqecir.search.steering import Steering
@@ -31,8 +32,13 @@ class SearchRequest:
     """Ids of items that the results should not resemble; they are not found themselves."""
     exclude: tuple[str, ...] = ()
     """Ids of items that are not to be found."""
+    sold_out: bool = False
+    """Whether to find items that are sold out, too."""
     explain: bool = True
     """Whether to say what each attribute contributed to each score."""
+
+
+SOLD_OUT_ITEMS = Equal(SOLD_OUT, ("true",))
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,19 @@ class PreparedRequest:
     text: str
     """The text without its numeric constraints, as the method composes it."""
     where: Filter | None
+    hides_sold_out: bool
+    """Whether the index has sold-out items and they are not to be found."""
     constraints: tuple[NumericConstraint, ...]
     steering: Steering
     exclude: tuple[str, ...]
     reading_ms: float
+
+    @property
+    def allowed(self) -> Filter | None:
+        """What items must fulfil to be found."""
+        return all_of([*conjuncts(self.where), *([Not(SOLD_OUT_ITEMS)] if self.hides_sold_out else [])])
+
+    @property
+    def hidden(self) -> Filter | None:
+        """What the sold-out items that are left out fulfil; ``None`` where there are none."""
+        return all_of([*conjuncts(self.where), SOLD_OUT_ITEMS]) if self.hides_sold_out else None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dqecir.data.availability import RESERVED
 from dqecir.data.cells import has_value
 from dqecir.data.column_roles import roles_of
 from dqecir.errors import DataError
@@ -76,7 +77,7 @@ def as_json(reading: Reading) -> dict[str, Any]:
 def reader_of_index(index: Index) -> Reader:
     """The reader of an index's columns: attributes of few values are chosen from, numbers are compared."""
     columns = index.columns()
-    names = sorted({name for part in columns for name in part.names} - {"path"})
+    names = sorted({name for part in columns for name in part.names} - RESERVED)
     known = {name: _values(columns, name) for name in names}
     values: dict[str, list[str]] = {}
     numbers = []

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from dqecir.data.availability import RESERVED
 from dqecir.search.steering import HEAVIEST
 
 MOST_ANSWERS = 200
@@ -119,6 +120,7 @@ class SearchBody(EmbeddingBody):
     more: Ids = Field(default=[], description="Items that the answers should be like.")
     less: Ids = Field(default=[], description="Items that the answers should not be like.")
     exclude: Ids = Field(default=[], description="Items that are not to be found.")
+    sold_out: bool = Field(default=False, description="Whether to find items that are sold out, too.")
     spoke: bool = Field(default=True, description="Whether to say what spoke for each answer.")
 
 
@@ -148,14 +150,17 @@ class Attributes(RootModel[Annotated[dict[Name, Value], Field(max_length=64)]]):
     @field_validator("root")
     @classmethod
     def _leave_the_path(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if "path" in given:
-            raise ValueError("an attribute cannot be named path: that is where the picture lies")
+        if taken := RESERVED & given.keys():
+            raise ValueError(
+                f"an attribute cannot be named {min(taken)}: the index keeps facts of its own so"
+            )
         return given
 
 
 class Item(BaseModel):
     id: str
     attributes: dict[str, Any]
+    sold_out: bool = Field(description="Whether its attributes say that it cannot be ordered.")
     image: str = Field(description="Where its picture is.")
 
 
@@ -195,6 +200,9 @@ class SearchReply(BaseModel):
     bounds: list[BoundOf] = Field(description="What the text said of numbers, which filtered the answers.")
     unread: list[str] = Field(description="Parts of the text that had no effect, where the method says.")
     filters: list[str] = Field(description="The filters that were applied, all of which hold.")
+    sold_out_hidden: int | None = Field(
+        description="Sold-out items that the filters allow and that were left out, where they were counted."
+    )
     timings: dict[str, float] = Field(description="Step to milliseconds, of the batch that was answered.")
     took_ms: float
     method: str
@@ -259,6 +267,7 @@ class About(BaseModel):
     methods: list[MethodFacts]
     attributes: dict[str, AttributeFacts]
     weights: list[str] = Field(description="Attributes whose weights can be set.")
+    has_sold_out: bool = Field(description="Whether any item is sold out.")
     can_edit: bool
     edit_note: str
     can_write: bool

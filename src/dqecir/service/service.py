@@ -13,6 +13,7 @@ from urllib.parse import quote
 from fastapi import Depends, Request
 from PIL import Image
 
+from dqecir.data.availability import RESERVED, SOLD_OUT
 from dqecir.data.images import load_image
 from dqecir.errors import DataError, UnknownItemError
 from dqecir.index.engines import open_index
@@ -128,8 +129,13 @@ Served = Annotated["Service", Depends(service_of)]
 
 def item_of(item_id: str, payload: Mapping[str, Any], root_path: str) -> Item:
     """An item as it is shown under ``root_path``."""
-    attributes = {name: value for name, value in payload.items() if name != "path"}
-    return Item(id=item_id, attributes=attributes, image=address_of(item_id, root_path))
+    attributes = {name: value for name, value in payload.items() if name not in RESERVED}
+    return Item(
+        id=item_id,
+        attributes=attributes,
+        sold_out=SOLD_OUT in payload,
+        image=address_of(item_id, root_path),
+    )
 
 
 @lru_cache(maxsize=1 << 16)

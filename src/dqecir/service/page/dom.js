@@ -49,6 +49,7 @@ export function describe(item) {
   const words = told.map(([name, value]) =>
     value === "yes" ? `with ${name}` : Number.isFinite(Number(value)) ? `${name} ${value}` : String(value),
   );
+  if (item.sold_out) words.push("sold out");
   return words.length ? words.join(", ").replaceAll("_", " ") : item.id;
 }
 

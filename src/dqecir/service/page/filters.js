@@ -33,7 +33,7 @@ export function cleanedFilters(raw) {
 export class Filters {
   /**
    * @param {Object<string, Attribute>} attributes
-   * @param {(change: {filters?: Chosen, where?: string}) => void} change  called with what a person changed
+   * @param {(change: {filters?: Chosen, where?: string, soldOut?: boolean}) => void} change  called with what a person changed
    */
   constructor(attributes, change) {
     this.attributes = attributes;
@@ -46,11 +46,13 @@ export class Filters {
       event.preventDefault();
       this.change({ where: this.typed.value.trim() });
     });
+    byId("sold-out").addEventListener("change", () => this.change({ soldOut: byId("sold-out").checked }));
     byId("clear-filters").addEventListener("click", () => this.change({ filters: {}, where: "" }));
   }
 
-  /** @param {Chosen} chosen @param {string} where */
-  show(chosen, where) {
+  /** @param {Chosen} chosen @param {string} where @param {boolean} soldOut */
+  show(chosen, where, soldOut) {
+    byId("sold-out").checked = soldOut;
     this.typed.value = where;
     byId("where-note").hidden = !where;
     // An attribute may have the name of what every object has, such as "constructor".

@@ -58,6 +58,7 @@ class Page {
     byId("stock").textContent = `${about.items.toLocaleString("en-GB")} pictures`;
     byId("text").maxLength = about.limits.text;
     byId("filters").hidden = !Object.keys(about.attributes).length;
+    byId("sold-out-choice").hidden = !about.has_sold_out;
     byId("methods").hidden = about.methods.length < 2;
     const options = about.methods.map(({ name, title }) => el("option", { value: name, text: name, title }));
     byId("method").append(...options);
@@ -95,9 +96,9 @@ class Page {
   /** Begin anew from a reference; the filter stays. @param {{item?: string, upload?: string}} reference @param {Item} [item] */
   start(reference, item) {
     if (item) this.seen.set(item.id, item);
-    const { filters, where, method, against } = present(this.trail);
+    const { filters, where, soldOut, method, against } = present(this.trail);
     this.count = FIRST;
-    this.go({ item: null, upload: null, ...reference, turns: [newTurn({ filters, where, method, against })] });
+    this.go({ item: null, upload: null, ...reference, turns: [newTurn({ filters, where, soldOut, method, against })] });
     this.askNext();
   }
 
@@ -131,7 +132,7 @@ class Page {
     byId("methods").hidden = !searching || this.about.methods.length < 2;
     byId("steer").hidden = true;
     byId("file-words").textContent = searching ? "Another picture" : "Choose a picture";
-    this.filters.show(turn.filters, turn.where);
+    this.filters.show(turn.filters, turn.where, turn.soldOut);
     this.looking.forget();
     this.edits.forget();
     if (!searching) {
@@ -195,7 +196,7 @@ class Page {
     const turn = present(this.trail);
     const { item, image } = referenceOf(this.trail, this.trail.turns.length - 1);
     const weights = Object.keys(turn.weights).length ? this.weights.within(turn.weights) : null;
-    const request = { item, text: turn.text, k: this.count, filters: conditions(turn.filters), where: turn.where || null, weights, more: turn.more, less: turn.less, method: pane.method || null };
+    const request = { item, text: turn.text, k: this.count, filters: conditions(turn.filters), where: turn.where || null, sold_out: turn.soldOut, weights, more: turn.more, less: turn.less, method: pane.method || null };
     return { request, image };
   }
 
@@ -251,10 +252,12 @@ class Page {
       ...bounds.map(({ attribute, order, number }) => (number === null ? `${readable(attribute)}: not known of this picture, so not filtered` : `${readable(attribute)} ${order} ${number}`)),
       ...(first.response?.unread ?? []).map((words) => `“${words}” without effect`),
     ];
-    byId("meta").textContent = [read.length ? `read as ${read.join(", ")}` : "", `${Math.round(first.response?.took_ms ?? 0)} ms`].filter(Boolean).join(" · ");
+    const hidden = first.response?.sold_out_hidden ?? 0;
+    byId("meta").textContent = [read.length ? `read as ${read.join(", ")}` : "", hidden ? `${hidden} sold out, not shown` : "", `${Math.round(first.response?.took_ms ?? 0)} ms`].filter(Boolean).join(" · ");
     byId("further").hidden = found < this.count || this.count >= this.about.limits.k;
     say(found ? `${found} pictures for ${turn.text ? `“${turn.text}”` : "what looks alike"}.` : "");
-    if (!found) this.nothing(first.response?.filters ?? []);
+    if (!found && hidden) showProblem("All pictures that could be an answer are of sold-out products.", ["Show them", () => this.turn({ soldOut: true })]);
+    else if (!found) this.nothing(first.response?.filters ?? []);
   }
 
   /** @param {string[]} applied  the filters that held */

@@ -5,7 +5,7 @@ import { cleanedFilters } from "./filters.js";
 /** @import { Trail, Turn } from "./types.js" */
 
 /** @type {Turn} */
-const BLANK = { text: "", weights: {}, more: [], less: [], filters: {}, where: "", method: "", against: "", picked: "" };
+const BLANK = { text: "", weights: {}, more: [], less: [], filters: {}, where: "", soldOut: false, method: "", against: "", picked: "" };
 
 /** @param {Partial<Turn>} [given] @returns {Turn} */
 export const newTurn = (given = {}) => ({ ...structuredClone(BLANK), ...given });
@@ -47,9 +47,9 @@ export const changed = (trail, change) => ({
 
 /** An answer becomes the next reference; filter and methods stay. @param {Trail} trail @param {string} id @returns {Trail} */
 export function pickedUp(trail, id) {
-  const { filters, where, method, against } = present(trail);
+  const { filters, where, soldOut, method, against } = present(trail);
   const walked = changed(trail, { picked: id });
-  return { ...walked, turns: [...walked.turns, newTurn({ filters, where, method, against })] };
+  return { ...walked, turns: [...walked.turns, newTurn({ filters, where, soldOut, method, against })] };
 }
 
 /** Back to the turn at `place`. @param {Trail} trail @param {number} place @returns {Trail} */
@@ -100,6 +100,7 @@ function cleaned(raw) {
         Number.isFinite(value) ? [[name, Number(value)]] : [],
       ),
     );
+  turn.soldOut = raw?.soldOut === true;
   turn.filters = cleanedFilters(raw?.filters);
   return turn;
 }

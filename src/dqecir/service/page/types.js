@@ -1,7 +1,7 @@
 /**
  * The shapes that travel between the page and the service, for editors and readers; nothing runs here.
  *
- * @typedef {{id: string, attributes: Object<string, string>, image: string}} Item
+ * @typedef {{id: string, attributes: Object<string, string>, sold_out: boolean, image: string}} Item
  * @typedef {{values: string[] | null, numeric: boolean}} Attribute
  * @typedef {{name: string, title: string}} Method
  * What boxes and ranges say of one attribute, and of each.
@@ -14,6 +14,7 @@
  * @property {Method[]} methods
  * @property {Object<string, Attribute>} attributes
  * @property {string[]} weights  names of attributes that have a slider
+ * @property {boolean} has_sold_out  whether any item is sold out
  * @property {boolean} can_edit
  * @property {string} edit_note
  * @property {boolean} can_write
@@ -30,6 +31,7 @@
  * @property {{attribute: string, order: string, number: number | null}[]} bounds
  * @property {string[]} unread  parts of the text that had no effect
  * @property {string[]} filters  that were applied, as expressions
+ * @property {number | null} sold_out_hidden  sold-out items that were left out; null: not counted
  * @property {Object<string, number>} timings  step to milliseconds
  * @property {number} took_ms
  * @property {string} method
@@ -45,6 +47,7 @@
  * @property {string[]} less
  * @property {Chosen} filters  of boxes and ranges
  * @property {string} where  an expression typed by hand, empty: none
+ * @property {boolean} soldOut  whether sold-out products are shown, too
  * @property {string} method  empty: the service's first
  * @property {string} against  a second method to compare with, empty: none
  * @property {string} picked  the answer that became the next turn's reference

@@ -42,6 +42,7 @@ async def about(request: Request) -> About:
             name: AttributeFacts(values=known.values, numeric=known.numeric) for name, known in facts.items()
         },
         weights=service.main.weighted,
+        has_sold_out=service.main.has_sold_out,
         can_edit=service.edits.missing is None,
         edit_note=service.edits.missing or "",
         can_write=service.keys.can_write,

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from torch import Tensor
 
+from dqecir.data.availability import marked
 from dqecir.index.filters import filter_from
 from dqecir.model.compose import Reference
 from dqecir.search.engine import SearchEngine
@@ -113,7 +114,7 @@ async def _encoded(service: Service, item_id: str, body: Body) -> Put:
     for engine in service.engines.values():
         reference = await service.decoders.run(partial(_reference, service, engine, body.image))
         tokens.append(await service.worker.ask(engine.composer.target_embeddings, reference))
-    return Put(item_id, tokens, attributes, body.image)
+    return Put(item_id, tokens, marked(attributes), body.image)
 
 
 @router.delete(

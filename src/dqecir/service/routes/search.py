@@ -89,6 +89,7 @@ def _prepared(
             less=tuple(asked.less),
             exclude=tuple(asked.exclude),
             explain=asked.spoke,
+            sold_out=asked.sold_out,
         )
     )
 

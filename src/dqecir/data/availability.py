@@ -1,0 +1,129 @@
+"""Read whether a product can be ordered: cells such as ``in stock``, ``out_of_stock``, ``preorder`` and 0."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dqecir.data.cells import folded, has_value, number_in
+
+SOLD_OUT = "dqecir:sold_out"
+"""Key of a payload: true for an item that is sold out. Other items do not have it."""
+RESERVED = frozenset({"path", SOLD_OUT})
+"""Keys of a payload that are no attributes of its item."""
+
+
+def _squeezed(text: str) -> str:
+    """Letters and figures alone, small: ``Out_of-Stock!`` as ``outofstock``."""
+    return "".join(filter(str.isalnum, folded(text)))
+
+
+def _words(listed: str) -> frozenset[str]:
+    return frozenset(map(_squeezed, listed.split(", ")))
+
+
+_AVAILABLE = _words(
+    "in stock, available, available for order, available to order, preorder, presale, backorder, "
+    "backordered, on backorder, made to order, limited availability, limited stock, low stock, online only, "
+    "in store only, auf Lager, lieferbar, sofort lieferbar, verfügbar, vorrätig, vorbestellbar, en stock, "
+    "disponible"
+)
+_NOT_AVAILABLE = _words(
+    "out of stock, oos, sold out, sold, mark as sold, unavailable, not available, currently unavailable, "
+    "temporarily out of stock, not in stock, no stock, discontinued, ausverkauft, vergriffen, "
+    "nicht auf Lager, nicht lieferbar, nicht verfügbar, en rupture de stock, épuisé, agotado, esaurito, "
+    "esgotado"
+)
+_YES = _words("yes, y, true, ja, oui, sí, si")
+_NO = _words("no, n, false, nein, non")
+_NAMES = _words(
+    "availability, availability status, available, is available, in stock, is in stock, stock, stock status, "
+    "stock level, stock quantity, stock qty, stock count, stock on hand, quantity in stock, qty in stock, "
+    "inventory, inventory status, inventory quantity, inventory qty, inventory level, variant inventory qty, "
+    "variant inventory quantity, available quantity, quantity available, on hand, Verfügbarkeit, verfügbar, "
+    "lieferbar, Bestand, Lagerbestand, Lagermenge, disponibilité, disponibilidad, disponibilità"
+)
+_OPPOSITE_NAMES = _words(
+    "sold out, is sold out, sold, out of stock, is out of stock, unavailable, ausverkauft, vergriffen"
+)
+_COUNTING_NAMES = _words("quantity, qty")
+"""Names of a stock where a cell is 0: a pack, say, has a quantity too, and never 0."""
+_COUNT = re.compile(r"(?:only |just |nur |noch |over |more than |[<>≥~] ?)*(\d{1,9}) ?\+?(?: [^\W\d]+){0,2}")
+_MOST = 0.8
+"""Share of the cells of a column that must say whether a product can be ordered."""
+_LONGEST = 60
+"""Characters of a cell that may tell availability."""
+
+
+def is_sold_out(cells: Mapping[str, str]) -> bool:
+    """Return whether the columns that tell the availability of one product say that it is sold out.
+
+    Words count before numbers. What is unknown counts as available.
+
+    >>> is_sold_out({"stock": "0", "availability": "preorder"}), is_sold_out({"stock": "0"})
+    (False, True)
+    """
+    told = sorted(cells.items(), key=lambda cell: number_in(cell[1]) is not None)
+    says = [says_available(name, cell) for name, cell in told]
+    return next((not available for available in says if available is not None), False)
+
+
+def marked(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of an item, with :data:`SOLD_OUT` where one of them says so by its name."""
+    told = {name: str(value) for name, value in attributes.items() if _is_name(_squeezed(name))}
+    return {**attributes, **({SOLD_OUT: True} if is_sold_out(told) else {})}
+
+
+def says_available(name: str, cell: str) -> bool | None:
+    """Return whether the cell of a column of this name says that a product can be ordered.
+
+    ``None`` where it says neither. In a column ``sold out``, yes means that it cannot.
+    """
+    word = _word(cell)
+    if word in _AVAILABLE:
+        return True
+    if word in _NOT_AVAILABLE:
+        return False
+    says = True if word in _YES else False if word in _NO else _counted(cell)
+    return not says if says is not None and _squeezed(name) in _OPPOSITE_NAMES else says
+
+
+def tells_availability(name: str, cells: Sequence[str]) -> bool:
+    """Return whether a column tells availability: by its name and its cells, or by its cells alone."""
+    given = [cell for cell in cells if has_value(cell)]
+    plain = _squeezed(name)
+    if not given or max(map(len, given)) > _LONGEST:
+        return False
+    says = {cell: says_available(name, cell) for cell in set(given)}
+    if plain in _COUNTING_NAMES:
+        return False in says.values() and all(number_in(cell) is not None for cell in given)
+    if not _is_name(plain):
+        # Many columns have yes, no and numbers; these words are of columns of availability alone.
+        says = {cell: says[cell] if _word(cell) in _AVAILABLE | _NOT_AVAILABLE else None for cell in says}
+        if False not in says.values():
+            return False
+    return sum(says[cell] is not None for cell in given) >= _MOST * len(given)
+
+
+def best_availability(name: str, cells: Iterable[str]) -> str:
+    """Return the cell of a product's variants that counts: available before unknown before sold out."""
+    rank = {True: 0, None: 1, False: 2}
+    return min(cells, key=lambda cell: rank[says_available(name, cell)], default="")
+
+
+def _is_name(squeezed: str) -> bool:
+    return squeezed in _NAMES or squeezed in _OPPOSITE_NAMES
+
+
+def _word(cell: str) -> str:
+    """A cell to be compared; of an address such as ``https://schema.org/InStock`` the end."""
+    return _squeezed(cell.rpartition("schema.org/")[2])
+
+
+def _counted(cell: str) -> bool | None:
+    number = number_in(cell)
+    if number is not None:
+        return number > 0
+    found = _COUNT.fullmatch(cell.strip().casefold())
+    return None if found is None else int(found[1]) > 0
