@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from dqecir.encoders.tokenizer import Placeholder
 from dqecir.errors import CheckpointError, DataError
-from dqecir.methods.inversion import PLACEHOLDER, Phi, injected_embedding, paired_contrast
+from dqecir.methods.inversion import Phi, paired_contrast
 from dqecir.methods.method import MethodContext, method_named
 from dqecir.methods.searle import TEMPLATES, SearleOptions
 from dqecir.model.composed_model import ComposedModel
@@ -15,6 +16,7 @@ from dqecir.settings import parse_settings
 from dqecir.training.recipe import Recipe
 from tests.methods.steps import RandomStore, a_batch, trained_names
 
+PLACEHOLDER = "[MASK]"
 CONCEPTS = {"dress": ("a dress that is red", "a dress with long sleeves"), "hat": ("a hat that is blue",)}
 
 
@@ -57,18 +59,18 @@ def test_the_placeholder_is_one_token_of_every_query(searle):
     assert text == "a photo of [MASK] that is red and has short sleeves"
     batch = searle.text_encoder([text, searle.method.text(("Is blue",))])
     assert (batch.ids == searle.text_encoder.tokenizer.id_of("[MASK]")).sum(dim=1).tolist() == [1, 1]
-    assert searle.method.placeholder == searle.text_encoder.tokenizer.id_of("[MASK]")
-    every = searle.text_encoder(list(TEMPLATES))
-    assert (every.ids == searle.method.placeholder).sum(dim=1).tolist() == [1] * len(TEMPLATES)
+    assert searle.method.placeholder == Placeholder("[MASK]", searle.text_encoder.tokenizer.id_of("[MASK]"))
+    every = searle.text_encoder([template.format(PLACEHOLDER) for template in TEMPLATES])
+    assert (every.ids == searle.method.placeholder.id).sum(dim=1).tolist() == [1] * len(TEMPLATES)
 
 
 def test_a_word_injected_for_itself_changes_nothing(searle):
     backbone = searle.backbone
     batch = searle.text_encoder([f"a photo of {PLACEHOLDER} that is red", f"{PLACEHOLDER} is blue"])
-    own = backbone.embeddings.word_embeddings.weight[searle.method.placeholder]
-    injected = searle.method.injected(batch.ids, batch.mask, own.expand(2, -1))
+    own = backbone.embeddings.word_embeddings.weight[searle.method.placeholder.id]
+    injected = searle.method.injected(batch, own.expand(2, -1))
     torch.testing.assert_close(injected, backbone.pooled_text(batch), rtol=1e-5, atol=1e-6)
-    other = searle.method.injected(batch.ids, batch.mask, -own.expand(2, -1))
+    other = searle.method.injected(batch, -own.expand(2, -1))
     assert not torch.allclose(injected, other, atol=1e-3)
 
 
@@ -78,8 +80,8 @@ def test_a_word_injected_where_another_stands_is_that_word(searle):
     open_text, said = encoder([f"{PLACEHOLDER} is blue"]), encoder(["red is blue"])
     (red,) = encoder.tokenizer.ids("red")
     words = backbone.embeddings.word_embeddings.weight[red][None]
-    places = open_text.ids == searle.method.placeholder
-    injected = injected_embedding(backbone, open_text.ids, open_text.mask, words, places)
+    places = open_text.ids == searle.method.placeholder.id
+    injected = backbone.text_with_words(open_text.ids, open_text.mask, words, places)
     torch.testing.assert_close(injected, backbone.pooled_text(said), rtol=1e-5, atol=1e-6)
 
 
@@ -109,7 +111,7 @@ def test_inversion_brings_the_text_to_the_image(model):
         assert words.shape == (4, 16)
         assert not words.requires_grad
         template = method.templates.drawn(torch.zeros(4, dtype=torch.int64))
-        text = torch.nn.functional.normalize(method.injected(*template, words), dim=1)
+        text = torch.nn.functional.normalize(method.injected(template, words), dim=1)
         means.append((text * method.direction(tokens)).sum(dim=1).detach())
     assert bool((means[1] > means[0] + 0.005).all()), means
 
@@ -179,7 +181,7 @@ def test_each_image_is_held_to_sentences_of_its_own_concept(model):
     method = model.with_method("searle", {"concepts": CONCEPTS}).eval().method
     assert method.concepts.owner.tolist() == [0, 0, 1]
     opened = model.text_encoder.tokenizer.pieces.decode(
-        method.concepts.open.ids[2].tolist(), skip_special_tokens=False
+        method.concepts.open.batch.ids[2].tolist(), skip_special_tokens=False
     )
     assert "a [MASK] that is blue" in opened
     # A word that is the concept's own embedding says what the sentence says.
@@ -214,7 +216,9 @@ def test_what_is_missing_is_said(model):
     with pytest.raises(DataError, match=r"\[MASK\]"):
         method_named("searle").build(model.backbone, SearleOptions(), MethodContext())
     with pytest.raises(DataError, match="text encoder"):
-        method_named("searle").build(model.backbone, SearleOptions(), MethodContext(placeholder=4))
+        method_named("searle").build(
+            model.backbone, SearleOptions(), MethodContext(placeholder=Placeholder("[MASK]", 4))
+        )
     with pytest.raises(DataError, match="each with 'hat' in it"):
         parse_settings({"concepts": {"hat": ["a cap"]}}, SearleOptions, "options")
     with pytest.raises(DataError, match=r"negatives\.choose to none"):

@@ -6,6 +6,7 @@ A picture that cannot be used raises :class:`ImageError` with a sentence; nothin
 from __future__ import annotations
 
 import io
+import math
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
@@ -183,14 +184,35 @@ def _narrowed(picture: Image.Image, ratio: float) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
-class Preprocessing(Strict):
-    """TargetPad, bicubic resize of the shorter side, centre crop, normalisation.
+def _middle(picture: Image.Image, side: int) -> Image.Image:
+    """Cut the middle out of a strip that would be larger than any picture once it is resized."""
+    longer, shorter = max(picture.size), min(picture.size)
+    most = MAX_PIXELS * shorter // side**2
+    if longer <= most:
+        return picture
+    width, height = (min(length, max(most, shorter)) for length in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
 
-    ``squash`` resizes both sides at once instead, as BLIP's evaluation does.
+
+Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+RESAMPLES: tuple[Resample, ...] = get_args(Resample)
+"""Filters of resizing, in the order of Pillow's numbers for them."""
+
+
+class Preprocessing(Strict):
+    """TargetPad, resize of the shorter side, centre crop, normalisation.
+
+    ``squash`` resizes both sides at once instead, as BLIP's and SigLIP's evaluation does. Without
+    ``pad_ratio`` nothing is padded, and pictures are made as transformers makes them for CLIP.
     """
 
     size: int = Field(default=224, ge=1, le=4096)
-    pad_ratio: float = Field(default=1.25, ge=1.0, le=4.0)
+    """Side of the square that is cut out."""
+    shorter_side: int | None = Field(default=None, ge=1, le=4096)
+    """What the shorter side is resized to. Default: ``size``."""
+    resample: Resample = "bicubic"
+    pad_ratio: float | None = Field(default=1.25, ge=1.0, le=4.0)
     pad_colour: tuple[int, int, int] = (0, 0, 0)
     squash: bool = False
     mean: tuple[float, float, float] = CLIP_MEAN
@@ -198,18 +220,26 @@ class Preprocessing(Strict):
 
     def picture(self, image: Image.Image) -> Image.Image:
         """The square that the model sees, size x size, of a picture that is RGB."""
+        resample = Image.Resampling(RESAMPLES.index(self.resample))
         if self.squash:
-            return image.resize((self.size, self.size), Image.Resampling.BICUBIC)
-        padded = target_pad(_narrowed(image, self.pad_ratio), self.pad_ratio, self.pad_colour)
+            return image.resize((self.size, self.size), resample)
+        padded = self._padded(image)
         width, height = padded.size
+        side = self.shorter_side or self.size
         if width <= height:
-            size = (self.size, max(self.size, int(self.size * height / width)))
+            size = (side, max(side, int(side * height / width)))
         else:
-            size = (max(self.size, int(self.size * width / height)), self.size)
-        resized = padded.resize(size, Image.Resampling.BICUBIC)
-        left = round((size[0] - self.size) / 2)
-        top = round((size[1] - self.size) / 2)
+            size = (max(side, int(side * width / height)), side)
+        resized = padded.resize(size, resample)
+        # torchvision, which TargetPad was published with, rounds half pixels to even; transformers cuts them.
+        part = round if self.pad_ratio is not None else math.floor
+        left, top = (part((length - self.size) / 2) for length in size)
         return resized.crop((left, top, left + self.size, top + self.size))
+
+    def _padded(self, image: Image.Image) -> Image.Image:
+        if self.pad_ratio is None:
+            return _middle(image, self.shorter_side or self.size)
+        return target_pad(_narrowed(image, self.pad_ratio), self.pad_ratio, self.pad_colour)
 
     def seen(self, image: Image.Image) -> tuple[float, float]:
         """(height, width) in pixels of the square that a picture's whole surface takes up, around the centre.
@@ -218,8 +248,9 @@ class Preprocessing(Strict):
         """
         if self.squash:
             return self.size, self.size
-        picture = _narrowed(image, self.pad_ratio)
-        scale = self.size / min(target_pad(picture, self.pad_ratio).size)
+        picture = image if self.pad_ratio is None else _narrowed(image, self.pad_ratio)
+        padded = picture if self.pad_ratio is None else target_pad(picture, self.pad_ratio)
+        scale = (self.shorter_side or self.size) / min(padded.size)
         return picture.height * scale, picture.width * scale
 
     def __call__(self, image: Image.Image) -> Tensor:
@@ -243,7 +274,7 @@ class Preprocessing(Strict):
             "image_processor_type": "BlipImageProcessor",
             "do_resize": True,
             "size": {"height": self.size, "width": self.size},
-            "resample": 3,
+            "resample": RESAMPLES.index(self.resample),
             "do_normalize": True,
             "image_mean": list(self.mean),
             "image_std": list(self.std),
@@ -253,6 +284,7 @@ class Preprocessing(Strict):
             "pad_colour": list(self.pad_colour),
             # Written where it is meant alone: stored tokens are named by these settings.
             **({"squash": True} if self.squash else {}),
+            **({"shorter_side": self.shorter_side} if self.shorter_side else {}),
         }
 
     @classmethod
@@ -264,10 +296,12 @@ class Preprocessing(Strict):
                 pad_ratio=config["pad_ratio"],
                 pad_colour=tuple(config["pad_colour"]),
                 squash=config.get("squash", False),
+                shorter_side=config.get("shorter_side"),
+                resample=RESAMPLES[config.get("resample", RESAMPLES.index("bicubic"))],
                 mean=tuple(config["image_mean"]),
                 std=tuple(config["image_std"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise DataError(f"preprocessor_config.json is not one that dqecir wrote ({error})") from error
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from dqecir.encoders.blip2 import unit
 from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.encoder import unit
 from dqecir.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:

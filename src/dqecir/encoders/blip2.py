@@ -1,4 +1,4 @@
-"""BLIP-2 as composed image retrieval uses it: a frozen tower and a trained Q-Former.
+"""BLIP-2 as an encoder: a frozen tower and a trained Q-Former.
 
 One class reaches from a tiny configuration to the published sizes. Source: LAVIS ``blip2_qformer``
 (arXiv 2301.12597).
@@ -7,9 +7,7 @@ One class reaches from a tiny configuration to the published sizes. Source: LAVI
 from __future__ import annotations
 
 import copy
-import math
 import re
-from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from dqecir.encoders.encoder import CAPABILITIES, Encoder, EncoderSizes, TextBatch, register_encoder, unit
 from dqecir.encoders.qformer import Attention, QFormer, QFormerSizes, WordEmbeddings
 from dqecir.encoders.towers import CLIP_VIT_L, EVA_VIT_G, TowerConfig, build_tower
 from dqecir.settings import Strict
@@ -61,43 +60,31 @@ BLIP2_VIT_G = Blip2Config(tower=EVA_VIT_G)
 BLIP2_VIT_L = Blip2Config(tower=CLIP_VIT_L)
 
 
-@dataclass(frozen=True)
-class TextBatch:
-    """Tokenised texts, padded on the right.
-
-    ``ids`` [B, L] int64, ``mask`` [B, L] int64 (1 = a token, 0 = padding), ``mentions``
-    [B, A, L] bool: token l belongs to a word that signals attribute a. ``texts`` are the words as
-    they were written, for methods that parse them.
-    """
-
-    ids: Tensor
-    mask: Tensor
-    mentions: Tensor
-    texts: tuple[str, ...] = ()
-
-    def to(self, device: torch.device | str) -> TextBatch:
-        """The same batch on another device."""
-        return TextBatch(self.ids.to(device), self.mask.to(device), self.mentions.to(device), self.texts)
-
-    def __getitem__(self, rows: Tensor | slice) -> TextBatch:
-        if isinstance(rows, slice):
-            texts = self.texts[rows]
-        else:
-            texts = tuple(self.texts[row] for row in rows.tolist()) if self.texts else ()
-        return TextBatch(self.ids[rows], self.mask[rows], self.mentions[rows], texts)
-
-
-class Blip2(nn.Module):
+@register_encoder("blip2")
+class Blip2(Encoder):
     """Image tower, Q-Former in its three modes, and the two projections.
 
     The tower is run once an image by :meth:`image_tokens`, without gradient; everything else
     takes those tokens, as they were before ``ln_vision``.
     """
 
+    config_type = Blip2Config
+    provides = frozenset(CAPABILITIES)
+    text_alone = TEXT_ALONE
+    config: Blip2Config
+
     def __init__(self, config: Blip2Config) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width = config.tower.token_width
+        self.sizes = EncoderSizes(
+            image=config.tower.image_size,
+            token_count=config.tower.token_count,
+            token_width=width,
+            embedding=config.embedding_size,
+            target_tokens=config.query_tokens,
+            vocabulary=config.vocabulary_size,
+            word_width=config.hidden_size,
+        )
         self.tower = build_tower(config.tower)
         self.ln_vision = nn.LayerNorm(width, eps=1e-5)
         # transformers starts them at zero, which makes all queries one query.
@@ -121,23 +108,9 @@ class Blip2(nn.Module):
         self.text_projection = nn.Linear(config.hidden_size, config.embedding_size)
         self.temperature = nn.Parameter(torch.tensor(config.temperature))
 
-    def freeze_tower(self) -> None:
-        """Keep the tower as it is: no gradients, and always in evaluation mode."""
-        self.tower.requires_grad_(False)
-        self.tower.eval()
-
-    def train(self, mode: bool = True) -> Blip2:
-        """Set the mode of every part but a frozen tower, whose statistics must not move."""
-        super().train(mode)
-        if not any(parameter.requires_grad for parameter in self.tower.parameters()):
-            self.tower.eval()
-        return self
-
-    @torch.no_grad()
-    def image_tokens(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, S, S] to the tokens [B, M, W] that stores keep (before ``ln_vision``)."""
-        tokens: Tensor = self.tower(pixels.to(self.query_tokens.device))
-        return tokens
+    @property
+    def untraced(self) -> list[int]:
+        return [self.config.tower.heads, self.config.heads]
 
     def image_states(self, tokens: Tensor) -> Tensor:
         """Mode 1, image only: tokens [B, M, W] to query states [B, n_q, H]."""
@@ -161,15 +134,6 @@ class Blip2(nn.Module):
         """Unit embeddings [B, n_q, D] of candidate images (docs/method.md, E2)."""
         return unit(self.vision_projection(self.image_states(tokens)))
 
-    def image_state(self, prefix: str) -> dict[str, Tensor]:
-        """Return the weights behind the tower that make image embeddings, ``prefix`` before each name."""
-        apart = ("tower.", "temperature")
-        return {
-            prefix + name: value
-            for name, value in self.state_dict().items()
-            if not name.startswith(apart) and TEXT_ALONE.match(name) is None
-        }
-
     def text_embedding(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Unit embedding [B, D] of a text on its own, from its [CLS] state."""
         return unit(self.text_projection(self.text_states(ids, mask)[:, 0]))
@@ -187,12 +151,20 @@ class Blip2(nn.Module):
         pooled: Tensor = self.text_projection(self.text_states(text.ids, text.mask)[:, 0])
         return pooled.float()
 
+    def text_with_words(self, ids: Tensor, mask: Tensor, words: Tensor, places: Tensor) -> Tensor:
+        ordinary = self.embeddings.word_embeddings(ids)
+        embedded = torch.where(places[..., None], words[:, None].to(ordinary.dtype), ordinary)
+        positions = self.embeddings.position_embeddings.weight[: ids.shape[1]]
+        states = self.qformer(embedded + positions, 0, mask)
+        projected: Tensor = self.text_projection(states[:, 0])
+        return projected.float()
+
     def image_grid(self, tokens: Tensor) -> Tensor:
         """Image tokens [B, M, W], ``ln_vision`` applied, as a map [B, W, S, S]; a class token is dropped."""
-        normalised = self._normalised(tokens)
-        side = math.isqrt(normalised.shape[1])
-        patches = normalised[:, normalised.shape[1] - side * side :]
-        return patches.transpose(1, 2).unflatten(2, (side, side)).float()
+        return super().image_grid(self._normalised(tokens))
+
+    def grid_state(self, prefix: str) -> dict[str, Tensor]:
+        return self.ln_vision.state_dict(prefix=f"{prefix}ln_vision.")
 
     def frozen_copy(self) -> Blip2:
         """A copy that never changes, for targets that stay what they were; it has no tower of its own."""
@@ -222,8 +194,3 @@ class Blip2(nn.Module):
     def _normalised(self, tokens: Tensor) -> Tensor:
         normalised: Tensor = self.ln_vision(tokens.to(self.ln_vision.weight.dtype))
         return normalised
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """L2 normalisation on the last axis, in float32 whatever the autocast dtype."""
-    return F.normalize(vectors.float(), dim=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dqecir.encoders.blip2 import TextBatch
+from dqecir.encoders.encoder import TextBatch
 
 
 class LstmTextEncoder(nn.Module):

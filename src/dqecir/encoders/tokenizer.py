@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tokenizers import (
     Encoding,
@@ -41,6 +42,38 @@ _SETTINGS: Mapping[str, Any] = {
 """What transformers is told of word pieces that are trained here."""
 
 
+@dataclass(frozen=True)
+class Placeholder:
+    """A text that is one token wherever it stands as a word, for textual inversion to write over."""
+
+    text: str
+    id: int
+
+
+class TextTokenizer(Protocol):
+    """How an encoder's texts become tokens; special tokens that stand around a text are among them."""
+
+    unknown_id: int
+    """The token that stands for what the tokenizer does not know."""
+    special_ids: list[int]
+    """Tokens that stand for no words of a text."""
+    placeholder: Placeholder | None
+
+    def __call__(self, texts: Sequence[str], max_length: int) -> list[Encoding]:
+        """Cut texts into at most ``max_length`` tokens each."""
+
+    def __len__(self) -> int: ...
+
+    def ids(self, words: str) -> list[int]:
+        """Return the tokens of words, without special ones."""
+
+    def vocabulary(self) -> dict[str, int]:
+        """Return every token with its id."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write what reads the same tokenizer again."""
+
+
 class WordPieces:
     """Cuts texts into the word pieces that a model knows.
 
@@ -51,6 +84,13 @@ class WordPieces:
         self.pieces, self.settings = pieces, settings
         pieces.no_padding()
         pieces.no_truncation()
+        unknown = self.id_of("[UNK]")
+        assert unknown is not None  # BERT's word pieces have it
+        self.unknown_id = unknown
+        special = (id for id, token in pieces.get_added_tokens_decoder().items() if token.special)
+        self.special_ids = sorted(special)
+        mask = self.id_of("[MASK]")
+        self.placeholder = None if mask is None else Placeholder("[MASK]", mask)
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> WordPieces:
@@ -96,18 +136,6 @@ class WordPieces:
     def id_of(self, token: str) -> int | None:
         """Return the id of one piece, such as ``[MASK]``; None where there is none."""
         return self.pieces.token_to_id(token)
-
-    @property
-    def unknown_id(self) -> int:
-        """The id that stands for pieces that the model does not know."""
-        found = self.id_of("[UNK]")
-        assert found is not None  # BERT's word pieces have it
-        return found
-
-    @property
-    def special_ids(self) -> list[int]:
-        """The ids of pieces that stand for no words of a text."""
-        return sorted(id for id, token in self.pieces.get_added_tokens_decoder().items() if token.special)
 
 
 def train_word_pieces(corpus: Iterable[str], size: int) -> WordPieces:

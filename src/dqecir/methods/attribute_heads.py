@@ -10,8 +10,8 @@ from tokenizers import Encoding
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from dqecir.encoders.blip2 import TextBatch
-from dqecir.encoders.tokenizer import WordPieces
+from dqecir.encoders.encoder import TextBatch
+from dqecir.encoders.tokenizer import TextTokenizer
 from dqecir.errors import DataError
 from dqecir.language.vocabulary import Vocabulary
 from dqecir.settings import Strict
@@ -27,7 +27,7 @@ class TextEncoder:
 
     def __init__(
         self,
-        tokenizer: WordPieces,
+        tokenizer: TextTokenizer,
         vocabularies: Sequence[Vocabulary],
         max_length: int = 32,
     ) -> None:
@@ -60,7 +60,7 @@ class TextEncoder:
         return TextBatch(ids, mask, mentions, tuple(texts))
 
     def lexicon_ids(self) -> list[Tensor]:
-        """The word pieces of every attribute's lexicon: one id tensor an attribute."""
+        """The tokens of every attribute's lexicon: one id tensor an attribute."""
         return [
             torch.tensor(sorted({piece for word in vocabulary.lexicon for piece in self.tokenizer.ids(word)}))
             for vocabulary in self.vocabularies

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dqecir.encoders.blip2 import TextBatch, unit
+from dqecir.encoders.encoder import TextBatch, unit
 from dqecir.errors import DataError
 from dqecir.methods.method import Method, MethodOptions, Query, TrainingBatch, register
 
@@ -22,6 +22,7 @@ class Baseline(Method):
     """A query made of the pretrained embeddings as they are."""
 
     options_type: ClassVar[type[MethodOptions]] = BaselineOptions
+    requires = frozenset({"image", "text"})
 
     def image_embedding(self, reference: Tensor) -> Tensor:
         """The mean of the reference's target embeddings, [B, D]."""
@@ -46,7 +47,7 @@ class TextOnly(Baseline):
     """The modification text, whatever the image shows."""
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
-        return Query(self.backbone.text_embedding(text.ids, text.mask)[:, None])
+        return Query(unit(self.backbone.pooled_text(text))[:, None])
 
 
 @register("image_plus_text")
@@ -54,5 +55,5 @@ class ImagePlusText(Baseline):
     """The sum of both unit embeddings."""
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
-        words = self.backbone.text_embedding(text.ids, text.mask)
+        words = unit(self.backbone.pooled_text(text))
         return Query(unit(self.image_embedding(reference) + words)[:, None])

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dqecir.data.captions import join_fashioniq
-from dqecir.encoders.blip2 import TEXT_ALONE, Blip2, TextBatch, unit
+from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.errors import DataError
 from dqecir.methods.clip4cir import COMBINER_KEYS, LOGIT_SCALE, Combiner, combiner_of
 from dqecir.methods.losses import contrastive
@@ -136,12 +136,12 @@ class BiblipSum(BiDirectional):
 
     options_type = BiblipSumOptions
 
-    def __init__(self, backbone: Blip2, options: BiblipSumOptions) -> None:
+    def __init__(self, backbone: Encoder, options: BiblipSumOptions) -> None:
         super().__init__(backbone)
         self.reverse_weight, self.published_split = options.reverse_weight, options.published_split
         self.published_asymmetry = options.published_asymmetry
         for name, parameter in backbone.named_parameters():
-            parameter.requires_grad_(TEXT_ALONE.match(name) is not None)
+            parameter.requires_grad_(backbone.text_alone.match(name) is not None)
 
     def image_features(self, tokens: Tensor) -> Tensor:
         # Dropout is for what is trained; images are to stay what they are.
@@ -168,10 +168,10 @@ class Biblip(BiDirectional):
     composer_of = staticmethod(combiner_of)
     only_evaluated = ("backbone",)
 
-    def __init__(self, backbone: Blip2, options: BiblipOptions) -> None:
+    def __init__(self, backbone: Encoder, options: BiblipOptions) -> None:
         super().__init__(backbone)
         self.reverse_weight, self.published_split = options.reverse_weight, options.published_split
-        size = backbone.config.embedding_size
+        size = backbone.sizes.embedding
         self.combiner = Combiner(size, options.projection_size, options.hidden_size)
         backbone.requires_grad_(False)
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
 from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.errors import CheckpointError
 from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
@@ -142,9 +142,9 @@ class Clip4cir(Clip4cirSum):
     composer_of = staticmethod(combiner_of)
     only_evaluated = ("backbone",)
 
-    def __init__(self, backbone: Blip2, options: Clip4cirOptions) -> None:
+    def __init__(self, backbone: Encoder, options: Clip4cirOptions) -> None:
         super().__init__(backbone)
-        size = backbone.config.embedding_size
+        size = backbone.sizes.embedding
         self.combiner = Combiner(size, options.projection_size, options.hidden_size)
         backbone.requires_grad_(False)
 

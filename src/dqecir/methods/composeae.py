@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
 from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.errors import CheckpointError
 from dqecir.methods.method import (
     InBatchOptions,
@@ -126,10 +126,10 @@ class Composeae(PooledMethod):
     options_type = ComposeaeOptions
     published_keys = PublishedKeys(_COMPLEX, r"^(img_model|text_model)\.", (("a", 2),))
 
-    def __init__(self, backbone: Blip2, options: ComposeaeOptions) -> None:
+    def __init__(self, backbone: Encoder, options: ComposeaeOptions) -> None:
         super().__init__(backbone)
         self.options = options
-        size = backbone.config.embedding_size
+        size = backbone.sizes.embedding
         self.composer = ComposeaeComposer(size, size, options.channels)
 
     @classmethod

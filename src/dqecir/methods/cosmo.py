@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
 from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.encoders.lstm import LstmTextEncoder
 from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.losses import contrastive
@@ -163,15 +163,16 @@ class Cosmo(PooledMethod):
     """CoSMo over the grid of the tower's tokens; one vector a query and a target."""
 
     options_type = CosmoOptions
+    requires = frozenset({"text"})
     published_keys = COSMO_KEYS
 
-    def __init__(self, backbone: Blip2, options: CosmoOptions) -> None:
+    def __init__(self, backbone: Encoder, options: CosmoOptions) -> None:
         super().__init__(backbone)
         self.options = options
-        size, width = backbone.config.embedding_size, backbone.config.tower.token_width
+        size, width = backbone.sizes.embedding, backbone.sizes.token_width
         self.composer = CosmoComposer(width, size, options.heads, size)
         if options.text_source == "lstm":
-            self.words = LstmTextEncoder(backbone.config.vocabulary_size, size, size, size)
+            self.words = LstmTextEncoder(backbone.sizes.vocabulary, size, size, size)
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> CosmoComposer:
@@ -201,8 +202,8 @@ class Cosmo(PooledMethod):
         return self.composer.target(self.backbone.image_grid(tokens))[:, None]
 
     def target_state(self) -> dict[str, Tensor]:
-        norm, head = self.backbone.ln_vision, self.composer.head
-        return norm.state_dict(prefix="backbone.ln_vision.") | head.state_dict(prefix="composer.head.")
+        head = self.composer.head
+        return self.backbone.grid_state("backbone.") | head.state_dict(prefix="composer.head.")
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         queries = self.embed_query(batch.reference, batch.text).embeddings

@@ -19,8 +19,9 @@ from pydantic import Field
 from torch import Tensor
 
 from dqecir.encoders.blip import BLIP_KEYS, blip_composer_of
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.checkpoints import LoadReport, PublishedKeys, lavis_state, load_lavis_method
+from dqecir.encoders.encoder import TextBatch, unit
 from dqecir.methods.method import (
     InBatchOptions,
     PooledMethod,
@@ -91,7 +92,9 @@ class Covr(PooledMethod):
     :class:`~dqecir.encoders.blip.BlipComposer`, over tokens of BLIP's own tower.
     """
 
+    backbone: Blip2
     options_type = CovrOptions
+    requires = frozenset({"text_states", "composed"})
     published_keys: ClassVar[PublishedKeys | None] = BLIP_KEYS
     composer_of = staticmethod(blip_composer_of)
     trained_rule: ClassVar[ScoreRule] = "dot"

@@ -15,7 +15,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.blip2 import Blip2
+from dqecir.encoders.encoder import TextBatch, unit
 from dqecir.methods.losses import attribute_margin, contrastive, margin_ranking, pairwise_kl
 from dqecir.methods.method import (
     Method,
@@ -99,7 +100,9 @@ class DqeOptions(MethodOptions):
 class Dqe(Method):
     """DQE-CIR over a BLIP-2 backbone; queries [B, 1, D], scored by the maximum over target tokens."""
 
+    backbone: Blip2
     options_type: ClassVar[type[MethodOptions]] = DqeOptions
+    requires = frozenset({"text_states", "composed", "word_embeddings"})
 
     def __init__(self, backbone: Blip2, options: DqeOptions) -> None:
         super().__init__(backbone)
@@ -126,7 +129,7 @@ class Dqe(Method):
             self.scale = nn.Parameter(torch.ones(count))  # λ_a
 
     @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Dqe:
+    def from_context(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Dqe:
         assert isinstance(options, DqeOptions)
         method = cls(backbone, options)
         method.start_from_words(context)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dqecir.data.cells import UNKNOWN_CODE
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.blip2 import Blip2
+from dqecir.encoders.encoder import TextBatch, unit
 from dqecir.errors import DataError
 from dqecir.methods.attribute_heads import AttributeHeads
 from dqecir.methods.headed import HeadedDqe, HeadedOptions
@@ -59,7 +60,7 @@ class DqeHeads(HeadedDqe):
         self.column_scale = nn.Parameter(torch.ones(len(self.columns)))
 
     @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> DqeHeads:
+    def from_context(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> DqeHeads:
         assert isinstance(options, DqeHeadsOptions)
         if context.heads is None or not context.columns:
             raise DataError(

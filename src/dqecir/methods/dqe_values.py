@@ -31,7 +31,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dqecir.data.cells import UNKNOWN_CODE
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.blip2 import Blip2
+from dqecir.encoders.encoder import TextBatch, unit
 from dqecir.errors import DataError
 from dqecir.language.parsing import Mention, Parser
 from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
@@ -147,7 +148,7 @@ class DqeValues(HeadedDqe):
         self.base_scale = nn.Parameter(torch.tensor(options.base_weight))  # w_0
 
     @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> DqeValues:
+    def from_context(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> DqeValues:
         assert isinstance(options, DqeValuesOptions)
         if context.heads is None or context.text_encoder is None or not context.columns:
             raise DataError(

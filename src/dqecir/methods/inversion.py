@@ -5,7 +5,7 @@ placeholder's word embedding in "a photo of $ that {text}", and what the frozen 
 that is the query. SEARLE (arXiv 2303.15247) and LinCIR (arXiv 2312.01998) share this and differ in
 how φ is trained; neither sees a triplet's target as an answer.
 
-The placeholder is the tokenizer's mask token: one token by construction, and a word of no text.
+The placeholder is one token of the encoder's tokenizer: its mask token, or a sign that stands alone.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dqecir.data.captions import join_fashioniq
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
 from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.encoder import Encoder, TextBatch, unit
+from dqecir.encoders.tokenizer import Placeholder
 from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.method import InBatchOptions, Method, MethodContext, Query, TrainingBatch
-
-PLACEHOLDER = "[MASK]"
-"""Stands in texts where the pseudo-word goes; the mask token of BERT's tokenizer and of ours."""
 
 PHI_KEYS = PublishedKeys(renames=())
 """Both published codes keep φ as ``layers``, a sequence whose linear parts are 0, 3 and 6, as here."""
@@ -87,14 +85,15 @@ class Inversion(Method):
     """
 
     composer_of = staticmethod(phi_of)
+    requires = frozenset({"image", "text", "word_embeddings"})
     published_keys = PHI_KEYS
     only_evaluated = ("backbone",)
 
-    def __init__(self, backbone: Blip2, options: InversionOptions, placeholder: int) -> None:
+    def __init__(self, backbone: Encoder, options: InversionOptions, placeholder: Placeholder) -> None:
         super().__init__(backbone)
         backbone.requires_grad_(False)
         self.placeholder = placeholder
-        size, width = backbone.config.embedding_size, backbone.config.hidden_size
+        size, width = backbone.sizes.embedding, backbone.sizes.word_width
         self.phi = Phi(size, options.hidden_factor * size, width, options.dropout)
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
@@ -103,11 +102,11 @@ class Inversion(Method):
 
     def text(self, captions: Sequence[str]) -> str:
         asked = join_fashioniq(captions)
-        return f"a photo of {PLACEHOLDER} that {asked[:1].lower()}{asked[1:]}"
+        return f"a photo of {self.placeholder.text} that {asked[:1].lower()}{asked[1:]}"
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         words = self.phi(self.image_feature(reference))
-        return Query(unit(self.injected(text.ids, text.mask, words))[:, None])
+        return Query(unit(self.injected(text, words))[:, None])
 
     @torch.no_grad()
     def embed_target(self, tokens: Tensor) -> Tensor:
@@ -118,35 +117,26 @@ class Inversion(Method):
         """What φ reads of an image, [B, D]: its raw pooled feature, of the scale of raw text features."""
         return self.backbone.pooled_image(tokens)
 
-    def injected(self, ids: Tensor, mask: Tensor, words: Tensor) -> Tensor:
-        """Raw text embeddings [B, D] of texts [B, L] with ``words`` [B, W] for their placeholders.
+    def injected(self, text: TextBatch, words: Tensor) -> Tensor:
+        """Raw text embeddings [B, D] of B texts with ``words`` [B, W] for their placeholders.
 
         Raises :class:`DataError` where a text has none.
         """
-        places = ids == self.placeholder
-        if not bool(places.any(dim=1).all()):
-            raise DataError(f"a text has no {PLACEHOLDER} for the image: build it with the method's text()")
-        return injected_embedding(self.backbone, ids, mask, words, places)
+        same = text.ids == self.placeholder.id
+        if not bool(same.any(dim=1).all()):
+            raise DataError(
+                f"a text has no {self.placeholder.text} for the image: build it with the method's text()"
+            )
+        # The first one: what follows may be a word of the modification text, such as "$".
+        places = same & (same.cumsum(dim=1) == 1)
+        return self.backbone.text_with_words(text.ids, text.mask, words, places)
 
 
-def injected_embedding(backbone: Blip2, ids: Tensor, mask: Tensor, words: Tensor, places: Tensor) -> Tensor:
-    """Raw projected [CLS] state [B, D] of texts whose word embeddings at ``places`` are ``words``.
-
-    ``ids``, ``mask``, ``places`` [B, L], ``words`` [B, W]: one vector a text, at all of its places.
-    """
-    ordinary = backbone.embeddings.word_embeddings(ids)
-    embedded = torch.where(places[..., None], words[:, None].to(ordinary.dtype), ordinary)
-    positions = backbone.embeddings.position_embeddings.weight[: ids.shape[1]]
-    states = backbone.qformer(embedded + positions, 0, mask)
-    projected: Tensor = backbone.text_projection(states[:, 0])
-    return projected.float()
-
-
-def placeholder_of(context: MethodContext, name: str) -> int:
-    """The placeholder's id; raises :class:`DataError` where the tokenizer has none."""
+def placeholder_of(context: MethodContext, name: str) -> Placeholder:
+    """Return the placeholder; raises :class:`DataError` where the tokenizer has none."""
     if context.placeholder is None:
         raise DataError(
-            f"{name} writes over a {PLACEHOLDER} token, and this model's tokenizer has none: use another "
-            "tokenizer"
+            f"{name} writes over a token that stands for the image, such as [MASK], and this model's "
+            "tokenizer has none: use another tokenizer"
         )
     return context.placeholder

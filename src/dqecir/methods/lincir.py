@@ -15,8 +15,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dqecir.encoders.blip2 import Blip2, TextBatch
-from dqecir.methods.inversion import Inversion, InversionOptions, injected_embedding, placeholder_of
+from dqecir.encoders.encoder import Encoder, TextBatch
+from dqecir.encoders.tokenizer import Placeholder
+from dqecir.methods.inversion import Inversion, InversionOptions, placeholder_of
 from dqecir.methods.method import MethodContext, MethodOptions, TrainingBatch, register
 
 
@@ -35,12 +36,12 @@ class Lincir(Inversion):
 
     options_type = LincirOptions
 
-    def __init__(self, backbone: Blip2, options: LincirOptions, placeholder: int) -> None:
+    def __init__(self, backbone: Encoder, options: LincirOptions, placeholder: Placeholder) -> None:
         super().__init__(backbone, options, placeholder)
         self.noise = options.noise
 
     @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Lincir:
+    def from_context(cls, backbone: Encoder, options: MethodOptions, context: MethodContext) -> Lincir:
         assert isinstance(options, LincirOptions)
         return cls(backbone, options, placeholder_of(context, cls.name))
 
@@ -50,7 +51,7 @@ class Lincir(Inversion):
         The query's own beginning, "a photo of $", is cut off first: what follows it is the caption.
         Texts of which no word is marked teach nothing and are left out.
         """
-        text = _caption_of(batch.text, self.placeholder)
+        text = _caption_of(batch.text, self.placeholder.id)
         marked = text.mentions.any(dim=1)
         rows = marked.any(dim=1)
         if not bool(rows.any()):
@@ -60,7 +61,7 @@ class Lincir(Inversion):
         shares = torch.rand(len(whole), 1, device=whole.device)
         words = self.phi(whole + self.noise * shares * torch.randn_like(whole))
         ids, mask, places = collapsed(text.ids, text.mask, marked)
-        replaced = injected_embedding(self.backbone, ids, mask, words, places)
+        replaced = self.backbone.text_with_words(ids, mask, words, places)
         return {"reconstruction": F.mse_loss(replaced, whole)}
 
     @torch.no_grad()

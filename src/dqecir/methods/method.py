@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dqecir.data.captions import join_fashioniq
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
 from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.encoder import CAPABILITIES, Capability, Encoder, TextBatch, all_encoders, unit
+from dqecir.encoders.tokenizer import Placeholder
 from dqecir.errors import DataError
 from dqecir.language.vocabulary import Vocabulary
 from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
@@ -132,9 +133,9 @@ class TrainingBatch:
 class MethodContext:
     """What surrounds the backbone when a method is built.
 
-    ``lexicon_ids``: word pieces of each attribute's lexicon, in the order of the attributes.
+    ``lexicon_ids``: tokens of each attribute's lexicon, in the order of the attributes.
     ``columns``: catalogue column -> place of the attribute that speaks of it. ``vocabularies`` are
-    those attributes. ``placeholder``: the word piece that textual inversion writes over.
+    those attributes. ``placeholder``: the token that textual inversion writes over.
     ``text_encoder`` reads sentences that a method trains with beside the captions.
     """
 
@@ -142,7 +143,7 @@ class MethodContext:
     columns: Mapping[str, int] = field(default_factory=dict)
     heads: AttributeHeads | None = None
     vocabularies: Sequence[Vocabulary] = ()
-    placeholder: int | None = None
+    placeholder: Placeholder | None = None
     text_encoder: TextEncoder | None = None
 
 
@@ -155,13 +156,16 @@ class Method(nn.Module, ABC):
     published_keys: ClassVar[PublishedKeys | None] = None
     """Names in the state dict of the published code, where people own such checkpoints."""
 
+    requires: ClassVar[frozenset[Capability]] = frozenset()
+    """What an encoder must provide besides image tokens."""
+
     published_squash: ClassVar[bool] = False
     """Whether the published code squashes pictures to a square; it pads and crops them otherwise."""
 
     only_evaluated: ClassVar[tuple[str, ...]] = ()
     """Parts that stay in evaluation mode while the method is trained, because they are frozen."""
 
-    def __init__(self, backbone: Blip2, options: MethodOptions | None = None) -> None:
+    def __init__(self, backbone: Encoder, options: MethodOptions | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         # A method trained before on the same backbone may have frozen parts of it.
@@ -171,7 +175,7 @@ class Method(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.backbone.query_tokens.device
+        return self.backbone.device
 
     def text(self, captions: Sequence[str]) -> str:
         """The modification text as the method reads it, from the captions of a triplet."""
@@ -182,10 +186,20 @@ class Method(nn.Module, ABC):
         return None
 
     @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Self:
-        """Return a fresh, untrained method; raises ``DataError`` where the context lacks something.
+    def build(cls, backbone: Encoder, options: MethodOptions, context: MethodContext) -> Self:
+        """Return a fresh, untrained method. ``options`` are of :attr:`options_type`.
 
-        Default: made of the backbone and the options alone. ``options`` are of :attr:`options_type`.
+        Raises :class:`DataError` where the encoder does not provide what the method requires, or the context
+        lacks something.
+        """
+        check_fit(cls, backbone)
+        return cls.from_context(backbone, options, context)
+
+    @classmethod
+    def from_context(cls, backbone: Any, options: MethodOptions, context: MethodContext) -> Self:
+        """As :meth:`build`, for a ``backbone`` that provides what the method requires.
+
+        Default: made of the backbone and the options alone. A method that needs more overrides this.
         """
         return cls(backbone, options)
 
@@ -204,8 +218,8 @@ class Method(nn.Module, ABC):
     @property
     def target_shape(self) -> tuple[int, int]:
         """Tokens and width (n_t, D) of a target embedding."""
-        config = self.backbone.config
-        return config.query_tokens, config.embedding_size
+        sizes = self.backbone.sizes
+        return sizes.target_tokens, sizes.embedding
 
     @abstractmethod
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
@@ -256,10 +270,11 @@ class PooledMethod(Method):
     """
 
     score_rule: ScoreRule = "dot"
+    requires = frozenset({"image", "text"})
 
     @property
     def target_shape(self) -> tuple[int, int]:
-        return 1, self.backbone.config.embedding_size
+        return 1, self.backbone.sizes.embedding
 
     def embed_target(self, tokens: Tensor) -> Tensor:
         """Image tokens [N, M, W] to unit vectors [N, 1, D]."""
@@ -297,6 +312,29 @@ def all_methods() -> Mapping[str, type[Method]]:
     for file in _files():
         import_module(f"{__package__}.{file}")
     return METHODS
+
+
+def check_fit(method: type[Method], encoder: Encoder) -> None:
+    """Raise :class:`DataError` where ``encoder`` lacks what ``method`` requires; it names what fits."""
+    needed = method.requires | {"tokens"}
+    lacking = [name for name in CAPABILITIES if name in needed - encoder.provides]
+    if not lacking:
+        return
+    kinds = [kind for kind, known in sorted(all_encoders().items()) if needed <= known.provides]
+    fitting = {name: known for name, known in all_methods().items() if known.requires <= encoder.provides}
+    pairs = [f"{method.name} with {kinds[0]}"] if kinds else []
+    if fitting:
+        # The one that uses the most of what the method asks for and the encoder has.
+        near = max(sorted(fitting), key=lambda name: len(fitting[name].requires & method.requires))
+        pairs.append(f"{near} with {encoder.kind}")
+    raise DataError(
+        f"{method.name} needs {_listed(lacking)}, which the encoder {encoder} does not provide: "
+        f"use {' or '.join(pairs) or 'another encoder'}"
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _files() -> list[str]:

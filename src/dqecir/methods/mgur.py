@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dqecir.encoders.blip2 import Blip2
+from dqecir.encoders.encoder import Encoder
 from dqecir.methods.cosmo import LENGTH, Cosmo, CosmoOptions
 from dqecir.methods.losses import contrastive
 from dqecir.methods.method import TrainingBatch, register
@@ -62,7 +62,7 @@ class Mgur(Cosmo):
 
     options_type = MgurOptions
 
-    def __init__(self, backbone: Blip2, options: MgurOptions) -> None:
+    def __init__(self, backbone: Encoder, options: MgurOptions) -> None:
         super().__init__(backbone, options)
         self.uncertainty = options
 

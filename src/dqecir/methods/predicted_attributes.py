@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dqecir.encoders.blip2 import Blip2, TextBatch
+from dqecir.encoders.encoder import Encoder, TextBatch
 from dqecir.errors import DataError
 from dqecir.language.parsing import Parser
 from dqecir.language.vocabulary import SHIPPED
@@ -47,16 +47,19 @@ class PredictedAttributes(Baseline):
 
     options_type = PredictedAttributesOptions
     score_rule = "dot"
+    requires = frozenset()
 
     def __init__(
-        self, backbone: Blip2, heads: AttributeHeads, columns: Sequence[str], parser: Parser
+        self, backbone: Encoder, heads: AttributeHeads, columns: Sequence[str], parser: Parser
     ) -> None:
         super().__init__(backbone)
         self.heads = heads.requires_grad_(False)
         self.columns, self.parser = tuple(columns), parser
 
     @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> PredictedAttributes:
+    def from_context(
+        cls, backbone: Encoder, options: MethodOptions, context: MethodContext
+    ) -> PredictedAttributes:
         assert isinstance(options, PredictedAttributesOptions)
         if context.heads is None:
             raise DataError(

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.checkpoints import LoadReport, load_lavis_method
+from dqecir.encoders.encoder import TextBatch, unit
 from dqecir.methods.losses import pairwise_kl
 from dqecir.methods.method import Method, MethodOptions, Query, TrainingBatch, register
 from dqecir.methods.negatives import NegativeSampling
@@ -39,7 +40,9 @@ class QureOptions(MethodOptions):
 class Qure(Method):
     """QuRe over a BLIP-2 backbone; queries [B, 1, D], scored by the maximum over target tokens."""
 
+    backbone: Blip2
     options_type = QureOptions
+    requires = frozenset({"text_states", "composed"})
 
     def __init__(self, backbone: Blip2, options: QureOptions) -> None:
         super().__init__(backbone)

@@ -15,22 +15,23 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from dqecir.encoders.blip2 import Blip2, unit
+from dqecir.encoders.encoder import Encoder, TextBatch, unit
+from dqecir.encoders.tokenizer import Placeholder
 from dqecir.errors import DataError
 from dqecir.methods.attribute_heads import TextEncoder
-from dqecir.methods.inversion import PLACEHOLDER, Inversion, InversionOptions, paired_contrast, placeholder_of
+from dqecir.methods.inversion import Inversion, InversionOptions, paired_contrast, placeholder_of
 from dqecir.methods.method import MethodContext, MethodOptions, TrainingBatch, register
 
 TEMPLATES = (
-    f"a photo of {PLACEHOLDER}",
-    f"a picture of {PLACEHOLDER}",
-    f"an image of {PLACEHOLDER}",
-    f"a good photo of {PLACEHOLDER}",
-    f"a close view of {PLACEHOLDER}",
-    f"this is {PLACEHOLDER}",
-    PLACEHOLDER,
+    "a photo of {}",
+    "a picture of {}",
+    "an image of {}",
+    "a good photo of {}",
+    "a close view of {}",
+    "this is {}",
+    "{}",
 )
-"""Sentences that an image is inverted in, one drawn for every image and step."""
+"""Sentences that an image is inverted in, one drawn for every image and step; {} is the placeholder."""
 
 SPREAD = 0.02
 """Standard deviation of the numbers that an inversion starts from."""
@@ -65,25 +66,27 @@ class SearleOptions(InversionOptions):
 
 
 class Sentences:
-    """Fixed texts that training draws from: ids and masks [S, L]."""
+    """Fixed texts that training draws from."""
 
     def __init__(self, encoder: TextEncoder, texts: list[str]) -> None:
-        batch = encoder(texts)
-        self.ids, self.mask = batch.ids, batch.mask
+        self.batch = encoder(texts)
 
-    def drawn(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The ids and masks of ``rows`` [B], on their device."""
-        return self.ids.to(rows.device)[rows], self.mask.to(rows.device)[rows]
+    def __len__(self) -> int:
+        return len(self.batch.texts)
+
+    def drawn(self, rows: Tensor) -> TextBatch:
+        """The texts of ``rows`` [B], on their device."""
+        return self.batch.to(rows.device)[rows]
 
 
 class Concepts:
     """Concepts and what was written about them, each sentence as it is and with the placeholder."""
 
-    def __init__(self, encoder: TextEncoder, concepts: dict[str, tuple[str, ...]]) -> None:
+    def __init__(self, encoder: TextEncoder, concepts: dict[str, tuple[str, ...]], placeholder: str) -> None:
         pairs = [(name, sentence) for name, sentences in concepts.items() for sentence in sentences]
         self.names = Sentences(encoder, [f"a photo of {name}" for name in concepts])
         self.written = Sentences(encoder, [sentence for _, sentence in pairs])
-        self.open = Sentences(encoder, [text.replace(name, PLACEHOLDER, 1) for name, text in pairs])
+        self.open = Sentences(encoder, [text.replace(name, placeholder, 1) for name, text in pairs])
         places = {name: place for place, name in enumerate(concepts)}
         self.owner = torch.tensor([places[name] for name, _ in pairs])  # [S]
 
@@ -95,15 +98,16 @@ class Searle(Inversion):
     options_type = SearleOptions
 
     def __init__(
-        self, backbone: Blip2, options: SearleOptions, placeholder: int, encoder: TextEncoder
+        self, backbone: Encoder, options: SearleOptions, placeholder: Placeholder, encoder: TextEncoder
     ) -> None:
         super().__init__(backbone, options, placeholder)
         self.options = options
-        self.templates = Sentences(encoder, list(TEMPLATES))
-        self.concepts = Concepts(encoder, options.concepts) if options.concepts else None
+        word = placeholder.text
+        self.templates = Sentences(encoder, [template.format(word) for template in TEMPLATES])
+        self.concepts = Concepts(encoder, options.concepts, word) if options.concepts else None
 
     @classmethod
-    def build(cls, backbone: Blip2, options: MethodOptions, context: MethodContext) -> Searle:
+    def from_context(cls, backbone: Encoder, options: MethodOptions, context: MethodContext) -> Searle:
         assert isinstance(options, SearleOptions)
         placeholder = placeholder_of(context, cls.name)
         if context.text_encoder is None:
@@ -124,7 +128,7 @@ class Searle(Inversion):
         """Pseudo-words [C, W] of images [C, M, W'], each optimised by itself; they take no gradient."""
         options = self.options
         wanted = self.direction(tokens)
-        words = SPREAD * torch.randn(len(tokens), self.backbone.config.hidden_size, device=tokens.device)
+        words = SPREAD * torch.randn(len(tokens), self.backbone.sizes.word_width, device=tokens.device)
         mean = words.clone()
         words.requires_grad_(True)
         optimiser = torch.optim.AdamW(
@@ -134,7 +138,7 @@ class Searle(Inversion):
         with torch.enable_grad():
             for _ in range(options.inversion_steps):
                 drawn = torch.randint(len(TEMPLATES), (len(words),), device=words.device)
-                text = unit(self.injected(*self.templates.drawn(drawn), words))
+                text = unit(self.injected(self.templates.drawn(drawn), words))
                 apart = 1 - (text * wanted).sum(dim=1)
                 if nearest is not None and weight > 0:
                     apart = apart + weight * self._apart_from_concepts(words, nearest)
@@ -154,8 +158,8 @@ class Searle(Inversion):
         """The concept whose name is nearest to each image, [C]; None without concepts."""
         if self.concepts is None:
             return None
-        every = torch.arange(len(self.concepts.names.ids), device=tokens.device)
-        names = self.backbone.text_embedding(*self.concepts.names.drawn(every))
+        every = torch.arange(len(self.concepts.names), device=tokens.device)
+        names = unit(self.backbone.pooled_text(self.concepts.names.drawn(every)))
         return (self.direction(tokens) @ names.T).argmax(dim=1)
 
     def _apart_from_concepts(self, words: Tensor, nearest: Tensor) -> Tensor:
@@ -165,6 +169,6 @@ class Searle(Inversion):
         chances = torch.rand(len(nearest), len(owner), device=nearest.device)
         drawn = chances.masked_fill(owner[None] != nearest[:, None], -1.0).argmax(dim=1)
         with torch.no_grad():
-            written = self.backbone.text_embedding(*self.concepts.written.drawn(drawn))
-        spoken = unit(self.injected(*self.concepts.open.drawn(drawn), words))
+            written = unit(self.backbone.pooled_text(self.concepts.written.drawn(drawn)))
+        spoken = unit(self.injected(self.concepts.open.drawn(drawn), words))
         return 1 - (spoken * written).sum(dim=1)

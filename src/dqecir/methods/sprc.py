@@ -16,8 +16,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
+from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.checkpoints import LoadReport, load_lavis_method
+from dqecir.encoders.encoder import TextBatch, unit
 from dqecir.errors import DataError
 from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
@@ -46,7 +47,9 @@ class SprcOptions(InBatchOptions):
 class Sprc(Method):
     """SPRC over a BLIP-2 backbone; queries [B, 1, D], scored by the maximum over target tokens."""
 
+    backbone: Blip2
     options_type = SprcOptions
+    requires = frozenset({"text_states", "composed", "word_embeddings"})
 
     def __init__(self, backbone: Blip2, options: SprcOptions) -> None:
         super().__init__(backbone)

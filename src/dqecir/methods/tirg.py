@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dqecir.encoders.blip2 import Blip2, TextBatch, unit
 from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.encoders.lstm import LstmTextEncoder
 from dqecir.errors import CheckpointError
 from dqecir.methods.losses import contrastive, draw_triplets, soft_triplet
@@ -106,13 +106,13 @@ class Tirg(PooledMethod):
         leading=(("a", 2),),
     )
 
-    def __init__(self, backbone: Blip2, options: TirgOptions) -> None:
+    def __init__(self, backbone: Encoder, options: TirgOptions) -> None:
         super().__init__(backbone)
         self.options = options
-        size = backbone.config.embedding_size
+        size = backbone.sizes.embedding
         self.composer = TirgComposer(size, size)
         if options.text_source == "lstm":
-            self.words = LstmTextEncoder(backbone.config.vocabulary_size, size, size, size)
+            self.words = LstmTextEncoder(backbone.sizes.vocabulary, size, size, size)
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> TirgComposer:

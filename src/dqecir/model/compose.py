@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dqecir.data.images import ImageSource, file_state, load_image
-from dqecir.encoders.blip2 import TextBatch
+from dqecir.encoders.encoder import TextBatch
 from dqecir.encoders.store import Store
 from dqecir.io.recent import Recent
 from dqecir.methods.attribute_heads import TextEncoder

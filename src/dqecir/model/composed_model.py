@@ -25,11 +25,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dqecir.data.images import Preprocessing
-from dqecir.encoders.blip2 import Blip2, Blip2Config
 from dqecir.encoders.checkpoint_files import HUB_NAME, located
 from dqecir.encoders.checkpoints import load_strictly
+from dqecir.encoders.encoder import Encoder, Origin, encoder_named
 from dqecir.encoders.published import tower_state
-from dqecir.encoders.tokenizer import WordPieces
+from dqecir.encoders.tokenizer import TextTokenizer
 from dqecir.errors import CheckpointError, DataError
 from dqecir.io.device import chosen_device
 from dqecir.io.files import whole_folder, write_json, write_text
@@ -46,11 +46,17 @@ from dqecir.model.fingerprints import (
 )
 from dqecir.settings import parse_settings
 
-FORMAT = 2
-"""Version of the model folder; a reader refuses what is newer than it knows."""
+FORMAT = 3
+"""Version of a model folder whose encoder is not BLIP-2; a reader refuses what is newer than it knows."""
+
+NAMED_TOWER_FORMAT = 2
+"""Version of a folder that names its tower instead of holding it."""
 
 WHOLE_FORMAT = 1
-"""Version of a folder that holds its tower; one that names it is of version 2."""
+"""Version of any other folder."""
+
+BLIP2 = "blip2"
+"""The kind of encoder of folders that name none."""
 
 _TOWER = "method.backbone.tower."
 
@@ -78,8 +84,8 @@ class ComposedModel:
     tower_source: str | None = None
 
     @property
-    def backbone(self) -> Blip2:
-        """The BLIP-2 that the method composes with."""
+    def backbone(self) -> Encoder:
+        """The encoder that the method composes with."""
         return self.method.backbone
 
     @property
@@ -205,12 +211,22 @@ class ComposedModel:
         return {"weights": self.tower_source, "fingerprint": self.tower_fingerprint}
 
     def _config(self, tower: Mapping[str, str] | None) -> dict[str, Any]:
+        backbone = self.backbone
         reference = {"tower": dict(tower)} if tower is not None else {}
+        own: dict[str, Any] = {}
+        if backbone.kind != BLIP2 or backbone.origin != Origin():
+            origin = backbone.origin.model_dump(mode="json")
+            own["encoder"] = {
+                "kind": backbone.kind,
+                **origin,
+                "non_commercial": backbone.origin.non_commercial,
+            }
         return {
-            "format": FORMAT if reference else WHOLE_FORMAT,
+            "format": _format_of(backbone, bool(reference)),
+            **own,
             "method": self.method.name,
             "options": self.options.model_dump(mode="json"),
-            "backbone": self.backbone.config.model_dump(mode="json"),
+            "backbone": backbone.config.model_dump(mode="json"),
             "heads": self.heads.config.model_dump(mode="json") if self.heads is not None else None,
             "vocabularies": [vocabulary.name for vocabulary in self.vocabularies],
             "max_text_length": self.text_encoder.max_length,
@@ -254,17 +270,18 @@ class ComposedModel:
         vocabularies = [
             load_vocabulary(folder / "vocabularies" / f"{name}.yaml") for name in config["vocabularies"]
         ]
-        encoder = TextEncoder(WordPieces.from_pretrained(folder), vocabularies, config["max_text_length"])
+        backbone = _read_encoder(folder, config)
+        tokenizer = backbone.read_tokenizer(folder)
+        encoder = TextEncoder(tokenizer, vocabularies, config["max_text_length"])
         kind = method_named(config["method"])
         options = parse_settings(config["options"], kind.options_type, f"{folder}/config.json, options")
-        backbone_config = parse_settings(config["backbone"], Blip2Config, f"{folder}/config.json, backbone")
         heads = None
         if config["heads"] is not None:
             heads = AttributeHeads(
                 parse_settings(config["heads"], HeadsConfig, f"{folder}/config.json, heads")
             )
         preprocessing = Preprocessing.from_dict(_read_json(folder / "preprocessor_config.json"))
-        method = kind.build(Blip2(backbone_config), options, context_of(encoder, heads))
+        method = kind.build(backbone, options, context_of(encoder, heads))
         tensors = _read_tensors(folder / "model.safetensors")
         if "tower" in config:
             tower_source = str(config["tower"]["weights"])
@@ -280,8 +297,8 @@ class ComposedModel:
 
 
 def new_model(
-    backbone: Blip2,
-    tokenizer: WordPieces,
+    backbone: Encoder,
+    tokenizer: TextTokenizer,
     preprocessing: Preprocessing,
     heads: AttributeHeads | None,
     max_text_length: int,
@@ -307,8 +324,30 @@ def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodCont
         for place, vocabulary in enumerate(encoder.vocabularies):
             if vocabulary.column(column) is not None:
                 columns[column] = place
-    placeholder = encoder.tokenizer.id_of("[MASK]")
+    placeholder = encoder.tokenizer.placeholder
     return MethodContext(encoder.lexicon_ids(), columns, heads, encoder.vocabularies, placeholder, encoder)
+
+
+def _format_of(backbone: Encoder, names_tower: bool) -> int:
+    if backbone.kind != BLIP2:
+        return FORMAT
+    return NAMED_TOWER_FORMAT if names_tower else WHOLE_FORMAT
+
+
+def _read_encoder(folder: Path, config: Mapping[str, Any]) -> Encoder:
+    """The encoder that ``config`` describes, with random weights."""
+    try:
+        said = dict(config.get("encoder", {"kind": BLIP2}))
+        kind = encoder_named(said.pop("kind"))
+        said.pop("non_commercial", None)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{folder}/config.json names no kind of encoder: the file is damaged, copy it again"
+        ) from error
+    settings = parse_settings(config["backbone"], kind.config_type, f"{folder}/config.json, backbone")
+    backbone = kind(settings)
+    backbone.origin = parse_settings(said, Origin, f"{folder}/config.json, encoder")
+    return backbone
 
 
 def is_model_folder(place: Path) -> bool:

@@ -28,10 +28,9 @@ def target_fingerprint(method: Method, tower: str) -> str:
     ``tower`` is the tower's fingerprint. An index outlives versions of the package, so another way to
     compute this name would orphan every index.
     """
-    config = method.backbone.config
     made_by = {
         "tower": tower,
-        "attention heads": [config.tower.heads, config.heads],
+        "attention heads": method.backbone.untraced,
         "score rule": method.score_rule,
         "shape": method.target_shape,
         "values": list(method.target_values.items()),

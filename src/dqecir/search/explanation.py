@@ -203,7 +203,7 @@ def heat_maps(
             gradients = torch.autograd.grad(answered[0, 0], (seen, shown), allow_unused=True)
     seen, shown = pictures
     ways = (lambda pixels: answer(pixels, shown)[:, 0], lambda pixels: answer(seen, pixels)[0])
-    side = model.preprocessing.size / math.isqrt(model.backbone.config.tower.token_count)
+    side = model.preprocessing.size / math.isqrt(model.backbone.sizes.token_count)
     maps = [
         _as_map(
             _covered(pixels, way) if gradient is None else _followed(pixels, gradient),

@@ -12,7 +12,7 @@ from torch import Tensor
 from dqecir.data.captions import caption_order
 from dqecir.data.cells import UNKNOWN_CODE
 from dqecir.data.triplets import Benchmark, Triplet
-from dqecir.encoders.blip2 import TextBatch
+from dqecir.encoders.encoder import TextBatch
 from dqecir.encoders.store import Store
 from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import QueryFormatter

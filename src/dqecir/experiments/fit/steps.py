@@ -133,7 +133,7 @@ def fit_catalogue(
     _claim(folder, out, start, settings, seed, sheet)
     known = start.heads.config.columns if start.heads is not None else {}
     catalogue = _with_val(read_catalogue(folder, seed, sheet), seed)
-    plan = plan_columns(catalogue, known, start.backbone.config.embedding_size)
+    plan = plan_columns(catalogue, known, start.backbone.sizes.embedding)
     fit = _Fit(folder, out, settings, seed, quiet, plan, start, sheet)
     for use in plan.uses:
         console.print(escape(f"column {use.column}: {use.kind}: {use.note}"))
@@ -198,7 +198,7 @@ def _with_val(catalogue: Catalogue, seed: int) -> Catalogue:
 
 def _heads(fit: _Fit) -> tuple[AttributeHeads, dict[str, HeadScore]]:
     """The heads of the catalogue's columns, trained or as a stopped fit left them."""
-    width = fit.start.backbone.config.tower.token_width
+    width = fit.start.backbone.sizes.token_width
     config = HeadsConfig(token_width=width, columns=fit.plan.columns)
     kept = fit.out / "heads"
     if not kept.exists():

@@ -1,0 +1,251 @@
+"""The contract of an encoder: what it sees and reads, and which of it a method can use.
+
+An encoder is one file that defines one registered subclass of :class:`Encoder`. It says in ``provides``
+what it gives; a method says in ``requires`` what it needs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, ClassVar, Literal, NoReturn, Self, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dqecir.encoders.tokenizer import TextTokenizer, WordPieces
+from dqecir.errors import DataError
+from dqecir.settings import Strict, nearest
+
+Capability = Literal["tokens", "image", "text", "text_states", "composed", "word_embeddings"]
+"""``tokens``: image tokens [B, M, W]. ``image``: one vector an image [B, D]. ``text``: one vector a text
+[B, D] in the space of ``image``. ``text_states``: states of a text's tokens [B, L, H]. ``composed``: an image
+read together with a text. ``word_embeddings``: texts in which a word is replaced by a vector."""
+
+CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
+
+UNKNOWN_LICENCE = "unknown: look it up"
+_NON_COMMERCIAL = re.compile(r"(^|[^a-z])(nc|non-?commercial|research)([^a-z]|$)", re.IGNORECASE)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """L2 normalisation on the last axis, in float32 whatever the autocast dtype."""
+    return F.normalize(vectors.float(), dim=-1)
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Tokenised texts, padded on the right.
+
+    ``ids`` [B, L] int64, ``mask`` [B, L] int64 (1 = a token, 0 = padding), ``mentions``
+    [B, A, L] bool: token l belongs to a word that signals attribute a. ``texts`` are the words as
+    they were written, for methods and encoders that read them.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    mentions: Tensor
+    texts: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str) -> TextBatch:
+        """The same batch on another device."""
+        return TextBatch(self.ids.to(device), self.mask.to(device), self.mentions.to(device), self.texts)
+
+    def __getitem__(self, rows: Tensor | slice) -> TextBatch:
+        if isinstance(rows, slice):
+            texts = self.texts[rows]
+        else:
+            texts = tuple(self.texts[row] for row in rows.tolist()) if self.texts else ()
+        return TextBatch(self.ids[rows], self.mask[rows], self.mentions[rows], texts)
+
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """Sizes that methods, heads and stores are built with; 0 where an encoder has no such part."""
+
+    image: int
+    """Side of the square that the tower sees, in pixels [S]."""
+    token_count: int
+    """Image tokens [M]."""
+    token_width: int
+    """[W]"""
+    embedding: int = 0
+    """Width of embeddings of images and texts [D]."""
+    target_tokens: int = 1
+    """Vectors of a target embedding [n_t]."""
+    vocabulary: int = 0
+    """Tokens that texts are made of."""
+    word_width: int = 0
+    """Width of word embeddings and of text states [H]."""
+
+
+class Origin(Strict):
+    """Where the weights of an encoder come from, and on what terms."""
+
+    source: str = ""
+    """A name that finds the same weights again: OWNER/NAME@REVISION, or a folder."""
+    licence: str = UNKNOWN_LICENCE
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether the licence forbids commercial use."""
+        return _NON_COMMERCIAL.search(self.licence) is not None
+
+    def __str__(self) -> str:
+        forbids = ", non-commercial use only" if self.non_commercial else ""
+        return f"{self.source or 'of unknown source'} (licence: {self.licence}{forbids})"
+
+
+class Encoder(nn.Module, ABC):
+    """What sees images and reads texts, behind one frozen tower.
+
+    The tower is run once an image by :meth:`image_tokens`, without gradient. Everything else takes those
+    tokens. A subclass sets ``config``, ``sizes``, ``tower`` and ``temperature``, and overrides the operations
+    of what it provides.
+    """
+
+    kind: ClassVar[str]
+    config_type: ClassVar[type[Strict]]
+    provides: ClassVar[frozenset[Capability]]
+    text_alone: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
+    """Names of the weights that texts pass through and images alone never do."""
+    no_image: ClassVar[tuple[str, ...]] = ("tower.", "temperature")
+    """How names of other weights begin that no image embedding is made of, the tower's aside."""
+
+    config: Strict
+    sizes: EncoderSizes
+    tower: nn.Module
+    temperature: nn.Parameter
+    """What the encoder's own training divided cosines by."""
+
+    def __init__(self, config: Any) -> None:
+        """``config`` is of :attr:`config_type`."""
+        super().__init__()
+        self.config = config
+        self.origin = Origin()
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.origin.source})" if self.origin.source else self.kind
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.temperature.device
+
+    @classmethod
+    def read_tokenizer(cls, folder: Path) -> TextTokenizer:
+        """Read the tokenizer of a model folder; raises :class:`CheckpointError`."""
+        return WordPieces.from_pretrained(folder)
+
+    @property
+    def untraced(self) -> list[int]:
+        """Sizes that change image embeddings and leave no trace in the shapes of the weights."""
+        return []
+
+    def freeze_tower(self) -> None:
+        """Keep the tower as it is: no gradients, and always in evaluation mode."""
+        self.tower.requires_grad_(False)
+        self.tower.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of every part but a frozen tower, whose statistics must not move."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.tower.parameters()):
+            self.tower.eval()
+        return self
+
+    @torch.no_grad()
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, S, S] to the tokens [B, M, W] that stores keep."""
+        tokens: Tensor = self.tower(pixels.to(self.device))
+        return tokens
+
+    def image_grid(self, tokens: Tensor) -> Tensor:
+        """Image tokens [B, M, W] as a map [B, W, S, S]; class tokens before the map are dropped."""
+        side = math.isqrt(tokens.shape[1])
+        patches = tokens[:, tokens.shape[1] - side * side :]
+        return patches.transpose(1, 2).unflatten(2, (side, side)).float()
+
+    def grid_state(self, prefix: str) -> dict[str, Tensor]:
+        """Return the weights behind the tower that :meth:`image_grid` uses, ``prefix`` before each name."""
+        return {}
+
+    def image_state(self, prefix: str) -> dict[str, Tensor]:
+        """Return the weights behind the tower that make image embeddings, ``prefix`` before each name."""
+        return {
+            prefix + name: value
+            for name, value in self.state_dict().items()
+            if not name.startswith(self.no_image) and self.text_alone.match(name) is None
+        }
+
+    def pooled_image(self, tokens: Tensor) -> Tensor:
+        """One raw vector an image, [B, D], not normalised (``image``)."""
+        self._lacks("image")
+
+    def target_embeddings(self, tokens: Tensor) -> Tensor:
+        """Unit embeddings [B, n_t, D] of candidate images (``image``)."""
+        return unit(self.pooled_image(tokens))[:, None]
+
+    def pooled_text(self, text: TextBatch) -> Tensor:
+        """One raw vector a text, [B, D], not normalised (``text``)."""
+        self._lacks("text")
+
+    def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """States [B, L, H] of texts' tokens (``text_states``)."""
+        self._lacks("text_states")
+
+    def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Images read with texts: (query states [B, n_q, H], text states [B, L, H]) (``composed``)."""
+        self._lacks("composed")
+
+    def text_with_words(self, ids: Tensor, mask: Tensor, words: Tensor, places: Tensor) -> Tensor:
+        """As :meth:`pooled_text`, with the word embeddings at ``places`` [B, L] replaced by ``words`` [B, H].
+
+        One vector a text, at all of its places (``word_embeddings``).
+        """
+        self._lacks("word_embeddings")
+
+    def _lacks(self, capability: Capability) -> NoReturn:
+        raise DataError(f"the encoder {self} gives no {capability}: use another encoder")
+
+
+ENCODERS: dict[str, type[Encoder]] = {}
+"""The kinds of encoders whose files are imported, by name."""
+
+
+def register_encoder(kind: str) -> Callable[[type[Encoder]], type[Encoder]]:
+    """Make an :class:`Encoder` known to model folders under ``kind``, the name of its file."""
+
+    def add(encoder: type[Encoder]) -> type[Encoder]:
+        encoder.kind = kind
+        ENCODERS[kind] = encoder
+        return encoder
+
+    return add
+
+
+def encoder_named(kind: str) -> type[Encoder]:
+    """Return the kind of encoder ``kind``; raises :class:`DataError` that names the nearest one."""
+    if kind not in ENCODERS and kind in _files():
+        import_module(f"{__package__}.{kind}")
+    if kind not in ENCODERS:
+        raise DataError(f"there is no kind of encoder {kind!r}{nearest(kind, all_encoders())}")
+    return ENCODERS[kind]
+
+
+def all_encoders() -> Mapping[str, type[Encoder]]:
+    """Import every file of this folder and return all kinds of encoders by name."""
+    for file in _files():
+        import_module(f"{__package__}.{file}")
+    return ENCODERS
+
+
+def _files() -> list[str]:
+    return [module.name for module in iter_modules([str(Path(__file__).parent)])]
