@@ -20,11 +20,10 @@ from dqecir.cli.arguments import output
 from dqecir.cli.catalogue import catalogue_app
 from dqecir.cli.editing import edit
 from dqecir.cli.index import index_app, search
-from dqecir.cli.measuring import evaluate_command, figures, protocol_command
+from dqecir.cli.measuring import evaluate_command, figures, protocol_command, reproduce_command
 from dqecir.cli.reading import read
 from dqecir.cli.serving import serve
 from dqecir.cli.training import compare, convert_command, pretrain, train
-from dqecir.experiments.reproduce.command import reproduce_command
 from dqecir.io.progress import console
 from dqecir.io.threads import let_threads_sleep
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ output = Console(soft_wrap=True, emoji=False)
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 IndexFolder = Annotated[Path, typer.Option("--index", help="An index folder.")]
 SheetName = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--sheet-name", help="The sheet of a workbook (.xlsx). Default: the first."),
 ]
 Model = Annotated[Path | None, typer.Option("--model", help="A model folder. Default: the shipped model.")]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -15,45 +14,32 @@ from dqecir.io.progress import console
 catalogue_app = typer.Typer(no_args_is_help=True, help="Catalogues: a folder of images and attributes.csv.")
 
 
-class Kind(StrEnum):
-    """What a drawn catalogue shows."""
-
-    garments = "garments"
-    scenes = "scenes"
-
-
-class Arrangement(StrEnum):
-    """How drawn images relate to each other."""
-
-    families = "families"
-    independent = "independent"
-
-
 @catalogue_app.command("render")
 def catalogue_render(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     kind: Annotated[
-        Kind, typer.Option(help="Garments in the manner of FashionIQ, or scenes of shapes in that of CIRR.")
-    ] = Kind.garments,
+        Literal["garments", "scenes"],
+        typer.Option(help="Garments in the manner of FashionIQ, or scenes of shapes in that of CIRR."),
+    ] = "garments",
     items: Annotated[int, typer.Option(min=3, help="Number of images.")] = 2000,
     seed: Annotated[int, typer.Option(help="Decides everything that is drawn.")] = 1,
     size: Annotated[int, typer.Option(min=64, max=512, help="Side of an image in pixels.")] = 96,
     split: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Put all images into train, val or test. Default: drawn 80/10/10 by family."),
     ] = None,
     arrangement: Annotated[
-        Arrangement,
+        Literal["families", "independent"],
         typer.Option(help="Families of near neighbours (scenes: in sets of six), or every image at random."),
-    ] = Arrangement.families,
+    ] = "families",
 ) -> None:
     """Draw a catalogue of garments or scenes with known attributes."""
     from dqecir.synthetic.garments import write_garments
     from dqecir.synthetic.scenes import write_scenes
 
-    write = write_scenes if kind is Kind.scenes else write_garments
-    write(out, items=items, seed=seed, size=size, split=split, arrangement=arrangement.value)
-    console.print(f"{items} {kind.value} are in {out}")
+    write = write_scenes if kind == "scenes" else write_garments
+    write(out, items=items, seed=seed, size=size, split=split, arrangement=arrangement)
+    console.print(f"{items} {kind} are in {out}")
 
 
 @catalogue_app.command("check")

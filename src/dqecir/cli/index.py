@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dqecir.search.retriever import BuildSummary
 
 Tokens = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--tokens", help="A folder that keeps image tokens, so that no picture is encoded twice."),
 ]
 
@@ -32,7 +32,7 @@ def index_build(
     out: Out,
     model: Model = None,
     engine: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--engine", help="exact or server. Default: that of the index in OUT, else exact."),
     ] = None,
     tokens: Tokens = None,
@@ -154,14 +154,14 @@ def search(
     image: Annotated[Path, typer.Option("--image", help="The reference picture.")],
     text: Annotated[str, typer.Option("--text", help="What should change; without it, what is alike.")] = "",
     k: Annotated[int, typer.Option("-k", min=1, help="Number of answers.")] = 10,
-    where: Annotated[Optional[str], typer.Option(help="A filter: color = red and price < 40.")] = None,  # noqa: UP045
-    weight: Annotated[Optional[list[str]], typer.Option(help="Set an attribute's weight: colour=2.")] = None,  # noqa: UP045
-    more: Annotated[Optional[list[str]], typer.Option(help="An item to find more of, by its id.")] = None,  # noqa: UP045
-    less: Annotated[Optional[list[str]], typer.Option(help="An item to find less of, by its id.")] = None,  # noqa: UP045
+    where: Annotated[str | None, typer.Option(help="A filter: color = red and price < 40.")] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="Set an attribute's weight: colour=2.")] = None,
+    more: Annotated[list[str] | None, typer.Option(help="An item to find more of, by its id.")] = None,
+    less: Annotated[list[str] | None, typer.Option(help="An item to find less of, by its id.")] = None,
     sold_out: Annotated[bool, typer.Option("--sold-out", help="Find sold-out products, too.")] = False,
     model: Model = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    sheet: Annotated[Optional[Path], typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,  # noqa: UP045
+    sheet: Annotated[Path | None, typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,
 ) -> None:
     """Find the pictures that show the reference changed as the text says."""
     with loading():

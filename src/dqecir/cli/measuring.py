@@ -1,35 +1,36 @@
-"""Commands that measure: ``evaluate``, ``protocol`` and ``figures``."""
+"""Commands that measure: ``evaluate``, ``protocol``, ``reproduce`` and ``figures``."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
 from dqecir.cli.arguments import Model, output
+from dqecir.io.progress import console
 
-
-class Drawing(StrEnum):
-    """How changes are drawn: evenly over attributes and values, or as the catalogue has them."""
-
-    balanced = "balanced"
-    natural = "natural"
+Split = Annotated[str, typer.Option(help="Split to ask: its images are references and gallery.")]
+DataSetFolder = Annotated[Path, typer.Option("--data", help="The data set's folder, as it is published.")]
+Pictures = Annotated[Path | None, typer.Option("--images", help="Where its pictures are, if not there.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the metrics here.")]
 
 
 def evaluate_command(
     data: Annotated[Path, typer.Option("--data", help="A catalogue.")],
-    split: Annotated[str, typer.Option(help="Split to ask: its images are references and gallery.")] = "val",
+    split: Split = "val",
     model: Model = None,
-    json_out: Annotated[Optional[Path], typer.Option("--json", help="Also write the metrics here.")] = None,  # noqa: UP045
+    json_out: JsonFile = None,
     gallery_column: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Give every value of this column a gallery of its own, as FashionIQ does."),
     ] = None,
     per_reference: Annotated[int, typer.Option(min=1, help="Questions asked of each image.")] = 2,
-    drawing: Annotated[Drawing, typer.Option(help="How the changes are drawn.")] = Drawing.balanced,
+    drawing: Annotated[
+        Literal["balanced", "natural"], typer.Option(help="How the changes are drawn.")
+    ] = "balanced",
     seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
 ) -> None:
     """Measure a model on a catalogue, beside image only, text only, their sum, and the oracles."""
@@ -43,7 +44,7 @@ def evaluate_command(
         model,
         gallery_column=gallery_column,
         per_reference=per_reference,
-        drawing=drawing.value,
+        drawing=drawing,
         seed=seed,
     )
     output.print(as_table(f"{data.name}, {split}: {facts['queries']} questions, percent", rows))
@@ -55,9 +56,9 @@ def figures(
     model: Annotated[list[str], typer.Option("--model", help="A model as NAME=FOLDER; give several.")],
     data: Annotated[Path, typer.Option("--data", help="A catalogue.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write pictures to.")],
-    split: Annotated[str, typer.Option(help="Split to ask: its images are references and gallery.")] = "val",
+    split: Split = "val",
     recipe: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="A training recipe whose mid-zone is drawn. Default: the published bounds."),
     ] = None,
     questions: Annotated[int, typer.Option(min=2, help="Questions that the figures draw from.")] = 400,
@@ -75,13 +76,13 @@ def figures(
 
 def protocol_command(
     name: Annotated[str, typer.Argument(help="A protocol, such as fashioniq, cirr or circo.")],
-    data: Annotated[Path, typer.Option("--data", help="The data set's folder, as it is published.")],
+    data: DataSetFolder,
     split: Annotated[str, typer.Option(help="Split to ask.")] = "val",
-    images: Annotated[Optional[Path], typer.Option(help="Where its pictures are, if not there.")] = None,  # noqa: UP045
+    images: Pictures = None,
     model: Model = None,
-    json_out: Annotated[Optional[Path], typer.Option("--json", help="Also write the metrics here.")] = None,  # noqa: UP045
+    json_out: JsonFile = None,
     submit_to: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--submit", help="Write a test split's submission into this folder instead."),
     ] = None,
 ) -> None:
@@ -98,3 +99,41 @@ def protocol_command(
         output.print(f"{escape(metric)}: {value:.2f}")
     if json_out is not None:
         write_json(json_out, {"facts": facts, "metrics": metrics})
+
+
+def reproduce_command(
+    data_set: Annotated[str, typer.Argument(help="fashioniq, cirr, circo or hp-fashioniq.")],
+    data: DataSetFolder,
+    weights: Annotated[str, typer.Option("--weights", help="Untrained weights: a folder, file or hub name.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the report, the run and its tokens are written.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="A training recipe. Default: DQE-CIR's of recipes/reproduce.")
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="How it is measured, such as fashioniq-val. Default: the plain protocol."),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Measure this run, of whatever data set, instead of training one."),
+    ] = None,
+    missing: Annotated[
+        Literal["refuse", "skip"],
+        typer.Option(help="Missing images: refuse, or leave out what is judged by them."),
+    ] = "refuse",
+    images: Pictures = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(help="Where image tokens are kept, for runs that share them. Default: OUT/tokens."),
+    ] = None,
+) -> None:
+    """Train on a published data set, measure under a named protocol, and compare with published numbers."""
+    from dqecir.experiments.reproduce.published_experiments import reproduce
+    from dqecir.experiments.reproduce.request import Request
+
+    report = reproduce(Request(data_set, data, weights, out, recipe, protocol, run, missing, images, tokens))
+    if report is not None:
+        output = Console(soft_wrap=True)
+        for line in report.lines():
+            output.print(escape(line))
+        console.print(f"the report is {out / 'report.md'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -15,12 +15,10 @@ def read(
     texts: Annotated[Path, typer.Argument(metavar="IN", help="A file of JSON lines with id and text.")],
     out: Annotated[Path, typer.Option("--out", help="The file of JSON lines to write.")],
     model: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--model", help="Read the columns of this model folder."),
+        Path | None, typer.Option("--model", help="Read the columns of this model folder.")
     ] = None,
     index: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--index", help="Read the columns of this index folder."),
+        Path | None, typer.Option("--index", help="Read the columns of this index folder.")
     ] = None,
 ) -> None:
     """Write what each text asks for, and which of its words are unread."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,20 +26,15 @@ def serve(
         typer.Option("--root-path", help="The path under which a proxy shows the service. Default: none."),
     ] = "",
     also: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(metavar="NAME=INDEX@MODEL", help="A further model over the same items, to compare."),
     ] = None,
-    keys: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="A file of keys: lines read:KEY and write:KEY."),
-    ] = None,
+    keys: Annotated[Path | None, typer.Option(help="A file of keys: lines read:KEY and write:KEY.")] = None,
     uploads: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Where pictures of new items lie. Default: beside the index."),
+        Path | None, typer.Option(help="Where pictures of new items lie. Default: beside the index.")
     ] = None,
     checkpoint: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="A folder of an instruction-following diffusion pipeline, for edits."),
+        Path | None, typer.Option(help="A folder of an instruction-following diffusion pipeline, for edits.")
     ] = None,
 ) -> None:
     """Serve an index: the page on which people search, and the routes under /v1."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -18,8 +18,7 @@ def pretrain(
     out: Out,
     split: Annotated[str, typer.Option(help="Images to learn from: train, or train_all with dev.")] = "train",
     texts: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        typer.Option(help="FashionIQ caption files whose words the tokenizer should know."),
+        list[Path] | None, typer.Option(help="FashionIQ caption files whose words the tokenizer should know.")
     ] = None,
 ) -> None:
     """Train a small BLIP-2 from scratch on catalogues, for machines without weights."""
@@ -61,12 +60,12 @@ def compare(
     data: Annotated[Path, typer.Option("--data", help="The catalogue to train on.")],
     out: Annotated[Path, typer.Option("--out", help="Where results and unfinished work lie.")],
     evaluation: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--eval", help="The catalogue whose val split is asked. Default: that of --data."),
     ] = None,
     model: Model = None,
     processes: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(min=1, help="Runs at a time, one thread each. Default: as many as there are cores."),
     ] = None,
 ) -> None:
@@ -89,7 +88,7 @@ def convert_command(
     ],
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     pretrained: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="BLIP-2's checkpoint: for a FILE without tower (or the tower's file), and covr2."),
     ] = None,
     tokenizer: Annotated[
