@@ -18,11 +18,37 @@ import torch
 from rich.table import Table
 
 from dqecir.data.catalogue import read_catalogue
-from dqecir.data.cells import has_value
+from dqecir.data.cells import UNKNOWN_CODE, has_value
 from dqecir.io.files import write_json
 from dqecir.io.progress import console
+from dqecir.methods.attribute_heads import AttributeHeads
 from dqecir.model.composed_model import ComposedModel
-from dqecir.training.pretraining_data import head_accuracy, read_images
+from dqecir.training.pretraining_data import LabelledImages, read_images
+
+
+@torch.no_grad()
+def head_accuracy(model: ComposedModel, heads: AttributeHeads, images: LabelledImages) -> dict[str, float]:
+    """Share of images whose attribute the model's heads name rightly, per column and ``all`` together.
+
+    Attributes that do not apply or are unknown are not counted.
+    """
+    empty = [v.index("") if "" in v else UNKNOWN_CODE for v in heads.config.columns.values()]
+    known = (images.codes != UNKNOWN_CODE) & (images.codes != torch.tensor(empty))
+    right = torch.ones_like(known)
+    for start in range(0, len(images.pixels), 256):
+        pixels = model.preprocessing.normalised(images.pixels[start : start + 256].float() / 255)
+        logits = heads(model.backbone.image_tokens(pixels))
+        for place, values in enumerate(logits.values()):
+            right[start : start + 256, place] = (
+                values.argmax(dim=1).cpu() == images.codes[start : start + 256, place]
+            )
+    accuracy = {
+        column: float(right[known[:, place], place].float().mean())
+        for place, column in enumerate(heads.config.columns)
+        if bool(known[:, place].any())
+    }
+    accuracy["all"] = float((right | ~known).all(dim=1).float().mean())
+    return accuracy
 
 
 def main() -> None:
@@ -40,7 +66,7 @@ def main() -> None:
     for folder in options.data:
         catalogue = read_catalogue(folder)
         images = read_images(catalogue, "val", columns, model.preprocessing)
-        accuracy[folder.name] = head_accuracy(model, images)
+        accuracy[folder.name] = head_accuracy(model, model.heads, images)
         majority[folder.name] = {}
         for column, values in catalogue.attributes.items():
             counts = Counter(values[i] for i in catalogue.splits["val"] if has_value(values[i]))

@@ -9,13 +9,13 @@ from PIL import Image
 
 from dqecir.data.catalogue import check_catalogue, read_catalogue
 from dqecir.errors import DataError
+from dqecir.synthetic.attribute_vectors import edits_between
 from dqecir.synthetic.garment_drawing import PAINTS, render_garment
 from dqecir.synthetic.garment_vectors import (
     GARMENT_ATTRIBUTES,
-    FamilyShape,
+    MEMBERS,
     check_vector,
     edited,
-    edits_between,
     garment_families,
     random_vector,
 )
@@ -32,8 +32,6 @@ PLAIN = {
     "fit": "regular",
     "print": "no",
 }
-SMALL = FamilyShape(members=5)
-"""Families small enough that a few hundred images hold many."""
 STRIPED = PLAIN | {"pattern": "striped", "pattern_color": "red"}
 
 
@@ -96,8 +94,7 @@ def test_a_missing_attribute_is_refused():
 
 
 def test_families_hold_distinct_near_neighbours():
-    shape = FamilyShape(members=10, edit_weights=(0.3, 0.3, 0.4), render_weights=(1, 1, 1, 1))
-    items = garment_families(600, "top", rng(), shape, first_family=7)
+    items = garment_families(600, "top", rng(), first_family=7)
     assert len(items) == 600
     families = defaultdict(list)
     for item in items:
@@ -106,27 +103,12 @@ def test_families_hold_distinct_near_neighbours():
     *whole, _ = families.values()
     for family in whole:
         renders = Counter(family)
-        assert len(renders) == 10
+        assert len(renders) == MEMBERS
         assert set(renders.values()) <= {1, 2, 3, 4}
         members = [dict(member) for member in renders]
         for member in members:
             nearest = min(edits_between(member, other) for other in members if other is not member)
             assert 1 <= nearest <= 3
-
-
-def test_the_shape_of_families_is_obeyed():
-    items = garment_families(40, "shirt", rng(), FamilyShape(4, (1.0,), (0.0, 1.0)))
-    counts = Counter((item.family, *item.attributes.values()) for item in items)
-    assert set(counts.values()) == {2}
-    assert Counter(item.family for item in items) == dict.fromkeys(range(5), 8)
-
-
-@pytest.mark.parametrize(
-    "knobs", [{"members": 0}, {"edit_weights": ()}, {"edit_weights": (1,) * 4}, {"render_weights": (0, 0)}]
-)
-def test_impossible_shapes_are_refused(knobs: dict):
-    with pytest.raises(DataError):
-        FamilyShape(**knobs)
 
 
 def test_items_are_even_over_garments_and_no_family_is_split():
@@ -145,7 +127,7 @@ def test_items_are_even_over_garments_and_no_family_is_split():
 
 
 def test_every_split_of_a_small_catalogue_has_every_garment():
-    found = {(vector["garment"], split) for vector, split in garment_items(600, seed=0, shape=SMALL)}
+    found = {(vector["garment"], split) for vector, split in garment_items(2400, seed=0)}
     assert len(found) == 9
 
 
@@ -210,11 +192,11 @@ def test_sizes_out_of_range_are_refused(size: int, tmp_path: Path):
 
 
 def test_a_written_catalogue_is_read_back(tmp_path: Path):
-    folder = write_garments(tmp_path / "garments", 240, seed=2, shape=SMALL, quiet=True)
+    folder = write_garments(tmp_path / "garments", 240, seed=2, quiet=True)
     report = check_catalogue(folder, decode=lambda path: Image.open(path).load())
     assert report.problems == () and report.warnings == ()
     catalogue = read_catalogue(folder)
-    rows = garment_items(240, seed=2, shape=SMALL)
+    rows = garment_items(240, seed=2)
     assert list(catalogue.attributes) == list(GARMENT_ATTRIBUTES)
     assert catalogue.attributes["neck"] == tuple(vector["neck"] for vector, _ in rows)
     wanted = tuple(number for number, (_, split) in enumerate(rows) if split == "val")
@@ -224,9 +206,9 @@ def test_a_written_catalogue_is_read_back(tmp_path: Path):
     assert np.abs(stored - drawn).mean() < 6
 
 
-def test_the_same_seed_writes_the_same_bytes_with_any_number_of_workers(tmp_path: Path):
+def test_the_same_seed_writes_the_same_bytes(tmp_path: Path):
     once = write_garments(tmp_path / "a", 60, seed=9, quiet=True)
-    again = write_garments(tmp_path / "b", 60, seed=9, workers=2, quiet=True)
+    again = write_garments(tmp_path / "b", 60, seed=9, quiet=True)
     other = write_garments(tmp_path / "c", 60, seed=10, quiet=True)
     assert folder_bytes(once) == folder_bytes(again)
     assert folder_bytes(once) != folder_bytes(other)
@@ -248,7 +230,6 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path):
         ({"items": 0}, "1 or more"),
         ({"arrangement": "familys"}, "did you mean 'families'"),
         ({"split": "training"}, "'train'"),
-        ({"workers": 0}, "1 or more"),
     ],
 )
 def test_wrong_arguments_are_refused(wrong: dict, message: str, tmp_path: Path):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -30,10 +27,9 @@ SMALLEST, LARGEST = 64, 512
 Row = Mapping[str, str]
 """One line of the table but for its image: column -> value, the columns in their order."""
 Draw = Callable[[Row, int], Image.Image]
-"""Draws the image of a row with its number; for several processes it must be picklable."""
+"""Draws the image of a row with its number."""
 
 _QUALITY = 92
-_CHUNK = 64
 
 
 def check_size(what: str, size: int) -> None:
@@ -72,56 +68,27 @@ def split_in_turn(families: Sequence[int]) -> dict[int, str]:
     return dict(zip(families, splits, strict=True))
 
 
-def check_target(folder: Path, what: str, size: int, workers: int) -> None:
-    """Raise ``DataError`` for a folder that holds anything, for a side in pixels at which nothing is drawn,
-    and for no worker."""
+def check_target(folder: Path, what: str, size: int) -> None:
+    """Raise ``DataError`` for a folder that holds anything, and for a side at which nothing is drawn."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{folder} is there already: name a new or an empty folder, or delete this one first")
-    if workers < 1:
-        raise DataError(f"{workers} workers cannot draw anything: give 1 or more")
     check_size(what, size)
 
 
-def write_drawn(
-    folder: Path, what: str, rows: Sequence[Row], draw: Draw, workers: int = 1, quiet: bool = False
-) -> Path:
+def write_drawn(folder: Path, what: str, rows: Sequence[Row], draw: Draw, quiet: bool = False) -> Path:
     """Write ``attributes.csv`` and ``images/000000.jpg`` onwards, one image a row; return ``folder``.
 
-    ``what`` names what is drawn, in the plural. The folder appears when all is written; the number of
-    ``workers`` (processes) does not change its bytes. The folder passed :func:`check_target`.
+    ``what`` names what is drawn, in the plural. The folder appears when all is written. It passed
+    :func:`check_target`.
     """
+    names = [f"images/{number:06d}.jpg" for number in range(len(rows))]
     with whole_folder(folder) as draft:
         (draft / "images").mkdir()
-        write_text(draft / TABLE, _table(rows))
-        drawn = _write_images(partial(_write_image, draft, draw), rows, workers)
-        for _ in track(drawn, f"drawing {what}", total=len(rows), quiet=quiet):
-            pass
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, ["image", *rows[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"image": name, **row} for name, row in zip(names, rows, strict=True))
+        write_text(draft / TABLE, table.getvalue())
+        for number, row in enumerate(track(rows, f"drawing {what}", quiet=quiet)):
+            draw(row, number).save(draft / names[number], "JPEG", quality=_QUALITY)
     return folder
-
-
-def _image_name(number: int) -> str:
-    return f"images/{number:06d}.jpg"
-
-
-def _table(rows: Sequence[Row]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    columns = tuple(rows[0])
-    writer.writerow(("image", *columns))
-    for number, row in enumerate(rows):
-        writer.writerow((_image_name(number), *(row[column] for column in columns)))
-    return text.getvalue()
-
-
-def _write_images(write: partial[None], rows: Sequence[Row], workers: int) -> Iterator[None]:
-    if workers == 1:
-        yield from map(write, range(len(rows)), rows)
-        return
-    # A forked copy of a process that runs threads (as torch does) may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(write, range(len(rows)), rows, chunksize=_CHUNK)
-
-
-def _write_image(folder: Path, draw: Draw, number: int, row: Row) -> None:
-    draw(row, number).save(folder / _image_name(number), "JPEG", quality=_QUALITY)

@@ -133,18 +133,13 @@ class _Tailor:
     def side(self, height: float) -> float:
         return float(np.interp(height, self.block.heights, self.block.sides[self.fit]))
 
-    def fill(self, tone: Tone, points: Points) -> None:
-        self._add(tone, points, 0.0)
-
-    def line(self, tone: Tone, points: Points, width: float) -> None:
-        self._add(tone, points, width)
-
     def both(self, tone: Tone, points: Points, width: float = 0.0) -> None:
         """The same stroke on the right and, mirrored, on the left."""
         for side in (1, -1):
-            self._add(tone, points * (side, 1), width)
+            self.add(tone, points * (side, 1), width)
 
-    def _add(self, tone: Tone, points: Points, width: float) -> None:
+    def add(self, tone: Tone, points: Points, width: float = 0.0) -> None:
+        """A polygon, or a line of a ``width`` in frame sides."""
         start = sum(len(run) for run in self.points)
         self.points.append(points)
         self.strokes.append(Stroke(tone, start, start + len(points), width))
@@ -154,7 +149,7 @@ class _Tailor:
         armhole = _spline(self.shoulder, self._armhole_middle(), self.pit)
         heights = [height for height in self.block.heights if self.block.pit < height < self.hem - 0.02]
         side = _spline(self.pit, *((self.side(height), height) for height in heights), self._hem_corner())
-        self.fill("outline", _mirrored(back, armhole, side, self._hem_curve()))
+        self.add("outline", _mirrored(back, armhole, side, self._hem_curve()))
         if self.sleeves == "sleeveless":
             self.both("trim", armhole, 0.022)
 
@@ -200,7 +195,7 @@ class _Tailor:
         if self.garment == "dress":
             waist = 0.45
             x = self.side(waist)
-            self.line("trim", _spline((-x, waist), (0, waist + 0.012), (x, waist)), 0.020)
+            self.add("trim", _spline((-x, waist), (0, waist + 0.012), (x, waist)), 0.020)
             flare = self.side(self.hem) / x
             for at in (0.25, 0.68) if self.fit != "tight" else ():
                 foot = 0.93 * self.hem + 0.07 * waist
@@ -208,20 +203,20 @@ class _Tailor:
         if self.garment == "shirt":
             foot = self.hem + self.block.hem_drop - 0.004
             strip = _points((0.026, self.depth), (0.026, foot), (-0.026, foot), (-0.026, self.depth))
-            self.fill("raised", strip)
+            self.add("raised", strip)
             self.both("seam", strip[:2], 0.008)
             for y in np.arange(self.depth + 0.045, self.hem, 0.085):
-                self.fill("button", _disc(0, float(y), 0.0155))
+                self.add("button", _disc(0, float(y), 0.0155))
 
     def cut_hem(self) -> None:
         rise = {"dress": 0.018, "shirt": 0.020, "top": 0.040}[self.garment]
         curve = self._hem_curve() - (0, rise)
         edge = np.concatenate((curve, curve[-2::-1] * (-1, 1)))
         if self.garment == "top":
-            self.fill("raised", np.concatenate((edge, edge[::-1] + (0, 2 * rise))))
-            self.line("seam", edge, 0.010)
+            self.add("raised", np.concatenate((edge, edge[::-1] + (0, 2 * rise))))
+            self.add("seam", edge, 0.010)
         else:
-            self.line("seam", edge, 0.009)
+            self.add("seam", edge, 0.009)
 
     def cut_neck(self) -> None:
         top, x, depth = self.block.top, self.throat, self.depth
@@ -235,10 +230,10 @@ class _Tailor:
             "collar": lambda: _points((0, depth), (x, top)),
         }[self.neck]()
         front = np.concatenate((half[:0:-1] * (-1, 1), half))
-        self.fill("inside", np.concatenate((front, _points((0, top + 0.02)))))
-        self.line("seam", _spline((-x, top + 0.02), (0, top + 0.042), (x, top + 0.02)), 0.008)
+        self.add("inside", np.concatenate((front, _points((0, top + 0.02)))))
+        self.add("seam", _spline((-x, top + 0.02), (0, top + 0.042), (x, top + 0.02)), 0.008)
         if self.neck != "collar":
-            self.line("trim", front, 0.026)
+            self.add("trim", front, 0.026)
             return
         wing = _points(
             *((0.0, depth - 0.012), (0.6 * x, depth + 0.075), (x + 0.062, top + 0.088)),
@@ -254,11 +249,11 @@ class _Tailor:
         base = np.concatenate((low[:-1], low[::-1] * (-1, 1)))
         rim = _points((-0.90 * x, top - 0.075), (0.90 * x, top - 0.075))
         roll = np.concatenate((base, rim))
-        self.fill("outline", roll)
-        self.fill("raised", roll)
-        self.line("trim", base, 0.018)
-        self.line("trim", rim + (0, 0.006), 0.014)
-        self.line("seam", (base[0] * 0.96 + rim[1] * 0.04)[None] * ((1, 1), (-1, 1)) - (0, 0.045), 0.010)
+        self.add("outline", roll)
+        self.add("raised", roll)
+        self.add("trim", base, 0.018)
+        self.add("trim", rim + (0, 0.006), 0.014)
+        self.add("seam", (base[0] * 0.96 + rim[1] * 0.04)[None] * ((1, 1), (-1, 1)) - (0, 0.045), 0.010)
 
     def finished(self) -> Cut:
         points = np.concatenate(self.points)

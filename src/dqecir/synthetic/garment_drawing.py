@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from dqecir.synthetic.drawn_catalogue import check_size
 from dqecir.synthetic.garment_cuts import Cut, cut_of
 from dqecir.synthetic.garment_vectors import check_vector
+from dqecir.synthetic.paints import RGB, luma, shade
 
-RGB = tuple[int, int, int]
 Field = NDArray[np.float32]  # [size, size]
 
 PAINTS: Mapping[str, RGB] = {
@@ -42,8 +42,6 @@ _SUPERSAMPLING = 2
 _CLOTH = 1.6
 """Side of a swatch of patterned cloth, in sides of the frame."""
 _FOLDS = 12
-_QUIET = 0.04
-"""Light jitter of a colour, small enough that it keeps its name."""
 
 
 def render_garment(attributes: Mapping[str, str], rng: np.random.Generator, size: int = 64) -> Image.Image:
@@ -58,11 +56,11 @@ def render_garment(attributes: Mapping[str, str], rng: np.random.Generator, size
     side = size * _SUPERSAMPLING
     cut = cut_of(*(attributes[column] for column in ("garment", "sleeves", "neck", "length", "fit")))
     pose = _Pose(side, chance[:4])
-    base = _shade(PAINTS[attributes["color"]], chance[4:8])
+    base = shade(PAINTS[attributes["color"]], chance[4:8])
     tones = {tone: _towards_ink(base, share) for tone, share in _TONES.items()}
     cloth = Image.new("RGB", (side, side), base)
     if attributes["pattern"] != "plain":
-        color = _shade(PAINTS[attributes["pattern_color"]], chance[8:12])
+        color = shade(PAINTS[attributes["pattern_color"]], chance[8:12])
         _print_pattern(cloth, attributes["pattern"], color, pose, chance[12:15])
     mask = _sew(cloth, cut, pose, tones)
     if attributes["print"] == "yes":
@@ -244,19 +242,8 @@ def _lettering(word: str, width: int, height: int) -> Image.Image:
     return letters
 
 
-def _shade(paint: RGB, chance: Sequence[float]) -> RGB:
-    """A paint with its light and hue moved a little."""
-    light = 1 + 2 * _QUIET * (chance[0] - 0.5)
-    red, green, blue = (
-        min(255, max(0, round(part * light + 12 * (c - 0.5))))
-        for part, c in zip(paint, chance[1:], strict=True)
-    )
-    return red, green, blue
-
-
 def _towards_ink(color: RGB, share: float) -> RGB:
     """A colour mixed with its ink: black, or white on dark garments, where black would not be seen."""
-    luma = 0.30 * color[0] + 0.59 * color[1] + 0.11 * color[2]
-    ink, share = (235, share * 0.8) if luma < 60 else (18, share)
+    ink, share = (235, share * 0.8) if luma(color) < 60 else (18, share)
     red, green, blue = (round(part + share * (ink - part)) for part in color)
     return red, green, blue

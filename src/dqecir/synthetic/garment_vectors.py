@@ -1,18 +1,19 @@
-"""Attribute vectors of procedural garments: the values there are, edits, and families of neighbours."""
+"""Attribute vectors of procedural garments: the values there are, edits, and families of neighbours.
+
+The numbers below decide how hard retrieval is: larger families and fewer edits put more near neighbours
+around an image (so that the image alone says less), more renders add right answers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
 from dqecir.errors import DataError
-from dqecir.settings import nearest
-
-Vector = dict[str, str]
-"""One garment: a value for every column of ``GARMENT_ATTRIBUTES``, in its order."""
+from dqecir.synthetic.attribute_vectors import Vector, any_of, check_values, edits_between, without
 
 _COLORS = (
     *("black", "white", "grey", "red", "pink", "orange"),
@@ -37,34 +38,12 @@ shirts and tops ``length`` is that of the hem: cropped, normal, tunic."""
 _EDITED = tuple(column for column in GARMENT_ATTRIBUTES if column != "garment")
 
 
-@dataclass(frozen=True, slots=True)
-class FamilyShape:
-    """How families are made.
-
-    The knobs decide how hard retrieval is: larger families and fewer edits put more near neighbours
-    around an image (so that the image alone says less), more renders add right answers.
-    """
-
-    members: int = 20
-    """Attribute vectors in a family."""
-    edit_weights: tuple[float, ...] = (7.0, 1.0, 0.6)
-    """Weights of 1, 2, ... edits between a new member and the member that it is made from."""
-    render_weights: tuple[float, ...] = (1.0, 1.0, 2.0, 2.0)
-    """Weights of 1, 2, ... images of one vector."""
-
-    def __post_init__(self) -> None:
-        if self.members < 1:
-            raise DataError(f"a family needs at least one member, not {self.members}")
-        for name in ("edit_weights", "render_weights"):
-            weights = getattr(self, name)
-            if not weights or min(weights) < 0 or sum(weights) <= 0:
-                raise DataError(
-                    f"{name} {weights} must be weights of which none is negative and one positive"
-                )
-        if len(self.edit_weights) > 3:
-            raise DataError(
-                f"edit_weights {self.edit_weights} has {len(self.edit_weights)} entries; at most 3"
-            )
+MEMBERS = 20
+"""Attribute vectors in a family."""
+_EDITS = (7.0, 1.0, 0.6)
+"""Weights of 1, 2 and 3 edits between a new member and the member that it is made from."""
+_RENDERS = (1.0, 1.0, 2.0, 2.0)
+"""Weights of 1 to 4 images of one vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +56,7 @@ class GarmentItem:
 
 def check_vector(attributes: Mapping[str, str]) -> None:
     """Raise ``DataError`` where a mapping is no valid attribute vector, saying which column is wrong."""
-    for column, values in GARMENT_ATTRIBUTES.items():
-        if column not in attributes:
-            raise DataError(f"a garment needs the attribute {column!r}{nearest(column, attributes)}")
-        value = attributes[column]
-        if value not in values and not (value == "" and column == "pattern_color"):
-            raise DataError(f"{value!r} is no {column} of a garment{nearest(value, values)}")
+    check_values("garment", attributes, GARMENT_ATTRIBUTES, "pattern_color")
     pattern, color = attributes["pattern"], attributes["pattern_color"]
     if (pattern == "plain") != (color == ""):
         raise DataError(
@@ -92,21 +66,14 @@ def check_vector(attributes: Mapping[str, str]) -> None:
         raise DataError(f"color and pattern_color are both {color!r}: a pattern needs a colour of its own")
 
 
-def edits_between(one: Mapping[str, str], other: Mapping[str, str]) -> int:
-    """Number of attributes that differ; a pattern colour that comes or goes with its pattern counts not."""
-    return sum(
-        one[column] != other[column] and bool(one[column] and other[column]) for column in GARMENT_ATTRIBUTES
-    )
-
-
 def random_vector(garment: str, rng: np.random.Generator) -> Vector:
     """A valid vector, every attribute drawn evenly and independently of the others."""
-    vector = {column: _any(values, rng) for column, values in GARMENT_ATTRIBUTES.items()}
+    vector = {column: any_of(values, rng) for column, values in GARMENT_ATTRIBUTES.items()}
     vector["garment"] = garment
     if vector["pattern"] == "plain":
         vector["pattern_color"] = ""
     else:
-        vector["pattern_color"] = _any(_without(_COLORS, vector["color"]), rng)
+        vector["pattern_color"] = any_of(without(_COLORS, vector["color"]), rng)
     return vector
 
 
@@ -117,34 +84,28 @@ def edited(vector: Mapping[str, str], edits: int, rng: np.random.Generator) -> V
         for place in rng.permutation(len(_EDITED))[:edits]:
             column = _EDITED[place]
             if child[column]:
-                child[column] = _any(_without(GARMENT_ATTRIBUTES[column], child[column]), rng)
+                child[column] = any_of(without(GARMENT_ATTRIBUTES[column], child[column]), rng)
         if child["pattern"] == "plain":
             child["pattern_color"] = ""
         elif not child["pattern_color"]:
-            child["pattern_color"] = _any(_without(_COLORS, child["color"]), rng)
+            child["pattern_color"] = any_of(without(_COLORS, child["color"]), rng)
         if child["pattern_color"] != child["color"] and edits_between(vector, child) == edits:
             return child
 
 
 def garment_families(
-    items: int,
-    garment: str,
-    rng: np.random.Generator,
-    shape: FamilyShape | None = None,
-    first_family: int = 0,
+    items: int, garment: str, rng: np.random.Generator, first_family: int = 0
 ) -> list[GarmentItem]:
     """Items of one garment in families, numbered from ``first_family``; the last family may be cut short.
 
     A family starts from a random vector; every further member is some edits away from a member that
     was there before, and unlike all of them.
     """
-    shape = shape or FamilyShape()
     found: list[GarmentItem] = []
     family = first_family
     while len(found) < items:
-        for vector in _family(garment, rng, shape):
-            renders = 1 + _weighted(shape.render_weights, rng)
-            found.extend(GarmentItem(dict(vector), family) for _ in range(renders))
+        for vector in _family(garment, rng):
+            found.extend(GarmentItem(dict(vector), family) for _ in range(_one_of(_RENDERS, rng)))
         family += 1
     return found[:items]
 
@@ -156,23 +117,16 @@ def independent_garments(
     return [GarmentItem(random_vector(garment, rng), first_family + i) for i in range(items)]
 
 
-def _family(garment: str, rng: np.random.Generator, shape: FamilyShape) -> list[Vector]:
+def _family(garment: str, rng: np.random.Generator) -> list[Vector]:
     members = [random_vector(garment, rng)]
-    while len(members) < shape.members:
+    while len(members) < MEMBERS:
         parent = members[int(rng.integers(len(members)))]
-        child = edited(parent, 1 + _weighted(shape.edit_weights, rng), rng)
+        child = edited(parent, _one_of(_EDITS, rng), rng)
         if child not in members:
             members.append(child)
     return members
 
 
-def _weighted(weights: Sequence[float], rng: np.random.Generator) -> int:
-    return int(rng.choice(len(weights), p=np.array(weights) / sum(weights)))
-
-
-def _any(values: Sequence[str], rng: np.random.Generator) -> str:
-    return values[int(rng.integers(len(values)))]
-
-
-def _without(values: Sequence[str], value: str) -> list[str]:
-    return [other for other in values if other != value]
+def _one_of(weights: tuple[float, ...], rng: np.random.Generator) -> int:
+    """Draw a number from 1 on, by the weights of 1, 2, ..."""
+    return 1 + int(rng.choice(len(weights), p=np.array(weights) / sum(weights)))

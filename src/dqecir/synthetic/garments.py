@@ -8,18 +8,17 @@ evenly over all attribute vectors, for the pre-training of encoders.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from dqecir.synthetic.attribute_vectors import Vector
 from dqecir.synthetic.drawn_catalogue import (
     ARRANGING,
     DRAWING,
     Arrangement,
-    Row,
     check_request,
     check_target,
     generator_of,
@@ -29,9 +28,7 @@ from dqecir.synthetic.drawn_catalogue import (
 from dqecir.synthetic.garment_drawing import render_garment
 from dqecir.synthetic.garment_vectors import (
     GARMENT_ATTRIBUTES,
-    FamilyShape,
     GarmentItem,
-    Vector,
     garment_families,
     independent_garments,
 )
@@ -41,14 +38,13 @@ def garment_items(
     items: int,
     seed: int,
     arrangement: Arrangement = "families",
-    shape: FamilyShape | None = None,
     split: str | None = None,
 ) -> list[tuple[Vector, str]]:
     """Attribute vector and split of every item, in the order of their numbers; nothing is drawn.
 
     The items are spread evenly over the three garments and shuffled. Without ``split``, whole
     families go to train, val and test (80/10/10, and one at least where there are three); else all
-    items get ``split``. ``shape`` is that of the families. The same arguments give the same items.
+    items get ``split``. The same arguments give the same items.
     Raises ``DataError`` for an argument that cannot be used.
     """
     check_request("garments", items, arrangement, split)
@@ -59,7 +55,7 @@ def garment_items(
         share = items // len(kinds) + (place < items % len(kinds))
         first = found[-1].family + 1 if found else 0
         if arrangement == "families":
-            found.extend(garment_families(share, garment, rng, shape, first))
+            found.extend(garment_families(share, garment, rng, first))
         else:
             found.extend(independent_garments(share, garment, rng, first))
     splits = _split_families(found, rng)
@@ -80,27 +76,21 @@ def write_garments(
     size: int = 64,
     split: str | None = None,
     arrangement: Arrangement = "families",
-    shape: FamilyShape | None = None,
-    workers: int = 1,
     quiet: bool = False,
 ) -> Path:
     """Write a catalogue of ``items`` garments: ``attributes.csv`` and ``images/000000.jpg`` onwards.
 
     ``size`` is the side of the images in pixels (64 to 512); the other arguments are those of
     ``garment_items``, and item ``n`` is ``garment_image(attributes, seed, n, size)`` as JPEG. The same
-    arguments give the same bytes, whatever the number of ``workers`` (processes). Returns ``folder``.
+    arguments give the same bytes. Returns ``folder``.
     Raises ``DataError`` for an argument that cannot be used and for a folder that holds anything.
     """
     folder = Path(folder)
-    check_target(folder, "garments", size, workers)
-    rows = [
-        {"split": part, **vector} for vector, part in garment_items(items, seed, arrangement, shape, split)
-    ]
-    return write_drawn(folder, "garments", rows, partial(_draw, seed, size), workers, quiet)
-
-
-def _draw(seed: int, size: int, row: Row, number: int) -> Image.Image:
-    return garment_image(row, seed, number, size)
+    check_target(folder, "garments", size)
+    rows = [{"split": part, **vector} for vector, part in garment_items(items, seed, arrangement, split)]
+    return write_drawn(
+        folder, "garments", rows, lambda row, number: garment_image(row, seed, number, size), quiet
+    )
 
 
 def _split_families(items: Sequence[GarmentItem], rng: np.random.Generator) -> dict[int, str]:

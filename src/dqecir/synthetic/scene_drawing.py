@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
 from dqecir.synthetic.drawn_catalogue import check_size
+from dqecir.synthetic.paints import RGB, luma, shade
 from dqecir.synthetic.scene_vectors import ALONE, check_vector
 
-RGB = tuple[int, int, int]
 Points = NDArray[np.float64]  # [points, 2], in the unit circle, downwards positive
+Background = Callable[[np.random.Generator, int], Image.Image]
+"""Draws a background of a number of pixels a side."""
 
 PAINTS: Mapping[str, RGB] = {
     "black": (26, 26, 30),
@@ -59,7 +61,7 @@ def render_scene(attributes: Mapping[str, str], rng: np.random.Generator, size: 
     chance = iter(rng.random(64).tolist())
     canvas = _background(attributes["background"], int(next(chance) * _VIEWS), side).copy()
     light = 1 + 0.10 * (next(chance) - 0.5)
-    color = _shade(PAINTS[attributes["figure_colour"]], [next(chance) for _ in range(4)])
+    color = shade(PAINTS[attributes["figure_colour"]], [next(chance) for _ in range(4)])
     radius = _RADII[attributes["figure_size"]] * (0.95 + 0.08 * next(chance))
     count, place = int(attributes["figure_count"]), attributes["figure_place"]
     spread = 2 * radius + 0.03 + 0.04 * next(chance) * (attributes["figure_size"] != "big")
@@ -68,7 +70,7 @@ def render_scene(attributes: Mapping[str, str], rng: np.random.Generator, size: 
         turn = 0.5 * (next(chance) - 0.5)
         _paint(canvas, attributes["figure"], attributes["figure_texture"], color, middle, radius, turn)
     if attributes["other"] != ALONE:
-        color = _shade(PAINTS[attributes["other_colour"]], [next(chance) for _ in range(4)])
+        color = shade(PAINTS[attributes["other_colour"]], [next(chance) for _ in range(4)])
         x, y = _OPPOSITE.get(place) or _CORNERS[int(next(chance) * len(_CORNERS))]
         away = 0.36 * (next(chance) - 0.5)
         middle = (x + away * (place in ("top", "bottom")), y + away * (place in ("left", "right")))
@@ -102,7 +104,7 @@ def _paint(
 ) -> None:
     """Paint one shape with its rim; the texture is in the ink of its colour and turned with it."""
     side = canvas.width
-    points = _outline(shape)
+    points = _OUTLINES[shape]
     cos, sin = float(np.cos(turn)), float(np.sin(turn))
     placed = points @ np.array(((cos, sin), (-sin, cos)))
     corner = [round(side * (part - radius - 2 * _RIM)) for part in middle]
@@ -126,52 +128,35 @@ def _paint(
 
 def _ink(color: RGB) -> RGB:
     """What rims and textures are drawn in: near black, or near white on dark colours."""
-    luma = 0.30 * color[0] + 0.59 * color[1] + 0.11 * color[2]
-    return (236, 236, 232) if luma < 90 else (24, 24, 28)
-
-
-def _shade(paint: RGB, chance: Sequence[float]) -> RGB:
-    """A paint with its light and hue moved a little."""
-    light = 1 + 0.08 * (chance[0] - 0.5)
-    red, green, blue = (
-        min(255, max(0, round(part * light + 12 * (c - 0.5))))
-        for part, c in zip(paint, chance[1:], strict=True)
-    )
-    return red, green, blue
-
-
-@lru_cache(maxsize=8)
-def _outline(shape: str) -> Points:
-    """Corners of a shape in the unit circle, of about the same area for every shape."""
-    if shape == "circle":
-        return 0.9 * _ring(24, 0.0)
-    if shape == "square":
-        return 1.12 * _ring(4, np.pi / 4)
-    if shape == "triangle":
-        return 1.15 * _ring(3, -np.pi / 2) + (0.0, 0.18)
-    if shape == "star":
-        points = 1.15 * _ring(10, -np.pi / 2)
-        points[1::2] *= 0.44
-        return points
-    if shape == "heart":
-        t = np.linspace(0, 2 * np.pi, 32, endpoint=False)
-        heart = np.stack(
-            (16 * np.sin(t) ** 3, -13 * np.cos(t) + 5 * np.cos(2 * t) + 2 * np.cos(3 * t) + np.cos(4 * t)),
-            axis=1,
-        )
-        return heart / 16 + (0.0, -0.12)
-    arm, reach = 0.34, 0.98
-    corner = [(reach, -arm), (reach, arm), (arm, arm)]
-    quarters = np.array([corner] * 4, dtype=np.float64)
-    for number in range(4):
-        cos, sin = np.round((np.cos(number * np.pi / 2), np.sin(number * np.pi / 2)))
-        quarters[number] = quarters[number] @ np.array(((cos, sin), (-sin, cos)))
-    return quarters.reshape(-1, 2)
+    return (236, 236, 232) if luma(color) < 90 else (24, 24, 28)
 
 
 def _ring(corners: int, start: float) -> Points:
     angles = start + np.arange(corners) * 2 * np.pi / corners
     return np.stack((np.cos(angles), np.sin(angles)), axis=1)
+
+
+def _heart() -> Points:
+    t = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    down = -13 * np.cos(t) + 5 * np.cos(2 * t) + 2 * np.cos(3 * t) + np.cos(4 * t)
+    return np.stack((16 * np.sin(t) ** 3, down), axis=1) / 16 + (0.0, -0.12)
+
+
+def _cross() -> Points:
+    arm = np.array([(0.98, -0.34), (0.98, 0.34), (0.34, 0.34)])
+    turn = np.array(((0, 1), (-1, 0)))
+    return np.concatenate([arm @ np.linalg.matrix_power(turn, turns) for turns in range(4)])
+
+
+_OUTLINES: Mapping[str, Points] = {
+    "circle": 0.9 * _ring(24, 0.0),
+    "square": 1.12 * _ring(4, np.pi / 4),
+    "triangle": 1.15 * _ring(3, -np.pi / 2) + (0.0, 0.18),
+    "star": 1.15 * _ring(10, -np.pi / 2) * np.where(np.arange(10) % 2, 0.44, 1.0)[:, None],
+    "heart": _heart(),
+    "cross": _cross(),
+}
+"""Corners of each shape in the unit circle, of about the same area for every shape."""
 
 
 @lru_cache(maxsize=64)
@@ -226,22 +211,16 @@ def _grass(rng: np.random.Generator, side: int) -> Image.Image:
     return image
 
 
-def _sand(rng: np.random.Generator, side: int) -> Image.Image:
-    image = _ramp((236, 214, 166), (222, 194, 142), side)
-    pen = ImageDraw.Draw(image)
-    grain = max(1, side // 128)
-    for x, y in rng.uniform(0, side, (420, 2)):
-        pen.rectangle((x, y, x + grain, y + grain), fill=(196, 164, 112))
-    return image
+def _grainy(above: RGB, below: RGB, grains: int, fill: RGB) -> Background:
+    def drawn(rng: np.random.Generator, side: int) -> Image.Image:
+        image = _ramp(above, below, side)
+        pen = ImageDraw.Draw(image)
+        grain = max(1, side // 128)
+        for x, y in rng.uniform(0, side, (grains, 2)):
+            pen.rectangle((x, y, x + grain, y + grain), fill=fill)
+        return image
 
-
-def _night(rng: np.random.Generator, side: int) -> Image.Image:
-    image = _ramp((34, 38, 74), (70, 72, 112), side)
-    pen = ImageDraw.Draw(image)
-    grain = max(1, side // 128)
-    for x, y in rng.uniform(0, side, (40, 2)):
-        pen.rectangle((x, y, x + grain, y + grain), fill=(190, 190, 214))
-    return image
+    return drawn
 
 
 def _paper(rng: np.random.Generator, side: int) -> Image.Image:
@@ -267,11 +246,11 @@ def _bricks(rng: np.random.Generator, side: int) -> Image.Image:
     return image
 
 
-_BACKGROUNDS: Mapping[str, Callable[[np.random.Generator, int], Image.Image]] = {
+_BACKGROUNDS: Mapping[str, Background] = {
     "sky": _sky,
     "grass": _grass,
-    "sand": _sand,
-    "night": _night,
+    "sand": _grainy((236, 214, 166), (222, 194, 142), 420, (196, 164, 112)),
+    "night": _grainy((34, 38, 74), (70, 72, 112), 40, (190, 190, 214)),
     "paper": _paper,
     "bricks": _bricks,
 }

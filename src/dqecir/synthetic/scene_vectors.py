@@ -10,10 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from dqecir.errors import DataError
-from dqecir.settings import nearest
-
-Vector = dict[str, str]
-"""One scene: a value for every column of ``SCENE_ATTRIBUTES``, in its order."""
+from dqecir.synthetic.attribute_vectors import Vector, any_of, check_values, edits_between, without
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 COLOURS = ("black", "white", "red", "orange", "yellow", "green", "blue", "purple")
@@ -60,12 +57,7 @@ class SceneItem:
 
 def check_vector(attributes: Mapping[str, str]) -> None:
     """Raise ``DataError`` where a mapping is no valid attribute vector, saying which column is wrong."""
-    for column, values in SCENE_ATTRIBUTES.items():
-        if column not in attributes:
-            raise DataError(f"a scene needs the attribute {column!r}{nearest(column, attributes)}")
-        value = attributes[column]
-        if value not in values and not (value == "" and column == "other_colour"):
-            raise DataError(f"{value!r} is no {column} of a scene{nearest(value, values)}")
+    check_values("scene", attributes, SCENE_ATTRIBUTES, "other_colour")
     if (attributes["other"] == ALONE) != (attributes["other_colour"] == ""):
         raise DataError(
             f"the other object {attributes['other']!r} does not go with the other_colour "
@@ -75,17 +67,10 @@ def check_vector(attributes: Mapping[str, str]) -> None:
         raise DataError(f"figure and other are both {attributes['other']!r}: their shapes must differ")
 
 
-def edits_between(one: Mapping[str, str], other: Mapping[str, str]) -> int:
-    """Number of attributes that differ; a colour that comes or goes with its object counts not."""
-    return sum(
-        one[column] != other[column] and bool(one[column] and other[column]) for column in SCENE_ATTRIBUTES
-    )
-
-
 def random_vector(rng: np.random.Generator) -> Vector:
     """A valid vector, every attribute drawn evenly and independently of the others."""
-    vector = {column: _any(values, rng) for column, values in SCENE_ATTRIBUTES.items()}
-    vector["other"] = _any([shape for shape in (ALONE, *SHAPES) if shape != vector["figure"]], rng)
+    vector = {column: any_of(values, rng) for column, values in SCENE_ATTRIBUTES.items()}
+    vector["other"] = any_of(without(SCENE_ATTRIBUTES["other"], vector["figure"]), rng)
     return _settled(vector)
 
 
@@ -116,7 +101,7 @@ def scene_sets(items: int, rng: np.random.Generator) -> list[SceneItem]:
 def _theme(rng: np.random.Generator) -> tuple[Vector, dict[str, list[str]]]:
     """A vector (with a colour for the other object even where there is none) and what varies."""
     base = random_vector(rng)
-    base["other_colour"] = base["other_colour"] or _any(COLOURS, rng)
+    base["other_colour"] = base["other_colour"] or any_of(COLOURS, rng)
     columns = [c for c in SCENE_ATTRIBUTES if c != "other_colour" or base["other"] != ALONE]
     alternatives: dict[str, list[str]] = {}
     for place in rng.permutation(len(columns))[:_VARYING]:
@@ -143,7 +128,7 @@ def _set(base: Vector, alternatives: Mapping[str, Sequence[str]], rng: np.random
     while True:
         order = rng.permutation(len(columns))
         varying = [columns[place] for place in order[:_MOST_CHANGES]]
-        fixed = {columns[place]: _any(alternatives[columns[place]], rng) for place in order[_MOST_CHANGES:]}
+        fixed = {columns[place]: any_of(alternatives[columns[place]], rng) for place in order[_MOST_CHANGES:]}
         scenes: list[Vector] = []
         for values in product(*(alternatives[column] for column in varying)):
             scene = _settled(base | fixed | dict(zip(varying, values, strict=True)))
@@ -158,7 +143,3 @@ def _set(base: Vector, alternatives: Mapping[str, Sequence[str]], rng: np.random
 
 def _settled(vector: Vector) -> Vector:
     return vector | {"other_colour": "" if vector["other"] == ALONE else vector["other_colour"]}
-
-
-def _any(values: Sequence[str], rng: np.random.Generator) -> str:
-    return values[int(rng.integers(len(values)))]

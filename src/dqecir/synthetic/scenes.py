@@ -8,7 +8,6 @@ evenly over all attribute vectors, for the pre-training of encoders.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -17,7 +16,6 @@ from dqecir.synthetic.drawn_catalogue import (
     ARRANGING,
     DRAWING,
     Arrangement,
-    Row,
     check_request,
     check_target,
     generator_of,
@@ -65,21 +63,18 @@ def write_scenes(
     size: int = 96,
     split: str | None = None,
     arrangement: Arrangement = "families",
-    workers: int = 1,
     quiet: bool = False,
 ) -> Path:
     """Write a catalogue of ``items`` scenes: ``attributes.csv`` and ``images/000000.jpg`` onwards.
 
     ``size`` is the side of the images in pixels (64 to 512); the other arguments are those of
     ``scene_rows``, and item ``n`` is ``scene_image(attributes, seed, n, size)`` as JPEG. The same
-    arguments give the same bytes, whatever the number of ``workers`` (processes). Returns ``folder``.
+    arguments give the same bytes. Returns ``folder``.
     Raises ``DataError`` for an argument that cannot be used and for a folder that holds anything.
     """
     folder = Path(folder)
-    check_target(folder, "scenes", size, workers)
+    check_target(folder, "scenes", size)
     rows = scene_rows(items, seed, arrangement, split)
-    return write_drawn(folder, "scenes", rows, partial(_draw, seed, size), workers, quiet)
-
-
-def _draw(seed: int, size: int, row: Row, number: int) -> Image.Image:
-    return scene_image(row, seed, number, size)
+    return write_drawn(
+        folder, "scenes", rows, lambda row, number: scene_image(row, seed, number, size), quiet
+    )

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from dqecir.data.catalogue import Catalogue
-from dqecir.data.cells import UNKNOWN, UNKNOWN_CODE
+from dqecir.data.cells import UNKNOWN
 from dqecir.data.images import Preprocessing, load_image
 from dqecir.errors import DataError
 from dqecir.io.progress import track
-from dqecir.model.composed_model import ComposedModel
 from dqecir.training.data import attribute_codes
 
 MAX_VALUES = 64
@@ -30,8 +29,6 @@ class LabelledImages:
     where an attribute is unknown or is no column of this catalogue.
     """
 
-    catalogue: Catalogue
-    images: np.ndarray
     pixels: Tensor
     codes: Tensor
 
@@ -81,31 +78,4 @@ def read_images(
         )
         for row, picture in enumerate(pictures):
             pixels[row] = torch.from_numpy(picture).permute(2, 0, 1)
-    return LabelledImages(catalogue, images, pixels, codes_of(catalogue, images, columns))
-
-
-@torch.no_grad()
-def head_accuracy(model: ComposedModel, images: LabelledImages) -> dict[str, float]:
-    """Share of images whose attribute the model's heads name rightly, per column and ``all`` together.
-
-    Attributes that do not apply or are unknown are not counted.
-    """
-    if model.heads is None:
-        raise DataError("this model has no attribute heads")
-    empty = [v.index("") if "" in v else UNKNOWN_CODE for v in model.heads.config.columns.values()]
-    known = (images.codes != UNKNOWN_CODE) & (images.codes != torch.tensor(empty))
-    right = torch.ones_like(known)
-    for start in range(0, len(images.pixels), 256):
-        pixels = model.preprocessing.normalised(images.pixels[start : start + 256].float() / 255)
-        logits = model.heads(model.backbone.image_tokens(pixels))
-        for place, values in enumerate(logits.values()):
-            right[start : start + 256, place] = (
-                values.argmax(dim=1).cpu() == images.codes[start : start + 256, place]
-            )
-    accuracy = {
-        column: float(right[known[:, place], place].float().mean())
-        for place, column in enumerate(model.heads.config.columns)
-        if bool(known[:, place].any())
-    }
-    accuracy["all"] = float((right | ~known).all(dim=1).float().mean())
-    return accuracy
+    return LabelledImages(pixels, codes_of(catalogue, images, columns))

@@ -1,0 +1,40 @@
+"""What vectors of drawn garments and scenes have in common: their check, their distance, drawn values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dqecir.errors import DataError
+from dqecir.settings import nearest
+
+Vector = dict[str, str]
+"""One drawn thing: a value for every column that its kind has, in the order of the columns."""
+
+
+def check_values(
+    what: str, attributes: Mapping[str, str], columns: Mapping[str, Sequence[str]], optional: str
+) -> None:
+    """Raise ``DataError`` where a column lacks or has an unknown value; only ``optional`` may be empty."""
+    for column, values in columns.items():
+        if column not in attributes:
+            raise DataError(f"a {what} needs the attribute {column!r}{nearest(column, attributes)}")
+        value = attributes[column]
+        if value not in values and not (value == "" and column == optional):
+            raise DataError(f"{value!r} is no {column} of a {what}{nearest(value, values)}")
+
+
+def edits_between(one: Mapping[str, str], other: Mapping[str, str]) -> int:
+    """Number of attributes that differ; a colour that comes or goes with what it colours counts not."""
+    return sum(one[column] != other[column] and bool(one[column] and other[column]) for column in one)
+
+
+def any_of(values: Sequence[str], rng: np.random.Generator) -> str:
+    """Return one of the values, each as likely."""
+    return values[int(rng.integers(len(values)))]
+
+
+def without(values: Sequence[str], value: str) -> list[str]:
+    """Return the other values."""
+    return [other for other in values if other != value]
