@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Annotated
 
@@ -22,10 +21,9 @@ def edit(
     """Edit a picture with an instruction-following diffusion pipeline, such as InstructPix2Pix."""
     from dqecir.data.images import load_image
     from dqecir.io.files import write_bytes
+    from dqecir.io.plots import encoded
     from dqecir.search.editing import Editor, EditSettings
 
     edited = Editor(checkpoint, EditSettings(seed=seed)).edit(load_image(image), text)
-    data = io.BytesIO()
-    edited.save(data, "PNG")
-    write_bytes(out, data.getvalue())
+    write_bytes(out, encoded(edited, "PNG"))
     output.print(f"the edit is {escape(str(out))}, {edited.width} x {edited.height} pixels")

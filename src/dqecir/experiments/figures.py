@@ -5,11 +5,9 @@ Questions are chosen by rule and seed, never by how well they are answered.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +24,7 @@ from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.evaluation.weights import asking_of, attribute_weights
 from dqecir.experiments.examples import searched
 from dqecir.io.contact_sheets import Answer, contact_sheet
-from dqecir.io.files import write_bytes
+from dqecir.io.plots import plotted
 from dqecir.methods.dqe import Dqe
 from dqecir.methods.negatives import NegativeSampling, mid_zone, target_relative_scores, zone_bounds
 from dqecir.methods.scoring import score
@@ -144,7 +142,7 @@ def _zone_figure(one: Shown, options: NegativeSampling, path: Path) -> Path:
     ordered = np.argsort(one.results.ranks, kind="stable")
     chosen = [int(ordered[round(share * (len(ordered) - 1))]) for share in (EASY, HARD)]
 
-    def draw(axes: Sequence[Any]) -> None:
+    with plotted(path, (10, 4), panels=2) as axes:
         for axis, name, number in zip(axes, ("easy", "hard"), chosen, strict=True):
             triplet = one.benchmark.triplets[number]
             gallery = torch.from_numpy(one.benchmark.galleries[triplet.category])
@@ -175,8 +173,7 @@ def _zone_figure(one: Shown, options: NegativeSampling, path: Path) -> Path:
             axis.set_xlabel("candidates, the highest scoring first")
             axis.set_ylabel("Δ = s(q, target) - s(q, candidate)")
             axis.legend(fontsize=7, loc="lower right")
-
-    return _figure(path, 2, (10, 4), draw)
+    return path
 
 
 def _short(triplet: Triplet, most: int = 60) -> str:
@@ -190,13 +187,13 @@ def _weights_figure(one: Shown, method: Dqe, path: Path) -> Path:
     names = method.options.attributes
     asked = {name: rows for name, rows in asking_of(one.benchmark).items() if name in names}
 
-    def draw(axes: Sequence[Any]) -> None:
+    with plotted(path, (1.6 * len(asked) + 2, 4)) as [axis]:
         for place in range(2):
             own = [
                 weights[torch.from_numpy(rows if place == 0 else ~rows), names.index(name)]
                 for name, rows in asked.items()
             ]
-            axes[0].bar(
+            axis.bar(
                 [group + 0.2 + 0.4 * place for group in range(len(asked))],
                 [float(values.mean()) if len(values) else 0.0 for values in own],
                 0.4,
@@ -204,26 +201,8 @@ def _weights_figure(one: Shown, method: Dqe, path: Path) -> Path:
                 label=f"where the text {'asks' if place == 0 else 'does not ask'} of the attribute",
             )
         labels = [f"{name}\n({int(rows.sum())} of {len(rows)} ask)" for name, rows in asked.items()]
-        axes[0].set_xticks([group + 0.4 for group in range(len(asked))], labels, fontsize=8)
-        axes[0].set_ylabel("attribute weight, mean ± standard deviation")
-        axes[0].set_title(one.name, fontsize=9)
-        axes[0].legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False)
-
-    return _figure(path, 1, (1.6 * len(asked) + 2, 4), draw)
-
-
-def _figure(
-    path: Path, panels: int, size: tuple[float, float], draw: Callable[[Sequence[Any]], None]
-) -> Path:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, panels, figsize=size, squeeze=False)
-    draw(list(axes[0]))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    plt.close(figure)
-    write_bytes(path, buffer.getvalue())
+        axis.set_xticks([group + 0.4 for group in range(len(asked))], labels, fontsize=8)
+        axis.set_ylabel("attribute weight, mean ± standard deviation")
+        axis.set_title(one.name, fontsize=9)
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False)
     return path

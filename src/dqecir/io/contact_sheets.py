@@ -7,7 +7,6 @@ and the weight that each attribute had in the query.
 from __future__ import annotations
 
 import base64
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from jinja2 import Environment
 from PIL import Image, ImageDraw, ImageFont
 
 from dqecir.io.files import write_bytes, write_text
+from dqecir.io.plots import encoded
 
 SIDE = 144
 GAP = 10
@@ -55,13 +55,13 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
 
 
-def fitted(picture: Image.Image, side: int = SIDE) -> Image.Image:
-    """The picture, whole, in a white square of ``side`` pixels."""
-    scale = side / max(picture.size)
+def fitted(picture: Image.Image) -> Image.Image:
+    """The picture, whole, in a white square of ``SIDE`` pixels."""
+    scale = SIDE / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    square = Image.new("RGB", (side, side), PAPER)
+    square = Image.new("RGB", (SIDE, SIDE), PAPER)
     resized = picture.resize(size, Image.Resampling.LANCZOS)
-    square.paste(resized, ((side - size[0]) // 2, (side - size[1]) // 2))
+    square.paste(resized, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
     return square
 
 
@@ -77,9 +77,7 @@ def contact_sheet(answers: Sequence[Answer], path: Path, title: str = "") -> Pat
         draw.text((MARGIN, 18), title, INK, _font(18, bold=True))
     for row, answer in enumerate(answers):
         _draw_row(sheet, draw, answer, head + row * row_height)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, encoded(sheet, "PNG", optimize=True))
     return path
 
 
@@ -111,11 +109,9 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, answer: Answer, top
         left += SIDE + GAP
 
 
-def data_uri(picture: Image.Image, side: int = SIDE) -> str:
+def data_uri(picture: Image.Image) -> str:
     """A small JPEG of the picture for use inside HTML."""
-    buffer = io.BytesIO()
-    fitted(picture, side).save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(encoded(fitted(picture), "JPEG", quality=88)).decode()
 
 
 def html_report(

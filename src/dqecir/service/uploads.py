@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import os
 import zlib
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from PIL import Image
 from dqecir.data.images import file_state, format_of, load_image
 from dqecir.data.picture_files import UPLOADS_MARK
 from dqecir.io.files import write_bytes
+from dqecir.io.plots import encoded
 from dqecir.io.recent import Recent
 from dqecir.service.configuration import Limits
 
@@ -61,9 +61,7 @@ class Decoders:
 
 def as_jpeg(picture: Image.Image) -> bytes:
     """A picture as it is sent."""
-    written = io.BytesIO()
-    picture.save(written, "JPEG", quality=85, progressive=True)
-    return written.getvalue()
+    return encoded(picture, "JPEG", quality=85, progressive=True)
 
 
 class Uploads:

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dqecir.io.files import write_bytes, write_text
+from dqecir.io.files import write_text
+from dqecir.io.markdown import table
+from dqecir.io.plots import plotted
 from dqecir.io.stopwatch import UNITS
 
 MAIN = ("R@1", "R@5", "R@10", "R@50", "mAP@10", "R-precision")
@@ -31,8 +33,8 @@ def write_report(result: Row, folder: Path) -> None:
     """Write ``results.md``, ``results.csv`` and the plots of a comparison into ``folder``."""
     write_text(folder / "results.md", "\n".join(markdown(result)) + "\n")
     write_text(folder / "results.csv", as_csv(result))
-    for name, picture in plots(result).items():
-        write_bytes(folder / f"{name}.png", picture)
+    _draw_ranking(result, folder / "map.png")
+    _draw_confusion(result, folder / "confusion.png")
 
 
 def spread(values: Sequence[float]) -> str:
@@ -45,10 +47,10 @@ def budget_means(result: Row) -> dict[str, dict[str, dict[str, float]]]:
     """For each budget, by its name: the mean of every row's metrics over seeds, and the fixed rows."""
     tables = {}
     for budget in result_budgets(result):
-        rows: dict[str, dict[str, float]] = {}
-        for title, row in _ordered(result, budget):
-            runs = row["budgets"][budget]["runs"]
-            rows[title] = {key: statistics.mean(run["metrics"][key] for run in runs) for key in _shared(runs)}
+        rows = {
+            title: {key: statistics.mean(run["metrics"][key] for run in runs) for key in _shared(runs)}
+            for title, runs in _trained(result, budget)
+        }
         name = f"{result['name']}, {BUDGET_NAMES[budget]}: mean of {len(result['seeds'])} seeds, percent"
         tables[name] = rows | dict(result["fixed"])
     return tables
@@ -102,24 +104,19 @@ def _spent(result: Row) -> str:
 
 
 def _ranking_table(result: Row, budget: str) -> list[str]:
-    metrics = [*MAIN, *[key for key in (*SUBSET, *WORDINGS) if _has(result, key)]]
-    heads = [key.replace("/mAP@10", " wording, mAP@10") for key in metrics]
+    metrics = [*MAIN, *(key for key in (*SUBSET, *WORDINGS) if _has(result, key))]
     spent = _spent(result)
-    lines = [
-        "| ranked by | " + " | ".join(heads) + f" | steps | {UNITS[spent]} | numbers trained |",
-        "|---|" + "---|" * (len(heads) + 3),
-    ]
-    for title, row in _ordered(result, budget):
-        runs = row["budgets"][budget]["runs"]
-        cells = [_cell(runs, key) for key in metrics]
-        steps = " + ".join(str(n) for n in row["budgets"][budget]["steps"])
-        trained = " + ".join(f"{n:,}" for n in row["parameters"])
-        cells += [steps, spread([run[spent] for run in runs]), trained]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    for name, metrics_row in result["fixed"].items():
-        cells = [_fixed_cell(metrics_row, key) for key in metrics]
-        lines.append(f"| *{name}* | " + " | ".join(cells) + " | – | – | – |")
-    return lines
+    rows = []
+    for title, runs in _rows(result, budget):
+        row = result["contestants"].get(title)
+        last = ["–"] * 3
+        if row is not None:
+            steps = " + ".join(str(n) for n in row["budgets"][budget]["steps"])
+            trained = " + ".join(f"{n:,}" for n in row["parameters"])
+            last = [steps, spread([run[spent] for run in runs]), trained]
+        rows.append([title, *_cells(runs, metrics), *last])
+    heads = [key.replace("/mAP@10", " wording, mAP@10") for key in metrics]
+    return table(["ranked by", *heads, "steps", UNITS[spent], "numbers trained"], rows)
 
 
 def _category_table(result: Row, budget: str) -> list[str]:
@@ -127,43 +124,40 @@ def _category_table(result: Row, budget: str) -> list[str]:
     if len(categories) < 2:
         return []
     keys = [f"{category}/{metric}" for category in categories for metric in ("R@10", "mAP@10")]
-    lines = ["", "By category:", "", "| | " + " | ".join(keys) + " |", "|---|" + "---|" * len(keys)]
-    for title, row in _ordered(result, budget):
-        runs = row["budgets"][budget]["runs"]
-        lines.append(f"| {title} | " + " | ".join(_cell(runs, key) for key in keys) + " |")
-    return lines
+    rows = [[title, *_cells(runs, keys)] for title, runs in _trained(result, budget)]
+    return ["", "By category:", "", *table(["", *keys], rows)]
 
 
 def _asked_table(result: Row, budget: str) -> list[str]:
     """R@10 and mAP@10 of the questions that ask of each attribute, of the rows that have them."""
-    rows = [(title, row["budgets"][budget]["runs"]) for title, row in _ordered(result, budget)]
-    rows += [(f"*{name}*", [{"metrics": metrics}]) for name, metrics in result["fixed"].items()]
-    names = dict.fromkeys(key.split("/")[0] for _, runs in rows for key in _shared(runs) if _is_asked(key))
+    rows = _rows(result, budget)
+    asked = (key for _, runs in rows for key in _shared(runs) if key.startswith("asks of "))
+    names = dict.fromkeys(key.split("/")[0] for key in asked)
     if not names:
         return []
     keys = [f"{name}/{metric}" for name in names for metric in ("R@10", "mAP@10")]
-    known = [(title, runs) for title, runs in rows if set(keys) <= set(_shared(runs))]
-    trained = len(known) - sum(title.startswith("*") for title, _ in known)
-    lines = [
+    known = {title: _cells(runs, keys) for title, runs in rows if set(keys) <= set(_shared(runs))}
+    return [
         "",
         "By what the text asks of (a question that asks of several attributes counts for each; means over "
-        f"questions, not over galleries). Only rows of which this was measured: {trained} of the "
-        f"{len(result['contestants'])} that train.",
+        "questions, not over galleries). Only rows of which this was measured: "
+        f"{len(known.keys() & result['contestants'].keys())} of the {len(result['contestants'])} that train.",
         "",
-        "| | " + " | ".join(key.replace("_", " ").replace("/", ", ") for key in keys) + " |",
-        "|---|" + "---|" * len(keys),
+        *table(
+            ["", *(key.replace("_", " ").replace("/", ", ") for key in keys)],
+            [[title, *cells] for title, cells in known.items()],
+        ),
     ]
-    for title, runs in known:
-        lines.append(f"| {title} | " + " | ".join(_cell(runs, key) for key in keys) + " |")
-    return lines
-
-
-def _is_asked(key: str) -> bool:
-    return key.startswith("asks of ")
 
 
 def _fault_table(result: Row, budget: str) -> list[str]:
-    lines = [
+    keys = [key for key in FAULTS if _has(result, key)]
+    rows = []
+    for title, runs in _rows(result, budget, keys):
+        wrong = [run["false_negatives"] for run in runs if run.get("false_negatives") is not None]
+        share = f"{statistics.mean(100 * part for part in wrong):.2f} %" if wrong else "–"
+        rows.append([title, share, *_cells(runs, keys)])
+    return [
         "The two faults, and shortcuts. *Right answers among negatives*: share of the candidates that a step "
         "took for negatives and that were right answers (relevance suppression, with mAP and R-precision "
         "above). *Told apart*: of two questions about one reference that differ in one value, the share that "
@@ -172,22 +166,8 @@ def _fault_table(result: Row, budget: str) -> list[str]:
         "no right answer, among those for which one exists. *Alone*: targets in the first ten with the "
         "reference (text alone) or the text (image alone) of another query.",
         "",
-        "| ranked by | right answers among negatives | "
-        + " | ".join(key for key in FAULTS if _has(result, key))
-        + " |",
-        "|---|" + "---|" * (1 + sum(_has(result, key) for key in FAULTS)),
+        *table(["ranked by", "right answers among negatives", *keys], rows),
     ]
-    keys = [key for key in FAULTS if _has(result, key)]
-    for title, row in _ordered(result, budget):
-        runs = row["budgets"][budget]["runs"]
-        shares = [100 * run["false_negatives"] for run in runs if run["false_negatives"] is not None]
-        wrong = f"{statistics.mean(shares):.2f} %" if shares else "–"
-        lines.append(f"| {title} | {wrong} | " + " | ".join(_cell(runs, key) for key in keys) + " |")
-    for name, metrics in result["fixed"].items():
-        if any(key in metrics for key in keys):
-            cells = [_fixed_cell(metrics, key) for key in keys]
-            lines.append(f"| *{name}* | – | " + " | ".join(cells) + " |")
-    return lines
 
 
 def _attribute_table(result: Row, budget: str) -> list[str]:
@@ -195,35 +175,31 @@ def _attribute_table(result: Row, budget: str) -> list[str]:
     keys = sorted({key for run in _runs(result) for key in run["metrics"] if key.startswith(prefix)})
     if not keys:
         return []
-    lines = [
+    rows = [[title, *_cells(runs, keys)] for title, runs in _rows(result, budget, keys)]
+    return [
         "Told apart, by the attribute in which the two questions differ:",
         "",
-        "| | " + " | ".join(key.removeprefix(prefix) for key in keys) + " |",
-        "|---|" + "---|" * len(keys),
+        *table(["", *(key.removeprefix(prefix) for key in keys)], rows),
     ]
-    for title, row in _ordered(result, budget):
-        runs = row["budgets"][budget]["runs"]
-        lines.append(f"| {title} | " + " | ".join(_cell(runs, key) for key in keys) + " |")
-    for name, metrics in result["fixed"].items():
-        if any(key in metrics for key in keys):
-            lines.append(f"| *{name}* | " + " | ".join(_fixed_cell(metrics, key) for key in keys) + " |")
-    return lines
 
 
 def _rates_table(result: Row) -> list[str]:
-    lines = [
+    rows = [
+        [
+            title,
+            f"{row['learning_rate']:.1e}",
+            ", ".join(f"×{factor}: {value:.1f}" for factor, value in row["search"]["dev"].items()),
+            " + ".join(f"{value / 1e9:.1f} G" for value in row["step_operations"]),
+            " + ".join(f"{value / 1e9:.0f} G" if value else "–" for value in row["refresh_operations"]),
+        ]
+        for title, row in result["contestants"].items()
+    ]
+    return [
         "Learning rates chosen on dev (mAP@10 of every factor of the recipe's rate; a run whose loss ran "
         "away counts -1), and operations of a step. Trials are shorter than runs, which favours high rates:",
         "",
-        "| | rate chosen | trials on dev | operations of a step | of a refresh |",
-        "|---|---|---|---|---|",
+        *table(["", "rate chosen", "trials on dev", "operations of a step", "of a refresh"], rows),
     ]
-    for title, row in result["contestants"].items():
-        trials = ", ".join(f"×{factor}: {value:.1f}" for factor, value in row["search"]["dev"].items())
-        steps = " + ".join(f"{value / 1e9:.1f} G" for value in row["step_operations"])
-        refresh = " + ".join(f"{value / 1e9:.0f} G" if value else "–" for value in row["refresh_operations"])
-        lines.append(f"| {title} | {row['learning_rate']:.1e} | {trials} | {steps} | {refresh} |")
-    return lines
 
 
 def _parsing_line(result: Row) -> list[str]:
@@ -267,67 +243,63 @@ def as_csv(result: Row) -> str:
     return text.getvalue()
 
 
-def plots(result: Row) -> dict[str, bytes]:
-    """PNG pictures: mAP@10 of every row in both budgets, and mAP@10 against confusion."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+def _draw_ranking(result: Row, path: Path) -> None:
+    """Draw the mAP@10 of every row in all budgets."""
     budgets = result_budgets(result)
-    titles = [title for title, _ in _ordered(result, budgets[-1])][::-1]
+    titles = [title for title, _ in reversed(_trained(result, budgets[-1]))]
     untrained = {
         name: metrics["mAP@10"]
         for name, metrics in sorted(result["fixed"].items(), key=lambda item: item[1]["mAP@10"])
         if not name.startswith("oracle")
     }
     names = [*untrained, *titles]
-    figure, axis = plt.subplots(figsize=(8, 0.36 * len(names) + 1.5))
-    axis.barh([row + 0.4 for row in range(len(untrained))], list(untrained.values()), 0.5, color="silver")
-    height = 0.8 / len(budgets)
-    for place, budget in enumerate(budgets):
-        runs = [_values(result["contestants"][title], budget, "mAP@10") for title in titles]
-        axis.barh(
-            [len(untrained) + row + (place + 0.5) * height for row in range(len(titles))],
-            [statistics.mean(values) for values in runs],
-            height,
-            xerr=[statistics.stdev(values) if len(values) > 1 else 0 for values in runs],
-            label=BUDGET_NAMES[budget],
-        )
-    axis.set_yticks([row + 0.4 for row in range(len(names))], names)
-    axis.set_ylim(-0.2, len(names))
-    axis.set_xlabel("mAP@10 over all right answers, percent (grey: without training)")
-    axis.legend(loc="upper left", bbox_to_anchor=(0, 1.06), ncols=len(budgets), frameon=False)
-    pictures = {"map": _png(figure)}
-    plt.close(figure)
-
-    figure, axis = plt.subplots(figsize=(7, 5))
-    for title in titles:
-        row = result["contestants"][title]
-        x = statistics.mean(_values(row, budgets[-1], "both told apart"))
-        y = statistics.mean(_values(row, budgets[-1], "mAP@10"))
-        axis.plot(x, y, "o")
-        axis.annotate(title, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
-    axis.set_xlabel("pairs of questions of which both are told apart, percent")
-    axis.set_ylabel("mAP@10, percent")
-    axis.set_title(f"{result['name']}, {BUDGET_NAMES[budgets[-1]]}", fontsize=9)
-    pictures["confusion"] = _png(figure)
-    plt.close(figure)
-    return pictures
+    with plotted(path, (8, 0.36 * len(names) + 1.5)) as [axis]:
+        axis.barh([row + 0.4 for row in range(len(untrained))], list(untrained.values()), 0.5, color="silver")
+        height = 0.8 / len(budgets)
+        for place, budget in enumerate(budgets):
+            runs = [_values(result["contestants"][title], budget, "mAP@10") for title in titles]
+            axis.barh(
+                [len(untrained) + row + (place + 0.5) * height for row in range(len(titles))],
+                [statistics.mean(values) for values in runs],
+                height,
+                xerr=[statistics.stdev(values) if len(values) > 1 else 0 for values in runs],
+                label=BUDGET_NAMES[budget],
+            )
+        axis.set_yticks([row + 0.4 for row in range(len(names))], names)
+        axis.set_ylim(-0.2, len(names))
+        axis.set_xlabel("mAP@10 over all right answers, percent (grey: without training)")
+        axis.legend(loc="upper left", bbox_to_anchor=(0, 1.06), ncols=len(budgets), frameon=False)
 
 
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return buffer.getvalue()
+def _draw_confusion(result: Row, path: Path) -> None:
+    """Draw mAP@10 against confusion."""
+    budget = result_budgets(result)[-1]
+    with plotted(path, (7, 5)) as [axis]:
+        for title, runs in reversed(_trained(result, budget)):
+            x = statistics.mean(run["metrics"]["both told apart"] for run in runs)
+            y = statistics.mean(run["metrics"]["mAP@10"] for run in runs)
+            axis.plot(x, y, "o")
+            axis.annotate(title, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
+        axis.set_xlabel("pairs of questions of which both are told apart, percent")
+        axis.set_ylabel("mAP@10, percent")
+        axis.set_title(f"{result['name']}, {BUDGET_NAMES[budget]}", fontsize=9)
 
 
-def _ordered(result: Row, budget: str) -> list[tuple[str, Any]]:
-    """Contestants from the highest to the lowest mAP@10."""
-    return sorted(
-        result["contestants"].items(),
-        key=lambda item: -statistics.mean(_values(item[1], budget, "mAP@10")),
-    )
+def _trained(result: Row, budget: str) -> list[tuple[str, list[Row]]]:
+    """Contestants and their runs, from the highest to the lowest mAP@10."""
+    rows = result["contestants"]
+    titles = sorted(rows, key=lambda title: -statistics.mean(_values(rows[title], budget, "mAP@10")))
+    return [(title, rows[title]["budgets"][budget]["runs"]) for title in titles]
+
+
+def _rows(result: Row, budget: str, keys: Sequence[str] = ()) -> list[tuple[str, list[Row]]]:
+    """Contestants with their runs, and the rows without training that have one of ``keys``, where given."""
+    fixed: list[tuple[str, list[Row]]] = [
+        (f"*{name}*", [{"metrics": metrics}])
+        for name, metrics in result["fixed"].items()
+        if not keys or any(key in metrics for key in keys)
+    ]
+    return [*_trained(result, budget), *fixed]
 
 
 def _values(row: Row, budget: str, key: str) -> list[float]:
@@ -347,10 +319,7 @@ def _has(result: Row, key: str) -> bool:
     return all(key in run["metrics"] for run in _runs(result))
 
 
-def _cell(runs: Sequence[Row], key: str) -> str:
-    values = [run["metrics"][key] for run in runs if key in run["metrics"]]
-    return spread(values) if values else "–"
-
-
-def _fixed_cell(metrics: Mapping[str, float], key: str) -> str:
-    return f"{metrics[key]:.1f}" if key in metrics else "–"
+def _cells(runs: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """Means of some metrics over runs."""
+    found = [[run["metrics"][key] for run in runs if key in run["metrics"]] for key in keys]
+    return [spread(values) if values else "–" for values in found]

@@ -11,6 +11,7 @@ from dqecir.experiments.reproduce.checking import Inventory
 from dqecir.experiments.reproduce.measuring import Row
 from dqecir.experiments.reproduce.published_rows import TOLERANCE, Comparison
 from dqecir.io.files import write_json, write_text
+from dqecir.io.markdown import table
 
 
 @dataclass(frozen=True)
@@ -65,27 +66,18 @@ class Report:
         """The whole report."""
         lines = [f"# {self.title}", ""]
         lines += [f"- {name}: {value}" for name, value in self.facts.items()]
-        lines += [
-            "",
-            "## Data",
-            "",
-            "| split | images | missing | questions | fell away |",
-            "|---|---|---|---|---|",
-        ]
-        lines += [
-            f"| {one.split} | {one.images:,} | {len(one.missing):,} | {one.questions:,} | {one.fallen:,} |"
+        counts = [
+            [one.split, f"{one.images:,}", f"{len(one.missing):,}", f"{one.questions:,}", f"{one.fallen:,}"]
             for one in self.inventories
         ]
+        heads = ["split", "images", "missing", "questions", "fell away"]
+        lines += ["", "## Data", "", *table(heads, counts)]
         lines += ["", "## Results", "", *self._table(), ""]
         lines += [f"{note}\n" for note in self.notes]
         lines += self._compared()
         if self.submissions:
-            lines += [
-                "## Submissions",
-                "",
-                "Written here, read back and checked; the server scores them.",
-                "",
-            ]
+            told = "Written here, read back and checked; the server scores them."
+            lines += ["## Submissions", "", told, ""]
             lines += [
                 f"- `{name}`: {facts['questions']:,} questions, {facts['answers']} answers each, "
                 f"{facts['bytes']:,} bytes"
@@ -97,22 +89,13 @@ class Report:
 
     def _table(self) -> list[str]:
         shown = [name for name in self.shown if any(name in row.metrics for row in self.rows)]
-        heads = ["", *shown, "split", "gallery", "reference", "captions", "chosen"]
-        lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+        rows = []
         for row in self.rows:
             values = [f"{row.metrics[name]:.2f}" if name in row.metrics else "–" for name in shown]
-            conditions = row.conditions
-            cells = [
-                row.name,
-                *values,
-                conditions.split,
-                conditions.gallery,
-                conditions.reference,
-                conditions.captions,
-                row.chosen,
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        return lines
+            made = row.conditions
+            conditions = [made.split, made.gallery, made.reference, made.captions]
+            rows.append([row.name, *values, *conditions, row.chosen])
+        return table(["", *shown, "split", "gallery", "reference", "captions", "chosen"], rows)
 
     def _compared(self) -> list[str]:
         if not self.comparisons:
@@ -134,11 +117,11 @@ class Report:
             ]
             lines += [f"Note: {row.note}.\n"] if row.note else []
             if one.differences:
-                lines += ["| | published | measured | difference |", "|---|---|---|---|"]
-                lines += [
-                    f"| {name} | {theirs:.2f} | {ours:.2f} | {ours - theirs:+.2f} |"
+                differences = [
+                    [name, f"{theirs:.2f}", f"{ours:.2f}", f"{ours - theirs:+.2f}"]
                     for name, (theirs, ours) in one.differences.items()
                 ]
+                lines += table(["", "published", "measured", "difference"], differences)
             else:
                 values = ", ".join(f"{name} {value}" for name, value in row.metrics.items())
                 lines += [f"Published: {values}."]
