@@ -128,8 +128,8 @@ def reproduce_command(
     ] = None,
 ) -> None:
     """Train on a published data set, measure under a named protocol, and compare with published numbers."""
-    from dqecir.experiments.reproduce.published_experiments import reproduce
     from dqecir.experiments.reproduce.request import Request
+    from dqecir.experiments.reproduce.retrieval import reproduce
 
     report = reproduce(Request(data_set, data, weights, out, recipe, protocol, run, missing, images, tokens))
     if report is not None:

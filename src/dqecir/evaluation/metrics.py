@@ -5,7 +5,7 @@ Sources: FashionIQ and CIRR recall (arXiv 1905.12794, 2108.04024), CIRCO's avera
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -257,23 +257,27 @@ def summarise(results: RetrievalResults) -> dict[str, float]:
     The headline of each is the unweighted mean over categories; ``<category>/R@10`` and so on give
     each category, ``seen/…`` and ``unseen/…`` the two kinds of wording where both occur.
     """
+    values = {f"R@{k}": recall(results, k) for k in RECALLS}
+    if results.subset_ranks.min() >= 0:
+        values |= {f"R_sub@{k}": subset_recall(results, k) for k in SUBSET_RECALLS}
+    values |= {"mAP@10": results.average_precision_10, "R-precision": results.r_precision}
     triplets = results.benchmark.triplets
     categories = np.array([triplet.category for triplet in triplets])
+    groups = {name: rows for name in results.benchmark.galleries if (rows := categories == name).any()}
     unseen = np.array([triplet.unseen_wording for triplet in triplets])
-    table: dict[str, float] = {}
-    everything = np.ones(len(triplets), dtype=bool)
-    by_category = {
-        name: categories == name for name in results.benchmark.galleries if (categories == name).any()
-    }
-    table |= _mean_over(results, by_category.values(), everything)
-    if len(by_category) > 1:
-        for name, rows in by_category.items():
-            table |= {f"{name}/{key}": value for key, value in _metrics(results, rows).items()}
-    if unseen.any() and not unseen.all():
-        for name, chosen in (("seen", ~unseen), ("unseen", unseen)):
-            part = _mean_over(results, by_category.values(), chosen)
-            table |= {f"{name}/{key}": value for key, value in part.items()}
-    return table
+    parts = {"seen": ~unseen, "unseen": unseen} if unseen.any() and not unseen.all() else {}
+
+    def means(rows: NDArray[np.bool_]) -> dict[str, float]:
+        return {key: 100 * float(each[rows].mean()) for key, each in values.items()}
+
+    def over_categories(chosen: NDArray[np.bool_]) -> dict[str, float]:
+        each = [means(rows & chosen) for rows in groups.values() if (rows & chosen).any()]
+        return {key: float(np.mean([mean[key] for mean in each])) for key in values}
+
+    named = {name: means(rows) for name, rows in groups.items()} if len(groups) > 1 else {}
+    named |= {name: over_categories(rows) for name, rows in parts.items()}
+    whole = over_categories(np.ones(len(triplets), dtype=bool))
+    return whole | {f"{name}/{key}": value for name, part in named.items() for key, value in part.items()}
 
 
 def recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
@@ -312,27 +316,4 @@ def three_means(values: Sequence[float]) -> dict[str, float]:
         "arithmetic mean": float(numbers.mean()),
         "harmonic mean": float(len(numbers) / (1 / numbers).sum()) if positive else 0.0,
         "geometric mean": float(np.exp(np.log(numbers).mean())) if positive else 0.0,
-    }
-
-
-def _mean_over(
-    results: RetrievalResults, groups: Iterable[NDArray[np.bool_]], chosen: NDArray[np.bool_]
-) -> dict[str, float]:
-    parts = [_metrics(results, rows & chosen) for rows in groups if (rows & chosen).any()]
-    return {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
-
-
-def _metrics(results: RetrievalResults, rows: NDArray[np.bool_]) -> dict[str, float]:
-    ranks = results.ranks[rows]
-    metrics: Mapping[str, float] = {f"R@{k}": 100 * float((ranks < k).mean()) for k in RECALLS}
-    subset_ranks = results.subset_ranks[rows]
-    if (subset_ranks >= 0).all():
-        metrics = {
-            **metrics,
-            **{f"R_sub@{k}": 100 * float((subset_ranks < k).mean()) for k in SUBSET_RECALLS},
-        }
-    return {
-        **metrics,
-        "mAP@10": 100 * float(results.average_precision_10[rows].mean()),
-        "R-precision": 100 * float(results.r_precision[rows].mean()),
     }

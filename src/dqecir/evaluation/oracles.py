@@ -40,10 +40,7 @@ def oracle_scores(
         raise DataError(f"{benchmark.name} has no true attributes, so there is no oracle for it")
     coded = CodedAttributes.of(benchmark.attributes)
     for category, gallery in benchmark.galleries.items():
-        numbers = np.array(
-            [i for i, triplet in enumerate(benchmark.triplets) if triplet.category == category],
-            dtype=np.int64,
-        )
+        numbers = np.flatnonzero([triplet.category == category for triplet in benchmark.triplets])
         for start in range(0, len(numbers), chunk):
             some = numbers[start : start + chunk]
             references = np.array([benchmark.triplets[i].reference for i in some], dtype=np.int64)

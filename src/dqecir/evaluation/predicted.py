@@ -33,10 +33,7 @@ def predicted_scores(
     chunks = [method.shown(store.gather(some).to(method.device)) for some in every.split(CHUNK)]
     shown = {column: torch.cat([chunk[column] for chunk in chunks]).cpu() for column in method.columns}
     for category, gallery in benchmark.galleries.items():
-        numbers = np.array(
-            [n for n, triplet in enumerate(benchmark.triplets) if triplet.category == category],
-            dtype=np.int64,
-        )
+        numbers = np.flatnonzero([triplet.category == category for triplet in benchmark.triplets])
         candidates = {column: shares[torch.from_numpy(gallery)] for column, shares in shown.items()}
         for start in range(0, len(numbers), CHUNK):
             some = numbers[start : start + CHUNK]

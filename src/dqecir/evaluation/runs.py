@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dqecir.data.annotations import Questions
 from dqecir.data.catalogue import read_catalogue
+from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import QueryFormatter, evaluate, query_scores
 from dqecir.evaluation.metrics import summarise
@@ -14,7 +18,7 @@ from dqecir.evaluation.protocols import Protocol, protocol_named
 from dqecir.evaluation.submission import rank_questions, write_submissions
 from dqecir.evaluation.table import baseline_rows, oracle_rows
 from dqecir.methods.method import Method
-from dqecir.model.composed_model import read_model
+from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.questions.pairs import Drawing
@@ -25,15 +29,19 @@ def wording_of(method: Method, protocol: Protocol) -> QueryFormatter | None:
     return protocol.text if type(method).text is Method.text else None
 
 
+@contextmanager
+def _stored(model: ComposedModel, images: Benchmark | Questions) -> Iterator[Store]:
+    """Yield the image tokens of a data set, kept until the block ends."""
+    with tempfile.TemporaryDirectory() as work:
+        yield store_of(model, images, Path(work) / "tokens")
+
+
 def evaluate_on_protocol(
     folder: Path,
     name: str,
     split: str,
     model_folder: Path | None,
-    *,
     images: Path | None = None,
-    tokens: Path | None = None,
-    quiet: bool = False,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Metrics of a model under a published protocol, by their published names; and facts of the run.
 
@@ -42,9 +50,8 @@ def evaluate_on_protocol(
     protocol = protocol_named(name)
     benchmark = protocol.benchmark(folder, split, images=images)
     model = read_model(model_folder)
-    with tempfile.TemporaryDirectory() as work:
-        store: Store = store_of(model, benchmark, tokens or Path(work) / "tokens", quiet=quiet)
-        text = wording_of(model.method, protocol)
+    text = wording_of(model.method, protocol)
+    with _stored(model, benchmark) as store:
         metrics = protocol.summarise(
             evaluate(model.method, store, model.text_encoder, benchmark, text, protocol.kept)
         )
@@ -66,18 +73,14 @@ def submit(
     split: str,
     model_folder: Path | None,
     out: Path,
-    *,
     images: Path | None = None,
-    tokens: Path | None = None,
-    quiet: bool = False,
 ) -> list[Path]:
     """Rank a split whose answers are not published and write what its server takes; returns the files."""
     protocol = protocol_named(name)
     questions = protocol.questions(folder, split, images=images)
     model = read_model(model_folder)
-    with tempfile.TemporaryDirectory() as work:
-        store: Store = store_of(model, questions, tokens or Path(work) / "tokens", quiet=quiet)
-        text = wording_of(model.method, protocol)
+    text = wording_of(model.method, protocol)
+    with _stored(model, questions) as store:
         scores = query_scores(model.method, store, model.text_encoder, questions, text)
         return write_submissions(out, rank_questions(questions, scores))
 
@@ -89,11 +92,8 @@ def evaluate_on_catalogue(
     *,
     gallery_column: str | None = None,
     per_reference: int = 2,
-    count: int | None = None,
     drawing: Drawing = "balanced",
     seed: int = 0,
-    tokens: Path | None = None,
-    quiet: bool = False,
 ) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
     """Metrics of a model, the baselines of its backbone, and the oracles; and facts of the run."""
     model = read_model(model_folder)
@@ -102,14 +102,12 @@ def evaluate_on_catalogue(
         split,
         seed=seed,
         per_reference=per_reference,
-        count=count,
         drawing=drawing,
         wording="evaluation",
         gallery_column=gallery_column,
         name=folder.name,
     )
-    with tempfile.TemporaryDirectory() as work:
-        store: Store = store_of(model, benchmark, tokens or Path(work) / "tokens", quiet=quiet)
+    with _stored(model, benchmark) as store:
         rows = {model.method.name: summarise(evaluate(model.method, store, model.text_encoder, benchmark))}
         rows |= baseline_rows(model, store, benchmark)
     facts = {

@@ -23,13 +23,8 @@ class TrainingCost:
 
     step: float
     refresh: float
-    steps_between: int
     parameters: int
     """Numbers that a step gives a gradient to."""
-
-    def total(self, steps: int) -> float:
-        """Operations of ``steps`` steps; the first refresh comes after the warm-up."""
-        return steps * self.step + ((steps - 1) // self.steps_between) * self.refresh
 
 
 def training_cost(trainer: Trainer) -> TrainingCost:
@@ -46,7 +41,7 @@ def training_cost(trainer: Trainer) -> TrainingCost:
     parameters = sum(p.numel() for p in trainer.method.parameters() if p.grad is not None)
     trainer.optimizer.zero_grad()
     refresh = _refresh_operations(trainer) if trainer.recipe.negatives.mined else 0.0
-    return TrainingCost(float(counter.get_total_flops()), refresh, trainer.refresh_steps, parameters)
+    return TrainingCost(float(counter.get_total_flops()), refresh, parameters)
 
 
 def _refresh_operations(trainer: Trainer) -> float:

@@ -18,15 +18,8 @@ import yaml
 from dqecir.errors import DataError
 from dqecir.experiments.compare import runner
 from dqecir.experiments.compare.context import ComparisonContext
-from dqecir.experiments.compare.jobs import JobSpec, fixed_steps, operations
-from dqecir.experiments.compare.plan import (
-    ComparisonRecipe,
-    Contestant,
-    read_comparison,
-    refreshes_of,
-    slug,
-    stages,
-)
+from dqecir.experiments.compare.jobs import fixed_steps, operations
+from dqecir.experiments.compare.plan import ComparisonRecipe, read_comparison, slug, stages
 from dqecir.experiments.compare.results_page import markdown, spread
 from dqecir.experiments.compare.runner import compare
 from tests.conftest import PATIENCE
@@ -255,15 +248,14 @@ def test_a_folder_of_another_comparison_is_refused(finished, recipe_file, garmen
 def test_a_comparison_on_an_accelerator_takes_a_free_folder_once(
     recipe_file, garments_folder, model_folder, tmp_path, monkeypatch
 ):
-    recipe = read_comparison(recipe_file)
     places = recipe_file.parent, garments_folder, garments_folder, model_folder, tmp_path / "out"
-    job = JobSpec(recipe.model_dump_json(), *places)
+    context = ComparisonContext(read_comparison(recipe_file), *places)
     monkeypatch.setattr(runner, "on_cpu", lambda: False)
-    runner._claim(job, recipe)
-    runner._claim(job, recipe)
+    runner._claim(context)
+    runner._claim(context)
     monkeypatch.undo()
     with pytest.raises(DataError, match="another seconds"):
-        runner._claim(job, recipe)
+        runner._claim(context)
 
 
 def test_a_contestant_may_join_and_must_then_stay_as_it_was(
@@ -294,21 +286,19 @@ def test_an_ablation_changes_options_negatives_and_refreshes_of_the_last_stage(r
         "negatives": {"choose": "random"},
         "refreshes": 2,
     }
-    recipe = ComparisonRecipe.model_validate(
-        {**COMPARISON, "contestants": [contestant], "reference": "ablated"}
-    )
+    both = [contestant, {"title": "plain", "recipes": ["mined.yaml"]}]
+    recipe = ComparisonRecipe.model_validate({**COMPARISON, "contestants": both, "reference": "ablated"})
     plain, changed = stages(recipe, recipe.contestants[0], recipe_file.parent)
     assert plain.negatives.choose == "none" and plain.options["attributes"] == []
     assert changed.negatives.choose == "random" and changed.negatives.high == 0.5
     assert changed.options["attributes"] == ["colour"]
-    assert refreshes_of(recipe, recipe.contestants[0]) == 2
-    assert refreshes_of(recipe, Contestant(title="plain", recipes=("mined.yaml",))) == 1
+    assert [recipe.refreshes_of(title) for title in ("ablated", "plain")] == [2, 1]
 
 
 def test_fewer_columns_leave_more_right_answers_and_frozen_questions_cannot_change(garments_folder, tmp_path):
     def context(**change):
         recipe = ComparisonRecipe.model_validate({**COMPARISON, **change})
-        return ComparisonContext(recipe, garments_folder, garments_folder, None, tmp_path)
+        return ComparisonContext(recipe, tmp_path, garments_folder, garments_folder, None, tmp_path)
 
     def right(questions):
         return sum(len(triplet.relevant) for triplet in questions.triplets) / len(questions.triplets)

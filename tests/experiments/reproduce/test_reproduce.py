@@ -42,7 +42,7 @@ def test_fashioniq(command, fashioniq, recipes, tmp_path):
     assert best["metrics"][headline] == pytest.approx(max(dev))
     assert last["metrics"][headline] == pytest.approx(dev[-1])
     assert best["chosen"].startswith(f"epoch {1 + int(np.argmax(dev))} of 3, chosen on fashioniq val")
-    measured, _ = evaluate_on_protocol(fashioniq, "fashioniq", "val", out / "run" / "best", quiet=True)
+    measured, _ = evaluate_on_protocol(fashioniq, "fashioniq", "val", out / "run" / "best")
     assert best["metrics"] == pytest.approx(measured)
     # Conditions stand beside every number, on the terminal too.
     line = "val, gallery original, reference not masked, captions c1 and c2, cleaned"
@@ -132,7 +132,7 @@ def test_cirr_and_then_circo_by_its_run(command, cirr, circo, recipes, tmp_path)
     rows = rows_of(zero)
     assert list(rows) == [*BASELINES, "dqe, best epoch", "dqe, last epoch"]
     assert rows["dqe, best epoch"]["chosen"] == "chosen on cirr val by the headline of cirr"
-    measured, _ = evaluate_on_protocol(circo, "circo", "val", out / "run" / "best", quiet=True)
+    measured, _ = evaluate_on_protocol(circo, "circo", "val", out / "run" / "best")
     assert rows["dqe, best epoch"]["metrics"] == pytest.approx(measured)
     assert report_of(zero)["submissions"]["circo_test.json"]["questions"] == 6
     assert report_of(zero)["comparisons"] == []  # nobody published DQE-CIR there

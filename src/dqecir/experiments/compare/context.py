@@ -1,9 +1,9 @@
-"""What all runs of a comparison share: the backbone, the questions, and the stored features."""
+"""What all runs of a comparison share: the recipes, the backbone, the questions, and the stored features."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from dqecir.data.catalogue import read_catalogue
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import TokenStore
 from dqecir.errors import DataError
-from dqecir.experiments.compare.plan import ComparisonRecipe
+from dqecir.experiments.compare.plan import ComparisonRecipe, stages
 from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
@@ -25,16 +25,26 @@ from dqecir.training.recipe import Recipe
 class ComparisonContext:
     """One comparison's data; every part is made when it is first asked for, once a process.
 
-    ``train`` and ``evaluation`` are catalogue folders (often one), ``model`` a model folder or None
-    for the shipped one; everything that is stored lies under ``work``.
+    ``recipes`` is the folder that holds the comparison's file; ``train`` and ``evaluation`` are catalogue
+    folders (often one), ``model`` a model folder or None for the shipped one; everything that is stored
+    lies under ``work``. Another process is given these settings alone, and makes the data itself.
     """
 
     recipe: ComparisonRecipe
+    recipes: Path
     train: Path
     evaluation: Path
     model: Path | None
     work: Path
-    quiet: bool = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        places = self.recipes, self.train, self.evaluation, self.model, self.work
+        return _context_of, (self.recipe.model_dump_json(), *places)
+
+    @cached_property
+    def stages(self) -> dict[str, list[Recipe]]:
+        """Title -> training recipes of every contestant; raises :class:`DataError`."""
+        return {one.title: stages(self.recipe, one, self.recipes) for one in self.recipe.contestants}
 
     @cached_property
     def training(self) -> Benchmark:
@@ -87,7 +97,7 @@ class ComparisonContext:
 
     def store(self, benchmark: Benchmark, part: str) -> TokenStore:
         """The stored image tokens of ``training``, ``dev`` or ``questions``."""
-        return store_of(self.start(), benchmark, self.work / "tokens" / part, quiet=self.quiet)
+        return store_of(self.start(), benchmark, self.work / "tokens" / part, quiet=True)
 
     @cached_property
     def training_store(self) -> TokenStore:
@@ -105,11 +115,15 @@ class ComparisonContext:
         """A fresh copy of the backbone that every contestant starts from."""
         return read_model(self.model)
 
-    def trainer(
-        self, stage: Recipe, start: Path | None, run: Path, with_dev: bool, quiet: bool = True
-    ) -> Trainer:
+    def trainer(self, stage: Recipe, start: Path | None, run: Path, with_dev: bool) -> Trainer:
         """A trainer of one stage, from the weights in ``start`` or those that all start from."""
         model = model_for(stage, read_model(start or self.model))
         evaluator = Evaluator.on(self.dev, self.dev_store) if with_dev else None
         training = [(self.training, self.training_store)]
-        return build_trainer(stage, model, training, evaluator, run, quiet=quiet)
+        return build_trainer(stage, model, training, evaluator, run, quiet=True)
+
+
+@lru_cache(maxsize=1)
+def _context_of(recipe: str, *places: Any) -> ComparisonContext:
+    """The context of a process that was given its settings, the same for all jobs of a comparison."""
+    return ComparisonContext(ComparisonRecipe.model_validate_json(recipe), *places)

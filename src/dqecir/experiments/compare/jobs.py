@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +24,7 @@ from dqecir.evaluation.parsing_accuracy import parsing_accuracy
 from dqecir.evaluation.predicted import Parse, predicted_scores
 from dqecir.evaluation.weights import asking_of, recall_by_asked, with_permuted_weights
 from dqecir.experiments.compare.context import ComparisonContext
-from dqecir.experiments.compare.plan import (
-    Budget,
-    ComparisonRecipe,
-    Contestant,
-    contestant_named,
-    refreshes_of,
-    slug,
-    stages,
-)
+from dqecir.experiments.compare.plan import Budget, slug
 from dqecir.io.device import on_cpu
 from dqecir.io.files import write_json
 from dqecir.io.stopwatch import spent_name
@@ -48,31 +38,6 @@ from dqecir.training.operations import training_cost
 from dqecir.training.recipe import Recipe
 
 Result = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """Where a comparison runs, in a form that another process can be given."""
-
-    comparison: str
-    """The comparison's recipe as JSON."""
-    recipes: Path
-    """The folder that holds the comparison's file."""
-    train: Path
-    evaluation: Path
-    model: Path | None
-    work: Path
-
-    @property
-    def context(self) -> ComparisonContext:
-        """What all jobs of a process share, made for the first of them."""
-        return _context_of(self)
-
-
-@lru_cache(maxsize=1)
-def _context_of(job: JobSpec) -> ComparisonContext:
-    recipe = ComparisonRecipe.model_validate_json(job.comparison)
-    return ComparisonContext(recipe, job.train, job.evaluation, job.model, job.work)
 
 
 def recalled(path: Path) -> Result | None:
@@ -92,26 +57,18 @@ def _kept(path: Path, work: Callable[[Path], Result]) -> Result:
     return result
 
 
-def count(job: JobSpec, title: str) -> Result:
+def count(context: ComparisonContext, title: str) -> Result:
     """Operations of a step and of a refresh, and numbers trained, of every stage of a contestant."""
 
     def counted(run: Path) -> Result:
-        context, found = job.context, []
-        for stage in stages(context.recipe, contestant_named(context.recipe, title), job.recipes):
+        found = []
+        for stage in context.stages[title]:
             recipe = stage.with_training(steps=context.recipe.steps, precision="fp32")
-            trainer = context.trainer(recipe, None, run, False)
-            cost = training_cost(trainer)
-            found.append(
-                {
-                    "step": cost.step,
-                    "refresh": cost.refresh,
-                    "parameters": cost.parameters,
-                    "epoch_steps": trainer.epoch_steps,
-                }
-            )
+            cost = training_cost(context.trainer(recipe, None, run, with_dev=False))
+            found.append({"step": cost.step, "refresh": cost.refresh, "parameters": cost.parameters})
         return {"title": title, "stages": found}
 
-    return _kept(job.work / "counted" / f"{slug(title)}.json", counted)
+    return _kept(context.work / "counted" / f"{slug(title)}.json", counted)
 
 
 def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: int) -> list[int]:
@@ -136,31 +93,31 @@ def operations(counted: Result, steps: list[int], refreshes: int) -> float:
     )
 
 
-def search(job: JobSpec, title: str, factor: float, steps: list[int]) -> Result:
+def search(context: ComparisonContext, title: str, factor: float, steps: list[int]) -> Result:
     """Train a short run at ``factor`` times the recipe's rate and measure it on dev.
 
     A rate at which the loss runs away is worth nothing; it is not an error.
     """
 
     def searched(run: Path) -> Result:
-        seed = job.context.recipe.search.seed
+        seed = context.recipe.search.seed
         try:
-            _, seconds, done = _trained(job, title, factor, seed, steps, run, with_dev=True)
+            _, seconds, done = _trained(context, title, factor, seed, steps, run, with_dev=True)
             found = {"dev": done["dev"][PRIMARY_METRIC], spent_name(on_cpu()): seconds}
         except DataError as error:
             found = {"dev": -1.0, spent_name(on_cpu()): 0.0, "failed": str(error)}
         return {"title": title, "factor": factor, "steps": steps, **found}
 
-    return _kept(job.work / "search" / f"{slug(title)}-{factor:g}.json", searched)
+    return _kept(context.work / "search" / f"{slug(title)}-{factor:g}.json", searched)
 
 
 def train_and_measure(
-    job: JobSpec, title: str, budget: Budget, factor: float, seed: int, steps: list[int]
+    context: ComparisonContext, title: str, budget: Budget, factor: float, seed: int, steps: list[int]
 ) -> Result:
     """Train one contestant with one seed and measure it on the questions of the table."""
 
     def measured(run: Path) -> Result:
-        model, seconds, done = _trained(job, title, factor, seed, steps, run, with_dev=False)
+        model, seconds, done = _trained(context, title, factor, seed, steps, run, with_dev=False)
         return {
             "title": title,
             "budget": budget,
@@ -169,10 +126,10 @@ def train_and_measure(
             "steps": steps,
             spent_name(on_cpu()): seconds,
             "false_negatives": done["false_negatives"],
-            "metrics": measure(job.context, model),
+            "metrics": measure(context, model),
         }
 
-    return _kept(job.work / "runs" / f"{slug(title)}-{budget}-{seed}.json", measured)
+    return _kept(context.work / "runs" / f"{slug(title)}-{budget}-{seed}.json", measured)
 
 
 def measure(context: ComparisonContext, model: ComposedModel) -> dict[str, float]:
@@ -216,17 +173,21 @@ def parsing_of(context: ComparisonContext) -> dict[str, float]:
 
 
 def _trained(
-    job: JobSpec, title: str, factor: float, seed: int, steps: list[int], run: Path, with_dev: bool
+    context: ComparisonContext,
+    title: str,
+    factor: float,
+    seed: int,
+    steps: list[int],
+    run: Path,
+    with_dev: bool,
 ) -> tuple[ComposedModel, float, Result]:
     """Train all stages of a contestant; returns the model, the seconds, and what the last stage left."""
-    context = job.context
-    contestant = contestant_named(context.recipe, title)
     start: Path | None = None
     seconds, done = 0.0, dict[str, Any]()
-    for number, stage in enumerate(stages(context.recipe, contestant, job.recipes)):
+    for number, stage in enumerate(context.stages[title]):
         folder = run / str(number)
         if not (folder / "done.json").exists():
-            recipe = _fitted(stage, context, contestant, factor, seed, steps[number])
+            recipe = _fitted(stage, context, title, factor, seed, steps[number])
             last = number == len(steps) - 1
             context.trainer(recipe, start, folder, with_dev and last).fit()
         done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
@@ -236,12 +197,12 @@ def _trained(
 
 
 def _fitted(
-    stage: Recipe, context: ComparisonContext, contestant: Contestant, factor: float, seed: int, steps: int
+    stage: Recipe, context: ComparisonContext, title: str, factor: float, seed: int, steps: int
 ) -> Recipe:
     """A stage's recipe at its rate, seed and length, its refreshes at equal distances."""
     rate = stage.training.learning_rate * factor
     recipe = stage.with_training(steps=steps, seed=seed, learning_rate=rate)
     epoch = max(1, len(context.training.triplets) // recipe.training.batch_size)
-    between = max(1, round(steps / (refreshes_of(context.recipe, contestant) + 1)))
+    between = max(1, round(steps / (context.recipe.refreshes_of(title) + 1)))
     negatives = recipe.negatives.model_copy(update={"refresh_epochs": between / epoch})
     return recipe.model_copy(update={"negatives": negatives})

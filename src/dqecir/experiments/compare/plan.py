@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from dqecir.errors import DataError
 from dqecir.settings import Strict, parse_settings, read_settings
 from dqecir.training.recipe import Recipe, read_recipe
 
@@ -114,6 +113,11 @@ class ComparisonRecipe(Strict):
             raise ValueError("seeds must be one or more different numbers")
         return self
 
+    def refreshes_of(self, title: str) -> int:
+        """Return how often the mined negatives of the contestant of this title are refreshed."""
+        own = next(one.refreshes for one in self.contestants if one.title == title)
+        return self.refreshes if own is None else own
+
 
 def read_comparison(path: Path) -> ComparisonRecipe:
     """Read a comparison recipe; raises :class:`DataError` with a sentence for each mistake."""
@@ -144,16 +148,3 @@ def stages(recipe: ComparisonRecipe, contestant: Contestant, folder: Path) -> li
         )
         found.append(stage.model_copy(update={"triplets": triplets, "training": training}))
     return found
-
-
-def refreshes_of(recipe: ComparisonRecipe, contestant: Contestant) -> int:
-    """How often a contestant's mined negatives are refreshed."""
-    return recipe.refreshes if contestant.refreshes is None else contestant.refreshes
-
-
-def contestant_named(recipe: ComparisonRecipe, title: str) -> Contestant:
-    """The contestant of a title; raises :class:`DataError`."""
-    for contestant in recipe.contestants:
-        if contestant.title == title:
-            return contestant
-    raise DataError(f"there is no contestant {title!r} in the comparison {recipe.name}")

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from dqecir.evaluation.table import oracle_rows
+from dqecir.experiments.compare.context import ComparisonContext
 from dqecir.experiments.compare.jobs import (
-    JobSpec,
     Result,
     count,
     exact_rows,
@@ -28,13 +28,7 @@ from dqecir.experiments.compare.jobs import (
     search,
     train_and_measure,
 )
-from dqecir.experiments.compare.plan import (
-    ComparisonRecipe,
-    contestant_named,
-    read_comparison,
-    refreshes_of,
-    stages,
-)
+from dqecir.experiments.compare.plan import ComparisonRecipe, read_comparison
 from dqecir.experiments.compare.results_page import write_report
 from dqecir.io.device import chosen_device, on_cpu
 from dqecir.io.files import write_json
@@ -61,42 +55,31 @@ def compare(
     :class:`DataError` where a recipe is wrong or ``out`` holds another comparison.
     """
     recipe = read_comparison(recipe_file)
-    folder = recipe_file.resolve().parent
+    folder = None if model is None else model.resolve()
+    places = recipe_file.resolve().parent, train.resolve(), (evaluation or train).resolve(), folder
+    context = ComparisonContext(recipe, *places, out.resolve())
     # Every mistake is told before anything is computed.
-    methods = [
-        (stage.method, stage.options)
-        for contestant in recipe.contestants
-        for stage in stages(recipe, contestant, folder)
-    ]
+    methods = [(stage.method, stage.options) for own in context.stages.values() for stage in own]
     for row in recipe.baselines:
         parse_settings(row.options, method_named(row.method).options_type, f"the options of {row.name}")
-    job = JobSpec(
-        recipe.model_dump_json(),
-        folder,
-        train.resolve(),
-        (evaluation or train).resolve(),
-        model.resolve() if model is not None else None,
-        out.resolve(),
-    )
-    context = job.context
     start = context.start()
     for method, options in (*methods, *((row.method, row.options) for row in recipe.baselines)):
         start.with_method(method, options)  # raises where the model cannot carry it
     for questions in ("training", "dev", "questions"):
         getattr(context, questions)  # a wrong catalogue is told before the folder is taken
-    _claim(job, recipe)
+    _claim(context)
     console.print(f"{recipe.name}: storing image tokens")
     for store in ("training_store", "dev_store", "question_store"):
         getattr(context, store)
-    fixed = _baselines(job)
-    titles = [contestant.title for contestant in recipe.contestants]
+    fixed = _baselines(context)
+    titles = list(context.stages)
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         processes or os.cpu_count(), mp_context=spawning, initializer=leave_with_parent
     ) as pool:
 
         def run_all(what: str, work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> list[Result]:
-            futures = [pool.submit(work, job, *arguments) for arguments in jobs]
+            futures = [pool.submit(work, context, *arguments) for arguments in jobs]
             for future in track(as_completed(futures), what, total=len(futures)):
                 future.result()
             return [future.result() for future in futures]
@@ -112,7 +95,7 @@ def compare(
             if not _repeats(recipe, title, budget, steps)
         ]
         rows = run_all("training and measuring", train_and_measure, jobs)
-    result = _collected(job, recipe, counted, factors, steps, rows, fixed)
+    result = _collected(context, counted, factors, steps, rows, fixed)
     write_json(out / "results.json", result)
     write_report(result, out)
     return result
@@ -149,34 +132,30 @@ class ComparisonSettings(Strict):
     contestants: dict[str, Any]
 
 
-def _claim(job: JobSpec, recipe: ComparisonRecipe) -> None:
+def _claim(context: ComparisonContext) -> None:
     """Take ``work`` for this comparison, or refuse it where another one's results lie there.
 
     Contestants, baselines and seeds may join or leave between runs; what stays must stay as it was.
     """
     own = {"contestants", "baselines", "seeds", "frozen"}
     claimed = ComparisonSettings(
-        settings=recipe.model_dump(mode="json", exclude=own, exclude_defaults=True),
-        model=job.context.start().fingerprint,
-        train=str(job.train),
-        evaluation=str(job.evaluation),
+        settings=context.recipe.model_dump(mode="json", exclude=own, exclude_defaults=True),
+        model=context.start().fingerprint,
+        train=str(context.train),
+        evaluation=str(context.evaluation),
         seconds=spent_name(on_cpu()),
         contestants={
-            contestant.title: [
-                stage.model_dump(mode="json", exclude_defaults=True)
-                for stage in stages(recipe, contestant, job.recipes)
-            ]
-            for contestant in recipe.contestants
+            title: [stage.model_dump(mode="json", exclude_defaults=True) for stage in own]
+            for title, own in context.stages.items()
         },
     )
-    claim(job.work, "comparison.json", claimed, "comparison", joining="contestants")
+    claim(context.work, "comparison.json", claimed, "comparison", joining="contestants")
 
 
-def _baselines(job: JobSpec) -> dict[str, dict[str, float]]:
+def _baselines(context: ComparisonContext) -> dict[str, dict[str, float]]:
     """Rows that need no training: the baselines of the stage-1 backbone, and the oracles."""
-    path = job.work / "baselines.json"
+    path = context.work / "baselines.json"
     rows = recalled(path) or {}
-    context = job.context
     own: dict[str, dict[str, float]] = {}
     for row in context.recipe.baselines:
         if row.name not in rows:
@@ -211,7 +190,7 @@ def _searched(
 
 def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, dict[str, list[int]]]:
     """Steps of every contestant's stages in every budget, fixed before anything is trained."""
-    refreshes = {contestant.title: refreshes_of(recipe, contestant) for contestant in recipe.contestants}
+    refreshes = {title: recipe.refreshes_of(title) for title in counted}
     reference = counted[recipe.reference]
     own = fixed_steps(reference, None, recipe.steps, refreshes[recipe.reference])
     budget = operations(reference, own, refreshes[recipe.reference])
@@ -233,20 +212,18 @@ def _repeats(
 
 
 def _collected(
-    job: JobSpec,
-    recipe: ComparisonRecipe,
+    context: ComparisonContext,
     counted: dict[str, Result],
     factors: dict[str, Result],
     steps: dict[str, dict[str, list[int]]],
     rows: list[Result],
     fixed: dict[str, dict[str, float]],
 ) -> Result:
-    context = job.context
+    recipe, questions = context.recipe, context.questions
     spent = spent_name(on_cpu())
     contestants = {}
     for title in counted:
-        contestant = contestant_named(recipe, title)
-        refreshes = refreshes_of(recipe, contestant)
+        refreshes = recipe.refreshes_of(title)
         budgets = {}
         for budget in recipe.budgets:
             same = "steps" if _repeats(recipe, title, budget, steps) else budget
@@ -258,7 +235,7 @@ def _collected(
                     {key: run[key] for key in ("seed", spent, "false_negatives", "metrics")} for run in runs
                 ],
             }
-        last = stages(recipe, contestant, job.recipes)[-1]
+        last = context.stages[title][-1]
         contestants[title] = {
             "method": last.method,
             "learning_rate": last.training.learning_rate * factors[title]["chosen"],
@@ -268,7 +245,6 @@ def _collected(
             "refresh_operations": [cost["refresh"] for cost in counted[title]["stages"]],
             "budgets": budgets,
         }
-    questions = context.questions
     return {
         "name": recipe.name,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}{_accelerator()}",

@@ -11,29 +11,46 @@ from dqecir.evaluation.protocols import Protocol
 from dqecir.evaluation.runs import wording_of
 from dqecir.evaluation.submission import rank_questions, write_submissions
 from dqecir.evaluation.table import BASELINES
-from dqecir.experiments.reproduce.answer_pictures import draw_answers, draw_course
-from dqecir.experiments.reproduce.material import MEASURED, Material, read_material
+from dqecir.experiments.examples import answer_of, drawn_questions
+from dqecir.experiments.reproduce.material import (
+    MEASURED,
+    Material,
+    in_words,
+    kind_in,
+    read_material,
+    start_of,
+)
 from dqecir.experiments.reproduce.measuring import Row, conditions_of, results_of, tokens_of
+from dqecir.experiments.reproduce.preference_run import reproduce_preferences
 from dqecir.experiments.reproduce.published_rows import PublishedRow, compare, published_rows
 from dqecir.experiments.reproduce.reproduction_report import Report
 from dqecir.experiments.reproduce.request import Request, first_of, models_of
 from dqecir.experiments.reproduce.run_settings import Settings
 from dqecir.experiments.reproduce.server_answers import validate
-from dqecir.experiments.reproduce.start_weights import in_words, kind_in, start_of
-from dqecir.experiments.reproduce.train_stage import Course, course_of, train
+from dqecir.experiments.reproduce.train_stage import Course, course_of, draw_course, train
+from dqecir.io.contact_sheets import contact_sheet
 from dqecir.methods.method import Method, method_named
 from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.training.data import epoch_order
 from dqecir.training.processes import processes
 
+QUESTIONS, CANDIDATES, SEED = 8, 6, 0
+"""Of the sheet of answers."""
+
 NOT_RECORDED = "not known: the run is no reproduction's"
 
 
-def reproduce_retrieval(request: Request) -> Report | None:
-    """The whole experiment; None in processes that only help to train.
+def reproduce(request: Request) -> Report | None:
+    """Run a data set's experiment and write its report into ``request.out``.
 
-    Raises :class:`DataError` for data that cannot be used, before anything is computed.
+    None in processes that only help to train. Raises :class:`DataError` for data, settings and runs that
+    cannot be used, before anything is computed.
     """
+    judged = request.data_set.name == "hp-fashioniq"
+    return reproduce_preferences(request) if judged else _reproduce_retrieval(request)
+
+
+def _reproduce_retrieval(request: Request) -> Report | None:
     data_set, protocol = request.data_set, request.chosen_protocol()
     recipe = request.chosen_recipe() if request.run is None else None
     run = request.run or request.trained_here
@@ -181,9 +198,15 @@ def _drawn(
     results: RetrievalResults,
     course: Course | None,
 ) -> dict[str, str]:
-    """Caption -> file of every picture beside the report."""
+    """Draw answers to questions drawn by seed, never by success, and the course; return caption -> file."""
     store = tokens_of(model, results.benchmark, request)
-    draw_answers(model, store, results, protocol, request.out / "answers.png")
+    worded = wording_of(model.method, protocol)
+    answers = [
+        answer_of(model, store, results, number, CANDIDATES, worded)
+        for number in drawn_questions(results.benchmark, QUESTIONS, SEED)
+    ]
+    title = f"{protocol.name}: questions drawn by seed {SEED}"
+    contact_sheet(answers, request.out / "answers.png", title)
     pictures = {"answers to questions drawn by seed": "answers.png"}
     if course is not None:
         draw_course(course, protocol.headline_name, request.out / "curves.png")

@@ -12,6 +12,7 @@ from dqecir.evaluation.protocols import Protocol
 from dqecir.evaluation.runs import wording_of
 from dqecir.experiments.reproduce.measuring import results_of, tokens_of
 from dqecir.experiments.reproduce.request import Request
+from dqecir.io.plots import plotted
 from dqecir.model.composed_model import ComposedModel
 from dqecir.training.build import build_trainer, model_for
 from dqecir.training.loop import Evaluator
@@ -82,3 +83,19 @@ def course_of(run: Path, headline: str, epoch_steps: int) -> Course:
         return tuple((round(step / epoch_steps, 3), points[step]) for step in sorted(points))
 
     return Course(by_epoch(loss), by_epoch(metric))
+
+
+def draw_course(course: Course, headline: str, path: Path) -> Path:
+    """Write the loss of the steps and the headline of the evaluations over epochs, as PNG."""
+    with plotted(path, (10, 4), panels=2) as axes:
+        for axis, points, name, mark in (
+            (axes[0], course.loss, "loss of a step", ""),
+            (axes[1], course.headline, f"{headline} on val, percent", "o"),
+        ):
+            axis.plot([epoch for epoch, _ in points], [v for _, v in points], f"{mark}-", markersize=3)
+            axis.set_xlabel("epochs")
+            axis.set_ylabel(name)
+        best = course.best_epoch
+        axes[1].axvline(best, color="#1a8f4c", linewidth=0.8, label=f"best: {best:g}")
+        axes[1].legend(frameon=False)
+    return path
