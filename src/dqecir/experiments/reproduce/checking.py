@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,10 +29,6 @@ class Inventory:
     questions: int
     fallen: int
     """Questions that fell away, because an image that they are judged by is missing."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; the names stand in the list beside it."""
-        return {**asdict(self), "missing": len(self.missing)}
 
 
 def existing(path: Path) -> Path:

@@ -45,11 +45,10 @@ def reproduce_preferences(request: Request) -> Report | None:
     preferences, inventory = checked_preferences(read)
     settle(data_set.name, [inventory], request.missing, request.out)
     start = start_of(request.weights, kind_in(first_of(request.run)))
-    rows = []
-    for name, model in baselines(start).items():
-        rows.append(
-            _row(f"untrained weights, {name.replace('_', ' ')}", "not trained", model, preferences, request)
-        )
+    rows = [
+        _row(f"untrained weights, {name.replace('_', ' ')}", "not trained", model, preferences, request)
+        for name, model in baselines(start).items()
+    ]
     source = "a run that says no more" if made_of is None else f"a run on {made_of.data}"
     for name, folder in folders.items():
         model = read_model(folder)
