@@ -1,0 +1,121 @@
+"""EfficientNet-Lite: the network, without its classifier.
+
+Sources: EfficientNet (Tan and Le, arXiv 1905.11946); the Lite variants leave out squeeze-and-excitation,
+use ReLU6, and keep the stem, the head and the repeats of the first and last stage unscaled.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Variant = Literal["lite0", "lite1", "lite2"]
+
+STRIDE = 32
+"""Pixels of an image's side for one place of the last map."""
+HEAD_WIDTH = 1280
+"""Channels of the last map."""
+
+_SCALES: dict[Variant, tuple[float, float]] = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
+"""Factors of width and depth."""
+_STAGES = (
+    # repeats, kernel, stride, expansion, width
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_STEM = 32
+_EPSILON, _MOMENTUM = 1e-3, 0.01
+
+
+class ConvNorm(nn.Module):
+    """A convolution padded as TensorFlow's ``same``, batch normalisation, and ReLU6 where ``acts``."""
+
+    def __init__(
+        self, width_in: int, width: int, kernel: int, stride: int = 1, groups: int = 1, acts: bool = True
+    ) -> None:
+        super().__init__()
+        # With stride 2 an even side is padded by one pixel less before than behind.
+        before, behind = (kernel - stride) // 2, (kernel - 1) // 2
+        self.padding = (before, behind, before, behind) if before != behind else None
+        self.conv = nn.Conv2d(
+            width_in, width, kernel, stride, 0 if self.padding else behind, groups=groups, bias=False
+        )
+        self.norm = nn.BatchNorm2d(width, eps=_EPSILON, momentum=_MOMENTUM)
+        self.acts = acts
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, C, H, W] to [B, C', H/stride, W/stride]; H and W are multiples of the stride."""
+        if self.padding:
+            features = F.pad(features, self.padding)
+        normalised: Tensor = self.norm(self.conv(features))
+        return F.relu6(normalised) if self.acts else normalised
+
+
+class InvertedBlock(nn.Module):
+    """Widen, filter each channel, narrow; with a shortcut where the shapes allow one (MBConv)."""
+
+    def __init__(self, width_in: int, width: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = width_in * expansion
+        self.expand = ConvNorm(width_in, inner, 1) if expansion > 1 else None
+        self.depthwise = ConvNorm(inner, inner, kernel, stride, groups=inner)
+        self.project = ConvNorm(inner, width, 1, acts=False)
+        self.has_shortcut = stride == 1 and width_in == width
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, C, H, W] to [B, C', H/stride, W/stride]."""
+        inner = features if self.expand is None else self.expand(features)
+        narrowed: Tensor = self.project(self.depthwise(inner))
+        return features + narrowed if self.has_shortcut else narrowed
+
+
+class EfficientNetLite(nn.Module):
+    """The network without its classifier."""
+
+    def __init__(self, variant: Variant) -> None:
+        super().__init__()
+        width_factor, depth_factor = _SCALES[variant]
+        self.stem = ConvNorm(3, _STEM, 3, 2)
+        blocks: list[nn.Module] = []
+        self.ends: list[int] = []
+        """Number of blocks up to the end of each stage."""
+        self.widths = [_scaled_width(stage[-1], width_factor) for stage in _STAGES]
+        width = _STEM
+        for place, (repeats, kernel, stride, expansion, _) in enumerate(_STAGES):
+            if 0 < place < len(_STAGES) - 1:
+                repeats = math.ceil(repeats * depth_factor)
+            for repeat in range(repeats):
+                blocks.append(
+                    InvertedBlock(width, self.widths[place], kernel, 1 if repeat else stride, expansion)
+                )
+                width = self.widths[place]
+            self.ends.append(len(blocks))
+        self.blocks = nn.ModuleList(blocks)
+        self.head = ConvNorm(width, HEAD_WIDTH, 1)
+
+    def stages(self, pixels: Tensor) -> list[Tensor]:
+        """Pixels [B, 3, S, S] to the maps of the seven stages, and last the head's [B, 1280, S/32, S/32].
+
+        The stages have strides 2, 4, 8, 16, 16, 32 and 32; S is a multiple of 32.
+        """
+        features = self.stem(pixels)
+        maps = []
+        for count, block in enumerate(self.blocks, 1):
+            features = block(features)
+            if count in self.ends:
+                maps.append(features)
+        return [*maps, self.head(features)]
+
+
+def _scaled_width(width: int, factor: float) -> int:
+    """A width times a factor, as a multiple of 8 that is at most a tenth smaller."""
+    scaled = max(8, int(width * factor + 4) // 8 * 8)
+    return scaled + 8 if scaled < 0.9 * width * factor else scaled

