@@ -1,4 +1,4 @@
-"""A small BLIP-2 from scratch, for machines without weights.
+"""A small BLIP-2 on catalogues, from scratch or with a tower that has published weights.
 
 Stage 0 trains the tower by classifying catalogue attributes; its heads are kept. Stage 1 freezes
 the tower and trains the Q-Former by image-text contrast on captions made from the attributes.
@@ -22,13 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from dqecir.data.augmentation import random_views
 from dqecir.data.catalogue import Catalogue
 from dqecir.data.cells import has_value, values_of
 from dqecir.encoders.blip2 import Blip2
+from dqecir.encoders.efficientnet_weights import load_efficientnet
 from dqecir.encoders.store import TokenStore
 from dqecir.encoders.tokenizer import WordPieces, train_word_pieces
+from dqecir.encoders.towers import EfficientNetTower
 from dqecir.errors import DataError
 from dqecir.io.device import chosen_device, on_cpu
 from dqecir.io.files import whole_folder, write_bytes
@@ -44,11 +47,17 @@ from dqecir.questions.wording import CaptionGenerator
 from dqecir.settings import Strict
 from dqecir.training.heads import column_losses
 from dqecir.training.loop import autocast, parameter_groups
-from dqecir.training.pretraining_data import LabelledImages, codes_of, read_images, shared_columns
+from dqecir.training.pretraining_data import (
+    LabelledImages,
+    as_source,
+    codes_of,
+    read_images,
+    shared_columns,
+)
 from dqecir.training.recipe import PretrainingRecipe
 from dqecir.training.schedules import cosine_rate
 
-SAVE_EVERY = 250
+SAVE_EVERY = 50
 """Steps between states that a killed run resumes from."""
 
 
@@ -72,13 +81,17 @@ class Pretrainer:
         texts: Sequence[str] = (),
         quiet: bool = False,
     ) -> None:
-        self.recipe, self.catalogues, self.split, self.work, self.quiet = (
-            recipe,
-            catalogues,
-            split,
-            work,
-            quiet,
-        )
+        self.recipe, self.split, self.work, self.quiet = recipe, split, work, quiet
+        if recipe.sources is not None:
+            if len(recipe.sources) != len(catalogues):
+                raise DataError(
+                    f"sources is for {len(recipe.sources)} catalogues, and {len(catalogues)} were given"
+                )
+            catalogues = [
+                as_source(catalogue, source)
+                for catalogue, source in zip(catalogues, recipe.sources, strict=True)
+            ]
+        self.catalogues = catalogues
         for name, settings in (
             ("classification.shares", recipe.classification.shares),
             ("classification.strengths", recipe.classification.strengths),
@@ -99,6 +112,8 @@ class Pretrainer:
         self.tokenizer = self._train_tokenizer(texts)
         backbone = recipe.backbone.model_copy(update={"vocabulary_size": len(self.tokenizer)})
         self.backbone = Blip2(backbone)
+        if recipe.tower_weights is not None and isinstance(self.backbone.tower, EfficientNetTower):
+            load_efficientnet(self.backbone.tower.network, recipe.tower_weights)
         self.heads = AttributeHeads(HeadsConfig(token_width=backbone.tower.token_width, columns=self.columns))
         self.device = chosen_device()
         self.backbone.to(self.device)
@@ -151,10 +166,11 @@ class Pretrainer:
 
         def loss_of(step: int) -> Tensor:
             if not sets:
-                sets.extend(
-                    read_images(catalogue, self.split, self.columns, preprocessing, self.quiet)
-                    for catalogue in self.catalogues
-                )
+                for place, catalogue in enumerate(self.catalogues):
+                    kept = self.work / f"pixels-{place}"
+                    sets.append(
+                        read_images(catalogue, self.split, self.columns, preprocessing, self.quiet, kept)
+                    )
             generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
             pixels, codes = [], []
             parts = _shares(stage.shares, stage.batch_size)
@@ -163,14 +179,21 @@ class Pretrainer:
                     continue
                 rows = torch.randint(len(images.pixels), (count,), generator=generator)
                 plain = images.pixels[rows].float() / 255
-                pixels.append(random_views(plain, generator, strength) if strength > 0 else plain)
+                if step < stage.small_steps:
+                    plain = F.interpolate(plain, size=stage.small_size, mode="area")
+                seen = random_views(plain, generator, strength, stage.light) if strength > 0 else plain
+                pixels.append(seen)
                 codes.append(images.codes[rows])
-            seen = preprocessing.normalised(torch.cat(pixels)).to(self.device)
-            logits = self.heads(self.backbone.tower(seen))
+            normalised = preprocessing.normalised(torch.cat(pixels)).to(self.device)
+            logits = self.heads(self.backbone.tower(normalised))
             losses = column_losses(logits, torch.cat(codes), stage.label_smoothing)
             return torch.stack(losses).mean()
 
-        self._optimise("classification", modules, stage, loss_of)
+        fresh: list[torch.nn.Parameter] = []
+        if isinstance(self.backbone.tower, EfficientNetTower):
+            published = set(self.backbone.tower.network.parameters())
+            fresh = [weight for weight in modules.parameters() if weight not in published]
+        self._optimise("classification", modules, stage, loss_of, fast=fresh, factor=stage.heads_factor)
 
     def _contrast(self) -> None:
         """Stage 1."""
@@ -256,11 +279,17 @@ class Pretrainer:
         stage: Any,
         loss_of: Any,
         extra: Sequence[torch.nn.Parameter] = (),
+        fast: Sequence[torch.nn.Parameter] = (),
+        factor: float = 1.0,
     ) -> None:
-        """AdamW with a cosine rate over ``stage.steps``; continues where a killed run was saved."""
-        groups = parameter_groups(modules, stage.learning_rate, stage.weight_decay, [], 1.0)
+        """AdamW with a cosine rate over ``stage.steps``; continues where a killed run was saved.
+
+        ``fast`` parameters learn at ``factor`` times the rate.
+        """
+        groups = parameter_groups(modules, stage.learning_rate, stage.weight_decay, list(fast), factor)
         if extra:
             groups.append({"params": list(extra), "lr": stage.learning_rate, "weight_decay": 0.0})
+        rates = [group["lr"] for group in groups]
         optimizer = torch.optim.AdamW(groups)
         log: list[dict[str, float]] = []
         first = self._resume(name, optimizer, log)
@@ -269,8 +298,8 @@ class Pretrainer:
         modules.train()
         for step in track(range(first, stage.steps), f"pretraining: {name}", quiet=self.quiet):
             watch.start()
-            for group in optimizer.param_groups:
-                group["lr"] = stage.learning_rate * cosine_rate(step, stage.steps, stage.steps // 20, 0.0)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * cosine_rate(step, stage.steps, stage.steps // 20, 0.0)
             torch.manual_seed(self.recipe.seed * 1_000_003 + step)
             with autocast(self.device, self.recipe.precision):
                 loss = loss_of(step)

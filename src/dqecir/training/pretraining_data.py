@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from dqecir.data.images import Preprocessing, load_image
 from dqecir.errors import DataError
 from dqecir.io.progress import track
 from dqecir.training.data import attribute_codes
+from dqecir.training.recipe import CatalogueSource
 
-MAX_VALUES = 64
+MAX_VALUES = 256
 """A column with more values is a name or a number, not an attribute that an image shows."""
 
 
@@ -48,8 +50,22 @@ def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]
         if 2 <= len(values - {""}) <= MAX_VALUES
     }
     if not kept:
-        raise DataError("no column of the catalogues has 2 to 64 values: there is no attribute to learn")
+        raise DataError(
+            f"no column of the catalogues has 2 to {MAX_VALUES} values: there is no attribute to learn"
+        )
     return kept
+
+
+def as_source(catalogue: Catalogue, source: CatalogueSource) -> Catalogue:
+    """Return the catalogue with the columns of a source, under their names in the model."""
+    chosen = catalogue.with_columns(tuple(source.columns))
+    attributes = {
+        source.columns[column]: tuple(value or UNKNOWN for value in values)
+        if column in source.unknown_if_empty
+        else values
+        for column, values in chosen.attributes.items()
+    }
+    return replace(chosen, attributes=attributes)
 
 
 def codes_of(catalogue: Catalogue, images: np.ndarray, columns: Mapping[str, Sequence[str]]) -> Tensor:
@@ -64,10 +80,22 @@ def read_images(
     columns: dict[str, tuple[str, ...]],
     preprocessing: Preprocessing,
     quiet: bool = False,
+    kept: Path | None = None,
 ) -> LabelledImages:
-    """Decode one split of a catalogue into memory; raises ``ImageError`` for a bad picture."""
+    """Decode one split of a catalogue; raises ``ImageError`` for a bad picture.
+
+    ``kept`` is a file of this split's pixels: it is read where it is there, and written where it is not.
+    Default: the pixels are held in memory.
+    """
     images = catalogue.split(split)
-    pixels = torch.empty(len(images), 3, preprocessing.size, preprocessing.size, dtype=torch.uint8)
+    shape = (len(images), 3, preprocessing.size, preprocessing.size)
+    codes = codes_of(catalogue, images, columns)
+    if kept is not None and kept.exists():
+        pixels = torch.from_numpy(np.memmap(kept, np.uint8, "c", shape=shape))
+        return LabelledImages(pixels, codes)
+    draft = None if kept is None else kept.with_name(f"{kept.name}.draft")
+    held = np.empty(shape, np.uint8) if draft is None else np.memmap(draft, np.uint8, "w+", shape=shape)
+    pixels = torch.from_numpy(held)
 
     def read(position: int) -> np.ndarray:
         return np.array(preprocessing.picture(load_image(catalogue.image_paths[position])))
@@ -78,4 +106,6 @@ def read_images(
         )
         for row, picture in enumerate(pictures):
             pixels[row] = torch.from_numpy(picture).permute(2, 0, 1)
-    return LabelledImages(pixels, codes_of(catalogue, images, columns))
+    if draft is not None and kept is not None:
+        draft.rename(kept)
+    return LabelledImages(pixels, codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,6 +117,13 @@ class ClassificationStage(Strict):
     """Share of each catalogue in a batch, in the order of ``--data``."""
     strengths: tuple[float, ...] = (1.0,)
     """Strength of the random views of each catalogue."""
+    light: float | None = Field(default=None, ge=0)
+    """Strength of the views' changes of light and colour. Default: that of the catalogue's views."""
+    heads_factor: float = Field(default=1.0, gt=0)
+    """Rate of what an ``efficientnet`` adds to the published network, as a multiple of the network's."""
+    small_steps: int = Field(default=0, ge=0)
+    """First steps, which see the pictures at ``small_size``: a step costs less then."""
+    small_size: int = Field(default=0, ge=0)
 
 
 class ContrastStage(Strict):
@@ -131,11 +139,25 @@ class ContrastStage(Strict):
     """Share of the batches that come from each catalogue; a batch stays within one."""
 
 
+class CatalogueSource(Strict):
+    """What pretraining reads of one catalogue."""
+
+    columns: Mapping[str, str]
+    """Column of the table -> the model's name of it. Columns of two tables that differ in their values need
+    two names."""
+    unknown_if_empty: tuple[str, ...] = ()
+    """Columns of the table whose empty cells are unknown, instead of saying that nothing applies."""
+
+
 class PretrainingRecipe(Strict):
-    """A small BLIP-2 from scratch, for machines without weights."""
+    """A small BLIP-2, from scratch or with a tower that has published weights."""
 
     backbone: Blip2Config
+    tower_weights: str | None = None
+    """Published weights of the tower: a file, or an installed package that holds one. Default: none."""
     preprocessing: Preprocessing
+    sources: tuple[CatalogueSource, ...] | None = None
+    """What is read of each catalogue, in the order of ``--data``. Default: all columns of all."""
     vocabulary_size: int = Field(default=1500, gt=64)
     max_text_length: int = Field(default=40, gt=4)
     classification: ClassificationStage
@@ -150,6 +172,8 @@ class PretrainingRecipe(Strict):
                 f"preprocessing.size ({self.preprocessing.size}) must be the tower's image_size "
                 f"({self.backbone.tower.image_size})"
             )
+        if self.tower_weights is not None and self.backbone.tower.kind != "efficientnet":
+            raise ValueError("tower_weights are for a tower of the kind efficientnet")
         return self
 
 

@@ -1,0 +1,127 @@
+"""Pretraining reads catalogues of different columns, and starts from published weights."""
+
+import csv
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+from dqecir.data.catalogue import read_catalogue
+from dqecir.data.cells import UNKNOWN
+from dqecir.data.images import Preprocessing
+from dqecir.errors import DataError
+from dqecir.settings import parse_settings
+from dqecir.training.pretraining import Pretrainer
+from dqecir.training.pretraining_data import as_source, read_images, shared_columns
+from dqecir.training.recipe import CatalogueSource, PretrainingRecipe
+from tests.encoders.test_efficientnet import published
+
+RECIPE = """
+backbone:
+  tower: {kind: efficientnet, image_size: 32, hidden_size: 16, colour_width: 4}
+  hidden_size: 16
+  layers: 2
+  heads: 2
+  intermediate_size: 32
+  query_tokens: 3
+  embedding_size: 12
+  text_positions: 48
+  attention: eager
+preprocessing: {size: 32, pad_ratio: 1.0}
+sources:
+  - columns: {color: color, garment: garment}
+  - columns: {color: shop_color, gender: gender}
+    unknown_if_empty: [gender]
+vocabulary_size: 400
+max_text_length: 32
+classification:
+  {steps: 2, batch_size: 8, shares: [0.5, 0.5], strengths: [1, 1], light: 0.3, small_steps: 1, small_size: 32}
+contrast: {steps: 1, batch_size: 8, shares: [0.5, 0.5], views: [1, 1]}
+precision: fp32
+"""
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A catalogue of 12 pictures whose colours are spelled in a shop's way."""
+    folder = tmp_path / "shop"
+    (folder / "images").mkdir(parents=True)
+    with (folder / "attributes.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "split", "color", "gender", "brand"])
+        for place in range(12):
+            Image.new("RGB", (30, 40), (20 * place, 0, 0)).save(folder / "images" / f"{place}.png")
+            colour, gender = [("Off White", "Men"), ("Navy Blue", ""), ("Off White", "Women")][place % 3]
+            table.writerow([f"images/{place}.png", "train", colour, gender, f"brand {place}"])
+    return read_catalogue(folder)
+
+
+def recipe(**changes) -> PretrainingRecipe:
+    return parse_settings({**yaml.safe_load(RECIPE), **changes}, PretrainingRecipe, "recipe")
+
+
+def test_a_source_names_its_columns_and_what_its_empty_cells_mean(shop):
+    source = CatalogueSource(
+        columns={"color": "shop_color", "gender": "gender"}, unknown_if_empty=("gender",)
+    )
+    told = as_source(shop, source)
+    assert set(told.attributes) == {"shop_color", "gender"}
+    assert set(told.attributes["gender"]) == {UNKNOWN, "Men", "Women"}
+    plain = as_source(shop, CatalogueSource(columns={"gender": "gender"}))
+    assert set(plain.attributes["gender"]) == {"", "Men", "Women"}
+    with pytest.raises(DataError, match="no column 'colour'"):
+        as_source(shop, CatalogueSource(columns={"colour": "color"}))
+
+
+def test_a_column_of_many_values_is_an_attribute(tmp_path):
+    (tmp_path / "images").mkdir()
+    with (tmp_path / "attributes.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "article", "name"])
+        for place in range(600):
+            (tmp_path / "images" / f"{place}.png").touch()
+            table.writerow([f"images/{place}.png", f"kind {place % 141}", f"it {place}"])
+    columns = shared_columns([read_catalogue(tmp_path)])
+    assert {name: len(values) for name, values in columns.items()} == {"article": 141}
+
+
+def test_pixels_are_kept_for_a_run_that_goes_on(shop, tmp_path):
+    preprocessing = Preprocessing(size=32)
+    columns = {"color": ("Navy Blue", "Off White")}
+    first = read_images(shop, "train_all", columns, preprocessing, True, tmp_path / "kept")
+    for picture in shop.image_paths:
+        picture.unlink()
+    again = read_images(shop, "train_all", columns, preprocessing, True, tmp_path / "kept")
+    assert torch.equal(first.pixels, again.pixels)
+    assert torch.equal(first.codes, again.codes)
+
+
+def test_two_sources_train_a_tower_from_published_weights(garments, shop, tmp_path):
+    weights = tmp_path / "lite0.safetensors"
+    save_file(published("lite0"), weights)
+    settings = recipe(tower_weights=str(weights))
+    pretrainer = Pretrainer(settings, [garments, shop], "train", tmp_path / "work", quiet=True)
+    start = published("lite0")["_conv_stem.weight"]
+    assert torch.equal(pretrainer.backbone.tower.network.stem.conv.weight, start)
+    model = pretrainer.run()
+    assert set(model.heads.config.columns) == {"color", "garment", "shop_color", "gender"}
+    assert model.heads.config.columns["gender"] == ("Men", "Women")
+    assert not torch.equal(model.backbone.tower.network.stem.conv.weight, start)
+    folder = model.save_pretrained(tmp_path / "model")
+    assert type(model).from_pretrained(folder).fingerprint == model.fingerprint
+
+
+def test_as_many_sources_as_catalogues(garments, tmp_path):
+    with pytest.raises(DataError, match="sources is for 2 catalogues, and 1 were given"):
+        Pretrainer(recipe(), [garments], "train", tmp_path, quiet=True)
+
+
+def test_published_weights_need_their_kind_of_tower():
+    backbone = {
+        **yaml.safe_load(RECIPE)["backbone"],
+        "tower": {"kind": "stem", "image_size": 32, "widths": [8]},
+    }
+    with pytest.raises(DataError, match="tower_weights are for a tower of the kind efficientnet"):
+        recipe(backbone=backbone, tower_weights="somewhere")
