@@ -18,6 +18,7 @@ from rich.markup import escape
 from dqecir import __version__
 from dqecir.cli.arguments import output
 from dqecir.cli.catalogue import catalogue_app
+from dqecir.cli.describing import describe
 from dqecir.cli.editing import edit
 from dqecir.cli.index import index_app, search
 from dqecir.cli.measuring import evaluate_command, figures, protocol_command, reproduce_command
@@ -36,6 +37,7 @@ app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(index_app, name="index")
 app.command("search")(search)
 app.command("read")(read)
+app.command("describe")(describe)
 app.command("edit")(edit)
 app.command("serve")(serve)
 app.command("pretrain")(pretrain)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
@@ -22,14 +23,14 @@ BodyT = TypeVar("BodyT", bound=EmbeddingBody)
 
 @dataclass(frozen=True)
 class Body:
-    """What came: JSON and a picture, each where it did."""
+    """What came: fields of text by their names, and the picture, where one came."""
 
-    text: str | None = None
+    fields: Mapping[str, str]
     image: bytes | None = None
 
-    def parsed(self, schema: type[Schema]) -> Schema:
-        """The JSON as ``schema``; raises a :class:`Problem`."""
-        return parsed(self.text or "", schema)
+    def parsed(self, field: str, schema: type[Schema]) -> Schema:
+        """A field as ``schema``; raises a :class:`Problem`."""
+        return parsed(self.fields.get(field, ""), schema)
 
 
 async def read_request(request: Request, schema: type[BodyT], limits: Limits) -> tuple[BodyT, bytes | None]:
@@ -38,7 +39,7 @@ async def read_request(request: Request, schema: type[BodyT], limits: Limits) ->
     Raises a :class:`Problem`, also where there is not one reference: an item, or a picture.
     """
     body = await read_body(request, "request", limits)
-    asked = body.parsed(schema)
+    asked = body.parsed("request", schema)
     if (asked.item is None) is (body.image is None):
         raise Problem(422, "a reference is either an item of the index or an image that is uploaded")
     return asked, body.image
@@ -53,7 +54,7 @@ def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
 
 
 async def read_body(request: Request, field: str, limits: Limits) -> Body:
-    """A body that is JSON, or a form with a ``field`` of JSON and perhaps an ``image``.
+    """A body that is JSON, kept under ``field``, or a form with such a field and perhaps an ``image``.
 
     Raises a :class:`Problem`: 413 for too much, 408 for one that does not arrive in time, 415 for another
     kind, 400 for one that cannot be read.
@@ -68,7 +69,7 @@ async def read_body(request: Request, field: str, limits: Limits) -> Body:
         async with asyncio.timeout(limits.body_seconds):
             if is_form:
                 return await _form(request, chunks, field, limits)
-            return Body(b"".join([chunk async for chunk in chunks]).decode("utf-8"))
+            return Body({field: b"".join([chunk async for chunk in chunks]).decode("utf-8")})
     except TimeoutError:
         raise Problem(
             408, f"the body did not arrive within {limits.body_seconds:g} seconds", {"Connection": "close"}
@@ -104,19 +105,25 @@ async def _form(request: Request, chunks: AsyncGenerator[bytes, None], field: st
     except (MultiPartException, ValueError, KeyError) as error:
         said = getattr(error, "message", None) or "it is damaged"
         raise Problem(400, f"the form cannot be read: {said}") from None
-    found: dict[str, bytes] = {}
+    fields: dict[str, str] = {}
+    image = None
     for name, part in form.multi_items():
-        if name in found:
+        if name in fields or (name == "image" and image is not None):
             raise Problem(422, f"the form has the field {name!r} twice")
         if name not in (field, "image"):
             raise Problem(422, f"the form has no field {name!r}: its fields are {field} and image")
-        if name == "image" and isinstance(part, str):
+        if isinstance(part, UploadFile):
+            data = await part.read()
+            if name == "image":
+                image = data
+                continue
+            part = data.decode("utf-8")
+        elif name == "image":
             raise Problem(422, "the image must be a file, with a name of its own")
-        found[name] = part.encode("utf-8") if isinstance(part, str) else await part.read()
-    text, image = found.get(field), found.get("image")
+        fields[name] = part
     if image is not None and len(image) > limits.bytes:
         raise Problem(413, f"the picture has {len(image):,} bytes; at most {limits.bytes:,} are read")
-    return Body(None if text is None else text.decode("utf-8"), image)
+    return Body(fields, image)
 
 
 class _InMemory(MultiPartParser):

@@ -62,6 +62,7 @@ class Request:
     missing: Missing = "refuse"
     images: Path | None = None
     tokens: Path | None = None
+    quiet: bool = False
 
     @property
     def data_set(self) -> DataSet:

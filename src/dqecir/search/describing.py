@@ -1,0 +1,126 @@
+"""Say of pictures what they show: the values that a model's attribute heads name, with probabilities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dqecir.data.images import load_batches
+from dqecir.data.picture_files import Refusal, list_pictures
+from dqecir.errors import DataError
+from dqecir.io.files import write_text
+from dqecir.io.progress import track
+from dqecir.model.composed_model import ComposedModel
+
+ColumnSet = Literal["photos", "products"]
+"""Whose columns and spellings a description has: those of the labelled photos, or those of a shop."""
+
+_PHOTOS = ("garment", "color", "pattern", "print", "sleeves", "length", "neck")
+_PRODUCTS = ("kind", "article", "usage", "gender")
+COLUMN_SETS: dict[ColumnSet, Mapping[str, str]] = {
+    "photos": {name: name for name in _PHOTOS},
+    "products": {**{name: name for name in _PRODUCTS}, "color": "product_color"},
+}
+"""Column of a description -> the model's column, which has another name where two sets share one."""
+
+
+def describe_pictures(
+    pictures: Sequence[Path],
+    model: ComposedModel,
+    out: Path,
+    columns: ColumnSet | None = None,
+    quiet: bool = False,
+) -> tuple[int, tuple[Refusal, ...]]:
+    """Write a line of JSON for each picture of files and folders to ``out``, all of them or none.
+
+    A line is ``{"path", "attributes": {column: {"value", "probability"}}}``, or ``{"path", "error"}`` for a
+    picture that cannot be used. ``columns`` chooses the set of columns. Default: ``photos``, or all columns
+    of a model that lacks those. Returns the number of pictures that were described, and what was left out:
+    pictures with an error, and files of the folders that are no pictures. Raises :class:`DataError` where
+    there is no picture, or where the model does not tell the columns.
+    """
+    if not out.parent.is_dir():
+        raise DataError(f"the folder {out.parent} does not exist: create it, or choose another --out")
+    told = _columns(model, columns)
+    paths, left_out = _found(pictures)
+    refusals: list[Refusal] = []
+    lines: dict[Path, Any] = {}
+    described = _described(paths, model, told, refusals)
+    for position, attributes in track(described, "describing", len(paths), quiet):
+        lines[paths[position]] = {"path": str(paths[position]), "attributes": attributes}
+    for refusal in refusals:
+        lines[refusal.path] = {"path": str(refusal.path), "error": refusal.reason}
+    write_text(out, "".join(json.dumps(lines[path]) + "\n" for path in paths))
+    return len(paths) - len(refusals), (*left_out, *refusals)
+
+
+def _columns(model: ComposedModel, columns: ColumnSet | None) -> Mapping[str, str]:
+    if model.heads is None:
+        raise DataError("this model has no attribute heads: choose another --model")
+    own = model.heads.config.columns
+    told = COLUMN_SETS[columns or "photos"]
+    missing = [name for name in told.values() if name not in own]
+    if not missing:
+        return told
+    if columns is None:
+        return {name: name for name in own}
+    raise DataError(
+        f"this model does not tell the columns of {columns} ({', '.join(missing)}): choose another --model, "
+        f"or leave --columns out to get what it tells ({', '.join(own)})"
+    )
+
+
+def _found(pictures: Sequence[Path]) -> tuple[list[Path], list[Refusal]]:
+    """Return the pictures of files and folders, each once, and what else lies in the folders."""
+    paths: dict[Path, None] = {}
+    left_out: list[Refusal] = []
+    for place in pictures:
+        if place.is_dir():
+            found = list_pictures(place)
+            paths |= dict.fromkeys(found.pictures)
+            left_out += found.left_out
+        elif place.exists():
+            paths[place] = None
+        else:
+            raise DataError(f"there is no file or folder {place}")
+    if not paths:
+        raise DataError(f"there is no picture in {', '.join(map(str, pictures))}")
+    return list(paths), left_out
+
+
+@torch.inference_mode()
+def _described(
+    paths: Sequence[Path], model: ComposedModel, told: Mapping[str, str], refusals: list[Refusal]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the position of each picture, and its attributes."""
+    assert model.heads is not None
+    known = model.heads.config.columns
+    for batch in load_batches(paths, model.preprocessing, refusals):
+        # A mirrored garment is the same garment: the mean over both is right more often.
+        views = [_probabilities(model, pixels) for pixels in (batch.pixels, batch.pixels.flip(3))]
+        best = {
+            column: torch.stack([view[name] for view in views]).mean(dim=0).max(dim=1)
+            for column, name in told.items()
+        }
+        for row, position in enumerate(batch.positions):
+            yield (
+                position,
+                {
+                    column: {
+                        "value": known[told[column]][int(found.indices[row])],
+                        "probability": round(float(found.values[row]), 4),
+                    }
+                    for column, found in best.items()
+                },
+            )
+
+
+def _probabilities(model: ComposedModel, pixels: Tensor) -> dict[str, Tensor]:
+    assert model.heads is not None
+    logits = model.heads(model.backbone.image_tokens(pixels))
+    return {column: values.float().softmax(dim=1) for column, values in logits.items()}
