@@ -22,10 +22,13 @@ class RandomStore:
         return self.tokens[ids]
 
 
-def a_batch(model, garments, size=6) -> TrainingBatch:
-    """The first triplets of a catalogue as a batch for ``model``'s method, all in-batch."""
+def a_batch(model, garments, size=6, **tokens) -> TrainingBatch:
+    """The first triplets of a catalogue as a batch for ``model``'s method, all in-batch.
+
+    ``tokens``: shape of the image tokens, as :class:`RandomStore` takes it.
+    """
     benchmark = catalogue_benchmark(garments, "train", seed=0, count=40)
-    store = RandomStore(len(benchmark.image_ids))
+    store = RandomStore(len(benchmark.image_ids), **tokens)
     data = TrainingData.of(benchmark, store, model)
     queries = torch.arange(size)
     candidates = data.targets[queries].unique()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import Self
+from typing import Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -109,7 +109,7 @@ class Blip2(Encoder):
         self.temperature = nn.Parameter(torch.tensor(config.temperature))
 
     @property
-    def untraced(self) -> list[int]:
+    def untraced(self) -> list[Any]:
         return [self.config.tower.heads, self.config.heads]
 
     def image_states(self, tokens: Tensor) -> Tensor:

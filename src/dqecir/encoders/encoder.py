@@ -145,8 +145,8 @@ class Encoder(nn.Module, ABC):
         return WordPieces.from_pretrained(folder)
 
     @property
-    def untraced(self) -> list[int]:
-        """Sizes that change image embeddings and leave no trace in the shapes of the weights."""
+    def untraced(self) -> list[Any]:
+        """Settings that change image embeddings and leave no trace in the shapes of the weights."""
         return []
 
     def freeze_tower(self) -> None:

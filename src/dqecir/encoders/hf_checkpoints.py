@@ -39,7 +39,7 @@ _FIXED = (
 
 def hf_config(folder: Path) -> dict[str, Any]:
     """``config.json`` of a transformers folder; raises :class:`CheckpointError` where there is none."""
-    config = _json(folder / "config.json")
+    config = json_of(folder / "config.json")
     if config is None:
         raise CheckpointError(f"{folder} has no config.json: it is no folder that transformers wrote")
     return config
@@ -50,9 +50,12 @@ def hf_tensors(folder: Path) -> State:
     for name in _WEIGHTS:
         if (folder / name).exists():
             return read_published(folder / name)
-        index = _json(folder / f"{name}.index.json")
+        index = json_of(folder / f"{name}.index.json")
         if index is not None:
-            files = sorted({Path(str(file)).name for file in index.get("weight_map", {}).values()})
+            named = index.get("weight_map")
+            if not isinstance(named, Mapping):
+                raise CheckpointError(f"{folder / name}.index.json names no files of weights: copy it again")
+            files = sorted({Path(str(file)).name for file in named.values()})
             tensors: State = {}
             for file in files:
                 tensors |= read_published(folder / file)
@@ -167,9 +170,9 @@ def hf_preprocessing(folder: Path, image_size: int) -> Preprocessing:
     BLIP-2's own where the folder says nothing. Raises :class:`CheckpointError` where it says what
     :class:`Preprocessing` cannot do, or another size than the tower's ``image_size``.
     """
-    said = _json(folder / "preprocessor_config.json")
+    said = json_of(folder / "preprocessor_config.json")
     if said is None:
-        said = (_json(folder / "processor_config.json") or {}).get("image_processor", {})
+        said = (json_of(folder / "processor_config.json") or {}).get("image_processor", {})
     plain = Preprocessing(size=image_size, squash=True)
     wanted = plain.to_dict() | {"do_center_crop": False}
     for name in ("do_resize", "do_normalize", "do_rescale", "do_center_crop", "size", "resample"):
@@ -194,7 +197,8 @@ def hf_preprocessing(folder: Path, image_size: int) -> Preprocessing:
         ) from error
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def json_of(path: Path) -> dict[str, Any] | None:
+    """Read a map of settings; None where there is no file, :class:`CheckpointError` where it is damaged."""
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

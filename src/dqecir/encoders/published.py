@@ -1,4 +1,4 @@
-"""A published BLIP-2 as ours, whole or its tower alone, in the two forms it is kept in."""
+"""Published encoders as ours, whole or the tower alone, in the forms they are kept in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from dqecir.data.images import Preprocessing
 from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.checkpoint_files import State, located, read_published
 from dqecir.encoders.checkpoints import LoadReport, lavis_state, load_lavis
+from dqecir.encoders.dual import published_state
+from dqecir.encoders.dual_folder import read_dual
+from dqecir.encoders.encoder import Encoder, Origin
 from dqecir.encoders.hf_checkpoints import (
     hf_config,
     hf_preprocessing,
@@ -21,24 +24,33 @@ from dqecir.encoders.hf_checkpoints import (
     load_hf,
 )
 from dqecir.encoders.lavis_sizes import lavis_sizes, lavis_tower, tower_sizes
+from dqecir.encoders.licences import licence_in
+from dqecir.encoders.tokenizer import WordPieces
 from dqecir.errors import CheckpointError
+
+MAX_TEXT_LENGTH = 32
+"""Word pieces that the published BLIP-2 methods read of a text."""
 
 
 @dataclass(frozen=True)
-class PublishedBackbone:
-    """A backbone with published weights, and what came with it."""
+class PublishedEncoder:
+    """An encoder with published weights, and what came with it."""
 
-    backbone: Blip2
+    backbone: Encoder
     preprocessing: Preprocessing
     report: LoadReport
     tower_source: str
     """A name that finds the tower's weights again (:func:`located`)."""
     tokenizer: Path | None = None
-    """The folder that holds word pieces, where the weights bring any."""
+    """The folder that holds BERT's word pieces, where the weights bring any."""
+    pieces: WordPieces | None = None
+    """The tokenizer, where it is not BERT's."""
+    text_length: int = MAX_TEXT_LENGTH
+    """Tokens that are read of a text."""
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_hf(weights: str | Path, tower: str | Path | None = None) -> PublishedBackbone:
+def read_hf(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
     """Read a folder or hub repository of transformers; raises :class:`CheckpointError`.
 
     Its ``post_layernorm`` becomes ``ln_vision`` with the eps that it was trained with (1e-5).
@@ -50,14 +62,15 @@ def read_hf(weights: str | Path, tower: str | Path | None = None) -> PublishedBa
         raise CheckpointError("weights of transformers have their tower: name one for LAVIS' files alone")
     state = hf_tensors(place)
     backbone = Blip2(hf_sizes(hf_config(place), state))
+    backbone.origin = Origin(source=name, licence=licence_in(place))
     report = load_hf(backbone, state)
     preprocessing = hf_preprocessing(place, backbone.config.tower.image_size)
     own = any((place / file).exists() for file in ("tokenizer.json", "vocab.txt"))
     notes = {"temperature": f"{backbone.config.temperature}, where LAVIS begins: the weights have none"}
-    return PublishedBackbone(backbone, preprocessing, report, name, place if own else None, notes)
+    return PublishedEncoder(backbone, preprocessing, report, name, place if own else None, notes=notes)
 
 
-def read_lavis(weights: str | Path, tower: str | Path | None = None) -> PublishedBackbone:
+def read_lavis(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
     """Read a checkpoint file of LAVIS, with the tower of the file ``tower`` where it has none itself.
 
     Raises :class:`CheckpointError`.
@@ -75,19 +88,34 @@ def read_lavis(weights: str | Path, tower: str | Path | None = None) -> Publishe
     backbone = Blip2(lavis_sizes(state))
     report = load_lavis(backbone, state)
     preprocessing = Preprocessing(size=backbone.config.tower.image_size, squash=True)
-    return PublishedBackbone(backbone, preprocessing, report, name)
+    return PublishedEncoder(backbone, preprocessing, report, name)
 
 
-READERS: dict[str, Callable[[str | Path, str | Path | None], PublishedBackbone]] = {
+def read_dual_encoder(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
+    """Read a folder or hub repository of a dual encoder; raises :class:`CheckpointError`."""
+    place, name = located(weights)
+    if tower is not None:
+        raise CheckpointError("a dual encoder has its tower: name one for LAVIS' files alone")
+    encoder, preprocessing, pieces, report = read_dual(place)
+    encoder.origin = Origin(source=name, licence=licence_in(place))
+    return PublishedEncoder(
+        encoder, preprocessing, report, name, pieces=pieces, text_length=encoder.text_length
+    )
+
+
+READERS: dict[str, Callable[[str | Path, str | Path | None], PublishedEncoder]] = {
     "hf": read_hf,
     "lavis": read_lavis,
+    "dual": read_dual_encoder,
 }
-"""The forms of published weights: a folder of transformers, a file of LAVIS."""
+"""The forms of published weights: BLIP-2 in a folder of transformers or a file of LAVIS, a dual encoder."""
 
 
 def form_of(place: Path) -> str:
     """The name in :data:`READERS` of the form that weights at ``place`` have."""
-    return "hf" if place.is_dir() else "lavis"
+    if not place.is_dir():
+        return "lavis"
+    return "hf" if "qformer_config" in hf_config(place) else "dual"
 
 
 def tower_state(place: Path) -> State:
@@ -95,8 +123,11 @@ def tower_state(place: Path) -> State:
 
     Raises :class:`CheckpointError` where there is none.
     """
-    if form_of(place) == "hf":
+    form = form_of(place)
+    if form == "hf":
         named: Mapping[str, Tensor] = hf_state(hf_tensors(place))
+    elif form == "dual":
+        named = published_state(hf_tensors(place))
     else:
         tower = lavis_tower(_lavis_file(place))
         named = lavis_state(tower, tower_sizes(tower).kind)

@@ -1,4 +1,4 @@
-"""Word pieces of texts, as a model folder holds them: BERT's, or those of a model trained from scratch.
+"""Word pieces of texts, as a model folder holds them: published ones, or those trained here.
 
 The files are transformers', and transformers reads them too; importing it takes longer than reading them.
 """
@@ -74,6 +74,10 @@ class TextTokenizer(Protocol):
         """Write what reads the same tokenizer again."""
 
 
+PLACEHOLDERS = ("[MASK]", "<mask>", "$", "*", "thing")
+"""What may stand in a text for an image: a mask token, or else a word that few texts have."""
+
+
 class WordPieces:
     """Cuts texts into the word pieces that a model knows.
 
@@ -84,13 +88,13 @@ class WordPieces:
         self.pieces, self.settings = pieces, settings
         pieces.no_padding()
         pieces.no_truncation()
-        unknown = self.id_of("[UNK]")
-        assert unknown is not None  # BERT's word pieces have it
-        self.unknown_id = unknown
         special = (id for id, token in pieces.get_added_tokens_decoder().items() if token.special)
         self.special_ids = sorted(special)
-        mask = self.id_of("[MASK]")
-        self.placeholder = None if mask is None else Placeholder("[MASK]", mask)
+        named = settings.get("unk_token") or "[UNK]"
+        unknown = self.id_of(str(named["content"] if isinstance(named, Mapping) else named))
+        self.unknown_id = 0 if unknown is None else unknown
+        known = (self._as_placeholder(word) for word in PLACEHOLDERS)
+        self.placeholder = next((word for word in known if word is not None), None)
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> WordPieces:
@@ -132,6 +136,19 @@ class WordPieces:
     def ids(self, words: str) -> list[int]:
         """Return the ids of the pieces of words, without special tokens."""
         return self.pieces.encode(words, add_special_tokens=False).ids
+
+    def _as_placeholder(self, word: str) -> Placeholder | None:
+        """``word`` as a placeholder, where it is one known token, the same one at every place of a text."""
+        found = set()
+        for before in ("", "this is ", "a photo of "):
+            for after in ("", " that is", " is"):
+                cut = self.pieces.encode(f"{before}{word}{after}", add_special_tokens=False)
+                start, end = len(before), len(before) + len(word)
+                spans = zip(cut.ids, cut.offsets, strict=True)
+                found.add(tuple(id for id, (a, b) in spans if a < end and b > start))
+        (ids, *others) = found
+        usable = not others and len(ids) == 1 and ids[0] != self.unknown_id
+        return Placeholder(word, ids[0]) if usable else None
 
     def id_of(self, token: str) -> int | None:
         """Return the id of one piece, such as ``[MASK]``; None where there is none."""

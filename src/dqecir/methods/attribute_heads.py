@@ -16,6 +16,7 @@ from dqecir.errors import DataError
 from dqecir.language.vocabulary import Vocabulary
 from dqecir.settings import Strict
 
+_WORD = re.compile(r"\w+")
 _HALF = re.compile(r"[\ud800-\udfff]")
 
 
@@ -68,13 +69,16 @@ class TextEncoder:
 
 
 def _words(cut: Encoding, text: str) -> list[tuple[int, str]]:
-    """The place of every piece of a word, and its word."""
+    """The place of every token of a word, and its word.
+
+    Some tokenizers take a space for a part of the word behind it, or a whole text for one word.
+    """
     places = []
-    for place, word in enumerate(cut.word_ids):
+    for place, (word, (start, end)) in enumerate(zip(cut.word_ids, cut.offsets, strict=True)):
         span = cut.word_to_chars(word) if word is not None else None
-        if span is not None:
-            start, end = span
-            places.append((place, text[start:end].lower()))
+        for found in _WORD.finditer(text, *span) if span is not None else ():
+            if found.start() < end and found.end() > start:
+                places.append((place, found[0].lower()))
     return places
 
 

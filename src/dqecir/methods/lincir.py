@@ -10,6 +10,8 @@ attributes' lexicons mark stand in for them: no tagger is needed, and words outs
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -36,14 +38,22 @@ class Lincir(Inversion):
 
     options_type = LincirOptions
 
-    def __init__(self, backbone: Encoder, options: LincirOptions, placeholder: Placeholder) -> None:
+    def __init__(
+        self,
+        backbone: Encoder,
+        options: LincirOptions,
+        placeholder: Placeholder,
+        special_ids: Collection[int],
+    ) -> None:
         super().__init__(backbone, options, placeholder)
-        self.noise = options.noise
+        self.noise, self.special_ids = options.noise, special_ids
 
     @classmethod
     def from_context(cls, backbone: Encoder, options: MethodOptions, context: MethodContext) -> Lincir:
         assert isinstance(options, LincirOptions)
-        return cls(backbone, options, placeholder_of(context, cls.name))
+        placeholder = placeholder_of(context, cls.name)
+        special = () if context.text_encoder is None else context.text_encoder.tokenizer.special_ids
+        return cls(backbone, options, placeholder, special)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """MSE of raw text embeddings, before and after the marked words were replaced by φ's.
@@ -51,7 +61,7 @@ class Lincir(Inversion):
         The query's own beginning, "a photo of $", is cut off first: what follows it is the caption.
         Texts of which no word is marked teach nothing and are left out.
         """
-        text = _caption_of(batch.text, self.placeholder.id)
+        text = self._caption_of(batch.text)
         marked = text.mentions.any(dim=1)
         rows = marked.any(dim=1)
         if not bool(rows.any()):
@@ -69,6 +79,16 @@ class Lincir(Inversion):
         """Raw embeddings [B, D] of whole texts."""
         return self.backbone.pooled_text(text)
 
+    def _caption_of(self, text: TextBatch) -> TextBatch:
+        """The texts from behind their placeholder on, a start token kept; all of them begin alike."""
+        start = int((text.ids[0] == self.placeholder.id).int().argmax()) + 1
+        kept = int(int(text.ids[0, 0]) in self.special_ids)
+        ids, mask, mentions = (
+            torch.cat([part[..., :kept], part[..., start:]], dim=-1)
+            for part in (text.ids, text.mask, text.mentions)
+        )
+        return TextBatch(ids, mask, mentions)
+
 
 def collapsed(ids: Tensor, mask: Tensor, marked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Texts in which every run of marked tokens is one token: (ids, mask, places of those), all [B, L].
@@ -81,12 +101,3 @@ def collapsed(ids: Tensor, mask: Tensor, marked: Tensor) -> tuple[Tensor, Tensor
     order = lost.int().argsort(dim=1, stable=True)
     kept = mask * ~lost
     return ids.gather(1, order), kept.gather(1, order), (marked & ~lost).gather(1, order)
-
-
-def _caption_of(text: TextBatch, placeholder: int) -> TextBatch:
-    """The texts from behind their placeholder on, [CLS] kept; all of them begin alike."""
-    start = int((text.ids[0] == placeholder).int().argmax()) + 1
-    ids, mask, mentions = (
-        torch.cat([part[..., :1], part[..., start:]], dim=-1) for part in (text.ids, text.mask, text.mentions)
-    )
-    return TextBatch(ids, mask, mentions)

@@ -22,13 +22,13 @@ from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.checkpoint_files import State, read_published
 from dqecir.encoders.checkpoints import LoadReport, load_strictly
 from dqecir.encoders.lavis_sizes import lavis_sizes, lavis_tower
-from dqecir.encoders.published import READERS
+from dqecir.encoders.published import MAX_TEXT_LENGTH, READERS
 from dqecir.errors import CheckpointError, DataError
 from dqecir.io.files import whole_folder, write_bytes, write_json
 from dqecir.methods.attribute_heads import TextEncoder
 from dqecir.methods.method import MethodContext, all_methods, method_named
 from dqecir.model.composed_model import ComposedModel
-from dqecir.model.public_weights import BERT, MAX_TEXT_LENGTH, fitting_tokenizer, read_weights
+from dqecir.model.public_weights import BERT, fitting_tokenizer, read_weights
 from dqecir.settings import nearest
 
 COMPOSER_FORMAT = 1

@@ -1,4 +1,4 @@
-"""Public BLIP-2 weights, or a model of ours, as an untrained model to begin with."""
+"""Public weights of an encoder, or a model of ours, as an untrained model to begin with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dqecir.encoders.checkpoint_files import located
 from dqecir.encoders.checkpoints import LoadReport
-from dqecir.encoders.published import READERS, PublishedBackbone, form_of
+from dqecir.encoders.published import READERS, PublishedEncoder, form_of
 from dqecir.encoders.tokenizer import WordPieces
 from dqecir.errors import DataError
 from dqecir.model.composed_model import ComposedModel, is_model_folder, new_model
@@ -15,19 +15,16 @@ from dqecir.model.composed_model import ComposedModel, is_model_folder, new_mode
 BERT = "bert-base-uncased"
 """The hub name of the word pieces that BLIP-2 was trained with."""
 
-MAX_TEXT_LENGTH = 32
-"""Word pieces that the published BLIP-2 methods read of a text."""
-
 
 def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | None = None) -> ComposedModel:
-    """The backbone in ``weights`` as an untrained model (``image_plus_text``), in evaluation mode.
+    """The encoder in ``weights`` as an untrained model (``image_plus_text``), in evaluation mode.
 
     ``weights`` is one of our model folders, a folder or hub name (``OWNER/NAME`` or
-    ``OWNER/NAME@REVISION``) of transformers' ``Blip2ForImageTextRetrieval``, or a stage-1 checkpoint
-    of LAVIS (``.pth`` or safetensors). ``tower`` is the file of the image tower for a LAVIS checkpoint
-    without one; ``tokenizer`` the folder or hub name of BERT's word pieces, read where the weights
-    bring none of their own. Pictures are prepared as those of the weights were. Raises
-    :class:`DataError` with the reason where the weights cannot be used.
+    ``OWNER/NAME@REVISION``) of transformers' ``Blip2ForImageTextRetrieval`` or of a dual encoder (CLIP,
+    SigLIP and the like), or a stage-1 checkpoint of LAVIS (``.pth`` or safetensors). ``tower`` is the file
+    of the image tower for a LAVIS checkpoint without one; ``tokenizer`` the folder or hub name of BERT's
+    word pieces, read where BLIP-2's weights bring none of their own. Pictures are prepared as those of the
+    weights were. Raises :class:`DataError` with the reason where the weights cannot be used.
     """
     place, name = located(weights)
     if is_model_folder(place):
@@ -42,15 +39,15 @@ def read_weights(
 ) -> tuple[ComposedModel, LoadReport]:
     """As :func:`model_of` for published weights of the ``form`` (``hf`` or ``lavis``), with the report."""
     read = READERS[form](weights, tower)
-    pieces = _word_pieces(read, tokenizer)
+    pieces = read.pieces if read.pieces is not None else _word_pieces(read, tokenizer)
     notes = {"weights": str(weights), **read.notes}
-    model = new_model(read.backbone, pieces, read.preprocessing, None, MAX_TEXT_LENGTH, notes).eval()
+    model = new_model(read.backbone, pieces, read.preprocessing, None, read.text_length, notes).eval()
     model.tower_source = read.tower_source
     return model, read.report
 
 
-def _word_pieces(read: PublishedBackbone, tokenizer: str) -> WordPieces:
-    size = read.backbone.config.vocabulary_size
+def _word_pieces(read: PublishedEncoder, tokenizer: str) -> WordPieces:
+    size = read.backbone.sizes.vocabulary
     if read.tokenizer is not None:
         own = bert_tokenizer(str(read.tokenizer))
         # Processors of transformers add ``<image>``, for which these weights have no embedding.

@@ -1,0 +1,247 @@
+"""Dual encoders of transformers (CLIP, MetaCLIP, FashionCLIP, SigLIP, SigLIP 2, ...): images and texts apart.
+
+Image and text become one vector each in one space. The tower's tokens are those that the image vector is
+pooled from, so that stored tokens serve every method.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dqecir.encoders.encoder import Encoder, EncoderSizes, TextBatch, register_encoder
+from dqecir.errors import CheckpointError
+from dqecir.settings import Strict
+
+ARCHITECTURES = ("clip", "siglip", "metaclip_2", "chinese_clip")
+"""The ``model_type`` of what can be read. SigLIP 2 of a fixed resolution is ``siglip``."""
+
+
+class DualConfig(Strict):
+    """What a dual encoder is built of, and how its texts are padded."""
+
+    architecture: dict[str, Any]
+    """The ``config.json`` of transformers."""
+    pad_id: int = 0
+    text_length: int = Field(default=77, gt=0)
+    """Tokens that a text has at most, special ones counted; no more than the text model has positions."""
+    pads_to_length: bool = False
+    """Whether every text is padded to ``text_length``, as SigLIP was trained."""
+    pads_left: bool = False
+    sees_padding: bool = False
+    """Whether texts attend to their padding."""
+
+
+class VisionTower(nn.Module):
+    """A vision model of transformers: pixels to the tokens that its image vector is pooled from."""
+
+    def __init__(self, vision_model: nn.Module) -> None:
+        super().__init__()
+        self.vision_model = vision_model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, S, S] to tokens [B, M, W]."""
+        tokens: Tensor = self.vision_model(pixel_values=pixels).last_hidden_state
+        return tokens
+
+
+_WORDS: ContextVar[tuple[Tensor, Tensor] | None] = ContextVar("words", default=None)
+"""Places [B, L] and word embeddings [B, H] that stand there while a text is read in this context."""
+
+
+def _with_words(module: nn.Module, ids: tuple[Tensor, ...], embedded: Tensor) -> Tensor:
+    replaced = _WORDS.get()
+    if replaced is None:
+        return embedded
+    places, words = replaced
+    return torch.where(places[..., None], words[:, None].to(embedded.dtype), embedded)
+
+
+@contextmanager
+def _replaced(places: Tensor, words: Tensor) -> Iterator[None]:
+    token = _WORDS.set((places, words))
+    try:
+        yield
+    finally:
+        _WORDS.reset(token)
+
+
+@register_encoder("dual")
+class Dual(Encoder):
+    """A dual encoder of transformers, its vision model taken apart into tower and pooling."""
+
+    config_type = DualConfig
+    provides = frozenset({"tokens", "image", "text", "text_states", "word_embeddings"})
+    text_alone = re.compile(r"^text\.")
+    no_image = ("tower.", "temperature", "logit_bias")
+    config: DualConfig
+
+    def __init__(self, config: DualConfig) -> None:
+        super().__init__(config)
+        whole: Any = _built(config.architecture)
+        vision, sizes = whole.config.vision_config, whole.config.text_config
+        self.pool: nn.Module
+        if hasattr(whole.vision_model, "head"):  # attention over normalised tokens
+            self.pool, whole.vision_model.head = whole.vision_model.head, nn.Identity()
+            class_token, width = 0, vision.hidden_size
+        else:  # the first token, normalised
+            self.pool, whole.vision_model.post_layernorm = whole.vision_model.post_layernorm, nn.Identity()
+            class_token, width = 1, whole.config.projection_dim
+        self.attends = class_token == 0
+        self.visual_projection: nn.Module = getattr(whole, "visual_projection", nn.Identity())
+        self.tower = VisionTower(whole.vision_model)
+        for part in ("vision_model", "visual_projection", "logit_scale", "logit_bias"):
+            if hasattr(whole, part):
+                delattr(whole, part)
+        self.text = whole
+        whole.text_model.get_input_embeddings().register_forward_hook(_with_words)
+        self._untraced = (vision.num_attention_heads, vision.hidden_act, vision.layer_norm_eps)
+        self.temperature = nn.Parameter(torch.tensor(0.07))
+        self.register_buffer("logit_bias", torch.zeros(()))
+        self.text_length = min(config.text_length, sizes.max_position_embeddings)
+        self.sizes = EncoderSizes(
+            image=vision.image_size,
+            token_count=(vision.image_size // vision.patch_size) ** 2 + class_token,
+            token_width=vision.hidden_size,
+            embedding=width,
+            vocabulary=sizes.vocab_size,
+            word_width=sizes.hidden_size,
+        )
+
+    @property
+    def untraced(self) -> list[Any]:
+        return list(self._untraced)
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """What cosines were multiplied by in training; ``logit_bias`` was added then."""
+        return 1 / self.temperature
+
+    def pooled_image(self, tokens: Tensor) -> Tensor:
+        tokens = tokens.to(next(self.pool.parameters()).dtype)
+        pooled = self.pool(tokens) if self.attends else self.pool(tokens[:, 0])
+        image: Tensor = self.visual_projection(pooled)
+        return image.float()
+
+    def pooled_text(self, text: TextBatch) -> Tensor:
+        return self._features(*self._padded(text.ids, text.mask))
+
+    def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        padded, attended = self._padded(ids, mask)
+        states: Tensor = self.text.text_model(input_ids=padded, attention_mask=attended).last_hidden_state
+        return self._turned(states, mask, back=True)[:, : ids.shape[1]]
+
+    def text_with_words(self, ids: Tensor, mask: Tensor, words: Tensor, places: Tensor) -> Tensor:
+        padded, attended = self._padded(ids, mask)
+        with _replaced(self._turned(self._lengthened(places, False), mask), words):
+            return self._features(padded, attended)
+
+    def _features(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        features: Tensor = self.text.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
+        return features.float()
+
+    def _padded(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Ids and attention mask as the text model was trained on them."""
+        ids = self._lengthened(ids.masked_fill(mask == 0, self.config.pad_id), self.config.pad_id)
+        attended = self._turned(self._lengthened(mask, 0), mask)
+        return self._turned(ids, mask), None if self.config.sees_padding else attended
+
+    def _lengthened(self, rows: Tensor, value: int | bool) -> Tensor:
+        """Rows [B, L] filled up to the length of all texts, where there is one."""
+        if not self.config.pads_to_length:
+            return rows
+        return F.pad(rows, (0, max(0, self.text_length - rows.shape[1])), value=value)
+
+    def _turned(self, rows: Tensor, mask: Tensor, back: bool = False) -> Tensor:
+        """Rows [B, L, ...] padded on the right, padded on the left where that is the encoder's way."""
+        if not self.config.pads_left:
+            return rows
+        moved = rows.shape[1] - mask.sum(dim=1, keepdim=True)
+        places = torch.arange(rows.shape[1], device=rows.device) + (moved if back else -moved)
+        places = places % rows.shape[1]
+        if rows.ndim == 3:
+            return rows.gather(1, places[..., None].expand_as(rows))
+        return rows.gather(1, places)
+
+
+def architecture_of(said: Mapping[str, Any]) -> Any:
+    """The configuration that a ``config.json`` describes, as transformers has it.
+
+    Raises :class:`CheckpointError` for a kind that is not read, and for sizes that no model has.
+    """
+    from transformers import CONFIG_MAPPING  # slow to import
+
+    kind = said.get("model_type")
+    if kind not in ARCHITECTURES:
+        raise CheckpointError(
+            f"the checkpoint is of the kind {kind!r}, has no Q-Former and is no dual encoder of the kinds "
+            f"{', '.join(ARCHITECTURES)} (SigLIP 2 of a fixed resolution is siglip): name another one"
+        )
+    try:
+        return CONFIG_MAPPING[kind].from_dict(dict(said))
+    except Exception as error:  # transformers raises whatever the mistake makes of its own code
+        raise _no_model(kind, error) from error
+
+
+def _built(architecture: Mapping[str, Any]) -> nn.Module:
+    """The model of transformers that a ``config.json`` describes, with random weights."""
+    from transformers import AutoModel  # slow to import
+
+    config = architecture_of(architecture)
+    try:
+        model: nn.Module = AutoModel.from_config(config)
+        if not hasattr(model.vision_model, "head") and not hasattr(model, "visual_projection"):
+            raise ValueError("its images have no pooled vector")
+    except Exception as error:  # transformers raises whatever the mistake makes of its own code
+        raise _no_model(config.model_type, error) from error
+    return model
+
+
+def _no_model(kind: str, error: Exception) -> CheckpointError:
+    reason = " ".join(str(error).split())[:200]
+    return CheckpointError(f"the config.json describes no {kind} model ({reason}): copy it again")
+
+
+_ATTENTION, _NORM = "vision_model.head.", "vision_model.post_layernorm."
+"""What transformers calls the pooling of images, by attention or of the first token."""
+
+
+def published_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a dual encoder of transformers under the names of :class:`Dual`."""
+    attends = any(key.startswith(_ATTENTION) for key in state)
+    renamed = {}
+    for key, value in state.items():
+        if key == "logit_scale":
+            renamed["temperature"] = (-value.float()).exp().reshape(())
+        elif key == "logit_bias":
+            renamed[key] = value.float().reshape(())
+        elif not key.endswith("position_ids"):
+            renamed[_renamed(key, attends)] = value
+    if "logit_bias" not in renamed:
+        renamed["logit_bias"] = torch.zeros(())
+    return renamed
+
+
+def published_name(key: str, attends: bool) -> str:
+    """What transformers calls a key of :class:`Dual`; ``attends``: whether images are pooled by attention."""
+    if key == "temperature":
+        return "logit_scale"
+    pool = _ATTENTION if attends else _NORM
+    return re.sub(r"^pool\.", pool, re.sub(r"^(tower|text)\.", "", key))
+
+
+def _renamed(key: str, attends: bool) -> str:
+    pool = _ATTENTION if attends else _NORM
+    if key.startswith(pool):
+        return f"pool.{key.removeprefix(pool)}"
+    if key.startswith("vision_model."):
+        return f"tower.{key}"
+    return key if key.startswith("visual_projection.") else f"text.{key}"

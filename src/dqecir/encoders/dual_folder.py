@@ -1,0 +1,165 @@
+"""Published dual encoders: a folder or hub repository of transformers, checked before anything is built."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dqecir.data.images import RESAMPLES, Preprocessing
+from dqecir.encoders.checkpoints import LoadReport, load_strictly
+from dqecir.encoders.dual import Dual, DualConfig, architecture_of, published_name, published_state
+from dqecir.encoders.hf_checkpoints import hf_config, hf_tensors, json_of
+from dqecir.encoders.tokenizer import WordPieces
+from dqecir.errors import CheckpointError
+
+_OWN_CODE = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+_STEPS = ("preprocess", "_preprocess", "resize", "center_crop", "rescale", "normalize", "pad")
+"""Methods of transformers' image processors that :class:`Preprocessing` does in their plain form."""
+
+
+def read_dual(folder: Path) -> tuple[Dual, Preprocessing, WordPieces, LoadReport]:
+    """Read the dual encoder in ``folder``, its preparation of pictures and its tokenizer.
+
+    Raises :class:`CheckpointError` for code of its own, for what is missing or damaged, and for weights that
+    do not fit its ``config.json``.
+    """
+    refuse_own_code(folder)
+    architecture = hf_config(folder)
+    try:
+        architecture_of(architecture)
+        state = hf_tensors(folder)
+        pieces, padding = _tokenizer(folder, architecture)
+        encoder = Dual(DualConfig(architecture=architecture, **padding))
+    except CheckpointError as error:
+        raise error if str(folder) in str(error) else CheckpointError(f"{folder}: {error}") from error
+    if len(pieces) > encoder.sizes.vocabulary:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {len(pieces)} tokens and the weights {encoder.sizes.vocabulary}: "
+            "copy both from one revision"
+        )
+    report = load_strictly(
+        encoder,
+        published_state(state),
+        lambda key: published_name(key, encoder.attends),
+    )
+    return encoder, preparation(folder, encoder.sizes.image), pieces, report
+
+
+def refuse_own_code(folder: Path) -> None:
+    """Raise :class:`CheckpointError` where a file of ``folder`` names code that comes with the checkpoint."""
+    for name in _OWN_CODE:
+        named = (json_of(folder / name) or {}).get("auto_map")
+        if named:
+            raise CheckpointError(
+                f"{folder} needs code of its own ({name} names it in auto_map), and code of a "
+                "checkpoint is never run: name an encoder whose class transformers has (dqecir encoders list)"
+            )
+
+
+def preparation(folder: Path, image_size: int) -> Preprocessing:
+    """How an encoder of transformers wants its pictures.
+
+    Raises :class:`CheckpointError` where ``preprocessor_config.json`` is missing, says what
+    :class:`Preprocessing` cannot do, or makes another size than the tower's ``image_size``.
+    """
+    names = ("preprocessor_config.json", "processor_config.json")
+    if not any((folder / name).exists() for name in names):
+        raise CheckpointError(f"{folder} has no preprocessor_config.json: copy it again")
+    from transformers import AutoImageProcessor  # slow to import
+    from transformers.image_processing_backends import PilBackend
+
+    try:
+        made: Any = AutoImageProcessor.from_pretrained(str(folder), backend="pil")
+    except Exception as error:  # transformers raises whatever the mistake makes of its own code
+        raise CheckpointError(
+            f"{folder} says in no way that is known how its pictures are made ({_line(error)}): copy it again"
+        ) from error
+    plain = all(getattr(type(made), step, None) is getattr(PilBackend, step, None) for step in _STEPS)
+    size, crop = made.size, made.crop_size if made.do_center_crop else None
+    squash = bool(size and size.height and size.height == size.width)
+    side = crop.height if crop is not None else size.height if squash else None
+    shorter = None if squash or size is None else size.shortest_edge
+    cut_after_squash = squash and crop is not None and crop.height != size.height
+    square = crop is None or crop.height == crop.width
+    if not (plain and made.do_resize and square and side and (squash or shorter)) or cut_after_squash:
+        raise CheckpointError(
+            f"{folder} makes its pictures in a way that is not known ({type(made).__name__}, size {size}, "
+            f"crop {crop}): name an encoder of squares of one size"
+        )
+    if side != image_size:
+        raise CheckpointError(
+            f"{folder} makes pictures of {side} pixels, and its tower sees {image_size}: copy both from one "
+            "revision"
+        )
+    # What is done to the values 0 to 1: scaled by another factor than 1/255, then normalised or not.
+    factor = 255 * (made.rescale_factor if made.do_rescale else 1.0)
+    try:
+        return Preprocessing(
+            size=side,
+            shorter_side=shorter if shorter != side else None,
+            squash=squash,
+            pad_ratio=None,
+            resample=RESAMPLES[int(made.resample)],
+            mean=_scaled(made.image_mean if made.do_normalize else (0.0,) * 3, factor),
+            std=_scaled(made.image_std if made.do_normalize else (1.0,) * 3, factor),
+        )
+    except (ValidationError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"{folder} has an image_mean, image_std or resample that no picture can be made with"
+        ) from error
+
+
+def _scaled(values: Sequence[float], factor: float) -> tuple[float, float, float]:
+    red, green, blue = (float(value) / factor for value in values)
+    return red, green, blue
+
+
+def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, dict[str, Any]]:
+    """The tokenizer of a folder, and how it pads: fields of :class:`DualConfig`."""
+    files = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
+    if not any((folder / name).exists() for name in files):
+        raise CheckpointError(f"{folder} has no tokenizer (no tokenizer.json): copy it again")
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # slow to import
+
+    try:
+        read: Any = _slow_or_fast(AutoTokenizer, folder)
+        if read is None or not read.is_fast:
+            # Its own class needs sentencepiece; tokenizer.json says the same in another form.
+            if not (folder / "tokenizer.json").exists():
+                raise CheckpointError(
+                    f"{folder} has its tokenizer as a sentencepiece model alone: name a revision that has a "
+                    "tokenizer.json"
+                )
+            read = PreTrainedTokenizerFast.from_pretrained(str(folder))
+        with tempfile.TemporaryDirectory() as scratch:
+            read.save_pretrained(scratch)
+            pieces = WordPieces.from_pretrained(Path(scratch))
+    except CheckpointError:
+        raise
+    except Exception as error:  # transformers raises whatever the mistake makes of its own code
+        raise CheckpointError(
+            f"{folder} has a tokenizer that cannot be read ({_line(error)}): copy it again"
+        ) from error
+    return pieces, {
+        "pad_id": int(read.pad_token_id or 0),
+        "text_length": int(read.model_max_length),
+        "pads_to_length": architecture.get("model_type") == "siglip",
+        "pads_left": read.padding_side == "left",
+        "sees_padding": "attention_mask" not in read.model_input_names,
+    }
+
+
+def _slow_or_fast(reader: Any, folder: Path) -> Any:
+    """The tokenizer of its own class; None where that needs a package that is not here."""
+    try:
+        return reader.from_pretrained(str(folder))
+    except ImportError:
+        return None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
