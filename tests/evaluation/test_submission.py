@@ -12,12 +12,7 @@ from dqecir.data.annotations import Question, Questions
 from dqecir.data.circo import read_circo_questions
 from dqecir.data.cirr import read_cirr_questions
 from dqecir.errors import DataError
-from dqecir.evaluation.submission import (
-    circo_submission,
-    cirr_submission,
-    rank_questions,
-    write_submissions,
-)
+from dqecir.evaluation.submission import rank_questions, submission_files, write_submissions
 from dqecir.methods.scoring import score
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -58,7 +53,7 @@ def fingerprint(file) -> str:
 def test_cirr_files_equal_the_published_ones(test1):
     questions, scores = test1
     facts = read(GOLDEN / "13_cirr_test1_submission.json")
-    recall, subset = cirr_submission(rank_questions(questions, chunked(scores)))
+    recall, subset = submission_files(rank_questions(questions, chunked(scores))).values()
     assert {key: recall[key] for key in facts["recall_first_25"]} == facts["recall_first_25"]
     assert {k: subset[k] for k in facts["recall_subset_first_25"]} == facts["recall_subset_first_25"]
     for file, key in ((recall, "recall"), (subset, "recall_subset")):
@@ -108,7 +103,6 @@ def test_circo_files_equal_the_official_example(shared, tmp_path):
         ids = official[question.pair_id]
         scores[row, [place[image] for image in ids]] = 1 - np.arange(len(ids)) / 100
     rankings = rank_questions(questions, chunked(scores))
-    assert circo_submission(rankings) == official
     (path,) = write_submissions(tmp_path, rankings)
     assert read(path) == official
 
@@ -124,7 +118,7 @@ def test_rankings_by_hand():
     rankings = rank_questions(small(), chunked(scores))
     assert rankings.found == ((2, 3, 4, 1), (3, 0, 1, 2))
     assert rankings.subset_found == ((2, 3, 1), (3, 1, 2))
-    assert cirr_submission(rankings)[1] == {
+    assert submission_files(rankings)["cirr_test1_recall_subset.json"] == {
         "version": "rc2",
         "metric": "recall_subset",
         "11": ["c", "d", "b"],
@@ -151,8 +145,6 @@ def test_scores_that_cannot_be_ranked_are_refused(chunks, message):
 def test_submissions_of_other_data_are_refused(tmp_path):
     scores = np.zeros((2, 5), dtype=np.float32)
     with pytest.raises(DataError, match="questions without a subset"):
-        cirr_submission(rank_questions(small(subset=()), chunked(scores)))
-    with pytest.raises(DataError, match="these are questions of cirr"):
-        circo_submission(rank_questions(small(), chunked(scores)))
+        submission_files(rank_questions(small(subset=()), chunked(scores)))
     with pytest.raises(DataError, match="fashioniq has no evaluation server"):
         write_submissions(tmp_path, rank_questions(small(name="fashioniq"), chunked(scores)))

@@ -8,7 +8,8 @@ from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import Compare, parse_filter
 from dqecir.index.item_list import StoredItems
 from dqecir.service import listing
-from dqecir.service.listing import Facts, Listing
+from dqecir.service.listing import Listing
+from dqecir.service.schemas import AttributeFacts
 
 
 class Clock:
@@ -83,7 +84,10 @@ def test_no_payload_is_parsed_but_those_of_the_page(index, monkeypatch):
     parsed, entry = [], StoredItems.entry
     monkeypatch.setattr(StoredItems, "entry", lambda items, row: parsed.append(row) or entry(items, row))
     listed = Listing(index, lambda: index.generation)
-    assert listed.attributes() == {"color": Facts(["blue", "red"], False), "n": Facts(None, True)}
+    assert listed.attributes() == {
+        "color": AttributeFacts(values=["blue", "red"], numeric=False),
+        "n": AttributeFacts(values=None, numeric=True),
+    }
     assert parsed == []
     found, last = listed.page(5, "i11", parse_filter("color = blue and n < 40"), None)
     assert [item_id for item_id, _ in found] == ["i13", "i15", "i17", "i19", "i21"]

@@ -6,7 +6,7 @@ Sources: CIRR (arXiv 2108.04024), CIRCO (2303.15247) and their published submiss
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,48 +81,35 @@ def _best(scores: Scores, positions: Positions, k: int) -> tuple[int, ...]:
     return tuple(positions[columns[0].numpy()][values[0].numpy() > -np.inf].tolist())
 
 
-def cirr_submission(rankings: Rankings) -> tuple[dict[str, Any], dict[str, Any]]:
-    """CIRR's two files: 50 names a pair, and the 3 best names of its subset.
+def submission_files(rankings: Rankings) -> dict[str, dict[str, Any]]:
+    """File name -> content of what the server of the data set takes.
 
-    Raises :class:`DataError` where the questions have no subsets, and so are not CIRR's.
+    CIRR's two files: 50 names a pair, and the 3 best names of its subset. CIRCO's file: 50 COCO numbers a
+    question. Raises :class:`DataError` for a data set that has no server, and for questions of CIRR
+    without a subset.
     """
-    questions = rankings.questions.questions
+    name, split = rankings.questions.name, rankings.questions.split
+    pairs = [question.pair_id for question in rankings.questions.questions]
+    found = dict(zip(pairs, map(rankings.names, rankings.found), strict=True))
+    if name == "circo":
+        return {f"circo_{split}.json": {pair: [int(image) for image in own] for pair, own in found.items()}}
+    if name != "cirr":
+        raise DataError(f"{name} has no evaluation server: there is no submission to write")
     if not all(rankings.subset_found):
-        raise DataError(f"{rankings.questions.name} has questions without a subset: read CIRR's test1")
-    recall: dict[str, Any] = {**CIRR_HEAD, "metric": "recall"}
-    subset: dict[str, Any] = {**CIRR_HEAD, "metric": "recall_subset"}
-    for question, found, inside in zip(questions, rankings.found, rankings.subset_found, strict=True):
-        recall[question.pair_id] = rankings.names(found)
-        subset[question.pair_id] = rankings.names(inside)
-    return recall, subset
-
-
-def circo_submission(rankings: Rankings) -> dict[str, list[int]]:
-    """CIRCO's file: 50 COCO numbers a question."""
-    if rankings.questions.name != "circo":
-        raise DataError(
-            f"a CIRCO submission answers CIRCO, and these are questions of {rankings.questions.name}"
-        )
+        raise DataError("cirr has questions without a subset: read CIRR's test1")
+    inside = dict(zip(pairs, map(rankings.names, rankings.subset_found), strict=True))
     return {
-        question.pair_id: [int(name) for name in rankings.names(found)]
-        for question, found in zip(rankings.questions.questions, rankings.found, strict=True)
+        f"cirr_{split}_recall.json": {**CIRR_HEAD, "metric": "recall", **found},
+        f"cirr_{split}_recall_subset.json": {**CIRR_HEAD, "metric": "recall_subset", **inside},
     }
 
 
 def write_submissions(folder: Path, rankings: Rankings) -> list[Path]:
     """Write the files of the data set at hand into ``folder``; returns their paths.
 
-    Raises :class:`DataError` for a data set that has no server.
+    Raises as :func:`submission_files`.
     """
-    name, split = rankings.questions.name, rankings.questions.split
-    files: dict[str, Mapping[str, Any]]
-    if name == "cirr":
-        recall, subset = cirr_submission(rankings)
-        files = {f"cirr_{split}_recall.json": recall, f"cirr_{split}_recall_subset.json": subset}
-    elif name == "circo":
-        files = {f"circo_{split}.json": circo_submission(rankings)}
-    else:
-        raise DataError(f"{name} has no evaluation server: there is no submission to write")
+    files = submission_files(rankings)
     for file, values in files.items():
         # Without indentation: CIRR's server takes 5 MB at most.
         write_text(folder / file, json.dumps(values) + "\n")

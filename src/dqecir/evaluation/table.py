@@ -11,7 +11,6 @@ from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.oracles import ORACLES, oracle_scores
-from dqecir.methods.method import MethodContext, method_named
 from dqecir.model.composed_model import ComposedModel
 
 BASELINES = ("image_only", "text_only", "image_plus_text")
@@ -21,15 +20,18 @@ SUBSET = ("R_sub@1", "R_sub@2", "R_sub@3")
 Rows = Mapping[str, Mapping[str, float]]
 
 
+def baselines(model: ComposedModel) -> dict[str, ComposedModel]:
+    """Image only, text only and their sum: ``model`` without what was trained on top of its backbone."""
+    # A new method trains, and the backbone that it shares would be left with dropout on.
+    return {name: model.with_method(name, {}).eval() for name in BASELINES}
+
+
 def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> dict[str, dict[str, float]]:
     """Image only, text only and their sum, by the backbone of ``model`` as it is."""
-    rows = {}
-    for name in BASELINES:
-        kind = method_named(name)
-        method = kind.build(model.backbone, kind.options_type(), MethodContext())
-        method.eval()  # a new module trains, and the backbone it shares would be left with dropout on
-        rows[name] = summarise(evaluate(method, store, model.text_encoder, benchmark, kept=0))
-    return rows
+    return {
+        name: summarise(evaluate(one.method, store, model.text_encoder, benchmark, kept=0))
+        for name, one in baselines(model).items()
+    }
 
 
 def oracle_rows(benchmark: Benchmark) -> dict[str, dict[str, float]]:

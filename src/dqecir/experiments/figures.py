@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dqecir.data.captions import join_fashioniq
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.encoders.store import TokenStore
 from dqecir.errors import DataError
-from dqecir.evaluation.evaluate import embed_images, embed_queries, evaluate
+from dqecir.evaluation.evaluate import evaluate, query_scores
 from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.evaluation.weights import asking_of, attribute_weights
 from dqecir.experiments.examples import searched
@@ -27,7 +26,6 @@ from dqecir.io.contact_sheets import Answer, contact_sheet
 from dqecir.io.plots import plotted
 from dqecir.methods.dqe import Dqe
 from dqecir.methods.negatives import NegativeSampling, mid_zone, target_relative_scores, zone_bounds
-from dqecir.methods.scoring import score
 from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
@@ -123,22 +121,10 @@ def _answer(one: Shown, number: int) -> Answer:
     return replace(answer, text=f"{one.name}: {answer.text}")
 
 
-def _scores(one: Shown, triplets: Sequence[Triplet], images: Tensor) -> Tensor:
-    """Scores [q, N] of questions against some images."""
-    method = one.model.method
-    queries = embed_queries(
-        method,
-        one.store,
-        one.model.text_encoder,
-        [triplet.reference for triplet in triplets],
-        [method.text(triplet.captions) for triplet in triplets],
-    )
-    return score(queries, embed_images(method, one.store, images), method.score_rule)
-
-
 def _zone_figure(one: Shown, options: NegativeSampling, path: Path) -> Path:
     """Sorted Δ of every candidate for an easy and a hard question, the mid-zone shaded."""
-    temperature = float(one.model.backbone.temperature.detach())
+    model = one.model
+    temperature = float(model.backbone.temperature.detach())
     ordered = np.argsort(one.results.ranks, kind="stable")
     chosen = [int(ordered[round(share * (len(ordered) - 1))]) for share in (EASY, HARD)]
 
@@ -146,7 +132,9 @@ def _zone_figure(one: Shown, options: NegativeSampling, path: Path) -> Path:
         for axis, name, number in zip(axes, ("easy", "hard"), chosen, strict=True):
             triplet = one.benchmark.triplets[number]
             gallery = torch.from_numpy(one.benchmark.galleries[triplet.category])
-            scores = _scores(one, [triplet], gallery)
+            asked = replace(one.benchmark, triplets=(triplet,))
+            [(_, _, found)] = query_scores(model.method, one.store, model.text_encoder, asked)
+            scores = torch.from_numpy(found)
             own = scores[:, gallery == triplet.target][:, 0]
             eligible = (gallery != triplet.target) & (gallery != triplet.reference)
             delta = target_relative_scores(scores, own)

@@ -22,11 +22,6 @@ IN_MEMORY = ":memory:"
 """An address at which the client plays server for this process alone: for tests and trials."""
 
 _READ = ["item", "payload", "bytes"]
-_SCHEMAS = {
-    "keyword": models.PayloadSchemaType.KEYWORD,
-    "integer": models.PayloadSchemaType.INTEGER,
-    "float": models.PayloadSchemaType.FLOAT,
-}
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ class Collection:
         # The client that plays server has no indexes and warns of each.
         if self.url != IN_MEMORY:
             with self._client() as client:
-                client.create_payload_index(self.name, key, _SCHEMAS[kind], wait=True)
+                client.create_payload_index(self.name, key, models.PayloadSchemaType(kind), wait=True)
 
     def write(self, points: Sequence[Point]) -> None:
         """Write points instead of those with the same numbers."""

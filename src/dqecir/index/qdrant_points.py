@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -174,36 +173,21 @@ def has_number(numbers: Sequence[int]) -> Condition:
     return {"has_id": list(numbers)}
 
 
-@singledispatch
 def condition(where: Filter) -> Condition:
     """A filter as a condition that means the same of the payloads written here."""
+    match where:
+        case Equal(name, values):
+            facts = [fact for value in values for fact in _facts(name, value)]
+            return {"must": [{"key": "facts", "match": {"any": facts}}]}
+        case Compare(name, order, bound):
+            return {"key": number_key(name), "range": {_BOUNDS[order]: bound}}
+        case Not(part):
+            return {"must_not": [condition(part)]}
+        case And(parts):
+            return {"must": [condition(part) for part in parts]}
+        case Or(parts):
+            return {"should": [condition(part) for part in parts]}
     raise EngineError(f"Qdrant has no condition for {where!r}")
-
-
-@condition.register
-def _equal(where: Equal) -> Condition:
-    facts = [fact for value in where.values for fact in _facts(where.name, value)]
-    return {"must": [{"key": "facts", "match": {"any": facts}}]}
-
-
-@condition.register
-def _compare(where: Compare) -> Condition:
-    return {"key": number_key(where.name), "range": {_BOUNDS[where.order]: where.bound}}
-
-
-@condition.register
-def _not(where: Not) -> Condition:
-    return {"must_not": [condition(where.part)]}
-
-
-@condition.register
-def _and(where: And) -> Condition:
-    return {"must": [condition(part) for part in where.parts]}
-
-
-@condition.register
-def _or(where: Or) -> Condition:
-    return {"should": [condition(part) for part in where.parts]}
 
 
 def _facts(name: str, value: object) -> list[str]:

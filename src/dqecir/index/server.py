@@ -88,8 +88,11 @@ class _State:
     """What one search sees, whatever is written meanwhile."""
 
     location: StoreLocation
-    collection: Collection
     record: Record
+
+    @property
+    def collection(self) -> Collection:
+        return self.location.collection
 
 
 class ServerIndex(Index):
@@ -101,7 +104,7 @@ class ServerIndex(Index):
         # What a handle of :meth:`with_settings` is searched by instead of the manifest's settings.
         self._settings: dict[str, int | None] = {}
         location = _read_location(folder)
-        self._state = _State(location, location.collection, _record(location.collection, folder))
+        self._state = _State(location, _record(location.collection, folder))
         self.header = self._state.record.header
         # Held while a generation is opened, so that no older one follows it; never held by a search.
         self._opening = Lock()
@@ -150,10 +153,9 @@ class ServerIndex(Index):
             if location.header != self.header:
                 raise EngineError(f"{self.folder} was built again by another model: open it again")
             location = location.model_copy(update=self._settings)
-            collection = location.collection
-            record = _record(collection, self.folder)
-            if collection != state.collection or record.generation >= state.record.generation:
-                self._state = _State(location, collection, record)
+            record = _record(location.collection, self.folder)
+            if location.collection != state.collection or record.generation >= state.record.generation:
+                self._state = _State(location, record)
 
     def with_settings(self, settings: SearchSettings | None) -> Self | None:
         # Without settings, a rule that is no inner product fetches a fixed number, which may be all items.
@@ -187,12 +189,10 @@ class ServerIndex(Index):
         def answers(state: _State) -> list[list[Hit]]:
             if not state.record.items:
                 return [[] for _ in queries]
-            if where is not None:
-                where.check([state.record.columns()])
-            more = [condition(where)] if where is not None else []
+            more = _conditions(where, state.record)
             limits = [
                 visible(state.record.generation, *more, *_without(ids))
-                for ids in (exclude if exclude is not None else [[] for _ in queries])
+                for ids in exclude or [[] for _ in queries]
             ]
             return Search(state.collection, state.record, k, _candidates(state, more)).answer(queries, limits)
 
@@ -261,9 +261,7 @@ class ServerIndex(Index):
             yield from ((point.item, json.loads(point.payload)) for point in found)
 
     def ids(self, where: Filter | None = None) -> list[str]:
-        if where is not None:
-            where.check(self.columns())
-        more = [condition(where)] if where is not None else []
+        more = _conditions(where, self._state.record)
         return [point.item for found in self._parts(False, *more) for point in found]
 
     def values(self) -> dict[str, set[str]]:
@@ -476,6 +474,14 @@ def _mark(state: _State, ids: Sequence[str], generation: int) -> int:
 def _as_kept(settings: SearchSettings | None) -> dict[str, int | None]:
     """Settings as a :class:`StoreLocation` keeps them."""
     return settings.model_dump() if settings else {"candidates": None, "exact_up_to": 0}
+
+
+def _conditions(where: Filter | None, record: Record) -> list[Condition]:
+    """A filter as conditions; raises ``FilterError`` for what :meth:`Filter.check` does."""
+    if where is None:
+        return []
+    where.check([record.columns()])
+    return [condition(where)]
 
 
 def _without(ids: Sequence[str]) -> list[Condition]:

@@ -6,7 +6,8 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -37,12 +38,11 @@ class Gate:
             self.inside -= 1
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Job:
     work: Work[Any, Any]
     argument: Any
-    answer: asyncio.Future[Any]
-    given_up: bool = False
+    answer: Future[Any]
 
 
 class Worker:
@@ -78,73 +78,50 @@ class Worker:
 
     async def ask(self, work: Work[Argument, Result], argument: Argument) -> Result:
         """What ``work`` makes of ``argument``, done in the thread; raises what it raised."""
-        job = _Job(work, argument, asyncio.get_running_loop().create_future())
+        answer: Future[Result] = Future()
         with self._wake:
             if self._stopping:
                 raise Problem(503, "the service is being stopped", {"Retry-After": "5"})
-            self._jobs.append(job)
+            self._jobs.append(_Job(work, argument, answer))
             self._wake.notify()
-        try:
-            result: Result = await job.answer
-            return result
-        finally:
-            # Whoever asked may have gone, or its time may be over.
-            job.given_up = True
+        return await asyncio.wrap_future(answer)
 
     def _run(self) -> None:
         while jobs := self._next():
             self._said(len(jobs))
-            deliver([job.answer for job in jobs], self._done(jobs))
+            _do(jobs)
 
     def _next(self) -> list[_Job]:
         """The next jobs, once there are any; none where the end has come."""
         with self._wake:
-            # A job may be given up at any moment, so whether there is one is known once it is taken.
             while not (taken := self._taken()) and not self._stopping:
                 self._wake.wait()
             return taken
 
     def _taken(self) -> list[_Job]:
-        """What waits and is not given up, all of the kind that has waited longest; perhaps nothing."""
+        """What waits and is not cancelled, all of the kind that has waited longest; perhaps nothing."""
         taken: list[_Job] = []
         others: deque[_Job] = deque()
         while self._jobs and len(taken) < self._batch:
             job = self._jobs.popleft()
-            if job.given_up:
-                continue
-            same = not taken or job.work == taken[0].work
-            (taken if same else others).append(job)
+            if taken and job.work != taken[0].work:
+                others.append(job)
+            # Whoever asked may have gone, or its time may be over.
+            elif job.answer.set_running_or_notify_cancel():
+                taken.append(job)
         self._jobs.extendleft(reversed(others))
         return taken
 
-    def _done(self, jobs: Sequence[_Job]) -> list[Any]:
-        try:
-            return list(jobs[0].work([job.argument for job in jobs]))
-        except Exception as error:  # it belongs to who asked, and must not end the thread
-            if len(jobs) == 1:
-                return [Failure(error)]
-        return [answer for job in jobs for answer in self._done([job])]
 
-
-@dataclass(frozen=True)
-class Failure:
-    """What a future is told in place of an answer."""
-
-    error: Exception
-
-
-def deliver(waiting: Sequence[asyncio.Future[Any]], answers: Sequence[Any]) -> None:
-    """Give futures of one event loop their answers, or a :class:`Failure` each, from another thread."""
-    # Where the loop is closed nobody waits any more.
-    with suppress(RuntimeError):
-        waiting[0].get_loop().call_soon_threadsafe(_settle, waiting, answers)
-
-
-def _settle(waiting: Sequence[asyncio.Future[Any]], answers: Sequence[Any]) -> None:
-    for future, answer in zip(waiting, answers, strict=True):
-        if future.done():
-            continue
-        if isinstance(answer, Failure):
-            future.set_exception(answer.error)
-        else:
-            future.set_result(answer)
+def _do(jobs: Sequence[_Job]) -> None:
+    try:
+        answers = list(jobs[0].work([job.argument for job in jobs]))
+    except Exception as error:  # it belongs to who asked, and must not end the thread
+        if len(jobs) == 1:
+            jobs[0].answer.set_exception(error)
+            return
+        for job in jobs:
+            _do([job])
+    else:
+        for job, answer in zip(jobs, answers, strict=True):
+            job.answer.set_result(answer)

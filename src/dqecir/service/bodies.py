@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
@@ -23,14 +22,14 @@ BodyT = TypeVar("BodyT", bound=EmbeddingBody)
 
 @dataclass(frozen=True)
 class Body:
-    """What came: fields of text by their names, and the picture, where one came."""
+    """What came: JSON and a picture, each where it did."""
 
-    fields: Mapping[str, str]
+    text: str | None = None
     image: bytes | None = None
 
-    def parsed(self, field: str, schema: type[Schema]) -> Schema:
-        """A field as ``schema``; raises a :class:`Problem`."""
-        return parsed(self.fields.get(field, ""), schema)
+    def parsed(self, schema: type[Schema]) -> Schema:
+        """The JSON as ``schema``; raises a :class:`Problem`."""
+        return parsed(self.text or "", schema)
 
 
 async def read_request(request: Request, schema: type[BodyT], limits: Limits) -> tuple[BodyT, bytes | None]:
@@ -39,7 +38,7 @@ async def read_request(request: Request, schema: type[BodyT], limits: Limits) ->
     Raises a :class:`Problem`, also where there is not one reference: an item, or a picture.
     """
     body = await read_body(request, "request", limits)
-    asked = body.parsed("request", schema)
+    asked = body.parsed(schema)
     if (asked.item is None) is (body.image is None):
         raise Problem(422, "a reference is either an item of the index or an image that is uploaded")
     return asked, body.image
@@ -54,7 +53,7 @@ def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
 
 
 async def read_body(request: Request, field: str, limits: Limits) -> Body:
-    """A body that is JSON, kept under ``field``, or a form with such a field and perhaps an ``image``.
+    """A body that is JSON, or a form with a ``field`` of JSON and perhaps an ``image``.
 
     Raises a :class:`Problem`: 413 for too much, 408 for one that does not arrive in time, 415 for another
     kind, 400 for one that cannot be read.
@@ -69,7 +68,7 @@ async def read_body(request: Request, field: str, limits: Limits) -> Body:
         async with asyncio.timeout(limits.body_seconds):
             if is_form:
                 return await _form(request, chunks, field, limits)
-            return Body({field: b"".join([chunk async for chunk in chunks]).decode("utf-8")})
+            return Body(b"".join([chunk async for chunk in chunks]).decode("utf-8"))
     except TimeoutError:
         raise Problem(
             408, f"the body did not arrive within {limits.body_seconds:g} seconds", {"Connection": "close"}
@@ -105,25 +104,19 @@ async def _form(request: Request, chunks: AsyncGenerator[bytes, None], field: st
     except (MultiPartException, ValueError, KeyError) as error:
         said = getattr(error, "message", None) or "it is damaged"
         raise Problem(400, f"the form cannot be read: {said}") from None
-    fields: dict[str, str] = {}
-    image = None
+    found: dict[str, bytes] = {}
     for name, part in form.multi_items():
-        if name in fields or (name == "image" and image is not None):
+        if name in found:
             raise Problem(422, f"the form has the field {name!r} twice")
         if name not in (field, "image"):
             raise Problem(422, f"the form has no field {name!r}: its fields are {field} and image")
-        if isinstance(part, UploadFile):
-            data = await part.read()
-            if name == "image":
-                image = data
-                continue
-            part = data.decode("utf-8")
-        elif name == "image":
+        if name == "image" and isinstance(part, str):
             raise Problem(422, "the image must be a file, with a name of its own")
-        fields[name] = part
+        found[name] = part.encode("utf-8") if isinstance(part, str) else await part.read()
+    text, image = found.get(field), found.get("image")
     if image is not None and len(image) > limits.bytes:
         raise Problem(413, f"the picture has {len(image):,} bytes; at most {limits.bytes:,} are read")
-    return Body(fields, image)
+    return Body(None if text is None else text.decode("utf-8"), image)
 
 
 class _InMemory(MultiPartParser):

@@ -19,14 +19,19 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def body_of(schema: type[BaseModel], image: bool = False) -> dict[str, Any]:
     """A body that is JSON of a schema, or with ``image`` a form of it and a picture."""
-    inline = _inline(schema)
-    content: dict[str, Any] = {"application/json": {"schema": inline}}
-    if image:
-        form = {"type": "object", "properties": {"request": inline, "image": _IMAGE}, "required": ["request"]}
-        content["multipart/form-data"] = {
-            "schema": form,
-            "encoding": {"request": {"contentType": "application/json"}},
-        }
+    form = _form("request", schema, "request") if image else {}
+    return _body({"application/json": {"schema": _inline(schema)}, **form})
+
+
+def _form(field: str, schema: type[BaseModel], required: str) -> dict[str, Any]:
+    """A form of a field of JSON and a picture, one of which is ``required``."""
+    properties = {field: _inline(schema), "image": _IMAGE}
+    form = {"type": "object", "properties": properties, "required": [required]}
+    encoding = {field: {"contentType": "application/json"}}
+    return {"multipart/form-data": {"schema": form, "encoding": encoding}}
+
+
+def _body(content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -45,18 +50,4 @@ def _inline(schema: type[BaseModel]) -> dict[str, Any]:
     return whole
 
 
-FORM_OF_ITEM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"image": _IMAGE, "attributes": _inline(Attributes)},
-                    "required": ["image"],
-                },
-                "encoding": {"attributes": {"contentType": "application/json"}},
-            }
-        },
-    }
-}
+FORM_OF_ITEM = _body(_form("attributes", Attributes, "image"))

@@ -6,7 +6,6 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from dqecir.data.cells import measured
 from dqecir.index.contract import Index
 from dqecir.index.filters import Filter
 from dqecir.service.problems import Problem
+from dqecir.service.schemas import AttributeFacts
 
 FEW = 60
 """Values of an attribute that are listed; users type the value of an attribute that has more."""
@@ -25,14 +25,6 @@ KEPT = 8
 """Readings that are kept: the attributes, and the ids that a filter allows."""
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of an attribute: its values where they are few, and whether all are numbers."""
-
-    values: list[str] | None
-    numeric: bool
 
 
 class Listing:
@@ -73,15 +65,15 @@ class Listing:
         payloads = self._index.payloads(chosen)
         return [(item_id, payloads[item_id]) for item_id in chosen if item_id in payloads], last
 
-    def attributes(self) -> dict[str, Facts]:
+    def attributes(self) -> dict[str, AttributeFacts]:
         """What is known of every attribute, by its name."""
         return self._kept("attributes", self._facts)
 
-    def _facts(self) -> dict[str, Facts]:
+    def _facts(self) -> dict[str, AttributeFacts]:
         return {
-            name: Facts(
-                sorted(values, key=_by_number) if len(values) <= FEW else None,
-                all(math.isfinite(measured(value)) for value in values),
+            name: AttributeFacts(
+                values=sorted(values, key=_by_number) if len(values) <= FEW else None,
+                numeric=all(math.isfinite(measured(value)) for value in values),
             )
             for name, values in sorted(self._index.values().items())
         }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -73,40 +75,33 @@ def answer(problem: Problem) -> Response:
 def install(app: FastAPI) -> None:
     """Answer every error of ``app`` as a problem; what nobody foresaw is left to the frame around it."""
 
-    async def from_problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        return answer(error)
+    async def answered(problem_of: Callable[[Any], Problem], request: Request, error: Exception) -> Response:
+        return answer(problem_of(error))
 
-    async def from_data(request: Request, error: Exception) -> Response:
-        assert isinstance(error, DataError)
-        return answer(unusable(error))
+    for kind, problem_of in _PROBLEMS.items():
+        app.add_exception_handler(kind, partial(answered, problem_of))
 
-    async def from_missing(request: Request, error: Exception) -> Response:
-        return answer(Problem(404, str(error)))
 
-    async def from_index(request: Request, error: Exception) -> Response:
-        return answer(of_index(error))
+def _missing(error: DataError) -> Problem:
+    return Problem(404, str(error))
 
-    async def from_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return answer(
-            Problem(error.status_code, _SENTENCES.get(error.status_code, str(error.detail)), error.headers)
-        )
 
-    async def from_schema(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return answer(invalid(error))
-
-    app.add_exception_handler(Problem, from_problem)
-    app.add_exception_handler(DataError, from_data)
-    app.add_exception_handler(EngineError, from_index)
-    app.add_exception_handler(UnknownItemError, from_missing)
-    app.add_exception_handler(ItemPictureError, from_missing)
-    app.add_exception_handler(HTTPException, from_http)
-    app.add_exception_handler(RequestValidationError, from_schema)
+def _of_http(error: HTTPException) -> Problem:
+    sentence = _SENTENCES.get(error.status_code, str(error.detail))
+    return Problem(error.status_code, sentence, error.headers)
 
 
 _SENTENCES = {
     404: "there is nothing at this address",
     405: "this address is not asked in this way",
+}
+
+_PROBLEMS: Mapping[type[Exception], Callable[[Any], Problem]] = {
+    Problem: lambda problem: problem,
+    DataError: unusable,
+    EngineError: of_index,
+    UnknownItemError: _missing,
+    ItemPictureError: _missing,
+    HTTPException: _of_http,
+    RequestValidationError: invalid,
 }

@@ -117,8 +117,8 @@ class Service:
             return await self.decoders.thumbnail(path, size)
 
 
-def service_of(request: Request) -> Service:
-    """The service that a request came to."""
+async def service_of(request: Request) -> Service:
+    """The service that a request came to. It is no plain function, because those are run in threads."""
     service: Service = request.app.state.service
     return service
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from dqecir.index.contract import Index, ItemBatch
-from dqecir.service.batching import Failure, deliver
 from dqecir.service.problems import of_index
 from dqecir.service.uploads import Uploads
 
@@ -45,7 +44,7 @@ class Writer:
 
     def __init__(self, indexes: Sequence[Index], uploads: Uploads) -> None:
         self._indexes, self._uploads = indexes, uploads
-        self._pending: deque[tuple[Put | Delete, asyncio.Future[int]]] = deque()
+        self._pending: deque[tuple[Put | Delete, Future[int]]] = deque()
         self._lock = Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
@@ -55,11 +54,13 @@ class Writer:
 
     async def change(self, change: Put | Delete) -> int:
         """How many of the items were there before, once the change counts; raises what hindered it."""
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        done: Future[int] = Future()
+        # It goes through, even if whoever asked has gone: so it cannot be cancelled.
+        done.set_running_or_notify_cancel()
         with self._lock:
             self._pending.append((change, done))
         self._thread.submit(self._next)
-        return await done
+        return await asyncio.wrap_future(done)
 
     def _next(self) -> None:
         """Do what has waited longest, with the additions that follow it; nothing if another call has."""
@@ -74,14 +75,14 @@ class Writer:
                 taken.append(self._pending.popleft())
         if not taken:
             return
-        result: Sequence[int | Failure]
         try:
-            result = self._changed([change for change, _ in taken])
-        except OSError as error:
-            result = [Failure(of_index(error))] * len(taken)
+            counts = self._changed([change for change, _ in taken])
         except Exception as error:  # it belongs to who asked: in this thread nobody would see it
-            result = [Failure(error)] * len(taken)
-        deliver([done for _, done in taken], result)
+            for _, done in taken:
+                done.set_exception(of_index(error) if isinstance(error, OSError) else error)
+        else:
+            for (_, done), count in zip(taken, counts, strict=True):
+                done.set_result(count)
 
     def _changed(self, changes: Sequence[Put | Delete]) -> list[int]:
         first = changes[0]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,12 +27,8 @@ class Inventory:
     missing: tuple[str, ...]
     """Files that are not there, in the order of the data set; empty after a clean check."""
     questions: int
-    fallen: int = 0
+    fallen: int
     """Questions that fell away, because an image that they are judged by is missing."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; the names stand in the list beside it."""
-        return {**asdict(self), "missing": len(self.missing)}
 
 
 def existing(path: Path) -> Path:
@@ -50,40 +45,33 @@ def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
     paths, gone = _present(benchmark.image_paths)
     whole = replace(benchmark, image_paths=paths)
     left = without(whole, gone) if gone else whole
-    count = len(benchmark.triplets)
-    names = _names(paths, gone)
-    return left, Inventory(benchmark.split, len(paths), names, count, count - len(left.triplets))
+    return left, _inventory(benchmark.split, paths, gone, len(benchmark.triplets), len(left.triplets))
 
 
 def checked_questions(questions: Questions) -> tuple[Questions, Inventory]:
     """A test split under the suffixes that are there. None falls away: its server wants every question."""
     paths, gone = _present(questions.image_paths)
-    inventory = Inventory(questions.split, len(paths), _names(paths, gone), len(questions.questions))
-    return replace(questions, image_paths=paths), inventory
+    asked = len(questions.questions)
+    return replace(questions, image_paths=paths), _inventory(questions.split, paths, gone, asked, asked)
 
 
 def checked_preferences(preferences: Preferences) -> tuple[Preferences, Inventory]:
     """Judgements all of whose images are there, over those images alone."""
     paths, gone = _present(preferences.image_paths)
-    judgements = tuple(
-        one
-        for one in preferences.judgements
-        if gone.isdisjoint((one.reference, one.target, *one.sets[0], *one.sets[1]))
-    )
-    count = len(preferences.judgements)
-    inventory = Inventory("all", len(paths), _names(paths, gone), count, count - len(judgements))
     place = _places(len(paths), gone)
-    moved = tuple(
+    judgements = tuple(
         replace(
             one,
             reference=place[one.reference],
             target=place[one.target],
             sets=(tuple(place[i] for i in one.sets[0]), tuple(place[i] for i in one.sets[1])),
         )
-        for one in judgements
+        for one in preferences.judgements
+        if gone.isdisjoint((one.reference, one.target, *one.sets[0], *one.sets[1]))
     )
     ids = tuple(preferences.image_ids[old] for old in place)
-    return Preferences(ids, tuple(paths[old] for old in place), moved), inventory
+    left = Preferences(ids, tuple(paths[old] for old in place), judgements)
+    return left, _inventory("all", paths, gone, len(preferences.judgements), len(judgements))
 
 
 def training_split(benchmark: Benchmark, *, galleries: bool) -> Benchmark:
@@ -155,8 +143,9 @@ def _present(paths: Sequence[Path]) -> tuple[tuple[Path, ...], set[int]]:
     return found, {place for place, path in enumerate(found) if not path.is_file()}
 
 
-def _names(paths: Sequence[Path], gone: Collection[int]) -> tuple[str, ...]:
-    return tuple(str(paths[place]) for place in sorted(gone))
+def _inventory(split: str, paths: Sequence[Path], gone: set[int], asked: int, left: int) -> Inventory:
+    missing = tuple(str(paths[place]) for place in sorted(gone))
+    return Inventory(split, len(paths), missing, asked, asked - left)
 
 
 def _places(count: int, gone: Collection[int]) -> dict[int, int]:

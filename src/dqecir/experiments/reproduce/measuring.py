@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from dqecir.data.annotations import Questions
 from dqecir.data.hp_fashioniq import Preferences
@@ -76,10 +75,6 @@ class Row:
     conditions: Conditions
     metrics: Mapping[str, float]
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def tokens_of(
     model: ComposedModel, images: Benchmark | Questions | Preferences, request: Request, views: int = 1
@@ -89,7 +84,7 @@ def tokens_of(
     Every split of a reproduction, and of others that share ``request.tokens``, is kept in one folder a tower.
     """
     folder = (request.tokens or request.out / "tokens") / f"{model.tower_fingerprint}-{views}"
-    return store_of(model, images, folder, views, request.quiet)
+    return store_of(model, images, folder, views)
 
 
 def results_of(

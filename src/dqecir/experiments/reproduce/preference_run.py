@@ -11,7 +11,7 @@ from dqecir.data.hp_fashioniq import Preferences, read_hp_fashioniq
 from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import embed_images, embed_queries
 from dqecir.evaluation.preferences import preference_ratio, set_scores
-from dqecir.evaluation.table import BASELINES
+from dqecir.evaluation.table import baselines
 from dqecir.experiments.reproduce.checking import checked_preferences, settle
 from dqecir.experiments.reproduce.material import in_words, kind_in, start_of
 from dqecir.experiments.reproduce.measuring import Conditions, Row, tokens_of
@@ -45,12 +45,10 @@ def reproduce_preferences(request: Request) -> Report | None:
     preferences, inventory = checked_preferences(read)
     settle(data_set.name, [inventory], request.missing, request.out)
     start = start_of(request.weights, kind_in(first_of(request.run)))
-    rows = []
-    for name in BASELINES:
-        model = start.with_method(name, {}).eval()
-        rows.append(
-            _row(f"untrained weights, {name.replace('_', ' ')}", "not trained", model, preferences, request)
-        )
+    rows = [
+        _row(f"untrained weights, {name.replace('_', ' ')}", "not trained", model, preferences, request)
+        for name, model in baselines(start).items()
+    ]
     source = "a run that says no more" if made_of is None else f"a run on {made_of.data}"
     for name, folder in folders.items():
         model = read_model(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,9 @@ class Report:
         return {
             "title": self.title,
             "facts": dict(self.facts),
-            "data": [one.as_dict() for one in self.inventories],
-            "rows": [row.as_dict() for row in self.rows],
+            # The names of what is missing stand in the list beside it.
+            "data": [{**asdict(one), "missing": len(one.missing)} for one in self.inventories],
+            "rows": [asdict(row) for row in self.rows],
             "notes": list(self.notes),
             "tolerance": TOLERANCE,
             "comparisons": [one.as_dict() for one in self.comparisons],

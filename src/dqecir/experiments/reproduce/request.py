@@ -62,7 +62,6 @@ class Request:
     missing: Missing = "refuse"
     images: Path | None = None
     tokens: Path | None = None
-    quiet: bool = False
 
     @property
     def data_set(self) -> DataSet:

@@ -10,7 +10,7 @@ from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.evaluation.protocols import Protocol
 from dqecir.evaluation.runs import wording_of
 from dqecir.evaluation.submission import rank_questions, write_submissions
-from dqecir.evaluation.table import BASELINES
+from dqecir.evaluation.table import baselines
 from dqecir.experiments.examples import answer_of, drawn_questions
 from dqecir.experiments.reproduce.material import (
     MEASURED,
@@ -149,8 +149,7 @@ def _untrained(
     """The weights' fingerprint, and what they score without training: image, text, and both."""
     start = start_of(request.weights, kind)
     rows = []
-    for name in BASELINES:
-        model = start.with_method(name, {}).eval()
+    for name, model in baselines(start).items():
         metrics = protocol.summarise(_results(request, protocol, material, model))
         title = f"untrained weights, {name.replace('_', ' ')}"
         rows.append(Row(title, "not trained", conditions_of(protocol, MEASURED, model.method), metrics))

@@ -44,7 +44,7 @@ def train(
         protocol.headline_name,
     )
     text = wording_of(model.method, protocol)
-    build_trainer(recipe, model, [(training, store)], evaluator, run, text, request.quiet).fit()
+    build_trainer(recipe, model, [(training, store)], evaluator, run, text).fit()
     return run
 
 

@@ -118,10 +118,10 @@ export class Pane {
     part(".score").title = "Score: higher is better";
     const spoke = answer.spoke.filter(({ share }) => share > 0.005);
     part(".spoke").replaceChildren(...spoke.slice(0, NAMED).map(({ attribute, share }) =>
-      el("span", { class: `tone-${tone(attribute)}` }, el("span", { class: "swatch", "aria-hidden": "true" }), told({ attribute, share }), " ")));
+      toned(attribute, el("span", { class: "swatch", "aria-hidden": "true" }), told({ attribute, share }), " ")));
     part(".spoke").title = spoke.length ? `What spoke for it: ${spoke.map(told).join(", ")}` : "";
     part(".bar").replaceChildren(...spoke.map(({ attribute, share }) => {
-      const piece = el("span", { class: `tone-${tone(attribute)}` });
+      const piece = toned(attribute);
       piece.style.flexGrow = String(share);
       return piece;
     }));
@@ -141,6 +141,13 @@ export class Pane {
     const [x, y] = [from.left - now.left, from.top - now.top];
     if (x || y) card.animate([{ transform: `translate(${x}px, ${y}px)` }, {}], { duration: 260, easing: "ease-out" });
   }
+}
+
+/** A span in an attribute's colour. @param {string} attribute @param {...(Node | string)} children */
+function toned(attribute, ...children) {
+  const made = el("span", {}, ...children);
+  made.style.setProperty("--tone", `var(--tone-${tone(attribute)})`);
+  return made;
 }
 
 /** @param {number} score */

@@ -6,7 +6,7 @@ import asyncio
 from importlib.metadata import version
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 
 from dqecir.search.steering import HEAVIEST
@@ -17,30 +17,25 @@ from dqecir.service.schemas import (
     MOST_ANSWERS,
     MOST_TEXT,
     About,
-    AttributeFacts,
     KeyFacts,
     LimitFacts,
     MethodFacts,
     Suggestions,
 )
-from dqecir.service.service import service_of, title_of
+from dqecir.service.service import Served, title_of
 
 router = APIRouter()
 
 
 @router.get("/v1/about", dependencies=[Depends(may_read)])
-async def about(request: Request) -> About:
+async def about(service: Served) -> About:
     """What can be searched, and how."""
-    service = service_of(request)
-    facts = await asyncio.to_thread(service.listing.attributes)
     return About(
         version=version("dqecir"),
         items=len(service.main.index),
         model=title_of(service.main),
         methods=[MethodFacts(name=name, title=title_of(one)) for name, one in service.engines.items()],
-        attributes={
-            name: AttributeFacts(values=known.values, numeric=known.numeric) for name, known in facts.items()
-        },
+        attributes=await asyncio.to_thread(service.listing.attributes),
         weights=service.main.weighted,
         has_sold_out=service.main.has_sold_out,
         can_edit=service.edits.missing is None,
@@ -59,13 +54,12 @@ async def about(request: Request) -> About:
 
 @router.get("/v1/suggestions", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
 async def suggestions(
-    request: Request,
+    service: Served,
     text: Annotated[str, Query(max_length=MOST_TEXT)] = "",
     item: Annotated[str | None, Query(max_length=512)] = None,
     limit: Annotated[int, Query(ge=1, le=50)] = 8,
 ) -> Suggestions:
     """Texts that go on from what was typed, about what the item does not show already."""
-    service = service_of(request)
 
     def suggested() -> list[str]:
         shown = {} if item is None else service.payload(item)
@@ -81,14 +75,14 @@ async def healthz() -> JSONResponse:
 
 
 @router.get("/readyz")
-async def readyz(request: Request) -> JSONResponse:
+async def readyz(service: Served) -> JSONResponse:
     """The model answers."""
-    if not service_of(request).worker.alive:
+    if not service.worker.alive:
         raise Problem(503, "the model does not answer", {"Retry-After": "5"})
     return JSONResponse({"status": "ready"})
 
 
 @router.get("/metrics", dependencies=[Depends(may_read)])
-async def metrics(request: Request) -> Response:
+async def metrics(service: Served) -> Response:
     """What Prometheus asks for."""
-    return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -12,7 +12,7 @@ from dqecir.service.keys import may_read
 from dqecir.service.problems import Problem
 from dqecir.service.routes.search import answered
 from dqecir.service.schemas import EditBody, EditReply, SearchBody
-from dqecir.service.service import Service, service_of
+from dqecir.service.service import Served, Service
 
 router = APIRouter(dependencies=[Depends(may_read)])
 
@@ -22,9 +22,8 @@ router = APIRouter(dependencies=[Depends(may_read)])
     responses=problems(400, 401, 404, 408, 413, 415, 422, 429, 501, 503, 504),
     openapi_extra=body_of(EditBody, image=True),
 )
-async def edits(request: Request) -> EditReply:
+async def edits(request: Request, service: Served) -> EditReply:
     """The reference, or the best answer of a search, changed as the text says."""
-    service = service_of(request)
     lacking = service.edits.missing
     if lacking is not None:
         raise Problem(501, lacking)

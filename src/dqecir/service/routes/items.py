@@ -18,6 +18,7 @@ from dqecir.service.bodies import Body, parsed, read_body
 from dqecir.service.documented import FORM_OF_ITEM, body_of, problems
 from dqecir.service.keys import may_read, may_write
 from dqecir.service.problems import Problem
+from dqecir.service.routes.page import tagged
 from dqecir.service.schemas import (
     LARGEST_THUMBNAIL,
     MOST_LISTED,
@@ -30,7 +31,7 @@ from dqecir.service.schemas import (
     Item,
     Items,
 )
-from dqecir.service.service import Service, item_of, service_of
+from dqecir.service.service import Served, Service, item_of
 from dqecir.service.writing import Delete, Put
 
 router = APIRouter()
@@ -40,7 +41,7 @@ ItemId = Annotated[Id, Path(description="An item's id, which may have slashes.")
 
 @router.get("/v1/items", dependencies=[Depends(may_read)], responses=problems(401, 422))
 async def items(
-    request: Request,
+    service: Served,
     limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 60,
     after: Annotated[str | None, Query(max_length=512)] = None,
     where: Annotated[str | None, Query(max_length=MOST_TEXT)] = None,
@@ -48,7 +49,6 @@ async def items(
     seed: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None,
 ) -> Items:
     """Items in the order of adding, or in one drawn by `seed`, page by page."""
-    service = service_of(request)
     conditions = parsed(filters, FilterConditions, "filters")
     found, last = await asyncio.to_thread(
         service.listing.page, limit, after, filter_from(where, conditions.model_dump()), seed
@@ -60,20 +60,19 @@ async def items(
     "/v1/images/{item_id:path}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422, 429)
 )
 async def image(
-    request: Request, item_id: ItemId, size: Annotated[int, Query(ge=16, le=LARGEST_THUMBNAIL)] = 320
+    request: Request,
+    service: Served,
+    item_id: ItemId,
+    size: Annotated[int, Query(ge=16, le=LARGEST_THUMBNAIL)] = 320,
 ) -> Response:
     """The picture of an item as a JPEG whose longer side is `size` pixels at most."""
-    data, tag = await service_of(request).thumbnail(item_id, size)
-    headers = {"ETag": tag, "Cache-Control": "private, max-age=300"}
-    if tag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(data, media_type="image/jpeg", headers=headers)
+    data, tag = await service.thumbnail(item_id, size)
+    return tagged(request, data, "image/jpeg", tag, "private, max-age=300")
 
 
 @router.get("/v1/items/{item_id:path}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
-async def item(request: Request, item_id: ItemId) -> Item:
+async def item(service: Served, item_id: ItemId) -> Item:
     """An item and its attributes."""
-    service = service_of(request)
     payload = await asyncio.to_thread(service.payload, item_id)
     return item_of(item_id, payload, service.root_path)
 
@@ -84,9 +83,8 @@ async def item(request: Request, item_id: ItemId) -> Item:
     responses={201: {"model": Item}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503, 504)},
     openapi_extra=FORM_OF_ITEM,
 )
-async def put_item(request: Request, item_id: ItemId) -> Response:
+async def put_item(request: Request, service: Served, item_id: ItemId) -> Response:
     """Add an item, or replace it; it can be found once this has answered."""
-    service = service_of(request)
     if any(not character.isprintable() for character in item_id):
         raise Problem(422, "an id is made of characters that can be seen")
     if not {"", ".", ".."}.isdisjoint(item_id.split("/")):
@@ -109,7 +107,7 @@ def _reference(service: Service, engine: SearchEngine, image: bytes) -> Referenc
 async def _encoded(service: Service, item_id: str, body: Body) -> Put:
     if body.image is None:
         raise Problem(422, "the form has no image")
-    attributes = body.parsed("attributes", Attributes).root if "attributes" in body.fields else {}
+    attributes = {} if body.text is None else body.parsed(Attributes).root
     tokens: list[Tensor] = []
     for engine in service.engines.values():
         reference = await service.decoders.run(partial(_reference, service, engine, body.image))
@@ -123,9 +121,9 @@ async def _encoded(service: Service, item_id: str, body: Body) -> Put:
     status_code=204,
     responses=problems(401, 403, 404, 422, 503),
 )
-async def delete_item(request: Request, item_id: ItemId) -> Response:
+async def delete_item(service: Served, item_id: ItemId) -> Response:
     """Delete an item; it can no longer be found once this has answered."""
-    if not await service_of(request).writer.change(Delete([item_id])):
+    if not await service.writer.change(Delete([item_id])):
         raise Problem(404, f"there is no item {item_id!r}")
     return Response(status_code=204)
 
@@ -136,9 +134,7 @@ async def delete_item(request: Request, item_id: ItemId) -> Response:
     responses=problems(400, 401, 403, 408, 413, 415, 422, 503),
     openapi_extra=body_of(DeleteBody),
 )
-async def delete_items(request: Request) -> Deleted:
+async def delete_items(request: Request, service: Served) -> Deleted:
     """Delete items, and say how many there were."""
-    service = service_of(request)
-    body = await read_body(request, "request", service.limits)
-    asked = body.parsed("request", DeleteBody)
+    asked = (await read_body(request, "request", service.limits)).parsed(DeleteBody)
     return Deleted(deleted=await service.writer.change(Delete(asked.ids)))

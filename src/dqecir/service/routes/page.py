@@ -40,7 +40,12 @@ async def page_file(name: str, request: Request) -> Response:
     if name not in files:
         raise Problem(404, "the page has no such file")
     data, kind, tag = files[name]
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    return tagged(request, data, kind, tag, "no-cache")
+
+
+def tagged(request: Request, data: bytes, kind: str, tag: str, cached: str) -> Response:
+    """A response that is not sent again to a browser that has the one of this tag."""
+    headers = {"ETag": tag, "Cache-Control": cached}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=kind, headers=headers)
