@@ -10,11 +10,10 @@ import pytest
 from dqecir.data.annotations import Question, Questions
 from dqecir.data.images import Preprocessing
 from dqecir.errors import DataError
-from dqecir.evaluation.submission import Rankings, write_submissions
+from dqecir.evaluation.submission import Rankings, validate, write_submissions
 from dqecir.experiments.reproduce.material import start_of
 from dqecir.experiments.reproduce.measuring import Conditions, Row
 from dqecir.experiments.reproduce.published_rows import NAMES, PublishedRow, compare, published_rows
-from dqecir.experiments.reproduce.server_answers import validate
 from dqecir.methods.method import method_named
 from dqecir.training.recipe import read_recipe
 

@@ -16,8 +16,7 @@ from dqecir.experiments.reproduce.checking import checked_preferences, settle
 from dqecir.experiments.reproduce.material import in_words, kind_in, start_of
 from dqecir.experiments.reproduce.measuring import Conditions, Row, tokens_of
 from dqecir.experiments.reproduce.reproduction_report import Report
-from dqecir.experiments.reproduce.request import Request, first_of, models_of
-from dqecir.experiments.reproduce.run_settings import Settings
+from dqecir.experiments.reproduce.request import Request, Settings, first_of, models_of
 from dqecir.methods.method import Method
 from dqecir.methods.scoring import score
 from dqecir.model.composed_model import ComposedModel, read_model

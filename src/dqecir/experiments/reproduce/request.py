@@ -1,4 +1,4 @@
-"""What is to be reproduced: the data set, the weights, and where everything lies."""
+"""What is to be reproduced: the data set, the weights, and where everything lies; and what it was made of."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from dqecir.data.annotations import read_json
 from dqecir.errors import DataError
 from dqecir.evaluation.protocols import Protocol, protocol_named
-from dqecir.settings import nearest
+from dqecir.io.run_folder import claim
+from dqecir.settings import Strict, nearest, parse_settings
+from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe, read_recipe
 
 Missing = Literal["refuse", "skip"]
 ASSETS = resources.files("dqecir") / "assets"
 """What the package brings along: recipes, published numbers."""
+SETTINGS = "settings.json"
+"""What a reproduction was made of, kept beside it: another one is refused its folder."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,48 @@ class Request:
     def trained_here(self) -> Path:
         """The run folder of a training of this reproduction."""
         return self.out / "run"
+
+
+class Settings(Strict):
+    """Everything that decides the numbers, but the number of processes."""
+
+    data: str
+    protocol: str
+    weights: str
+    """Fingerprint of the untrained weights."""
+    recipe: Recipe | None
+    run: str | None
+    measured: str
+    """Checksum of the split that is measured."""
+    training: str | None
+
+    @property
+    def in_short(self) -> str:
+        """The recipe in a few words; all of it stands in the file."""
+        if self.recipe is None:
+            return "none: a run was measured"
+        training = self.recipe.training
+        return (
+            f"{self.recipe.method}, {training.epochs:g} epochs of batches of {training.batch_size} "
+            f"at {training.learning_rate:g}, seed {training.seed} (all of it in {SETTINGS})"
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Settings:
+        """Read what :meth:`keep` wrote; raises :class:`DataError` for another file."""
+        return parse_settings(read_json(path, "what a reproduction was made of"), cls, str(path))
+
+    def keep(self, out: Path) -> None:
+        """Write the settings into ``out``; raises :class:`DataError` where it holds others."""
+        claim(out, SETTINGS, self, "reproduction", writes=processes().is_main_process)
+
+    @classmethod
+    def beside(cls, run: Path) -> Settings | None:
+        """The settings of the reproduction that ``run`` belongs to; None for a run of another kind."""
+        for folder in (run, run.parent):
+            if (folder / SETTINGS).is_file():
+                return cls.read(folder / SETTINGS)
+        return None
 
 
 def models_of(run: Path) -> dict[str, Path]:

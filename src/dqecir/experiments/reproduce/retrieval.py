@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from dqecir.data.annotations import Questions
 from dqecir.evaluation.evaluate import query_scores
 from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.evaluation.protocols import Protocol
 from dqecir.evaluation.runs import wording_of
-from dqecir.evaluation.submission import rank_questions, write_submissions
+from dqecir.evaluation.submission import rank_questions, validate, write_submissions
 from dqecir.evaluation.table import baselines
 from dqecir.experiments.examples import answer_of, drawn_questions
 from dqecir.experiments.reproduce.material import (
@@ -24,12 +24,10 @@ from dqecir.experiments.reproduce.measuring import Row, conditions_of, results_o
 from dqecir.experiments.reproduce.preference_run import reproduce_preferences
 from dqecir.experiments.reproduce.published_rows import PublishedRow, compare, published_rows
 from dqecir.experiments.reproduce.reproduction_report import Report
-from dqecir.experiments.reproduce.request import Request, first_of, models_of
-from dqecir.experiments.reproduce.run_settings import Settings
-from dqecir.experiments.reproduce.server_answers import validate
+from dqecir.experiments.reproduce.request import Request, Settings, first_of, models_of
 from dqecir.experiments.reproduce.train_stage import Course, course_of, draw_course, train
 from dqecir.io.contact_sheets import contact_sheet
-from dqecir.methods.method import Method, method_named
+from dqecir.methods.method import method_named
 from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.training.data import epoch_order
 from dqecir.training.processes import processes
@@ -75,139 +73,121 @@ def _reproduce_retrieval(request: Request) -> Report | None:
         course = course_of(run, protocol.headline_name, steps)
     if not processes().is_main_process:
         return None
-    report = _measured(request, protocol, material, published, course)
+    report = _Measurement(request, protocol, material, course).report(published)
     report.write(request.out)
     return report
 
 
-def _measured(
-    request: Request,
-    protocol: Protocol,
-    material: Material,
-    published: Sequence[PublishedRow],
-    course: Course | None,
-) -> Report:
+@dataclass(frozen=True)
+class _Measurement:
     """Everything that comes after the training, from what lies on disk."""
-    run = request.run or request.trained_here
-    made_of = Settings.beside(run)
-    untrained, rows = _untrained(request, protocol, material, kind_in(first_of(run)))
-    trained: list[tuple[ComposedModel, RetrievalResults]] = []
-    for name, folder in models_of(run).items():
-        model = read_model(folder)
-        results = _results(request, protocol, material, model)
-        conditions = conditions_of(protocol, MEASURED, model.method)
-        chosen = _chosen(name, course, made_of, protocol)
-        title = f"{model.method.name}, {name} epoch"
-        rows.append(Row(title, chosen, conditions, protocol.summarise(results)))
-        trained.append((model, results))
-    # The best epoch, where the run has one, is what is compared, drawn and submitted.
-    model, results = trained[0]
-    row = rows[-len(trained)]
-    notes = list(material.notes)
-    if made_of is not None and made_of.data == request.data:
-        notes.append(
-            f"The best epoch is the best on {MEASURED}, the split that it is measured on, as the published "
-            "codes have it; the last epoch is free of that choice."
+
+    request: Request
+    protocol: Protocol
+    material: Material
+    course: Course | None
+
+    def report(self, published: Sequence[PublishedRow]) -> Report:
+        """Measure untrained weights and the run, compare, submit and draw."""
+        request, protocol = self.request, self.protocol
+        run = request.run or request.trained_here
+        made_of = Settings.beside(run)
+        start = start_of(request.weights, kind_in(first_of(run)))
+        rows = [
+            self.row(f"untrained weights, {name.replace('_', ' ')}", "not trained", one, self.results(one))
+            for name, one in baselines(start).items()
+        ]
+        trained: list[tuple[ComposedModel, RetrievalResults]] = []
+        for name, folder in models_of(run).items():
+            model = read_model(folder)
+            trained.append((model, self.results(model)))
+            title = f"{model.method.name}, {name} epoch"
+            rows.append(self.row(title, self.chosen(name, made_of), *trained[-1]))
+        # The best epoch, where the run has one, is what is compared, drawn and submitted.
+        model, results = trained[0]
+        row = rows[-len(trained)]
+        notes = list(self.material.notes)
+        if made_of is not None and made_of.data == request.data:
+            notes.append(
+                f"The best epoch is the best on {MEASURED}, the split that it is measured on, as the "
+                "published codes have it; the last epoch is free of that choice."
+            )
+        return Report(
+            title=f"{request.data}: {model.method.name} under the protocol {protocol.name}",
+            facts={
+                "weights": f"{request.weights} ({start.fingerprint})",
+                "pictures": in_words(model.preprocessing),
+                "trained on": NOT_RECORDED if made_of is None else made_of.data,
+                "recipe": NOT_RECORDED if made_of is None else made_of.in_short,
+                "run": f"{run} ({model.fingerprint})",
+                "protocol": f"{protocol.name}, as {protocol.source}",
+                "headline": protocol.headline_name,
+            },
+            inventories=self.material.inventories,
+            rows=rows,
+            shown=_shown(protocol, row),
+            notes=notes,
+            comparisons=compare(
+                published,
+                row,
+                model.method.name,
+                request.data,
+                trained_on=None if made_of is None else made_of.data,
+                missing=self.material.lacking,
+            ),
+            submissions=self.submitted(model),
+            pictures=self.drawn(model, results),
         )
-    return Report(
-        title=f"{request.data}: {model.method.name} under the protocol {protocol.name}",
-        facts={
-            "weights": f"{request.weights} ({untrained})",
-            "pictures": in_words(model.preprocessing),
-            "trained on": NOT_RECORDED if made_of is None else made_of.data,
-            "recipe": NOT_RECORDED if made_of is None else made_of.in_short,
-            "run": f"{run} ({model.fingerprint})",
-            "protocol": f"{protocol.name}, as {protocol.source}",
-            "headline": protocol.headline_name,
-        },
-        inventories=material.inventories,
-        rows=rows,
-        shown=_shown(protocol, row),
-        notes=notes,
-        comparisons=compare(
-            published,
-            row,
-            model.method.name,
-            request.data,
-            trained_on=None if made_of is None else made_of.data,
-            missing=material.lacking,
-        ),
-        submissions=_submitted(request, protocol, material.questions, model),
-        pictures=_drawn(request, protocol, model, results, course),
-    )
+
+    def results(self, model: ComposedModel) -> RetrievalResults:
+        measured = self.material.measured
+        return results_of(model, tokens_of(model, measured, self.request), measured, self.protocol)
+
+    def row(self, name: str, chosen: str, model: ComposedModel, results: RetrievalResults) -> Row:
+        conditions = conditions_of(self.protocol, MEASURED, model.method)
+        return Row(name, chosen, conditions, self.protocol.summarise(results))
+
+    def chosen(self, name: str, made_of: Settings | None) -> str:
+        """How an epoch was chosen, and on which split."""
+        if made_of is None:
+            return f"{name} of a run that says no more"
+        epoch, course = "", self.course
+        if course is not None:
+            number = course.best_epoch if name == "best" else course.last_epoch
+            epoch = f"epoch {number:g} of {course.last_epoch:g}, "
+        if name == "last":
+            return f"{epoch}the last of a run on {made_of.data}, not chosen"
+        return f"{epoch}chosen on {made_of.data} {MEASURED} by the headline of {made_of.protocol}"
+
+    def submitted(self, model: ComposedModel) -> Mapping[str, Mapping[str, int]]:
+        """Rank the test split, write what its server takes, and check what was written."""
+        questions = self.material.questions
+        if questions is None:
+            return {}
+        store = tokens_of(model, questions, self.request)
+        worded = wording_of(model.method, self.protocol)
+        scores = query_scores(model.method, store, model.text_encoder, questions, worded)
+        paths = write_submissions(self.request.out / "submissions", rank_questions(questions, scores))
+        return validate(paths, questions)
+
+    def drawn(self, model: ComposedModel, results: RetrievalResults) -> dict[str, str]:
+        """Draw answers to questions drawn by seed, never by success, and the course: caption -> file."""
+        store = tokens_of(model, results.benchmark, self.request)
+        worded = wording_of(model.method, self.protocol)
+        answers = [
+            answer_of(model, store, results, number, CANDIDATES, worded)
+            for number in drawn_questions(results.benchmark, QUESTIONS, SEED)
+        ]
+        title = f"{self.protocol.name}: questions drawn by seed {SEED}"
+        contact_sheet(answers, self.request.out / "answers.png", title)
+        pictures = {"answers to questions drawn by seed": "answers.png"}
+        if self.course is not None:
+            draw_course(self.course, self.protocol.headline_name, self.request.out / "curves.png")
+            pictures["the course of the training"] = "curves.png"
+        return pictures
 
 
 def _shown(protocol: Protocol, row: Row) -> list[str]:
     """The metrics of the table: the headline, those of the protocol, and the headline's by category."""
     parts = [name for name in row.metrics if "/" in name and name.partition("/")[2] in protocol.headline]
     return list(dict.fromkeys((protocol.headline_name, *protocol.metrics, *parts)))
-
-
-def _untrained(
-    request: Request, protocol: Protocol, material: Material, kind: type[Method]
-) -> tuple[str, list[Row]]:
-    """The weights' fingerprint, and what they score without training: image, text, and both."""
-    start = start_of(request.weights, kind)
-    rows = []
-    for name, model in baselines(start).items():
-        metrics = protocol.summarise(_results(request, protocol, material, model))
-        title = f"untrained weights, {name.replace('_', ' ')}"
-        rows.append(Row(title, "not trained", conditions_of(protocol, MEASURED, model.method), metrics))
-    return start.fingerprint, rows
-
-
-def _results(
-    request: Request, protocol: Protocol, material: Material, model: ComposedModel
-) -> RetrievalResults:
-    store = tokens_of(model, material.measured, request)
-    return results_of(model, store, material.measured, protocol)
-
-
-def _chosen(name: str, course: Course | None, made_of: Settings | None, protocol: Protocol) -> str:
-    """How an epoch was chosen, and on which split."""
-    if made_of is None:
-        return f"{name} of a run that says no more"
-    epoch = ""
-    if course is not None:
-        epoch = (
-            f"epoch {course.best_epoch if name == 'best' else course.last_epoch:g} of {course.last_epoch:g}, "
-        )
-    if name == "last":
-        return f"{epoch}the last of a run on {made_of.data}, not chosen"
-    return f"{epoch}chosen on {made_of.data} {MEASURED} by the headline of {made_of.protocol}"
-
-
-def _submitted(
-    request: Request, protocol: Protocol, questions: Questions | None, model: ComposedModel
-) -> Mapping[str, Mapping[str, int]]:
-    """Rank the test split, write what its server takes, and check what was written."""
-    if questions is None:
-        return {}
-    store = tokens_of(model, questions, request)
-    worded = wording_of(model.method, protocol)
-    scores = query_scores(model.method, store, model.text_encoder, questions, worded)
-    paths = write_submissions(request.out / "submissions", rank_questions(questions, scores))
-    return validate(paths, questions)
-
-
-def _drawn(
-    request: Request,
-    protocol: Protocol,
-    model: ComposedModel,
-    results: RetrievalResults,
-    course: Course | None,
-) -> dict[str, str]:
-    """Draw answers to questions drawn by seed, never by success, and the course; return caption -> file."""
-    store = tokens_of(model, results.benchmark, request)
-    worded = wording_of(model.method, protocol)
-    answers = [
-        answer_of(model, store, results, number, CANDIDATES, worded)
-        for number in drawn_questions(results.benchmark, QUESTIONS, SEED)
-    ]
-    title = f"{protocol.name}: questions drawn by seed {SEED}"
-    contact_sheet(answers, request.out / "answers.png", title)
-    pictures = {"answers to questions drawn by seed": "answers.png"}
-    if course is not None:
-        draw_course(course, protocol.headline_name, request.out / "curves.png")
-        pictures["the course of the training"] = "curves.png"
-    return pictures
