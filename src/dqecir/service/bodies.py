@@ -27,10 +27,6 @@ class Body:
     text: str | None = None
     image: bytes | None = None
 
-    def parsed(self, schema: type[Schema]) -> Schema:
-        """The JSON as ``schema``; raises a :class:`Problem`."""
-        return parsed(self.text or "", schema)
-
 
 async def read_request(request: Request, schema: type[BodyT], limits: Limits) -> tuple[BodyT, bytes | None]:
     """A request about a reference, and the picture that was uploaded as the reference.
@@ -38,7 +34,7 @@ async def read_request(request: Request, schema: type[BodyT], limits: Limits) ->
     Raises a :class:`Problem`, also where there is not one reference: an item, or a picture.
     """
     body = await read_body(request, "request", limits)
-    asked = body.parsed(schema)
+    asked = parsed(body.text or "", schema)
     if (asked.item is None) is (body.image is None):
         raise Problem(422, "a reference is either an item of the index or an image that is uploaded")
     return asked, body.image

@@ -153,10 +153,9 @@ def _engines(settings: ServiceSettings) -> dict[str, SearchEngine]:
     found = {first.model.method.name: first}
     for beside in settings.also:
         engine = made(beside.model, beside.index)
-        name = beside.name or engine.model.method.name
-        if name in found:
-            raise DataError(f"two methods have the name {name!r}: name the second otherwise in --also")
-        found[name] = engine
+        if beside.name in found:
+            raise DataError(f"two methods have the name {beside.name!r}: name the second otherwise in --also")
+        found[beside.name] = engine
     return found
 
 

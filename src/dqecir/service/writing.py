@@ -32,11 +32,8 @@ class Put:
     image: bytes
 
 
-@dataclass(frozen=True)
-class Delete:
-    """Items that should go."""
-
-    ids: Sequence[str]
+Change = Put | Sequence[str]
+"""An item to put, or the ids of items that should go."""
 
 
 class Writer:
@@ -44,7 +41,7 @@ class Writer:
 
     def __init__(self, indexes: Sequence[Index], uploads: Uploads) -> None:
         self._indexes, self._uploads = indexes, uploads
-        self._pending: deque[tuple[Put | Delete, Future[int]]] = deque()
+        self._pending: deque[tuple[Change, Future[int]]] = deque()
         self._lock = Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
@@ -52,7 +49,7 @@ class Writer:
         """Finish what was asked, and end."""
         self._thread.shutdown()
 
-    async def change(self, change: Put | Delete) -> int:
+    async def change(self, change: Change) -> int:
         """How many of the items were there before, once the change counts; raises what hindered it."""
         done: Future[int] = Future()
         # It goes through, even if whoever asked has gone: so it cannot be cancelled.
@@ -84,11 +81,11 @@ class Writer:
             for (_, done), count in zip(taken, counts, strict=True):
                 done.set_result(count)
 
-    def _changed(self, changes: Sequence[Put | Delete]) -> list[int]:
+    def _changed(self, changes: Sequence[Change]) -> list[int]:
         first = changes[0]
-        if isinstance(first, Delete):
-            known = self._indexes[0].payloads(first.ids)
-            counts = [index.delete(first.ids) for index in self._indexes]
+        if not isinstance(first, Put):
+            known = self._indexes[0].payloads(first)
+            counts = [index.delete(first) for index in self._indexes]
             self._forget(known)
             return [counts[0]]
         puts = [change for change in changes if isinstance(change, Put)]

@@ -62,9 +62,6 @@ export const explanation = (request, image, signal) => json(`${V1}/explanations`
 /** @param {Object} request @param {Blob | null} image @param {AbortSignal} signal @returns {Promise<{image: string}>} */
 export const edit = (request, image, signal) => json(`${V1}/edits`, body(request, image, signal));
 
-/** The address of an item's picture. @param {string} id @param {number} size */
-export const pictureAddress = (id, size) => `${V1}/images/${encoded(id)}?size=${size}`;
-
 /** @type {Map<string, Promise<string>>} */
 const pictures = new Map();
 
@@ -74,7 +71,7 @@ const pictures = new Map();
  * @param {HTMLImageElement} image @param {string} id @param {number} size
  */
 export async function showPicture(image, id, size) {
-  const address = pictureAddress(id, size);
+  const address = `${V1}/images/${encoded(id)}?size=${size}`;
   image.dataset.address = address;
   let left = PICTURE_RETRIES;
   image.onerror = () => {

@@ -10,9 +10,6 @@ const BLANK = { text: "", weights: {}, more: [], less: [], filters: {}, where: "
 /** @param {Partial<Turn>} [given] @returns {Turn} */
 export const newTurn = (given = {}) => ({ ...structuredClone(BLANK), ...given });
 
-/** @returns {Trail} */
-export const emptyTrail = () => ({ item: null, upload: null, turns: [newTurn()] });
-
 /** Pictures uploaded in this tab. They are in no address, and gone when the tab is closed. @type {Map<string, Blob>} */
 const uploads = new Map();
 
@@ -75,9 +72,8 @@ const told = (turn) =>
 /** Read an address; whatever in it cannot be read counts as not said. @param {string} hash @returns {Trail} */
 export function read(hash) {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
-  const trail = emptyTrail();
-  trail.item = parts.get("item");
-  trail.upload = trail.item ? null : parts.get("upload");
+  const item = parts.get("item");
+  const trail = { item, upload: item ? null : parts.get("upload"), turns: [newTurn()] };
   try {
     const turns = JSON.parse(parts.get("turns") ?? "[]");
     if (Array.isArray(turns) && turns.length) trail.turns = turns.map(cleaned);

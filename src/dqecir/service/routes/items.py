@@ -32,7 +32,7 @@ from dqecir.service.schemas import (
     Items,
 )
 from dqecir.service.service import Served, Service, item_of
-from dqecir.service.writing import Delete, Put
+from dqecir.service.writing import Put
 
 router = APIRouter()
 
@@ -107,7 +107,7 @@ def _reference(service: Service, engine: SearchEngine, image: bytes) -> Referenc
 async def _encoded(service: Service, item_id: str, body: Body) -> Put:
     if body.image is None:
         raise Problem(422, "the form has no image")
-    attributes = {} if body.text is None else body.parsed(Attributes).root
+    attributes = {} if body.text is None else parsed(body.text, Attributes).root
     tokens: list[Tensor] = []
     for engine in service.engines.values():
         reference = await service.decoders.run(partial(_reference, service, engine, body.image))
@@ -123,7 +123,7 @@ async def _encoded(service: Service, item_id: str, body: Body) -> Put:
 )
 async def delete_item(service: Served, item_id: ItemId) -> Response:
     """Delete an item; it can no longer be found once this has answered."""
-    if not await service.writer.change(Delete([item_id])):
+    if not await service.writer.change([item_id]):
         raise Problem(404, f"there is no item {item_id!r}")
     return Response(status_code=204)
 
@@ -136,5 +136,6 @@ async def delete_item(service: Served, item_id: ItemId) -> Response:
 )
 async def delete_items(request: Request, service: Served) -> Deleted:
     """Delete items, and say how many there were."""
-    asked = (await read_body(request, "request", service.limits)).parsed(DeleteBody)
-    return Deleted(deleted=await service.writer.change(Delete(asked.ids)))
+    body = await read_body(request, "request", service.limits)
+    asked = parsed(body.text or "", DeleteBody)
+    return Deleted(deleted=await service.writer.change(asked.ids))
