@@ -27,7 +27,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dqecir import ComposedRetriever
-from dqecir.synthetic.garments import write_garments
+from dqecir.synthetic.garments import GARMENTS
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -67,7 +67,7 @@ def main() -> None:
 
 def serving(work: Path, rival: str | None) -> list[str]:
     """Draw a shop, index it, and say how it is served; the port stands last."""
-    shop = write_garments(work / "shop", items=ITEMS, seed=SEED, size=SIDE, quiet=True)
+    shop = GARMENTS.write(work / "shop", items=ITEMS, seed=SEED, size=SIDE, quiet=True)
     ComposedRetriever.from_pretrained().build_index(shop, work / "index")
     command = [str(Path(sys.executable).with_name("dqecir")), "serve", "--index", str(work / "index")]
     if rival is not None:

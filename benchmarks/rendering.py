@@ -19,7 +19,7 @@ from rich.table import Table
 
 from dqecir.io.files import write_json
 from dqecir.io.progress import console
-from dqecir.synthetic.garments import garment_image, garment_items
+from dqecir.synthetic.garments import GARMENTS
 
 SIZES = (64, 96, 128)
 ROUNDS = 5
@@ -27,10 +27,10 @@ IMAGES = 300
 
 
 def images_a_second(size: int, start: int) -> float:
-    items = garment_items(IMAGES, seed=0, arrangement="independent")
+    items = GARMENTS.rows(IMAGES, seed=0, arrangement="independent")
     started = time.process_time()
-    for number, (attributes, _) in enumerate(items, start):
-        garment_image(attributes, 0, number, size)
+    for number, attributes in enumerate(items, start):
+        GARMENTS.image(attributes, 0, number, size)
     return IMAGES / (time.process_time() - started)
 
 

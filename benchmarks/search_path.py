@@ -19,7 +19,7 @@ import dqecir
 from dqecir.search.retriever import ComposedRetriever
 from dqecir.service.app import create_app
 from dqecir.service.configuration import ServiceSettings
-from dqecir.synthetic.garments import write_garments
+from dqecir.synthetic.garments import GARMENTS
 
 PACKAGE = Path(dqecir.__file__).parent
 BETWEEN = ("torch/utils/_contextlib.py", "contextlib.py")
@@ -35,7 +35,7 @@ def file_of(frame: FrameType | None) -> str:
 
 def calls_of_a_search(folder: Path) -> set[tuple[str, str]]:
     """The calls of a search with a text, a filter, a weight and steering, over drawn garments."""
-    pictures = write_garments(folder / "garments", items=120, seed=1, size=64, quiet=True)
+    pictures = GARMENTS.write(folder / "garments", items=120, seed=1, size=64, quiet=True)
     ComposedRetriever.from_pretrained().build_index(pictures, folder / "index", quiet=True)
     found: set[tuple[str, str]] = set()
     counting = threading.Event()

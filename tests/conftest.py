@@ -18,7 +18,7 @@ from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.model.composed_model import ComposedModel, new_model
 from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES
-from dqecir.synthetic.garments import write_garments
+from dqecir.synthetic.garments import GARMENTS
 
 os.environ.setdefault("DQECIR_DEVICE", "cpu")  # tests compare numbers bit for bit
 
@@ -76,7 +76,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def garments_folder(tmp_path_factory) -> Path:
     """A catalogue of 240 drawn garments in all three splits."""
-    return write_garments(
+    return GARMENTS.write(
         tmp_path_factory.mktemp("data") / "garments", items=240, seed=3, size=64, quiet=True
     )
 

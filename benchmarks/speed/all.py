@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from dqecir.synthetic.garments import write_garments
+from dqecir.synthetic.garments import GARMENTS
 
 DRAWN = 1500
 
@@ -58,7 +58,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     data = given.data or given.out / "garments"
     if not data.exists():
-        write_garments(data, items=DRAWN, seed=0, size=256, quiet=True)
+        GARMENTS.write(data, items=DRAWN, seed=0, size=256, quiet=True)
     rounds = max(1, min(5, int(given.minutes // 10)))
     ended = {}
     for name, (module, *arguments) in commands(data, rounds).items():

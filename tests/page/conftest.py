@@ -23,7 +23,7 @@ from dqecir.data.availability import SOLD_OUT
 from dqecir.index.contract import ItemBatch
 from dqecir.index.engines import open_index
 from dqecir.index.picture_root import read_root, write_root
-from dqecir.synthetic.garments import write_garments
+from dqecir.synthetic.garments import GARMENTS
 from tests.conftest import PATIENCE
 from tests.page.visiting import REFERENCE
 
@@ -74,7 +74,7 @@ class Service:
 def shop(tmp_path_factory) -> Path:
     """Drawn garments with a price, which is a number to filter by."""
     folder = tmp_path_factory.mktemp("page") / "shop"
-    write_garments(folder, items=ITEMS, seed=5, size=96, arrangement="independent", quiet=True)
+    GARMENTS.write(folder, items=ITEMS, seed=5, size=96, arrangement="independent", quiet=True)
     table = folder / "attributes.csv"
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -19,7 +19,7 @@ from dqecir.synthetic.garment_vectors import (
     garment_families,
     random_vector,
 )
-from dqecir.synthetic.garments import garment_image, garment_items, write_garments
+from dqecir.synthetic.garments import GARMENTS
 
 PLAIN = {
     "garment": "shirt",
@@ -112,42 +112,41 @@ def test_families_hold_distinct_near_neighbours():
 
 
 def test_items_are_even_over_garments_and_no_family_is_split():
-    rows = garment_items(1500, seed=3)
-    assert rows == garment_items(1500, seed=3)
-    assert rows != garment_items(1500, seed=4)
-    assert Counter(vector["garment"] for vector, _ in rows) == {"dress": 500, "shirt": 500, "top": 500}
-    shares = Counter(split for _, split in rows)
+    rows = GARMENTS.rows(1500, seed=3)
+    assert rows == GARMENTS.rows(1500, seed=3)
+    assert rows != GARMENTS.rows(1500, seed=4)
+    assert Counter(row["garment"] for row in rows) == {"dress": 500, "shirt": 500, "top": 500}
+    shares = Counter(row["split"] for row in rows)
     assert set(shares) == {"train", "val", "test"}
     assert 0.7 < shares["train"] / 1500 < 0.9
     splits = defaultdict(set)
-    for vector, split in rows:
-        splits[tuple(vector.values())].add(split)
+    for row in rows:
+        splits[tuple(row[column] for column in GARMENT_ATTRIBUTES)].add(row["split"])
     met_by_chance = sum(len(found) > 1 for found in splits.values())
     assert met_by_chance <= 0.01 * len(splits)
 
 
 def test_every_split_of_a_small_catalogue_has_every_garment():
-    found = {(vector["garment"], split) for vector, split in garment_items(2400, seed=0)}
+    found = {(row["garment"], row["split"]) for row in GARMENTS.rows(2400, seed=0)}
     assert len(found) == 9
 
 
 def test_a_catalogue_of_a_few_families_has_all_three_splits():
-    assert {split for _, split in garment_items(240, seed=3)} == {"train", "val", "test"}
+    assert {row["split"] for row in GARMENTS.rows(240, seed=3)} == {"train", "val", "test"}
 
 
 def test_a_named_split_and_independent_items():
-    rows = garment_items(400, seed=1, arrangement="independent", split="val")
-    assert {split for _, split in rows} == {"val"}
-    vectors = {tuple(vector.values()) for vector, _ in rows}
-    assert len(vectors) > 380
+    rows = GARMENTS.rows(400, seed=1, arrangement="independent", split="val")
+    assert {row["split"] for row in rows} == {"val"}
+    assert len({tuple(row.values()) for row in rows}) > 380
 
 
 def test_pixels_depend_on_the_seed_and_the_number_alone():
-    one = garment_image(STRIPED, seed=5, number=17)
+    one = GARMENTS.image(STRIPED, seed=5, number=17)
     assert one.mode == "RGB" and one.size == (64, 64)
-    assert one.tobytes() == garment_image(STRIPED, seed=5, number=17).tobytes()
-    assert one.tobytes() != garment_image(STRIPED, seed=5, number=18).tobytes()
-    assert one.tobytes() != garment_image(STRIPED, seed=6, number=17).tobytes()
+    assert one.tobytes() == GARMENTS.image(STRIPED, seed=5, number=17).tobytes()
+    assert one.tobytes() != GARMENTS.image(STRIPED, seed=5, number=18).tobytes()
+    assert one.tobytes() != GARMENTS.image(STRIPED, seed=6, number=17).tobytes()
 
 
 @pytest.mark.parametrize("column", [c for c in GARMENT_ATTRIBUTES if c != "pattern_color"])
@@ -188,28 +187,28 @@ def test_sizes_out_of_range_are_refused(size: int, tmp_path: Path):
     with pytest.raises(DataError, match="64 to 512"):
         render_garment(PLAIN, rng(), size)
     with pytest.raises(DataError, match="64 to 512"):
-        write_garments(tmp_path / "garments", 3, 0, size=size, quiet=True)
+        GARMENTS.write(tmp_path / "garments", 3, 0, size=size, quiet=True)
 
 
 def test_a_written_catalogue_is_read_back(tmp_path: Path):
-    folder = write_garments(tmp_path / "garments", 240, seed=2, quiet=True)
+    folder = GARMENTS.write(tmp_path / "garments", 240, seed=2, quiet=True)
     report = check_catalogue(folder, decode=lambda path: Image.open(path).load())
     assert report.problems == () and report.warnings == ()
     catalogue = read_catalogue(folder)
-    rows = garment_items(240, seed=2)
+    rows = GARMENTS.rows(240, seed=2)
     assert list(catalogue.attributes) == list(GARMENT_ATTRIBUTES)
-    assert catalogue.attributes["neck"] == tuple(vector["neck"] for vector, _ in rows)
-    wanted = tuple(number for number, (_, split) in enumerate(rows) if split == "val")
+    assert catalogue.attributes["neck"] == tuple(row["neck"] for row in rows)
+    wanted = tuple(number for number, row in enumerate(rows) if row["split"] == "val")
     assert tuple(catalogue.split("val").tolist()) == wanted
     stored = np.asarray(Image.open(catalogue.image_paths[3]), dtype=np.float64)
-    drawn = np.asarray(garment_image(rows[3][0], 2, 3), dtype=np.float64)
+    drawn = np.asarray(GARMENTS.image(rows[3], 2, 3), dtype=np.float64)
     assert np.abs(stored - drawn).mean() < 6
 
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path):
-    once = write_garments(tmp_path / "a", 60, seed=9, quiet=True)
-    again = write_garments(tmp_path / "b", 60, seed=9, quiet=True)
-    other = write_garments(tmp_path / "c", 60, seed=10, quiet=True)
+    once = GARMENTS.write(tmp_path / "a", 60, seed=9, quiet=True)
+    again = GARMENTS.write(tmp_path / "b", 60, seed=9, quiet=True)
+    other = GARMENTS.write(tmp_path / "c", 60, seed=10, quiet=True)
     assert folder_bytes(once) == folder_bytes(again)
     assert folder_bytes(once) != folder_bytes(other)
 
@@ -217,11 +216,11 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path):
 def test_an_existing_folder_is_left_alone(tmp_path: Path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(DataError, match="new or an empty folder"):
-        write_garments(tmp_path, 3, seed=0, quiet=True)
+        GARMENTS.write(tmp_path, 3, seed=0, quiet=True)
     assert folder_bytes(tmp_path) == {"mine.txt": b"mine"}
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert write_garments(empty, 3, seed=0, quiet=True) == empty
+    assert GARMENTS.write(empty, 3, seed=0, quiet=True) == empty
 
 
 @pytest.mark.parametrize(
@@ -234,5 +233,5 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path):
 )
 def test_wrong_arguments_are_refused(wrong: dict, message: str, tmp_path: Path):
     with pytest.raises(DataError, match=message):
-        write_garments(**({"folder": tmp_path / "new", "items": 3, "seed": 0, "quiet": True} | wrong))
+        GARMENTS.write(**({"folder": tmp_path / "new", "items": 3, "seed": 0, "quiet": True} | wrong))
     assert not (tmp_path / "new").exists()

@@ -10,15 +10,15 @@ from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.oracles import ORACLES, oracle_scores
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES
-from dqecir.synthetic.garments import garment_items
+from dqecir.synthetic.garments import GARMENTS
 
 
 @pytest.mark.parametrize("seed", [1, 99])
 def test_oracles_score_what_was_asked_for(seed):
     """R@10 of the oracles on 2,000 a garment lies within 3 points of 97.7, 26.0 and 21.2."""
-    items = garment_items(6000, seed=seed)
+    items = GARMENTS.rows(6000, seed=seed)
     ids = tuple(str(number) for number in range(len(items)))
-    columns = {column: tuple(vector[column] for vector, _ in items) for column in GARMENT_ATTRIBUTES}
+    columns = {column: tuple(row[column] for row in items) for column in GARMENT_ATTRIBUTES}
     catalogue = Catalogue(Path("g"), ids, tuple(map(Path, ids)), columns, {"val": np.arange(len(items))})
     asked = catalogue_benchmark(catalogue, "val", seed=7, count=3000, gallery_column="garment")
     found = {kind: summarise(collect(asked, oracle_scores(asked, kind)))["R@10"] for kind in ORACLES}

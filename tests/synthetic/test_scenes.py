@@ -21,7 +21,7 @@ from dqecir.synthetic.scene_vectors import (
     random_vector,
     scene_sets,
 )
-from dqecir.synthetic.scenes import scene_image, scene_rows, write_scenes
+from dqecir.synthetic.scenes import SCENES
 
 STARS = {
     "figure": "star",
@@ -104,9 +104,9 @@ def test_the_last_set_is_cut_short():
 
 
 def test_a_set_lies_in_one_split_and_no_scene_in_two():
-    rows = scene_rows(3000, seed=3)
-    assert rows == scene_rows(3000, seed=3)
-    assert rows != scene_rows(3000, seed=4)
+    rows = SCENES.rows(3000, seed=3)
+    assert rows == SCENES.rows(3000, seed=3)
+    assert rows != SCENES.rows(3000, seed=4)
     splits, vectors = defaultdict(set), defaultdict(set)
     for row in rows:
         splits[row["set"]].add(row["split"])
@@ -119,18 +119,18 @@ def test_a_set_lies_in_one_split_and_no_scene_in_two():
 
 
 def test_a_named_split_and_independent_scenes():
-    rows = scene_rows(400, seed=1, arrangement="independent", split="val")
+    rows = SCENES.rows(400, seed=1, arrangement="independent", split="val")
     assert {row["split"] for row in rows} == {"val"}
     assert list(rows[0]) == ["split", *SCENE_ATTRIBUTES]
     assert len({tuple(row.values()) for row in rows}) > 380
 
 
 def test_pixels_depend_on_the_seed_and_the_number_alone():
-    one = scene_image(WITH_CIRCLE, seed=5, number=17)
+    one = SCENES.image(WITH_CIRCLE, seed=5, number=17)
     assert one.mode == "RGB" and one.size == (96, 96)
-    assert one.tobytes() == scene_image(WITH_CIRCLE, seed=5, number=17).tobytes()
-    assert one.tobytes() != scene_image(WITH_CIRCLE, seed=5, number=18).tobytes()
-    assert one.tobytes() != scene_image(WITH_CIRCLE, seed=6, number=17).tobytes()
+    assert one.tobytes() == SCENES.image(WITH_CIRCLE, seed=5, number=17).tobytes()
+    assert one.tobytes() != SCENES.image(WITH_CIRCLE, seed=5, number=18).tobytes()
+    assert one.tobytes() != SCENES.image(WITH_CIRCLE, seed=6, number=17).tobytes()
 
 
 @pytest.mark.parametrize("column", SCENE_ATTRIBUTES)
@@ -208,15 +208,15 @@ def test_sizes_out_of_range_are_refused(size: int, tmp_path: Path):
     with pytest.raises(DataError, match="64 to 512"):
         render_scene(STARS, rng(), size)
     with pytest.raises(DataError, match="64 to 512"):
-        write_scenes(tmp_path / "scenes", 6, 0, size=size, quiet=True)
+        SCENES.write(tmp_path / "scenes", 6, 0, size=size, quiet=True)
 
 
 def test_a_written_catalogue_is_read_back_and_asked(tmp_path: Path):
-    folder = write_scenes(tmp_path / "scenes", 300, seed=2, size=64, quiet=True)
+    folder = SCENES.write(tmp_path / "scenes", 300, seed=2, size=64, quiet=True)
     report = check_catalogue(folder, decode=lambda path: Image.open(path).load())
     assert report.problems == () and report.warnings == ()
     catalogue = read_catalogue(folder)
-    rows = scene_rows(300, seed=2)
+    rows = SCENES.rows(300, seed=2)
     assert list(catalogue.attributes) == list(SCENE_ATTRIBUTES)
     assert catalogue.sets == tuple(row["set"] for row in rows)
     train, dev = ({catalogue.sets[i] for i in catalogue.split(split).tolist()} for split in ("train", "dev"))
@@ -229,9 +229,9 @@ def test_a_written_catalogue_is_read_back_and_asked(tmp_path: Path):
 
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path):
-    once = write_scenes(tmp_path / "a", 60, seed=9, quiet=True)
-    again = write_scenes(tmp_path / "b", 60, seed=9, quiet=True)
-    other = write_scenes(tmp_path / "c", 60, seed=10, quiet=True)
+    once = SCENES.write(tmp_path / "a", 60, seed=9, quiet=True)
+    again = SCENES.write(tmp_path / "b", 60, seed=9, quiet=True)
+    other = SCENES.write(tmp_path / "c", 60, seed=10, quiet=True)
     assert folder_bytes(once) == folder_bytes(again)
     assert folder_bytes(once) != folder_bytes(other)
 
@@ -239,7 +239,7 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path):
 def test_an_existing_folder_is_left_alone(tmp_path: Path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(DataError, match="new or an empty folder"):
-        write_scenes(tmp_path, 6, seed=0, quiet=True)
+        SCENES.write(tmp_path, 6, seed=0, quiet=True)
     assert folder_bytes(tmp_path) == {"mine.txt": b"mine"}
 
 
@@ -253,5 +253,5 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path):
 )
 def test_wrong_arguments_are_refused(wrong: dict, message: str, tmp_path: Path):
     with pytest.raises(DataError, match=message):
-        write_scenes(**({"folder": tmp_path / "new", "items": 6, "seed": 0, "quiet": True} | wrong))
+        SCENES.write(**({"folder": tmp_path / "new", "items": 6, "seed": 0, "quiet": True} | wrong))
     assert not (tmp_path / "new").exists()

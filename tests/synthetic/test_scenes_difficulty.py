@@ -10,13 +10,13 @@ from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.oracles import ORACLES, oracle_scores
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.synthetic.scene_vectors import SCENE_ATTRIBUTES
-from dqecir.synthetic.scenes import scene_rows
+from dqecir.synthetic.scenes import SCENES
 
 
 @pytest.mark.parametrize("seed", [1, 99])
 def test_oracles_score_what_was_asked_for(seed):
     """In a gallery of 2,000: 2.7 right answers a question; R@10 of the oracles 100, 25 and 21."""
-    rows = scene_rows(2000, seed, split="val")
+    rows = SCENES.rows(2000, seed, split="val")
     ids = tuple(str(number) for number in range(len(rows)))
     columns = {column: tuple(row[column] for row in rows) for column in SCENE_ATTRIBUTES}
     sets = tuple(row["set"] for row in rows)

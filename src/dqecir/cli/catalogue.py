@@ -34,11 +34,11 @@ def catalogue_render(
     ] = "families",
 ) -> None:
     """Draw a catalogue of garments or scenes with known attributes."""
-    from dqecir.synthetic.garments import write_garments
-    from dqecir.synthetic.scenes import write_scenes
+    from dqecir.synthetic.garments import GARMENTS
+    from dqecir.synthetic.scenes import SCENES
 
-    write = write_scenes if kind == "scenes" else write_garments
-    write(out, items=items, seed=seed, size=size, split=split, arrangement=arrangement)
+    drawn = SCENES if kind == "scenes" else GARMENTS
+    drawn.write(out, items=items, seed=seed, size=size, split=split, arrangement=arrangement)
     console.print(f"{items} {kind} are in {out}")
 
 

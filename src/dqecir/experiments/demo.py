@@ -22,7 +22,7 @@ from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.model.image_store import store_of
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.search.retriever import ComposedRetriever
-from dqecir.synthetic.garments import write_garments
+from dqecir.synthetic.garments import GARMENTS
 
 QUESTIONS, ANSWERS = 12, 10
 GALLERY = "garment"
@@ -41,7 +41,7 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
     folder = out / "garments"
     if folder.exists():
         shutil.rmtree(folder)
-    write_garments(folder, items=items, seed=seed, size=96, split="val")
+    GARMENTS.write(folder, items=items, seed=seed, size=96, split="val")
     retriever = ComposedRetriever(read_model())
     benchmark = catalogue_benchmark(
         read_catalogue(folder),
