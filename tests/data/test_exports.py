@@ -92,11 +92,11 @@ def test_woocommerce(tmp_path):
     }
     plain = {"ID": "9", "Type": "variation", "SKU": "D1-r", "Name": "Dress", "Images": "", "Parent": "D1"}
     catalogue = read_catalogue(write(tmp_path / "c", table(dress, blue, plain)))
-    assert catalogue.image_ids == ("a.png", "c.png")
-    assert catalogue.attributes["color"] == ("red, blue", "blue")
-    assert catalogue.attributes["price"] == ("", "39")
-    assert catalogue.attributes["category"] == ("Dresses", "Dresses")
-    assert catalogue.attributes["product id"] == ("D1", "D1")
+    assert catalogue.image_ids == ("a.png", "b.png", "c.png")
+    assert catalogue.attributes["color"] == ("red, blue", "red, blue", "blue")
+    assert catalogue.attributes["price"] == ("39",) * 3
+    assert catalogue.attributes["category"] == ("Dresses",) * 3
+    assert catalogue.attributes["product id"] == catalogue.products == ("D1",) * 3
 
 
 def test_google_merchant(tmp_path):
@@ -109,7 +109,8 @@ def test_google_merchant(tmp_path):
     row |= {"color": "blue", "gtin": "0001234567890"}
     folder = write(tmp_path / "c", table(row).replace(",", "\t"))
     catalogue = read_catalogue(folder)
-    assert catalogue.image_ids == ("a.png",)
+    assert catalogue.image_ids == ("a.png", "b.png")
+    assert catalogue.products == ("1", "1")
     roles = {
         "image_link": "image",
         "additional_image_link": "further images",
@@ -117,7 +118,7 @@ def test_google_merchant(tmp_path):
         "price": "price",
     }
     assert roles.items() <= catalogue.roles.items()
-    assert catalogue.attributes["gtin"] == ("0001234567890",)
+    assert catalogue.attributes["gtin"] == ("0001234567890",) * 2
     assert "additional_image_link" not in catalogue.attributes
 
 

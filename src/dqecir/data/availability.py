@@ -7,11 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dqecir.data.cells import folded, has_value, number_in
-
-SOLD_OUT = "dqecir:sold_out"
-"""Key of a payload: true for an item that is sold out. Other items do not have it."""
-RESERVED = frozenset({"path", SOLD_OUT})
-"""Keys of a payload that are no attributes of its item."""
+from dqecir.data.payload_fields import SOLD_OUT
 
 
 def _squeezed(text: str) -> str:

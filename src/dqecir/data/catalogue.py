@@ -35,6 +35,9 @@ class CatalogueReport:
     warnings: tuple[str, ...]
     counts: Mapping[str, int]
     """Number of images: under ``images`` in all, and under the name of each split."""
+    products: int = 0
+    variants: int = 0
+    """Rows that are variants of products of several rows."""
     values: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Number of images of each attribute's values, the commonest first."""
     roles: Mapping[str, Role] = field(default_factory=dict)
@@ -47,10 +50,12 @@ class Catalogue:
 
     folder: Path
     image_ids: tuple[str, ...]
-    """Paths of the files relative to the folder."""
+    """Paths of the files relative to the folder; where several products show one file, all but the first add
+    ``@`` and their own ids."""
     image_paths: tuple[Path, ...]
     attributes: Mapping[str, tuple[str, ...]]
-    """Column -> one value an image; ``""`` where it does not apply, ``UNKNOWN`` where nobody knows it."""
+    """Column -> one value an image; ``""`` where it does not apply, ``UNKNOWN`` where nobody knows it. Of
+    several prices it is the lowest, of several other values all of them as one text."""
     splits: Mapping[str, Positions]
     """``train``, ``dev`` (a seeded 15 % taken out of train), ``train_all`` (both), ``val``, ``test``."""
     sets: tuple[str, ...] | None = None
@@ -60,6 +65,31 @@ class Catalogue:
     """What each column of the table is for."""
     sold_out: tuple[bool, ...] = ()
     """Whether each image's product is sold out."""
+    products: tuple[str, ...] = ()
+    """The product that each image is a view of; without them, every image is of another product."""
+    several: Mapping[str, Mapping[int, tuple[str, ...]]] = field(default_factory=dict)
+    """Column -> position of an image -> its values, where it has several."""
+
+    @property
+    def has_views(self) -> bool:
+        """Whether a product has several images."""
+        return len(set(self.products)) < len(self.products)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """What splits do not part: the name of each image's set, or else of its product."""
+        products = self.products if self.has_views else self.image_ids
+        return tuple(name or product for name, product in zip(self.sets or products, products, strict=True))
+
+    @property
+    def comparable(self) -> dict[str, tuple[str, ...]]:
+        """The attributes for questions: one that has several values cannot be compared and is ``UNKNOWN``."""
+        return {
+            column: tuple(
+                UNKNOWN if i in self.several.get(column, ()) else cell for i, cell in enumerate(cells)
+            )
+            for column, cells in self.attributes.items()
+        }
 
     def with_columns(self, columns: Sequence[str]) -> Catalogue:
         """The same images described by some of the columns alone; ``DataError`` for an unknown one."""
@@ -105,45 +135,52 @@ def check_catalogue(
     folder = Path(folder)
     table = read_catalogue_table(folder, sheet)
     problems = list(table.problems)
-    for name in table.images if decode else ():
+    for name in dict.fromkeys(view.file for view in table.views) if decode else ():
         if decode and os.path.isfile(folder / name):  # noqa: PTH113  (as FileNames.find)
             try:
                 decode(folder / name)
             except (ValueError, OSError) as error:
                 problems.append(f"image {name!r} cannot be opened: {error}")
     values = {
-        column: dict(Counter(value for value in cells if value).most_common())
-        for column, cells in table.attributes.items()
+        column: dict(Counter(filter(None, table.values(column))).most_common()) for column in table.attributes
     }
     counts = {"images": len(table.images)}
     if table.images and not table.problems:
         splits = _catalogue(folder, table, seed).splits
         counts |= {name: len(positions) for name, positions in splits.items()}
-    return CatalogueReport(tuple(problems), tuple(table.warnings), counts, values, table.roles)
+    return CatalogueReport(
+        tuple(problems),
+        tuple(table.warnings),
+        counts,
+        len(set(table.products)),
+        table.variants,
+        values,
+        table.roles,
+    )
 
 
 def _catalogue(folder: Path, table: CatalogueTable, seed: int) -> Catalogue:
     attributes = {name: tuple(cells) for name, cells in table.attributes.items() if any(cells)}
     sets = tuple("" if name == UNKNOWN else name for name in table.of_role("set"))
-    return Catalogue(
+    catalogue = Catalogue(
         folder,
         tuple(table.images),
-        tuple(folder / name for name in table.images),
+        tuple(folder / view.file for view in table.views),
         attributes,
-        _splits(table, sets, seed),
+        {},
         sets if any(sets) else None,
         table.roles,
         tuple(table.sold_out),
+        tuple(table.products),
+        table.several,
     )
+    return replace(catalogue, splits=_splits(catalogue, table.of_role("split"), seed))
 
 
-def _splits(table: CatalogueTable, sets: Sequence[str], seed: int) -> dict[str, Positions]:
-    units = (
-        [name or image for name, image in zip(sets, table.images, strict=True)] if any(sets) else table.images
-    )
+def _splits(catalogue: Catalogue, named: Sequence[str], seed: int) -> dict[str, Positions]:
+    units = catalogue.units
     rng = np.random.default_rng(seed)
-    everything: Positions = np.arange(len(table.images), dtype=np.int64)
-    named = table.of_role("split")
+    everything: Positions = np.arange(len(units), dtype=np.int64)
     if named:
         parts = [everything[np.array([value == name for value in named])] for name in SPLITS]
     else:

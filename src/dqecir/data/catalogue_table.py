@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
-from dqecir.data.availability import RESERVED, best_availability, is_sold_out, says_available
+from dqecir.data.availability import best_availability, is_sold_out, says_available
 from dqecir.data.cells import decimal_sign, folded, has_value, number_in, plainly
-from dqecir.data.column_roles import NOT_IN_INDEX, Role, column_name, product_column, roles_of
-from dqecir.data.exports import lowest, plain_table, several
+from dqecir.data.column_roles import NOT_IN_INDEX, Role, column_name, roles_of
+from dqecir.data.exports import plain_table
 from dqecir.data.misspelt import misspelt_values
+from dqecir.data.payload_fields import RESERVED
+from dqecir.data.products import SEPARATOR, View, product_conflicts, product_ids, view_cells, views_of
 from dqecir.data.row_pictures import row_pictures
 from dqecir.data.tables import TABLE_SUFFIXES, read_table
 from dqecir.errors import DataError
@@ -40,17 +41,32 @@ class CatalogueSettings(Strict):
 
 @dataclass
 class CatalogueTable:
-    """The rows of a catalogue, one a picture, and everything that is wrong or odd with them."""
+    """The views of a catalogue's products, and everything that is wrong or odd with the table."""
 
     name: str = TABLE
-    images: list[str] = field(default_factory=list)
-    """The pictures of the rows: paths of files relative to the folder."""
+    views: list[View] = field(default_factory=list)
+    """The pictures of the rows, product by product."""
     columns: dict[str, list[str]] = field(default_factory=dict)
-    """Column -> its cells, one a row; the column of images is not among them."""
+    """Column -> its cells, one a view; columns of pictures are not among them. A cell of several values shows
+    the lowest of prices, and all of any others."""
+    several: dict[str, dict[int, tuple[str, ...]]] = field(default_factory=dict)
+    """Column -> number of a view -> its values, where it has several."""
+    variants: int = 0
+    """Rows that are variants of products of several rows."""
     roles: dict[str, Role] = field(default_factory=dict)
     """Column -> its role, of every column of the table."""
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> list[str]:
+        """The ids of the views."""
+        return [view.id for view in self.views]
+
+    @property
+    def products(self) -> list[str]:
+        """The product of each view."""
+        return [view.product for view in self.views]
 
     @property
     def attributes(self) -> dict[str, list[str]]:
@@ -63,6 +79,10 @@ class CatalogueTable:
         told = {name: cells for name, cells in self.columns.items() if self.roles[name] == "availability"}
         rows = zip(*told.values(), strict=True) if told else [()] * len(self.images)
         return [is_sold_out(dict(zip(told, row, strict=True))) for row in rows]
+    def values(self, name: str) -> list[str]:
+        """The values of a column, view by view; a view may have several."""
+        several = self.several.get(name, {})
+        return [value for view, cell in enumerate(self.columns[name]) for value in several.get(view, (cell,))]
 
     def of_role(self, role: Role) -> list[str]:
         """The cells of the first column of a role; empty where there is none."""
@@ -96,10 +116,10 @@ def read_catalogue_table(folder: Path, sheet: str | None = None) -> CatalogueTab
         _read(table, folder, sheet)
     except DataError as error:
         table.problems.append(str(error))
-    if table.images:
+    if table.views:
         _check_splits(table)
-        for name, cells in table.attributes.items():
-            _check_values(table, name, cells)
+        for name in table.attributes:
+            _check_values(table, name, table.values(name))
     return table
 
 
@@ -163,32 +183,56 @@ def _read(table: CatalogueTable, folder: Path, sheet: str | None) -> None:
     if "image" not in roles or not raw.rows:
         return
     lines = [row.line for row in raw.rows]
-    pictures = row_pictures(folder, columns[roles.index("image")], lines)
-    table.problems += pictures.problems
-    table.warnings += pictures.warnings
-    product = product_column(names, roles)
-    products = [""] * len(lines) if product is None else columns[product]
-    items = _items(table, pictures.files, products, lines)
-    table.images = [pictures.files[rows[0]] for rows in items]
+    columns = [
+        _with_plain_numbers(table, name, cells, role == "price") if role in ("attribute", "price") else cells
+        for name, role, cells in zip(names, roles, columns, strict=True)
+    ]
+    shown = [columns[roles.index("image")]]
+    shown += [cells for role, cells in zip(roles, columns, strict=True) if role == "further images"]
+    pictures = row_pictures(folder, list(zip(*shown, strict=True)), lines)
+    found = views_of(pictures.pictures, product_ids(names, roles, columns), lines)
+    table.views = [*found.views]
+    table.problems += found.problems
+    table.warnings += [*pictures.warnings, *found.warnings]
     for name, role, cells in zip(names, roles, columns, strict=True):
-        if role == "image":
-            continue
-        joins: dict[Role, Callable[[Iterable[str]], str]] = {
-            "price": lowest,
-            "availability": partial(best_availability, name),
-        }
-        join = joins.get(role, several)
-        merged = [cells[rows[0]] if len(rows) == 1 else join(cells[row] for row in rows) for rows in items]
-        if role in ("attribute", "price"):
-            merged = _with_plain_numbers(table, name, merged, role == "price")
-        table.columns[name] = merged
+        if role not in ("image", "further images"):
+            _add_column(table, name, role, view_cells(table.views, cells, name, role))
+        if role == "title" and (conflicts := product_conflicts(table.views, cells, lines)):
+            _warn_of_conflicts(table, name, conflicts)
+    table.variants = _count_variants(table.views, roles, columns)
 
 
-def _join(name: str, role: Role) -> Callable[[Iterable[str]], str]:
-    """What makes one cell of those of several variants."""
-    if role == "availability":
-        return partial(best_availability, name)
-    return lowest if role == "price" else several
+def _add_column(table: CatalogueTable, name: str, role: Role, values: Sequence[tuple[str, ...]]) -> None:
+    shown = [own[:1] if role == "price" else own for own in values]
+    table.columns[name] = [", ".join(own) for own in shown]
+    several = {view: own for view, own in enumerate(values) if len(own) > 1}
+    if several:
+        table.several[name] = several
+
+
+def _warn_of_conflicts(table: CatalogueTable, name: str, conflicts: Sequence[str]) -> None:
+    more = f"; and {len(conflicts) - _SHOWN} more products" if len(conflicts) > _SHOWN else ""
+    table.warnings.append(
+        f"rows of one product differ in {name!r}, and each picture has what its own row says: "
+        f"{'; '.join(conflicts[:_SHOWN])}{more}"
+    )
+
+
+def _count_variants(views: Sequence[View], roles: Sequence[Role], columns: Sequence[Sequence[str]]) -> int:
+    """Count the rows that have a price, or else an attribute, of products that have several such rows."""
+    priced, described = (
+        [cells for its, cells in zip(roles, columns, strict=True) if its == role]
+        for role in ("price", "attribute")
+    )
+    count = 0
+    for rows in {view.product: view.variants for view in views if len(view.variants) > 1}.values():
+        with_price, with_attribute = (
+            sum(any(has_value(cells[row]) for cells in of_role) for row in rows)
+            for of_role in (priced, described)
+        )
+        own = with_price or with_attribute
+        count += own if own > 1 else 0
+    return count
 
 
 def _tell(table: CatalogueTable, names: Sequence[str], roles: list[Role], told: Mapping[str, Role]) -> None:
@@ -202,52 +246,22 @@ def _tell(table: CatalogueTable, names: Sequence[str], roles: list[Role], told: 
         roles[names.index(column_name(name))] = role
 
 
-def _items(
-    table: CatalogueTable, files: Sequence[str], products: Sequence[str], lines: Sequence[int]
-) -> list[list[int]]:
-    """The rows of each item: one, or several variants of one product with the same picture."""
-    rows_of: dict[str, list[int]] = {}
-    for row, file in enumerate(files):
-        rows_of.setdefault(file, []).append(row)
-    items: list[list[int]] = []
-    for file, rows in rows_of.items():
-        of = {products[row] for row in rows}
-        if len(rows) == 1 or (len(of) == 1 and all(map(has_value, of))):
-            items.append(rows)
-            continue
-        items += [[row] for row in rows]
-        if file:
-            where = ", ".join(str(lines[row]) for row in rows[:_SHOWN]) + (
-                ", …" if len(rows) > _SHOWN else ""
-            )
-            table.problems.append(
-                f"image {file!r} stands in {len(rows)} rows (lines {where}): keep one of them"
-            )
-    if variants := sum(len(rows) > 1 for rows in items):
-        table.warnings.append(
-            f"{variants} pictures are of several rows of one product, which are read as one"
-        )
-    return items
-
-
 def _with_plain_numbers(table: CatalogueTable, name: str, cells: list[str], is_price: bool) -> list[str]:
     """The cells of a column of numbers such that each is read rightly by itself; others as they are."""
-    given = [cell for cell in cells if has_value(cell)]
-    odd = [cell for cell in given if number_in(cell) is None]
+    given = [value for cell in cells for value in cell.split(SEPARATOR) if has_value(value)]
+    odd = [value for value in given if number_in(value) is None]
     if not given or (not is_price and len(odd) > (1 - _NUMERIC) * len(given)):
         return cells
     if odd:
         listed = ", ".join(map(repr, list(dict.fromkeys(odd))[:_SHOWN]))
         table.warnings.append(f"column {name!r} has no number in {len(odd)} of its cells: {listed}")
     sign = decimal_sign(given)
-    plain = [plainly(cell, sign, is_price) for cell in cells]
-    changed = [(cell, read) for cell, read in zip(cells, plain, strict=True) if cell != read]
-    if changed:
-        cell, read = changed[0]
+    plain = {value: plainly(value, sign, is_price) for value in given}
+    if changed := next((value for value in plain if plain[value] != value), None):
         table.warnings.append(
-            f"column {name!r}: {cell!r} is read as {read!r}, as the column writes its numbers"
+            f"column {name!r}: {changed!r} is read as {plain[changed]!r}, as the column writes its numbers"
         )
-    return plain
+    return [SEPARATOR.join(plain.get(value, value) for value in cell.split(SEPARATOR)) for cell in cells]
 
 
 def _check_header(table: CatalogueTable, names: Sequence[str]) -> None:
@@ -272,16 +286,16 @@ def _check_splits(table: CatalogueTable) -> None:
     for name, times in sorted(Counter(splits).items()):
         if name not in SPLITS:
             table.problems.append(f"{times} rows have the split {name!r}; a split is train, val or test")
-    if not splits or not sets:
-        return
-    splits_of: dict[str, set[str]] = {}
-    for name, split in zip(sets, splits, strict=True):
-        splits_of.setdefault(name, set()).add(split)
-    for name, found in splits_of.items():
-        if has_value(name) and len(found) > 1:
-            table.problems.append(
-                f"the set {name!r} is in the splits {', '.join(sorted(found))}: keep a set in one split"
-            )
+    for kind, units in (("set", sets), ("product", table.products)):
+        splits_of: dict[str, set[str]] = {}
+        for name, split in zip(units, splits, strict=False):
+            splits_of.setdefault(name, set()).add(split)
+        for name, found in splits_of.items():
+            if has_value(name) and len(found) > 1:
+                names = ", ".join(sorted(found))
+                table.problems.append(
+                    f"the {kind} {name!r} is in the splits {names}: keep a {kind} in one split"
+                )
 
 
 def _check_values(table: CatalogueTable, name: str, cells: Sequence[str]) -> None:

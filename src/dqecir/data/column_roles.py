@@ -46,8 +46,6 @@ _NAMES: dict[Role, str] = {
 }
 _BY_NAME = {name: role for role, names in _NAMES.items() for name in names.split(", ")}
 _PRICES = frozenset({"price", "prices", "cost", "rrp", "msrp"})
-_PRODUCT = ("item group id", "handle", "parent", "product id", "id", "sku")
-"""Names of columns whose rows belong to one product where their cells are equal, the best first."""
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _ENOUGH = 0.8
 """Share of a column's cells that must look alike for them to tell its role."""
@@ -62,6 +60,15 @@ def column_name(header: str) -> str:
     'image src'
     """
     return " ".join(header.casefold().split())
+
+
+def spaced(name: str) -> str:
+    """Return a column's name with blanks for underscores and hyphens.
+
+    >>> spaced("item_group-id")
+    'item group id'
+    """
+    return " ".join(re.split(r"[\s_-]+", name.strip()))
 
 
 def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Role]:
@@ -82,12 +89,6 @@ def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Rol
     return roles
 
 
-def product_column(names: Sequence[str], roles: Sequence[Role]) -> int | None:
-    """Return the place of the column whose equal cells make rows one product, or ``None``."""
-    ids = {_spaced(name): place for place, name in enumerate(names) if roles[place] == "id"}
-    return next((ids[name] for name in _PRODUCT if name in ids), None)
-
-
 def _role_of(name: str, cells: Sequence[str]) -> Role:
     if tells_availability(name, cells):
         return "availability"
@@ -95,12 +96,12 @@ def _role_of(name: str, cells: Sequence[str]) -> Role:
 
 
 def _by_name(name: str) -> Role | None:
-    spaced = _spaced(name)
-    if role := _BY_NAME.get(spaced):
+    plain = spaced(name)
+    if role := _BY_NAME.get(plain):
         return role
-    if re.fullmatch(r"(?:image|picture|photo) \d+", spaced):
+    if re.fullmatch(r"(?:image|picture|photo) \d+", plain):
         return "further images"
-    return "price" if _PRICES & set(spaced.split()) else None
+    return "price" if _PRICES & set(plain.split()) else None
 
 
 def _by_cells(cells: Sequence[str]) -> Role:
@@ -125,7 +126,3 @@ def _given(cells: Sequence[str]) -> list[str]:
 def _most(told: Iterable[bool]) -> bool:
     votes = list(told)
     return bool(votes) and sum(votes) >= _ENOUGH * len(votes)
-
-
-def _spaced(name: str) -> str:
-    return " ".join(re.split(r"[\s_-]+", name.strip()))

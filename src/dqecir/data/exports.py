@@ -1,13 +1,14 @@
-"""Bring the exports of shop systems into the form of a plain table: one row a picture, one column a fact."""
+"""Bring the exports of shop systems into the form of a plain table: one column a fact, one a product's id."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from dqecir.data.availability import says_available
-from dqecir.data.cells import number_in
 from dqecir.data.column_roles import column_name
+from dqecir.data.products import SEPARATOR
 from dqecir.data.tables import Row, Table
 
 
@@ -27,8 +28,12 @@ class _Export:
     shop: str
     signs: frozenset[str]
     """Columns that tell the export from any other table."""
-    pictures: Callable[[Sequence[Record]], Iterator[Record]]
-    """Its rows as records with an ``image``; a product without a picture is one record without it."""
+    product: str
+    """The column of a plain row that names its product."""
+    rows: Callable[[Sequence[Record]], Iterator[Record]]
+    """Its rows as plain ones: a picture, a variant of a product, or both."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Names of columns that are read under another name."""
 
 
 _SHOPIFY = {
@@ -50,6 +55,7 @@ _WOOCOMMERCE = {
     "brands": "brand",
     "in stock?": "in stock",
 }
+_BETWEEN_VALUES = re.compile(r"(?<!\\),\s*")
 
 
 def plain_table(table: Table) -> Table:
@@ -61,54 +67,78 @@ def plain_table(table: Table) -> Table:
     export = next((export for export in _EXPORTS if export.signs <= set(names)), None)
     if export is None:
         return table
+    names = [export.renamed.get(name, name) for name in names]
     records = [Record(row.line, dict(zip(names, row.cells, strict=True))) for row in table.rows]
-    found = list(export.pictures(records))
-    shown = [record for record in found if record["image"]]
-    header = tuple(dict.fromkeys(name for record in shown for name in record.cells))
-    notes = [f"{table.name} is an export of {export.shop}: {len(shown)} pictures of products are read"]
-    if lacking := [str(record.line) for record in found if not record["image"]]:
-        lines = ", ".join(lacking[:10]) + (", …" if len(lacking) > 10 else "")
+    rows = list(export.rows(records))
+    pictured = {row[export.product] for row in rows if row["image"]}
+    shown = [row for row in rows if row[export.product] in pictured]
+    header = tuple(dict.fromkeys(name for row in shown for name in row.cells))
+    count = len({row["image"] for row in shown if row["image"]})
+    notes = [f"{table.name} is an export of {export.shop}: {count} pictures of products are read"]
+    lacking: dict[str, int] = {}
+    for row in rows:
+        if row[export.product] not in pictured:
+            lacking.setdefault(row[export.product], row.line)
+    if lacking:
+        lines = ", ".join(map(str, [*lacking.values()][:10])) + (", …" if len(lacking) > 10 else "")
         notes.append(
             f"{table.name}: {len(lacking)} products name no picture and are left out (lines {lines})"
         )
     return replace(
         table,
         header=header or table.header,
-        rows=tuple(Row(record.line, tuple(record[name] for name in header)) for record in shown),
+        rows=tuple(Row(row.line, tuple(row[name] for name in header)) for row in shown),
         problems=table.problems + (() if shown else (f"{table.name} names no picture of a product",)),
         notes=(*table.notes, *notes),
     )
 
 
 def _shopify(records: Sequence[Record]) -> Iterator[Record]:
-    """Every picture of every product. Its first row alone has its facts; the rows below are its variants."""
+    """Every picture of every product, and its variants.
+
+    The first row of a product alone has its facts. A picture that stands in the row of a variant is the
+    product's; that of the variant stands in a column of its own.
+    """
     products: dict[str, list[Record]] = {}
+    handle = ""
     for record in records:
-        products.setdefault(record["handle"], []).append(record)
+        handle = record["handle"] or handle
+        products.setdefault(handle, []).append(record)
     for handle, rows in products.items():
         first = rows[0]
-        facts = {"handle": handle} | {name: first[column] for column, name in _SHOPIFY.items()}
+        facts = {name: first[column] for column, name in _SHOPIFY.items()}
         facts |= {
             column.partition(_SHOPIFY_NAMED)[0]: cell
             for column, cell in first.cells.items()
             if _SHOPIFY_NAMED in column
         }
-        for number in (1, 2, 3):
-            name = column_name(first[f"option{number} name"])
-            if name not in ("", "title"):
-                facts[name] = several(row[f"option{number} value"] for row in rows)
-        facts["price"] = lowest(row["variant price"] for row in rows)
+        options = {
+            f"option{number} value": name
+            for number in (1, 2, 3)
+            if (name := column_name(first[f"option{number} name"])) not in ("", "title")
+        }
         facts["availability"] = _shopify_availability(rows)
-        shown = {row["image src"]: row.line for row in reversed(rows) if row["image src"]}
-        for image, line in sorted(shown.items(), key=lambda one: one[1]) or [("", first.line)]:
-            yield Record(line, {"image": image, **facts})
+        for row in sorted(rows, key=_image_position):
+            if row["image src"]:
+                yield Record(row.line, {"handle": handle, "image": row["image src"]})
+        for row in rows:
+            if row is first or row["variant price"] or row["option1 value"]:
+                variant = {name: row[column] for column, name in options.items()}
+                image = row["variant image"]
+                price = {"price": row["variant price"]}
+                yield Record(row.line, {"handle": handle, "image": image, **facts, **variant, **price})
+
+
+def _image_position(row: Record) -> tuple[int, int]:
+    place = row["image position"]
+    return (int(place) if place.isdecimal() else 0), row.line
 
 
 def _shopify_availability(rows: Sequence[Record]) -> str:
     """What the stock of a product's variants says; rows that only add a picture have none."""
     stocks = [row for row in rows if row["variant inventory qty"]]
     can_be_ordered = (
-        row["variant inventory policy"] == "continue"
+        row["variant inventory policy"].casefold() == "continue"
         or row.cells.get("variant inventory tracker") == ""
         or says_available("stock", row["variant inventory qty"])
         for row in stocks
@@ -117,37 +147,42 @@ def _shopify_availability(rows: Sequence[Record]) -> str:
 
 
 def _woocommerce(records: Sequence[Record]) -> Iterator[Record]:
-    """The first picture of every product, and of every variation that has one of its own."""
+    """Every product and every variation, with their pictures."""
     parents = {f"id:{record['id']}": record for record in records}
     parents |= {record["sku"]: record for record in records if record["sku"]}
-    nothing = Record(0, {})
     for record in records:
-        parent = parents.get(record["parent"], nothing) if record["parent"] else nothing
-        if parent is not nothing and not record["images"]:
-            continue
-        facts = {"product id": record["parent"] or record["sku"] or f"id:{record['id']}"}
-        facts |= {name: record[column] or parent[column] for column, name in _WOOCOMMERCE.items()}
+        parent = parents.get(record["parent"], record) if record["parent"] else record
+        own = record["sku"] or f"id:{record['id']}"
+        product = record["parent"] if parent is record else parent["sku"] or f"id:{parent['id']}"
+        facts = {"product id": product or own}
+        for column, name in _WOOCOMMERCE.items():
+            facts[name] = record[column] or parent[column]
+        facts["title"] = parent["name"] or record["name"]
         facts["price"] = record["sale price"] or record["regular price"] or parent["regular price"]
-        for source in (parent, record):
-            for column, name in source.cells.items():
-                if column.startswith("attribute ") and column.endswith(" name") and name:
-                    facts[column_name(name)] = source[f"{column.removesuffix(' name')} value(s)"]
-        image, *further = record["images"].split(", ")
-        yield Record(record.line, {"image": image, **facts, "further images": ", ".join(further)})
-
-
-def several(cells: Iterable[str]) -> str:
-    """Return the different cells as one text."""
-    return ", ".join(dict.fromkeys(cell for cell in cells if cell))
-
-
-def lowest(cells: Iterable[str]) -> str:
-    """Return the cell of the lowest number, which is the price that a product starts from."""
-    numbers = {cell: number for cell in cells if (number := number_in(cell, is_money=True)) is not None}
-    return min(numbers, key=numbers.__getitem__, default="")
+        for column, name in record.cells.items():
+            if column.startswith("attribute ") and column.endswith(" name") and name:
+                values = _BETWEEN_VALUES.split(record[f"{column.removesuffix(' name')} value(s)"])
+                facts[column_name(name)] = SEPARATOR.join(value.replace("\\,", ",") for value in values)
+        yield Record(record.line, {"image": record["images"], **facts})
 
 
 _EXPORTS = (
-    _Export("Shopify", frozenset({"handle", "title", "image src"}), _shopify),
-    _Export("WooCommerce", frozenset({"type", "sku", "name", "images"}), _woocommerce),
+    _Export("Shopify", frozenset({"handle", "title", "image src"}), "handle", _shopify),
+    _Export(
+        "Shopify",
+        frozenset({"url handle", "title", "product image url"}),
+        "handle",
+        _shopify,
+        {
+            "url handle": "handle",
+            "description": "body (html)",
+            "product image url": "image src",
+            "variant image url": "variant image",
+            "price": "variant price",
+            "inventory quantity": "variant inventory qty",
+            "inventory tracker": "variant inventory tracker",
+            "continue selling when out of stock": "variant inventory policy",
+        },
+    ),
+    _Export("WooCommerce", frozenset({"type", "sku", "name", "images"}), "product id", _woocommerce),
 )

@@ -1,61 +1,94 @@
-"""Find the file of the picture that each row of a table names."""
+"""Find the files of the pictures that each row of a table names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
-from dqecir.data.picture_files import FileNames
+from dqecir.data.picture_files import PICTURE_SUFFIXES, FileNames
 
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+_BETWEEN_ADDRESSES = re.compile(r"[\s,;|]+(?=https?://)", re.IGNORECASE)
+_BETWEEN_NAMES = re.compile(r"\s*[,;|\n]\s*")
+
+
+@dataclass(frozen=True)
+class RowPicture:
+    """A picture that a row names."""
+
+    row: int
+    file: str
+    """Its file, relative to the folder; what the cell says where no file is found."""
+    problem: str = ""
+    """Why there is no file; empty where there is one."""
+    is_missing: bool = False
+    """Whether the only problem is that the folder holds no such file, or that the cell is empty."""
 
 
 @dataclass(frozen=True)
 class RowPictures:
-    """The file of each row, relative to the folder; the cell itself where no file is found."""
+    """The pictures of all rows, row by row; each row has at least one."""
 
-    files: tuple[str, ...]
-    problems: tuple[str, ...]
+    pictures: tuple[RowPicture, ...]
     warnings: tuple[str, ...]
 
 
-def row_pictures(folder: Path, cells: Sequence[str], lines: Sequence[int]) -> RowPictures:
-    """Find the file of each cell: of exactly that name, or the only one spelled alike.
+def row_pictures(folder: Path, rows: Sequence[Sequence[str]], lines: Sequence[int]) -> RowPictures:
+    """Find the file of every picture: of exactly that name, or the only one spelled alike.
 
-    Case, Unicode form and slashes may differ. An address means a file of its last part.
+    ``rows`` holds the cells of pictures of each row, and a cell may name several. Case, Unicode form and
+    slashes may differ. An address means a file of its last part.
     """
     names = FileNames(folder)
-    files: list[str] = []
-    problems: list[str] = []
+    found: list[RowPicture] = []
     respelt: list[str] = []
-    for cell, line in zip(cells, lines, strict=True):
-        wanted = cell
-        if _ADDRESS.match(cell):
-            wanted = PurePosixPath(unquote(urlsplit(cell).path)).name
-            found = names.find(wanted) or names.of_last_part(wanted)
-        elif problem := _path_problem(cell):
-            problems.append(f"{problem} (line {line})")
-            found = [cell]
-        else:
-            found = names.find(cell)
-        if not found:
-            fetch = ": download it into the folder" if wanted != cell else ""
-            problems.append(f"image {wanted!r} is not in the folder (line {line}){fetch}")
-        elif len(found) > 1:
-            problems.append(
-                f"image {wanted!r} may be {' or '.join(found)} (line {line}): write its exact name"
-            )
-        elif found[0] != cell and wanted == cell:
-            respelt.append(f"{cell!r} as {found[0]!r}")
-        files.append(found[0] if found else cell)
+    for row, (cells, line) in enumerate(zip(rows, lines, strict=True)):
+        named = [name for cell in cells for name in _named(cell, names)]
+        for name in named or [""]:
+            picture = _found(row, name, names, line)
+            if not picture.problem and picture.file != name and not _ADDRESS.match(name):
+                respelt.append(f"{name!r} as {picture.file!r}")
+            found.append(picture)
     more = f" and {len(respelt) - 1} more" if len(respelt) > 1 else ""
     warnings = (
         (f"names of images are written otherwise than their files: {respelt[0]}{more}",) if respelt else ()
     )
-    return RowPictures(tuple(files), tuple(problems), warnings)
+    return RowPictures(tuple(found), warnings)
+
+
+def _named(cell: str, names: FileNames) -> Iterator[str]:
+    """The pictures that a cell names; a comma may also be part of one name."""
+    if not cell:
+        return
+    if _ADDRESS.match(cell):
+        yield from _BETWEEN_ADDRESSES.split(cell)
+        return
+    parts = [part for part in _BETWEEN_NAMES.split(cell) if part]
+    if len(parts) > 1 and all(part.casefold().endswith(tuple(PICTURE_SUFFIXES)) for part in parts):
+        yield from [cell] if not _path_problem(cell) and names.find(cell) else parts
+    else:
+        yield cell
+
+
+def _found(row: int, cell: str, names: FileNames, line: int) -> RowPicture:
+    wanted = cell
+    if _ADDRESS.match(cell):
+        wanted = PurePosixPath(unquote(urlsplit(cell).path)).name
+        found = names.find(wanted) or names.of_last_part(wanted)
+    elif problem := _path_problem(cell):
+        return RowPicture(row, cell, f"{problem} (line {line})", is_missing=not cell)
+    else:
+        found = names.find(cell)
+    if not found:
+        fetch = ": download it into the folder" if wanted != cell else ""
+        return RowPicture(row, cell, f"image {wanted!r} is not in the folder (line {line}){fetch}", True)
+    if len(found) > 1:
+        several = f"image {wanted!r} may be {' or '.join(found)} (line {line}): write its exact name"
+        return RowPicture(row, found[0], several)
+    return RowPicture(row, found[0])
 
 
 def _path_problem(name: str) -> str | None:

@@ -1,0 +1,182 @@
+"""Products of a table: which rows are variants of one product, and which pictures show it.
+
+A picture of a product is a view of it. A row of a product that names a picture says what that picture shows;
+what such rows leave empty, the other rows of the product say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dqecir.data.availability import best_availability
+from dqecir.data.cells import has_value, number_in
+from dqecir.data.column_roles import Role, spaced
+from dqecir.data.row_pictures import RowPicture
+
+SEPARATOR = "\x1f"
+"""Between the values of a cell that has several; no table holds this character."""
+
+_PRODUCT = ("item group id", "handle", "parent", "product id", "id", "sku")
+"""Names of columns whose rows belong to one product where their cells are equal, the best first."""
+_SHOWN = 5
+_LISTED = 10
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture of a product."""
+
+    id: str
+    """The file; where several products show one file, all but the first add ``@`` and their own ids."""
+    file: str
+    """Relative to the folder."""
+    product: str
+    """Id of the product; that of its first picture where the table names none."""
+    rows: tuple[int, ...]
+    """The rows that name the picture."""
+    variants: tuple[int, ...]
+    """All rows of the product."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """All views, product by product, and what is wrong or odd with them."""
+
+    views: tuple[View, ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def product_ids(names: Sequence[str], roles: Sequence[Role], columns: Sequence[Sequence[str]]) -> list[str]:
+    """Return the id of the product of each row; empty where the table names none.
+
+    It stands in the first column of ids that has one. A column ``parent`` counts only where it names other
+    rows.
+    """
+    ids = {spaced(name): columns[place] for place, name in enumerate(names) if roles[place] == "id"}
+    parents = ids.pop("parent", ())
+    ordered = [ids[name] for name in _PRODUCT if name in ids]
+    rows = range(len(columns[0])) if columns else range(0)
+    own = [next((cells[row] for cells in ordered if has_value(cells[row])), "") for row in rows]
+    called = {cells[row]: own[row] for cells in reversed(ordered) for row in rows if has_value(cells[row])}
+    if not any(parent in called for parent in parents):
+        return own
+    return [
+        called.get(parent, parent) if has_value(parent) else its
+        for parent, its in zip(parents, own, strict=True)
+    ]
+
+
+def views_of(pictures: Sequence[RowPicture], products: Sequence[str], lines: Sequence[int]) -> Views:
+    """Group the pictures of rows by product; a row without a product id is a product by itself.
+
+    A picture that is not there is a problem where its product has no other, else a warning.
+    """
+    rows_of: dict[str | int, list[int]] = {}
+    for row, product in enumerate(products):
+        rows_of.setdefault(product if has_value(product) else row, []).append(row)
+    pictures_of: dict[int, list[RowPicture]] = {}
+    for picture in pictures:
+        pictures_of.setdefault(picture.row, []).append(picture)
+    problems = [*_claimed_twice(pictures_of, products, lines)]
+    missing: list[str] = []
+    shown_by: dict[str, list[str]] = {}
+    views: list[View] = []
+    for key, rows in rows_of.items():
+        named = [picture for row in rows for picture in pictures_of[row]]
+        found = [picture for picture in named if not picture.problem]
+        unseen: dict[str, str] = {}
+        for picture in named:
+            if picture.problem and not (found and picture.is_missing):
+                problems.append((picture.row, picture.problem))
+            elif picture.problem and picture.file:
+                unseen.setdefault(picture.file, picture.problem)
+        missing += unseen.values()
+        rows_by_file: dict[str, list[int]] = {}
+        for picture in found or named[:1]:
+            rows_by_file.setdefault(picture.file, []).append(picture.row)
+        product = key if isinstance(key, str) else next(iter(rows_by_file))
+        for file, own in rows_by_file.items():
+            others = shown_by.setdefault(file, [])
+            view_id = f"{file}@{product}" if others else file
+            others.append(product)
+            views.append(View(view_id, file, product, tuple(dict.fromkeys(own)), tuple(rows)))
+    warnings = [f"{problem}; the product keeps its other pictures" for problem in missing[:_LISTED]]
+    if len(missing) > _LISTED:
+        warnings.append(f"{len(missing) - _LISTED} more further pictures are not in the folder")
+    if shared := {file: owners for file, owners in shown_by.items() if len(owners) > 1}:
+        file, owners = next(iter(shared.items()))
+        warnings.append(
+            f"{len(shared)} pictures are of several products, such as {file!r} of {_listed(owners)}"
+        )
+    return Views(tuple(views), tuple(problem for _, problem in sorted(problems)), tuple(warnings))
+
+
+def _claimed_twice(
+    pictures_of: Mapping[int, Sequence[RowPicture]], products: Sequence[str], lines: Sequence[int]
+) -> Iterator[tuple[int, str]]:
+    """Rows that have one picture first, and not all of which say of which product they are."""
+    rows_of: dict[str, list[int]] = {}
+    for row, pictures in pictures_of.items():
+        if pictures[0].file:
+            rows_of.setdefault(pictures[0].file, []).append(row)
+    for file, rows in rows_of.items():
+        if len(rows) > 1 and not all(has_value(products[row]) for row in rows):
+            where = _listed([str(lines[row]) for row in rows])
+            yield rows[0], f"image {file!r} stands in {len(rows)} rows (lines {where}): keep one of them"
+
+
+def view_cells(views: Sequence[View], cells: Sequence[str], name: str, role: Role) -> list[tuple[str, ...]]:
+    """Return the values of a column for each view: none, one, or the several that its variants have.
+
+    A price is that of all variants, the lowest first; a product is available if any variant is. Of an attribute or an id, a view has the values of the
+    rows that name it, or else those of all variants. Other columns have one value.
+    """
+    if role == "price":
+        return [prices(cells[row] for row in view.variants) for view in views]
+    if role == "availability":
+        told = (list(filter(None, (cells[row] for row in view.variants))) for view in views)
+        return [tuple(filter(None, (best_availability(name, own),))) for own in told]
+    most = None if role in ("attribute", "id") else 1
+    return [
+        (_values(cells[row] for row in view.rows) or _values(cells[row] for row in view.variants))[:most]
+        for view in views
+    ]
+
+
+def prices(cells: Iterable[str]) -> tuple[str, ...]:
+    """Return the different prices of variants, the lowest first; cells without a number come last."""
+    numbers: dict[str, float] = {}
+    for cell in _values(cells):
+        number = number_in(cell, is_money=True)
+        numbers.setdefault(cell, math.inf if number is None else number)
+    by_number = {number: cell for cell, number in reversed(numbers.items()) if number < math.inf}
+    without = [cell for cell, number in numbers.items() if number == math.inf]
+    return tuple(by_number[number] for number in sorted(by_number)) or tuple(without)
+
+
+def _values(cells: Iterable[str]) -> tuple[str, ...]:
+    """The different values of some cells; where there are none, ``?`` if any cell is unknown."""
+    found = dict.fromkeys(part for cell in cells for part in cell.split(SEPARATOR) if part)
+    known = tuple(filter(has_value, found))
+    return known or tuple(found)
+
+
+def product_conflicts(views: Sequence[View], cells: Sequence[str], lines: Sequence[int]) -> list[str]:
+    """Say of each product that has several values of a column that should be one which they are."""
+    said = []
+    for product, rows in {view.product: view.variants for view in views}.items():
+        first: dict[str, int] = {}
+        for row in rows:
+            if has_value(cells[row]):
+                first.setdefault(cells[row], lines[row])
+        if len(first) > 1:
+            listed = _listed([f"{cell!r} (line {line})" for cell, line in first.items()])
+            said.append(f"{product!r}: {listed}")
+    return said
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
