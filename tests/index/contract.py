@@ -10,9 +10,11 @@ from typing import ClassVar
 import pytest
 import torch
 
+from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import EngineError, FilterError
 from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.filters import has_numbers, parse_filter
+from dqecir.index.product_search import all_views, best_products, item_named
 from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import score
 from tests.conftest import PATIENCE
@@ -122,6 +124,63 @@ class EngineContract:
         assert index.payloads(asked) == {"late": {"n": "1.0"}, "item3": {"n": 1, "color": "Red"}}
         assert index.payloads([]) == {}
         assert index.values() == {"n": {"1", "1.0", "True"}, "color": {"Red"}}
+
+    def test_an_item_with_several_values_fulfils_what_any_of_them_does(self, index):
+        index.add(item("tee", 1, size=["S", "M"], price=["19.90 €", "45"]))
+        index.add(item("cap", 2, size="M", price="30"))
+        asked = {
+            "size = m": ["tee", "cap"],
+            "size = s and size = m": ["tee"],
+            "size != s and price > 0": ["cap"],
+            "price < 20": ["tee"],
+            "price > 40": ["tee"],
+            # One of its prices must lie between both ends.
+            "price > 25 and price < 40": ["cap"],
+            "price > 25 and (price < 40 and size = m)": ["cap"],
+            "not price < 20 and size = m": ["cap"],
+            "price = 45": ["tee"],
+        }
+        assert {where: index.ids(parse_filter(where)) for where in asked} == asked
+        assert index.values() == {"size": {"S", "M"}, "price": {"19.90 €", "45", "30"}}
+
+    def test_knows_the_views_of_products(self, index):
+        assert not index.has_products
+        assert index.views(["Tee"]) == {}
+        index.add(item("t1", 1, **{PRODUCT: "Tee"}))
+        index.add(item("t2", 2, **{PRODUCT: "tee"}))
+        index.add(item("t3", 3, **{PRODUCT: "Tee"}))
+        index.add(item("c1", 4, **{PRODUCT: "007"}))
+        index.add(item("c2", 4, **{PRODUCT: "7"}))
+        assert index.has_products
+        assert index.views(["Tee", "7", "nobody"]) == {"Tee": ["t1", "t3"], "7": ["c2"]}
+        assert "size" not in index.values()
+        assert index.info()["attributes"] == []
+
+    @pytest.mark.parametrize("k", [1, 3, 50])
+    def test_finds_each_product_once_by_its_best_view(self, index, k):
+        draw = torch.Generator().manual_seed(3)
+        products = ["large"] * 60 + ["small"] * 2 + ["other"]
+        tokens = torch.randn(len(products), 3, 8, generator=draw)
+        # All views of the large product come before any other.
+        tokens[:60] = 2 + tokens[:60] / 10
+        views = [f"view{number}" for number in range(len(products))]
+        index.add(ItemBatch(views, tokens, [{PRODUCT: product} for product in products]))
+        query = torch.ones(1, 1, 8)
+        ranked = [(hit.payload.get(PRODUCT, hit.id), hit.id) for hit in index.search(query, 99)[0]]
+        best = {}
+        for product, view in ranked:
+            best.setdefault(product, view)
+        [found] = best_products(index, query, k)
+        assert [(one.product, one.best.id) for one in found] == list(best.items())[:k]
+        assert {*found[0].other_views, found[0].best.id} == set(views[:60])
+        [without] = best_products(index, query, k, [all_views(index, ["view3", "nobody"])])
+        assert [one.product for one in without] == [name for name in best if name != "large"][:k]
+        assert item_named(index, "small") == "view60"
+        assert [item_named(index, name) for name in ("view5", "item1", "nobody")] == [
+            "view5",
+            "item1",
+            "nobody",
+        ]
 
     def test_draws_a_sample_by_seed(self, tmp_path):
         index = self.engine.build(tmp_path / "many", HEADER, batches(40))

@@ -46,7 +46,7 @@ VALUES = (
     "x=y",
     "true",
 )
-SCALARS = (*VALUES, 1, 2, 1.0, 0.1, -2.5, 10**17, True, None)
+SCALARS = (*VALUES, 1, 2, 1.0, 0.1, -2.5, 10**17, True, None, ["red", "straße"], ["-2.50", "2"], [0.5, 1.5])
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from dqecir import ComposedRetriever
-from dqecir.data.availability import SOLD_OUT
+from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.index.contract import ItemBatch
 from dqecir.index.engines import open_index
 from dqecir.index.picture_root import read_root, write_root

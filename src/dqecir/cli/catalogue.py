@@ -56,6 +56,9 @@ def catalogue_check(
         output.print(f"[yellow]warning[/] {escape(warning)}")
     for problem in report.problems:
         output.print(f"[red]problem[/] {escape(problem)}")
+    if report.products < report.counts["images"] or report.variants:
+        pictures = report.counts["images"]
+        output.print(f"{report.products} products, {pictures} pictures, {report.variants} variants")
     output.print(", ".join(f"{count} {name}" for name, count in report.counts.items()))
     for column, role in report.roles.items():
         values = report.values.get(column, {}) if role in ("attribute", "price", "availability") else {}

@@ -67,12 +67,17 @@ def _say_indexed(summary: BuildSummary, what: str) -> None:
 
 
 @index_app.command("delete")
-def index_delete(index: IndexFolder, ids: Annotated[list[str], typer.Argument(help="Ids of items.")]) -> None:
-    """Delete items from an index by their ids."""
+def index_delete(
+    index: IndexFolder, ids: Annotated[list[str], typer.Argument(help="Ids of items or products.")]
+) -> None:
+    """Delete items from an index by their ids, and products by theirs with all their pictures."""
     from dqecir.index.engines import open_index
+    from dqecir.index.product_search import items_named
 
-    count = open_index(index).delete(ids)
-    output.print(f"{count} items deleted, {len(set(ids)) - count} were not there")
+    found = open_index(index)
+    named = set(items_named(found, ids))
+    count = found.delete(list(named))
+    output.print(f"{count} items deleted, {len(named) - count} were not there")
 
 
 @index_app.command("move")
@@ -128,9 +133,12 @@ def index_info(index: IndexFolder) -> None:
     """Say what an index holds, and where its pictures are, as JSON."""
     from dqecir.index.engines import open_index
     from dqecir.index.picture_root import read_root
+    from dqecir.index.product_search import first_views
 
-    root = read_root(index)
-    print(json.dumps({**open_index(index).info(), "root": None if root is None else str(root)}, indent=2))
+    root, found = read_root(index), open_index(index)
+    products = {"products": len(first_views(found)), "pictures": len(found)} if found.has_products else {}
+    said = {**found.info(), **products, "root": None if root is None else str(root)}
+    print(json.dumps(said, indent=2))
 
 
 @index_app.command("reroot")
@@ -165,6 +173,7 @@ def search(
 ) -> None:
     """Find the pictures that show the reference changed as the text says."""
     with loading():
+        from dqecir.search.response import ProductResult
         from dqecir.search.retriever import ComposedRetriever
 
         retriever = ComposedRetriever.from_pretrained(model).open_index(index)
@@ -183,7 +192,10 @@ def search(
         print(json.dumps(result.as_json(), indent=2))
     else:
         for rank, hit in enumerate(result.results, start=1):
-            output.print(f"{rank:3}. {hit.score:.3f}  {escape(hit.id)}")
+            views = ""
+            if isinstance(hit, ProductResult):
+                views = f"  ({hit.product}, {1 + len(hit.other_views)} pictures)"
+            output.print(f"{rank:3}. {hit.score:.3f}  {escape(hit.id + views)}")
         for constraint in result.reading.constraints:
             output.print(escape(_told(constraint)))
         if result.reading.unread:

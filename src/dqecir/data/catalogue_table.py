@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dqecir.data.availability import best_availability, is_sold_out, says_available
+from dqecir.data.availability import is_sold_out, says_available
 from dqecir.data.cells import decimal_sign, folded, has_value, number_in, plainly
 from dqecir.data.column_roles import NOT_IN_INDEX, Role, column_name, roles_of
 from dqecir.data.exports import plain_table
@@ -79,6 +79,7 @@ class CatalogueTable:
         told = {name: cells for name, cells in self.columns.items() if self.roles[name] == "availability"}
         rows = zip(*told.values(), strict=True) if told else [()] * len(self.images)
         return [is_sold_out(dict(zip(told, row, strict=True))) for row in rows]
+
     def values(self, name: str) -> list[str]:
         """The values of a column, view by view; a view may have several."""
         several = self.several.get(name, {})

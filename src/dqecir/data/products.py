@@ -131,8 +131,9 @@ def _claimed_twice(
 def view_cells(views: Sequence[View], cells: Sequence[str], name: str, role: Role) -> list[tuple[str, ...]]:
     """Return the values of a column for each view: none, one, or the several that its variants have.
 
-    A price is that of all variants, the lowest first; a product is available if any variant is. Of an attribute or an id, a view has the values of the
-    rows that name it, or else those of all variants. Other columns have one value.
+    A price is that of all variants, the lowest first; a product is available if any variant is. Of an
+    attribute or an id, a view has the values of the rows that name it, or else those of all variants. Other
+    columns have one value.
     """
     if role == "price":
         return [prices(cells[row] for row in view.variants) for view in views]

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
+from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import EngineError
-from dqecir.index.filters import Filter
+from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
 from dqecir.index.picture_root import picture_path
 from dqecir.methods.score_rules import ScoreRule
@@ -158,7 +159,7 @@ class Index(ABC):
         """
 
     def count(self, where: Filter) -> int | None:
-        """How many items ``where`` allows; ``None`` where an engine cannot count them as it searches."""
+        """How many products ``where`` allows; ``None`` where an engine cannot count them as it searches."""
         return None
 
     @abstractmethod
@@ -185,9 +186,25 @@ class Index(ABC):
         """Whether an item has this id."""
         return item_id in self.payloads([item_id])
 
+    @property
+    def has_products(self) -> bool:
+        """Whether items are views of products, several of which may show one product."""
+        return any(PRODUCT in part.names for part in self.columns())
+
+    def views(self, products: Collection[str]) -> dict[str, list[str]]:
+        """The ids of the views of products, by product and in the order of adding."""
+        found: dict[str, list[str]] = {}
+        if products and self.has_products:
+            ids = self.ids(Equal(PRODUCT, tuple(products)))
+            for item_id, payload in self.payloads(ids).items():
+                # A filter does not tell capitals from small letters.
+                if payload[PRODUCT] in products:
+                    found.setdefault(payload[PRODUCT], []).append(item_id)
+        return found
+
     @abstractmethod
     def values(self) -> dict[str, set[str]]:
-        """The different values of each attribute, as texts; ``path`` is not an attribute."""
+        """The different values of each attribute, as texts; ``path`` and the product are no attributes."""
 
     @classmethod
     @abstractmethod

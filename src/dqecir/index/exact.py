@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dqecir.data.availability import RESERVED
+from dqecir.data.payload_fields import PRODUCT, RESERVED
 from dqecir.errors import EngineError, UnknownItemError
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
-from dqecir.index.payload_columns import Columns
+from dqecir.index.payload_columns import Columns, Value
 from dqecir.index.quantized_tokens import QuantizedTokens, write_quantized
 from dqecir.index.segments import (
     FORMAT,
@@ -237,7 +237,13 @@ class ExactIndex(Index):
         ]
 
     def count(self, where: Filter) -> int:
-        return sum(int(segment.allowed(where).sum()) for segment in self._current.segments)
+        products: set[Value] = set()
+        alone = 0
+        for segment in self._current.segments:
+            allowed, column = segment.allowed(where), segment.items.columns[PRODUCT]
+            products.update(column.shown(allowed))
+            alone += int((allowed & (column.codes == 0)).sum())
+        return alone + len(products)
 
     def sample(self, count: int, seed: int) -> list[str]:
         segments = self._current.segments

@@ -7,7 +7,8 @@ by ``not``, ``and``, ``or`` and parentheses. Values of several words stand in qu
 quotation is doubled. Values are equal where their texts are, in any case, or where both are plain numbers and
 equal (``40`` and ``40.0``, but not the codes ``7`` and ``007``); orders compare numbers as people write them,
 so ``€ 12.50`` is less than 40. An item without the attribute fails every comparison, so it passes
-``not size = s`` and ``size != s``, which mean the same.
+``not size = s`` and ``size != s``, which mean the same. Of several values that an item has, any may fulfil a
+comparison; one number must fulfil all orders that ``and`` joins.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dqecir.data.cells import measured
+from dqecir.data.cells import folded, measured
 from dqecir.errors import FilterError
 from dqecir.index.payload_columns import Columns, Mask
 from dqecir.language.numeric_constraints import Order
@@ -32,7 +33,7 @@ from dqecir.settings import nearest
 
 def has_numbers(columns: Collection[Columns], name: str) -> bool:
     """Whether any item has a number in this attribute."""
-    return any(np.isfinite(part[name].numbers).any() for part in columns)
+    return any(part[name].has_numbers for part in columns)
 
 
 class Filter(ABC):
@@ -98,8 +99,7 @@ class Compare(Filter):
     bound: float
 
     def mask(self, columns: Columns) -> Mask:
-        found: Mask = _ORDERS[self.order](columns[self.name].numbers, self.bound)
-        return found
+        return columns[self.name].between([(_ORDERS[self.order], self.bound)])
 
     def __str__(self) -> str:
         return f"{_quoted(self.name)} {self.order} {_number(self.bound)}"
@@ -131,7 +131,23 @@ class And(Filter):
     parts: tuple[Filter, ...]
 
     def mask(self, columns: Columns) -> Mask:
-        return reduce(np.logical_and, (part.mask(columns) for part in self.parts))
+        orders, others = self.parted()
+        numbers = (
+            columns[name].between((_ORDERS[one.order], one.bound) for one in own)
+            for name, own in orders.items()
+        )
+        return reduce(np.logical_and, chain(numbers, (part.mask(columns) for part in others)))
+
+    def parted(self) -> tuple[dict[str, list[Compare]], list[Filter]]:
+        """The orders of each attribute, which one number must fulfil, and all other parts."""
+        orders: dict[str, list[Compare]] = {}
+        others: list[Filter] = []
+        for part in conjuncts(self):
+            if isinstance(part, Compare):
+                orders.setdefault(folded(part.name), []).append(part)
+            else:
+                others.append(part)
+        return orders, others
 
     def __str__(self) -> str:
         return " and ".join(f"({part})" for part in self.parts)

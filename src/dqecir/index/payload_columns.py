@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -19,12 +19,27 @@ Value = str | int | float
 """What can be compared; an attribute that is anything else is one that the item lacks."""
 
 
+def values_in(value: object) -> list[Value]:
+    """Return what a field of a payload compares by: its value, or each of a list of several; else nothing."""
+    several = value if isinstance(value, list) and len(value) > 1 else [value]
+    return [one for one in several if isinstance(one, str | int | float)]
+
+
+def least_number(value: object) -> float:
+    """Return the number of a field, the least of several ("from"), or NaN."""
+    numbers = [number for one in values_in(value) if math.isfinite(number := measured(one))]
+    return min(numbers, default=math.nan)
+
+
 @dataclass(frozen=True)
 class PayloadColumn:
-    """One attribute of N items: codes [N], 0 for an item that lacks it, else 1 + the place of its value."""
+    """One attribute of N items: codes [N], 0 for an item that lacks it, else 1 + the place of its value.
+
+    An item that has several values has a list of them, which stands among the ``values``.
+    """
 
     codes: NDArray[np.unsignedinteger[Any]]
-    values: Sequence[Value]
+    values: Sequence[Value | Sequence[Value]]
 
     def matching(self, wanted: Sequence[str]) -> Mask:
         """Which items have one of the wanted values [N].
@@ -40,26 +55,50 @@ class PayloadColumn:
 
     def shown(self, items: Mask) -> list[Value]:
         """The different values of some items, given as a mask [N]."""
-        return [self.values[code - 1] for code in np.unique(self.codes[items]).tolist() if code]
+        held = [self.values[code - 1] for code in np.unique(self.codes[items]).tolist() if code]
+        return [one for value in held for one in values_in(value)]
+
+    def between(self, bounds: Iterable[tuple[np.ufunc, float]]) -> Mask:
+        """Which items have a number of which all comparisons hold [N]; of several numbers any."""
+        numbers, codes = self._numbers
+        holds = np.logical_and.reduce([order(numbers, bound) for order, bound in bounds])
+        table = np.zeros(1 + len(self.values), dtype=np.bool_)
+        table[codes[holds]] = True
+        return table[self.codes]
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether any item has a number."""
+        return len(self._numbers[0]) > 0
 
     @cached_property
-    def numbers(self) -> NDArray[np.float64]:
-        """The attribute as numbers to be ordered [N], NaN for an item whose value is none."""
-        return np.array([math.nan, *map(measured, self.values)])[self.codes]
+    def _numbers(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The numbers of all values [M], and the code of each [M]."""
+        found = [
+            (number, code)
+            for code, value in enumerate(self.values, start=1)
+            for one in values_in(value)
+            if math.isfinite(number := measured(one))
+        ]
+        return np.array([number for number, _ in found]), np.array(
+            [code for _, code in found], dtype=np.int64
+        )
 
     @cached_property
     def _codes_by_text(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
         for code, value in enumerate(self.values, start=1):
-            found.setdefault(folded(str(value)), []).append(code)
+            for one in values_in(value):
+                found.setdefault(folded(str(one)), []).append(code)
         return found
 
     @cached_property
     def _codes_by_number(self) -> dict[float, list[int]]:
         found: dict[float, list[int]] = {}
-        for code, number in enumerate(map(as_number, self.values), start=1):
-            if not math.isnan(number):
-                found.setdefault(number, []).append(code)
+        for code, value in enumerate(self.values, start=1):
+            for number in map(as_number, values_in(value)):
+                if not math.isnan(number):
+                    found.setdefault(number, []).append(code)
         return found
 
 
@@ -68,20 +107,26 @@ class ColumnCoder:
 
     def __init__(self) -> None:
         # 1, 1.0 and True are equal as keys, and other texts.
-        self._codes: dict[tuple[type, Value], int] = {}
+        self._codes: dict[tuple[tuple[type, Value], ...], int] = {}
+        self._values: list[Value | Sequence[Value]] = []
         self._rows, self._row_codes = array("q"), array("q")
 
     def add(self, row: int, value: object) -> None:
-        """What the item in this row has."""
-        if isinstance(value, str | int | float):
+        """What the item in this row has: a value, or a list of several."""
+        own = values_in(value)
+        if own:
+            key = tuple((type(one), one) for one in own)
+            if key not in self._codes:
+                self._codes[key] = 1 + len(self._values)
+                self._values.append(own[0] if len(own) == 1 else own)
             self._rows.append(row)
-            self._row_codes.append(self._codes.setdefault((type(value), value), 1 + len(self._codes)))
+            self._row_codes.append(self._codes[key])
 
     def column(self, count: int) -> PayloadColumn:
         """The column of ``count`` items."""
         codes = np.zeros(count, dtype=np.min_scalar_type(len(self._codes)))
         codes[np.frombuffer(self._rows, dtype=np.int64)] = np.frombuffer(self._row_codes, dtype=np.int64)
-        return PayloadColumn(codes, [value for _, value in self._codes])
+        return PayloadColumn(codes, self._values)
 
 
 class Columns:

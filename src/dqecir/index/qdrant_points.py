@@ -23,7 +23,7 @@ from dqecir.data.cells import as_number, folded, measured
 from dqecir.errors import EngineError
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
-from dqecir.index.payload_columns import Columns
+from dqecir.index.payload_columns import Columns, least_number, values_in
 from dqecir.index.prefetch import PREFETCHES
 from dqecir.settings import Strict
 
@@ -122,14 +122,17 @@ def point_payload(
     The tokens are there once more as text: read from vectors they would be lists of numbers, which takes
     ten times as long.
     """
-    known = {name: value for name, value in payload.items() if isinstance(value, str | int | float)}
-    numbers = {safe_name(name): measured(value) for name, value in known.items()}
+    known = {name: values_in(value) for name, value in payload.items()}
+    numbers = {
+        safe_name(name): [number for number in map(measured, values) if math.isfinite(number)]
+        for name, values in known.items()
+    }
     return {
         "item": item,
         "payload": json.dumps(dict(payload)),
         "bytes": base64.b64encode(tokens.tobytes()).decode("ascii"),
-        "facts": [fact for name, value in known.items() for fact in _facts(name, value)],
-        "numbers": {name: value for name, value in numbers.items() if math.isfinite(value)},
+        "facts": [fact for name, values in known.items() for value in values for fact in _facts(name, value)],
+        "numbers": {name: own[0] if len(own) == 1 else own for name, own in numbers.items() if own},
         "born": generation,
     }
 
@@ -139,7 +142,7 @@ def attributes_of(payloads: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for payload in payloads:
         for name, value in payload.items():
-            found[name] = found.get(name, False) or math.isfinite(measured(value))
+            found[name] = found.get(name, False) or math.isfinite(least_number(value))
     return found
 
 
@@ -179,15 +182,26 @@ def condition(where: Filter) -> Condition:
         case Equal(name, values):
             facts = [fact for value in values for fact in _facts(name, value)]
             return {"must": [{"key": "facts", "match": {"any": facts}}]}
-        case Compare(name, order, bound):
-            return {"key": number_key(name), "range": {_BOUNDS[order]: bound}}
+        case Compare(name):
+            return _range(name, [where])
         case Not(part):
             return {"must_not": [condition(part)]}
-        case And(parts):
-            return {"must": [condition(part) for part in parts]}
+        case And():
+            orders, others = where.parted()
+            return {"must": [*(_range(name, own) for name, own in orders.items()), *map(condition, others)]}
         case Or(parts):
             return {"should": [condition(part) for part in parts]}
     raise EngineError(f"Qdrant has no condition for {where!r}")
+
+
+def _range(name: str, orders: Sequence[Compare]) -> Condition:
+    """That one number of an attribute fulfils all of its orders."""
+    limits: dict[str, float] = {}
+    for one in orders:
+        key = _BOUNDS[one.order]
+        tighter = min if key.startswith("l") else max
+        limits[key] = tighter(limits.get(key, one.bound), one.bound)
+    return {"key": number_key(name), "range": limits}
 
 
 def _facts(name: str, value: object) -> list[str]:

@@ -24,14 +24,14 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field
 from torch import Tensor
 
-from dqecir.data.availability import RESERVED
+from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError, EngineError, UnknownItemError
 from dqecir.index.candidates import Search, as_tokens
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
 from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
-from dqecir.index.payload_columns import Columns
+from dqecir.index.payload_columns import Columns, values_in
 from dqecir.index.prefetch import CANDIDATES, PREFETCHES, distributions_of
 from dqecir.index.qdrant_collection import URL, Collection
 from dqecir.index.qdrant_points import (
@@ -268,8 +268,8 @@ class ServerIndex(Index):
         found: dict[str, set[str]] = {}
         for _, payload in self.entries():
             for name, value in payload.items():
-                if name not in RESERVED and isinstance(value, str | int | float):
-                    found.setdefault(name, set()).add(str(value))
+                if name not in RESERVED and (values := values_in(value)):
+                    found.setdefault(name, set()).update(map(str, values))
         return found
 
     def _parts(self, tokens: bool, *more: Condition) -> Iterator[list[StoredPoint]]:

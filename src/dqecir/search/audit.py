@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dqecir.data.cells import UNKNOWN
 from dqecir.data.images import load_image
+from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError, ImageError
 from dqecir.index.contract import Index, SearchSettings
 from dqecir.index.filters import Equal, Filter
@@ -215,7 +216,7 @@ def _values(model: ComposedModel, payloads: Sequence[Mapping[str, Any]]) -> dict
     found: dict[str, set[str]] = {}
     for payload in payloads:
         for name, value in payload.items():
-            if name != "path" and isinstance(value, str) and value:
+            if name not in RESERVED and isinstance(value, str) and value:
                 found.setdefault(name, set()).add(value)
     spoken = [name for name in found if any(known.column(name) for known in model.vocabularies)]
     own = {name: sorted(found[name]) for name in spoken or found if len(found[name]) > 1}
@@ -233,7 +234,7 @@ def _limits(payloads: Sequence[Mapping[str, Any]]) -> list[Limit]:
         (name, value)
         for payload in payloads
         for name, value in payload.items()
-        if name != "path" and isinstance(value, str)
+        if name not in RESERVED and isinstance(value, str)
     )
     limits = []
     for wanted in SHARES:

@@ -16,17 +16,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dqecir.data.availability import SOLD_OUT
 from dqecir.data.images import ImageSource
+from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.errors import DataError, ImageError, ItemPictureError, UnknownItemError
-from dqecir.index.contract import Hit, Index
+from dqecir.index.contract import Index
 from dqecir.index.filters import Filter, conjuncts
+from dqecir.index.product_search import (
+    ProductHit,
+    all_views,
+    best_products,
+    item_named,
+    items_of_one_picture,
+)
 from dqecir.methods.method import Query
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.explanation import HeatMap, attribute_scores, heat_maps, readings
 from dqecir.search.request_text import read_text
-from dqecir.search.response import Contribution, SearchResponse, SearchResult
+from dqecir.search.response import Contribution, ProductResult, SearchResponse, SearchResult
 from dqecir.search.search_request import PreparedRequest, SearchRequest
 from dqecir.search.steering import Steering, boosted_and_steered, check_weights
 
@@ -74,12 +81,15 @@ class SearchEngine:
         id that no item has, and :class:`DataError` for a weight that cannot be set.
         """
         begun = time.perf_counter()
-        reference = self.reference(request.image, request.item)
+        item = None if request.item is None else item_named(self.index, request.item)
+        more, less = ([item_named(self.index, name) for name in ids] for ids in (request.more, request.less))
+        reference = self.reference(request.image, item)
         check_weights(request.weights, self.weighted)
-        read = read_text(request.text, self.index, request.item, request.where)
+        read = read_text(request.text, self.index, item, request.where)
         if read.where is not None:
             read.where.check(self.index.columns())
-        own = () if request.item is None else (request.item,)
+        own = () if item is None else (item,)
+        same = () if item is None else items_of_one_picture(self.index, item)
         return PreparedRequest(
             request,
             reference,
@@ -87,8 +97,8 @@ class SearchEngine:
             read.where,
             self.has_sold_out and not request.sold_out,
             read.constraints,
-            Steering(request.weights, *map(self._target_tokens, (request.more, request.less))),
-            (*own, *request.less, *request.exclude),
+            Steering(request.weights, *map(self._target_tokens, (more, less))),
+            tuple(dict.fromkeys((*all_views(self.index, (*own, *less, *request.exclude)), *same))),
             1000 * (time.perf_counter() - begun),
         )
 
@@ -104,10 +114,13 @@ class SearchEngine:
             return self.composer.reference(self.picture_of(item))
 
     def picture_of(self, item: str | None) -> Path:
-        """Where the picture of an item is; raises :class:`UnknownItemError` and :class:`ItemPictureError`."""
+        """Where the picture of an item, or the first of a product, is.
+
+        Raises :class:`UnknownItemError` and :class:`ItemPictureError`.
+        """
         if item is None:
             raise DataError("a search needs a reference: an image, or an item of the index")
-        payload = self.index.payload(item)
+        payload = self.index.payload(item_named(self.index, item))
         if payload is None:
             raise UnknownItemError(item)
         path = self.index.picture_path(payload)
@@ -134,8 +147,7 @@ class SearchEngine:
         return [
             SearchResponse(
                 tuple(
-                    SearchResult(hit.id, hit.score, hit.payload, parts)
-                    for hit, parts in zip(hits[row], contributions[row], strict=True)
+                    _result(found, parts) for found, parts in zip(hits[row], contributions[row], strict=True)
                 ),
                 replace(read[row], constraints=one.constraints),
                 steered.weights[row],
@@ -170,26 +182,26 @@ class SearchEngine:
     def _target_tokens(self, ids: Sequence[str]) -> Tensor | None:
         return self.index.tokens(ids) if ids else None
 
-    def _hits(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[list[Hit]]:
+    def _hits(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[list[ProductHit]]:
         together: dict[Filter | None, list[int]] = {}
         for row, one in enumerate(prepared):
             together.setdefault(one.allowed, []).append(row)
-        found: list[list[Hit]] = [[] for _ in prepared]
+        found: list[list[ProductHit]] = [[] for _ in prepared]
         embeddings = query.embeddings.cpu()
         for where, rows in together.items():
             most = max(prepared[row].request.k for row in rows)
             exclude = [prepared[row].exclude for row in rows]
-            hits = self.index.search(embeddings[rows], most, exclude, where)
+            hits = best_products(self.index, embeddings[rows], most, exclude, where)
             for row, best in zip(rows, hits, strict=True):
                 found[row] = best[: prepared[row].request.k]
         return found
 
     def _contributions(
-        self, query: Query, prepared: Sequence[PreparedRequest], hits: Sequence[Sequence[Hit]]
+        self, query: Query, prepared: Sequence[PreparedRequest], hits: Sequence[Sequence[ProductHit]]
     ) -> list[list[tuple[Contribution, ...]]]:
         nothing: list[list[tuple[Contribution, ...]]] = [[() for _ in found] for found in hits]
         explained = [found if one.request.explain else [] for found, one in zip(hits, prepared, strict=True)]
-        ids = [hit.id for found in explained for hit in found]
+        ids = [hit.best.id for found in explained for hit in found]
         if query.parts is None or not ids:
             return nothing
         try:
@@ -207,6 +219,15 @@ class SearchEngine:
         if self._sample is None or not 0.5 < len(self.index) / max(1, self._sample[0]) < 2:
             self._sample = len(self.index), self.index.tokens(self.index.sample(SAMPLE, seed=0))
         return self._sample[1]
+
+
+def _result(found: ProductHit, parts: tuple[Contribution, ...]) -> SearchResult:
+    best = found.best
+    if found.product is None:
+        return SearchResult(best.id, best.score, best.payload, parts)
+    return ProductResult(
+        best.id, best.score, best.payload, parts, product=found.product, other_views=found.other_views
+    )
 
 
 @contextmanager

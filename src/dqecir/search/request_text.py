@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dqecir.data.availability import RESERVED
-from dqecir.data.cells import measured
+from dqecir.data.payload_fields import RESERVED
 from dqecir.index.contract import Index
 from dqecir.index.filters import Compare, Filter, all_of, conjuncts, has_numbers
+from dqecir.index.payload_columns import least_number
 from dqecir.language.numeric_constraints import NumericConstraint, constraint_reader, speaks_of_numbers
 
 
@@ -54,5 +54,5 @@ def read_text(text: str, index: Index, item: str | None, where: Filter | None = 
 def _completed(constraint: NumericConstraint, payload: Mapping[str, Any]) -> NumericConstraint:
     if constraint.number is not None:
         return constraint
-    number = measured(payload.get(constraint.column))
+    number = least_number(payload.get(constraint.column))
     return constraint if math.isnan(number) else replace(constraint, number=number)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dqecir.data.availability import RESERVED, SOLD_OUT
+from dqecir.data.payload_fields import RESERVED, SOLD_OUT
 from dqecir.language.numeric_constraints import NumericConstraint
 
 
@@ -52,6 +52,18 @@ class SearchResult:
                 {"attribute": part.attribute, "share": round(part.share, 4)} for part in self.contributions
             ],
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductResult(SearchResult):
+    """A product of an index of products, and the best of its views."""
+
+    product: str
+    other_views: tuple[str, ...]
+    """Ids of the other views of the product, in the order of adding."""
+
+    def as_json(self, path: bool) -> dict[str, Any]:
+        return {**super().as_json(path), "product": self.product, "views": list(self.other_views)}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -12,23 +12,20 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from dqecir.data.availability import SOLD_OUT
-from dqecir.data.catalogue import read_catalogue
-from dqecir.data.catalogue_table import SETTINGS, table_of_pictures
-from dqecir.data.cells import has_value
 from dqecir.data.images import ImageSource, load_batches
-from dqecir.data.picture_files import Refusal, list_pictures
+from dqecir.data.picture_files import Refusal
 from dqecir.encoders.store import TokenStore
-from dqecir.errors import PROBLEMS_SHOWN, DataError, EngineError
+from dqecir.errors import DataError, EngineError
 from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.engines import engine_for, open_index
 from dqecir.index.filters import parse_filter
-from dqecir.index.picture_root import read_root, stored_path, write_root
+from dqecir.index.picture_root import read_root, write_root
 from dqecir.io.progress import track
 from dqecir.methods.method import Query
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.engine import SearchEngine
+from dqecir.search.pictures import Pictures
 from dqecir.search.response import SearchResponse, SearchResult
 from dqecir.search.search_request import SearchRequest
 from dqecir.search.steering import Steering, attribute_weights, steered
@@ -115,7 +112,7 @@ class ComposedRetriever:
         the pictures' content: what it holds is not encoded again, by no model of that tower. ``sheet`` names
         a sheet of the catalogue's workbook. Default: the first.
         """
-        pictures = _Pictures.of(images, sheet)
+        pictures = Pictures.of(images, sheet)
         refusals: list[Refusal] = []
         count, size = self.model.method.target_shape
         root = None if pictures.root is None else Path(os.path.abspath(pictures.root))  # noqa: PTH100
@@ -128,7 +125,9 @@ class ComposedRetriever:
 
         try:
             self.index = engine_for(Path(out), engine).build(
-                Path(out), header, self._batches(pictures, root, refusals, workers, quiet, tokens)
+                Path(out),
+                header,
+                self._batches(pictures, root, pictures.has_products, refusals, workers, quiet, tokens),
             )
             write_root(Path(out), root)
         except EngineError as error:
@@ -149,11 +148,12 @@ class ComposedRetriever:
         kill interrupts is continued by calling this again.
         """
         index = self._opened()
-        pictures = _Pictures.of(images)
+        pictures = Pictures.of(images)
         refusals: list[Refusal] = []
         added = 0
         root = read_root(index.folder)
-        for batch in self._batches(pictures, root, refusals, workers, quiet, tokens):
+        with_products = pictures.has_products or index.has_products
+        for batch in self._batches(pictures, root, with_products, refusals, workers, quiet, tokens):
             index.add(batch)
             added += len(batch.ids)
         _check_any_used(pictures, refusals, None)
@@ -260,32 +260,34 @@ class ComposedRetriever:
 
     def _batches(
         self,
-        pictures: _Pictures,
+        pictures: Pictures,
         root: Path | None,
+        with_products: bool,
         refusals: list[Refusal],
         workers: int,
         quiet: bool,
         tokens: Path | str | None,
     ) -> Iterator[ItemBatch]:
-        paths = []
-        for path in pictures.paths:
+        chosen = []
+        for picture in pictures.pictures:
             # Ids travel as UTF-8 and stand in tables of it; on the disk a name may be any bytes.
-            readable = pictures.item_id(path).encode(errors="replace").decode()
-            if readable == pictures.item_id(path):
-                paths.append(path)
+            readable = picture.id.encode(errors="replace").decode()
+            if readable == picture.id:
+                chosen.append(picture)
             else:
                 refusals.append(Refusal(Path(readable), "its name is not UTF-8: rename it"))
+        paths = [picture.path for picture in chosen]
         found = (
             self._encoded(paths, refusals, workers)
             if tokens is None
             else self._stored(paths, refusals, Path(tokens), quiet)
         )
         for positions, embedded in track(found, "indexing, 64 images a batch", -(-len(paths) // 64), quiet):
-            chosen = [paths[position] for position in positions]
+            own = [chosen[position] for position in positions]
             yield ItemBatch(
-                [pictures.item_id(path) for path in chosen],
+                [picture.id for picture in own],
                 embedded,
-                [pictures.payload(path, root) for path in chosen],
+                [picture.payload(root, with_products) for picture in own],
             )
 
     def _encoded(self, paths: Sequence[Path], refusals: list[Refusal], workers: int) -> Iterator[_Embedded]:
@@ -324,61 +326,8 @@ def _is_file(path: Any, file: os.stat_result) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class _Pictures:
-    """Files to index, the folder their ids are relative to, and what its table says of them."""
-
-    paths: list[Path]
-    root: Path | None = None
-    attributes: Mapping[str, Mapping[str, str | bool]] = field(default_factory=dict)
-    """Id -> attribute -> value, where both are known."""
-    left_out: tuple[Refusal, ...] = ()
-    """What lies in the folder and is no picture to index."""
-
-    @classmethod
-    def of(cls, images: Path | str | Sequence[Path], sheet: str | None = None) -> _Pictures:
-        if not isinstance(images, Path | str):
-            return cls([Path(path) for path in images])
-        root = Path(images)
-        if not root.is_dir():
-            raise DataError(f"there is no folder {root}")
-        table = table_of_pictures(root, sheet)
-        attributes = {} if table is None else _attributes(root, sheet)
-        files = list_pictures(root)
-        # What the table names may lie behind a link to a folder, which a walk does not follow.
-        paths = sorted({*files.pictures, *(root / item for item in attributes)})
-        used = {table, root / SETTINGS, *paths}
-        left_out = tuple(refusal for refusal in files.left_out if refusal.path not in used)
-        if not paths:
-            listed = "".join(
-                f"\n- {one.path.relative_to(root)}: {one.reason}" for one in left_out[:PROBLEMS_SHOWN]
-            )
-            raise DataError(f"the folder {root} holds no pictures{listed}")
-        return cls(paths, root, attributes, left_out)
-
-    def item_id(self, path: Path) -> str:
-        return path.as_posix() if self.root is None else path.relative_to(self.root).as_posix()
-
-    def payload(self, path: Path, root: Path | None) -> dict[str, Any]:
-        """What an index keeps of a picture whose paths are relative to ``root``."""
-        return {"path": stored_path(path, root), **self.attributes.get(self.item_id(path), {})}
-
-
-def _attributes(folder: Path, sheet: str | None) -> dict[str, dict[str, str | bool]]:
-    catalogue = read_catalogue(folder, sheet=sheet)
-    found: dict[str, dict[str, str | bool]] = {item: {} for item in catalogue.image_ids}
-    for name, values in catalogue.attributes.items():
-        for row, value in zip(found.values(), values, strict=True):
-            if has_value(value):
-                row[name] = value
-    for row, is_sold_out in zip(found.values(), catalogue.sold_out, strict=True):
-        if is_sold_out:
-            row[SOLD_OUT] = True
-    return found
-
-
-def _check_any_used(pictures: _Pictures, refusals: Sequence[Refusal], cause: EngineError | None) -> None:
-    if refusals and len(refusals) == len(pictures.paths):
+def _check_any_used(pictures: Pictures, refusals: Sequence[Refusal], cause: EngineError | None) -> None:
+    if refusals and len(refusals) == len(pictures.pictures):
         raise EngineError(
             f"none of {len(refusals)} pictures could be used; the first: {refusals[0].reason}"
         ) from cause

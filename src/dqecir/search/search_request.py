@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dqecir.data.availability import SOLD_OUT
 from dqecir.data.images import ImageSource
+from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.index.filters import Equal, Filter, Not, all_of, conjuncts
 from dqecir.language.numeric_constraints import NumericConstraint
 from dqecir.model.compose import Reference

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from dqecir.data.availability import RESERVED
 from dqecir.data.cells import has_value
 from dqecir.data.column_roles import roles_of
+from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError
 from dqecir.index.contract import Index
 from dqecir.index.engines import open_index
 from dqecir.index.filters import has_numbers
-from dqecir.index.payload_columns import Columns
+from dqecir.index.payload_columns import Columns, values_in
 from dqecir.io.files import write_text
 from dqecir.language.number_words import names_a_number
 from dqecir.language.reader import Reader, Reading
@@ -95,7 +95,8 @@ def _values(columns: Collection[Columns], name: str) -> list[str]:
     for part in columns:
         column = part[name]
         found = np.bincount(column.codes, minlength=1 + len(column.values))[1:]
-        counts.update({str(value): int(count) for value, count in zip(column.values, found, strict=True)})
+        for value, count in zip(column.values, found.tolist(), strict=True):
+            counts.update({str(one): count for one in values_in(value)})
     return sorted(filter(has_value, counts), key=lambda value: (-counts[value], value))
 
 

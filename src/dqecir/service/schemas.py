@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from dqecir.data.availability import RESERVED
+from dqecir.data.payload_fields import RESERVED
 from dqecir.search.steering import HEAVIEST
 
 MOST_ANSWERS = 200

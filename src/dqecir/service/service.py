@@ -13,8 +13,8 @@ from urllib.parse import quote
 from fastapi import Depends, Request
 from PIL import Image
 
-from dqecir.data.availability import RESERVED, SOLD_OUT
 from dqecir.data.images import load_image
+from dqecir.data.payload_fields import RESERVED, SOLD_OUT
 from dqecir.errors import DataError, UnknownItemError
 from dqecir.index.engines import open_index
 from dqecir.language.suggesting import Suggester

@@ -1,0 +1,134 @@
+"""Products in an index: items are their views, and a search finds each product once, by its best view."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dqecir.data.payload_fields import PRODUCT
+from dqecir.index.contract import Hit, Index
+from dqecir.index.filters import Equal, Filter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SPARE = 2
+"""Views that are searched for at first for each product that is wanted."""
+_MORE = 4
+"""How many times as many are searched for where these were of too few products."""
+
+
+@dataclass(frozen=True)
+class ProductHit:
+    """A product that was found."""
+
+    best: Hit
+    """Its best view."""
+    product: str | None = None
+    """None in an index without products."""
+    other_views: tuple[str, ...] = ()
+    """Ids, in the order of adding."""
+
+
+def product_of(item_id: str, payload: Mapping[str, Any]) -> str:
+    """Return the product that an item is a view of; an item that names none is one by itself."""
+    product: str = payload.get(PRODUCT, item_id)
+    return product
+
+
+def best_products(
+    index: Index,
+    queries: Tensor,
+    k: int,
+    exclude: Sequence[Sequence[str]] | None = None,
+    where: Filter | None = None,
+) -> list[list[ProductHit]]:
+    """Return the ``k`` best products of each query, or all that there are, each by its best view.
+
+    Arguments as of :meth:`Index.search`.
+    """
+    if not index.has_products:
+        return [[ProductHit(hit) for hit in hits] for hits in index.search(queries, k, exclude, where)]
+    best: list[list[Hit]] = [[] for _ in queries]
+    rows, wanted = list(range(len(queries))), _SPARE * k
+    while rows:
+        left_out = None if exclude is None else [exclude[row] for row in rows]
+        found = index.search(queries[rows], wanted, left_out, where)
+        for row, hits in zip(rows, found, strict=True):
+            best[row] = _one_each(hits)[:k]
+        rows = [
+            row for row, hits in zip(rows, found, strict=True) if len(best[row]) < k and len(hits) == wanted
+        ]
+        wanted *= _MORE
+    return _with_other_views(index, best)
+
+
+def _one_each(hits: Sequence[Hit]) -> list[Hit]:
+    """The best view of each product."""
+    best: dict[str, Hit] = {}
+    for hit in hits:
+        best.setdefault(product_of(hit.id, hit.payload), hit)
+    return list(best.values())
+
+
+def _with_other_views(index: Index, best: Sequence[Sequence[Hit]]) -> list[list[ProductHit]]:
+    views = index.views({product_of(hit.id, hit.payload) for hits in best for hit in hits})
+
+    def whole(hit: Hit) -> ProductHit:
+        product = product_of(hit.id, hit.payload)
+        return ProductHit(hit, product, tuple(view for view in views.get(product, ()) if view != hit.id))
+
+    return [[whole(hit) for hit in hits] for hits in best]
+
+
+def first_views(index: Index, where: Filter | None = None) -> list[str]:
+    """Return the id of the first view of each product that ``where`` allows, in the order of adding."""
+    ids = index.ids(where)
+    if not index.has_products:
+        return ids
+    first: dict[str, str] = {}
+    for item_id, payload in index.payloads(ids).items():
+        first.setdefault(product_of(item_id, payload), item_id)
+    return list(first.values())
+
+
+def item_named(index: Index, name: str) -> str:
+    """Return the id of the item of this id, or else of the first view of the product of this id."""
+    if not index.has_products or name in index:
+        return name
+    return index.views([name]).get(name, [name])[0]
+
+
+def all_views(index: Index, names: Collection[str]) -> list[str]:
+    """Return the ids of all views of the products that are named by their ids or by those of their views.
+
+    Names that the index does not know stay as they are.
+    """
+    if not index.has_products:
+        return list(names)
+    known = index.payloads(list(names))
+    products = {name: product_of(name, known.get(name, {})) for name in names}
+    views = index.views(set(products.values()))
+    return list(dict.fromkeys(view for name in names for view in (name, *views.get(products[name], ()))))
+
+
+def items_named(index: Index, names: Collection[str]) -> list[str]:
+    """Return the ids of the items of these ids, and of all views of the products of these ids.
+
+    An item comes before a product of the same id. Names that the index does not know stay as they are.
+    """
+    if not index.has_products:
+        return list(names)
+    known = index.payloads(list(names))
+    views = index.views({name for name in names if name not in known})
+    return list(dict.fromkeys(view for name in names for view in views.get(name, (name,))))
+
+
+def items_of_one_picture(index: Index, item_id: str) -> list[str]:
+    """Return the ids of all items that show the picture of an item: products may share one."""
+    path = (index.payload(item_id) or {}).get("path")
+    if not index.has_products or not isinstance(path, str):
+        return [item_id]
+    alike = index.payloads(index.ids(Equal("path", (path,))))
+    return [name for name, payload in alike.items() if payload["path"] == path]

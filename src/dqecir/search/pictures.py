@@ -1,0 +1,92 @@
+"""The pictures to index: a list of files, or a folder and what its table says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dqecir.data.catalogue import Catalogue, read_catalogue
+from dqecir.data.catalogue_table import SETTINGS, table_of_pictures
+from dqecir.data.cells import has_value
+from dqecir.data.payload_fields import PRODUCT, SOLD_OUT
+from dqecir.data.picture_files import Refusal, list_pictures
+from dqecir.errors import PROBLEMS_SHOWN, DataError
+from dqecir.index.picture_root import stored_path
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to index: the id of its item, its file, and the attributes whose values are known."""
+
+    id: str
+    path: Path
+    attributes: Mapping[str, str | bool | list[str]] = field(default_factory=dict)
+    product: str | None = None
+    """The product that it is a view of; None for a file that no table names."""
+
+    def payload(self, root: Path | None, with_product: bool) -> dict[str, Any]:
+        """What an index keeps of it whose paths are relative to ``root``."""
+        named = {PRODUCT: self.product} if with_product and self.product is not None else {}
+        return {"path": stored_path(self.path, root), **named, **self.attributes}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures to index, and the folder that their ids are relative to."""
+
+    pictures: Sequence[Picture]
+    root: Path | None = None
+    left_out: tuple[Refusal, ...] = ()
+    """What lies in the folder and is no picture to index."""
+    has_products: bool = False
+    """Whether a product has several pictures, so that an index must know which are of one product."""
+
+    @classmethod
+    def of(cls, images: Path | str | Sequence[Path], sheet: str | None = None) -> Pictures:
+        """The files of a list, or of a folder and its table; raises :class:`DataError`."""
+        if not isinstance(images, Path | str):
+            return cls([Picture(Path(path).as_posix(), Path(path)) for path in images])
+        root = Path(images)
+        if not root.is_dir():
+            raise DataError(f"there is no folder {root}")
+        table = table_of_pictures(root, sheet)
+        catalogue = None if table is None else read_catalogue(root, sheet=sheet)
+        named = [] if catalogue is None else _of_catalogue(catalogue)
+        files = list_pictures(root)
+        # What the table names may lie behind a link to a folder, which a walk does not follow.
+        used = {table, root / SETTINGS, *files.pictures, *(picture.path for picture in named)}
+        left_out = tuple(refusal for refusal in files.left_out if refusal.path not in used)
+        others = set(files.pictures) - {picture.path for picture in named}
+        pictures = _in_order([*named, *(Picture(path.relative_to(root).as_posix(), path) for path in others)])
+        if not pictures:
+            listed = "".join(
+                f"\n- {one.path.relative_to(root)}: {one.reason}" for one in left_out[:PROBLEMS_SHOWN]
+            )
+            raise DataError(f"the folder {root} holds no pictures{listed}")
+        return cls(pictures, root, left_out, catalogue is not None and catalogue.has_views)
+
+
+def _in_order(pictures: Sequence[Picture]) -> list[Picture]:
+    """By path, the views of a product together at the place of the first."""
+    first: dict[str, Path] = {}
+    for picture in pictures:
+        first.setdefault(picture.product or picture.id, picture.path)
+    return sorted(pictures, key=lambda one: (first[one.product or one.id], one.product or one.id))
+
+
+def _of_catalogue(catalogue: Catalogue) -> list[Picture]:
+    found = []
+    for place, (item_id, path) in enumerate(zip(catalogue.image_ids, catalogue.image_paths, strict=True)):
+        attributes: dict[str, str | bool | list[str]] = {}
+        for name, cells in catalogue.attributes.items():
+            several = catalogue.several.get(name, {}).get(place)
+            if several is not None:
+                attributes[name] = list(several)
+            elif has_value(cells[place]):
+                attributes[name] = cells[place]
+        if catalogue.sold_out[place]:
+            attributes[SOLD_OUT] = True
+        found.append(Picture(item_id, path, attributes, catalogue.products[place]))
+    return found
