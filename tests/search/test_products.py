@@ -51,7 +51,7 @@ def test_a_result_is_a_product_and_names_its_views(built, shop):
     assert (said["product"], said["views"]) == ("p4", list(first.other_views))
     assert said["attributes"]["size"] == ["S", "M"]
     assert said["attributes"]["price"] == ["24", "44"]
-    assert "view of" not in said["attributes"]
+    assert "dqecir:product" not in said["attributes"]
 
 
 def test_filters_ask_of_any_variant(built, shop):

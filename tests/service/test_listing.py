@@ -22,6 +22,8 @@ class Clock:
 class Slow:
     """An index of as many items as it has generations, which takes two seconds to read."""
 
+    has_products = False
+
     def __init__(self, clock: Clock) -> None:
         self.generation, self._clock = 1, clock
 

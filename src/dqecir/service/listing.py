@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from dqecir.data.cells import measured
 from dqecir.index.contract import Index
 from dqecir.index.filters import Filter
+from dqecir.index.product_search import first_views
 from dqecir.service.problems import Problem
 from dqecir.service.schemas import AttributeFacts
 
@@ -48,10 +49,10 @@ class Listing:
     ) -> tuple[list[tuple[str, Mapping[str, Any]]], str | None]:
         """``limit`` items after the one of id ``after``, and the id of the last where there are more.
 
-        In the order of adding, or one drawn by ``seed``. Raises a :class:`Problem` where ``after`` is gone,
-        and ``FilterError``.
+        One a product, in the order of adding, or one drawn by ``seed``. Raises a :class:`Problem` where
+        ``after`` is gone, and ``FilterError``.
         """
-        ids = self._kept(("ids", where), lambda: self._index.ids(where))
+        ids = self._ids(where)
         if seed is not None:
             # By a hash of the id, so that the order holds while items come and go.
             ids = sorted(ids, key=lambda item_id: zlib.crc32(f"{seed}:{item_id}".encode(errors="replace")))
@@ -64,6 +65,13 @@ class Listing:
         last = chosen[-1] if start + limit < len(ids) else None
         payloads = self._index.payloads(chosen)
         return [(item_id, payloads[item_id]) for item_id in chosen if item_id in payloads], last
+
+    def count_products(self) -> int | None:
+        """How many products there are; None where every item is one by itself."""
+        return len(self._ids(None)) if self._index.has_products else None
+
+    def _ids(self, where: Filter | None) -> list[str]:
+        return self._kept(("ids", where), lambda: first_views(self._index, where))
 
     def attributes(self) -> dict[str, AttributeFacts]:
         """What is known of every attribute, by its name."""

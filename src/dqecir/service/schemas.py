@@ -164,8 +164,15 @@ class Item(BaseModel):
     image: str = Field(description="Where its picture is.")
 
 
+class ProductItem(Item):
+    """An item of an index whose products may have several pictures."""
+
+    product: str = Field(description="Id of the product that the picture shows.")
+    views: list[str] = Field(description="Ids of the other items that show it.")
+
+
 class Items(BaseModel):
-    items: list[Item]
+    items: list[ProductItem | Item]
     next: str | None = Field(description="Where the list goes on: `after` of the next request.")
 
 
@@ -177,6 +184,10 @@ class Spoke(BaseModel):
 class Answer(Item):
     score: float
     spoke: list[Spoke] = Field(description="What the score owes to which attribute, the most first.")
+
+
+class ProductAnswer(ProductItem, Answer):
+    """A product, by the best of its pictures."""
 
 
 class AskedOf(BaseModel):
@@ -193,7 +204,7 @@ class BoundOf(BaseModel):
 
 
 class SearchReply(BaseModel):
-    answers: list[Answer]
+    answers: list[ProductAnswer | Answer]
     attribute_weights: dict[str, float] = Field(description="As used.")
     own_weights: dict[str, float] = Field(description="As the text decided.")
     asked: list[AskedOf] = Field(description="What was read from the text, where the method says.")
@@ -263,6 +274,7 @@ class LimitFacts(BaseModel):
 class About(BaseModel):
     version: str
     items: int
+    """Products, where several items may show one."""
     model: str
     methods: list[MethodFacts]
     attributes: dict[str, AttributeFacts]

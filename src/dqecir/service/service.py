@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +14,11 @@ from fastapi import Depends, Request
 from PIL import Image
 
 from dqecir.data.images import load_image
-from dqecir.data.payload_fields import RESERVED, SOLD_OUT
+from dqecir.data.payload_fields import PRODUCT, RESERVED, SOLD_OUT
 from dqecir.errors import DataError, UnknownItemError
+from dqecir.index.contract import Index
 from dqecir.index.engines import open_index
+from dqecir.index.product_search import item_named
 from dqecir.language.suggesting import Suggester
 from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.model.composed_model import ComposedModel
@@ -28,7 +30,7 @@ from dqecir.service.keys import Keys
 from dqecir.service.listing import Listing
 from dqecir.service.problems import Problem
 from dqecir.service.prometheus import Metrics
-from dqecir.service.schemas import Item
+from dqecir.service.schemas import Item, ProductItem
 from dqecir.service.uploads import Decoders, Uploads
 from dqecir.service.writing import Writer
 from dqecir.settings import nearest
@@ -96,12 +98,16 @@ class Service:
             raise Problem(422, f"there is no method {method!r}{nearest(method, self.engines)}")
         return self.engines[method]
 
-    def payload(self, item_id: str) -> Mapping[str, Any]:
-        """What is kept of an item; raises ``UnknownItemError``. May wait for the index."""
+    def entry(self, name: str) -> tuple[str, Mapping[str, Any]]:
+        """The id of an item, and what is kept of it; raises ``UnknownItemError``. May wait for the index.
+
+        ``name`` is its id, or that of the product whose first view it is.
+        """
+        item_id = item_named(self.main.index, name)
         found = self.main.index.payload(item_id)
         if found is None:
-            raise UnknownItemError(item_id)
-        return found
+            raise UnknownItemError(name)
+        return item_id, found
 
     def picture(self, item_id: str | None, image: bytes | None) -> Image.Image:
         """An uploaded picture, or else an item's; raises ``DataError``."""
@@ -127,8 +133,25 @@ Served = Annotated["Service", Depends(service_of)]
 """The service, as a route is given it."""
 
 
+def items_of(
+    index: Index, entries: Sequence[tuple[str, Mapping[str, Any]]], root_path: str
+) -> list[Item | ProductItem]:
+    """Items as they are shown under ``root_path``; may wait for the index."""
+    views = index.views({payload[PRODUCT] for _, payload in entries if PRODUCT in payload})
+
+    def shown(item_id: str, payload: Mapping[str, Any]) -> Item | ProductItem:
+        plain = item_of(item_id, payload, root_path)
+        if PRODUCT not in payload:
+            return plain
+        product = payload[PRODUCT]
+        others = [view for view in views.get(product, ()) if view != item_id]
+        return ProductItem(**plain.model_dump(), product=product, views=others)
+
+    return [shown(*entry) for entry in entries]
+
+
 def item_of(item_id: str, payload: Mapping[str, Any], root_path: str) -> Item:
-    """An item as it is shown under ``root_path``."""
+    """An item by itself, as it is shown under ``root_path``."""
     attributes = {name: value for name, value in payload.items() if name not in RESERVED}
     return Item(
         id=item_id,

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dqecir.data.payload_fields import PRODUCT
 from dqecir.index.contract import Index, ItemBatch
+from dqecir.index.product_search import items_named
 from dqecir.service.problems import of_index
 from dqecir.service.uploads import Uploads
 
@@ -84,28 +86,48 @@ class Writer:
     def _changed(self, changes: Sequence[Change]) -> list[int]:
         first = changes[0]
         if not isinstance(first, Put):
-            known = self._indexes[0].payloads(first)
-            counts = [index.delete(first) for index in self._indexes]
+            ids = items_named(self._indexes[0], first)
+            known = self._indexes[0].payloads(ids)
+            counts = [index.delete(ids) for index in self._indexes]
             self._forget(known)
             return [counts[0]]
         puts = [change for change in changes if isinstance(change, Put)]
         known = self._indexes[0].payloads([put.item_id for put in puts])
+        # What is put under the id of a product takes the place of all its pictures.
+        views = self._indexes[0].views({put.item_id for put in puts if put.item_id not in known})
+        replaced = self._indexes[0].payloads([view for own in views.values() for view in own])
         # Kept here, because this thread also removes pictures: none goes that a later change counts on.
         paths: list[str] = []
         try:
             paths += (str(self._uploads.keep(put.item_id, put.image)) for put in puts)
-            payloads = [{"path": path, **put.attributes} for path, put in zip(paths, puts, strict=True)]
+            payloads = [
+                {"path": path, **_product(put.item_id, known, views), **put.attributes}
+                for path, put in zip(paths, puts, strict=True)
+            ]
             for place, index in enumerate(self._indexes):
                 tokens = torch.stack([put.tokens[place] for put in puts])
                 index.add(ItemBatch([put.item_id for put in puts], tokens, payloads))
+                if replaced:
+                    index.delete(list(replaced))
         except Exception:  # raised again below, once the pictures of the failed change are removed
             shown = {payload.get("path") for payload in self._indexes[0].payloads(list(known)).values()}
             for path in set(paths) - shown:
                 self._uploads.forget(Path(path))
             raise
-        self._forget({name: old for name, old in known.items() if old.get("path") not in paths})
-        return [int(put.item_id in known) for put in puts]
+        gone = {**known, **replaced}
+        self._forget({name: old for name, old in gone.items() if old.get("path") not in paths})
+        return [int(put.item_id in known or put.item_id in views) for put in puts]
 
     def _forget(self, payloads: Mapping[str, Mapping[str, Any]]) -> None:
         for payload in payloads.values():
             self._uploads.forget(self._indexes[0].picture_path(payload))
+
+
+def _product(
+    item_id: str, known: Mapping[str, Mapping[str, Any]], views: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """The product of an item that is put: as before, or the one whose id it has."""
+    if item_id in views:
+        return {PRODUCT: item_id}
+    before = known.get(item_id, {})
+    return {PRODUCT: before[PRODUCT]} if PRODUCT in before else {}

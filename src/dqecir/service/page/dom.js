@@ -43,10 +43,15 @@ export function debounced(act, ms) {
   };
 }
 
-/** What a picture shows, in words. @param {{id: string, attributes: Object<string, string>}} item */
+const PRICES = /\b(?:prices?|cost|rrp|msrp)\b/;
+
+/** A value, or what several come to: the price from which a product is sold, all of others. @param {string} name @param {string | string[]} value */
+const told = (name, value) => !Array.isArray(value) ? value : PRICES.test(readable(name)) ? `from ${value[0]}` : value.join(", ");
+
+/** What a picture shows, in words. @param {{id: string, attributes: Object<string, string | string[]>}} item */
 export function describe(item) {
-  const told = Object.entries(item.attributes).filter(([, value]) => !["", "no", "none"].includes(String(value)));
-  const words = told.map(([name, value]) =>
+  const said = Object.entries(item.attributes).map(([name, value]) => /** @type {const} */ ([name, told(name, value)])).filter(([, value]) => !["", "no", "none"].includes(String(value)));
+  const words = said.map(([name, value]) =>
     value === "yes" ? `with ${name}` : Number.isFinite(Number(value)) ? `${name} ${value}` : String(value),
   );
   if (item.sold_out) words.push("sold out");

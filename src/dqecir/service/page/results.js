@@ -94,7 +94,7 @@ export class Pane {
     const press = (/** @type {string} */ name, /** @type {string} */ glyph, /** @type {string} */ short, /** @type {string} */ words, /** @type {() => void} */ act) =>
       el("button", { type: "button", class: `act ${name}`, title: words, "aria-label": `${words}: ${what}`, "aria-pressed": name === "less" ? null : "false", on: { click: act } }, icon(glyph), el("span", { text: short }));
     const frame = el("div", { class: "frame" }, picture, el("span", { class: "rank", "aria-hidden": "true" }),
-      el("span", { class: "score" }));
+      el("span", { class: "score" }), el("span", { class: "views", hidden: true }));
     // The picture is a large target for a finger or mouse; by keyboard the button below does the same.
     frame.addEventListener("click", () => this.actions.from(id));
     const card = el("li", { class: "card", "data-id": id }, frame,
@@ -116,6 +116,9 @@ export class Pane {
     part(".rank").textContent = String(place + 1);
     part(".score").replaceChildren(el("span", { class: "unseen", text: "score " }), shownScore(answer.score));
     part(".score").title = "Score: higher is better";
+    const further = answer.views?.length ?? 0;
+    part(".views").hidden = !further;
+    part(".views").textContent = further === 1 ? "1 more picture" : `${further} more pictures`;
     const spoke = answer.spoke.filter(({ share }) => share > 0.005);
     part(".spoke").replaceChildren(...spoke.slice(0, NAMED).map(({ attribute, share }) =>
       toned(attribute, el("span", { class: "swatch", "aria-hidden": "true" }), told({ attribute, share }), " ")));

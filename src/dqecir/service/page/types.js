@@ -1,7 +1,7 @@
 /**
  * The shapes that travel between the page and the service, for editors and readers; nothing runs here.
  *
- * @typedef {{id: string, attributes: Object<string, string>, sold_out: boolean, image: string}} Item
+ * @typedef {{id: string, attributes: Object<string, string | string[]>, sold_out: boolean, image: string, product?: string, views?: string[]}} Item
  * @typedef {{values: string[] | null, numeric: boolean}} Attribute
  * @typedef {{name: string, title: string}} Method
  * What boxes and ranges say of one attribute, and of each.

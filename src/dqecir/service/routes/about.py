@@ -30,9 +30,10 @@ router = APIRouter()
 @router.get("/v1/about", dependencies=[Depends(may_read)])
 async def about(service: Served) -> About:
     """What can be searched, and how."""
+    products = await asyncio.to_thread(service.listing.count_products)
     return About(
         version=version("dqecir"),
-        items=len(service.main.index),
+        items=len(service.main.index) if products is None else products,
         model=title_of(service.main),
         methods=[MethodFacts(name=name, title=title_of(one)) for name, one in service.engines.items()],
         attributes=await asyncio.to_thread(service.listing.attributes),
@@ -62,8 +63,10 @@ async def suggestions(
     """Texts that go on from what was typed, about what the item does not show already."""
 
     def suggested() -> list[str]:
-        shown = {} if item is None else service.payload(item)
-        return service.suggester.suggest(text, {name: str(value) for name, value in shown.items()}, limit)
+        shown = {} if item is None else service.entry(item)[1]
+        # Of several values a suggestion may still choose one.
+        single = {name: str(value) for name, value in shown.items() if not isinstance(value, list)}
+        return service.suggester.suggest(text, single, limit)
 
     return Suggestions(suggestions=await asyncio.to_thread(suggested))
 

@@ -30,8 +30,9 @@ from dqecir.service.schemas import (
     Id,
     Item,
     Items,
+    ProductItem,
 )
-from dqecir.service.service import Served, Service, item_of
+from dqecir.service.service import Served, Service, item_of, items_of
 from dqecir.service.writing import Put
 
 router = APIRouter()
@@ -53,7 +54,8 @@ async def items(
     found, last = await asyncio.to_thread(
         service.listing.page, limit, after, filter_from(where, conditions.model_dump()), seed
     )
-    return Items(items=[item_of(*entry, service.root_path) for entry in found], next=last)
+    shown = await asyncio.to_thread(items_of, service.main.index, found, service.root_path)
+    return Items(items=shown, next=last)
 
 
 @router.get(
@@ -71,10 +73,13 @@ async def image(
 
 
 @router.get("/v1/items/{item_id:path}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
-async def item(service: Served, item_id: ItemId) -> Item:
-    """An item and its attributes."""
-    payload = await asyncio.to_thread(service.payload, item_id)
-    return item_of(item_id, payload, service.root_path)
+async def item(service: Served, item_id: ItemId) -> ProductItem | Item:
+    """An item, or the first of a product, and its attributes."""
+
+    def shown() -> ProductItem | Item:
+        return items_of(service.main.index, [service.entry(item_id)], service.root_path)[0]
+
+    return await asyncio.to_thread(shown)
 
 
 @router.put(
@@ -84,7 +89,10 @@ async def item(service: Served, item_id: ItemId) -> Item:
     openapi_extra=FORM_OF_ITEM,
 )
 async def put_item(request: Request, service: Served, item_id: ItemId) -> Response:
-    """Add an item, or replace it; it can be found once this has answered."""
+    """Add an item, or replace it; it can be found once this has answered.
+
+    Under the id of a product, it takes the place of all pictures of the product.
+    """
     if any(not character.isprintable() for character in item_id):
         raise Problem(422, "an id is made of characters that can be seen")
     if not {"", ".", ".."}.isdisjoint(item_id.split("/")):
@@ -122,7 +130,7 @@ async def _encoded(service: Service, item_id: str, body: Body) -> Put:
     responses=problems(401, 403, 404, 422, 503),
 )
 async def delete_item(service: Served, item_id: ItemId) -> Response:
-    """Delete an item; it can no longer be found once this has answered."""
+    """Delete an item, or a product with all its pictures; it is not found once this has answered."""
     if not await service.writer.change([item_id]):
         raise Problem(404, f"there is no item {item_id!r}")
     return Response(status_code=204)
@@ -135,7 +143,7 @@ async def delete_item(service: Served, item_id: ItemId) -> Response:
     openapi_extra=body_of(DeleteBody),
 )
 async def delete_items(request: Request, service: Served) -> Deleted:
-    """Delete items, and say how many there were."""
+    """Delete items, or all that show the products of these ids, and say how many there were."""
     body = await read_body(request, "request", service.limits)
     asked = parsed(body.text or "", DeleteBody)
     return Deleted(deleted=await service.writer.change(asked.ids))
