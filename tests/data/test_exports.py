@@ -156,4 +156,4 @@ def test_availability_in_exports(tmp_path):
     ]
     catalogue = read_catalogue(write(tmp_path / "w", table(*rows)))
     assert catalogue.roles["in stock"] == "availability"
-    assert catalogue.sold_out == (False, True, False)
+    assert catalogue.sold_out == (False, False, False)

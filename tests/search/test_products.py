@@ -115,7 +115,7 @@ def test_an_index_of_single_pictures_knows_no_products(retriever, shop, tmp_path
     retriever.build_index(shop, tmp_path / "index", quiet=True)
     assert retriever.index.payload("red0.png") == {"path": "red0.png", "id": "p0", "color": "red"}
     found = retriever.search(shop / "red0.png", k=3).results
-    assert all(set(one.as_json(path=True)) == {"id", "score", "path", "attributes", "spoke"} for one in found)
+    assert not any({"product", "views"} & set(one.as_json(path=True)) for one in found)
     _, said, _ = dqecir("index", "info", "--index", tmp_path / "index")
     assert not {"products", "pictures"} & set(json.loads(said))
 
