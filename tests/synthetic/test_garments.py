@@ -97,8 +97,8 @@ def test_families_hold_distinct_near_neighbours():
     items = garment_families(600, "top", rng(), first_family=7)
     assert len(items) == 600
     families = defaultdict(list)
-    for item in items:
-        families[item.family].append(tuple(item.attributes.items()))
+    for vector, family in items:
+        families[family].append(tuple(vector.items()))
     assert sorted(families) == list(range(7, 7 + len(families)))
     *whole, _ = families.values()
     for family in whole:

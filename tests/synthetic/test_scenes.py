@@ -80,9 +80,9 @@ def test_a_missing_attribute_is_refused():
 
 def test_a_set_holds_six_scenes_any_two_of_which_differ_in_one_to_three_attributes():
     sets = defaultdict(list)
-    for item in scene_sets(2400, rng()):
-        check_vector(item.attributes)
-        sets[item.set].append(item.attributes)
+    for scene, _ in scene_sets(2400, rng()):
+        check_vector(scene)
+        sets[int(scene.pop("set"))].append(scene)
     assert sorted(sets) == list(range(400))
     found = Counter()
     for members in sets.values():
@@ -94,13 +94,14 @@ def test_a_set_holds_six_scenes_any_two_of_which_differ_in_one_to_three_attribut
 
 def test_scenes_recur_in_other_sets():
     sets_of = defaultdict(set)
-    for item in scene_sets(2400, rng()):
-        sets_of[tuple(item.attributes.values())].add(item.set)
+    for scene, _ in scene_sets(2400, rng()):
+        sets_of[tuple(scene[column] for column in SCENE_ATTRIBUTES)].add(scene["set"])
     assert np.mean([len(sets) > 1 for sets in sets_of.values()]) > 0.4
 
 
 def test_the_last_set_is_cut_short():
-    assert Counter(item.set for item in scene_sets(14, rng())) == {0: 6, 1: 6, 2: 2}
+    counts = Counter(scene["set"] for scene, _ in scene_sets(14, rng()))
+    assert counts == {"000000": 6, "000001": 6, "000002": 2}
 
 
 def test_a_set_lies_in_one_split_and_no_scene_in_two():

@@ -27,6 +27,8 @@ SMALLEST, LARGEST = 64, 512
 
 Row = Mapping[str, str]
 """One line of the table but for its image: column -> value, the columns in their order."""
+Items = Sequence[tuple[Row, int]]
+"""Rows, each with its family."""
 
 _QUALITY = 92
 
@@ -48,8 +50,8 @@ class DrawnCatalogue:
     """What the images show, in the plural."""
     size: int
     """Side of an image in pixels, unless another one is given."""
-    arrange: Callable[[int, Arrangement, np.random.Generator], tuple[list[tuple[Row, int]], Sequence[int]]]
-    """Number of items -> each item's row and family, and the families in the order of splitting."""
+    arrange: Callable[[int, Arrangement, np.random.Generator], tuple[Items, Sequence[int]]]
+    """Number of items -> the items, and their families in the order of splitting."""
     draw: Callable[[Row, np.random.Generator, int], Image.Image]
     """Draws the image of a row, of so many pixels a side."""
 

@@ -7,7 +7,6 @@ around an image (so that the image alone says less), more renders add right answ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -44,14 +43,6 @@ _EDITS = (7.0, 1.0, 0.6)
 """Weights of 1, 2 and 3 edits between a new member and the member that it is made from."""
 _RENDERS = (1.0, 1.0, 2.0, 2.0)
 """Weights of 1 to 4 images of one vector."""
-
-
-@dataclass(frozen=True, slots=True)
-class GarmentItem:
-    """One image to be: its attribute vector and the number of its family."""
-
-    attributes: Vector
-    family: int
 
 
 def check_vector(attributes: Mapping[str, str]) -> None:
@@ -95,26 +86,26 @@ def edited(vector: Mapping[str, str], edits: int, rng: np.random.Generator) -> V
 
 def garment_families(
     items: int, garment: str, rng: np.random.Generator, first_family: int = 0
-) -> list[GarmentItem]:
-    """Items of one garment in families, numbered from ``first_family``; the last family may be cut short.
+) -> list[tuple[Vector, int]]:
+    """Items of one garment, each with its family, from ``first_family`` on; the last may be cut short.
 
     A family starts from a random vector; every further member is some edits away from a member that
     was there before, and unlike all of them.
     """
-    found: list[GarmentItem] = []
+    found: list[tuple[Vector, int]] = []
     family = first_family
     while len(found) < items:
         for vector in _family(garment, rng):
-            found.extend(GarmentItem(dict(vector), family) for _ in range(_one_of(_RENDERS, rng)))
+            found.extend([(vector, family)] * _one_of(_RENDERS, rng))
         family += 1
     return found[:items]
 
 
 def independent_garments(
     items: int, garment: str, rng: np.random.Generator, first_family: int = 0
-) -> list[GarmentItem]:
+) -> list[tuple[Vector, int]]:
     """Items of one garment, each with a random vector and a family of its own."""
-    return [GarmentItem(random_vector(garment, rng), first_family + i) for i in range(items)]
+    return [(random_vector(garment, rng), first_family + i) for i in range(items)]
 
 
 def _family(garment: str, rng: np.random.Generator) -> list[Vector]:

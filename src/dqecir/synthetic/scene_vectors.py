@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
 
@@ -46,15 +45,6 @@ _ALTERNATIVES = (2, 3)
 """Values that a varying column takes within a theme: at least and at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class SceneItem:
-    """One image to be: its attribute vector, the number of its set, and that of the set's theme."""
-
-    attributes: Vector
-    set: int
-    theme: int
-
-
 def check_vector(attributes: Mapping[str, str]) -> None:
     """Raise ``DataError`` where a mapping is no valid attribute vector, saying which column is wrong."""
     check_values("scene", attributes, SCENE_ATTRIBUTES, "other_colour")
@@ -74,25 +64,25 @@ def random_vector(rng: np.random.Generator) -> Vector:
     return _settled(vector)
 
 
-def independent_scenes(items: int, rng: np.random.Generator) -> list[SceneItem]:
-    """Scenes with random vectors, each a set and a theme of its own."""
-    return [SceneItem(random_vector(rng), number, number) for number in range(items)]
+def independent_scenes(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]:
+    """Scenes with random vectors, each with a theme of its own."""
+    return [(random_vector(rng), number) for number in range(items)]
 
 
-def scene_sets(items: int, rng: np.random.Generator) -> list[SceneItem]:
-    """Scenes in sets of six, the sets numbered in order; the last set may be cut short.
+def scene_sets(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]:
+    """Scenes, each with the theme of its set. ``set`` numbers sets of six; the last may be cut short.
 
     A theme is a random vector and, for each of a few columns, a few alternative values. Every set of
     a theme lets at most three of those columns vary: its scenes are all different, any two in one to
     three attributes. The sets of a theme overlap, so that scenes recur in other sets.
     """
-    found: list[SceneItem] = []
+    found: list[tuple[Vector, int]] = []
     number = theme = 0
     while len(found) < items:
         base, alternatives = _theme(rng)
         for _ in range(_SETS):
             vectors = _set(base, alternatives, rng)
-            found.extend(SceneItem(vector, number, theme) for vector in vectors)
+            found.extend(({"set": f"{number:06d}", **vector}, theme) for vector in vectors)
             number += 1
         theme += 1
     return found[:items]

@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from dqecir.synthetic.drawn_catalogue import Arrangement, DrawnCatalogue, Row
+from dqecir.synthetic.drawn_catalogue import Arrangement, DrawnCatalogue, Items
 from dqecir.synthetic.scene_drawing import render_scene
 from dqecir.synthetic.scene_vectors import independent_scenes, scene_sets
 
 
-def _arranged(
-    items: int, arrangement: Arrangement, rng: np.random.Generator
-) -> tuple[list[tuple[Row, int]], list[int]]:
+def _arranged(items: int, arrangement: Arrangement, rng: np.random.Generator) -> tuple[Items, list[int]]:
     """Arrange the scenes of a theme, and so of a set, as one family."""
-    in_sets = arrangement == "families"
-    found = scene_sets(items, rng) if in_sets else independent_scenes(items, rng)
-    themes: list[int] = rng.permutation(found[-1].theme + 1).tolist()
-    rows = [({"set": f"{item.set:06d}"} if in_sets else {}) | item.attributes for item in found]
-    return list(zip(rows, (item.theme for item in found), strict=True)), themes
+    found = (scene_sets if arrangement == "families" else independent_scenes)(items, rng)
+    return found, rng.permutation(found[-1][1] + 1).tolist()
 
 
 SCENES = DrawnCatalogue("scenes", 96, _arranged, render_scene)
