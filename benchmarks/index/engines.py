@@ -37,7 +37,7 @@ from benchmarks.speed.timing import machine
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.io.files import write_json
-from dqecir.io.threads import let_threads_sleep
+from dqecir.io.starting import let_threads_sleep
 
 CLIENTS = (1, 4, 16)
 FIRST = "ours, exact"

@@ -7,7 +7,7 @@ It starts the real service on a copy of the index, asks it with 1, 16 and 64 cli
 items, and checks every answer. The model's own speed is that of batches as large as the service's were: for
 pictures ``ComposedRetriever.compose`` and ``Index.search``, for items the same from image tokens that are
 kept, as the service keeps them. Both are taken in turns; figures are medians of the rounds. The setting has
-the model's threads wait as the service's do (``dqecir/io/threads.py``).
+the model's threads wait as the service's do (``dqecir/io/starting.py``).
 """
 
 from __future__ import annotations

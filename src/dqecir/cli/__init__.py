@@ -26,7 +26,7 @@ from dqecir.cli.reading import read
 from dqecir.cli.serving import serve
 from dqecir.cli.training import compare, convert_command, pretrain, train
 from dqecir.io.progress import console
-from dqecir.io.threads import let_threads_sleep
+from dqecir.io.starting import let_threads_sleep
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -11,8 +11,8 @@ from rich.markup import escape
 
 from dqecir.cli.arguments import IndexFolder, Model, Out, SheetName, output
 from dqecir.errors import DataError
-from dqecir.io.loading import loading
 from dqecir.io.progress import console
+from dqecir.io.starting import loading
 
 if TYPE_CHECKING:
     from dqecir.language.numeric_constraints import NumericConstraint

@@ -55,16 +55,7 @@ def evaluate_on_protocol(
         metrics = protocol.summarise(
             evaluate(model.method, store, model.text_encoder, benchmark, text, protocol.kept)
         )
-    facts = {
-        "protocol": name,
-        "source": protocol.source,
-        "split": split,
-        "queries": len(benchmark.triplets),
-        "galleries": {name: len(gallery) for name, gallery in benchmark.galleries.items()},
-        "mask_reference": protocol.mask_reference,
-        "model": model.fingerprint,
-    }
-    return metrics, facts
+    return metrics, {"protocol": name, "source": protocol.source, **_facts(benchmark, model)}
 
 
 def submit(
@@ -110,15 +101,16 @@ def evaluate_on_catalogue(
     with _stored(model, benchmark) as store:
         rows = {model.method.name: summarise(evaluate(model.method, store, model.text_encoder, benchmark))}
         rows |= baseline_rows(model, store, benchmark)
-    facts = {
-        "data": folder.name,
-        "split": split,
-        "drawing": drawing,
-        "seed": seed,
+    unseen = sum(triplet.unseen_wording for triplet in benchmark.triplets)
+    facts = {"data": folder.name, "drawing": drawing, "seed": seed, "unseen_wordings": unseen}
+    return rows | oracle_rows(benchmark), {**facts, **_facts(benchmark, model)}
+
+
+def _facts(benchmark: Benchmark, model: ComposedModel) -> dict[str, Any]:
+    return {
+        "split": benchmark.split,
         "queries": len(benchmark.triplets),
-        "unseen_wordings": sum(triplet.unseen_wording for triplet in benchmark.triplets),
         "galleries": {name: len(gallery) for name, gallery in benchmark.galleries.items()},
         "mask_reference": benchmark.mask_reference,
         "model": model.fingerprint,
     }
-    return rows | oracle_rows(benchmark), facts

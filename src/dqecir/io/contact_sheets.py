@@ -99,10 +99,7 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, answer: Answer, top
     for rank, candidate in enumerate(answer.candidates, start=1):
         sheet.paste(fitted(candidate.picture), (left, top))
         if candidate.right:
-            for grow in range(1, 4):
-                draw.rectangle(
-                    (left - grow, top - grow, left + SIDE - 1 + grow, top + SIDE - 1 + grow), outline=RIGHT
-                )
+            draw.rectangle((left - 3, top - 3, left + SIDE + 2, top + SIDE + 2), outline=RIGHT, width=3)
         label = f"{rank}.  {candidate.score:.2f}" + ("  right" if candidate.right else "")
         colour = RIGHT if candidate.right else FAINT
         draw.text((left, top + SIDE + 6), label, colour, _font(11, bold=bool(candidate.right)))

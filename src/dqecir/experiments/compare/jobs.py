@@ -14,8 +14,6 @@ from typing import Any
 import torch
 
 from dqecir.data.cells import values_of
-from dqecir.data.triplets import Benchmark
-from dqecir.encoders.store import Store
 from dqecir.errors import DataError
 from dqecir.evaluation.diagnosis import diagnose
 from dqecir.evaluation.evaluate import evaluate
@@ -154,16 +152,12 @@ def exact_rows(context: ComparisonContext, model: ComposedModel, name: str) -> d
     method = model.method
     if not isinstance(method, PredictedAttributes):
         return {}
-    questions, store = context.questions, context.question_store
+    questions, asked, rows = context.questions, asking_of(context.questions), {}
     parses: tuple[tuple[Parse, str], ...] = (("text", "exact"), ("perfect", "exact, perfect parse"))
-    return {f"{name}, {title}": _exactly(method, store, questions, parse) for parse, title in parses}
-
-
-def _exactly(
-    method: PredictedAttributes, store: Store, questions: Benchmark, parse: Parse
-) -> dict[str, float]:
-    results = collect(questions, predicted_scores(method, store, questions, parse))
-    return {**summarise(results), **recall_by_asked(results, asking_of(questions))}
+    for parse, title in parses:
+        results = collect(questions, predicted_scores(method, context.question_store, questions, parse))
+        rows[f"{name}, {title}"] = {**summarise(results), **recall_by_asked(results, asked)}
+    return rows
 
 
 def parsing_of(context: ComparisonContext) -> dict[str, float]:

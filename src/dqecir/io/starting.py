@@ -1,8 +1,9 @@
-"""Load modules and models quickly."""
+"""Start quickly, and beside other processes."""
 
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,3 +21,12 @@ def loading() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def let_threads_sleep() -> None:
+    """Have threads sleep while they wait for each other, unless the user's environment says otherwise.
+
+    They spin otherwise, on cores that others need: beside other busy processes, such as the writer of an
+    index, a search then takes many times as long. It counts for what loads torch afterwards.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
