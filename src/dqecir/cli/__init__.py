@@ -18,12 +18,10 @@ from rich.markup import escape
 from dqecir import __version__
 from dqecir.cli.arguments import output
 from dqecir.cli.catalogue import catalogue_app
-from dqecir.cli.describing import describe
-from dqecir.cli.editing import edit
 from dqecir.cli.index import index_app, search
 from dqecir.cli.measuring import evaluate_command, figures, protocol_command, reproduce_command
-from dqecir.cli.reading import read
 from dqecir.cli.serving import serve
+from dqecir.cli.texts_and_pictures import describe, edit, read
 from dqecir.cli.training import compare, convert_command, pretrain, train
 from dqecir.io.progress import console
 from dqecir.io.starting import let_threads_sleep

@@ -13,7 +13,7 @@ from dqecir.data.catalogue import read_catalogue
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import QueryFormatter, evaluate, query_scores
-from dqecir.evaluation.metrics import summarise
+from dqecir.evaluation.metrics import KEPT, RetrievalResults, summarise
 from dqecir.evaluation.protocols import Protocol, protocol_named
 from dqecir.evaluation.submission import rank_questions, write_submissions
 from dqecir.evaluation.table import baseline_rows, oracle_rows
@@ -27,6 +27,23 @@ from dqecir.questions.pairs import Drawing
 def wording_of(method: Method, protocol: Protocol) -> QueryFormatter | None:
     """How a protocol's questions are worded; a method that words its own queries keeps to that."""
     return protocol.text if type(method).text is Method.text else None
+
+
+def results_of(
+    model: ComposedModel, store: Store, benchmark: Benchmark, protocol: Protocol, kept: int = KEPT
+) -> RetrievalResults:
+    """What every question of ``benchmark`` finds under the protocol; ``kept`` as in :func:`collect`."""
+    text = wording_of(model.method, protocol)
+    return evaluate(model.method, store, model.text_encoder, benchmark, text, kept)
+
+
+def submit_stored(
+    model: ComposedModel, store: Store, questions: Questions, protocol: Protocol, out: Path
+) -> list[Path]:
+    """Rank questions among stored images and write what their server takes; returns the files."""
+    text = wording_of(model.method, protocol)
+    scores = query_scores(model.method, store, model.text_encoder, questions, text)
+    return write_submissions(out, rank_questions(questions, scores))
 
 
 @contextmanager
@@ -50,11 +67,8 @@ def evaluate_on_protocol(
     protocol = protocol_named(name)
     benchmark = protocol.benchmark(folder, split, images=images)
     model = read_model(model_folder)
-    text = wording_of(model.method, protocol)
     with _stored(model, benchmark) as store:
-        metrics = protocol.summarise(
-            evaluate(model.method, store, model.text_encoder, benchmark, text, protocol.kept)
-        )
+        metrics = protocol.summarise(results_of(model, store, benchmark, protocol, protocol.kept))
     return metrics, {"protocol": name, "source": protocol.source, **_facts(benchmark, model)}
 
 
@@ -70,10 +84,8 @@ def submit(
     protocol = protocol_named(name)
     questions = protocol.questions(folder, split, images=images)
     model = read_model(model_folder)
-    text = wording_of(model.method, protocol)
     with _stored(model, questions) as store:
-        scores = query_scores(model.method, store, model.text_encoder, questions, text)
-        return write_submissions(out, rank_questions(questions, scores))
+        return submit_stored(model, store, questions, protocol, out)
 
 
 def evaluate_on_catalogue(

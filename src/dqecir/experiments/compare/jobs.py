@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,7 @@ def count(context: ComparisonContext, title: str) -> Result:
         found = []
         for stage in context.stages[title]:
             recipe = stage.with_training(steps=context.recipe.steps, precision="fp32")
-            cost = training_cost(context.trainer(recipe, None, run, with_dev=False))
-            found.append({"step": cost.step, "refresh": cost.refresh, "parameters": cost.parameters})
+            found.append(asdict(training_cost(context.trainer(recipe, None, run, with_dev=False))))
         return {"title": title, "stages": found}
 
     return _kept(context.work / "counted" / f"{slug(title)}.json", counted)

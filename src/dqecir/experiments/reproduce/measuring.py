@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from dqecir.data.annotations import Questions
 from dqecir.data.hp_fashioniq import Preferences
 from dqecir.data.triplets import Benchmark
-from dqecir.encoders.store import Store, TokenStore
-from dqecir.evaluation.evaluate import evaluate
-from dqecir.evaluation.metrics import KEPT, RetrievalResults
+from dqecir.encoders.store import TokenStore
 from dqecir.evaluation.protocols import Protocol, QueryText
 from dqecir.evaluation.runs import wording_of
 from dqecir.experiments.reproduce.request import Request
@@ -85,11 +83,3 @@ def tokens_of(
     """
     folder = (request.tokens or request.out / "tokens") / f"{model.tower_fingerprint}-{views}"
     return store_of(model, images, folder, views)
-
-
-def results_of(
-    model: ComposedModel, store: Store, benchmark: Benchmark, protocol: Protocol, kept: int = KEPT
-) -> RetrievalResults:
-    """What every question of ``benchmark`` finds under the protocol; ``kept`` as in :func:`collect`."""
-    text = wording_of(model.method, protocol)
-    return evaluate(model.method, store, model.text_encoder, benchmark, text, kept)

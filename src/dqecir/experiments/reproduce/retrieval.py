@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dqecir.evaluation.evaluate import query_scores
 from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.evaluation.protocols import Protocol
-from dqecir.evaluation.runs import wording_of
-from dqecir.evaluation.submission import rank_questions, validate, write_submissions
+from dqecir.evaluation.runs import results_of, submit_stored, wording_of
+from dqecir.evaluation.submission import validate
 from dqecir.evaluation.table import baselines
 from dqecir.experiments.examples import answer_of, drawn_questions
 from dqecir.experiments.reproduce.material import (
@@ -20,7 +19,7 @@ from dqecir.experiments.reproduce.material import (
     read_material,
     start_of,
 )
-from dqecir.experiments.reproduce.measuring import Row, conditions_of, results_of, tokens_of
+from dqecir.experiments.reproduce.measuring import Row, conditions_of, tokens_of
 from dqecir.experiments.reproduce.preference_run import reproduce_preferences
 from dqecir.experiments.reproduce.published_rows import PublishedRow, compare, published_rows
 from dqecir.experiments.reproduce.reproduction_report import Report
@@ -165,10 +164,8 @@ class _Measurement:
         if questions is None:
             return {}
         store = tokens_of(model, questions, self.request)
-        worded = wording_of(model.method, self.protocol)
-        scores = query_scores(model.method, store, model.text_encoder, questions, worded)
-        paths = write_submissions(self.request.out / "submissions", rank_questions(questions, scores))
-        return validate(paths, questions)
+        out = self.request.out / "submissions"
+        return validate(submit_stored(model, store, questions, self.protocol, out), questions)
 
     def drawn(self, model: ComposedModel, results: RetrievalResults) -> dict[str, str]:
         """Draw answers to questions drawn by seed, never by success, and the course: caption -> file."""

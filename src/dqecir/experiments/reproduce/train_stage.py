@@ -9,8 +9,8 @@ from pathlib import Path
 from dqecir.data.triplets import Benchmark
 from dqecir.errors import DataError
 from dqecir.evaluation.protocols import Protocol
-from dqecir.evaluation.runs import wording_of
-from dqecir.experiments.reproduce.measuring import results_of, tokens_of
+from dqecir.evaluation.runs import results_of, wording_of
+from dqecir.experiments.reproduce.measuring import tokens_of
 from dqecir.experiments.reproduce.request import Request
 from dqecir.io.plots import plotted
 from dqecir.model.composed_model import ComposedModel
@@ -26,14 +26,14 @@ def train(
     protocol: Protocol,
     start: ComposedModel,
     splits: tuple[Benchmark, Benchmark],
-) -> Path:
-    """Train on the first of ``splits``, choose on the second; returns the run folder.
+) -> None:
+    """Train on the first of ``splits``, choose on the second.
 
     Resumes what was killed; a finished run is left as it is. Of several processes one encodes.
     """
     run = request.trained_here
     if (run / "done.json").exists():
-        return run
+        return
     model = model_for(recipe, start)
     training, dev = splits
     with processes().main_process_first():
@@ -45,7 +45,6 @@ def train(
     )
     text = wording_of(model.method, protocol)
     build_trainer(recipe, model, [(training, store)], evaluator, run, text).fit()
-    return run
 
 
 @dataclass(frozen=True)

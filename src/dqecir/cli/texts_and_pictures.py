@@ -1,0 +1,70 @@
+"""Commands for texts and pictures without an index to search: ``read``, ``describe`` and ``edit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from dqecir.cli.arguments import Model, output
+
+
+def read(
+    texts: Annotated[Path, typer.Argument(metavar="IN", help="A file of JSON lines with id and text.")],
+    out: Annotated[Path, typer.Option("--out", help="The file of JSON lines to write.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Read the columns of this model folder.")
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option("--index", help="Read the columns of this index folder.")
+    ] = None,
+) -> None:
+    """Write what each text asks for, and which of its words are unread."""
+    from dqecir.search.text_reading import read_texts
+
+    count = read_texts(texts, out, model, index)
+    output.print(f"{count} texts read, written to {escape(str(out))}")
+
+
+def describe(
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="PICTURES", help="Folders of pictures, or files of them.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The file of JSON lines to write.")],
+    model: Model = None,
+    columns: Annotated[
+        Literal["photos", "products"] | None,
+        typer.Option(
+            "--columns",
+            help="Whose columns and spellings to write. Default: photos, or all of a model without those.",
+        ),
+    ] = None,
+) -> None:
+    """Write what each picture shows: the value of every attribute, and how probable it is."""
+    from dqecir.model.composed_model import read_model
+    from dqecir.search.describing import describe_pictures
+
+    count, left_out = describe_pictures(pictures, read_model(model), out, columns)
+    for refusal in left_out:
+        output.print(f"[yellow]left out[/] {escape(str(refusal.path))}: {escape(refusal.reason)}")
+    output.print(f"{count} pictures described, written to {escape(str(out))}")
+
+
+def edit(
+    image: Annotated[Path, typer.Argument(help="The picture to edit.")],
+    text: Annotated[str, typer.Option("--text", help="What should change.")],
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A folder of a diffusers pipeline.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write (PNG).")],
+    seed: Annotated[int, typer.Option(min=0, help="Another seed is another edit.")] = 0,
+) -> None:
+    """Edit a picture with an instruction-following diffusion pipeline, such as InstructPix2Pix."""
+    from dqecir.data.images import load_image
+    from dqecir.io.files import write_bytes
+    from dqecir.io.plots import encoded
+    from dqecir.search.editing import Editor, EditSettings
+
+    edited = Editor(checkpoint, EditSettings(seed=seed)).edit(load_image(image), text)
+    write_bytes(out, encoded(edited, "PNG"))
+    output.print(f"the edit is {escape(str(out))}, {edited.width} x {edited.height} pixels")
