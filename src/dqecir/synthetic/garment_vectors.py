@@ -84,16 +84,14 @@ def edited(vector: Mapping[str, str], edits: int, rng: np.random.Generator) -> V
             return child
 
 
-def garment_families(
-    items: int, garment: str, rng: np.random.Generator, first_family: int = 0
-) -> list[tuple[Vector, int]]:
-    """Items of one garment, each with its family, from ``first_family`` on; the last may be cut short.
+def garment_families(items: int, garment: str, rng: np.random.Generator) -> list[tuple[Vector, int]]:
+    """Items of one garment, each with its family; the last family may be cut short.
 
     A family starts from a random vector; every further member is some edits away from a member that
     was there before, and unlike all of them.
     """
     found: list[tuple[Vector, int]] = []
-    family = first_family
+    family = 0
     while len(found) < items:
         for vector in _family(garment, rng):
             found.extend([(vector, family)] * _one_of(_RENDERS, rng))
@@ -101,11 +99,9 @@ def garment_families(
     return found[:items]
 
 
-def independent_garments(
-    items: int, garment: str, rng: np.random.Generator, first_family: int = 0
-) -> list[tuple[Vector, int]]:
+def independent_garments(items: int, garment: str, rng: np.random.Generator) -> list[tuple[Vector, int]]:
     """Items of one garment, each with a random vector and a family of its own."""
-    return [(random_vector(garment, rng), first_family + i) for i in range(items)]
+    return [(random_vector(garment, rng), family) for family in range(items)]
 
 
 def _family(garment: str, rng: np.random.Generator) -> list[Vector]:

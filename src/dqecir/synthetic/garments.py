@@ -21,13 +21,13 @@ def _arranged(items: int, arrangement: Arrangement, rng: np.random.Generator) ->
     kinds = GARMENT_ATTRIBUTES["garment"]
     draw = garment_families if arrangement == "families" else independent_garments
     found: list[tuple[Row, int]] = []
-    families: list[range] = []
+    drawn: list[list[int]] = []
     for place, garment in enumerate(kinds):
-        first = families[-1].stop if families else 0
-        own = draw(items // len(kinds) + (place < items % len(kinds)), garment, rng, first)
-        found.extend(own)
-        families.append(range(first, own[-1][1] + 1 if own else first))
-    turns = zip_longest(*(rng.permutation(some).tolist() for some in families if some))
+        first = found[-1][1] + 1 if found else 0
+        own = draw(items // len(kinds) + (place < items % len(kinds)), garment, rng)
+        found.extend((vector, first + family) for vector, family in own)
+        drawn.append(list(range(first, found[-1][1] + 1)))
+    turns = zip_longest(*(rng.permutation(families).tolist() for families in drawn if families))
     return found, [family for turn in turns for family in turn if family is not None]
 
 

@@ -257,7 +257,8 @@ def _draw_ranking(result: Row, path: Path) -> None:
         axis.barh([row + 0.4 for row in range(len(untrained))], list(untrained.values()), 0.5, color="silver")
         height = 0.8 / len(budgets)
         for place, budget in enumerate(budgets):
-            runs = [_values(result["contestants"][title], budget, "mAP@10") for title in titles]
+            own = dict(_trained(result, budget))
+            runs = [_values(own[title], "mAP@10") for title in titles]
             axis.barh(
                 [len(untrained) + row + (place + 0.5) * height for row in range(len(titles))],
                 [statistics.mean(values) for values in runs],
@@ -276,10 +277,9 @@ def _draw_confusion(result: Row, path: Path) -> None:
     budget = result_budgets(result)[-1]
     with plotted(path, (7, 5)) as [axis]:
         for title, runs in reversed(_trained(result, budget)):
-            x = statistics.mean(run["metrics"]["both told apart"] for run in runs)
-            y = statistics.mean(run["metrics"]["mAP@10"] for run in runs)
-            axis.plot(x, y, "o")
-            axis.annotate(title, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
+            place = [statistics.mean(_values(runs, key)) for key in ("both told apart", "mAP@10")]
+            axis.plot(*place, "o")
+            axis.annotate(title, place, fontsize=7, xytext=(3, 3), textcoords="offset points")
         axis.set_xlabel("pairs of questions of which both are told apart, percent")
         axis.set_ylabel("mAP@10, percent")
         axis.set_title(f"{result['name']}, {BUDGET_NAMES[budget]}", fontsize=9)
@@ -287,9 +287,8 @@ def _draw_confusion(result: Row, path: Path) -> None:
 
 def _trained(result: Row, budget: str) -> list[tuple[str, list[Row]]]:
     """Contestants and their runs, from the highest to the lowest mAP@10."""
-    rows = result["contestants"]
-    titles = sorted(rows, key=lambda title: -statistics.mean(_values(rows[title], budget, "mAP@10")))
-    return [(title, rows[title]["budgets"][budget]["runs"]) for title in titles]
+    rows = [(title, row["budgets"][budget]["runs"]) for title, row in result["contestants"].items()]
+    return sorted(rows, key=lambda row: -statistics.mean(_values(row[1], "mAP@10")))
 
 
 def _rows(result: Row, budget: str, keys: Sequence[str] = ()) -> list[tuple[str, list[Row]]]:
@@ -302,8 +301,9 @@ def _rows(result: Row, budget: str, keys: Sequence[str] = ()) -> list[tuple[str,
     return [*_trained(result, budget), *fixed]
 
 
-def _values(row: Row, budget: str, key: str) -> list[float]:
-    return [run["metrics"][key] for run in row["budgets"][budget]["runs"]]
+def _values(runs: Sequence[Row], key: str) -> list[float]:
+    """A metric of those runs that have it."""
+    return [run["metrics"][key] for run in runs if key in run["metrics"]]
 
 
 def _runs(result: Row) -> list[Any]:
@@ -321,5 +321,4 @@ def _has(result: Row, key: str) -> bool:
 
 def _cells(runs: Sequence[Row], keys: Sequence[str]) -> list[str]:
     """Means of some metrics over runs."""
-    found = [[run["metrics"][key] for run in runs if key in run["metrics"]] for key in keys]
-    return [spread(values) if values else "–" for values in found]
+    return [spread(values) if (values := _values(runs, key)) else "–" for key in keys]
