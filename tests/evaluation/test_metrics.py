@@ -318,3 +318,43 @@ def test_a_ranking_cut_short_has_no_further_hits(shared):
     relevant = np.array([len(q["gt_img_ids"]) for q in questions])
     for k, wanted in facts["random_0_truncated_to_7"]["mAP"].items():
         assert average_precision(hits, relevant, int(k)).mean() == pytest.approx(wanted, abs=1e-12)
+
+
+def test_products_are_ranked_by_their_best_views_and_the_references_is_taken_out():
+    # Products 0: images 0, 1; 1: 2, 3; 2: 4; 3: 5.
+    products = (0, 0, 1, 1, 2, 3)
+    triplets = [asked(0, 2, relevant=(2, 3)), asked(5, 4, relevant=(0, 1, 4), ignored=(2, 3))]
+    benchmark = replace(benchmark_of(triplets), products=products)
+    scores = [[9.0, 8.0, 1.0, 6.0, 5.0, 7.0], [3.0, 4.0, 9.0, 8.0, 5.0, 9.0]]
+    results = ranked(benchmark, scores)
+    # Image 5 (7) comes before product 1, whose best view is image 3 (6).
+    assert results.ranks.tolist() == [1, 0]
+    assert results.found[:, :4].tolist() == [[5, 3, 4, -1], [4, 1, -1, -1]]
+    assert results.hits()[:, :3].tolist() == [[False, True, False], [True, True, False]]
+    assert results.average_precision_10.tolist() == [0.5, 1.0]
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_products_are_ranked_as_one_picture_each_by_its_best_score(data):
+    images = data.draw(st.integers(3, 12))
+    products = data.draw(st.lists(st.integers(0, 4), min_size=images, max_size=images))
+    reference, target = data.draw(st.integers(0, images - 1)), data.draw(st.integers(0, images - 1))
+    names = sorted(set(products))
+    if products[reference] == products[target]:
+        return
+    scores = np.array(data.draw(st.lists(st.integers(0, 5), min_size=images, max_size=images)), np.float32)
+    views = tuple(i for i in range(images) if products[i] == products[target])
+    viewed = replace(benchmark_of([asked(reference, target, views)], images), products=tuple(products))
+    single = benchmark_of(
+        [asked(names.index(products[reference]), names.index(products[target]))], images=len(names)
+    )
+    best = [max(scores[i] for i in range(images) if products[i] == name) for name in names]
+    one, other = ranked(viewed, [scores]), ranked(single, [best])
+    # Equal products may stand in another order: by their best views, not by their numbers.
+    equal = sum(value == best[names.index(products[target])] for value in best)
+    assert abs(one.ranks[0] - other.ranks[0]) < equal
+    assert [products[i] for i in one.found[0] if i >= 0].count(products[target]) == 1
+    assert sorted(products[i] for i in one.found[0] if i >= 0) == sorted(
+        names[i] for i in other.found[0] if i >= 0
+    )

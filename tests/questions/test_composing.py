@@ -262,3 +262,61 @@ def test_a_question_is_not_paid_for_with_a_look_at_every_image():
         sys.setprofile(None)
     assert len(drawn.triplets) == 3_000
     assert next(calls) < 3_000 * 2_000
+
+
+def test_a_question_of_products_has_all_views_of_every_right_product():
+    table = {
+        "color": ["red", "red", "blue", "blue", "blue", "green", UNKNOWN],
+        "sleeves": ["long"] * 7,
+    }
+    products = ("a", "a", "a", "b", "c", "b", "d")
+    catalogue = replace(catalogue_of(table), products=products)
+    benchmark = catalogue_benchmark(catalogue, "val", count=60, max_changes=1)
+    assert benchmark.products == (0, 0, 0, 1, 2, 1, 3)
+    for triplet in benchmark.triplets:
+        assert products[triplet.reference] != products[triplet.target]
+    found = {t.relevant for t in benchmark.triplets if t.reference == 0 and t.asked.get("color") == {"blue"}}
+    # The reference's own blue view is right but not ranked; the green view is of a right product.
+    assert found == {(2, 3, 4, 5)}
+    assert {t.ignored for t in benchmark.triplets} == {(6,)}
+    assert len(catalogue_benchmark(catalogue, "val", wording="evaluation", max_changes=1).triplets) == 4
+
+
+def test_pictures_that_differ_in_nothing_else_are_no_pair():
+    catalogue = replace(catalogue_of({"color": ["red", "red", "red"]}), products=("a", "a", "a"))
+    with pytest.raises(DataError, match="differ in 1 to 1 attributes"):
+        catalogue_benchmark(catalogue, "val", max_changes=1)
+
+
+def test_a_product_of_many_pictures_is_no_more_often_a_reference_than_others():
+    count = 40
+    colors = ["red"] * count + ["blue", "green", "white"]
+    products = ("large",) * count + ("b", "c", "d")
+    catalogue = replace(catalogue_of({"color": colors}), products=products)
+    benchmark = catalogue_benchmark(catalogue, "val", count=8, max_changes=1)
+    references = [products[triplet.reference] for triplet in benchmark.triplets]
+    assert [references.count(name) for name in ("large", "b", "c", "d")] == [2, 2, 2, 2]
+    # All of its views have their turn.
+    many = catalogue_benchmark(catalogue, "val", count=500, max_changes=1)
+    assert {triplet.reference for triplet in many.triplets} == set(range(count + 3))
+
+
+def test_several_values_of_a_product_are_not_compared():
+    table = {"color": ["red", "blue", "red, blue"], "price": ["5", "6", "7"]}
+    catalogue = replace(
+        catalogue_of(table),
+        several={"color": {2: ("red", "blue")}, "price": {2: ("7", "9")}},
+        roles={"color": "attribute", "price": "price"},
+    )
+    assert catalogue.comparable == {"color": ("red", "blue", UNKNOWN), "price": ("5", "6", "7")}
+
+
+def test_products_stay_apart_where_benchmarks_are_joined():
+    table = {"color": ["red", "blue", "red"]}
+    viewed = catalogue_benchmark(
+        replace(catalogue_of(table), products=("a", "b", "a")), "val", max_changes=1, name="v"
+    )
+    plain = catalogue_benchmark(catalogue_of(table), "val", max_changes=1, name="p")
+    assert join_benchmarks([plain, viewed, viewed]).products == (0, 1, 2, 3, 4, 3, 5, 6, 5)
+    assert join_benchmarks([plain, plain]).products == ()
+    assert viewed.checksum != plain.checksum

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import DataError
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.engines import move_index
@@ -168,3 +169,18 @@ def test_the_command_measures_by_pictures_and_writes_what_it_recommends(
     (tmp_path / "shop" / "0.png").unlink()
     code, out, _ = dqecir("index", "audit", "--index", index, "--queries", 12, *model)
     assert (code, "made of their tokens" in out) == (0, True)
+
+
+def test_products_are_compared_by_their_best_views(tmp_path, monkeypatch):
+    monkeypatch.setattr(auditing, "QUICK", 0.0)
+    draw = torch.Generator().manual_seed(1)
+    tokens = torch.randn(900, 1, 8, generator=draw)[torch.arange(900) // 3]
+    tokens += torch.randn(900, 1, 8, generator=draw) / 10
+    payloads = [{PRODUCT: f"p{row // 3}", "print": "no" if row % 9 else "yes"} for row in range(900)]
+    header = IndexHeader(model="m1", tokens=1, size=8)
+    batch = ItemBatch([f"i{row}" for row in range(900)], tokens, payloads)
+    index = ExactIndex.build(tmp_path / "shop", header, iter([batch]))
+    found = audit(index, None, count=20, numbers=(10, 200))
+    recalls = {row.settings and row.settings.candidates: row.recall for row in found.rows[::2]}
+    assert recalls[None] == 1.0
+    assert 0.9 < recalls[200] <= 1.0

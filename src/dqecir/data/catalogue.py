@@ -83,13 +83,20 @@ class Catalogue:
 
     @property
     def comparable(self) -> dict[str, tuple[str, ...]]:
-        """The attributes for questions: one that has several values cannot be compared and is ``UNKNOWN``."""
-        return {
-            column: tuple(
-                UNKNOWN if i in self.several.get(column, ()) else cell for i, cell in enumerate(cells)
-            )
-            for column, cells in self.attributes.items()
-        }
+        """The attributes for questions: where an image has several values, its value is ``UNKNOWN``.
+
+        Of several prices the lowest counts.
+        """
+        found = dict(self.attributes)
+        for column, several in self.several.items():
+            if column in found and self.roles.get(column) != "price":
+                cells = enumerate(found[column])
+                found[column] = tuple(UNKNOWN if i in several else cell for i, cell in cells)
+        return found
+
+    def count_products(self, positions: Positions) -> int:
+        """How many products some images show."""
+        return len({self.products[i] for i in positions}) if self.has_views else len(positions)
 
     def with_columns(self, columns: Sequence[str]) -> Catalogue:
         """The same images described by some of the columns alone; ``DataError`` for an unknown one."""

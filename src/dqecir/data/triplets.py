@@ -80,6 +80,8 @@ class Benchmark:
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """True attributes where the data set has them: attribute -> one value an image
     (``""`` where it does not apply, ``UNKNOWN`` where nobody knows it)."""
+    products: tuple[int, ...] = ()
+    """Number of the product that each image is a view of; without them every image is of another product."""
 
     def __post_init__(self) -> None:
         count = len(self.image_ids)
@@ -97,6 +99,8 @@ class Benchmark:
                 raise DataError(
                     f"{self.name}: attribute {column!r} has {len(values)} values for {count} images"
                 )
+        if self.products and len(self.products) != count:
+            raise DataError(f"{self.name}: {len(self.products)} products for {count} images")
         missing = {triplet.category for triplet in self.triplets} - set(self.galleries)
         if missing:
             raise DataError(f"{self.name}: triplets ask galleries that do not exist: {sorted(missing)}")
@@ -109,6 +113,7 @@ class Benchmark:
             "attributes": {column: self.attributes[column] for column in sorted(self.attributes)},
             "galleries": {name: positions.tolist() for name, positions in self.galleries.items()},
             "mask_reference": self.mask_reference,
+            **({"products": self.products} if self.products else {}),
             "questions": [
                 [
                     triplet.reference,
@@ -157,7 +162,17 @@ def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
         triplets=tuple(triplets),
         mask_reference=parts[0].mask_reference,
         attributes=attributes,
+        products=_joined_products(parts) if any(part.products for part in parts) else (),
     )
+
+
+def _joined_products(parts: Sequence[Benchmark]) -> tuple[int, ...]:
+    """The products of all images, numbered on from part to part."""
+    joined: list[int] = []
+    for part in parts:
+        start = max(joined, default=-1) + 1
+        joined += (start + number for number in part.products or range(len(part.image_ids)))
+    return tuple(joined)
 
 
 def _moved(triplet: Triplet, start: int, name: str) -> Triplet:

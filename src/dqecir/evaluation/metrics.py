@@ -6,7 +6,7 @@ Sources: FashionIQ and CIRR recall (arXiv 1905.12794, 2108.04024), CIRCO's avera
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -93,7 +93,8 @@ def collect(
 ) -> RetrievalResults:
     """Rank every query from chunks of scores (category, triplet numbers [q], scores [q, |gallery|]).
 
-    The reference (where the protocol says so) and ``Triplet.ignored`` are taken out. Among equal
+    The reference (where the protocol says so) and ``Triplet.ignored`` are taken out. Where a benchmark has
+    products, each is ranked once, by its best view, and the reference's product is taken out. Among equal
     scores the lower position counts as ranked first. ``kept`` best candidates of each query are
     remembered; without any, queries with one right answer are never sorted. Raises :class:`DataError`
     for scores that are not finite numbers or not of the gallery, for a right answer that is not in the
@@ -112,6 +113,8 @@ def collect(
         gallery = benchmark.galleries[category]
         triplets = [benchmark.triplets[number] for number in numbers]
         _check(category, gallery, triplets, scores)
+        if benchmark.products:
+            scores, triplets = _by_best_views(benchmark, gallery, triplets, scores)
         seen[numbers] += 1
         masked, right = _masked(scores, gallery, triplets, benchmark.mask_reference)
         targets = np.searchsorted(gallery, [triplet.target for triplet in triplets])
@@ -127,6 +130,44 @@ def collect(
     if np.any(seen != 1):
         raise DataError(f"{int((seen != 1).sum())} of {count} queries were not scored exactly once")
     return RetrievalResults(benchmark, ranks, found, precision, r_precision, subset_ranks)
+
+
+def _by_best_views(
+    benchmark: Benchmark, gallery: Positions, triplets: Sequence[Triplet], scores: Scores
+) -> tuple[Scores, list[Triplet]]:
+    """Scores in which all but the best view of each product are -inf, and questions about these views."""
+    names, numbers = np.unique(np.array(benchmark.products)[gallery], return_inverse=True)
+    order = np.argsort(numbers, kind="stable")
+    starts = np.searchsorted(numbers[order], np.arange(len(names)))
+    ordered = np.ascontiguousarray(scores, np.float32)[:, order]
+    highest = np.maximum.reduceat(ordered, starts, axis=1)
+    is_best = ordered == highest[:, numbers[order]]
+    # Of equal views the first counts.
+    counted = is_best.cumsum(axis=1, dtype=np.int32)
+    before = np.concatenate([np.zeros((len(scores), 1), np.int32), counted], axis=1)[:, starts]
+    is_best &= counted - before[:, numbers[order]] == 1
+    best = order[np.nonzero(is_best)[1].reshape(len(scores), len(names))]
+    kept = np.full(scores.shape, -np.inf, dtype=np.float32)
+    np.put_along_axis(kept, best, highest, axis=1)
+    number_of = np.full(len(benchmark.image_ids), -1, dtype=np.int64)
+    number_of[gallery] = numbers
+    product_of = {product: number for number, product in enumerate(names.tolist())}
+    mapped = []
+    for triplet, views in zip(triplets, gallery[best], strict=True):
+        own = product_of.get(benchmark.products[triplet.reference], -1) if benchmark.mask_reference else -1
+        right = {number_of[image] for image in triplet.relevant} - {own}
+        ignored = {number_of[image] for image in triplet.ignored if number_of[image] >= 0} - right
+        near = {number_of[image] for image in triplet.subset} - {own}
+        mapped.append(
+            replace(
+                triplet,
+                target=int(views[number_of[triplet.target]]),
+                relevant=tuple(sorted(views[list(right)].tolist())),
+                ignored=tuple(views[list(ignored | ({own} - {-1}))].tolist()),
+                subset=tuple(sorted(views[list(near)].tolist())),
+            )
+        )
+    return kept, mapped
 
 
 def rank_columns(scores: Scores, columns: Positions) -> Positions:

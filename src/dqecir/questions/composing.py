@@ -44,10 +44,10 @@ def catalogue_benchmark(
 ) -> Benchmark:
     """Ask questions of one split of a catalogue: its images are the references and the galleries.
 
-    ``count`` triplets are drawn, ``per_reference`` for each image where it is left out; fewer where
-    the split does not offer as many different pairs. A pair differs in one to ``max_changes``
-    attributes, weighted by ``change_weights`` (by default ``CHANGE_WEIGHTS``), and stays within a
-    group of its vocabulary. With ``gallery_column`` every value of it has a gallery of its own, and
+    ``count`` triplets are drawn, ``per_reference`` for each image (for evaluation: each product) where it is
+    left out; fewer where the split does not offer as many different pairs. A pair differs in one to
+    ``max_changes`` attributes, weighted by ``change_weights`` (by default ``CHANGE_WEIGHTS``), and stays
+    within a group of its vocabulary. With ``gallery_column`` every value of it has a gallery of its own, and
     it is never changed. With ``within_sets`` (where left out: if the catalogue has sets) both ends of a
     pair are in one set, while the gallery stays whole (CIRR, arXiv 2108.04024); a pair of one set has
     the set's other images as its ``Triplet.subset``. ``wording="train"`` uses no held-out phrase;
@@ -59,13 +59,15 @@ def catalogue_benchmark(
     if wording not in ("train", "evaluation"):
         raise DataError(f"the wording {wording!r} is neither 'train' nor 'evaluation'")
     images = catalogue.split(split)
-    attributes = {column: tuple(values[i] for i in images) for column, values in catalogue.attributes.items()}
+    comparable = catalogue.comparable
+    attributes = {column: tuple(values[i] for i in images) for column, values in comparable.items()}
     coded = CodedAttributes.of(attributes)
     known = shipped_vocabularies() if vocabularies is None else vocabularies
-    words = CaptionGenerator(known, values_of(catalogue.attributes))
+    words = CaptionGenerator(known, values_of(comparable))
     galleries = _galleries(coded, len(images), gallery_column)
     draw = PairDraw(drawing, _weights(max_changes, change_weights))
-    wanted = per_reference * len(images) if count is None else count
+    units = catalogue.count_products(images) if wording == "evaluation" else len(images)
+    wanted = per_reference * units if count is None else count
     if wanted < 1:
         raise DataError(f"a benchmark of {wanted} questions is empty: ask for 1 or more")
     groups, rng = _groups(coded, words), np.random.default_rng(seed)
@@ -75,7 +77,9 @@ def catalogue_benchmark(
     in_sets = bool(sets) if within_sets is None else within_sets
     pools = [_by_set(gallery, sets) if in_sets else [gallery] for gallery in galleries.values()]
     gallery_of = [number for number, parts in enumerate(pools) for _ in parts]
-    drawn = draw_pairs(coded, [pool for parts in pools for pool in parts], groups, draw, wanted, rng)
+    products = _numbered([catalogue.products[i] for i in images]) if catalogue.has_views else None
+    parted = [pool for parts in pools for pool in parts]
+    drawn = draw_pairs(coded, parted, groups, draw, wanted, rng, products)
     pairs = [replace(pair, gallery=gallery_of[pair.gallery]) for pair in drawn]
     if not pairs:
         where = "set with two images" if in_sets else "two images"
@@ -90,10 +94,16 @@ def catalogue_benchmark(
         image_ids=tuple(catalogue.image_ids[i] for i in images),
         image_paths=tuple(catalogue.image_paths[i] for i in images),
         galleries=galleries,
-        triplets=tuple(_answered(pairs, worded, coded, galleries, sets)),
+        triplets=tuple(_answered(pairs, worded, coded, galleries, sets, products)),
         mask_reference=True,
         attributes=attributes,
+        products=() if products is None else tuple(products.tolist()),
     )
+
+
+def _numbered(names: Sequence[str]) -> NDArray[np.int64]:
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
 
 
 def _weights(max_changes: int, weights: Sequence[float] | None) -> tuple[float, ...]:
@@ -175,6 +185,7 @@ def _answered(
     coded: CodedAttributes,
     galleries: Mapping[str, Positions],
     sets: Sequence[str],
+    products: NDArray[np.int64] | None,
 ) -> list[Triplet]:
     """Find the right answers of every question, gallery by gallery; the order of the pairs stays."""
     triplets: dict[int, Triplet] = {}
@@ -184,6 +195,8 @@ def _answered(
         references = np.array([pairs[i].reference for i in questions], dtype=np.int64)
         answers = right_answers(coded, gallery, references, [worded[i].asked for i in questions])
         for i, (right, undecided) in zip(questions, answers, strict=True):
+            if products is not None:
+                right, undecided = _by_product(right, undecided, gallery, products, pairs[i].reference)
             near = members.get(sets[pairs[i].reference], []) if sets else []
             subset = [image for image in near if image != pairs[i].reference]
             triplets[i] = Triplet(
@@ -198,3 +211,17 @@ def _answered(
                 unseen_wording=worded[i].unseen,
             )
     return [triplets[i] for i in range(len(pairs))]
+
+
+def _by_product(
+    right: Positions, undecided: Positions, gallery: Positions, products: NDArray[np.int64], reference: int
+) -> tuple[Positions, Positions]:
+    """Right and undecided images, once any right view of a product makes all of its views right.
+
+    Of the reference's own product, which is no answer, only the views that are right by themselves stay.
+    """
+    shown, own = products[gallery], products[reference]
+    is_right = np.isin(shown, products[right]) & (shown != own)
+    is_right |= np.isin(gallery, right)
+    is_undecided = np.isin(shown, products[undecided]) & (shown != own) & ~is_right
+    return gallery[is_right], gallery[is_undecided]

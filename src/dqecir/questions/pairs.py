@@ -58,8 +58,12 @@ def draw_pairs(
     draw: PairDraw,
     count: int,
     rng: np.random.Generator,
+    products: NDArray[np.int64] | None = None,
 ) -> Iterator[Pair]:
     """Yield at most ``count`` different pairs, the references in turn; both ends are in one gallery.
+
+    ``products`` holds the number of each image's product. Then products are references in turn, each time by
+    another of their images, and the ends of a pair are of two products.
 
     ``groups`` holds a number for each image; the ends of a pair share theirs, and an image with a
     negative one is in no pair. An attribute counts as changed where both ends have a value. No
@@ -67,20 +71,22 @@ def draw_pairs(
     """
     if len(coded.columns) > _MOST_COLUMNS:
         raise DataError(f"{len(coded.columns)} attribute columns are more than the {_MOST_COLUMNS} that fit")
-    pools = [_Pool.of(coded, number, gallery, groups) for number, gallery in enumerate(galleries)]
-    places = [(pool, place) for pool in pools for place in range(pool.positions.size)]
+    pools = [_Pool.of(coded, number, gallery, groups, products) for number, gallery in enumerate(galleries)]
+    turns = [[(pool, int(place)) for place in own] for pool in pools for own in pool.by_product()]
     taken: set[tuple[int, int]] = set()
-    found = -1
-    while places and len(taken) < count and found != len(taken):
+    round_, fruitless, most = 0, 0, max(map(len, turns), default=0)
+    while len(taken) < count and fruitless < most:
         found = len(taken)
-        for turn in rng.permutation(len(places)):
-            pool, place = places[turn]
+        for turn in rng.permutation(len(turns)):
+            pool, place = turns[turn][round_ % len(turns[turn])]
             pair = pool.draw(place, draw, rng)
             if pair and (pair.reference, pair.target) not in taken:
                 taken.add((pair.reference, pair.target))
                 yield pair
                 if len(taken) == count:
                     return
+        fruitless = 0 if len(taken) > found else fruitless + 1
+        round_ += 1
 
 
 @dataclass(frozen=True)
@@ -92,12 +98,30 @@ class _Pool:
     codes: Codes  # [columns, images]
     groups: NDArray[np.int64]
     sizes: tuple[int, ...]
+    products: NDArray[np.int64] | None
 
     @classmethod
-    def of(cls, coded: CodedAttributes, number: int, gallery: Positions, groups: NDArray[np.int64]) -> _Pool:
+    def of(
+        cls,
+        coded: CodedAttributes,
+        number: int,
+        gallery: Positions,
+        groups: NDArray[np.int64],
+        products: NDArray[np.int64] | None,
+    ) -> _Pool:
         kept = gallery[groups[gallery] >= 0]
         sizes = tuple(FIRST_CODE + len(names) for names in coded.values)
-        return cls(number, kept, np.ascontiguousarray(coded.codes[:, kept]), groups[kept], sizes)
+        own = None if products is None else products[kept]
+        return cls(number, kept, np.ascontiguousarray(coded.codes[:, kept]), groups[kept], sizes, own)
+
+    def by_product(self) -> list[NDArray[np.int64]]:
+        """The places of each product; each place by itself where there are no products."""
+        places = np.arange(self.positions.size)
+        if self.products is None:
+            return list(places[:, None])
+        order = np.argsort(self.products, kind="stable")
+        ends = np.flatnonzero(np.diff(self.products[order])) + 1
+        return [own for own in np.split(places[order], ends) if own.size]
 
     def draw(self, place: int, draw: PairDraw, rng: np.random.Generator) -> Pair | None:
         numbers, sets = self._changes(place)
@@ -123,6 +147,8 @@ class _Pool:
         numbers = np.zeros(self.positions.size, dtype=np.int8)
         sets = np.zeros(self.positions.size, dtype=np.int64)
         barred: Bools = self.groups != self.groups[place]
+        if self.products is not None:
+            barred |= self.products == self.products[place]
         for column, codes in enumerate(self.codes):
             own = codes[place]
             if own >= FIRST_CODE:

@@ -25,6 +25,7 @@ from dqecir.index.contract import Index, SearchSettings
 from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
 from dqecir.index.prefetch import distributions_of
+from dqecir.index.product_search import all_views, best_products, product_of
 from dqecir.methods.scoring import score
 from dqecir.model.compose import compose
 from dqecir.model.composed_model import ComposedModel
@@ -139,9 +140,10 @@ def audit(
         others = draw.sample(range(len(entries)), len(chosen))
         foreign = index.tokens([entries[row][0] for row in others]).float()
         queries = token_queries(own, foreign, index.header.score_rule == "likelihood")
-    excluded = [[entries[row][0]] for row in chosen]
+    excluded = [all_views(index, [entries[row][0]]) for row in chosen]
     limits = [Limit(None, "everything", 1.0), *_limits([payload for _, payload in entries])]
-    rights = _best_scores(index, queries, excluded, limits)
+    products = {item: product_of(item, payload) for item, payload in entries} if index.has_products else {}
+    rights = _best_scores(index, queries, excluded, limits, products)
     whole = tried = index.with_settings(None)
     rows: list[Measured] = []
     if whole is not None:
@@ -254,13 +256,19 @@ def _worth_trying(numbers: Sequence[int], items: int, whole: bool) -> list[int]:
 
 
 def _best_scores(
-    index: Index, queries: Tensor, excluded: Sequence[Sequence[str]], limits: Sequence[Limit]
+    index: Index,
+    queries: Tensor,
+    excluded: Sequence[Sequence[str]],
+    limits: Sequence[Limit],
+    products: Mapping[str, str],
 ) -> dict[Limit, Tensor]:
     """The best scores of each query, best first [B, at most BEST]; -inf where fewer may be found.
 
-    Each token is read once, and a part of them is in memory at a time, whatever the engine.
+    Each token is read once, and a part of them is in memory at a time, whatever the engine. ``products``
+    names the product of each item, whose best score counts; without them every item counts.
     """
-    best = {limit: torch.empty(len(queries), 0) for limit in limits}
+    numbers = {product: number for number, product in enumerate(dict.fromkeys(products.values()))}
+    best = {limit: torch.full((len(queries), len(numbers)), -torch.inf) for limit in limits}
     for batch in index.items():
         scores = score(queries, batch.tokens, index.header.score_rule)
         places = {item: place for place, item in enumerate(batch.ids)}
@@ -268,12 +276,18 @@ def _best_scores(
             scores[row, [places[item] for item in ids if item in places]] = -torch.inf
         columns = Columns.of(batch.payloads)
         for limit, held in best.items():
-            allowed = scores
+            allowed, items = scores, list(batch.ids)
             if limit.where is not None:
-                allowed = scores[:, torch.from_numpy(limit.where.mask(columns))]
-            both = torch.cat([held, allowed], dim=1)
-            best[limit] = both.topk(min(BEST, both.shape[1]), dim=1).values
-    return best
+                mask = limit.where.mask(columns)
+                allowed = scores[:, torch.from_numpy(mask)]
+                items = [item for item, is_allowed in zip(items, mask.tolist(), strict=True) if is_allowed]
+            if products:
+                shown = torch.tensor([numbers[products[item]] for item in items], dtype=torch.long)
+                held.scatter_reduce_(1, shown.expand(len(queries), -1), allowed, "amax")
+            else:
+                both = torch.cat([held, allowed], dim=1)
+                best[limit] = both.topk(min(BEST, both.shape[1]), dim=1).values
+    return {limit: held.topk(min(BEST, held.shape[1]), dim=1).values for limit, held in best.items()}
 
 
 def _measured(
@@ -287,12 +301,12 @@ def _measured(
     # Scoring every item is long where there are many, and finds what is right.
     asked = len(queries) if settings else min(_TIMED_EXACTLY, len(queries))
     seconds, shares = [], []
-    index.search(queries[:1], BEST, excluded[:1], limit.where)
+    best_products(index, queries[:1], BEST, excluded[:1], limit.where)
     for row in range(asked):
         started = time.perf_counter()
-        [hits] = index.search(queries[row : row + 1], BEST, excluded[row : row + 1], limit.where)
+        [hits] = best_products(index, queries[row : row + 1], BEST, excluded[row : row + 1], limit.where)
         seconds.append(1000 * (time.perf_counter() - started))
-        shares.append(_share([hit.score for hit in hits], right[row][right[row].isfinite()].tolist()))
+        shares.append(_share([hit.best.score for hit in hits], right[row][right[row].isfinite()].tolist()))
     times = torch.tensor(seconds)
     return Measured(
         settings, limit, sum(shares) / len(shares), float(times.median()), float(times.quantile(0.99))

@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from dqecir.cli import app
 from dqecir.data.cells import UNKNOWN
 from dqecir.errors import CatalogueError, DataError
+from dqecir.experiments.fit import steps
 from dqecir.experiments.fit.column_use import plan_columns, vocabularies_for
 from dqecir.experiments.fit.steps import fit_catalogue
 from dqecir.language.parsing import Parser
@@ -234,3 +236,18 @@ def test_problems_of_the_catalogue_are_listed(shop, tmp_path, model_folder):
     with pytest.raises(CatalogueError, match=r"gone.jpg[^$]*lost.jpg"):
         fit_catalogue(folder, tmp_path / "out", model_folder)
     assert not (tmp_path / "out").exists()
+
+
+def test_products_of_several_pictures_are_held_out_whole_and_their_sizes_left_out(garments):
+    count = len(garments.image_ids)
+    products = tuple(str(i // 3) for i in range(count))
+    several = {"size": dict.fromkeys(range(count), ("S", "M"))}
+    table = {**garments.attributes, "size": ("S, M",) * count}
+    splits = {**garments.splits, "train": np.arange(count), "val": np.arange(0), "test": np.arange(0)}
+    shop = replace(garments, attributes=table, several=several, products=products, splits=splits)
+    split = steps._with_val(shop, 0).splits
+    train, val = ({products[i] for i in split[name]} for name in ("train", "val"))
+    assert val
+    assert not train & val
+    [size] = [use for use in plan_columns(shop, {}, 64).uses if use.column == "size"]
+    assert (size.kind, size.note) == ("left out", "most products come in several of its values")

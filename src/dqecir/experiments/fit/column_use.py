@@ -61,9 +61,12 @@ def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], large
     """
     train = set(catalogue.split("train").tolist())
     uses, attributes, numbers = [], {}, {}
-    for column, cells in catalogue.attributes.items():
+    for column, cells in catalogue.comparable.items():
         role = catalogue.roles.get(column, "attribute")
-        if role in ("attribute", "price"):
+        several = len(catalogue.several.get(column, ()))
+        if role == "attribute" and 2 * several > sum(cell != "" for cell in cells):
+            use = ColumnUse(column, "left out", "most products come in several of its values")
+        elif role in ("attribute", "price"):
             use = _use(column, cells, train, known.get(column, ()), min(largest, MAX_VALUES))
         else:
             use = ColumnUse(column, "left out", f"it is the {role} of a product")

@@ -148,7 +148,7 @@ def fit_catalogue(
         + ["--image", str(example), "--text", text, "--sheet", "answer.png"]
     )
     facts = {
-        "index": f"{pictures:,} pictures",
+        "index": _indexed(catalogue, pictures),
         "questions measured": f"{len(results.benchmark.triplets):,}, half in unseen wordings",
         "time": f"{time.monotonic() - started:.0f} s since it was last started",
     }
@@ -181,19 +181,29 @@ def _claim(
 
 
 def _with_val(catalogue: Catalogue, seed: int) -> Catalogue:
-    """The catalogue with a val split: its own, else test, else a seeded share of train, sets whole."""
+    """The catalogue with a val split: its own, else test, else a seeded share of train.
+
+    Sets and products stay whole.
+    """
     splits = dict(catalogue.splits)
     if splits["val"].size:
         return catalogue
     if splits["test"].size:
         return replace(catalogue, splits={**splits, "val": splits["test"]})
-    names = [(catalogue.sets or catalogue.image_ids)[i] or catalogue.image_ids[i] for i in splits["train"]]
+    own_units = catalogue.units
+    names = [own_units[i] for i in splits["train"]]
     units = sorted(set(names))
     count = max(1, round(VAL_SHARE * len(units)))
     held = {units[i] for i in np.random.default_rng(seed).permutation(len(units))[:count]}
     is_val = np.array([name in held for name in names], dtype=bool)
     splits |= {"val": splits["train"][is_val], "train": splits["train"][~is_val]}
     return replace(catalogue, splits=splits)
+
+
+def _indexed(catalogue: Catalogue, pictures: int) -> str:
+    if not catalogue.has_views:
+        return f"{pictures:,} pictures"
+    return f"{pictures:,} pictures of {len(set(catalogue.products)):,} products"
 
 
 def _heads(fit: _Fit) -> tuple[AttributeHeads, dict[str, HeadScore]]:
@@ -244,8 +254,10 @@ def _train(fit: _Fit, heads: AttributeHeads) -> ComposedModel:
 def _benchmark(
     fit: _Fit, model: ComposedModel, split: str, most: int | None, per_reference: int
 ) -> Benchmark:
-    """The questions of a split, ``per_reference`` an image and at most ``most``."""
-    wanted = per_reference * len(fit.plan.catalogue.split(split))
+    """The questions of a split, at most ``most``: ``per_reference`` an image, to measure one a product."""
+    catalogue = fit.plan.catalogue
+    images = catalogue.split(split)
+    wanted = per_reference * (len(images) if split == "train" else catalogue.count_products(images))
     return catalogue_benchmark(
         fit.plan.catalogue,
         split,
