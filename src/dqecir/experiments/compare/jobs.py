@@ -83,12 +83,8 @@ def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: in
 
 def operations(counted: Result, steps: list[int], refreshes: int) -> float:
     """Operations of all stages, refreshes included."""
-    return float(
-        sum(
-            n * cost["step"] + refreshes * cost["refresh"]
-            for n, cost in zip(steps, counted["stages"], strict=True)
-        )
-    )
+    stages = zip(steps, counted["stages"], strict=True)
+    return float(sum(n * cost["step"] + refreshes * cost["refresh"] for n, cost in stages))
 
 
 def search(context: ComparisonContext, title: str, factor: float, steps: list[int]) -> Result:
