@@ -1,14 +1,16 @@
 """DQE with attribute values: what a query asks, what it keeps, who reads it, and what supervises it."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
 from dqecir.errors import DataError
+from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.methods.scoring import score
 from dqecir.model.composed_model import ComposedModel
-from tests.methods.steps import a_batch, trained_names
+from tests.methods.steps import RandomStore, a_batch, trained_names
 
 NAME = "dqe_values"
 UNREAD = "wibble the frobnitz"
@@ -217,6 +219,82 @@ def test_the_reader_learns_what_a_text_asks_of(model, garments):
     with torch.no_grad():
         asks = method.eval().compose(batch.reference, batch.text).asks > 0
     assert (asks == batch.asked[:, list(method.head_places)].bool()).float().mean() > 0.95
+
+
+@pytest.fixture
+def one_vector(model, garments):
+    """(model, batch) as ``ready``, with the rule dot."""
+    model = model.with_method(NAME, {"rule": "dot"}).eval()
+    return model, a_batch(model, garments)
+
+
+def test_by_dot_a_target_is_one_vector_and_the_score_near_the_likelihood(one_vector):
+    model, batch = one_vector
+    method = model.method
+    with torch.no_grad():
+        composed = method.compose(batch.reference, batch.text)
+        target = method.embed_target(batch.candidates)
+        assert (1, target.shape[2]) == method.target_shape == tuple(target.shape[1:])
+        assert composed.query.embeddings.shape[1:] == method.target_shape
+        found = score(composed.query.embeddings, target, "dot")
+        width = model.backbone.config.embedding_size
+        expected = composed.query.embeddings[:, 0, :width] @ target[:, 0, :width].T
+        weights = composed.asks.sigmoid()
+        for place, shown in enumerate(method.shown_values(batch.candidates)):
+            mass = method.options.head_scale * (method.options.emphasis * weights[:, place]).exp()
+            expected += mass[:, None] * (composed.wanted[place] @ shown.T + 0.003).log()
+    apart = (found - expected) - (found - expected).mean(dim=1, keepdim=True)
+    assert apart.abs().max() < 0.1 * expected.std(dim=1).mean()
+
+
+def test_by_dot_a_step_trains_what_the_likelihood_does_and_the_model_is_kept(one_vector, tmp_path):
+    model, batch = one_vector
+    torch.stack(list(model.method.train().loss(batch).values())).sum().backward()
+    trained = set(trained_names(model.method))
+    assert {"asks_bias", "column_scale", "emphasis", "base_scale", "values.0.weight"} <= trained
+    model.eval().save_pretrained(tmp_path / "model")
+    again = ComposedModel.from_pretrained(tmp_path / "model")
+    assert again.method.score_rule == "dot"
+    assert again.target_fingerprint == model.target_fingerprint
+    with torch.no_grad():
+        expected, found = (one.method.embed_query(batch.reference, batch.text) for one in (model, again))
+        assert torch.equal(found.embeddings, expected.embeddings)
+
+
+def test_a_folder_that_names_no_rule_has_the_likelihood(ready, tmp_path):
+    model, _ = ready
+    folder = model.save_pretrained(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    del config["options"]["rule"]
+    (folder / "config.json").write_text(json.dumps(config))
+    again = ComposedModel.from_pretrained(folder)
+    assert again.method.score_rule == "likelihood"
+    assert again.fingerprint == model.fingerprint
+
+
+def wide_model(model):
+    """The tiny model with a column of more values than an embedding has numbers, and than fit whole."""
+    columns = {"color": tuple(f"shade {number}" for number in range(300)), "sleeves": ("", "long", "short")}
+    heads = AttributeHeads(HeadsConfig(token_width=16, columns=columns)).eval()
+    return replace(model, heads=heads)
+
+
+def test_a_column_wider_than_an_embedding_fits_into_one_vector_alone(model):
+    wide = wide_model(model)
+    with pytest.raises(DataError, match=r"300 values, more than the 24 numbers.*set rule to dot"):
+        wide.with_method(NAME, {})
+    method = wide.with_method(NAME, {"rule": "dot"}).method
+    assert method.target_shape == (1, 512)
+
+
+def test_directions_of_wide_columns_come_from_pictures_and_name_the_index(model):
+    wide = wide_model(model).with_method(NAME, {"rule": "dot"}).eval()
+    before, tokens = wide.target_fingerprint, RandomStore(40).tokens
+    embedded = wide.method.embed_target(tokens[:4])
+    wide.method.fit_targets(tokens.split(16))
+    wide.forget_fingerprints()
+    assert wide.target_fingerprint != before
+    assert not torch.equal(wide.method.embed_target(tokens[:4]), embedded)
 
 
 def test_columns_can_be_named_and_unknown_ones_are_refused(model, garments):

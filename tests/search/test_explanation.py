@@ -21,14 +21,20 @@ from dqecir.search.steering import Steering, steered
 from dqecir.synthetic.garment_drawing import render_garment
 from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES, random_vector
 
-METHODS = ["dqe", "dqe_heads", "dqe_values"]
+METHODS = ["dqe", "dqe_heads", "dqe_values", "dqe_values by dot"]
 NAMES = ["colour", "shape", "pattern"]
+
+
+def with_method(model, name: str):
+    """The model with a method, "NAME" or "NAME by RULE"."""
+    method, _, rule = name.partition(" by ")
+    return model.with_method(method, {"attributes": NAMES} | ({"rule": rule} if rule else {})).eval()
 
 
 @pytest.fixture
 def asked(request, model):
     """(model, queries of two texts, tokens of eight items)."""
-    model = model.with_method(request.param, {"attributes": NAMES}).eval()
+    model = with_method(model, request.param)
     tokens = torch.randn(8, 16, 16, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         query = model.method.embed_query(
@@ -100,7 +106,7 @@ def test_methods_without_attributes_explain_nothing():
     assert readings(query, {}) == [TextReading()]
 
 
-@pytest.mark.parametrize("asked", ["dqe_values"], indirect=True)
+@pytest.mark.parametrize("asked", ["dqe_values", "dqe_values by dot"], indirect=True)
 def test_what_was_read_is_said(asked):
     model, query, _ = asked
     values = model.heads.config.columns

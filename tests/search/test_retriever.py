@@ -9,6 +9,9 @@ from PIL import Image
 
 from dqecir import ComposedRetriever
 from dqecir.errors import DataError, EngineError
+from dqecir.search.audit import audit
+from dqecir.search.engine import SearchEngine
+from dqecir.search.search_request import SearchRequest
 from tests.conftest import tiny_model
 
 
@@ -173,3 +176,27 @@ def test_without_a_text_a_picture_finds_its_like(pictures, tmp_path, name):
     retriever = ComposedRetriever(tiny_model().with_method(name, {}))
     retriever.build_index(pictures, tmp_path / "index", quiet=True)
     assert len(retriever.search(sorted(pictures.rglob("*.jpg"))[0], k=5).hits) == 5
+
+
+@pytest.mark.parametrize("engine", ["exact", "server"])
+def test_one_vector_a_picture_is_indexed_searched_and_explained(pictures, tmp_path, engine, monkeypatch):
+    if engine == "server":
+        pytest.importorskip("qdrant_client")
+        monkeypatch.setenv("DQECIR_QDRANT_URL", ":memory:")
+    retriever = ComposedRetriever(tiny_model().with_method("dqe_values", {"rule": "dot"}))
+    retriever.build_index(pictures, tmp_path / "index", quiet=True, engine=engine)
+    header = retriever.index.header
+    assert (header.score_rule, header.tokens) == ("dot", 1)
+    reference = sorted(pictures.rglob("*.jpg"))[0]
+    names = [hit.id for hit in retriever.search(reference, "is red", k=12).hits]
+    found = retriever.search(reference, "is red", k=12, more=names[-1:], less=names[:1], weights={"shape": 2})
+    assert {hit.id for hit in found.hits} == set(names[1:])
+    scores = [hit.score for hit in found.hits]
+    assert scores == sorted(scores, reverse=True)
+    engine = SearchEngine(retriever.model, retriever.index)
+    response = engine.search(SearchRequest(image=reference, text="is red and not striped", k=3, explain=True))
+    known = {"overall", *retriever.model.method.columns}
+    assert {part.attribute for result in response.results for part in result.contributions} <= known
+    assert any(result.contributions for result in response.results)
+    report = audit(retriever.index, retriever.model, count=5, numbers=(12,))
+    assert all(row.recall == 1 for row in report.rows) and report.alike is None

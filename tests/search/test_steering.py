@@ -14,17 +14,19 @@ from dqecir.methods.method import Query
 from dqecir.methods.scoring import score
 from dqecir.search.steering import HEAVIEST, Steering, attribute_weights, boost_requested, steered
 
-WEIGHTED = ("dqe", "dqe_heads", "dqe_values")
+WEIGHTED = ("dqe", "dqe_heads", "dqe_values", "dqe_values by dot")
 TEXTS = ["is red", "has long sleeves", "is striped"]
 
 
 @pytest.fixture(params=WEIGHTED)
 def composed(request, model):
     """(model, three queries, image tokens of their references) of each method with attribute weights."""
-    model = model.with_method(request.param, {"attributes": ["colour", "shape", "pattern"]}).eval()
+    name, _, rule = request.param.partition(" by ")
+    options = {"attributes": ["colour", "shape", "pattern"]} | ({"rule": rule} if rule else {})
+    model = model.with_method(name, options).eval()
     tokens = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
-        if request.param == "dqe_values":
+        if name == "dqe_values":
             model.method.emphasis.fill_(0.4)
         return model, model.method.embed_query(tokens, model.text_encoder(TEXTS)), tokens
 
@@ -77,7 +79,7 @@ def test_what_a_text_asks_counts_more_and_what_stays_counts_as_before(composed):
         return
     # The rules are sure, so a column is asked for or is not.
     colour = query.parts.columns.index("color")
-    masses, before = (q.embeddings[:, 1:].sum(dim=2) for q in (found, query))
+    masses, before = (q.parts.added().flatten(2).norm(dim=2) for q in (found, query))
     torch.testing.assert_close(masses[0, colour], 3 * before[0, colour], rtol=0.02, atol=0.0)
     torch.testing.assert_close(masses[1, colour], before[1, colour], rtol=0.02, atol=0.0)
 
@@ -185,6 +187,48 @@ def test_a_dislike_leaves_what_a_text_asks_for():
     disliked[0, 0, 1] = disliked[0, 1, 2] = 1.0
     found = steered(Query(asked), [Steering(less=disliked)], [], "likelihood").embeddings
     torch.testing.assert_close(found[0, 1], asked[0, 1])
+
+
+def test_one_vector_moves_as_distributions_do(model):
+    liked, disliked = torch.randn(2, 2, 16, 16, generator=torch.Generator().manual_seed(6))
+    found = {}
+    for rule in ("likelihood", "dot"):
+        torch.manual_seed(1)
+        steered_model = model.with_method("dqe_values", {"rule": rule}).eval()
+        method = steered_model.method
+        with torch.no_grad():
+            tokens = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(5))
+            query = method.embed_query(tokens, steered_model.text_encoder(["is red", "has long sleeves"]))
+            wishes = Steering(more=method.embed_target(liked), less=method.embed_target(disliked))
+            found[rule] = query, steer(steered_model, query, Steering(), wishes)
+    _, after = found["likelihood"]
+    masses = after.embeddings[1:, 1:].sum(dim=2, keepdim=True)
+    shares = after.embeddings[1:, 1:] / masses
+    own, moved = found["dot"]
+    sizes = [values.shape[1] for values in own.parts.wanted]
+    wanted = [shares[:, place, :size] for place, size in enumerate(sizes)]
+    expected = own.parts.slices.pieces(wanted)
+    torch.testing.assert_close(moved.parts.pieces[1:], expected, atol=2e-3, rtol=1e-2)
+    torch.testing.assert_close(moved.embeddings[0], own.embeddings[0])
+    torch.testing.assert_close(moved.parts.embeddings(), moved.embeddings)
+    assert not torch.allclose(moved.embeddings[1], own.embeddings[1], atol=1e-2)
+
+
+def test_one_vector_rises_when_liked_and_falls_when_disliked(model):
+    model = model.with_method("dqe_values", {"rule": "dot"}).eval()
+    tokens = 3 * torch.randn(40, 16, 16, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        query = model.method.embed_query(tokens[:1], model.text_encoder(["is red"]))
+        items = model.method.embed_target(tokens)
+    rises = {}
+    for wish in ("more", "less"):
+        rises[wish] = 0
+        for item in range(1, 40):
+            moved = steer(model, query, Steering(**{wish: items[item : item + 1]}))
+            before, after = (score(q.embeddings, items, "dot")[0] for q in (query, moved))
+            places = [int((found > found[item]).sum()) for found in (before, after)]
+            rises[wish] += (places[1] < places[0]) - (places[1] > places[0])
+    assert rises["more"] > 25 and rises["less"] < -25
 
 
 def test_tokens_of_another_model_are_refused():

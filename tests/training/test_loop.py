@@ -15,6 +15,7 @@ import torch
 from dqecir.encoders.store import ReadAhead
 from dqecir.errors import DataError
 from dqecir.io.stopwatch import Stopwatch
+from dqecir.methods.value_vectors import ValueSlices
 from dqecir.model.composed_model import ComposedModel
 from dqecir.settings import parse_settings
 from dqecir.training.build import trainer_for
@@ -382,6 +383,20 @@ def test_columns_that_no_catalogue_has_are_not_compared(garments_folder, model_f
     whole = [garments_folder, folder]
     trainer = trainer_for(recipe_of(**VALUES), whole, model_folder, tmp_path / "both", quiet=True)
     assert {"fit", "pattern_color"} <= set(trainer.model.method.columns)
+
+
+def test_one_vector_is_trained_and_mined(garments_folder, model_folder, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(ValueSlices, "fit", lambda self, shown: seen.append(len(shown[0])))
+    options = {"rule": "dot", "pair_weight": 0.5}
+    mined = {"choose": "mid_zone", "bounds": "quantile", "low": 0.0, "high": 0.5, "refresh_epochs": 0.5}
+    recipe = recipe_of(method="dqe_values", options=options, negatives=mined, training={"steps": 6})
+    trainer = trainer_for(recipe, [garments_folder], model_folder, tmp_path / "run", quiet=True)
+    assert seen == [len(trainer.data.store)]
+    trainer.fit()
+    assert any(json.loads(line)["what"] == "mining" for line in (tmp_path / "run" / "log.jsonl").open())
+    again = ComposedModel.from_pretrained(tmp_path / "run" / "best")
+    assert again.method.score_rule == "dot" and again.method.target_shape[0] == 1
 
 
 def test_a_catalogue_of_which_the_heads_know_nothing_is_refused(garments_folder, model_folder, tmp_path):

@@ -21,7 +21,7 @@ withheld from them, so the reader learns to generalise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -46,7 +46,7 @@ from dqecir.methods.method import (
     TrainingBatch,
     register,
 )
-from dqecir.methods.score_rules import ScoreRule
+from dqecir.methods.value_vectors import SlicedValues, ValueLayout, ValueSlices, ValueTokens
 from dqecir.settings import nearest
 
 SURE = 8.0
@@ -61,6 +61,9 @@ class DqeValuesOptions(HeadedOptions):
 
     columns: tuple[str, ...] | None = None
     """Columns that are compared. Default: all that the heads know of the attributes."""
+    rule: Literal["likelihood", "dot"] = "likelihood"
+    """How a score is made: by the log-likelihood itself, or by one inner product of two vectors, which comes
+    near it and which every search engine can follow."""
     weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
     """Weights m_c decided by the text, learned but alike for all texts, or fixed at one."""
     emphasis: float = 0.4
@@ -106,10 +109,12 @@ class Composed:
 
 @register("dqe_values")
 class DqeValues(HeadedDqe):
-    """Queries are [base; wanted values of each column], targets [base tokens; values shown of each]."""
+    """Queries are [base; wanted values of each column], targets [base tokens; values shown of each].
+
+    With the rule ``dot`` each is one vector (:class:`ValueSlices`).
+    """
 
     options_type: ClassVar[type[MethodOptions]] = DqeValuesOptions
-    score_rule: ScoreRule = "likelihood"
 
     def __init__(
         self,
@@ -123,6 +128,11 @@ class DqeValues(HeadedDqe):
         # The sub-queries of the base class are not built: values take their place.
         super().__init__(backbone, options.model_copy(update={"attributes": ()}), heads, places)
         self.options: DqeValuesOptions = options
+        self.score_rule = options.rule
+        tokens, width = super().target_shape
+        self.layout: ValueLayout = ValueTokens(self.sizes, tokens, width)
+        if options.rule == "dot":
+            self.layout = ValueSlices(self.sizes, width)
         self.parser, self.text_encoder = parser, text_encoder
         tokenizer = text_encoder.tokenizer
         self.unknown_piece = tokenizer.unknown_id
@@ -165,10 +175,11 @@ class DqeValues(HeadedDqe):
             if options.columns is None or column in options.columns
         }
         largest = max(places, key=lambda column: len(heads[column]))
-        if len(heads[largest]) > backbone.config.embedding_size:
+        if options.rule == "likelihood" and len(heads[largest]) > backbone.config.embedding_size:
             raise DataError(
                 f"the column {largest!r} has {len(heads[largest])} values, more than the "
-                f"{backbone.config.embedding_size} numbers of an embedding: leave it out of columns"
+                f"{backbone.config.embedding_size} numbers of an embedding: leave it out of columns, or set "
+                "rule to dot"
             )
         parser = None
         if options.hints:
@@ -181,17 +192,20 @@ class DqeValues(HeadedDqe):
 
     @property
     def target_shape(self) -> tuple[int, int]:
-        tokens, size = super().target_shape
-        return tokens + len(self.columns), size
+        return self.layout.shape
+
+    def target_state(self) -> dict[str, Tensor]:
+        own = self.layout.target_state() if isinstance(self.layout, ValueSlices) else {}
+        return super().target_state() | {f"layout.{name}": value for name, value in own.items()}
+
+    @torch.no_grad()
+    def fit_targets(self, tokens: Iterable[Tensor]) -> None:
+        if isinstance(self.layout, ValueSlices):
+            shown = zip(*(self.shown_values(some.to(self.device)) for some in tokens), strict=True)
+            self.layout.fit([torch.cat(column) for column in shown])
 
     def embed_target(self, tokens: Tensor) -> Tensor:
-        base = self.backbone.target_embeddings(tokens)  # [N, n_t, D]
-        return torch.cat([base, *self._as_tokens(self.shown_values(tokens))], dim=1)
-
-    def _as_tokens(self, columns: Sequence[Tensor]) -> list[Tensor]:
-        """[B, values] of every column as tokens [B, 1, D]."""
-        size = self.backbone.config.embedding_size
-        return [F.pad(values, (0, size - values.shape[1]))[:, None] for values in columns]
+        return self.layout.targets(self.backbone.target_embeddings(tokens), self.shown_values(tokens))
 
     def embed_query(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Query:
         return self.compose(reference, text, order).query
@@ -215,21 +229,22 @@ class DqeValues(HeadedDqe):
         weights = asks.sigmoid()  # m [B, C]
         scales = self.options.head_scale * self.column_scale
         emphases = (self.emphasis * weights).exp()
-        masses = scales * emphases
-        blocks = self._as_tokens([masses[:, c, None] * values for c, values in enumerate(wanted)])
-        embedding = torch.cat([self.base_scale * base[:, None], *blocks], dim=1)  # [B, 1 + C, D]
-        plain = self._as_tokens([scales[c] * values for c, values in enumerate(wanted)])
+        pieces = self.layout.pieces(wanted)  # [B, C, n_q, D]
+        added = (scales * emphases)[:, :, None, None] * pieces
+        whole = self.layout.base(self.base_scale * base)
         parts = QueryParts(
-            F.pad(embedding[:, :1], (0, 0, 0, len(wanted))),
-            self._pieces(torch.cat(plain, dim=1)),
+            whole,
+            scales[:, None, None] * pieces,
             emphases,
             self.owners,
             self.columns,
             asked=weights if self.options.weights == "text_gate" else None,
             wanted=tuple(wanted),
             unread=None if hints is None or self.training else self._unread(weights, hints),
+            slices=SlicedValues(self.layout, scales) if isinstance(self.layout, ValueSlices) else None,
         )
-        of_attributes = self._by_attribute(self._pieces(embedding[:, 1:]))
+        embedding = whole + added.sum(dim=1)
+        of_attributes = self._by_attribute(added)
         return Composed(
             Query(embedding, of_attributes, self._attribute_weights(weights), parts), wanted, asks
         )
@@ -331,11 +346,6 @@ class DqeValues(HeadedDqe):
             for attribute in range(len(self.options.attributes))
         ]
         return torch.stack([w.amax(dim=1) if w.shape[1] else weights.new_zeros(len(w)) for w in own], dim=1)
-
-    def _pieces(self, columns: Tensor) -> Tensor:
-        """Columns of queries, [B, C, D], each as the query of that column alone: [B, C, 1 + C, D]."""
-        places = torch.eye(columns.shape[1], dtype=columns.dtype, device=columns.device)
-        return F.pad(places, (1, 0))[None, :, :, None] * columns[:, :, None]
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         composed = self.compose(batch.reference, batch.text)

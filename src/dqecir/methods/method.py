@@ -7,7 +7,7 @@ A method is one file that defines one registered subclass of :class:`Method`; ev
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +27,7 @@ from dqecir.language.vocabulary import Vocabulary
 from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
 from dqecir.methods.negatives import NegativeSampling
 from dqecir.methods.score_rules import ScoreRule
+from dqecir.methods.value_vectors import SlicedValues
 from dqecir.settings import Strict, nearest
 
 
@@ -75,6 +76,8 @@ class QueryParts:
     """[B, values] a column: the distribution of values that is wanted, where a method says it."""
     unread: tuple[tuple[str, ...], ...] | None = None
     """For each query the parts of its text that had no effect, where a method says it."""
+    slices: SlicedValues | None = None
+    """How pieces are made of wanted values, where a query is one vector with a slice a column."""
 
     def embeddings(self) -> Tensor:
         """The queries [B, n_q, D]."""
@@ -235,6 +238,9 @@ class Method(nn.Module, ABC):
         They name what an index belongs to. A method that makes its targets of other weights overrides this.
         """
         return self.backbone.image_state("backbone.")
+
+    def fit_targets(self, tokens: Iterable[Tensor]) -> None:
+        """See training images, in batches of image tokens [N, M, W], before training. Default: do nothing."""
 
     @property
     def target_values(self) -> Mapping[str, Sequence[str]]:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from dqecir.errors import DataError
 from dqecir.methods.method import Query, QueryParts
 from dqecir.methods.score_rules import ScoreRule
+from dqecir.methods.value_vectors import SlicedValues, ValueTokens
 from dqecir.settings import nearest
 
 HEAVIEST = 3.0
@@ -123,6 +124,8 @@ def steered(query: Query, steerings: Sequence[Steering], attributes: Sequence[st
         query = _reweighted(query, [steering.weights for steering in steerings], attributes)
     if all(steering.more is None and steering.less is None for steering in steerings):
         return query
+    if query.parts is not None and query.parts.slices is not None:
+        return _with_moved_values(query, query.parts, query.parts.slices, steerings)
     moved = [
         _moved(embedding, steering, rule)
         for embedding, steering in zip(query.embeddings, steerings, strict=True)
@@ -227,6 +230,31 @@ def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None)
         None if disliked is None else disliked[:, :-count],
     )
     return torch.cat([first, masses * shares])
+
+
+def _with_moved_values(
+    query: Query, parts: QueryParts, slices: SlicedValues, steerings: Sequence[Steering]
+) -> Query:
+    """Queries of one vector: their values move as distributions do, and become slices again."""
+    layout = slices.layout
+    sizes = tuple(values.shape[1] for values in parts.wanted)
+    spread = ValueTokens(sizes, 1, max(layout.width, *sizes))
+
+    def as_tokens(base: Tensor, columns: Sequence[Tensor]) -> Tensor:
+        return spread.targets(F.pad(base, (0, spread.width - layout.width))[:, None], columns)
+
+    before = as_tokens(parts.base[:, 0, : layout.width], parts.wanted)  # [B, 1 + C, W]
+    after = before.clone()
+    for row, steering in enumerate(steerings):
+        liked, disliked = (
+            None if tokens is None else as_tokens(*layout.parted(tokens))
+            for tokens in (_judged(query.embeddings[row], own) for own in (steering.more, steering.less))
+        )
+        if liked is not None or disliked is not None:
+            after[row] = _distributions(before[row], liked, disliked)
+    moved = [after[:, 1 + place, :size] for place, size in enumerate(sizes)]
+    parts = replace(parts, base=layout.base(after[:, 0, : layout.width]), pieces=slices.pieces(moved))
+    return replace(query, embeddings=parts.embeddings(), parts=parts)
 
 
 MOVES: dict[ScoreRule, Callable[[Tensor, Tensor | None, Tensor | None], Tensor]] = {

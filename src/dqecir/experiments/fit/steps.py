@@ -37,6 +37,7 @@ from dqecir.io.run_folder import claim
 from dqecir.language.numeric_constraints import ConstraintReader, NumericConstraint
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.methods.dqe_values import DqeValues
+from dqecir.methods.value_vectors import MOST_NUMBERS
 from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.questions.comparatives import Comparatives, Intent, with_comparatives
 from dqecir.questions.composing import catalogue_benchmark
@@ -133,7 +134,8 @@ def fit_catalogue(
     _claim(folder, out, start, settings, seed, sheet)
     known = start.heads.config.columns if start.heads is not None else {}
     catalogue = _with_val(read_catalogue(folder, seed, sheet), seed)
-    plan = plan_columns(catalogue, known, start.backbone.sizes.embedding)
+    one_vector = settings.options.get("rule") == "dot"  # whose columns may be wider than an embedding
+    plan = plan_columns(catalogue, known, MOST_NUMBERS if one_vector else start.backbone.sizes.embedding)
     fit = _Fit(folder, out, settings, seed, quiet, plan, start, sheet)
     for use in plan.uses:
         console.print(escape(f"column {use.column}: {use.kind}: {use.note}"))
