@@ -251,3 +251,13 @@ def test_products_of_several_pictures_are_held_out_whole_and_their_sizes_left_ou
     assert not train & val
     [size] = [use for use in plan_columns(shop, {}, 64).uses if use.column == "size"]
     assert (size.kind, size.note) == ("left out", "most products come in several of its values")
+
+
+def test_a_fit_by_dot_ends_in_an_index_of_one_vector_a_picture(shop, model_folder, tmp_path):
+    recipe = RECIPE.replace("{contrast_right_answers", "{rule: dot, contrast_right_answers")
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("steps: 9", "steps: 3"))
+    rows = fit_catalogue(shop, tmp_path / "out", model_folder, tmp_path / "recipe.yaml", quiet=True)
+    assert rows["the fitted model"]["mAP@10"] >= 0
+    retriever = ComposedRetriever.from_pretrained(tmp_path / "out" / "run" / "best")
+    header = retriever.open_index(tmp_path / "out" / "index").index.header
+    assert (header.score_rule, header.tokens) == ("dot", 1)
