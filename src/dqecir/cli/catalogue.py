@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from dqecir.cli.arguments import Model, SheetName, output
+from dqecir.errors import PROBLEMS_SHOWN
 from dqecir.io.progress import console
 
 catalogue_app = typer.Typer(no_args_is_help=True, help="Catalogues: a folder of images and attributes.csv.")
@@ -86,3 +87,32 @@ def catalogue_fit(
 
     rows = fit_catalogue(folder, out, model, recipe, seed, sheet=sheet_name)
     output.print(as_table(f"{folder.name}, percent", rows))
+
+
+@catalogue_app.command("fetch")
+def catalogue_fetch(
+    table: Annotated[Path, typer.Argument(help="A table that names pictures by address.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder of the catalogue to write.")],
+    allow_private: Annotated[
+        bool,
+        typer.Option("--allow-private", help="Fetch from private networks and from this machine, too."),
+    ] = False,
+    sheet_name: SheetName = None,
+) -> None:
+    """Download the pictures that a table names by address, into a catalogue; a stopped run goes on."""
+    from dqecir import __version__
+    from dqecir.data.fetching import MISSING, MOST_BYTES, fetch_pictures
+    from dqecir.io.downloads import Downloader
+
+    with Downloader(f"dqecir/{__version__}", MOST_BYTES, allow_private) as downloader:
+        summary = fetch_pictures(table, out, downloader, sheet_name)
+    for sentence in summary.missing[:PROBLEMS_SHOWN]:
+        output.print(f"[yellow]missing[/] {escape(sentence)}")
+    if len(summary.missing) > PROBLEMS_SHOWN:
+        output.print(f"… and {len(summary.missing) - PROBLEMS_SHOWN} more")
+    if summary.missing:
+        output.print(f"all that is missing is listed in {escape(str(out / MISSING))}")
+    output.print(
+        f"{summary.fetched} pictures fetched, {summary.kept} were there; "
+        f"{summary.rows} rows are in {escape(str(out))}"
+    )

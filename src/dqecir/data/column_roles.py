@@ -45,8 +45,10 @@ _NAMES: dict[Role, str] = {
     "set": "set",
 }
 _BY_NAME = {name: role for role, names in _NAMES.items() for name in names.split(", ")}
+ADDRESS = " (address)"
+"""End of the names of columns that keep the addresses of pictures whose files other columns name."""
 _PRICES = frozenset({"price", "prices", "cost", "rrp", "msrp"})
-_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 _ENOUGH = 0.8
 """Share of a column's cells that must look alike for them to tell its role."""
 _LONG = 80
@@ -79,7 +81,7 @@ def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Rol
     """
     roles = [_role_of(name, cells) for name, cells in zip(names, columns, strict=True)]
     for place, cells in enumerate(columns):
-        if roles[place] == "image" and names[place] != "image" and not _are_pictures(_given(cells)):
+        if roles[place] == "image" and names[place] != "image" and not _name_pictures(_given(cells)):
             roles[place] = "attribute"
     images = [place for place, role in enumerate(roles) if role == "image"]
     named = [place for place in images if _by_name(names[place]) == "image"]
@@ -99,6 +101,8 @@ def _by_name(name: str) -> Role | None:
     plain = spaced(name)
     if role := _BY_NAME.get(plain):
         return role
+    if name.endswith(ADDRESS):
+        return "ignored"
     if re.fullmatch(r"(?:image|picture|photo) \d+", plain):
         return "further images"
     return "price" if _PRICES & set(plain.split()) else None
@@ -117,6 +121,10 @@ def _by_cells(cells: Sequence[str]) -> Role:
 
 def _are_pictures(given: Sequence[str]) -> bool:
     return _most(cell.split("?")[0].casefold().endswith(tuple(PICTURE_SUFFIXES)) for cell in given)
+
+
+def _name_pictures(given: Sequence[str]) -> bool:
+    return _are_pictures(given) or _most(_ADDRESS.match(cell) is not None for cell in given)
 
 
 def _given(cells: Sequence[str]) -> list[str]:

@@ -1,0 +1,273 @@
+"""Make a catalogue of a table that names its pictures by address: download them, and name their files.
+
+The folder gets ``images/``, ``attributes.csv`` (the table with the names of files instead of addresses, and
+the addresses in columns of their own), ``not-fetched.txt`` where something is missing, and ``fetched.log``: a
+line for each settled address, so that a stopped run goes on and a later one fetches only what is new.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+import yaml
+from filelock import lock_descriptor
+
+from dqecir.data.catalogue_table import SETTINGS, TABLE, CatalogueSettings
+from dqecir.data.column_roles import ADDRESS, Role, column_name, roles_of
+from dqecir.data.exports import plain_table
+from dqecir.data.images import format_of, load_image
+from dqecir.data.tables import Row, Table, read_table
+from dqecir.errors import CatalogueError, DataError, ImageError
+from dqecir.io.downloads import Downloader, DownloadError
+from dqecir.io.files import write_bytes, write_text
+from dqecir.io.progress import track
+from dqecir.settings import read_settings
+
+MOST_BYTES = 50_000_000
+"""Of one picture."""
+MOST_ADDRESSES = 200_000
+LEDGER, MISSING, IMAGES = "fetched.log", "not-fetched.txt", "images"
+_SILENT = 10
+"""Pictures in a row of one host that fail until the host is asked no more."""
+_ADDRESS = re.compile(r"(?:https?:)?//\S", re.IGNORECASE)
+_BETWEEN = re.compile(r"[\s,;|]+(?=(?:https?:)?//)", re.IGNORECASE)
+"""What parts the addresses of a cell; an address may have commas itself."""
+_ENDINGS = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2", "HEIF": "heic"}
+_LONGEST_NAME = 60
+_PICTURES: tuple[Role, ...] = ("image", "further images")
+
+
+@dataclass(frozen=True)
+class FetchSummary:
+    """What became of the addresses of a table."""
+
+    fetched: int
+    kept: int
+    """Pictures that an earlier run had fetched."""
+    rows: int
+    """Rows of the new table."""
+    missing: tuple[str, ...]
+    """A sentence for every address that was not fetched and every row that is left out, with its line."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A table, and the places of its columns that name pictures."""
+
+    table: Table
+    places: tuple[int, ...]
+    """The main pictures first."""
+    is_export: bool
+    settings: CatalogueSettings
+
+    def addresses(self) -> dict[str, int]:
+        """Every address, and the line where it first stands."""
+        found: dict[str, int] = {}
+        for row in self.table.rows:
+            for place in self.places:
+                for part in _parts(row.cells[place]):
+                    if _ADDRESS.match(part):
+                        found.setdefault(part, row.line)
+        return found
+
+
+def fetch_pictures(
+    table: Path, out: Path, downloader: Downloader, sheet: str | None = None, quiet: bool = False
+) -> FetchSummary:
+    """Download the pictures that a table names by http or https, and write the catalogue ``out``.
+
+    Roles and the sheet may stand in a ``catalogue.yaml`` beside the table. Raises :class:`DataError` for a
+    table that cannot be used, for an ``out`` that holds anything else, and where no picture could be had.
+    """
+    source = _read(table, sheet)
+    addresses = source.addresses()
+    if not addresses:
+        raise DataError(f"{table.name} names no picture by an address that begins with http:// or https://")
+    if len(addresses) > MOST_ADDRESSES:
+        raise DataError(
+            f"{table.name} names {len(addresses):,} addresses, more than {MOST_ADDRESSES:,}: split it"
+        )
+    with _Ledger.of(out) as ledger:
+        kept = len(addresses.keys() & ledger.files)
+        failures = _download(addresses, ledger, downloader, quiet)
+        ledger.finish()
+        fetched = len(addresses.keys() & ledger.files) - kept
+        if not fetched + kept:
+            address, reason = next(iter(failures.items()))
+            raise DataError(
+                f"none of {len(addresses):,} pictures could be fetched; the first: {address}: {reason}"
+            )
+        rows, left_out = _with_files(source, ledger.files)
+        missing = [
+            *(f"line {addresses[address]}: {address}: {reason}" for address, reason in failures.items()),
+            *(f"line {line}: the row is left out, because it has no picture" for line in left_out),
+        ]
+        _write(out, source, rows, missing)
+    return FetchSummary(fetched, kept, len(rows), tuple(missing))
+
+
+def _read(path: Path, sheet: str | None) -> _Source:
+    beside = path.parent / SETTINGS
+    settings = read_settings(beside, CatalogueSettings) if beside.is_file() else CatalogueSettings()
+    if settings.table not in (None, path.name):
+        settings = CatalogueSettings()
+    table = read_table(path, sheet or settings.sheet)
+    if table.problems:
+        raise CatalogueError(path, table.problems)
+    names = [column_name(name) for name in table.header]
+    columns = [[row.cells[place] for row in table.rows] for place in range(len(names))]
+    told = {column_name(name): role for name, role in settings.roles.items()}
+    roles = [told.get(name, role) for name, role in zip(names, roles_of(names, columns), strict=True)]
+    places = [place for wanted in _PICTURES for place, role in enumerate(roles) if role == wanted]
+    return _Source(table, tuple(places), plain_table(table) is not table, settings)
+
+
+def _parts(cell: str) -> list[str]:
+    return [part.rstrip(",;|") for part in _BETWEEN.split(cell) if part.rstrip(",;|")]
+
+
+def _download(
+    addresses: Sequence[str] | Mapping[str, int], ledger: _Ledger, downloader: Downloader, quiet: bool
+) -> dict[str, str]:
+    """Fetch what the ledger has not settled; returns the reason for each address that is missing."""
+    failures: dict[str, str] = {}
+    silent: Counter[str] = Counter()
+    for address in track(list(addresses), "fetching pictures", quiet=quiet):
+        if address in ledger.files:
+            continue
+        host = address.split("/")[2]
+        if address in ledger.failures:
+            failures[address] = ledger.failures[address]
+        elif silent[host] >= _SILENT:
+            failures[address] = f"{host} failed {_SILENT} times in a row and was not asked again"
+        else:
+            try:
+                ledger.keep(address, downloader.get(f"https:{address}" if address[0] == "/" else address))
+                silent[host] = 0
+            except DownloadError as error:
+                failures[address] = str(error)
+                if error.may_pass:
+                    silent[host] += 1
+                else:
+                    ledger.give_up(address, str(error))
+    return failures
+
+
+class _Ledger:
+    """Which addresses are settled, in a file that is locked while a run writes it; a context manager."""
+
+    def __init__(self, folder: Path, file: BinaryIO) -> None:
+        self._folder, self._file = folder, file
+        self.files: dict[str, str] = {}
+        """Address -> file, relative to the folder."""
+        self.failures: dict[str, str] = {}
+        """Address -> why it is missing, as a run found that has not finished; a new run asks again."""
+        self._file.seek(0)
+        data = self._file.read()
+        for line in data.splitlines():
+            with suppress(ValueError):  # a kill may have cut a line short
+                self._take(json.loads(line))
+        if not data.endswith(b"\n"):
+            self._file.write(b"\n")
+
+    @classmethod
+    @contextmanager
+    def of(cls, folder: Path) -> Iterator[_Ledger]:
+        """Open the ledger of a folder that is new, empty or a fetched catalogue."""
+        if folder.exists() and not (folder / LEDGER).exists() and any(folder.iterdir()):
+            raise DataError(f"{folder} holds what was not fetched, and is left alone: name another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / LEDGER).open("a+b") as file:
+            if not lock_descriptor(file.fileno(), blocking=False):
+                raise DataError(f"{folder} is being fetched by another process: try again when it has ended")
+            yield cls(folder, file)
+
+    def keep(self, address: str, data: bytes) -> None:
+        """Write a picture; raises :class:`DownloadError` for what is none."""
+        file = f"{IMAGES}/{_file_name(address, data)}"
+        write_bytes(self._folder / file, data)
+        self._note({"address": address, "file": file})
+
+    def give_up(self, address: str, reason: str) -> None:
+        """Note why an address is missing."""
+        self._note({"address": address, "failed": reason})
+
+    def finish(self) -> None:
+        """Note that all addresses of a table were gone through."""
+        self._note({"finished": True})
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        self._file.write(json.dumps(entry).encode("ascii") + b"\n")
+        self._file.flush()
+        self._take(entry)
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        if entry.get("finished"):
+            self.failures.clear()
+        elif "failed" in entry:
+            self.failures[entry["address"]] = entry["failed"]
+        elif (self._folder / entry["file"]).is_file():
+            self.files[entry["address"]] = entry["file"]
+
+
+def _file_name(address: str, data: bytes) -> str:
+    """The name of an address's file, the same each time; raises :class:`DownloadError` for no picture."""
+    try:
+        load_image(data)
+        kind = format_of(data)
+    except ImageError as error:
+        page = data.lstrip()[:1] == b"<"
+        raise DownloadError("it is a web page, not a picture" if page else error.reason) from None
+    last = PurePosixPath(unquote(urlsplit(address).path)).stem
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", last)[:_LONGEST_NAME].strip("-") or "picture"
+    digest = hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest()[:12]
+    return f"{plain}-{digest}.{_ENDINGS.get(kind, kind.casefold())}"
+
+
+def _with_files(source: _Source, files: Mapping[str, str]) -> tuple[list[Row], list[int]]:
+    """The rows with files instead of addresses and the addresses behind, and the lines of those left out."""
+    rows: list[Row] = []
+    left_out: list[int] = []
+    main, *further = source.places
+    shown = {files.get(row.cells[main]) for row in source.table.rows}
+    for row in source.table.rows:
+        cells = list(row.cells)
+        for place in source.places:
+            named = (files.get(part, "" if _ADDRESS.match(part) else part) for part in _parts(cells[place]))
+            cells[place] = ", ".join(filter(None, named))
+        # In a plain table every row shows its product; in an export some rows have no picture of their own.
+        if not cells[main] and not source.is_export:
+            others = (file for place in further for file in cells[place].split(", "))
+            cells[main] = next((file for file in others if file and file not in shown), "")
+            shown.add(cells[main])
+            if not cells[main]:
+                left_out.append(row.line)
+                continue
+        rows.append(Row(row.line, (*cells, *(row.cells[place] for place in source.places))))
+    return rows, left_out
+
+
+def _write(out: Path, source: _Source, rows: Sequence[Row], missing: Sequence[str]) -> None:
+    header = source.table.header
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([*header, *(header[place] + ADDRESS for place in source.places)])
+    writer.writerows(row.cells for row in rows)
+    write_text(out / TABLE, text.getvalue())
+    if source.settings.roles and not (out / SETTINGS).exists():
+        write_text(out / SETTINGS, yaml.safe_dump({"roles": dict(source.settings.roles)}, allow_unicode=True))
+    if missing:
+        write_text(out / MISSING, "".join(f"{one}\n" for one in missing))
+    else:
+        (out / MISSING).unlink(missing_ok=True)

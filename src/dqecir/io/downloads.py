@@ -1,0 +1,196 @@
+"""Download files over HTTP, within limits, politely, and again where it may help."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote, urljoin, urlsplit
+
+import httpcore
+
+from dqecir.errors import DataError
+from dqecir.io.network import CheckedNetwork, PrivateAddressError
+
+_ATTEMPTS = 4
+_REDIRECTS = 5
+_REDIRECTING = (301, 302, 303, 307, 308)
+_PASSING = (408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
+"""Statuses that another attempt may not meet."""
+_TIMEOUTS = {"connect": 10.0, "read": 20.0, "write": 20.0, "pool": 10.0}
+"""Seconds of one wait."""
+_DEADLINE = 120.0
+"""Seconds of one attempt, with its redirects and its body."""
+_LONGEST_WAIT = 120.0
+"""Seconds that a server may ask to be left alone; one that asks for more is not asked again."""
+_APART = 0.1
+"""Seconds between two requests of one host."""
+_HEADERS = (("Accept", "image/*,*/*;q=0.5"), ("Accept-Encoding", "identity"))
+_UNCHANGED = "%/:@!$&'()*+,;=~"
+
+
+class DownloadError(DataError):
+    """A file that was not downloaded; the message leaves out its address. ``may_pass``: whether it is worth
+    trying another time."""
+
+    def __init__(self, reason: str, may_pass: bool = False) -> None:
+        self.may_pass = may_pass
+        super().__init__(reason)
+
+
+class _PassingError(Exception):
+    """A failure that another attempt may not meet, after ``wait`` seconds if the server says how many."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        self.reason, self.wait = reason, wait
+        super().__init__(reason)
+
+
+class Downloader:
+    """Downloads one file after another; a context manager."""
+
+    def __init__(
+        self,
+        agent: str,
+        most_bytes: int,
+        allow_private: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+        certificates: ssl.SSLContext | None = None,
+    ) -> None:
+        """Connect to nothing yet; ``clock`` tells seconds and ``wait`` sleeps for some.
+
+        ``agent``: the name of the program, for servers. ``most_bytes``: of a file. ``allow_private``: whether
+        to connect to private networks and to this machine.
+        """
+        self._agent, self._most_bytes, self._clock, self._wait = agent, most_bytes, clock, wait
+        self._network = CheckedNetwork(allow_private, clock)
+        self._pool = httpcore.ConnectionPool(certificates, network_backend=self._network)
+        self._asked: dict[str, float] = {}
+        """Host -> when it was last asked."""
+
+    def __enter__(self) -> Downloader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.close()
+
+    def get(self, address: str) -> bytes:
+        """Return the body of an http or https address; raises :class:`DownloadError`.
+
+        What may pass (no answer, a busy server) is tried again after a while, or after the time that the
+        server asks for.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._once(address)
+            except _PassingError as passing:
+                reason = passing.reason
+                wait = 2.0**attempt if passing.wait is None else passing.wait
+                if wait > _LONGEST_WAIT:
+                    raise DownloadError(f"{reason} and asks to wait {wait:,.0f} seconds", True) from None
+                if attempt + 1 < _ATTEMPTS:
+                    self._wait(wait)
+        raise DownloadError(f"{reason}, {_ATTEMPTS} times", may_pass=True)
+
+    def _once(self, address: str) -> bytes:
+        self._network.deadline = self._clock() + _DEADLINE
+        for _ in range(_REDIRECTS + 1):
+            url = _url_of(address)
+            self._take_turn(url.host.decode())
+            headers = [("Host", _host_header(url)), ("User-Agent", self._agent), *_HEADERS]
+            try:
+                with self._pool.stream(
+                    "GET", url, headers=headers, extensions={"timeout": _TIMEOUTS}
+                ) as response:
+                    told = {
+                        name.decode("latin-1").lower(): value.decode("latin-1")
+                        for name, value in response.headers
+                    }
+                    if response.status not in _REDIRECTING or "location" not in told:
+                        return self._body(response, told)
+                    address = _led_to(address, told["location"])
+            except PrivateAddressError as error:
+                raise DownloadError(str(error), may_pass=True) from None
+            except httpcore.TimeoutException:
+                raise _PassingError("there was no whole answer in time") from None
+            except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
+                raise _PassingError(f"the connection failed ({error})") from None
+            except httpcore.LocalProtocolError as error:
+                raise DownloadError(f"it cannot be asked for ({error})") from None
+        raise DownloadError(f"it redirects more than {_REDIRECTS} times")
+
+    def _take_turn(self, host: str) -> None:
+        pause = self._asked.get(host, -_APART) + _APART - self._clock()
+        if pause > 0:
+            self._wait(pause)
+        self._asked[host] = self._clock()
+
+    def _body(self, response: httpcore.Response, told: dict[str, str]) -> bytes:
+        if response.status in _PASSING:
+            raise _PassingError(
+                f"the server answers {response.status}", _seconds(told.get("retry-after", ""))
+            )
+        if response.status != 200:
+            raise DownloadError(f"the server answers {response.status}")
+        if told.get("content-encoding", "identity").lower() != "identity":
+            raise DownloadError(f"it comes compressed ({told['content-encoding']}), which nobody asked for")
+        too_large = f"it has more than {self._most_bytes:,} bytes"
+        length = told.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._most_bytes:
+            raise DownloadError(too_large)
+        body = bytearray()
+        for part in response.iter_stream():
+            body += part
+            if len(body) > self._most_bytes:
+                raise DownloadError(too_large)
+        return bytes(body)
+
+
+def _decoded(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+
+
+def _led_to(address: str, location: str) -> str:
+    try:
+        return urljoin(address, location)
+    except ValueError as error:
+        raise DownloadError(f"it redirects to no address ({error})") from None
+
+
+def _url_of(address: str) -> httpcore.URL:
+    """An address as it is sent: what ASCII has not is escaped."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+        is_number = ":" in (host or "")
+        sent = host if is_number else (host or "").encode("idna").decode()
+    except (ValueError, UnicodeError) as error:
+        raise DownloadError(f"it is no address ({error})") from None
+    if parts.scheme not in ("http", "https"):
+        raise DownloadError(f"{parts.scheme or 'no scheme'} is not fetched, only http and https are")
+    if not sent:
+        raise DownloadError("it is no address: it names no host")
+    if parts.username is not None or parts.password is not None:
+        raise DownloadError("it has a user's name or a password, which is not sent")
+    target = quote(parts.path or "/", safe=_UNCHANGED)
+    if parts.query:
+        target += f"?{quote(parts.query, safe=_UNCHANGED + '?')}"
+    return httpcore.URL(scheme=parts.scheme, host=sent, port=port, target=target)
+
+
+def _host_header(url: httpcore.URL) -> str:
+    host = url.host.decode()
+    bracketed = f"[{host}]" if ":" in host else host
+    return bracketed if url.port is None else f"{bracketed}:{url.port}"
+
+
+def _seconds(retry_after: str) -> float | None:
+    """The seconds that a server asks to wait, as a number or as a date; None where it says neither."""
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
