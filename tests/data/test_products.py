@@ -271,7 +271,7 @@ def test_a_product_keeps_its_other_pictures_where_the_first_is_missing(tmp_path)
     assert catalogue.image_ids == ("b.png", "c.png", "d.png")
     (warning,) = [one for one in check_catalogue(folder).warnings if "a.png" in one]
     assert warning == (
-        "image 'a.png' is not in the folder (line 2): download it into the folder; "
+        "image 'a.png' is not in the folder (line 2): dqecir catalogue fetch downloads it; "
         "the product keeps its other pictures"
     )
 

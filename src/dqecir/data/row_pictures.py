@@ -83,7 +83,7 @@ def _found(row: int, cell: str, names: FileNames, line: int) -> RowPicture:
     else:
         found = names.find(cell)
     if not found:
-        fetch = ": download it into the folder" if wanted != cell else ""
+        fetch = ": dqecir catalogue fetch downloads it" if wanted != cell else ""
         return RowPicture(row, cell, f"image {wanted!r} is not in the folder (line {line}){fetch}", True)
     if len(found) > 1:
         several = f"image {wanted!r} may be {' or '.join(found)} (line {line}): write its exact name"
