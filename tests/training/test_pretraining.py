@@ -14,7 +14,7 @@ from dqecir.data.images import Preprocessing
 from dqecir.errors import DataError
 from dqecir.settings import parse_settings
 from dqecir.training.pretraining import Pretrainer
-from dqecir.training.pretraining_data import as_source, read_images, shared_columns
+from dqecir.training.pretraining_data import HELD_OUT, as_source, hold_out, read_images, shared_columns
 from dqecir.training.recipe import CatalogueSource, PretrainingRecipe
 from tests.encoders.test_efficientnet import published
 
@@ -34,6 +34,7 @@ sources:
   - columns: {color: color, garment: garment}
   - columns: {color: shop_color, gender: gender}
     unknown_if_empty: [gender]
+    held_out: 0.25
 vocabulary_size: 400
 max_text_length: 32
 classification:
@@ -87,6 +88,14 @@ def test_a_column_of_many_values_is_an_attribute(tmp_path):
     assert {name: len(values) for name, values in columns.items()} == {"article": 141}
 
 
+def test_what_is_held_out_is_not_learned_from(shop):
+    apart = hold_out(shop, "train_all", 0.25, seed=0)
+    held, kept = apart.split(HELD_OUT), apart.split("train_all")
+    assert (len(held), len(kept)) == (3, 9)
+    assert sorted([*held, *kept]) == list(shop.split("train_all"))
+    assert list(hold_out(shop, "train_all", 0.25, seed=1).split(HELD_OUT)) != list(held)
+
+
 def test_pixels_are_kept_for_a_run_that_goes_on(shop, tmp_path):
     preprocessing = Preprocessing(size=32)
     columns = {"color": ("Navy Blue", "Off White")}
@@ -102,13 +111,15 @@ def test_two_sources_train_a_tower_from_published_weights(garments, shop, tmp_pa
     weights = tmp_path / "lite0.safetensors"
     save_file(published("lite0"), weights)
     settings = recipe(tower_weights=str(weights))
-    pretrainer = Pretrainer(settings, [garments, shop], "train", tmp_path / "work", quiet=True)
+    pretrainer = Pretrainer(settings, [garments, shop], "train_all", tmp_path / "work", quiet=True)
     start = published("lite0")["_conv_stem.weight"]
     assert torch.equal(pretrainer.backbone.tower.network.stem.conv.weight, start)
     model = pretrainer.run()
     assert set(model.heads.config.columns) == {"color", "garment", "shop_color", "gender"}
     assert model.heads.config.columns["gender"] == ("Men", "Women")
     assert not torch.equal(model.backbone.tower.network.stem.conv.weight, start)
+    assert set(model.notes["heads"]) == {"shop_color", "gender"}
+    assert model.notes["heads"]["shop_color"]["pictures"] == 3
     folder = model.save_pretrained(tmp_path / "model")
     assert type(model).from_pretrained(folder).fingerprint == model.fingerprint
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,15 @@ from dqecir.methods.scoring import score
 from dqecir.model.composed_model import ComposedModel, new_model
 from dqecir.questions.wording import CaptionGenerator
 from dqecir.settings import Strict
+from dqecir.training.calibration import ColumnCalibration, calibrate
 from dqecir.training.heads import column_losses
 from dqecir.training.loop import autocast, parameter_groups
 from dqecir.training.pretraining_data import (
+    HELD_OUT,
     LabelledImages,
     as_source,
     codes_of,
+    hold_out,
     read_images,
     shared_columns,
 )
@@ -88,7 +92,7 @@ class Pretrainer:
                     f"sources is for {len(recipe.sources)} catalogues, and {len(catalogues)} were given"
                 )
             catalogues = [
-                as_source(catalogue, source)
+                hold_out(as_source(catalogue, source), split, source.held_out, recipe.seed)
                 for catalogue, source in zip(catalogues, recipe.sources, strict=True)
             ]
         self.catalogues = catalogues
@@ -123,10 +127,12 @@ class Pretrainer:
     def run(self) -> ComposedModel:
         """Both stages; returns the model, which composes by the sum of image and text until trained."""
         self._classify()
+        calibrated = self._calibrate()
         self._contrast()
         notes = {
             "pretraining": self.recipe.model_dump(mode="json"),
             "catalogues": [catalogue.folder.name for catalogue in self.catalogues],
+            "heads": {column: asdict(found) for column, found in calibrated.items()},
             spent_name(on_cpu()): self.seconds,
         }
         return new_model(
@@ -194,6 +200,21 @@ class Pretrainer:
             published = set(self.backbone.tower.network.parameters())
             fresh = [weight for weight in modules.parameters() if weight not in published]
         self._optimise("classification", modules, stage, loss_of, fast=fresh, factor=stage.heads_factor)
+
+    def _calibrate(self) -> dict[str, ColumnCalibration]:
+        """Calibrate the heads on the pictures that were held out, where there are any."""
+
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            for catalogue in self.catalogues:
+                if len(catalogue.splits.get(HELD_OUT, ())) == 0:
+                    continue
+                images = read_images(catalogue, HELD_OUT, self.columns, self.recipe.preprocessing, self.quiet)
+                for rows in torch.arange(len(images.pixels)).split(64):
+                    plain = images.pixels[rows].float() / 255
+                    seen = self.recipe.preprocessing.normalised(plain).to(self.device)
+                    yield seen, images.codes[rows]
+
+        return calibrate(self.heads, self.backbone.tower, batches())
 
     def _contrast(self) -> None:
         """Stage 1."""

@@ -68,6 +68,19 @@ def as_source(catalogue: Catalogue, source: CatalogueSource) -> Catalogue:
     return replace(chosen, attributes=attributes)
 
 
+HELD_OUT = "held out"
+"""Name of the split that calibrates the heads."""
+
+
+def hold_out(catalogue: Catalogue, split: str, share: float, seed: int) -> Catalogue:
+    """Return the catalogue with a share of a split apart, as the split ``HELD_OUT``."""
+    images = catalogue.split(split)
+    drawn = images[np.random.default_rng(seed).permutation(len(images))]
+    count = int(share * len(images))
+    parts = {HELD_OUT: np.sort(drawn[:count]), split: np.sort(drawn[count:])}
+    return replace(catalogue, splits={**catalogue.splits, **parts})
+
+
 def codes_of(catalogue: Catalogue, images: np.ndarray, columns: Mapping[str, Sequence[str]]) -> Tensor:
     """:func:`attribute_codes` of some images of a catalogue."""
     given = {column: [values[i] for i in images] for column, values in catalogue.attributes.items()}

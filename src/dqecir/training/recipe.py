@@ -147,6 +147,8 @@ class CatalogueSource(Strict):
     two names."""
     unknown_if_empty: tuple[str, ...] = ()
     """Columns of the table whose empty cells are unknown, instead of saying that nothing applies."""
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the pictures, drawn by the seed, that are not learned from but calibrate the heads."""
 
 
 class PretrainingRecipe(Strict):
