@@ -131,9 +131,8 @@ def items(targets: Tensor, count: int) -> Iterator[ItemBatch]:
     for start in range(0, count, BATCH):
         rows = torch.arange(start, min(start + BATCH, count))
         tokens = targets[rows % len(targets)]
-        yield ItemBatch(
-            [str(row) for row in rows.tolist()], tokens + 1e-3 * torch.rand(tokens.shape, generator=draw)
-        )
+        noise = 1e-3 * torch.rand(tokens.shape, generator=draw)
+        yield ItemBatch([str(row) for row in rows.tolist()], tokens + noise, [{}] * len(rows))
 
 
 def search(data: Path, work: Path) -> Found:
