@@ -187,7 +187,7 @@ def spread(values: list[float]) -> str:
 
 
 def after_training(found: Found) -> list[str]:
-    rows, lines = found["rows"], ["| R@10 / mAP@10 | dev | val | seconds |", "|---|---|---|---|"]
+    rows, lines = found["rows"], ["| R@10 / mAP@10 | dev | val | CPU seconds |", "|---|---|---|---|"]
     for rule in RULES:
         cells = (
             " / ".join(spread([one[split][key] for one in rows[rule]]) for key in KEPT)
