@@ -166,3 +166,9 @@ def test_a_filter_may_be_as_long_as_it_likes():
         long.check([columns])
         assert long.mask(columns).sum() == found
         assert parse_filter(str(long)) == long
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_an_order_by_any_number_is_read_back(bound):
+    where = Compare("price", "<", bound)
+    assert parse_filter(str(where)) == where

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import Model, SheetName, output
+from dqecir.cli.arguments import IndexFolder, Model, SheetName, output
 from dqecir.errors import PROBLEMS_SHOWN
 from dqecir.io.progress import console
 
@@ -87,6 +87,29 @@ def catalogue_fit(
 
     rows = fit_catalogue(folder, out, model, recipe, seed, sheet=sheet_name)
     output.print(as_table(f"{folder.name}, percent", rows))
+
+
+@catalogue_app.command("update")
+def catalogue_update(
+    folder: Annotated[Path, typer.Argument(help="The catalogue, or a folder of pictures.")],
+    index: IndexFolder,
+    model: Model = None,
+    sheet_name: SheetName = None,
+) -> None:
+    """Bring an index up to date with its catalogue: encode what is new, change rows, remove what is gone."""
+    from dqecir.search.retriever import ComposedRetriever
+
+    summary = (
+        ComposedRetriever.from_pretrained(model).open_index(index).update_index(folder, sheet=sheet_name)
+    )
+    for refusal in summary.refusals:
+        output.print(f"[yellow]left out[/] {escape(str(refusal.path))}: {escape(refusal.reason)}")
+    output.print(
+        f"{summary.new} new, {summary.pictures_changed} pictures changed, "
+        f"{summary.rows_changed} rows changed, {summary.removed} removed, {summary.unchanged} unchanged"
+    )
+    if summary.kept:
+        output.print(f"{summary.kept} that were put or added from elsewhere stay as they are")
 
 
 @catalogue_app.command("fetch")

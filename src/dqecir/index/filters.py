@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dqecir.data.cells import folded, measured
+from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import FilterError
 from dqecir.index.payload_columns import Columns, Mask
 from dqecir.language.numeric_constraints import Order
@@ -53,7 +54,7 @@ class Filter(ABC):
 
     def check(self, columns: Collection[Columns]) -> None:
         """Raise :class:`FilterError` for an attribute that no item has, or an order of what is no number."""
-        known = {name for part in columns for name in part.names}
+        known = {name for part in columns for name in part.names} - RESERVED
         for comparison in self.comparisons():
             name = comparison.name
             if not any(name in part for part in columns):
@@ -217,6 +218,7 @@ def parse_filter(text: str) -> Filter:
 _BARE = r"""[^\s{}()<>=!,"']+"""
 _TOKEN = re.compile(rf"""\s*(?:"((?:[^"]|"")*)"|'((?:[^']|'')*)'|({_BARE})|([<>!]=|[{{}}()<>=,]))""")
 _WORDS = ("and", "or", "not", "in")
+_LONG_NUMBER = re.compile(r"-?(?=(?:\.?[0-9]){16})[0-9]+(?:\.[0-9]+)?")
 _DEPTH = 100
 _COINS = ("€", "$", "£", "¥")
 """They may stand before or behind a number."""
@@ -230,7 +232,7 @@ def _quoted(value: str) -> str:
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if value.is_integer() else repr(value)
+    return np.format_float_positional(value, trim="-")
 
 
 @dataclass(frozen=True)
@@ -335,9 +337,11 @@ class _Parser:
                 if value in _COINS:
                     value += self.value(f"a number after {name} {order} {value}")
                 self.take(*_COINS)
-                if math.isnan(measured(value)):
+                # In a table so many digits are a code; an order asks of a number.
+                bound = float(value) if _LONG_NUMBER.fullmatch(value) else measured(value)
+                if not math.isfinite(bound):
                     raise self.error(f"after {name} {order} a number is expected, not {value!r}")
-                return Compare(name, order, measured(value))
+                return Compare(name, order, bound)
         found = "the end" if self.here is None else self.here.shown
         raise self.error(
             f"after {name!r} one of = != < <= > >= in is expected, not {found}; quote values of several words"

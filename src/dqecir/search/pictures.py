@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.data.catalogue_table import SETTINGS, table_of_pictures
 from dqecir.data.cells import has_value
-from dqecir.data.payload_fields import PRODUCT, SOLD_OUT
+from dqecir.data.payload_fields import CONTENT, PRODUCT, SOLD_OUT
 from dqecir.data.picture_files import Refusal, list_pictures
+from dqecir.encoders.store.encoding import usable_hashes
 from dqecir.errors import PROBLEMS_SHOWN, DataError
 from dqecir.index.picture_root import stored_path
 
@@ -25,11 +26,14 @@ class Picture:
     attributes: Mapping[str, str | bool | list[str]] = field(default_factory=dict)
     product: str | None = None
     """The product that it is a view of; None for a file that no table names."""
+    content: str | None = None
+    """SHA-256 of the file; None where it was not read."""
 
     def payload(self, root: Path | None, with_product: bool) -> dict[str, Any]:
         """What an index keeps of it whose paths are relative to ``root``."""
-        named = {PRODUCT: self.product} if with_product and self.product is not None else {}
-        return {"path": stored_path(self.path, root), **named, **self.attributes}
+        fields = {PRODUCT: self.product if with_product else None, CONTENT: self.content}
+        own = {name: value for name, value in fields.items() if value is not None}
+        return {"path": stored_path(self.path, root), **own, **self.attributes}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,18 @@ class Pictures:
     """What lies in the folder and is no picture to index."""
     has_products: bool = False
     """Whether a product has several pictures, so that an index must know which are of one product."""
+
+    def with_contents(self) -> Pictures:
+        """Return the same pictures with the hashes of their files, as far as these can be read."""
+        found = usable_hashes([picture.path for picture in self.pictures])
+        contents = (content if isinstance(content, str) else None for content in found)
+        return replace(
+            self,
+            pictures=[
+                replace(picture, content=content)
+                for picture, content in zip(self.pictures, contents, strict=True)
+            ],
+        )
 
     @classmethod
     def of(cls, images: Path | str | Sequence[Path], sheet: str | None = None) -> Pictures:

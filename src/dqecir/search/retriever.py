@@ -29,6 +29,10 @@ from dqecir.search.pictures import Pictures
 from dqecir.search.response import SearchResponse, SearchResult
 from dqecir.search.search_request import SearchRequest
 from dqecir.search.steering import Steering, attribute_weights, steered
+from dqecir.search.updating import UpdateSummary, plan_update
+
+_TOGETHER = 1024
+"""Items whose payloads are replaced at once."""
 
 _Embedded = tuple[Sequence[int], Tensor]
 """Positions of pictures in a list, and their target embeddings [B, n_t, D]."""
@@ -112,7 +116,8 @@ class ComposedRetriever:
         the pictures' content: what it holds is not encoded again, by no model of that tower. ``sheet`` names
         a sheet of the catalogue's workbook. Default: the first.
         """
-        pictures = Pictures.of(images, sheet)
+        # Hashes come first: what changes while it is encoded is encoded again by the next update.
+        pictures = Pictures.of(images, sheet).with_contents()
         refusals: list[Refusal] = []
         count, size = self.model.method.target_shape
         root = None if pictures.root is None else Path(os.path.abspath(pictures.root))  # noqa: PTH100
@@ -148,7 +153,7 @@ class ComposedRetriever:
         kill interrupts is continued by calling this again.
         """
         index = self._opened()
-        pictures = Pictures.of(images)
+        pictures = Pictures.of(images).with_contents()
         refusals: list[Refusal] = []
         added = 0
         root = read_root(index.folder)
@@ -158,6 +163,46 @@ class ComposedRetriever:
             added += len(batch.ids)
         _check_any_used(pictures, refusals, None)
         return BuildSummary(added, (*pictures.left_out, *refusals))
+
+    def update_index(
+        self, images: Path | str, workers: int = 4, quiet: bool = False, sheet: str | None = None
+    ) -> UpdateSummary:
+        """Bring the open index up to date with the folder or catalogue that it was built of.
+
+        Only new and changed pictures are encoded. Of other items the payloads are replaced where the table
+        says something else, and items of the folder that it no longer has are deleted. What was put through
+        the service, or lies elsewhere, stays. Searches go on meanwhile; what a kill interrupts is continued
+        by calling this again. Raises :class:`EngineError` where the index has no item of the folder.
+        """
+        index = self._opened()
+        index.refresh()
+        pictures = Pictures.of(images, sheet).with_contents()
+        root = Path(os.path.abspath(images))  # noqa: PTH100
+        with_products = pictures.has_products or index.has_products
+        plan = plan_update(index, pictures, root, with_products)
+        write_root(index.folder, root)
+        refusals: list[Refusal] = []
+        encoded: set[str] = set()
+        if plan.encode:
+            todo = replace(pictures, pictures=plan.encode)
+            for batch in self._batches(todo, root, with_products, refusals, workers, quiet, None):
+                index.add(batch)
+                encoded.update(batch.ids)
+        for start in range(0, len(plan.payloads), _TOGETHER):
+            ids, payloads = zip(*plan.payloads[start : start + _TOGETHER], strict=True)
+            index.add(ItemBatch(ids, index.tokens(ids), payloads))
+        # As when the index is built, a picture that cannot be used is not in it.
+        broken = plan.changed - encoded
+        removed = index.delete([*plan.gone, *sorted(broken)])
+        return UpdateSummary(
+            len(encoded - plan.changed),
+            len(encoded & plan.changed),
+            len(plan.payloads),
+            removed,
+            plan.unchanged,
+            plan.kept,
+            (*pictures.left_out, *refusals),
+        )
 
     def open_index(self, folder: Path | str) -> Self:
         """Open an index that this model built; raises :class:`EngineError` for another's."""

@@ -1,0 +1,89 @@
+"""Compare an index with the catalogue that it was built of: what to encode, change and remove."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dqecir.data.payload_fields import CONTENT
+from dqecir.data.picture_files import UPLOADS_MARK, Refusal
+from dqecir.errors import EngineError
+from dqecir.index.contract import Index
+from dqecir.search.pictures import Picture, Pictures
+
+
+@dataclass(frozen=True)
+class UpdateSummary:
+    """What became of the items of an index and of the pictures of its catalogue."""
+
+    new: int
+    pictures_changed: int
+    rows_changed: int
+    """Items with the same picture and other attributes."""
+    removed: int
+    unchanged: int
+    kept: int
+    """Items that were put through the service or added from another folder, and stay."""
+    refusals: tuple[Refusal, ...]
+    """Files and folders that were left out, and why."""
+
+
+@dataclass
+class UpdatePlan:
+    """What an update has to do."""
+
+    encode: list[Picture] = field(default_factory=list)
+    """New and changed pictures."""
+    changed: set[str] = field(default_factory=set)
+    """Ids of those that the index has already."""
+    payloads: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    """Items with the same picture and their new payloads."""
+    gone: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    kept: int = 0
+
+
+def plan_update(index: Index, pictures: Pictures, root: Path, with_products: bool) -> UpdatePlan:
+    """Compare the items of an index with pictures and their hashes; ``root`` is their folder, whole.
+
+    Raises :class:`EngineError` where the index has items of its folder and none of them is a picture here:
+    then it is the index of another catalogue.
+    """
+    plan = UpdatePlan()
+    wanted = {picture.id: picture for picture in pictures.pictures}
+    known: set[str] = set()
+    is_related = False
+    for item_id, payload in index.entries():
+        known.add(item_id)
+        picture = wanted.get(item_id)
+        if not _is_of_folder(payload, root):
+            plan.kept += 1
+            continue
+        is_related = is_related or picture is not None
+        new = None if picture is None else picture.payload(root, with_products)
+        if picture is None or new is None:
+            plan.gone.append(item_id)
+        elif new.get(CONTENT) != payload.get(CONTENT):
+            plan.encode.append(picture)
+            plan.changed.add(item_id)
+        elif new != payload:
+            plan.payloads.append((item_id, new))
+        else:
+            plan.unchanged += 1
+    if plan.gone and not is_related:
+        raise EngineError(
+            f"{index.folder} holds no picture of {root}: it is the index of another catalogue, so build one "
+            "of this (dqecir index build)"
+        )
+    plan.encode += [picture for picture in pictures.pictures if picture.id not in known]
+    return plan
+
+
+def _is_of_folder(payload: Mapping[str, Any], root: Path) -> bool:
+    """Say whether an item is a picture of the indexed folder, and not one put or added from elsewhere."""
+    path = Path(str(payload.get("path", "")))
+    if not path.is_absolute():
+        return True
+    return path.is_relative_to(root) and not (path.parent / UPLOADS_MARK).exists()
