@@ -1,12 +1,15 @@
 """Items are listed, shown, put and deleted; nothing else of the file system is."""
 
 import io
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from PIL import Image
 
+from dqecir.errors import EngineError
 from dqecir.index.contract import ItemBatch
 from dqecir.index.engines import open_index
 from dqecir.search.retriever import ComposedRetriever
@@ -231,6 +234,34 @@ def test_a_put_that_fails_leaves_nothing(client, settings, picture, monkeypatch)
         refused(put(client, item_id, picture), 503)
     assert uploaded(settings) == before
     assert client.get("/v1/images/a").status_code == 200
+
+
+@pytest.mark.parametrize("change", ["add", "delete"])
+def test_a_change_that_fails_at_the_second_index_is_taken_back_at_the_first(
+    serving, settings, picture, tmp_path, monkeypatch, change
+):
+    shutil.copytree(settings.index, tmp_path / "second")
+    beside = {"name": "again", "index": tmp_path / "second", "model": settings.model}
+    with serving(also=[beside]) as client:
+        assert put(client, "a", picture, {"color": "red"}).status_code == 201
+        first, second = (engine.index for engine in client.app.state.service.engines.values())
+        tokens, payload, count = first.tokens(["a"]), first.payload("a"), len(first)
+
+        def fail(_):
+            raise EngineError("no space left")
+
+        monkeypatch.setattr(second, change, fail)
+        if change == "add":
+            for item_id in ("a", "b"):
+                refused(put(client, item_id, other_picture(), {"color": "blue"}), 503)
+        else:
+            refused(client.delete("/v1/items/a"), 503)
+            refused(client.post("/v1/items:delete", json={"ids": ["a"]}), 503)
+        assert torch.equal(first.tokens(["a"]), tokens)
+        assert first.payload("a") == payload
+        assert len(first) == count
+        assert client.get("/v1/images/a").status_code == 200
+        assert len(uploaded(settings)) == 1
 
 
 def test_pictures_that_were_put_stay_out_of_a_later_build(serving, settings, served, picture, tmp_path):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dqecir.data.payload_fields import PRODUCT
+from dqecir.errors import DataError
 from dqecir.index.contract import Index, ItemBatch
 from dqecir.index.product_search import items_named
 from dqecir.service.problems import of_index
@@ -88,7 +90,10 @@ class Writer:
         if not isinstance(first, Put):
             ids = items_named(self._indexes[0], first)
             known = self._indexes[0].payloads(ids)
-            counts = [index.delete(ids) for index in self._indexes]
+            with ExitStack() as indexes:
+                for index in self._indexes:
+                    indexes.enter_context(_restoring(index, ids))
+                counts = [index.delete(ids) for index in self._indexes]
             self._forget(known)
             return [counts[0]]
         puts = [change for change in changes if isinstance(change, Put)]
@@ -98,17 +103,20 @@ class Writer:
         replaced = self._indexes[0].payloads([view for own in views.values() for view in own])
         # Kept here, because this thread also removes pictures: none goes that a later change counts on.
         paths: list[str] = []
+        changed = [*(put.item_id for put in puts), *replaced]
         try:
             paths += (str(self._uploads.keep(put.item_id, put.image)) for put in puts)
             payloads = [
                 {"path": path, **_product(put.item_id, known, views), **put.attributes}
                 for path, put in zip(paths, puts, strict=True)
             ]
-            for place, index in enumerate(self._indexes):
-                tokens = torch.stack([put.tokens[place] for put in puts])
-                index.add(ItemBatch([put.item_id for put in puts], tokens, payloads))
-                if replaced:
-                    index.delete(list(replaced))
+            with ExitStack() as indexes:
+                for place, index in enumerate(self._indexes):
+                    indexes.enter_context(_restoring(index, changed))
+                    tokens = torch.stack([put.tokens[place] for put in puts])
+                    index.add(ItemBatch([put.item_id for put in puts], tokens, payloads))
+                    if replaced:
+                        index.delete(list(replaced))
         except Exception:  # raised again below, once the pictures of the failed change are removed
             shown = {payload.get("path") for payload in self._indexes[0].payloads(list(known)).values()}
             for path in set(paths) - shown:
@@ -121,6 +129,23 @@ class Writer:
     def _forget(self, payloads: Mapping[str, Mapping[str, Any]]) -> None:
         for payload in payloads.values():
             self._uploads.forget(self._indexes[0].picture_path(payload))
+
+
+@contextmanager
+def _restoring(index: Index, ids: Sequence[str]) -> Iterator[None]:
+    """Bring items back as they were where the block fails, here or at an index after this one."""
+    generation, before = index.generation, index.payloads(ids)
+    tokens = index.tokens(list(before)) if before else None
+    try:
+        yield
+    except Exception:
+        # Where the index cannot be written to, nothing was changed and nothing is brought back.
+        if index.generation != generation:
+            with suppress(DataError, OSError):
+                index.delete([item_id for item_id in ids if item_id not in before])
+                if tokens is not None:
+                    index.add(ItemBatch(list(before), tokens, list(before.values())))
+        raise
 
 
 def _product(
