@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 import zipfile
 
 import pytest
@@ -172,3 +173,25 @@ def test_an_ending_does_not_matter(tmp_path):
     path = workbook(tmp_path / "t.csv", [("image",), ("p1.jpg",)])
     assert read_table(path).header == ("image",)
     assert read(tmp_path / "t.xlsx", json.dumps({"image": "p1.jpg"}).encode()).header == ("image",)
+
+
+def test_formulas_that_nobody_computed_are_named(tmp_path):
+    book = Workbook()
+    for row in (["image", "color", "price"], ["a.png", "red", "=1+2"], ["b.png", "=CONCAT(B2)", 5]):
+        book.active.append(row)
+    book.save(tmp_path / "shop.xlsx")
+    table = read_table(tmp_path / "shop.xlsx")
+    assert len(table.problems) == 1
+    assert "2 formulas have no stored value (C2, B3): open the file" in table.problems[0]
+    # As a spreadsheet program saves it: the value stands beside the formula.
+    with zipfile.ZipFile(tmp_path / "shop.xlsx") as parts:
+        content = {name: parts.read(name) for name in parts.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    content[sheet] = content[sheet].replace(b'<c r="B3"', b'<c t="str" r="B3"')  # an empty text
+    content[sheet] = re.sub(rb"<v ?/>|<v></v>", b"<v>3</v>", content[sheet], count=1)
+    with zipfile.ZipFile(tmp_path / "saved.xlsx", "w") as parts:
+        for name, data in content.items():
+            parts.writestr(name, data)
+    table = read_table(tmp_path / "saved.xlsx")
+    assert table.problems == ()
+    assert [row.cells for row in table.rows] == [("a.png", "red", "3"), ("b.png", "", "5")]

@@ -28,6 +28,7 @@ MAX_ROWS = 2_000_000
 MAX_COLUMNS = 1_000
 MAX_CELL = 1_000_000
 """Characters of one cell."""
+_LISTED = 5
 
 _PICTURE = re.compile(r"\.(?:jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2)$", re.IGNORECASE)
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -217,6 +218,8 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as parts:
             unpacked = sum(part.file_size for part in parts.infolist())
+            sheets = [part for part in parts.namelist() if part.startswith("xl/worksheets/")]
+            has_formulas = unpacked <= MAX_UNPACKED and any(b"<f" in parts.read(part) for part in sheets)
         if unpacked > MAX_UNPACKED:
             raise DataError(f"{name} unpacks to {unpacked:,} bytes; at most {MAX_UNPACKED:,} are read")
         book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
@@ -227,13 +230,37 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
         # A sheet may say that it is larger, or smaller, than it is.
         chosen.reset_dimensions()
         rows = list(_sheet_rows(name, chosen))
+        empty = _without_value(data, chosen) if has_formulas else []
     except DataError:
         raise
     except Exception as error:  # the library raises whatever the damage makes of its code
         raise DataError(f"{name} is no workbook that can be read ({error}): save it as .xlsx again") from None
     others = [one for one in names if one != chosen.title]
     notes = [f"{name}: the sheet {chosen.title!r} is read, and not {', '.join(others)}"] if others else []
-    return _table(name, rows, [], notes)
+    problems = []
+    if empty:
+        listed = ", ".join(empty[:_LISTED]) + (", …" if len(empty) > _LISTED else "")
+        problems = [
+            f"{name}: {len(empty):,} formulas have no stored value ({listed}): open the file in a "
+            "spreadsheet program and save it there"
+        ]
+    return _table(name, rows, problems, notes)
+
+
+def _without_value(data: bytes, values: Any) -> list[str]:
+    """The places of formulas that no program has computed, such as C2; they would read as empty cells."""
+    from openpyxl import load_workbook
+
+    formulas: Any = load_workbook(io.BytesIO(data), read_only=True)[values.title]
+    formulas.reset_dimensions()
+    bounds = {"max_col": MAX_COLUMNS + 1, "max_row": MAX_ROWS + 2}
+    return [
+        str(formula.coordinate)
+        for both in zip(formulas.iter_rows(**bounds), values.iter_rows(**bounds), strict=False)
+        for formula, value in zip(*both, strict=False)
+        # A formula whose value is an empty text says so by its kind.
+        if formula.data_type == "f" and value.value is None and value.data_type == "n"
+    ]
 
 
 def _sheet_rows(name: str, sheet: Any) -> Iterator[Row]:
