@@ -78,6 +78,7 @@ def test_a_product_is_looked_at_by_its_id(client):
 def test_a_product_is_deleted_with_all_its_pictures(client):
     assert client.delete("/v1/items/red").status_code == 204
     assert client.delete("/v1/items/red").status_code == 404
+    assert client.get("/v1/about").json()["items"] == 3
     assert client.delete("/v1/items/blue1.png").status_code == 204
     views = {one["product"]: [one["id"], *one["views"]] for one in listed(client)}
     assert views == {"blue": ["blue0.png", "blue2.png"], "green": views["green"], "cap": ["cap.png"]}

@@ -158,7 +158,7 @@ class Index(ABC):
         Raises ``FilterError`` for what :meth:`Filter.check` does.
         """
 
-    def count(self, where: Filter) -> int | None:
+    def count(self, where: Filter | None = None) -> int | None:
         """How many products ``where`` allows; ``None`` where an engine cannot count them as it searches."""
         return None
 

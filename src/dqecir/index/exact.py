@@ -236,7 +236,7 @@ class ExactIndex(Index):
             for row in np.flatnonzero(segment.allowed(where)).tolist()
         ]
 
-    def count(self, where: Filter) -> int:
+    def count(self, where: Filter | None = None) -> int:
         products: set[Value] = set()
         alone = 0
         for segment in self._current.segments:

@@ -68,7 +68,10 @@ class Listing:
 
     def count_products(self) -> int | None:
         """How many products there are; None where every item is one by itself."""
-        return len(self._ids(None)) if self._index.has_products else None
+        if not self._index.has_products:
+            return None
+        count = self._index.count()
+        return len(self._ids(None)) if count is None else count
 
     def _ids(self, where: Filter | None) -> list[str]:
         return self._kept(("ids", where), lambda: first_views(self._index, where))
