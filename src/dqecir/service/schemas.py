@@ -274,7 +274,6 @@ class LimitFacts(BaseModel):
 class About(BaseModel):
     version: str
     items: int
-    """Products, where several items may show one."""
     model: str
     methods: list[MethodFacts]
     attributes: dict[str, AttributeFacts]
@@ -285,6 +284,12 @@ class About(BaseModel):
     can_write: bool
     key_needed: KeyFacts
     limits: LimitFacts
+
+
+class ProductAbout(About):
+    """What is served where products may have several pictures; ``items`` are the products."""
+
+    pictures: int
 
 
 class ProblemDetails(BaseModel):

@@ -55,7 +55,7 @@ class Page {
   /** Once: what the service's own description decides. */
   furnish() {
     const { about } = this;
-    byId("stock").textContent = `${about.items.toLocaleString("en-GB")} pictures`;
+    byId("stock").textContent = `${about.items.toLocaleString("en-GB")} ${about.pictures === undefined ? "pictures" : "products"}`;
     byId("text").maxLength = about.limits.text;
     byId("filters").hidden = !Object.keys(about.attributes).length;
     byId("sold-out-choice").hidden = !about.has_sold_out;

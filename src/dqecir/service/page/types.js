@@ -10,6 +10,7 @@
  * @typedef {Object} About
  * @property {string} version
  * @property {number} items
+ * @property {number} [pictures]  where products, which are the items, may have several
  * @property {string} model
  * @property {Method[]} methods
  * @property {Object<string, Attribute>} attributes

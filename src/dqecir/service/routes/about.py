@@ -20,6 +20,7 @@ from dqecir.service.schemas import (
     KeyFacts,
     LimitFacts,
     MethodFacts,
+    ProductAbout,
     Suggestions,
 )
 from dqecir.service.service import Served, title_of
@@ -28,10 +29,10 @@ router = APIRouter()
 
 
 @router.get("/v1/about", dependencies=[Depends(may_read)])
-async def about(service: Served) -> About:
+async def about(service: Served) -> ProductAbout | About:
     """What can be searched, and how."""
     products = await asyncio.to_thread(service.listing.count_products)
-    return About(
+    found = About(
         version=version("dqecir"),
         items=len(service.main.index) if products is None else products,
         model=title_of(service.main),
@@ -51,6 +52,9 @@ async def about(service: Served) -> About:
             weight=HEAVIEST,
         ),
     )
+    if products is None:
+        return found
+    return ProductAbout(**found.model_dump(), pictures=len(service.main.index))
 
 
 @router.get("/v1/suggestions", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
