@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from dqecir.encoders.blip2 import Blip2, Blip2Config
 from dqecir.errors import CheckpointError, DataError
 from dqecir.language.reader_version import READER_VERSION
+from dqecir.language.tagging import shipped_tagger
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.model.composed_model import ComposedModel, new_model
 
@@ -161,3 +163,24 @@ def test_a_model_folder_half_there_names_the_file(model_folder, tmp_path, name):
         if damage or name != "README.md":
             with pytest.raises(DataError, match=name):
                 ComposedModel.from_pretrained(folder)
+
+
+def test_a_folder_holds_its_text_reader_whose_weights_name_answers_and_no_target(model, tmp_path):
+    model.save_pretrained(tmp_path / "m")
+    assert ComposedModel.from_pretrained(tmp_path / "m").fingerprint == model.fingerprint
+    other = shipped_tagger("reader-generated")
+    replace(model, tagger=other).save_pretrained(tmp_path / "other")
+    read = ComposedModel.from_pretrained(tmp_path / "other")
+    assert read.tagger is not None and read.tagger.name == other.name
+    assert read.fingerprint != model.fingerprint
+    assert read.target_fingerprint == model.target_fingerprint
+    shutil.rmtree(tmp_path / "m" / "reader")
+    assert ComposedModel.from_pretrained(tmp_path / "m").tagger is None
+
+
+@pytest.mark.parametrize("name", ["reader.safetensors", "reader.json", "pieces.txt"])
+def test_a_damaged_text_reader_is_refused(model, tmp_path, name):
+    model.save_pretrained(tmp_path / "m")
+    (tmp_path / "m" / "reader" / name).write_text("nothing")
+    with pytest.raises(CheckpointError, match=r"reader.*(copy|save)"):
+        ComposedModel.from_pretrained(tmp_path / "m")

@@ -16,6 +16,11 @@ from tests.page.visiting import REFERENCE, address, ask, cards, found, settled, 
 HERE = Path(__file__).parent
 
 
+def read(page):
+    """The chips that say how the text was read."""
+    return page.get_by_role("list", name="How your words were read").get_by_role("listitem")
+
+
 def test_the_wall_leads_to_what_looks_alike(page, service):
     page.goto(service)
     tiles = page.get_by_role("list", name="Items to start from").get_by_role("button")
@@ -34,7 +39,7 @@ def test_words_lead_to_what_was_asked_for(page, service, table):
     alike = [table[item]["color"] for item in found(page)]
     ask(page, "is blue")
     expect(page.get_by_role("heading", name="“is blue”")).to_be_visible()
-    expect(page.locator("#meta")).to_contain_text("read as color: blue")
+    expect(read(page)).to_have_text(["color: blue"])
     asked = [table[item]["color"] for item in found(page)]
     assert asked.count("blue") > alike.count("blue")
     first = cards(page).first
@@ -49,15 +54,53 @@ def test_words_about_a_price_filter_and_say_so(page, service, table, shop):
     page.get_by_role("combobox", name="What should change?").fill("is blue and chea")
     expect(page.locator("#suggestions [role=option]")).to_have_text(["is blue and is cheaper"])
     ask(page, "is blue and is cheaper")
-    expect(page.locator("#meta")).to_contain_text(f"read as color: blue, price < {own}")
+    expect(read(page)).to_have_text(["color: blue", f"price < {own}"])
     assert {int(table[item]["price"]) < own for item in found(page)} == {True}
     page.get_by_label("Choose a picture").set_input_files(shop / REFERENCE)
     settled(page)
     ask(page, "is blue and is cheaper")
-    expect(page.locator("#meta")).to_contain_text("price: not known of this picture, so not filtered")
+    expect(read(page).nth(1)).to_have_text("price: not known of this picture, so not filtered")
     page.get_by_role("combobox", name="What should change?").fill("is blue and below 1 euro")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("No picture fulfils price < 1, as the words ask.")
+
+
+def test_what_was_understood_is_taken_back_by_a_click(page, service, table):
+    visit(page, service)
+    ask(page, "is blue and below 30 euros, for a wedding")
+    expect(read(page)).to_have_text(["color: blue", "price < 30", re.compile(r"^wedding\s+had no effect$")])
+    unread = read(page).nth(2)
+    expect(unread.get_by_role("button")).to_have_count(0)
+    read(page).get_by_role("button", name="price < 30, read from “below 30 euros”: take it back").click()
+    settled(page)
+    field = page.get_by_role("combobox", name="What should change?")
+    expect(field).to_have_value("is blue and for a wedding")
+    expect(read(page).first).to_have_text("color: blue")
+    read(page).get_by_role("button", name="color: blue, read from “blue”: take it back").click()
+    settled(page)
+    expect(page.get_by_text("Nothing of this was understood: these look alike.")).to_be_visible()
+
+
+def test_a_slip_can_be_put_right(page, service):
+    visit(page, service)
+    ask(page, "is gren")
+    expect(read(page).first).to_have_text("color: green")
+    read(page).get_by_role("button", name="Did you mean “green”? “gren” was read so").click()
+    settled(page)
+    expect(page.get_by_role("combobox", name="What should change?")).to_have_value("is green")
+    expect(read(page)).to_have_text(["color: green"])
+
+
+def test_another_language_and_a_lacking_column_are_said(page, service):
+    visit(page, service)
+    ask(page, "ein blaues Kleid mit langen Ärmeln")
+    expect(page.locator("#reading-note")).to_contain_text(
+        "This looks like German: only names of values are read"
+    )
+    ask(page, "is blue and newer than 2019")
+    expect(page.locator("#reading-note")).to_have_text(
+        "No picture here has a year, so “newer than 2019” had no effect."
+    )
 
 
 def test_more_of_the_wall_and_more_answers(page, service):

@@ -1,4 +1,4 @@
-"""What a text says of an index's numbers filters its items, beside the filter that there is."""
+"""What a text says of numbers and of the table filters an index's items, beside the filter that there is."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from dqecir.index.contract import ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
-from dqecir.search.request_text import read_text
+from dqecir.search.request_text import RequestReader
 from tests.index.contract import HEADER
 
 SHOP = {
@@ -25,6 +25,10 @@ def index(tmp_path):
     )
 
 
+def reader_of(index, shown=("color", "neck")) -> RequestReader:
+    return RequestReader(index, shown)
+
+
 def found(index, said) -> set[str]:
     return {hit.id for hit in index.search(torch.ones(1, 1, 8), 9, where=said.where)[0]}
 
@@ -40,38 +44,92 @@ def found(index, said) -> set[str]:
     ],
 )
 def test_answers_are_those_that_fulfil_it(index, text, reference, left, ids):
-    said = read_text(text, index, reference)
+    said = reader_of(index).read(text, reference)
     assert said.text == left
     assert found(index, said) == ids
 
 
 def test_it_joins_a_filter(index):
-    said = read_text("more expensive", index, "cheap", parse_filter("color = red"))
+    said = reader_of(index).read("more expensive", "cheap", parse_filter("color = red"))
     assert found(index, said) == {"middle"}
 
 
 @pytest.mark.parametrize("reference", [None, "secret", "gone"])
 def test_a_reference_without_a_number_filters_nothing_and_is_told(index, reference):
-    said = read_text("is red and cheaper", index, reference)
+    said = reader_of(index).read("is red and cheaper", reference)
     assert said.text == "is red"
     assert said.where is None
     assert [(one.column, one.order, one.number) for one in said.constraints] == [("price", "<", None)]
 
 
 def test_a_column_of_words_is_not_compared(index):
-    said = read_text("a lower neck and cheaper", index, "middle")
+    said = reader_of(index).read("a lower neck and cheaper", "middle")
     assert said.text == "a lower neck"
     assert found(index, said) == {"cheap"}
 
 
-def test_an_index_without_numbers_leaves_texts_alone(tmp_path):
+def test_an_index_without_numbers_lacks_them(tmp_path):
     batch = ItemBatch(["a"], torch.randn(1, 3, 8), [{"price": "ask us", "path": "/a.jpg"}])
     index = ExactIndex.build(tmp_path / "i", HEADER, iter([batch]))
     text = "is red, cheaper and under 40 euros"
-    assert read_text(text, index, None).text == text
+    said = reader_of(index).read(text)
+    assert (said.text, said.where, said.constraints) == ("is red", None, ())
+    assert [(one.column, one.words) for one in said.lacking] == [
+        ("price", "under 40 euros"),
+        ("price", "cheaper"),
+    ]
 
 
 def test_the_reference_is_read_only_where_the_text_compares_with_it(index, monkeypatch):
     monkeypatch.setattr(ExactIndex, "payload", lambda *_: pytest.fail("the payload was read"))
-    read_text("is red", index, "middle")
-    read_text("under 40 euros", index, "middle")
+    reader_of(index).read("is red", "middle")
+    reader_of(index).read("under 40 euros", "middle")
+
+
+@pytest.mark.parametrize(
+    ("text", "ids", "asked"),
+    [
+        ("in tencel", {"cheap", "secret"}, {"tencel"}),
+        ("from Kestrel or Nordby", {"cheap", "middle", "dear"}, {"kestrel", "nordby"}),
+        ("not from nordby", {"cheap", "middle", "secret"}, {"nordby"}),
+        ("red from kestrel under 15 euros", {"cheap"}, {"kestrel"}),
+        ("is red", {"cheap", "middle", "dear", "secret"}, set()),
+    ],
+)
+def test_what_pictures_do_not_show_is_asked_of_the_table(tmp_path, text, ids, asked):
+    more = {
+        "cheap": {"brand": "Kestrel", "fibre": "Tencel"},
+        "middle": {"brand": "Kestrel", "fibre": "Wool"},
+        "dear": {"brand": "Nordby", "fibre": "Wool"},
+        "secret": {"fibre": "Tencel"},
+    }
+    rows = [{**SHOP[item], **more[item]} for item in SHOP]
+    tokens = torch.randn(len(SHOP), 3, 8)
+    index = ExactIndex.build(tmp_path / "shop", HEADER, iter([ItemBatch(list(SHOP), tokens, rows)]))
+    said = reader_of(index).read(text)
+    assert found(index, said) == ids
+    assert {ask.words for ask in said.table} == asked
+
+
+def test_values_that_are_new_to_the_index_are_read(tmp_path):
+    index = ExactIndex.build(
+        tmp_path / "i", HEADER, iter([ItemBatch(["a"], torch.randn(1, 3, 8), [{"brand": "Kestrel"}])])
+    )
+    reader = reader_of(index)
+    assert reader.read("by pelvoux").table == ()
+    index.add(ItemBatch(["b"], torch.randn(1, 3, 8), [{"brand": "Pelvoux"}]))
+    assert [(ask.column, ask.value) for ask in reader.read("by pelvoux").table] == [("brand", "Pelvoux")]
+
+
+def test_a_comparison_that_the_index_has_no_column_for_is_said(index):
+    said = reader_of(index).read("is red, under 15 euros and newer than 2019")
+    assert [(one.column, one.words) for one in said.lacking] == [("year", "newer than 2019")]
+    assert [one.words for one in said.constraints] == ["under 15 euros"]
+    assert said.text == "is red"
+    assert said.read.unread == ()
+
+
+def test_corrections_and_the_language_are_said(index):
+    said = reader_of(index).read("is gren")
+    assert [(one.word, one.read_as) for one in said.read.corrections] == [("gren", "green")]
+    assert reader_of(index).read("ein rotes Kleid mit langen Ärmeln").read.language == "German"

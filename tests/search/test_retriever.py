@@ -104,7 +104,9 @@ def test_words_about_a_price_filter_by_it(retriever, pictures, tmp_path):
     retriever.build_index(shop, tmp_path / "index", quiet=True)
     cheaper = retriever.search(shop / names[4], "is red and cheaper", k=12)
     assert {hit.id for hit in cheaper.hits} == set(names[1:4])
-    assert cheaper.as_json()["bounds"] == [{"attribute": "price", "order": "<", "number": 4.5}]
+    assert cheaper.as_json()["bounds"] == [
+        {"attribute": "price", "order": "<", "number": 4.5, "words": "cheaper"}
+    ]
     plain = retriever.search(shop / names[4], "is red", k=12, where="price < 4.5")
     assert [hit.score for hit in cheaper.hits] == pytest.approx([hit.score for hit in plain.hits])
     # A picture without a price, and one that is no item, are compared with nothing.

@@ -15,7 +15,7 @@ TYPES = (Path(dqecir.service.__file__).parent / "page" / "types.js").read_text(e
 
 KEYS = {
     "results": {"answers"},
-    "reading": {"asked", "bounds", "unread"},
+    "reading": {"asked", "bounds", "unread", "corrections", "lacking", "language", "alike"},
     "attribute_weights": {"attribute_weights"},
     "own_weights": {"own_weights"},
     "filters": {"filters"},
@@ -42,7 +42,9 @@ def properties(name: str) -> set[str]:
 
 def test_every_field_of_an_answer_is_in_its_json(response):
     assert {field.name for field in fields(SearchResponse)} == set(KEYS)
-    assert {field.name for field in fields(TextReading)} == {"requested", "constraints", "unread"}
+    assert {field.name for field in fields(TextReading)} == {
+        "requested", "constraints", "unread", "corrections", "lacking", "language", "alike",
+    }  # fmt: skip
     assert set(response.as_json()) == set.union(*KEYS.values())
     assert {field.name for field in fields(SearchResult)} == {"id", "score", "payload", "contributions"}
     assert set(response.as_json()["answers"][0]) == {"id", "score", "path", "attributes", "sold_out", "spoke"}

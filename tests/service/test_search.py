@@ -35,7 +35,7 @@ def test_an_item_is_searched_from_as_without_a_service(client, retriever, item):
         [hit.score for hit in found.hits], abs=1e-4
     )
     assert told["attribute_weights"] == told["own_weights"]
-    assert told["asked"] == [{"attribute": "color", "value": "red"}]
+    assert told["asked"] == [{"attribute": "color", "value": "red", "words": "is red"}]
     first = told["answers"][0]
     assert "path" not in first["attributes"]
     assert first["attributes"]["color"]
@@ -92,13 +92,13 @@ def test_what_is_said_of_a_price_filters_and_is_told(client, picture):
     request = {"item": "priced-1", "text": "is red and cheaper", "k": 200}
     told = client.post("/v1/search", json=request)
     assert ids_of(told) == ["priced-0"]
-    assert told.json()["bounds"] == [{"attribute": "price", "order": "<", "number": 20.0}]
-    assert told.json()["asked"] == [{"attribute": "color", "value": "red"}]
+    assert told.json()["bounds"] == [{"attribute": "price", "order": "<", "number": 20.0, "words": "cheaper"}]
+    assert told.json()["asked"] == [{"attribute": "color", "value": "red", "words": "is red"}]
     told = client.post("/v1/search", **form({"text": "at least 20 euros", "k": 200}, picture))
     assert set(ids_of(told)) == {"priced-1", "priced-2"}
     told = client.post("/v1/search", **form({"text": "cheaper", "k": 200}, picture))
     assert len(ids_of(told)) == 200
-    assert told.json()["bounds"] == [{"attribute": "price", "order": "<", "number": None}]
+    assert told.json()["bounds"] == [{"attribute": "price", "order": "<", "number": None, "words": "cheaper"}]
     facts = client.get("/v1/about").json()["attributes"]["price"]
     assert facts == {"values": ["€ 10", "€ 20", "€ 30"], "numeric": True}
     looked = client.post("/v1/explanations", json={**request, "target": "priced-0"})
@@ -323,7 +323,7 @@ def test_conditions_that_mean_nothing_are_refused(client, picture, conditions, w
 
 def test_what_had_no_effect_is_said(client, item):
     told = client.post("/v1/search", json={"item": item, "text": "asdf qwerty"}).json()
-    assert told["unread"] == ["asdf qwerty"] or told["asked"]
+    assert told["unread"] == ["asdf", "qwerty"] or told["asked"]
 
 
 def test_sold_out_items_are_hidden_until_they_are_asked_for(client, picture):

@@ -15,7 +15,6 @@ from dqecir.io.progress import console
 from dqecir.io.starting import loading
 
 if TYPE_CHECKING:
-    from dqecir.language.numeric_constraints import NumericConstraint
     from dqecir.search.retriever import BuildSummary
 
 Tokens = Annotated[
@@ -196,25 +195,14 @@ def search(
             if isinstance(hit, ProductResult):
                 views = f"  ({hit.product}, {1 + len(hit.other_views)} pictures)"
             output.print(f"{rank:3}. {hit.score:.3f}  {escape(hit.id + views)}")
-        for constraint in result.reading.constraints:
-            output.print(escape(_told(constraint)))
-        if result.reading.unread:
-            output.print(escape(f"without effect: {', '.join(result.reading.unread)}"))
+        if said := result.reading.sentence():
+            output.print(escape(said))
         if result.sold_out_hidden != 0:
             count = "" if result.sold_out_hidden is None else f"{result.sold_out_hidden} "
             output.print(f"{count}sold-out products are left out: --sold-out shows them")
     if sheet is not None:
         result.write_sheet(sheet, image, text)
         console.print(f"the sheet is {sheet}")
-
-
-def _told(constraint: NumericConstraint) -> str:
-    if constraint.number is None:
-        return (
-            f"the index knows no {constraint.column} of the picture, so what the text says of it "
-            "had no effect: filter with --where"
-        )
-    return f"only {constraint.column} {constraint.order} {constraint.number:g}, as the text says"
 
 
 def _weight(setting: str) -> tuple[str, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -63,6 +63,8 @@ class NumericConstraint:
     reached: bool = False
     """Whether it may be that number itself."""
     number: float | None = None
+    words: str = field(default="", compare=False)
+    """The words that set it."""
 
     @property
     def order(self) -> Order:
@@ -140,13 +142,15 @@ class ConstraintReader:
         for pattern, column in self._spans:
             while read := _first_readable(pattern, rest, column):
                 match, (low, high) = read
-                found.append(NumericConstraint(column, "more", True, low))
-                found.append(NumericConstraint(column, "less", True, high))
+                words = _words(match)
+                found.append(NumericConstraint(column, "more", True, low, words))
+                found.append(NumericConstraint(column, "less", True, high, words))
                 rest = rest[: match.start()] + rest[match.end() :]
         for pattern, column, direction, reached in self._clauses:
             while read := _first_readable(pattern, rest, column):
                 match, numbers = read
-                found.append(NumericConstraint(column, direction, reached, *numbers))
+                number = numbers[0] if numbers else None
+                found.append(NumericConstraint(column, direction, reached, number, _words(match)))
                 rest = rest[: match.start()] + rest[match.end() :]
         if not found:
             return text, ()
@@ -157,6 +161,10 @@ class ConstraintReader:
 def constraint_reader(columns: tuple[str, ...]) -> ConstraintReader:
     """The reader of these columns; many texts are asked of the same ones."""
     return ConstraintReader(columns)
+
+
+def _words(match: re.Match[str]) -> str:
+    return re.sub(r"^(?:and|but)\s+", "", match.group().strip(" ,"))
 
 
 def _compiled(clause: str) -> re.Pattern[str]:

@@ -7,13 +7,14 @@ values; the names of a catalogue's own values and columns are marked for it (``M
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -21,10 +22,12 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dqecir.errors import CheckpointError
 from dqecir.language.spoken import USUAL
 
 Operation = Literal["is", "is not", "more", "less"]
@@ -33,6 +36,7 @@ OWN = "value"
 """The role of words that name a value of a column that the reader does not know."""
 ROLES = (*USUAL, OWN)
 VALUES: tuple[str | None, ...] = (None, *sorted({value for values in USUAL.values() for value in values}))
+WEIGHTS = "reader.safetensors"
 WINDOW = 48
 """Words that are tagged together; a longer text is tagged in parts."""
 BEYOND = 0.4
@@ -183,10 +187,17 @@ class TaggerNetwork(nn.Module):
 
 
 class Tagger:
-    """A network and its word pieces."""
+    """A network and its word pieces; ``notes`` say how it was trained."""
 
-    def __init__(self, network: TaggerNetwork, pieces: WordPieces) -> None:
-        self.network, self.pieces = network, pieces
+    def __init__(
+        self, network: TaggerNetwork, pieces: WordPieces, notes: Mapping[str, Any] | None = None
+    ) -> None:
+        self.network, self.pieces, self.notes = network, pieces, dict(notes or {})
+
+    @property
+    def name(self) -> str:
+        """Names the weights of a tagger that was read from a folder."""
+        return str(self.notes["weights"])
 
     def batch(self, texts: Sequence[tuple[Sequence[str], Sequence[int] | None, str]]) -> Batch:
         """Texts as tensors: the words of each, their marks, and the category of the reference or ``""``."""
@@ -223,8 +234,12 @@ class Tagger:
             found += _tags(scores)
         return found
 
-    def save(self, folder: Path, notes: Mapping[str, Any]) -> None:
-        """Write the weights, matrices as 8 bits a number with a scale a row, and the word pieces."""
+    def save(self, folder: Path, notes: Mapping[str, Any] | None = None) -> None:
+        """Write the weights, matrices as 8 bits a number with a scale a row, and the word pieces.
+
+        ``notes`` say how it was trained; by default those that it was read with.
+        """
+        notes = self.notes if notes is None else notes
         state: dict[str, Tensor] = {}
         for name, tensor in self.network.state_dict().items():
             if tensor.dim() == 2 and name != "flag.weight":
@@ -235,17 +250,29 @@ class Tagger:
             else:
                 state[name] = tensor.half()
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(state, folder / "reader.safetensors")
+        save_file(state, folder / WEIGHTS)
         (folder / "pieces.txt").write_text("\n".join(self.pieces.pieces) + "\n", encoding="utf-8")
-        text = json.dumps({"layers": len(self.network.layers), **notes}, indent=2)
+        weights = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
+        known = {"roles": ROLES, "operations": OPERATIONS, "values": VALUES}
+        text = json.dumps(
+            {"layers": len(self.network.layers), **notes, "weights": weights, **known}, indent=1
+        )
         (folder / "reader.json").write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Tagger:
-        """Read what :meth:`save` wrote."""
-        state = load_file(folder / "reader.safetensors")
-        pieces = WordPieces((folder / "pieces.txt").read_text(encoding="utf-8").splitlines())
-        notes = json.loads((folder / "reader.json").read_text(encoding="utf-8"))
+        """Read what :meth:`save` wrote; raises :class:`CheckpointError` where it is damaged or another's."""
+        try:
+            notes = json.loads((folder / "reader.json").read_text(encoding="utf-8"))
+            pieces = WordPieces((folder / "pieces.txt").read_text(encoding="utf-8").splitlines())
+            state = load_file(folder / WEIGHTS)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise CheckpointError(f"{folder} holds no whole reader ({error}): copy it again") from error
+        known = [list(part) for part in (ROLES, OPERATIONS, VALUES)]
+        if [notes.get(key) for key in ("roles", "operations", "values")] != known:
+            raise CheckpointError(
+                f"{folder} holds a reader of other columns and values than this dqecir: save the model again"
+            )
         network = TaggerNetwork(len(pieces.pieces), notes["layers"])
         whole = {
             name: tensor.float() * state[f"{name}.scale"].float()
@@ -256,13 +283,20 @@ class Tagger:
         }
         network.pos = nn.Embedding(*whole["pos.weight"].shape)
         network.load_state_dict(whole)
-        return cls(network.eval(), pieces)
+        return cls(network.eval(), pieces, notes)
 
 
+@cache
 def shipped_tagger(name: str = "reader") -> Tagger:
     """A tagger that comes with the package: ``reader``, or ``reader-generated``, which no caption trained."""
     with resources.as_file(resources.files("dqecir") / "assets" / name) as folder:
         return Tagger.load(folder)
+
+
+def shipped_name() -> str:
+    """Name the weights of the reader that comes with the package."""
+    text = (resources.files("dqecir") / "assets" / "reader" / "reader.json").read_text(encoding="utf-8")
+    return str(json.loads(text)["weights"])
 
 
 _ALLOWED = {role: np.array([value in USUAL.get(role, ()) for value in VALUES]) for role in ROLES}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -213,10 +213,7 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
     """
     name = str(name_or_path)
     if name in SHIPPED:
-        text = (resources.files("dqecir.language") / "vocabularies" / f"{name}.yaml").read_text(
-            encoding="utf-8"
-        )
-        return _parse(text, f"vocabulary {name!r}")
+        return _shipped(name)
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         hint = nearest(name, SHIPPED)
@@ -227,6 +224,12 @@ def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+
+
+@cache
+def _shipped(name: str) -> Vocabulary:
+    folder = resources.files("dqecir.language") / "vocabularies"
+    return _parse((folder / f"{name}.yaml").read_text(encoding="utf-8"), f"vocabulary {name!r}")
 
 
 def shipped_vocabularies(columns: Iterable[str] | None = None) -> tuple[Vocabulary, ...]:

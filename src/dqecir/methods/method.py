@@ -23,6 +23,7 @@ from dqecir.encoders.checkpoints import PublishedKeys
 from dqecir.encoders.encoder import CAPABILITIES, Capability, Encoder, TextBatch, all_encoders, unit
 from dqecir.encoders.tokenizer import Placeholder
 from dqecir.errors import DataError
+from dqecir.language.parsing import Parser
 from dqecir.language.vocabulary import Vocabulary
 from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
 from dqecir.methods.negatives import NegativeSampling
@@ -164,6 +165,9 @@ class Method(nn.Module, ABC):
 
     published_squash: ClassVar[bool] = False
     """Whether the published code squashes pictures to a square; it pads and crops them otherwise."""
+
+    parser: Parser | None = None
+    """What reads its texts, where it is not the method's own text encoder alone."""
 
     only_evaluated: ClassVar[tuple[str, ...]] = ()
     """Parts that stay in evaluation mode while the method is trained, because they are frozen."""

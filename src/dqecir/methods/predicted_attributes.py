@@ -48,6 +48,7 @@ class PredictedAttributes(Baseline):
     options_type = PredictedAttributesOptions
     score_rule = "dot"
     requires = frozenset()
+    parser: Parser
 
     def __init__(
         self, backbone: Encoder, heads: AttributeHeads, columns: Sequence[str], parser: Parser

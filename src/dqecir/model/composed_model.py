@@ -1,8 +1,8 @@
 """A model as it lies on disk: a method over its backbone, with all it needs to read a query.
 
 A model folder holds ``config.json``, ``model.safetensors``, the tokenizer, ``preprocessor_config.json``,
-the attribute vocabularies and a ``README.md``; nothing in it is pickled. Where a frozen tower already
-lies elsewhere, the folder may name it instead of holding it.
+the attribute vocabularies, the text reader and a ``README.md``; nothing in it is pickled. Where a frozen
+tower already lies elsewhere, the folder may name it instead of holding it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from dqecir.errors import CheckpointError, DataError
 from dqecir.io.device import chosen_device
 from dqecir.io.files import whole_folder, write_json, write_text
 from dqecir.language.reader_version import READER_VERSION
+from dqecir.language.tagging import Tagger, shipped_name, shipped_tagger
 from dqecir.language.vocabulary import Vocabulary, load_vocabulary
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.methods.method import Method, MethodContext, MethodOptions, method_named
@@ -57,6 +58,9 @@ WHOLE_FORMAT = 1
 
 BLIP2 = "blip2"
 """The kind of encoder of folders that name none."""
+
+READER = "reader"
+"""The folder of a model's text reader; a model without one reads by the package's."""
 
 _TOWER = "method.backbone.tower."
 
@@ -82,6 +86,8 @@ class ComposedModel:
     card: str = ""
     notes: Mapping[str, Any] | None = None
     tower_source: str | None = None
+    tagger: Tagger | None = None
+    """What reads texts, where it is not the tagger that comes with the package."""
 
     @property
     def backbone(self) -> Encoder:
@@ -141,7 +147,12 @@ class ComposedModel:
     def fingerprint(self) -> str:
         """Names everything that decides answers: weights, options, vocabularies and the text reader."""
         return model_fingerprint(
-            self.method, self.options, self.heads, self.text_encoder, self.target_fingerprint
+            self.method,
+            self.options,
+            self.heads,
+            self.text_encoder,
+            self.target_fingerprint,
+            shipped_name() if self.tagger is None else self.tagger.name,
         )
 
     def forget_fingerprints(self) -> None:
@@ -177,6 +188,7 @@ class ComposedModel:
                     allow_unicode=True,
                 )
                 write_text(draft / "vocabularies" / f"{vocabulary.name}.yaml", text)
+            (self.tagger or shipped_tagger()).save(draft / READER)
             write_text(draft / "README.md", self.card or f"# {self.method.name}\n\nA dqecir model.\n")
         return target
 
@@ -281,6 +293,7 @@ class ComposedModel:
                 parse_settings(config["heads"], HeadsConfig, f"{folder}/config.json, heads")
             )
         preprocessing = Preprocessing.from_dict(_read_json(folder / "preprocessor_config.json"))
+        tagger = Tagger.load(folder / READER) if (folder / READER).is_dir() else None
         method = kind.build(backbone, options, context_of(encoder, heads))
         tensors = _read_tensors(folder / "model.safetensors")
         if "tower" in config:
@@ -293,7 +306,8 @@ class ComposedModel:
                 load_strictly(module, {key: _as_float(value) for key, value in own.items()})
         method.backbone.freeze_tower()
         card = _read_text(folder / "README.md")
-        return cls(method, options, encoder, preprocessing, heads, card, config["notes"], tower_source).eval()
+        notes = config["notes"]
+        return cls(method, options, encoder, preprocessing, heads, card, notes, tower_source, tagger).eval()
 
 
 def new_model(

@@ -39,11 +39,17 @@ def target_fingerprint(method: Method, tower: str) -> str:
 
 
 def model_fingerprint(
-    method: Method, options: MethodOptions, heads: AttributeHeads | None, encoder: TextEncoder, target: str
+    method: Method,
+    options: MethodOptions,
+    heads: AttributeHeads | None,
+    encoder: TextEncoder,
+    target: str,
+    reader: str,
 ) -> str:
     """Name everything that decides answers: also the composer, the text reader, vocabularies and options.
 
-    ``target`` is the fingerprint of target embeddings, which covers the tower's weights.
+    ``target`` is the fingerprint of target embeddings, which covers the tower's weights; ``reader`` names the
+    weights of the text reader.
     """
     made_by = {
         "target": target,
@@ -51,7 +57,7 @@ def model_fingerprint(
         # Without defaults, so that an option that is new to the package renames no older model.
         "options": options.model_dump(mode="json", exclude_defaults=True),
         "heads": heads.config.model_dump(mode="json") if heads is not None else None,
-        "reader": READER_VERSION,
+        "reader": [READER_VERSION, reader],
         "vocabularies": [
             known.model_dump(mode="json", exclude_defaults=True) for known in encoder.vocabularies
         ],

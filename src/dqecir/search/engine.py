@@ -28,12 +28,21 @@ from dqecir.index.product_search import (
     item_named,
     items_of_one_picture,
 )
+from dqecir.language.reader import Ask
+from dqecir.language.tagging import words_of
 from dqecir.methods.method import Query
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.explanation import HeatMap, attribute_scores, heat_maps, readings
-from dqecir.search.request_text import read_text
-from dqecir.search.response import Contribution, ProductResult, SearchResponse, SearchResult
+from dqecir.search.request_text import RequestReader, RequestText
+from dqecir.search.response import (
+    Contribution,
+    ProductResult,
+    RequestedValue,
+    SearchResponse,
+    SearchResult,
+    TextReading,
+)
 from dqecir.search.search_request import PreparedRequest, SearchRequest
 from dqecir.search.steering import Steering, boosted_and_steered, check_weights
 
@@ -54,6 +63,8 @@ class SearchEngine:
         self.model, self.index = model, index
         self.attributes = [vocabulary.name for vocabulary in model.vocabularies]
         self.values: Mapping[str, Sequence[str]] = {} if model.heads is None else model.heads.config.columns
+        parser = model.method.parser
+        self.reader = RequestReader(index, self.values if parser is None else parser.values, model.tagger)
         self._refresh, self._refreshed = refresh, time.monotonic()
         self._sample: tuple[int, Tensor] | None = None
 
@@ -85,18 +96,16 @@ class SearchEngine:
         more, less = ([item_named(self.index, name) for name in ids] for ids in (request.more, request.less))
         reference = self.reference(request.image, item)
         check_weights(request.weights, self.weighted)
-        read = read_text(request.text, self.index, item, request.where)
-        if read.where is not None:
-            read.where.check(self.index.columns())
+        said = self.reader.read(request.text, item, request.where)
+        if said.where is not None:
+            said.where.check(self.index.columns())
         own = () if item is None else (item,)
         same = () if item is None else items_of_one_picture(self.index, item)
         return PreparedRequest(
             request,
             reference,
-            read.text,
-            read.where,
+            said,
             self.has_sold_out and not request.sold_out,
-            read.constraints,
             Steering(request.weights, *map(self._target_tokens, (more, less))),
             tuple(dict.fromkeys((*all_views(self.index, (*own, *less, *request.exclude)), *same))),
             1000 * (time.perf_counter() - begun),
@@ -133,10 +142,13 @@ class SearchEngine:
         """Answer prepared requests; those with one filter are searched for together."""
         self.see_changes()
         clock = _Clock()
-        composed = self.composer.compose([one.reference for one in prepared], [one.text for one in prepared])
+        composed = self.composer.compose(
+            [one.reference for one in prepared], [one.said.text for one in prepared]
+        )
         steerings = [one.steering for one in prepared]
         steered = boosted_and_steered(composed, steerings, self.attributes, self.model.method.score_rule)
         read = readings(steered.query, self.values)
+        tells = steered.query.parts is not None and steered.query.parts.asked is not None
         clock.lap("compose")
         generation = self.index.generation
         hits = self._hits(steered.query, prepared)
@@ -149,16 +161,37 @@ class SearchEngine:
                 tuple(
                     _result(found, parts) for found, parts in zip(hits[row], contributions[row], strict=True)
                 ),
-                replace(read[row], constraints=one.constraints),
+                self._reading(read[row], one.said, tells),
                 steered.weights[row],
                 steered.own_weights[row],
-                tuple(map(str, conjuncts(one.where))),
+                tuple(map(str, conjuncts(one.said.where))),
                 0 if one.hidden is None else self.index.count(one.hidden),
                 generation,
                 {"read": one.reading_ms, **timings},
             )
             for row, one in enumerate(prepared)
         ]
+
+    def _reading(self, read: TextReading, said: RequestText, tells: bool) -> TextReading:
+        """How a text was read, by the method and in the columns of the table.
+
+        ``tells`` says whether the method tells at all what a text asks for.
+        """
+        parser = self.model.method.parser
+        clauses = () if parser is None else parser.clauses(said.text)
+        words = {reading.column: clause.words for clause in clauses for reading in clause.readings}
+        unread = {word.text for clause in read.unread for word in words_of(clause)}
+        asked = [replace(one, words=words.get(one.attribute, "")) for one in read.requested]
+        asked += [RequestedValue(ask.column, _named(ask), ask.words) for ask in said.table]
+        return TextReading(
+            tuple(asked),
+            said.constraints,
+            tuple(word for word in said.read.unread if word in unread),
+            said.read.corrections,
+            said.lacking,
+            said.read.language,
+            tells and not (asked or said.constraints),
+        )
 
     def search(self, request: SearchRequest) -> SearchResponse:
         """Answer one request."""
@@ -175,7 +208,7 @@ class SearchEngine:
     ) -> list[tuple[HeatMap, HeatMap]]:
         """Where each query looked in its reference and in a result, given both pictures; one at a time."""
         return [
-            heat_maps(self.model, reference, prepared.text, target, prepared.steering)
+            heat_maps(self.model, reference, prepared.said.text, target, prepared.steering)
             for prepared, reference, target in asked
         ]
 
@@ -238,6 +271,10 @@ def reading_picture_of(item: str | None) -> Iterator[None]:
     except ImageError as error:
         said = f"the picture of the item {item!r} cannot be read: {error.reason}"
         raise ItemPictureError(said) from None
+
+
+def _named(ask: Ask) -> str:
+    return f"not {ask.value}" if ask.operation in ("is not", "less") else str(ask.value)
 
 
 class _Clock:

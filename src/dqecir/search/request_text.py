@@ -1,17 +1,24 @@
-"""Take the numeric constraints out of a text and into the filter: "cheaper", "under 40 euros"."""
+"""Read the text of a search in the columns of an index: what it filters by, corrects and leaves unread."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any
 
 from dqecir.data.payload_fields import RESERVED
 from dqecir.index.contract import Index
-from dqecir.index.filters import Compare, Filter, all_of, conjuncts, has_numbers
+from dqecir.index.filters import Compare, Equal, Filter, Not, all_of, conjuncts, has_numbers
 from dqecir.index.payload_columns import least_number
 from dqecir.language.numeric_constraints import NumericConstraint, constraint_reader, speaks_of_numbers
+from dqecir.language.reader import Ask, Reader, Reading
+from dqecir.language.tagging import Tagger
+from dqecir.search.text_reading import reader_of_index
+
+COMPARED = ("price", "year")
+"""Columns whose lack is said where a text compares by them."""
 
 
 @dataclass(frozen=True)
@@ -24,31 +31,61 @@ class RequestText:
     constraints: tuple[NumericConstraint, ...] = ()
     """All that were found. One without a number compares with a number of the reference that is not known,
     and is not part of the filter."""
+    lacking: tuple[NumericConstraint, ...] = ()
+    """Constraints on columns that the index lacks."""
+    read: Reading = field(default_factory=Reading)
+    """What is left of the text, in the columns of the index."""
+    table: tuple[Ask, ...] = ()
+    """Requests of columns that the model knows nothing of; the table's cells are filtered by them."""
 
 
-def read_text(text: str, index: Index, item: str | None, where: Filter | None = None) -> RequestText:
-    """Take what a text says of an index's numbers out of it, and add it to the filter ``where``.
+class RequestReader:
+    """Reads the texts of searches over one index; any thread may call it."""
 
-    ``item`` is the reference's id where it is an item; its payload is read only where the text compares with
-    it. A text about no number of the index is left as it is.
-    """
-    if not speaks_of_numbers(text):
-        return RequestText(text, where)
-    columns = index.columns()
-    names = {name for part in columns for name in part.names} - RESERVED
-    rest, constraints = constraint_reader(tuple(sorted(names))).parted(text)
-    numeric = {one.column for one in constraints if has_numbers(columns, one.column)}
-    if numeric != {one.column for one in constraints}:
-        rest, constraints = constraint_reader(tuple(sorted(numeric))).parted(text)
-    if not constraints:
-        return RequestText(text, where)
-    compares = any(one.number is None for one in constraints)
-    payload = (index.payload(item) if compares and item is not None else None) or {}
-    constraints = tuple(_completed(one, payload) for one in constraints)
-    comparisons = [
-        Compare(one.column, one.order, one.number) for one in constraints if one.number is not None
-    ]
-    return RequestText(rest, all_of([*conjuncts(where), *comparisons]), constraints)
+    def __init__(self, index: Index, shown: Iterable[str], tagger: Tagger | None = None) -> None:
+        """``shown`` are the columns that the model reads of pictures; ``tagger`` is its own, if it has
+        one."""
+        self._index, self._shown, self._tagger = index, frozenset(shown), tagger
+        self._lock = Lock()
+        self._reader: tuple[int, Reader] | None = None
+
+    def read(self, text: str, item: str | None = None, where: Filter | None = None) -> RequestText:
+        """Take what a text says of an index's numbers out of it, and read the rest.
+
+        ``item`` is the reference's id where it is an item; its payload is read only where the text compares
+        with it. What the text asks of the table is added to the filter ``where``.
+        """
+        if not text.strip():
+            return RequestText(text, where)
+        rest, constraints, lacking = self._numbers(text)
+        read = self._of_index().read(rest)
+        table = tuple(ask for ask in read.asks if ask.column not in self._shown and ask.value is not None)
+        compares = any(one.number is None for one in constraints)
+        payload = (self._index.payload(item) if compares and item is not None else None) or {}
+        constraints = tuple(_completed(one, payload) for one in constraints)
+        parts = [*conjuncts(where), *_comparisons(constraints), *_cells(table)]
+        return RequestText(rest, all_of(parts), constraints, lacking, read, table)
+
+    def _numbers(self, text: str) -> tuple[str, tuple[NumericConstraint, ...], tuple[NumericConstraint, ...]]:
+        """A text without its constraints, those on columns of the index, and those on columns it lacks."""
+        if not speaks_of_numbers(text):
+            return text, (), ()
+        columns = self._index.columns()
+        names = {name for part in columns for name in part.names} - RESERVED
+        rest, constraints = constraint_reader(tuple(sorted(names))).parted(text)
+        numeric = {one.column for one in constraints if has_numbers(columns, one.column)}
+        if numeric != {one.column for one in constraints}:
+            rest, constraints = constraint_reader(tuple(sorted(numeric))).parted(text)
+        rest, others = constraint_reader(COMPARED).parted(rest)
+        return rest, constraints, others
+
+    def _of_index(self) -> Reader:
+        """The reader of the values that the index has now."""
+        with self._lock:
+            generation = self._index.generation
+            if self._reader is None or self._reader[0] != generation:
+                self._reader = generation, reader_of_index(self._index, self._tagger)
+            return self._reader[1]
 
 
 def _completed(constraint: NumericConstraint, payload: Mapping[str, Any]) -> NumericConstraint:
@@ -56,3 +93,22 @@ def _completed(constraint: NumericConstraint, payload: Mapping[str, Any]) -> Num
         return constraint
     number = least_number(payload.get(constraint.column))
     return constraint if math.isnan(number) else replace(constraint, number=number)
+
+
+def _comparisons(constraints: Iterable[NumericConstraint]) -> Iterator[Filter]:
+    for one in constraints:
+        if one.number is not None:
+            yield Compare(one.column, one.order, one.number)
+
+
+def _cells(asks: Iterable[Ask]) -> Iterator[Filter]:
+    """What the table's cells must be: of several values of a column any one, and none that is refused."""
+    wanted: dict[str, list[str]] = {}
+    for ask in asks:
+        assert ask.value is not None
+        if ask.operation in ("is", "more"):
+            wanted.setdefault(ask.column, []).append(ask.value)
+        else:
+            yield Not(Equal(ask.column, (ask.value,)))
+    for column, values in wanted.items():
+        yield Equal(column, tuple(values))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from dqecir.data.payload_fields import RESERVED, SOLD_OUT
 from dqecir.language.numeric_constraints import NumericConstraint
+from dqecir.language.reader import Correction
 
 
 class Contribution(NamedTuple):
@@ -27,6 +28,8 @@ class RequestedValue:
 
     attribute: str
     value: str | None
+    words: str = ""
+    """The words that ask for it, where the method says."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,36 @@ class TextReading:
     """Numeric constraints. One without a number compares with a number of the reference that is not
     known, and is not among the filters."""
     unread: tuple[str, ...] = ()
-    """Parts of the text that had no effect, in plain words."""
+    """Words of the text that had no effect."""
+    corrections: tuple[Correction, ...] = ()
+    """Words that were read as other ones."""
+    lacking: tuple[NumericConstraint, ...] = ()
+    """Comparisons of columns that the index lacks, which had no effect."""
+    language: str = "English"
+    """The language of the text; of another one only names of values are read."""
+    alike: bool = False
+    """Whether nothing is asked for, so that the results are what looks like the reference."""
+
+    def sentence(self) -> str:
+        """All of it in one line for people."""
+        parts = []
+        if self.language != "English":
+            parts.append(f"This looks like {self.language}, of which only names of values are read.")
+        if self.requested:
+            named = (
+                f"{one.attribute}: {one.value}" if one.value else one.attribute for one in self.requested
+            )
+            parts.append(f"Read as {', '.join(named)}.")
+        parts += [f"“{one.word}” was read as “{one.read_as}”." for one in self.corrections]
+        parts += [_told(one) for one in self.constraints]
+        parts += [
+            f"The index has no number for {one.column}: “{one.words}” had no effect." for one in self.lacking
+        ]
+        if self.unread:
+            parts.append(f"Without effect: {', '.join(self.unread)}.")
+        if self.alike and (self.unread or self.lacking):
+            parts.append("Nothing of it was understood, so this is what looks alike.")
+        return " ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -118,12 +150,16 @@ class SearchResponse:
             "answers": [result.as_json(paths) for result in self.results],
             "attribute_weights": _rounded(self.attribute_weights, 4),
             "own_weights": _rounded(self.own_weights, 4),
-            "asked": [{"attribute": one.attribute, "value": one.value} for one in self.reading.requested],
-            "bounds": [
-                {"attribute": one.column, "order": one.order, "number": one.number}
-                for one in self.reading.constraints
+            "asked": [
+                {"attribute": one.attribute, "value": one.value, "words": one.words}
+                for one in self.reading.requested
             ],
+            "bounds": [_bound(one) for one in self.reading.constraints],
             "unread": list(self.reading.unread),
+            "corrections": [{"word": one.word, "read_as": one.read_as} for one in self.reading.corrections],
+            "lacking": [_bound(one) for one in self.reading.lacking],
+            "language": self.reading.language,
+            "alike": self.reading.alike,
             "filters": list(self.filters),
             "sold_out_hidden": self.sold_out_hidden,
             "generation": self.generation,
@@ -138,6 +174,24 @@ class SearchResponse:
 
         found = [Candidate(load_image(Path(one.payload["path"])), one.score) for one in self.results]
         contact_sheet([Answer(load_image(image), text, found, self.attribute_weights)], path)
+
+
+def _bound(constraint: NumericConstraint) -> dict[str, Any]:
+    return {
+        "attribute": constraint.column,
+        "order": constraint.order,
+        "number": constraint.number,
+        "words": constraint.words,
+    }
+
+
+def _told(constraint: NumericConstraint) -> str:
+    if constraint.number is None:
+        return (
+            f"The index knows no {constraint.column} of the picture, so “{constraint.words}” had no effect: "
+            "filter with --where."
+        )
+    return f"Only {constraint.column} {constraint.order} {constraint.number:g}."
 
 
 def _rounded(values: Mapping[str, float], digits: int) -> dict[str, float]:

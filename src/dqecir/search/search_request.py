@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from dqecir.data.images import ImageSource
 from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.index.filters import Equal, Filter, Not, all_of, conjuncts
-from dqecir.language.numeric_constraints import NumericConstraint
 from dqecir.model.compose import Reference
+from dqecir.search.request_text import RequestText
 from dqecir.search.steering import Steering
 
 
@@ -47,12 +47,10 @@ class PreparedRequest:
 
     request: SearchRequest
     reference: Reference
-    text: str
-    """The text without its numeric constraints, as the method composes it."""
-    where: Filter | None
+    said: RequestText
+    """The text as it was read; the method composes what is left of it without numeric constraints."""
     hides_sold_out: bool
     """Whether the index has sold-out items and they are not to be found."""
-    constraints: tuple[NumericConstraint, ...]
     steering: Steering
     exclude: tuple[str, ...]
     reading_ms: float
@@ -60,9 +58,9 @@ class PreparedRequest:
     @property
     def allowed(self) -> Filter | None:
         """What items must fulfil to be found."""
-        return all_of([*conjuncts(self.where), *([Not(SOLD_OUT_ITEMS)] if self.hides_sold_out else [])])
+        return all_of([*conjuncts(self.said.where), *([Not(SOLD_OUT_ITEMS)] if self.hides_sold_out else [])])
 
     @property
     def hidden(self) -> Filter | None:
         """What the sold-out items that are left out fulfil; ``None`` where there are none."""
-        return all_of([*conjuncts(self.where), SOLD_OUT_ITEMS]) if self.hides_sold_out else None
+        return all_of([*conjuncts(self.said.where), SOLD_OUT_ITEMS]) if self.hides_sold_out else None

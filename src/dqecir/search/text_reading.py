@@ -22,6 +22,7 @@ from dqecir.index.payload_columns import Columns, values_in
 from dqecir.io.files import write_text
 from dqecir.language.number_words import names_a_number
 from dqecir.language.reader import Reader, Reading
+from dqecir.language.tagging import Tagger
 
 MANY_VALUES = 1000
 """A column of an index with more different values holds texts and is not read."""
@@ -74,8 +75,11 @@ def as_json(reading: Reading) -> dict[str, Any]:
     }
 
 
-def reader_of_index(index: Index) -> Reader:
-    """The reader of an index's columns: attributes of few values are chosen from, numbers are compared."""
+def reader_of_index(index: Index, tagger: Tagger | None = None) -> Reader:
+    """The reader of an index's columns: attributes of few values are chosen from, numbers are compared.
+
+    Without a ``tagger`` the one that comes with the package reads.
+    """
     columns = index.columns()
     names = sorted({name for part in columns for name in part.names} - RESERVED)
     known = {name: _values(columns, name) for name in names}
@@ -86,7 +90,7 @@ def reader_of_index(index: Index) -> Reader:
             numbers.append(name)
         elif role == "attribute" and 0 < len(known[name]) <= MANY_VALUES:
             values[name] = known[name]
-    return Reader(values, numbers)
+    return Reader(values, numbers, tagger)
 
 
 def _values(columns: Collection[Columns], name: str) -> list[str]:

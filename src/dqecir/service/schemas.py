@@ -193,6 +193,7 @@ class ProductAnswer(ProductItem, Answer):
 class AskedOf(BaseModel):
     attribute: str
     value: str | None = None
+    words: str = Field(description="The words that ask for it, where the method says.")
 
 
 class BoundOf(BaseModel):
@@ -201,6 +202,12 @@ class BoundOf(BaseModel):
     number: float | None = Field(
         description="None where the text compares with what is not known of the reference."
     )
+    words: str = Field(description="The words that set it.")
+
+
+class CorrectionOf(BaseModel):
+    word: str
+    read_as: str
 
 
 class SearchReply(BaseModel):
@@ -209,7 +216,13 @@ class SearchReply(BaseModel):
     own_weights: dict[str, float] = Field(description="As the text decided.")
     asked: list[AskedOf] = Field(description="What was read from the text, where the method says.")
     bounds: list[BoundOf] = Field(description="What the text said of numbers, which filtered the answers.")
-    unread: list[str] = Field(description="Parts of the text that had no effect, where the method says.")
+    unread: list[str] = Field(description="Words of the text that had no effect, where the method says.")
+    corrections: list[CorrectionOf] = Field(description="Words that were read as other ones.")
+    lacking: list[BoundOf] = Field(description="Comparisons of columns that no item has; they had no effect.")
+    language: str = Field(
+        description="Of the text; of another one than English only names of values are read."
+    )
+    alike: bool = Field(description="Whether nothing is asked for, so that the answers are what looks alike.")
     filters: list[str] = Field(description="The filters that were applied, all of which hold.")
     sold_out_hidden: int | None = Field(
         description="Sold-out items that the filters allow and that were left out, where they were counted."

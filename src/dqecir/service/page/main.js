@@ -2,11 +2,12 @@
 
 import * as api from "./api.js";
 import { Crumbs } from "./crumbs.js";
-import { byId, describe, el, icon, readable } from "./dom.js";
+import { byId, describe, el, icon } from "./dom.js";
 import { Edits } from "./edits.js";
 import { conditions, Filters, inWords } from "./filters.js";
 import { Looking } from "./looking.js";
 import { askForKey, say, showProblem, clearProblem, Waiting } from "./notices.js";
+import { forgetReading, showReading } from "./reading.js";
 import { markShared, Pane, settleTones } from "./results.js";
 import { showSteering } from "./steer.js";
 import { ChangeField } from "./suggest.js";
@@ -175,6 +176,7 @@ class Page {
     this.panes = [];
     byId("results").textContent = "Or start from one of these";
     byId("meta").textContent = "";
+    forgetReading();
     if (lost)
       showProblem("This search began with a picture that was uploaded in another tab, and uploads are in no address. Choose the picture again, or start from one of these.");
     byId("panes").replaceChildren(this.wall.grid);
@@ -246,14 +248,9 @@ class Page {
     const [first, second] = this.panes;
     if (second) markShared(first, second);
     const found = first.response?.answers.length ?? 0;
-    const bounds = first.response?.bounds ?? [];
-    const read = [
-      ...(first.response?.asked ?? []).map(({ attribute, value }) => (value ? `${readable(attribute)}: ${value}` : readable(attribute))),
-      ...bounds.map(({ attribute, order, number }) => (number === null ? `${readable(attribute)}: not known of this picture, so not filtered` : `${readable(attribute)} ${order} ${number}`)),
-      ...(first.response?.unread ?? []).map((words) => `“${words}” without effect`),
-    ];
+    if (first.response) showReading(first.response, turn.text, (text) => this.turn({ text }));
     const hidden = first.response?.sold_out_hidden ?? 0;
-    byId("meta").textContent = [read.length ? `read as ${read.join(", ")}` : "", hidden ? `${hidden} sold out, not shown` : "", `${Math.round(first.response?.took_ms ?? 0)} ms`].filter(Boolean).join(" · ");
+    byId("meta").textContent = [hidden ? `${hidden} sold out, not shown` : "", `${Math.round(first.response?.took_ms ?? 0)} ms`].filter(Boolean).join(" · ");
     byId("further").hidden = found < this.count || this.count >= this.about.limits.k;
     say(found ? `${found} pictures for ${turn.text ? `“${turn.text}”` : "what looks alike"}.` : "");
     if (!found && hidden) showProblem("All pictures that could be an answer are of sold-out products.", ["Show them", () => this.turn({ soldOut: true })]);

@@ -28,9 +28,13 @@
  * @property {Answer[]} answers
  * @property {Object<string, number>} attribute_weights  as used
  * @property {Object<string, number>} own_weights  as the text decided
- * @property {{attribute: string, value?: string}[]} asked
- * @property {{attribute: string, order: string, number: number | null}[]} bounds
- * @property {string[]} unread  parts of the text that had no effect
+ * @property {{attribute: string, value: string | null, words: string}[]} asked
+ * @property {{attribute: string, order: string, number: number | null, words: string}[]} bounds
+ * @property {string[]} unread  words of the text that had no effect
+ * @property {{word: string, read_as: string}[]} corrections
+ * @property {{attribute: string, order: string, number: number | null, words: string}[]} lacking  of columns that no item has
+ * @property {string} language  of the text
+ * @property {boolean} alike  nothing is asked for
  * @property {string[]} filters  that were applied, as expressions
  * @property {number | null} sold_out_hidden  sold-out items that were left out; null: not counted
  * @property {Object<string, number>} timings  step to milliseconds

@@ -1,0 +1,61 @@
+/** How the text was read: a chip for each request, which a click takes back, and what had no effect. */
+
+import { byId, el, icon, readable } from "./dom.js";
+
+/** @import { SearchReply } from "./types.js" */
+
+const BETWEEN = "[\\s\\p{P}]*";
+const LOOSE = /^(?:\s*(?:and|but|,|;)\s*)+|(?:\s*(?:and|but|in|with|,|;)\s*)+$/giu;
+
+/** @param {string} words */
+const pattern = (words) => words.split(/\s+/u).map((word) => word.replace(/[.*+?^${}()|[\]\\]/gu, "\\$&")).join(BETWEEN);
+
+/** The text without some of its words, and without what joined them to others. @param {string} text @param {string} words */
+export const without = (text, words) =>
+  text.replace(new RegExp(`(?<![\\p{L}\\p{N}])${pattern(words)}(?![\\p{L}\\p{N}])`, "iu"), " ").replace(/\s+(?=[,;])/gu, "")
+    .replace(/(\s*\b(?:and|but)\b|\s*[,;])(?:\s*\b(?:and|but)\b|\s*[,;])+/giu, "$1").replace(/\s+/gu, " ").replace(LOOSE, "").trim();
+
+/** @param {string} text @param {string} word @param {string} by */
+const replaced = (text, word, by) => text.replace(new RegExp(`(?<![\\p{L}\\p{N}])${pattern(word)}(?![\\p{L}\\p{N}])`, "iu"), by);
+
+/** @param {{attribute: string, order: string, number: number | null}} bound */
+const bounded = ({ attribute, order, number }) =>
+  number === null ? `${readable(attribute)}: not known of this picture, so not filtered` : `${readable(attribute)} ${order} ${number}`;
+
+/**
+ * Show how the text of a turn was read.
+ * @param {SearchReply} reply @param {string} text
+ * @param {(text: string) => void} ask  search again with another text
+ */
+export function showReading({ asked, bounds, unread, corrections, lacking, language, alike }, text, ask) {
+  const again = (/** @type {string} */ next) => {
+    ask(next);
+    byId("results").focus({ preventScroll: true });
+  };
+  const understood = (/** @type {string} */ told, /** @type {string} */ words) =>
+    words
+      ? el("button", { type: "button", class: "chip understood", "aria-label": `${told}, read from “${words}”: take it back`, on: { click: () => again(without(text, words)) } }, el("span", { text: told }), icon("close"))
+      : el("span", { class: "chip understood", text: told });
+  const chips = [
+    ...asked.map(({ attribute, value, words }) => understood(value ? `${readable(attribute)}: ${value}` : readable(attribute), words)),
+    ...bounds.map((bound) => understood(bounded(bound), bound.words)),
+    ...unread.map((word) => el("span", { class: "chip unread" }, el("s", { text: word }), el("span", { class: "unseen", text: " had no effect" }))),
+    ...corrections.map(({ word, read_as: by }) =>
+      el("button", { type: "button", class: "chip", on: { click: () => again(replaced(text, word, by)) } }, el("span", { text: `Did you mean “${by}”?` }), el("span", { class: "unseen", text: ` “${word}” was read so` }))),
+  ];
+  const notes = [
+    language !== "English" && `This looks like ${language}: only names of values are read in it.`,
+    ...lacking.map(({ attribute, words }) => `No picture here has a ${readable(attribute)}, so “${words}” had no effect.`),
+    alike && text && "Nothing of this was understood: these look alike.",
+  ].filter(Boolean);
+  byId("reading").replaceChildren(...chips.map((chip) => el("li", {}, chip)));
+  byId("reading").hidden = !chips.length;
+  byId("reading-note").textContent = notes.join(" ");
+}
+
+/** Nothing is searched for by words. */
+export function forgetReading() {
+  byId("reading").replaceChildren();
+  byId("reading").hidden = true;
+  byId("reading-note").textContent = "";
+}

@@ -1,0 +1,43 @@
+"""How a text was read is said in one line."""
+
+import pytest
+
+from dqecir.language.numeric_constraints import NumericConstraint
+from dqecir.language.reader import Correction
+from dqecir.search.response import RequestedValue, TextReading
+
+YEAR = NumericConstraint("year", "more", number=2019.0, words="newer than 2019")
+
+
+@pytest.mark.parametrize(
+    ("reading", "said"),
+    [
+        (TextReading(), ""),
+        (TextReading(alike=True), ""),
+        (
+            TextReading(
+                (RequestedValue("color", "red"), RequestedValue("length", None)), unread=("wedding",)
+            ),
+            "Read as color: red, length. Without effect: wedding.",
+        ),
+        (
+            TextReading(constraints=(NumericConstraint("price", "less", number=40.0),), lacking=(YEAR,)),
+            "Only price < 40. The index has no number for year: “newer than 2019” had no effect.",
+        ),
+        (
+            TextReading(constraints=(NumericConstraint("price", "less", words="cheaper"),)),
+            "The index knows no price of the picture, so “cheaper” had no effect: filter with --where.",
+        ),
+        (TextReading(corrections=(Correction("gren", "green"),)), "“gren” was read as “green”."),
+        (
+            TextReading(unread=("asdf",), alike=True),
+            "Without effect: asdf. Nothing of it was understood, so this is what looks alike.",
+        ),
+        (
+            TextReading(language="German"),
+            "This looks like German, of which only names of values are read.",
+        ),
+    ],
+)
+def test_what_was_read_is_said_in_one_line(reading, said):
+    assert reading.sentence() == said
