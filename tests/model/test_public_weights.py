@@ -299,10 +299,10 @@ def test_settings_that_would_compute_something_else_are_refused(hf_copy, file, c
     assert "Traceback" not in str(error.value)
 
 
-def test_a_clip_tower_alone_is_refused(tmp_path):
+def test_a_clip_tower_without_its_preparation_is_refused(tmp_path):
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**sizes)).save_pretrained(tmp_path / "clip")
-    with pytest.raises(CheckpointError, match="has no Q-Former"):
+    with pytest.raises(CheckpointError, match=r"has no preprocessor_config\.json"):
         model_of(tmp_path / "clip")
 
 

@@ -80,6 +80,7 @@ class Blip2(Encoder):
             image=config.tower.image_size,
             token_count=config.tower.token_count,
             token_width=width,
+            grid_side=config.tower.grid_side,
             embedding=config.embedding_size,
             target_tokens=config.query_tokens,
             vocabulary=config.vocabulary_size,
@@ -110,7 +111,7 @@ class Blip2(Encoder):
 
     @property
     def untraced(self) -> list[Any]:
-        return [self.config.tower.heads, self.config.heads]
+        return [self.config.tower.untraced, self.config.heads]
 
     def image_states(self, tokens: Tensor) -> Tensor:
         """Mode 1, image only: tokens [B, M, W] to query states [B, n_q, H]."""

@@ -60,8 +60,8 @@ def refuse_own_code(folder: Path) -> None:
             )
 
 
-def preparation(folder: Path, image_size: int) -> Preprocessing:
-    """How an encoder of transformers wants its pictures.
+def preparation(folder: Path, image_size: int | None) -> Preprocessing:
+    """How an encoder of transformers wants its pictures; ``image_size`` None: it sees any size.
 
     Raises :class:`CheckpointError` where ``preprocessor_config.json`` is missing, says what
     :class:`Preprocessing` cannot do, or makes another size than the tower's ``image_size``.
@@ -69,11 +69,10 @@ def preparation(folder: Path, image_size: int) -> Preprocessing:
     names = ("preprocessor_config.json", "processor_config.json")
     if not any((folder / name).exists() for name in names):
         raise CheckpointError(f"{folder} has no preprocessor_config.json: copy it again")
-    from transformers import AutoImageProcessor  # slow to import
-    from transformers.image_processing_backends import PilBackend
+    from transformers.image_processing_backends import PilBackend  # slow to import
 
     try:
-        made: Any = AutoImageProcessor.from_pretrained(str(folder), backend="pil")
+        made: Any = _image_processor(folder)
     except Exception as error:  # transformers raises whatever the mistake makes of its own code
         raise CheckpointError(
             f"{folder} says in no way that is known how its pictures are made ({_line(error)}): copy it again"
@@ -90,7 +89,7 @@ def preparation(folder: Path, image_size: int) -> Preprocessing:
             f"{folder} makes its pictures in a way that is not known ({type(made).__name__}, size {size}, "
             f"crop {crop}): name an encoder of squares of one size"
         )
-    if side != image_size:
+    if image_size is not None and side != image_size:
         raise CheckpointError(
             f"{folder} makes pictures of {side} pixels, and its tower sees {image_size}: copy both from one "
             "revision"
@@ -111,6 +110,17 @@ def preparation(folder: Path, image_size: int) -> Preprocessing:
         raise CheckpointError(
             f"{folder} has an image_mean, image_std or resample that no picture can be made with"
         ) from error
+
+
+def _image_processor(folder: Path) -> Any:
+    from transformers import AutoImageProcessor
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    stated = json_of(folder / "preprocessor_config.json") or {}
+    if str(stated.get("image_processor_type")).startswith("DINOv3ViT"):
+        # Its own class needs torchvision and differs from ViT's by less than one of 255 steps of a pixel.
+        return ViTImageProcessorPil.from_pretrained(str(folder))
+    return AutoImageProcessor.from_pretrained(str(folder), backend="pil")
 
 
 def _scaled(values: Sequence[float], factor: float) -> tuple[float, float, float]:

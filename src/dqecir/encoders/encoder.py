@@ -76,6 +76,8 @@ class EncoderSizes:
     """Image tokens [M]."""
     token_width: int
     """[W]"""
+    grid_side: int = 0
+    """Patches in a row of the map that the last tokens are; 0 for the largest square of all tokens."""
     embedding: int = 0
     """Width of embeddings of images and texts [D]."""
     target_tokens: int = 1
@@ -168,8 +170,8 @@ class Encoder(nn.Module, ABC):
         return tokens
 
     def image_grid(self, tokens: Tensor) -> Tensor:
-        """Image tokens [B, M, W] as a map [B, W, S, S]; class tokens before the map are dropped."""
-        side = math.isqrt(tokens.shape[1])
+        """Image tokens [B, M, W] as a map [B, W, S, S]; class and register tokens before it are dropped."""
+        side = self.sizes.grid_side or math.isqrt(tokens.shape[1])
         patches = tokens[:, tokens.shape[1] - side * side :]
         return patches.transpose(1, 2).unflatten(2, (side, side)).float()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from dqecir.data.images import Preprocessing
 from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.checkpoint_files import State, located, read_published
-from dqecir.encoders.checkpoints import LoadReport, lavis_state, load_lavis
+from dqecir.encoders.checkpoints import LoadReport, lavis_state, load_lavis, load_strictly
 from dqecir.encoders.dual import published_state
 from dqecir.encoders.dual_folder import read_dual
 from dqecir.encoders.encoder import Encoder, Origin
@@ -25,11 +25,18 @@ from dqecir.encoders.hf_checkpoints import (
 )
 from dqecir.encoders.lavis_sizes import lavis_sizes, lavis_tower, tower_sizes
 from dqecir.encoders.licences import licence_in
-from dqecir.encoders.tokenizer import WordPieces
+from dqecir.encoders.tokenizer import WordPieces, train_word_pieces
+from dqecir.encoders.tower import Tower
+from dqecir.encoders.tower_folder import read_tower
+from dqecir.encoders.vision_tower import VISION_MODELS
 from dqecir.errors import CheckpointError
+from dqecir.language.vocabulary import shipped_vocabularies
 
 MAX_TEXT_LENGTH = 32
 """Word pieces that the published BLIP-2 methods read of a text."""
+
+_OWN_PIECES = 1000
+"""Word pieces of an encoder that reads no texts."""
 
 
 @dataclass(frozen=True)
@@ -103,19 +110,42 @@ def read_dual_encoder(weights: str | Path, tower: str | Path | None = None) -> P
     )
 
 
+def read_tower_encoder(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
+    """Read a folder or hub repository of a vision model; raises :class:`CheckpointError`."""
+    place, name = located(weights)
+    if tower is not None:
+        raise CheckpointError("a vision model is a tower itself: name one for LAVIS' files alone")
+    published = read_tower(place)
+    encoder = Tower(published.config)
+    report = load_strictly(encoder.tower, published.state)
+    encoder.origin = Origin(source=name, licence=licence_in(place))
+    return PublishedEncoder(encoder, published.preprocessing, report, name, pieces=_own_word_pieces())
+
+
+def _own_word_pieces() -> WordPieces:
+    """Word pieces for an encoder that reads no texts: rules read them, and the words are theirs."""
+    words = (word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon))
+    return train_word_pieces(words, _OWN_PIECES)
+
+
 READERS: dict[str, Callable[[str | Path, str | Path | None], PublishedEncoder]] = {
     "hf": read_hf,
     "lavis": read_lavis,
     "dual": read_dual_encoder,
+    "tower": read_tower_encoder,
 }
-"""The forms of published weights: BLIP-2 in a folder of transformers or a file of LAVIS, a dual encoder."""
+"""The forms of published weights: BLIP-2 in a folder of transformers or a file of LAVIS, a dual encoder,
+a vision model."""
 
 
 def form_of(place: Path) -> str:
     """The name in :data:`READERS` of the form that weights at ``place`` have."""
     if not place.is_dir():
         return "lavis"
-    return "hf" if "qformer_config" in hf_config(place) else "dual"
+    config = hf_config(place)
+    if "qformer_config" in config:
+        return "hf"
+    return "tower" if config.get("model_type") in VISION_MODELS else "dual"
 
 
 def tower_state(place: Path) -> State:
@@ -128,6 +158,8 @@ def tower_state(place: Path) -> State:
         named: Mapping[str, Tensor] = hf_state(hf_tensors(place))
     elif form == "dual":
         named = published_state(hf_tensors(place))
+    elif form == "tower":
+        named = {f"tower.{key}": value for key, value in read_tower(place).state.items()}
     else:
         tower = lavis_tower(_lavis_file(place))
         named = lavis_state(tower, tower_sizes(tower).kind)

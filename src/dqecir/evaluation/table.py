@@ -11,9 +11,12 @@ from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.oracles import ORACLES, oracle_scores
+from dqecir.methods.method import method_named
 from dqecir.model.composed_model import ComposedModel
 
 BASELINES = ("image_only", "text_only", "image_plus_text")
+TOWER_BASELINE = "token_mean"
+"""The baseline of an encoder that has no others."""
 SHOWN = ("R@1", "R@5", "R@10", "R@50", "mAP@10")
 SUBSET = ("R_sub@1", "R_sub@2", "R_sub@3")
 
@@ -21,9 +24,13 @@ Rows = Mapping[str, Mapping[str, float]]
 
 
 def baselines(model: ComposedModel) -> dict[str, ComposedModel]:
-    """Image only, text only and their sum: ``model`` without what was trained on top of its backbone."""
+    """Image only, text only and their sum: ``model`` without what was trained on top of its backbone.
+
+    The mean token of images instead, where the backbone embeds no texts.
+    """
+    fitting = [name for name in BASELINES if method_named(name).requires <= model.backbone.provides]
     # A new method trains, and the backbone that it shares would be left with dropout on.
-    return {name: model.with_method(name, {}).eval() for name in BASELINES}
+    return {name: model.with_method(name, {}).eval() for name in fitting or [TOWER_BASELINE]}
 
 
 def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> dict[str, dict[str, float]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dqecir.encoders.encoder import TextBatch, unit
 from dqecir.errors import DataError
-from dqecir.methods.method import Method, MethodOptions, Query, TrainingBatch, register
+from dqecir.methods.method import Method, MethodOptions, Query, QueryParts, TrainingBatch, register
 
 
 class BaselineOptions(MethodOptions):
@@ -57,3 +57,27 @@ class ImagePlusText(Baseline):
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         words = unit(self.backbone.pooled_text(text))
         return Query(unit(self.image_embedding(reference) + words)[:, None])
+
+
+@register("token_mean")
+class TokenMean(Baseline):
+    """The mean token of the reference's patches, whatever the text says: what an image tower finds alike."""
+
+    score_rule = "dot"
+    requires = frozenset()
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return 1, self.backbone.sizes.token_width
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        return unit(self.backbone.image_grid(tokens).mean(dim=(2, 3)))[:, None]
+
+    def target_state(self) -> dict[str, Tensor]:
+        return self.backbone.grid_state("backbone.")
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        base = self.embed_target(reference)
+        pieces, weights = base.new_empty(len(base), 0, *base.shape[1:]), base.new_empty(len(base), 0)
+        unread = tuple((words,) if words.strip() else () for words in text.texts)
+        return Query(base, parts=QueryParts(base, pieces, weights, (), unread=unread))

@@ -318,8 +318,13 @@ def new_model(
     max_text_length: int,
     notes: Mapping[str, Any],
 ) -> ComposedModel:
-    """A pretrained backbone as a model: it composes by the sum of image and text until trained."""
+    """A pretrained backbone as a model: it composes by the sum of image and text until trained.
+
+    A backbone without image and text embeddings finds what looks alike.
+    """
     kind = method_named("image_plus_text")
+    if not kind.requires <= backbone.provides:
+        kind = method_named("token_mean")
     options = kind.options_type()
     encoder = TextEncoder(tokenizer, (), max_text_length)
     method = kind.build(backbone, options, MethodContext())

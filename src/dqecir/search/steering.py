@@ -104,7 +104,7 @@ def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str,
     ``attributes`` are the model's, in order. Where several columns speak of an attribute it is their
     mean. Empty where a method has no weights, or no column for an attribute.
     """
-    if query.parts is None:
+    if query.parts is None or not query.parts.owners:
         return [{} for _ in query.embeddings]
     places = sorted(set(query.parts.owners))
     names = [attributes[place] for place in places]

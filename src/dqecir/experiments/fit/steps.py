@@ -37,6 +37,7 @@ from dqecir.io.run_folder import claim
 from dqecir.language.numeric_constraints import ConstraintReader, NumericConstraint
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.methods.dqe_values import DqeValues
+from dqecir.methods.predicted_attributes import PredictedAttributes
 from dqecir.methods.value_vectors import MOST_NUMBERS
 from dqecir.model.composed_model import ComposedModel, read_model
 from dqecir.questions.comparatives import Comparatives, Intent, with_comparatives
@@ -236,6 +237,10 @@ def _train(fit: _Fit, heads: AttributeHeads) -> ComposedModel:
     encoder = TextEncoder(fit.start.text_encoder.tokenizer, vocabularies, fit.start.text_encoder.max_length)
     names = [vocabulary.name for vocabulary in vocabularies]
     start = replace(fit.start, heads=heads, text_encoder=encoder)
+    if not DqeValues.requires <= start.backbone.provides:
+        # Nothing composes over tokens alone: the heads name what a picture shows, and rules read the text.
+        fitted = start.with_method(PredictedAttributes.name, {"attributes": names})
+        return read_model(fitted.save_pretrained(run / "best"))
     model = model_for(fit.recipe, start, {**fit.recipe.options, "attributes": names}, fit.seed)
     assert isinstance(model.method, DqeValues)
     if isinstance(fit.start.method, DqeValues):
@@ -283,7 +288,7 @@ def _measure(
     rows = {"the fitted model": summarise(results)}
     rows["the model before"] = summarise(evaluate(before.method, store, before.text_encoder, benchmark))
     names = [vocabulary.name for vocabulary in fitted.vocabularies]
-    predicted = fitted.with_method("predicted_attributes", {"attributes": names})
+    predicted = fitted.with_method(PredictedAttributes.name, {"attributes": names})
     rows["predicted attributes"] = summarise(
         evaluate(predicted.method, store, predicted.text_encoder, benchmark)
     )

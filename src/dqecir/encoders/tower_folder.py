@@ -1,0 +1,42 @@
+"""Published vision models: a folder of transformers, checked before anything is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dqecir.data.images import Preprocessing
+from dqecir.encoders.checkpoint_files import State
+from dqecir.encoders.dual_folder import preparation, refuse_own_code
+from dqecir.encoders.hf_checkpoints import hf_config, hf_tensors
+from dqecir.encoders.towers import TowerConfig
+from dqecir.encoders.vision_tower import image_size, loaded_state
+from dqecir.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class PublishedTower:
+    """A published image tower: its sizes, its weights under our names, and how it wants its pictures."""
+
+    config: TowerConfig
+    state: State
+    preprocessing: Preprocessing
+
+
+def read_tower(folder: Path) -> PublishedTower:
+    """Read the vision model in ``folder``; of a dual encoder its image half.
+
+    Raises :class:`CheckpointError` for code of its own, for what is missing or damaged, and for weights that
+    do not fit its ``config.json``.
+    """
+    refuse_own_code(folder)
+    architecture = hf_config(folder)
+    try:
+        side = image_size(architecture)
+        state = loaded_state(architecture, hf_tensors(folder))
+        preprocessing = preparation(folder, side)
+        config = TowerConfig(kind="transformers", image_size=preprocessing.size, architecture=architecture)
+        config.token_count  # noqa: B018  a size that the tower does not read is refused here
+    except CheckpointError as error:
+        raise error if str(folder) in str(error) else CheckpointError(f"{folder}: {error}") from error
+    return PublishedTower(config, state, preprocessing)

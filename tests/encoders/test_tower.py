@@ -1,0 +1,286 @@
+"""Image towers of transformers: the tokens and pictures of its own classes, and folders that are no tower."""
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from dqecir.encoders.dual import ARCHITECTURES
+from dqecir.encoders.tower import Tower
+from dqecir.encoders.tower_folder import read_tower
+from dqecir.encoders.towers import TowerConfig
+from dqecir.encoders.vision_tower import VISION_MODELS
+from dqecir.errors import CheckpointError, DataError
+from dqecir.experiments.fit.steps import fit_catalogue
+from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.public_weights import model_of
+from dqecir.search.retriever import ComposedRetriever
+
+SIDE, PATCH = 32, 8
+SIZES = {
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": SIDE,
+    "patch_size": PATCH,
+}
+TEXT = {"hidden_size": 20, "intermediate_size": 36, "num_hidden_layers": 2, "num_attention_heads": 2}
+OTHERS = {
+    "dinov2": {"image_size": 48},  # its position table is resized
+    "dinov2_with_registers": {"num_register_tokens": 3},
+    "dinov3_vit": {"num_register_tokens": 2, "num_attention_heads": 3},
+}
+LEADING = {"dinov2_with_registers": 4, "dinov3_vit": 3, "siglip": 0, "siglip_vision_model": 0}
+"""Tokens before the patches; 1 elsewhere."""
+HALVES = ARCHITECTURES
+
+
+def published(kind):
+    """A random model of transformers that differs everywhere from its initialisation."""
+    torch.manual_seed(0)
+    sizes = SIZES | OTHERS.get(kind, {})
+    if kind in HALVES:
+        config = transformers.CONFIG_MAPPING[kind](text_config=TEXT, vision_config=sizes)
+    else:
+        config = transformers.CONFIG_MAPPING[kind](**sizes)
+    model = transformers.AutoModel.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def processor(kind):
+    if "siglip" in kind or kind == "dinov3_vit":
+        return SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}, resample=2)
+    return BitImageProcessorPil(
+        size={"shortest_edge": 37}, crop_size={"height": SIDE, "width": SIDE}, image_mean=[0.4, 0.5, 0.6]
+    )
+
+
+def write(folder, kind, safe=True):
+    model = published(kind)
+    model.save_pretrained(folder)
+    if not safe:
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    processor(kind).save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dino(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("dino") / "dinov2", "dinov2")
+
+
+@pytest.fixture
+def broken(dino, tmp_path):
+    """A copy to break."""
+    return shutil.copytree(dino, tmp_path / "broken")
+
+
+def picture(width=61, height=45):
+    return Image.fromarray(np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("safe", [True, False])
+@pytest.mark.parametrize("kind", [*VISION_MODELS, *HALVES])
+def test_tokens_are_those_of_transformers(tmp_path, kind, safe):
+    folder = write(tmp_path / "m", kind, safe)
+    read = read_tower(folder)
+    tower = Tower(read.config)
+    tower.tower.load_state_dict(read.state)
+    tower.freeze_tower()
+    theirs = published(kind)
+    theirs = getattr(theirs, "vision_model", theirs)
+    pixels = processor(kind)(picture(), return_tensors="pt")["pixel_values"]
+    ours = read.preprocessing(picture())[None]
+    torch.testing.assert_close(ours, pixels, rtol=0, atol=1e-4)
+    with torch.no_grad():
+        expected = theirs(pixel_values=pixels).last_hidden_state
+    tokens = tower.image_tokens(ours)
+    torch.testing.assert_close(tokens, expected, rtol=0, atol=1e-4)
+    sizes = tower.sizes
+    assert tokens.shape[1:] == (sizes.token_count, sizes.token_width) == (16 + LEADING.get(kind, 1), 24)
+    grid = tower.image_grid(tokens)
+    assert grid.shape == (1, 24, 4, 4)
+    torch.testing.assert_close(grid[0, :, 1, 2], tokens[0, LEADING.get(kind, 1) + 6])
+
+
+def test_registers_of_a_small_map_are_no_patches():
+    """The largest square of 2 x 2 patches, a class token and 4 registers is 3 x 3."""
+    sizes = SIZES | {"model_type": "dinov2_with_registers", "num_register_tokens": 4, "image_size": 16}
+    tower = Tower(TowerConfig(kind="transformers", image_size=16, architecture=sizes))
+    tokens = tower.eval().image_tokens(torch.rand(1, 3, 16, 16))
+    assert tokens.shape == (1, 9, 24)
+    torch.testing.assert_close(tower.image_grid(tokens)[0, :, 0, 1], tokens[0, 6])
+
+
+def test_weights_in_several_files_and_other_names_are_read(broken):
+    """transformers 4 wrote these names, and the hub has them."""
+    state = load_file(broken / "model.safetensors")
+    renamed = {
+        key.replace("attention.q_proj", "attention.attention.query")
+        .replace("attention.k_proj", "attention.attention.key")
+        .replace("attention.v_proj", "attention.attention.value")
+        .replace("attention.o_proj", "attention.output.dense"): value
+        for key, value in state.items()
+    }
+    whole = read_tower(broken).state
+    (broken / "model.safetensors").unlink()
+    names = sorted(renamed)
+    files = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, keys in files.items():
+        save_file({key: renamed[key] for key in keys}, broken / file)
+    index = {"weight_map": {key: file for file, keys in files.items() for key in keys}}
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    again = read_tower(broken).state
+    assert set(again) == set(whole)
+    for key, value in whole.items():
+        assert torch.equal(again[key], value)
+
+
+def test_a_tower_becomes_a_model_that_finds_what_looks_alike(dino, garments_folder, tmp_path):
+    model = model_of(dino)
+    assert isinstance(model.backbone, Tower)
+    assert model.backbone.origin.licence == "apache-2.0"
+    pictures = sorted((garments_folder / "images").iterdir())[:12]
+    retriever = ComposedRetriever(model)
+    retriever.build_index(pictures, tmp_path / "index", quiet=True)
+    found = retriever.search(pictures[3], "is red and nothing else", k=12, explain=True)
+    assert len(found.results) == 11  # the reference itself is left out
+    assert found.reading.unread == ("red",)
+    whole = retriever.encode_images(pictures)[:, 0]
+    [query] = retriever.encode_query([pictures[3]], ["is red"])
+    torch.testing.assert_close(query[0], whole[3])
+    folder = model.save_pretrained(tmp_path / "m")
+    again = ComposedModel.from_pretrained(folder)
+    assert again.fingerprint == model.fingerprint
+    named = ComposedModel.from_pretrained(model.save_pretrained(tmp_path / "n", tower_by_reference=True))
+    assert named.target_fingerprint == model.target_fingerprint
+    assert (tmp_path / "n" / "model.safetensors").stat().st_size < 1000
+
+
+def test_a_method_that_needs_more_than_tokens_is_refused(dino):
+    with pytest.raises(DataError) as caught:
+        model_of(dino).with_method("tirg", {})
+    assert str(caught.value) == (
+        f"tirg needs image and text, which the encoder tower ({dino}) does not provide: use tirg with blip2 "
+        "or predicted_attributes with tower"
+    )
+
+
+def test_a_catalogue_is_fitted_to_a_tower_by_its_heads(dino, garments_folder, tmp_path):
+    model = model_of(dino).save_pretrained(tmp_path / "m")
+    rows = fit_catalogue(garments_folder, tmp_path / "fit", model, quiet=True)
+    assert {"the fitted model", "the model before", "token_mean"} <= set(rows)
+    fitted = ComposedModel.from_pretrained(tmp_path / "fit" / "run" / "best")
+    assert fitted.method.name == "predicted_attributes"
+    assert isinstance(fitted.backbone, Tower)
+    retriever = ComposedRetriever(fitted).open_index(tmp_path / "fit" / "index")
+    assert len(retriever.search(next((garments_folder / "images").iterdir()), "is red", k=5).results) == 5
+
+
+def test_heads_read_the_tokens_of_a_tower(dino):
+    tower = model_of(dino).backbone
+    heads = AttributeHeads(HeadsConfig(token_width=tower.sizes.token_width, columns={"c": ("a", "b")}))
+    assert heads(tower.image_tokens(torch.rand(2, 3, SIDE, SIDE)))["c"].shape == (2, 2)
+
+
+class Evil:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code ran')",))
+
+
+def _no_config(folder):
+    (folder / "config.json").unlink()
+
+
+def _wrong_shapes(folder):
+    state = load_file(folder / "model.safetensors")
+    save_file(state | {"layernorm.weight": torch.zeros(7)}, folder / "model.safetensors")
+
+
+def _left_over(folder):
+    save_file(load_file(folder / "model.safetensors") | {"x": torch.zeros(1)}, folder / "model.safetensors")
+
+
+def _missing(folder):
+    state = load_file(folder / "model.safetensors")
+    del state["layernorm.bias"]
+    save_file(state, folder / "model.safetensors")
+
+
+def _pickle_with_code(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
+
+
+def _half_a_download(folder):
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def _no_weights(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def _no_preparation(folder):
+    (folder / "preprocessor_config.json").unlink()
+
+
+def _config_says(**settings):
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | settings))
+
+    return change
+
+
+def _prepared_by(**settings):
+    def change(folder):
+        path = folder / "preprocessor_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+    return change
+
+
+HOSTILE = [
+    (_no_config, "has no config.json"),
+    (_wrong_shapes, r"mismatched: layernorm.weight \[7\] where \[24\] is needed"),
+    (_left_over, "1 unexpected: x"),
+    (_missing, "1 missing: layernorm.bias"),
+    (_pickle_with_code, "could run code"),
+    (_half_a_download, "copy it again"),
+    (_no_weights, "has no weights"),
+    (_no_preparation, "has no preprocessor_config.json"),
+    (_config_says(auto_map={"AutoModel": "modeling_evil.Evil"}), "needs code of its own"),
+    (_prepared_by(auto_map={"AutoImageProcessor": "processing_evil.Evil"}), "needs code of its own"),
+    (_config_says(model_type="siglip2"), "'siglip2' is not read"),
+    (_config_says(hidden_size="wide"), "describes no dinov2 that can be built"),
+    (_config_says(num_attention_heads=5), "do not fit their config.json"),
+    (_config_says(patch_size=64), "do not fit their config.json"),
+    (_config_says(hidden_size=30), "describes no dinov2 that can be built|do not fit their config.json"),
+    (_prepared_by(crop_size={"height": 32, "width": 40}), "in a way that is not known"),
+    (_prepared_by(image_std=[0, 0, 0]), "no picture can be made with"),
+]
+
+
+@pytest.mark.parametrize(("breaks", "sentence"), HOSTILE)
+def test_a_folder_that_is_no_tower_is_refused_in_one_sentence(broken, breaks, sentence):
+    breaks(broken)
+    with pytest.raises(CheckpointError, match=sentence) as caught:
+        read_tower(broken)
+    assert str(broken) in str(caught.value)
+    assert "\n" not in str(caught.value)
