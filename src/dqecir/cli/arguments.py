@@ -17,4 +17,10 @@ SheetName = Annotated[
     str | None,
     typer.Option("--sheet-name", help="The sheet of a workbook (.xlsx). Default: the first."),
 ]
+Encoder = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", help="An encoder of others: a hub name (OWNER/NAME@REVISION) or a folder. Default: none."
+    ),
+]
 Model = Annotated[Path | None, typer.Option("--model", help="A model folder. Default: the shipped model.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import IndexFolder, Model, Out, SheetName, output
+from dqecir.cli.arguments import Encoder, IndexFolder, Model, Out, SheetName, output
 from dqecir.errors import DataError
 from dqecir.io.progress import console
 from dqecir.io.starting import loading
@@ -30,6 +30,11 @@ def index_build(
     images: Annotated[Path, typer.Option("--images", help="A folder of pictures.")],
     out: Out,
     model: Model = None,
+    encoder: Encoder = None,
+    method: Annotated[
+        str,
+        typer.Option("--method", help="How an --encoder composes without training; see docs/encoders.md."),
+    ] = "image_plus_text",
     engine: Annotated[
         str | None,
         typer.Option("--engine", help="exact or server. Default: that of the index in OUT, else exact."),
@@ -40,7 +45,13 @@ def index_build(
     """Index a folder of pictures or a catalogue; pictures that cannot be used are left out and named."""
     from dqecir.search.retriever import ComposedRetriever
 
-    retriever = ComposedRetriever.from_pretrained(model)
+    if encoder is None:
+        retriever = ComposedRetriever.from_pretrained(model)
+    elif model is not None:
+        raise DataError("a model has its encoder: name --model or --encoder, not both")
+    else:
+        retriever = ComposedRetriever.from_encoder(encoder, method)
+        console.print(f"encoder: {escape(str(retriever.model.backbone.origin))}")
     summary = retriever.build_index(images, out, engine=engine, tokens=tokens, sheet=sheet_name)
     _say_indexed(summary, f"indexed in {out}")
 
@@ -55,7 +66,7 @@ def index_add(
     """Add a folder of pictures to an index, in place of items of the same ids."""
     from dqecir.search.retriever import ComposedRetriever
 
-    retriever = ComposedRetriever.from_pretrained(model).open_index(index)
+    retriever = ComposedRetriever.of_index(index, model)
     _say_indexed(retriever.add_pictures(images, tokens=tokens), f"added to {index}")
 
 
@@ -116,11 +127,11 @@ def index_audit(
 ) -> None:
     """Compare quick ways of searching with the exact one on an index's own items, and recommend one."""
     from dqecir.index.engines import open_index
-    from dqecir.model.composed_model import ComposedModel
     from dqecir.search.audit import audit
+    from dqecir.search.opening import model_of_index
 
     found = open_index(index)
-    result = audit(found, ComposedModel.from_pretrained(model), queries)
+    result = audit(found, model_of_index(index, model), queries)
     print(result.table())
     if apply:
         found.configure(result.recommended)
@@ -131,12 +142,14 @@ def index_audit(
 def index_info(index: IndexFolder) -> None:
     """Say what an index holds, and where its pictures are, as JSON."""
     from dqecir.index.engines import open_index
+    from dqecir.index.maker import read_maker
     from dqecir.index.picture_root import read_root
     from dqecir.index.product_search import first_views
 
-    root, found = read_root(index), open_index(index)
+    root, found, maker = read_root(index), open_index(index), read_maker(index)
     products = {"products": len(first_views(found)), "pictures": len(found)} if found.has_products else {}
-    said = {**found.info(), **products, "root": None if root is None else str(root)}
+    made = {} if maker is None else {"encoder": maker.encoder, "method": maker.method}
+    said = {**found.info(), **products, "root": None if root is None else str(root), **made}
     print(json.dumps(said, indent=2))
 
 
@@ -175,7 +188,7 @@ def search(
         from dqecir.search.response import ProductResult
         from dqecir.search.retriever import ComposedRetriever
 
-        retriever = ComposedRetriever.from_pretrained(model).open_index(index)
+        retriever = ComposedRetriever.of_index(index, model)
     result = retriever.search(
         image,
         text,

@@ -19,12 +19,14 @@ from dqecir.errors import DataError, EngineError
 from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.engines import engine_for, open_index
 from dqecir.index.filters import parse_filter
+from dqecir.index.maker import Maker, read_maker, write_maker
 from dqecir.index.picture_root import read_root, write_root
 from dqecir.io.progress import track
 from dqecir.methods.method import Query
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.engine import SearchEngine
+from dqecir.search.opening import model_of_index, untrained
 from dqecir.search.pictures import Pictures
 from dqecir.search.response import SearchResponse, SearchResult
 from dqecir.search.search_request import SearchRequest
@@ -55,9 +57,11 @@ class ComposedRetriever:
     >>> retriever.search("dress.jpg", "is blue and has short sleeves", k=5)  # doctest: +SKIP
     """
 
-    def __init__(self, model: ComposedModel, index: Index | None = None) -> None:
+    def __init__(self, model: ComposedModel, index: Index | None = None, maker: Maker | None = None) -> None:
+        """``maker``: what an index of this model remembers of it; None for a model folder of ours."""
         self.model = model.eval()
         self.index = index
+        self.maker = maker
         self._composer = QueryComposer(model)
         self._search: SearchEngine | None = None
 
@@ -65,6 +69,27 @@ class ComposedRetriever:
     def from_pretrained(cls, folder: Path | str | None = None, device: str = "cpu") -> Self:
         """Read a model folder, or the model that ships with the package."""
         return cls(ComposedModel.from_pretrained(folder).to(device))
+
+    @classmethod
+    def from_encoder(
+        cls,
+        encoder: str,
+        method: str = "image_plus_text",
+        options: Mapping[str, Any] | None = None,
+        device: str = "cpu",
+    ) -> Self:
+        """Compose with an encoder of others, without training; an index remembers both.
+
+        ``encoder`` is a hub name (OWNER/NAME or OWNER/NAME@REVISION) or a folder (CLIP, SigLIP, ...).
+        """
+        model, maker = untrained(encoder, method, options or {})
+        return cls(model.to(device), maker=maker)
+
+    @classmethod
+    def of_index(cls, folder: Path | str, model: Path | str | None = None, device: str = "cpu") -> Self:
+        """Open an index with a model folder. Default: the encoder of the index, else the shipped model."""
+        maker = read_maker(Path(folder)) if model is None else None
+        return cls(model_of_index(Path(folder), model).to(device), maker=maker).open_index(folder)
 
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write the model folder."""
@@ -135,6 +160,7 @@ class ComposedRetriever:
                 self._batches(pictures, root, pictures.has_products, refusals, workers, quiet, tokens),
             )
             write_root(Path(out), root)
+            write_maker(Path(out), self.maker)
         except EngineError as error:
             _check_any_used(pictures, refusals, error)
             raise

@@ -21,8 +21,8 @@ from dqecir.index.engines import open_index
 from dqecir.index.product_search import item_named
 from dqecir.language.suggesting import Suggester
 from dqecir.language.vocabulary import shipped_vocabularies
-from dqecir.model.composed_model import ComposedModel
 from dqecir.search.engine import SearchEngine, reading_picture_of
+from dqecir.search.opening import model_of_index
 from dqecir.service.batching import Gate, Worker
 from dqecir.service.configuration import ServiceSettings
 from dqecir.service.edits import Edits
@@ -169,7 +169,7 @@ def address_of(item_id: str, root_path: str) -> str:
 
 def _engines(settings: ServiceSettings) -> dict[str, SearchEngine]:
     def made(model_folder: Path | None, index: Path) -> SearchEngine:
-        model = ComposedModel.from_pretrained(model_folder)
+        model = model_of_index(index, model_folder)
         return SearchEngine(model, open_index(index), settings.tokens_kept, settings.refresh)
 
     first = made(settings.model, settings.index)

@@ -1,0 +1,48 @@
+"""The model that an index is searched with: the one named, or the encoder that the index remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dqecir.errors import DataError
+from dqecir.index.maker import Maker, read_maker
+from dqecir.methods.baselines import Baseline
+from dqecir.methods.method import Method, all_methods, method_named
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.public_weights import model_of
+
+
+def untrained(encoder: str, method: str, options: Mapping[str, Any]) -> tuple[ComposedModel, Maker]:
+    """Return an encoder with a composition that needs no training, and what an index remembers of both.
+
+    ``encoder`` is a hub name or a folder. Raises :class:`DataError` for a method that must be trained, or
+    that the encoder does not fit.
+    """
+    if not _needs_no_training(method_named(method)):
+        names = sorted(name for name, known in all_methods().items() if _needs_no_training(known))
+        raise DataError(
+            f"{method} must be trained first (dqecir train): compose without training by {', '.join(names)}"
+        )
+    start = model_of(encoder)
+    # A folder of ours has no name of its own for all of its weights but its place.
+    source = start.backbone.origin.source or str(Path(encoder).expanduser().resolve())
+    maker = Maker(encoder=source, method=method, options=dict(options))
+    return start.with_method(method, options).eval(), maker
+
+
+def _needs_no_training(method: type[Method]) -> bool:
+    """Whether a method composes by what any encoder of images and texts gives."""
+    return issubclass(method, Baseline) and "text" in method.requires
+
+
+def model_of_index(index: Path, model: Path | str | None = None) -> ComposedModel:
+    """Return the model in the folder ``model``. Default: the encoder of ``index``, else the shipped model.
+
+    Raises :class:`DataError` with the reason where it cannot be read.
+    """
+    maker = read_maker(index) if model is None else None
+    if maker is None:
+        return ComposedModel.from_pretrained(model)
+    return untrained(maker.encoder, maker.method, maker.options)[0]
