@@ -2,14 +2,17 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+import dqecir
 from dqecir.errors import DataError
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.model.composed_model import ComposedModel
+from dqecir.model.describer import Describer
 from dqecir.search.describing import COLUMN_SETS, describe_pictures
 
 PHOTOS = ["garment", "color", "pattern", "print", "sleeves", "length", "neck"]
@@ -41,7 +44,7 @@ def test_a_folder_is_described_line_by_line(dqecir, pictures, tmp_path):
     assert [line["path"] for line in lines] == [
         str(pictures / name) for name in ("0.png", "1.png", "2.png", "broken.jpg", "empty.png")
     ]
-    known = ComposedModel.from_pretrained().heads.config.columns
+    known = Describer.from_pretrained().heads.config.columns
     for line in lines[:3]:
         assert list(line) == ["path", "attributes"]
         assert list(line["attributes"]) == PHOTOS
@@ -57,7 +60,9 @@ def test_a_folder_is_described_line_by_line(dqecir, pictures, tmp_path):
 def test_files_are_described_alone_and_once(model_folder, pictures, tmp_path):
     out = tmp_path / "out.jsonl"
     model = ComposedModel.from_pretrained(model_folder)
-    count, _ = describe_pictures([pictures / "1.png", pictures, pictures / "1.png"], model, out, quiet=True)
+    count, _ = describe_pictures(
+        [pictures / "1.png", pictures, pictures / "1.png"], Describer.of(model), out, quiet=True
+    )
     assert count == 3
     assert [line["path"] for line in lines_of(out)][:2] == [str(pictures / "1.png"), str(pictures / "0.png")]
     assert len(lines_of(out)) == 5
@@ -68,7 +73,7 @@ def test_a_picture_and_its_mirror_image_are_described_alike(model, pictures, tmp
     shade.save(tmp_path / "left.png")
     shade.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "right.png")
     out = tmp_path / "out.jsonl"
-    describe_pictures([tmp_path / "left.png", tmp_path / "right.png"], model, out, quiet=True)
+    describe_pictures([tmp_path / "left.png", tmp_path / "right.png"], Describer.of(model), out, quiet=True)
     left, right = (line["attributes"] for line in lines_of(out))
     for column in left:
         assert left[column]["probability"] == pytest.approx(right[column]["probability"], abs=2e-4)
@@ -86,15 +91,15 @@ def with_columns(model, columns):
 def test_columns_of_products_are_written_under_the_table_s_own_names(model, pictures, tmp_path):
     out = tmp_path / "out.jsonl"
     both = [*PHOTOS, *COLUMN_SETS["products"].values()]
-    describe_pictures([pictures], with_columns(model, both), out, "products", quiet=True)
+    describe_pictures([pictures], Describer.of(with_columns(model, both)), out, "products", quiet=True)
     assert set(lines_of(out)[0]["attributes"]) == {"kind", "article", "color", "usage", "gender"}
-    describe_pictures([pictures], model, out, quiet=True)
+    describe_pictures([pictures], Describer.of(model), out, quiet=True)
     assert list(lines_of(out)[0]["attributes"]) == PHOTOS
 
 
 def test_a_model_of_other_columns_tells_its_own(model, pictures, tmp_path):
     out = tmp_path / "out.jsonl"
-    other = with_columns(model, ["material", "color"])
+    other = Describer.of(with_columns(model, ["material", "color"]))
     describe_pictures([pictures], other, out, quiet=True)
     assert list(lines_of(out)[0]["attributes"]) == ["material", "color"]
     out.unlink()
@@ -111,7 +116,10 @@ def test_what_is_wrong_is_one_sentence(dqecir, model_folder, pictures, tmp_path)
         ((empty, "--out", out), "there is no picture in"),
         ((tmp_path / "nowhere", "--out", out), "there is no file or folder"),
         ((pictures, "--out", tmp_path / "no" / "out.jsonl"), "does not exist: create it"),
-        ((pictures, "--out", out, "--columns", "products"), "does not tell the columns of products"),
+        (
+            (pictures, "--out", out, "--columns", "products", "--model", model_folder),
+            "does not tell the columns of products",
+        ),
         ((pictures, "--out", out, "--model", empty), "is no model folder"),
     ]
     for arguments, message in cases:
@@ -125,7 +133,7 @@ def test_a_folder_of_broken_pictures_is_all_errors(model, pictures, tmp_path):
     for name in ("0.png", "1.png", "2.png"):
         (pictures / name).unlink()
     out = tmp_path / "out.jsonl"
-    count, left_out = describe_pictures([pictures], model, out, quiet=True)
+    count, left_out = describe_pictures([pictures], Describer.of(model), out, quiet=True)
     assert count == 0
     assert len(left_out) == 3
     assert all(set(line) == {"path", "error"} for line in lines_of(out))
@@ -139,5 +147,27 @@ def test_a_name_that_is_not_utf8_is_written(model, pictures, tmp_path):
     except OSError:
         pytest.skip("this file system keeps names as Unicode")
     out = tmp_path / "out.jsonl"
-    describe_pictures([pictures / odd], model, out, quiet=True)
+    describe_pictures([pictures / odd], Describer.of(model), out, quiet=True)
     assert lines_of(out)[0]["path"] == str(pictures / odd)
+
+
+def test_a_describer_is_read_as_it_was_written(model, tmp_path):
+    written = Describer.of(model)
+    folder = written.save_pretrained(tmp_path / "describer", model.backbone.config.tower)
+    pixels = torch.rand(2, 3, model.preprocessing.size, model.preprocessing.size)
+    read = Describer.from_pretrained(folder)
+    assert read.preprocessing == written.preprocessing
+    for column, shares in written.probabilities(pixels).items():
+        torch.testing.assert_close(read.probabilities(pixels)[column], shares, atol=5e-3, rtol=0)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"model\.safetensors"):
+        Describer.from_pretrained(folder)
+
+
+def test_the_shipped_describer_tells_both_sets_and_has_a_card():
+    folder = Path(dqecir.__file__).parent / "assets" / "describer"
+    columns = Describer.from_pretrained().heads.config.columns
+    for own in COLUMN_SETS.values():
+        assert set(own.values()) <= set(columns)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 12_000_000
+    assert "## What it can and cannot do" in (folder / "README.md").read_text()

@@ -43,10 +43,10 @@ def describe(
     ] = None,
 ) -> None:
     """Write what each picture shows: the value of every attribute, and how probable it is."""
-    from dqecir.model.composed_model import read_model
+    from dqecir.model.describer import Describer
     from dqecir.search.describing import describe_pictures
 
-    count, left_out = describe_pictures(pictures, read_model(model), out, columns)
+    count, left_out = describe_pictures(pictures, Describer.from_pretrained(model), out, columns)
     for refusal in left_out:
         output.print(f"[yellow]left out[/] {escape(str(refusal.path))}: {escape(refusal.reason)}")
     output.print(f"{count} pictures described, written to {escape(str(out))}")

@@ -7,15 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from dqecir.data.images import load_batches
 from dqecir.data.picture_files import Refusal, list_pictures
 from dqecir.errors import DataError
 from dqecir.io.files import write_text
 from dqecir.io.progress import track
-from dqecir.model.composed_model import ComposedModel
+from dqecir.model.describer import Describer
 
 ColumnSet = Literal["photos", "products"]
 """Whose columns and spellings a description has: those of the labelled photos, or those of a shop."""
@@ -31,7 +28,7 @@ COLUMN_SETS: dict[ColumnSet, Mapping[str, str]] = {
 
 def describe_pictures(
     pictures: Sequence[Path],
-    model: ComposedModel,
+    describer: Describer,
     out: Path,
     columns: ColumnSet | None = None,
     quiet: bool = False,
@@ -46,11 +43,11 @@ def describe_pictures(
     """
     if not out.parent.is_dir():
         raise DataError(f"the folder {out.parent} does not exist: create it, or choose another --out")
-    told = _columns(model, columns)
+    told = _columns(describer, columns)
     paths, left_out = _found(pictures)
     refusals: list[Refusal] = []
     lines: dict[Path, Any] = {}
-    described = _described(paths, model, told, refusals)
+    described = _described(paths, describer, told, refusals)
     for position, attributes in track(described, "describing", len(paths), quiet):
         lines[paths[position]] = {"path": str(paths[position]), "attributes": attributes}
     for refusal in refusals:
@@ -59,10 +56,8 @@ def describe_pictures(
     return len(paths) - len(refusals), (*left_out, *refusals)
 
 
-def _columns(model: ComposedModel, columns: ColumnSet | None) -> Mapping[str, str]:
-    if model.heads is None:
-        raise DataError("this model has no attribute heads: choose another --model")
-    own = model.heads.config.columns
+def _columns(describer: Describer, columns: ColumnSet | None) -> Mapping[str, str]:
+    own = describer.heads.config.columns
     told = COLUMN_SETS[columns or "photos"]
     missing = [name for name in told.values() if name not in own]
     if not missing:
@@ -93,20 +88,14 @@ def _found(pictures: Sequence[Path]) -> tuple[list[Path], list[Refusal]]:
     return list(paths), left_out
 
 
-@torch.inference_mode()
 def _described(
-    paths: Sequence[Path], model: ComposedModel, told: Mapping[str, str], refusals: list[Refusal]
+    paths: Sequence[Path], describer: Describer, told: Mapping[str, str], refusals: list[Refusal]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the position of each picture, and its attributes."""
-    assert model.heads is not None
-    known = model.heads.config.columns
-    for batch in load_batches(paths, model.preprocessing, refusals):
-        # A mirrored garment is the same garment: the mean over both is right more often.
-        views = [_probabilities(model, pixels) for pixels in (batch.pixels, batch.pixels.flip(3))]
-        best = {
-            column: torch.stack([view[name] for view in views]).mean(dim=0).max(dim=1)
-            for column, name in told.items()
-        }
+    known = describer.heads.config.columns
+    for batch in load_batches(paths, describer.preprocessing, refusals):
+        probabilities = describer.probabilities(batch.pixels)
+        best = {column: probabilities[name].max(dim=1) for column, name in told.items()}
         for row, position in enumerate(batch.positions):
             yield (
                 position,
@@ -118,9 +107,3 @@ def _described(
                     for column, found in best.items()
                 },
             )
-
-
-def _probabilities(model: ComposedModel, pixels: Tensor) -> dict[str, Tensor]:
-    assert model.heads is not None
-    logits = model.heads(model.backbone.image_tokens(pixels))
-    return {column: values.float().softmax(dim=1) for column, values in logits.items()}
