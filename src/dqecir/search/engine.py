@@ -180,6 +180,7 @@ class SearchEngine:
         parser = self.model.method.parser
         clauses = () if parser is None else parser.clauses(said.text)
         words = {reading.column: clause.words for clause in clauses for reading in clause.readings}
+        words |= {ask.column: ask.words for ask in said.read.asks}
         unread = {word.text for clause in read.unread for word in words_of(clause)}
         asked = [replace(one, words=words.get(one.attribute, "")) for one in read.requested]
         asked += [RequestedValue(ask.column, _named(ask), ask.words) for ask in said.table]

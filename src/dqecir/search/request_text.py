@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -26,7 +27,7 @@ class RequestText:
     """A text and its filter, apart."""
 
     text: str
-    """What is left for a model."""
+    """What is left for a model, its typing slips corrected."""
     where: Filter | None
     constraints: tuple[NumericConstraint, ...] = ()
     """All that were found. One without a number compares with a number of the reference that is not known,
@@ -59,6 +60,8 @@ class RequestReader:
             return RequestText(text, where)
         rest, constraints, lacking = self._numbers(text)
         read = self._of_index().read(rest)
+        for slip in read.corrections:
+            rest = re.sub(rf"\b{re.escape(slip.word)}\b", slip.read_as.replace("\\", r"\\"), rest, flags=re.I)
         table = tuple(ask for ask in read.asks if ask.column not in self._shown and ask.value is not None)
         compares = any(one.number is None for one in constraints)
         payload = (self._index.payload(item) if compares and item is not None else None) or {}
