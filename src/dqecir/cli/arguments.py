@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from dqecir.errors import DataError
+
 # Ids are printed as they are: ":smile:" is no face.
 output = Console(soft_wrap=True, emoji=False)
 
@@ -24,3 +26,10 @@ Encoder = Annotated[
     ),
 ]
 Model = Annotated[Path | None, typer.Option("--model", help="A model folder. Default: the shipped model.")]
+
+
+def start_of(model: Path | None, encoder: str | None) -> Path | str | None:
+    """Return what a command starts from; raises :class:`DataError` where both are named."""
+    if model is not None and encoder is not None:
+        raise DataError("a model has its encoder: name --model or --encoder, not both")
+    return encoder if model is None else model

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import IndexFolder, Model, SheetName, output
+from dqecir.cli.arguments import Encoder, IndexFolder, Model, SheetName, output, start_of
 from dqecir.errors import PROBLEMS_SHOWN
 from dqecir.io.progress import console
 
@@ -75,6 +75,7 @@ def catalogue_fit(
     folder: Annotated[Path, typer.Argument(help="The catalogue.")],
     out: Annotated[Path, typer.Option("--out", help="Where report, model and index are written.")],
     model: Model = None,
+    encoder: Encoder = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="How to train. Default: as recipes/fit.yaml does.")
     ] = None,
@@ -85,7 +86,7 @@ def catalogue_fit(
     from dqecir.evaluation.table import as_table
     from dqecir.experiments.fit.steps import fit_catalogue
 
-    rows = fit_catalogue(folder, out, model, recipe, seed, sheet=sheet_name)
+    rows = fit_catalogue(folder, out, start_of(model, encoder), recipe, seed, sheet=sheet_name)
     output.print(as_table(f"{folder.name}, percent", rows))
 
 
@@ -99,9 +100,7 @@ def catalogue_update(
     """Bring an index up to date with its catalogue: encode what is new, change rows, remove what is gone."""
     from dqecir.search.retriever import ComposedRetriever
 
-    summary = (
-        ComposedRetriever.from_pretrained(model).open_index(index).update_index(folder, sheet=sheet_name)
-    )
+    summary = ComposedRetriever.of_index(index, model).update_index(folder, sheet=sheet_name)
     for refusal in summary.refusals:
         output.print(f"[yellow]left out[/] {escape(str(refusal.path))}: {escape(refusal.reason)}")
     output.print(

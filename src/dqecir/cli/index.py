@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import Encoder, IndexFolder, Model, Out, SheetName, output
+from dqecir.cli.arguments import Encoder, IndexFolder, Model, Out, SheetName, output, start_of
 from dqecir.errors import DataError
 from dqecir.io.progress import console
 from dqecir.io.starting import loading
@@ -47,9 +47,8 @@ def index_build(
 
     if encoder is None:
         retriever = ComposedRetriever.from_pretrained(model)
-    elif model is not None:
-        raise DataError("a model has its encoder: name --model or --encoder, not both")
     else:
+        start_of(model, encoder)
         retriever = ComposedRetriever.from_encoder(encoder, method)
         console.print(f"encoder: {escape(str(retriever.model.backbone.origin))}")
     summary = retriever.build_index(images, out, engine=engine, tokens=tokens, sheet=sheet_name)

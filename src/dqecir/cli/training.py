@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import Model, Out, output
+from dqecir.cli.arguments import Encoder, Model, Out, output, start_of
 from dqecir.io.progress import console
 
 
@@ -43,12 +43,13 @@ def train(
         Path, typer.Option("--out", help="The run folder; best and last in it are model folders.")
     ],
     model: Model = None,
+    encoder: Encoder = None,
 ) -> None:
     """Train a method on the triplets of catalogues; a run that was killed is resumed."""
     from dqecir.training.build import trainer_for
     from dqecir.training.recipe import read_recipe
 
-    metrics = trainer_for(read_recipe(recipe), data, model, out).fit()
+    metrics = trainer_for(read_recipe(recipe), data, start_of(model, encoder), out).fit()
     console.print(
         f"best and last are in {out}; on dev: "
         + ", ".join(f"{k} {v:.1f}" for k, v in metrics.items() if "/" not in k)
@@ -64,6 +65,7 @@ def compare(
         typer.Option("--eval", help="The catalogue whose val split is asked. Default: that of --data."),
     ] = None,
     model: Model = None,
+    encoder: Encoder = None,
     processes: Annotated[
         int | None,
         typer.Option(min=1, help="Runs at a time, one thread each. Default: as many as there are cores."),
@@ -74,7 +76,8 @@ def compare(
     from dqecir.experiments.compare.results_page import budget_means
     from dqecir.experiments.compare.runner import compare as run_comparison
 
-    result = run_comparison(recipe, data, out, evaluation=evaluation, model=model, processes=processes)
+    start = start_of(model, encoder)
+    result = run_comparison(recipe, data, out, evaluation=evaluation, model=start, processes=processes)
     for title, rows in budget_means(result).items():
         output.print(as_table(title, rows))
     console.print(f"tables, CSV, JSON and plots are in {out}")

@@ -18,8 +18,9 @@ from dqecir.evaluation.protocols import Protocol, protocol_named
 from dqecir.evaluation.submission import rank_questions, write_submissions
 from dqecir.evaluation.table import baseline_rows, oracle_rows
 from dqecir.methods.method import Method
-from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
+from dqecir.model.public_weights import read_model
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.questions.pairs import Drawing
 

@@ -18,8 +18,9 @@ from dqecir.experiments.examples import drawn_questions, searched
 from dqecir.io.contact_sheets import contact_sheet, html_report
 from dqecir.io.files import write_json
 from dqecir.io.progress import console
-from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
+from dqecir.model.public_weights import read_model
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.search.retriever import ComposedRetriever
 from dqecir.synthetic.garments import GARMENTS

@@ -26,8 +26,9 @@ from dqecir.io.contact_sheets import Answer, contact_sheet
 from dqecir.io.plots import plotted
 from dqecir.methods.dqe import Dqe
 from dqecir.methods.negatives import NegativeSampling, mid_zone, target_relative_scores, zone_bounds
-from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
+from dqecir.model.public_weights import read_model
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.search.retriever import ComposedRetriever
 

@@ -31,7 +31,6 @@ from dqecir.encoders.encoder import Encoder, Origin, encoder_named
 from dqecir.encoders.published import tower_state
 from dqecir.encoders.tokenizer import TextTokenizer
 from dqecir.errors import CheckpointError, DataError
-from dqecir.io.device import chosen_device
 from dqecir.io.files import whole_folder, write_json, write_text
 from dqecir.language.reader_version import READER_VERSION
 from dqecir.language.tagging import Tagger, shipped_name, shipped_tagger
@@ -329,11 +328,6 @@ def new_model(
     encoder = TextEncoder(tokenizer, (), max_text_length)
     method = kind.build(backbone, options, MethodContext())
     return ComposedModel(method, options, encoder, preprocessing, heads, notes=notes)
-
-
-def read_model(folder: Path | str | None = None) -> ComposedModel:
-    """Return :meth:`ComposedModel.from_pretrained` of a folder on the chosen device."""
-    return ComposedModel.from_pretrained(folder).to(chosen_device())
 
 
 def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodContext:

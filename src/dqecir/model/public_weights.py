@@ -7,9 +7,11 @@ from pathlib import Path
 
 from dqecir.encoders.checkpoint_files import located
 from dqecir.encoders.checkpoints import LoadReport
+from dqecir.encoders.hf_checkpoints import json_of
 from dqecir.encoders.published import READERS, PublishedEncoder, form_of
 from dqecir.encoders.tokenizer import WordPieces
-from dqecir.errors import DataError
+from dqecir.errors import CheckpointError, DataError
+from dqecir.io.device import chosen_device
 from dqecir.model.composed_model import ComposedModel, is_model_folder, new_model
 
 BERT = "bert-base-uncased"
@@ -32,6 +34,26 @@ def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | 
             raise DataError("a model folder has its tower: name one for LAVIS' files alone")
         return ComposedModel.from_pretrained(name).with_method("image_plus_text", {})
     return read_weights(form_of(place), weights, tokenizer=tokenizer, tower=tower)[0]
+
+
+def read_model(weights: Path | str | None = None) -> ComposedModel:
+    """Return the model in ``weights`` on the chosen device. Default: the shipped model.
+
+    ``weights`` is one of our model folders, under its own method, or what :func:`model_of` takes.
+    """
+    if weights is not None and (isinstance(weights, str) or weights.exists()):
+        place, name = located(weights)
+        if _is_published(place):
+            return model_of(name).to(chosen_device())
+    return ComposedModel.from_pretrained(weights).to(chosen_device())
+
+
+def _is_published(place: Path) -> bool:
+    """Whether ``place`` is a checkpoint of others: a file, or a folder that transformers wrote."""
+    try:
+        return place.is_file() or "model_type" in (json_of(place / "config.json") or {})
+    except CheckpointError:
+        return False  # whoever reads it says what is wrong
 
 
 def read_weights(

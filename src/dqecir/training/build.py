@@ -19,8 +19,9 @@ from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import QueryFormatter
 from dqecir.methods.method import method_named
 from dqecir.model.compose import CHUNK
-from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
+from dqecir.model.public_weights import read_model
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.training.data import TrainingData
 from dqecir.training.loop import Evaluator, Trainer
@@ -76,7 +77,7 @@ def joined(parts: Sequence[Part]) -> tuple[Benchmark, Store]:
 def trainer_for(
     recipe: Recipe,
     folders: Sequence[Path],
-    model_folder: Path | None,
+    model_folder: Path | str | None,
     run: Path,
     tokens: Path | None = None,
     quiet: bool = False,

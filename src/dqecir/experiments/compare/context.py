@@ -12,8 +12,9 @@ from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import TokenStore
 from dqecir.errors import DataError
 from dqecir.experiments.compare.plan import ComparisonRecipe, stages
-from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
+from dqecir.model.public_weights import read_model
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.questions.confusables import ConfusablePair, confusable_pairs
 from dqecir.training.build import build_trainer, model_for
@@ -34,7 +35,7 @@ class ComparisonContext:
     recipes: Path
     train: Path
     evaluation: Path
-    model: Path | None
+    model: Path | str | None
     work: Path
 
     def __reduce__(self) -> tuple[Any, ...]:

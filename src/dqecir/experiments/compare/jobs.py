@@ -31,7 +31,8 @@ from dqecir.language.parsing import Parser
 from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.methods.dqe import Dqe
 from dqecir.methods.predicted_attributes import PredictedAttributes
-from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.public_weights import read_model
 from dqecir.training.loop import PRIMARY_METRIC
 from dqecir.training.operations import training_cost
 from dqecir.training.recipe import Recipe

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from dqecir.encoders.checkpoint_files import located
 from dqecir.evaluation.table import oracle_rows
 from dqecir.experiments.compare.context import ComparisonContext
 from dqecir.experiments.compare.jobs import (
@@ -46,7 +47,7 @@ def compare(
     out: Path,
     *,
     evaluation: Path | None = None,
-    model: Path | None = None,
+    model: Path | str | None = None,
     processes: int | None = None,
 ) -> Result:
     """Run or resume the comparison ``recipe_file`` on a catalogue; returns what ``OUT/results.json`` holds.
@@ -55,7 +56,7 @@ def compare(
     :class:`DataError` where a recipe is wrong or ``out`` holds another comparison.
     """
     recipe = read_comparison(recipe_file)
-    folder = None if model is None else model.resolve()
+    folder = None if model is None else located(model)[1]
     places = recipe_file.resolve().parent, train.resolve(), (evaluation or train).resolve(), folder
     context = ComparisonContext(recipe, *places, out.resolve())
     # Every mistake is told before anything is computed.

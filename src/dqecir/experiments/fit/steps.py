@@ -39,7 +39,8 @@ from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEnco
 from dqecir.methods.dqe_values import DqeValues
 from dqecir.methods.predicted_attributes import PredictedAttributes
 from dqecir.methods.value_vectors import MOST_NUMBERS
-from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.public_weights import read_model
 from dqecir.questions.comparatives import Comparatives, Intent, with_comparatives
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.search.retriever import ComposedRetriever
@@ -111,7 +112,7 @@ class _Fit:
 def fit_catalogue(
     folder: Path,
     out: Path,
-    model: Path | None = None,
+    model: Path | str | None = None,
     recipe: Path | None = None,
     seed: int = 0,
     quiet: bool = False,

@@ -19,7 +19,8 @@ from dqecir.experiments.reproduce.reproduction_report import Report
 from dqecir.experiments.reproduce.request import Request, Settings, first_of, models_of
 from dqecir.methods.method import Method
 from dqecir.methods.scoring import score
-from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.public_weights import read_model
 from dqecir.training.processes import processes
 
 FILE = "hpfiq.json"

@@ -27,7 +27,8 @@ from dqecir.experiments.reproduce.request import Request, Settings, first_of, mo
 from dqecir.experiments.reproduce.train_stage import Course, course_of, draw_course, train
 from dqecir.io.contact_sheets import contact_sheet
 from dqecir.methods.method import method_named
-from dqecir.model.composed_model import ComposedModel, read_model
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.public_weights import read_model
 from dqecir.training.data import epoch_order
 from dqecir.training.processes import processes
 
