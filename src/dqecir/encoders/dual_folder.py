@@ -56,7 +56,7 @@ def refuse_own_code(folder: Path) -> None:
         if named:
             raise CheckpointError(
                 f"{folder} needs code of its own ({name} names it in auto_map), and code of a "
-                "checkpoint is never run: name an encoder whose class transformers has (dqecir encoders list)"
+                "checkpoint is never run: name an encoder whose class transformers has (docs/encoders.md)"
             )
 
 
