@@ -132,4 +132,6 @@ def test_a_comparison_that_the_index_has_no_column_for_is_said(index):
 def test_corrections_and_the_language_are_said(index):
     said = reader_of(index).read("is gren")
     assert [(one.word, one.read_as) for one in said.read.corrections] == [("gren", "green")]
-    assert reader_of(index).read("ein rotes Kleid mit langen Ärmeln").read.language == "German"
+    german = reader_of(index).read("ein rotes Kleid mit langen Ärmeln")
+    assert (german.read.language, german.text) == ("German", "")
+    assert reader_of(index).read("ein Kleid in red mit langen Ärmeln").text == "red"

@@ -1,7 +1,10 @@
 """How a text was read is said in one line."""
 
+from pathlib import Path
+
 import pytest
 
+from dqecir import ComposedRetriever
 from dqecir.language.numeric_constraints import NumericConstraint
 from dqecir.language.reader import Correction
 from dqecir.search.response import RequestedValue, TextReading
@@ -41,3 +44,13 @@ YEAR = NumericConstraint("year", "more", number=2019.0, words="newer than 2019")
 )
 def test_what_was_read_is_said_in_one_line(reading, said):
     assert reading.sentence() == said
+
+
+def test_words_without_effect_are_said_of_clauses_that_are_read_in_part():
+    shop = Path(__file__).parents[1] / "index" / "of_0_1_0"
+    retriever = ComposedRetriever.from_pretrained().open_index(shop / "index")
+    assert retriever.search(shop / "000000.jpg", "is yellow for a wedding", k=1).reading.unread == (
+        "wedding",
+    )
+    german = retriever.search(shop / "000000.jpg", "ein rotes Kleid mit langen Ärmeln", k=1).reading
+    assert german.requested == () and german.alike and "kleid" in german.unread

@@ -181,13 +181,17 @@ class SearchEngine:
         clauses = () if parser is None else parser.clauses(said.text)
         words = {reading.column: clause.words for clause in clauses for reading in clause.readings}
         words |= {ask.column: ask.words for ask in said.read.asks}
-        unread = {word.text for clause in read.unread for word in words_of(clause)}
+        found = {ask.column for ask in said.read.asks}
+        # A clause may be read in part; what it asks of a column that the index lacks is no unread word.
+        beyond = {c.words for c in clauses if not {reading.column for reading in c.readings} <= found}
+        partly = (clause.words for clause in clauses if clause.readings and clause.words not in beyond)
+        unread = {word.text for words_read in (*read.unread, *partly) for word in words_of(words_read)}
         asked = [replace(one, words=words.get(one.attribute, "")) for one in read.requested]
         asked += [RequestedValue(ask.column, _named(ask), ask.words) for ask in said.table]
         return TextReading(
             tuple(asked),
             said.constraints,
-            tuple(word for word in said.read.unread if word in unread),
+            tuple(word for word in said.read.unread if word in unread or said.read.language != "English"),
             said.read.corrections,
             said.lacking,
             said.read.language,

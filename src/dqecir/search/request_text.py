@@ -62,6 +62,9 @@ class RequestReader:
         read = self._of_index().read(rest)
         for slip in read.corrections:
             rest = re.sub(rf"\b{re.escape(slip.word)}\b", slip.read_as.replace("\\", r"\\"), rest, flags=re.I)
+        if read.language != "English":
+            # A model would find requests in words that it does not know.
+            rest = ", ".join(ask.words for ask in read.asks if ask.column in self._shown)
         table = tuple(ask for ask in read.asks if ask.column not in self._shown and ask.value is not None)
         compares = any(one.number is None for one in constraints)
         payload = (self._index.payload(item) if compares and item is not None else None) or {}
