@@ -1,6 +1,7 @@
 """Items are listed, shown, put and deleted; nothing else of the file system is."""
 
 import io
+import logging
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -262,6 +263,25 @@ def test_a_change_that_fails_at_the_second_index_is_taken_back_at_the_first(
         assert len(first) == count
         assert client.get("/v1/images/a").status_code == 200
         assert len(uploaded(settings)) == 1
+
+
+def test_a_change_that_cannot_be_taken_back_is_logged(
+    serving, settings, picture, tmp_path, monkeypatch, caplog
+):
+    shutil.copytree(settings.index, tmp_path / "second")
+    beside = {"name": "again", "index": tmp_path / "second", "model": settings.model}
+    with serving(also=[beside]) as client:
+        first, second = (engine.index for engine in client.app.state.service.engines.values())
+
+        def fail(_):
+            raise EngineError("no space left")
+
+        monkeypatch.setattr(second, "add", fail)
+        monkeypatch.setattr(first, "delete", fail)
+        monkeypatch.setattr(logging.getLogger("dqecir.service"), "propagate", True)
+        refused(put(client, "b", picture, {"color": "blue"}), 503)
+    [record] = [one for one in caplog.records if one.getMessage() == "change not taken back"]
+    assert "still has a part of a change that failed: no space left" in record.fields["reason"]
 
 
 def test_pictures_that_were_put_stay_out_of_a_later_build(serving, settings, served, picture, tmp_path):

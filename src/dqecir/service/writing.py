@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -19,7 +19,7 @@ from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import DataError
 from dqecir.index.contract import Index, ItemBatch
 from dqecir.index.product_search import items_named
-from dqecir.service.problems import of_index
+from dqecir.service.problems import log, of_index
 from dqecir.service.uploads import Uploads
 
 TOGETHER = 64
@@ -56,7 +56,7 @@ class Writer:
     async def change(self, change: Change) -> int:
         """How many of the items were there before, once the change counts; raises what hindered it."""
         done: Future[int] = Future()
-        # It goes through, even if whoever asked has gone: so it cannot be cancelled.
+        # The change is made even if the client has closed its connection, so it cannot be cancelled.
         done.set_running_or_notify_cancel()
         with self._lock:
             self._pending.append((change, done))
@@ -138,13 +138,16 @@ def _restoring(index: Index, ids: Sequence[str]) -> Iterator[None]:
     tokens = index.tokens(list(before)) if before else None
     try:
         yield
-    except Exception:
-        # Where the index cannot be written to, nothing was changed and nothing is brought back.
+    except Exception:  # raised again below, once the items are as they were
+        # An index that could not be written to has not changed.
         if index.generation != generation:
-            with suppress(DataError, OSError):
+            try:
                 index.delete([item_id for item_id in ids if item_id not in before])
                 if tokens is not None:
                     index.add(ItemBatch(list(before), tokens, list(before.values())))
+            except (DataError, OSError) as error:
+                reason = f"{index.folder} still has a part of a change that failed: {error}"
+                log.error("change not taken back", extra={"fields": {"reason": reason}})
         raise
 
 
