@@ -66,9 +66,9 @@ def stored(model: ComposedModel, benchmark: Benchmark, work: Path, split: str) -
 
 def read_by(rule: str, model: ComposedModel) -> ComposedModel:
     """The model's weights under a rule."""
-    weights = model.method.state_dict()
     read = model.with_method(DqeValues.name, {**model.options.model_dump(), "rule": rule}).eval()
-    read.method.load_state_dict(weights, strict=False)  # slices have no weights of their own
+    # Slices have buffers of their own, which no weights of the model take the place of.
+    read.method.load_state_dict(read.method.state_dict() | model.method.state_dict())
     return read
 
 

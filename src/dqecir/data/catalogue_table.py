@@ -289,7 +289,8 @@ def _check_splits(table: CatalogueTable) -> None:
             table.problems.append(f"{times} rows have the split {name!r}; a split is train, val or test")
     for kind, units in (("set", sets), ("product", table.products)):
         splits_of: dict[str, set[str]] = {}
-        for name, split in zip(units, splits, strict=False):
+        # A table may have no column of splits, or none of sets.
+        for name, split in zip(units, splits, strict=True) if units and splits else ():
             splits_of.setdefault(name, set()).add(split)
         for name, found in splits_of.items():
             if has_value(name) and len(found) > 1:

@@ -256,8 +256,8 @@ def _without_value(data: bytes, values: Any) -> list[str]:
     bounds = {"max_col": MAX_COLUMNS + 1, "max_row": MAX_ROWS + 2}
     return [
         str(formula.coordinate)
-        for both in zip(formulas.iter_rows(**bounds), values.iter_rows(**bounds), strict=False)
-        for formula, value in zip(*both, strict=False)
+        for both in zip(formulas.iter_rows(**bounds), values.iter_rows(**bounds), strict=True)
+        for formula, value in zip(*both, strict=True)
         # A formula whose value is an empty text says so by its kind.
         if formula.data_type == "f" and value.value is None and value.data_type == "n"
     ]

@@ -120,11 +120,14 @@ def write_submissions(folder: Path, rankings: Rankings) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Form:
-    """What a server takes: entries that say what the file is, the most answers, and who may be one."""
+    """What a server takes."""
 
     head: Mapping[str, str]
+    """Entries that say what the file is."""
     most: int
+    """The largest number of answers to a question."""
     candidates: Callable[[Questions], Callable[[Question], set[Any]]]
+    """For the questions of a data set, and then for one of them: the images that may be answers."""
 
 
 def _others(questions: Questions) -> Callable[[Question], set[Any]]:

@@ -126,11 +126,10 @@ class ValueSlices(nn.Module):
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
         """Return the coefficients of each column in its slice, [B, C, 1, D]."""
         slices = [column.wanted(values) for column, values in zip(self.columns, wanted, strict=True)]
-        starts = torch.tensor([0, *self.widths]).cumsum(0).tolist()
-        whole = starts[-1]
+        *starts, whole = torch.tensor([0, *self.widths]).cumsum(0).tolist()
         padded = [
             F.pad(values, (self.width + start, whole - start - values.shape[1]))
-            for start, values in zip(starts, slices, strict=False)
+            for start, values in zip(starts, slices, strict=True)
         ]
         return torch.stack(padded, dim=1)[:, :, None]
 

@@ -53,7 +53,7 @@ def _is_published(place: Path) -> bool:
     try:
         return place.is_file() or "model_type" in (json_of(place / "config.json") or {})
     except CheckpointError:
-        return False  # whoever reads it says what is wrong
+        return False  # read as a model folder, which says in a sentence what is wrong
 
 
 def read_weights(

@@ -106,7 +106,7 @@ class Worker:
             job = self._jobs.popleft()
             if taken and job.work != taken[0].work:
                 others.append(job)
-            # Whoever asked may have gone, or its time may be over.
+            # A request is cancelled when its client has closed the connection, or its time is over.
             elif job.answer.set_running_or_notify_cancel():
                 taken.append(job)
         self._jobs.extendleft(reversed(others))

@@ -222,7 +222,9 @@ class SearchReply(BaseModel):
     language: str = Field(
         description="Of the text; of another one than English only names of values are read."
     )
-    alike: bool = Field(description="Whether nothing is asked for, so that the answers are what looks alike.")
+    alike: bool = Field(
+        description="Whether no request was found in the text. The answers then look like the reference."
+    )
     filters: list[str] = Field(description="The filters that were applied, all of which hold.")
     sold_out_hidden: int | None = Field(
         description="Sold-out items that the filters allow and that were left out, where they were counted."

@@ -34,7 +34,7 @@
  * @property {{word: string, read_as: string}[]} corrections
  * @property {{attribute: string, order: string, number: number | null, words: string}[]} lacking  of columns that no item has
  * @property {string} language  of the text
- * @property {boolean} alike  nothing is asked for
+ * @property {boolean} alike  no request was found in the text
  * @property {string[]} filters  that were applied, as expressions
  * @property {number | null} sold_out_hidden  sold-out items that were left out; null: not counted
  * @property {Object<string, number>} timings  step to milliseconds
