@@ -24,17 +24,8 @@ from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.public_weights import model_of
 from dqecir.search.retriever import ComposedRetriever
+from tests.encoders.dual_cases import SIDE, TEXT, VISION
 
-SIDE, PATCH = 32, 8
-SIZES = {
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "image_size": SIDE,
-    "patch_size": PATCH,
-}
-TEXT = {"hidden_size": 20, "intermediate_size": 36, "num_hidden_layers": 2, "num_attention_heads": 2}
 OTHERS = {
     "dinov2": {"image_size": 48},  # its position table is resized
     "dinov2_with_registers": {"num_register_tokens": 3},
@@ -42,14 +33,13 @@ OTHERS = {
 }
 LEADING = {"dinov2_with_registers": 4, "dinov3_vit": 3, "siglip": 0, "siglip_vision_model": 0}
 """Tokens before the patches; 1 elsewhere."""
-HALVES = ARCHITECTURES
 
 
 def published(kind):
     """A random model of transformers that differs everywhere from its initialisation."""
     torch.manual_seed(0)
-    sizes = SIZES | OTHERS.get(kind, {})
-    if kind in HALVES:
+    sizes = VISION | OTHERS.get(kind, {})
+    if kind in ARCHITECTURES:
         config = transformers.CONFIG_MAPPING[kind](text_config=TEXT, vision_config=sizes)
     else:
         config = transformers.CONFIG_MAPPING[kind](**sizes)
@@ -95,7 +85,7 @@ def picture(width=61, height=45):
 
 
 @pytest.mark.parametrize("safe", [True, False])
-@pytest.mark.parametrize("kind", [*VISION_MODELS, *HALVES])
+@pytest.mark.parametrize("kind", [*VISION_MODELS, *ARCHITECTURES])
 def test_tokens_are_those_of_transformers(tmp_path, kind, safe):
     folder = write(tmp_path / "m", kind, safe)
     read = read_tower(folder)
@@ -120,7 +110,7 @@ def test_tokens_are_those_of_transformers(tmp_path, kind, safe):
 
 def test_registers_of_a_small_map_are_no_patches():
     """The largest square of 2 x 2 patches, a class token and 4 registers is 3 x 3."""
-    sizes = SIZES | {"model_type": "dinov2_with_registers", "num_register_tokens": 4, "image_size": 16}
+    sizes = VISION | {"model_type": "dinov2_with_registers", "num_register_tokens": 4, "image_size": 16}
     tower = Tower(TowerConfig(kind="transformers", image_size=16, architecture=sizes))
     tokens = tower.eval().image_tokens(torch.rand(1, 3, 16, 16))
     assert tokens.shape == (1, 9, 24)

@@ -1,0 +1,108 @@
+"""Measure how often ``dqecir describe`` is right, and write the tables of the describer's card.
+
+    python benchmarks/describing.py --photos PHOTOS --products PRODUCTS
+
+PHOTOS and PRODUCTS are catalogues whose ``attributes.csv`` has a column ``split``. The pictures of ``val``
+are described. A cell of PRODUCTS that is empty is unknown; in PHOTOS it says that the column does not apply.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from pathlib import Path
+
+from dqecir.io.files import write_text
+from dqecir.io.markdown import table
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.describer import Describer
+from dqecir.search.describing import COLUMN_SETS, ColumnSet, describe_pictures
+
+CARD = Path(__file__).parents[1] / "src/dqecir/assets/describer/README.md"
+BEGIN, END = "<!-- written by benchmarks/describing.py -->\n", "<!-- end -->\n"
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """The rows of the validation split."""
+    with (folder / "attributes.csv").open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["split"] == "val"]
+
+
+def described(
+    describer: Describer, folder: Path, rows: Sequence[Mapping[str, str]], columns: ColumnSet
+) -> list[dict[str, str]]:
+    """Column -> value of each row's picture."""
+    paths = [folder / row["image"] for row in rows]
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "described.jsonl"
+        describe_pictures(paths, describer, out, columns)
+        lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    # A row whose picture cannot be read counts as wrong.
+    return [{name: told["value"] for name, told in line.get("attributes", {}).items()} for line in lines]
+
+
+def share(right: Sequence[bool]) -> str:
+    """Percent right, and its standard error."""
+    part = sum(right) / len(right)
+    return f"{100 * part:.1f} ± {100 * sqrt(part * (1 - part) / len(right)):.1f}"
+
+
+def shares(
+    rows: Sequence[Mapping[str, str]], found: Sequence[Mapping[str, str]], columns: ColumnSet
+) -> list[str]:
+    """The share that is right of every column, and of all columns at once where every cell is known."""
+    pairs = list(zip(rows, found, strict=True))
+    whole = columns == "photos"
+    cells = [
+        share([row[name] == told.get(name) for row, told in pairs if whole or row[name]])
+        for name in COLUMN_SETS[columns]
+    ]
+    return (
+        [
+            *cells,
+            share([all(row[name] == told.get(name) for name in COLUMN_SETS[columns]) for row, told in pairs]),
+        ]
+        if whole
+        else cells
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--products", type=Path, required=True)
+    given = parser.parse_args()
+    describer, before = Describer.from_pretrained(), Describer.of(ComposedModel.from_pretrained())
+    photos, products = rows_of(given.photos), rows_of(given.products)
+    written = [
+        "Share of pictures whose value is named rightly, in percent, with its standard error over pictures.\n"
+        f"One seed. Machine: {platform.machine()}, {os.cpu_count()} cores.\n"
+    ]
+    parts: tuple[tuple[ColumnSet, Path, list[dict[str, str]], dict[str, Describer]], ...] = (
+        ("photos", given.photos, photos, {"describer": describer, "heads of `dqecir-small`": before}),
+        ("products", given.products, products, {"describer": describer}),
+    )
+    for columns, folder, rows, compared in parts:
+        head = [
+            f"{columns} ({len(rows):,})",
+            *COLUMN_SETS[columns],
+            *(["all seven"] if columns == "photos" else []),
+        ]
+        body = [
+            [name, *shares(rows, described(one, folder, rows, columns), columns)]
+            for name, one in compared.items()
+        ]
+        written.append("\n".join(table(head, body)) + "\n")
+    card = CARD.read_text(encoding="utf-8")
+    start, end = card.index(BEGIN) + len(BEGIN), card.index(END)
+    write_text(CARD, card[:start] + "\n".join(written) + card[end:])
+
+
+if __name__ == "__main__":
+    main()
