@@ -274,3 +274,15 @@ def test_a_folder_that_is_no_tower_is_refused_in_one_sentence(broken, breaks, se
         read_tower(broken)
     assert str(broken) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_index_of_a_tower_needs_no_method(dqecir, dino, garments_folder, tmp_path):
+    code, _, err = dqecir(
+        *("index", "build", "--encoder", dino, "--images", garments_folder / "images"),
+        *("--out", tmp_path / "index"),
+    )
+    assert code == 0, err
+    picture = sorted((garments_folder / "images").iterdir())[0]
+    code, out, err = dqecir("search", "--index", tmp_path / "index", "--image", picture, "--text", "is red")
+    assert code == 0, err
+    assert "Without effect: red" in out

@@ -32,9 +32,13 @@ def index_build(
     model: Model = None,
     encoder: Encoder = None,
     method: Annotated[
-        str,
-        typer.Option("--method", help="How an --encoder composes without training; see docs/encoders.md."),
-    ] = "image_plus_text",
+        str | None,
+        typer.Option(
+            "--method",
+            help="How an --encoder composes without training. Default: image_plus_text, or token_mean for an "
+            "encoder of images alone.",
+        ),
+    ] = None,
     engine: Annotated[
         str | None,
         typer.Option("--engine", help="exact or server. Default: that of the index in OUT, else exact."),

@@ -23,7 +23,7 @@ class Maker(Strict):
 
     encoder: str
     """OWNER/NAME@REVISION, or a folder."""
-    method: str = "image_plus_text"
+    method: str
     options: dict[str, Any] = Field(default_factory=dict)
 
 

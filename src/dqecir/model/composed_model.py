@@ -317,17 +317,21 @@ def new_model(
     max_text_length: int,
     notes: Mapping[str, Any],
 ) -> ComposedModel:
-    """A pretrained backbone as a model: it composes by the sum of image and text until trained.
-
-    A backbone without image and text embeddings finds what looks alike.
-    """
-    kind = method_named("image_plus_text")
-    if not kind.requires <= backbone.provides:
-        kind = method_named("token_mean")
+    """A pretrained backbone as a model that composes by :func:`untrained_method`."""
+    kind = method_named(untrained_method(backbone))
     options = kind.options_type()
     encoder = TextEncoder(tokenizer, (), max_text_length)
     method = kind.build(backbone, options, MethodContext())
     return ComposedModel(method, options, encoder, preprocessing, heads, notes=notes)
+
+
+def untrained_method(backbone: Encoder) -> str:
+    """Name how an encoder composes until it is trained: by the sum of image and text.
+
+    One without embeddings of both finds what looks alike.
+    """
+    fits = method_named("image_plus_text").requires <= backbone.provides
+    return "image_plus_text" if fits else "token_mean"
 
 
 def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodContext:

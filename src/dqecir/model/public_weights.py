@@ -12,14 +12,14 @@ from dqecir.encoders.published import READERS, PublishedEncoder, form_of
 from dqecir.encoders.tokenizer import WordPieces
 from dqecir.errors import CheckpointError, DataError
 from dqecir.io.device import chosen_device
-from dqecir.model.composed_model import ComposedModel, is_model_folder, new_model
+from dqecir.model.composed_model import ComposedModel, is_model_folder, new_model, untrained_method
 
 BERT = "bert-base-uncased"
 """The hub name of the word pieces that BLIP-2 was trained with."""
 
 
 def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | None = None) -> ComposedModel:
-    """The encoder in ``weights`` as an untrained model (``image_plus_text``), in evaluation mode.
+    """The encoder in ``weights`` as an untrained model (:func:`untrained_method`), in evaluation mode.
 
     ``weights`` is one of our model folders, a folder or hub name (``OWNER/NAME`` or
     ``OWNER/NAME@REVISION``) of transformers' ``Blip2ForImageTextRetrieval`` or of a dual encoder (CLIP,
@@ -32,7 +32,8 @@ def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | 
     if is_model_folder(place):
         if tower is not None:
             raise DataError("a model folder has its tower: name one for LAVIS' files alone")
-        return ComposedModel.from_pretrained(name).with_method("image_plus_text", {})
+        model = ComposedModel.from_pretrained(name)
+        return model.with_method(untrained_method(model.backbone), {})
     return read_weights(form_of(place), weights, tokenizer=tokenizer, tower=tower)[0]
 
 

@@ -8,33 +8,29 @@ from typing import Any
 
 from dqecir.errors import DataError
 from dqecir.index.maker import Maker, read_maker
-from dqecir.methods.baselines import Baseline
-from dqecir.methods.method import Method, all_methods, method_named
+from dqecir.methods.method import method_named
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.public_weights import model_of
 
+UNTRAINED = ("image_only", "image_plus_text", "text_only", "token_mean")
+"""The methods that compose by what an encoder gives, with neither training nor attribute heads."""
 
-def untrained(encoder: str, method: str, options: Mapping[str, Any]) -> tuple[ComposedModel, Maker]:
+
+def untrained(encoder: str, method: str | None, options: Mapping[str, Any]) -> tuple[ComposedModel, Maker]:
     """Return an encoder with a composition that needs no training, and what an index remembers of both.
 
-    ``encoder`` is a hub name or a folder. Raises :class:`DataError` for a method that must be trained, or
-    that the encoder does not fit.
+    ``encoder`` is a hub name or a folder. ``method`` is ``image_plus_text`` unless given, and ``token_mean``
+    for an encoder of images alone. Raises :class:`DataError` for a method that must be trained, or that the
+    encoder does not fit.
     """
-    if not _needs_no_training(method_named(method)):
-        names = sorted(name for name, known in all_methods().items() if _needs_no_training(known))
-        raise DataError(
-            f"{method} must be trained first (dqecir train): compose without training by {', '.join(names)}"
-        )
+    if method is not None and method_named(method).name not in UNTRAINED:
+        names = ", ".join(UNTRAINED)
+        raise DataError(f"{method} must be trained first (dqecir train): compose without training by {names}")
     start = model_of(encoder)
     # A folder of ours has no name of its own for all of its weights but its place.
     source = start.backbone.origin.source or str(Path(encoder).expanduser().resolve())
-    maker = Maker(encoder=source, method=method, options=dict(options))
-    return start.with_method(method, options).eval(), maker
-
-
-def _needs_no_training(method: type[Method]) -> bool:
-    """Whether a method composes by what any encoder of images and texts gives."""
-    return issubclass(method, Baseline) and "text" in method.requires
+    maker = Maker(encoder=source, method=method or start.method.name, options=dict(options))
+    return start.with_method(maker.method, options).eval(), maker
 
 
 def model_of_index(index: Path, model: Path | str | None = None) -> ComposedModel:

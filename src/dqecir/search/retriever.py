@@ -74,13 +74,14 @@ class ComposedRetriever:
     def from_encoder(
         cls,
         encoder: str,
-        method: str = "image_plus_text",
+        method: str | None = None,
         options: Mapping[str, Any] | None = None,
         device: str = "cpu",
     ) -> Self:
         """Compose with an encoder of others, without training; an index remembers both.
 
-        ``encoder`` is a hub name (OWNER/NAME or OWNER/NAME@REVISION) or a folder (CLIP, SigLIP, ...).
+        ``encoder`` is a hub name (OWNER/NAME or OWNER/NAME@REVISION) or a folder (CLIP, SigLIP, DINOv2, ...).
+        ``method`` is ``image_plus_text`` unless given, and ``token_mean`` for an encoder of images alone.
         """
         model, maker = untrained(encoder, method, options or {})
         return cls(model.to(device), maker=maker)
