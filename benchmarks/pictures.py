@@ -17,7 +17,7 @@ from PIL import Image
 from dqecir import ComposedRetriever
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.data.images import load_image
-from dqecir.io.contact_sheets import Answer, Candidate, contact_sheet
+from dqecir.io.contact_sheets import Candidate, SheetRow, contact_sheet
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 WIDTH = 1400
@@ -65,7 +65,7 @@ def main() -> None:
             reference = reference_of(catalogue, wanted, place)
             result = retriever.search(reference, text, k=8)
             found = [Candidate(load_image(Path(hit.payload["path"])), hit.score) for hit in result.hits]
-            answers.append(Answer(load_image(reference), text, found, result.attribute_weights))
+            answers.append(SheetRow(load_image(reference), text, found, result.attribute_weights))
         sheet = contact_sheet(answers, Path(work) / "photos.png")
         small(sheet, PICTURES / "photos.png")
     small(options.demo / "answers-1.png", PICTURES / "answers-1.png")

@@ -29,7 +29,7 @@ from dqecir.language.tagging import (
     Scores,
     Tagger,
     TaggerNetwork,
-    WordPieces,
+    TaggerPieces,
     words_of,
 )
 
@@ -45,7 +45,7 @@ _BEYOND = 0.7
 
 
 @dataclass(frozen=True)
-class Course:
+class StageSettings:
     """How long and how fast a stage of training goes."""
 
     epochs: int
@@ -59,8 +59,8 @@ class Course:
     """Whether the vectors of word pieces stay as they are."""
 
 
-GENERATED = Course(epochs=1, rate=2e-4, batch=48)
-ANNOTATED = Course(epochs=5, rate=1e-4, generated=1200, swapped=0.7, keep_pieces=True)
+GENERATED = StageSettings(epochs=1, rate=2e-4, batch=48)
+ANNOTATED = StageSettings(epochs=5, rate=1e-4, generated=1200, swapped=0.7, keep_pieces=True)
 GENERATED_TEXTS = 48_000
 
 
@@ -76,7 +76,7 @@ def new_tagger(start: Path, layers: int = 2) -> Tagger:
     ]
     network = TaggerNetwork(len(kept), layers)
     _start(network, load_file(start / "model.safetensors"), [known[piece] for piece in kept])
-    return Tagger(network, WordPieces(kept))
+    return Tagger(network, TaggerPieces(kept))
 
 
 @torch.no_grad()
@@ -154,7 +154,7 @@ def _english(tagger: Tagger) -> list[str]:
     return [piece for piece in tagger.pieces.pieces if piece.isalpha() and len(piece) > 3]
 
 
-def train_tagger(tagger: Tagger, texts: Sequence[Labelled], course: Course, seed: int = 0) -> None:
+def train_tagger(tagger: Tagger, texts: Sequence[Labelled], course: StageSettings, seed: int = 0) -> None:
     """Train a tagger in place; the same seed gives the same weights on the same machine."""
     torch.manual_seed(seed)
     draw, swaps = Random(seed), TextGenerator(seed, _english(tagger))

@@ -80,6 +80,16 @@ def test_one_file_name_has_one_meaning():
     assert [name for name, count in names.items() if count > 1] == []
 
 
+def test_one_class_name_has_one_meaning():
+    names = Counter(
+        node.name
+        for path in FILES.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 def test_the_design_shows_this_order():
     page = (DOCS / "design.md").read_text(encoding="utf-8")
     assert written(page, read_rooms()) == page and "<!-- rooms:" in page

@@ -88,7 +88,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Question:
+class LoadRequest:
     """A search, as bytes to send, and what must come back."""
 
     item: str
@@ -117,7 +117,7 @@ class Model:
         entries = [(item_id, path) for item_id, path in placed if path is not None and path.is_file()]
         chosen = entries[:: max(1, len(entries) // QUESTIONS)][:QUESTIONS]
         texts = itertools.cycle(TEXTS)
-        self.questions = [Question(item_id, path.read_bytes(), next(texts)) for item_id, path in chosen]
+        self.questions = [LoadRequest(item_id, path.read_bytes(), next(texts)) for item_id, path in chosen]
         pixels = [self.retriever._pixels(question.picture) for question in self.questions]
         self.tokens = torch.cat(
             [
@@ -142,7 +142,7 @@ class Model:
         query = boost_requested(model.method.embed_query(self.tokens[list(rows)], text))
         return self.index.search(query.embeddings, K, [[one.item] for one in asked])
 
-    def with_right_answers(self, work: Callable[[Sequence[int]], Any]) -> list[Question]:
+    def with_right_answers(self, work: Callable[[Sequence[int]], Any]) -> list[LoadRequest]:
         """The questions, with what a search without the service finds."""
         found = [
             hits
@@ -150,7 +150,7 @@ class Model:
             for hits in work(range(n, min(n + 16, len(self.questions))))
         ]
         return [
-            Question(one.item, one.picture, one.text, [(hit.id, hit.score) for hit in hits])
+            LoadRequest(one.item, one.picture, one.text, [(hit.id, hit.score) for hit in hits])
             for one, hits in zip(self.questions, found, strict=True)
         ]
 
@@ -165,7 +165,7 @@ class Model:
         return done / (time.perf_counter() - begun)
 
 
-def request_of(question: Question, kind: str) -> bytes:
+def request_of(question: LoadRequest, kind: str) -> bytes:
     """A search as it goes over the line; it asks for what the model alone does as well."""
     asked = {"text": question.text, "k": K, "spoke": kind == EXPLAINED}
     if kind != "pictures":
@@ -173,7 +173,7 @@ def request_of(question: Question, kind: str) -> bytes:
     return form_of("POST", "/v1/search", "request", asked, question.picture)
 
 
-def is_right(question: Question, status: int, body: bytes) -> bool:
+def is_right(question: LoadRequest, status: int, body: bytes) -> bool:
     """Whether an answer is what the model finds, but for items whose scores are as good as equal."""
     if status != 200:
         return False
@@ -190,11 +190,13 @@ def is_right(question: Question, status: int, body: bytes) -> bool:
     return True
 
 
-async def ask(port: int, questions: Sequence[tuple[bytes, Question]], clients: int, seconds: float) -> Round:
+async def ask(
+    port: int, questions: Sequence[tuple[bytes, LoadRequest]], clients: int, seconds: float
+) -> Round:
     """Ask with so many clients for so long; each waits for its answer and asks again."""
     took = Round()
-    turns: Iterator[tuple[bytes, Question]] = itertools.cycle(questions)
-    answers: list[tuple[Question, int, bytes]] = []
+    turns: Iterator[tuple[bytes, LoadRequest]] = itertools.cycle(questions)
+    answers: list[tuple[LoadRequest, int, bytes]] = []
     begun = time.perf_counter()
 
     async def one() -> None:

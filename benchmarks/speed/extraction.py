@@ -24,7 +24,7 @@ from benchmarks.speed.timing import machine, paired
 from torch import Tensor
 
 from dqecir.data.catalogue import read_catalogue
-from dqecir.data.images import BLIP2_224, load_batches
+from dqecir.data.images import Preprocessing, load_batches
 from dqecir.encoders.store import TokenStore
 from dqecir.encoders.store.precision import PrecisionName
 from dqecir.encoders.towers import build_tower
@@ -52,7 +52,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tower: Tower
     if given.tower:
-        network, preprocessing = build_tower(SIZES[given.tower].tower).to(device).eval(), BLIP2_224
+        network, preprocessing = build_tower(SIZES[given.tower].tower).to(device).eval(), Preprocessing()
 
         def tower(pixels: Tensor) -> Tensor:
             return network(pixels.to(device))

@@ -11,7 +11,7 @@ from dqecir.index.codebooks import joined_quantized, quantize
 from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
-from dqecir.index.quantized_tokens import FILE, PLANS
+from dqecir.index.quantized_tokens import FILE, SCAN_PLANS
 from dqecir.methods.score_rules import SMOOTHING
 from dqecir.methods.scoring import score
 from tests.conftest import PATIENCE
@@ -105,7 +105,7 @@ def test_codes_say_what_the_scorer_says(tmp_path):
     shown = np.square(quantized.coarse[place, high] + quantized.fine[place, low])
     wanted = queries[0, 1].numpy()
     fit = np.log(wanted @ shown / wanted.sum() + SMOOTHING) * wanted.sum()
-    table = PLANS["likelihood"](queries[0].numpy(), 6).table(quantized, place)
+    table = SCAN_PLANS["likelihood"](queries[0].numpy(), 6).table(quantized, place)
     assert table[quantized.codes[place, row]] == pytest.approx(fit, abs=1e-5)
 
 

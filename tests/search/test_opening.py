@@ -9,7 +9,7 @@ import torch
 from dqecir import ComposedRetriever
 from dqecir.errors import EngineError
 from dqecir.index.engines import open_index
-from dqecir.language.reading import Reader
+from dqecir.language.reading import RuleReader
 from dqecir.model import fingerprints
 from dqecir.search.audit import audit
 from dqecir.search.engine import SearchEngine
@@ -63,7 +63,7 @@ def test_a_changed_rule_opens_an_old_index(built, monkeypatch):
     before = tiny_model().with_method("dqe_values", {})
     text, name = "the same in red", before.fingerprint
     assert [clause.readings for clause in before.method.parser.clauses(text)] != [()]
-    monkeypatch.setattr(Reader, "read", lambda self, text: [])
+    monkeypatch.setattr(RuleReader, "read", lambda self, text: [])
     monkeypatch.setattr(fingerprints, "READER_VERSION", fingerprints.READER_VERSION + 1)
     after = tiny_model().with_method("dqe_values", {})
     assert after.method.parser.clauses(text) == ()

@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import torch
 from benchmarks.reader_texts import TextGenerator
-from benchmarks.reader_training import Course, annotated, train_tagger
+from benchmarks.reader_training import StageSettings, annotated, train_tagger
 
 from dqecir.language.spoken import USUAL
-from dqecir.language.tagging import OWN, Mark, Tagger, TaggerNetwork, WordPieces
+from dqecir.language.tagging import OWN, Mark, Tagger, TaggerNetwork, TaggerPieces
 
 PIECES = [
     "[PAD]",
@@ -71,8 +71,8 @@ def test_a_tagger_learns_is_repeatable_and_is_saved_whole(tmp_path):
     taggers = []
     for _ in range(2):
         torch.manual_seed(1)
-        tagger = Tagger(TaggerNetwork(len(PIECES), 1), WordPieces(PIECES))
-        train_tagger(tagger, texts * 16, Course(epochs=6, rate=2e-3))
+        tagger = Tagger(TaggerNetwork(len(PIECES), 1), TaggerPieces(PIECES))
+        train_tagger(tagger, texts * 16, StageSettings(epochs=6, rate=2e-3))
         taggers.append(tagger)
     first, second = (one.tag(["is", "red"], [0, 0]) for one in taggers)
     assert [tag.role for tag in first] == [None, "color"]

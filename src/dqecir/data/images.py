@@ -309,10 +309,6 @@ def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
     return like.new_tensor(values)[:, None, None]
 
 
-BLIP2_224 = Preprocessing()
-"""What BLIP-2's published composed retrieval models were trained with."""
-
-
 @dataclass(frozen=True)
 class PixelBatch:
     """Pictures that decoded: their ``positions`` in the list asked for, and ``pixels`` [B, 3, S, S]."""

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from dqecir.data.triplets import Benchmark
 from dqecir.errors import DataError
+from dqecir.evaluation.metrics import Scores
 from dqecir.questions.answers import CodedAttributes, RequestedValues
 
 Oracle = Literal["full", "text", "image"]
-Scores = NDArray[np.float32]
 
 ORACLES: tuple[Oracle, ...] = ("full", "text", "image")
 

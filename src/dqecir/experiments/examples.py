@@ -14,7 +14,7 @@ from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import QueryFormatter
 from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.index.filters import Equal
-from dqecir.io.contact_sheets import Answer, Candidate
+from dqecir.io.contact_sheets import Candidate, SheetRow
 from dqecir.methods.scoring import score
 from dqecir.model.compose import compose_stored
 from dqecir.model.composed_model import ComposedModel
@@ -36,7 +36,7 @@ def answer_of(
     number: int,
     candidates: int,
     worded: QueryFormatter | None = None,
-) -> Answer:
+) -> SheetRow:
     """What question ``number`` found under ``model``: its best ``candidates``, and the attribute weights.
 
     ``store`` holds the benchmark's images in their order; ``worded`` as in ``query_scores``.
@@ -54,7 +54,7 @@ def answer_of(
     if query.attribute_weights is not None:
         names = [vocabulary.name for vocabulary in model.vocabularies]
         weights = dict(zip(names, query.attribute_weights[0].tolist(), strict=True))
-    return Answer(
+    return SheetRow(
         load_image(benchmark.image_paths[triplet.reference]),
         join_fashioniq(triplet.captions) if worded is None else text,
         [
@@ -72,7 +72,7 @@ def searched(
     number: int,
     candidates: int,
     gallery_column: str | None = None,
-) -> Answer:
+) -> SheetRow:
     """What a search in the retriever's index finds for question ``number``: its best ``candidates``.
 
     The index holds the benchmark's images under their paths. Where the benchmark has galleries by the values
@@ -84,7 +84,7 @@ def searched(
     found = retriever.search(reference, text, k=candidates, where=where)
     right = {benchmark.image_paths[image].resolve() for image in triplet.relevant}
     paths = [(Path(result.payload["path"]), result.score) for result in found.results]
-    return Answer(
+    return SheetRow(
         load_image(reference),
         text,
         [Candidate(load_image(path), value, path.resolve() in right) for path, value in paths],

@@ -22,7 +22,7 @@ from dqecir.evaluation.evaluate import evaluate, query_scores
 from dqecir.evaluation.metrics import RetrievalResults
 from dqecir.evaluation.weights import asking_of, attribute_weights
 from dqecir.experiments.examples import searched
-from dqecir.io.contact_sheets import Answer, contact_sheet
+from dqecir.io.contact_sheets import SheetRow, contact_sheet
 from dqecir.io.plots import plotted
 from dqecir.methods.dqe import Dqe
 from dqecir.methods.negatives import NegativeSampling, mid_zone, target_relative_scores, zone_bounds
@@ -117,7 +117,7 @@ def _asking_of_one(benchmark: Benchmark, asked: NDArray[np.bool_], count: int, s
     return [int(number) for number in np.sort(drawn)]
 
 
-def _answer(one: Shown, number: int) -> Answer:
+def _answer(one: Shown, number: int) -> SheetRow:
     answer = searched(one.retriever, one.benchmark, number, candidates=6)
     return replace(answer, text=f"{one.name}: {answer.text}")
 

@@ -12,7 +12,15 @@ from torch import Tensor
 from dqecir.index.contract import Hit, IndexHeader
 from dqecir.index.prefetch import CANDIDATES, PREFETCHES
 from dqecir.index.qdrant_collection import Collection
-from dqecir.index.qdrant_points import LINE, TOKENS, Condition, PointQuery, Record, StoredPoint, vector_sizes
+from dqecir.index.qdrant_points import (
+    LINE,
+    TOKENS,
+    Condition,
+    IndexRecord,
+    PointQuery,
+    StoredPoint,
+    vector_sizes,
+)
 from dqecir.methods.scoring import best_columns, score
 
 SPARE = 16
@@ -28,7 +36,7 @@ HELD = 1 << 13
 class Search:
     """Candidates from the engine, scores from the one scorer."""
 
-    def __init__(self, collection: Collection, record: Record, k: int, candidates: int | None) -> None:
+    def __init__(self, collection: Collection, record: IndexRecord, k: int, candidates: int | None) -> None:
         self.collection, self.record, self.k, self.candidates = collection, record, k, candidates
         self.rule = record.header.score_rule
 

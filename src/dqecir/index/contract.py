@@ -206,11 +206,6 @@ class Index(ABC):
     def values(self) -> dict[str, set[str]]:
         """The different values of each attribute, as texts; ``path`` and the product are no attributes."""
 
-    @classmethod
-    @abstractmethod
-    def verify(cls, folder: Path) -> None:
-        """Read every token and raise :class:`EngineError` where an index is not what was written."""
-
     @property
     @abstractmethod
     def generation(self) -> int:

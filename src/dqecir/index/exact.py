@@ -271,7 +271,7 @@ class ExactIndex(Index):
 
     @classmethod
     def verify(cls, folder: Path) -> None:
-        # ``open`` does not do this: it reads no token that is not searched.
+        """Read every token, which ``open`` does not; raise :class:`EngineError` where one has changed."""
         for segment in cls.open(folder)._current.segments:
             if token_digest(segment.stored) != segment.entry.token_sha256:
                 raise EngineError(

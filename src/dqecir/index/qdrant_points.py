@@ -39,7 +39,7 @@ Condition = dict[str, Any]
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
-class Record(Strict):
+class IndexRecord(Strict):
     """What counts: the generation of a collection and what holds for it."""
 
     format: int = FORMAT

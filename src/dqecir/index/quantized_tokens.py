@@ -86,7 +86,7 @@ class QuantizedTokens:
         """
         places = len(self.codes)
         items = self.codes.shape[1] if rows is None else len(rows)
-        plan = PLANS[rule](query, places)
+        plan = SCAN_PLANS[rule](query, places)
         found = np.empty(items, dtype=np.float32)
         tables: list[Numbers] = []
 
@@ -139,7 +139,7 @@ class QuantizedTokens:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScanPlan:
     """What a rule makes of codes: the highest look-up of the first places, and the others added to it."""
 
     highest: int
@@ -171,16 +171,16 @@ def read_quantized(folder: Path, sha256: str | None, items: int) -> QuantizedTok
     return QuantizedTokens(codes, coarse.astype(np.float32), fine.astype(np.float32), roots)
 
 
-def _mean(query: Numbers, places: int) -> Plan:
+def _mean(query: Numbers, places: int) -> ScanPlan:
     mean = query.mean(axis=0, keepdims=True) / np.float32(places)
-    return Plan(0, lambda quantized, place: quantized.products(mean, place)[0])
+    return ScanPlan(0, lambda quantized, place: quantized.products(mean, place)[0])
 
 
-def _highest(query: Numbers, places: int) -> Plan:
-    return Plan(places, lambda quantized, place: quantized.products(query, place).max(axis=0))
+def _highest(query: Numbers, places: int) -> ScanPlan:
+    return ScanPlan(places, lambda quantized, place: quantized.products(query, place).max(axis=0))
 
 
-def _likelihood(query: Numbers, places: int) -> Plan:
+def _likelihood(query: Numbers, places: int) -> ScanPlan:
     first = places - (len(query) - 1)
 
     def table(quantized: QuantizedTokens, place: int) -> Numbers:
@@ -191,10 +191,10 @@ def _likelihood(query: Numbers, places: int) -> Plan:
         fits = quantized.products((wanted / max(mass, 1e-6))[None], place)[0]
         return mass * np.log(np.maximum(fits, 0, out=fits) + np.float32(SMOOTHING))
 
-    return Plan(first, table)
+    return ScanPlan(first, table)
 
 
-PLANS: dict[ScoreRule, Callable[[Numbers, int], Plan]] = {
+SCAN_PLANS: dict[ScoreRule, Callable[[Numbers, int], ScanPlan]] = {
     "dot": _mean,
     "max_t": _highest,
     "mean_mean": _mean,

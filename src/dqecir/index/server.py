@@ -37,7 +37,7 @@ from dqecir.index.qdrant_collection import URL, Collection
 from dqecir.index.qdrant_points import (
     FORMAT,
     Condition,
-    Record,
+    IndexRecord,
     StoredPoint,
     attributes_of,
     condition,
@@ -60,7 +60,7 @@ WRITTEN = 128
 MARKED = 1024
 """Items marked as gone at once: as quick as writing a part."""
 
-Answer = TypeVar("Answer")
+ReadT = TypeVar("ReadT")
 
 
 class StoreLocation(Strict):
@@ -88,7 +88,7 @@ class _State:
     """What one search sees, whatever is written meanwhile."""
 
     location: StoreLocation
-    record: Record
+    record: IndexRecord
 
     @property
     def collection(self) -> Collection:
@@ -198,7 +198,7 @@ class ServerIndex(Index):
 
         return self._of_one_generation(answers)
 
-    def _of_one_generation(self, read: Callable[[_State], Answer]) -> Answer:
+    def _of_one_generation(self, read: Callable[[_State], ReadT]) -> ReadT:
         """Read the open generation, or a newer one where the open one is being cleared away."""
         while True:
             state = self._state
@@ -308,16 +308,6 @@ class ServerIndex(Index):
             "collection": state.location.store,
         }
 
-    @classmethod
-    def verify(cls, folder: Path) -> None:
-        index = cls.open(folder)
-        count = 0
-        for batch in index.items():
-            batch.as_stored(index.header)
-            count += len(batch.ids)
-        if count != len(index):
-            raise EngineError(f"{folder} holds {count} items where its record says {len(index)}")
-
     def __len__(self) -> int:
         return self._state.record.items
 
@@ -330,7 +320,7 @@ class ServerIndex(Index):
         state.collection.unmark({"must": [{"key": "died", **after}]})
         return state
 
-    def _commit(self, state: _State, record: Record, generation: int, gone: int) -> None:
+    def _commit(self, state: _State, record: IndexRecord, generation: int, gone: int) -> None:
         record = record.model_copy(
             update={
                 "generation": generation,
@@ -360,7 +350,7 @@ def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -
     collection = Collection(url, f"{base}-{max(numbers, default=0) + 1:08}")
     collection.create(vector_sizes(header, distributions))
     try:
-        record = Record(
+        record = IndexRecord(
             header=header,
             distributions=distributions,
             generation=1,
@@ -417,11 +407,11 @@ def _write_location(folder: Path, location: StoreLocation) -> None:
     sync_folder(folder)
 
 
-def _record(collection: Collection, folder: Path) -> Record:
+def _record(collection: Collection, folder: Path) -> IndexRecord:
     text = collection.read_record()
     if text is None:
         raise EngineError(f"the points of {folder} are gone: build the index again")
-    return parse_settings(json.loads(text), Record, f"the record of {folder}")
+    return parse_settings(json.loads(text), IndexRecord, f"the record of {folder}")
 
 
 def _check_once(batch: ItemBatch, seen: set[str]) -> None:
@@ -432,7 +422,9 @@ def _check_once(batch: ItemBatch, seen: set[str]) -> None:
         seen.add(item)
 
 
-def _write_batch(collection: Collection, record: Record, batch: ItemBatch, generation: int) -> Record:
+def _write_batch(
+    collection: Collection, record: IndexRecord, batch: ItemBatch, generation: int
+) -> IndexRecord:
     """Write a batch and return the record that counts it, which is not written yet."""
     stored = batch.as_stored(record.header)
     named = attributes_of(batch.payloads)
@@ -476,7 +468,7 @@ def _as_kept(settings: SearchSettings | None) -> dict[str, int | None]:
     return settings.model_dump() if settings else {"candidates": None, "exact_up_to": 0}
 
 
-def _conditions(where: Filter | None, record: Record) -> list[Condition]:
+def _conditions(where: Filter | None, record: IndexRecord) -> list[Condition]:
     """A filter as conditions; raises ``FilterError`` for what :meth:`Filter.check` does."""
     if where is None:
         return []

@@ -38,7 +38,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SheetRow:
     """One composed query and what it found, best first."""
 
     reference: Image.Image
@@ -65,7 +65,7 @@ def fitted(picture: Image.Image) -> Image.Image:
     return square
 
 
-def contact_sheet(answers: Sequence[Answer], path: Path, title: str = "") -> Path:
+def contact_sheet(answers: Sequence[SheetRow], path: Path, title: str = "") -> Path:
     """Write a PNG with one row an answer: reference, text and weights, then the candidates."""
     columns = max(len(answer.candidates) for answer in answers)
     row_height = SIDE + 34
@@ -81,7 +81,7 @@ def contact_sheet(answers: Sequence[Answer], path: Path, title: str = "") -> Pat
     return path
 
 
-def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, answer: Answer, top: int) -> None:
+def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, answer: SheetRow, top: int) -> None:
     sheet.paste(fitted(answer.reference), (MARGIN, top))
     draw.rectangle((MARGIN - 1, top - 1, MARGIN + SIDE, top + SIDE), outline="#d2d2d7")
     left = MARGIN + SIDE + GAP
@@ -115,7 +115,7 @@ def html_report(
     path: Path,
     title: str,
     introduction: str,
-    answers: Sequence[Answer],
+    answers: Sequence[SheetRow],
     rows: Mapping[str, Mapping[str, float]],
     shown: Sequence[str],
     facts: Mapping[str, str],

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from dqecir.language.lexicon import Lexicon, without_article
 from dqecir.language.mentions import Clause, Kind, Mention
-from dqecir.language.reading import Reader
+from dqecir.language.reading import RuleReader
 from dqecir.language.vocabulary import ColumnVocabulary, Phrases, Value, Vocabulary
 
 __all__ = ["Clause", "Kind", "Mention", "Parser"]
@@ -49,7 +49,7 @@ class Parser:
         self._phrases: dict[str, list[Mention]] = defaultdict(list)
         for column, spoken in self._columns.items():
             self._learn(column, spoken)
-        self._reader = Reader(Lexicon(self._columns, self.values), self._columns)
+        self._reader = RuleReader(Lexicon(self._columns, self.values), self._columns)
         self._read: dict[str, tuple[Clause, ...]] = {}
 
     @property

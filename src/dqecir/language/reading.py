@@ -57,7 +57,7 @@ class _Topic:
     owners: Sequence[tuple[str, str]] = ()
 
 
-class Reader:
+class RuleReader:
     """Reads free English about the columns of one catalogue."""
 
     def __init__(self, lexicon: Lexicon, spoken: Mapping[str, ColumnVocabulary]) -> None:

@@ -86,7 +86,7 @@ class Tag:
     sure: float = 1.0
 
 
-class WordPieces:
+class TaggerPieces:
     """Words to ids of pieces: the longest piece first."""
 
     def __init__(self, pieces: Sequence[str]) -> None:
@@ -190,7 +190,7 @@ class Tagger:
     """A network and its word pieces; ``notes`` say how it was trained."""
 
     def __init__(
-        self, network: TaggerNetwork, pieces: WordPieces, notes: Mapping[str, Any] | None = None
+        self, network: TaggerNetwork, pieces: TaggerPieces, notes: Mapping[str, Any] | None = None
     ) -> None:
         self.network, self.pieces, self.notes = network, pieces, dict(notes or {})
 
@@ -264,7 +264,7 @@ class Tagger:
         """Read what :meth:`save` wrote; raises :class:`CheckpointError` where it is damaged or another's."""
         try:
             notes = json.loads((folder / "reader.json").read_text(encoding="utf-8"))
-            pieces = WordPieces((folder / "pieces.txt").read_text(encoding="utf-8").splitlines())
+            pieces = TaggerPieces((folder / "pieces.txt").read_text(encoding="utf-8").splitlines())
             state = load_file(folder / WEIGHTS)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise CheckpointError(f"{folder} holds no whole reader ({error}): copy it again") from error

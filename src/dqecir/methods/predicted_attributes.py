@@ -19,12 +19,11 @@ from dqecir.language.vocabulary import SHIPPED
 from dqecir.methods.attribute_heads import AttributeHeads
 from dqecir.methods.baselines import Baseline
 from dqecir.methods.method import MethodContext, MethodOptions, Query, register
+from dqecir.questions.answers import RequestedValues
 from dqecir.settings import nearest
 
 PREDICTION_SMOOTHING = 0.01
 """Added to probabilities before the logarithm: a head that is sure is sometimes wrong."""
-
-RequestedValues = Mapping[str, frozenset[str]]
 
 
 class PredictedAttributesOptions(MethodOptions):

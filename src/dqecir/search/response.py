@@ -170,10 +170,10 @@ class SearchResponse:
         """Draw the reference ``image``, the ``text`` and the results as a picture (PNG) at ``path``."""
         # Imported here, because drawing is slow to import and most searches draw nothing.
         from dqecir.data.images import load_image
-        from dqecir.io.contact_sheets import Answer, Candidate, contact_sheet
+        from dqecir.io.contact_sheets import Candidate, SheetRow, contact_sheet
 
         found = [Candidate(load_image(Path(one.payload["path"])), one.score) for one in self.results]
-        contact_sheet([Answer(load_image(image), text, found, self.attribute_weights)], path)
+        contact_sheet([SheetRow(load_image(image), text, found, self.attribute_weights)], path)
 
 
 def _bound(constraint: NumericConstraint) -> dict[str, Any]:

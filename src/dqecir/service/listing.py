@@ -25,7 +25,7 @@ READING = 0.1
 KEPT = 8
 """Readings that are kept: the attributes, and the ids that a filter allows."""
 
-Answer = TypeVar("Answer")
+ReadT = TypeVar("ReadT")
 
 
 class Listing:
@@ -89,7 +89,7 @@ class Listing:
             for name, values in sorted(self._index.values().items())
         }
 
-    def _kept(self, name: Hashable, read: Callable[[], Answer]) -> Answer:
+    def _kept(self, name: Hashable, read: Callable[[], ReadT]) -> ReadT:
         """What ``read`` returned when it was last called; it is called again once the index has changed."""
         with self._lock:
             begun = time.monotonic()
@@ -103,7 +103,7 @@ class Listing:
                 if len(self._readings) >= KEPT:
                     self._readings.pop(next(iter(self._readings)))
                 self._readings[name] = read(), time.monotonic() - begun
-            found: Answer = self._readings[name][0]
+            found: ReadT = self._readings[name][0]
             return found
 
 

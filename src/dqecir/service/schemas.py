@@ -235,15 +235,15 @@ class SearchReply(BaseModel):
     generation: int = Field(description="Of the index that answered.")
 
 
-class HeatMap(BaseModel):
+class HeatMapReply(BaseModel):
     rows: int
     columns: int
     values: list[float] = Field(description="Row by row, 0 to 1.")
 
 
 class ExplanationReply(BaseModel):
-    reference: HeatMap
-    target: HeatMap
+    reference: HeatMapReply
+    target: HeatMapReply
 
 
 class EmbeddingReply(BaseModel):

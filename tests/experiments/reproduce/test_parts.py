@@ -12,7 +12,7 @@ from dqecir.data.images import Preprocessing
 from dqecir.errors import DataError
 from dqecir.evaluation.submission import Rankings, validate, write_submissions
 from dqecir.experiments.reproduce.material import start_of
-from dqecir.experiments.reproduce.measuring import Conditions, Row
+from dqecir.experiments.reproduce.measuring import Conditions, MeasuredRow
 from dqecir.experiments.reproduce.published_rows import NAMES, PublishedRow, compare, published_rows
 from dqecir.methods.method import method_named
 from dqecir.training.recipe import read_recipe
@@ -35,13 +35,15 @@ def published(**changes) -> PublishedRow:
     return PublishedRow.model_validate({**row, **changes})
 
 
-def measured(value: float, **changes) -> Row:
+def measured(value: float, **changes) -> MeasuredRow:
     conditions = {"protocol": "fashioniq", "split": "val", "gallery": "original", "reference": "not masked"}
     metrics = {"dress/R@10": 45.0, "R@10": value, "R@1": 7.0}
-    return Row("qure", "best", Conditions(**{**conditions, "captions": "c1 and c2", **changes}), metrics)
+    return MeasuredRow(
+        "qure", "best", Conditions(**{**conditions, "captions": "c1 and c2", **changes}), metrics
+    )
 
 
-def verdict(theirs: PublishedRow, ours: Row, trained_on="fashioniq", missing=0) -> str:
+def verdict(theirs: PublishedRow, ours: MeasuredRow, trained_on="fashioniq", missing=0) -> str:
     (one,) = compare([theirs], ours, "qure", "fashioniq", trained_on=trained_on, missing=missing)
     return one.verdict
 

@@ -83,13 +83,13 @@ def encode_missing(
     """
 
     def write(names: Sequence[str], tokens: Tensor) -> None:
-        coded = PRECISIONS[appender.owner.precision].encode(tokens)
+        coded = PRECISIONS[appender.identity.precision].encode(tokens)
         errors = coded.relative_error(tokens).mean(dim=(1, 2)).tolist()
         for name, error in zip(names, errors, strict=True):
             if not np.isfinite(error):
                 raise DataError(
                     f"{images[name]}: its tokens are not numbers, or too large for "
-                    f"{appender.owner.precision}: the tower's weights do not fit"
+                    f"{appender.identity.precision}: the tower's weights do not fit"
                 )
         fields = {"codes": coded.codes.cpu().numpy()}
         if coded.scales is not None:
@@ -99,7 +99,7 @@ def encode_missing(
     waiting: tuple[Sequence[str], Future[None]] | None = None
     # Leaving the block waits for the write that is under way, also when the tower fails.
     with ThreadPoolExecutor(1) as writer:
-        for names, pixels in _decoded(list(images.items()), preprocessing, appender.owner.views, refused):
+        for names, pixels in _decoded(list(images.items()), preprocessing, appender.identity.views, refused):
             # On a GPU this does not wait for the tokens: the thread that writes them does.
             tokens = tower(pixels.flatten(0, 1)).detach().float()
             if waiting is not None:

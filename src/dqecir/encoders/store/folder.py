@@ -38,8 +38,8 @@ _LINE = re.compile(rb"[0-9a-f]{64} \d\.\d{6}e[+-]\d\d\n")
 
 
 @dataclass(frozen=True)
-class Owner:
-    """What tokens belong to; a store of another owner is refused."""
+class StoreIdentity:
+    """What tokens belong to; a store of another identity is refused."""
 
     preprocessing: dict[str, Any]
     tower: str
@@ -56,9 +56,9 @@ class Layout:
     per_shard: int
 
     @classmethod
-    def of(cls, owner: Owner, tokens: int, width: int) -> Layout:
+    def of(cls, identity: StoreIdentity, tokens: int, width: int) -> Layout:
         """Shards of at most ``SHARD_BYTES`` each, or of one image."""
-        row = PRECISIONS[owner.precision].row(owner.views, tokens, width)
+        row = PRECISIONS[identity.precision].row(identity.views, tokens, width)
         return cls(tokens, width, max(1, SHARD_BYTES // row.itemsize))
 
 
@@ -71,9 +71,9 @@ class Held:
     errors: NDArray[np.float64]
 
     @classmethod
-    def read(cls, folder: Path, owner: Owner) -> Held:
+    def read(cls, folder: Path, identity: StoreIdentity) -> Held:
         """Raises :class:`DataError` where the tokens belong to something else, or are damaged."""
-        layout = _read_layout(folder, owner)
+        layout = _read_layout(folder, identity)
         journal = folder / JOURNAL
         if layout is None or not journal.exists():
             return cls(layout, {}, np.zeros(0))
@@ -87,11 +87,11 @@ class Held:
             np.array([float(line[HASH:]) for line in whole]),
         )
 
-    def rows(self, folder: Path, owner: Owner) -> ShardedRows:
+    def rows(self, folder: Path, identity: StoreIdentity) -> ShardedRows:
         """The rows, mapped into memory; raises :class:`DataError` where a file is too short."""
         assert self.layout is not None
         layout, count = self.layout, len(self.errors)
-        row = PRECISIONS[owner.precision].row(owner.views, layout.tokens, layout.width)
+        row = PRECISIONS[identity.precision].row(identity.views, layout.tokens, layout.width)
         shards = []
         for number, start in enumerate(range(0, count, layout.per_shard)):
             path = shard_path(folder, number)
@@ -108,9 +108,9 @@ class Held:
 class Appender:
     """Adds rows to a folder that no other process writes to at the same time."""
 
-    def __init__(self, folder: Path, owner: Owner) -> None:
-        self.folder, self.owner = folder, owner
-        self.held = Held.read(folder, owner)
+    def __init__(self, folder: Path, identity: StoreIdentity) -> None:
+        self.folder, self.identity = folder, identity
+        self.held = Held.read(folder, identity)
         self.layout, self.count = self.held.layout, len(self.held.errors)
         os.truncate(folder / JOURNAL, self.count * LINE)
 
@@ -121,16 +121,16 @@ class Appender:
         """
         tokens, width = fields["codes"].shape[2:]
         if self.layout is None:
-            self.layout = Layout.of(self.owner, tokens, width)
+            self.layout = Layout.of(self.identity, tokens, width)
             with _writing(self.folder):
-                state = {"form": FORM, **asdict(self.owner), **asdict(self.layout)}
+                state = {"form": FORM, **asdict(self.identity), **asdict(self.layout)}
                 write_json(self.folder / "state.json", state)
         if (tokens, width) != (self.layout.tokens, self.layout.width):
             raise DataError(
                 f"{self.folder} keeps {self.layout.tokens} tokens of width {self.layout.width} an image, and "
                 f"the tower gives {tokens} of {width}: remove the folder or name another"
             )
-        row = PRECISIONS[self.owner.precision].row(self.owner.views, tokens, width)
+        row = PRECISIONS[self.identity.precision].row(self.identity.views, tokens, width)
         block = np.empty(len(hashes), dtype=row)
         for name, values in fields.items():
             block[name] = values
@@ -164,7 +164,7 @@ class Appender:
 
 
 @contextmanager
-def appending(folder: Path, owner: Owner, quiet: bool) -> Iterator[Appender]:
+def appending(folder: Path, identity: StoreIdentity, quiet: bool) -> Iterator[Appender]:
     """The right to add to ``folder``, waited for while another process has it; a kill gives it up.
 
     Raises :class:`DataError` where nothing (more) can be written there.
@@ -180,7 +180,7 @@ def appending(folder: Path, owner: Owner, quiet: bool) -> Iterator[Appender]:
                 if not quiet:
                     console.print(f"waiting for another process, which is encoding images into {folder}")
                 lock_descriptor(lock.fileno())
-        yield Appender(folder, owner)
+        yield Appender(folder, identity)
 
 
 @contextmanager
@@ -204,7 +204,7 @@ def _to_disk(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _read_layout(folder: Path, owner: Owner) -> Layout | None:
+def _read_layout(folder: Path, identity: StoreIdentity) -> Layout | None:
     path = folder / "state.json"
     if not path.exists():
         return None
@@ -217,7 +217,7 @@ def _read_layout(folder: Path, owner: Owner) -> Layout | None:
             f"{folder} keeps image tokens in a form that is no longer read: remove the folder, and they are "
             "computed again"
         )
-    for key, needed in asdict(owner).items():
+    for key, needed in asdict(identity).items():
         if state.get(key) != needed:
             kept, needed = _differing(state.get(key), needed)
             raise DataError(

@@ -14,7 +14,7 @@ from torch import Tensor
 from dqecir.data.images import Preprocessing
 from dqecir.data.picture_files import Refusal
 from dqecir.encoders.store.encoding import Tower, content_hashes, encode_missing, usable_hashes
-from dqecir.encoders.store.folder import Held, Owner, appending
+from dqecir.encoders.store.folder import Held, StoreIdentity, appending
 from dqecir.encoders.store.precision import PrecisionName
 from dqecir.encoders.store.rows import HeldRows, Rows, Shard, ShardedRows
 from dqecir.errors import DataError, ImageError
@@ -93,10 +93,10 @@ class TokenStore:
         """
         if not paths:
             raise DataError("there are no images to encode")
-        owner = Owner(preprocessing.to_dict(), fingerprint, precision, views)
+        identity = StoreIdentity(preprocessing.to_dict(), fingerprint, precision, views)
         images = dict(zip(hashes := content_hashes(paths), paths, strict=True))
-        held = _held(folder, owner, images, tower, preprocessing, quiet)
-        return cls._of(held, hashes, folder, owner)
+        held = _held(folder, identity, images, tower, preprocessing, quiet)
+        return cls._of(held, hashes, folder, identity)
 
     @classmethod
     def build_usable(
@@ -113,11 +113,11 @@ class TokenStore:
 
         The others are appended to ``refusals``. Raises :class:`DataError` where there are none but these.
         """
-        owner = Owner(preprocessing.to_dict(), fingerprint, "fp16", 1)
+        identity = StoreIdentity(preprocessing.to_dict(), fingerprint, "fp16", 1)
         hashes = usable_hashes(paths)
         images = {name: path for name, path in zip(hashes, paths, strict=True) if isinstance(name, str)}
         refused: dict[str, str] = {}
-        held = _held(folder, owner, images, tower, preprocessing, quiet, refused)
+        held = _held(folder, identity, images, tower, preprocessing, quiet, refused)
         positions, kept, left_out = [], [], []
         for position, (name, path) in enumerate(zip(hashes, paths, strict=True)):
             if isinstance(name, ImageError):
@@ -131,18 +131,18 @@ class TokenStore:
         if not kept:
             first = f"; the first: {left_out[0].reason}" if left_out else ""
             raise DataError(f"none of {len(paths)} pictures could be used{first}")
-        return positions, cls._of(held, kept, folder, owner)
+        return positions, cls._of(held, kept, folder, identity)
 
     @classmethod
-    def _of(cls, held: Held, hashes: Sequence[str], folder: Path, owner: Owner) -> TokenStore:
+    def _of(cls, held: Held, hashes: Sequence[str], folder: Path, identity: StoreIdentity) -> TokenStore:
         places = np.array([held.places[name] for name in hashes])
         error = float(held.errors[places].mean())
-        return cls(held.rows(folder, owner), torch.from_numpy(places), error)
+        return cls(held.rows(folder, identity), torch.from_numpy(places), error)
 
 
 def _held(
     folder: Path,
-    owner: Owner,
+    identity: StoreIdentity,
     images: Mapping[str, Path],
     tower: Tower,
     preprocessing: Preprocessing,
@@ -150,16 +150,16 @@ def _held(
     refused: dict[str, str] | None = None,
 ) -> Held:
     """What a folder holds, once every one of ``images`` (content hash -> file) that can be used is in it."""
-    held = Held.read(folder, owner)
+    held = Held.read(folder, identity)
     if held.places.keys() >= images.keys():
         return held
-    with appending(folder, owner, quiet) as appender:
+    with appending(folder, identity, quiet) as appender:
         # Another process may have added some of them before this one was let in.
         missing = {name: path for name, path in images.items() if name not in appender.held.places}
         added = encode_missing(appender, missing, tower, preprocessing, refused)
         for _ in track(added, "encoding images", len(missing), quiet):
             pass
-    return Held.read(folder, owner)
+    return Held.read(folder, identity)
 
 
 class JoinedStore:

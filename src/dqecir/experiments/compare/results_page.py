@@ -26,10 +26,10 @@ FAULTS = (
 )
 BUDGET_NAMES = {"steps": "equal steps", "operations": "equal counted operations"}
 
-Row = Mapping[str, Any]
+ResultRecord = Mapping[str, Any]
 
 
-def write_report(result: Row, folder: Path) -> None:
+def write_report(result: ResultRecord, folder: Path) -> None:
     """Write ``results.md``, ``results.csv`` and the plots of a comparison into ``folder``."""
     write_text(folder / "results.md", "\n".join(markdown(result)) + "\n")
     write_text(folder / "results.csv", as_csv(result))
@@ -43,7 +43,7 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
 
 
-def budget_means(result: Row) -> dict[str, dict[str, dict[str, float]]]:
+def budget_means(result: ResultRecord) -> dict[str, dict[str, dict[str, float]]]:
     """For each budget, by its name: the mean of every row's metrics over seeds, and the fixed rows."""
     tables = {}
     for budget in result_budgets(result):
@@ -56,12 +56,12 @@ def budget_means(result: Row) -> dict[str, dict[str, dict[str, float]]]:
     return tables
 
 
-def _shared(runs: Sequence[Row]) -> list[str]:
+def _shared(runs: Sequence[ResultRecord]) -> list[str]:
     """Metrics that every run has."""
     return [key for key in runs[0]["metrics"] if all(key in run["metrics"] for run in runs)]
 
 
-def markdown(result: Row) -> list[str]:
+def markdown(result: ResultRecord) -> list[str]:
     """The comparison as Markdown lines, under headings of the second and third level."""
     lines = [f"## {result['name'].capitalize()}", "", *_protocol(result), ""]
     for budget in result_budgets(result):
@@ -73,12 +73,12 @@ def markdown(result: Row) -> list[str]:
     return [*lines, *_rates_table(result), "", *_parsing_line(result), ""]
 
 
-def result_budgets(result: Row) -> list[str]:
+def result_budgets(result: ResultRecord) -> list[str]:
     """The budgets of a comparison, in its own order."""
     return list(next(iter(result["contestants"].values()))["budgets"])
 
 
-def _protocol(result: Row) -> list[str]:
+def _protocol(result: ResultRecord) -> list[str]:
     galleries = ", ".join(f"{name} {size:,}" for name, size in result["galleries"].items())
     seconds = result[_spent(result)]
     return [
@@ -98,12 +98,12 @@ def _protocol(result: Row) -> list[str]:
     ]
 
 
-def _spent(result: Row) -> str:
+def _spent(result: ResultRecord) -> str:
     """What the seconds of a comparison are: a key of ``UNITS``."""
     return next(name for name in UNITS if name in result)
 
 
-def _ranking_table(result: Row, budget: str) -> list[str]:
+def _ranking_table(result: ResultRecord, budget: str) -> list[str]:
     metrics = [*MAIN, *(key for key in (*SUBSET, *WORDINGS) if _has(result, key))]
     spent = _spent(result)
     rows = []
@@ -119,7 +119,7 @@ def _ranking_table(result: Row, budget: str) -> list[str]:
     return table(["ranked by", *heads, "steps", UNITS[spent], "numbers trained"], rows)
 
 
-def _category_table(result: Row, budget: str) -> list[str]:
+def _category_table(result: ResultRecord, budget: str) -> list[str]:
     categories = result["galleries"]
     if len(categories) < 2:
         return []
@@ -128,7 +128,7 @@ def _category_table(result: Row, budget: str) -> list[str]:
     return ["", "By category:", "", *table(["", *keys], rows)]
 
 
-def _asked_table(result: Row, budget: str) -> list[str]:
+def _asked_table(result: ResultRecord, budget: str) -> list[str]:
     """R@10 and mAP@10 of the questions that ask of each attribute, of the rows that have them."""
     rows = _rows(result, budget)
     asked = (key for _, runs in rows for key in _shared(runs) if key.startswith("asks of "))
@@ -150,7 +150,7 @@ def _asked_table(result: Row, budget: str) -> list[str]:
     ]
 
 
-def _fault_table(result: Row, budget: str) -> list[str]:
+def _fault_table(result: ResultRecord, budget: str) -> list[str]:
     keys = [key for key in FAULTS if _has(result, key)]
     rows = []
     for title, runs in _rows(result, budget, keys):
@@ -170,7 +170,7 @@ def _fault_table(result: Row, budget: str) -> list[str]:
     ]
 
 
-def _attribute_table(result: Row, budget: str) -> list[str]:
+def _attribute_table(result: ResultRecord, budget: str) -> list[str]:
     prefix = "told apart/"
     keys = sorted({key for run in _runs(result) for key in run["metrics"] if key.startswith(prefix)})
     if not keys:
@@ -183,7 +183,7 @@ def _attribute_table(result: Row, budget: str) -> list[str]:
     ]
 
 
-def _rates_table(result: Row) -> list[str]:
+def _rates_table(result: ResultRecord) -> list[str]:
     rows = [
         [
             title,
@@ -202,7 +202,7 @@ def _rates_table(result: Row) -> list[str]:
     ]
 
 
-def _parsing_line(result: Row) -> list[str]:
+def _parsing_line(result: ResultRecord) -> list[str]:
     shares = ", ".join(
         f"{result['parsing'][name]:.1f} % of {what}"
         for name, what in (("all", "all questions"), ("seen", "seen wordings"), ("unseen", "unseen wordings"))
@@ -220,7 +220,7 @@ def _parsing_line(result: Row) -> list[str]:
     ]
 
 
-def as_csv(result: Row) -> str:
+def as_csv(result: ResultRecord) -> str:
     """One line a run and metric: title, budget, seed, metric, value; baselines with neither of the two."""
     text = io.StringIO()
     spent = _spent(result)
@@ -243,7 +243,7 @@ def as_csv(result: Row) -> str:
     return text.getvalue()
 
 
-def _draw_ranking(result: Row, path: Path) -> None:
+def _draw_ranking(result: ResultRecord, path: Path) -> None:
     """Draw the mAP@10 of every row in all budgets."""
     budgets = result_budgets(result)
     titles = [title for title, _ in reversed(_trained(result, budgets[-1]))]
@@ -272,7 +272,7 @@ def _draw_ranking(result: Row, path: Path) -> None:
         axis.legend(loc="upper left", bbox_to_anchor=(0, 1.06), ncols=len(budgets), frameon=False)
 
 
-def _draw_confusion(result: Row, path: Path) -> None:
+def _draw_confusion(result: ResultRecord, path: Path) -> None:
     """Draw mAP@10 against confusion."""
     budget = result_budgets(result)[-1]
     with plotted(path, (7, 5)) as [axis]:
@@ -285,15 +285,17 @@ def _draw_confusion(result: Row, path: Path) -> None:
         axis.set_title(f"{result['name']}, {BUDGET_NAMES[budget]}", fontsize=9)
 
 
-def _trained(result: Row, budget: str) -> list[tuple[str, list[Row]]]:
+def _trained(result: ResultRecord, budget: str) -> list[tuple[str, list[ResultRecord]]]:
     """Contestants and their runs, from the highest to the lowest mAP@10."""
     rows = [(title, row["budgets"][budget]["runs"]) for title, row in result["contestants"].items()]
     return sorted(rows, key=lambda row: -statistics.mean(_values(row[1], "mAP@10")))
 
 
-def _rows(result: Row, budget: str, keys: Sequence[str] = ()) -> list[tuple[str, list[Row]]]:
+def _rows(
+    result: ResultRecord, budget: str, keys: Sequence[str] = ()
+) -> list[tuple[str, list[ResultRecord]]]:
     """Contestants with their runs, and the rows without training that have one of ``keys``, where given."""
-    fixed: list[tuple[str, list[Row]]] = [
+    fixed: list[tuple[str, list[ResultRecord]]] = [
         (f"*{name}*", [{"metrics": metrics}])
         for name, metrics in result["fixed"].items()
         if not keys or any(key in metrics for key in keys)
@@ -301,12 +303,12 @@ def _rows(result: Row, budget: str, keys: Sequence[str] = ()) -> list[tuple[str,
     return [*_trained(result, budget), *fixed]
 
 
-def _values(runs: Sequence[Row], key: str) -> list[float]:
+def _values(runs: Sequence[ResultRecord], key: str) -> list[float]:
     """A metric of those runs that have it."""
     return [run["metrics"][key] for run in runs if key in run["metrics"]]
 
 
-def _runs(result: Row) -> list[Any]:
+def _runs(result: ResultRecord) -> list[Any]:
     return [
         run
         for row in result["contestants"].values()
@@ -315,10 +317,10 @@ def _runs(result: Row) -> list[Any]:
     ]
 
 
-def _has(result: Row, key: str) -> bool:
+def _has(result: ResultRecord, key: str) -> bool:
     return all(key in run["metrics"] for run in _runs(result))
 
 
-def _cells(runs: Sequence[Row], keys: Sequence[str]) -> list[str]:
+def _cells(runs: Sequence[ResultRecord], keys: Sequence[str]) -> list[str]:
     """Means of some metrics over runs."""
     return [spread(values) if (values := _values(runs, key)) else "–" for key in keys]

@@ -38,7 +38,7 @@ class ColumnUse:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ColumnPlan:
     """The catalogue as it is trained on, and what became of every column of the table.
 
     ``catalogue`` has the attributes alone, rare values as ``UNKNOWN``; ``numbers`` holds one number an image.
@@ -54,7 +54,7 @@ class Plan:
         return {use.column: use.values for use in self.uses if use.values}
 
 
-def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], largest: int) -> Plan:
+def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], largest: int) -> ColumnPlan:
     """Sort the columns of a catalogue; ``known`` are the values that a model's heads tell apart already.
 
     A column keeps at most ``largest`` values, the commonest. Raises ``DataError`` where none is left.
@@ -81,7 +81,7 @@ def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], large
             f"no column of the catalogue {catalogue.folder} can be learned from its pictures: "
             + "; ".join(f"{use.column}: {use.note}" for use in uses)
         )
-    return Plan(replace(catalogue, attributes=attributes), tuple(uses), numbers)
+    return ColumnPlan(replace(catalogue, attributes=attributes), tuple(uses), numbers)
 
 
 def _use(column: str, cells: Sequence[str], train: set[int], known: Sequence[str], largest: int) -> ColumnUse:

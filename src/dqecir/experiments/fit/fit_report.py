@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dqecir.evaluation.table import SHOWN
 from dqecir.experiments.fit.column_use import ColumnUse
-from dqecir.io.contact_sheets import Answer, html_report
+from dqecir.io.contact_sheets import SheetRow, html_report
 from dqecir.io.files import write_text
 from dqecir.training.heads import HeadScore
 
@@ -29,7 +29,7 @@ class Findings:
     """What to type next."""
 
 
-def write_reports(out: Path, name: str, findings: Findings, answers: Sequence[Answer]) -> Path:
+def write_reports(out: Path, name: str, findings: Findings, answers: Sequence[SheetRow]) -> Path:
     """Write ``out/report.html`` and ``out/report.md``; returns the former."""
     notes = {use.column: _note(use, findings.heads) for use in findings.uses}
     by_column = {
@@ -72,7 +72,7 @@ def _markdown(
     findings: Findings,
     notes: Mapping[str, str],
     by_column: Mapping[str, str],
-    answers: Sequence[Answer],
+    answers: Sequence[SheetRow],
 ) -> str:
     lines = [f"# Composed search on {name}", "", "## Columns", ""]
     lines += [f"- `{column}`: {note}" for column, note in notes.items()]

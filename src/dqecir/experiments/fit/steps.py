@@ -29,7 +29,7 @@ from dqecir.evaluation.metrics import RetrievalResults, Scores, collect, summari
 from dqecir.evaluation.table import baseline_rows
 from dqecir.evaluation.weights import recall_by_asked
 from dqecir.experiments.examples import answer_of, drawn_questions
-from dqecir.experiments.fit.column_use import Plan, plan_columns, vocabularies_for
+from dqecir.experiments.fit.column_use import ColumnPlan, plan_columns, vocabularies_for
 from dqecir.experiments.fit.fit_report import QUESTIONS, SHOWN_ANSWERS, Findings, write_reports
 from dqecir.io.files import whole_folder, write_bytes, write_json
 from dqecir.io.progress import console
@@ -80,7 +80,7 @@ class _Fit:
     recipe: Recipe
     seed: int
     quiet: bool
-    plan: Plan
+    plan: ColumnPlan
     start: ComposedModel
     sheet: str | None
 

@@ -64,7 +64,7 @@ def conditions_of(protocol: Protocol, split: str, method: Method) -> Conditions:
 
 
 @dataclass(frozen=True)
-class Row:
+class MeasuredRow:
     """The numbers of one model, in percent."""
 
     name: str

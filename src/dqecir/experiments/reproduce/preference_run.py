@@ -14,7 +14,7 @@ from dqecir.evaluation.preferences import preference_ratio, set_scores
 from dqecir.evaluation.table import baselines
 from dqecir.experiments.reproduce.checking import checked_preferences, settle
 from dqecir.experiments.reproduce.material import in_words, kind_in, start_of
-from dqecir.experiments.reproduce.measuring import Conditions, Row, tokens_of
+from dqecir.experiments.reproduce.measuring import Conditions, MeasuredRow, tokens_of
 from dqecir.experiments.reproduce.reproduction_report import Report
 from dqecir.experiments.reproduce.request import Request, Settings, first_of, models_of
 from dqecir.methods.method import Method
@@ -77,7 +77,9 @@ def reproduce_preferences(request: Request) -> Report | None:
     return report
 
 
-def _row(title: str, chosen: str, model: ComposedModel, preferences: Preferences, request: Request) -> Row:
+def _row(
+    title: str, chosen: str, model: ComposedModel, preferences: Preferences, request: Request
+) -> MeasuredRow:
     # What texts the method words itself it words here too; the others are read as published.
     conditions = Conditions(
         "hp-fashioniq",
@@ -86,7 +88,7 @@ def _row(title: str, chosen: str, model: ComposedModel, preferences: Preferences
         "not masked",
         "as published" if _plain(model.method) else "own",
     )
-    return Row(title, chosen, conditions, ratios(model, preferences, request))
+    return MeasuredRow(title, chosen, conditions, ratios(model, preferences, request))
 
 
 def _plain(method: Method) -> bool:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from dqecir.errors import DataError
-from dqecir.experiments.reproduce.measuring import Row
+from dqecir.experiments.reproduce.measuring import MeasuredRow
 from dqecir.experiments.reproduce.request import ASSETS
 from dqecir.settings import Strict
 
@@ -116,7 +116,13 @@ class Comparison:
 
 
 def compare(
-    rows: Sequence[PublishedRow], row: Row, method: str, data: str, *, trained_on: str | None, missing: int
+    rows: Sequence[PublishedRow],
+    row: MeasuredRow,
+    method: str,
+    data: str,
+    *,
+    trained_on: str | None,
+    missing: int,
 ) -> list[Comparison]:
     """Every published row of ``method`` on ``data`` beside the measured ``row``.
 
@@ -137,7 +143,7 @@ def compare(
 
 
 def _obstacles(
-    published: PublishedRow, row: Row, data: str, trained_on: str | None, missing: int
+    published: PublishedRow, row: MeasuredRow, data: str, trained_on: str | None, missing: int
 ) -> list[str]:
     conditions = row.conditions
     masked = conditions.reference == "masked"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dqecir.experiments.reproduce.checking import Inventory
-from dqecir.experiments.reproduce.measuring import Row
+from dqecir.experiments.reproduce.measuring import MeasuredRow
 from dqecir.experiments.reproduce.published_rows import TOLERANCE, Comparison
 from dqecir.io.files import write_json, write_text
 from dqecir.io.markdown import table
@@ -22,7 +22,7 @@ class Report:
     facts: Mapping[str, Any]
     """What it was made of: weights, recipe, run, fingerprints."""
     inventories: Sequence[Inventory]
-    rows: Sequence[Row]
+    rows: Sequence[MeasuredRow]
     shown: Sequence[str]
     """The metrics of the tables; the JSON has all of them."""
     notes: Sequence[str] = ()

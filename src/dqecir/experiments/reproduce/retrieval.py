@@ -19,12 +19,12 @@ from dqecir.experiments.reproduce.material import (
     read_material,
     start_of,
 )
-from dqecir.experiments.reproduce.measuring import Row, conditions_of, tokens_of
+from dqecir.experiments.reproduce.measuring import MeasuredRow, conditions_of, tokens_of
 from dqecir.experiments.reproduce.preference_run import reproduce_preferences
 from dqecir.experiments.reproduce.published_rows import PublishedRow, compare, published_rows
 from dqecir.experiments.reproduce.reproduction_report import Report
 from dqecir.experiments.reproduce.request import Request, Settings, first_of, models_of
-from dqecir.experiments.reproduce.train_stage import Course, course_of, draw_course, train
+from dqecir.experiments.reproduce.train_stage import TrainingCourse, course_of, draw_course, train
 from dqecir.io.contact_sheets import contact_sheet
 from dqecir.methods.method import method_named
 from dqecir.model.composed_model import ComposedModel
@@ -85,7 +85,7 @@ class _Measurement:
     request: Request
     protocol: Protocol
     material: Material
-    course: Course | None
+    course: TrainingCourse | None
 
     def report(self, published: Sequence[PublishedRow]) -> Report:
         """Measure untrained weights and the run, compare, submit and draw."""
@@ -143,9 +143,9 @@ class _Measurement:
         measured = self.material.measured
         return results_of(model, tokens_of(model, measured, self.request), measured, self.protocol)
 
-    def row(self, name: str, chosen: str, model: ComposedModel, results: RetrievalResults) -> Row:
+    def row(self, name: str, chosen: str, model: ComposedModel, results: RetrievalResults) -> MeasuredRow:
         conditions = conditions_of(self.protocol, MEASURED, model.method)
-        return Row(name, chosen, conditions, self.protocol.summarise(results))
+        return MeasuredRow(name, chosen, conditions, self.protocol.summarise(results))
 
     def chosen(self, name: str, made_of: Settings | None) -> str:
         """How an epoch was chosen, and on which split."""
@@ -185,7 +185,7 @@ class _Measurement:
         return pictures
 
 
-def _shown(protocol: Protocol, row: Row) -> list[str]:
+def _shown(protocol: Protocol, row: MeasuredRow) -> list[str]:
     """The metrics of the table: the headline, those of the protocol, and the headline's by category."""
     parts = [name for name in row.metrics if "/" in name and name.partition("/")[2] in protocol.headline]
     return list(dict.fromkeys((protocol.headline_name, *protocol.metrics, *parts)))

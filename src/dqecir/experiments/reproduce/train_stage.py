@@ -48,7 +48,7 @@ def train(
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingCourse:
     """How a training went, by its log: (epoch, value) in order."""
 
     loss: tuple[tuple[float, float], ...]
@@ -65,7 +65,7 @@ class Course:
         return self.headline[-1][0]
 
 
-def course_of(run: Path, headline: str, epoch_steps: int) -> Course:
+def course_of(run: Path, headline: str, epoch_steps: int) -> TrainingCourse:
     """Read ``run/log.jsonl``; a step that was taken twice, before and after a kill, counts once.
 
     Raises :class:`DataError` for a log that is not there or not a training's.
@@ -81,10 +81,10 @@ def course_of(run: Path, headline: str, epoch_steps: int) -> Course:
     def by_epoch(points: dict[int, float]) -> tuple[tuple[float, float], ...]:
         return tuple((round(step / epoch_steps, 3), points[step]) for step in sorted(points))
 
-    return Course(by_epoch(loss), by_epoch(metric))
+    return TrainingCourse(by_epoch(loss), by_epoch(metric))
 
 
-def draw_course(course: Course, headline: str, path: Path) -> Path:
+def draw_course(course: TrainingCourse, headline: str, path: Path) -> Path:
     """Write the loss of the steps and the headline of the evaluations over epochs, as PNG."""
     with plotted(path, (10, 4), panels=2) as axes:
         for axis, points, name, mark in (
