@@ -286,3 +286,13 @@ def test_an_index_of_a_tower_needs_no_method(dqecir, dino, garments_folder, tmp_
     code, out, err = dqecir("search", "--index", tmp_path / "index", "--image", picture, "--text", "is red")
     assert code == 0, err
     assert "Without effect: red" in out
+
+
+def test_a_config_written_by_another_version_gives_the_same_index_its_name(dino, broken):
+    said = json.loads((broken / "config.json").read_text())
+    said |= {"transformers_version": "4.1.0", "torch_dtype": "float32", "_name_or_path": "somewhere/else"}
+    (broken / "config.json").write_text(json.dumps(said))
+    same = model_of(broken).target_fingerprint
+    assert same == model_of(dino).target_fingerprint
+    (broken / "config.json").write_text(json.dumps(said | {"layer_norm_eps": 0.1}))
+    assert model_of(broken).target_fingerprint != same

@@ -23,6 +23,9 @@ from dqecir.encoders.efficientnet import HEAD_WIDTH, STRIDE, EfficientNetLite, V
 from dqecir.encoders.vision_tower import patch_size, token_shape, vision_tower
 from dqecir.settings import Strict
 
+_OF_THE_FILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
+"""What a ``config.json`` says of itself, and tokens are the same without."""
+
 
 class TowerConfig(Strict):
     """Sizes of an image tower.
@@ -89,7 +92,8 @@ class TowerConfig(Strict):
     @property
     def untraced(self) -> Any:
         """What changes the tokens and leaves no trace in the shapes of the weights."""
-        return self.architecture or self.heads
+        said = {key: value for key, value in self.architecture.items() if key not in _OF_THE_FILE}
+        return said or self.heads
 
 
 EVA_VIT_G = TowerConfig(kind="eva", image_size=224)
