@@ -53,7 +53,7 @@ def index(garments_folder, tmp_path_factory):
 def test_facts_and_help_need_no_torch(index, garments_folder):
     assert dqecir("--version")[0] == f"dqecir {__version__}\n"
     info, check = ["index", "info", "--index", index], ["catalogue", "check", garments_folder]
-    for arguments in (["--help"], ["--version"], ["index", "--help"], info, check):
+    for arguments in (["--help"], ["--version"], ["index", "--help"], ["encoders", "list"], info, check):
         said, modules = dqecir(*arguments)
         assert said
         assert not {"torch", "transformers", "matplotlib", "fastapi"} & modules, arguments

@@ -17,11 +17,11 @@ from dqecir.encoders.encoder import (
     ENCODERS,
     Encoder,
     EncoderSizes,
-    Origin,
     encoder_named,
     register_encoder,
     unit,
 )
+from dqecir.encoders.licences import Origin
 from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.method import all_methods
 from dqecir.model.composed_model import FORMAT, WHOLE_FORMAT, ComposedModel, new_model

@@ -62,9 +62,17 @@ def test_an_index_is_searched_with_any_words_and_no_model_named(index, clip, sho
 
 
 def test_the_index_says_what_made_it(index, clip, dqecir):
-    assert read_maker(index) == Maker(encoder=str(clip.resolve()), method="image_plus_text")
+    made = Maker(encoder=str(clip.resolve()), licence="cc-by-nc-4.0", method="image_plus_text")
+    assert read_maker(index) == made
     _, out, _ = dqecir("index", "info", "--index", index)
-    assert json.loads(out)["encoder"] == str(clip.resolve())
+    said = json.loads(out)
+    assert (said["encoder"], said["licence"]) == (str(clip.resolve()), "cc-by-nc-4.0")
+
+
+def test_a_model_card_says_whose_encoder_it_is(clip, tmp_path):
+    folder = ComposedRetriever.from_encoder(str(clip)).save_pretrained(tmp_path / "m")
+    card = (folder / "README.md").read_text()
+    assert f"{clip.resolve()} (licence: cc-by-nc-4.0, non-commercial use only)" in card
 
 
 def test_pictures_are_added_and_the_engine_changed(index, garments_folder, tmp_path, dqecir):

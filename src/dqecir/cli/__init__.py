@@ -18,6 +18,7 @@ from rich.markup import escape
 from dqecir import __version__
 from dqecir.cli.arguments import output
 from dqecir.cli.catalogue import catalogue_app
+from dqecir.cli.encoders import encoders_app
 from dqecir.cli.index import index_app, search
 from dqecir.cli.measuring import evaluate_command, figures, protocol_command, reproduce_command
 from dqecir.cli.serving import serve
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(index_app, name="index")
+app.add_typer(encoders_app, name="encoders")
 app.command("search")(search)
 app.command("read")(read)
 app.command("describe")(describe)

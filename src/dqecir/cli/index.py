@@ -151,7 +151,7 @@ def index_info(index: IndexFolder) -> None:
 
     root, found, maker = read_root(index), open_index(index), read_maker(index)
     products = {"products": len(first_views(found)), "pictures": len(found)} if found.has_products else {}
-    made = {} if maker is None else {"encoder": maker.encoder, "method": maker.method}
+    made = {} if maker is None else maker.model_dump(include={"encoder", "licence", "method"})
     said = {**found.info(), **products, "root": None if root is None else str(root), **made}
     print(json.dumps(said, indent=2))
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dqecir.encoders.licences import Origin
 from dqecir.encoders.tokenizer import TextTokenizer, WordPieces
 from dqecir.errors import DataError
 from dqecir.settings import Strict, nearest
@@ -30,9 +31,6 @@ Capability = Literal["tokens", "image", "text", "text_states", "composed", "word
 read together with a text. ``word_embeddings``: texts in which a word is replaced by a vector."""
 
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
-
-UNKNOWN_LICENCE = "unknown: look it up"
-_NON_COMMERCIAL = re.compile(r"(^|[^a-z])(nc|non-?commercial|research)([^a-z]|$)", re.IGNORECASE)
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -86,23 +84,6 @@ class EncoderSizes:
     """Tokens that texts are made of."""
     word_width: int = 0
     """Width of word embeddings and of text states [H]."""
-
-
-class Origin(Strict):
-    """Where the weights of an encoder come from, and on what terms."""
-
-    source: str = ""
-    """A name that finds the same weights again: OWNER/NAME@REVISION, or a folder."""
-    licence: str = UNKNOWN_LICENCE
-
-    @property
-    def non_commercial(self) -> bool:
-        """Whether the licence forbids commercial use."""
-        return _NON_COMMERCIAL.search(self.licence) is not None
-
-    def __str__(self) -> str:
-        forbids = ", non-commercial use only" if self.non_commercial else ""
-        return f"{self.source or 'of unknown source'} (licence: {self.licence}{forbids})"
 
 
 class Encoder(nn.Module, ABC):

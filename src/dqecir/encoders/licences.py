@@ -1,4 +1,4 @@
-"""The licence of published weights, as the front matter of their README states it."""
+"""Where published weights come from, and their licence as the front matter of their README states it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,33 @@ from typing import Any
 
 import yaml
 
-from dqecir.encoders.encoder import UNKNOWN_LICENCE
+from dqecir.settings import Strict
 
+UNKNOWN_LICENCE = "unknown: look it up"
+_NON_COMMERCIAL = re.compile(r"(^|[^a-z])(nc|non-?commercial|research)([^a-z]|$)", re.IGNORECASE)
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", re.DOTALL)
+
+
+class Origin(Strict):
+    """Where the weights of an encoder come from, and on what terms."""
+
+    source: str = ""
+    """A name that finds the same weights again: OWNER/NAME@REVISION, PACKAGE==VERSION, or a folder."""
+    licence: str = UNKNOWN_LICENCE
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether the licence forbids commercial use."""
+        return forbids_commercial_use(self.licence)
+
+    def __str__(self) -> str:
+        forbids = ", non-commercial use only" if self.non_commercial else ""
+        return f"{self.source or 'of unknown source'} (licence: {self.licence}{forbids})"
+
+
+def forbids_commercial_use(licence: str) -> bool:
+    """Return whether the name of a licence says that it forbids commercial use."""
+    return _NON_COMMERCIAL.search(licence) is not None
 
 
 def licence_in(folder: Path) -> str:

@@ -14,7 +14,7 @@ from dqecir.encoders.checkpoint_files import State, located, read_published
 from dqecir.encoders.checkpoints import LoadReport, lavis_state, load_lavis, load_strictly
 from dqecir.encoders.dual import published_state
 from dqecir.encoders.dual_folder import read_dual
-from dqecir.encoders.encoder import Encoder, Origin
+from dqecir.encoders.encoder import Encoder
 from dqecir.encoders.hf_checkpoints import (
     hf_config,
     hf_preprocessing,
@@ -23,8 +23,8 @@ from dqecir.encoders.hf_checkpoints import (
     hf_tensors,
     load_hf,
 )
+from dqecir.encoders.known_encoders import origin_of
 from dqecir.encoders.lavis_sizes import lavis_sizes, lavis_tower, tower_sizes
-from dqecir.encoders.licences import licence_in
 from dqecir.encoders.tokenizer import WordPieces, train_word_pieces
 from dqecir.encoders.tower import Tower
 from dqecir.encoders.tower_folder import read_tower
@@ -69,7 +69,7 @@ def read_hf(weights: str | Path, tower: str | Path | None = None) -> PublishedEn
         raise CheckpointError("weights of transformers have their tower: name one for LAVIS' files alone")
     state = hf_tensors(place)
     backbone = Blip2(hf_sizes(hf_config(place), state))
-    backbone.origin = Origin(source=name, licence=licence_in(place))
+    backbone.origin = origin_of(name, place)
     report = load_hf(backbone, state)
     preprocessing = hf_preprocessing(place, backbone.config.tower.image_size)
     own = any((place / file).exists() for file in ("tokenizer.json", "vocab.txt"))
@@ -104,7 +104,7 @@ def read_dual_encoder(weights: str | Path, tower: str | Path | None = None) -> P
     if tower is not None:
         raise CheckpointError("a dual encoder has its tower: name one for LAVIS' files alone")
     encoder, preprocessing, pieces, report = read_dual(place)
-    encoder.origin = Origin(source=name, licence=licence_in(place))
+    encoder.origin = origin_of(name, place)
     return PublishedEncoder(
         encoder, preprocessing, report, name, pieces=pieces, text_length=encoder.text_length
     )
@@ -118,7 +118,7 @@ def read_tower_encoder(weights: str | Path, tower: str | Path | None = None) -> 
     published = read_tower(place)
     encoder = Tower(published.config)
     report = load_strictly(encoder.tower, published.state)
-    encoder.origin = Origin(source=name, licence=licence_in(place))
+    encoder.origin = origin_of(name, place)
     return PublishedEncoder(encoder, published.preprocessing, report, name, pieces=_own_word_pieces())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
+from dqecir.encoders.licences import UNKNOWN_LICENCE
 from dqecir.errors import EngineError
 from dqecir.io.files import write_json
 from dqecir.settings import Strict, parse_settings
@@ -22,7 +23,8 @@ class Maker(Strict):
     """An encoder and how it composes without training."""
 
     encoder: str
-    """OWNER/NAME@REVISION, or a folder."""
+    """OWNER/NAME@REVISION, PACKAGE==VERSION, or a folder."""
+    licence: str = UNKNOWN_LICENCE
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
 

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from dqecir.data.images import Preprocessing
 from dqecir.encoders.checkpoint_files import HUB_NAME, located
 from dqecir.encoders.checkpoints import load_strictly
-from dqecir.encoders.encoder import Encoder, Origin, encoder_named
+from dqecir.encoders.encoder import Encoder, encoder_named
+from dqecir.encoders.licences import Origin
 from dqecir.encoders.published import tower_state
 from dqecir.encoders.tokenizer import TextTokenizer
 from dqecir.errors import CheckpointError, DataError
@@ -188,8 +189,13 @@ class ComposedModel:
                 )
                 write_text(draft / "vocabularies" / f"{vocabulary.name}.yaml", text)
             (self.tagger or shipped_tagger()).save(draft / READER)
-            write_text(draft / "README.md", self.card or f"# {self.method.name}\n\nA dqecir model.\n")
+            write_text(draft / "README.md", self.card or self._plain_card())
         return target
+
+    def _plain_card(self) -> str:
+        origin = self.backbone.origin
+        encoder = f"\nIts encoder: {origin}.\n" if origin.source else ""
+        return f"# {self.method.name}\n\nA dqecir model.\n{encoder}"
 
     def push_to_hub(
         self, repo_id: str, *, half: bool = False, tower_by_reference: bool = False, private: bool = True

@@ -29,7 +29,8 @@ def untrained(encoder: str, method: str | None, options: Mapping[str, Any]) -> t
     start = model_of(encoder)
     # A folder of ours has no name of its own for all of its weights but its place.
     source = start.backbone.origin.source or str(Path(encoder).expanduser().resolve())
-    maker = Maker(encoder=source, method=method or start.method.name, options=dict(options))
+    licence = start.backbone.origin.licence
+    maker = Maker(encoder=source, licence=licence, method=method or start.method.name, options=dict(options))
     return start.with_method(maker.method, options).eval(), maker
 
 

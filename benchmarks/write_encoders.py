@@ -1,0 +1,68 @@
+"""Write the tables of docs/encoders.md: ``python benchmarks/write_encoders.py``.
+
+They come from src/dqecir/assets/known_encoders.yaml, and what runs over a kind of encoder from the methods.
+"""
+
+import re
+from pathlib import Path
+
+from dqecir.encoders.known_encoders import KnownEncoder, KnownEncoders, known_encoders
+from dqecir.io.markdown import table
+from dqecir.methods.method import all_methods
+from dqecir.search.opening import UNTRAINED
+
+PAGE = Path(__file__).parent.parent / "docs" / "encoders.md"
+BEGIN, END = "<!-- encoders: written by benchmarks/write_encoders.py -->", "<!-- end of encoders -->"
+HEADS = "predicted_attributes", "dqe_heads", "dqe_values"
+"""Methods over attribute heads, which a table of attributes trains first."""
+
+
+def written(page: str, known: KnownEncoders) -> str:
+    """Return ``page`` with the block between the markers replaced by the tables."""
+    kinds = table(
+        ["kind", "encoders", "provides", "without training", "with training", "with attribute heads"],
+        [
+            [
+                f"`{kind}`",
+                said.what,
+                ", ".join(said.provides).replace("_", " "),
+                *map(_listed, _fitting(said.provides)),
+            ]
+            for kind, said in known.kinds.items()
+        ],
+    )
+    encoders = table(
+        ["encoder", "kind", "licence", "million parameters", "how it was checked"], map(_row, known.encoders)
+    )
+    block = "\n".join([BEGIN, "", *kinds, "", *encoders, "", END])
+    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: block, page, flags=re.DOTALL)
+
+
+def _fitting(provides: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
+    """The methods over an encoder: without training, with training, and with attribute heads."""
+    fitting = [name for name, method in sorted(all_methods().items()) if method.requires <= set(provides)]
+    return (
+        [name for name in fitting if name in UNTRAINED],
+        [name for name in fitting if name not in (*UNTRAINED, *HEADS)],
+        [name for name in fitting if name in HEADS],
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _row(encoder: KnownEncoder) -> list[str]:
+    forbids = " (non-commercial use only)" if encoder.non_commercial else ""
+    millions = f"{encoder.parameters / 1e6:,.1f}"
+    return [
+        f"`{encoder.name}`",
+        f"`{encoder.kind}`",
+        encoder.licence + forbids,
+        millions,
+        encoder.how_checked,
+    ]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), known_encoders()), encoding="utf-8")
