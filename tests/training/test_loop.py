@@ -399,6 +399,22 @@ def test_one_vector_is_trained_and_mined(garments_folder, model_folder, tmp_path
     assert again.method.score_rule == "dot" and again.method.target_shape[0] == 1
 
 
+def test_what_sources_hold_out_is_dev_and_the_columns_compared_are_asked(
+    garments_folder, garments, model_folder, tmp_path
+):
+    columns = ["color", "garment"]
+    sources = [{"columns": {name: name for name in (*columns, "print")}, "held_out": 0.25}, {"columns": {}}]
+    sources[1] = {**sources[0], "held_out": 0.0}
+    recipe = recipe_of(**VALUES, options={"columns": columns}, sources=sources)
+    folders = [garments_folder, garments_folder]
+    trainer = trainer_for(recipe, folders, model_folder, tmp_path / "run", quiet=True)
+    train = len(garments.split("train"))
+    assert len(trainer.data.benchmark.image_ids) == train - int(0.25 * train) + train
+    assert set(trainer.data.benchmark.attributes) == set(columns)
+    tokens = tmp_path / "run" / "tokens"
+    assert (tokens / "0-dev").exists() and not (tokens / "1-dev").exists()
+
+
 def test_a_catalogue_of_which_the_heads_know_nothing_is_refused(garments_folder, model_folder, tmp_path):
     header = (garments_folder / "attributes.csv").read_text().splitlines()[0].split(",")
     renamed = {name: f"{name}_x" for name in header if name not in ("image", "split")}

@@ -15,7 +15,7 @@ from dqecir.errors import DataError
 from dqecir.settings import parse_settings
 from dqecir.training.pretraining import Pretrainer
 from dqecir.training.pretraining_data import HELD_OUT, as_source, hold_out, read_images, shared_columns
-from dqecir.training.recipe import CatalogueSource, PretrainingRecipe
+from dqecir.training.recipe import CatalogueSource, Implied, PretrainingRecipe, read_pretraining_recipe
 from tests.encoders.test_efficientnet import published
 
 RECIPE = """
@@ -136,3 +136,66 @@ def test_published_weights_need_their_kind_of_tower():
     }
     with pytest.raises(DataError, match="tower_weights are for a tower of the kind efficientnet"):
         recipe(backbone=backbone, tower_weights="somewhere")
+
+
+def test_a_table_implies_what_another_says(shop):
+    colours = Implied(column="color", values={"Navy Blue": "navy"})
+    brands = Implied(column="brand", values={"BRAND 1": "first", "brand": "other"}, within=True)
+    source = CatalogueSource(columns={}, implied={"colour": (colours,), "known": (brands,)})
+    told = as_source(shop, source)
+    assert told.attributes["colour"] == (UNKNOWN, "navy", UNKNOWN) * 4
+    assert told.attributes["known"][:3] == ("other", "first", "other")
+    both = as_source(shop, CatalogueSource(columns={}, implied={"known": (colours, brands)}))
+    assert both.attributes["known"][:2] == ("other", "navy")
+    with pytest.raises(DataError, match="no column 'colours'"):
+        as_source(
+            shop, CatalogueSource(columns={}, implied={"x": (Implied(column="colours", values={"a": "b"}),)})
+        )
+
+
+def test_sources_may_lie_in_a_file_beside_the_recipe(tmp_path):
+    data = yaml.safe_load(RECIPE)
+    (tmp_path / "shared.yaml").write_text(yaml.safe_dump({"sources": data["sources"]}))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**data, "sources": "shared.yaml"}))
+    assert read_pretraining_recipe(tmp_path / "recipe.yaml").sources == recipe().sources
+    (tmp_path / "shared.yaml").unlink()
+    with pytest.raises(DataError, match=r"no file .*shared\.yaml"):
+        read_pretraining_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_title_describes_its_own_picture_alone(garments, shop, tmp_path):
+    sources = recipe().model_dump()["sources"]
+    titled = recipe(sources=[sources[0], {**sources[1], "title": "brand"}])
+    pretrainer = Pretrainer(titled, [garments, shop], "train_all", tmp_path, quiet=True)
+    rows = pretrainer.catalogues[1].split("train_all")
+    captions, said = pretrainer._captions(1, rows, step=0)
+    whole = [caption for caption, row in zip(captions, said, strict=True) if not row.any()]
+    assert 0 < len(whole) < len(captions)
+    assert set(whole) <= set(shop.attributes["brand"])
+    assert pretrainer._captions(0, garments.split("train_all")[:8], step=0)[1].any(dim=1).all()
+
+
+@pytest.mark.parametrize("change", [{"mixup": 0.3}, {"replicas": 2}, {"average": 0.5, "steps": 4}])
+def test_each_way_of_learning_trains_and_goes_on_where_it_was_killed(garments, shop, tmp_path, change):
+    stage = {**yaml.safe_load(RECIPE)["classification"], **change}
+
+    def trained(work):
+        pretrainer = Pretrainer(recipe(classification=stage), [garments, shop], "train_all", work, quiet=True)
+        before = pretrainer.heads.queries.detach().clone()
+        pretrainer._classify()
+        assert not torch.equal(pretrainer.heads.queries, before)
+        return pretrainer.heads.state_dict()
+
+    first, again = trained(tmp_path / "work"), trained(tmp_path / "work")
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+
+
+def test_the_average_of_the_weights_is_kept(garments, shop, tmp_path):
+    stage = {**yaml.safe_load(RECIPE)["classification"], "steps": 6}
+    kept = []
+    for average in (0.0, 0.9):
+        settings = recipe(classification={**stage, "average": average})
+        pretrainer = Pretrainer(settings, [garments, shop], "train_all", tmp_path / str(average), quiet=True)
+        pretrainer._classify()
+        kept.append(pretrainer.heads.queries)
+    assert not torch.equal(*kept)

@@ -7,6 +7,7 @@ method, :func:`build_trainer` joins it with data, and :func:`trainer_for` does b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dqecir.model.public_weights import read_model
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.training.data import TrainingData
 from dqecir.training.loop import Evaluator, Trainer
+from dqecir.training.pretraining_data import HELD_OUT, as_sources
 from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe
 
@@ -87,12 +89,14 @@ def trainer_for(
     ``tokens`` is the folder of the image tokens, for runs that share them; default: in the run's folder.
     """
     start = read_model(model_folder)
-    catalogues = [read_catalogue(folder) for folder in folders]
+    catalogues = _read(folders, recipe)
     model = model_for(recipe, start, _options_for(recipe, start, catalogues))
     training: list[Part] = []
     dev: list[Part] = []
     for place, (folder, catalogue) in enumerate(zip(folders, catalogues, strict=True)):
         for split, parts in ((recipe.triplets.split, training), ("dev", dev)):
+            if recipe.sources is not None and len(catalogue.splits[split]) == 0:
+                continue
             benchmark = _triplets(recipe, catalogue, split, f"{place}-{folder.name}")
             views = recipe.training.views if parts is training else 1
             kept = (tokens or run / "tokens") / f"{place}-{split}"
@@ -101,6 +105,22 @@ def trainer_for(
                 store = store_of(model, benchmark, kept, views, quiet, recipe.training.tokens)
             parts.append((benchmark, store))
     return build_trainer(recipe, model, training, Evaluator.on(*joined(dev)), run, quiet=quiet)
+
+
+def _read(folders: Sequence[Path], recipe: Recipe) -> list[Catalogue]:
+    """Read catalogues; by sources, with the columns that are compared, and what is held out as ``dev``."""
+    catalogues = [read_catalogue(folder) for folder in folders]
+    if recipe.sources is None:
+        return catalogues
+    found = as_sources(catalogues, recipe.sources, recipe.triplets.split, recipe.triplets.seed)
+    asked = recipe.options.get("columns")
+    return [
+        replace(
+            each.with_columns([name for name in each.attributes if asked is None or name in asked]),
+            splits={**each.splits, "dev": each.splits[HELD_OUT]},
+        )
+        for each in found
+    ]
 
 
 def _triplets(recipe: Recipe, catalogue: Catalogue, split: str, name: str) -> Benchmark:

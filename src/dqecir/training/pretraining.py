@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dqecir.data.augmentation import random_views
 from dqecir.data.catalogue import Catalogue
@@ -52,17 +52,21 @@ from dqecir.training.loop import autocast, parameter_groups
 from dqecir.training.pretraining_data import (
     HELD_OUT,
     LabelledImages,
-    as_source,
+    as_sources,
     codes_of,
-    hold_out,
     read_images,
     shared_columns,
+    titles_of,
 )
-from dqecir.training.recipe import PretrainingRecipe
+from dqecir.training.recipe import CatalogueSource, ClassificationStage, ContrastStage, PretrainingRecipe
+from dqecir.training.replicas import Replicas
 from dqecir.training.schedules import cosine_rate
 
 SAVE_EVERY = 50
 """Steps between states that a killed run resumes from."""
+
+TITLES = 0.5
+"""Share of the captions that are titles, of pictures that have one."""
 
 
 class PretrainingSettings(Strict):
@@ -86,15 +90,12 @@ class Pretrainer:
         quiet: bool = False,
     ) -> None:
         self.recipe, self.split, self.work, self.quiet = recipe, split, work, quiet
-        if recipe.sources is not None:
-            if len(recipe.sources) != len(catalogues):
-                raise DataError(
-                    f"sources is for {len(recipe.sources)} catalogues, and {len(catalogues)} were given"
-                )
-            catalogues = [
-                hold_out(as_source(catalogue, source), split, source.held_out, recipe.seed)
-                for catalogue, source in zip(catalogues, recipe.sources, strict=True)
-            ]
+        self.titles = [
+            titles_of(catalogue, source)
+            for catalogue, source in zip(catalogues, recipe.sources or (), strict=False)
+            if isinstance(source, CatalogueSource)
+        ] or [()] * len(catalogues)
+        catalogues = as_sources(catalogues, recipe.sources, split, recipe.seed)
         self.catalogues = catalogues
         for name, settings in (
             ("classification.shares", recipe.classification.shares),
@@ -159,6 +160,8 @@ class Pretrainer:
             images = catalogue.split(self.split)
             for image in rng.choices(images.tolist(), k=min(4000, 4 * len(images))):
                 corpus.append(wording.portray(_known(catalogue, image), rng))
+        for catalogue, titles in zip(self.catalogues, self.titles, strict=True):
+            corpus += [titles[image] for image in catalogue.split(self.split).tolist() if titles]
         tokenizer = train_word_pieces([*corpus, *texts], self.recipe.vocabulary_size)
         with whole_folder(kept) as draft:
             tokenizer.save_pretrained(draft)
@@ -166,40 +169,80 @@ class Pretrainer:
 
     def _classify(self) -> None:
         """Stage 0."""
-        stage, preprocessing = self.recipe.classification, self.recipe.preprocessing
-        modules = torch.nn.ModuleDict({"tower": self.backbone.tower, "heads": self.heads})
+        stage = self.recipe.classification
+        modules = nn.ModuleDict({"tower": self.backbone.tower, "heads": self.heads})
         sets: list[LabelledImages] = []
+        replicas = Replicas(modules, stage.replicas)
 
-        def loss_of(step: int) -> Tensor:
+        def learn(step: int) -> Tensor:
             if not sets:
                 for place, catalogue in enumerate(self.catalogues):
                     kept = self.work / f"pixels-{place}"
                     sets.append(
-                        read_images(catalogue, self.split, self.columns, preprocessing, self.quiet, kept)
+                        read_images(
+                            catalogue, self.split, self.columns, self.recipe.preprocessing, self.quiet, kept
+                        )
                     )
-            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
-            pixels, codes = [], []
-            parts = _shares(stage.shares, stage.batch_size)
-            for images, count, strength in zip(sets, parts, stage.strengths, strict=True):
-                if count == 0:
-                    continue
-                rows = torch.randint(len(images.pixels), (count,), generator=generator)
-                plain = images.pixels[rows].float() / 255
-                if step < stage.small_steps:
-                    plain = F.interpolate(plain, size=stage.small_size, mode="area")
-                seen = random_views(plain, generator, strength, stage.light) if strength > 0 else plain
-                pixels.append(seen)
-                codes.append(images.codes[rows])
-            normalised = preprocessing.normalised(torch.cat(pixels)).to(self.device)
-            logits = self.heads(self.backbone.tower(normalised))
-            losses = column_losses(logits, torch.cat(codes), stage.label_smoothing)
-            return torch.stack(losses).mean()
+            seeds = np.random.default_rng((self.recipe.seed, step))
+            own = float(seeds.beta(stage.mixup, stage.mixup)) if stage.mixup else 1.0
 
-        fresh: list[torch.nn.Parameter] = []
+            def loss_of(replica: nn.Module, part: tuple[Sequence[int], int]) -> Tensor:
+                assert isinstance(replica, nn.ModuleDict)
+                pixels, codes = self._drawn(sets, *part, step)
+                others = torch.arange(len(pixels)).roll(1)
+                with autocast(self.device, self.recipe.precision):
+                    mixed = pixels if own == 1 else own * pixels + (1 - own) * pixels[others]
+                    logits = replica["heads"](replica["tower"](mixed))
+                losses = [
+                    share * torch.stack(column_losses(logits, labels, stage.label_smoothing)).mean()
+                    for share, labels in ((own, codes), (1 - own, codes[others]))
+                    if share > 0
+                ]
+                return torch.stack(losses).sum()
+
+            drawn = seeds.integers(2**62, size=stage.replicas).tolist()
+            return replicas.learn(loss_of, list(zip(self._parts(), drawn, strict=True)))
+
+        fresh: list[nn.Parameter] = []
         if isinstance(self.backbone.tower, EfficientNetTower):
             published = set(self.backbone.tower.network.parameters())
             fresh = [weight for weight in modules.parameters() if weight not in published]
-        self._optimise("classification", modules, stage, loss_of, fast=fresh, factor=stage.heads_factor)
+        self._optimise(
+            "classification",
+            modules,
+            stage,
+            learn,
+            fast=fresh,
+            factor=stage.heads_factor,
+            average=stage.average,
+        )
+
+    def _parts(self) -> list[list[int]]:
+        """For each replica, how many pictures it sees of each catalogue in a step."""
+        stage = self.recipe.classification
+        whole = _shares(stage.shares, stage.batch_size)
+        return [
+            [len(range(count)[part :: stage.replicas]) for count in whole] for part in range(stage.replicas)
+        ]
+
+    def _drawn(
+        self, sets: Sequence[LabelledImages], counts: Sequence[int], seed: int, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """Random views of random pictures, normalised [B, 3, S, S] and shuffled, and their codes [B, C]."""
+        stage, generator = self.recipe.classification, torch.Generator().manual_seed(seed)
+        pixels, codes = [], []
+        for images, count, strength in zip(sets, counts, stage.strengths, strict=True):
+            if count == 0:
+                continue
+            rows = torch.randint(len(images.pixels), (count,), generator=generator)
+            plain = images.pixels[rows].float() / 255
+            if step < stage.small_steps:
+                plain = F.interpolate(plain, size=stage.small_size, mode="area")
+            pixels.append(random_views(plain, generator, strength, stage.light) if strength > 0 else plain)
+            codes.append(images.codes[rows])
+        order = torch.randperm(sum(map(len, codes)), generator=generator)
+        normalised = self.recipe.preprocessing.normalised(torch.cat(pixels))[order]
+        return normalised.to(self.device), torch.cat(codes)[order]
 
     def _calibrate(self) -> dict[str, ColumnCalibration]:
         """Calibrate the heads on the pictures that were held out, where there are any."""
@@ -239,7 +282,7 @@ class Pretrainer:
                 codes = codes_of(catalogue, images, self.columns)
                 sets.append((images, store, codes))
 
-        def loss_of(step: int) -> Tensor:
+        def learn(step: int) -> Tensor:
             if not sets:
                 open_sets()
                 self.backbone.train()
@@ -251,20 +294,26 @@ class Pretrainer:
             tokens = store.gather(rows, views).to(self.device)
             captions, said = self._captions(place, images[rows.numpy()], step)
             text = encoder(captions).to(self.device)
-            scores = score(
-                self.backbone.text_embedding(text.ids, text.mask)[:, None],
-                self.backbone.target_embeddings(tokens),
-                "max_t",
-            )  # [caption, image]
             own = codes[rows]
-            # A caption names a few attributes; every image that shows them all is described by it.
-            fits = ((own[:, None] == own[None]) | ~said[:, None]).all(dim=2).to(self.device)
+            # A caption names a few attributes; every image that shows them all is described by it. A title
+            # names none, and describes what has the same title.
+            fits = ((own[:, None] == own[None]) | ~said[:, None]).all(dim=2) & said.any(dim=1)[:, None]
+            alike = torch.tensor([[one == other for other in captions] for one in captions])
+            fits = (fits | alike).to(self.device)
             targets = torch.arange(len(rows), device=self.device)
-            temperature = self.backbone.temperature.clamp(0.01, 0.5)
-            return 0.5 * (
-                contrastive(scores, targets, temperature, fits)
-                + contrastive(scores.T, targets, temperature, fits.T)
-            )
+            with autocast(self.device, self.recipe.precision):
+                scores = score(
+                    self.backbone.text_embedding(text.ids, text.mask)[:, None],
+                    self.backbone.target_embeddings(tokens),
+                    "max_t",
+                )  # [caption, image]
+                temperature = self.backbone.temperature.clamp(0.01, 0.5)
+                loss = 0.5 * (
+                    contrastive(scores, targets, temperature, fits)
+                    + contrastive(scores.T, targets, temperature, fits.T)
+                )
+            loss.backward()
+            return loss.detach()
 
         trained = torch.nn.ModuleList(
             [
@@ -276,17 +325,21 @@ class Pretrainer:
             ]
         )
         extra = [self.backbone.query_tokens, self.backbone.temperature]
-        self._optimise("contrast", trained, stage, loss_of, extra)
+        self._optimise("contrast", trained, stage, learn, extra)
         with torch.no_grad():
             self.backbone.temperature.clamp_(0.01, 0.5)
 
     def _captions(self, place: int, images: np.ndarray, step: int) -> tuple[list[str], Tensor]:
-        """A caption of each image, and which columns it speaks of [B, C]."""
+        """A caption of each image, and which columns it speaks of [B, C]: none where it is a title."""
         catalogue, wording = self.catalogues[place], self.wordings[place]
         rng = random.Random(f"{self.recipe.seed} {step}")
         captions, said = [], torch.zeros(len(images), len(self.columns), dtype=torch.bool)
         names = list(self.columns)
         for row, image in enumerate(images.tolist()):
+            title = self.titles[place][image] if self.titles[place] else ""
+            if title and rng.random() < TITLES:
+                captions.append(title)
+                continue
             shown = {c: v for c, v in _known(catalogue, image).items() if c in self.columns}
             chosen = rng.sample(sorted(shown), rng.randint(1, len(shown)))
             captions.append(wording.portray({c: shown[c] for c in chosen}, rng))
@@ -296,16 +349,19 @@ class Pretrainer:
     def _optimise(
         self,
         name: str,
-        modules: torch.nn.Module,
-        stage: Any,
-        loss_of: Any,
-        extra: Sequence[torch.nn.Parameter] = (),
-        fast: Sequence[torch.nn.Parameter] = (),
+        modules: nn.Module,
+        stage: ClassificationStage | ContrastStage,
+        learn: Callable[[int], Tensor],
+        extra: Sequence[nn.Parameter] = (),
+        fast: Sequence[nn.Parameter] = (),
         factor: float = 1.0,
+        average: float = 0.0,
     ) -> None:
         """AdamW with a cosine rate over ``stage.steps``; continues where a killed run was saved.
 
-        ``fast`` parameters learn at ``factor`` times the rate.
+        ``learn`` leaves the gradients of a step and returns its loss. ``fast`` parameters learn at ``factor``
+        times the rate. ``average`` is the decay of the weights' moving average over the second half of the
+        steps, which ``modules`` have at the end; 0: they have their last.
         """
         groups = parameter_groups(modules, stage.learning_rate, stage.weight_decay, list(fast), factor)
         if extra:
@@ -313,7 +369,8 @@ class Pretrainer:
         rates = [group["lr"] for group in groups]
         optimizer = torch.optim.AdamW(groups)
         log: list[dict[str, float]] = []
-        first = self._resume(name, optimizer, log)
+        averaged = AveragedModel(modules, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
+        first = self._resume(name, optimizer, averaged, log)
         watch = Stopwatch(on_cpu())
         watch.seconds = self.seconds.get(name, 0.0)
         modules.train()
@@ -322,21 +379,28 @@ class Pretrainer:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * cosine_rate(step, stage.steps, stage.steps // 20, 0.0)
             torch.manual_seed(self.recipe.seed * 1_000_003 + step)
-            with autocast(self.device, self.recipe.precision):
-                loss = loss_of(step)
-            loss.backward()
+            loss = learn(step)
             torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
             optimizer.step()
             optimizer.zero_grad()
+            if average and step >= stage.steps // 2:
+                averaged.update_parameters(modules)
             if step % 50 == 0:
-                log.append({"step": step, "loss": float(loss.detach())})
+                log.append({"step": step, "loss": float(loss)})
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == stage.steps:
                 watch.stop()
                 self.seconds[name] = watch.seconds
-                self._save(name, step + 1, optimizer, log)
+                self._save(name, step + 1, optimizer, averaged, log)
+        if average:
+            modules.load_state_dict(averaged.module.state_dict())
 
     def _save(
-        self, name: str, step: int, optimizer: torch.optim.Optimizer, log: list[dict[str, float]]
+        self,
+        name: str,
+        step: int,
+        optimizer: torch.optim.Optimizer,
+        averaged: AveragedModel,
+        log: list[dict[str, float]],
     ) -> None:
         buffer = io.BytesIO()
         torch.save(
@@ -345,6 +409,7 @@ class Pretrainer:
                 "backbone": self.backbone.state_dict(),
                 "heads": self.heads.state_dict(),
                 "optimizer": optimizer.state_dict(),
+                "averaged": averaged.state_dict(),
                 "cpu_seconds": self.seconds[name],
                 "log": log,
             },
@@ -352,7 +417,13 @@ class Pretrainer:
         )
         write_bytes(self.work / f"{name}.pt", buffer.getvalue())
 
-    def _resume(self, name: str, optimizer: torch.optim.Optimizer, log: list[dict[str, float]]) -> int:
+    def _resume(
+        self,
+        name: str,
+        optimizer: torch.optim.Optimizer,
+        averaged: AveragedModel,
+        log: list[dict[str, float]],
+    ) -> int:
         """Load what a killed run saved of a stage; returns the step to go on from."""
         path = self.work / f"{name}.pt"
         if not path.exists():
@@ -361,6 +432,7 @@ class Pretrainer:
         self.backbone.load_state_dict(saved["backbone"])
         self.heads.load_state_dict(saved["heads"])
         optimizer.load_state_dict(saved["optimizer"])
+        averaged.load_state_dict(saved["averaged"])
         self.seconds[name] = saved["cpu_seconds"]
         log.extend(saved["log"])
         return int(saved["step"])

@@ -17,7 +17,7 @@ from dqecir.data.images import Preprocessing, load_image
 from dqecir.errors import DataError
 from dqecir.io.progress import track
 from dqecir.training.data import attribute_codes
-from dqecir.training.recipe import CatalogueSource
+from dqecir.training.recipe import CatalogueSource, Implied, Sources
 
 MAX_VALUES = 256
 """A column with more values is a name or a number, not an attribute that an image shows."""
@@ -57,7 +57,10 @@ def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]
 
 
 def as_source(catalogue: Catalogue, source: CatalogueSource) -> Catalogue:
-    """Return the catalogue with the columns of a source, under their names in the model."""
+    """Return the catalogue with the columns of a source, under their names in the model.
+
+    Raises :class:`DataError` for a column that the table does not have.
+    """
     chosen = catalogue.with_columns(tuple(source.columns))
     attributes = {
         source.columns[column]: tuple(value or UNKNOWN for value in values)
@@ -65,7 +68,28 @@ def as_source(catalogue: Catalogue, source: CatalogueSource) -> Catalogue:
         else values
         for column, values in chosen.attributes.items()
     }
+    for column, implied in source.implied.items():
+        readings = [_implied(catalogue, each) for each in implied]
+        attributes[column] = tuple(
+            next((value for value in row if value != UNKNOWN), UNKNOWN) for row in zip(*readings, strict=True)
+        )
     return replace(chosen, attributes=attributes)
+
+
+def _implied(catalogue: Catalogue, implied: Implied) -> list[str]:
+    """What a column of the table says of each picture, ``UNKNOWN`` where it says nothing."""
+    cells = catalogue.with_columns((implied.column,)).attributes[implied.column]
+    if not implied.within:
+        return [implied.values.get(cell, UNKNOWN) for cell in cells]
+    words = {word.lower(): value for word, value in implied.values.items()}
+    return [next((value for word, value in words.items() if word in cell.lower()), UNKNOWN) for cell in cells]
+
+
+def titles_of(catalogue: Catalogue, source: CatalogueSource) -> tuple[str, ...]:
+    """Return the title of each picture, ``""`` where it has none; empty where the source has no titles."""
+    if source.title is None:
+        return ()
+    return tuple(catalogue.with_columns((source.title,)).attributes[source.title])
 
 
 HELD_OUT = "held out"
@@ -79,6 +103,25 @@ def hold_out(catalogue: Catalogue, split: str, share: float, seed: int) -> Catal
     count = int(share * len(images))
     parts = {HELD_OUT: np.sort(drawn[:count]), split: np.sort(drawn[count:])}
     return replace(catalogue, splits={**catalogue.splits, **parts})
+
+
+def as_sources(
+    catalogues: Sequence[Catalogue], sources: Sources | str | None, split: str, seed: int
+) -> list[Catalogue]:
+    """Return catalogues as a recipe's sources read them, with what they hold out of ``split`` apart.
+
+    Raises :class:`DataError` where there is not one source a catalogue.
+    """
+    if sources is None:
+        return list(catalogues)
+    if isinstance(sources, str):
+        raise DataError(f"the sources are in the file {sources}: read the recipe from its own file")
+    if len(sources) != len(catalogues):
+        raise DataError(f"sources is for {len(sources)} catalogues, and {len(catalogues)} were given")
+    return [
+        hold_out(as_source(catalogue, source), split, source.held_out, seed)
+        for catalogue, source in zip(catalogues, sources, strict=True)
+    ]
 
 
 def codes_of(catalogue: Catalogue, images: np.ndarray, columns: Mapping[str, Sequence[str]]) -> Tensor:

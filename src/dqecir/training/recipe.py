@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,42 @@ from dqecir.methods.method import MethodOptions, method_named
 from dqecir.methods.negatives import NegativeSampling
 from dqecir.settings import Strict, parse_settings, read_settings
 from dqecir.training.schedules import WITH_FINAL_RATE, WITH_WARM_UP, CosineSchedule, Schedule
+
+
+class Implied(Strict):
+    """What a column of a table implies of a column of the model."""
+
+    column: str
+    """Column of the table."""
+    values: Mapping[str, str]
+    """Its value -> the model's value. What is not here implies nothing."""
+    within: bool = False
+    """The values are words that stand in the cell, in any case of letters; the first that does counts."""
+
+
+class CatalogueSource(Strict):
+    """What pretraining reads of one catalogue."""
+
+    columns: Mapping[str, str]
+    """Column of the table -> the model's name of it. Columns of two tables that differ in their values need
+    two names."""
+    unknown_if_empty: tuple[str, ...] = ()
+    """Columns of the table whose empty cells are unknown, instead of saying that nothing applies."""
+    implied: Mapping[str, tuple[Implied, ...]] = {}
+    """Column of the model -> what the table implies of it; the first that implies a value counts."""
+    title: str | None = None
+    """Column of texts, which are captions of the pictures beside those made from attributes."""
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the pictures, drawn by the seed, that are not learned from but calibrate the heads."""
+
+
+Sources = tuple[CatalogueSource, ...]
+
+
+class SourcesFile(Strict):
+    """Sources that several recipes share."""
+
+    sources: Sources
 
 
 class TripletSettings(Strict):
@@ -83,6 +119,9 @@ class Recipe(Strict):
 
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
+    sources: Sources | str | None = None
+    """What is read of each catalogue, in the order of ``--data``, or the file beside the recipe that says it.
+    The held out pictures are ``dev`` then. Default: all columns of all."""
     negatives: NegativeSampling = NegativeSampling()
     triplets: TripletSettings = TripletSettings()
     training: TrainingSettings = TrainingSettings()
@@ -124,6 +163,13 @@ class ClassificationStage(Strict):
     small_steps: int = Field(default=0, ge=0)
     """First steps, which see the pictures at ``small_size``: a step costs less then."""
     small_size: int = Field(default=0, ge=0)
+    mixup: float = Field(default=0.0, ge=0)
+    """Both parameters of the beta distribution by which pictures are mixed in pairs (arXiv 1710.09412).
+    0: none is."""
+    average: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of the weights' moving average over the second half, which is kept. 0: the last weights are."""
+    replicas: int = Field(default=1, ge=1)
+    """Parts of a batch that are learned from side by side, a thread each; each normalises by itself."""
 
 
 class ContrastStage(Strict):
@@ -139,18 +185,6 @@ class ContrastStage(Strict):
     """Share of the batches that come from each catalogue; a batch stays within one."""
 
 
-class CatalogueSource(Strict):
-    """What pretraining reads of one catalogue."""
-
-    columns: Mapping[str, str]
-    """Column of the table -> the model's name of it. Columns of two tables that differ in their values need
-    two names."""
-    unknown_if_empty: tuple[str, ...] = ()
-    """Columns of the table whose empty cells are unknown, instead of saying that nothing applies."""
-    held_out: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the pictures, drawn by the seed, that are not learned from but calibrate the heads."""
-
-
 class PretrainingRecipe(Strict):
     """A small BLIP-2, from scratch or with a tower that has published weights."""
 
@@ -158,8 +192,9 @@ class PretrainingRecipe(Strict):
     tower_weights: str | None = None
     """Published weights of the tower: a file, or an installed package that holds one. Default: none."""
     preprocessing: Preprocessing
-    sources: tuple[CatalogueSource, ...] | None = None
-    """What is read of each catalogue, in the order of ``--data``. Default: all columns of all."""
+    sources: Sources | str | None = None
+    """What is read of each catalogue, in the order of ``--data``, or the file beside the recipe that says it.
+    Default: all columns of all."""
     vocabulary_size: int = Field(default=1500, gt=64)
     max_text_length: int = Field(default=40, gt=4)
     classification: ClassificationStage
@@ -179,11 +214,22 @@ class PretrainingRecipe(Strict):
         return self
 
 
+AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainingRecipe)
+
+
 def read_recipe(path: Path) -> Recipe:
     """Read a training recipe; raises ``DataError`` with a sentence for each mistake."""
-    return read_settings(path, Recipe)
+    return _with_sources(read_settings(path, Recipe), path)
 
 
 def read_pretraining_recipe(path: Path) -> PretrainingRecipe:
     """Read a pretraining recipe; raises ``DataError`` with a sentence for each mistake."""
-    return read_settings(path, PretrainingRecipe)
+    return _with_sources(read_settings(path, PretrainingRecipe), path)
+
+
+def _with_sources(recipe: AnyRecipe, path: Path) -> AnyRecipe:
+    """Read the sources of a recipe in a file of their own."""
+    if not isinstance(recipe.sources, str):
+        return recipe
+    read = read_settings(path.parent / recipe.sources, SourcesFile)
+    return recipe.model_copy(update={"sources": read.sources})
