@@ -308,7 +308,7 @@ class ComposedModel:
             if module is not None:
                 prefix = f"{name}."
                 own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-                load_strictly(module, {key: _as_float(value) for key, value in own.items()})
+                load_strictly(module, own)
         method.backbone.freeze_tower()
         card = _read_text(folder / "README.md")
         notes = config["notes"]
@@ -481,7 +481,3 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is missing: the model folder is half there, copy it again") from error
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy it again") from error
-
-
-def _as_float(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() else value

@@ -83,8 +83,7 @@ class Describer:
         found = cls(
             build_tower(config.tower), AttributeHeads(config.heads), config.preprocessing, notes=config.notes
         )
-        tensors = read_published(folder / "model.safetensors")
-        load_strictly(found._modules, {name: _as_float(value) for name, value in tensors.items()})
+        load_strictly(found._modules, read_published(folder / "model.safetensors"))
         found._modules.requires_grad_(False).eval()
         return found
 
@@ -123,12 +122,7 @@ class Describer:
 
 def _is_describer(folder: Path) -> bool:
     try:
-        return '"tower"' in (text := (folder / "config.json").read_text(encoding="utf-8")) and (
-            '"method"' not in text
-        )
+        text = (folder / "config.json").read_text(encoding="utf-8")
+        return '"tower"' in text and '"method"' not in text
     except (OSError, UnicodeDecodeError):
         return False
-
-
-def _as_float(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() else value
