@@ -6,7 +6,7 @@ JOBS   ?= 2
 # What pip is asked for first; see README.md for the CPU build.
 TORCH  ?= torch
 
-.PHONY: demo test lint install browser clean
+.PHONY: demo test coverage lint package install browser clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,19 @@ demo: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
+# The whole suite once more, with the branches that it takes counted; CONTRIBUTING.md holds the figure.
+coverage: install
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n $(JOBS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --skip-empty
+
+# What a release uploads. The wheel must hold the notices of others' weights.
+package: install
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m zipfile --list dist/*.whl | grep -q licenses/THIRD_PARTY_NOTICES.md
+
 # The tests of the page need a Chromium, and are skipped without one. Only root can install it; nothing fails without.
 browser:
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$name >/dev/null && exit 0; done; \
@@ -38,4 +51,4 @@ lint: install
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build demo dist .coverage* .mypy_cache .ruff_cache .pytest_cache

@@ -62,7 +62,8 @@ def main() -> None:
     model = ComposedModel.from_pretrained(options.model)
     assert model.heads is not None
     columns = dict(model.heads.config.columns)
-    accuracy, majority = {}, {}
+    accuracy: dict[str, dict[str, float]] = {}
+    majority: dict[str, dict[str, float]] = {}
     for folder in options.data:
         catalogue = read_catalogue(folder)
         images = read_images(catalogue, "val", columns, model.preprocessing)

@@ -27,7 +27,7 @@ from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.evaluation.evaluate import evaluate
 from dqecir.evaluation.metrics import collect, summarise
 from dqecir.evaluation.parsing_accuracy import parsing_accuracy
-from dqecir.evaluation.predicted import predicted_scores
+from dqecir.evaluation.predicted import Parse, predicted_scores
 from dqecir.io.files import write_json
 from dqecir.methods.predicted_attributes import PredictedAttributes
 from dqecir.model.composed_model import ComposedModel
@@ -119,7 +119,8 @@ def predicted(folder: Path, wordings: dict[str, Benchmark], columns: list[str], 
     for name, benchmark in wordings.items():
         store = store_of(model, benchmark, work)
         rows["parsed exactly"][name] = parsing_accuracy(method.parser, benchmark)["all"]
-        for parse, title in (("text", "exact"), ("perfect", "exact, perfect parse")):
+        parses: tuple[tuple[Parse, str], ...] = (("text", "exact"), ("perfect", "exact, perfect parse"))
+        for parse, title in parses:
             results = collect(benchmark, predicted_scores(method, store, benchmark, parse))
             rows[f"predicted attributes, {title}"][name] = [summarise(results)]
     return rows

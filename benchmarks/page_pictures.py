@@ -21,10 +21,11 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlencode
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from dqecir import ComposedRetriever
 from dqecir.synthetic.garments import GARMENTS
@@ -33,6 +34,8 @@ PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 ITEMS, SIDE, SEED = 1500, 320, 11
+DESK = ViewportSize(width=1360, height=900)
+PHONE = ViewportSize(width=390, height=800)
 # Of these references the shop drawn here has several items that are what the texts ask for.
 FLORAL, FLORAL_TEXT = "images/000974.jpg", "is blue and has short sleeves"
 STRIPED, STRIPED_TEXT = "images/001416.jpg", "is green and has short sleeves"
@@ -91,12 +94,14 @@ def wait_for(address: str) -> None:
 
 
 def take(browser: Browser, service: str, *, compared: bool) -> None:
-    desk = {"viewport": {"width": 1360, "height": 900}, "reduced_motion": "reduce"}
-    page = browser.new_context(**desk).new_page()
+    def desk(colours: Literal["dark", "light"] = "light") -> Page:
+        return browser.new_context(viewport=DESK, reduced_motion="reduce", color_scheme=colours).new_page()
+
+    page = desk()
     visit(page, service, FLORAL, [{"text": FLORAL_TEXT, "weights": {"colour": 1.6}}])
     keep(page, "page-desk")
 
-    page = browser.new_context(**desk, color_scheme="dark").new_page()
+    page = desk("dark")
     visit(page, service, FLORAL, [{"text": FLORAL_TEXT}])
     page.locator(".card").first.get_by_role("button", name="Search from here").click()
     expect(page.locator("#crumbs li")).to_have_count(2)
@@ -108,12 +113,13 @@ def take(browser: Browser, service: str, *, compared: bool) -> None:
     expect(page.locator("canvas")).to_have_count(2)
     keep(page, "page-dark")
 
-    phone = {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True}
-    page = browser.new_context(**phone, device_scale_factor=2, reduced_motion="reduce").new_page()
+    page = browser.new_context(
+        viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=2, reduced_motion="reduce"
+    ).new_page()
     visit(page, service, STRIPED, [{"text": STRIPED_TEXT}])
     keep(page, "page-phone")
 
-    page = browser.new_context(**desk).new_page()
+    page = desk()
     page.goto(service)
     expect(page.locator(".wall li").first).to_be_visible()
     keep(page, "page-start")

@@ -102,7 +102,7 @@ def read_by_rules(rows: Iterable[Row]) -> list[Row]:
 def score(read_rows: Sequence[Row], path: Path) -> dict[str, float]:
     """The figures of ``score_reader.py``, by name."""
     write_text(path, "".join(json.dumps(row) + "\n" for row in read_rows))
-    command = [sys.executable, CAPTIONS / "score_reader.py", CAPTIONS / "train.jsonl", path]
+    command: list[str | Path] = [sys.executable, CAPTIONS / "score_reader.py", CAPTIONS / "train.jsonl", path]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     overall, unread = said[-2], said[-1]
     names = ("exact", "precision", "recall", "F1", "wrong")

@@ -131,9 +131,10 @@ def right_answers(folder: Path, asked_for: torch.Tensor) -> dict[str, list[list[
 def few_enough(engines: Found) -> int | None:
     """The fewest candidates of a sketch that found enough of everything; none where none did."""
     good = (
-        RIVALS[name].candidates
+        rival.candidates
         for name, row in engines.items()
-        if issubclass(RIVALS[name], Sketched) and row.get("everything", {}).get("recall", 0) >= ENOUGH
+        if issubclass(rival := RIVALS[name], Sketched)
+        and row.get("everything", {}).get("recall", 0) >= ENOUGH
     )
     return min(good, default=None)
 

@@ -82,10 +82,10 @@ def main() -> None:
     tokens, queries = encoded_tokens(source), made_queries("shipped", given.queries, source)
     index = ExactIndex.open(source)
     paths = [index.picture_path(payload) for _, payload in index.entries()]
-    names = {path.parent.parent.name for path in paths}
+    sets = ["" if path is None else path.parent.parent.name for path in paths]
     found = {"all": measured(tokens, queries)}
-    for name in sorted(names):
-        rows = torch.tensor([row for row, path in enumerate(paths) if path.parent.parent.name == name])
+    for name in sorted(set(sets)):
+        rows = torch.tensor([row for row, own in enumerate(sets) if own == name])
         found[name] = measured(tokens[rows], queries)
     write_json(given.out, {"machine": machine(), "queries": len(queries), "sets": found})
 

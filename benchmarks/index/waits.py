@@ -51,7 +51,7 @@ def waits(folder: Path, asked_for: torch.Tensor, seconds: float, candidates: int
 
 
 def _searches(index: Index, asked_for: torch.Tensor, over: Over) -> Found:
-    taken = []
+    taken: list[float] = []
     while not over():
         started = time.perf_counter()
         index.search(asked_for[len(taken) % len(asked_for)][None], BEST)

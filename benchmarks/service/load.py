@@ -34,6 +34,7 @@ import torch
 from benchmarks.service.client import Client, form_of, json_of
 from benchmarks.speed.timing import machine
 
+from dqecir.data.images import load_image
 from dqecir.index.engines import open_index
 from dqecir.io.files import write_json
 from dqecir.search.retriever import ComposedRetriever
@@ -118,7 +119,8 @@ class Model:
         chosen = entries[:: max(1, len(entries) // QUESTIONS)][:QUESTIONS]
         texts = itertools.cycle(TEXTS)
         self.questions = [LoadRequest(item_id, path.read_bytes(), next(texts)) for item_id, path in chosen]
-        pixels = [self.retriever._pixels(question.picture) for question in self.questions]
+        prepared = self.retriever.model.preprocessing
+        pixels = [prepared(load_image(question.picture)) for question in self.questions]
         self.tokens = torch.cat(
             [
                 self.retriever.model.backbone.image_tokens(torch.stack(pixels[n : n + 32]))

@@ -49,7 +49,7 @@ class Alive(TorchDispatchMode):
     """Bytes of all storages that operations have made and that still exist; and the most there were."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now, self.most = 0, 0
         self.known: set[int] = set()
 

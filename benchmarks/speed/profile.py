@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from benchmarks.speed.timing import waited
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 KINDS = {

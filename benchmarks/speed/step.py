@@ -23,7 +23,8 @@ from benchmarks.speed.timing import machine, paired, square_product
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dqecir.encoders.blip2 import BLIP2_VIT_G, BLIP2_VIT_L, Blip2, TextBatch
+from dqecir.encoders.blip2 import BLIP2_VIT_G, BLIP2_VIT_L, Blip2
+from dqecir.encoders.encoder import TextBatch
 from dqecir.io.files import write_json
 from dqecir.methods.dqe import Dqe, DqeOptions
 from dqecir.methods.method import TrainingBatch

@@ -1,0 +1,59 @@
+"""Write a tiny model folder and an index as the version of dqecir that is imported writes them.
+
+    git worktree add ../written TAG && cd ../written
+    PYTHONPATH=src:. python ../dqecir/tests/compatibility/write.py ../dqecir/tests/compatibility/VERSION
+
+It is run once, when a version is released. Other versions of the package open what it wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+import dqecir
+from dqecir import ComposedModel, ComposedRetriever
+from tests.conftest import tiny_model
+
+COLOURS = ("red", "blue", "green", "yellow", "black", "white")
+TEXT = "is blue and has long sleeves"
+
+
+def write(out: Path) -> None:
+    """Write ``catalogue``, ``model``, ``index`` and ``expected.json`` into ``out``."""
+    images = out / "catalogue" / "images"
+    images.mkdir(parents=True)
+    rows = ["image,color,price"]
+    for number, colour in enumerate(COLOURS):
+        picture = Image.new("RGB", (32, 32), colour)
+        picture.paste("grey", (4 * number, 8, 4 * number + 8, 24))
+        picture.save(images / f"{number}.png")
+        rows.append(f"images/{number}.png,{colour},{10 * (number + 1)}")
+    (out / "catalogue" / "attributes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    torch.manual_seed(1)
+    tiny_model().with_method("dqe_values", {}).save_pretrained(out / "model", half=True)
+    # A folder without the text reader, of 9 MB, reads by the package's own.
+    shutil.rmtree(out / "model" / "reader", ignore_errors=True)
+    retriever = ComposedRetriever(ComposedModel.from_pretrained(out / "model"))
+    retriever.build_index(out / "catalogue", out / "index", quiet=True)
+    reference = images / "0.png"
+    response = retriever.search(reference, TEXT, k=5)
+    expected = {
+        "version": dqecir.__version__,
+        "results": [[hit.id, hit.score] for hit in response.hits],
+        "query": retriever.encode_query([reference], [TEXT])[0].flatten()[:8].tolist(),
+    }
+    (out / "expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    # Old indexes hold whole paths, so the folder has a name that says nothing of a machine.
+    scratch = Path(f"/tmp/dqecir-{dqecir.__version__}")
+    write(scratch)
+    shutil.copytree(scratch, sys.argv[1])
+    shutil.rmtree(scratch)
