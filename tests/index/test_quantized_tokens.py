@@ -12,8 +12,8 @@ from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.index.quantized_tokens import FILE, SCAN_PLANS
-from dqecir.methods.score_rules import SMOOTHING
-from dqecir.methods.scoring import score
+from dqecir.methods.score_rules import SINGLE, SMOOTHING
+from dqecir.methods.scoring import RULES, score
 from tests.conftest import PATIENCE
 from tests.index.contract import HEADER, EngineContract, batches, item
 
@@ -59,8 +59,9 @@ def shop(rule: str, count: int = 3000) -> tuple[IndexHeader, torch.Tensor, torch
         queries = torch.cat([queries, masses * torch.nn.functional.pad(wanted, (0, 10))], dim=1)
     elif rule in ("mean_mean", "max_max"):
         queries = torch.randn(20, 2, 16, generator=draw)
-    elif rule == "dot":
+    elif rule in SINGLE:
         tokens = tokens[:, :1]
+        queries = torch.randn(20, 1 if rule == "dot" else 2, 16, generator=draw)
     header = IndexHeader(model="m1", tokens=tokens.shape[1], size=16, score_rule=rule)
     return header, tokens.half(), queries
 
@@ -71,7 +72,7 @@ def as_batch(tokens: torch.Tensor) -> ItemBatch:
     )
 
 
-@pytest.mark.parametrize("rule", ["dot", "max_t", "mean_mean", "max_max", "likelihood"])
+@pytest.mark.parametrize("rule", sorted(RULES))
 def test_few_candidates_hold_the_best(tmp_path, rule):
     header, tokens, queries = shop(rule)
     index = ExactIndex.build(tmp_path / "i", header, iter([as_batch(tokens)]))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dqecir.methods import scoring
 from dqecir.methods.scoring import RULES, best_columns, score, top_scores
 
-PRODUCT_RULES = sorted(set(RULES) - {"likelihood"})
+PRODUCT_RULES = sorted(set(RULES) - {"likelihood", "product", "harris"})
 
 
 def by_definition(queries, targets, rule):
@@ -43,6 +43,16 @@ def test_rules_equal_their_definition_in_any_chunks(rule, rows, items, tokens, b
         found = score(queries, targets, rule)
     assert found.dtype == torch.float32
     assert np.allclose(found.numpy(), by_definition(queries, targets, rule), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "right"), [("product", [[0.12, 0.0], [0.0, 0.0]]), ("harris", [[0.071, 0.0], [-0.004, 0.0]])]
+)
+def test_two_similarities_are_multiplied_by_hand(rule, right):
+    queries = torch.tensor([[[0.3, 0.0], [0.4, 0.0]], [[0.0, 0.2], [-0.5, 0.0]]])
+    targets = torch.tensor([[[1.0, 1.0]], [[0.0, -1.0]]])
+    assert torch.allclose(score(queries, targets, rule), torch.tensor(right))
+    assert torch.allclose(score(queries, targets.half(), rule), torch.tensor(right), atol=1e-3)
 
 
 @pytest.mark.parametrize("rule", PRODUCT_RULES)
@@ -80,6 +90,8 @@ def test_a_rule_that_does_not_fit_the_shapes_is_refused():
         score(torch.zeros(1, 2, 3), torch.zeros(4, 5, 3), "max_t")
     with pytest.raises(ValueError, match="compares one vector with one"):
         score(torch.zeros(1, 1, 3), torch.zeros(4, 5, 3), "dot")
+    with pytest.raises(ValueError, match="compare two vectors with one, not 1 with 5"):
+        score(torch.zeros(1, 1, 3), torch.zeros(4, 5, 3), "harris")
     with pytest.raises(ValueError, match=r"\[1, 1, 3\] and targets \[4, 5, 2\]"):
         score(torch.zeros(1, 1, 3), torch.zeros(4, 5, 2), "max_t")
     with pytest.raises(ValueError, match="of one width D"):

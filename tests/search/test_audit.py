@@ -78,7 +78,7 @@ def test_where_scoring_all_is_quick_nothing_else_is_recommended(engine, shop, tm
 def test_questions_of_tokens_change_one_distribution():
     tokens, others = torch.rand(2, 6, 4, 3).softmax(dim=3)
     tokens[:, 0] = others[:, 0] = torch.tensor([1.0, -1.0, 0.5])
-    queries = token_queries(tokens, others, likelihood=True)
+    queries = token_queries(tokens, others, "likelihood")
     assert queries.shape == (6, 4, 3)
     masses = queries[:, 1:].sum(dim=2)
     assert masses.allclose(masses[0, 0])
@@ -94,7 +94,7 @@ def test_an_engine_of_inner_products_is_told_the_least_number_that_is_enough(tmp
     # The same by hand: how far down the line's order the exact first ten lie.
     draw, tokens = random.Random(0), batch.tokens.half().float()
     chosen, others = (draw.sample(range(600), 15) for _ in range(2))
-    queries = token_queries(tokens[chosen], tokens[others], likelihood=True)
+    queries = token_queries(tokens[chosen], tokens[others], "likelihood")
     right = score(queries, tokens, "likelihood")
     near = queries[:, 0] @ tokens[:, :4].mean(dim=1).T
     near += torch.einsum("bcd,ncd->bn", queries[:, 1:], (tokens[:, 4:] + 0.01).log())

@@ -6,12 +6,14 @@ import shutil
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from safetensors.torch import save_file
 
 from dqecir.data.images import load_image
 from dqecir.encoders.encoder import unit
 from dqecir.errors import DataError, EngineError
 from dqecir.index.engines import open_index
-from dqecir.index.maker import FILE, Maker, read_maker
+from dqecir.index.maker import FILE, LEARNED, Maker, read_maker
+from dqecir.methods.scoring import score
 from dqecir.search.opening import model_of_index
 from dqecir.search.retriever import ComposedRetriever
 from dqecir.service.app import create_app
@@ -125,6 +127,68 @@ def test_tokens_are_kept_and_not_encoded_twice(clip, shop, tmp_path):
 def test_a_method_that_must_be_trained_is_refused(clip, method):
     with pytest.raises(DataError, match=f"{method} must be trained first .*image_plus_text"):
         ComposedRetriever.from_encoder(str(clip), method)
+
+
+@pytest.mark.parametrize("method", ["product", "basic"])
+def test_a_composition_of_two_similarities_is_built_reopened_moved_and_added_to(
+    method, clip, shop, garments_folder, tmp_path, dqecir
+):
+    index = tmp_path / "i"
+    build = ("index", "build", "--encoder", clip, "--images", shop, "--out", index, "--method", method)
+    code, _, err = dqecir(*build)
+    assert code == 0, err
+    picture = sorted(shop.iterdir())[0]
+    asked = ("--image", picture, "--text", "is red with stripes", "-k", 3, "--json")
+    first, second = [], []
+    for folder, found in ((index, first), (tmp_path / "moved", second)):
+        code, out, err = dqecir("search", "--index", folder, *asked)
+        assert code == 0, err
+        found += [(result["id"], result["score"]) for result in json.loads(out)["answers"]]
+        if folder == index:
+            assert dqecir("index", "move", index, tmp_path / "moved", "--engine", "exact")[0] == 0
+    assert first == second
+    model = model_of_index(index)
+    with torch.no_grad():
+        seen = torch.stack([model.preprocessing(load_image(path)) for path in sorted(shop.iterdir())])
+        tokens = model.backbone.image_tokens(seen)
+        query = model.method.embed_query(tokens[:1], model.text_encoder(["is red with stripes"]))
+        scores = score(query.embeddings, model.method.embed_target(tokens), model.method.score_rule)[0]
+    assert [value for _, value in first] == pytest.approx(
+        scores[1:].sort(descending=True).values[:3].tolist(), rel=0.02, abs=1e-3
+    )
+    more = tmp_path / "more"
+    more.mkdir()
+    shutil.copy(sorted((garments_folder / "images").iterdir())[20], more / "new.jpg")
+    code, _, err = dqecir("index", "add", "--index", index, "--images", more)
+    assert code == 0, err
+    code, out, err = dqecir("search", "--index", index, *asked, "--more", "new.jpg")
+    assert code == 0, err
+    assert json.loads(out)["answers"]
+    code, out, err = dqecir("index", "audit", "--index", index, "--queries", 5)
+    assert code == 0, err
+
+
+def test_an_index_that_lost_what_was_learned_of_it_is_one_sentence(clip, shop, tmp_path):
+    ComposedRetriever.from_encoder(str(clip), "basic").build_index(shop, tmp_path / "i", quiet=True)
+    path = tmp_path / "i" / LEARNED
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(EngineError, match="build the index again"):
+        model_of_index(tmp_path / "i")
+    path.unlink()
+    with pytest.raises(EngineError, match="build the index again"):
+        model_of_index(tmp_path / "i")
+    save_file({"image_mean": torch.zeros(3)}, path)
+    with pytest.raises(EngineError, match="build the index again"):
+        model_of_index(tmp_path / "i")
+
+
+def test_an_engine_of_one_inner_product_says_that_it_cannot_follow(clip, shop, tmp_path, dqecir):
+    code, _, err = dqecir(
+        *("index", "build", "--encoder", clip, "--images", shop, "--out", tmp_path / "i"),
+        *("--method", "product", "--engine", "server"),
+    )
+    assert code == 1
+    assert "scores by the rule product multiply two: use the engine exact" in err
 
 
 def test_a_model_and_an_encoder_are_one_too_many(clip, shop, model_folder, tmp_path, dqecir):

@@ -35,8 +35,8 @@ def index_build(
         str | None,
         typer.Option(
             "--method",
-            help="How an --encoder composes without training. Default: image_plus_text, or token_mean for an "
-            "encoder of images alone.",
+            help="How an --encoder composes without training: image_plus_text, product, basic and others of "
+            "docs/encoders.md. Default: image_plus_text, or token_mean for an encoder of images alone.",
         ),
     ] = None,
     engine: Annotated[

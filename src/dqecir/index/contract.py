@@ -19,7 +19,7 @@ from dqecir.errors import EngineError
 from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
 from dqecir.index.picture_root import picture_path
-from dqecir.methods.score_rules import ScoreRule
+from dqecir.methods.score_rules import SINGLE, ScoreRule
 from dqecir.settings import Strict
 
 if TYPE_CHECKING:
@@ -41,8 +41,10 @@ class IndexHeader(Strict):
 
     @model_validator(mode="after")
     def _rule_fits(self) -> Self:
-        if self.score_rule == "dot" and self.tokens != 1:
-            raise ValueError(f"the score rule dot compares single vectors, not {self.tokens} tokens an item")
+        if self.score_rule in SINGLE and self.tokens != 1:
+            raise ValueError(
+                f"the score rule {self.score_rule} compares single vectors, not {self.tokens} tokens an item"
+            )
         return self
 
 

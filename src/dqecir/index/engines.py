@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dqecir.errors import EngineError
 from dqecir.index.contract import Index
-from dqecir.index.maker import read_maker, write_maker
+from dqecir.index.maker import copy_maker
 from dqecir.index.picture_root import read_root, write_root
 from dqecir.settings import nearest
 
@@ -62,7 +62,7 @@ def move_index(source: Path, target: Path, name: str) -> Index:
         raise EngineError(f"{source} holds no items: there is nothing to move")
     moved = kind.build(target, before.header, before.items())
     write_root(target, read_root(source))
-    write_maker(target, read_maker(source))
+    copy_maker(source, target)
     return moved
 
 

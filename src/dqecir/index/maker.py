@@ -6,17 +6,22 @@ A model folder of ours is named when an index is searched; an encoder is remembe
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from dqecir.encoders.licences import UNKNOWN_LICENCE
 from dqecir.errors import EngineError
-from dqecir.io.files import write_json
+from dqecir.io.files import write_bytes, write_json
 from dqecir.settings import Strict, parse_settings
 
 FILE = "encoder.json"
+LEARNED = "encoder.safetensors"
 
 
 class Maker(Strict):
@@ -46,9 +51,31 @@ def read_maker(folder: Path) -> Maker | None:
     return parse_settings(said, Maker, str(path))
 
 
-def write_maker(folder: Path, maker: Maker | None) -> None:
-    """Write what made the index in ``folder``; None for a model folder."""
-    if maker is None:
-        (folder / FILE).unlink(missing_ok=True)
-    else:
+def read_learned(folder: Path) -> dict[str, NDArray[Any]]:
+    """Return what the method of the index in ``folder`` learned of the gallery, by name.
+
+    Raises :class:`EngineError` where it is damaged or missing.
+    """
+    try:
+        return load((folder / LEARNED).read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise EngineError(f"{folder / LEARNED} cannot be read ({error}): build the index again") from None
+
+
+def write_maker(folder: Path, maker: Maker | None, learned: Mapping[str, NDArray[Any]]) -> None:
+    """Write what made the index in ``folder``; None for a model folder.
+
+    ``learned`` is what the method learned of the gallery; empty where it learns nothing.
+    """
+    for name in (FILE, LEARNED):
+        (folder / name).unlink(missing_ok=True)
+    if learned:
+        write_bytes(folder / LEARNED, save(dict(learned)))
+    if maker is not None:
         write_json(folder / FILE, maker.model_dump(mode="json"))
+
+
+def copy_maker(source: Path, target: Path) -> None:
+    """Write what made the index in ``source`` beside that in ``target``."""
+    learned = read_learned(source) if (source / LEARNED).exists() else {}
+    write_maker(target, read_maker(source), learned)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dqecir.errors import EngineError
 from dqecir.methods.score_rules import ScoreRule
 
 CANDIDATES = 500
@@ -70,6 +71,15 @@ PREFETCHES: dict[ScoreRule, Prefetch] = {
     "max_max": Prefetch(_mean, _mean, by_tokens=True),
     "likelihood": Prefetch(_logarithms, _expected),
 }
+
+
+def check_followed(rule: ScoreRule) -> None:
+    """Raise :class:`EngineError` for a rule that engines of inner products cannot follow."""
+    if rule not in PREFETCHES:
+        raise EngineError(
+            f"the engine server searches by one inner product, and scores by the rule {rule} multiply two: "
+            "use the engine exact"
+        )
 
 
 def distributions_of(tokens: Tensor, rule: ScoreRule) -> int:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from dqecir.io.files import write_bytes
-from dqecir.methods.score_rules import SMOOTHING, ScoreRule
+from dqecir.methods.score_rules import HARRIS, SMOOTHING, ScoreRule
 
 FILE = "sketch.safetensors"
 """Its name in the format of the index."""
@@ -194,11 +194,22 @@ def _likelihood(query: Numbers, places: int) -> ScanPlan:
     return ScanPlan(first, table)
 
 
+def _two(score: Callable[[Numbers, Numbers], Numbers]) -> Callable[[Numbers, int], ScanPlan]:
+    """The plan of a rule of two similarities to the only token of an item."""
+
+    def plan(query: Numbers, places: int) -> ScanPlan:
+        return ScanPlan(0, lambda quantized, place: score(*np.maximum(quantized.products(query, place), 0)))
+
+    return plan
+
+
 SCAN_PLANS: dict[ScoreRule, Callable[[Numbers, int], ScanPlan]] = {
     "dot": _mean,
     "max_t": _highest,
     "mean_mean": _mean,
     "max_max": _highest,
     "likelihood": _likelihood,
+    "product": _two(np.multiply),
+    "harris": _two(lambda first, second: first * second - np.float32(HARRIS) * np.square(first + second)),
 }
 """What each rule of ``dqecir.methods.scoring`` makes of a query [n_q, D] and codes of n_t places."""

@@ -32,7 +32,7 @@ from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
 from dqecir.index.locking import write_lock
 from dqecir.index.payload_columns import Columns, values_in
-from dqecir.index.prefetch import CANDIDATES, PREFETCHES, distributions_of
+from dqecir.index.prefetch import CANDIDATES, PREFETCHES, check_followed, distributions_of
 from dqecir.index.qdrant_collection import URL, Collection
 from dqecir.index.qdrant_points import (
     FORMAT,
@@ -338,6 +338,7 @@ class ServerIndex(Index):
 
 def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
     """Write all items into a new collection and then the manifest that names it."""
+    check_followed(header.score_rule)
     old = _location_before(folder)
     first = next((batch for batch in batches if batch.ids), None)
     if first is None:

@@ -1,4 +1,4 @@
-"""What no training of composition gives: the reference alone, the text alone, and their sum.
+"""What no training of composition gives: the reference alone, the text alone, their sum and their product.
 
 Every table shows these rows, because a benchmark that one of them solves measures nothing.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from dqecir.encoders.encoder import TextBatch, unit
@@ -57,6 +58,31 @@ class ImagePlusText(Baseline):
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         words = unit(self.backbone.pooled_text(text))
         return Query(unit(self.image_embedding(reference) + words)[:, None])
+
+
+@register("product")
+class Product(Baseline):
+    """The product of the similarities to the image and to the text: a target must fit both."""
+
+    score_rule = "product"
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return 1, self.backbone.sizes.embedding
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        return self.image_embedding(tokens)[:, None]
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        both = [self.image_embedding(reference), unit(self.backbone.pooled_text(text))]
+        return Query(twice_where_blank(torch.stack(both, dim=1), text))
+
+
+def twice_where_blank(queries: Tensor, text: TextBatch) -> Tensor:
+    """Queries [B, 2, D] of images and texts, the image's twice where a text says nothing."""
+    blank = [row for row, words in enumerate(text.texts) if not words.strip()]
+    queries[blank, 1] = queries[blank, 0]
+    return queries
 
 
 @register("token_mean")

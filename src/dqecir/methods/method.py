@@ -169,6 +169,9 @@ class Method(nn.Module, ABC):
     parser: Parser | None = None
     """What reads its texts, where it is not the method's own text encoder alone."""
 
+    learns_gallery: ClassVar[bool] = False
+    """Whether :meth:`fit_targets` must see pictures of the gallery before anything is embedded."""
+
     only_evaluated: ClassVar[tuple[str, ...]] = ()
     """Parts that stay in evaluation mode while the method is trained, because they are frozen."""
 

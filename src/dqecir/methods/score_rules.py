@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-ScoreRule = Literal["dot", "max_t", "mean_mean", "max_max", "likelihood"]
+ScoreRule = Literal["dot", "max_t", "mean_mean", "max_max", "likelihood", "product", "harris"]
+
+SINGLE: tuple[ScoreRule, ...] = ("dot", "product", "harris")
+"""Rules of targets of one vector."""
 
 SMOOTHING = 0.003
 """Smoothing, added to a probability before its logarithm: attribute heads can be confidently wrong."""
+
+HARRIS = 0.1
+"""Weight of the squared sum that the rule ``harris`` takes off a product of two similarities."""

@@ -1,7 +1,8 @@
 """The one scorer: loss, mining, evaluation and index all score with it.
 
-Every rule compares query vectors with target tokens by inner products: their maximum, their mean, or
-for distributions the logarithm of what they share. Queries are [B, n_q, D], targets [N, n_t, D].
+Every rule compares query vectors with target tokens by inner products: their maximum, their mean, the
+product of two, or for distributions the logarithm of what they share. Queries are [B, n_q, D], targets
+[N, n_t, D].
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dqecir.methods.score_rules import SMOOTHING, ScoreRule
+from dqecir.methods.score_rules import HARRIS, SMOOTHING, ScoreRule
 
 
 def _dot(queries: Tensor, targets: Tensor) -> Tensor:
@@ -64,12 +65,39 @@ def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
     return base + torch.einsum("cbn,bc->bn", log_probability(fits), mass)
 
 
+def _two_similarities(queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Similarities [B, N] of both query vectors to the target, negative ones as 0."""
+    if queries.shape[1] != 2 or targets.shape[1] != 1:
+        raise ValueError(
+            f"the rules product and harris compare two vectors with one, not {queries.shape[1]} with "
+            f"{targets.shape[1]}"
+        )
+    first, second = (queries @ targets[:, 0].T).clamp(min=0).unbind(dim=1)
+    return first, second
+
+
+def _product(queries: Tensor, targets: Tensor) -> Tensor:
+    first, second = _two_similarities(queries, targets)
+    return first * second
+
+
+def _harris(queries: Tensor, targets: Tensor) -> Tensor:
+    """The product of two similarities, less where one is much larger than the other.
+
+    Source: the corner measure of Harris and Stephens, as BASIC uses it (arXiv 2510.25387).
+    """
+    first, second = _two_similarities(queries, targets)
+    return first * second - HARRIS * (first + second).square()
+
+
 RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dot": _dot,
     "max_t": _max_t,
     "mean_mean": _mean_mean,
     "max_max": _max_max,
     "likelihood": _likelihood,
+    "product": _product,
+    "harris": _harris,
 }
 
 BLOCK = 1 << 21

@@ -20,6 +20,9 @@ from dqecir.model.composed_model import ComposedModel
 CHUNK = 256
 """Images or queries embedded at once."""
 
+SEEN = 4096
+"""Images that a method sees before it is trained, or embeds a gallery."""
+
 
 def compose(method: Method, tokens: Tensor, text: TextBatch) -> Query:
     """Compose image tokens [B, M, W] and B texts into queries, on the method's device."""
@@ -43,6 +46,12 @@ def compose_stored(
         some = slice(start, start + CHUNK)
         tokens = store.gather(torch.tensor(references[some]))
         yield compose(method, tokens, encoder(texts[some], blank))
+
+
+def learn_images(method: Method, store: Store) -> None:
+    """Show a method some of the images that it is trained on, or composes for."""
+    rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(0))[:SEEN]
+    method.fit_targets(store.gather(some) for some in rows.split(CHUNK))
 
 
 @dataclass(frozen=True)

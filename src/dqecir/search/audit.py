@@ -26,6 +26,7 @@ from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
 from dqecir.index.prefetch import distributions_of
 from dqecir.index.product_search import all_views, best_products, product_of
+from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import score
 from dqecir.model.compose import compose
 from dqecir.model.composed_model import ComposedModel
@@ -139,7 +140,7 @@ def audit(
     if not isinstance(queries, Tensor):
         others = draw.sample(range(len(entries)), len(chosen))
         foreign = index.tokens([entries[row][0] for row in others]).float()
-        queries = token_queries(own, foreign, index.header.score_rule == "likelihood")
+        queries = token_queries(own, foreign, index.header.score_rule)
     excluded = [all_views(index, [entries[row][0]]) for row in chosen]
     limits = [Limit(None, "everything", 1.0), *_limits([payload for _, payload in entries])]
     products = {item: product_of(item, payload) for item, payload in entries} if index.has_products else {}
@@ -190,9 +191,11 @@ def picture_queries(
     return torch.cat(queries)
 
 
-def token_queries(tokens: Tensor, others: Tensor, likelihood: bool) -> Tensor:
+def token_queries(tokens: Tensor, others: Tensor, rule: ScoreRule) -> Tensor:
     """Queries [B, n_q, D] made of items' tokens [B, n_t, D], each with a part of another item in it."""
-    if not likelihood:
+    if rule in ("product", "harris"):
+        return torch.cat([tokens, others], dim=1)
+    if rule != "likelihood":
         return torch.nn.functional.normalize(tokens[:, :1] + 0.5 * others[:, :1], dim=2)
     shares = ((tokens >= 0).all(dim=2) & ((tokens.sum(dim=2) - 1).abs() < 0.05)).all(dim=0)
     columns = _MASS * tokens[:, shares]

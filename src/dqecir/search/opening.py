@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dqecir.errors import DataError
-from dqecir.index.maker import Maker, read_maker
-from dqecir.methods.method import method_named
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dqecir.errors import DataError, EngineError
+from dqecir.index.maker import Maker, read_learned, read_maker
+from dqecir.methods.method import Method, method_named
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.public_weights import model_of
 
-UNTRAINED = ("image_only", "image_plus_text", "text_only", "token_mean")
+UNTRAINED = ("basic", "image_only", "image_plus_text", "product", "text_only", "token_mean")
 """The methods that compose by what an encoder gives, with neither training nor attribute heads."""
 
 
@@ -42,4 +46,27 @@ def model_of_index(index: Path, model: Path | str | None = None) -> ComposedMode
     maker = read_maker(index) if model is None else None
     if maker is None:
         return ComposedModel.from_pretrained(model)
-    return untrained(maker.encoder, maker.method, maker.options)[0]
+    found, _ = untrained(maker.encoder, maker.method, maker.options)
+    if found.method.learns_gallery:
+        load_learned(found.method, read_learned(index), index)
+    return found
+
+
+def learned_of(method: Method) -> dict[str, NDArray[Any]]:
+    """Return what a method learned of a gallery, by name; empty where it learns nothing."""
+    if not method.learns_gallery:
+        return {}
+    return {name: value.cpu().numpy() for name, value in _learned_tensors(method).items()}
+
+
+def load_learned(method: Method, learned: Mapping[str, NDArray[Any]], index: Path) -> None:
+    """Give a method what it learned of the gallery of ``index``; raises :class:`EngineError`."""
+    wanted = _learned_tensors(method)
+    if {name: value.shape for name, value in learned.items()} != {k: v.shape for k, v in wanted.items()}:
+        raise EngineError(f"{index} holds what another method learned of it: build the index again")
+    for name, value in learned.items():
+        wanted[name].copy_(torch.from_numpy(value))
+
+
+def _learned_tensors(method: Method) -> dict[str, Tensor]:
+    return {name: value for name, value in method.state_dict().items() if not name.startswith("backbone.")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -26,7 +27,7 @@ from dqecir.methods.method import Query
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.engine import SearchEngine
-from dqecir.search.opening import model_of_index, untrained
+from dqecir.search.opening import learned_of, model_of_index, untrained
 from dqecir.search.pictures import Pictures
 from dqecir.search.response import SearchResponse, SearchResult
 from dqecir.search.search_request import SearchRequest
@@ -35,6 +36,9 @@ from dqecir.search.updating import UpdateSummary, plan_update
 
 _TOGETHER = 1024
 """Items whose payloads are replaced at once."""
+
+_SAMPLE = 1024
+"""Pictures that a method sees before it embeds a gallery."""
 
 _Embedded = tuple[Sequence[int], Tensor]
 """Positions of pictures in a list, and their target embeddings [B, n_t, D]."""
@@ -145,6 +149,8 @@ class ComposedRetriever:
         # Hashes come first: what changes while it is encoded is encoded again by the next update.
         pictures = Pictures.of(images, sheet).with_contents()
         refusals: list[Refusal] = []
+        if self.maker is not None and self.model.method.learns_gallery:
+            self._learn(pictures)
         count, size = self.model.method.target_shape
         root = None if pictures.root is None else Path(os.path.abspath(pictures.root))  # noqa: PTH100
         header = IndexHeader(
@@ -161,7 +167,7 @@ class ComposedRetriever:
                 self._batches(pictures, root, pictures.has_products, refusals, workers, quiet, tokens),
             )
             write_root(Path(out), root)
-            write_maker(Path(out), self.maker)
+            write_maker(Path(out), self.maker, {} if self.maker is None else learned_of(self.model.method))
         except EngineError as error:
             _check_any_used(pictures, refusals, error)
             raise
@@ -361,6 +367,17 @@ class ComposedRetriever:
                 embedded,
                 [picture.payload(root, with_products) for picture in own],
             )
+
+    def _learn(self, pictures: Pictures) -> None:
+        """Show the method a sample of the pictures; those that cannot be used are named when all are read."""
+        paths = [picture.path for picture in pictures.pictures]
+        sample = random.Random(0).sample(paths, min(_SAMPLE, len(paths)))
+        with torch.no_grad():
+            self.model.method.fit_targets(
+                self.model.backbone.image_tokens(batch.pixels)
+                for batch in load_batches(sample, self.model.preprocessing, [])
+            )
+        self.model.forget_fingerprints()
 
     def _encoded(self, paths: Sequence[Path], refusals: list[Refusal], workers: int) -> Iterator[_Embedded]:
         for batch in load_batches(paths, self.model.preprocessing, refusals, workers=workers):

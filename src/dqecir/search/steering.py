@@ -232,6 +232,22 @@ def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None)
     return torch.cat([first, masses * shares])
 
 
+def _reference_alone(
+    query: Tensor, liked: Tensor | None, disliked: Tensor | None, constants: int = 0
+) -> Tensor:
+    """The first of two vectors, the reference's, moves as others; the text's stays.
+
+    The last ``constants`` numbers of a target are the same in all.
+    """
+    width = query.shape[1] - constants
+    first = _vectors(
+        query[:1, :width],
+        None if liked is None else liked[:, :, :width],
+        None if disliked is None else disliked[:, :, :width],
+    )
+    return torch.cat([torch.cat([first, query[:1, width:]], dim=1), query[1:]])
+
+
 def _with_moved_values(
     query: Query, parts: QueryParts, slices: SlicedValues, steerings: Sequence[Steering]
 ) -> Query:
@@ -263,5 +279,7 @@ MOVES: dict[ScoreRule, Callable[[Tensor, Tensor | None, Tensor | None], Tensor]]
     "mean_mean": partial(_vectors, towards=_mean),
     "max_max": _vectors,
     "likelihood": _distributions,
+    "product": _reference_alone,
+    "harris": partial(_reference_alone, constants=1),
 }
 """For each score rule, how a query [n_q, D] is moved by tokens of liked and disliked items."""

@@ -19,7 +19,7 @@ from dqecir.encoders.store import JoinedStore, Store, TokenStore
 from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import QueryFormatter
 from dqecir.methods.method import method_named
-from dqecir.model.compose import CHUNK
+from dqecir.model.compose import learn_images
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
 from dqecir.model.public_weights import read_model
@@ -29,9 +29,6 @@ from dqecir.training.loop import Evaluator, Trainer
 from dqecir.training.pretraining_data import HELD_OUT, as_sources
 from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe
-
-SEEN = 4096
-"""Training images that a method may see before it is trained."""
 
 Part = tuple[Benchmark, TokenStore]
 """A benchmark, and the image tokens of its images in their order."""
@@ -64,8 +61,7 @@ def build_trainer(
     in :meth:`TrainingData.of`.
     """
     data = TrainingData.of(*joined(training), model, text)
-    rows = torch.randperm(len(data.store), generator=torch.Generator().manual_seed(0))[:SEEN]
-    model.method.fit_targets(data.store.gather(some) for some in rows.split(CHUNK))
+    learn_images(model.method, data.store)
     sizes = [len(benchmark.triplets) for benchmark, _ in training]
     return Trainer(recipe, model, data, evaluator, run, sizes, quiet)
 

@@ -37,6 +37,7 @@ from dqecir.io.progress import console, track
 from dqecir.io.run_folder import claim
 from dqecir.io.stopwatch import spent_name
 from dqecir.methods.method import method_named
+from dqecir.model.compose import learn_images
 from dqecir.settings import Strict, parse_settings
 from dqecir.training.loop import bf16_pays
 
@@ -161,6 +162,8 @@ def _baselines(context: ComparisonContext) -> dict[str, dict[str, float]]:
     for row in context.recipe.baselines:
         if row.name not in rows:
             model = context.start().with_method(row.method, row.options).eval()
+            if model.method.learns_gallery:
+                learn_images(model.method, context.question_store)
             rows[row.name] = {row.name: measure(context, model), **exact_rows(context, model, row.name)}
             write_json(path, rows)
         own |= rows[row.name]

@@ -1,0 +1,170 @@
+"""BASIC: composition without training by two similarities, that to the image and that to the text.
+
+Features are centred by the gallery's mean (images) and a corpus's mean (texts). The reference is projected to
+what texts about subjects vary in and texts about styles do not, so that it asks for what it shows and not for
+how. Both similarities are scaled by the least ones of the gallery, and combined by the rule ``harris``.
+
+Source: Psomas et al. (arXiv 2510.25387) and its public code. Two of its steps are left out: the expansion of
+a query by the results of a first search, and the mean of a text over many sentences about other subjects. Its
+means and least similarities come from pictures and texts of its own; here they come from the gallery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from dqecir.encoders.encoder import TextBatch, unit
+from dqecir.errors import DataError
+from dqecir.methods.attribute_heads import TextEncoder
+from dqecir.methods.baselines import Baseline, twice_where_blank
+from dqecir.methods.method import MethodContext, MethodOptions, Query, register
+
+_ADDED = 1e-5
+"""Added to every number of the contrasted covariance, as the public code does."""
+_LEAST = 1e-6
+_TEXTS = 64
+"""Texts encoded at once."""
+
+
+class BasicOptions(MethodOptions):
+    """The settings of the projection."""
+
+    components: int = Field(default=250, gt=0)
+    """Directions that are kept at most."""
+    style_weight: float = Field(default=0.2, ge=0, lt=1)
+    """Weight of what texts about styles vary in, against what texts about subjects do."""
+
+
+@dataclass(frozen=True)
+class BasicStatistics:
+    """What is learned of a gallery and two corpora, for unit features of width D."""
+
+    image_mean: Tensor
+    """[D]"""
+    text_mean: Tensor
+    """[D]"""
+    projection: Tensor
+    """[D, D]"""
+    least_image: Tensor
+    """The least similarity of two images, a scalar."""
+    least_text: Tensor
+    """The least similarity of a text and an image, a scalar."""
+
+    @classmethod
+    def of(cls, images: Tensor, subjects: Tensor, styles: Tensor, options: BasicOptions) -> BasicStatistics:
+        """Learn from unit features of a gallery [N, D] and of texts about subjects and styles [T, D]."""
+        image_mean, text_mean = images.mean(dim=0), subjects.mean(dim=0)
+        centred = images - image_mean
+        kept = projection(subjects - text_mean, styles - text_mean, options)
+        return cls(
+            image_mean,
+            text_mean,
+            kept,
+            (centred @ centred.T).min(),
+            ((subjects - text_mean) @ centred.T).min(),
+        )
+
+
+def projection(subjects: Tensor, styles: Tensor, options: BasicOptions) -> Tensor:
+    """Project to the main directions [D, D] of centred features [T, D] of subjects, but not of styles."""
+
+    def covariance(features: Tensor) -> Tensor:
+        return features.T @ features / max(1, len(features) - 1)
+
+    share = options.style_weight
+    contrasted = (1 - share) * covariance(subjects) - share * covariance(styles) + _ADDED
+    values, vectors = torch.linalg.eigh(contrasted)  # the least value first
+    count = min(options.components, int((values > 0).sum()))
+    kept = vectors[:, len(values) - count :]
+    return kept @ kept.T
+
+
+@register("basic")
+class Basic(Baseline):
+    """Queries are [reference; text]. Targets are one vector and a constant, by which queries are scaled."""
+
+    options_type: ClassVar[type[MethodOptions]] = BasicOptions
+    score_rule = "harris"
+    learns_gallery = True
+
+    def __init__(self, backbone: Any, options: BasicOptions, text_encoder: TextEncoder) -> None:
+        super().__init__(backbone)
+        self.options, self.text_encoder = options, text_encoder
+        width = backbone.sizes.embedding
+        self.image_mean: Tensor
+        self.text_mean: Tensor
+        self.projection: Tensor
+        self.least_image: Tensor
+        self.least_text: Tensor
+        self.register_buffer("image_mean", torch.zeros(width))
+        self.register_buffer("text_mean", torch.zeros(width))
+        self.register_buffer("projection", torch.zeros(width, width))
+        self.register_buffer("least_image", torch.zeros(()))
+        self.register_buffer("least_text", torch.zeros(()))
+
+    @classmethod
+    def from_context(cls, backbone: Any, options: MethodOptions, context: MethodContext) -> Basic:
+        assert isinstance(options, BasicOptions)
+        if context.text_encoder is None:
+            raise DataError("basic needs a text encoder for its corpora: build it with a model's")
+        return cls(backbone, options, context.text_encoder)
+
+    @torch.no_grad()
+    def fit_targets(self, tokens: Iterable[Tensor]) -> None:
+        images = [self.image_embedding(some.to(self.device)) for some in tokens]
+        if not images:
+            return
+        subjects, styles = self._corpus("subjects"), self._corpus("styles")
+        found = BasicStatistics.of(torch.cat(images), subjects, styles, self.options)
+        for name, value in vars(found).items():
+            self.get_buffer(name).copy_(value)
+
+    def _corpus(self, name: str) -> Tensor:
+        """Unit features [T, D] of the texts of a corpus."""
+        texts = corpus(name)
+        parts = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)]
+        encoded = [self.backbone.pooled_text(self.text_encoder(part).to(self.device)) for part in parts]
+        return unit(torch.cat(encoded))
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return 1, self.backbone.sizes.embedding + 1
+
+    def target_state(self) -> dict[str, Tensor]:
+        return super().target_state() | {"image_mean": self.image_mean}
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        self._check_learned()
+        centred = self.image_embedding(tokens) - self.image_mean
+        return F.pad(centred, (0, 1), value=1.0)[:, None]
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        self._check_learned()
+        scale = self.least_image.abs().clamp(min=_LEAST)
+        seen = (self.image_embedding(reference) - self.image_mean) @ self.projection
+        words = unit(self.backbone.pooled_text(text)) - self.text_mean
+        both = [
+            torch.cat([vectors, -least.expand(len(vectors), 1)], dim=1) / scale
+            for vectors, least in ((seen, self.least_image), (words, self.least_text))
+        ]
+        return Query(twice_where_blank(torch.stack(both, dim=1), text))
+
+    def _check_learned(self) -> None:
+        if not bool(self.text_mean.any()):
+            raise DataError("basic composes for one gallery: build an index with it (dqecir index build)")
+
+
+@cache
+def corpus(name: str) -> tuple[str, ...]:
+    """Return the texts of a corpus that comes with the package: ``subjects`` or ``styles``."""
+    path = resources.files("dqecir") / "assets" / "corpora" / f"{name}.txt"
+    return tuple(path.read_text(encoding="utf-8").splitlines())
