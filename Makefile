@@ -6,7 +6,7 @@ JOBS   ?= 2
 # What pip is asked for first; see README.md for the CPU build.
 TORCH  ?= torch
 
-.PHONY: demo test coverage lint package install browser clean
+.PHONY: demo test coverage lint package site install browser clean
 
 install: $(VENV)/.installed
 
@@ -38,6 +38,10 @@ package: install
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/python -m zipfile --list dist/*.whl | grep -q licenses/THIRD_PARTY_NOTICES.md
 
+# The documents and the API reference as a site in site/; a link that leads nowhere is an error.
+site: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 # The tests of the page need a Chromium, and are skipped without one. Only root can install it; nothing fails without.
 browser:
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$name >/dev/null && exit 0; done; \
@@ -51,4 +55,4 @@ lint: install
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build demo dist .coverage* .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build demo dist site .coverage* .mypy_cache .ruff_cache .pytest_cache

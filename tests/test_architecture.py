@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from benchmarks.write_design import DOCS, read_rooms, written
 
+from tests.docs.blocks import ALL, ROOT
+
 PACKAGE = Path(__file__).parent.parent / "src" / "dqecir"
 LOOSE = ("__init__", "errors", "settings")
 """The only modules at the top of the package."""
@@ -103,3 +105,15 @@ def test_every_file_that_is_named_is_there(page):
     )
     assert named
     assert [name for name in named if not any((folder / name).exists() for folder in (root, PACKAGE))] == []
+
+
+def test_every_block_of_a_document_is_run_or_says_why_not():
+    unmarked = []
+    for block in ALL:
+        page = block.place.partition(":")[0].rpartition("/")[2]
+        by = re.fullmatch(r"run by (\S+)", block.mark)
+        if by is not None:
+            assert page in (ROOT / by[1]).read_text(encoding="utf-8"), f"{by[1]} does not run {block.place}"
+        elif not block.is_run and not re.fullmatch(r"not run: \S.+", block.mark):
+            unmarked.append(block.place)
+    assert unmarked == [], "put <!-- run --> or <!-- not run: REASON --> before these (tests/docs/blocks.py)"

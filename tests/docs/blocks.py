@@ -1,0 +1,80 @@
+"""Every code block of the README and the documents is run, or a comment before it says why it is not.
+
+The comment is one of
+
+    <!-- run -->
+    <!-- run, but for: dqecir serve (does not end); pip (installs) -->
+    <!-- run by tests/e2e/test_commands.py -->
+    <!-- not run: needs the pictures of FashionIQ -->
+
+test_blocks.py runs those of the first two kinds.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(
+    r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+_EXCEPT = re.compile(r"run, but for: (?P<lines>.+)")
+_ONE_EXCEPTION = re.compile(r"(?P<start>.+?) \(.+\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block, the comment before it, and where it stands."""
+
+    place: str
+    mark: str
+    language: str
+    text: str
+
+    @property
+    def is_run(self) -> bool:
+        """Whether test_blocks.py runs it."""
+        return self.mark == "run" or _EXCEPT.fullmatch(self.mark) is not None
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """How lines begin that are not run."""
+        found = _EXCEPT.fullmatch(self.mark)
+        parts = found["lines"].split("; ") if found else []
+        return tuple(_ONE_EXCEPTION.fullmatch(part)["start"] for part in parts)
+
+    def commands(self) -> Iterator[str]:
+        """The lines of a block of commands, without those that are not run."""
+        for line in self.lines():
+            if line.strip() and not line.startswith(("#", *self.skipped)):
+                yield line
+
+    def lines(self) -> list[str]:
+        """All lines; one that ends in a backslash goes on in the next."""
+        return self.text.replace("\\\n", " ").splitlines()
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, found.end()) + 1}",
+            found["mark"] or "",
+            found["language"],
+            found["text"],
+        )
+        for found in _BLOCK.finditer(text)
+    ]
+
+
+def commands_of(block: Block) -> list[list[str]]:
+    """The words of every dqecir command of a block, also of those that are not run."""
+    return [shlex.split(line, comments=True) for line in block.lines() if line.startswith("dqecir ")]
+
+
+ALL = [block for page in PAGES for block in blocks(page)]
