@@ -1,4 +1,4 @@
-"""Hooks of mkdocs.yml: documents that lie outside docs/ become pages, and links between documents stay in the site."""
+"""Hooks of mkdocs.yml: documents outside docs/ become pages, and links between documents stay in the site."""
 
 from __future__ import annotations
 
