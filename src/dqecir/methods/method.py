@@ -77,6 +77,8 @@ class QueryParts:
     """[B, values] a column: the distribution of values that is wanted, where a method says it."""
     unread: tuple[tuple[str, ...], ...] | None = None
     """For each query the parts of its text that had no effect, where a method says it."""
+    reads_all: bool = False
+    """Whether ``base`` is made of the whole text, so that no word of it is without effect."""
     slices: SlicedValues | None = None
     """How pieces are made of wanted values, where a query is one vector with a slice a column."""
 
@@ -169,7 +171,7 @@ class Method(nn.Module, ABC):
     parser: Parser | None = None
     """What reads its texts, where it is not the method's own text encoder alone."""
 
-    learns_gallery: ClassVar[bool] = False
+    learns_gallery: bool = False
     """Whether :meth:`fit_targets` must see pictures of the gallery before anything is embedded."""
 
     only_evaluated: ClassVar[tuple[str, ...]] = ()

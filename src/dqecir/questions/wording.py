@@ -142,6 +142,21 @@ class CaptionGenerator:
             )
         return caption
 
+    def statements(self, column: str, value: str) -> list[str]:
+        """Every statement that an image shows a value, in all its words, without what it is of."""
+        spoken = self._columns[column]
+        known, plain = _value(spoken, value), value.replace("_", " ")
+        owned = _Owned("" if spoken.owner is None else spoken.owner.unknown)
+        said = (
+            _article_fitted(
+                template.format(column=column.replace("_", " "), value=word, noun=noun, owner=owned.noun)
+            )
+            for template in _statements(spoken, _folded(spoken, value), owned).all
+            for word in known.words or (plain,)
+            for noun in known.nouns or (plain,)
+        )
+        return list(dict.fromkeys(said))
+
     def _caption(self, changes: Sequence[Change], text: _Text, rng: random.Random) -> str:
         caption = self._mention(changes[0], text, rng)
         for change in changes[1:]:
@@ -270,4 +285,8 @@ def _filled(template: str, column: str, value: Value, name: str, rng: random.Ran
     nouns = (owned.several and value.plural) or value.nouns
     noun = rng.choice(nouns) if nouns else plain
     text = template.format(column=column.replace("_", " "), value=word, noun=noun, owner=owned.noun)
+    return _article_fitted(text)
+
+
+def _article_fitted(text: str) -> str:
     return re.sub(r"\ba (?=[aeio])", "an ", text)

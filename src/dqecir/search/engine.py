@@ -7,7 +7,7 @@ boosts, steers, searches and explains a batch of prepared requests, in one threa
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +62,8 @@ class SearchEngine:
         self.composer = QueryComposer(model, tokens_kept)
         self.model, self.index = model, index
         self.attributes = [vocabulary.name for vocabulary in model.vocabularies]
-        self.values: Mapping[str, Sequence[str]] = {} if model.heads is None else model.heads.config.columns
+        # Of a model without trained heads, what the method itself tells apart.
+        self.values = model.method.target_values if model.heads is None else model.heads.config.columns
         parser = model.method.parser
         self.reader = RequestReader(index, self.values if parser is None else parser.values, model.tagger)
         self._refresh, self._refreshed = refresh, time.monotonic()
@@ -148,7 +149,9 @@ class SearchEngine:
         steerings = [one.steering for one in prepared]
         steered = boosted_and_steered(composed, steerings, self.attributes, self.model.method.score_rule)
         read = readings(steered.query, self.values)
-        tells = steered.query.parts is not None and steered.query.parts.asked is not None
+        parts = steered.query.parts
+        reads_all = parts is not None and parts.reads_all
+        tells = parts is not None and parts.asked is not None and not reads_all
         clock.lap("compose")
         generation = self.index.generation
         hits = self._hits(steered.query, prepared)
@@ -161,7 +164,7 @@ class SearchEngine:
                 tuple(
                     _result(found, parts) for found, parts in zip(hits[row], contributions[row], strict=True)
                 ),
-                self._reading(read[row], one.said, tells),
+                self._reading(read[row], one.said, tells, reads_all),
                 steered.weights[row],
                 steered.own_weights[row],
                 tuple(map(str, conjuncts(one.said.where))),
@@ -172,10 +175,11 @@ class SearchEngine:
             for row, one in enumerate(prepared)
         ]
 
-    def _reading(self, read: TextReading, said: RequestText, tells: bool) -> TextReading:
+    def _reading(self, read: TextReading, said: RequestText, tells: bool, reads_all: bool) -> TextReading:
         """How a text was read, by the method and in the columns of the table.
 
-        ``tells`` says whether the method tells at all what a text asks for.
+        ``tells`` says whether the method tells all that a text asks for, ``reads_all`` whether every word of
+        it has an effect.
         """
         parser = self.model.method.parser
         clauses = () if parser is None else parser.clauses(said.text)
@@ -186,12 +190,13 @@ class SearchEngine:
         beyond = {c.words for c in clauses if not {reading.column for reading in c.readings} <= found}
         partly = (clause.words for clause in clauses if clause.readings and clause.words not in beyond)
         unread = {word.text for words_read in (*read.unread, *partly) for word in words_of(words_read)}
+        foreign = said.read.language != "English"
         asked = [replace(one, words=words.get(one.attribute, "")) for one in read.requested]
         asked += [RequestedValue(ask.column, _named(ask), ask.words) for ask in said.table]
         return TextReading(
             tuple(asked),
             said.constraints,
-            tuple(word for word in said.read.unread if word in unread or said.read.language != "English"),
+            () if reads_all else tuple(word for word in said.read.unread if word in unread or foreign),
             said.read.corrections,
             said.lacking,
             said.read.language,

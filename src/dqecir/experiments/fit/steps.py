@@ -37,6 +37,7 @@ from dqecir.io.run_folder import claim
 from dqecir.language.numeric_constraints import ConstraintReader, NumericConstraint
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig, TextEncoder
 from dqecir.methods.dqe_values import DqeValues
+from dqecir.methods.dual_values import DualValues
 from dqecir.methods.predicted_attributes import PredictedAttributes
 from dqecir.methods.value_vectors import MOST_NUMBERS
 from dqecir.model.composed_model import ComposedModel
@@ -239,8 +240,10 @@ def _train(fit: _Fit, heads: AttributeHeads) -> ComposedModel:
     names = [vocabulary.name for vocabulary in vocabularies]
     start = replace(fit.start, heads=heads, text_encoder=encoder)
     if not DqeValues.requires <= start.backbone.provides:
-        # Nothing composes over tokens alone: the heads name what a picture shows, and rules read the text.
-        fitted = start.with_method(PredictedAttributes.name, {"attributes": names})
+        # No reader of texts is trained: the heads name what a picture shows, and rules read the text.
+        compares = DualValues.requires <= start.backbone.provides
+        method = DualValues.name if compares else PredictedAttributes.name
+        fitted = start.with_method(method, {"attributes": names})
         return read_model(fitted.save_pretrained(run / "best"))
     model = model_for(fit.recipe, start, {**fit.recipe.options, "attributes": names}, fit.seed)
     assert isinstance(model.method, DqeValues)

@@ -1,0 +1,188 @@
+"""DQE with attribute values over a dual encoder, without training of composition.
+
+Heads say which values an image shows: attribute heads that were trained with labels where the model has any,
+else descriptions of the values (:mod:`dqecir.methods.prompt_heads`). Rules read which values a text asks for;
+a column that it does not ask of keeps the reference's values. The score is that of
+:mod:`dqecir.methods.dqe_values` as one inner product, with the dual encoder's own as its base, so that what
+no attribute says is still searched for:
+
+    s = w_0 cos(image + text, target) + κ Σ_c m_c log Σ_value q_c(value) p_c(value)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dqecir.encoders.encoder import TextBatch, unit
+from dqecir.errors import DataError
+from dqecir.language.parsing import Parser
+from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
+from dqecir.methods.baselines import Baseline
+from dqecir.methods.method import MethodContext, MethodOptions, Query, QueryParts, register
+from dqecir.methods.prompt_heads import PromptHeads, described_columns
+from dqecir.methods.value_vectors import SlicedValues, ValueSlices
+
+_TEXTS = 64
+"""Texts encoded at once."""
+
+
+class DualValuesOptions(MethodOptions):
+    """What is compared, and how much it counts."""
+
+    attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
+    """Vocabularies whose columns are compared."""
+    base_weight: float = 1.0
+    """Weight of the dual encoder's score [w_0]."""
+    head_scale: float = Field(default=0.05, gt=0)
+    """Scale of log-probabilities beside cosines [κ]."""
+    kept_weight: float = Field(default=0.25, ge=0)
+    """Weight of a column that a text does not ask of [m_c]; of one that it asks of, 1."""
+
+
+@register("dual_values")
+class DualValues(Baseline):
+    """Queries and targets are [base; a slice a column] (:class:`ValueSlices`)."""
+
+    options_type = DualValuesOptions
+    score_rule = "dot"
+    parser: Parser
+
+    def __init__(
+        self,
+        backbone: Any,
+        options: DualValuesOptions,
+        columns: Mapping[str, tuple[str, ...]],
+        heads: AttributeHeads | None,
+        text_encoder: TextEncoder,
+    ) -> None:
+        """``columns`` are compared; where there are ``heads``, they are among theirs."""
+        super().__init__(backbone)
+        self.options, self.text_encoder = options, text_encoder
+        self.columns = dict(columns)
+        vocabularies = text_encoder.vocabularies
+        self.owners = tuple(
+            next(place for place, known in enumerate(vocabularies) if known.column(column) is not None)
+            for column in self.columns
+        )
+        self.heads = None if heads is None else heads.requires_grad_(False)
+        width = backbone.sizes.embedding
+        self.prompts = None if heads is not None else PromptHeads(self.columns, width)
+        self.learns_gallery = heads is None
+        sizes = [len(values) for values in self.columns.values()]
+        self.layout = ValueSlices(sizes, width, width + 2 * sum(sizes))
+        self.parser = Parser(vocabularies, self.columns)
+
+    @classmethod
+    def from_context(cls, backbone: Any, options: MethodOptions, context: MethodContext) -> DualValues:
+        assert isinstance(options, DualValuesOptions)
+        if context.text_encoder is None:
+            raise DataError("dual_values needs the vocabularies of a text encoder: build it with a model's")
+        if context.heads is None:
+            columns = described_columns(context.vocabularies)
+        else:
+            known = context.heads.config.columns
+            columns = {column: values for column, values in known.items() if column in context.columns}
+        if not columns:
+            raise DataError("the vocabularies that dual_values names describe no column: name others")
+        return cls(backbone, options, columns, context.heads, context.text_encoder)
+
+    def train(self, mode: bool = True) -> DualValues:
+        """Nothing here trains: everything always evaluates."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def fit_targets(self, tokens: Iterable[Tensor]) -> None:
+        if self.prompts is None:
+            return
+        images = [self.image_embedding(some.to(self.device)) for some in tokens]
+        if images:
+            self.prompts.learn(torch.cat(images), self.text_encoder.vocabularies, self._encoded)
+
+    def _encoded(self, texts: list[str]) -> Tensor:
+        """Unit vectors [T, D] of texts."""
+        parts = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)]
+        encoded = [self.backbone.pooled_text(self.text_encoder(part).to(self.device)) for part in parts]
+        return unit(torch.cat(encoded))
+
+    @property
+    def weighted_attributes(self) -> tuple[int, ...]:
+        return tuple(sorted(set(self.owners)))
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return self.layout.shape
+
+    @property
+    def target_values(self) -> Mapping[str, Sequence[str]]:
+        return self.columns
+
+    def target_state(self) -> dict[str, Tensor]:
+        heads = self.prompts if self.heads is None else self.heads
+        assert heads is not None
+        return super().target_state() | heads.state_dict(prefix="heads.")
+
+    def shown_values(self, tokens: Tensor, images: Tensor) -> list[Tensor]:
+        """Probabilities of every column's values, one [N, values] a column.
+
+        ``images`` [N, D] are the unit vectors of the image tokens.
+        """
+        if self.heads is not None:
+            logits = self.heads(tokens)
+            return [logits[column].float().softmax(dim=1) for column in self.columns]
+        assert self.prompts is not None
+        if not bool(self.prompts.directions.any()):
+            raise DataError(
+                "dual_values without trained heads reads one gallery: build an index with it (dqecir index "
+                "build), or train heads with a table (dqecir catalogue fit)"
+            )
+        return self.prompts(images, self.backbone.temperature)
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        images = self.image_embedding(tokens)
+        return self.layout.targets(images[:, None], self.shown_values(tokens, images))
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        if len(text.texts) != len(reference):
+            raise DataError("the texts came without their words: encode them with the model's text encoder")
+        images = self.image_embedding(reference)
+        said = torch.tensor([bool(words.strip()) for words in text.texts], device=images.device)
+        words = unit(self.backbone.pooled_text(text))
+        base = self.options.base_weight * unit(images + said[:, None] * words)
+        asked, wanted = self._read(text.texts, self.shown_values(reference, images))
+        weights = asked + self.options.kept_weight * (1 - asked)  # m [B, C]
+        scales = base.new_full((len(self.columns),), self.options.head_scale)
+        sliced = SlicedValues(self.layout, scales)
+        parts = QueryParts(
+            self.layout.base(base),
+            sliced.pieces(wanted),
+            weights,
+            self.owners,
+            tuple(self.columns),
+            asked=asked,
+            wanted=tuple(wanted),
+            reads_all=True,
+            slices=sliced,
+        )
+        return Query(parts.embeddings(), parts=parts)
+
+    def _read(self, texts: Sequence[str], shown: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Which columns texts ask of [B, C], and what is wanted of each [B, values]."""
+        asked = shown[0].new_zeros(len(texts), len(self.columns))
+        wanted = [values.clone() for values in shown]
+        for row, words in enumerate(texts):
+            seen = {
+                column: dict(zip(values, own[row].tolist(), strict=True))
+                for (column, values), own in zip(self.columns.items(), shown, strict=True)
+            }
+            found = self.parser.asked(words, seen)
+            for place, (column, values) in enumerate(self.columns.items()):
+                if column in found:
+                    fits = asked.new_tensor([float(value in found[column]) for value in values])
+                    asked[row, place] = 1.0
+                    wanted[place][row] = fits / fits.sum().clamp(min=1)
+        return asked, wanted
