@@ -5,10 +5,22 @@ import pytest
 import torch
 
 from dqecir.encoders.store import TokenStore
-from dqecir.evaluation.diagnosis import confusion, diagnose, nearest_intents, shortcuts, with_another
+from dqecir.evaluation.diagnosis import (
+    composition_gap,
+    confusion,
+    diagnose,
+    half_results,
+    nearest_intents,
+    paraphrase_spread,
+    robustness,
+    shortcuts,
+    with_another,
+)
+from dqecir.evaluation.evaluate import evaluate
 from dqecir.methods.method import Method, MethodOptions, Query, method_named
 from dqecir.questions.composing import catalogue_benchmark
 from dqecir.questions.confusables import confusable_pairs
+from dqecir.questions.paraphrases import paraphrases
 
 
 class Knowing(Method):
@@ -111,5 +123,42 @@ def test_the_lent_half_is_another_querys_and_no_right_answer(benchmark, kind):
 def test_diagnosing_leaves_the_mode_of_a_method_as_it_was(model, benchmark, store):
     kind = method_named("image_plus_text")
     method = kind(model.backbone).train()
-    diagnose(method, store, model.text_encoder, benchmark, confusable_pairs(benchmark, 10))
+    results = evaluate(method, store, model.text_encoder, benchmark)
+    found = diagnose(
+        method, store, model.text_encoder, results, confusable_pairs(benchmark, 10), paraphrases(benchmark, 5)
+    )
     assert method.training
+    assert {"composition gap", "paraphrase spread", "both told apart"} <= set(found)
+
+
+def test_the_composition_gap_and_the_paraphrase_spread_by_hand():
+    full, image, text = np.array([1.0, 0.5, 0.0]), np.array([1.0, 0.0, 0.2]), np.array([0.0, 0.3, 0.0])
+    # Means: 0.5, 0.4 and 0.1.
+    assert composition_gap(full, image, text) == pytest.approx(0.1)
+    assert paraphrase_spread(np.array([[0.5, 0.25, 1.0], [0.2, 0.2, 0.2]])) == pytest.approx(0.375)
+
+
+def test_a_method_that_ignores_the_text_has_no_composition_gap(model, benchmark, store):
+    minded = ImageMinded(model.backbone, len(benchmark.image_ids))
+    results = evaluate(minded, store, model.text_encoder, benchmark)
+    by_reference, _ = half_results(minded, store, model.text_encoder, benchmark)
+    assert by_reference.ranks.tolist() == results.ranks.tolist()
+    found = robustness(minded, store, model.text_encoder, results, paraphrases(benchmark, 20))
+    assert found["composition gap"] <= 0
+    assert found["paraphrase spread"] == 0
+
+
+def test_a_method_that_ignores_the_reference_has_no_composition_gap(model, benchmark, store):
+    from dataclasses import replace
+
+    named = replace(benchmark, triplets=naming_targets(benchmark.triplets))
+    knowing = Knowing(model.backbone, len(benchmark.image_ids))
+    knowing.embed_query = lambda reference, text: Knowing.embed_query(
+        knowing, reference, replace(text, texts=tuple(words or "0" for words in text.texts))
+    )
+    results = evaluate(knowing, store, model.text_encoder, named)
+    unasked = replace(benchmark, triplets=())
+    found = robustness(knowing, store, model.text_encoder, results, unasked)
+    assert found["mAP@10 text alone"] == pytest.approx(100 * results.average_precision_10.mean())
+    assert found["composition gap"] == 0
+    assert "paraphrase spread" not in found

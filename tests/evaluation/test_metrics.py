@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.errors import DataError
-from dqecir.evaluation.metrics import average_precision, collect, precision_at, summarise
+from dqecir.evaluation.metrics import (
+    average_precision,
+    collect,
+    hard_negatives,
+    ndcg,
+    precision_at,
+    summarise,
+    whole_average_precision,
+)
 from dqecir.methods.scoring import score
 
 
@@ -56,6 +64,48 @@ def test_average_precision_by_hand():
     hits = np.array([[True, False, True, False, False, False, False, False, False, False]])
     assert average_precision(hits, np.array([2]), 10)[0] == pytest.approx((1 + 2 / 3) / 2)
     assert average_precision(hits, np.array([30]), 10)[0] == pytest.approx((1 + 2 / 3) / 10)
+
+
+def test_average_precision_over_a_whole_ranking_by_hand():
+    # Right answers at places 2, 3 and 8.
+    assert whole_average_precision([7, 1, 2]) == pytest.approx((1 / 2 + 2 / 3 + 3 / 8) / 3)
+    assert whole_average_precision([0, 1]) == 1.0
+    relevant = (1, 2, 11)
+    results = ranked(benchmark_of([asked(0, 1, relevant)], 13), [[0.0, 11.0, 10.0, *[5.0] * 8, 1.0, 5.0]])
+    # Image 11 comes last of 12: the ten first hold two of three.
+    assert results.average_precision[0] == pytest.approx((1 + 1 + 3 / 12) / 3)
+    assert results.average_precision_10[0] == pytest.approx(2 / 3)
+    assert summarise(results)["mAP"] == pytest.approx(100 * (2 + 3 / 12) / 3)
+
+
+def test_ndcg_by_hand():
+    hits = np.array([[False, True, True, False], [True, False, False, False]])
+    ideal = 1 / np.log2(2) + 1 / np.log2(3) + 1 / np.log2(4)
+    gains = 1 / np.log2(3) + 1 / np.log2(4)
+    assert ndcg(hits, np.array([3, 1]), 10).tolist() == pytest.approx([gains / ideal, 1.0])
+    # More right answers than places: ten in the first ten are perfect.
+    assert ndcg(np.ones((1, 10), bool), np.array([12]), 10)[0] == pytest.approx(1.0)
+
+
+def test_hard_negatives_lack_what_was_asked_for_and_nothing_else():
+    attributes = {
+        "color": ("red", "blue", "red", "green", "blue", "blue", "?"),
+        "sleeves": ("long", "long", "long", "long", "short", "long", "long"),
+    }
+    question = replace(asked(0, 1, (1, 5), ignored=(6,)), asked={"color": frozenset({"blue"})})
+    benchmark = replace(benchmark_of([question], 7), attributes=attributes)
+    # Image 2 is as red as the reference, 3 is green: both wrong in colour alone. 4 is wrong in its sleeves.
+    results = ranked(benchmark, [[9.0, 5.0, 8.0, 7.0, 6.0, 1.0, 2.0]])
+    assert results.found[0, :5].tolist() == [2, 3, 4, 1, 5]
+    assert hard_negatives(results, 2)[0] == 1.0
+    assert hard_negatives(results, 4)[0] == 0.5
+    assert summarise(results)["hard negatives@10"] == pytest.approx(40)
+    two = replace(
+        question, target=4, relevant=(4,), asked={**question.asked, "sleeves": frozenset({"short"})}
+    )
+    results = ranked(replace(benchmark, triplets=(two,)), [[9.0, 5.0, 8.0, 7.0, 6.0, 1.0, 2.0]])
+    # Both columns are asked of: whatever lacks one of them, and differs nowhere else, is a hard negative.
+    assert hard_negatives(results, 3)[0] == pytest.approx(2 / 3)
 
 
 def test_all_right_answers_count():
@@ -144,6 +194,11 @@ def test_results_are_those_of_plain_sorts_and_counts(seed, images, values):
             assert results.ranks[row] == order.index(triplet.target)
             assert results.average_precision_10[row] == pytest.approx(sum(precision) / min(count, 10))
             assert results.r_precision[row] == sum(hits[:count]) / count
+            whole = [sum(hits[: i + 1]) / (i + 1) for i in range(len(hits)) if hits[i]]
+            assert results.average_precision[row] == pytest.approx(sum(whole) / count)
+            gains = sum(1 / np.log2(i + 2) for i, hit in enumerate(hits[:10]) if hit)
+            ideal = sum(1 / np.log2(i + 2) for i in range(min(count, 10)))
+            assert results.ndcg_10[row] == pytest.approx(gains / ideal)
             assert results.subset_ranks[row] == inside.index(triplet.target)
     assert summarise(kept) == summarise(none)
 

@@ -19,7 +19,7 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the me
 
 
 def evaluate_command(
-    data: Annotated[Path, typer.Option("--data", help="A catalogue.")],
+    data: Annotated[Path, typer.Option("--data", help="A catalogue, or a folder with triplets.jsonl.")],
     split: Split = "val",
     model: Model = None,
     json_out: JsonFile = None,
@@ -35,7 +35,7 @@ def evaluate_command(
 ) -> None:
     """Measure a model on a catalogue, beside image only, text only, their sum, and the oracles."""
     from dqecir.evaluation.runs import evaluate_on_catalogue
-    from dqecir.evaluation.table import as_table
+    from dqecir.evaluation.table import as_table, beyond_recall
     from dqecir.io.files import write_json
 
     rows, facts = evaluate_on_catalogue(
@@ -48,6 +48,7 @@ def evaluate_command(
         seed=seed,
     )
     output.print(as_table(f"{data.name}, {split}: {facts['queries']} questions, percent", rows))
+    output.print(beyond_recall(rows))
     if json_out is not None:
         write_json(json_out, {"facts": facts, "rows": rows})
 

@@ -38,14 +38,19 @@ def pretrain(
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A training recipe (YAML).")],
-    data: Annotated[list[Path], typer.Option("--data", help="A catalogue; may be given several times.")],
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            "--data", help="A catalogue or a folder with triplets.jsonl; may be given several times."
+        ),
+    ],
     out: Annotated[
         Path, typer.Option("--out", help="The run folder; best and last in it are model folders.")
     ],
     model: Model = None,
     encoder: Encoder = None,
 ) -> None:
-    """Train a method on the triplets of catalogues; a run that was killed is resumed."""
+    """Train a method on triplets of catalogues or of your own; a run that was killed is resumed."""
     from dqecir.training.build import trainer_for
     from dqecir.training.recipe import read_recipe
 
@@ -58,7 +63,9 @@ def train(
 
 def compare(
     recipe: Annotated[Path, typer.Argument(help="A comparison recipe (YAML).")],
-    data: Annotated[Path, typer.Option("--data", help="The catalogue to train on.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="The catalogue, or folder with triplets.jsonl, to train on.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Where results and unfinished work lie.")],
     evaluation: Annotated[
         Path | None,
@@ -72,7 +79,7 @@ def compare(
     ] = None,
 ) -> None:
     """Train and measure several methods over several seeds at equal budgets; a stopped one is resumed."""
-    from dqecir.evaluation.table import as_table
+    from dqecir.evaluation.table import as_table, beyond_recall
     from dqecir.experiments.compare.results_page import budget_means
     from dqecir.experiments.compare.runner import compare as run_comparison
 
@@ -80,6 +87,7 @@ def compare(
     result = run_comparison(recipe, data, out, evaluation=evaluation, model=start, processes=processes)
     for title, rows in budget_means(result).items():
         output.print(as_table(title, rows))
+        output.print(beyond_recall(rows))
     console.print(f"tables, CSV, JSON and plots are in {out}")
 
 

@@ -1,27 +1,31 @@
-"""What recall of one annotated target hides: semantic confusion, and shortcuts.
+"""What recall of one annotated target hides: semantic confusion, shortcuts, and trust in single words.
 
 Relevance suppression shows in mAP and R-precision over all right answers (``metrics.py``) and in the
-right answers that training takes for negatives; the other two are measured here.
+right answers that training takes for negatives; the others are measured here. Sources: composition gap
+(CIRCUS, arXiv 2605.14787), paraphrases (PinPoint, 2603.04598).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.encoders.store import Store
 from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import embed_images, embed_queries, query_scores
-from dqecir.evaluation.metrics import collect
+from dqecir.evaluation.metrics import RetrievalResults, Scores, collect
 from dqecir.methods.attribute_heads import TextEncoder
 from dqecir.methods.method import Method
 from dqecir.methods.scoring import score
+from dqecir.model.compose import CHUNK, compose
 from dqecir.questions.confusables import ConfusablePair
+from dqecir.questions.paraphrases import WORDINGS
 
 LEAST = 20
 """An attribute with fewer confusable pairs is not reported by itself."""
@@ -34,8 +38,10 @@ def confusion(
 
     ``told apart``: share of the questions that rank their own target above the other question's
     (chance: 50). ``both told apart``: share of the pairs in which both do. ``told apart/<column>``
-    for every attribute with enough pairs.
+    for every attribute with enough pairs. Empty where there are no pairs.
     """
+    if not pairs:
+        return {}
     questions = [triplet for pair in pairs for triplet in (pair.first, pair.second)]
     queries = embed_queries(
         method,
@@ -145,14 +151,99 @@ def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
     return replace(benchmark, triplets=tuple(changed))
 
 
+def composition_gap(
+    full: NDArray[np.float64], reference_alone: NDArray[np.float64], text_alone: NDArray[np.float64]
+) -> float:
+    """Mean of the ``full`` questions less the mean of the better half, each [Q] of one metric.
+
+    Near 0, the reference or the text alone answers as well as both together.
+    """
+    return float(full.mean() - max(reference_alone.mean(), text_alone.mean()))
+
+
+def half_results(
+    method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark
+) -> tuple[RetrievalResults, RetrievalResults]:
+    """What every question finds by its reference alone, and by its text alone.
+
+    The reference is asked with an empty text; the text with the mean image tokens of its gallery, which show
+    no image in particular.
+    """
+    targets = embed_images(method, store)
+    by_reference, by_text = (
+        collect(benchmark, _half_scores(method, store, encoder, benchmark, targets, half), kept=0)
+        for half in ("reference", "text")
+    )
+    return by_reference, by_text
+
+
+@torch.no_grad()
+def _half_scores(
+    method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark, targets: Tensor, half: str
+) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
+    for category, gallery in benchmark.galleries.items():
+        candidates = torch.from_numpy(gallery)
+        sums = [store.gather(some).sum(dim=0) for some in candidates.split(CHUNK)]
+        nothing = torch.stack(sums).sum(dim=0) / len(candidates)  # [M, W]
+        numbers = np.flatnonzero([triplet.category == category for triplet in benchmark.triplets])
+        for start in range(0, len(numbers), CHUNK):
+            some = numbers[start : start + CHUNK]
+            triplets = [benchmark.triplets[number] for number in some]
+            if half == "reference":
+                tokens = store.gather(torch.tensor([triplet.reference for triplet in triplets]))
+                texts = [method.text(("",))] * len(triplets)
+            else:
+                tokens = nothing.expand(len(triplets), *nothing.shape)
+                texts = [method.text(triplet.captions) for triplet in triplets]
+            query = compose(method, tokens, encoder(texts, True))
+            scores = score(query.embeddings.cpu(), targets[candidates], method.score_rule)
+            yield category, some, scores.numpy()
+
+
+def paraphrase_spread(values: NDArray[np.float64]) -> float:
+    """Best less worst ``values`` [Q, W] of a metric over W wordings of a question, mean over questions."""
+    return float((values.max(axis=1) - values.min(axis=1)).mean())
+
+
+def robustness(
+    method: Method,
+    store: Store,
+    encoder: TextEncoder,
+    results: RetrievalResults,
+    reworded: Benchmark,
+) -> dict[str, float]:
+    """Composition gap of ``results`` and paraphrase spread over ``reworded``, in points of mAP@10.
+
+    ``reworded`` comes from :func:`~dqecir.questions.paraphrases.paraphrases`; where it has no questions there
+    is no spread. The method must be in evaluation mode.
+    """
+    precisions = [
+        each.average_precision_10 for each in half_results(method, store, encoder, results.benchmark)
+    ]
+    found = {
+        "mAP@10 reference alone": 100 * float(precisions[0].mean()),
+        "mAP@10 text alone": 100 * float(precisions[1].mean()),
+        "composition gap": 100 * composition_gap(results.average_precision_10, *precisions),
+    }
+    if reworded.triplets:
+        asked = collect(reworded, query_scores(method, store, encoder, reworded), kept=0)
+        found["paraphrase spread"] = 100 * paraphrase_spread(asked.average_precision_10.reshape(-1, WORDINGS))
+    return found
+
+
 def diagnose(
     method: Method,
     store: Store,
     encoder: TextEncoder,
-    benchmark: Benchmark,
+    results: RetrievalResults,
     pairs: Sequence[ConfusablePair],
+    reworded: Benchmark,
 ) -> dict[str, float]:
-    """Confusion, nearest intents and shortcuts of a method, in evaluation mode."""
+    """Confusion, nearest intents, shortcuts and robustness of a method, in evaluation mode.
+
+    ``results`` are what its questions found; ``reworded`` as in :func:`robustness`.
+    """
+    benchmark = results.benchmark
     was_training = method.training
     method.eval()
     try:
@@ -160,6 +251,7 @@ def diagnose(
             **confusion(method, store, encoder, pairs),
             **nearest_intents(method, store, encoder, benchmark),
             **shortcuts(method, store, encoder, benchmark),
+            **robustness(method, store, encoder, results, reworded),
         }
     finally:
         method.train(was_training)

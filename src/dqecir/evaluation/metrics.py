@@ -1,6 +1,8 @@
 """Ranks and metrics: integer ranks per query, and everything that follows from them.
 
-Sources: FashionIQ and CIRR recall (arXiv 1905.12794, 2108.04024), CIRCO's average precision (2303.15247).
+Sources: FashionIQ and CIRR recall (arXiv 1905.12794, 2108.04024), CIRCO's average precision (2303.15247),
+nDCG with a gain of one for each right answer (as trec_eval and MTEB have it), hard negatives (PinPoint,
+2603.04598).
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from numpy.typing import NDArray
 from dqecir.data.triplets import Benchmark, Positions, Triplet
 from dqecir.errors import DataError
 from dqecir.methods.scoring import best_columns
+from dqecir.questions.answers import CodedAttributes, wrong_as_asked
 
 Scores = NDArray[np.float32]
 RECALLS = (1, 5, 10, 50)
 SUBSET_RECALLS = (1, 2, 3)
 KEPT = 50
 """How many of each query's best candidates are remembered, where they are asked for."""
+FIRST = 10
+"""Candidates that a user sees first: how deep mAP@10, nDCG@10 and hard negatives look."""
+_FRACTIONS = ("average_precision_10", "average_precision", "ndcg_10", "r_precision")
 CACHED = 1 << 18
 """Scores that are ranked at once: what fits a core's cache is twice as fast."""
 
@@ -35,6 +41,26 @@ def average_precision(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: i
     top = hits[:, :k]
     precision = np.cumsum(top, axis=1) / np.arange(1, top.shape[1] + 1)
     return np.asarray((precision * top).sum(axis=1) / np.minimum(relevant, k), dtype=np.float64)
+
+
+def whole_average_precision(ranks: Sequence[int] | Positions) -> float:
+    """AP over a whole ranking: the mean of i / (rank + 1) over the right answers, the i-th from the top.
+
+    ``ranks`` are those of all right answers of one query, from 0, in any order.
+    """
+    places = np.sort(np.asarray(ranks, dtype=np.int64)) + 1
+    return float((np.arange(1, len(places) + 1) / places).mean())
+
+
+def ndcg(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """nDCG@k [Q]: Σ_{i≤k} rel(i) / log₂(i + 1), over the same sum of a perfect ranking.
+
+    ``hits`` and ``relevant`` as in :func:`average_precision`.
+    """
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    top = hits[:, :k]
+    gains = (top * discounts[: top.shape[1]]).sum(axis=1)
+    return np.asarray(gains / np.cumsum(discounts)[np.minimum(relevant, k) - 1], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -52,6 +78,10 @@ class RetrievalResults:
     """[Q, kept] positions of the best candidates, best first; -1 where a gallery holds fewer."""
     average_precision_10: NDArray[np.float64]
     """[Q] AP@10 over all right answers, a fraction."""
+    average_precision: NDArray[np.float64]
+    """[Q] AP of all right answers over the whole ranking, a fraction."""
+    ndcg_10: NDArray[np.float64]
+    """[Q] nDCG@10 over all right answers, a fraction."""
     r_precision: NDArray[np.float64]
     """[Q] share of right answers among as many best candidates as there are right answers."""
     subset_ranks: Positions
@@ -61,7 +91,7 @@ class RetrievalResults:
         count = len(self.benchmark.triplets)
         if not count:
             raise DataError(f"{self.benchmark.name} asks no questions: there is nothing to measure")
-        for name in ("ranks", "found", "average_precision_10", "r_precision", "subset_ranks"):
+        for name in ("ranks", "found", "subset_ranks", *_FRACTIONS):
             values = getattr(self, name)
             shape = (count, self.kept) if name == "found" else (count,)
             if values.shape != shape:
@@ -71,9 +101,10 @@ class RetrievalResults:
             raise DataError("a rank is negative: the target of a query was taken out of its ranking")
         if self.kept and (self.found.min() < -1 or self.found.max() >= len(self.benchmark.image_ids)):
             raise DataError("a candidate that was found is no image of the benchmark")
-        for fractions in (self.average_precision_10, self.r_precision):
-            if not np.all((fractions >= 0) & (fractions <= 1)):
-                raise DataError("a precision is not between 0 and 1")
+        for name in _FRACTIONS:
+            fractions = getattr(self, name)
+            if not np.all((fractions >= 0) & (fractions <= 1 + 1e-9)):
+                raise DataError(f"{name} is not between 0 and 1")
 
     @property
     def kept(self) -> int:
@@ -103,8 +134,7 @@ def collect(
     count = len(benchmark.triplets)
     ranks = np.full(count, -1, dtype=np.int64)
     found = np.full((count, kept), -1, dtype=np.int64)
-    precision = np.zeros(count)
-    r_precision = np.zeros(count)
+    fractions = {name: np.zeros(count) for name in _FRACTIONS}
     subset_ranks = np.full(count, -1, dtype=np.int64)
     seen = np.zeros(count, dtype=np.int64)
     for category, numbers, scores in chunks:
@@ -123,13 +153,15 @@ def collect(
         hits, best = _ranked(masked, right, relevant, own, kept)
         ranks[numbers] = own
         found[numbers, : best.shape[1]] = np.where(best < 0, -1, gallery[best])
-        precision[numbers] = average_precision(hits, relevant, 10)
         first = np.arange(hits.shape[1])[None] < relevant[:, None]
-        r_precision[numbers] = (hits & first).sum(axis=1) / relevant
+        fractions["average_precision_10"][numbers] = average_precision(hits, relevant, FIRST)
+        fractions["average_precision"][numbers] = _whole_precisions(masked, right, relevant, own)
+        fractions["ndcg_10"][numbers] = ndcg(hits, relevant, FIRST)
+        fractions["r_precision"][numbers] = (hits & first).sum(axis=1) / relevant
         subset_ranks[numbers] = _subset_ranks(masked, gallery, triplets, targets)
     if np.any(seen != 1):
         raise DataError(f"{int((seen != 1).sum())} of {count} queries were not scored exactly once")
-    return RetrievalResults(benchmark, ranks, found, precision, r_precision, subset_ranks)
+    return RetrievalResults(benchmark, ranks, found, subset_ranks=subset_ranks, **fractions)
 
 
 def _by_best_views(
@@ -221,6 +253,29 @@ def _ranked(
     return hits, best
 
 
+def _whole_precisions(
+    scores: Scores, right: Cells, relevant: Positions, ranks: Positions
+) -> NDArray[np.float64]:
+    """AP [q] over whole rankings; a query with one right answer is judged by that answer's rank."""
+    found = 1 / (ranks + 1)
+    ends = np.cumsum(relevant)
+    for row in np.flatnonzero(relevant > 1):
+        columns = right[1][ends[row] - relevant[row] : ends[row]]
+        found[row] = whole_average_precision(_ranks_in_row(scores[row], columns))
+    return found
+
+
+def _ranks_in_row(scores: Scores, columns: Positions) -> Positions:
+    """Ranks from 0 of some columns of one row [N]; equal scores rank by column."""
+    ordered = np.sort(scores)  # several times as fast as a stable sort of the columns
+    ends = np.searchsorted(ordered, scores[columns], side="right")
+    if (ends - np.searchsorted(ordered, scores[columns])).max() == 1:
+        return np.asarray(len(scores) - ends, dtype=np.int64)
+    places = np.empty(len(scores), dtype=np.int64)
+    places[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
+    return places[columns]
+
+
 def _subset_ranks(
     scores: Scores, gallery: Positions, triplets: Sequence[Triplet], targets: Positions
 ) -> Positions:
@@ -291,9 +346,11 @@ def _cells(gallery: Positions, lists: Sequence[Sequence[int]]) -> Cells:
 
 
 def summarise(results: RetrievalResults) -> dict[str, float]:
-    """Metrics in percent: R@1/5/10/50 of the target, mAP@10 and R-precision of all right answers.
+    """Metrics in percent: R@1/5/10/50 of the target, and those of all right answers.
 
-    Where every query has a subset, R_sub@1/2/3 of the target within it (CIRR).
+    The latter are mAP@10, mAP, nDCG@10 and R-precision. Where every query has a subset, R_sub@1/2/3 of the
+    target within it (CIRR). Where the true attributes and what the texts ask for are known and ten
+    candidates are kept, hard negatives@10 (:func:`hard_negatives`).
 
     The headline of each is the unweighted mean over categories; ``<category>/R@10`` and so on give
     each category, ``seen/…`` and ``unseen/…`` the two kinds of wording where both occur.
@@ -301,8 +358,15 @@ def summarise(results: RetrievalResults) -> dict[str, float]:
     values = {f"R@{k}": recall(results, k) for k in RECALLS}
     if results.subset_ranks.min() >= 0:
         values |= {f"R_sub@{k}": subset_recall(results, k) for k in SUBSET_RECALLS}
-    values |= {"mAP@10": results.average_precision_10, "R-precision": results.r_precision}
+    values |= {
+        "mAP@10": results.average_precision_10,
+        "mAP": results.average_precision,
+        "nDCG@10": results.ndcg_10,
+        "R-precision": results.r_precision,
+    }
     triplets = results.benchmark.triplets
+    if results.kept >= FIRST and results.benchmark.attributes and all(one.asked for one in triplets):
+        values[f"hard negatives@{FIRST}"] = hard_negatives(results, FIRST)
     categories = np.array([triplet.category for triplet in triplets])
     groups = {name: rows for name in results.benchmark.galleries if (rows := categories == name).any()}
     unseen = np.array([triplet.unseen_wording for triplet in triplets])
@@ -344,6 +408,21 @@ def precision_at(results: RetrievalResults, k: int) -> NDArray[np.float64]:
         raise DataError(f"AP@{k} cannot be had: the best {results.kept} candidates of a query are kept")
     relevant = np.array([len(triplet.relevant) for triplet in results.benchmark.triplets], dtype=np.int64)
     return average_precision(results.hits(), relevant, k)
+
+
+def hard_negatives(results: RetrievalResults, k: int) -> NDArray[np.float64]:
+    """[Q] share of the first ``k`` candidates that are wrong in what the text asks for and in nothing else.
+
+    Such a candidate keeps all that the text leaves as it is, and lacks a requested value. Needs true
+    attributes and ``Triplet.asked``; k is ``results.kept`` at most.
+    """
+    triplets = results.benchmark.triplets
+    found = results.found[:, :k]
+    references = np.array([triplet.reference for triplet in triplets], dtype=np.int64)
+    coded = CodedAttributes.of(results.benchmark.attributes)
+    wrong = wrong_as_asked(coded, found, references, [triplet.asked for triplet in triplets])
+    there = found >= 0
+    return np.asarray((wrong & there).sum(axis=1) / np.maximum(1, there.sum(axis=1)), dtype=np.float64)
 
 
 def three_means(values: Sequence[float]) -> dict[str, float]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dqecir.data.annotations import Questions
-from dqecir.data.catalogue import read_catalogue
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import Store
+from dqecir.evaluation.diagnosis import robustness
 from dqecir.evaluation.evaluate import QueryFormatter, evaluate, query_scores
 from dqecir.evaluation.metrics import KEPT, RetrievalResults, summarise
 from dqecir.evaluation.protocols import Protocol, protocol_named
@@ -21,8 +21,9 @@ from dqecir.methods.method import Method
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
 from dqecir.model.public_weights import read_model
-from dqecir.questions.composing import catalogue_benchmark
+from dqecir.questions.asking import folder_questions
 from dqecir.questions.pairs import Drawing
+from dqecir.questions.paraphrases import paraphrases
 
 
 def wording_of(method: Method, protocol: Protocol) -> QueryFormatter | None:
@@ -101,8 +102,8 @@ def evaluate_on_catalogue(
 ) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
     """Metrics of a model, the baselines of its backbone, and the oracles; and facts of the run."""
     model = read_model(model_folder)
-    benchmark = catalogue_benchmark(
-        read_catalogue(folder),
+    benchmark = folder_questions(
+        folder,
         split,
         seed=seed,
         per_reference=per_reference,
@@ -112,8 +113,10 @@ def evaluate_on_catalogue(
         name=folder.name,
     )
     with _stored(model, benchmark) as store:
-        rows = {model.method.name: summarise(evaluate(model.method, store, model.text_encoder, benchmark))}
-        rows |= baseline_rows(model, store, benchmark)
+        method, encoder = model.method, model.text_encoder
+        results = evaluate(method, store, encoder, benchmark)
+        robust = robustness(method, store, encoder, results, paraphrases(benchmark, seed=seed))
+        rows = {method.name: {**summarise(results), **robust}, **baseline_rows(model, store, benchmark)}
     unseen = sum(triplet.unseen_wording for triplet in benchmark.triplets)
     facts = {"data": folder.name, "drawing": drawing, "seed": seed, "unseen_wordings": unseen}
     return rows | oracle_rows(benchmark), {**facts, **_facts(benchmark, model)}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import Store
 from dqecir.evaluation.evaluate import evaluate
-from dqecir.evaluation.metrics import collect, summarise
+from dqecir.evaluation.metrics import FIRST, collect, summarise
 from dqecir.evaluation.oracles import ORACLES, oracle_scores
 from dqecir.methods.method import method_named
 from dqecir.model.composed_model import ComposedModel
@@ -19,6 +19,8 @@ TOWER_BASELINE = "token_mean"
 """The baseline of an encoder that has no others."""
 SHOWN = ("R@1", "R@5", "R@10", "R@50", "mAP@10")
 SUBSET = ("R_sub@1", "R_sub@2", "R_sub@3")
+BEYOND = ("mAP", "nDCG@10", "hard negatives@10", "composition gap", "paraphrase spread")
+"""What recall does not say: of all right answers, of wrong ones, and of how much both halves are used."""
 
 Rows = Mapping[str, Mapping[str, float]]
 
@@ -36,7 +38,7 @@ def baselines(model: ComposedModel) -> dict[str, ComposedModel]:
 def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> dict[str, dict[str, float]]:
     """Image only, text only and their sum, by the backbone of ``model`` as it is."""
     return {
-        name: summarise(evaluate(one.method, store, model.text_encoder, benchmark, kept=0))
+        name: summarise(evaluate(one.method, store, model.text_encoder, benchmark, kept=FIRST))
         for name, one in baselines(model).items()
     }
 
@@ -57,11 +59,27 @@ def as_table(title: str, rows: Rows) -> Table:
         return [name for name in names if any(name in row for row in rows.values())]
 
     subset, wordings = shown(SUBSET), shown(("seen/mAP@10", "unseen/mAP@10"))
-    table = Table(title=title, caption="seen, unseen: mAP@10 by wording" if wordings else None)
+    table = _table(title, (*SHOWN, *subset, *wordings), rows)
+    table.caption = "seen, unseen: mAP@10 by wording" if wordings else None
+    return table
+
+
+def beyond_recall(rows: Rows) -> Table:
+    """The metrics of :data:`BEYOND` for a terminal, of the rows that have them."""
+    names = [name for name in BEYOND if any(name in row for row in rows.values())]
+    table = _table("beyond recall", names, rows)
+    table.caption = (
+        "mAP, nDCG@10: all right answers. Hard negatives: wrong in what was asked, and in nothing else. "
+        "Gap, spread: in points of mAP@10"
+    )
+    return table
+
+
+def _table(title: str, names: Sequence[str], rows: Rows) -> Table:
+    table = Table(title=title)
     table.add_column("", min_width=10)  # where the terminal is narrow, names are broken and figures are not
-    for name in (*SHOWN, *subset, *wordings):
-        table.add_column(name.removesuffix("/mAP@10"), justify="right", no_wrap=True)
+    for name in names:
+        table.add_column(name.removesuffix("/mAP@10").replace(" ", "\n"), justify="right", no_wrap=True)
     for name, row in rows.items():
-        cells = [f"{row[key]:.1f}" if key in row else "" for key in (*SHOWN, *subset, *wordings)]
-        table.add_row(name.replace("_", " "), *cells)
+        table.add_row(name.replace("_", " "), *(f"{row[key]:.1f}" if key in row else "" for key in names))
     return table

@@ -91,6 +91,24 @@ def right_answers(
             yield yes[yes != reference], perhaps[perhaps != reference]
 
 
+def wrong_as_asked(
+    coded: CodedAttributes, images: Positions, references: Positions, asked: Sequence[RequestedValues]
+) -> Bools:
+    """Which ``images`` [Q, K] lack a requested value and meet every other condition of their question.
+
+    Hard negatives: the reference with something else changed, or with nothing changed. A value that nobody
+    knows makes an image undecided, and no hard negative.
+    """
+    lacks, differs = np.zeros(images.shape, dtype=bool), np.zeros(images.shape, dtype=bool)
+    for column, name in enumerate(coded.columns):
+        shown = coded.codes[column, images]
+        met = np.take_along_axis(coded.admitted(column, references, asked), shown, axis=1)
+        requested = np.array([name in wanted for wanted in asked])[:, None]
+        lacks |= ~met & requested & (shown != UNKNOWN_CODE)
+        differs |= ~met & ~requested
+    return lacks & ~differs
+
+
 Bits = NDArray[np.uint8]
 
 

@@ -91,8 +91,8 @@ def _worded(
     name = coded.columns[column]
     for _ in range(_ATTEMPTS):
         draw = rng.random()
-        first = _description(coded, words, triplet.reference, triplet.target, draw)
-        second = _description(coded, words, triplet.reference, other, draw)
+        first = description(coded, words, triplet.reference, triplet.target, random.Random(draw))
+        second = description(coded, words, triplet.reference, other, random.Random(draw))
         if first is None or second is None or name not in first.asked or name not in second.asked:
             return None
         values = [coded.value(column, coded.codes[column, image]) for image in (triplet.target, other)]
@@ -105,10 +105,15 @@ def _worded(
     return None
 
 
-def _description(
-    coded: CodedAttributes, words: CaptionGenerator, reference: int, target: int, draw: float
+def description(
+    coded: CodedAttributes,
+    words: CaptionGenerator,
+    reference: int,
+    target: int,
+    rng: random.Random,
+    held_out: bool = False,
 ) -> Worded | None:
-    """What separates the two images, in seen phrases; None where a change cannot be worded."""
+    """What separates two images, in seen or in held-out phrases; None where no known value does."""
     changes = []
     for place, column in enumerate(coded.columns):
         before, after = coded.codes[place, reference], coded.codes[place, target]
@@ -121,7 +126,7 @@ def _description(
         for place, column in enumerate(coded.columns)
         if coded.codes[place, reference] >= FIRST_CODE
     }
-    return words.describe(changes, random.Random(draw), held_out=False, reference=known)
+    return words.describe(changes, rng, held_out, known)
 
 
 def _question(triplet: Triplet, target: int, worded: Worded) -> Triplet:

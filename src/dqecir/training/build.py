@@ -6,7 +6,7 @@ method, :func:`build_trainer` joins it with data, and :func:`trainer_for` does b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from dqecir.data.catalogue import Catalogue, read_catalogue
+from dqecir.data.own_triplets import has_triplets, read_triplets
 from dqecir.data.triplets import Benchmark, join_benchmarks
 from dqecir.encoders.store import JoinedStore, Store, TokenStore
 from dqecir.errors import DataError
@@ -80,20 +81,22 @@ def trainer_for(
     tokens: Path | None = None,
     quiet: bool = False,
 ) -> Trainer:
-    """Return a trainer by ``recipe`` on the train split of catalogues; ``dev`` chooses the best checkpoint.
+    """Return a trainer by ``recipe`` on the train split of folders; ``dev`` chooses the best checkpoint.
 
-    ``tokens`` is the folder of the image tokens, for runs that share them; default: in the run's folder.
+    A folder is a catalogue or has triplets of its own. ``tokens`` is the folder of the image tokens, for
+    runs that share them; default: in the run's folder.
     """
     start = read_model(model_folder)
-    catalogues = _read(folders, recipe)
-    model = model_for(recipe, start, _options_for(recipe, start, catalogues))
+    sources = _read(folders, recipe)
+    had = {column for source in sources if isinstance(source, Catalogue) for column in source.attributes}
+    model = model_for(recipe, start, _options_for(recipe, start, had))
     training: list[Part] = []
     dev: list[Part] = []
-    for place, (folder, catalogue) in enumerate(zip(folders, catalogues, strict=True)):
+    for place, (folder, source) in enumerate(zip(folders, sources, strict=True)):
         for split, parts in ((recipe.triplets.split, training), ("dev", dev)):
-            if recipe.sources is not None and len(catalogue.splits[split]) == 0:
+            if recipe.sources is not None and isinstance(source, Catalogue) and not len(source.splits[split]):
                 continue
-            benchmark = _triplets(recipe, catalogue, split, f"{place}-{folder.name}")
+            benchmark = _triplets(recipe, source, split, f"{place}-{folder.name}")
             views = recipe.training.views if parts is training else 1
             kept = (tokens or run / "tokens") / f"{place}-{split}"
             # Of several processes one encodes, and the others then only open what it wrote.
@@ -103,11 +106,14 @@ def trainer_for(
     return build_trainer(recipe, model, training, Evaluator.on(*joined(dev)), run, quiet=quiet)
 
 
-def _read(folders: Sequence[Path], recipe: Recipe) -> list[Catalogue]:
-    """Read catalogues; by sources, with the columns that are compared, and what is held out as ``dev``."""
-    catalogues = [read_catalogue(folder) for folder in folders]
+def _read(folders: Sequence[Path], recipe: Recipe) -> list[Catalogue | Path]:
+    """Read catalogues; by sources, with the columns that are compared, and what is held out as ``dev``.
+
+    A folder of triplets of one's own stays a folder.
+    """
     if recipe.sources is None:
-        return catalogues
+        return [folder if has_triplets(folder) else read_catalogue(folder) for folder in folders]
+    catalogues = [read_catalogue(folder) for folder in folders]
     found = as_sources(catalogues, recipe.sources, recipe.triplets.split, recipe.triplets.seed)
     asked = recipe.options.get("columns")
     return [
@@ -119,12 +125,14 @@ def _read(folders: Sequence[Path], recipe: Recipe) -> list[Catalogue]:
     ]
 
 
-def _triplets(recipe: Recipe, catalogue: Catalogue, split: str, name: str) -> Benchmark:
-    """Draw the triplets of a split of a catalogue as the recipe has them; of dev, two of each reference."""
+def _triplets(recipe: Recipe, source: Catalogue | Path, split: str, name: str) -> Benchmark:
+    """Draw the triplets of a split as the recipe has them; of a catalogue's dev, two of each reference."""
     settings, is_dev = recipe.triplets, split == "dev"
-    column = settings.gallery_column if settings.gallery_column in catalogue.attributes else None
+    if isinstance(source, Path):
+        return read_triplets(source, split, None if is_dev else settings.count, settings.seed, name)
+    column = settings.gallery_column if settings.gallery_column in source.attributes else None
     return catalogue_benchmark(
-        catalogue,
+        source,
         split,
         seed=settings.seed + is_dev,
         count=None if is_dev else settings.count,
@@ -136,16 +144,16 @@ def _triplets(recipe: Recipe, catalogue: Catalogue, split: str, name: str) -> Be
     )
 
 
-def _options_for(recipe: Recipe, model: ComposedModel, catalogues: Sequence[Catalogue]) -> dict[str, Any]:
-    """The recipe's options; a method that compares columns compares those that a catalogue has.
+def _options_for(recipe: Recipe, model: ComposedModel, had: Collection[str]) -> dict[str, Any]:
+    """The recipe's options; a method that compares columns compares those that catalogues ``had``.
 
-    Heads that were trained on other catalogues know further columns, and would only guess at them.
+    Heads that were trained on other catalogues know further columns, and would only guess at them. Without
+    any table, all are compared.
     """
     named = "columns" in recipe.options
     if named or model.heads is None or "columns" not in method_named(recipe.method).options_type.model_fields:
         return dict(recipe.options)
-    had = {column for catalogue in catalogues for column in catalogue.attributes}
-    columns = [column for column in model.heads.config.columns if column in had]
+    columns = [column for column in model.heads.config.columns if not had or column in had]
     if not columns:
         raise DataError(
             f"the model has attribute heads for {', '.join(model.heads.config.columns)}, and the "

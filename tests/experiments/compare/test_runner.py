@@ -85,9 +85,10 @@ def test_every_contestant_stands_in_both_budgets_with_every_seed(finished):
         for share in row["budgets"].values():
             assert [run["seed"] for run in share["runs"]] == [0, 1]
             for run in share["runs"]:
-                assert {"R@10", "mAP@10", "R-precision", "told apart", "R@10 text alone"} <= set(
-                    run["metrics"]
-                )
+                measured = {"R@10", "mAP@10", "R-precision", "told apart", "R@10 text alone"}
+                assert measured | {"mAP", "nDCG@10"} <= set(run["metrics"])
+                robust = {"hard negatives@10", "composition gap", "paraphrase spread"}
+                assert robust <= set(run["metrics"])
         assert len(row["parameters"]) == len(row["step_operations"]) and min(row["parameters"]) > 0
         assert set(row["search"]["dev"]) == {1.0, 3.0}
     assert {"image plus text", "oracle, full"} <= set(result["fixed"])
@@ -276,6 +277,27 @@ def test_a_contestant_may_join_and_must_then_stay_as_it_was(
     path.write_text(yaml.safe_dump({**COMPARISON, "contestants": [*COMPARISON["contestants"], changed]}))
     with pytest.raises(DataError, match=r"another contestants\.contrast again"):
         compare(path, garments_folder, out, model=model_folder, processes=1)
+
+
+def test_wrong_labels_are_given_to_one_contestant_and_told_apart(recipe_file, garments_folder, model_folder):
+    shuffled = {"title": "shuffled", "recipes": ["contrast.yaml"], "shuffled_targets": 0.5}
+
+    def context(contestant):
+        both = [COMPARISON["contestants"][0], contestant]
+        recipe = ComparisonRecipe.model_validate({**COMPARISON, "contestants": both})
+        folders = garments_folder, garments_folder, model_folder, recipe_file.parent / "work"
+        return ComparisonContext(recipe, recipe_file.parent, *folders)
+
+    made = context(shuffled)
+    stage = made.stages["shuffled"][0]
+    right, wrong = (
+        made.trainer(title, stage, None, made.work / title, with_dev=False).data.targets
+        for title in ("contrast", "shuffled")
+    )
+    assert 0.4 < (right != wrong).float().mean() <= 0.5
+    runner._claim(made)
+    with pytest.raises(DataError, match=r"another contestants\.shuffled"):
+        runner._claim(context({**shuffled, "shuffled_targets": 0.2}))
 
 
 def test_an_ablation_changes_options_negatives_and_refreshes_of_the_last_stage(recipe_file):

@@ -7,7 +7,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from dqecir.data.catalogue import read_catalogue
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import TokenStore
 from dqecir.errors import DataError
@@ -15,8 +14,10 @@ from dqecir.experiments.compare.plan import ComparisonRecipe, stages
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.image_store import store_of
 from dqecir.model.public_weights import read_model
-from dqecir.questions.composing import catalogue_benchmark
+from dqecir.questions.asking import folder_questions
 from dqecir.questions.confusables import ConfusablePair, confusable_pairs
+from dqecir.questions.paraphrases import paraphrases
+from dqecir.questions.shuffling import with_shuffled_targets
 from dqecir.training.build import build_trainer, model_for
 from dqecir.training.loop import Evaluator, Trainer
 from dqecir.training.recipe import Recipe
@@ -79,12 +80,10 @@ class ComparisonContext:
         return questions
 
     def _benchmark(self, folder: Path, split: str, **drawing: Any) -> Benchmark:
-        catalogue = read_catalogue(folder)
-        if self.recipe.columns is not None:
-            catalogue = catalogue.with_columns(self.recipe.columns)
-        return catalogue_benchmark(
-            catalogue,
+        return folder_questions(
+            folder,
             split,
+            columns=self.recipe.columns,
             max_changes=self.recipe.max_changes,
             gallery_column=self.recipe.gallery_column,
             name=self.recipe.name,
@@ -93,8 +92,15 @@ class ComparisonContext:
 
     @cached_property
     def pairs(self) -> list[ConfusablePair]:
-        """Pairs of questions that differ in one value."""
+        """Pairs of questions that differ in one value; none where the true attributes are not known."""
+        if not self.questions.attributes:
+            return []
         return confusable_pairs(self.questions, self.recipe.confusable, seed=self.recipe.question_seed)
+
+    @cached_property
+    def reworded(self) -> Benchmark:
+        """Some of the questions in several wordings each."""
+        return paraphrases(self.questions, seed=self.recipe.question_seed)
 
     def store(self, benchmark: Benchmark, part: str) -> TokenStore:
         """The stored image tokens of ``training``, ``dev`` or ``questions``."""
@@ -116,12 +122,13 @@ class ComparisonContext:
         """A fresh copy of the backbone that every contestant starts from."""
         return read_model(self.model)
 
-    def trainer(self, stage: Recipe, start: Path | None, run: Path, with_dev: bool) -> Trainer:
-        """A trainer of one stage, from the weights in ``start`` or those that all start from."""
+    def trainer(self, title: str, stage: Recipe, start: Path | None, run: Path, with_dev: bool) -> Trainer:
+        """A trainer of one stage of a contestant, from ``start`` or the weights that all start from."""
         model = model_for(stage, read_model(start or self.model))
         evaluator = Evaluator.on(self.dev, self.dev_store) if with_dev else None
-        training = [(self.training, self.training_store)]
-        return build_trainer(stage, model, training, evaluator, run, quiet=True)
+        share = next(one.shuffled_targets for one in self.recipe.contestants if one.title == title)
+        benchmark = with_shuffled_targets(self.training, share, self.recipe.question_seed)
+        return build_trainer(stage, model, [(benchmark, self.training_store)], evaluator, run, quiet=True)
 
 
 @lru_cache(maxsize=1)

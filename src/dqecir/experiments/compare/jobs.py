@@ -64,7 +64,7 @@ def count(context: ComparisonContext, title: str) -> Result:
         found = []
         for stage in context.stages[title]:
             recipe = stage.with_training(steps=context.recipe.steps, precision="fp32")
-            found.append(asdict(training_cost(context.trainer(recipe, None, run, with_dev=False))))
+            found.append(asdict(training_cost(context.trainer(title, recipe, None, run, with_dev=False))))
         return {"title": title, "stages": found}
 
     return _kept(context.work / "counted" / f"{slug(title)}.json", counted)
@@ -128,14 +128,14 @@ def train_and_measure(
 
 
 def measure(context: ComparisonContext, model: ComposedModel) -> dict[str, float]:
-    """Every metric of a model: recall, precision over all right answers, confusion, shortcuts, weights."""
+    """Every metric of a model: recall, precision over all right answers, faults, robustness, weights."""
     method, store, encoder = model.method, context.question_store, model.text_encoder
     asked = asking_of(context.questions)
     results = evaluate(method, store, encoder, context.questions)
     found = {
         **summarise(results),
         **recall_by_asked(results, asked),
-        **diagnose(method, store, encoder, context.questions, context.pairs),
+        **diagnose(method, store, encoder, results, context.pairs, context.reworded),
     }
     if isinstance(method, Dqe) and method.options.attributes:
         permuted = with_permuted_weights(method.eval(), store, encoder, context.questions)
@@ -158,7 +158,9 @@ def exact_rows(context: ComparisonContext, model: ComposedModel, name: str) -> d
 
 
 def parsing_of(context: ComparisonContext) -> dict[str, float]:
-    """How often the parser reads a question of the table rightly, in percent."""
+    """How often the parser reads a question of the table rightly, in percent; nothing without a table."""
+    if not context.questions.attributes:
+        return {}
     values = values_of(context.questions.attributes)
     return parsing_accuracy(Parser(shipped_vocabularies(values), values), context.questions)
 
@@ -180,7 +182,7 @@ def _trained(
         if not (folder / "done.json").exists():
             recipe = _fitted(stage, context, title, factor, seed, steps[number])
             last = number == len(steps) - 1
-            context.trainer(recipe, start, folder, with_dev and last).fit()
+            context.trainer(title, recipe, start, folder, with_dev and last).fit()
         done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
         seconds += done[spent_name(on_cpu())]
         start = folder / "last"

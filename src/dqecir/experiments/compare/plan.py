@@ -32,6 +32,8 @@ class Contestant(Strict):
     """Settings of the last stage's negatives that an ablation needs otherwise."""
     refreshes: int | None = Field(default=None, ge=0)
     """How often its negatives are refreshed, where an ablation needs it otherwise than the rest."""
+    shuffled_targets: float = Field(default=0.0, ge=0, le=1)
+    """Share of the training triplets whose target is another triplet's: how wrong labels degrade it."""
 
 
 class Untrained(Strict):

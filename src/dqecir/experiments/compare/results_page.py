@@ -16,6 +16,7 @@ from dqecir.io.stopwatch import UNITS
 
 MAIN = ("R@1", "R@5", "R@10", "R@50", "mAP@10", "R-precision")
 SUBSET = ("R_sub@1", "R_sub@2", "R_sub@3")
+BEYOND = ("mAP", "nDCG@10")
 WORDINGS = ("seen/mAP@10", "unseen/mAP@10")
 FAULTS = (
     "told apart",
@@ -23,8 +24,18 @@ FAULTS = (
     "other intent nearest",
     "R@10 text alone",
     "R@10 image alone",
+    "hard negatives@10",
+    "composition gap",
+    "paraphrase spread",
 )
 BUDGET_NAMES = {"steps": "equal steps", "operations": "equal counted operations"}
+
+_ROBUSTNESS = (
+    " *Hard negatives@10*: share of the first ten that are wrong in what the text asks for and in nothing "
+    "else. *Composition gap*: mAP@10 less that of the better half, the reference with an empty text or the "
+    "text with an image that shows nothing in particular. *Paraphrase spread*: best less worst mAP@10 over "
+    "several wordings of one question, mean over questions."
+)
 
 ResultRecord = Mapping[str, Any]
 
@@ -34,7 +45,8 @@ def write_report(result: ResultRecord, folder: Path) -> None:
     write_text(folder / "results.md", "\n".join(markdown(result)) + "\n")
     write_text(folder / "results.csv", as_csv(result))
     _draw_ranking(result, folder / "map.png")
-    _draw_confusion(result, folder / "confusion.png")
+    if _has(result, "both told apart"):
+        _draw_confusion(result, folder / "confusion.png")
 
 
 def spread(values: Sequence[float]) -> str:
@@ -70,7 +82,8 @@ def markdown(result: ResultRecord) -> list[str]:
         lines += _category_table(result, budget)
         lines += _asked_table(result, budget)
         lines += ["", *_fault_table(result, budget), "", *_attribute_table(result, budget), ""]
-    return [*lines, *_rates_table(result), "", *_parsing_line(result), ""]
+    parsing = [*_parsing_line(result), ""] if result["parsing"] else []
+    return [*lines, *_rates_table(result), "", *parsing]
 
 
 def result_budgets(result: ResultRecord) -> list[str]:
@@ -81,9 +94,10 @@ def result_budgets(result: ResultRecord) -> list[str]:
 def _protocol(result: ResultRecord) -> list[str]:
     galleries = ", ".join(f"{name} {size:,}" for name, size in result["galleries"].items())
     seconds = result[_spent(result)]
+    wordings = ", half of the questions in wordings that training never shows" if result["parsing"] else ""
     return [
-        f"{result['questions']:,} questions ({result['right_answers']:.1f} right answers each on average, "
-        f"half of the questions in wordings that training never shows); galleries: {galleries}; "
+        f"{result['questions']:,} questions ({result['right_answers']:.1f} right answers each on average"
+        f"{wordings}); galleries: {galleries}; "
         f"{result['triplets']:,} training triplets over {result['training_images']:,} images. Mean ± sample "
         f"standard deviation over seeds {', '.join(map(str, result['seeds']))}; seeds vary the training, not "
         "the backbone, the triplets or the questions. All rows start from the same backbone and its stored "
@@ -104,7 +118,7 @@ def _spent(result: ResultRecord) -> str:
 
 
 def _ranking_table(result: ResultRecord, budget: str) -> list[str]:
-    metrics = [*MAIN, *(key for key in (*SUBSET, *WORDINGS) if _has(result, key))]
+    metrics = [*MAIN, *(key for key in (*BEYOND, *SUBSET, *WORDINGS) if _has(result, key))]
     spent = _spent(result)
     rows = []
     for title, runs in _rows(result, budget):
@@ -164,7 +178,8 @@ def _fault_table(result: ResultRecord, budget: str) -> list[str]:
         "rank their own target above the other's (chance 50), and the share of pairs in which both do "
         f"({result['confusable']} pairs). *Other intent nearest*: queries whose nearest other query shares "
         "no right answer, among those for which one exists. *Alone*: targets in the first ten with the "
-        "reference (text alone) or the text (image alone) of another query.",
+        "reference (text alone) or the text (image alone) of another query."
+        + (_ROBUSTNESS if "composition gap" in keys else ""),
         "",
         *table(["ranked by", "right answers among negatives", *keys], rows),
     ]

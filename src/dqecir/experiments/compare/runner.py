@@ -29,7 +29,7 @@ from dqecir.experiments.compare.jobs import (
     search,
     train_and_measure,
 )
-from dqecir.experiments.compare.plan import ComparisonRecipe, read_comparison
+from dqecir.experiments.compare.plan import ComparisonRecipe, Contestant, read_comparison
 from dqecir.experiments.compare.results_page import write_report
 from dqecir.io.device import chosen_device, on_cpu
 from dqecir.io.files import write_json
@@ -146,12 +146,18 @@ def _claim(context: ComparisonContext) -> None:
         train=str(context.train),
         evaluation=str(context.evaluation),
         seconds=spent_name(on_cpu()),
-        contestants={
-            title: [stage.model_dump(mode="json", exclude_defaults=True) for stage in own]
-            for title, own in context.stages.items()
-        },
+        contestants={one.title: _claimed(context, one) for one in context.recipe.contestants},
     )
     claim(context.work, "comparison.json", claimed, "comparison", joining="contestants")
+
+
+def _claimed(context: ComparisonContext, contestant: Contestant) -> list[dict[str, Any]]:
+    """What a contestant's results depend on: its stages, and wrong labels where it is given some."""
+    stages = [
+        stage.model_dump(mode="json", exclude_defaults=True) for stage in context.stages[contestant.title]
+    ]
+    labels = contestant.model_dump(include={"shuffled_targets"}, exclude_defaults=True)
+    return [*stages, labels] if labels else stages
 
 
 def _baselines(context: ComparisonContext) -> dict[str, dict[str, float]]:

@@ -1,0 +1,47 @@
+"""The questions of a folder: its own triplets, or such as are drawn from its table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dqecir.data.catalogue import read_catalogue
+from dqecir.data.own_triplets import TRIPLETS, has_triplets, read_triplets
+from dqecir.data.triplets import Benchmark
+from dqecir.errors import DataError
+from dqecir.questions.composing import catalogue_benchmark
+
+
+def folder_questions(
+    folder: Path,
+    split: str,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    columns: Sequence[str] | None = None,
+    gallery_column: str | None = None,
+    name: str | None = None,
+    **drawing: Any,
+) -> Benchmark:
+    """The questions of a split of ``folder``.
+
+    ``triplets.jsonl`` asks its own, of which ``count`` are drawn. Without that file, questions are drawn from
+    the catalogue, described by ``columns`` (default: all of them), with ``drawing`` as
+    :func:`~dqecir.questions.composing.catalogue_benchmark` takes it. Raises :class:`DataError` where
+    columns are named and there is no table.
+    """
+    if has_triplets(folder):
+        if columns is not None or gallery_column is not None:
+            column = gallery_column or ", ".join(columns or ())
+            raise DataError(
+                f"{folder} asks the questions of its {TRIPLETS}, which has no columns: leave out {column!r}, "
+                "or give each line a category for a gallery of its own"
+            )
+        return read_triplets(folder, split, count, seed, name)
+    catalogue = read_catalogue(folder)
+    if columns is not None:
+        catalogue = catalogue.with_columns(columns)
+    return catalogue_benchmark(
+        catalogue, split, seed=seed, count=count, gallery_column=gallery_column, name=name, **drawing
+    )

@@ -1,0 +1,49 @@
+"""The same questions in several wordings: whether a model finds the same for each."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+
+from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.language.vocabulary import shipped_vocabularies
+from dqecir.questions.answers import CodedAttributes
+from dqecir.questions.confusables import description
+from dqecir.questions.wording import CaptionGenerator
+
+WORDINGS = 4
+"""Wordings of one question, its own among them."""
+QUESTIONS = 200
+"""Questions that are reworded."""
+_ATTEMPTS = 24
+
+
+def paraphrases(benchmark: Benchmark, questions: int = QUESTIONS, *, seed: int = 0) -> Benchmark:
+    """Ask at most ``questions`` of a benchmark in :data:`WORDINGS` wordings each, one after the other.
+
+    Every wording asks for exactly the same values, so that the right answers stay; wordings alternate between
+    phrases that training sees and held-out ones. A question that cannot be worded so often is left
+    out; there may be none at all, and there are none where the true attributes are not known.
+    """
+    if not benchmark.attributes:
+        return replace(benchmark, triplets=())
+    coded = CodedAttributes.of(benchmark.attributes)
+    words = CaptionGenerator(shipped_vocabularies(), dict(zip(coded.columns, coded.values, strict=True)))
+    triplets: list[Triplet] = []
+    for number in np.random.default_rng(seed).permutation(len(benchmark.triplets)):
+        if len(triplets) >= questions * WORDINGS:
+            break
+        triplet = benchmark.triplets[number]
+        captions = {triplet.captions: None}
+        rng = random.Random(f"{seed} {number}")
+        for attempt in range(_ATTEMPTS):
+            held_out = attempt % 2 == 0
+            worded = description(coded, words, triplet.reference, triplet.target, rng, held_out)
+            if worded is not None and worded.asked == triplet.asked:
+                captions[worded.captions] = None
+            if len(captions) == WORDINGS:
+                triplets += [replace(triplet, captions=caption, subset=()) for caption in captions]
+                break
+    return replace(benchmark, triplets=tuple(triplets))
