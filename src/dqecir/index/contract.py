@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,8 +206,11 @@ class Index(ABC):
         return found
 
     @abstractmethod
-    def values(self) -> dict[str, set[str]]:
-        """The different values of each attribute, as texts; ``path`` and the product are no attributes."""
+    def values(self) -> dict[str, Counter[str]]:
+        """Return how many items have each value of each attribute; values are texts.
+
+        ``path`` and the product are no attributes.
+        """
 
     @property
     @abstractmethod

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dqecir.errors import EngineError
+from dqecir.index.column_roles_file import read_roles, write_roles
 from dqecir.index.contract import Index
 from dqecir.index.maker import copy_maker
 from dqecir.index.picture_root import read_root, write_root
@@ -63,6 +64,7 @@ def move_index(source: Path, target: Path, name: str) -> Index:
     moved = kind.build(target, before.header, before.items())
     write_root(target, read_root(source))
     copy_maker(source, target)
+    write_roles(target, read_roles(source))
     return moved
 
 

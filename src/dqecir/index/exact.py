@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -261,12 +262,12 @@ class ExactIndex(Index):
             if row >= 0
         )
 
-    def values(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
+    def values(self) -> dict[str, Counter[str]]:
+        found: dict[str, Counter[str]] = {}
         for segment in self._current.segments:
             for name in segment.items.columns.names - RESERVED:
-                shown = segment.items.columns[name].shown(segment.alive)
-                found.setdefault(name, set()).update(map(str, shown))
+                for value, count in segment.items.columns[name].counted(segment.alive):
+                    found.setdefault(name, Counter())[str(value)] += count
         return {name: values for name, values in found.items() if values}
 
     @classmethod

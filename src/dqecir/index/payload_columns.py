@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -55,8 +55,16 @@ class PayloadColumn:
 
     def shown(self, items: Mask) -> list[Value]:
         """The different values of some items, given as a mask [N]."""
-        held = [self.values[code - 1] for code in np.unique(self.codes[items]).tolist() if code]
-        return [one for value in held for one in values_in(value)]
+        return [value for value, _ in self.counted(items)]
+
+    def counted(self, items: Mask) -> Iterator[tuple[Value, int]]:
+        """The different values of some items, given as a mask [N], and how many of the items have each.
+
+        A value that stands in several lists of values comes several times.
+        """
+        for code, count in zip(*np.unique(self.codes[items], return_counts=True), strict=True):
+            if code:
+                yield from ((one, int(count)) for one in values_in(self.values[code - 1]))
 
     def between(self, bounds: Iterable[tuple[np.ufunc, float]]) -> Mask:
         """Which items have a number of which all comparisons hold [N]; of several numbers any."""

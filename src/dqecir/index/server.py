@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -264,12 +265,12 @@ class ServerIndex(Index):
         more = _conditions(where, self._state.record)
         return [point.item for found in self._parts(False, *more) for point in found]
 
-    def values(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
+    def values(self) -> dict[str, Counter[str]]:
+        found: dict[str, Counter[str]] = {}
         for _, payload in self.entries():
             for name, value in payload.items():
                 if name not in RESERVED and (values := values_in(value)):
-                    found.setdefault(name, set()).update(map(str, values))
+                    found.setdefault(name, Counter()).update(map(str, values))
         return found
 
     def _parts(self, tokens: bool, *more: Condition) -> Iterator[list[StoredPoint]]:

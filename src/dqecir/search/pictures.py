@@ -10,6 +10,7 @@ from typing import Any
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.data.catalogue_table import SETTINGS, table_of_pictures
 from dqecir.data.cells import has_value
+from dqecir.data.column_roles import Role
 from dqecir.data.payload_fields import CONTENT, PRODUCT, SOLD_OUT
 from dqecir.data.picture_files import Refusal, list_pictures
 from dqecir.encoders.store.encoding import usable_hashes
@@ -46,6 +47,8 @@ class Pictures:
     """What lies in the folder and is no picture to index."""
     has_products: bool = False
     """Whether a product has several pictures, so that an index must know which are of one product."""
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    """What each column of the table is for; empty without a table."""
 
     def with_contents(self) -> Pictures:
         """Return the same pictures with the hashes of their files, as far as these can be read."""
@@ -81,7 +84,9 @@ class Pictures:
                 f"\n- {one.path.relative_to(root)}: {one.reason}" for one in left_out[:PROBLEMS_SHOWN]
             )
             raise DataError(f"the folder {root} holds no pictures{listed}")
-        return cls(pictures, root, left_out, catalogue is not None and catalogue.has_views)
+        if catalogue is None:
+            return cls(pictures, root, left_out)
+        return cls(pictures, root, left_out, catalogue.has_views, catalogue.roles)
 
 
 def _in_order(pictures: Sequence[Picture]) -> list[Picture]:

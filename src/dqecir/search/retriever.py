@@ -17,6 +17,7 @@ from dqecir.data.images import ImageSource, load_batches
 from dqecir.data.picture_files import Refusal
 from dqecir.encoders.store import TokenStore
 from dqecir.errors import DataError, EngineError
+from dqecir.index.column_roles_file import read_roles, write_roles
 from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.engines import engine_for, open_index
 from dqecir.index.filters import parse_filter
@@ -168,6 +169,7 @@ class ComposedRetriever:
             )
             write_root(Path(out), root)
             write_maker(Path(out), self.maker, {} if self.maker is None else learned_of(self.model.method))
+            write_roles(Path(out), pictures.roles)
         except EngineError as error:
             _check_any_used(pictures, refusals, error)
             raise
@@ -194,6 +196,7 @@ class ComposedRetriever:
         for batch in self._batches(pictures, root, with_products, refusals, workers, quiet, tokens):
             index.add(batch)
             added += len(batch.ids)
+        write_roles(index.folder, {**pictures.roles, **read_roles(index.folder)})
         _check_any_used(pictures, refusals, None)
         return BuildSummary(added, (*pictures.left_out, *refusals))
 
@@ -214,6 +217,7 @@ class ComposedRetriever:
         with_products = pictures.has_products or index.has_products
         plan = plan_update(index, pictures, root, with_products)
         write_root(index.folder, root)
+        write_roles(index.folder, {**read_roles(index.folder), **pictures.roles})
         refusals: list[Refusal] = []
         encoded: set[str] = set()
         if plan.encode:

@@ -1,0 +1,43 @@
+"""What the columns of an index are for, as the table that it was built of says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from dqecir.data.column_roles import Role
+from dqecir.errors import EngineError
+from dqecir.io.files import write_json
+from dqecir.settings import Strict, parse_settings
+
+FILE = "columns.json"
+
+
+class ColumnRoles(Strict):
+    """The roles that a table gave to columns."""
+
+    roles: Mapping[str, Role] = {}
+
+
+def read_roles(folder: Path) -> Mapping[str, Role]:
+    """Return column -> role of the index in ``folder``; empty for an index that was built without a table.
+
+    Raises :class:`EngineError` for a file that is damaged.
+    """
+    path = folder / FILE
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} is damaged ({error}): build the index again, or delete the file") from None
+    return parse_settings(said, ColumnRoles, str(path)).roles
+
+
+def write_roles(folder: Path, roles: Mapping[str, Role]) -> None:
+    """Write column -> role for the index in ``folder``."""
+    if roles:
+        write_json(folder / FILE, {"roles": dict(roles)})
+    else:
+        (folder / FILE).unlink(missing_ok=True)
