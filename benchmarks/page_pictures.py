@@ -103,13 +103,13 @@ def take(browser: Browser, service: str, *, compared: bool) -> None:
 
     page = desk("dark")
     visit(page, service, FLORAL, [{"text": FLORAL_TEXT}])
-    page.locator(".card").first.get_by_role("button", name="Search from here").click()
+    page.locator(".card").first.get_by_role("button", name="Find similar to").click()
     expect(page.locator("#crumbs li")).to_have_count(2)
-    page.get_by_role("combobox").fill("is sleeveless")
+    page.get_by_role("combobox", name="What should change?").fill("is sleeveless")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="“is sleeveless”")).to_be_visible()
     settled(page)
-    page.locator(".card").nth(1).get_by_role("button", name="Where it looked").click()
+    page.locator(".card").nth(1).get_by_role("button", name="Why this").click()
     expect(page.locator("canvas")).to_have_count(2)
     keep(page, "page-dark")
 

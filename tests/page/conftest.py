@@ -31,6 +31,10 @@ SCREENSHOTS = Path(__file__).parent / "screenshots"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 ITEMS = 160
+HOSTILE = "images/000020.jpg"
+UNLINKED = "images/000021.jpg"
+TITLES = {HOSTILE: "<img src=x onerror='window.hurt = 1'><b>Bold</b>", REFERENCE: "Summer dress " * 30}
+ADDRESSES = {HOSTILE: "javascript:window.hurt=1", UNLINKED: "/products/21"}
 
 expect.set_options(timeout=1000 * PATIENCE)
 
@@ -72,17 +76,28 @@ class Service:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory) -> Path:
-    """Drawn garments with a price, which is a number to filter by."""
+    """Drawn garments as a shop lists them: with a title, an address and a price."""
     folder = tmp_path_factory.mktemp("page") / "shop"
     GARMENTS.write(folder, items=ITEMS, seed=5, size=96, arrangement="independent", quiet=True)
     table = folder / "attributes.csv"
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], "price"])
+        writer = csv.DictWriter(file, [*rows[0], *as_sold(rows[0], 0)])
         writer.writeheader()
-        writer.writerows({**row, "price": str(10 + place % 50)} for place, row in enumerate(rows))
+        writer.writerows({**row, **as_sold(row, place)} for place, row in enumerate(rows))
     return folder
+
+
+def as_sold(row: dict[str, str], place: int) -> dict[str, str]:
+    """What the table says of a garment besides what it looks like."""
+    return {
+        "title": TITLES.get(row["image"], f"{row['color']} {row['garment']} {place}"),
+        "link": ADDRESSES.get(row["image"], f"https://shop.example/products/{place}"),
+        "sku": f"A-{place:04}",
+        "price": str(10 + place % 50),
+        "currency": "EUR",
+    }
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +119,17 @@ def service(shop, index, model_folder, tmp_path_factory) -> Iterator[str]:
     """The address of a service with two methods: the shipped model, and a small random one."""
     work = tmp_path_factory.mktemp("page-service")
     ComposedRetriever.from_pretrained(model_folder).build_index(shop, work / "other", quiet=True)
-    running = Service(work / "log", "--index", index, "--also", f"random={work / 'other'}@{model_folder}")
+    running = Service(
+        work / "log", "--index", index, "--also", f"random={work / 'other'}@{model_folder}", "--expert"
+    )
+    yield running.address
+    running.kill()
+
+
+@pytest.fixture(scope="session")
+def shop_page(index, tmp_path_factory) -> Iterator[str]:
+    """The address of a service as a shop starts it, without what only makers want to see."""
+    running = Service(tmp_path_factory.mktemp("page-shop") / "log", "--index", index)
     yield running.address
     running.kill()
 

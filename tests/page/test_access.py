@@ -52,14 +52,14 @@ def test_a_search_by_keyboard_alone(page, service):
         assert outline != "none", f"nothing shows that {name!r} has the focus"
         if name.startswith("Not this"):
             break
-    assert any(name.startswith("Search from here") for name in reached)
+    assert any(name.startswith("Find similar to") for name in reached)
     page.keyboard.press("Enter")
     expect(page.locator(f'.card[data-id="{before[0]}"]')).to_have_count(0)
     settled(page)
     expect(page.locator(".less:focus")).to_have_count(1)  # of the card that followed
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Shift+Tab")
-    expect(page.locator(".from:focus")).to_have_count(1)
+    expect(page.locator(".again:focus")).to_have_count(1)
     page.keyboard.press("Enter")
     expect(page.get_by_role("navigation", name="Trail of your search").locator("li")).to_have_count(2)
     expect(page.get_by_role("combobox", name="What should change?")).to_be_focused()
@@ -88,8 +88,8 @@ def test_landmarks_headings_and_what_is_said(page, service):
     headings = page.locator("h1, h2, h3").filter(visible=True)
     levels = [int(tag[1]) for tag in headings.evaluate_all("headings => headings.map(h => h.tagName)")]
     assert levels[0] == 1 and all(now <= before + 1 for before, now in pairwise(levels))
-    expect(page.locator("#status")).to_have_text("24 pictures for “is red”.")
-    assert page.evaluate("document.documentElement.lang") == "en-GB"
+    expect(page.locator("#status")).to_have_text("24 products for “is red”.")
+    assert page.evaluate("document.documentElement.lang") == "en"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -99,7 +99,7 @@ def test_all_text_stands_out_from_its_ground(open_page, service, scheme):
     expect(page.get_by_role("alert")).not_to_be_empty()
     visit(page, service, text="is red", where="color in {red, blue}", more=["images/000003.jpg"])
     unfolded(page)
-    cards(page).first.get_by_role("button", name="Where it looked").click()
+    cards(page).first.get_by_role("button", name="Why this").click()
     expect(page.locator("canvas")).to_have_count(2)
     settled(page)
     seen, weak = page.evaluate((HERE / "weak_contrast.js").read_text())
@@ -127,7 +127,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(open_page, service)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     small = page.evaluate((HERE / "small.js").read_text())
     assert small == []
-    cards(page).first.get_by_role("button", name="Search from here").tap()
+    cards(page).first.get_by_role("button", name="Find similar to").tap()
     settled(page)
     assert page.evaluate("scrollY") == 0
 

@@ -23,7 +23,7 @@ def read(page):
 
 def test_the_wall_leads_to_what_looks_alike(page, service):
     page.goto(service)
-    tiles = page.get_by_role("list", name="Items to start from").get_by_role("button")
+    tiles = page.get_by_role("list", name="Products to start from").get_by_role("button")
     expect(tiles.first).to_be_visible()
     before = tiles.first.get_attribute("aria-label")
     page.get_by_role("button", name="Others").click()
@@ -132,8 +132,8 @@ def test_a_picture_of_ones_own(page, service, shop, way):
         )
     settled(page)
     assert REFERENCE in found(page)[:3]  # the same picture is in the index
-    expect(page.get_by_text("Your own picture is not part of the address.")).to_be_visible()
-    expect(page.get_by_role("img", name="Reference: your own picture")).to_be_visible()
+    expect(page.get_by_text("Your own picture is not part of the link.")).to_be_visible()
+    expect(page.get_by_role("img", name="Your start: your own picture")).to_be_visible()
     ask(page, "is blue")
     expect(page.get_by_role("heading", name="“is blue”")).to_be_visible()
 
@@ -223,7 +223,12 @@ def test_sliders_end_at_the_weight_that_the_service_tells(page, service):
 def test_an_attribute_may_have_the_name_of_what_every_object_has(page, service):
     def named(route):
         about = route.fetch().json()
-        about["attributes"]["constructor"] = {"values": ["March", "Lola"], "numeric": False}
+        about["attributes"]["constructor"] = {
+            "values": ["March", "Lola"],
+            "numeric": False,
+            "role": "attribute",
+            "numbers": None,
+        }
         route.fulfill(json=about)
 
     page.route("**/v1/about", named)
@@ -243,13 +248,13 @@ def test_not_this_and_more_like_this(page, service):
     expect(page.locator(f'[data-id="{second}"] .less')).to_be_focused()
     before = found(page)
     liked = before[6]
-    page.locator(f'[data-id="{liked}"]').get_by_role("button", name="More like this").click()
-    expect(page.get_by_role("group", name="More like").get_by_role("button")).to_have_count(1)
+    page.locator(f'[data-id="{liked}"]').get_by_role("button", name="More of this").click()
+    expect(page.get_by_role("group", name="More of").get_by_role("button")).to_have_count(1)
     settled(page)
     assert found(page) != before
-    page.get_by_role("button", name="Take back “not”").click()
+    page.get_by_role("button", name="Take back “Not”").click()
     settled(page)
-    page.get_by_role("button", name="Take back “more like”").click()
+    page.get_by_role("button", name="Take back “More of”").click()
     settled(page)
     expect(page.locator(f'.card[data-id="{first}"]')).to_have_count(1)
 
@@ -257,7 +262,7 @@ def test_not_this_and_more_like_this(page, service):
 def test_a_trail_is_walked_on_back_and_shared(page, open_page, service):
     visit(page, service, text="is blue")
     picked = found(page)[2]
-    cards(page).nth(2).get_by_role("button", name="Search from here").click()
+    cards(page).nth(2).get_by_role("button", name="Find similar to").click()
     crumbs = page.get_by_role("navigation", name="Trail of your search").locator("li")
     expect(crumbs).to_have_count(2)
     settled(page)
@@ -292,7 +297,7 @@ def test_a_trail_is_walked_on_back_and_shared(page, open_page, service):
 def test_the_address_can_be_copied(open_page, service):
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     visit(page, service, text="is blue")
-    page.get_by_role("button", name="Copy the address").click()
+    page.get_by_role("button", name="Copy the link").click()
     expect(page.get_by_text("Copied.")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == page.url
 
@@ -303,7 +308,7 @@ def test_an_uploaded_picture_is_in_no_address(page, open_page, service, shop):
     settled(page)
     other = open_page()
     other.goto(page.url)
-    expect(other.get_by_role("alert")).to_contain_text("uploads are in no address")
+    expect(other.get_by_role("alert")).to_contain_text("such pictures are in no link")
     expect(other.locator(".wall li").first).to_be_visible()
 
 
@@ -321,7 +326,7 @@ def test_filters_by_boxes_ranges_and_words(page, service, table):
     settled(page)
     assert all(float(table[item]["price"]) <= 30 for item in found(page))
     page.locator("#advanced summary").click()
-    field = page.get_by_label("Only what fulfils")
+    field = page.get_by_label("Only products for which this holds")
     expect(field).to_have_value("")
     field.fill("not color = red and price < 20")
     field.press("Enter")
@@ -354,7 +359,7 @@ def test_a_filter_holds_for_the_wall_too(page, service, table):
 
 def test_where_it_looked(page, service):
     visit(page, service, text="is red")
-    look = cards(page).nth(1).get_by_role("button", name="Where it looked")
+    look = cards(page).nth(1).get_by_role("button", name="Why this")
     look.click()
     expect(look).to_have_attribute("aria-pressed", "true")
     expect(cards(page).nth(1).locator("canvas")).to_have_count(1)
@@ -363,7 +368,7 @@ def test_where_it_looked(page, service):
         "map => new Set(map.getContext('2d').getImageData(0, 0, map.width, map.height).data).size"
     )
     assert shades > 8
-    page.get_by_role("button", name="Where it looked", exact=True).click()
+    page.get_by_role("button", name="Why these?").click()
     expect(page.locator("canvas")).to_have_count(0)
     expect(look).to_have_attribute("aria-pressed", "false")
 
@@ -397,15 +402,6 @@ def refused_by_the_second(route):
         route.fulfill(status=422, json={"detail": "This method cannot."})
     else:
         route.continue_()
-
-
-def test_drawing_says_what_is_missing(page, service):
-    visit(page, service, text="is red")
-    page.locator("#edits summary").click()
-    page.get_by_role("button", name="Draw it").click()
-    expect(page.locator("#edit-note")).to_contain_text(
-        re.compile("checkpoint|diffusers|without a model that draws")
-    )
 
 
 def test_a_drawing_stands_beside_what_was_found(page, service):

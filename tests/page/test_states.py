@@ -7,16 +7,6 @@ from playwright.sync_api import expect
 from tests.page.visiting import REFERENCE, address, ask, cards, found, settled, visit
 
 
-def test_a_file_that_is_no_picture(page, service, tmp_path):
-    visit(page, service, text="is blue")
-    (tmp_path / "letter.png").write_text("Dear shop, this is no picture.")
-    page.get_by_label("Choose a picture").set_input_files(tmp_path / "letter.png")
-    expect(page.get_by_role("alert")).to_contain_text("not a picture")
-    page.go_back()
-    settled(page)
-    expect(page.get_by_role("alert")).to_be_empty()
-
-
 def test_a_file_that_is_too_large_is_not_sent(page, service, tmp_path):
     page.goto(service)
     expect(page.locator(".wall li").first).to_be_visible()
@@ -26,7 +16,7 @@ def test_a_file_that_is_too_large_is_not_sent(page, service, tmp_path):
     sent = []
     page.on("request", lambda request: sent.append(request.url))
     page.get_by_label("Choose a picture").set_input_files(tmp_path / "large.png")
-    expect(page.get_by_role("alert")).to_contain_text("at most")
+    expect(page.get_by_role("alert")).to_contain_text("At most")
     assert not [url for url in sent if url.endswith("/v1/search")]
 
 
@@ -34,7 +24,7 @@ def test_a_dead_service_and_its_return(page, service):
     visit(page, service, text="is blue")
     before = found(page)
     page.context.set_offline(True)
-    page.get_by_role("combobox").fill("is red")
+    page.get_by_role("combobox", name="What should change?").fill("is red")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
     assert found(page) == before
@@ -50,7 +40,7 @@ def test_a_slow_service_can_be_cancelled(page, service):
     before = found(page)
     held = []
     page.route("**/v1/search", lambda route: held.append(route))
-    page.get_by_role("combobox").fill("is red")
+    page.get_by_role("combobox", name="What should change?").fill("is red")
     page.keyboard.press("Enter")
     expect(page.locator(".grid")).to_have_attribute("aria-busy", "true")
     expect(page.locator("#waiting")).to_contain_text("taking its time")
@@ -80,7 +70,7 @@ def test_a_late_answer_to_an_earlier_question_is_dropped(page, service):
     visit(page, service)
     held = []
     page.route("**/v1/search", lambda route: route.continue_() if held else held.append(route))
-    page.get_by_role("combobox").fill("is yellow")
+    page.get_by_role("combobox", name="What should change?").fill("is yellow")
     page.keyboard.press("Enter")
     expect(page.locator(".grid")).to_have_attribute("aria-busy", "true")
     # The page also drops suggestions that it asked for while the text was typed.
@@ -110,7 +100,7 @@ def test_a_busy_service_is_asked_again_when_it_said(page, service):
         )
 
     page.route("**/v1/search", overloaded)
-    page.get_by_role("combobox").fill("is red")
+    page.get_by_role("combobox", name="What should change?").fill("is red")
     page.keyboard.press("Enter")
     expect(page.locator("#waiting")).to_contain_text("tried again by itself")
     page.clock.fast_forward("00:30")
@@ -161,6 +151,6 @@ def test_a_key_is_asked_for_and_a_killed_service_is_noticed(page, guarded):
     expect(picture).not_to_have_js_property("naturalWidth", 0)
     assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
     guarded.kill()
-    page.get_by_role("combobox").fill("is red")
+    page.get_by_role("combobox", name="What should change?").fill("is red")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")

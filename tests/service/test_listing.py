@@ -9,7 +9,7 @@ from dqecir.index.filters import Compare, parse_filter
 from dqecir.index.item_list import StoredItems
 from dqecir.service import listing
 from dqecir.service.listing import Listing
-from dqecir.service.schemas import AttributeFacts
+from dqecir.service.schemas import AttributeFacts, NumberFacts
 
 
 class Clock:
@@ -87,8 +87,13 @@ def test_no_payload_is_parsed_but_those_of_the_page(index, monkeypatch):
     monkeypatch.setattr(StoredItems, "entry", lambda items, row: parsed.append(row) or entry(items, row))
     listed = Listing(index, lambda: index.generation)
     assert listed.attributes() == {
-        "color": AttributeFacts(values=["blue", "red"], numeric=False),
-        "n": AttributeFacts(values=None, numeric=True),
+        "color": AttributeFacts(values=["blue", "red"], numeric=False, role="attribute", numbers=None),
+        "n": AttributeFacts(
+            values=None,
+            numeric=True,
+            role="attribute",
+            numbers=NumberFacts(least=0, most=199, counts=[10] * 20),
+        ),
     }
     assert parsed == []
     found, last = listed.page(5, "i11", parse_filter("color = blue and n < 40"), None)

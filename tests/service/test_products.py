@@ -43,7 +43,12 @@ def test_the_list_has_each_product_once_with_all_its_pictures(client):
     assert red["attributes"]["price"] == ["10.00", "20.00"]
     about = client.get("/v1/about").json()
     assert (about["items"], about["pictures"]) == (4, 10)
-    assert about["attributes"]["size"] == {"values": ["M", "S"], "numeric": False}
+    assert about["attributes"]["size"] == {
+        "values": ["M", "S"],
+        "numeric": False,
+        "role": "attribute",
+        "numbers": None,
+    }
     assert "dqecir:product" not in about["attributes"]
 
 

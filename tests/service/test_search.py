@@ -100,7 +100,9 @@ def test_what_is_said_of_a_price_filters_and_is_told(client, picture):
     assert len(ids_of(told)) == 200
     assert told.json()["bounds"] == [{"attribute": "price", "order": "<", "number": None, "words": "cheaper"}]
     facts = client.get("/v1/about").json()["attributes"]["price"]
-    assert facts == {"values": ["€ 10", "€ 20", "€ 30"], "numeric": True}
+    assert facts["values"] == ["€ 10", "€ 20", "€ 30"]
+    assert facts["numeric"] and facts["role"] == "price"
+    assert facts["numbers"] == {"least": 10, "most": 30, "counts": [1, *[0] * 9, 1, *[0] * 8, 1]}
     looked = client.post("/v1/explanations", json={**request, "target": "priced-0"})
     assert looked.status_code == 200
 

@@ -36,6 +36,13 @@ def serve(
     checkpoint: Annotated[
         Path | None, typer.Option(help="A folder of an instruction-following diffusion pipeline, for edits.")
     ] = None,
+    expert: Annotated[
+        bool, typer.Option("--expert", help="Show scores, times, ids and expressions on the page.")
+    ] = False,
+    link_target: Annotated[
+        str,
+        typer.Option(help="Where the page opens links to products: _blank (a new tab), _self or _top."),
+    ] = "_blank",
 ) -> None:
     """Serve an index: the page on which people search, and the routes under /v1."""
     from dqecir.service.configuration import ServiceSettings
@@ -53,6 +60,8 @@ def serve(
             "keys": keys,
             "uploads": uploads,
             "checkpoint": checkpoint,
+            "expert": expert,
+            "link_target": link_target,
         },
         ServiceSettings,
         "dqecir serve",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -52,6 +53,10 @@ class ServiceSettings(Strict):
     """Where pictures of items that are put lie. Default: beside the index."""
     checkpoint: Path | None = None
     """A folder of an instruction-following diffusion pipeline, for edits."""
+    expert: bool = False
+    """Whether the page shows scores, times, ids and filters as expressions."""
+    link_target: Literal["_blank", "_self", "_top"] = "_blank"
+    """Where the page opens links to products."""
     limits: Limits = Limits()
     queue: int = Field(default=256, ge=1)
     """Requests that wait for the model or are answered at one moment; a further one is told to come again."""

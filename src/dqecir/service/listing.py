@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from threading import Lock
 from typing import Any, TypeVar
 
 from dqecir.data.cells import measured
+from dqecir.data.column_roles import NOT_IN_INDEX, Role, column_name, roles_of
+from dqecir.index.column_roles_file import read_roles
 from dqecir.index.contract import Index
 from dqecir.index.filters import Filter
 from dqecir.index.product_search import first_views
 from dqecir.service.problems import Problem
-from dqecir.service.schemas import AttributeFacts
+from dqecir.service.schemas import AttributeFacts, NumberFacts
 
 FEW = 60
 """Values of an attribute that are listed; users type the value of an attribute that has more."""
+
+PARTS = 20
+"""Parts into which the numbers of an attribute are counted."""
 
 READING = 0.1
 """The share of the time that may go into reading an index anew while it is being changed."""
@@ -81,13 +86,18 @@ class Listing:
         return self._kept("attributes", self._facts)
 
     def _facts(self) -> dict[str, AttributeFacts]:
-        return {
-            name: AttributeFacts(
-                values=sorted(values, key=_by_number) if len(values) <= FEW else None,
-                numeric=all(math.isfinite(measured(value)) for value in values),
-            )
-            for name, values in sorted(self._index.values().items())
+        values = dict(sorted(self._index.values().items()))
+        roles = self._roles(values)
+        return {name: _facts_of(counts, roles[name]) for name, counts in values.items()}
+
+    def _roles(self, values: Mapping[str, Collection[str]]) -> dict[str, Role]:
+        """Return what each column is for: as the index was told, else as its name and its values tell."""
+        cells = [list(found) for found in values.values()]
+        told = dict(zip(values, roles_of([*map(column_name, values)], cells), strict=True))
+        plain: dict[str, Role] = {
+            name: "attribute" if role in NOT_IN_INDEX else role for name, role in told.items()
         }
+        return {**plain, **read_roles(self._index.folder)}
 
     def _kept(self, name: Hashable, read: Callable[[], ReadT]) -> ReadT:
         """What ``read`` returned when it was last called; it is called again once the index has changed."""
@@ -105,6 +115,29 @@ class Listing:
                 self._readings[name] = read(), time.monotonic() - begun
             found: ReadT = self._readings[name][0]
             return found
+
+
+def _facts_of(counts: Mapping[str, int], role: Role) -> AttributeFacts:
+    numbers = {value: measured(value) for value in counts}
+    is_numeric = all(map(math.isfinite, numbers.values()))
+    return AttributeFacts(
+        values=sorted(counts, key=_by_number) if len(counts) <= FEW else None,
+        numeric=is_numeric,
+        role=role,
+        numbers=_histogram([(numbers[value], count) for value, count in counts.items()])
+        if is_numeric
+        else None,
+    )
+
+
+def _histogram(numbers: Sequence[tuple[float, int]]) -> NumberFacts:
+    """Count numbers, given with how often each comes, in :data:`PARTS` equal parts."""
+    least, most = min(number for number, _ in numbers), max(number for number, _ in numbers)
+    counts = [0] * PARTS
+    for number, count in numbers:
+        part = int(PARTS * (number - least) / (most - least)) if most > least else 0
+        counts[min(part, PARTS - 1)] += count
+    return NumberFacts(least=least, most=most, counts=counts)
 
 
 def _by_number(value: str) -> tuple[float, str]:

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from dqecir.data.column_roles import Role
 from dqecir.data.payload_fields import RESERVED
 from dqecir.search.steering import HEAVIEST
 
@@ -263,9 +264,21 @@ class Suggestions(BaseModel):
     suggestions: list[str]
 
 
+class NumberFacts(BaseModel):
+    """The numbers of an attribute."""
+
+    least: float
+    most: float
+    counts: list[int] = Field(
+        description="How many items have a number in each of the equal parts between least and most."
+    )
+
+
 class AttributeFacts(BaseModel):
     values: list[str] | None = Field(description="All of them where they are few.")
     numeric: bool
+    role: Role = Field(description="What the column is for, such as title, url, price or attribute.")
+    numbers: NumberFacts | None = Field(description="Where the attribute is numeric.")
 
 
 class MethodFacts(BaseModel):
@@ -294,6 +307,8 @@ class About(BaseModel):
     attributes: dict[str, AttributeFacts]
     weights: list[str] = Field(description="Attributes whose weights can be set.")
     has_sold_out: bool = Field(description="Whether any item is sold out.")
+    expert: bool = Field(description="Whether the page shows scores, times and ids.")
+    link_target: str = Field(description="Where links to products open: a target of HTML.")
     can_edit: bool
     edit_note: str
     can_write: bool

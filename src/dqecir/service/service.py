@@ -41,6 +41,7 @@ class Service:
 
     def __init__(self, settings: ServiceSettings) -> None:
         """Read models and open indexes; raises :class:`DataError` for what cannot be served."""
+        self.settings = settings
         self.limits = settings.limits
         self.root_path = settings.root_path
         self.keys = Keys.read(settings.keys, settings.is_local)

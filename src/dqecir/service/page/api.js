@@ -2,6 +2,8 @@
 
 /** @import { About, Item, SearchReply, HeatMap } from "./types.js" */
 
+import { word } from "./words.js";
+
 /** A proxy may show the service under a path of its own. */
 const V1 = new URL("../v1", import.meta.url).pathname;
 const KEY = "dqecir-key";
@@ -62,6 +64,14 @@ export const explanation = (request, image, signal) => json(`${V1}/explanations`
 /** @param {Object} request @param {Blob | null} image @param {AbortSignal} signal @returns {Promise<{image: string}>} */
 export const edit = (request, image, signal) => json(`${V1}/edits`, body(request, image, signal));
 
+/** Say in its frame that a picture is not there. @param {HTMLImageElement} image */
+export function markBroken(image) {
+  const frame = /** @type {HTMLElement | null} */ (image.closest(".frame"));
+  if (!frame) return;
+  frame.dataset.broken = word("no_picture");
+  frame.classList.add("broken");
+}
+
 /** @type {Map<string, Promise<string>>} */
 const pictures = new Map();
 
@@ -75,7 +85,7 @@ export async function showPicture(image, id, size) {
   image.dataset.address = address;
   let left = PICTURE_RETRIES;
   image.onerror = () => {
-    if (left === 0) image.closest(".frame")?.classList.add("broken");
+    if (left === 0) markBroken(image);
     else
       setTimeout(() => {
         if (image.dataset.address === address) image.src = address;
@@ -97,7 +107,7 @@ export async function showPicture(image, id, size) {
     if (image.dataset.address === address) image.src = found;
   } catch {
     pictures.delete(address);
-    if (image.dataset.address === address) image.closest(".frame")?.classList.add("broken");
+    if (image.dataset.address === address) markBroken(image);
   }
 }
 
@@ -144,22 +154,33 @@ async function reach(path, init) {
     return await fetch(path, init);
   } catch (error) {
     if (/** @type {Error} */ (error).name === "AbortError") throw error;
-    throw new Problem("dead", "The service cannot be reached. It may have stopped, or the connection is down.");
+    throw new Problem("dead", word("problem.dead"));
   }
 }
 
+/** @type {Object<number, ["key" | "missing" | "overload" | "refused", string]>} */
+const KINDS = {
+  401: ["key", "problem.key"],
+  403: ["key", "problem.key"],
+  404: ["missing", "problem.missing"],
+  413: ["refused", "problem.large"],
+  429: ["overload", "problem.overload"],
+  503: ["overload", "problem.overload"],
+  504: ["overload", "problem.late"],
+};
+
 /** @param {Response} response */
 async function problem(response) {
-  let sentence = `The service answered with status ${response.status}.`;
+  const [kind, words] = KINDS[response.status] ?? ["refused", "problem.refused"];
+  let reason = "";
   try {
-    const told = await response.json();
-    sentence = told.detail || told.title || sentence;
+    reason = (await response.json()).detail ?? "";
   } catch {
     // Something between the page and the service answered; its words are not for people.
   }
-  sentence = sentence.charAt(0).toUpperCase() + sentence.slice(1) + (/[.!?…]$/.test(sentence) ? "" : ".");
-  const kinds = { 401: "key", 403: "key", 404: "missing", 429: "overload", 503: "overload", 504: "overload" };
-  return new Problem(kinds[/** @type {401} */ (response.status)] ?? "refused", sentence);
+  if (!reason || !["refused", "missing"].includes(kind)) return new Problem(kind, word(words));
+  const sentence = reason.charAt(0).toUpperCase() + reason.slice(1) + (/[.!?…]$/.test(reason) ? "" : ".");
+  return new Problem(kind, word("problem.reason", { reason: sentence }));
 }
 
 /** @param {number} ms @param {AbortSignal | null} signal @returns {Promise<void>} */

@@ -3,6 +3,7 @@
 import { showPicture } from "./api.js";
 import { byId, el, icon } from "./dom.js";
 import { referenceOf } from "./trail.js";
+import { word } from "./words.js";
 
 /** @import { Trail } from "./types.js" */
 
@@ -10,7 +11,7 @@ import { referenceOf } from "./trail.js";
 export class Crumbs {
   constructor(back) {
     this.back = back;
-    byId("share").append(icon("link"), el("span", { text: "Copy the address" }));
+    byId("share").append(icon("link"), el("span", { text: word("share") }));
     byId("share").addEventListener("click", () => this.share());
   }
 
@@ -23,31 +24,30 @@ export class Crumbs {
       const picture = el("img", { alt: "" });
       if (item) showPicture(picture, item, 96);
       else if (image) picture.src = addressOf(image);
-      const words = turn.text || "looks alike";
+      const words = turn.text || word("results.alike");
       const step = el("button", {
         type: "button",
         class: "crumb",
         "aria-current": place === last ? "step" : null,
-        "aria-label": `Turn ${place + 1}: ${words}`,
+        "aria-label": word("trail.turn", { n: place + 1, words }),
         on: { click: () => place !== last && this.back(place) },
       }, picture, el("span", { text: words }));
       return el("li", {}, step);
     }));
     const uploaded = trail.upload !== null;
-    this.caution = uploaded ? " The picture that you uploaded is not in it: who opens it starts from the next turn." : "";
-    if (uploaded && last === 0) this.caution = " The picture that you uploaded is not in it, so it can be opened in this tab alone.";
-    if (uploaded) byId("share-note").textContent = "Your own picture is not part of the address.";
+    this.caution = uploaded ? ` ${word(last === 0 ? "share.upload.first" : "share.upload.later")}` : "";
+    if (uploaded) byId("share-note").textContent = word("share.upload.note");
   }
 
   async share() {
     const note = byId("share-note");
     try {
       await navigator.clipboard.writeText(location.href);
-      note.textContent = `Copied.${this.caution}`;
+      note.textContent = word("share.copied") + this.caution;
     } catch {
       // Browsers refuse the clipboard to pages that are not served safely; the address can be copied by hand.
-      const field = el("input", { type: "text", readonly: true, value: location.href, "aria-label": "Address of this search" });
-      note.replaceChildren(`Copy this address.${this.caution} `, field);
+      const field = el("input", { type: "text", readonly: true, value: location.href, "aria-label": word("share.field") });
+      note.replaceChildren(`${word("share.hand")}${this.caution} `, field);
       field.select();
     }
   }

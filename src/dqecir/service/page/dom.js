@@ -34,29 +34,25 @@ export function icon(name) {
   return svg;
 }
 
-/** Call `act` once calls have paused for `ms`. @param {(...given: any[]) => void} act @param {number} ms */
+/** Call `act` once calls have paused for `ms`; `cancel` drops a call that waits. @param {(...given: any[]) => void} act @param {number} ms */
 export function debounced(act, ms) {
   let timer = 0;
-  return (/** @type {any[]} */ ...given) => {
+  const later = (/** @type {any[]} */ ...given) => {
     clearTimeout(timer);
     timer = setTimeout(() => act(...given), ms);
   };
+  later.cancel = () => clearTimeout(timer);
+  return later;
 }
 
-const PRICES = /\b(?:prices?|cost|rrp|msrp)\b/;
+const SHORT = 160;
 
-/** A value, or what several come to: the price from which a product is sold, all of others. @param {string} name @param {string | string[]} value */
-const told = (name, value) => !Array.isArray(value) ? value : PRICES.test(readable(name)) ? `from ${value[0]}` : value.join(", ");
-
-/** What a picture shows, in words. @param {{id: string, attributes: Object<string, string | string[]>}} item */
-export function describe(item) {
-  const said = Object.entries(item.attributes).map(([name, value]) => /** @type {const} */ ([name, told(name, value)])).filter(([, value]) => !["", "no", "none"].includes(String(value)));
-  const words = said.map(([name, value]) =>
-    value === "yes" ? `with ${name}` : Number.isFinite(Number(value)) ? `${name} ${value}` : String(value),
-  );
-  if (item.sold_out) words.push("sold out");
-  return words.length ? words.join(", ").replaceAll("_", " ") : item.id;
+/** A text of which a long one is cut visibly; a press shows the rest. @param {string} text @param {string} more  what the button says */
+export function cut(text, more) {
+  const signs = [...text];
+  if (signs.length <= SHORT) return el("span", { text });
+  const whole = el("span", {}, `${signs.slice(0, SHORT).join("")}… `);
+  const button = el("button", { type: "button", class: "link", text: more, on: { click: () => { whole.textContent = text; } } });
+  whole.append(button);
+  return whole;
 }
-
-/** @param {string} name */
-export const readable = (name) => name.replaceAll("_", " ");

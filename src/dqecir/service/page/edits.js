@@ -1,9 +1,11 @@
 /** A drawn picture that follows the text, shown beside the best that was found. */
 
 import { edit, Problem, showPicture } from "./api.js";
-import { byId, describe, el } from "./dom.js";
+import { byId, el } from "./dom.js";
+import { describe } from "./product.js";
+import { word } from "./words.js";
 
-/** @import { About, Answer } from "./types.js" */
+/** @import { Answer } from "./types.js" */
 
 /**
  * What an edit starts from.
@@ -11,9 +13,8 @@ import { byId, describe, el } from "./dom.js";
  */
 
 export class Edits {
-  /** @param {About} about @param {() => Subject} subject */
-  constructor(about, subject) {
-    this.about = about;
+  /** @param {() => Subject} subject */
+  constructor(subject) {
     this.subject = subject;
     this.asked = new AbortController();
     this.note = byId("edit-note");
@@ -31,26 +32,22 @@ export class Edits {
   async draw() {
     this.forget();
     const { request, image, best } = this.subject();
-    if (!this.about.can_edit) {
-      this.note.textContent = this.about.edit_note || "This service was started without a model that draws.";
-      return;
-    }
     if (!request.text) {
-      this.note.textContent = "Say first what should change.";
+      this.note.textContent = word("edit.text_missing");
       byId("text").focus();
       return;
     }
     this.asked = new AbortController();
     const { signal } = this.asked;
-    this.note.textContent = "Drawing; this can take a minute.";
+    this.note.textContent = word("edit.waiting");
     try {
       const made = await edit({ ...request, source: byId("edit-source").value }, image, signal);
       if (signal.aborted) return;
-      this.note.textContent = "Drawn. It stands above the answers.";
+      this.note.textContent = word("edit.done");
       this.show(made.image, request.text, best);
     } catch (error) {
       if (signal.aborted) return;
-      this.note.textContent = error instanceof Problem ? error.message : "The drawing failed.";
+      this.note.textContent = error instanceof Problem ? error.message : word("edit.failed");
     }
   }
 
@@ -58,11 +55,11 @@ export class Edits {
   show(drawing, text, best) {
     const figure = (/** @type {HTMLImageElement} */ picture, /** @type {string} */ words) =>
       el("figure", {}, el("div", { class: "frame" }, picture), el("figcaption", { text: words }));
-    const figures = [figure(el("img", { src: drawing, alt: `Drawn: ${text}` }), `Drawn: ${text}`)];
+    const figures = [figure(el("img", { src: drawing, alt: word("edit.drawn", { text }) }), word("edit.drawn", { text }))];
     if (best) {
       const picture = el("img", { alt: describe(best) });
       showPicture(picture, best.id, 512);
-      figures.push(figure(picture, "Found: the best answer"));
+      figures.push(figure(picture, word("edit.found")));
     }
     byId("edited").replaceChildren(...figures);
     byId("edited").hidden = false;

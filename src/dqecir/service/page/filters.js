@@ -1,8 +1,10 @@
 /** Filters: boxes and ranges of the index's attributes, sent as conditions, and an expression typed by hand. */
 
-import { byId, debounced, el, readable } from "./dom.js";
+import { byId, debounced, el } from "./dom.js";
+import { isShown, readable } from "./product.js";
+import { number, word } from "./words.js";
 
-/** @import { Attribute, Chosen, Condition } from "./types.js" */
+/** @import { Attribute, Chosen, Condition, Numbers } from "./types.js" */
 
 const QUIET_MS = 400;
 
@@ -12,7 +14,7 @@ export const conditions = (chosen) => Object.entries(chosen).map(([attribute, on
 /** What boxes and ranges say, for a person. @param {Chosen} chosen */
 export const inWords = (chosen) =>
   Object.entries(chosen).map(([name, { values = [], least, most }]) =>
-    [readable(name), values.join(" or "), least === undefined ? "" : `from ${least}`, most === undefined ? "" : `up to ${most}`].filter(Boolean).join(" "));
+    [readable(name), values.join(word("filter.or")), least === undefined ? "" : word("filter.from_number", { number: least }), most === undefined ? "" : word("filter.to_number", { number: most })].filter(Boolean).join(" "));
 
 /** Only what has the form of conditions is taken from an address. @param {any} raw @returns {Chosen} */
 export function cleanedFilters(raw) {
@@ -36,18 +38,25 @@ export class Filters {
    * @param {(change: {filters?: Chosen, where?: string, soldOut?: boolean}) => void} change  called with what a person changed
    */
   constructor(attributes, change) {
-    this.attributes = attributes;
     this.change = change;
     this.typed = byId("where");
     this.count = byId("filter-count");
     this.groups = byId("filter-groups");
-    this.groups.replaceChildren(...Object.entries(attributes).map(([name, attribute]) => this.group(name, attribute)));
+    this.furnish(attributes);
     byId("where-form").addEventListener("submit", (/** @type {Event} */ event) => {
       event.preventDefault();
       this.change({ where: this.typed.value.trim() });
     });
     byId("sold-out").addEventListener("change", () => this.change({ soldOut: byId("sold-out").checked }));
     byId("clear-filters").addEventListener("click", () => this.change({ filters: {}, where: "" }));
+  }
+
+  /** Offer the attributes of the index, as it is now. @param {Object<string, Attribute>} attributes */
+  furnish(attributes) {
+    const open = new Set([...this.groups.children].filter((group) => group.open).map((group) => group.dataset.attribute));
+    const shown = Object.entries(attributes).filter(([name]) => isShown(name));
+    this.groups.replaceChildren(...shown.map(([name, attribute]) => this.group(name, attribute)));
+    for (const group of this.groups.children) group.open = open.has(group.dataset.attribute);
   }
 
   /** @param {Chosen} chosen @param {string} where @param {boolean} soldOut */
@@ -66,7 +75,10 @@ export class Filters {
     for (const group of this.groups.children) {
       const ticked = [...group.querySelectorAll("input:checked")].map((box) => box.value);
       const filled = [...group.querySelectorAll("input[type=number], input[type=text]")].some((field) => field.value !== "");
-      group.querySelector(".chosen").textContent = ticked.join(", ") || (filled ? "set" : "");
+      const { least = -Infinity, most = Infinity } = of(group.dataset.attribute);
+      for (const part of group.querySelectorAll(".histogram span"))
+        part.classList.toggle("outside", Number(part.dataset.most) < least || Number(part.dataset.least) > most);
+      group.querySelector(".chosen").textContent = ticked.join(", ") || (filled ? word("filter.set") : "");
     }
     const parts = Object.keys(chosen).length + Number(where !== "");
     this.count.textContent = parts ? String(parts) : "";
@@ -77,7 +89,7 @@ export class Filters {
   /** @param {string} name @param {Attribute} attribute */
   group(name, attribute) {
     const summary = el("summary", {}, el("span", { text: readable(name) }), el("span", { class: "chosen" }));
-    const inner = attribute.numeric ? this.range(name) : attribute.values ? this.boxes(name, attribute.values) : this.words(name);
+    const inner = attribute.numbers ? this.range(name, attribute.numbers) : attribute.values ? this.boxes(name, attribute.values) : this.words(name);
     return el("details", { class: "group", "data-attribute": name }, summary, inner);
   }
 
@@ -92,18 +104,28 @@ export class Filters {
   /** One value, typed: there are too many to show. @param {string} name */
   words(name) {
     const later = debounced(() => this.tell(), QUIET_MS);
-    return el("div", { class: "range" }, el("label", { class: "bound" }, el("span", { text: "is exactly" }),
-      el("input", { type: "text", name, autocomplete: "off", "aria-label": `${readable(name)} is exactly`, on: { input: later } })));
+    return el("div", { class: "range" }, el("label", { class: "bound" }, el("span", { text: word("filter.exactly") }),
+      el("input", { type: "text", name, autocomplete: "off", "aria-label": word("filter.number", { name: readable(name), end: word("filter.exactly") }), on: { input: later } })));
   }
 
-  /** @param {string} name */
-  range(name) {
+  /** Both ends of a range, under how many products lie where. @param {string} name @param {Numbers} numbers */
+  range(name, { least, most, counts }) {
     const later = debounced(() => this.tell(), QUIET_MS);
-    const field = (/** @type {string} */ end, /** @type {string} */ text) =>
+    const field = (/** @type {string} */ end, /** @type {string} */ text, /** @type {number} */ extreme) =>
       el("label", { class: "bound" }, el("span", { text }),
-        el("input", { type: "number", step: "any", inputmode: "decimal", name, "data-end": end,
-          "aria-label": `${readable(name)} ${text}`, on: { input: later } }));
-    return el("div", { class: "range" }, field("least", "from"), field("most", "to"));
+        el("input", { type: "number", step: "any", inputmode: "decimal", name, "data-end": end, placeholder: String(extreme),
+          "aria-label": word("filter.number", { name: readable(name), end: text }), on: { input: later } }));
+    const highest = Math.max(...counts, 1);
+    const width = (most - least) / counts.length;
+    const bars = counts.map((count, place) => {
+      const bar = el("span", { "data-least": least + place * width, "data-most": least + (place + 1) * width });
+      bar.style.height = `${count ? Math.max(6, (100 * count) / highest) : 0}%`;
+      return bar;
+    });
+    const words = word("filter.histogram", { name: readable(name), least: number(least), most: number(most) });
+    return el("div", {},
+      least < most ? el("div", { class: "histogram", role: "img", "aria-label": words, title: words }, ...bars) : null,
+      el("div", { class: "range" }, field("least", word("filter.from"), least), field("most", word("filter.to"), most)));
   }
 
   tell() {

@@ -1,9 +1,11 @@
-/** Where the query looked: one answer at a time, laid over it and over the reference. */
+/** Why an answer was found: where the query looked, one answer at a time, and what fits in words. */
 
 import { explanation } from "./api.js";
 import { byId, el, icon } from "./dom.js";
 import { lay } from "./heat.js";
 import { say } from "./notices.js";
+import { forgetReason, tellReason } from "./results.js";
+import { word } from "./words.js";
 
 /** @import { Pane } from "./results.js" */
 
@@ -19,7 +21,7 @@ export class Looking {
     /** @type {HTMLElement | null} */
     this.card = null;
     this.reference = byId("look-reference");
-    this.reference.append(icon("eye"), el("span", { text: "Where it looked" }));
+    this.reference.append(icon("eye"), el("span", { text: word("why.these") }));
   }
 
   /** Take the maps away; they belong to an earlier answer. */
@@ -27,7 +29,7 @@ export class Looking {
     this.asked.abort();
     if (this.card) {
       lay(/** @type {Element} */ (this.card.querySelector(".frame")), null);
-      this.card.querySelector(".look")?.setAttribute("aria-pressed", "false");
+      forgetReason(this.card);
     }
     this.card = null;
     lay(byId("reference-frame"), null);
@@ -39,20 +41,21 @@ export class Looking {
     const again = this.card === card;
     this.forget();
     if (again) {
-      say("Heat maps are hidden.");
+      say(word("status.heat_hidden"));
       return;
     }
     this.card = card;
     this.asked = new AbortController();
     const { signal } = this.asked;
-    for (const button of [card.querySelector(".look"), this.reference]) button?.setAttribute("aria-pressed", "true");
+    tellReason(card, pane.response?.answers.find(({ id }) => id === card.dataset.id));
+    this.reference.setAttribute("aria-pressed", "true");
     try {
       const { request, image } = this.question(pane);
       const maps = await explanation({ ...request, target: card.dataset.id }, image, signal);
       if (signal.aborted) return;
       lay(/** @type {Element} */ (card.querySelector(".frame")), maps.target);
       lay(byId("reference-frame"), maps.reference);
-      say("Heat maps are shown over the reference and the answer.");
+      say(word("status.heat_shown"));
     } catch (error) {
       if (signal.aborted) return;
       this.forget();

@@ -2,23 +2,27 @@
 
 import * as api from "./api.js";
 import { Crumbs } from "./crumbs.js";
-import { byId, describe, el, icon } from "./dom.js";
+import { byId, el, icon } from "./dom.js";
 import { Edits } from "./edits.js";
 import { conditions, Filters, inWords } from "./filters.js";
 import { Looking } from "./looking.js";
 import { askForKey, say, showProblem, clearProblem, Waiting } from "./notices.js";
+import { havePrices, isExpert, know, nameOf } from "./product.js";
 import { forgetReading, showReading } from "./reading.js";
 import { markShared, Pane, settleTones } from "./results.js";
 import { showSteering } from "./steer.js";
 import { ChangeField } from "./suggest.js";
-import { changed, keepUpload, newTurn, pickedUp, present, read, referenceOf, walkedBack, written } from "./trail.js";
+import { changed, keepUpload, lasting, newTurn, pickedUp, present, read, recallUpload, referenceOf, walkedBack, written } from "./trail.js";
 import { lightened, listen } from "./upload.js";
+import { showProduct } from "./viewer.js";
 import { Wall } from "./wall.js";
 import { Weights } from "./weights.js";
+import { fillIn, speak, spoken, word } from "./words.js";
 
 /** @import { About, Item, Trail, Turn } from "./types.js" */
 
 const FIRST = 24;
+const REFRESH_MS = 20_000;
 
 class Page {
   /** @param {About} about @param {Waiting} waiting */
@@ -33,13 +37,14 @@ class Page {
     /** @type {Map<Blob, string>} */
     this.addresses = new Map();
     this.count = FIRST;
+    this.generation = -1;
     this.wall = new Wall((item) => this.start({ item: item.id }, item));
     this.field = new ChangeField((text) => this.turn({ text }));
     this.weights = new Weights(about.weights, about.limits.weight, (weights) => this.turn({ weights }, true));
     this.filters = new Filters(about.attributes, (change) => this.turn(change));
     this.crumbs = new Crumbs((/** @type {number} */ place) => this.go(walkedBack(this.trail, place)));
     this.looking = new Looking((pane) => this.question(pane), (error) => this.failed(error, null));
-    this.edits = new Edits(about, () => {
+    this.edits = new Edits(() => {
       const { item, image } = referenceOf(this.trail, this.trail.turns.length - 1);
       const text = byId("text").value.trim();
       const best = this.panes[0]?.response?.answers[0] ?? null;
@@ -56,27 +61,52 @@ class Page {
   /** Once: what the service's own description decides. */
   furnish() {
     const { about } = this;
-    byId("stock").textContent = `${about.items.toLocaleString("en-GB")} ${about.pictures === undefined ? "pictures" : "products"}`;
     byId("text").maxLength = about.limits.text;
-    byId("filters").hidden = !Object.keys(about.attributes).length;
-    byId("sold-out-choice").hidden = !about.has_sold_out;
+    byId("advanced").hidden = !isExpert();
     byId("methods").hidden = about.methods.length < 2;
+    this.furnishCounts();
     const options = about.methods.map(({ name, title }) => el("option", { value: name, text: name, title }));
     byId("method").append(...options);
-    byId("against").append(el("option", { value: "", text: "nothing" }), ...options.map((option) => option.cloneNode(true)));
+    byId("against").append(el("option", { value: "", text: word("methods.nothing") }), ...options.map((option) => option.cloneNode(true)));
     byId("method").addEventListener("change", () => this.turn({ method: byId("method").value }));
     byId("against").addEventListener("change", () => this.turn({ against: byId("against").value }));
-    byId("shuffle").append(icon("shuffle"), el("span", { text: "Others" }));
+    byId("shuffle").append(icon("shuffle"), el("span", { text: word("wall.others") }));
     byId("shuffle").addEventListener("click", () => {
       this.wall.shuffle();
       this.showWall();
     });
+    byId("order").addEventListener("change", () => this.turn({ order: byId("order").value }));
     byId("further").addEventListener("click", () => this.further());
     byId("look-reference").addEventListener("click", () => {
       const [pane] = this.panes;
       const card = this.looking.card ?? pane?.cards.values().next().value;
       if (card) this.looking.toggle(card, this.panes.find((one) => one.element.contains(card)) ?? pane);
     });
+  }
+
+  /** What grows with the index. */
+  furnishCounts() {
+    byId("stock").textContent = word("stock", { n: this.about.items });
+    byId("filters").hidden = !Object.keys(this.about.attributes).length;
+    byId("sold-out-choice").hidden = !this.about.has_sold_out;
+  }
+
+  /** See what was added to the index since the page was opened. */
+  async refresh() {
+    let about;
+    try {
+      about = await api.about();
+    } catch {
+      return; // the next search says what is wrong
+    }
+    if (JSON.stringify(about) === JSON.stringify(this.about)) return;
+    this.about = about;
+    know(about);
+    this.furnishCounts();
+    if (byId("filters").contains(document.activeElement)) return;
+    const { filters, where, soldOut } = present(this.trail);
+    this.filters.furnish(about.attributes);
+    this.filters.show(filters, where, soldOut);
   }
 
   /** Go on to another trail. @param {Trail} trail @param {boolean} [replace] */
@@ -97,21 +127,32 @@ class Page {
   /** Begin anew from a reference; the filter stays. @param {{item?: string, upload?: string}} reference @param {Item} [item] */
   start(reference, item) {
     if (item) this.seen.set(item.id, item);
-    const { filters, where, soldOut, method, against } = present(this.trail);
     this.count = FIRST;
-    this.go({ item: null, upload: null, ...reference, turns: [newTurn({ filters, where, soldOut, method, against })] });
+    this.go({ item: null, upload: null, ...reference, turns: [newTurn(lasting(this.trail))] });
     this.askNext();
   }
 
   /** @param {File} file */
   async upload(file) {
     const { bytes } = this.about.limits;
-    const picture = await lightened(file);
+    const { picture, isRead } = await lightened(file);
     if (picture.size > bytes) {
-      showProblem(`This file has ${Math.ceil(picture.size / 1e6)} MB; at most ${Math.floor(bytes / 1e6)} MB are taken.`);
+      showProblem(word("file.too_large", { size: Math.ceil(picture.size / 1e6), most: Math.floor(bytes / 1e6) }));
       return;
     }
-    this.start({ upload: keepUpload(picture) });
+    if (isRead || (await this.canUse(picture))) this.start({ upload: await keepUpload(picture) });
+  }
+
+  /** Ask the service about a picture that the browser cannot read; a broken one leaves the page as it is. @param {Blob} picture */
+  async canUse(picture) {
+    try {
+      await api.search({ k: 1, spoke: false }, picture, new AbortController().signal);
+      return true;
+    } catch (error) {
+      if (!(error instanceof api.Problem)) throw error;
+      showProblem(error.kind === "refused" ? word("file.unusable", { reason: error.message }) : error.message);
+      return false;
+    }
   }
 
   /** Scroll to the question and, where no keyboard would cover the page, put the cursor there. */
@@ -127,12 +168,15 @@ class Page {
     const { item, image, lost } = referenceOf(this.trail, place);
     const searching = item !== null || image !== null;
     document.body.classList.toggle("searching", searching);
-    for (const id of ["reference", "ask", "edits", "trail"]) byId(id).hidden = !searching;
+    for (const id of ["reference", "ask", "trail"]) byId(id).hidden = !searching;
+    byId("edits").hidden = !searching || !this.about.can_edit;
+    byId("order-choice").hidden = !searching || !havePrices();
+    byId("order").value = turn.order;
     for (const id of ["welcome", "shuffle"]) byId(id).hidden = searching;
     byId("weights").hidden = !searching || !this.about.weights.length;
     byId("methods").hidden = !searching || this.about.methods.length < 2;
     byId("steer").hidden = true;
-    byId("file-words").textContent = searching ? "Another picture" : "Choose a picture";
+    byId("file-words").textContent = word(searching ? "file.another" : "file.choose");
     this.filters.show(turn.filters, turn.where, turn.soldOut);
     this.looking.forget();
     this.edits.forget();
@@ -156,16 +200,18 @@ class Page {
     byId("reference-frame").classList.remove("broken");
     if (image) {
       delete picture.dataset.address;
-      picture.onerror = () => byId("reference-frame").classList.add("broken");
+      picture.onerror = () => api.markBroken(picture);
       picture.src = this.addressOf(image);
     } else if (item) api.showPicture(picture, item, 512);
-    const name = item ? this.name(item) : "your own picture";
-    picture.alt = `Reference: ${name}`;
+    const name = item ? this.name(item) : word("file.own");
+    picture.alt = word("reference.alt", { name });
     byId("reference-name").textContent = name;
     if (item && !this.seen.has(item))
       api.item(item).then((found) => {
         this.seen.set(item, found);
-        if (byId("reference-name").textContent === item) byId("reference-name").textContent = describe(found);
+        if (referenceOf(this.trail, this.trail.turns.length - 1).item !== item) return;
+        byId("reference-name").textContent = nameOf(found);
+        picture.alt = word("reference.alt", { name: nameOf(found) });
       }, () => {}); // the search itself says what is wrong
   }
 
@@ -174,11 +220,12 @@ class Page {
     const { filters, where } = present(this.trail);
     const signal = this.waiting.begin();
     this.panes = [];
-    byId("results").textContent = "Or start from one of these";
+    byId("results").textContent = word("wall.title");
+    this.setStale(false);
     byId("meta").textContent = "";
     forgetReading();
     if (lost)
-      showProblem("This search began with a picture that was uploaded in another tab, and uploads are in no address. Choose the picture again, or start from one of these.");
+      showProblem(word("start.lost"));
     byId("panes").replaceChildren(this.wall.grid);
     try {
       await this.wall.load(filters, where, signal);
@@ -209,7 +256,7 @@ class Page {
     this.setPanes(turn);
     this.panes.forEach((pane) => pane.expect());
     byId("further").hidden = true;
-    byId("results").textContent = turn.text ? `“${turn.text}”` : "Looks alike";
+    byId("results").textContent = turn.text ? word("results.of_text", { text: turn.text }) : word("results.alike");
     try {
       await Promise.all(this.panes.map((pane, place) => this.ask(pane, place, turn, signal)));
       if (signal.aborted) return;
@@ -239,31 +286,48 @@ class Page {
     if (signal.aborted) return;
     this.looking.forget();
     response.answers.forEach((answer) => this.seen.set(answer.id, answer));
+    if (place === 0) this.noticeGrowth(response.generation);
     pane.show(response, turn);
     if (place === 0) this.weights.showOwn(response.own_weights);
+  }
+
+  /** A search in a changed index; the first one tells nothing new. @param {number} generation */
+  noticeGrowth(generation) {
+    if (this.generation >= 0 && generation !== this.generation) this.refresh();
+    this.generation = generation;
+  }
+
+  /** Say whether the results belong to an earlier search, and grey them. @param {boolean} stale */
+  setStale(stale) {
+    const shown = stale && this.panes.some((pane) => pane.cards.size);
+    byId("stale").hidden = !shown;
+    byId("panes").classList.toggle("stale", shown);
   }
 
   /** All answers are there. @param {Turn} turn */
   conclude(turn) {
     const [first, second] = this.panes;
+    this.setStale(false);
     if (second) markShared(first, second);
     const found = first.response?.answers.length ?? 0;
     if (first.response) showReading(first.response, turn.text, (text) => this.turn({ text }));
     const hidden = first.response?.sold_out_hidden ?? 0;
-    byId("meta").textContent = [hidden ? `${hidden} sold out, not shown` : "", `${Math.round(first.response?.took_ms ?? 0)} ms`].filter(Boolean).join(" · ");
+    const took = isExpert() ? word("results.time", { n: Math.round(first.response?.took_ms ?? 0) }) : "";
+    byId("meta").textContent = [hidden ? word("results.sold_out", { n: hidden }) : "", took].filter(Boolean).join(" · ");
     byId("further").hidden = found < this.count || this.count >= this.about.limits.k;
-    say(found ? `${found} pictures for ${turn.text ? `“${turn.text}”` : "what looks alike"}.` : "");
-    if (!found && hidden) showProblem("All pictures that could be an answer are of sold-out products.", ["Show them", () => this.turn({ soldOut: true })]);
+    const what = turn.text ? word("results.of_text", { text: turn.text }) : word("results.what_alike");
+    say(found ? word("results.count", { n: found, what }) : "");
+    if (!found && hidden) showProblem(word("nothing.sold_out"), [word("nothing.sold_out.show"), () => this.turn({ soldOut: true })]);
     else if (!found) this.nothing(first.response?.filters ?? []);
   }
 
   /** @param {string[]} applied  the filters that held */
   nothing(applied) {
     const { filters, where } = present(this.trail);
-    const all = applied.join(" and ");
-    if (where || Object.keys(filters).length) showProblem(`No picture fulfils ${all}.`, ["Clear the filter", () => this.turn({ filters: {}, where: "" })]);
-    else if (all) showProblem(`No picture fulfils ${all}, as the words ask.`);
-    else showProblem("The index holds no pictures that could be an answer.");
+    const all = applied.join(word("nothing.and"));
+    if (where || Object.keys(filters).length) showProblem(word("nothing.filter", { filters: all }), [word("filter.clear"), () => this.turn({ filters: {}, where: "" })]);
+    else if (all) showProblem(word("nothing.by_text", { filters: all }));
+    else showProblem(word("nothing"));
   }
 
   /** Panes stay while their methods do, so that what is found moves instead of flashing. @param {Turn} turn */
@@ -275,7 +339,8 @@ class Page {
         more: (/** @type {string} */ id) => this.steer("more", id),
         less: (/** @type {string} */ id) => this.steer("less", id),
         from: (/** @type {string} */ id) => this.from(id),
-        look: (/** @type {HTMLElement} */ card, /** @type {Pane} */ pane) => this.looking.toggle(card, pane),
+        zoom: (/** @type {Item} */ item) => showProduct(item, () => this.from(item.id)),
+        why: (/** @type {HTMLElement} */ card, /** @type {Pane} */ pane) => this.looking.toggle(card, pane),
       };
       this.panes = names.map((name) => new Pane(name, names.length > 1 ? name || this.about.methods[0]?.name : "", actions));
     }
@@ -301,7 +366,7 @@ class Page {
     const text = byId("text").value.trim();
     this.go(pickedUp(changed(this.trail, { text }), id));
     this.askNext();
-    say(`Now searching from ${this.name(id)}. What should change?`);
+    say(word("results.moved", { name: this.name(id) }));
   }
 
   further() {
@@ -323,21 +388,23 @@ class Page {
     if (!(error instanceof api.Problem)) throw error;
     if (error.kind === "key") askForKey(error.message, () => this.show());
     const ways = /** @type {[string, () => void][]} */ ([]);
-    if (again) ways.push([error.kind === "key" ? "Enter a key" : "Try again", error.kind === "key" ? () => this.show() : again]);
+    if (again) ways.push([word(error.kind === "key" ? "key.enter" : "again"), error.kind === "key" ? () => this.show() : again]);
     const { filters, where } = present(this.trail);
-    if ((where || Object.keys(filters).length) && error.kind === "refused") ways.push(["Clear the filter", () => this.turn({ filters: {}, where: "" })]);
+    if ((where || Object.keys(filters).length) && error.kind === "refused") ways.push([word("filter.clear"), () => this.turn({ filters: {}, where: "" })]);
     showProblem(error.message, ...ways);
+    if (again) this.setStale(true);
   }
 
   cancelled() {
     this.panes.forEach((pane) => pane.settle());
-    showProblem("Cancelled. What was found before is still here.", ["Search again", () => this.show()]);
+    this.setStale(true);
+    showProblem(word("cancelled.before"), [word("search.again"), () => this.show()]);
   }
 
   /** @param {string} id */
   name(id) {
     const item = this.seen.get(id);
-    return item ? describe(item) : id;
+    return item ? nameOf(item) : isExpert() ? id : word("product.unnamed");
   }
 
   /** @param {Blob} picture */
@@ -362,8 +429,13 @@ async function begin() {
     if (page) page.upload(file);
     else early = file;
   });
-  const waiting = new Waiting(() => (page ? page.cancelled() : showProblem("Cancelled.", ["Try again", connect])));
-  byId("search").append(icon("search"), el("span", { text: "Search" }));
+  recallUpload();
+  await speak(navigator.languages);
+  document.documentElement.lang = spoken();
+  fillIn(document);
+  byId("results").textContent = word("connecting");
+  const waiting = new Waiting(() => (page ? page.cancelled() : showProblem(word("cancelled"), [word("again"), connect])));
+  byId("search").append(icon("search"), el("span", { text: word("search") }));
   byId("file-label").prepend(icon("picture"));
   byId("camera-label").prepend(icon("camera"));
   unfold();
@@ -371,15 +443,17 @@ async function begin() {
     const signal = waiting.begin();
     try {
       const about = await api.about(signal);
+      know(about);
       page = new Page(about, waiting);
+      setInterval(() => document.visibilityState === "visible" && page?.refresh(), REFRESH_MS);
       if (early) page.upload(early);
       else page.show();
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof api.Problem)) throw error;
-      byId("results").textContent = "Not connected";
+      byId("results").textContent = word("offline");
       if (error.kind === "key") askForKey(error.message, connect);
-      showProblem(error.message, ["Try again", connect]);
+      showProblem(error.message, [word("again"), connect]);
     } finally {
       waiting.end(signal);
     }

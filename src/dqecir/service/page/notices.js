@@ -2,6 +2,7 @@
 
 import { busy, key } from "./api.js";
 import { byId, el } from "./dom.js";
+import { word } from "./words.js";
 
 const SLOW_MS = 1500;
 
@@ -63,16 +64,16 @@ export class Waiting {
     const waited = Date.now() - (this.since ?? 0);
     if (!this.timer || (waited < SLOW_MS && !this.overload)) return;
     if (!this.place.firstChild) {
-      const cancel = el("button", { type: "button", class: "plain", text: "Cancel", on: { click: () => this.cancel() } });
+      const cancel = el("button", { type: "button", class: "plain", text: word("cancel"), on: { click: () => this.cancel() } });
       this.place.append(el("span", { class: "spinner", "aria-hidden": "true" }), el("p"), el("span", { class: "seconds", "aria-hidden": "true" }), cancel);
     }
     const words = this.overload
-      ? `The service is busy and asks us to wait ${this.overload} s; the search is tried again by itself.`
-      : "The service is taking its time. What was found before stays here meanwhile.";
+      ? word("wait.busy", { n: this.overload })
+      : word("wait.slow");
     const told = /** @type {Element} */ (this.place.querySelector("p"));
     // Written only when it changes, so that a screen reader hears it once and not every second.
     if (told.textContent !== words) told.textContent = words;
-    /** @type {Element} */ (this.place.querySelector(".seconds")).textContent = `${Math.round(waited / 1000)} s`;
+    /** @type {Element} */ (this.place.querySelector(".seconds")).textContent = word("wait.seconds", { n: Math.round(waited / 1000) });
   }
 
   cancel() {

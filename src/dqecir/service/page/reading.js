@@ -1,6 +1,8 @@
 /** How the text was read: a chip for each request, which a click takes back, and what had no effect. */
 
-import { byId, el, icon, readable } from "./dom.js";
+import { byId, el, icon } from "./dom.js";
+import { readable } from "./product.js";
+import { number as written, word, wordOr } from "./words.js";
 
 /** @import { SearchReply } from "./types.js" */
 
@@ -20,7 +22,7 @@ const replaced = (text, word, by) => text.replace(new RegExp(`(?<![\\p{L}\\p{N}]
 
 /** @param {{attribute: string, order: string, number: number | null}} bound */
 const bounded = ({ attribute, order, number }) =>
-  number === null ? `${readable(attribute)}: not known of this picture, so not filtered` : `${readable(attribute)} ${order} ${number}`;
+  number === null ? word("reading.unknown", { attribute: readable(attribute) }) : `${readable(attribute)} ${order} ${written(number)}`;
 
 /**
  * Show how the text of a turn was read.
@@ -34,19 +36,19 @@ export function showReading({ asked, bounds, unread, corrections, lacking, langu
   };
   const understood = (/** @type {string} */ told, /** @type {string} */ words) =>
     words
-      ? el("button", { type: "button", class: "chip understood", "aria-label": `${told}, read from “${words}”: take it back`, on: { click: () => again(without(text, words)) } }, el("span", { text: told }), icon("close"))
+      ? el("button", { type: "button", class: "chip understood", "aria-label": word("reading.take_back", { told, words }), on: { click: () => again(without(text, words)) } }, el("span", { text: told }), icon("close"))
       : el("span", { class: "chip understood", text: told });
   const chips = [
-    ...asked.map(({ attribute, value, words }) => understood(value ? `${readable(attribute)}: ${value}` : readable(attribute), words)),
+    ...asked.map(({ attribute, value, words }) => understood(value ? word("reading.value", { attribute: readable(attribute), value }) : readable(attribute), words)),
     ...bounds.map((bound) => understood(bounded(bound), bound.words)),
-    ...unread.map((word) => el("span", { class: "chip unread" }, el("s", { text: word }), el("span", { class: "unseen", text: " had no effect" }))),
-    ...corrections.map(({ word, read_as: by }) =>
-      el("button", { type: "button", class: "chip", on: { click: () => again(replaced(text, word, by)) } }, el("span", { text: `Did you mean “${by}”?` }), el("span", { class: "unseen", text: ` “${word}” was read so` }))),
+    ...unread.map((text) => el("span", { class: "chip unread" }, el("s", { text }), el("span", { class: "unseen", text: word("reading.no_effect") }))),
+    ...corrections.map(({ word: slip, read_as: by }) =>
+      el("button", { type: "button", class: "chip", on: { click: () => again(replaced(text, slip, by)) } }, el("span", { text: word("reading.did_you_mean", { word: by }) }), el("span", { class: "unseen", text: word("reading.did_you_mean.of", { word: slip }) }))),
   ];
   const notes = [
-    language !== "English" && `This looks like ${language}: only names of values are read in it.`,
-    ...lacking.map(({ attribute, words }) => `No picture here has a ${readable(attribute)}, so “${words}” had no effect.`),
-    alike && text && "Nothing of this was understood: these look alike.",
+    language !== "English" && word("reading.language", { language: wordOr(`language.${language}`, language) }),
+    ...lacking.map(({ attribute, words }) => word("reading.lacking", { attribute: readable(attribute), words })),
+    alike && text && word("reading.alike"),
   ].filter(Boolean);
   byId("reading").replaceChildren(...chips.map((chip) => el("li", {}, chip)));
   byId("reading").hidden = !chips.length;

@@ -1,7 +1,9 @@
-/** The pictures that were found: cards with score, what spoke for each, and what can be done with it. */
+/** The products that were found: cards with picture, title, price and link, and what can be done with each. */
 
 import { showPicture } from "./api.js";
-import { describe, el, icon, readable } from "./dom.js";
+import { el, icon } from "./dom.js";
+import { amountOf, describe, detailList, isExpert, linked, nameOf, priceOf, readable } from "./product.js";
+import { number, word } from "./words.js";
 
 /** @import { Answer, SearchReply, Turn } from "./types.js" */
 
@@ -11,12 +13,16 @@ import { describe, el, icon, readable } from "./dom.js";
  * @property {(id: string) => void} more
  * @property {(id: string) => void} less
  * @property {(id: string) => void} from
- * @property {(card: HTMLElement, pane: Pane) => void} look
+ * @property {(answer: Answer) => void} zoom
+ * @property {(card: HTMLElement, pane: Pane) => void} why
  */
 
 const SKELETONS = 12;
 const NAMED = 2;
 const TONES = 10;
+const REASONS = 3;
+/** What the service calls the part of a score that belongs to no attribute. */
+const WHOLE = "overall";
 
 /** Which colour stands for an attribute in every bar. @type {Map<string, number>} */
 const tones = new Map();
@@ -28,6 +34,16 @@ const tone = (name) => {
 /** Attributes take their colours in this order, so that one keeps its own from visit to visit. @param {string[]} names */
 export const settleTones = (names) => names.forEach(tone);
 
+/** The answers in the order that a person chose; products without a price come last. @param {Answer[]} answers @param {string} order */
+function ordered(answers, order) {
+  if (!order) return answers;
+  const way = order === "cheap" ? 1 : -1;
+  const amounts = new Map(answers.map((answer) => [answer, amountOf(answer)]));
+  const amount = (/** @type {Answer} */ answer) => /** @type {number} */ (amounts.get(answer));
+  return [...answers].sort((one, other) =>
+    Number(Number.isNaN(amount(one))) - Number(Number.isNaN(amount(other))) || way * (amount(one) - amount(other)) || 0);
+}
+
 export class Pane {
   /** @param {string} method @param {string} title  shown when two panes stand side by side @param {Actions} actions */
   constructor(method, title, actions) {
@@ -37,7 +53,8 @@ export class Pane {
     this.cards = new Map();
     /** @type {SearchReply | null} */
     this.response = null;
-    this.grid = el("ol", { class: "grid", "aria-label": title ? `Answers of ${title}` : "Answers" });
+    this.ranked = title !== "" || isExpert();
+    this.grid = el("ol", { class: "grid", "aria-label": title ? word("methods.results", { method: title }) : word("results.label") });
     this.note = el("p", { class: "hint", role: "status" });
     this.element = el("div", { class: "pane", "data-method": method },
       title ? el("h3", { text: title }) : null, this.note, this.grid);
@@ -73,9 +90,10 @@ export class Pane {
     this.response = response;
     const before = new Map([...this.cards].map(([id, card]) => [id, card.getBoundingClientRect()]));
     const focused = this.grid.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement) : null;
-    const cards = response.answers.map((answer, place) => {
+    const ranks = new Map(response.answers.map(({ id }, place) => [id, place + 1]));
+    const cards = ordered(response.answers, turn.order).map((answer) => {
       const card = this.cards.get(answer.id) ?? this.card(answer);
-      this.fill(card, answer, place, turn);
+      this.fill(card, answer, ranks.get(answer.id) ?? 0, turn);
       return card;
     });
     this.cards = new Map(cards.map((card) => [card.dataset.id ?? "", card]));
@@ -88,49 +106,60 @@ export class Pane {
   /** @param {Answer} answer @returns {HTMLElement} */
   card(answer) {
     const { id } = answer;
-    const what = describe(answer);
-    const picture = el("img", { alt: what, loading: "lazy", decoding: "async" });
+    const name = nameOf(answer);
+    const picture = el("img", { alt: describe(answer), loading: "lazy", decoding: "async" });
     showPicture(picture, id, 320);
-    const press = (/** @type {string} */ name, /** @type {string} */ glyph, /** @type {string} */ short, /** @type {string} */ words, /** @type {() => void} */ act) =>
-      el("button", { type: "button", class: `act ${name}`, title: words, "aria-label": `${words}: ${what}`, "aria-pressed": name === "less" ? null : "false", on: { click: act } }, icon(glyph), el("span", { text: short }));
-    const frame = el("div", { class: "frame" }, picture, el("span", { class: "rank", "aria-hidden": "true" }),
-      el("span", { class: "score" }), el("span", { class: "views", hidden: true }));
-    // The picture is a large target for a finger or mouse; by keyboard the button below does the same.
-    frame.addEventListener("click", () => this.actions.from(id));
-    const card = el("li", { class: "card", "data-id": id }, frame,
-      el("p", { class: "what", text: what }),
-      el("div", { class: "bar", "aria-hidden": "true" }),
-      el("p", { class: "spoke" }),
+    const press = (/** @type {string} */ kind, /** @type {string} */ glyph, /** @type {boolean} */ stays, /** @type {() => void} */ act) =>
+      el("button", { type: "button", class: `act ${kind}`, "aria-label": word(`card.${kind}.of`, { name }), "aria-pressed": stays ? "false" : null, on: { click: act } },
+        icon(glyph), el("span", { text: word(`card.${kind}`) }));
+    const zoom = el("button", { type: "button", class: "frame", "aria-label": word("card.zoom.of", { name }), on: { click: () => this.actions.zoom(answer) } }, picture,
+      el("span", { class: "rank", "aria-hidden": "true" }), el("span", { class: "score" }), el("span", { class: "views", hidden: true }));
+    const price = priceOf(answer);
+    const facts = el("details", { class: "facts" }, el("summary", { text: word("card.details") }));
+    facts.addEventListener("toggle", () => facts.children.length < 2 && facts.append(detailList(answer)), { once: true });
+    const card = el("li", { class: "card", "data-id": id }, zoom,
+      el("p", { class: "what", title: name }, linked(answer, name)),
+      el("p", { class: "price" }, price, answer.sold_out ? el("span", { class: "gone", text: word("product.sold_out") }) : null),
+      isExpert() ? el("p", { class: "id", text: id }) : null,
+      isExpert() ? el("div", { class: "bar", "aria-hidden": "true" }) : null,
+      isExpert() ? el("p", { class: "spoke" }) : null,
+      el("p", { class: "reason", role: "status" }),
       el("div", { class: "actions" },
-        el("button", { type: "button", class: "act from", "aria-label": `Search from here: ${what}`, on: { click: () => this.actions.from(id) } },
-          el("span", { text: "Search from here" }), icon("arrow")),
-        press("more", "plus", "More", "More like this", () => this.actions.more(id)),
-        press("less", "minus", "Not this", "Not this", () => this.actions.less(id)),
-        press("look", "eye", "Looked", "Where it looked", () => this.actions.look(card, this))));
+        el("button", { type: "button", class: "act again", "aria-label": word("card.again.of", { name }), on: { click: () => this.actions.from(id) } },
+          el("span", { text: word("card.again") }), icon("arrow")),
+        press("more", "plus", true, () => this.actions.more(id)),
+        press("less", "minus", false, () => this.actions.less(id)),
+        press("why", "eye", true, () => this.actions.why(card, this))),
+      facts);
     return card;
   }
 
-  /** @param {HTMLElement} card @param {Answer} answer @param {number} place @param {Turn} turn */
-  fill(card, answer, place, turn) {
+  /** @param {HTMLElement} card @param {Answer} answer @param {number} rank @param {Turn} turn */
+  fill(card, answer, rank, turn) {
     const part = (/** @type {string} */ name) => /** @type {HTMLElement} */ (card.querySelector(name));
-    part(".rank").textContent = String(place + 1);
-    part(".score").replaceChildren(el("span", { class: "unseen", text: "score " }), shownScore(answer.score));
-    part(".score").title = "Score: higher is better";
+    part(".rank").textContent = this.ranked ? String(rank) : "";
     const further = answer.views?.length ?? 0;
     part(".views").hidden = !further;
-    part(".views").textContent = further === 1 ? "1 more picture" : `${further} more pictures`;
-    const spoke = answer.spoke.filter(({ share }) => share > 0.005);
-    part(".spoke").replaceChildren(...spoke.slice(0, NAMED).map(({ attribute, share }) =>
-      toned(attribute, el("span", { class: "swatch", "aria-hidden": "true" }), told({ attribute, share }), " ")));
-    part(".spoke").title = spoke.length ? `What spoke for it: ${spoke.map(told).join(", ")}` : "";
+    part(".views").textContent = word("views", { n: further });
+    if (isExpert()) this.fillExpert(part, answer);
+    part(".more").setAttribute("aria-pressed", String(turn.more.includes(answer.id)));
+    forgetReason(card);
+    card.querySelector(".heat")?.remove();
+  }
+
+  /** What only makers want to see. @param {(name: string) => HTMLElement} part @param {Answer} answer */
+  fillExpert(part, answer) {
+    part(".score").textContent = word("expert.score", { score: shownScore(answer.score) });
+    part(".score").title = word("expert.score.help");
+    const spoke = spokeFor(answer);
+    part(".spoke").replaceChildren(...spoke.slice(0, NAMED).map((one) =>
+      toned(one.attribute, el("span", { class: "swatch", "aria-hidden": "true" }), told(one), " ")));
+    part(".spoke").title = spoke.map(told).join(", ");
     part(".bar").replaceChildren(...spoke.map(({ attribute, share }) => {
       const piece = toned(attribute);
       piece.style.flexGrow = String(share);
       return piece;
     }));
-    part(".more").setAttribute("aria-pressed", String(turn.more.includes(answer.id)));
-    part(".look").setAttribute("aria-pressed", "false");
-    card.querySelector(".heat")?.remove();
   }
 
   /** Let a card travel from where it was. @param {HTMLElement} card @param {DOMRect | undefined} from */
@@ -146,6 +175,27 @@ export class Pane {
   }
 }
 
+/** @param {Answer} answer */
+const spokeFor = (answer) => answer.spoke.filter(({ share }) => share > 0.005);
+
+/** The attributes that a shopper is told of. @param {Answer} answer */
+const mainReasons = (answer) =>
+  answer.spoke.filter(({ attribute, share }) => attribute !== WHOLE && share > 0.05).slice(0, REASONS).map(({ attribute }) => readable(attribute));
+
+/** Say in words why a product was found. @param {HTMLElement} card @param {Answer | undefined} answer */
+export function tellReason(card, answer) {
+  const parts = answer ? (isExpert() ? spokeFor(answer).map(told) : mainReasons(answer)) : [];
+  const reason = /** @type {HTMLElement} */ (card.querySelector(".reason"));
+  reason.textContent = parts.length ? word("why.told", { parts: parts.join(", ") }) : word("why.nothing");
+  card.querySelector(".why")?.setAttribute("aria-pressed", "true");
+}
+
+/** @param {HTMLElement} card */
+export function forgetReason(card) {
+  /** @type {HTMLElement} */ (card.querySelector(".reason")).textContent = "";
+  card.querySelector(".why")?.setAttribute("aria-pressed", "false");
+}
+
 /** A span in an attribute's colour. @param {string} attribute @param {...(Node | string)} children */
 function toned(attribute, ...children) {
   const made = el("span", {}, ...children);
@@ -157,7 +207,7 @@ function toned(attribute, ...children) {
 const shownScore = (score) => score.toFixed(2).replace("-0.00", "0.00").replace("-", "−");
 
 /** @param {{attribute: string, share: number}} spoke */
-const told = ({ attribute, share }) => `${readable(attribute)} ${Math.round(100 * share)} %`;
+const told = ({ attribute, share }) => word("expert.share", { attribute: readable(attribute), share: number(Math.round(100 * share)) });
 
 /**
  * Mark in each pane which answers the other one found, too.

@@ -19,8 +19,8 @@ export class ChangeField {
     this.active = -1;
     this.asked = new AbortController();
     this.shown = new AbortController();
-    const later = debounced(() => this.suggest(), QUIET_MS);
-    this.field.addEventListener("input", later);
+    this.later = debounced(() => this.suggest(), QUIET_MS);
+    this.field.addEventListener("input", this.later);
     this.field.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => this.pressed(event));
     this.field.addEventListener("blur", () => this.close());
     byId("ask").addEventListener("submit", (/** @type {Event} */ event) => {
@@ -94,6 +94,8 @@ export class ChangeField {
   }
 
   close() {
+    // Suggestions that come late would lie over the results.
+    this.later.cancel();
     this.asked.abort();
     this.open([]);
   }

@@ -5,20 +5,49 @@ import { cleanedFilters } from "./filters.js";
 /** @import { Trail, Turn } from "./types.js" */
 
 /** @type {Turn} */
-const BLANK = { text: "", weights: {}, more: [], less: [], filters: {}, where: "", soldOut: false, method: "", against: "", picked: "" };
+const BLANK = { text: "", weights: {}, more: [], less: [], filters: {}, where: "", soldOut: false, order: "", method: "", against: "", picked: "" };
 
 /** @param {Partial<Turn>} [given] @returns {Turn} */
 export const newTurn = (given = {}) => ({ ...structuredClone(BLANK), ...given });
 
 /** Pictures uploaded in this tab. They are in no address, and gone when the tab is closed. @type {Map<string, Blob>} */
 const uploads = new Map();
+const KEPT = "dqecir-upload";
 
-/** @param {Blob} picture @returns {string} its name in the address of this tab */
-export function keepUpload(picture) {
-  // An address of another tab, or from before this one was loaded anew, must not open this picture.
+/** @param {Blob} picture @returns {Promise<string>} its name in the address of this tab */
+export async function keepUpload(picture) {
+  // An address of another tab must not open this picture.
   const name = Date.now().toString(36);
   uploads.set(name, picture);
+  try {
+    // The browser keeps it for this tab alone, so that it outlives loading the page anew.
+    sessionStorage.setItem(KEPT, JSON.stringify({ name, data: await encoded(picture) }));
+  } catch {
+    // It is too large to be kept; it lasts until the page is loaded anew.
+    sessionStorage.removeItem(KEPT);
+  }
   return name;
+}
+
+/** @param {Blob} picture @returns {Promise<string>} a data URL */
+const encoded = (picture) =>
+  new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(String(reader.result));
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(picture);
+  });
+
+/** Take up the picture that this tab kept when it was loaded anew. */
+export function recallUpload() {
+  try {
+    const { name, data } = JSON.parse(sessionStorage.getItem(KEPT) ?? "");
+    const [head, body] = data.split(",");
+    const bytes = Uint8Array.from(atob(body), (sign) => sign.charCodeAt(0));
+    uploads.set(name, new Blob([bytes], { type: /^data:([^;]*)/.exec(head)?.[1] }));
+  } catch {
+    // Nothing was kept.
+  }
 }
 
 /**
@@ -42,11 +71,16 @@ export const changed = (trail, change) => ({
   turns: [...trail.turns.slice(0, -1), { ...present(trail), ...change }],
 });
 
+/** What stays when a search begins from another reference. @param {Trail} trail @returns {Partial<Turn>} */
+export function lasting(trail) {
+  const { filters, where, soldOut, order, method, against } = present(trail);
+  return { filters, where, soldOut, order, method, against };
+}
+
 /** An answer becomes the next reference; filter and methods stay. @param {Trail} trail @param {string} id @returns {Trail} */
 export function pickedUp(trail, id) {
-  const { filters, where, soldOut, method, against } = present(trail);
   const walked = changed(trail, { picked: id });
-  return { ...walked, turns: [...walked.turns, newTurn({ filters, where, soldOut, method, against })] };
+  return { ...walked, turns: [...walked.turns, newTurn(lasting(trail))] };
 }
 
 /** Back to the turn at `place`. @param {Trail} trail @param {number} place @returns {Trail} */
@@ -86,7 +120,7 @@ export function read(hash) {
 /** Only what has the kind of a turn's own values is taken from an address. @param {any} raw @returns {Turn} */
 function cleaned(raw) {
   const turn = newTurn();
-  for (const name of /** @type {const} */ (["text", "where", "method", "against", "picked"]))
+  for (const name of /** @type {const} */ (["text", "where", "order", "method", "against", "picked"]))
     if (typeof raw?.[name] === "string") turn[name] = raw[name];
   for (const name of /** @type {const} */ (["more", "less"]))
     if (Array.isArray(raw?.[name])) turn[name] = raw[name].filter((/** @type {any} */ id) => typeof id === "string");
@@ -96,6 +130,7 @@ function cleaned(raw) {
         Number.isFinite(value) ? [[name, Number(value)]] : [],
       ),
     );
+  if (!["cheap", "dear"].includes(turn.order)) turn.order = "";
   turn.soldOut = raw?.soldOut === true;
   turn.filters = cleanedFilters(raw?.filters);
   return turn;

@@ -2,7 +2,9 @@
  * The shapes that travel between the page and the service, for editors and readers; nothing runs here.
  *
  * @typedef {{id: string, attributes: Object<string, string | string[]>, sold_out: boolean, image: string, product?: string, views?: string[]}} Item
- * @typedef {{values: string[] | null, numeric: boolean}} Attribute
+ * How many items have a number in each of the equal parts between least and most.
+ * @typedef {{least: number, most: number, counts: number[]}} Numbers
+ * @typedef {{values: string[] | null, numeric: boolean, role: string, numbers: Numbers | null}} Attribute
  * @typedef {{name: string, title: string}} Method
  * What boxes and ranges say of one attribute, and of each.
  * @typedef {{values?: string[], least?: number, most?: number}} Condition
@@ -16,6 +18,8 @@
  * @property {Object<string, Attribute>} attributes
  * @property {string[]} weights  names of attributes that have a slider
  * @property {boolean} has_sold_out  whether any item is sold out
+ * @property {boolean} expert  whether scores, times and ids are shown
+ * @property {string} link_target  where links to products open
  * @property {boolean} can_edit
  * @property {string} edit_note
  * @property {boolean} can_write
@@ -53,6 +57,7 @@
  * @property {Chosen} filters  of boxes and ranges
  * @property {string} where  an expression typed by hand, empty: none
  * @property {boolean} soldOut  whether sold-out products are shown, too
+ * @property {string} order  "cheap" or "dear" orders the best by price; empty: the best first
  * @property {string} method  empty: the service's first
  * @property {string} against  a second method to compare with, empty: none
  * @property {string} picked  the answer that became the next turn's reference

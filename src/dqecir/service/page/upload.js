@@ -4,6 +4,8 @@ import { byId } from "./dom.js";
 
 const LONGEST = 1280;
 const LIGHT = 1_500_000;
+/** Kinds that every service reads; others that the browser can read are sent as one of them. */
+const COMMON = ["image/jpeg", "image/png", "image/webp"];
 
 /**
  * Listen for pictures everywhere on the page.
@@ -47,17 +49,17 @@ export function listen(given) {
  * The picture as it is sent: a heavy photo is made smaller here, because phones have slow lines and the model
  * looks at few pixels. What the browser cannot read goes as it is, for the service to judge.
  * @param {Blob} file
- * @returns {Promise<Blob>}
+ * @returns {Promise<{picture: Blob, isRead: boolean}>} whether the browser could read it
  */
 export async function lightened(file) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
   } catch {
-    return file;
+    return { picture: file, isRead: false };
   }
   const scale = LONGEST / Math.max(bitmap.width, bitmap.height);
-  if (scale >= 1 && file.size <= LIGHT) return file;
+  if (scale >= 1 && file.size <= LIGHT && COMMON.includes(file.type)) return { picture: file, isRead: true };
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(bitmap.width * Math.min(1, scale)));
   canvas.height = Math.max(1, Math.round(bitmap.height * Math.min(1, scale)));
@@ -66,5 +68,5 @@ export async function lightened(file) {
   painter.fillStyle = "#fff";
   painter.fillRect(0, 0, canvas.width, canvas.height);
   painter.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  return new Promise((resolve) => canvas.toBlob((made) => resolve(made ?? file), "image/jpeg", 0.92));
+  return new Promise((resolve) => canvas.toBlob((made) => resolve({ picture: made ?? file, isRead: true }), "image/jpeg", 0.92));
 }

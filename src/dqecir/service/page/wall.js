@@ -1,8 +1,10 @@
 /** The wall: items of the index, to start from without a picture of one's own. */
 
 import { items, showPicture } from "./api.js";
-import { describe, el } from "./dom.js";
+import { el } from "./dom.js";
 import { conditions } from "./filters.js";
+import { describe } from "./product.js";
+import { word } from "./words.js";
 
 /** @import { Chosen, Item } from "./types.js" */
 
@@ -12,7 +14,7 @@ export class Wall {
   /** @param {(item: Item) => void} picked */
   constructor(picked) {
     this.picked = picked;
-    this.grid = el("ol", { class: "grid wall", "aria-label": "Items to start from" });
+    this.grid = el("ol", { class: "grid wall", "aria-label": word("wall.label") });
     this.seed = 1 + Math.floor(Math.random() * 1e6);
     /** @type {string | null} */
     this.next = null;
@@ -54,7 +56,7 @@ export class Wall {
   tile(item) {
     const picture = el("img", { alt: "", loading: "lazy", decoding: "async" });
     showPicture(picture, item.id, 320);
-    const start = el("button", { type: "button", class: "frame", "aria-label": `Start from: ${describe(item)}`, title: describe(item), on: { click: () => this.picked(item) } }, picture);
+    const start = el("button", { type: "button", class: "frame", "aria-label": word("wall.start", { name: describe(item) }), title: describe(item), on: { click: () => this.picked(item) } }, picture);
     return el("li", { "data-id": item.id }, start);
   }
 }

@@ -1,8 +1,13 @@
 /** Sliders for what each attribute counts: the text decides, until a person does. */
 
-import { byId, debounced, el, readable } from "./dom.js";
+import { byId, debounced, el } from "./dom.js";
+import { readable } from "./product.js";
+import { number, word } from "./words.js";
 
 const QUIET_MS = 120;
+
+/** @param {number} value */
+const weight = (value) => number(value, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 export class Weights {
   /**
@@ -73,9 +78,9 @@ export class Weights {
     row.element.classList.toggle("mine", mine);
     if (document.activeElement !== row.slider || !mine) row.slider.value = String(shown ?? 1);
     row.slider.style.setProperty("--part", String(Math.min(Number(row.slider.value), this.heaviest) / this.heaviest));
-    row.value.textContent = shown === null ? "–" : shown.toFixed(2);
-    row.ownText.textContent = row.own === null ? "" : mine ? `the text says ${row.own.toFixed(2)}` : "as the text says";
-    row.slider.setAttribute("aria-valuetext", `${row.value.textContent}, ${row.ownText.textContent || "not asked yet"}`);
+    row.value.textContent = shown === null ? "–" : weight(shown);
+    row.ownText.textContent = row.own === null ? "" : word(mine ? "weights.text_says" : "weights.as_text", { weight: weight(row.own) });
+    row.slider.setAttribute("aria-valuetext", `${row.value.textContent}, ${row.ownText.textContent || word("weights.none")}`);
     row.mark.hidden = row.own === null || !mine;
     row.mark.style.setProperty("--part", String(Math.min(row.own ?? 0, this.heaviest) / this.heaviest));
   }

@@ -40,6 +40,8 @@ async def about(service: Served) -> ProductAbout | About:
         attributes=await asyncio.to_thread(service.listing.attributes),
         weights=service.main.weighted,
         has_sold_out=service.main.has_sold_out,
+        expert=service.settings.expert,
+        link_target=service.settings.link_target,
         can_edit=service.edits.missing is None,
         edit_note=service.edits.missing or "",
         can_write=service.keys.can_write,

@@ -1,0 +1,184 @@
+"""The page as a shopper sees it: products with price and link, two languages, honest states."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+from playwright.sync_api import expect
+
+from tests.page.conftest import HOSTILE, TITLES, UNLINKED, Service
+from tests.page.visiting import REFERENCE, ask, cards, found, settled, visit
+
+
+def of_link(link: str) -> dict[str, dict[str, list[str]]]:
+    """A filter that one product fulfils."""
+    return {"link": {"values": [link]}}
+
+
+def test_a_card_has_title_price_link_and_details(page, shop_page, table):
+    visit(page, shop_page, text="is blue")
+    first = cards(page).first
+    row = table[found(page)[0]]
+    link = first.get_by_role("link", name=row["title"])
+    expect(link).to_have_attribute("href", row["link"])
+    expect(link).to_have_attribute("rel", "noopener")
+    expect(link).to_have_attribute("target", "_blank")
+    expect(first.locator(".price")).to_have_text(f"€{row['price']}.00")
+    expect(first.locator("img")).to_have_attribute("alt", re.compile(f"^{row['title']}, .*{row['color']}"))
+    # Nothing that only makers want to see.
+    expect(page.locator("#meta")).to_have_text("")
+    expect(page.locator("#advanced")).to_be_hidden()
+    expect(page.locator('.group[data-attribute="sku"]')).to_have_count(0)
+    text = page.locator("main").inner_text()
+    assert not re.search(r"\bms\b|score|A-00\d\d|images/", text)
+    first.get_by_text("Details").click()
+    expect(first.locator(".details")).to_contain_text(row["color"])
+    expect(first.locator(".details")).not_to_contain_text("A-0")
+    first.get_by_role("button", name="Why this").click()
+    expect(first.locator(".reason")).to_contain_text("It fits best in: color")
+    expect(first.locator("canvas")).to_have_count(1)
+
+    first.get_by_role("button", name="Show larger").click()
+    viewer = page.get_by_role("dialog", name="Product")
+    expect(viewer.get_by_role("link", name="To the product")).to_have_attribute("href", row["link"])
+    picture = viewer.get_by_role("button", name="Zoom in")
+    picture.click()
+    expect(picture).to_have_attribute("aria-pressed", "true")
+    assert picture.evaluate("frame => frame.scrollWidth > frame.clientWidth")
+    page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    expect(first.get_by_role("button", name="Show larger")).to_be_focused()
+    first.get_by_role("button", name="Show larger").click()
+    viewer.get_by_role("button", name="Similar").click()
+    expect(page.locator("#crumbs li")).to_have_count(2)
+
+
+def test_texts_and_links_of_a_table_do_nothing(page, shop_page):
+    visit(page, shop_page, item="images/000022.jpg", filters=of_link("javascript:window.hurt=1"))
+    assert found(page) == [HOSTILE]
+    card = cards(page).first
+    expect(card.locator(".what")).to_have_text(TITLES[HOSTILE])
+    expect(card.locator(".what a, .what img, .what b")).to_have_count(0)
+    card.get_by_role("button", name="Show larger").click()
+    expect(page.get_by_role("dialog").get_by_role("heading")).to_have_text(TITLES[HOSTILE])
+    expect(page.get_by_role("dialog").get_by_role("link")).to_have_count(0)
+    assert page.evaluate("window.hurt") is None
+    # An address without its host leads nowhere from here.
+    visit(page, shop_page, item="images/000022.jpg", filters=of_link("/products/21"))
+    page.reload()
+    settled(page)
+    assert found(page) == [UNLINKED]
+    expect(cards(page).first.get_by_role("link")).to_have_count(0)
+
+
+def test_a_german_browser_is_spoken_to_in_german(open_page, shop_page, table):
+    page = open_page(locale="de-AT")
+    visit(page, shop_page, text="is blue")
+    assert page.evaluate("document.documentElement.lang") == "de"
+    expect(page.get_by_role("combobox", name="Was soll anders sein?")).to_be_visible()
+    expect(page.locator("#status")).to_have_text("24 Produkte für „is blue“.")
+    expect(cards(page).first.locator(".price")).to_have_text(
+        re.compile(rf"^€\s{table[found(page)[0]]['price']},00$")
+    )
+    expect(page.get_by_role("button", name=re.compile("^Nicht so: "))).to_have_count(24)
+    page.get_by_role("combobox", name="Reihenfolge").select_option("Niedrigster Preis zuerst")
+    settled(page)
+    # No text of the page is lacking or English.
+    page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
+    shown = page.locator("body").inner_text()
+    assert not re.search(r"undefined|\{\w+\}|\b(?:the|Filter by|Show|Search|Similar|Price)\b", shown)
+
+
+def test_the_best_are_ordered_by_price_and_filtered_by_both_ends(page, shop_page, table):
+    visit(page, shop_page, text="is blue")
+    best = found(page)
+    page.get_by_role("combobox", name="Order").select_option("Lowest price first")
+    expect(page).to_have_url(re.compile("cheap"))
+    settled(page)
+    assert found(page) == sorted(best, key=lambda item: (int(table[item]["price"]), best.index(item)))
+    page.get_by_role("combobox", name="Order").select_option("Highest price first")
+    settled(page)
+    prices = [int(table[item]["price"]) for item in found(page)]
+    assert prices == sorted(prices, reverse=True)
+    page.locator('.group[data-attribute="price"] summary').click()
+    group = page.locator('.group[data-attribute="price"]')
+    expect(group.get_by_role("img", name="price between 10 and 59")).to_be_visible()
+    expect(group.get_by_label("price from")).to_have_attribute("placeholder", "10")
+    group.get_by_label("price from").fill("20")
+    with page.expect_response("**/v1/search"):
+        group.get_by_label("price to").fill("30")
+    settled(page)
+    expect(page.locator("#filter-count")).to_have_text("1")
+    assert all(20 <= int(table[item]["price"]) <= 30 for item in found(page))
+    assert group.locator(".histogram .outside").count() in range(10, 19)
+
+
+def test_suggestions_that_come_late_do_not_open_over_results(page, shop_page):
+    page.clock.install()
+    visit(page, shop_page)
+    field = page.get_by_role("combobox", name="What should change?")
+    field.fill("is bl")
+    field.press("Enter")
+    page.clock.run_for(1000)
+    settled(page)
+    expect(field).to_have_attribute("aria-expanded", "false")
+    expect(page.locator("#suggestions li")).to_have_count(0)
+
+
+def test_an_upload_outlives_a_reload_and_a_broken_one_changes_nothing(page, shop_page, shop, tmp_path):
+    page.goto(shop_page)
+    page.get_by_label("Choose a picture").set_input_files(shop / REFERENCE)
+    settled(page)
+    ask(page, "is blue")
+    answers, where = found(page), page.url
+    page.reload()
+    settled(page)
+    assert found(page) == answers
+    (tmp_path / "letter.png").write_text("Dear shop, this is no picture.")
+    page.get_by_label("Choose a picture").set_input_files(tmp_path / "letter.png")
+    expect(page.get_by_role("alert")).to_contain_text("This file cannot be used as a picture.")
+    assert (page.url, found(page)) == (where, answers)
+    expect(page.locator("#edits")).to_be_hidden()  # no pipeline draws here
+
+
+def test_results_of_an_earlier_search_are_greyed(page, shop_page):
+    visit(page, shop_page, text="is blue")
+    before = found(page)
+    page.route("**/v1/search", lambda route: route.fulfill(status=503, json={"detail": "No."}))
+    page.get_by_role("combobox", name="What should change?").fill("is red")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("The service is busy.")
+    expect(page.get_by_text("These are the results of your earlier search.")).to_be_visible()
+    expect(page.locator(".panes")).to_have_class(re.compile("stale"))
+    assert found(page) == before
+    page.unroute("**/v1/search")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".panes")).not_to_have_class(re.compile("stale"))
+
+
+def test_counts_follow_the_index(page, index, tmp_path, shop):
+    shutil.copytree(index, tmp_path / "index")
+    running = Service(tmp_path / "log", "--index", tmp_path / "index")
+    try:
+        visit(page, running.address)
+        expect(page.locator("#stock")).to_have_text("160 products")
+        form = {
+            "attributes": json.dumps({"title": "New", "price": 999}),
+            "image": {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": (shop / REFERENCE).read_bytes()},
+        }
+        assert page.request.put(f"{running.address}/v1/items/new", multipart=form).ok
+        ask(page, "is blue")
+        expect(page.locator("#stock")).to_have_text("161 products")
+        expect(page.get_by_label("price to")).to_have_attribute("placeholder", "999")
+    finally:
+        running.kill()
+
+
+def test_a_long_text_is_cut_visibly(page, shop_page):
+    visit(
+        page, shop_page, filters={"title": {"values": [TITLES[REFERENCE].strip()]}}, item="images/000011.jpg"
+    )
+    title = cards(page).first.locator(".what")
+    assert title.evaluate("text => text.scrollHeight > text.clientHeight")
