@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from dqecir.errors import DataError
+from dqecir.index.column_roles_file import read_roles, write_roles
 from dqecir.index.contract import IndexHeader, ItemBatch
+from dqecir.index.engines import move_index
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import Compare, parse_filter
 from dqecir.index.item_list import StoredItems
@@ -102,6 +105,25 @@ def test_no_payload_is_parsed_but_those_of_the_page(index, monkeypatch):
     assert last == "i21"
     assert len(listed.page(4, None, None, seed=7)[0]) == 4
     assert len(parsed) == 9
+
+
+def test_columns_have_the_roles_of_the_table_or_else_those_that_their_names_tell(tmp_path):
+    payloads = [{"name": "Tee", "preis": 9.9, "image": "no picture", "link": "https://shop.example/1"}]
+    header = IndexHeader(model="m1", tokens=1, size=4)
+    batch = ItemBatch(["i0"], torch.ones(1, 1, 4), payloads)
+    index = ExactIndex.build(tmp_path / "index", header, iter([batch]))
+
+    def roles() -> dict[str, str]:
+        return {name: facts.role for name, facts in Listing(index, lambda: 1).attributes().items()}
+
+    assert roles() == {"name": "title", "preis": "attribute", "image": "attribute", "link": "url"}
+    write_roles(index.folder, {"preis": "price"})
+    assert roles()["preis"] == "price"
+    moved = move_index(index.folder, tmp_path / "moved", "exact")
+    assert read_roles(moved.folder) == {"preis": "price"}
+    (index.folder / "columns.json").write_text('{"roles": {"preis": "money"}}')
+    with pytest.raises(DataError, match="preis"):
+        roles()
 
 
 def test_a_page_is_read_once_and_leaves_out_what_was_deleted_since(index, clock, monkeypatch):
