@@ -81,6 +81,28 @@ def test_the_draw_ends_where_no_new_pair_is_left():
     assert pairs({"color": ["red", "red"]}) == []
 
 
+@pytest.mark.parametrize(
+    "draw", [BALANCED, NATURAL, PairDraw("balanced", (0.0, 1.0)), PairDraw("natural", (0.0, 1.0))]
+)
+def test_all_pairs_come_where_as_many_are_asked_for(draw):
+    rng = np.random.default_rng(3)
+    # Rare values, which random draws alone hardly pair with each other.
+    table = {name: [f"{name}{int(rng.exponential(1.5))}" for _ in range(40)] for name in ("a", "b", "c", "d")}
+    offered = {
+        number + 1 for number, weight in enumerate(draw.change_weights) if weight or draw.drawing == "natural"
+    }
+    every = {
+        (i, j)
+        for i in range(40)
+        for j in range(40)
+        if sum(cells[i] != cells[j] for cells in table.values()) in offered
+    }
+    found = pairs(table, draw, count=5000)
+    assert ends(found) == every
+    assert len(found) == len(every)
+    assert len(pairs(table, draw, count=len(every) - 1)) == len(every) - 1
+
+
 def test_refusals():
     with pytest.raises(DataError, match="neither 'balanced' nor 'natural'"):
         PairDraw("even", (1.0,))

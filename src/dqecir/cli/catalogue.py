@@ -52,7 +52,7 @@ def catalogue_check(
     from dqecir.data.catalogue import check_catalogue
     from dqecir.data.images import load_image
 
-    report = check_catalogue(folder, decode=load_image, sheet=sheet_name)
+    report = check_catalogue(folder, decode=load_image, sheet=sheet_name, quiet=False)
     for warning in report.warnings:
         output.print(f"[yellow]warning[/] {escape(warning)}")
     for problem in report.problems:

@@ -21,6 +21,7 @@ from dqecir.data.cells import UNKNOWN
 from dqecir.data.column_roles import Role
 from dqecir.data.triplets import Positions
 from dqecir.errors import CatalogueError, DataError
+from dqecir.io.progress import track
 from dqecir.settings import nearest
 
 _DEV_SHARE = 0.15
@@ -133,16 +134,18 @@ def check_catalogue(
     seed: int = 0,
     decode: Callable[[Path], object] | None = None,
     sheet: str | None = None,
+    quiet: bool = True,
 ) -> CatalogueReport:
     """Say everything that is wrong or odd with a catalogue, and count what it holds.
 
     ``decode`` opens one image and raises ``ValueError`` or ``OSError`` where it cannot; without it
-    images are only looked for.
+    images are only looked for. Progress is shown unless it is ``quiet``.
     """
     folder = Path(folder)
     table = read_catalogue_table(folder, sheet)
     problems = list(table.problems)
-    for name in dict.fromkeys(view.file for view in table.views) if decode else ():
+    files = list(dict.fromkeys(view.file for view in table.views)) if decode else []
+    for name in track(files, "checking pictures", quiet=quiet):
         if decode and os.path.isfile(folder / name):  # noqa: PTH113  (as FileNames.find)
             try:
                 decode(folder / name)

@@ -119,13 +119,20 @@ def html_report(
     rows: Mapping[str, Mapping[str, float]],
     shown: Sequence[str],
     facts: Mapping[str, str],
+    opening: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write one self-contained HTML file: the table of ``rows`` x ``shown`` metrics, facts, answers."""
+    """Write one self-contained HTML file: ``opening``, the table of ``rows`` x ``shown``, answers, facts."""
     template = (resources.files("dqecir.io") / "templates" / "report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["data_uri"] = data_uri
     text = environment.from_string(template).render(
-        title=title, introduction=introduction, answers=answers, rows=rows, shown=shown, facts=facts
+        title=title,
+        introduction=introduction,
+        answers=answers,
+        rows=rows,
+        shown=shown,
+        facts=facts,
+        opening=opening or {},
     )
     write_text(path, text)
     return path

@@ -110,6 +110,7 @@ class Reader:
         self.tagger = tagger or shipped_tagger()
         self.linker = Linker(values, self._vector)
         self._numbers = tuple(sorted(numbers))
+        self.columns = frozenset((*values, *self._numbers))
         self._dictionary = SMALL | usual_words() | self.linker.names
         known = sorted(word for word in self._dictionary - SMALL if len(word) >= _MENDED)
         self._mendable = sorted(known, key=len, reverse=True)

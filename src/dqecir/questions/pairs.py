@@ -60,7 +60,7 @@ def draw_pairs(
     rng: np.random.Generator,
     products: NDArray[np.int64] | None = None,
 ) -> Iterator[Pair]:
-    """Yield at most ``count`` different pairs, the references in turn; both ends are in one gallery.
+    """Yield ``count`` different pairs, or all there are, the references in turn, both ends in one gallery.
 
     ``products`` holds the number of each image's product. Then products are references in turn, each time by
     another of their images, and the ends of a pair are of two products.
@@ -87,6 +87,8 @@ def draw_pairs(
                     return
         fruitless = 0 if len(taken) > found else fruitless + 1
         round_ += 1
+    rest = [pair for pool in pools for pair in pool.every(draw) if (pair.reference, pair.target) not in taken]
+    yield from (rest[place] for place in rng.permutation(len(rest))[: count - len(taken)])
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,21 @@ class _Pool:
             fits = _evenly(fits, sets[fits], u[1])
             fits = _evenly(fits, self._values(fits, int(sets[fits[0]])), u[2])
         target = int(fits[int(u[3] * fits.size)])
-        changed = _members(int(sets[target]))
-        return Pair(int(self.positions[place]), int(self.positions[target]), self.number, changed)
+        return self._pair(place, target, int(sets[target]))
+
+    def every(self, draw: PairDraw) -> Iterator[Pair]:
+        """Every pair that could be drawn."""
+        weights = np.array((0.0, *draw.change_weights))
+        offered = weights > 0 if draw.drawing == "balanced" else np.arange(len(weights)) > 0
+        for place in range(self.positions.size):
+            numbers, sets = self._changes(place)
+            few = numbers < len(offered)
+            fits = few & (sets >= 0) & offered[np.where(few, numbers, 0)]
+            for target in np.flatnonzero(fits):
+                yield self._pair(place, int(target), int(sets[target]))
+
+    def _pair(self, place: int, target: int, changed: int) -> Pair:
+        return Pair(int(self.positions[place]), int(self.positions[target]), self.number, _members(changed))
 
     def _changes(self, place: int) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
         """For every image, how many columns change and which (a bit each); a set of -1 is barred."""

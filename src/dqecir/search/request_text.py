@@ -72,6 +72,11 @@ class RequestReader:
         parts = [*conjuncts(where), *_comparisons(constraints), *_cells(table)]
         return RequestText(rest, all_of(parts), constraints, lacking, read, table)
 
+    def searched_columns(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The columns that a text can ask for: those read of pictures, and those asked of the table."""
+        read = self._of_index().columns
+        return read & self._shown, read - self._shown
+
     def _numbers(self, text: str) -> tuple[str, tuple[NumericConstraint, ...], tuple[NumericConstraint, ...]]:
         """A text without its constraints, those on columns of the index, and those on columns it lacks."""
         if not speaks_of_numbers(text):

@@ -38,6 +38,11 @@ class HeadScore:
     kept: bool
     """Whether the head that the model came with was no worse than one trained further."""
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether pictures say more of the column than its commonest value."""
+        return self.accuracy > self.commonest
+
 
 def fit_heads(
     old: AttributeHeads | None,
@@ -90,6 +95,13 @@ def fit_heads(
         column: HeadScore(100 * reached[column], 100 * common[column], column in kept) for column in columns
     }
     return heads.requires_grad_(False).eval(), scores
+
+
+def heads_of_columns(heads: AttributeHeads, columns: Mapping[str, tuple[str, ...]]) -> AttributeHeads:
+    """Copy the heads of some of the columns."""
+    some = AttributeHeads(HeadsConfig(token_width=heads.config.token_width, columns=columns))
+    _inherit(some, heads)
+    return some.to(heads.queries.device).requires_grad_(False).eval()
 
 
 def column_losses(logits: Mapping[str, Tensor], codes: Tensor, smoothing: float = 0.0) -> list[Tensor]:

@@ -11,16 +11,23 @@ import torch
 from typer.testing import CliRunner
 
 from dqecir.cli import app
+from dqecir.data.catalogue import read_catalogue
 from dqecir.data.cells import UNKNOWN
 from dqecir.errors import CatalogueError, DataError
+from dqecir.evaluation.bootstrap import PairedGain
+from dqecir.experiments.fit import gain as fit_gain
 from dqecir.experiments.fit import steps
 from dqecir.experiments.fit.column_use import plan_columns, vocabularies_for
+from dqecir.experiments.fit.fit_data import LEAST_QUESTIONS, FitData
+from dqecir.experiments.fit.gain import BEFORE, FITTED
 from dqecir.experiments.fit.steps import fit_catalogue
 from dqecir.language.parsing import Parser
+from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.retriever import ComposedRetriever
-from dqecir.training.heads import fit_heads
+from dqecir.training.heads import HeadScore, fit_heads
 from dqecir.training.loop import Trainer
+from dqecir.training.recipe import read_recipe
 
 RECIPE = """
 method: dqe_values
@@ -175,13 +182,20 @@ def test_the_whole_command_leaves_a_searchable_index(fitted, shop):
     )
     assert "numbers filtered" in rows
     report = (out / "report.md").read_text()
+    assert report.splitlines()[2] == "## Columns"
+    picture, table, neither = report.splitlines()[4:7]
+    assert picture.startswith("- searched by picture: ")
+    assert "price" in table
+    assert neither == "- searched not at all: sku, title"
+    assert "points (95 % interval" in report
+    html = (out / "report.html").read_text()
+    assert html.index("searched by picture") < html.index("How good the answers are")
     for column in ("color", "material", "price", "sku"):
         assert f"- `{column}`: " in report
     assert report.count(" images): ") == 12
     assert "dqecir search --index" in report
-    assert "<article>" in (out / "report.html").read_text()
-    model = ComposedModel.from_pretrained(out / "run" / "best")
-    assert "material" in model.method.columns
+    assert "<article>" in html
+    model = ComposedModel.from_pretrained(out / "model")
     retriever = ComposedRetriever(model).open_index(out / "index")
     assert len(retriever.index) == 240
     image = next((shop / "images").iterdir())
@@ -218,6 +232,57 @@ def test_a_killed_fit_ends_where_an_unbroken_one_does(fitted, shop, model_folder
     assert steps == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7, 8]
     assert (tmp_path / "out" / "heads" / "heads.safetensors").stat().st_mtime_ns == trained
     assert rows == json.loads((fitted / "out" / "metrics.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize(
+    ("gain", "said", "chosen"),
+    [
+        (PairedGain(4.0, 1.0, 7.0, 812), "The fitted model is better than the model before", FITTED),
+        (PairedGain(0.2, -1.0, 1.4, 812), "It is not certain whether the fitted model is better", FITTED),
+        (PairedGain(-0.2, -1.4, 1.0, 812), "It is not certain whether the fitted model is better", BEFORE),
+        (PairedGain(0.0, 0.0, 0.0, 812), "It is not certain whether the fitted model is better", BEFORE),
+        (PairedGain(-4.0, -7.0, -1.0, 812), "The fitted model is worse than the model before", BEFORE),
+    ],
+)
+def test_the_better_model_makes_the_index(
+    gain, said, chosen, fitted, shop, model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fit_gain, "paired_gain", lambda *_: gain)
+    out = shutil.copytree(fitted / "out", tmp_path / "out")
+    fit_catalogue(shop, out, model_folder, fitted / "recipe.yaml", quiet=True)
+    report = (out / "report.md").read_text()
+    assert said in report
+    assert "812 questions" in report
+    assert f"The index is built with {chosen}" in report
+    assert json.loads((out / "metrics.json").read_text())["gain"]["low"] == gain.low
+    found = ComposedRetriever.from_pretrained(out / "model").open_index(out / "index").model
+    expected = ComposedModel.from_pretrained(out / "run" / "best" if chosen == FITTED else model_folder)
+    assert found.fingerprint == expected.fingerprint
+
+
+def test_columns_that_pictures_do_not_show_are_left_to_the_table(shop, fitted):
+    data = FitData(shop, fitted, None, 0, True, plan_columns(read_catalogue(shop), {}, 64), None, None)
+    heads = AttributeHeads(HeadsConfig(token_width=8, columns=data.plan.columns))
+    scores = {column: HeadScore(60, 50, kept=False) for column in data.plan.columns}
+    scores["material"] = HeadScore(50, 50, kept=False)
+    less, some = steps._without_unshown(data, heads, scores)
+    assert "material" in data.plan.columns
+    assert set(less.plan.columns) == set(some.config.columns) == set(data.plan.columns) - {"material"}
+    assert set(less.plan.catalogue.attributes) == set(less.plan.columns)
+    [use] = [use for use in less.plan.uses if use.column == "material"]
+    assert use.note.startswith("pictures say no more of it than its commonest value")
+    place, before = (list(one.config.columns).index("sleeves") for one in (some, heads))
+    assert torch.equal(some.queries[place], heads.queries[before])
+    nothing = {column: HeadScore(50, 50, kept=False) for column in data.plan.columns}
+    assert steps._without_unshown(data, heads, nothing) == (data, heads)
+
+
+def test_a_small_split_is_asked_five_hundred_questions(garments_folder, fitted, model):
+    plan = plan_columns(read_catalogue(garments_folder), {}, 64)
+    data = FitData(garments_folder, fitted, read_recipe(fitted / "recipe.yaml"), 0, True, plan, model, None)
+    val = data.measuring_questions(model, "val")
+    assert len(val.image_ids) < 60
+    assert len(val.triplets) == LEAST_QUESTIONS
 
 
 def test_an_out_of_something_else_is_refused(fitted, shop, model_folder, tmp_path):
@@ -258,6 +323,6 @@ def test_a_fit_by_dot_ends_in_an_index_of_one_vector_a_picture(shop, model_folde
     (tmp_path / "recipe.yaml").write_text(recipe.replace("steps: 9", "steps: 3"))
     rows = fit_catalogue(shop, tmp_path / "out", model_folder, tmp_path / "recipe.yaml", quiet=True)
     assert rows["the fitted model"]["mAP@10"] >= 0
-    retriever = ComposedRetriever.from_pretrained(tmp_path / "out" / "run" / "best")
+    retriever = ComposedRetriever.from_pretrained(tmp_path / "out" / "model")
     header = retriever.open_index(tmp_path / "out" / "index").index.header
     assert (header.score_rule, header.tokens) == ("dot", 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dqecir.evaluation.bootstrap import PairedGain
 from dqecir.evaluation.table import SHOWN
 from dqecir.experiments.fit.column_use import ColumnUse
+from dqecir.experiments.fit.gain import BEFORE, FITTED, Measured
 from dqecir.io.contact_sheets import SheetRow, html_report
 from dqecir.io.files import write_text
 from dqecir.training.heads import HeadScore
@@ -18,33 +20,66 @@ _ASKS = ("R@10", "mAP@10")
 
 @dataclass(frozen=True)
 class Findings:
-    """What a fit found out: rows of metrics, the same by the column asked of, and the use of every column."""
+    """What a fit found out."""
 
-    rows: Mapping[str, Mapping[str, float]]
-    asked: Mapping[str, float]
+    measured: Measured
     uses: Sequence[ColumnUse]
+    by_picture: frozenset[str]
+    """Columns that a text is compared with pictures in."""
+    by_table: frozenset[str]
+    """Columns whose cells a text filters by."""
     heads: Mapping[str, HeadScore]
     facts: Mapping[str, str]
     command: str
     """What to type next."""
 
+    @property
+    def ways(self) -> dict[str, str]:
+        """How each column is searched, as names in a line each."""
+        ways: dict[str, list[str]] = {"by picture": [], "by the table": [], "not at all": []}
+        for use in self.uses:
+            found = (use.column in columns for columns in (self.by_picture, self.by_table))
+            way = next((name for name, here in zip(ways, found, strict=False) if here), "not at all")
+            ways[way].append(use.column)
+        return {f"searched {way}": ", ".join(columns) or "no column" for way, columns in ways.items()}
+
+    @property
+    def verdict(self) -> str:
+        """Whether fitting gained, and with which model the index is built."""
+        return verdict(self.measured.gain)
+
+
+def verdict(gain: PairedGain) -> str:
+    """Say in two sentences which model is better, how sure that is, and which one is used."""
+    if not gain.is_certain:
+        said = f"It is not certain whether {FITTED} is better than {BEFORE}"
+    else:
+        said = f"{FITTED.capitalize()} is {'better' if gain.low > 0 else 'worse'} than {BEFORE}"
+    chosen = FITTED if gain.difference > 0 else BEFORE
+    return (
+        f"{said}: mAP@10 {gain.difference:+.1f} points (95 % interval {gain.low:+.1f} to {gain.high:+.1f}, "
+        f"{gain.questions:,} questions). The index is built with {chosen}, which did "
+        f"{'better' if gain.difference else 'no worse'} on them."
+    )
+
 
 def write_reports(out: Path, name: str, findings: Findings, answers: Sequence[SheetRow]) -> Path:
     """Write ``out/report.html`` and ``out/report.md``; returns the former."""
     notes = {use.column: _note(use, findings.heads) for use in findings.uses}
+    asked = findings.measured.asked
     by_column = {
-        column: ", ".join(f"{metric} {findings.asked[f'asks of {column}/{metric}']:.1f}" for metric in _ASKS)
+        column: ", ".join(f"{metric} {asked[f'asks of {column}/{metric}']:.1f}" for metric in _ASKS)
         for column in notes
-        if f"asks of {column}/{_ASKS[0]}" in findings.asked
+        if f"asks of {column}/{_ASKS[0]}" in asked
     }
-    write_text(out / "report.md", _markdown(name, findings, notes, by_column, answers))
+    write_text(out / "report.md", "\n".join(_markdown(name, findings, notes, by_column, answers)) + "\n")
     return html_report(
         out / "report.html",
         f"Composed search on {name}",
         "Each question is a picture of the catalogue and a text; right answers, by the table, are outlined. "
         "The questions are drawn by seed, not chosen, from pictures that training did not see.",
         answers,
-        findings.rows,
+        findings.measured.rows,
         SHOWN,
         {
             **{f"column {column}": note for column, note in notes.items()},
@@ -52,6 +87,7 @@ def write_reports(out: Path, name: str, findings: Findings, answers: Sequence[Sh
             **findings.facts,
             "search now": findings.command,
         },
+        opening={**findings.ways, "gain": findings.verdict},
     )
 
 
@@ -64,7 +100,7 @@ def _note(use: ColumnUse, heads: Mapping[str, HeadScore]) -> str:
         f"{use.kind}: {use.note}; {origin}, right for {head.accuracy:.0f} % of unseen pictures "
         f"({head.commonest:.0f} % have the commonest value)"
     )
-    return note if head.accuracy > head.commonest else f"{note}: pictures hardly show it"
+    return note if head.is_shown else f"{note}: pictures hardly show it"
 
 
 def _markdown(
@@ -73,19 +109,26 @@ def _markdown(
     notes: Mapping[str, str],
     by_column: Mapping[str, str],
     answers: Sequence[SheetRow],
-) -> str:
-    lines = [f"# Composed search on {name}", "", "## Columns", ""]
-    lines += [f"- `{column}`: {note}" for column, note in notes.items()]
-    lines += ["", "## How good the answers are, in percent", ""]
-    lines += ["| ranked by | " + " | ".join(SHOWN) + " |", "|---|" + "---:|" * len(SHOWN)]
-    for row, metrics in findings.rows.items():
+) -> Iterator[str]:
+    """Yield the lines of the report."""
+    yield from (f"# Composed search on {name}", "", "## Columns", "")
+    yield from (f"- {way}: {columns}" for way, columns in findings.ways.items())
+    yield ""
+    yield from (f"- `{column}`: {note}" for column, note in notes.items())
+    yield from ("", "## Did fitting help?", "", findings.verdict, "")
+    yield from ("## How good the answers are, in percent", "")
+    yield "| ranked by | " + " | ".join(SHOWN) + " |"
+    yield "|---|" + "---:|" * len(SHOWN)
+    for row, metrics in findings.measured.rows.items():
         cells = [f"{metrics[key]:.1f}" if key in metrics else "" for key in SHOWN]
-        lines.append(f"| {row.replace('_', ' ')} | " + " | ".join(cells) + " |")
-    lines += ["", *[f"- questions that ask of `{column}`: {text}" for column, text in by_column.items()]]
-    lines += ["", "## Questions drawn by seed", ""]
+        yield f"| {row.replace('_', ' ')} | " + " | ".join(cells) + " |"
+    yield ""
+    yield from (f"- questions that ask of `{column}`: {text}" for column, text in by_column.items())
+    yield from ("", "## Questions drawn by seed", "")
     for answer in answers:
         right = [str(rank) for rank, hit in enumerate(answer.candidates, start=1) if hit.right]
         ranks = f"right at rank {', '.join(right)}" if right else f"none right among {SHOWN_ANSWERS}"
-        lines.append(f"- {answer.text} ({answer.note}): {ranks}")
-    lines += ["", *[f"- {fact}: {value}" for fact, value in findings.facts.items()]]
-    return "\n".join([*lines, "", "## What to do next", "", "```", findings.command, "```", ""])
+        yield f"- {answer.text} ({answer.note}): {ranks}"
+    yield ""
+    yield from (f"- {fact}: {value}" for fact, value in findings.facts.items())
+    yield from ("", "## What to do next", "", "```", findings.command, "```")

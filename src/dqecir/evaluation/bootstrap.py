@@ -1,0 +1,54 @@
+"""Whether one model ranks better than another, by a paired bootstrap over the same questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dqecir.errors import DataError
+from dqecir.evaluation.metrics import RetrievalResults
+
+DRAWS = 2000
+"""Samples, drawn with replacement, of which the interval is taken."""
+FEWEST_REFERENCES = 10
+"""From fewer references no interval can be told."""
+
+
+@dataclass(frozen=True)
+class PairedGain:
+    """By how many points of mAP@10 one model is ahead of another on the same questions."""
+
+    difference: float
+    low: float
+    high: float
+    """Ends of the 95 % interval of the difference."""
+    questions: int
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the interval says which model is better."""
+        return self.low > 0 or self.high < 0
+
+
+def paired_gain(after: RetrievalResults, before: RetrievalResults, seed: int = 0) -> PairedGain:
+    """Compare the mAP@10 of two models on the questions of one benchmark.
+
+    The questions of one reference (of one product, where there are products) are drawn together, because
+    what a model makes of a picture counts in all of them. With fewer than ``FEWEST_REFERENCES`` references
+    the interval holds every possible difference. Raises :class:`DataError` for results of two benchmarks.
+    """
+    benchmark = after.benchmark
+    if before.benchmark is not benchmark:
+        raise DataError("two models are compared on the same questions, and these results are of others")
+    differences = 100 * (after.average_precision_10 - before.average_precision_10)
+    references = np.array([triplet.reference for triplet in benchmark.triplets])
+    units = np.array(benchmark.products)[references] if benchmark.products else references
+    _, unit = np.unique(units, return_inverse=True)
+    sums, sizes = np.bincount(unit, weights=differences), np.bincount(unit)
+    low, high = -100.0, 100.0
+    if len(sums) >= FEWEST_REFERENCES:
+        drawn = np.random.default_rng(seed).integers(len(sums), size=(DRAWS, len(sums)))
+        means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+        low, high = map(float, np.quantile(means, (0.025, 0.975)))
+    return PairedGain(float(differences.mean()), low, high, len(differences))

@@ -1,0 +1,108 @@
+"""Measure the fitted model and the model before on unseen pictures, and choose the better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.triplets import Benchmark
+from dqecir.encoders.store import TokenStore
+from dqecir.evaluation.bootstrap import PairedGain, paired_gain
+from dqecir.evaluation.evaluate import evaluate, query_scores
+from dqecir.evaluation.metrics import RetrievalResults, Scores, collect, summarise
+from dqecir.evaluation.table import baselines
+from dqecir.evaluation.weights import recall_by_asked
+from dqecir.experiments.fit.fit_data import FitData
+from dqecir.io.progress import track
+from dqecir.language.numeric_constraints import ConstraintReader, NumericConstraint
+from dqecir.methods.predicted_attributes import PredictedAttributes
+from dqecir.model.composed_model import ComposedModel
+from dqecir.questions.comparatives import Comparatives, Intent, with_comparatives
+
+FITTED, BEFORE = "the fitted model", "the model before"
+"""Rows of a report's table."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What two models found on the same questions of val."""
+
+    rows: dict[str, dict[str, float]]
+    """Metrics of both models and of what they are held against."""
+    asked: Mapping[str, float]
+    """Metrics of the chosen model by the column asked of."""
+    gain: PairedGain
+    """Of the fitted model over the one before."""
+    chosen: ComposedModel
+    """The better of the two; the one before where they are equal."""
+    results: RetrievalResults
+    """Of the chosen model."""
+    store: TokenStore
+    """Tokens of the benchmark's images."""
+
+
+def measure(data: FitData, fitted: ComposedModel, before: ComposedModel) -> Measured:
+    """Measure both models and the rows beside them, each model once."""
+    benchmark = data.measuring_questions(fitted, "val")
+    store = data.store(benchmark.image_paths)
+    models = {FITTED: fitted, BEFORE: before}
+    names = [vocabulary.name for vocabulary in fitted.vocabularies]
+    others = {
+        "predicted attributes": fitted.with_method(PredictedAttributes.name, {"attributes": names}),
+        **baselines(fitted),
+    }
+    same = [_ranking(model) for model in models.values()]
+    models |= {name: model for name, model in others.items() if _ranking(model) not in same}
+    found: dict[str, RetrievalResults] = {}
+    for name, model in track(models.items(), "measuring", len(models), data.quiet):
+        found[name] = evaluate(model.method, store, model.text_encoder, benchmark)
+    rows = {name: summarise(results) for name, results in found.items()}
+    gain = paired_gain(found[FITTED], found[BEFORE], data.seed)
+    name = FITTED if gain.difference > 0 else BEFORE
+    chosen, results = models[name], found[name]
+    if data.plan.numbers:
+        spoken, numbers = Comparatives(list(data.plan.numbers)), data.numbers("val")
+        compared = with_comparatives(benchmark, numbers, spoken, 1.0, data.seed, answered=True)
+        rows["numbers filtered"] = summarise(collect(compared, _filtered(chosen, store, compared, numbers)))
+    asks = {
+        column: np.array([column in triplet.asked for triplet in benchmark.triplets])
+        for column in data.plan.columns
+    }
+    asked = recall_by_asked(results, {column: row for column, row in asks.items() if row.any()})
+    return Measured(rows, asked, gain, chosen, results, store)
+
+
+def _ranking(model: ComposedModel) -> tuple[str, Any, str]:
+    """What decides how a model of one fit ranks, whatever its row is called."""
+    return model.method.name, model.options, model.target_fingerprint
+
+
+def _filtered(
+    model: ComposedModel,
+    store: TokenStore,
+    benchmark: Benchmark,
+    numbers: Mapping[str, NDArray[np.float64]],
+) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
+    """Scores of texts without their comparisons, what these do not admit ranked behind all else."""
+
+    reader = ConstraintReader(list(numbers))
+
+    def parted(question: Any) -> tuple[str, tuple[NumericConstraint, ...]]:
+        return reader.parted(model.method.text(question.captions))
+
+    chunks = query_scores(model.method, store, model.text_encoder, benchmark, lambda q: parted(q)[0])
+    for category, questions, scores in chunks:
+        gallery = benchmark.galleries[category]
+        behind = float(scores.max() - scores.min()) + 1
+        scores = scores.copy()
+        for row, number in enumerate(questions):
+            triplet = benchmark.triplets[number]
+            for bound in parted(triplet)[1]:
+                intent = Intent(bound.column, bound.direction)
+                admitted = intent.admits(numbers[bound.column], triplet.reference)[gallery]
+                scores[row, ~admitted] -= behind
+        yield category, questions, scores
