@@ -50,12 +50,12 @@ def test_a_line_every_ten_seconds_even_within_a_long_item(printed):
             assert ticks.pass_time(10) == 10
         if number == 2:
             ticks.pass_time(10)
-            ticks.pass_time(20)
+            ticks.pass_time(160)
             ticks.end()
     assert printed.getvalue().splitlines() == [
         "encoding [images]: 0 of 4, 10 s",
         "encoding [images]: 2 of 4, 20 s, 0.1/s, 20 s left",
-        "encoding [images]: 2 of 4, 40 s, 0.1/s, 40 s left",
+        "encoding [images]: 2 of 4, 3 min, 0.0/s, 3 min left",
     ]
 
 

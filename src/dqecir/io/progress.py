@@ -70,12 +70,16 @@ class _Count:
     def line(self) -> str:
         seconds = self.clock() - self.started
         count = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
-        parts = [f"{self.what}: {count}", f"{seconds:.0f} s"]
+        parts = [f"{self.what}: {count}", _span(seconds)]
         if self.done and seconds > 0:
             parts.append(f"{self.done / seconds:.1f}/s")
             if self.total is not None:
-                parts.append(f"{seconds * (self.total - self.done) / self.done:.0f} s left")
+                parts.append(f"{_span(seconds * (self.total - self.done) / self.done)} left")
         return ", ".join(parts)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _with_lines(
