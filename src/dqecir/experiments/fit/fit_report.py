@@ -9,7 +9,7 @@ from pathlib import Path
 from dqecir.evaluation.bootstrap import PairedGain
 from dqecir.evaluation.table import SHOWN
 from dqecir.experiments.fit.column_use import ColumnUse
-from dqecir.experiments.fit.gain import BEFORE, FITTED, Measured
+from dqecir.experiments.fit.gain import BEFORE, FITTED, MeasuredFit
 from dqecir.io.contact_sheets import SheetRow, html_report
 from dqecir.io.files import write_text
 from dqecir.training.heads import HeadScore
@@ -22,7 +22,7 @@ _ASKS = ("R@10", "mAP@10")
 class Findings:
     """What a fit found out."""
 
-    measured: Measured
+    measured: MeasuredFit
     uses: Sequence[ColumnUse]
     by_picture: frozenset[str]
     """Columns that a text is compared with pictures in."""

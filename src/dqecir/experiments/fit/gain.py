@@ -28,7 +28,7 @@ FITTED, BEFORE = "the fitted model", "the model before"
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredFit:
     """What two models found on the same questions of val."""
 
     rows: dict[str, dict[str, float]]
@@ -45,7 +45,7 @@ class Measured:
     """Tokens of the benchmark's images."""
 
 
-def measure(data: FitData, fitted: ComposedModel, before: ComposedModel) -> Measured:
+def measure(data: FitData, fitted: ComposedModel, before: ComposedModel) -> MeasuredFit:
     """Measure both models and the rows beside them, each model once."""
     benchmark = data.measuring_questions(fitted, "val")
     store = data.store(benchmark.image_paths)
@@ -73,7 +73,7 @@ def measure(data: FitData, fitted: ComposedModel, before: ComposedModel) -> Meas
         for column in data.plan.columns
     }
     asked = recall_by_asked(results, {column: row for column, row in asks.items() if row.any()})
-    return Measured(rows, asked, gain, chosen, results, store)
+    return MeasuredFit(rows, asked, gain, chosen, results, store)
 
 
 def _ranking(model: ComposedModel) -> tuple[str, Any, str]:
