@@ -49,6 +49,35 @@ def test_answers_are_those_that_fulfil_it(index, text, reference, left, ids):
     assert found(index, said) == ids
 
 
+@pytest.mark.parametrize(
+    ("text", "searched"),
+    [
+        ("is red in leather for a wedding", ("leather",)),
+        ("without a logo, in leather", ("leather",)),
+        ("not leather", ()),
+        ("a logo instead of leather", ("logo",)),
+        ("ein Kleid aus Leder mit Logo", ("logo",)),
+    ],
+)
+def test_words_of_titles_are_searched_unless_they_are_refused(tmp_path, text, searched):
+    titles = ["Leather bag", "Tee with logo"]
+    batch = ItemBatch(
+        ["a", "b"], torch.randn(2, 3, 8), [{"title": title, "color": "red"} for title in titles]
+    )
+    index = ExactIndex.build(tmp_path / "i", HEADER, iter([batch]))
+    said = reader_of(index).read(text)
+    assert said.searched == searched
+    assert said.searched_in == (("title",) if searched else ())
+    assert set(searched) <= set(said.read.unread)
+
+
+def test_an_index_without_texts_says_why_no_words_are_searched(index, monkeypatch):
+    assert reader_of(index).read("in leather").no_text == ""
+    monkeypatch.setattr(ExactIndex, "text", None)
+    assert "build it again" in reader_of(index).read("in leather").no_text
+    assert reader_of(index).read("is red").no_text == ""
+
+
 def test_it_joins_a_filter(index):
     said = reader_of(index).read("more expensive", "cheap", parse_filter("color = red"))
     assert found(index, said) == {"middle"}

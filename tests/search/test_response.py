@@ -31,6 +31,18 @@ YEAR = NumericConstraint("year", "more", number=2019.0, words="newer than 2019")
             TextReading(constraints=(NumericConstraint("price", "less", words="cheaper"),)),
             "The index knows no price of the picture, so “cheaper” had no effect: filter with --where.",
         ),
+        (
+            TextReading(
+                unread=("leather", "wedding"),
+                searched=("leather",),
+                searched_in=("description", "notes", "title"),
+            ),
+            "Searched in descriptions and notes and titles: leather. Without effect: wedding.",
+        ),
+        (
+            TextReading(unread=("leather",), no_text="no words are searched: build it again"),
+            "Without effect: leather. No words are searched: build it again.",
+        ),
         (TextReading(corrections=(Correction("gren", "green"),)), "“gren” was read as “green”."),
         (
             TextReading(unread=("asdf",), alike=True),

@@ -49,10 +49,17 @@ ADDRESS = " (address)"
 """End of the names of columns that keep the addresses of pictures whose files other columns name."""
 _PRICES = frozenset({"price", "prices", "cost", "rrp", "msrp"})
 _ADDRESS = re.compile(r"(?:https?:)?//", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]{2,}")
 _ENOUGH = 0.8
 """Share of a column's cells that must look alike for them to tell its role."""
 _LONG = 80
 """Characters of an average cell of a description."""
+MANY_VALUES = 1000
+"""A column of an index with more different values holds texts, whose values the reader does not learn."""
+_WORDY = 3
+"""Words of an average cell of a text."""
+_JUDGED = 1000
+"""Different cells that are looked at to tell whether a column holds texts."""
 
 
 def column_name(header: str) -> str:
@@ -89,6 +96,26 @@ def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Rol
     for place in set(images) - set(chosen):
         roles[place] = "further images"
     return roles
+
+
+def may_hold_text(name: str) -> bool:
+    """Return whether a column of this name may hold texts: it is no id, address or price by its name."""
+    return _by_name(column_name(name)) in ("title", "description", None)
+
+
+def holds_text(name: str, values: Sequence[str]) -> bool:
+    """Return whether a column is searched by words, told by its name and its different ``values``.
+
+    These are titles, descriptions, and attributes of many values or of several words a value.
+    """
+    some = _given(values[:_JUDGED])
+    if not may_hold_text(name) or not some:
+        return False
+    role = _role_of(column_name(name), some)
+    if role != "attribute":
+        return role in ("title", "description")
+    words = sum(len(_WORD.findall(cell)) for cell in some)
+    return words >= _WORDY * len(some) or (len(values) > MANY_VALUES and words >= len(some))
 
 
 def _role_of(name: str, cells: Sequence[str]) -> Role:

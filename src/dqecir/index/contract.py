@@ -26,6 +26,7 @@ from dqecir.settings import Strict
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dqecir.index.item_preferences import CatalogueText, Preference
     from dqecir.model.composed_model import ComposedModel
 
 
@@ -246,14 +247,28 @@ class Index(ABC):
         k: int,
         exclude: Sequence[Sequence[str]] | None = None,
         where: Filter | None = None,
+        prefer: Sequence[Preference] | None = None,
     ) -> list[list[Hit]]:
         """The ``k`` best items of each query [B, n_q, D], best first.
 
         Equal scores come in the order in which the items were added. ``exclude`` names, for each
         query, ids that are not to be found; unknown ones are no error. ``where`` says which items may
-        be found at all, by their payloads. Raises :class:`EngineError` for what :meth:`check_search`
+        be found at all, by their payloads. ``prefer`` adds to scores, one preference a query.
+        Raises :class:`EngineError` for what :meth:`check_search`
         refuses and ``FilterError`` for what :meth:`Filter.check` does.
         """
+
+    @property
+    def text(self) -> CatalogueText | None:
+        """The words of the items; None where they cannot be searched, as :meth:`why_no_text` says."""
+        return None
+
+    def why_no_text(self) -> str:
+        """Say in a sentence why no words can be searched."""
+        return (
+            f"the engine {self.info()['engine']} searches no words of titles: move the index to the engine "
+            "exact (dqecir index move)"
+        )
 
     @abstractmethod
     def with_settings(self, settings: SearchSettings | None) -> Index | None:

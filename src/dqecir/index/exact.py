@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from threading import Lock, Timer
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ from dqecir.data.payload_fields import PRODUCT, RESERVED
 from dqecir.errors import EngineError, UnknownItemError
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
 from dqecir.index.filters import Filter
+from dqecir.index.item_preferences import CatalogueText, ItemTexts, Preference, Scores
+from dqecir.index.item_text import FILE as TEXT
+from dqecir.index.item_text import NO_FTS5, has_fts5, text_digest
 from dqecir.index.locking import write_lock
 from dqecir.index.payload_columns import Columns, Value
 from dqecir.index.quantized_tokens import QuantizedTokens, write_quantized
@@ -66,6 +70,27 @@ class _Generation:
     manifest: Manifest
     segments: tuple[Segment, ...]
 
+    @cached_property
+    def text(self) -> CatalogueText | None:
+        """The words of all items; None where those of some are not there."""
+        found = [
+            ItemTexts(segment.text, segment.items.columns, segment.alive)
+            for segment in self.segments
+            if segment.text is not None
+        ]
+        return CatalogueText(found) if len(found) == len(self.segments) else None
+
+    def added(self, prefer: Sequence[Preference]) -> list[Scores]:
+        """What preferences, one a query, add to the scores of each segment [B, N]."""
+        found = [np.zeros((len(prefer), one.entry.items), dtype=np.float32) for one in self.segments]
+        for row, preference in enumerate(prefer):
+            for own, segment in zip(found, self.segments, strict=True):
+                own[row] += preference.of_cells(segment.items.columns)
+            if preference.words and self.text is not None:
+                for own, relevance in zip(found, self.text.relevance(preference.words), strict=True):
+                    own[row] += preference.word_weight * relevance
+        return found
+
 
 class ExactIndex(Index):
     """Items of one model in segments under a manifest."""
@@ -101,6 +126,7 @@ class ExactIndex(Index):
         k: int,
         exclude: Sequence[Sequence[str]] | None = None,
         where: Filter | None = None,
+        prefer: Sequence[Preference] | None = None,
     ) -> list[list[Hit]]:
         from dqecir.index.ranking import best_of_segments  # it imports torch, which facts need not
 
@@ -113,7 +139,14 @@ class ExactIndex(Index):
             where.check(_columns(segments))
         # Segments stand in the order of adding, so equal scores keep it.
         found = best_of_segments(
-            segments, queries, k, self.header.score_rule, exclude, where, now.manifest.sketch
+            segments,
+            queries,
+            k,
+            self.header.score_rule,
+            exclude,
+            where,
+            now.manifest.sketch,
+            None if prefer is None or not any(prefer) else now.added(prefer),
         )
         starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
 
@@ -187,6 +220,15 @@ class ExactIndex(Index):
         )
         return handle
 
+    @property
+    def text(self) -> CatalogueText | None:
+        return self._current.text
+
+    def why_no_text(self) -> str:
+        if not has_fts5():
+            return NO_FTS5
+        return "the index was built without the words of its titles: build it again to search them"
+
     def refresh(self) -> None:
         with self._opening:
             if read_manifest(self.folder) != self._current.manifest:
@@ -210,6 +252,7 @@ class ExactIndex(Index):
             "segments": len(now.segments),
             "sketched items": sum(segment.entry.items for segment in now.segments if segment.quantized),
             "sketch": None if now.manifest.sketch is None else now.manifest.sketch.model_dump(),
+            "text": self.why_no_text() if now.text is None else list(now.text.columns),
             "dead items": sum(segment.entry.dead for segment in now.segments),
             "bytes of tokens": sum(segment.entry.token_bytes for segment in now.segments),
         }
@@ -278,6 +321,11 @@ class ExactIndex(Index):
                 raise EngineError(
                     f"{folder}/{segment.entry.name}/tokens.npy is damaged: build the index again"
                 )
+            if (
+                segment.text is not None
+                and text_digest(folder / segment.entry.name) != segment.entry.text_sha256
+            ):
+                raise EngineError(f"{folder}/{segment.entry.name}/{TEXT} is damaged: build the index again")
 
     @contextmanager
     def _writing(self) -> Iterator[_Generation]:

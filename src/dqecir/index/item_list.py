@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from dqecir.index.item_text import TextWriter, has_fts5
 from dqecir.index.payload_columns import ColumnCoder, Columns, PayloadColumn
 from dqecir.io.files import write_bytes
 
@@ -93,6 +94,9 @@ class ItemsWriter:
         self._ids: set[str] = set()
         self._hashes, self._starts = array("Q"), array("q", [0])
         self._coders: dict[str, ColumnCoder] = {}
+        self._text = TextWriter(place) if has_fts5() else None
+        self.text_sha256: str | None = None
+        """Of the words of the items, once they are whole."""
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -106,6 +110,8 @@ class ItemsWriter:
             self._file.write(line)
             for name, value in payload.items():
                 self._coders.setdefault(name, ColumnCoder()).add(len(self), value)
+            if self._text is not None:
+                self._text.add(len(self), payload)
             self._ids.add(item_id)
             self._hashes.append(_hash(item_id))
             self._starts.append(self._starts[-1] + len(line))
@@ -113,9 +119,11 @@ class ItemsWriter:
     def close(self) -> None:
         """Let go of the file of lines; without :meth:`finish`, what was written is nothing."""
         self._file.close()
+        if self._text is not None:
+            self._text.close()
 
     def finish(self) -> None:
-        """Make both files whole, so that they outlive a power cut."""
+        """Make the files whole, so that they outlive a power cut."""
         self._file.flush()
         os.fsync(self._file.fileno())
         hashes = np.frombuffer(self._hashes, dtype=np.uint64)
@@ -130,10 +138,12 @@ class ItemsWriter:
             parts[f"codes {name}"] = column.codes
             parts[f"values {name}"] = np.frombuffer(json.dumps(column.values).encode("ascii"), dtype=np.uint8)
         write_bytes(self._place / LOOKUP, save(parts))
+        if self._text is not None:
+            self.text_sha256 = self._text.finish(len(self))
 
 
 def items_digest(place: Path) -> str:
-    """SHA-256 of both files; raises ``OSError`` where one is not there."""
+    """SHA-256 of the lines and of their lookup; raises ``OSError`` where one is not there."""
     digest = hashlib.sha256()
     for name in (LINES, LOOKUP):
         with (place / name).open("rb") as file:

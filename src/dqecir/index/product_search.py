@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dqecir.data.payload_fields import PRODUCT
 from dqecir.index.contract import Hit, Index
 from dqecir.index.filters import Equal, Filter
+from dqecir.index.item_preferences import Preference
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,18 +44,21 @@ def best_products(
     k: int,
     exclude: Sequence[Sequence[str]] | None = None,
     where: Filter | None = None,
+    prefer: Sequence[Preference] | None = None,
 ) -> list[list[ProductHit]]:
     """Return the ``k`` best products of each query, or all that there are, each by its best view.
 
     Arguments as of :meth:`Index.search`.
     """
     if not index.has_products:
-        return [[ProductHit(hit) for hit in hits] for hits in index.search(queries, k, exclude, where)]
+        found = index.search(queries, k, exclude, where, prefer)
+        return [[ProductHit(hit) for hit in hits] for hits in found]
     best: list[list[Hit]] = [[] for _ in queries]
     rows, wanted = list(range(len(queries))), _SPARE * k
     while rows:
         left_out = None if exclude is None else [exclude[row] for row in rows]
-        found = index.search(queries[rows], wanted, left_out, where)
+        preferred = None if prefer is None else [prefer[row] for row in rows]
+        found = index.search(queries[rows], wanted, left_out, where, preferred)
         for row, hits in zip(rows, found, strict=True):
             best[row] = _one_each(hits)[:k]
         rows = [

@@ -54,16 +54,25 @@ class QuantizedTokens:
     roots: NDArray[np.bool_]
 
     def best(
-        self, query: Numbers, rule: ScoreRule, count: int, allowed: NDArray[np.bool_], threads: int
+        self,
+        query: Numbers,
+        rule: ScoreRule,
+        count: int,
+        allowed: NDArray[np.bool_],
+        threads: int,
+        added: Numbers | None = None,
     ) -> NDArray[np.int64]:
         """Rows of the ``count`` allowed items that score best by their codes, in order of rows.
 
+        ``added`` [N] is added to the scores.
         Of equals the first rows are taken. Fewer where fewer are allowed.
         """
         share = allowed.mean()
         rows = None if share == 1 else np.flatnonzero(allowed)
         # Looking up few is quicker than leaving out many.
         scores = self.scores(query, rule, rows if share <= _MANY else None, threads)
+        if added is not None:
+            scores += added if share > _MANY else added[rows]
         if rows is not None and share > _MANY:
             scores = scores[rows]
         if count < len(scores):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from dqecir.index.contract import SearchSettings
 from dqecir.index.filters import Filter
+from dqecir.index.item_preferences import Scores
 from dqecir.index.quantized_tokens import QuantizedTokens
 from dqecir.index.segments import Segment
 from dqecir.methods.score_rules import ScoreRule
@@ -30,12 +31,17 @@ def best_of_segments(
     exclude: Sequence[Sequence[str]] | None = None,
     where: Filter | None = None,
     settings: SearchSettings | None = None,
+    added: Sequence[Scores | None] | None = None,
 ) -> list[list[tuple[float, int]]]:
     """For each query the (score, place) of the at most ``k`` items that are found, best first.
 
-    Places count the rows of all segments, one after the other; equal scores are ordered by place.
+    ``added``: for each segment what is added to its scores [B, N]. Places count the rows of all segments, one
+    after the other; equal scores are ordered by place.
     """
-    found = [best_of_segment(segment, queries, k, rule, exclude, where, settings) for segment in segments]
+    found = [
+        best_of_segment(segment, queries, k, rule, exclude, where, settings, own)
+        for segment, own in zip(segments, added or [None] * len(segments), strict=True)
+    ]
     starts = [0, *accumulate(segment.entry.items for segment in segments)]
     places = torch.cat([rows + start for (_, rows), start in zip(found, starts[:-1], strict=True)], dim=1)
     scores, columns = best_columns(torch.cat([values for values, _ in found], dim=1), k)
@@ -54,11 +60,12 @@ def best_of_segment(
     exclude: Sequence[Sequence[str]] | None = None,
     where: Filter | None = None,
     settings: SearchSettings | None = None,
+    added: Scores | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(scores, rows), both [B, at most k], best first; what may not be found has -inf.
 
-    Equal scores are ordered by row. ``settings`` says when the segment's quantized tokens choose
-    what is scored; where it has none, all that may be found is.
+    Equal scores are ordered by row. ``added`` [B, N] is added to the scores. ``settings`` says when the
+    segment's quantized tokens choose what is scored; where it has none, all that may be found is.
     """
     allowed = segment.allowed(where)
     left_out = [
@@ -67,8 +74,18 @@ def best_of_segment(
     if settings is not None and segment.quantized is not None and allowed.sum() > settings.exact_up_to:
         count = max(k, settings.candidates)
         found = [
-            _of_candidates(segment, segment.quantized, query, k, rule, count, allowed, rows)
-            for query, rows in zip(queries, left_out, strict=True)
+            _of_candidates(
+                segment,
+                segment.quantized,
+                query,
+                k,
+                rule,
+                count,
+                allowed,
+                left_out[row],
+                None if added is None else added[row],
+            )
+            for row, query in enumerate(queries)
         ]
         return torch.stack([scores for scores, _ in found]), torch.stack([rows for _, rows in found])
     hidden = None
@@ -76,10 +93,12 @@ def best_of_segment(
         hidden = torch.from_numpy(~allowed).repeat(len(queries), 1)
         for mask, rows in zip(hidden, left_out, strict=True):
             mask[rows] = True
+    more = None if added is None else torch.from_numpy(added)
     if hidden is None or allowed.mean() > FEW:
-        return top_scores(queries, segment.tokens, k, rule, hidden)
+        return top_scores(queries, segment.tokens, k, rule, hidden, added=more)
     chosen = torch.from_numpy(np.flatnonzero(allowed))
-    scores, places = top_scores(queries, segment.tokens, k, rule, hidden[:, chosen], chosen)
+    more = None if more is None else more[:, chosen]
+    scores, places = top_scores(queries, segment.tokens, k, rule, hidden[:, chosen], chosen, more)
     return scores, chosen[places]
 
 
@@ -92,13 +111,15 @@ def _of_candidates(
     count: int,
     allowed: NDArray[np.bool_],
     left_out: Sequence[int],
+    added: Scores | None,
 ) -> tuple[Tensor, Tensor]:
     """The best ``k`` of the ``count`` items that quantized tokens put first: (scores, rows), both [k]."""
     if left_out:
         allowed = allowed.copy()
         allowed[list(left_out)] = False
     threads = max(1, torch.get_num_threads())
-    rows = torch.from_numpy(quantized.best(query.numpy(), rule, count, allowed, threads))
-    scores, places = top_scores(query[None], segment.tokens[rows], k, rule)
+    rows = torch.from_numpy(quantized.best(query.numpy(), rule, count, allowed, threads, added))
+    more = None if added is None else torch.from_numpy(added)[None, rows]
+    scores, places = top_scores(query[None], segment.tokens[rows], k, rule, added=more)
     lacking = k - scores.shape[1]
     return F.pad(scores[0], (0, lacking), value=-torch.inf), F.pad(rows[places[0]], (0, lacking))

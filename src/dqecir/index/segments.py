@@ -1,8 +1,8 @@
 """Segments: immutable runs of items on disk, and the manifest that says which of them make an index.
 
-A segment is a folder with ``tokens.npy`` [N, n_t, D] and the files of ``item_list.py``; only the file that
-marks its dead items is replaced, by one of another name. What no manifest names is a leftover of a killed
-writer.
+A segment is a folder with ``tokens.npy`` [N, n_t, D] and the files of ``item_list.py`` and ``item_text.py``;
+only the file that marks its dead items is replaced, by one of another name. What no manifest names is a
+leftover of a killed writer.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ from dqecir.index.item_list import (
     items_digest,
     open_items,
 )
+from dqecir.index.item_text import FILE as TEXT
+from dqecir.index.item_text import StoredText, has_fts5
 from dqecir.index.quantized_tokens import FILE as QUANTIZED
 from dqecir.index.quantized_tokens import QuantizedTokens, read_quantized, write_quantized
 from dqecir.io.files import sync_folder, write_bytes, write_json
@@ -65,6 +68,8 @@ class SegmentEntry(Strict):
     """Items that were deleted or replaced."""
     dead_file: str | None = None
     """A bit an item, set for the dead ones."""
+    text_sha256: str | None = None
+    """Of the words of its items (``item_text.py``), where they were written."""
     sketch_sha256: str | None = None
     """Of the quantized tokens, where they were made."""
 
@@ -92,6 +97,8 @@ class Segment:
     alive: NDArray[np.bool_]
     quantized: QuantizedTokens | None = None
     """None where they were not made or are damaged: all items are scored then."""
+    text: StoredText | None = None
+    """The words of its items; None in an index of an earlier version, and in a Python without FTS5."""
 
     @cached_property
     def tokens(self) -> Tensor:
@@ -185,11 +192,12 @@ def open_segment(
             raise EngineError(f"{path} is cut off: {AGAIN}")
         # Copy-on-write, because torch asks for memory that it could write to.
         tokens = np.asarray(np.load(path, mmap_mode="c"))
+        text = StoredText(place) if entry.text_sha256 and has_fts5() else None
     except FileNotFoundError as error:
         raise _MissingError(f"{error.filename} is missing: {AGAIN}") from None
     except OSError as error:
         raise EngineError(f"{error.filename} cannot be read ({error.strerror})") from None
-    except ItemsError as error:
+    except (ItemsError, sqlite3.Error) as error:
         raise EngineError(f"{error}: {AGAIN}") from None
     except ValueError as error:
         if isinstance(error, DataError):
@@ -204,6 +212,7 @@ def open_segment(
         tokens,
         _read_alive(place, entry),
         read_quantized(place, entry.sketch_sha256, entry.items),
+        text,
     )
 
 
@@ -292,6 +301,7 @@ def sweep(folder: Path, manifest: Manifest) -> None:
                 "tokens.npy",
                 LINES,
                 LOOKUP,
+                TEXT if entry.text_sha256 else None,
                 entry.dead_file,
                 QUANTIZED if entry.sketch_sha256 else None,
             ):
@@ -360,6 +370,7 @@ def _write_items(
         token_bytes=path.stat().st_size,
         token_sha256=digest.hexdigest(),
         items_sha256=items_digest(place),
+        text_sha256=items.text_sha256,
     )
 
 

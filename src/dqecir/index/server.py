@@ -31,6 +31,7 @@ from dqecir.index.candidates import Search, as_tokens
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
 from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
+from dqecir.index.item_preferences import Preference
 from dqecir.index.locking import write_lock
 from dqecir.index.payload_columns import Columns, values_in
 from dqecir.index.prefetch import CANDIDATES, PREFETCHES, check_followed, distributions_of
@@ -60,6 +61,9 @@ WRITTEN = 128
 
 MARKED = 1024
 """Items marked as gone at once: as quick as writing a part."""
+
+PREFERRED = 256
+"""Items that a search with preferences fetches and orders by them."""
 
 ReadT = TypeVar("ReadT")
 
@@ -183,9 +187,12 @@ class ServerIndex(Index):
         k: int,
         exclude: Sequence[Sequence[str]] | None = None,
         where: Filter | None = None,
+        prefer: Sequence[Preference] | None = None,
     ) -> list[list[Hit]]:
         self.check_search(queries, k, exclude)
         queries = queries.float()
+
+        fetched = max(k, PREFERRED) if prefer is not None and any(prefer) else k
 
         def answers(state: _State) -> list[list[Hit]]:
             if not state.record.items:
@@ -195,9 +202,13 @@ class ServerIndex(Index):
                 visible(state.record.generation, *more, *_without(ids))
                 for ids in exclude or [[] for _ in queries]
             ]
-            return Search(state.collection, state.record, k, _candidates(state, more)).answer(queries, limits)
+            search = Search(state.collection, state.record, fetched, _candidates(state, more))
+            return search.answer(queries, limits)
 
-        return self._of_one_generation(answers)
+        found = self._of_one_generation(answers)
+        if fetched == k or prefer is None:
+            return found
+        return [_preferred(*pair)[:k] for pair in zip(found, prefer, strict=True)]
 
     def _of_one_generation(self, read: Callable[[_State], ReadT]) -> ReadT:
         """Read the open generation, or a newer one where the open one is being cleared away."""
@@ -476,6 +487,13 @@ def _conditions(where: Filter | None, record: IndexRecord) -> list[Condition]:
         return []
     where.check([record.columns()])
     return [condition(where)]
+
+
+def _preferred(hits: Sequence[Hit], preference: Preference) -> list[Hit]:
+    """Hits in the order of their scores with what is preferred."""
+    added = preference.of_cells(Columns.of([hit.payload for hit in hits]))
+    scored = [replace(hit, score=hit.score + more) for hit, more in zip(hits, added.tolist(), strict=True)]
+    return sorted(scored, key=lambda hit: -hit.score)
 
 
 def _without(ids: Sequence[str]) -> list[Condition]:

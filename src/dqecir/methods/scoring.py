@@ -162,13 +162,15 @@ def top_scores(
     rule: ScoreRule,
     left_out: Tensor | None = None,
     rows: Tensor | None = None,
+    added: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The ``k`` best targets of each query: (scores [B, k], positions [B, k]), best first.
 
     ``targets`` may be memory-mapped float16; they are read once, a part at a time, and no scores
     but a part's are held. ``rows`` [N] names those that are meant, all of them unless given; positions are
-    then among these. ``left_out`` [B, N] bool marks targets that may not be found: theirs are -inf and come
-    last. Equal scores are ordered by position. Where N < k there are N columns.
+    then among these. ``added`` [B, N] is added to the scores. ``left_out`` [B, N] bool marks targets that may
+    not be found: theirs are -inf and come last. Equal scores are ordered by position. Where N < k there are N
+    columns.
     """
     values = queries.new_empty(len(queries), 0, dtype=torch.float32)
     positions = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
@@ -177,6 +179,8 @@ def top_scores(
     for start in range(0, len(targets if rows is None else rows), part):
         span = slice(start, start + part)
         scores = score(queries, targets[span if rows is None else rows[span]], rule)
+        if added is not None:
+            scores = scores + added[:, span]
         if left_out is not None:
             scores = scores.masked_fill(left_out[:, start : start + part], -torch.inf)
         found, columns = best_columns(scores, k)

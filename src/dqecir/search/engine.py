@@ -21,6 +21,7 @@ from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.errors import DataError, ImageError, ItemPictureError, UnknownItemError
 from dqecir.index.contract import Index
 from dqecir.index.filters import Filter, conjuncts
+from dqecir.index.item_preferences import Preference
 from dqecir.index.product_search import (
     ProductHit,
     all_views,
@@ -31,9 +32,11 @@ from dqecir.index.product_search import (
 from dqecir.language.reader import Ask
 from dqecir.language.tagging import words_of
 from dqecir.methods.method import Query
+from dqecir.methods.scoring import score
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.explanation import HeatMap, attribute_scores, heat_maps, readings
+from dqecir.search.preferring import WORDS
 from dqecir.search.request_text import RequestReader, RequestText
 from dqecir.search.response import (
     Contribution,
@@ -197,10 +200,13 @@ class SearchEngine:
             tuple(asked),
             said.constraints,
             () if reads_all else tuple(word for word in said.read.unread if word in unread or foreign),
+            said.searched,
+            said.searched_in,
+            said.no_text,
             said.read.corrections,
             said.lacking,
             said.read.language,
-            tells and not (asked or said.constraints),
+            tells and not (asked or said.constraints or said.searched),
         )
 
     def search(self, request: SearchRequest) -> SearchResponse:
@@ -231,13 +237,23 @@ class SearchEngine:
             together.setdefault(one.allowed, []).append(row)
         found: list[list[ProductHit]] = [[] for _ in prepared]
         embeddings = query.embeddings.cpu()
+        preferences = self._preferences(embeddings, prepared)
         for where, rows in together.items():
             most = max(prepared[row].request.k for row in rows)
             exclude = [prepared[row].exclude for row in rows]
-            hits = best_products(self.index, embeddings[rows], most, exclude, where)
+            prefer = [preferences[row] for row in rows]
+            hits = best_products(self.index, embeddings[rows], most, exclude, where, prefer)
             for row, best in zip(rows, hits, strict=True):
                 found[row] = best[: prepared[row].request.k]
         return found
+
+    def _preferences(self, queries: Tensor, prepared: Sequence[PreparedRequest]) -> list[Preference]:
+        """What each search prefers, in units of how far the scores of its query spread over the items."""
+        wished = [Preference(words=one.said.searched, word_weight=WORDS) for one in prepared]
+        if not any(wished):
+            return wished
+        spreads = score(queries, self._sampled(), self.model.method.score_rule).std(dim=1).tolist()
+        return [one.scaled(spread or 1.0) for one, spread in zip(wished, spreads, strict=True)]
 
     def _contributions(
         self, query: Query, prepared: Sequence[PreparedRequest], hits: Sequence[Sequence[ProductHit]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
@@ -13,8 +13,10 @@ from dqecir.data.payload_fields import RESERVED
 from dqecir.index.contract import Index
 from dqecir.index.filters import Compare, Equal, Filter, Not, all_of, conjuncts, has_numbers
 from dqecir.index.payload_columns import least_number
+from dqecir.language.english import tokens
 from dqecir.language.numeric_constraints import NumericConstraint, constraint_reader, speaks_of_numbers
 from dqecir.language.reader import Ask, Reader, Reading
+from dqecir.language.roles import Role, roles, segments
 from dqecir.language.tagging import Tagger
 from dqecir.search.text_reading import reader_of_index
 
@@ -38,6 +40,12 @@ class RequestText:
     """What is left of the text, in the columns of the index."""
     table: tuple[Ask, ...] = ()
     """Requests of columns that the model knows nothing of; the table's cells are filtered by them."""
+    searched: tuple[str, ...] = ()
+    """Unread words that texts of the index hold, and that the text does not refuse."""
+    searched_in: tuple[str, ...] = ()
+    """The columns of those texts."""
+    no_text: str = ""
+    """Why there are no texts to search, where words could have been searched."""
 
 
 class RequestReader:
@@ -70,7 +78,16 @@ class RequestReader:
         payload = (self._index.payload(item) if compares and item is not None else None) or {}
         constraints = tuple(_completed(one, payload) for one in constraints)
         parts = [*conjuncts(where), *_comparisons(constraints), *_cells(table)]
-        return RequestText(rest, all_of(parts), constraints, lacking, read, table)
+        found = RequestText(rest, all_of(parts), constraints, lacking, read, table)
+        return self._with_words(found, _wanted(text, read.unread))
+
+    def _with_words(self, read: RequestText, words: Sequence[str]) -> RequestText:
+        """A text with the words of it that the index's texts are searched for."""
+        texts = self._index.text
+        if texts is None or not words:
+            return replace(read, no_text=self._index.why_no_text() if words else "")
+        known = tuple(word for word in words if texts.knows(word))
+        return replace(read, searched=known, searched_in=texts.columns if known else ())
 
     def searched_columns(self) -> tuple[frozenset[str], frozenset[str]]:
         """The columns that a text can ask for: those read of pictures, and those asked of the table."""
@@ -97,6 +114,15 @@ class RequestReader:
             if self._reader is None or self._reader[0] != generation:
                 self._reader = generation, reader_of_index(self._index, self._tagger)
             return self._reader[1]
+
+
+def _wanted(text: str, words: Collection[str]) -> list[str]:
+    """The words that a text does not refuse: of "in leather without a logo" leather alone."""
+    said = tokens(text)
+    named = [token in words for token in said]
+    found = roles(said, segments(said, named), named)
+    refused = {token for token, role in zip(said, found, strict=True) if role is not Role.WANTED}
+    return [word for word in words if word not in refused]
 
 
 def _completed(constraint: NumericConstraint, payload: Mapping[str, Any]) -> NumericConstraint:

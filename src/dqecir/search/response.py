@@ -5,7 +5,7 @@ The command line, the HTTP interface and the page show parts of it under the key
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +79,13 @@ class TextReading:
     """Numeric constraints. One without a number compares with a number of the reference that is not
     known, and is not among the filters."""
     unread: tuple[str, ...] = ()
-    """Words of the text that had no effect."""
+    """Words that no column, number or correction accounts for."""
+    searched: tuple[str, ...] = ()
+    """Those of the unread words that the texts of items were searched for."""
+    searched_in: tuple[str, ...] = ()
+    """The columns of these texts."""
+    no_text: str = ""
+    """Why the index has no texts to search, where words could have been searched."""
     corrections: tuple[Correction, ...] = ()
     """Words that were read as other ones."""
     lacking: tuple[NumericConstraint, ...] = ()
@@ -87,7 +93,12 @@ class TextReading:
     language: str = "English"
     """The language of the text; of another one only names of values are read."""
     alike: bool = False
-    """Whether nothing is asked for, so that the results are what looks like the reference."""
+    """Whether no request was found, so that the results are what looks like the reference."""
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Words of the text that changed nothing."""
+        return tuple(word for word in self.unread if word not in self.searched)
 
     def sentence(self) -> str:
         """All of it in one line for people."""
@@ -104,8 +115,12 @@ class TextReading:
         parts += [
             f"The index has no number for {one.column}: “{one.words}” had no effect." for one in self.lacking
         ]
-        if self.unread:
-            parts.append(f"Without effect: {', '.join(self.unread)}.")
+        if self.searched:
+            parts.append(f"Searched in {_listed(self.searched_in)}: {', '.join(self.searched)}.")
+        if self.without_effect:
+            parts.append(f"Without effect: {', '.join(self.without_effect)}.")
+        if self.no_text:
+            parts.append(f"{self.no_text[:1].upper()}{self.no_text[1:]}.")
         if self.alike and (self.unread or self.lacking):
             parts.append("Nothing of it was understood, so this is what looks alike.")
         return " ".join(parts)
@@ -156,6 +171,8 @@ class SearchResponse:
             ],
             "bounds": [_bound(one) for one in self.reading.constraints],
             "unread": list(self.reading.unread),
+            "searched": {"words": list(self.reading.searched), "columns": list(self.reading.searched_in)},
+            "no_text": self.reading.no_text,
             "corrections": [{"word": one.word, "read_as": one.read_as} for one in self.reading.corrections],
             "lacking": [_bound(one) for one in self.reading.lacking],
             "language": self.reading.language,
@@ -174,6 +191,11 @@ class SearchResponse:
 
         found = [Candidate(load_image(Path(one.payload["path"])), one.score) for one in self.results]
         contact_sheet([SheetRow(load_image(image), text, found, self.attribute_weights)], path)
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """Names of columns of texts, as a sentence has them: titles and notes."""
+    return " and ".join(f"{name}s" if name in ("title", "description") else name for name in columns)
 
 
 def _bound(constraint: NumericConstraint) -> dict[str, Any]:

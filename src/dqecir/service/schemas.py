@@ -211,13 +211,22 @@ class CorrectionOf(BaseModel):
     read_as: str
 
 
+class SearchedWords(BaseModel):
+    """The unread words that texts of items were searched for, and the columns of these texts."""
+
+    words: list[str]
+    columns: list[str]
+
+
 class SearchReply(BaseModel):
     answers: list[ProductAnswer | Answer]
     attribute_weights: dict[str, float] = Field(description="As used.")
     own_weights: dict[str, float] = Field(description="As the text decided.")
     asked: list[AskedOf] = Field(description="What was read from the text, where the method says.")
     bounds: list[BoundOf] = Field(description="What the text said of numbers, which filtered the answers.")
-    unread: list[str] = Field(description="Words of the text that had no effect, where the method says.")
+    unread: list[str] = Field(description="Words that no column, number or correction accounts for.")
+    searched: SearchedWords
+    no_text: str = Field(description="Why the index has no texts to search, where words could have been.")
     corrections: list[CorrectionOf] = Field(description="Words that were read as other ones.")
     lacking: list[BoundOf] = Field(description="Comparisons of columns that no item has; they had no effect.")
     language: str = Field(

@@ -29,7 +29,7 @@ const bounded = ({ attribute, order, number }) =>
  * @param {SearchReply} reply @param {string} text
  * @param {(text: string) => void} ask  search again with another text
  */
-export function showReading({ asked, bounds, unread, corrections, lacking, language, alike }, text, ask) {
+export function showReading({ asked, bounds, unread, searched, no_text: noText, corrections, lacking, language, alike }, text, ask) {
   const again = (/** @type {string} */ next) => {
     ask(next);
     byId("results").focus({ preventScroll: true });
@@ -41,13 +41,15 @@ export function showReading({ asked, bounds, unread, corrections, lacking, langu
   const chips = [
     ...asked.map(({ attribute, value, words }) => understood(value ? word("reading.value", { attribute: readable(attribute), value }) : readable(attribute), words)),
     ...bounds.map((bound) => understood(bounded(bound), bound.words)),
-    ...unread.map((text) => el("span", { class: "chip unread" }, el("s", { text }), el("span", { class: "unseen", text: word("reading.no_effect") }))),
+    ...searched.words.map((text) => understood(word("reading.searched", { columns: searched.columns.map(readable).join(", "), word: text }), text)),
+    ...unread.filter((text) => !searched.words.includes(text)).map((text) => el("span", { class: "chip unread" }, el("s", { text }), el("span", { class: "unseen", text: word("reading.no_effect") }))),
     ...corrections.map(({ word: slip, read_as: by }) =>
       el("button", { type: "button", class: "chip", on: { click: () => again(replaced(text, slip, by)) } }, el("span", { text: word("reading.did_you_mean", { word: by }) }), el("span", { class: "unseen", text: word("reading.did_you_mean.of", { word: slip }) }))),
   ];
   const notes = [
     language !== "English" && word("reading.language", { language: wordOr(`language.${language}`, language) }),
     ...lacking.map(({ attribute, words }) => word("reading.lacking", { attribute: readable(attribute), words })),
+    noText && `${noText[0].toUpperCase()}${noText.slice(1)}.`,
     alike && text && word("reading.alike"),
   ].filter(Boolean);
   byId("reading").replaceChildren(...chips.map((chip) => el("li", {}, chip)));

@@ -34,7 +34,9 @@
  * @property {Object<string, number>} own_weights  as the text decided
  * @property {{attribute: string, value: string | null, words: string}[]} asked
  * @property {{attribute: string, order: string, number: number | null, words: string}[]} bounds
- * @property {string[]} unread  words of the text that had no effect
+ * @property {string[]} unread  words that nothing accounts for
+ * @property {{words: string[], columns: string[]}} searched  unread words that texts of items were searched for
+ * @property {string} no_text  why the index has no texts to search
  * @property {{word: string, read_as: string}[]} corrections
  * @property {{attribute: string, order: string, number: number | null, words: string}[]} lacking  of columns that no item has
  * @property {string} language  of the text

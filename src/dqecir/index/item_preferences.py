@@ -1,0 +1,143 @@
+"""What a search prefers besides its query: cells and words of items, which add to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.column_roles import holds_text
+from dqecir.data.payload_fields import RESERVED
+from dqecir.index.item_text import StoredText, terms_of
+from dqecir.index.payload_columns import Columns
+
+SATURATION = 1.2
+"""How soon further occurrences of a word count less: BM25's k1, as SQLite has it."""
+LENGTH = 0.75
+"""How far long texts count less than short ones: BM25's b, as SQLite has it."""
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CellPreference:
+    """What the cell of a column adds to the score of an item that has one."""
+
+    column: str
+    values: Mapping[str, float]
+    """Value -> what it adds."""
+    others: float = 0.0
+    """What any other value adds."""
+
+    def scaled(self, unit: float) -> CellPreference:
+        """The same preference with its numbers in this unit."""
+        values = {value: unit * gain for value, gain in self.values.items()}
+        return CellPreference(self.column, values, unit * self.others)
+
+    def added(self, columns: Columns) -> Scores:
+        """What is added for each item [N]; 0 for an item without a cell."""
+        column = columns[self.column]
+        found = np.where(column.codes > 0, np.float32(self.others), np.float32(0))
+        for value, gain in self.values.items():
+            found[column.matching((value,))] = gain
+        return found
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What one search prefers; the sum of all is added to the score."""
+
+    cells: tuple[CellPreference, ...] = ()
+    words: tuple[str, ...] = ()
+    """Words that titles, descriptions and other texts may hold."""
+    word_weight: float = 0.0
+    """What is added for a text of usual length that holds all of the words that any text holds."""
+
+    def scaled(self, unit: float) -> Preference:
+        """The same preference with all of its numbers in this unit."""
+        return Preference(
+            tuple(cell.scaled(unit) for cell in self.cells), self.words, unit * self.word_weight
+        )
+
+    def of_cells(self, columns: Columns) -> Scores:
+        """What the cells of items add to their scores [N]."""
+        return sum((cell.added(columns) for cell in self.cells), np.zeros(len(columns), dtype=np.float32))
+
+    def __bool__(self) -> bool:
+        """Whether anything is preferred."""
+        return bool(self.cells or self.words)
+
+
+class ItemTexts(NamedTuple):
+    """The texts of a segment's items."""
+
+    stored: StoredText
+    columns: Columns
+    alive: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class CatalogueText:
+    """The texts of all items of an index, ranked by BM25 over all of its living items."""
+
+    segments: Sequence[ItemTexts]
+    _idf: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are searched by words."""
+        names = sorted({name for part in self.segments for name in part.stored.lengths} - RESERVED)
+        return tuple(name for name in names if holds_text(name, self._values(name)))
+
+    def _values(self, name: str) -> list[str]:
+        values = (str(value) for part in self.segments for value in part.columns[name].values)
+        return list(dict.fromkeys(values))
+
+    def knows(self, word: str) -> bool:
+        """Whether a text of a living item holds the word."""
+        return any(self._rarity(term) > 0 for term in terms_of(word))
+
+    def relevance(self, words: Sequence[str]) -> list[Scores]:
+        """BM25 of the items of each segment [N], as a share of what one occurrence of every word gives.
+
+        Words that no text holds do not count.
+        """
+        terms = dict.fromkeys(term for word in words for term in terms_of(word) if self._rarity(term))
+        whole = sum(map(self._rarity, terms)) or 1.0
+        found = []
+        for part, lengths in zip(self.segments, self._lengths, strict=True):
+            own = np.zeros(len(part.alive), dtype=np.float32)
+            for term in terms:
+                rows, counts = part.stored.counts(term, self.columns)
+                held = counts * (SATURATION + 1) / (counts + lengths[rows])
+                own[rows] += self._rarity(term) / whole * held
+            found.append(own)
+        return found
+
+    @cached_property
+    def _lengths(self) -> list[Scores]:
+        """The saturation of each item's text [N], by its length beside the mean of all."""
+        words = [
+            sum(
+                (part.stored.lengths[name] for name in self.columns if name in part.stored.lengths),
+                np.zeros(len(part.alive), dtype=np.float32),
+            )
+            for part in self.segments
+        ]
+        living = np.concatenate([own[part.alive] for own, part in zip(words, self.segments, strict=True)])
+        mean = max(float(living.mean()) if len(living) else 1.0, 1e-6)
+        return [(SATURATION * (1 - LENGTH + LENGTH * own / mean)).astype(np.float32) for own in words]
+
+    def _rarity(self, term: str) -> float:
+        """The inverse document frequency of a term among living items; 0 where none has it."""
+        if term not in self._idf:
+            holding = (
+                int(part.alive[part.stored.counts(term, self.columns)[0]].sum()) for part in self.segments
+            )
+            count, items = sum(holding), sum(int(part.alive.sum()) for part in self.segments)
+            self._idf[term] = float(np.log1p((items - count + 0.5) / (count + 0.5))) if count else 0.0
+        return self._idf[term]

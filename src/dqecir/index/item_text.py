@@ -1,0 +1,151 @@
+"""The words of a segment's items, in the file ``text.sqlite``: written once, then read only.
+
+The words are in a full-text table of SQLite (FTS5, whose tokenizer knows English endings). Its documents are
+the texts of single columns: that of column c of row r has the number r x 1024 + c.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from functools import cache, lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from weakref import finalize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.column_roles import may_hold_text
+from dqecir.data.payload_fields import RESERVED
+from dqecir.index.payload_columns import values_in
+
+FILE = "text.sqlite"
+NO_FTS5 = (
+    "the sqlite3 of this Python has no FTS5, so the words of titles and descriptions are not searched: use a "
+    "Python whose SQLite has it"
+)
+_FULL_TEXT = "USING fts5(t, content='', tokenize='porter unicode61 remove_diacritics 2')"
+_DOCUMENTS = "SELECT group_concat(doc) FROM temp.terms WHERE term = ?"
+_COLUMNS = 1024
+_TAG = re.compile(r"<[^<>]*>")
+_ADDRESS = re.compile(r"\S*//\S+")
+_WORD = re.compile(r"[^\W_]+")
+_LETTER = re.compile(r"[^\W\d_]")
+
+Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Rows that hold a word, and how many times each does."""
+
+
+@cache
+def has_fts5() -> bool:
+    """Return whether this Python can search texts."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        try:
+            connection.execute(f"CREATE VIRTUAL TABLE words {_FULL_TEXT}")
+        except sqlite3.OperationalError:
+            return False
+    return True
+
+
+@lru_cache(maxsize=10_000)
+def terms_of(word: str) -> tuple[str, ...]:
+    """Return a word as the tables hold it: ``Dresses`` as ``dress``, and ``v-neck`` as ``v`` and ``neck``."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE VIRTUAL TABLE words {_FULL_TEXT}")
+        connection.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(words, 'instance')")
+        connection.execute("INSERT INTO words(rowid, t) VALUES (0, ?)", (word,))
+        return tuple(term for (term,) in connection.execute("SELECT term FROM terms ORDER BY offset"))
+
+
+class TextWriter:
+    """Writes the words of one segment's items, in the order of their rows."""
+
+    def __init__(self, place: Path) -> None:
+        """Into the folder ``place``, which is there."""
+        self._path = place / FILE
+        self._database = sqlite3.connect(self._path, isolation_level=None)
+        # The file counts only once a manifest names it, so that a journal would protect nothing.
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("BEGIN")
+        self._database.execute(f"CREATE VIRTUAL TABLE words {_FULL_TEXT}")
+        self._counts: dict[str, dict[int, int]] = {}
+
+    def add(self, row: int, payload: Mapping[str, Any]) -> None:
+        """Write the texts of the item in this row."""
+        for name, text in _texts_of(payload):
+            if name in self._counts or len(self._counts) < _COLUMNS:
+                counts = self._counts.setdefault(name, {})
+                counts[row] = len(_WORD.findall(text))
+                document = row * _COLUMNS + list(self._counts).index(name)
+                self._database.execute("INSERT INTO words(rowid, t) VALUES (?, ?)", (document, text))
+
+    def close(self) -> None:
+        """Let go of the file; without :meth:`finish`, what was written is nothing."""
+        self._database.close()
+
+    def finish(self, items: int) -> str:
+        """Make the file whole, so that it outlives a power cut, and return its SHA-256."""
+        self._database.execute("CREATE TABLE columns (name TEXT, lengths BLOB)")
+        for name, counts in self._counts.items():
+            lengths = np.zeros(items, dtype=np.uint32)
+            lengths[list(counts)] = list(counts.values())
+            self._database.execute("INSERT INTO columns VALUES (?, ?)", (name, lengths.tobytes()))
+        self._database.execute("INSERT INTO words(words) VALUES ('optimize')")
+        self._database.execute("COMMIT")
+        self._database.close()
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+        return text_digest(self._path.parent)
+
+
+def text_digest(place: Path) -> str:
+    """Return the SHA-256 of a segment's text file; raises ``OSError`` where it is not there."""
+    with (place / FILE).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class StoredText:
+    """The words of a segment's items. They stay readable after the file is gone; any thread may ask."""
+
+    def __init__(self, place: Path) -> None:
+        """Open the file in the folder ``place``; raises ``OSError`` and ``sqlite3.Error``."""
+        address = f"{(place / FILE).resolve(strict=True).as_uri()}?mode=ro&immutable=1"
+        # One connection, in which threads take turns: its file may be deleted while it is searched.
+        self._database = sqlite3.connect(address, uri=True, check_same_thread=False)
+        finalize(self, self._database.close)
+        self._turn = Lock()
+        self._database.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab(main, words, 'instance')")
+        columns = self._database.execute("SELECT name, lengths FROM columns ORDER BY rowid").fetchall()
+        self.lengths = {name: np.frombuffer(lengths, dtype=np.uint32) for name, lengths in columns}
+        """Column -> the number of words of each row [N]."""
+
+    def counts(self, term: str, columns: Iterable[str]) -> Counts:
+        """Return which rows have a term in any of the columns, and how many times."""
+        with self._turn:
+            [[found]] = self._database.execute(_DOCUMENTS, (term,))
+        documents = np.array(found.split(",") if found else [], dtype=np.int64)
+        names = list(self.lengths)
+        wanted = np.isin(documents % _COLUMNS, [names.index(one) for one in columns if one in names])
+        return np.unique(documents[wanted] // _COLUMNS, return_counts=True)
+
+
+def _texts_of(payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a payload that may be searched by words."""
+    for name, value in payload.items():
+        if name not in RESERVED and may_hold_text(name):
+            texts = [one for one in values_in(value) if isinstance(one, str) and _LETTER.search(one)]
+            plain = " ".join(_ADDRESS.sub(" ", _TAG.sub(" ", text)) for text in texts)
+            if plain.strip():
+                yield _storable(name), _storable(plain)
+
+
+def _storable(text: str) -> str:
+    """A text without the half characters that JSON may hold and SQLite refuses."""
+    return text.encode(errors="replace").decode()

@@ -1,0 +1,176 @@
+"""The words of items: what is written is found again, in step with every change, and by any thread."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dqecir.errors import EngineError
+from dqecir.index import exact, item_list, segments
+from dqecir.index.contract import ItemBatch
+from dqecir.index.engines import move_index
+from dqecir.index.exact import ExactIndex
+from dqecir.index.item_preferences import CellPreference, Preference
+from tests.index.contract import HEADER
+
+WORDS = ("leather", "Striped", "canvas", "Été", "dresses")
+TITLES = st.lists(st.sampled_from(WORDS), max_size=3).map(" ".join)
+CHANGES = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.dictionaries(st.sampled_from("abcdef"), TITLES, min_size=1, max_size=3)),
+        st.tuples(st.just("delete"), st.sets(st.sampled_from("abcdef"), max_size=2)),
+    ),
+    max_size=7,
+)
+
+
+def batch(titles, **more) -> ItemBatch:
+    """Items of these titles, all alike to a query."""
+    payloads = [{"title": title, **more} for title in titles.values()]
+    return ItemBatch(list(titles), torch.ones(len(titles), 3, 8), payloads)
+
+
+def built(folder, titles, **more) -> ExactIndex:
+    return ExactIndex.build(folder, HEADER, iter([batch(titles, **more)]))
+
+
+def found(index, *words, k=9) -> list[tuple[str, float]]:
+    """Items that hold any of the words, the best first, and what these add to their scores."""
+    [with_words] = index.search(torch.zeros(1, 1, 8), k, prefer=[Preference(words=words, word_weight=1.0)])
+    return [(hit.id, round(hit.score, 4)) for hit in with_words if hit.score > 0]
+
+
+@given(CHANGES)
+def test_words_are_in_step_with_every_change(tmp_path_factory, changes):
+    folder = tmp_path_factory.mktemp("words")
+    index = built(folder / "i", {"a": "leather", "z": "plain"})
+    titles = {"a": "leather", "z": "plain"}
+    for kind, change in changes:
+        if kind == "add":
+            index.add(batch(change))
+            titles = {name: title for name, title in titles.items() if name not in change} | change
+        else:
+            index.delete(list(change))
+            titles = {name: title for name, title in titles.items() if name not in change}
+    fresh = built(folder / "fresh", titles)
+    for one in (index, ExactIndex.open(folder / "i"), move_index(folder / "i", folder / "moved", "exact")):
+        for word in WORDS:
+            assert found(one, word) == found(fresh, word)
+            assert one.text.knows(word) == fresh.text.knows(word)
+    ExactIndex.verify(folder / "i")
+
+
+def test_endings_accents_and_capitals_do_not_matter(tmp_path):
+    index = built(tmp_path / "i", {"a": "LEATHER Dress", "b": "robe d’été", "c": "V-neck"})
+    assert [name for name, _ in found(index, "dresses")] == ["a"]
+    assert [name for name, _ in found(index, "ete")] == ["b"]
+    assert [name for name, _ in found(index, "v-neck")] == ["c"]
+    assert not index.text.knows("wedding") and not index.text.knows("!")
+
+
+def test_rare_words_and_short_texts_count_more(tmp_path):
+    titles = {
+        "both": "red leather bag",
+        "rare": "suede bag",
+        "common": "leather bag",
+        "long": "leather " + "x " * 9,
+    }
+    index = built(tmp_path / "i", titles)
+    assert [name for name, _ in found(index, "leather")][-1] == "long"
+    assert next(name for name, _ in found(index, "suede", "leather")) == "rare"
+    # A word that no text holds takes nothing from the others.
+    assert found(index, "leather", "asdf") == found(index, "leather")
+
+
+def test_only_columns_of_texts_are_searched(tmp_path):
+    notes = [f"kind {number} of a long note" for number in range(3)]
+    payloads = [
+        {
+            "title": "Kestrel bag",
+            "color": "red",
+            "sku": "red-1",
+            "link": "https://red.example/red",
+            "note": note,
+        }
+        for note in notes
+    ]
+    payloads[0]["description"] = "<p class='red'>Soft <b>lining</b></p>" + " and more" * 20
+    index = ExactIndex.build(
+        tmp_path / "i", HEADER, iter([ItemBatch(["a", "b", "c"], torch.ones(3, 3, 8), payloads)])
+    )
+    assert index.info()["text"] == ["description", "note", "title"]
+    assert not index.text.knows("red")
+    assert index.text.knows("lining") and index.text.knows("note")
+
+
+def test_cells_add_where_they_are_known(tmp_path):
+    index = built(tmp_path / "i", {"a": "x", "b": "x"}, color="Red")
+    index.add(batch({"c": "x"}, color="blue"))
+    index.add(batch({"d": "x"}))
+    prefer = Preference((CellPreference("color", {"red": 2.0}, others=-1.0),))
+    [hits] = index.search(torch.zeros(1, 1, 8), 9, prefer=[prefer])
+    assert [(hit.id, hit.score) for hit in hits] == [("a", 2.0), ("b", 2.0), ("d", 0.0), ("c", -1.0)]
+    index.configure(exact.SearchSettings(candidates=2, exact_up_to=1))
+    [few] = index.search(torch.zeros(1, 1, 8), 2, prefer=[prefer])
+    assert [hit.id for hit in few] == ["a", "b"]
+
+
+def test_threads_search_while_segments_come_and_go(tmp_path):
+    index = built(tmp_path / "i", {"a": "leather"})
+    with ThreadPoolExecutor(4) as pool:
+        searches = [pool.submit(found, index, "leather", k=99) for _ in range(20)]
+        for number in range(12):
+            index.add(batch({f"n{number}": "leather"}))
+        assert all(search.result() for search in searches)
+    assert len(found(index, "leather", k=99)) == 13
+
+
+def test_an_index_of_an_earlier_version_says_that_it_has_no_words(tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(item_list, "has_fts5", lambda: False)
+        index = built(tmp_path / "i", {"a": "leather"})
+    assert not (tmp_path / "i" / "s00000001" / "text.sqlite").exists()
+    assert index.text is None and found(index, "leather") == []
+    assert index.info()["text"] == index.why_no_text()
+    assert "built without the words of its titles" in index.why_no_text()
+    # What is written from now on has them, and a merge of all writes those of the others.
+    for number in range(8):
+        index.add(batch({f"n{number}": "leather"}))
+    index.delete(["a", "n0"])
+    assert index.text is not None or "build it again" in index.why_no_text()
+
+
+def test_a_python_without_fts5_opens_and_says_so(tmp_path, monkeypatch):
+    built(tmp_path / "i", {"a": "leather"})
+    for module in (item_list, segments, exact):
+        monkeypatch.setattr(module, "has_fts5", lambda: False)
+    index = ExactIndex.open(tmp_path / "i")
+    assert index.text is None and "has no FTS5" in index.why_no_text()
+    index.add(batch({"b": "canvas"}))
+    assert found(index, "canvas") == [] and len(index) == 2
+
+
+def test_damage_is_told(tmp_path):
+    index = built(tmp_path / "i", {"a": "leather"})
+    file = tmp_path / "i" / "s00000001" / "text.sqlite"
+    data = file.read_bytes()
+    del index
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(EngineError, match=r"text\.sqlite is damaged: build the index again"):
+        ExactIndex.verify(tmp_path / "i")
+    file.write_bytes(b"no database" * 99)
+    with pytest.raises(EngineError, match="build the index again"):
+        ExactIndex.open(tmp_path / "i")
+    file.unlink()
+    with pytest.raises(EngineError, match=r"text\.sqlite is missing: build the index again"):
+        ExactIndex.open(tmp_path / "i")
+
+
+def test_the_file_is_never_written_to_again(tmp_path):
+    index = built(tmp_path / "i", {"a": "leather"})
+    stored = index._current.segments[0].text
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        stored._database.execute("DELETE FROM main.columns")
