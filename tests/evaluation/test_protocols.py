@@ -14,7 +14,7 @@ from dqecir.data.circo import read_circo
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import evaluate
-from dqecir.evaluation.metrics import collect, precision_at, subset_recall, three_means
+from dqecir.evaluation.metrics import collect, precision_at, subset_recall, three_means, trapezoid_precision
 from dqecir.evaluation.protocols import PROTOCOLS, WORDINGS, protocol_named
 from dqecir.methods.scoring import score
 from dqecir.model.image_store import store_of
@@ -318,6 +318,67 @@ def test_protocols_are_frozen_and_named():
         "circo-covr",
     ]
     assert all(protocol.source for protocol in PROTOCOLS.values())
+
+
+def test_genecis_equals_the_published_evaluator():
+    """Recall of made-up scores by its own function, over the gallery of each question."""
+    published = golden("19_genecis_icir.json")["genecis"]
+    galleries, triplets, chunks, start = {}, [], [], 1
+    for task, facts in published.items():
+        questions, candidates = facts["questions"], facts["candidates"]
+        own = np.random.default_rng(facts["seed"]).random((questions, candidates), dtype=np.float32)
+        own[:, 0] += 0.4
+        # Every question has its own candidates, and others lie between them.
+        gallery = np.arange(start, start + questions * candidates)
+        scores = np.full((questions, gallery.size), 5, dtype=np.float32)
+        for row in range(questions):
+            scores[row, row * candidates : (row + 1) * candidates] = own[row]
+            subset = tuple(range(start + row * candidates, start + (row + 1) * candidates))
+            triplets.append(Triplet(0, subset[0], ("x",), task, (subset[0],), subset=subset))
+        galleries[task] = gallery
+        chunks.append((task, np.arange(len(triplets) - questions, len(triplets)), scores))
+        start += gallery.size
+    ids = tuple(map(str, range(start)))
+    benchmark = Benchmark("genecis", "val", ids, tuple(map(Path, ids)), galleries, tuple(triplets), False)
+    table = protocol_named("genecis").summarise(collect(benchmark, chunks, kept=0))
+    for task, facts in published.items():
+        for k, value in facts["recall"].items():
+            assert table[f"{task}/R_sub@{k}"] == pytest.approx(100 * value, abs=1e-5)
+    means = np.mean([facts["recall"]["1"] for facts in published.values()])
+    assert table["R_sub@1"] == pytest.approx(100 * means, abs=1e-5)
+
+
+def test_icir_equals_the_published_evaluator():
+    """Average precisions of made-up rankings by its own function, and the means that its script prints."""
+    published = golden("19_genecis_icir.json")["icir"]
+    galleries, triplets, chunks, expected, start = {}, [], [], [], 1
+    for instance, facts in published["instances"].items():
+        size = len(facts["database"])
+        galleries[instance] = np.arange(start, start + size)
+        for text in facts["queries"]:
+            right = tuple(start + n for n, own in enumerate(facts["database"]) if own == text)
+            triplets.append(Triplet(0, right[0], (text,), instance, right))
+        numbers = np.arange(len(triplets) - len(facts["queries"]), len(triplets))
+        chunks.append((instance, numbers, np.array(facts["scores"], dtype=np.float32)))
+        expected += facts["AP"]
+        start += size
+    ids = tuple(map(str, range(start)))
+    benchmark = Benchmark("icir", "test", ids, tuple(map(Path, ids)), galleries, tuple(triplets), False)
+    results = collect(benchmark, chunks, kept=0)
+    assert [trapezoid_precision(ranks) for ranks in results.right_ranks] == pytest.approx(expected)
+    table = protocol_named("icir").summarise(results)
+    assert list(table) == ["mmAP", "minmAP", "mAP"]
+    assert table == pytest.approx({key: 100 * published[key] for key in table})
+
+
+def test_the_trapezoid_rule_by_hand():
+    # Right answers at places 1 and 4: (1 + 1) / 2 and (1/3 + 2/4) / 2.
+    assert trapezoid_precision([3, 0]) == pytest.approx((1 + (1 / 3 + 1 / 2) / 2) / 2, abs=1e-5)
+
+
+def test_answers_that_are_public_are_not_submitted(tmp_path):
+    with pytest.raises(DataError, match="icir publishes all answers"):
+        protocol_named("icir").questions(tmp_path, "test")
 
 
 def test_three_means_by_hand():

@@ -76,7 +76,7 @@ def figures(
 
 
 def protocol_command(
-    name: Annotated[str, typer.Argument(help="A protocol, such as fashioniq, cirr or circo.")],
+    name: Annotated[str, typer.Argument(help="A protocol: docs/protocols.md lists them.")],
     data: DataSetFolder,
     split: Annotated[str, typer.Option(help="Split to ask.")] = "val",
     images: Pictures = None,
@@ -87,7 +87,7 @@ def protocol_command(
         typer.Option("--submit", help="Write a test split's submission into this folder instead."),
     ] = None,
 ) -> None:
-    """Measure a model on FashionIQ, CIRR or CIRCO under a named protocol, or write a submission."""
+    """Measure a model on a published benchmark under a named protocol, or write a submission."""
     from dqecir.evaluation.runs import evaluate_on_protocol, submit
     from dqecir.io.files import write_json
 

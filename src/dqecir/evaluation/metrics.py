@@ -7,8 +7,9 @@ nDCG with a gain of one for each right answer (as trec_eval and MTEB have it), h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -27,7 +28,7 @@ KEPT = 50
 """How many of each query's best candidates are remembered, where they are asked for."""
 FIRST = 10
 """Candidates that a user sees first: how deep mAP@10, nDCG@10 and hard negatives look."""
-_FRACTIONS = ("average_precision_10", "average_precision", "ndcg_10", "r_precision")
+_FRACTIONS = ("average_precision_10", "ndcg_10", "r_precision")
 CACHED = 1 << 18
 """Scores that are ranked at once: what fits a core's cache is twice as fast."""
 
@@ -50,6 +51,19 @@ def whole_average_precision(ranks: Sequence[int] | Positions) -> float:
     """
     places = np.sort(np.asarray(ranks, dtype=np.int64)) + 1
     return float((np.arange(1, len(places) + 1) / places).mean())
+
+
+def trapezoid_precision(ranks: Sequence[int] | Positions) -> float:
+    """AP by the trapezoid rule, as i-CIR's code has it: over the i-th right answer from the top,
+    the mean of precision at it and at the place before it, (i - 1) / rank (1 where the rank is 0).
+
+    ``ranks`` as in :func:`whole_average_precision`. The divisor has 1e-5 added, as published.
+    """
+    places = np.sort(np.asarray(ranks, dtype=np.int64))
+    numbers = np.arange(len(places))
+    before = np.where(places == 0, 1.0, numbers / np.maximum(places, 1))
+    at = (numbers + 1) / (places + 1)
+    return float((before + at).sum() / 2 / (len(places) + 1e-5))
 
 
 def ndcg(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
@@ -78,14 +92,14 @@ class RetrievalResults:
     """[Q, kept] positions of the best candidates, best first; -1 where a gallery holds fewer."""
     average_precision_10: NDArray[np.float64]
     """[Q] AP@10 over all right answers, a fraction."""
-    average_precision: NDArray[np.float64]
-    """[Q] AP of all right answers over the whole ranking, a fraction."""
     ndcg_10: NDArray[np.float64]
     """[Q] nDCG@10 over all right answers, a fraction."""
     r_precision: NDArray[np.float64]
     """[Q] share of right answers among as many best candidates as there are right answers."""
     subset_ranks: Positions
     """[Q] rank of the target within ``Triplet.subset``, from 0; -1 where a query has no subset."""
+    right_ranks: tuple[Positions, ...]
+    """For each query the ranks of all right answers, from 0, in any order."""
 
     def __post_init__(self) -> None:
         count = len(self.benchmark.triplets)
@@ -105,6 +119,11 @@ class RetrievalResults:
             fractions = getattr(self, name)
             if not np.all((fractions >= 0) & (fractions <= 1 + 1e-9)):
                 raise DataError(f"{name} is not between 0 and 1")
+
+    @cached_property
+    def average_precision(self) -> NDArray[np.float64]:
+        """[Q] AP of all right answers over the whole ranking, a fraction."""
+        return np.array([whole_average_precision(ranks) for ranks in self.right_ranks])
 
     @property
     def kept(self) -> int:
@@ -136,6 +155,7 @@ def collect(
     found = np.full((count, kept), -1, dtype=np.int64)
     fractions = {name: np.zeros(count) for name in _FRACTIONS}
     subset_ranks = np.full(count, -1, dtype=np.int64)
+    right_ranks = [np.empty(0, dtype=np.int64)] * count
     seen = np.zeros(count, dtype=np.int64)
     for category, numbers, scores in chunks:
         if not len(numbers):
@@ -155,13 +175,16 @@ def collect(
         found[numbers, : best.shape[1]] = np.where(best < 0, -1, gallery[best])
         first = np.arange(hits.shape[1])[None] < relevant[:, None]
         fractions["average_precision_10"][numbers] = average_precision(hits, relevant, FIRST)
-        fractions["average_precision"][numbers] = _whole_precisions(masked, right, relevant, own)
         fractions["ndcg_10"][numbers] = ndcg(hits, relevant, FIRST)
         fractions["r_precision"][numbers] = (hits & first).sum(axis=1) / relevant
+        for number, places in zip(numbers, _right_ranks(masked, right, relevant, own), strict=True):
+            right_ranks[number] = places
         subset_ranks[numbers] = _subset_ranks(masked, gallery, triplets, targets)
     if np.any(seen != 1):
         raise DataError(f"{int((seen != 1).sum())} of {count} queries were not scored exactly once")
-    return RetrievalResults(benchmark, ranks, found, subset_ranks=subset_ranks, **fractions)
+    return RetrievalResults(
+        benchmark, ranks, found, **fractions, subset_ranks=subset_ranks, right_ranks=tuple(right_ranks)
+    )
 
 
 def _by_best_views(
@@ -253,16 +276,14 @@ def _ranked(
     return hits, best
 
 
-def _whole_precisions(
-    scores: Scores, right: Cells, relevant: Positions, ranks: Positions
-) -> NDArray[np.float64]:
-    """AP [q] over whole rankings; a query with one right answer is judged by that answer's rank."""
-    found = 1 / (ranks + 1)
+def _right_ranks(scores: Scores, right: Cells, relevant: Positions, ranks: Positions) -> Iterator[Positions]:
+    """Yield the ranks of all right answers of each query; of one right answer they are known already."""
     ends = np.cumsum(relevant)
-    for row in np.flatnonzero(relevant > 1):
-        columns = right[1][ends[row] - relevant[row] : ends[row]]
-        found[row] = whole_average_precision(_ranks_in_row(scores[row], columns))
-    return found
+    for row, count in enumerate(relevant):
+        if count == 1:
+            yield ranks[row : row + 1]
+        else:
+            yield _ranks_in_row(scores[row], right[1][ends[row] - count : ends[row]])
 
 
 def _ranks_in_row(scores: Scores, columns: Positions) -> Positions:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,24 @@ from dqecir.data.captions import blip_clean, join_fashioniq
 from dqecir.data.circo import read_circo, read_circo_questions
 from dqecir.data.cirr import read_cirr, read_cirr_questions
 from dqecir.data.fashioniq import Gallery, read_fashioniq, read_fashioniq_questions
+from dqecir.data.genecis import read_genecis
+from dqecir.data.icir import read_icir
+from dqecir.data.lasco import read_lasco
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.errors import DataError
-from dqecir.evaluation.metrics import KEPT, RetrievalResults, precision_at, recall, subset_recall, three_means
+from dqecir.evaluation.metrics import (
+    KEPT,
+    RetrievalResults,
+    precision_at,
+    recall,
+    subset_recall,
+    three_means,
+    trapezoid_precision,
+)
 from dqecir.settings import nearest
 
 QueryText = Literal["clean_and", "raw_and", "covr", "composeae", "raw", "qure_circo"]
-DataSet = Literal["fashioniq", "cirr", "circo"]
+DataSet = Literal["fashioniq", "cirr", "circo", "genecis", "icir", "lasco"]
 
 
 def _composeae(question: Triplet | Question) -> str:
@@ -54,7 +65,8 @@ class Protocol:
     """Whether the reference is taken out of its own ranking."""
     wording: QueryText
     metrics: tuple[str, ...]
-    """``R@k`` of the target, ``R_sub@k`` within its subset, ``mAP@k`` of all right answers."""
+    """``R@k`` of the target, ``R_sub@k`` within its subset, ``mAP@k`` of all right answers, and ``mAP`` of
+    them over the whole ranking by the trapezoid rule (i-CIR)."""
     headline: tuple[str, ...]
     """The metrics whose mean is the headline."""
     source: str
@@ -67,6 +79,9 @@ class Protocol:
     """Metrics that are also given for the questions of each aspect."""
     means: bool = False
     """Whether the three means of all metrics are given."""
+    over_questions: bool = False
+    """Whether metrics are means over all questions, rather than means over the categories' means. Then
+    ``mmAP`` is the mean over categories of the mean AP, and ``minmAP`` that of the least (i-CIR)."""
 
     @property
     def headline_name(self) -> str:
@@ -78,37 +93,21 @@ class Protocol:
     @property
     def kept(self) -> int:
         """How many of a query's best candidates its metrics need; recalls need none."""
-        return KEPT if any(name.startswith("mAP") for name in self.metrics) else 0
+        return KEPT if any(name.startswith("mAP@") for name in self.metrics) else 0
 
     def benchmark(
         self, folder: Path, split: str = "val", *, images: Path | None = None, check_images: bool = True
     ) -> Benchmark:
         """Read a split of the data set in ``folder`` as this protocol has it; see its reader."""
-        mask, where, check = self.mask_reference, images, check_images
-        if self.data == "fashioniq":
-            return read_fashioniq(
-                folder,
-                split,
-                gallery=self.gallery,
-                mask_reference=mask,
-                both_orders=self.both_orders,
-                images=where,
-                check_images=check,
-            )
-        if self.data == "cirr":
-            return read_cirr(folder, split, mask_reference=mask, images=where, check_images=check)
-        return read_circo(folder, split, mask_reference=mask, images=where, check_images=check)
+        return _READERS[self.data](self, folder, split, images=images, check_images=check_images)
 
     def questions(
         self, folder: Path, split: str, *, images: Path | None = None, check_images: bool = True
     ) -> Questions:
         """Read a split without its answers, for a submission; the reference is masked as published."""
-        readers = {
-            "fashioniq": read_fashioniq_questions,
-            "cirr": read_cirr_questions,
-            "circo": read_circo_questions,
-        }
-        return readers[self.data](folder, split, images=images, check_images=check_images)
+        if self.data not in _QUESTION_READERS:
+            raise DataError(f"{self.data} publishes all answers: measure it, there is nothing to submit")
+        return _QUESTION_READERS[self.data](folder, split, images=images, check_images=check_images)
 
     def text(self, question: Triplet | Question) -> str:
         """The text of a question as this protocol words it."""
@@ -133,7 +132,12 @@ class Protocol:
         categories = np.array([triplet.category for triplet in benchmark.triplets])
         names = [name for name in benchmark.galleries if (categories == name).any()]
         table: dict[str, float] = {}
-        if len(names) > 1:
+        if self.over_questions:
+            table |= {key: float(each.mean()) for key, each in values.items()}
+            own = [values["mAP"][categories == name] for name in names]
+            table |= {"mmAP": float(np.mean([each.mean() for each in own]))}
+            table |= {"minmAP": float(np.mean([each.min() for each in own]))}
+        elif len(names) > 1:
             for category in names:
                 rows = categories == category
                 table |= {f"{category}/{key}": float(each[rows].mean()) for key, each in values.items()}
@@ -155,9 +159,45 @@ class Protocol:
 
 def _values(results: RetrievalResults, metric: str) -> NDArray[np.float64]:
     """[Q] of a metric by its name, each a fraction."""
+    if metric == "mAP":
+        return np.array([trapezoid_precision(ranks) for ranks in results.right_ranks])
     kind, _, k = metric.partition("@")
     return {"R": recall, "R_sub": subset_recall, "mAP": precision_at}[kind](results, int(k))
 
+
+def _read_fashioniq(protocol: Protocol, folder: Path, split: str, **places: Any) -> Benchmark:
+    return read_fashioniq(
+        folder,
+        split,
+        gallery=protocol.gallery,
+        mask_reference=protocol.mask_reference,
+        both_orders=protocol.both_orders,
+        **places,
+    )
+
+
+def _read_cirr(protocol: Protocol, folder: Path, split: str, **places: Any) -> Benchmark:
+    return read_cirr(folder, split, mask_reference=protocol.mask_reference, **places)
+
+
+def _read_circo(protocol: Protocol, folder: Path, split: str, **places: Any) -> Benchmark:
+    return read_circo(folder, split, mask_reference=protocol.mask_reference, **places)
+
+
+_READERS: Mapping[DataSet, Callable[..., Benchmark]] = {
+    "fashioniq": _read_fashioniq,
+    "cirr": _read_cirr,
+    "circo": _read_circo,
+    "genecis": lambda _, *where, **places: read_genecis(*where, **places),
+    "icir": lambda _, *where, **places: read_icir(*where, **places),
+    "lasco": lambda _, *where, **places: read_lasco(*where, **places),
+}
+"""Data set -> what reads a split of a folder as a protocol has it."""
+_QUESTION_READERS: Mapping[DataSet, Callable[..., Questions]] = {
+    "fashioniq": read_fashioniq_questions,
+    "cirr": read_cirr_questions,
+    "circo": read_circo_questions,
+}
 
 _FASHIONIQ = ("R@1", "R@5", "R@10", "R@50")
 _AVERAGE = ("R@10", "R@50")
@@ -257,6 +297,34 @@ PROTOCOLS: Mapping[str, Protocol] = {
             _SEMANTIC,
             "CoVR and CoVR-2 (arXiv 2308.14746)",
             by_aspect=_SEMANTIC,
+        ),
+        Protocol(
+            "genecis",
+            "genecis",
+            False,
+            "raw",
+            ("R_sub@1", "R_sub@2", "R_sub@3"),
+            ("R_sub@1",),
+            "GeneCIS (arXiv 2306.07969), as its code has it: R@k within each question's gallery is R_sub@k",
+        ),
+        Protocol(
+            "icir",
+            "icir",
+            False,
+            "raw",
+            ("mAP",),
+            ("mAP",),
+            "i-CIR (arXiv 2510.25387), as its code has it",
+            over_questions=True,
+        ),
+        Protocol(
+            "lasco",
+            "lasco",
+            False,
+            "raw",
+            ("R@1", "R@5", "R@10", "R@50", "R@100"),
+            ("R@10",),
+            "others' evaluations of LaSCo (arXiv 2303.09429), whose own repository has no code",
         ),
     )
 }

@@ -1,0 +1,62 @@
+"""LaSCo: questions made of VQA 2.0 over COCO's pictures of 2014.
+
+Source: the published annotations (arXiv 2303.09429, levymsn/LaSCo).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dqecir.data.annotations import read_rows, require_images
+from dqecir.data.triplets import Benchmark, Triplet
+from dqecir.errors import DataError
+
+GALLERY = "all"
+"""The one gallery: every picture of the split's corpus."""
+
+
+def read_lasco(
+    folder: Path, split: str = "val", *, images: Path | None = None, check_images: bool = True
+) -> Benchmark:
+    """Read ``lasco_val.json`` and ``lasco_val_corpus.json`` of ``folder`` or of its ``downloads``.
+
+    Pictures stand under ``images`` (default: ``folder``) as ``val2014/COCO_val2014_….jpg``. Image ids are
+    COCO's numbers. ``check_images=False`` needs the annotations alone.
+
+    Raises :class:`DataError` for another split, a file that is missing or damaged, a picture that the corpus
+    lacks, and missing pictures.
+    """
+    if split != "val":
+        raise DataError(f"LaSCo's split {split!r} is not read: the gallery is known of 'val' alone")
+    notes = folder if (folder / "lasco_val.json").is_file() else folder / "downloads"
+    corpus_file, questions_file = notes / "lasco_val_corpus.json", notes / "lasco_val.json"
+    corpus = read_rows(corpus_file, "LaSCo's corpus", {"id": int, "path": str})
+    fields: dict[str, type] = {"query-image": list, "query-text": str, "target-image": list}
+    rows = read_rows(questions_file, "LaSCo's questions", fields)
+    # The corpus says val/val2014/FILE where the questions say val2014/FILE.
+    files = {entry["id"]: Path(*Path(entry["path"]).parts[-2:]) for entry in corpus}
+    places = {image: place for place, image in enumerate(files)}
+    root = folder if images is None else images
+    paths = tuple(root / file for file in files.values())
+    if check_images:
+        require_images(paths, "lasco")
+    triplets = []
+    for number, row in enumerate(rows):
+        reference, target = (
+            _place(row[side], places, f"{questions_file}, entry {number}")
+            for side in ("query-image", "target-image")
+        )
+        pair_id = str(row.get("qid", number))
+        triplets.append(Triplet(reference, target, (row["query-text"],), GALLERY, (target,), pair_id=pair_id))
+    galleries = {GALLERY: np.arange(len(places), dtype=np.int64)}
+    return Benchmark("lasco", split, tuple(map(str, places)), paths, galleries, tuple(triplets), False)
+
+
+def _place(image: list[Any], places: dict[int, int], where: str) -> int:
+    """The position of a picture that is named by its number and its path."""
+    if not image or image[0] not in places:
+        raise DataError(f"{where} speaks of the picture {image}, which is not in the corpus")
+    return places[image[0]]

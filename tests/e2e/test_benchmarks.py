@@ -1,0 +1,72 @@
+"""Every benchmark without a server, in miniature: read, measured by a model, under its protocol."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from PIL import Image
+
+from dqecir.data.genecis import TASKS
+
+
+def picture(path, number):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (24, 20), (37 * number % 256, 91 * number % 256, 60)).save(path)
+
+
+def genecis(folder):
+    (folder / "genecis").mkdir()
+    for number in range(1, 9):
+        picture(folder / "val2017" / f"{number:012d}.jpg", number)
+        picture(folder / "VG_100K_all" / f"{number}.jpg", number)
+    for task in TASKS:
+        rows = []
+        for start in (1, 3):
+            if task.endswith("object"):
+                named = [{"val_image_id": start + n} for n in range(5)]
+            else:
+                named = [{"image_id": start + n, "instance_bbox": [4, 4, 8, 8]} for n in range(5)]
+            rows.append(
+                {"condition": "wall", "reference": named[0], "target": named[1], "gallery": named[2:]}
+            )
+        (folder / "genecis" / f"{task}.json").write_text(json.dumps(rows))
+    return "R_sub@1"
+
+
+def icir(folder):
+    lines = {"query": ["owl", "mug"], "database": ["owl", "owl", "mug", "mug", "owl"]}
+    number = 0
+    for kind, instances in lines.items():
+        written = []
+        for place, instance in enumerate(instances):
+            picture(folder / kind / f"{place}.png", number := number + 1)
+            written.append(f"{kind}/{place}.png,{'at night' if place < 4 else 'by day'},{instance}\n")
+        (folder / f"{kind}_files.csv").write_text("".join(written))
+    return "mAP"
+
+
+def lasco(folder):
+    names = [[n, f"val2014/COCO_val2014_{n:012d}.jpg"] for n in range(1, 7)]
+    for number, name in names:
+        picture(folder / name, number)
+    rows = [
+        {"qid": n, "query-image": one, "query-text": "it is red", "target-image": other}
+        for n, (one, other) in enumerate(pairwise(names))
+    ]
+    (folder / "lasco_val.json").write_text(json.dumps(rows))
+    corpus = [{"id": n, "path": f"val/{name}"} for n, name in names]
+    (folder / "lasco_val_corpus.json").write_text(json.dumps(corpus))
+    return "R@10"
+
+
+@pytest.mark.parametrize("write", [genecis, icir, lasco], ids=lambda write: write.__name__)
+def test_a_miniature_is_measured(write, dqecir, model_folder, tmp_path):
+    data, report = tmp_path / "data", tmp_path / "report.json"
+    data.mkdir()
+    headline = write(data)
+    name = write.__name__
+    code, out, errors = dqecir("protocol", name, "--data", data, "--model", model_folder, "--json", report)
+    assert code == 0, errors
+    metrics = json.loads(report.read_text())["metrics"]
+    assert list(metrics)[-1] == headline and f"{headline}: {metrics[headline]:.2f}" in out
+    assert 0 <= metrics[headline] <= 100
