@@ -77,6 +77,35 @@ TOWERS = {
     ),
 }
 
+QWEN_TEXT = {
+    "hidden_size": 2048,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "intermediate_size": 6144,
+    "vocab_size": 151936,
+    "head_dim": 128,
+}
+QWEN_VISION = {
+    "depth": 24,
+    "hidden_size": 1024,
+    "num_heads": 16,
+    "intermediate_size": 4096,
+    "out_hidden_size": 2048,
+    "deepstack_visual_indexes": [5, 11, 17],
+    "patch_size": 16,
+}
+EMBEDDERS = {
+    "Qwen/Qwen3-VL-Embedding-2B": transformers.Qwen3VLConfig(text_config=QWEN_TEXT, vision_config=QWEN_VISION)
+}
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_a_published_embedder_has_these_parameters(name):
+    with torch.device("meta"):
+        published = transformers.AutoModel.from_config(EMBEDDERS[name])
+    assert published.num_parameters() == KNOWN[name].parameters
+
 
 @pytest.mark.parametrize("name", DUALS)
 def test_a_published_dual_encoder_has_these_keys_and_parameters(name):
@@ -109,6 +138,7 @@ def test_shapes_of_all_that_say_so_are_checked_here():
     assert {name for name, known in KNOWN.items() if "shapes" in known.checked} == {
         *DUALS,
         *TOWERS,
+        *EMBEDDERS,
         "Salesforce/blip2-itm-vit-g",
     }
 

@@ -118,6 +118,11 @@ class Blip2(Encoder):
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
         return self._read(queries, queries.shape[1], None, tokens)
 
+    def pooled_composed(self, tokens: Tensor, text: TextBatch) -> Tensor:
+        states, _ = self.composed_states(tokens, text.ids, text.mask)
+        pooled: Tensor = self.text_projection(states.mean(dim=1))
+        return pooled
+
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mode 2, image with text: (query states [B, n_q, H], text states [B, L, H])."""
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)

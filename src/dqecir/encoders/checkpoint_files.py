@@ -45,7 +45,7 @@ def located(weights: str | Path) -> tuple[Path, str]:
     repository, revision = name[1], name[2]
     try:
         fetched = Path(
-            _snapshot(repository, revision, ["*.json", "*.txt", "*.yaml", "*.md", "*.safetensors"])
+            _snapshot(repository, revision, ["*.json", "*.txt", "*.yaml", "*.md", "*.jinja", "*.safetensors"])
         )
         if not any(fetched.glob("*.safetensors")):
             # The same weights often lie there in both formats: the old one is fetched for want of the other.

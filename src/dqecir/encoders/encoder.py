@@ -99,6 +99,8 @@ class Encoder(nn.Module, ABC):
     provides: ClassVar[frozenset[Capability]]
     text_alone: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
     """Names of the weights that texts pass through and images alone never do."""
+    is_saved: ClassVar[bool] = True
+    """Whether model folders hold it; one that they do not hold is named by ``--encoder``."""
     no_image: ClassVar[tuple[str, ...]] = ("tower.", "temperature")
     """How names of other weights begin that no image embedding is made of, the tower's aside."""
 
@@ -186,6 +188,10 @@ class Encoder(nn.Module, ABC):
 
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Images read with texts: (query states [B, n_q, H], text states [B, L, H]) (``composed``)."""
+        self._lacks("composed")
+
+    def pooled_composed(self, tokens: Tensor, text: TextBatch) -> Tensor:
+        """One raw vector an image read with its text, [B, D], not normalised (``composed``)."""
         self._lacks("composed")
 
     def text_with_words(self, ids: Tensor, mask: Tensor, words: Tensor, places: Tensor) -> Tensor:

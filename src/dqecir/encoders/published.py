@@ -14,6 +14,7 @@ from dqecir.encoders.checkpoint_files import State, located, read_published
 from dqecir.encoders.checkpoints import LoadReport, lavis_state, load_lavis, load_strictly
 from dqecir.encoders.dual import published_state
 from dqecir.encoders.dual_folder import read_dual
+from dqecir.encoders.embedder_folder import MODULES, PREPARATION, read_embedder
 from dqecir.encoders.encoder import Encoder
 from dqecir.encoders.hf_checkpoints import (
     hf_config,
@@ -34,6 +35,9 @@ from dqecir.language.vocabulary import shipped_vocabularies
 
 MAX_TEXT_LENGTH = 32
 """Word pieces that the published BLIP-2 methods read of a text."""
+
+_LONG = 512
+"""Word pieces that are counted of a text for an encoder that reads its words itself."""
 
 _OWN_PIECES = 1000
 """Word pieces of an encoder that reads no texts."""
@@ -122,6 +126,17 @@ def read_tower_encoder(weights: str | Path, tower: str | Path | None = None) -> 
     return PublishedEncoder(encoder, published.preprocessing, report, name, pieces=_own_word_pieces())
 
 
+def read_embedding_model(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
+    """Read a folder or hub repository of sentence-transformers; raises :class:`CheckpointError`."""
+    place, name = located(weights)
+    if tower is not None:
+        raise CheckpointError("an embedder has no tower of its own: name one for LAVIS' files alone")
+    encoder = read_embedder(place)
+    encoder.origin = origin_of(name, place)
+    report = LoadReport((), (), (), (), ())  # sentence-transformers accounts for its own weights
+    return PublishedEncoder(encoder, PREPARATION, report, name, pieces=_own_word_pieces(), text_length=_LONG)
+
+
 def _own_word_pieces() -> WordPieces:
     """Word pieces for an encoder that reads no texts: rules read them, and the words are theirs."""
     words = (word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon))
@@ -133,15 +148,18 @@ READERS: dict[str, Callable[[str | Path, str | Path | None], PublishedEncoder]] 
     "lavis": read_lavis,
     "dual": read_dual_encoder,
     "tower": read_tower_encoder,
+    "embedder": read_embedding_model,
 }
 """The forms of published weights: BLIP-2 in a folder of transformers or a file of LAVIS, a dual encoder,
-a vision model."""
+a vision model, an embedder of sentence-transformers."""
 
 
 def form_of(place: Path) -> str:
     """The name in :data:`READERS` of the form that weights at ``place`` have."""
     if not place.is_dir():
         return "lavis"
+    if (place / MODULES).exists():
+        return "embedder"
     config = hf_config(place)
     if "qformer_config" in config:
         return "hf"

@@ -175,6 +175,8 @@ class ComposedModel:
         weights. Raises :class:`DataError` where the tower lies nowhere else, or could have changed.
         """
         target = Path(folder)
+        if not self.backbone.is_saved:
+            raise DataError(f"a model folder cannot hold the encoder {self.backbone}: name it by --encoder")
         tower = self._tower_reference(target) if tower_by_reference else None
         with whole_folder(target) as draft:
             write_json(draft / "config.json", self._config(tower))
@@ -334,10 +336,10 @@ def new_model(
 def untrained_method(backbone: Encoder) -> str:
     """Name how an encoder composes until it is trained: by the sum of image and text.
 
-    One without embeddings of both finds what looks alike.
+    One that reads both together does that instead, and one of images alone finds what looks alike.
     """
-    fits = method_named("image_plus_text").requires <= backbone.provides
-    return "image_plus_text" if fits else "token_mean"
+    names = ("image_plus_text", "read_together", "token_mean")
+    return next(name for name in names if method_named(name).requires <= backbone.provides)
 
 
 def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodContext:

@@ -16,7 +16,16 @@ from dqecir.methods.method import Method, method_named
 from dqecir.model.composed_model import ComposedModel
 from dqecir.model.public_weights import model_of
 
-UNTRAINED = ("basic", "dual_values", "image_only", "image_plus_text", "product", "text_only", "token_mean")
+UNTRAINED = (
+    "basic",
+    "dual_values",
+    "image_only",
+    "image_plus_text",
+    "product",
+    "read_together",
+    "text_only",
+    "token_mean",
+)
 """The methods that compose by what an encoder gives, with neither training nor attribute heads."""
 
 

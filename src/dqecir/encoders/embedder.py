@@ -1,0 +1,84 @@
+"""Embedders of sentence-transformers: one vector of an image, of a text, or of both read together.
+
+They prepare pictures themselves. The tower hands a picture on as it is, a square, in patches; these are its
+tokens. Such a model has weights in forms of its own, so it is named by its folder and never copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dqecir.encoders.encoder import Encoder, EncoderSizes, TextBatch, register_encoder
+from dqecir.settings import Strict
+
+SIDE = 448
+"""Pixels of a picture's side."""
+PATCH = 16
+
+
+class EmbedderConfig(Strict):
+    """What is known of an embedder beside its own files."""
+
+    embedding: int
+
+
+class Patches(nn.Module):
+    """A picture as it is, in patches."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, S, S] to patches [B, M, W]."""
+        return F.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2)
+
+
+@register_encoder("embedder")
+class Embedder(Encoder):
+    """A model of sentence-transformers that takes images and texts together."""
+
+    config_type = EmbedderConfig
+    provides = frozenset({"tokens", "image", "composed"})
+    is_saved = False
+    config: EmbedderConfig
+
+    def __init__(self, config: EmbedderConfig, model: Any) -> None:
+        """``model`` is a ``SentenceTransformer``."""
+        super().__init__(config)
+        self.model = model
+        self.tower = Patches()
+        self.sizes = EncoderSizes(
+            image=SIDE,
+            token_count=(SIDE // PATCH) ** 2,
+            token_width=3 * PATCH**2,
+            grid_side=SIDE // PATCH,
+            embedding=config.embedding,
+        )
+        self.temperature = nn.Parameter(torch.tensor(0.07))
+
+    def pooled_image(self, tokens: Tensor) -> Tensor:
+        found: Tensor = self.model.encode_document(_pictures(tokens), **self._form)
+        return found.float()
+
+    def pooled_composed(self, tokens: Tensor, text: TextBatch) -> Tensor:
+        inputs: list[Any] = [
+            {"image": picture, "text": words} if words.strip() else picture
+            for picture, words in zip(_pictures(tokens), text.texts, strict=True)
+        ]
+        # One call takes inputs of one kind.
+        rows: list[Tensor] = [self.model.encode_query([one], **self._form)[0].float() for one in inputs]
+        return torch.stack(rows)
+
+    @property
+    def _form(self) -> dict[str, Any]:
+        return {"convert_to_tensor": True, "show_progress_bar": False, "device": str(self.device)}
+
+
+def _pictures(tokens: Tensor) -> Sequence[Image.Image]:
+    """Patches [B, M, W] of values 0 to 1 as RGB pictures."""
+    pixels = F.fold(tokens.float().transpose(1, 2), SIDE, PATCH, stride=PATCH)
+    values = (255 * pixels).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(one) for one in values]

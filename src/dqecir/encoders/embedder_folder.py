@@ -1,0 +1,75 @@
+"""Published embedders: a folder of sentence-transformers, checked before anything is built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dqecir.data.images import Preprocessing
+from dqecir.encoders.dual_folder import refuse_own_code
+from dqecir.encoders.embedder import SIDE, Embedder, EmbedderConfig
+from dqecir.errors import CheckpointError
+
+MODULES = "modules.json"
+"""The file that a folder of sentence-transformers has."""
+
+PREPARATION = Preprocessing(
+    size=SIDE, pad_ratio=1.0, pad_colour=(255, 255, 255), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+)
+"""Nothing is cut off a picture; the rest of its square is white."""
+
+
+def read_embedder(folder: Path) -> Embedder:
+    """Read the embedder in ``folder``.
+
+    Raises :class:`CheckpointError` for code of its own, for pickles, for what is missing or damaged, for a
+    model that takes no image with a text, and where sentence-transformers is not installed.
+    """
+    _check_modules(folder)
+    model = _loaded(folder)
+    if not all(model.supports(modality) for modality in ("image", ("image", "text"))):
+        raise CheckpointError(
+            f"{folder} takes {', '.join(map(str, model.modalities))} and no image with a text: name an "
+            "embedder of both (docs/encoders.md)"
+        )
+    return Embedder(EmbedderConfig(embedding=int(model.get_embedding_dimension())), model)
+
+
+def _check_modules(folder: Path) -> None:
+    try:
+        modules = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+        kinds = [str(module["type"]) for module in modules]
+        places = [folder / str(module["path"]) for module in modules]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{folder / MODULES} is damaged ({error}): copy it again") from error
+    for place in (folder, *places):
+        refuse_own_code(place)
+    for kind in kinds:
+        if not kind.startswith("sentence_transformers."):
+            raise CheckpointError(
+                f"{folder} needs code of its own ({MODULES} names {kind}), and code of a checkpoint is never "
+                "run: name an encoder whose classes sentence-transformers has (docs/encoders.md)"
+            )
+    for pickled in (path for place in (folder, *places) for path in place.glob("*.bin")):
+        if not any(pickled.parent.glob("*.safetensors")):
+            raise CheckpointError(f"{pickled} is a pickle: name a revision with safetensors")
+
+
+def _loaded(folder: Path) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer  # slow to import, and an extra
+    except ImportError:
+        raise CheckpointError(
+            f"{folder} is an embedder of sentence-transformers, which is not installed: "
+            "pip install 'dqecir[embedders]'"
+        ) from None
+    try:
+        return SentenceTransformer(
+            str(folder), device="cpu", trust_remote_code=False, local_files_only=True
+        ).eval()
+    except Exception as error:  # it raises whatever the mistake makes of its own code
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CheckpointError(
+            f"{folder} is no embedder that can be read ({reason}): copy it again"
+        ) from error

@@ -1,0 +1,27 @@
+"""The reference and the text, read together by an encoder that was trained to: no training here."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dqecir.encoders.encoder import TextBatch, unit
+from dqecir.methods.baselines import Baseline
+from dqecir.methods.method import Query, register
+
+
+@register("read_together")
+class ReadTogether(Baseline):
+    """One vector of the image with the text, against one an image."""
+
+    score_rule = "dot"
+    requires = frozenset({"image", "composed"})
+
+    @property
+    def target_shape(self) -> tuple[int, int]:
+        return 1, self.backbone.sizes.embedding
+
+    def embed_target(self, tokens: Tensor) -> Tensor:
+        return self.image_embedding(tokens)[:, None]
+
+    def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
+        return Query(unit(self.backbone.pooled_composed(reference, text))[:, None])
