@@ -29,7 +29,15 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME=INDEX@MODEL", help="A further model over the same items, to compare."),
     ] = None,
-    keys: Annotated[Path | None, typer.Option(help="A file of keys: lines read:KEY and write:KEY.")] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="A file of keys: lines read:KEY, write:KEY and embed:KEY.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An origin whose pages may read here, such as https://shop.example. May come several times."
+        ),
+    ] = None,
     uploads: Annotated[
         Path | None, typer.Option(help="Where pictures of new items lie. Default: beside the index.")
     ] = None,
@@ -58,6 +66,7 @@ def serve(
             "root_path": root_path,
             "also": tuple(_beside(text) for text in also or ()),
             "keys": keys,
+            "origins": tuple(allow_origin or ()),
             "uploads": uploads,
             "checkpoint": checkpoint,
             "expert": expert,

@@ -40,5 +40,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     # In the order in which addresses are compared: what is asked most comes first.
     for group in (search, items, page, about, edits):
         app.include_router(group.router)
-    app.add_middleware(Middleware, metrics=service.metrics, root_path=settings.root_path)
+    app.add_middleware(
+        Middleware, metrics=service.metrics, root_path=settings.root_path, origins=service.origins
+    )
     return app

@@ -49,6 +49,8 @@ class ServiceSettings(Strict):
     root_path: str = Field(default="", pattern=r"^(/[\w.~-]+)*$")
     """The path under which a proxy shows the service, such as ``/search``."""
     keys: Path | None = None
+    origins: tuple[str, ...] = ()
+    """Origins whose pages may read here, such as ``https://shop.example``, besides those of keys to embed."""
     uploads: Path | None = None
     """Where pictures of items that are put lie. Default: beside the index."""
     checkpoint: Path | None = None

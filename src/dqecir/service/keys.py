@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -18,7 +22,10 @@ from dqecir.service.problems import Problem
 SHORTEST = 16
 """Characters that a key must have."""
 
-_KINDS = ("read", "write")
+EMBEDDED_RATE = 600
+"""Requests a minute that a key to embed allows. Default of its ``rate``."""
+
+_KINDS = ("read", "write", "embed")
 _FORWARDED = re.compile(
     r"via|forwarded|x-forwarded-.+|x-original-(?:for|host|proto)|x-real-ip|x-envoy-.+|cf-.+|cdn-loop"
     r"|(?:.+-)?(?:client|connecting|peer)-ip|x-proxyuser-ip|x-azure-.+|x-arr-.+",
@@ -27,55 +34,76 @@ _FORWARDED = re.compile(
 """Headers that proxies add."""
 
 
-class Keys:
-    """The digests of all keys, by what they allow. A key that may write may read as well."""
+@dataclass(frozen=True)
+class Key:
+    """One line of a file of keys."""
 
-    def __init__(self, keys: Mapping[str, list[str]], local: bool) -> None:
-        self._digests = {kind: [_digest(key) for key in keys.get(kind, [])] for kind in _KINDS}
-        self._local = local
+    kind: str
+    digest: bytes
+    origins: frozenset[str] = frozenset()
+    """Of a key to embed: the origins whose pages may use it."""
+    rate: int | None = None
+    """Requests a minute; pictures do not count. None: without a limit."""
+
+
+class Keys:
+    """All keys, by what they allow. A key that may write may read as well."""
+
+    def __init__(self, keys: Sequence[Key], local: bool) -> None:
+        self._keys, self._local = tuple(keys), local
+        self._allowances = {key.digest: Allowance(key.rate) for key in keys if key.rate is not None}
 
     @classmethod
     def read(cls, path: Path | None, local: bool) -> Keys:
-        """Keys of a file of lines ``read:KEY`` and ``write:KEY``; raises :class:`DataError`.
+        """Keys of a file with a line for each (``docs/service.md``); raises :class:`DataError`.
 
         ``local`` says whether the service can be reached from this machine alone.
         """
         if path is None:
-            return cls({}, local)
+            return cls((), local)
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"the keys in {path} cannot be read ({error})") from None
-        found: dict[str, list[str]] = {kind: [] for kind in _KINDS}
-        for number, line in enumerate(lines, start=1):
-            if not line.strip() or line.startswith("#"):
-                continue
-            kind, _, key = line.strip().partition(":")
-            if kind not in found or len(key) < SHORTEST:
-                raise DataError(
-                    f"{path}, line {number}: a line is read:KEY or write:KEY, and the key has {SHORTEST} "
-                    "characters or more"
-                )
-            found[kind].append(key)
-        if not any(found.values()):
+        found = [
+            _key_of(line, f"{path}, line {number}")
+            for number, line in enumerate(lines, start=1)
+            if line.strip() and not line.startswith("#")
+        ]
+        if not found:
             raise DataError(f"{path} has no key: leave --keys away to need none")
         # With keys nothing is granted by where a request comes from.
         return cls(found, local=False)
 
     @property
+    def origins(self) -> frozenset[str]:
+        """The origins whose pages may use a key to embed."""
+        return frozenset().union(*(key.origins for key in self._keys))
+
+    @property
     def needed(self) -> dict[str, bool]:
         """Whether reading and writing need a key."""
-        return {"read": bool(self._digests["read"]), "write": not self._local}
+        return {"read": any(key.kind != "write" for key in self._keys), "write": not self._local}
 
     @property
     def can_write(self) -> bool:
         """Whether anyone at all can write."""
-        return self._local or bool(self._digests["write"])
+        return self._local or any(key.kind == "write" for key in self._keys)
 
-    def check_read(self, headers: Headers) -> None:
-        """Raise a :class:`Problem` where a request may not read."""
-        if self.needed["read"] and not self._knows(headers, *_KINDS):
+    def check_read(self, headers: Headers, embedded: bool = True, counted: bool = True) -> None:
+        """Raise a :class:`Problem` where a request may not read.
+
+        ``embedded``: whether a key to embed is enough. ``counted``: whether it counts against a key's rate.
+        """
+        if not self.needed["read"]:
+            return
+        key = self._known(headers, ("read", "write", "embed") if embedded else ("read", "write"))
+        if key is None:
             raise Problem(401, "reading needs a key: send it as Authorization: Bearer KEY", _CHALLENGE)
+        if key.kind == "embed" and headers.get("origin") not in key.origins:
+            raise Problem(403, "this key is for pages of other origins: add yours to its line of --keys")
+        if counted:
+            self._count(key)
 
     def check_write(self, headers: Headers) -> None:
         """Raise a :class:`Problem` where a request may not write.
@@ -90,20 +118,77 @@ class Keys:
             if any(map(_FORWARDED.fullmatch, headers)) or not is_loopback(_host(headers)):
                 raise Problem(403, "without keys only this machine writes: start the service with --keys")
             return
-        if not self._digests["write"]:
+        if not self.can_write:
             raise Problem(403, "nobody can write here: start the service with --keys and a write key")
-        if not self._knows(headers, "write"):
+        key = self._known(headers, ("write",))
+        if key is None:
             raise Problem(
                 401, "writing needs a key for writing: send it as Authorization: Bearer KEY", _CHALLENGE
             )
+        self._count(key)
 
-    def _knows(self, headers: Headers, *kinds: str) -> bool:
+    def _count(self, key: Key) -> None:
+        if key.digest in self._allowances:
+            self._allowances[key.digest].take(time.monotonic())
+
+    def _known(self, headers: Headers, kinds: Sequence[str]) -> Key | None:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         given = bearer.strip() if scheme.casefold() == "bearer" else headers.get("x-api-key", "")
         digest = _digest(given)
         # All are compared, so that the time says nothing of which one was near.
-        found = [hmac.compare_digest(digest, known) for kind in kinds for known in self._digests[kind]]
-        return any(found)
+        found = [key for key in self._keys if key.kind in kinds and hmac.compare_digest(digest, key.digest)]
+        return found[0] if found else None
+
+
+class Allowance:
+    """Requests that a key has left; a minute brings back as many as it allows."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate, self._left, self._since = rate, float(rate), -math.inf
+
+    def take(self, now: float) -> None:
+        """Take one; raise a :class:`Problem` with status 429 where none is left. ``now`` is in seconds."""
+        self._left = min(self._rate, self._left + self._rate * (now - self._since) / 60)
+        self._since = now
+        if self._left < 1:
+            wait = math.ceil(60 * (1 - self._left) / self._rate)
+            raise Problem(
+                429,
+                f"this key allows {self._rate} requests a minute: come again in {wait} seconds",
+                {"Retry-After": str(wait)},
+            )
+        self._left -= 1
+
+
+def _key_of(line: str, place: str) -> Key:
+    head, *settings = line.split()
+    kind, _, key = head.partition(":")
+    options = dict(setting.partition("=")[::2] for setting in settings)
+    origins = frozenset(filter(None, options.pop("origin", "").split(",")))
+    rate = options.pop("rate", str(EMBEDDED_RATE) if kind == "embed" else None)
+    if kind not in _KINDS or len(key) < SHORTEST or options:
+        raise DataError(
+            f"{place}: a line is read:KEY, write:KEY or embed:KEY origin=https://SHOP, perhaps with rate=60, "
+            f"and the key has {SHORTEST} characters or more; this is one of no such keys"
+        )
+    if (kind == "embed") is not bool(origins):
+        raise DataError(f"{place}: a key to embed, and no other, names its pages: origin=https://SHOP")
+    if rate is not None and not (rate.isascii() and rate.isdigit() and int(rate)):
+        raise DataError(f"{place}: rate={rate} is no number of requests a minute, such as rate=60")
+    checked = frozenset(checked_origin(origin, place) for origin in origins)
+    return Key(kind, _digest(key), checked, None if rate is None else int(rate))
+
+
+def checked_origin(origin: str, place: str) -> str:
+    """Return an origin as browsers send it; raises :class:`DataError` for anything else."""
+    parts = urlsplit(origin)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.netloc
+        or origin != f"{parts.scheme}://{parts.netloc}"
+    ):
+        raise DataError(f"{place}: {origin} is no origin: write it as https://shop.example, without a path")
+    return origin.casefold()
 
 
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
@@ -121,6 +206,16 @@ def _host(headers: Headers) -> str:
 async def may_read(request: Request) -> None:
     """A dependency: the request may read. It is no plain function, because those are run in threads."""
     request.app.state.service.keys.check_read(request.headers)
+
+
+async def may_read_pictures(request: Request) -> None:
+    """A dependency as :func:`may_read`; of pictures a page shows many at once, so they do not count."""
+    request.app.state.service.keys.check_read(request.headers, counted=False)
+
+
+async def may_read_inside(request: Request) -> None:
+    """A dependency as :func:`may_read`, which no key to embed fulfils."""
+    request.app.state.service.keys.check_read(request.headers, embedded=False)
 
 
 async def may_write(request: Request) -> None:

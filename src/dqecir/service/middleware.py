@@ -6,12 +6,14 @@ import json
 import logging
 import sys
 import time
+import traceback
 import uuid
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dqecir.service import cross_origin
 from dqecir.service.problems import Problem, answer, log
 from dqecir.service.prometheus import Metrics
 
@@ -39,8 +41,21 @@ class JsonLines(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+            line["error"] = _without_words(record.exc_info[1])
         return json.dumps(line, ensure_ascii=True)
+
+
+def _without_words(error: BaseException | None) -> list[str]:
+    """Return the kinds of an error and of its causes, and where each was raised.
+
+    Their messages may hold what a shopper wrote, which is never logged.
+    """
+    said: list[str] = []
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        said += [type(error).__name__, *(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)]
+        error = error.__cause__ or error.__context__
+    return said
 
 
 def log_to_standard_error() -> None:
@@ -56,8 +71,8 @@ def log_to_standard_error() -> None:
 class Middleware:
     """ASGI around the application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, root_path: str) -> None:
-        self._app, self._metrics, self._root_path = app, metrics, root_path
+    def __init__(self, app: ASGIApp, metrics: Metrics, root_path: str, origins: frozenset[str]) -> None:
+        self._app, self._metrics, self._root_path, self._origins = app, metrics, root_path, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,6 +80,7 @@ class Middleware:
             return
         begun, status = time.perf_counter(), 0
         is_head = scope["method"] == "HEAD"
+        granted = cross_origin.granted(scope, self._root_path, self._origins)
         # A HEAD request is answered like GET, without the body.
         answered = {**scope, "method": "GET" if is_head else scope["method"], "root_path": self._root_path}
 
@@ -73,7 +89,7 @@ class Middleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in {**HEADERS, **granted}.items():
                     headers[name] = value
                 headers.setdefault("Cache-Control", "no-store")
             elif is_head:
@@ -81,7 +97,10 @@ class Middleware:
             await send(message)
 
         try:
-            await self._app(answered, receive, framed)
+            if cross_origin.is_preflight(scope) and cross_origin.ALLOWED in granted:
+                await cross_origin.preflight()(scope, receive, framed)
+            else:
+                await self._app(answered, receive, framed)
         except Exception:  # whatever nobody foresaw: its words go to the log, a number to the client
             number = uuid.uuid4().hex[:12]
             log.exception("failed", extra={"fields": {"number": number}})

@@ -26,7 +26,7 @@ from dqecir.search.opening import model_of_index
 from dqecir.service.batching import Gate, Worker
 from dqecir.service.configuration import ServiceSettings
 from dqecir.service.edits import Edits
-from dqecir.service.keys import Keys
+from dqecir.service.keys import Keys, checked_origin
 from dqecir.service.listing import Listing
 from dqecir.service.problems import Problem
 from dqecir.service.prometheus import Metrics
@@ -45,6 +45,8 @@ class Service:
         self.limits = settings.limits
         self.root_path = settings.root_path
         self.keys = Keys.read(settings.keys, settings.is_local)
+        named = (checked_origin(origin, "--allow-origin") for origin in settings.origins)
+        self.origins = self.keys.origins.union(named)
         self.engines = _engines(settings)
         self.first, self.main = next(iter(self.engines.items()))
         self.metrics = Metrics()

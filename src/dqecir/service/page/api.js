@@ -5,7 +5,9 @@
 import { word } from "./words.js";
 
 /** A proxy may show the service under a path of its own. */
-const V1 = new URL("../v1", import.meta.url).pathname;
+const V1 = new URL("../v1", import.meta.url).href;
+/** Whether this runs on a page of another origin, whose <img> may not show pictures from here. */
+const IS_EMBEDDED = new URL(V1).origin !== location.origin;
 const KEY = "dqecir-key";
 const RETRIES = 5;
 const PICTURE_RETRIES = 2;
@@ -21,9 +23,15 @@ export class Problem extends Error {
   }
 }
 
-/** The key lives as long as the tab, and nowhere else. */
+/** A key that a shop's page holds; it is stored nowhere. */
+let held = "";
+
+/** The key of a person lives as long as the tab, and nowhere else. */
 export const key = {
-  get: () => sessionStorage.getItem(KEY) ?? "",
+  get: () => held || (IS_EMBEDDED ? "" : (sessionStorage.getItem(KEY) ?? "")),
+  hold: (/** @type {string} */ value) => {
+    held = value;
+  },
   set: (/** @type {string} */ value) => sessionStorage.setItem(KEY, value),
 };
 
@@ -92,7 +100,7 @@ export async function showPicture(image, id, size) {
       }, (PICTURE_RETRIES + 1 - left) * 1000);
     left -= 1;
   };
-  if (!key.get()) {
+  if (!key.get() && !IS_EMBEDDED) {
     image.src = address;
     return;
   }

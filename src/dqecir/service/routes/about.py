@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from dqecir.search.steering import HEAVIEST
 from dqecir.service.documented import problems
-from dqecir.service.keys import may_read
+from dqecir.service.keys import may_read, may_read_inside
 from dqecir.service.problems import Problem
 from dqecir.service.schemas import (
     MOST_ANSWERS,
@@ -91,7 +91,7 @@ async def readyz(service: Served) -> JSONResponse:
     return JSONResponse({"status": "ready"})
 
 
-@router.get("/metrics", dependencies=[Depends(may_read)])
+@router.get("/metrics", dependencies=[Depends(may_read_inside)])
 async def metrics(service: Served) -> Response:
     """What Prometheus asks for."""
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, Request
 
 from dqecir.service.bodies import read_request
 from dqecir.service.documented import body_of, problems
-from dqecir.service.keys import may_read
+from dqecir.service.keys import may_read_inside
 from dqecir.service.problems import Problem
 from dqecir.service.routes.search import answered
 from dqecir.service.schemas import EditBody, EditReply, SearchBody
 from dqecir.service.service import Served, Service
 
-router = APIRouter(dependencies=[Depends(may_read)])
+router = APIRouter(dependencies=[Depends(may_read_inside)])
 
 
 @router.post(

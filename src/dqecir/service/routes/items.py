@@ -16,7 +16,7 @@ from dqecir.model.compose import Reference
 from dqecir.search.engine import SearchEngine
 from dqecir.service.bodies import Body, parsed, read_body
 from dqecir.service.documented import FORM_OF_ITEM, body_of, problems
-from dqecir.service.keys import may_read, may_write
+from dqecir.service.keys import may_read, may_read_pictures, may_write
 from dqecir.service.problems import Problem
 from dqecir.service.routes.page import tagged
 from dqecir.service.schemas import (
@@ -59,7 +59,9 @@ async def items(
 
 
 @router.get(
-    "/v1/images/{item_id:path}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422, 429)
+    "/v1/images/{item_id:path}",
+    dependencies=[Depends(may_read_pictures)],
+    responses=problems(401, 404, 422, 429),
 )
 async def image(
     request: Request,

@@ -1,0 +1,95 @@
+"""The search on a shop's own page: one tag, another origin, a key that everybody can read."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.page.conftest import HOSTILE, TITLES, Service
+from tests.page.visiting import REFERENCE
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "embedding-example.html"
+KEY = "public-key-0123456789"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *said: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def shop_site(tmp_path) -> Iterator[tuple[Path, str]]:
+    """A folder of a shop's pages, and the origin at which they are."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://localhost:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_tag_brings_the_search_onto_a_page_of_an_allowed_origin(
+    open_page, shop_site, index, shop, table, tmp_path
+):
+    folder, origin = shop_site
+    (tmp_path / "keys").write_text(f"embed:{KEY} origin={origin}\n")
+    service = Service(tmp_path / "log", "--index", index, "--keys", tmp_path / "keys")
+    example = EXAMPLE.read_text().replace("https://search.shop.example", service.address)
+    (folder / "index.html").write_text(example.replace("KEY-TO-EMBED", KEY))
+    try:
+        page = open_page(viewport={"width": 360, "height": 740})
+        page.goto(origin)
+        search = page.locator("#search > div")
+        assert search.evaluate("host => host.shadowRoot !== null")
+        # Playwright's locators look into open shadow roots.
+        page.get_by_label("Choose a picture").set_input_files(shop / REFERENCE)
+        results = search.get_by_role("listitem")
+        expect(results).to_have_count(8)
+        search.get_by_role("searchbox", name="What should change?").fill("is blue")
+        page.keyboard.press("Enter")
+        expect(search.get_by_role("status")).to_have_text("8 products for “is blue”.")
+        link = results.first.get_by_role("link").last
+        row = next(row for row in table.values() if row["title"] == link.inner_text())
+        expect(link).to_have_attribute("href", row["link"])
+        expect(link).to_have_attribute("rel", "noopener")
+        expect(results.first.locator(".price")).to_have_text(f"€{row['price']}.00")
+        expect(results.first.locator("img")).not_to_have_js_property("naturalWidth", 0)
+        # The shop's colours reach in through variables, and nothing reaches out.
+        button = search.get_by_role("button", name="Search", exact=True)
+        expect(button).to_have_css("background-color", "rgb(11, 107, 83)")
+        expect(page.locator("h1")).to_have_css("font-family", re.compile("Georgia"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        results.first.get_by_role("button", name="Find similar to").click()
+        expect(search.get_by_role("status")).to_have_text("8 products for what looks alike.")
+        assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+
+        # A product's own page begins with what is similar to it; texts of the table stay texts.
+        (folder / "product.html").write_text(
+            example.replace("KEY-TO-EMBED", KEY).replace(
+                'data-results="8"', f'data-item="{HOSTILE}" data-results="200"'
+            )
+        )
+        page.goto(f"{origin}/product.html")
+        expect(results.first).to_be_visible()
+        assert results.count() > 100
+        assert page.evaluate("window.hurt") is None
+        assert TITLES[HOSTILE] not in search.inner_html()
+
+        # The same page at another origin gets nothing.
+        page.goto(origin.replace("localhost", "127.0.0.1"))
+        answer = page.evaluate(
+            "([address, key]) => fetch(address, {headers: {Authorization: `Bearer ${key}`}})"
+            ".then(() => 'read', () => 'refused')",
+            [f"{service.address}/v1/about", KEY],
+        )
+        assert answer == "refused"
+    finally:
+        service.kill()
