@@ -1,0 +1,151 @@
+"""Models of ours for MTEB (the extra ``mteb``): ``mteb.evaluate(mteb_model(…), tasks)`` on tasks it2i.
+
+A model whose score is the inner product of two vectors follows MTEB's encoder protocol; the others rank by
+their own rule under its search protocol. Instructions that a task gives for each query follow its text, as
+MTEB joins them. The prompt of a whole task is left out, because our models read captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mteb.models.model_meta import ModelMeta, ScoringFunction
+from mteb.types import PromptType
+from torch import Tensor
+
+from dqecir.errors import DataError
+from dqecir.model.composed_encoder import ComposedEncoder, Input
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.public_weights import read_model
+from dqecir.search.opening import untrained
+
+BATCH = 32
+SEEN = 1024
+"""Documents that a method sees which learns of its gallery."""
+
+
+def mteb_model(
+    model: ComposedModel | Path | str | None = None,
+    *,
+    encoder: str | None = None,
+    method: str | None = None,
+    name: str | None = None,
+) -> MtebEncoder | MtebSearch:
+    """Return what ``mteb.evaluate`` takes.
+
+    ``model`` is a model or its folder; default: the shipped one. ``encoder`` composes with an encoder of
+    others instead, by ``method`` (default: ``image_plus_text``). ``name`` (OWNER/NAME) stands in MTEB's
+    results. Raises :class:`DataError` where both are given, and for what cannot be read.
+    """
+    if encoder is not None and model is not None:
+        raise DataError("a model has its encoder: give a model or an encoder, not both")
+    if encoder is not None:
+        found, _ = untrained(encoder, method, {})
+    else:
+        found = model if isinstance(model, ComposedModel) else read_model(model)
+    wrapped = ComposedEncoder(found)
+    return (MtebEncoder if wrapped.one_vector else MtebSearch)(wrapped, name)
+
+
+class _MtebModel:
+    """A model with what MTEB notes of it."""
+
+    def __init__(self, encoder: ComposedEncoder, name: str | None = None) -> None:
+        self.encoder = encoder
+        model = encoder.model
+        self._meta = ModelMeta.create_empty(
+            {
+                "name": name or f"dqecir/{model.method.name}",
+                "revision": model.fingerprint,
+                "modalities": ["image", "text"],
+                "n_parameters": sum(each.numel() for each in model.method.parameters()),
+                "embed_dim": model.method.target_shape[1],
+                "framework": ["PyTorch"],
+                "similarity_fn_name": ScoringFunction.DOT_PRODUCT if encoder.one_vector else None,
+                "use_instructions": False,
+            }
+        )
+
+    @property
+    def mteb_model_meta(self) -> ModelMeta:
+        """What MTEB's results say of the model."""
+        return self._meta
+
+
+class MtebEncoder(_MtebModel):
+    """A one-vector model under MTEB's encoder protocol."""
+
+    def encode(
+        self, inputs: Iterable[Mapping[str, Any]], *, prompt_type: PromptType | None = None, **_: Any
+    ) -> Tensor:
+        """Encode batches of ``image`` and ``text``: queries [N, D], or documents for that prompt type."""
+        encoded = (
+            self.encoder.encode_document if prompt_type == PromptType.document else self.encoder.encode_query
+        )
+        return torch.cat([encoded(_inputs(batch)) for batch in inputs])
+
+    def similarity(self, embeddings1: Tensor, embeddings2: Tensor) -> Tensor:
+        """Inner products [N, M]."""
+        return self.encoder.similarity(torch.as_tensor(embeddings1), torch.as_tensor(embeddings2))
+
+    def similarity_pairwise(self, embeddings1: Tensor, embeddings2: Tensor) -> Tensor:
+        """Inner products [N] of pairs."""
+        return (torch.as_tensor(embeddings1).float() * torch.as_tensor(embeddings2).float()).sum(dim=1)
+
+
+class MtebSearch(_MtebModel):
+    """A model with a rule of its own under MTEB's search protocol."""
+
+    def index(self, corpus: Any, **_: Any) -> None:
+        """Encode the documents of a task: a data set with ``id`` and ``image``."""
+        self._ids = list(corpus["id"])
+        if self.encoder.model.method.learns_gallery:
+            shown = corpus.select(range(min(SEEN, len(corpus))))
+            self.encoder.see_gallery([one for some in _rows(shown) for one in some])
+        self._documents = torch.cat([self.encoder.encode_document(some) for some in _rows(corpus)])
+
+    def search(
+        self,
+        queries: Any,
+        *,
+        top_k: int,
+        top_ranked: Mapping[str, Sequence[str]] | None = None,
+        **_: Any,
+    ) -> dict[str, dict[str, float]]:
+        """The ``top_k`` best documents of each query, of those in ``top_ranked`` where given, with scores."""
+        places = {document: place for place, document in enumerate(self._ids)}
+        found: dict[str, dict[str, float]] = {}
+        names = iter(queries["id"])
+        for some in _rows(queries):
+            scores = self.encoder.similarity(self.encoder.encode_query(some), self._documents)
+            for row, name in zip(scores, names, strict=False):
+                allowed = None if top_ranked is None else [places[one] for one in top_ranked[name]]
+                columns = torch.arange(len(row)) if allowed is None else torch.tensor(allowed)
+                best = row[columns].topk(min(top_k, len(columns)))
+                found[name] = {
+                    self._ids[int(columns[place])]: float(value)
+                    for value, place in zip(best.values, best.indices, strict=True)
+                }
+        return found
+
+
+def _rows(rows: Any) -> Iterator[list[Input]]:
+    """The inputs of a data set of MTEB, a batch at a time; an instruction follows the text it belongs to."""
+    for batch in rows.iter(batch_size=BATCH):
+        if batch.get("instruction") is not None:
+            texts = zip(batch["text"], batch["instruction"], strict=True)
+            batch["text"] = [text if more is None else f"{text} {more}" for text, more in texts]
+        yield _inputs(batch)
+
+
+def _inputs(batch: Mapping[str, Any]) -> list[Input]:
+    """``image`` and ``text`` of a batch, row by row."""
+    if batch.get("image") is None:
+        raise DataError(
+            "a composed query and its candidates have images, and this task has none: choose it2i"
+        )
+    texts = batch.get("text") or [None] * len(batch["image"])
+    return [{"image": image, "text": text} for image, text in zip(batch["image"], texts, strict=True)]

@@ -1,0 +1,116 @@
+"""A model in the manners of sentence-transformers: ``encode``, ``similarity``.
+
+An input with a text is a query; an input without one, or a bare picture, is a candidate.
+
+>>> encoder = ComposedEncoder(ComposedModel.from_pretrained())
+>>> queries = encoder.encode([{"image": "dress.jpg", "text": "in red"}])  # doctest: +SKIP
+>>> encoder.similarity(queries, encoder.encode(["a.jpg", "b.jpg"]))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dqecir.data.images import ImageSource, load_image
+from dqecir.errors import DataError
+from dqecir.methods.scoring import score
+from dqecir.model.compose import QueryComposer
+from dqecir.model.composed_model import ComposedModel
+
+Input = ImageSource | Mapping[str, Any]
+"""A picture (a file, its bytes, or an opened one), or ``{"image": picture, "text": text}``."""
+
+
+class ComposedEncoder:
+    """Encodes queries and candidates of one model, and scores them by its rule."""
+
+    def __init__(self, model: ComposedModel) -> None:
+        self.model = model.eval()
+        self._composer = QueryComposer(model)
+
+    @property
+    def one_vector(self) -> bool:
+        """Whether a score is the inner product of one query vector with one candidate vector."""
+        rule = self.model.method.score_rule
+        return rule in ("dot", "mean_mean") or (rule == "max_t" and self.model.method.target_shape[0] == 1)
+
+    def encode(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
+        """Encode inputs that are all queries or all candidates: [B, D] or [B, n, D].
+
+        The latter where several vectors are compared. Raises :class:`DataError` for an input without a
+        picture or with other keys, and for a mix of both kinds.
+        """
+        asked = [isinstance(one, Mapping) and one.get("text") is not None for one in inputs]
+        if any(asked) and not all(asked):
+            raise DataError("some inputs have a text and others none: encode queries and candidates apart")
+        return (
+            self.encode_query(inputs, batch_size) if any(asked) else self.encode_document(inputs, batch_size)
+        )
+
+    def encode_query(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
+        """Encode reference images with modification texts; without a text, what looks like the reference."""
+        parts = []
+        for some in _batches(inputs, batch_size):
+            pictures, texts = zip(*map(_parts, some), strict=True)
+            references = [self._composer.reference(picture) for picture in pictures]
+            parts.append(self._composer.compose(references, texts).embeddings.cpu())
+        return self._plain(torch.cat(parts))
+
+    def encode_document(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
+        """Encode candidates: pictures without texts."""
+        found = []
+        for some in _batches(inputs, batch_size):
+            pictures = []
+            for one in some:
+                picture, text = _parts(one)
+                if text:
+                    raise DataError(f"a candidate is a picture alone, and one came with the text {text!r}")
+                pictures.append(self._composer.reference(picture))
+            found += self._composer.target_embeddings(pictures)
+        return self._plain(torch.stack(found))
+
+    @torch.no_grad()
+    def see_gallery(self, inputs: Sequence[Input], batch_size: int = 32) -> None:
+        """Show candidates to a method that learns of its gallery, before anything is encoded."""
+        if self.model.method.learns_gallery:
+            self.model.method.fit_targets(
+                self.model.backbone.image_tokens(
+                    torch.stack([self.model.preprocessing(load_image(_parts(one)[0])) for one in some])
+                )
+                for some in _batches(inputs, batch_size)
+            )
+            self.model.forget_fingerprints()
+
+    def similarity(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """Scores [B, N] of encoded queries against encoded candidates, by the model's rule."""
+        if self.one_vector:
+            return queries.float() @ candidates.float().T
+        return score(queries, candidates, self.model.method.score_rule)
+
+    def _plain(self, embeddings: Tensor) -> Tensor:
+        """[B, D] of [B, n, D] where one vector is compared: their mean, as the rule takes it."""
+        return embeddings.mean(dim=1) if self.one_vector else embeddings
+
+
+def _parts(one: Input) -> tuple[ImageSource, str]:
+    """The picture and the text of an input; ``""`` where it has none."""
+    if not isinstance(one, Mapping):
+        return one, ""
+    unknown = [key for key in one if key not in ("image", "text")]
+    if unknown or one.get("image") is None:
+        what = f"the unknown key {unknown[0]!r}" if unknown else "no image"
+        raise DataError(f'an input has {what}: give {{"image": picture, "text": text}}')
+    text = one.get("text") or ""
+    if not isinstance(text, str):
+        raise DataError(f"a text is not a string: {text!r}")
+    return one["image"], text
+
+
+def _batches(inputs: Sequence[Input], size: int) -> list[Sequence[Input]]:
+    if isinstance(inputs, Mapping | str | bytes) or not inputs:
+        raise DataError("encode takes a list of inputs that is not empty")
+    return [inputs[start : start + size] for start in range(0, len(inputs), size)]
