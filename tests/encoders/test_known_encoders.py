@@ -48,6 +48,8 @@ DUALS = {
         text_config={"vocab_size": 21128}, vision_config={"patch_size": 16}
     ),
     "google/siglip-base-patch16-224": SIGLIP(),
+    "Marqo/marqo-fashionSigLIP": SIGLIP(),
+    "timm/ViT-B-16-SigLIP": SIGLIP(),
     "google/siglip-so400m-patch14-384": SIGLIP(
         text_config={**SO, "vocab_size": 32000}, vision_config=SO_VISION
     ),

@@ -10,9 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from dqecir.data.images import RESAMPLES, Preprocessing
+from dqecir.encoders.checkpoint_files import State
 from dqecir.encoders.checkpoints import LoadReport, load_strictly
 from dqecir.encoders.dual import Dual, DualConfig, architecture_of, published_name, published_state
 from dqecir.encoders.hf_checkpoints import hf_config, hf_tensors, json_of
+from dqecir.encoders.open_clip_folder import is_open_clip, read_open_clip
 from dqecir.encoders.tokenizer import WordPieces
 from dqecir.errors import CheckpointError
 
@@ -27,12 +29,15 @@ def read_dual(folder: Path) -> tuple[Dual, Preprocessing, WordPieces, LoadReport
     Raises :class:`CheckpointError` for code of its own, for what is missing or damaged, and for weights that
     do not fit its ``config.json``.
     """
-    refuse_own_code(folder)
-    architecture = hf_config(folder)
+    open_clip = is_open_clip(folder)
+    # open_clip's weights are read by its own configuration, whatever code stands beside them.
+    refuse_own_code(folder, _OWN_CODE[1:] if open_clip else _OWN_CODE)
+    architecture, state, prepared = dual_tensors(folder)
     try:
         architecture_of(architecture)
-        state = hf_tensors(folder)
         pieces, padding = _tokenizer(folder, architecture)
+        if open_clip:
+            padding["sees_padding"] = True
         encoder = Dual(DualConfig(architecture=architecture, **padding))
     except CheckpointError as error:
         raise error if str(folder) in str(error) else CheckpointError(f"{folder}: {error}") from error
@@ -46,12 +51,27 @@ def read_dual(folder: Path) -> tuple[Dual, Preprocessing, WordPieces, LoadReport
         published_state(state),
         lambda key: published_name(key, encoder.attends),
     )
-    return encoder, preparation(folder, encoder.sizes.image), pieces, report
+    return encoder, prepared or preparation(folder, encoder.sizes.image), pieces, report
 
 
-def refuse_own_code(folder: Path) -> None:
+def dual_tensors(folder: Path) -> tuple[dict[str, Any], State, Preprocessing | None]:
+    """Read the ``config.json`` and the tensors of a dual encoder, as transformers has them.
+
+    Of open_clip's also its preparation of pictures. Raises :class:`CheckpointError`.
+    """
+    if is_open_clip(folder):
+        return read_open_clip(folder)
+    architecture = hf_config(folder)
+    try:
+        architecture_of(architecture)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+    return architecture, hf_tensors(folder), None
+
+
+def refuse_own_code(folder: Path, names: Sequence[str] = _OWN_CODE) -> None:
     """Raise :class:`CheckpointError` where a file of ``folder`` names code that comes with the checkpoint."""
-    for name in _OWN_CODE:
+    for name in names:
         named = (json_of(folder / name) or {}).get("auto_map")
         if named:
             raise CheckpointError(

@@ -13,7 +13,7 @@ from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.checkpoint_files import State, located, read_published
 from dqecir.encoders.checkpoints import LoadReport, lavis_state, load_lavis, load_strictly
 from dqecir.encoders.dual import published_state
-from dqecir.encoders.dual_folder import read_dual
+from dqecir.encoders.dual_folder import dual_tensors, read_dual
 from dqecir.encoders.embedder_folder import MODULES, PREPARATION, read_embedder
 from dqecir.encoders.encoder import Encoder
 from dqecir.encoders.hf_checkpoints import (
@@ -26,6 +26,7 @@ from dqecir.encoders.hf_checkpoints import (
 )
 from dqecir.encoders.known_encoders import origin_of
 from dqecir.encoders.lavis_sizes import lavis_sizes, lavis_tower, tower_sizes
+from dqecir.encoders.open_clip_folder import is_open_clip
 from dqecir.encoders.tokenizer import WordPieces, train_word_pieces
 from dqecir.encoders.tower import Tower
 from dqecir.encoders.tower_folder import read_tower
@@ -160,6 +161,8 @@ def form_of(place: Path) -> str:
         return "lavis"
     if (place / MODULES).exists():
         return "embedder"
+    if is_open_clip(place):
+        return "dual"
     config = hf_config(place)
     if "qformer_config" in config:
         return "hf"
@@ -175,7 +178,7 @@ def tower_state(place: Path) -> State:
     if form == "hf":
         named: Mapping[str, Tensor] = hf_state(hf_tensors(place))
     elif form == "dual":
-        named = published_state(hf_tensors(place))
+        named = published_state(dual_tensors(place)[1])
     elif form == "tower":
         named = {f"tower.{key}": value for key, value in read_tower(place).state.items()}
     else:

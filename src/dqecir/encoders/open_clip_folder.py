@@ -1,0 +1,219 @@
+"""Checkpoints of open_clip whose architecture transformers has: CLIP with a ViT, and SigLIP.
+
+They are read under open_clip's names and built of transformers' classes; open_clip itself is not needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from dqecir.data.images import CLIP_MEAN, CLIP_STD, RESAMPLES, Preprocessing
+from dqecir.encoders.checkpoint_files import State, read_published
+from dqecir.encoders.hf_checkpoints import json_of
+from dqecir.errors import CheckpointError
+
+CONFIG = "open_clip_config.json"
+_WEIGHTS = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
+_HEAD = 64
+"""Width of an attention head where nothing says another."""
+_HEADS = {1152: 16}
+"""Heads of the widths that are no multiple of it, as timm has them."""
+
+_TANH = re.compile(r"so400m_patch16|giantopt|base_patch32_siglip_256|large_patch16_siglip_512")
+"""Names of timm's SigLIP towers that approximate the activation."""
+
+_CLIP_NAMES = (
+    (r"^visual\.class_embedding$", r"vision_model.embeddings.class_embedding"),
+    (r"^visual\.positional_embedding$", r"vision_model.embeddings.position_embedding.weight"),
+    (r"^visual\.conv1\.", r"vision_model.embeddings.patch_embedding."),
+    (r"^visual\.ln_pre\.", r"vision_model.pre_layrnorm."),
+    (r"^visual\.ln_post\.", r"vision_model.post_layernorm."),
+    (r"^visual\.transformer\.resblocks\.", r"vision_model.encoder.layers."),
+    (r"^visual\.proj$", r"visual_projection.weight"),
+    (r"^text_projection$", r"text_projection.weight"),
+)
+_SIGLIP_NAMES = (
+    (r"^visual\.trunk\.patch_embed\.proj\.", r"vision_model.embeddings.patch_embedding."),
+    (r"^visual\.trunk\.pos_embed$", r"vision_model.embeddings.position_embedding.weight"),
+    (r"^visual\.trunk\.blocks\.", r"vision_model.encoder.layers."),
+    (r"^visual\.trunk\.norm\.", r"vision_model.post_layernorm."),
+    (r"^visual\.trunk\.attn_pool\.latent$", r"vision_model.head.probe"),
+    (r"^visual\.trunk\.attn_pool\.proj\.", r"vision_model.head.attention.out_proj."),
+    (r"^visual\.trunk\.attn_pool\.norm\.", r"vision_model.head.layernorm."),
+    (r"^visual\.trunk\.attn_pool\.mlp\.", r"vision_model.head.mlp."),
+    (r"^text_projection\.", r"text_model.head."),
+)
+_TEXT_NAMES = (
+    (r"^token_embedding\.", r"text_model.embeddings.token_embedding."),
+    (r"^positional_embedding$", r"text_model.embeddings.position_embedding.weight"),
+    (r"^transformer\.resblocks\.", r"text_model.encoder.layers."),
+    (r"^ln_final\.", r"text_model.final_layer_norm."),
+)
+_BLOCK_NAMES = (
+    (r"\.(ln_|norm)([12])\.", r".layer_norm\2."),
+    (r"\.mlp\.(c_fc|fc1)\.", r".mlp.fc1."),
+    (r"\.mlp\.(c_proj|fc2)\.", r".mlp.fc2."),
+    (r"\.attn\.(out_)?proj\.", r".self_attn.out_proj."),
+)
+_FUSED = re.compile(r"^(?P<block>.*)\.attn\.(in_proj_|qkv\.)(?P<kind>weight|bias)$")
+"""Query, key and value of a block in one matrix."""
+
+
+def is_open_clip(folder: Path) -> bool:
+    """Whether a folder is open_clip's, and not also that of a class of transformers without own code."""
+    if not (folder / CONFIG).exists():
+        return False
+    config = json_of(folder / "config.json") or {}
+    return "auto_map" in config or "vision_config" not in config
+
+
+def read_open_clip(folder: Path) -> tuple[dict[str, Any], State, Preprocessing]:
+    """Read a checkpoint as the ``config.json`` and the tensors of transformers, and its preparation.
+
+    Raises :class:`CheckpointError` for an architecture that transformers lacks, and for what is missing.
+    """
+    said = json_of(folder / CONFIG) or {}
+    path = next((folder / name for name in _WEIGHTS if (folder / name).exists()), None)
+    if path is None:
+        raise CheckpointError(f"{folder} has no {_WEIGHTS[0]}: copy it again")
+    # Models with a text part of its own put its name before the keys of the text.
+    state = {key.removeprefix("text."): value for key, value in read_published(path).items()}
+    try:
+        model, prepares = said["model_cfg"], said.get("preprocess_cfg", {})
+        siglip = "visual.trunk.attn_pool.latent" in state
+        if siglip:
+            architecture, named = _siglip(model, state), _renamed(state, _SIGLIP_NAMES)
+        elif "visual.class_embedding" in state and "token_embedding.weight" in state:
+            architecture, named = _clip(model, state), _renamed(state, _CLIP_NAMES)
+        else:
+            vision = model["vision_cfg"]
+            kind = vision.get("timm_model_name") or "a tower that is no plain ViT"
+            raise CheckpointError(
+                f"{folder} is a model of open_clip with {kind}, which transformers has no class for: name a "
+                "CLIP with a ViT or a SigLIP (docs/encoders.md)"
+            )
+        return architecture, named, _preparation(prepares, _side(model))
+    except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{folder}/{CONFIG} does not fit its weights ({reason}): copy both again"
+        ) from error
+
+
+def _side(model: Mapping[str, Any]) -> int:
+    size = model["vision_cfg"].get("image_size", 224)
+    return int(size[0] if isinstance(size, list) else size)
+
+
+def _clip(model: Mapping[str, Any], state: State) -> dict[str, Any]:
+    vision, text = model["vision_cfg"], model["text_cfg"]
+    act = "quick_gelu" if model.get("quick_gelu") else "gelu"
+    width = state["visual.conv1.weight"].shape[0]
+    return {
+        "model_type": "clip",
+        "projection_dim": int(model["embed_dim"]),
+        "vision_config": {
+            "hidden_size": width,
+            "intermediate_size": state["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+            "num_hidden_layers": int(vision["layers"]),
+            "num_attention_heads": width // int(vision.get("head_width", _HEAD)),
+            "image_size": _side(model),
+            "patch_size": state["visual.conv1.weight"].shape[-1],
+            "hidden_act": act,
+        },
+        # The end token 2 stands for: the highest id of a text is its end.
+        "text_config": {**_text(text, state), "hidden_act": act, "eos_token_id": 2, "bos_token_id": 0},
+    }
+
+
+def _siglip(model: Mapping[str, Any], state: State) -> dict[str, Any]:
+    text = model["text_cfg"]
+    width = state["visual.trunk.norm.weight"].shape[0]
+    blocks = {key.split(".")[3] for key in state if key.startswith("visual.trunk.blocks.")}
+    return {
+        "model_type": "siglip",
+        "vision_config": {
+            "hidden_size": width,
+            "intermediate_size": state["visual.trunk.blocks.0.mlp.fc1.weight"].shape[0],
+            "num_hidden_layers": len(blocks),
+            "num_attention_heads": _HEADS.get(width, width // _HEAD),
+            "image_size": _side(model),
+            "patch_size": state["visual.trunk.patch_embed.proj.weight"].shape[-1],
+            "hidden_act": _gelu(_TANH.search(str(model["vision_cfg"].get("timm_model_name"))) is not None),
+        },
+        "text_config": {
+            **_text(text, state),
+            "hidden_act": _gelu((text.get("act_kwargs") or {}).get("approximate") == "tanh"),
+            "projection_size": int(model["embed_dim"]),
+        },
+    }
+
+
+def _gelu(approximate: bool) -> str:
+    return "gelu_pytorch_tanh" if approximate else "gelu"
+
+
+def _text(text: Mapping[str, Any], state: State) -> dict[str, Any]:
+    words, width = state["token_embedding.weight"].shape
+    return {
+        "vocab_size": words,
+        "hidden_size": width,
+        "intermediate_size": state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        "num_hidden_layers": int(text["layers"]),
+        "num_attention_heads": int(text["heads"]),
+        "max_position_embeddings": state["positional_embedding"].shape[0],
+    }
+
+
+def _renamed(state: State, names: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
+    """The tensors of open_clip under the names of transformers."""
+    found: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key.startswith("visual.trunk.attn_pool.q"):
+            continue
+        if key.startswith("visual.trunk.attn_pool.kv."):
+            kind = key.rpartition(".")[2]
+            query = state[f"visual.trunk.attn_pool.q.{kind}"]
+            found[f"vision_model.head.attention.in_proj_{kind}"] = torch.cat([query, value])
+            continue
+        name = key
+        for pattern, replacement in (*names, *_TEXT_NAMES):
+            name = re.sub(pattern, replacement, name)
+        fused = _FUSED.match(name)
+        if fused is not None:
+            for part, third in zip("qkv", value.chunk(3), strict=True):
+                found[f"{fused['block']}.self_attn.{part}_proj.{fused['kind']}"] = third
+            continue
+        for pattern, replacement in _BLOCK_NAMES:
+            name = re.sub(pattern, replacement, name) if ".layers." in name or ".head.mlp" in name else name
+        if name.endswith("projection.weight") and key in ("visual.proj", "text_projection"):
+            value = value.T.contiguous()
+        if key == "visual.trunk.pos_embed":
+            value = value[0]
+        if key != "attn_mask":
+            found[name] = value
+    return found
+
+
+def _preparation(said: Mapping[str, Any], side: int) -> Preprocessing:
+    mode = said.get("resize_mode") or "shortest"
+    if mode not in ("shortest", "squash"):
+        raise ValueError(f"its pictures are resized by {mode!r}")
+    resample = said.get("interpolation") or "bicubic"
+    if resample not in RESAMPLES:
+        raise ValueError(f"its pictures are resized by {resample!r}")
+    return Preprocessing(
+        size=side,
+        squash=mode == "squash",
+        pad_ratio=None,
+        resample=resample,
+        mean=tuple(said.get("mean") or CLIP_MEAN),
+        std=tuple(said.get("std") or CLIP_STD),
+    )

@@ -1,0 +1,154 @@
+"""Checkpoints of open_clip in transformers' classes: what open_clip computes, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dqecir.encoders.dual import Dual
+from dqecir.encoders.encoder import TextBatch
+from dqecir.encoders.open_clip_folder import CONFIG, read_open_clip
+from dqecir.errors import CheckpointError
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.public_weights import model_of
+from tests.encoders.dual_cases import clip_tokenizer, gemma_tokenizer
+from tests.golden.write_open_clip import CONFIGS, pictures, texts, weight
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+SHAPES = json.loads((GOLDEN / "20_open_clip.json").read_text())
+PREPARED = {
+    "clip": {
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.3, 0.4],
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    },
+    "siglip": {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"},
+}
+
+
+def written(folder, kind, config=None, words=None):
+    """A checkpoint as open_clip writes it; ``words``: as many as its tokenizer has."""
+    folder.mkdir()
+    config = json.loads(json.dumps(CONFIGS[kind] if config is None else config))
+    shapes = dict(SHAPES[kind])
+    prefix = "text." if kind == "siglip" else ""
+    if words is not None:
+        config["text_cfg"]["vocab_size"] = words
+        shapes[f"{prefix}token_embedding.weight"] = [words, 64]
+    state = {key: weight(key, shape) for key, shape in shapes.items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    said = {"model_cfg": config, "preprocess_cfg": PREPARED[kind]}
+    (folder / CONFIG).write_text(json.dumps(said))
+    return folder
+
+
+def with_tokenizer(folder, kind):
+    tokenizer = clip_tokenizer() if kind == "clip" else gemma_tokenizer(masked=True)
+    written(folder, kind, words=len(tokenizer))
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_vectors_are_those_of_open_clip(kind, tmp_path):
+    from dqecir.encoders.checkpoints import load_strictly
+    from dqecir.encoders.dual import DualConfig, published_state
+
+    architecture, state, _ = read_open_clip(written(tmp_path / "o", kind))
+    settings = {"pad_id": 1, "text_length": 12, "sees_padding": True, "pads_to_length": kind == "siglip"}
+    encoder = Dual(DualConfig(architecture=architecture, **settings)).eval()
+    assert load_strictly(encoder, published_state(state)).complete
+    golden = load_file(GOLDEN / "20_open_clip.safetensors")
+    ids, mask = texts(kind)
+    with torch.no_grad():
+        image = encoder.pooled_image(encoder.image_tokens(pictures()))
+        text = encoder.pooled_text(TextBatch(ids, mask, torch.zeros(2, 0, ids.shape[1], dtype=torch.bool)))
+    torch.testing.assert_close(image, golden[f"{kind}.image"], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(text, golden[f"{kind}.text"], atol=1e-4, rtol=1e-4)
+    assert float(encoder.logit_scale) == pytest.approx(torch.tensor(2.5).exp().item(), rel=1e-5)
+    assert float(encoder.logit_bias) == (-3.0 if kind == "siglip" else 0.0)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_checkpoint_becomes_a_model(kind, tmp_path):
+    folder = with_tokenizer(tmp_path / "o", kind)
+    model = model_of(folder)
+    assert isinstance(model.backbone, Dual)
+    assert model.method.name == "image_plus_text"
+    said = model.preprocessing
+    assert (list(said.mean), said.squash, said.pad_ratio) == (PREPARED[kind]["mean"], kind == "siglip", None)
+    assert said.resample == PREPARED[kind]["interpolation"]
+    found = model.backbone.pooled_text(model.text_encoder(["is red", "has short sleeves and is blue"]))
+    assert found.isfinite().all() and found.shape == (2, CONFIGS[kind]["embed_dim"])
+    again = ComposedModel.from_pretrained(model.save_pretrained(tmp_path / "m", tower_by_reference=True))
+    assert again.target_fingerprint == model.target_fingerprint
+
+
+def test_code_beside_the_weights_is_not_needed_and_not_run(tmp_path):
+    folder = with_tokenizer(tmp_path / "o", "siglip")
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "x", "auto_map": {"AutoModel": "evil.Evil"}})
+    )
+    (folder / "evil.py").write_text("raise SystemExit('code of a stranger ran')")
+    assert isinstance(model_of(folder).backbone, Dual)
+    said = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(said | {"auto_map": {"AutoTokenizer": "evil.Evil"}})
+    )
+    with pytest.raises(CheckpointError, match="needs code of its own"):
+        model_of(folder)
+
+
+def _other_tower(folder):
+    said = json.loads((folder / CONFIG).read_text())
+    said["model_cfg"]["vision_cfg"] = {"timm_model_name": "fastvit_mci0"}
+    (folder / CONFIG).write_text(json.dumps(said))
+    state = load_file(folder / "open_clip_model.safetensors")
+    other = {key: value for key, value in state.items() if not key.startswith("visual.")}
+    save_file(other | {"visual.trunk.stem.weight": torch.zeros(2)}, folder / "open_clip_model.safetensors")
+
+
+def _config(folder, text):
+    (folder / CONFIG).write_text(text)
+
+
+def _prepared(folder, **changes):
+    said = json.loads((folder / CONFIG).read_text())
+    said["preprocess_cfg"] |= changes
+    (folder / CONFIG).write_text(json.dumps(said))
+
+
+def _without(folder, key):
+    state = load_file(folder / "open_clip_model.safetensors")
+    del state[key]
+    save_file(state, folder / "open_clip_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("breaking", "sentence"),
+    [
+        (_other_tower, "open_clip with fastvit_mci0, which transformers has no class for"),
+        (lambda f: _config(f, "{"), "cannot be read"),
+        (lambda f: _config(f, "{}"), "does not fit its weights"),
+        (
+            lambda f: _config(f, '{"model_cfg": {"vision_cfg": 3, "text_cfg": {}}}'),
+            "does not fit its weights",
+        ),
+        (lambda f: _prepared(f, resize_mode="longest"), "resized by 'longest'"),
+        (lambda f: _prepared(f, mean=[0.5]), "does not fit its weights"),
+        (lambda f: _without(f, "ln_final.weight"), "final_layer_norm"),
+        (lambda f: _without(f, "visual.transformer.resblocks.0.mlp.c_fc.weight"), "c_fc"),
+        (lambda f: (f / "open_clip_model.safetensors").write_bytes(b"x" * 50), "copy it again"),
+        (lambda f: (f / "open_clip_model.safetensors").unlink(), "has no open_clip_model.safetensors"),
+        (lambda f: (f / "tokenizer.json").unlink() or (f / "tokenizer_config.json").unlink(), "no tokenizer"),
+    ],
+)
+def test_a_broken_folder_is_one_sentence(tmp_path, breaking, sentence):
+    folder = with_tokenizer(tmp_path / "o", "clip")
+    breaking(folder)
+    with pytest.raises(CheckpointError, match=sentence) as caught:
+        model_of(folder)
+    assert "\n" not in str(caught.value)
