@@ -68,7 +68,7 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(data, dict):
-        raise DataError(f"{path} must be a map of settings")
+        raise DataError(f"{path} must hold a map of settings, such as key: value")
     return parse_settings(data, kind, str(path))
 
 

@@ -217,7 +217,10 @@ def test_the_command_fetches_from_this_machine_only_where_it_may(tmp_path, dqeci
         command = ("catalogue", "fetch", path, "--out", tmp_path / "shop")
         code, _, err = dqecir(*command)
         assert code == 1
-        assert "127.0.0.1 is no address of the public internet: --allow-private" in err
+        assert (
+            "127.0.0.1 is not an address of the public internet: to fetch from it, give --allow-private"
+            in err
+        )
         code, out, err = dqecir(*command, "--allow-private")
         server.shutdown()
     assert code == 0, err

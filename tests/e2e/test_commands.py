@@ -297,7 +297,7 @@ def test_no_text_and_broken_pictures(dqecir, garments_folder, tmp_path):
     code, out, _ = dqecir("search", "--index", tmp_path / "i", "--image", one)
     assert (code, len(out.splitlines())) == (0, 3)  # what is like it, but not itself
     code, _, err = dqecir("search", "--index", tmp_path / "i", "--image", one, "--weight", "colour")
-    assert (code, "'colour' sets no weight" in err) == (1, True)
+    assert (code, "'colour' is not ATTRIBUTE=NUMBER" in err) == (1, True)
     code, _, err = dqecir(
         "search", "--index", tmp_path / "i", "--image", pictures / "broken.png", "--text", "is red"
     )

@@ -40,7 +40,7 @@ def test_the_command_writes_them_and_names_them(dqecir, folders, garments_folder
 
 def test_models_are_named_apart(tmp_path):
     assert models_named(["a=x/y", "z/b"]) == {"a": tmp_path.__class__("x/y"), "b": tmp_path.__class__("z/b")}
-    with pytest.raises(DataError, match="name them apart"):
+    with pytest.raises(DataError, match="give them different names"):
         models_named(["x/last", "y/last"])
 
 

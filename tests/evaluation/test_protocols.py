@@ -300,7 +300,7 @@ def test_results_of_another_protocol_are_refused():
             protocol_named("fashioniq").summarise(results)
     with pytest.raises(DataError, match="without a subset"):
         protocol_named("cirr").summarise(tiny_results("cirr", masked=True))
-    with pytest.raises(DataError, match="AP@51 cannot be had"):
+    with pytest.raises(DataError, match="AP@51 cannot be computed"):
         precision_at(tiny_results(), 51)
     assert subset_recall(tiny_results(subset=(1, 2)), 1).tolist() == [1.0]
 

@@ -262,8 +262,8 @@ class EngineContract:
             (lambda: iter(()), "nothing to index"),
             (lambda: iter([*batches(), *batches()]), "'item0' comes twice"),
             (lambda: iter([ItemBatch(["a", "a"], torch.ones(2, 3, 8), [{}, {}])]), "'a' comes twice"),
-            (lambda: batches(width=9), "do not belong"),
-            (lambda: iter([ItemBatch(["a"], torch.ones(2, 3, 8), [{}])]), "do not belong"),
+            (lambda: batches(width=9), "do not fit an index"),
+            (lambda: iter([ItemBatch(["a"], torch.ones(2, 3, 8), [{}])]), "do not fit an index"),
             (lambda: iter([ItemBatch(["a"], torch.ones(1, 3, 8), [])]), "1 items came with 0 payloads"),
             (lambda: iter([ItemBatch([""], torch.ones(1, 3, 8), [{}])]), "empty id"),
             (
@@ -362,7 +362,7 @@ class EngineContract:
         ("batch", "message"),
         [
             (ItemBatch(["new", "new"], torch.ones(2, 3, 8), [{}, {}]), "'new' comes twice"),
-            (ItemBatch(["new"], torch.ones(1, 3, 9), [{}]), "do not belong"),
+            (ItemBatch(["new"], torch.ones(1, 3, 9), [{}]), "do not fit an index"),
             (ItemBatch(["new"], torch.full((1, 3, 8), torch.nan), [{}]), "not numbers"),
         ],
     )

@@ -80,7 +80,7 @@ def test_codes_are_equal_to_themselves_alone(text, rows):
         ("color = 'red", 'quotation that begins with "\'red" is never closed'),
         ("color = red and", "the name of an attribute is expected, not the end"),
         ("color not red", "must be followed by in"),
-        ("color ! red", "'!' means nothing here"),
+        ("color ! red", "'!' is not expected here"),
         ("not " * 500 + "color = red", "nested more than 100 deep"),
     ],
 )

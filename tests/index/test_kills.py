@@ -140,5 +140,8 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(locking, "lock_descriptor", lacking)
-    with pytest.raises(EngineError, match="keep the index on a disk that has locks"), write_lock(tmp_path):
+    with (
+        pytest.raises(EngineError, match="keep the index on a disk that supports locks"),
+        write_lock(tmp_path),
+    ):
         pass

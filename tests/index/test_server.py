@@ -283,12 +283,12 @@ def test_an_index_moves_there_and_back(tmp_path):
 
 def test_a_server_is_named_and_its_key_is_kept_nowhere(tmp_path, monkeypatch):
     monkeypatch.delenv(URL, raising=False)
-    with pytest.raises(EngineError, match=f"no Qdrant server is known: set {URL}"):
+    with pytest.raises(EngineError, match=f"the address of the Qdrant server is missing: set {URL}"):
         ServerIndex.build(tmp_path / "i", HEADER, batches())
     for address, message in [
         ("http://me:secret@localhost:6333", f"put its key into {KEY}"),
-        ("localhost:6333", "is no address"),
-        ("http://localhost:9", "could not do this"),
+        ("localhost:6333", "is not the address"),
+        ("http://localhost:9", "failed: "),
     ]:
         monkeypatch.setenv(URL, address)
         with pytest.raises(EngineError, match=message) as error:

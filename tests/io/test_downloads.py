@@ -118,7 +118,7 @@ def test_a_file_is_fetched_plainly(serve, monkeypatch):
         ("200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1", "it comes compressed"),
         ("302 Found\r\nLocation: file:///etc/passwd", "file is not fetched"),
         ("302 Found\r\nLocation: //user:secret@127.0.0.1/", "is not sent"),
-        ("301 Moved\r\nLocation: http://[::bad", "it redirects to no address"),
+        ("301 Moved\r\nLocation: http://[::bad", "it redirects to something that is not an address"),
         ("301 Moved\r\nLocation: ftp://127.0.0.1/a", "ftp is not fetched"),
         ("302 Found", "the server answers 302"),
     ],
@@ -181,7 +181,7 @@ def test_an_endless_body_ends_at_the_limit(serve):
 def test_a_body_or_a_head_that_trickles_ends_at_the_deadline(serve, head):
     ticks = itertools.count(step=10)
     server = serve(*[itertools.chain([head.encode()], itertools.repeat(b"x"))] * 4)
-    assert "no whole answer in time, 4 times" in reason(
+    assert "answer did not arrive in time, 4 times" in reason(
         server.address, clock=lambda: next(ticks), most_bytes=10**9
     )
 
@@ -190,7 +190,7 @@ def test_a_server_that_says_nothing_is_left(monkeypatch):
     monkeypatch.setattr(downloads, "_TIMEOUTS", dict.fromkeys(downloads._TIMEOUTS, 0.05))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        assert reason(address) == "there was no whole answer in time, 4 times"
+        assert reason(address) == "the whole answer did not arrive in time, 4 times"
 
 
 def test_redirects_are_followed_as_far_as_they_lead_somewhere(serve):
@@ -207,13 +207,13 @@ def test_private_addresses_are_refused_at_the_first_step_and_at_redirects(serve,
     server = serve(OK)
     port = server.address.rpartition(":")[2]
     for host in ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]"):
-        assert "no address of the public internet" in reason(f"http://{host}:{port}", allow_private=False), (
-            host
-        )
+        assert "not an address of the public internet" in reason(
+            f"http://{host}:{port}", allow_private=False
+        ), host
     assert not server.requests
     monkeypatch.setattr(network, "is_public", lambda address: address == "127.0.0.1")
     server = serve(answer(f"302 Found\r\nLocation: http://127.0.0.2:{port}"))
-    assert "127.0.0.2 is no address of the public internet" in reason(server.address, allow_private=False)
+    assert "127.0.0.2 is not an address of the public internet" in reason(server.address, allow_private=False)
 
 
 PRIVATE = """

@@ -320,7 +320,7 @@ def test_a_composer_is_no_model_and_says_what_opens_it(covr, tmp_path):
 
 
 def test_a_folder_that_is_no_composer_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="no converted composer"):
+    with pytest.raises(CheckpointError, match="not a converted composer"):
         load_composer(tmp_path)
 
 

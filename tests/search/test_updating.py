@@ -163,7 +163,7 @@ def test_a_moved_catalogue_is_followed_and_another_one_is_refused(retriever, enc
     payload = retriever.index.payload("images/0.png")
     assert retriever.index.picture_path(payload) == moved / "images" / "0.png"
     draw(tmp_path / "other" / "pictures" / "a.png", 5)
-    with pytest.raises(EngineError, match="index of another catalogue"):
+    with pytest.raises(EngineError, match="belongs to another catalogue"):
         retriever.update_index(tmp_path / "other", quiet=True)
     assert len(retriever.index) == 6
 

@@ -226,4 +226,4 @@ def _weight(setting: str) -> tuple[str, float]:
     try:
         return name.strip(), float(number)
     except ValueError:
-        raise DataError(f"{setting!r} sets no weight: write an attribute and a number, colour=2") from None
+        raise DataError(f"{setting!r} is not ATTRIBUTE=NUMBER: write for example --weight colour=2") from None

@@ -81,7 +81,7 @@ def strings(values: Any, path: Path, what: str) -> list[str]:
 def require_named(image: Any, known: Container[str], path: Path, split: Path) -> None:
     """Raise :class:`DataError` where a split does not name the ``image`` that ``path`` speaks of."""
     if not isinstance(image, str) or image not in known:
-        raise DataError(f"{path} speaks of the image {image!r}, which is not in the split {split}")
+        raise DataError(f"{path} names the image {image!r}, which is not in the split {split}")
 
 
 def found_images(folder: Path, ids: Sequence[str]) -> tuple[Path, ...]:

@@ -134,7 +134,7 @@ def _candidates(
 
 def _place(image: Any, places: dict[int, int], path: Path) -> int:
     if not isinstance(image, int) or image not in places:
-        raise DataError(f"{path} speaks of the image {image}, which is not in the gallery")
+        raise DataError(f"{path} names the image {image}, which is not in the gallery")
     return places[image]
 
 

@@ -186,7 +186,7 @@ class _Ledger:
     def of(cls, folder: Path) -> Iterator[_Ledger]:
         """Open the ledger of a folder that is new, empty or a fetched catalogue."""
         if folder.exists() and not (folder / LEDGER).exists() and any(folder.iterdir()):
-            raise DataError(f"{folder} holds what was not fetched, and is left alone: name another folder")
+            raise DataError(f"{folder} holds files that dqecir did not fetch: name another folder")
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / LEDGER).open("a+b") as file:
             if not lock_descriptor(file.fileno(), blocking=False):

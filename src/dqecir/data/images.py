@@ -127,7 +127,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
         about = path.stat()
         # A pipe or a device would be waited for, or read, without end.
         if not stat.S_ISREG(about.st_mode):
-            raise ImageError(str(path), "it cannot be read: it is no file, but a folder or a device")
+            raise ImageError(str(path), "it is a folder or a device, not a file")
         if about.st_size > max_bytes:
             raise ImageError(str(path), _too_many_bytes(about.st_size, max_bytes))
         return path.read_bytes()

@@ -96,7 +96,7 @@ def _text(name: str, data: bytes) -> tuple[str, list[str]]:
         notes = [f"{name} is not UTF-8; it is read as Windows-1252: check its accents, or save it as UTF-8"]
     if found := _CONTROLS.search(text):
         line = text.count("\n", 0, found.start()) + 1
-        raise DataError(f"{name}, line {line}: there is a character that no text has ({found[0]!r})")
+        raise DataError(f"{name}, line {line}: the character {found[0]!r} cannot stand in a text")
     return text, notes
 
 
@@ -234,7 +234,7 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
     except DataError:
         raise
     except Exception as error:  # the library raises whatever the damage makes of its code
-        raise DataError(f"{name} is no workbook that can be read ({error}): save it as .xlsx again") from None
+        raise DataError(f"{name} cannot be read as a workbook ({error}): save it as .xlsx again") from None
     others = [one for one in names if one != chosen.title]
     notes = [f"{name}: the sheet {chosen.title!r} is read, and not {', '.join(others)}"] if others else []
     problems = []

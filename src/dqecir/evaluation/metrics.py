@@ -345,8 +345,8 @@ def _masked(
     if wrong.size:
         triplet = triplets[wrong[0]]
         raise DataError(
-            f"a right answer to the reference {triplet.reference} (category {triplet.category!r}) is "
-            "not in its gallery, or is left out of its own ranking"
+            f"a right answer to the reference {triplet.reference} (category {triplet.category!r}) is not "
+            "in its gallery, or was excluded from the ranking"
         )
     return masked, right
 
@@ -426,7 +426,9 @@ def subset_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
 def precision_at(results: RetrievalResults, k: int) -> NDArray[np.float64]:
     """[Q] AP@k over all right answers, a fraction; k is ``results.kept`` at most (CIRCO)."""
     if not 1 <= k <= results.kept:
-        raise DataError(f"AP@{k} cannot be had: the best {results.kept} candidates of a query are kept")
+        raise DataError(
+            f"AP@{k} cannot be computed: only the best {results.kept} candidates of a query are kept"
+        )
     relevant = np.array([len(triplet.relevant) for triplet in results.benchmark.triplets], dtype=np.int64)
     return average_precision(results.hits(), relevant, k)
 

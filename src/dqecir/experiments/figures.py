@@ -43,7 +43,9 @@ def models_named(given: Sequence[str]) -> dict[str, Path]:
         name, _, folder = text.rpartition("=")
         path = Path(folder)
         if (name or path.name) in models:
-            raise DataError(f"two models are called {name or path.name!r}: name them apart, NAME=FOLDER")
+            raise DataError(
+                f"two models are called {name or path.name!r}: give them different names, NAME=FOLDER"
+            )
         models[name or path.name] = path
     return models
 

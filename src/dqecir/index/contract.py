@@ -85,7 +85,7 @@ class ItemBatch:
         shape = (len(self.ids), header.tokens, header.size)
         if self.tokens.shape != shape:
             raise EngineError(
-                f"tokens of shape {list(self.tokens.shape)} do not belong into an index where "
+                f"tokens of shape {list(self.tokens.shape)} do not fit an index where "
                 f"{len(self.ids)} items have {list(shape)}"
             )
         if len(self.payloads) != len(self.ids):
@@ -316,4 +316,4 @@ def check_replaceable(folder: Path) -> None:
             return
     except (OSError, ValueError, TypeError):
         pass
-    raise EngineError(f"{folder} holds something that is no index and is left alone: name another folder")
+    raise EngineError(f"{folder} holds files that are not an index: name another folder")

@@ -75,7 +75,7 @@ def engine_of(folder: Path) -> str:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise EngineError(
-            f"{folder} is no index, or half of one: {path.name} is missing; build it again"
+            f"{folder} is not an index, or not a whole one: {path.name} is missing; build it again"
         ) from None
     except OSError as error:
         raise EngineError(f"{path} cannot be read ({error.strerror})") from None
@@ -85,7 +85,7 @@ def engine_of(folder: Path) -> str:
         raise EngineError(f"{path} names no engine: build the index again")
     if data["engine"] == "edge":
         raise EngineError(
-            f"{folder} is an index of Qdrant Edge, which dqecir does not read any more since version 0.2.0: "
+            f"{folder} is an index of Qdrant Edge, which dqecir does not read since version 0.2.0: "
             f"move it with version 0.1.0 (dqecir index move {folder} NEW --engine exact)"
         )
     return data["engine"]

@@ -336,7 +336,8 @@ class ExactIndex(Index):
                 yield self._current
             except OSError as error:
                 raise EngineError(
-                    f"{self.folder} cannot be written to ({error.strerror}): the change cannot be confirmed"
+                    f"{self.folder} cannot be written to ({error.strerror}): the change may be lost. "
+                    "Free some space, or check the rights of the folder, and make the change again"
                 ) from None
             # The change counts already; a full disk is met by the next one.
             with suppress(OSError):

@@ -268,7 +268,7 @@ class _Parser:
                 rest = text[place:].lstrip()
                 if rest[0] in "\"'":
                     raise self.error(f"the quotation that begins with {rest[:12]!r} is never closed")
-                raise self.error(f"{rest[0]!r} means nothing here")
+                raise self.error(f"{rest[0]!r} is not expected here")
             group = match.lastindex or 0
             kind: Literal["quoted", "bare", "sign"] = (
                 "quoted" if group <= 2 else "bare" if group == 3 else "sign"

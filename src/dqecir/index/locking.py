@@ -45,7 +45,7 @@ def _taken(handle: int, folder: Path) -> bool:
         return lock_descriptor(handle, blocking=False)
     except OSError as error:
         raise EngineError(
-            f"{folder} cannot be locked ({error.strerror}): keep the index on a disk that has locks"
+            f"{folder} cannot be locked ({error.strerror}): keep the index on a disk that supports locks"
         ) from None
 
 

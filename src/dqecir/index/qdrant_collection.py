@@ -156,7 +156,7 @@ class Collection:
             yield _connect(self.url, os.environ.get(KEY))
         except (ApiException, OSError) as error:
             what = " ".join(str(error).split())[:200]
-            raise EngineError(f"the Qdrant server at {self.url} could not do this: {what}") from None
+            raise EngineError(f"the Qdrant server at {self.url} failed: {what}") from None
 
 
 @lru_cache(maxsize=8)
@@ -169,10 +169,12 @@ def _connect(url: str, key: str | None) -> QdrantClient:
 
 def _check(url: str) -> None:
     if not url:
-        raise EngineError(f"no Qdrant server is known: set {URL}, such as http://localhost:6333")
+        raise EngineError(
+            f"the address of the Qdrant server is missing: set {URL}, such as http://localhost:6333"
+        )
     parts = urlsplit(url)
     if url != IN_MEMORY and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise EngineError(f"{URL} is no address of a Qdrant server, such as http://localhost:6333")
+        raise EngineError(f"{URL} is not the address of a Qdrant server, such as http://localhost:6333")
     if parts.password or parts.username or parts.query:
         raise EngineError(f"the address of a Qdrant server is kept in a file: put its key into {KEY} instead")
 

@@ -401,7 +401,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise _MissingError(
-            f"{path.parent} is no index, or half of one: {path.name} is missing; build it again"
+            f"{path.parent} is not an index, or not a whole one: {path.name} is missing; build it again"
         ) from None
     except OSError as error:
         raise EngineError(f"{path} cannot be read ({error.strerror})") from None

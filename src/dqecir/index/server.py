@@ -291,7 +291,7 @@ class ServerIndex(Index):
         last = 0
         while found := state.collection.scroll(seen, last, WRITTEN, tokens):
             if state.record.generation < _record(state.collection, self.folder).oldest:
-                raise EngineError(f"{self.folder} was written to meanwhile, many times: read it again")
+                raise EngineError(f"{self.folder} was changed many times while it was read: try again")
             last = found[-1].number
             yield found
 
@@ -423,7 +423,7 @@ def _write_location(folder: Path, location: StoreLocation) -> None:
 def _record(collection: Collection, folder: Path) -> IndexRecord:
     text = collection.read_record()
     if text is None:
-        raise EngineError(f"the points of {folder} are gone: build the index again")
+        raise EngineError(f"the Qdrant server no longer has the points of {folder}: build the index again")
     return parse_settings(json.loads(text), IndexRecord, f"the record of {folder}")
 
 

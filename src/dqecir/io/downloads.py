@@ -114,11 +114,11 @@ class Downloader:
             except PrivateAddressError as error:
                 raise DownloadError(str(error), may_pass=True) from None
             except httpcore.TimeoutException:
-                raise _PassingError("there was no whole answer in time") from None
+                raise _PassingError("the whole answer did not arrive in time") from None
             except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
                 raise _PassingError(f"the connection failed ({error})") from None
             except httpcore.LocalProtocolError as error:
-                raise DownloadError(f"it cannot be asked for ({error})") from None
+                raise DownloadError(f"the request failed ({error})") from None
         raise DownloadError(f"it redirects more than {_REDIRECTS} times")
 
     def _take_turn(self, host: str) -> None:
@@ -135,7 +135,9 @@ class Downloader:
         if response.status != 200:
             raise DownloadError(f"the server answers {response.status}")
         if told.get("content-encoding", "identity").lower() != "identity":
-            raise DownloadError(f"it comes compressed ({told['content-encoding']}), which nobody asked for")
+            raise DownloadError(
+                f"it comes compressed ({told['content-encoding']}), although that was not requested"
+            )
         too_large = f"it has more than {self._most_bytes:,} bytes"
         length = told.get("content-length", "0")
         if length.isdecimal() and int(length) > self._most_bytes:
@@ -156,7 +158,7 @@ def _led_to(address: str, location: str) -> str:
     try:
         return urljoin(address, location)
     except ValueError as error:
-        raise DownloadError(f"it redirects to no address ({error})") from None
+        raise DownloadError(f"it redirects to something that is not an address ({error})") from None
 
 
 def _url_of(address: str) -> httpcore.URL:
@@ -167,13 +169,13 @@ def _url_of(address: str) -> httpcore.URL:
         is_number = ":" in (host or "")
         sent = host if is_number else (host or "").encode("idna").decode()
     except (ValueError, UnicodeError) as error:
-        raise DownloadError(f"it is no address ({error})") from None
+        raise DownloadError(f"it is not an address ({error})") from None
     if parts.scheme not in ("http", "https"):
         raise DownloadError(f"{parts.scheme or 'no scheme'} is not fetched, only http and https are")
     if not sent:
-        raise DownloadError("it is no address: it names no host")
+        raise DownloadError("it is not an address: it has no host")
     if parts.username is not None or parts.password is not None:
-        raise DownloadError("it has a user's name or a password, which is not sent")
+        raise DownloadError("it holds a user name or a password, which dqecir does not send")
     target = quote(parts.path or "/", safe=_UNCHANGED)
     if parts.query:
         target += f"?{quote(parts.query, safe=_UNCHANGED + '?')}"

@@ -74,7 +74,7 @@ class CheckedNetwork(httpcore.NetworkBackend):
         if addresses and not public:
             named = host if host == addresses[0] else f"{host} ({addresses[0]})"
             raise PrivateAddressError(
-                f"{named} is no address of the public internet: --allow-private fetches from it"
+                f"{named} is not an address of the public internet: to fetch from it, give --allow-private"
             )
         return public
 

@@ -267,11 +267,12 @@ class Tagger:
             pieces = TaggerPieces((folder / "pieces.txt").read_text(encoding="utf-8").splitlines())
             state = load_file(folder / WEIGHTS)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise CheckpointError(f"{folder} holds no whole reader ({error}): copy it again") from error
+            raise CheckpointError(f"{folder} holds a damaged text reader ({error}): copy it again") from error
         known = [list(part) for part in (ROLES, OPERATIONS, VALUES)]
         if [notes.get(key) for key in ("roles", "operations", "values")] != known:
             raise CheckpointError(
-                f"{folder} holds a reader of other columns and values than this dqecir: save the model again"
+                f"{folder} holds a text reader whose columns and values are not those of this dqecir: "
+                "save the model again"
             )
         network = TaggerNetwork(len(pieces.pieces), notes["layers"])
         whole = {

@@ -59,7 +59,7 @@ class Phrases(Strict):
                 if slot not in _SLOTS:
                     raise ValueError(f"the phrase {template!r} has an unknown slot{nearest(slot, _SLOTS)}")
             if re.search(r"[{}]", _without_slots(template)):
-                raise ValueError(f"the phrase {template!r} has a brace that belongs to no slot")
+                raise ValueError(f"the phrase {template!r} has a brace outside of a slot: remove it")
         return templates
 
     @property
@@ -144,7 +144,7 @@ class ColumnVocabulary(Strict):
     def _check_names(self) -> ColumnVocabulary:
         for template in self.statements.all + self.negations.all:
             if "{value}" not in template and "{noun}" not in template:
-                raise ValueError(f"the phrase {template!r} says no value: it needs {{value}} or {{noun}}")
+                raise ValueError(f"the phrase {template!r} names no value: it needs {{value}} or {{noun}}")
         if self.owner is None:
             for template in self._templates():
                 if "{owner}" in template:

@@ -209,7 +209,7 @@ class ComposedModel:
         """
         source = self.tower_source
         if tower_by_reference and source is not None and HUB_NAME.fullmatch(source) is None:
-            raise DataError(f"nobody else has {source}: push the model with its tower")
+            raise DataError(f"{source} lies on this machine alone: push the model with its tower")
         with tempfile.TemporaryDirectory() as scratch:
             folder = self.save_pretrained(Path(scratch) / "model", half, tower_by_reference)
             try:
@@ -217,11 +217,11 @@ class ComposedModel:
                 huggingface_hub.upload_folder(repo_id=repo_id, folder_path=folder)
             except (OSError, ValueError) as error:
                 reason = " ".join(str(error).split())
-                raise DataError(f"the hub does not take {repo_id} ({reason})") from error
+                raise DataError(f"the hub refused {repo_id} ({reason})") from error
 
     def _tower_reference(self, target: Path) -> dict[str, str]:
         if self.tower_source is None:
-            raise DataError("the tower of this model lies nowhere else: save the model with its tower once")
+            raise DataError("no other file holds the tower of this model: save the model with its tower")
         if any(parameter.requires_grad for parameter in self.backbone.tower.parameters()):
             raise DataError("the tower of this model is trained, not frozen: save the model with its tower")
         # The folder is replaced whole: a tower within it would be gone.
@@ -397,8 +397,8 @@ def _named_tower(folder: Path, named: Mapping[str, str], preprocessing: Preproce
         raise DataError(f"{folder}/config.json names no tower: the file is damaged, copy it again") from error
     except CheckpointError as error:
         raise CheckpointError(
-            f"{folder} keeps its tower in {weights}, which cannot be read ({error}): put it back, or say "
-            f"where it lies now under tower.weights in {folder}/config.json"
+            f"{folder} keeps its tower in {weights}, which cannot be read ({error}): put it back, or write "
+            f"its new place under tower.weights in {folder}/config.json"
         ) from error
     if tower_fingerprint(tower, preprocessing) != fingerprint:
         raise CheckpointError(
@@ -420,10 +420,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
         needed = ("method", "options", "backbone", "heads", "vocabularies", "max_text_length", "notes")
         missing = [key for key in needed if key not in config]
     except FileNotFoundError as error:
-        raise DataError(f"{folder} is no model folder: it has no config.json") from error
+        raise DataError(
+            f"{folder} is not a model folder, because it has no config.json: name a folder that dqecir wrote"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DataError(
-            f"{folder}/config.json is not a dqecir model's: name a folder that dqecir wrote"
+            f"{folder}/config.json is not that of a dqecir model: name a folder that dqecir wrote"
         ) from error
     if version > FORMAT:
         raise DataError(

@@ -142,7 +142,7 @@ def load_composer(folder: Path) -> nn.Module:
         tensors = load_file(folder / "composer.safetensors")
     except (OSError, json.JSONDecodeError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{folder} is no converted composer, or is damaged ({error!r}): convert the checkpoint again"
+            f"{folder} is not a converted composer, or is damaged ({error!r}): convert the checkpoint again"
         ) from error
     if version > COMPOSER_FORMAT or source not in _methods():
         raise CheckpointError(f"{folder} was written by a newer dqecir: upgrade dqecir to read it")

@@ -31,7 +31,7 @@ def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | 
     place, name = located(weights)
     if is_model_folder(place):
         if tower is not None:
-            raise DataError("a model folder has its tower: name one for LAVIS' files alone")
+            raise DataError("a model folder has a tower: leave out the tower, which only LAVIS' files need")
         model = ComposedModel.from_pretrained(name)
         return model.with_method(untrained_method(model.backbone), {})
     return read_weights(form_of(place), weights, tokenizer=tokenizer, tower=tower)[0]
@@ -87,7 +87,8 @@ def bert_tokenizer(name: str) -> WordPieces:
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"the tokenizer {name} cannot be had: give a folder with bert-base-uncased's as --tokenizer"
+            f"the tokenizer {name} cannot be loaded: name a folder that holds bert-base-uncased's with "
+            "--tokenizer"
         ) from error
     tokenizer.add_special_tokens({"bos_token": "[DEC]"})
     with tempfile.TemporaryDirectory() as scratch:

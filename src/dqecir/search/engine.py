@@ -138,7 +138,9 @@ class SearchEngine:
             raise UnknownItemError(item)
         path = self.index.picture_path(payload)
         if path is None:
-            raise ItemPictureError(f"of the item {item!r} there is no picture")
+            raise ItemPictureError(
+                f"the picture of the item {item!r} is missing: search from another item, or from an image"
+            )
         return path
 
     @torch.no_grad()

@@ -74,8 +74,8 @@ def plan_update(index: Index, pictures: Pictures, root: Path, with_products: boo
             plan.unchanged += 1
     if plan.gone and not is_related:
         raise EngineError(
-            f"{index.folder} holds no picture of {root}: it is the index of another catalogue, so build one "
-            "of this (dqecir index build)"
+            f"{index.folder} holds no picture of {root}: it belongs to another catalogue. Build an index "
+            "of this one with dqecir index build"
         )
     plan.encode += [picture for picture in pictures.pictures if picture.id not in known]
     return plan

@@ -114,7 +114,7 @@ class Keys:
         if self._local:
             origin = headers.get("origin")
             if origin is not None and origin.partition("://")[2] != headers.get("host"):
-                raise Problem(403, "a page from elsewhere cannot write here: start the service with --keys")
+                raise Problem(403, "a page of another site cannot write: start the service with --keys")
             if any(map(_FORWARDED.fullmatch, headers)) or not is_loopback(_host(headers)):
                 raise Problem(403, "without keys only this machine writes: start the service with --keys")
             return

@@ -48,7 +48,7 @@ def _checked_value(value: object) -> object:
         if not math.isfinite(value):
             raise ValueError("a number must be finite")
         if abs(value) > _EXACT:
-            raise ValueError("JSON does not keep a number of this size: send it as a text, in quotes")
+            raise ValueError("JSON cannot hold a number of this size: send it as a text, in quotes")
     elif value is None:
         raise ValueError("null is no value: leave the attribute out")
     else:
@@ -152,9 +152,7 @@ class Attributes(RootModel[Annotated[dict[Name, Value], Field(max_length=64)]]):
     @classmethod
     def _leave_the_path(cls, given: dict[str, Any]) -> dict[str, Any]:
         if taken := RESERVED & given.keys():
-            raise ValueError(
-                f"an attribute cannot be named {min(taken)}: the index keeps facts of its own so"
-            )
+            raise ValueError(f"an attribute cannot be named {min(taken)}: the index uses this name itself")
         return given
 
 

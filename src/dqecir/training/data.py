@@ -165,7 +165,7 @@ def with_single_captions(
     """
     triplets = data.benchmark.triplets
     if any(len(triplet.captions) > 2 for triplet in triplets):
-        raise DataError("four_way draws from two captions, and a triplet has more: choose two_way")
+        raise DataError("captions: four_way needs triplets of two captions, and one has more: choose two_way")
     single, reverse = _texts(triplets, (2, 3), method)
     texts = encoder([*data.texts.texts, *single])
     if data.reverse_texts is None:

@@ -108,9 +108,9 @@ class TrainingSettings(Strict):
     def _schedule_reads_its_settings(self) -> TrainingSettings:
         kind = self.schedule.kind
         if self.warm_up_steps and kind not in WITH_WARM_UP:
-            raise ValueError(f"the schedule {kind} does not warm up by warm_up_steps: leave it out")
+            raise ValueError(f"the schedule {kind} ignores warm_up_steps: leave warm_up_steps out")
         if self.final_rate and kind not in WITH_FINAL_RATE:
-            raise ValueError(f"the schedule {kind} does not end at final_rate: leave it out")
+            raise ValueError(f"the schedule {kind} ignores final_rate: leave final_rate out")
         return self
 
 

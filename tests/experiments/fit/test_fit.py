@@ -289,7 +289,7 @@ def test_an_out_of_something_else_is_refused(fitted, shop, model_folder, tmp_pat
     with pytest.raises(DataError, match="another recipe"):
         fit_catalogue(shop, fitted / "out", model_folder)
     (tmp_path / "letter.txt").write_text("mine")
-    with pytest.raises(DataError, match="is not empty"):
+    with pytest.raises(DataError, match="holds files that are not a fit"):
         fit_catalogue(shop, tmp_path, model_folder)
     assert (tmp_path / "letter.txt").read_text() == "mine"
 

@@ -107,7 +107,8 @@ class ComparisonRecipe(Strict):
         titles = [contestant.title for contestant in self.contestants]
         if len({slug(title) for title in titles}) < len(titles):
             raise ValueError(
-                "two contestants have the same title, or one of the same letters and digits: name them apart"
+                "two contestants have the same title, or titles of the same letters and digits: give them "
+                "different titles"
             )
         if self.reference not in titles:
             raise ValueError(f"the reference {self.reference!r} is not the title of a contestant")

@@ -166,7 +166,7 @@ def _claim(
 ) -> None:
     """Note what ``out`` is a fit of, and refuse one that is of something else."""
     if not (out / FILE).exists() and out.exists() and any(out.iterdir()):
-        raise DataError(f"{out} is not empty and holds no fit: name another --out")
+        raise DataError(f"{out} holds files that are not a fit: name another --out")
     file = find_table(folder)
     assert file is not None  # the catalogue has been checked
     table = hashlib.sha256(file.read_bytes() + (sheet or "").encode()).hexdigest()

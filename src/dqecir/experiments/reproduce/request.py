@@ -75,7 +75,7 @@ class Request:
             raise DataError(f"there is no data set {self.data!r}{nearest(self.data, DATA_SETS)}")
         found = DATA_SETS[self.data]
         if self.run is not None and self.recipe is not None:
-            raise DataError("a recipe trains and a run is trained already: name one of the two")
+            raise DataError("a run is trained already: name either --recipe or --run")
         if found.recipe is None and self.run is None:
             raise DataError(
                 f"{found.name} has no training split: name a run with --run, such as the folder that "
@@ -162,7 +162,9 @@ def models_of(run: Path) -> dict[str, Path]:
         }
         if found:
             return found
-    raise DataError(f"{run} is no run: it has neither best nor last, the model folders that training writes")
+    raise DataError(
+        f"{run} is not a run: it has neither of the model folders best and last that training writes"
+    )
 
 
 def first_of(run: Path) -> Path:
