@@ -6,7 +6,7 @@ JOBS   ?= 2
 # What pip is asked for first; see README.md for the CPU build.
 TORCH  ?= torch
 
-.PHONY: demo test coverage lint package site install browser clean
+.PHONY: demo test coverage lint page package site install browser clean
 
 install: $(VENV)/.installed
 
@@ -30,6 +30,12 @@ coverage: install
 	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n $(JOBS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
+
+# Types and form of the page's JavaScript, by the tools that package-lock.json names.
+page:
+	@if ! command -v npm >/dev/null; then echo "no Node here: the page's JavaScript is not checked"; exit 0; fi; \
+	if ! npm ping --silent >/dev/null 2>&1; then echo "no npm registry here: the page's JavaScript is not checked"; exit 0; fi; \
+	npm ci --silent --no-audit --no-fund && npm run --silent check
 
 # What a release uploads. The wheel must hold the notices of others' weights.
 package: install
@@ -55,4 +61,4 @@ lint: install
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build demo dist site .coverage* .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build demo dist node_modules site .coverage* .mypy_cache .ruff_cache .pytest_cache
