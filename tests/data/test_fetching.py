@@ -184,7 +184,7 @@ def test_what_cannot_be_fetched_is_said(tmp_path):
         fetch(source(tmp_path / "from", "image,color\nhttps://a.example/1\n"), out, Web({}))
     mine = tmp_path / "mine"
     source(mine, "precious", "attributes.csv")
-    with pytest.raises(DataError, match="left alone"):
+    with pytest.raises(DataError, match="name another folder"):
         fetch(path := source(tmp_path / "from", "image\nhttps://a.example/1\n"), mine, Web({}))
     with (out / LEDGER).open("ab") as other:
         assert lock_descriptor(other.fileno(), blocking=False)

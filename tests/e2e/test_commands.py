@@ -256,7 +256,7 @@ def test_the_shipped_model_answers_sensibly(dqecir, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("search", "--index", "NOWHERE", "--image", "x.jpg", "--text", "is red"), "no index"),
+        (("search", "--index", "NOWHERE", "--image", "x.jpg", "--text", "is red"), "is not an index"),
         (("index", "build", "--images", "NOWHERE", "--out", "i"), "no folder"),
         (("evaluate", "--data", "NOWHERE"), "no such folder"),
         (("evaluate", "--data", "GARMENTS", "--split", "vall"), "did you mean 'val'"),

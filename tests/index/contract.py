@@ -291,14 +291,14 @@ class EngineContract:
         (tmp_path / "pictures" / "a.jpg").write_text("dear to someone")
         (tmp_path / "file").write_text("dear to someone")
         for name in ("pictures", "file"):
-            with pytest.raises(EngineError, match="left alone"):
+            with pytest.raises(EngineError, match="name another folder"):
                 self.engine.build(tmp_path / name, HEADER, batches())
         assert (tmp_path / "pictures" / "a.jpg").exists()
         assert (tmp_path / "file").read_text() == "dear to someone"
 
     def test_an_empty_folder_is_no_index(self, tmp_path):
         (tmp_path / "nothing").mkdir()
-        with pytest.raises(EngineError, match="no index"):
+        with pytest.raises(EngineError, match="not an index"):
             self.engine.open(Path(tmp_path / "nothing"))
 
     @pytest.mark.parametrize(("rule", "vectors"), RULES)

@@ -108,7 +108,7 @@ def test_an_index_of_qdrant_edge_says_what_moves_it(dqecir, shop, model_folder, 
 def test_mistakes_end_as_one_sentence(dqecir, shop, model_folder, tmp_path):
     for arguments in (("delete", "--index", tmp_path / "no", "a"), ("info", "--index", tmp_path / "no")):
         code, _, err = dqecir("index", *arguments)
-        assert (code, "is no index" in err) == (1, True)
+        assert (code, "is not an index" in err) == (1, True)
     table = shop / "attributes.csv"
     table.write_text(table.read_text().replace("color", "path"))
     code, _, err = dqecir(

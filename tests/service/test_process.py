@@ -132,7 +132,7 @@ def test_what_cannot_be_served_ends_as_a_sentence(dqecir, settings, tmp_path):
         assert "cannot be listened at" in said
     model = ["--model", settings.model]
     for arguments, sentence in (
-        (["--index", tmp_path / "none", *model], "no index"),
+        (["--index", tmp_path / "none", *model], "is not an index"),
         # The shipped model has not made it.
         (["--index", settings.index], "another model"),
         (["--index", settings.index, *model, "--keys", tmp_path / "none"], "keys"),

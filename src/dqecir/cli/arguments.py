@@ -1,4 +1,4 @@
-"""What several commands take, and where their results are printed."""
+"""Options that several commands share, and the console for their results."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is asked of what: catalogues, benchmarks, images, and the triplets they become."""
+"""Catalogues, benchmarks, images, and the triplets that are made from them."""

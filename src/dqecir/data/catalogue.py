@@ -30,7 +30,7 @@ _SPLIT_SHARES = (0.8, 0.1, 0.1)
 
 @dataclass(frozen=True)
 class CatalogueReport:
-    """What a check of a catalogue found; it can be used where ``problems`` is empty."""
+    """The result of a check; the catalogue can be used if ``problems`` is empty."""
 
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -42,7 +42,7 @@ class CatalogueReport:
     values: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Number of images of each attribute's values, the commonest first."""
     roles: Mapping[str, Role] = field(default_factory=dict)
-    """What each column of the table is for."""
+    """The role of each column of the table."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Catalogue:
     """The set of near-identical images that each image is in, ``""`` for none; a set lies in one split.
     ``None`` where the catalogue has no sets."""
     roles: Mapping[str, Role] = field(default_factory=dict)
-    """What each column of the table is for."""
+    """The role of each column of the table."""
     sold_out: tuple[bool, ...] = ()
     """Whether each image's product is sold out."""
     products: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Catalogue:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """What splits do not part: the name of each image's set, or else of its product."""
+        """Groups that a split keeps together: the name of each image's set, or else of its product."""
         products = self.products if self.has_views else self.image_ids
         return tuple(name or product for name, product in zip(self.sets or products, products, strict=True))
 

@@ -29,7 +29,7 @@ _NUMERIC = 0.8
 
 
 class CatalogueSettings(Strict):
-    """What a user says of a catalogue in ``catalogue.yaml``."""
+    """The settings of a catalogue in ``catalogue.yaml``."""
 
     table: str | None = None
     """The file of the table. Default: attributes.csv, or the only table of the folder."""

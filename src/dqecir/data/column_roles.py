@@ -25,7 +25,7 @@ Role = Literal[
     "attribute",
     "ignored",
 ]
-"""What a column is for."""
+"""The role of a column."""
 
 NOT_IN_INDEX: tuple[Role, ...] = ("image", "further images", "split", "set", "ignored")
 """Roles of columns that are no attributes of an item."""

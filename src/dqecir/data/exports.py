@@ -135,7 +135,7 @@ def _image_position(row: Record) -> tuple[int, int]:
 
 
 def _shopify_availability(rows: Sequence[Record]) -> str:
-    """What the stock of a product's variants says; rows that only add a picture have none."""
+    """Return the availability of a product by its variants; rows that only add a picture have none."""
     stocks = [row for row in rows if row["variant inventory qty"]]
     can_be_ordered = (
         row["variant inventory policy"].casefold() == "continue"

@@ -42,7 +42,7 @@ _SILENT = 10
 """Pictures in a row of one host that fail until the host is asked no more."""
 _ADDRESS = re.compile(r"(?:https?:)?//\S", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s,;|]+(?=(?:https?:)?//)", re.IGNORECASE)
-"""What parts the addresses of a cell; an address may have commas itself."""
+"""Separates the addresses of a cell; an address may have commas itself."""
 _ENDINGS = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2", "HEIF": "heic"}
 _LONGEST_NAME = 60
 _PICTURES: tuple[Role, ...] = ("image", "further images")
@@ -50,7 +50,7 @@ _PICTURES: tuple[Role, ...] = ("image", "further images")
 
 @dataclass(frozen=True)
 class FetchSummary:
-    """What became of the addresses of a table."""
+    """The result for every address of a table."""
 
     fetched: int
     kept: int

@@ -25,7 +25,7 @@ class Judgement:
     """One text, as published: punctuation is partly spelled out ("dotmark")."""
     sets: tuple[tuple[int, ...], tuple[int, ...]]
     user_scores: tuple[int, int]
-    """What the person gave each set, 1 to 5."""
+    """The score that the person gave each set, 1 to 5."""
     preferred: int
     """1 or 2."""
 

@@ -210,7 +210,7 @@ class Preprocessing(Strict):
     size: int = Field(default=224, ge=1, le=4096)
     """Side of the square that is cut out."""
     shorter_side: int | None = Field(default=None, ge=1, le=4096)
-    """What the shorter side is resized to. Default: ``size``."""
+    """Length of the shorter side after resizing. Default: ``size``."""
     resample: Resample = "bicubic"
     pad_ratio: float | None = Field(default=1.25, ge=1.0, le=4.0)
     pad_colour: tuple[int, int, int] = (0, 0, 0)

@@ -18,7 +18,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SHALLOW = {"L;4": 17, "L;2": 85}
-"""What the grey levels of 4 and 2 bits are multiplied by when they are decoded to 8."""
+"""Factors that turn grey levels of 4 and 2 bits into 8 bits."""
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
 """The colours of a profile that fits pictures of a mode."""

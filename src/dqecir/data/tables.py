@@ -52,7 +52,7 @@ class Table:
     rows: tuple[Row, ...]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a user should know of how the file was read."""
+    """Notes for the user on how the file was read."""
 
 
 def read_table(path: Path, sheet: str | None = None) -> Table:

@@ -40,7 +40,7 @@ class Triplet:
     ignored: tuple[int, ...] = ()
     """Candidates that may or may not be right answers; this ranking leaves them out."""
     asked: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """What the captions ask for, where it is known: attribute -> admissible values."""
+    """The requested values, if they are known: attribute -> admissible values."""
     subset: tuple[int, ...] = ()
     """Near-identical images to tell the target from, ascending, the target among them and the
     reference not (CIRR's image sets); empty where the data set has none."""

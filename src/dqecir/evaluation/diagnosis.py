@@ -1,4 +1,4 @@
-"""What recall of one annotated target hides: semantic confusion, shortcuts, and trust in single words.
+"""Measure faults that recall hides: semantic confusion, shortcuts, and trust in single words.
 
 Relevance suppression shows in mAP and R-precision over all right answers (``metrics.py``) and in the
 right answers that training takes for negatives; the others are measured here. Sources: composition gap

@@ -79,7 +79,7 @@ def ndcg(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArra
 
 @dataclass(frozen=True)
 class RetrievalResults:
-    """What every query found; made once, read by metrics, reports and pictures.
+    """The results of every query; made once, read by metrics, reports and pictures.
 
     One row a query, in the order of ``benchmark.triplets``; the arrays are made read-only. Raises
     :class:`DataError` where they do not fit the benchmark.

@@ -1,4 +1,4 @@
-"""What true attributes alone could score: bounds that say what a benchmark measures."""
+"""Scores that true attributes alone reach: upper bounds of a benchmark."""
 
 from __future__ import annotations
 

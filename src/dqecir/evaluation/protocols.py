@@ -70,7 +70,7 @@ class Protocol:
     headline: tuple[str, ...]
     """The metrics whose mean is the headline."""
     source: str
-    """Who measures so."""
+    """Publications that use this protocol."""
     gallery: Gallery = "original"
     """FashionIQ's candidates; the other data sets have one gallery."""
     both_orders: bool = False

@@ -34,7 +34,7 @@ def wording_of(method: Method, protocol: Protocol) -> QueryFormatter | None:
 def results_of(
     model: ComposedModel, store: Store, benchmark: Benchmark, protocol: Protocol, kept: int = KEPT
 ) -> RetrievalResults:
-    """What every question of ``benchmark`` finds under the protocol; ``kept`` as in :func:`collect`."""
+    """Return the results of ``benchmark`` under the protocol; ``kept`` as in :func:`collect`."""
     text = wording_of(model.method, protocol)
     return evaluate(model.method, store, model.text_encoder, benchmark, text, kept)
 

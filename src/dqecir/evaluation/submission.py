@@ -120,7 +120,7 @@ def write_submissions(folder: Path, rankings: Rankings) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Form:
-    """What a server takes."""
+    """The form of file that an evaluation server accepts."""
 
     head: Mapping[str, str]
     """Entries that say what the file is."""

@@ -44,7 +44,7 @@ def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> d
 
 
 def oracle_rows(benchmark: Benchmark) -> dict[str, dict[str, float]]:
-    """What true attributes alone score; nothing where the benchmark has none."""
+    """Return the rows of the oracles; none if the benchmark has no true attributes."""
     if not benchmark.attributes:
         return {}
     return {

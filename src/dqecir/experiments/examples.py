@@ -37,7 +37,7 @@ def answer_of(
     candidates: int,
     worded: QueryFormatter | None = None,
 ) -> SheetRow:
-    """What question ``number`` found under ``model``: its best ``candidates``, and the attribute weights.
+    """Return the best ``candidates`` of question ``number`` under ``model``, with the attribute weights.
 
     ``store`` holds the benchmark's images in their order; ``worded`` as in ``query_scores``.
     """
@@ -73,7 +73,7 @@ def searched(
     candidates: int,
     gallery_column: str | None = None,
 ) -> SheetRow:
-    """What a search in the retriever's index finds for question ``number``: its best ``candidates``.
+    """Search the retriever's index for question ``number``; return its best ``candidates``.
 
     The index holds the benchmark's images under their paths. Where the benchmark has galleries by the values
     of ``gallery_column``, the search is filtered by that column.

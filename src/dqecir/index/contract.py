@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class IndexHeader(Strict):
-    """What made the tokens of an index."""
+    """The model and the form of an index's tokens."""
 
     model: str = Field(min_length=1)
     """Fingerprint of what made the target embeddings; an index of version 0.1.0 has one of all weights."""

@@ -65,7 +65,7 @@ _LINGERS = 5.0
 
 @dataclass(frozen=True)
 class _Generation:
-    """What one search sees, whatever is written meanwhile."""
+    """The state that one search sees, whatever is written meanwhile."""
 
     manifest: Manifest
     segments: tuple[Segment, ...]

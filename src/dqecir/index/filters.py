@@ -38,7 +38,7 @@ def has_numbers(columns: Collection[Columns], name: str) -> bool:
 
 
 class Filter(ABC):
-    """What items must fulfil to be found."""
+    """A condition that found items fulfil."""
 
     @abstractmethod
     def mask(self, columns: Columns) -> Mask:

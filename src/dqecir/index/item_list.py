@@ -152,7 +152,7 @@ def items_digest(place: Path) -> str:
 
 
 def open_items(place: Path) -> StoredItems:
-    """What :class:`ItemsWriter` wrote; raises :class:`ItemsError` for anything else, and ``OSError``."""
+    """Read the files of :class:`ItemsWriter`; raises :class:`ItemsError` for any other, and ``OSError``."""
     with (place / LINES).open("rb") as file:
         try:
             lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

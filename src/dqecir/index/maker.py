@@ -1,4 +1,4 @@
-"""What made the embeddings of an index, where it is an encoder of others with a composition by name.
+"""The encoder and the method that made an index, if no model folder did.
 
 A model folder of ours is named when an index is searched; an encoder is remembered here, with its revision.
 """

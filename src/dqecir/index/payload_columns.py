@@ -16,7 +16,7 @@ from dqecir.data.cells import as_number, folded, measured
 
 Mask = NDArray[np.bool_]
 Value = str | int | float
-"""What can be compared; an attribute that is anything else is one that the item lacks."""
+"""Types of values that can be compared; a value of any other type counts as missing."""
 
 
 def values_in(value: object) -> list[Value]:
@@ -120,7 +120,7 @@ class ColumnCoder:
         self._rows, self._row_codes = array("q"), array("q")
 
     def add(self, row: int, value: object) -> None:
-        """What the item in this row has: a value, or a list of several."""
+        """Return the value of the item in this row, or a list of several."""
         own = values_in(value)
         if own:
             key = tuple((type(one), one) for one in own)

@@ -29,7 +29,7 @@ is nearly impossible must not outweigh all other columns."""
 
 @dataclass(frozen=True)
 class Prefetch:
-    """What an engine stores for a rule, and what it is asked."""
+    """The vectors that an engine stores for a score rule, and the queries that it gets."""
 
     line: Callable[[Tensor, int], Tensor]
     """Tokens [N, n_t, D] of which the last so many are distributions -> lines [N, L]."""

@@ -40,7 +40,7 @@ _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
 class IndexRecord(Strict):
-    """What counts: the generation of a collection and what holds for it."""
+    """The record of a collection: its generation and the facts of it."""
 
     format: int = FORMAT
     header: IndexHeader
@@ -117,7 +117,7 @@ def points_of(
 def point_payload(
     item: str, tokens: NDArray[np.float16], payload: Mapping[str, Any], generation: int
 ) -> dict[str, Any]:
-    """What Qdrant keeps of an item: itself as text, so that it comes back unchanged, and what filters ask.
+    """Return Qdrant's payload of an item: the item as text, unchanged, and the facts that filters use.
 
     The tokens are there once more as text: read from vectors they would be lists of numbers, which takes
     ten times as long.
@@ -160,7 +160,7 @@ def safe_name(name: str) -> str:
 
 
 def visible(generation: int, *more: Condition) -> Condition:
-    """What a generation sees, and fulfils ``more``."""
+    """Return the condition for points that a generation sees and that fulfil ``more``."""
     born = {"key": "born", "range": {"lte": generation}}
     died = {"key": "died", "range": {"lte": generation}}
     return {"must": [born, *more], "must_not": [died]}
@@ -205,7 +205,7 @@ def _range(name: str, orders: Sequence[Compare]) -> Condition:
 
 
 def _facts(name: str, value: object) -> list[str]:
-    """What equal values have in common: their text in small letters, or that they are one number."""
+    """Return keys that equal values share: their text in small letters, and their number."""
     number = as_number(value)
     # Adding 0.0 makes -0.0 the same as 0.0.
     same = [f"{safe_name(name)}#{number + 0.0!r}"] if math.isfinite(number) else []

@@ -88,7 +88,7 @@ class QuantizedTokens:
     def scores(
         self, query: Numbers, rule: ScoreRule, rows: NDArray[np.int64] | None = None, threads: int = 1
     ) -> Numbers:
-        """What ``rule`` makes of a query [n_q, D] and the items in ``rows``, or all, by their codes [N].
+        """Return the scores [N] of a query [n_q, D] under ``rule`` by the codes of items in ``rows``, or all.
 
         All is done by numpy in threads of its own: torch has its threads wait for each other after every
         step, which on a busy machine takes a hundred times as long as the step.
@@ -149,7 +149,7 @@ class QuantizedTokens:
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """What a rule makes of codes: the highest look-up of the first places, and the others added to it."""
+    """How a score rule sums look-ups: the highest one of the first places, plus those of the others."""
 
     highest: int
     table: Callable[[QuantizedTokens, int], Numbers]
@@ -221,4 +221,4 @@ SCAN_PLANS: dict[ScoreRule, Callable[[Numbers, int], ScanPlan]] = {
     "product": _two(np.multiply),
     "harris": _two(lambda first, second: first * second - np.float32(HARRIS) * np.square(first + second)),
 }
-"""What each rule of ``dqecir.methods.scoring`` makes of a query [n_q, D] and codes of n_t places."""
+"""Score rule -> scan plan for a query [n_q, D] and codes of n_t places."""

@@ -54,7 +54,7 @@ _COPIED = 1024
 
 
 class SegmentEntry(Strict):
-    """What the manifest says of one segment."""
+    """The entry of one segment in the manifest."""
 
     name: str
     items: int

@@ -90,7 +90,7 @@ class StoreLocation(Strict):
 
 @dataclass(frozen=True)
 class _State:
-    """What one search sees, whatever is written meanwhile."""
+    """The state that one search sees, whatever is written meanwhile."""
 
     location: StoreLocation
     record: IndexRecord

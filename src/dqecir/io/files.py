@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: write beside, then rename."""
+"""Write files that are either whole or absent: write to a draft, then rename it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start quickly, and beside other processes."""
+"""Prepare a process to start quickly and to share the machine with others."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What training spends: seconds of all cores on a CPU, seconds by the clock on an accelerator."""
+"""Measure the cost of training: CPU seconds of all cores, or seconds by the clock on an accelerator."""
 
 from __future__ import annotations
 
 import time
 
 UNITS = {"cpu_seconds": "CPU-s", "gpu_seconds": "GPU-s"}
-"""What is spent, as a JSON names it, and as a table does."""
+"""Units of cost: the key in JSON -> the title in tables."""
 
 
 def spent_name(on_cpu: bool) -> str:
@@ -28,7 +28,7 @@ class Stopwatch:
 
     @property
     def name(self) -> str:
-        """What the seconds are, a key of ``UNITS``."""
+        """The unit of the seconds, a key of ``UNITS``."""
         return spent_name(self.on_cpu)
 
     def start(self) -> None:

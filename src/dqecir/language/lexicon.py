@@ -1,4 +1,4 @@
-"""What the words of a modification text can mean in one catalogue: names of values, hints at columns."""
+"""Meanings of words in one catalogue: names of values, and hints at columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dqecir.settings import Strict
 MUTE = frozenset(("yes", "no", "true", "false", "none", "other", "unknown", "without", "not", "n", "y"))
 """Value names too generic to match in text."""
 ABSENT = ("no", "none", "false", "without", "absent")
-"""What catalogues call it that a thing is not there."""
+"""Values by which catalogues say that a thing is absent."""
 LONGEST = 5
 """Words of the longest name."""
 _STRUCTURAL = frozenset(
@@ -47,14 +47,14 @@ class Synonyms(Strict):
     cues: tuple[str, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
     things: tuple[str, ...] = ()
-    """What is not there where the column has the value ``absent``: sleeves, where it is sleeveless."""
+    """The thing that the value ``absent`` excludes: sleeves, for sleeveless."""
     absent: str = ""
     more: tuple[str, ...] = ()
     less: tuple[str, ...] = ()
     of: str = ""
     """The column of the things that the column is of: "red stripes" names a colour of the pattern."""
     owners: tuple[str, ...] = ()
-    """What the column's thing is called whatever it is: "main shape"."""
+    """Names of the column's thing for any value: "main shape"."""
 
 
 @cache
@@ -192,7 +192,7 @@ class Lexicon:
     def _absence(
         self, column: str, known: ColumnVocabulary, values: Sequence[str], entries: Sequence[Synonyms]
     ) -> None:
-        """What a column's thing is, where a value says that it is not there."""
+        """Return the thing of a column that one of its values excludes."""
         absent = [v for v in values if v in {e.absent for e in entries} or v.casefold() in ABSENT]
         if not absent:
             return

@@ -67,7 +67,7 @@ def _key(name: str) -> str:
 
 
 def _joined(words: Sequence[str]) -> str:
-    """What a name is compared by: the stems of its words in one, without signs, "and" and "'s"."""
+    """Return the key that compares names: the stems of its words, without signs, "and" and "'s"."""
     return "".join(stem(_POSSESSIVE.sub("", word)) for word in words if _counts(word))
 
 

@@ -1,4 +1,4 @@
-"""What a modification text says, clause by clause."""
+"""Clauses of a modification text and their readings."""
 
 from __future__ import annotations
 

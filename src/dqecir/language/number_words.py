@@ -12,7 +12,7 @@ MONEY = frozenset({"price", "cost", "rrp"})
 YEARS = frozenset({"year", "season", "date"})
 """Words of a column's name that say what its numbers are."""
 SEEN = r"[\s-]+(?:looks?|looking|styles?|designs?|fashion)\b"
-"""What makes a comparison one of looks: "an older look" is no year."""
+"""Words that make a comparison one of looks: "an older look" is no year."""
 _FAMILIES: tuple[tuple[frozenset[str], dict[Direction, tuple[str, ...]]], ...] = (
     (
         MONEY,

@@ -1,4 +1,4 @@
-"""What a modification text asks for, in the columns and values of one catalogue, and what it leaves unread.
+"""Read a modification text in the columns and values of one catalogue, and list its unread words.
 
 Numbers are read by rules (numeric_constraints.py), typing slips are corrected to words that the catalogue or
 the reader knows, the tagger says which words ask for something, and the linker which values they name.
@@ -116,7 +116,7 @@ class Reader:
         self._mendable = sorted(known, key=len, reverse=True)
 
     def read(self, text: str, category: str = "") -> Reading:
-        """What a text asks for; ``category`` is what the reference is, such as dress, where it is known."""
+        """Read a text; ``category`` is the kind of the reference, such as dress, if it is known."""
         constraints: tuple[NumericConstraint, ...] = ()
         if self._numbers and speaks_of_numbers(text):
             text, constraints = constraint_reader(self._numbers).parted(text)
@@ -143,7 +143,7 @@ class Reader:
         )
 
     def _linked(self, words: Sequence[str], category: str) -> Iterator[tuple[_Span, Link]]:
-        """What the tagger finds: spans, each with what it names, or None where it is unread."""
+        """Return the tagger's spans, each with the value that it names, or None if it is unread."""
         tags = self.tagger.tag(words, self.linker.marks(words), category.lower()) if words else []
         for place, tag in enumerate(tags):
             if tag.beyond or (tag.role is None and not self._knows(words[place])):
@@ -164,7 +164,7 @@ class Reader:
                 yield span, self._link(span, said)
 
     def _foreign(self, words: Sequence[str]) -> Iterator[tuple[_Span, Link]]:
-        """What a text of another language names, by the names of values alone."""
+        """Read a text of another language, by names of values alone."""
         rest = set(range(len(words)))
         for start, end, named in self.linker.named(words):
             rest -= set(range(start, end))

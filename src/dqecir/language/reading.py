@@ -48,7 +48,7 @@ _SMALL_WORDS = word_set(
 
 @dataclass
 class _Topic:
-    """What a text spoke of last."""
+    """The topic that a text spoke of last."""
 
     columns: frozenset[str] = frozenset()
     told: bool = False
@@ -88,7 +88,7 @@ class RuleReader:
     def _part(
         self, text: Text, start: int, end: int, topic: _Topic
     ) -> list[tuple[Role, tuple[Mention, ...]]]:
-        """What one part of a text says, each with its role."""
+        """Return the readings of one part of a text, each with its role."""
         names = [name for name in text.names if start <= name.start < end]
         owners = [name for name in names if name.kind == "owner"]
         values = [name for name in names if name.kind != "owner" and not self._is_cue(text, name, names)]
@@ -274,7 +274,7 @@ class RuleReader:
         pointing: bool,
         weight: float,
     ) -> list[tuple[float, str]]:
-        """What a name's column may be of here, each with how much speaks for it; none where nothing does."""
+        """Return possible owners of a name's column, each with its weight; none if nothing speaks for one."""
         owner = self.owner_of[column]
         itself = owner == column
         word = text.words[name.start]
@@ -299,7 +299,7 @@ class RuleReader:
     def _things(
         self, text: Text, start: int, end: int, owners: Sequence[Name]
     ) -> list[tuple[Role, tuple[Mention, ...]]]:
-        """What is said of a column's thing where no value is: "without sleeves", "add a pattern"."""
+        """Return requests about a column's thing that name no value: "without sleeves", "add a pattern"."""
         for place in range(start, end):
             for column, value in self.lexicon.things.get(stem(text.words[place]), ()):
                 if text.roles[place] is Role.REFUSED:

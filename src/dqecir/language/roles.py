@@ -1,4 +1,4 @@
-"""What becomes of the things that an English sentence names: wanted, refused, left behind, or only told."""
+"""Decide the role of each thing that an English sentence names: wanted, refused, left behind or only told."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 
 class Role(Enum):
-    """What a text wants of what it names."""
+    """The role of a named thing."""
 
     WANTED = "wanted"
     REFUSED = "refused"
@@ -17,7 +17,7 @@ class Role(Enum):
     LEFT = "left"
     """Instead of, rather than, swap it: only says against what the wanted stands."""
     TOLD = "told"
-    """What the picture shows and what is kept: asks for nothing."""
+    """The thing is shown or kept: nothing is requested."""
 
 
 HARD = frozenset(".;!?")
@@ -259,7 +259,7 @@ def _asks(part: Sequence[str]) -> bool:
 def _lists(
     words: Sequence[str], parts: Sequence[tuple[int, int]], found: list[Role], named: Sequence[bool]
 ) -> None:
-    """What a list goes on with is refused as what stood before: "not round, v or high", "drop the print and
+    """Extend a refusal over the rest of a list: "not round, v or high", "drop the print and
     the collar"."""
     plain = {"or", "nor", "a", "an", "the", "any", ","}
     for (_, end), (start, last) in pairwise(parts):

@@ -1,4 +1,4 @@
-"""What the words of a text name, and where: values, owners ("the stars", "main shape") and comparatives."""
+"""Find the names in a text: values, owners ("the stars", "main shape") and comparatives."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ _UNKNOWN = "[UNK]"
 
 
 class Mark(IntEnum):
-    """What a catalogue says of a word."""
+    """How a catalogue marks a word."""
 
     NONE = 0
     VALUE = 1
@@ -73,7 +73,7 @@ def words_of(text: str) -> list[Word]:
 
 @dataclass(frozen=True)
 class Tag:
-    """What a word asks for: ``role`` is ``None`` where it names nothing.
+    """The request of a word: ``role`` is ``None`` if it names nothing.
 
     ``scores`` are log-probabilities of ``VALUES`` [V]; ``beyond`` says that the word asks for something that
     no column says; ``sure`` is the probability of the role and the operation.
@@ -226,7 +226,7 @@ class Tagger:
 
     @torch.inference_mode()
     def tag(self, words: Sequence[str], marks: Sequence[int], category: str = "") -> list[Tag]:
-        """What each word asks for."""
+        """Return the tag of each word."""
         found: list[Tag] = []
         for start in range(0, len(words), WINDOW):
             part = slice(start, start + WINDOW)

@@ -110,12 +110,12 @@ class Order(Strict):
 
 
 class Owner(Strict):
-    """What an attribute is of, where a catalogue's images show several things: "make the stars red"."""
+    """The thing that an attribute belongs to, if images show several: "make the stars red"."""
 
     column: str
     """The column whose value names it, by one of the value's nouns."""
     unknown: str
-    """What it is called where that value is not known."""
+    """Its name while that value is unknown."""
     counted_by: str | None = None
     """The column that counts it: its value ``1`` takes ``nouns``, any other ``plural``."""
 

@@ -87,7 +87,7 @@ class ComposedModel:
     notes: Mapping[str, Any] | None = None
     tower_source: str | None = None
     tagger: Tagger | None = None
-    """What reads texts, where it is not the tagger that comes with the package."""
+    """The text reader. Default: the one that comes with the package."""
 
     @property
     def backbone(self) -> Encoder:
@@ -343,7 +343,7 @@ def untrained_method(backbone: Encoder) -> str:
 
 
 def context_of(encoder: TextEncoder, heads: AttributeHeads | None) -> MethodContext:
-    """What a method is built with: lexicons, heads, and which attribute speaks of which column."""
+    """Return the context of a method: lexicons, heads, and the attribute of each column."""
     columns = {}
     for column in heads.config.columns if heads is not None else ():
         for place, vocabulary in enumerate(encoder.vocabularies):

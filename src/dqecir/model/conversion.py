@@ -35,7 +35,7 @@ COMPOSER_FORMAT = 1
 
 
 def sources() -> list[str]:
-    """What can be converted: BLIP-2's own weights by their form, and methods by their names."""
+    """Return all sources of conversion: BLIP-2's own weights by their form, and methods by their names."""
     return sorted([*READERS, *_methods()])
 
 

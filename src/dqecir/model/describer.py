@@ -1,4 +1,4 @@
-"""What names the attributes of pictures: an image tower with its heads.
+"""Name the attributes of pictures by an image tower and its heads.
 
 It is that of a model, or lies in a folder of its own, which holds ``config.json``,
 ``model.safetensors`` and a ``README.md``.
@@ -32,7 +32,7 @@ SHIPPED_DESCRIBER = "describer"
 
 
 class DescriberConfig(Strict):
-    """What is written in ``config.json``."""
+    """The content of ``config.json``."""
 
     kind: Literal["describer"] = "describer"
     tower: TowerConfig

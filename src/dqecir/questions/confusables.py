@@ -113,7 +113,7 @@ def description(
     rng: random.Random,
     held_out: bool = False,
 ) -> Worded | None:
-    """What separates two images, in seen or in held-out phrases; None where no known value does."""
+    """Describe the change between two images in seen or held-out phrases; None if no known value differs."""
     changes = []
     for place, column in enumerate(coded.columns):
         before, after = coded.codes[place, reference], coded.codes[place, target]

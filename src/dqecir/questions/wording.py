@@ -72,7 +72,7 @@ class Worded:
 
 @dataclass(slots=True)
 class _Text:
-    """What is known of the image, what has been asked so far, and whether only held-out phrases were
+    """The known values of the image, the requests so far, and whether only held-out phrases were
     used."""
 
     held_out: bool
@@ -83,7 +83,7 @@ class _Text:
 
 @dataclass(frozen=True, slots=True)
 class _Owned:
-    """What an attribute is of: a noun for it (``""`` where there is none), and whether it is several."""
+    """The thing that an attribute belongs to: a noun (``""`` for none), and whether it is several."""
 
     noun: str = ""
     several: bool = False
@@ -200,7 +200,7 @@ class CaptionGenerator:
         return None
 
     def _owned(self, name: str, value: str | None, text: _Text, rng: random.Random) -> _Owned:
-        """What a column's ``value`` (``None`` in a comparison) is of, in the image as it is known."""
+        """Return the thing that a column's ``value`` (``None`` in a comparison) belongs to in the image."""
         owner = self._columns[name].owner
         if owner is None:
             return _Owned()

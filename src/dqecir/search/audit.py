@@ -54,7 +54,7 @@ _BASE, _MASS = 0.4, 0.07
 
 @dataclass(frozen=True)
 class Limit:
-    """What may be found: everything, or what one value of an attribute leaves."""
+    """The items that a search may find: all, or those with one value of an attribute."""
 
     where: Filter | None
     said: str

@@ -17,7 +17,7 @@ from dqecir.errors import EditError
 from dqecir.settings import Strict
 
 _TAKEN = ("prompt", "image", "num_inference_steps", "generator")
-"""What the call of an instruction-following pipeline must take."""
+"""Parameters that an instruction-following pipeline must take."""
 
 _GRAIN = 8
 """Pixels: the sides of a picture that latents can stand for are multiples of it."""
@@ -53,7 +53,7 @@ class Editor:
         self._turn = Lock()
 
     def missing(self) -> str | None:
-        """What an edit would need and there is not, in one sentence; None where nothing is missing."""
+        """Say in one sentence what an edit lacks; None if nothing is missing."""
         if self.checkpoint is None:
             return (
                 "editing needs an instruction-following pipeline of diffusers, such as InstructPix2Pix: "

@@ -21,7 +21,7 @@ from dqecir.search.response import Contribution, RequestedValue, TextReading
 from dqecir.search.steering import Steering, boosted_and_steered
 
 OVERALL = "overall"
-"""What the query says beside all attributes."""
+"""The name of the query's share that belongs to no attribute."""
 
 LEAST = 0.03
 """A smaller share of what spoke for a result is not named."""
@@ -70,7 +70,7 @@ def attribute_scores(
 
 
 def contributions(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """What scores owe to the parts of B queries: [B, N, 1 + P] for target tokens [B or 1, N, n_t, D].
+    """Return what each part of B queries contributes: [B, N, 1 + P] for target tokens [B or 1, N, n_t, D].
 
     The first is all but the pieces of ``query.parts``, which must be there; they add up to the score.
     """
@@ -132,7 +132,7 @@ def readings(query: Query, values: Mapping[str, Sequence[str]]) -> list[TextRead
 def _requested(
     parts: QueryParts, row: int, chances: Sequence[float], values: Mapping[str, Sequence[str]]
 ) -> tuple[RequestedValue, ...]:
-    """What one text asks for, the surest first."""
+    """Return the requests of one text, the surest first."""
     places = [place for place, chance in enumerate(chances) if chance >= REQUESTED]
     return tuple(
         RequestedValue(column, _value(parts.wanted[place][row].tolist(), values[column]))
@@ -142,7 +142,7 @@ def _requested(
 
 
 def _value(shares: Sequence[float], names: Sequence[str]) -> str | None:
-    """What a distribution asks for in words: a few values, all but a few, or nothing that can be said."""
+    """Word the request of a distribution: a few values, all but a few, or None."""
     best = max(shares)
     fits = [name for name, share in zip(names, shares, strict=True) if share > best / 2]
     others = [name for name in names if name and name not in fits]

@@ -31,7 +31,7 @@ class Picture:
     """SHA-256 of the file; None where it was not read."""
 
     def payload(self, root: Path | None, with_product: bool) -> dict[str, Any]:
-        """What an index keeps of it whose paths are relative to ``root``."""
+        """Return its payload in an index whose paths are relative to ``root``."""
         fields = {PRODUCT: self.product if with_product else None, CONTENT: self.content}
         own = {name: value for name, value in fields.items() if value is not None}
         return {"path": stored_path(self.path, root), **own, **self.attributes}
@@ -44,7 +44,7 @@ class Pictures:
     pictures: Sequence[Picture]
     root: Path | None = None
     left_out: tuple[Refusal, ...] = ()
-    """What lies in the folder and is no picture to index."""
+    """Files of the folder that are not pictures to index."""
     has_products: bool = False
     """Whether a product has several pictures, so that an index must know which are of one product."""
     roles: Mapping[str, Role] = field(default_factory=dict)

@@ -29,7 +29,7 @@ class RequestText:
     """A text and its filter, apart."""
 
     text: str
-    """What is left for a model, its typing slips corrected."""
+    """The text for the model, with typing slips corrected."""
     where: Filter | None
     constraints: tuple[NumericConstraint, ...] = ()
     """All that were found. One without a number compares with a number of the reference that is not known,
@@ -37,7 +37,7 @@ class RequestText:
     lacking: tuple[NumericConstraint, ...] = ()
     """Constraints on columns that the index lacks."""
     read: Reading = field(default_factory=Reading)
-    """What is left of the text, in the columns of the index."""
+    """The reading of the rest of the text, in the columns of the index."""
     table: tuple[Ask, ...] = ()
     """Requests of columns that the model knows nothing of; the table's cells are filtered by them."""
     searched: tuple[str, ...] = ()
@@ -139,7 +139,7 @@ def _comparisons(constraints: Iterable[NumericConstraint]) -> Iterator[Filter]:
 
 
 def _cells(asks: Iterable[Ask]) -> Iterator[Filter]:
-    """What the table's cells must be: of several values of a column any one, and none that is refused."""
+    """Yield filters for the table's cells: any of a column's requested values, and no refused one."""
     wanted: dict[str, list[str]] = {}
     for ask in asks:
         assert ask.value is not None

@@ -47,7 +47,7 @@ _Embedded = tuple[Sequence[int], Tensor]
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What became of every file when an index was built or added to."""
+    """The result of building or extending an index, for every file."""
 
     indexed: int
     refusals: tuple[Refusal, ...]

@@ -1,4 +1,4 @@
-"""What a search is asked, and what it becomes once its text, filters and steering are read."""
+"""A request for a search, and the prepared request after its text, filters and steering are read."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class PreparedRequest:
 
     @property
     def allowed(self) -> Filter | None:
-        """What items must fulfil to be found."""
+        """The filter of the found items."""
         return all_of([*conjuncts(self.said.where), *([Not(SOLD_OUT_ITEMS)] if self.hides_sold_out else [])])
 
     @property
     def hidden(self) -> Filter | None:
-        """What the sold-out items that are left out fulfil; ``None`` where there are none."""
+        """The filter of the sold-out items that are left out; ``None`` if there are none."""
         return all_of([*conjuncts(self.said.where), SOLD_OUT_ITEMS]) if self.hides_sold_out else None

@@ -42,7 +42,7 @@ _NO_WEIGHTS = "this model has no attribute weights that could be set"
 
 @dataclass(frozen=True)
 class Steering:
-    """What a person sets beside one query.
+    """A person's settings for one query.
 
     ``weights``: attribute -> 0 to :data:`HEAVIEST`, instead of the weight that the text gives it; the
     others keep theirs. ``more`` and ``less``: target tokens [L, n_t, D] of items that are liked and

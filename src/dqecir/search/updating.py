@@ -16,7 +16,7 @@ from dqecir.search.pictures import Picture, Pictures
 
 @dataclass(frozen=True)
 class UpdateSummary:
-    """What became of the items of an index and of the pictures of its catalogue."""
+    """The result of an update, for the items of the index and the pictures of the catalogue."""
 
     new: int
     pictures_changed: int
@@ -32,7 +32,7 @@ class UpdateSummary:
 
 @dataclass
 class UpdatePlan:
-    """What an update has to do."""
+    """The steps of an update."""
 
     encode: list[Picture] = field(default_factory=list)
     """New and changed pictures."""

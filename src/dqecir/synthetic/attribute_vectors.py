@@ -1,4 +1,4 @@
-"""What vectors of drawn garments and scenes have in common: their check, their distance, drawn values."""
+"""Check, compare and draw attribute vectors of garments and scenes."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class DrawnCatalogue:
     """
 
     what: str
-    """What the images show, in the plural."""
+    """The kind of thing that the images show, in the plural."""
     size: int
     """Side of an image in pixels, unless another one is given."""
     arrange: Callable[[int, Arrangement, np.random.Generator], tuple[Items, Sequence[int]]]

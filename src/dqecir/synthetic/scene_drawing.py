@@ -127,7 +127,7 @@ def _paint(
 
 
 def _ink(color: RGB) -> RGB:
-    """What rims and textures are drawn in: near black, or near white on dark colours."""
+    """Return the colour of rims and textures: near black, or near white on dark colours."""
     return (236, 236, 232) if luma(color) < 90 else (24, 24, 28)
 
 

@@ -25,7 +25,7 @@ class ColumnCalibration:
     """How a column's head did on pictures that it did not learn from."""
 
     temperature: float
-    """What its logits were divided by."""
+    """The temperature that divides its logits."""
     accuracy: float
     """Share of known values that it names, in percent."""
     calibration_error: float

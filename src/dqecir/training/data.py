@@ -1,4 +1,4 @@
-"""What training reads: triplets as tensors, texts tokenised once, and the true answers."""
+"""Training data: triplets as tensors, texts tokenised once, and the right answers."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe
 
 PRIMARY_METRIC = "mAP@10"
-"""What chooses ``best`` on dev."""
+"""The metric that chooses ``best`` on dev."""
 
 BY_REFERENCE = 100_000_000
 """Numbers of a frozen tower above which a run's models name it instead of keeping a copy each."""
@@ -289,7 +289,7 @@ class Trainer:
         )
 
     def _draw(self, step: int) -> Draw:
-        """What a step sees; nothing is drawn from the pool for good."""
+        """Return the draw of a step; nothing is taken from the pool for good."""
         settings, options, data = self.recipe.training, self.recipe.negatives, self.data
         epoch, place = divmod(step, self.epoch_steps)
         order = epoch_order(self.part_sizes, settings.batch_size, settings.seed, epoch)[place]

@@ -31,7 +31,7 @@ from dqecir.training.data import TrainingData
 
 @dataclass(frozen=True)
 class MiningReport:
-    """What a refresh found, over all queries."""
+    """The result of a refresh, over all queries."""
 
     zone_size: tuple[float, float, float]
     """Quartiles of the number of candidates in the zones."""

@@ -70,7 +70,7 @@ TITLES = 0.5
 
 
 class PretrainingSettings(Strict):
-    """What a folder of unfinished work is claimed with; ``catalogues`` are the names of their folders."""
+    """The settings that claim a folder of unfinished work; ``catalogues`` are names of folders."""
 
     recipe: PretrainingRecipe
     catalogues: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What pretraining reads: pictures of catalogues with their attributes as codes."""
+"""Pictures of catalogues with their attributes as codes, for pretraining."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def as_source(catalogue: Catalogue, source: CatalogueSource) -> Catalogue:
 
 
 def _implied(catalogue: Catalogue, implied: Implied) -> list[str]:
-    """What a column of the table says of each picture, ``UNKNOWN`` where it says nothing."""
+    """Return a column's value of each picture, ``UNKNOWN`` where the table has none."""
     cells = catalogue.with_columns((implied.column,)).attributes[implied.column]
     if not implied.within:
         return [implied.values.get(cell, UNKNOWN) for cell in cells]

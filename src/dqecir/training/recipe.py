@@ -17,7 +17,7 @@ from dqecir.training.schedules import WITH_FINAL_RATE, WITH_WARM_UP, CosineSched
 
 
 class Implied(Strict):
-    """What a column of a table implies of a column of the model."""
+    """A value of a table's column that implies a value of a model's column."""
 
     column: str
     """Column of the table."""
@@ -28,7 +28,7 @@ class Implied(Strict):
 
 
 class CatalogueSource(Strict):
-    """What pretraining reads of one catalogue."""
+    """The columns that pretraining reads of one catalogue."""
 
     columns: Mapping[str, str]
     """Column of the table -> the model's name of it. Columns of two tables that differ in their values need
@@ -120,7 +120,7 @@ class Recipe(Strict):
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
     sources: Sources | str | None = None
-    """What is read of each catalogue, in the order of ``--data``, or the file beside the recipe that says it.
+    """The sources, in the order of ``--data``, or the name of a file with them in the recipe's folder.
     The held out pictures are ``dev`` then. Default: all columns of all."""
     negatives: NegativeSampling = NegativeSampling()
     triplets: TripletSettings = TripletSettings()
@@ -193,7 +193,7 @@ class PretrainingRecipe(Strict):
     """Published weights of the tower: a file, or an installed package that holds one. Default: none."""
     preprocessing: Preprocessing
     sources: Sources | str | None = None
-    """What is read of each catalogue, in the order of ``--data``, or the file beside the recipe that says it.
+    """The sources, in the order of ``--data``, or the name of a file with them in the recipe's folder.
     Default: all columns of all."""
     vocabulary_size: int = Field(default=1500, gt=64)
     max_text_length: int = Field(default=40, gt=4)

@@ -1,4 +1,4 @@
-"""What all runs of a comparison share: the recipes, the backbone, the questions, and the stored features."""
+"""Parts that all runs of a comparison share: recipes, backbone, questions, stored features."""
 
 from __future__ import annotations
 

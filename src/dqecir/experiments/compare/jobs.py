@@ -41,7 +41,7 @@ Result = dict[str, Any]
 
 
 def recalled(path: Path) -> Result | None:
-    """What a finished piece of work left, or None."""
+    """Return the result of a finished job, or None."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 

@@ -1,4 +1,4 @@
-"""The recipe of a comparison: who takes part, on which questions, within which budgets."""
+"""The recipe of a comparison: methods, questions and budgets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Untrained(Strict):
 
     @property
     def name(self) -> str:
-        """What its row is called."""
+        """Title of its row."""
         return self.title or self.method.replace("_", " ")
 
 

@@ -113,7 +113,7 @@ def _protocol(result: ResultRecord) -> list[str]:
 
 
 def _spent(result: ResultRecord) -> str:
-    """What the seconds of a comparison are: a key of ``UNITS``."""
+    """The unit of a comparison's seconds: a key of ``UNITS``."""
     return next(name for name in UNITS if name in result)
 
 

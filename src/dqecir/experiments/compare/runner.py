@@ -120,7 +120,7 @@ def leave_with_parent() -> None:
 
 
 class ComparisonSettings(Strict):
-    """What the folder of a comparison is claimed with.
+    """The settings that claim the folder of a comparison.
 
     ``settings`` and ``contestants`` have no defaults in them, so that a setting that is new to the package
     does not make old results foreign. ``seconds`` of a CPU and of an accelerator cannot be added.

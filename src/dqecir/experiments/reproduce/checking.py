@@ -20,7 +20,7 @@ LIST = "missing-images.txt"
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a split needs and has."""
+    """The images that a split needs, and those that are there."""
 
     split: str
     images: int
@@ -38,7 +38,7 @@ def existing(path: Path) -> Path:
 
 
 def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
-    """What is left of a split without its missing images, and what is missing.
+    """A split without its missing images, and their names.
 
     A question falls away where its reference, a right answer or a member of its image set is missing.
     """

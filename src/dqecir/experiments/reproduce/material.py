@@ -29,7 +29,7 @@ MEASURED = "val"
 
 @dataclass(frozen=True)
 class Material:
-    """What is measured, trained on and submitted."""
+    """The data that is measured, trained on and submitted."""
 
     measured: Benchmark
     training: Benchmark | None

@@ -37,7 +37,7 @@ CAPTIONS: Mapping[QueryText, str] = {
 
 @dataclass(frozen=True)
 class Conditions:
-    """What decides a number beside the model; stands beside every one of them."""
+    """The conditions of a measurement, which the report states with every number."""
 
     protocol: str
     split: str

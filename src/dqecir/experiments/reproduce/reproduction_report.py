@@ -16,11 +16,11 @@ from dqecir.io.markdown import table
 
 @dataclass(frozen=True)
 class Report:
-    """What came out of a reproduction."""
+    """The results of a reproduction."""
 
     title: str
     facts: Mapping[str, Any]
-    """What it was made of: weights, recipe, run, fingerprints."""
+    """Its inputs: weights, recipe, run, fingerprints."""
     inventories: Sequence[Inventory]
     rows: Sequence[MeasuredRow]
     shown: Sequence[str]
@@ -52,7 +52,7 @@ class Report:
         }
 
     def lines(self) -> list[str]:
-        """What a terminal shows: every row with the conditions it was measured under."""
+        """Return the lines for a terminal: every row with the conditions of its measurement."""
         found = [self.title]
         for row in self.rows:
             values = "  ".join(

@@ -1,4 +1,4 @@
-"""What is to be reproduced: the data set, the weights, and where everything lies; and what it was made of."""
+"""The request for a reproduction (data set, weights, folders), and the record of its inputs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from dqecir.training.recipe import Recipe, read_recipe
 
 Missing = Literal["refuse", "skip"]
 ASSETS = resources.files("dqecir") / "assets"
-"""What the package brings along: recipes, published numbers."""
+"""Files of the package: recipes, published numbers."""
 SETTINGS = "settings.json"
-"""What a reproduction was made of, kept beside it: another one is refused its folder."""
+"""The inputs of a reproduction, kept in its folder; one with other inputs cannot use the folder."""
 
 
 @dataclass(frozen=True)
