@@ -340,7 +340,7 @@ def test_an_index_of_another_version_is_refused_and_built_again(tmp_path):
 def test_an_index_whose_collection_is_gone_is_refused(tmp_path):
     index = ServerIndex.build(tmp_path / "i", HEADER, batches())
     Collection(IN_MEMORY, index.info()["collection"]).drop()
-    with pytest.raises(EngineError, match="no longer has the points of .*: build the index again"):
+    with pytest.raises(EngineError, match=r"no longer has the points of .*: build the index again"):
         ServerIndex.open(tmp_path / "i")
 
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from dqecir import ComposedRetriever
+from dqecir.search.engine import SearchEngine
 from dqecir.search.search_request import SearchRequest
 from tests.conftest import tiny_model
 
@@ -42,6 +43,11 @@ def built(retriever, shop, tmp_path):
     return retriever
 
 
+def ask(retriever, request):
+    """Search as the service does, which leaves out no file of the reference."""
+    return SearchEngine(retriever.model, retriever.index).search(request)
+
+
 def test_a_result_is_a_product_and_names_its_views(built, shop):
     found = built.search(shop / "red1.png", "is blue", k=5).results
     assert sorted(one.product for one in found) == ["p1", "p2", "p3", "p4", "p5"]
@@ -71,32 +77,30 @@ def test_sold_out_products_are_counted_and_not_their_views(retriever, shop, tmp_
     stock[-7] = "2" if rows[-7].startswith("p2,") else stock[-7]
     table.write_text("\n".join(f"{row},{one}" for row, one in zip(rows, stock, strict=True)) + "\n", "utf-8")
     retriever.build_index(shop, tmp_path / "index", quiet=True)
-    response = retriever._engine().search(SearchRequest(item="p0"))
+    response = ask(retriever, SearchRequest(item="p0"))
     assert sorted(one.product for one in response.results) == ["p2", "p3", "p4", "p5"]
     assert response.sold_out_hidden == 1
 
 
 def test_words_compare_with_the_price_from_which_the_reference_is_sold(built):
-    response = built._engine().search(SearchRequest(text="is cheaper", item="green1.png"))
+    response = ask(built, SearchRequest(text="is cheaper", item="green1.png"))
     assert sorted(one.product for one in response.results) == ["p0", "p1"]
     assert response.filters == ("price < 22",)
 
 
 def test_a_product_is_a_reference_by_its_id_and_is_not_found_itself(built):
-    by_product, by_view = (
-        built._engine().search(SearchRequest(item=name)).results for name in ("p4", "white0.png")
-    )
+    by_product, by_view = (ask(built, SearchRequest(item=name)).results for name in ("p4", "white0.png"))
     assert by_product == by_view
     assert sorted(one.product for one in by_view) == ["p0", "p1", "p2", "p3", "p5"]
     # The picture that it shares with another product is not found there either.
-    chart = built._engine().search(SearchRequest(item="chart.png")).results
+    chart = ask(built, SearchRequest(item="chart.png")).results
     assert sorted(one.product for one in chart) == ["p0", "p1", "p2", "p3", "p5"]
     assert not {one.id for one in chart} & {"chart.png", "chart.png@p5"}
 
 
 def test_what_is_excluded_or_disliked_is_excluded_with_all_its_views(built):
     request = SearchRequest(item="p0", exclude=("blue1.png",), less=("p2",))
-    found = built._engine().search(request).results
+    found = ask(built, request).results
     assert sorted(one.product for one in found) == ["p3", "p4", "p5"]
 
 
