@@ -221,7 +221,7 @@ def test_what_was_not_kept_cannot_be_measured():
     ids=["target elsewhere", "right answer elsewhere", "target is the reference", "right and ignored"],
 )
 def test_a_right_answer_outside_its_ranking_is_refused(triplet, galleries):
-    with pytest.raises(DataError, match="not in its gallery, or is left out"):
+    with pytest.raises(DataError, match="not in its gallery, or was excluded"):
         ranked(benchmark_of([triplet], galleries=galleries), [[0.0, 1.0, 2.0, 3.0, 4.0]])
 
 

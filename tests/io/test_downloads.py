@@ -117,7 +117,7 @@ def test_a_file_is_fetched_plainly(serve, monkeypatch):
         ("200 OK\r\nContent-Length: 1001", "it has more than 1,000 bytes"),
         ("200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1", "it comes compressed"),
         ("302 Found\r\nLocation: file:///etc/passwd", "file is not fetched"),
-        ("302 Found\r\nLocation: //user:secret@127.0.0.1/", "is not sent"),
+        ("302 Found\r\nLocation: //user:secret@127.0.0.1/", "does not send"),
         ("301 Moved\r\nLocation: http://[::bad", "it redirects to something that is not an address"),
         ("301 Moved\r\nLocation: ftp://127.0.0.1/a", "ftp is not fetched"),
         ("302 Found", "the server answers 302"),

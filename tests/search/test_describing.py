@@ -120,7 +120,7 @@ def test_what_is_wrong_is_one_sentence(dqecir, model_folder, pictures, tmp_path)
             (pictures, "--out", out, "--columns", "products", "--model", model_folder),
             "does not tell the columns of products",
         ),
-        ((pictures, "--out", out, "--model", empty), "is no model folder"),
+        ((pictures, "--out", out, "--model", empty), "is not a model folder"),
     ]
     for arguments, message in cases:
         code, _, err = dqecir("describe", *arguments)

@@ -34,7 +34,7 @@ def test_there_are_recipes():
         ("method: dqe\ntraning: {}\n", "did you mean 'training'"),
         ("method: dqe\ntraining: {epochs: -1}\n", "training.epochs"),
         ("method: dqe\nnegatives: {choose: midzone}\n", "negatives.choose"),
-        ("just text\n", "must be a map"),
+        ("just text\n", "must hold a map"),
         ("a: [\n", "cannot be read as YAML"),
     ],
 )

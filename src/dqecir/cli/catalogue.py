@@ -23,7 +23,7 @@ def catalogue_render(
         typer.Option(help="Garments in the manner of FashionIQ, or scenes of shapes in that of CIRR."),
     ] = "garments",
     items: Annotated[int, typer.Option(min=3, help="Number of images.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Decides everything that is drawn.")] = 1,
+    seed: Annotated[int, typer.Option(help="The random seed of everything that is drawn.")] = 1,
     size: Annotated[int, typer.Option(min=64, max=512, help="Side of an image in pixels.")] = 96,
     split: Annotated[
         str | None,
@@ -48,7 +48,7 @@ def catalogue_check(
     folder: Annotated[Path, typer.Argument(help="The catalogue.")],
     sheet_name: SheetName = None,
 ) -> None:
-    """Say everything that is wrong with a catalogue, and what its columns are for; exit 1 if anything is."""
+    """List all mistakes of a catalogue and the roles of its columns; exit with 1 if there is a mistake."""
     from dqecir.data.catalogue import check_catalogue
     from dqecir.data.images import load_image
 
@@ -79,7 +79,7 @@ def catalogue_fit(
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="How to train. Default: as recipes/fit.yaml does.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws splits, questions and examples.")] = 0,
+    seed: Annotated[int, typer.Option(help="The random seed of splits, questions and examples.")] = 0,
     sheet_name: SheetName = None,
 ) -> None:
     """Check a catalogue, train on it, measure, index it and write a report; a stopped one goes on."""

@@ -66,7 +66,7 @@ def index_add(
     model: Model = None,
     tokens: Tokens = None,
 ) -> None:
-    """Add a folder of pictures to an index, in place of items of the same ids."""
+    """Add a folder of pictures to an index; items of the same ids are replaced."""
     from dqecir.search.retriever import ComposedRetriever
 
     retriever = ComposedRetriever.of_index(index, model)
@@ -125,8 +125,10 @@ def index_set(
 def index_audit(
     index: IndexFolder,
     model: Model = None,
-    queries: Annotated[int, typer.Option(min=1, help="Items that questions are made of.")] = 100,
-    apply: Annotated[bool, typer.Option("--apply", help="Write what is recommended into the index.")] = False,
+    queries: Annotated[int, typer.Option(min=1, help="Number of items that questions are made of.")] = 100,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the recommended setting into the index.")
+    ] = False,
 ) -> None:
     """Compare quick ways of searching with the exact one on an index's own items, and recommend one."""
     from dqecir.index.engines import open_index
@@ -161,7 +163,7 @@ def index_reroot(
     index: IndexFolder,
     images: Annotated[Path, typer.Option("--images", help="The folder where its pictures are now.")],
 ) -> None:
-    """Say where the pictures of an index have moved to."""
+    """Write into an index where its pictures have moved to."""
     from dqecir.index.engines import engine_of
     from dqecir.index.picture_root import write_root
 
@@ -175,8 +177,13 @@ def index_reroot(
 def search(
     index: IndexFolder,
     image: Annotated[Path, typer.Option("--image", help="The reference picture.")],
-    text: Annotated[str, typer.Option("--text", help="What should change; without it, what is alike.")] = "",
-    k: Annotated[int, typer.Option("-k", min=1, help="Number of answers.")] = 10,
+    text: Annotated[
+        str,
+        typer.Option(
+            "--text", help="What should change. Default: nothing, so that pictures that look alike are found."
+        ),
+    ] = "",
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     where: Annotated[str | None, typer.Option(help="A filter: color = red and price < 40.")] = None,
     weight: Annotated[list[str] | None, typer.Option(help="Set an attribute's weight: colour=2.")] = None,
     more: Annotated[list[str] | None, typer.Option(help="An item to find more of, by its id.")] = None,

@@ -12,9 +12,11 @@ from rich.markup import escape
 from dqecir.cli.arguments import Model, output
 from dqecir.io.progress import console
 
-Split = Annotated[str, typer.Option(help="Split to ask: its images are references and gallery.")]
+Split = Annotated[str, typer.Option(help="The split whose images are references and gallery.")]
 DataSetFolder = Annotated[Path, typer.Option("--data", help="The data set's folder, as it is published.")]
-Pictures = Annotated[Path | None, typer.Option("--images", help="Where its pictures are, if not there.")]
+Pictures = Annotated[
+    Path | None, typer.Option("--images", help="The folder of its pictures. Default: that of the data set.")
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the metrics here.")]
 
 
@@ -31,7 +33,7 @@ def evaluate_command(
     drawing: Annotated[
         Literal["balanced", "natural"], typer.Option(help="How the changes are drawn.")
     ] = "balanced",
-    seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
+    seed: Annotated[int, typer.Option(help="The random seed of the questions.")] = 0,
 ) -> None:
     """Measure a model on a catalogue, beside image only, text only, their sum, and the oracles."""
     from dqecir.evaluation.runs import evaluate_on_catalogue
@@ -63,7 +65,7 @@ def figures(
         typer.Option(help="A training recipe whose mid-zone is drawn. Default: the published bounds."),
     ] = None,
     questions: Annotated[int, typer.Option(min=2, help="Questions that the figures draw from.")] = 400,
-    seed: Annotated[int, typer.Option(help="Draws the questions.")] = 0,
+    seed: Annotated[int, typer.Option(help="The random seed of the questions.")] = 0,
 ) -> None:
     """Draw the mid-zone, attribute weights by question, and the answers of several models side by side."""
     from dqecir.experiments.figures import draw_figures, models_named
@@ -78,7 +80,7 @@ def figures(
 def protocol_command(
     name: Annotated[str, typer.Argument(help="A protocol: docs/protocols.md lists them.")],
     data: DataSetFolder,
-    split: Annotated[str, typer.Option(help="Split to ask.")] = "val",
+    split: Annotated[str, typer.Option(help="The split whose questions are asked.")] = "val",
     images: Pictures = None,
     model: Model = None,
     json_out: JsonFile = None,
@@ -120,12 +122,12 @@ def reproduce_command(
     ] = None,
     missing: Annotated[
         Literal["refuse", "skip"],
-        typer.Option(help="Missing images: refuse, or leave out what is judged by them."),
+        typer.Option(help="With missing images: refuse, or skip the questions that need them."),
     ] = "refuse",
     images: Pictures = None,
     tokens: Annotated[
         Path | None,
-        typer.Option(help="Where image tokens are kept, for runs that share them. Default: OUT/tokens."),
+        typer.Option(help="The folder of image tokens, which runs may share. Default: OUT/tokens."),
     ] = None,
 ) -> None:
     """Train on a published data set, measure under a named protocol, and compare with published numbers."""

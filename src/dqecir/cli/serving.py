@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def serve(
     index: IndexFolder,
     model: Model = None,
-    host: Annotated[str, typer.Option(help="An address to listen at. Default: this machine's alone.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[
+        str, typer.Option(help="The address to listen at. Default: 127.0.0.1, this machine only.")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="A port; 0 takes a free one.")] = 8000,
     root_path: Annotated[
         str,
@@ -27,7 +27,10 @@ def serve(
     ] = "",
     also: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=INDEX@MODEL", help="A further model over the same items, to compare."),
+        typer.Option(
+            metavar="NAME=INDEX@MODEL",
+            help="A second model and its index of the same items, as NAME=INDEX@MODEL.",
+        ),
     ] = None,
     keys: Annotated[
         Path | None, typer.Option(help="A file of keys: lines read:KEY, write:KEY and embed:KEY.")
@@ -39,7 +42,7 @@ def serve(
         ),
     ] = None,
     uploads: Annotated[
-        Path | None, typer.Option(help="Where pictures of new items lie. Default: beside the index.")
+        Path | None, typer.Option(help="The folder for pictures of new items. Default: INDEX-uploads.")
     ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="A folder of an instruction-following diffusion pipeline, for edits.")

@@ -21,7 +21,7 @@ def read(
         Path | None, typer.Option("--index", help="Read the columns of this index folder.")
     ] = None,
 ) -> None:
-    """Write what each text asks for, and which of its words are unread."""
+    """Write the requests of each text, and its unread words."""
     from dqecir.search.text_reading import read_texts
 
     count = read_texts(texts, out, model, index)
@@ -38,7 +38,7 @@ def describe(
         Literal["photos", "products"] | None,
         typer.Option(
             "--columns",
-            help="Whose columns and spellings to write. Default: photos, or all of a model without those.",
+            help="The set of columns to write. Default: photos, or all columns of a model without those.",
         ),
     ] = None,
 ) -> None:
@@ -57,7 +57,7 @@ def edit(
     text: Annotated[str, typer.Option("--text", help="What should change.")],
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="A folder of a diffusers pipeline.")],
     out: Annotated[Path, typer.Option("--out", help="Where to write (PNG).")],
-    seed: Annotated[int, typer.Option(min=0, help="Another seed is another edit.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The random seed of the edit.")] = 0,
 ) -> None:
     """Edit a picture with an instruction-following diffusion pipeline, such as InstructPix2Pix."""
     from dqecir.data.images import load_image

@@ -66,10 +66,10 @@ def compare(
     data: Annotated[
         Path, typer.Option("--data", help="The catalogue, or folder with triplets.jsonl, to train on.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Where results and unfinished work lie.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder of results and unfinished work.")],
     evaluation: Annotated[
         Path | None,
-        typer.Option("--eval", help="The catalogue whose val split is asked. Default: that of --data."),
+        typer.Option("--eval", help="The catalogue whose val split is measured. Default: that of --data."),
     ] = None,
     model: Model = None,
     encoder: Encoder = None,

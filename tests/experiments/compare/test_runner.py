@@ -370,7 +370,7 @@ def test_a_budget_is_shared_between_stages_and_refreshes_come_first():
                     {"title": title, "recipes": ["contrast.yaml"]} for title in ("contrast", "Contrast!")
                 ]
             },
-            "one of the same letters",
+            "titles of the same letters",
         ),
         ({"stepps": 3}, "did you mean 'steps'"),
     ],
