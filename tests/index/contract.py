@@ -344,6 +344,15 @@ class EngineContract:
         same.add(ItemBatch(["e", "a"], torch.ones(2, 3, 8), [{}, {}]))
         assert [hit.id for hit in same.search(torch.ones(1, 1, 8), 9)[0]] == ["b", "d", "e", "a"]
 
+    def test_what_items_take_the_place_of_goes_by_the_same_change(self, index):
+        before = index.generation
+        index.add(item("new", 1), ["item1", "item8", "nobody"])
+        assert index.generation == before + 1
+        assert index.ids() == [f"item{i}" for i in range(10) if i not in (1, 8)] + ["new"]
+        index.add(item("item3", 2), ["new", "item3"])
+        assert index.ids()[-1] == "item3"
+        assert len(index) == 8
+
     def test_equals_keep_the_order_of_adding_through_many_changes(self, index):
         for number in range(12):
             index.add(ItemBatch([f"n{number}"], torch.full((1, 3, 8), 9.0), [{}]))

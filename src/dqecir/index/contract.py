@@ -129,10 +129,11 @@ class Index(ABC):
         """Open what ``build`` wrote; raises :class:`EngineError` for a folder that is not whole."""
 
     @abstractmethod
-    def add(self, batch: ItemBatch) -> None:
-        """Add items, in place of those that have their ids; they count as the newest.
+    def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
+        """Add items, instead of those that have their ids; they count as the newest.
 
-        Raises :class:`EngineError`, and changes nothing, for an id that comes twice, for what
+        The items ``instead_of`` are deleted by the same change: no search finds both, or neither. Raises
+        :class:`EngineError`, and changes nothing, for an id that comes twice, for what
         :meth:`ItemBatch.as_stored` refuses, and where another writer does not end.
         """
 

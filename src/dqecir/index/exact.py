@@ -179,14 +179,14 @@ class ExactIndex(Index):
     def open(cls, folder: Path) -> ExactIndex:
         return cls(folder)
 
-    def add(self, batch: ItemBatch) -> None:
+    def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
         if not batch.ids:
             return
         with self._writing() as now:
             number = now.manifest.generation + 1
             entry = write_segment(self.folder, number, self.header, [batch])
             entry = with_quantized(self.folder, entry, now.manifest.sketch)
-            self._commit(now, [*self._without(now, batch.ids), entry])
+            self._commit(now, [*self._without(now, [*batch.ids, *instead_of]), entry])
 
     def delete(self, ids: Sequence[str]) -> int:
         with self._writing() as now:

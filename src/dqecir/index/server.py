@@ -130,7 +130,7 @@ class ServerIndex(Index):
                 _build_in(draft, header, batches)
         return cls.open(folder)
 
-    def add(self, batch: ItemBatch) -> None:
+    def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
         if not batch.ids:
             return
         batch.as_stored(self.header)
@@ -138,7 +138,7 @@ class ServerIndex(Index):
         with write_lock(self.folder):
             state = self._cleaned()
             generation = state.record.generation + 1
-            gone = _mark(state, batch.ids, generation)
+            gone = _mark(state, [*batch.ids, *instead_of], generation)
             record = _write_batch(state.collection, state.record, batch, generation)
             self._commit(state, record, generation, gone)
 

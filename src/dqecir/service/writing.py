@@ -114,9 +114,7 @@ class Writer:
                 for place, index in enumerate(self._indexes):
                     indexes.enter_context(_restoring(index, changed))
                     tokens = torch.stack([put.tokens[place] for put in puts])
-                    index.add(ItemBatch([put.item_id for put in puts], tokens, payloads))
-                    if replaced:
-                        index.delete(list(replaced))
+                    index.add(ItemBatch([put.item_id for put in puts], tokens, payloads), list(replaced))
         except Exception:  # raised again below, once the pictures of the failed change are removed
             shown = {payload.get("path") for payload in self._indexes[0].payloads(list(known)).values()}
             for path in set(paths) - shown:
@@ -142,9 +140,11 @@ def _restoring(index: Index, ids: Sequence[str]) -> Iterator[None]:
         # An index that could not be written to has not changed.
         if index.generation != generation:
             try:
-                index.delete([item_id for item_id in ids if item_id not in before])
-                if tokens is not None:
-                    index.add(ItemBatch(list(before), tokens, list(before.values())))
+                added = [item_id for item_id in ids if item_id not in before]
+                if tokens is None:
+                    index.delete(added)
+                else:
+                    index.add(ItemBatch(list(before), tokens, list(before.values())), added)
             except (DataError, OSError) as error:
                 reason = f"{index.folder} still has a part of a change that failed: {error}"
                 log.error("change not taken back", extra={"fields": {"reason": reason}})
