@@ -215,10 +215,24 @@ def test_values_come_back_as_they_came(client, picture):
     assert listed(client, where="code = 7 or new = 1") == []
 
 
-@pytest.mark.parametrize("item_id", ["x/%2e%2e/y", "%2e", "..%2fa", "a//b", "%2fa", "a/"])
-def test_an_id_that_no_address_can_carry_is_refused(client, settings, picture, item_id):
-    assert "between the slashes" in refused(put(client, item_id, picture), 422)
+@pytest.mark.parametrize(
+    ("item_id", "said"),
+    [
+        *((name, "between the slashes") for name in ("x/%2e%2e/y", "%2e", "..%2fa", "a//b", "%2fa", "a/")),
+        *((name, "can be seen") for name in ("a%0ab", "a%0a", "%0d", "a%c2%85", "a%e2%80%a8b", "%00")),
+        *((name, "is not UTF-8") for name in ("a%ff", "%c3", "%c0%af", "%ed%a0%80", "caf%e9")),
+    ],
+)
+def test_an_id_that_no_address_can_carry_is_refused(client, settings, picture, item_id, said):
+    assert said in refused(put(client, item_id, picture), 422)
     assert uploaded(settings) == []
+
+
+def test_a_line_break_behind_an_id_is_a_part_of_it(client, picture):
+    assert put(client, "a", picture).status_code == 201
+    refused(client.get("/v1/items/a%0a"), 404)
+    refused(client.delete("/v1/items/a%0a"), 404)
+    assert client.get("/v1/items/a").status_code == 200
 
 
 def test_a_put_that_fails_leaves_nothing(client, settings, picture, monkeypatch):
@@ -226,7 +240,7 @@ def test_a_put_that_fails_leaves_nothing(client, settings, picture, monkeypatch)
     before = uploaded(settings)
     index = client.app.state.service.main.index
 
-    def fail(batch):
+    def fail(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(index, "add", fail)
@@ -248,7 +262,7 @@ def test_a_change_that_fails_at_the_second_index_is_taken_back_at_the_first(
         first, second = (engine.index for engine in client.app.state.service.engines.values())
         tokens, payload, count = first.tokens(["a"]), first.payload("a"), len(first)
 
-        def fail(_):
+        def fail(*_):
             raise EngineError("no space left")
 
         monkeypatch.setattr(second, change, fail)
@@ -273,7 +287,7 @@ def test_a_change_that_cannot_be_taken_back_is_logged(
     with serving(also=[beside]) as client:
         first, second = (engine.index for engine in client.app.state.service.engines.values())
 
-        def fail(_):
+        def fail(*_):
             raise EngineError("no space left")
 
         monkeypatch.setattr(second, "add", fail)

@@ -84,6 +84,9 @@ def test_every_key_is_compared_whichever_is_right(keys_file, monkeypatch):
         {"host": "localhost", "forwarded": "for=10.0.0.7"},
         *({"host": "localhost", name: "1"} for name in ("via", "x-real-ip", "x-forwarded-proto", "cf-ray")),
         *({"host": "localhost", name: "1"} for name in ("True-Client-IP", "X-Client-IP", "X-Forwarded-Port")),
+        *({"host": "localhost", name: "1"} for name in ("Forwarded-For", "X-Original-Forwarded-For")),
+        *({"host": "localhost", name: "1"} for name in ("X-Original-URL", "X-Amzn-Trace-Id", "X-Scheme")),
+        {"host": "localhost", "X-Appengine-User-IP": "1"},
     ],
 )
 def test_without_keys_only_this_machine_writes(client, picture, headers):
@@ -97,8 +100,10 @@ def test_a_page_from_elsewhere_deletes_nothing_by_a_form(client, retriever, orig
     item = next(iter(retriever.index.entries()))[0]
     form = {"files": {"request": (None, json.dumps({"ids": [item]}))}, "headers": {"origin": origin}}
     assert "page" in refused(client.post("/v1/items:delete", **form), 403)
+    form["headers"] = {"sec-fetch-site": "cross-site"}
+    assert "page" in refused(client.post("/v1/items:delete", **form), 403)
     assert client.get(f"/v1/items/{item}").status_code == 200
-    form["headers"]["origin"] = HERE
+    form["headers"] = {"origin": HERE, "sec-fetch-site": "same-origin"}
     assert client.post("/v1/items:delete", **form).json() == {"deleted": 1}
 
 

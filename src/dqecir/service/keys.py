@@ -27,8 +27,8 @@ EMBEDDED_RATE = 600
 
 _KINDS = ("read", "write", "embed")
 _FORWARDED = re.compile(
-    r"via|forwarded|x-forwarded-.+|x-original-(?:for|host|proto)|x-real-ip|x-envoy-.+|cf-.+|cdn-loop"
-    r"|(?:.+-)?(?:client|connecting|peer)-ip|x-proxyuser-ip|x-azure-.+|x-arr-.+",
+    r"via|(?:.+-)?forwarded(?:-.+)?|x-original-.+|x-real-ip|x-scheme|cdn-loop|cf-.+"
+    r"|x-(?:amz|amzn|appengine|arr|azure|envoy)-.+|(?:.+-)?(?:client|connecting|peer|user|proxyuser)-ip",
     re.IGNORECASE,
 )
 """Headers that proxies add."""
@@ -113,7 +113,9 @@ class Keys:
         """
         if self._local:
             origin = headers.get("origin")
-            if origin is not None and origin.partition("://")[2] != headers.get("host"):
+            is_foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
+            # Browsers say it of requests without an origin, too.
+            if is_foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
                 raise Problem(403, "a page of another site cannot write: start the service with --keys")
             if any(map(_FORWARDED.fullmatch, headers)) or not is_loopback(_host(headers)):
                 raise Problem(403, "without keys only this machine writes: start the service with --keys")

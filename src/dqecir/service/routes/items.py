@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.convertors import PathConvertor, register_url_convertor
 from torch import Tensor
 
 from dqecir.data.availability import marked
@@ -35,6 +36,14 @@ from dqecir.service.schemas import (
 from dqecir.service.service import Served, Service, item_of, items_of
 from dqecir.service.writing import Put
 
+
+class IdConvertor(PathConvertor):
+    """The rest of an address, line breaks too, so that an id with one is refused as what it is."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("id", IdConvertor())
 router = APIRouter()
 
 ItemId = Annotated[Id, Path(description="An item's id, which may have slashes.")]
@@ -59,7 +68,7 @@ async def items(
 
 
 @router.get(
-    "/v1/images/{item_id:path}",
+    "/v1/images/{item_id:id}",
     dependencies=[Depends(may_read_pictures)],
     responses=problems(401, 404, 422, 429),
 )
@@ -74,7 +83,7 @@ async def image(
     return tagged(request, data, "image/jpeg", tag, "private, max-age=300")
 
 
-@router.get("/v1/items/{item_id:path}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
+@router.get("/v1/items/{item_id:id}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
 async def item(service: Served, item_id: ItemId) -> ProductItem | Item:
     """An item, or the first of a product, and its attributes."""
 
@@ -85,7 +94,7 @@ async def item(service: Served, item_id: ItemId) -> ProductItem | Item:
 
 
 @router.put(
-    "/v1/items/{item_id:path}",
+    "/v1/items/{item_id:id}",
     dependencies=[Depends(may_write)],
     responses={201: {"model": Item}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503, 504)},
     openapi_extra=FORM_OF_ITEM,
@@ -97,6 +106,8 @@ async def put_item(request: Request, service: Served, item_id: ItemId) -> Respon
     """
     if any(not character.isprintable() for character in item_id):
         raise Problem(422, "an id is made of characters that can be seen")
+    if "\ufffd" in item_id:
+        raise Problem(422, "the id in the address is not UTF-8: encode it as UTF-8, then by percent signs")
     if not {"", ".", ".."}.isdisjoint(item_id.split("/")):
         raise Problem(
             422, "between the slashes of an id stands a name: browsers and proxies remove //, . and .."
@@ -126,7 +137,7 @@ async def _encoded(service: Service, item_id: str, body: Body) -> Put:
 
 
 @router.delete(
-    "/v1/items/{item_id:path}",
+    "/v1/items/{item_id:id}",
     dependencies=[Depends(may_write)],
     status_code=204,
     responses=problems(401, 403, 404, 422, 503),
