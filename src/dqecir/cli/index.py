@@ -164,14 +164,24 @@ def index_reroot(
     images: Annotated[Path, typer.Option("--images", help="The folder where its pictures are now.")],
 ) -> None:
     """Write into an index where its pictures have moved to."""
-    from dqecir.index.engines import engine_of
+    from dqecir.index.engines import open_index
     from dqecir.index.picture_root import write_root
 
-    engine_of(index)
     if not images.is_dir():
         raise DataError(f"there is no folder {images}")
+    stored = [Path(str(payload.get("path", ""))) for _, payload in open_index(index).entries()]
+    relative = [path for path in stored if not path.is_absolute()]
+    there = sum((images / path).is_file() for path in relative)
+    if relative and not there:
+        raise DataError(
+            f"none of the {len(relative):,} pictures of {index} is in {images}: name the folder that holds "
+            f"{relative[0]}"
+        )
     write_root(index, images)
-    output.print(f"pictures of {escape(str(index))} are looked for in {escape(str(images))}")
+    output.print(
+        f"pictures of {escape(str(index))} are looked for in {escape(str(images))}: "
+        f"{there:,} of {len(relative):,} are there"
+    )
 
 
 def search(
