@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from dqecir.methods.negatives import (
     NegativePool,
     NegativeSampling,
+    around_target,
     mid_zone,
     quantile_bounds,
     steepest_drop_members,
@@ -43,6 +44,14 @@ def test_absolute_bounds_are_inclusive():
     exact = torch.tensor([[0.0, 0.25, 0.5, 0.75]])
     members = mid_zone(exact, torch.ones(1, 4, dtype=torch.bool), (torch.tensor([0.25]), torch.tensor([0.5])))
     assert members[0].tolist() == [False, True, True, False]
+
+
+def test_candidates_around_the_target():
+    # Δ: -0.3, -0.1, 0.05, 0.2, and one that may not be drawn between the last two.
+    delta = torch.tensor([[0.2, -0.3, 0.1, -0.1, 0.05]])
+    eligible = torch.tensor([[True, True, False, True, True]])
+    assert around_target(delta, eligible, 1)[0].tolist() == [False, False, False, True, True]
+    assert around_target(delta, eligible, 9)[0].tolist() == [True, True, False, True, True]
 
 
 def test_absolute_zone():

@@ -17,7 +17,16 @@ from torch import Tensor, nn
 
 from dqecir.encoders.blip2 import Blip2
 from dqecir.encoders.encoder import TextBatch, unit
-from dqecir.methods.losses import attribute_margin, contrastive, margin_ranking, pairwise_kl
+from dqecir.methods.losses import (
+    attribute_margin,
+    contrastive,
+    grouped_contrast,
+    hardness_weighted,
+    margin_ranking,
+    pairwise_kl,
+    preference,
+    several_positives,
+)
 from dqecir.methods.method import (
     Method,
     MethodContext,
@@ -54,8 +63,16 @@ class DqeOptions(MethodOptions):
     attribute_margin: float = Field(default=0.10, ge=0)
     unmentioned: float = Field(default=0.25, ge=0, le=1)
     """Weight of an attribute's margin where the text does not mention it [ρ]."""
+    pair: Literal["kl", "grouped", "preference"] = "kl"
+    """The pairwise loss: KL (E8), the target among the negatives before and after it, or a preference."""
+    preference_margin: float = Field(default=0.05, ge=0)
+    """By how much a target must be preferred, where ``pair`` is ``preference``."""
     contrast_weight: float = Field(default=0.0, ge=0)
     """Weight of in-batch contrast, which the publication does without."""
+    contrast: Literal["info_nce", "hardness_weighted", "several_positives"] = "info_nce"
+    """The in-batch contrast; with several positives, known right answers of a batch are targets, too."""
+    hardness: float = Field(default=0.5, ge=0)
+    """How much more a harder negative weighs [β], where ``contrast`` is ``hardness_weighted``."""
     contrast_right_answers: Literal["kept", "left_out"] = "kept"
     """Whether known right answers of a batch count against its queries."""
     temperature_bounds: tuple[float, float] = (0.01, 0.5)
@@ -189,7 +206,7 @@ class Dqe(Method):
         """The drawn negatives, and with in-batch contrast all candidates that it does not leave out."""
         if self.options.contrast_weight > 0:
             taken = super().contrasted(batch)
-            return taken & ~batch.right if self.options.contrast_right_answers == "left_out" else taken
+            return taken & ~batch.right if self._right_left_out else taken
         taken = torch.zeros_like(batch.right)
         return taken.scatter_(1, batch.negatives, True)
 
@@ -200,20 +217,16 @@ class Dqe(Method):
         """The terms of the loss that compare scores (E8, and in-batch contrast where it is on)."""
         options = self.options
         candidates = self.embed_target(batch.candidates)  # [C, n_t, D]
-        temperature = self.backbone.temperature
         scores = score(query.embeddings, candidates, self.score_rule)  # [B, C]
         terms: dict[str, Tensor] = {}
         if options.contrast_weight > 0:
-            left_out = batch.right if options.contrast_right_answers == "left_out" else None
-            terms["contrast"] = options.contrast_weight * contrastive(
-                scores, batch.targets, temperature, left_out
-            )
+            terms["contrast"] = options.contrast_weight * self._contrast(scores, batch)
         if batch.negatives.shape[1] == 0:
             return terms
         positive = scores.gather(1, batch.targets[:, None])[:, 0]
         negative = scores.gather(1, batch.negatives)
         if options.pair_weight > 0:
-            terms["pair"] = options.pair_weight * pairwise_kl(positive, negative, temperature)
+            terms["pair"] = options.pair_weight * self._pair(positive, negative)
         if options.ranking_weight > 0:
             terms["ranking"] = options.ranking_weight * margin_ranking(positive, negative, options.margin)
         if query.attribute_embeddings is not None and options.attribute_weight > 0:
@@ -221,6 +234,32 @@ class Dqe(Method):
                 query.attribute_embeddings, candidates, batch
             )
         return terms
+
+    @property
+    def _right_left_out(self) -> bool:
+        """Whether known right answers are no negatives of the contrast."""
+        options = self.options
+        return options.contrast == "several_positives" or options.contrast_right_answers == "left_out"
+
+    def _contrast(self, scores: Tensor, batch: TrainingBatch) -> Tensor:
+        """The in-batch contrast of scores [B, C] that the options name."""
+        temperature = self.backbone.temperature
+        if self.options.contrast == "several_positives":
+            positives = batch.right.scatter(1, batch.targets[:, None], True)
+            return several_positives(scores, positives, temperature)
+        left_out = batch.right if self._right_left_out else None
+        if self.options.contrast == "hardness_weighted":
+            return hardness_weighted(scores, batch.targets, temperature, self.options.hardness, left_out)
+        return contrastive(scores, batch.targets, temperature, left_out)
+
+    def _pair(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """The pairwise loss of ``positive`` [B] and ``negative`` [B, K] that the options name."""
+        temperature = self.backbone.temperature
+        if self.options.pair == "preference":
+            return preference(positive, negative, temperature, self.options.preference_margin)
+        return {"kl": pairwise_kl, "grouped": grouped_contrast}[self.options.pair](
+            positive, negative, temperature
+        )
 
     def _attribute_margin(self, attribute: Tensor, candidates: Tensor, batch: TrainingBatch) -> Tensor:
         """Each sub-query must prefer the target by itself, most where the text names its attribute."""

@@ -74,3 +74,60 @@ def contrastive(
         own = F.one_hot(targets, scores.shape[1]).bool()
         logits = logits.masked_fill(left_out & ~own, -torch.inf)
     return F.cross_entropy(logits, targets)
+
+
+def hardness_weighted(
+    scores: Tensor, targets: Tensor, temperature: Tensor, hardness: float, left_out: Tensor | None = None
+) -> Tensor:
+    """:func:`contrastive` in which harder negatives weigh more: w_j = n e^{β s_j/τ} / Σ_k e^{β s_k/τ}.
+
+    The sum is over all n negatives. Weights have mean 1 and carry no gradient; β = ``hardness``, and 0 weighs
+    all alike. They are those of HN-NCE as CoVR has it (arXiv 2308.14746), from query to target alone.
+    """
+    logits = scores / temperature
+    own = F.one_hot(targets, scores.shape[1]).bool()
+    negatives = ~own if left_out is None else ~own & ~left_out
+    weighed = (hardness * logits.detach()).masked_fill(~negatives, -torch.inf)
+    count = negatives.sum(dim=1, keepdim=True).clamp(min=1)
+    weights = count.log() + weighed.log_softmax(dim=1).nan_to_num(nan=-torch.inf)
+    weights = torch.where(negatives, weights, -torch.inf).masked_fill(own, 0.0)
+    return F.cross_entropy(logits + weights, targets)
+
+
+def several_positives(scores: Tensor, positives: Tensor, temperature: Tensor) -> Tensor:
+    """Cross-entropy of each right answer among itself and all wrong ones, mean over a query's right answers.
+
+    ``scores`` [B, C], ``positives`` [B, C] bool, at least one a query; right answers do not compete with each
+    other, and with one it is :func:`contrastive`. Mean over the batch.
+    """
+    logits = scores / temperature
+    wrong = logits.masked_fill(positives, -torch.inf).logsumexp(dim=1, keepdim=True)
+    each = torch.logaddexp(logits, wrong) - logits
+    return ((each * positives).sum(dim=1) / positives.sum(dim=1)).mean()
+
+
+def grouped_contrast(positive: Tensor, negative: Tensor, temperature: Tensor) -> Tensor:
+    """Cross-entropy of the target among each of two groups: negatives that score above it, and the others.
+
+    ``positive`` [B], ``negative`` [B, K]. Each group counts the same however many it has, so that a few
+    candidates before the target are not drowned by those after it; an empty one does not count. Mean over the
+    groups of a query, then over the batch.
+    """
+    before = negative.detach() > positive.detach()[:, None]
+    # Masked after the division: the temperature has a gradient, and 0 times infinity would be none.
+    own, others = positive[:, None] / temperature, negative / temperature
+    terms, there = [], []
+    for group in (before, ~before):
+        logits = torch.cat([own, others.masked_fill(~group, -torch.inf)], dim=1)
+        terms.append(-logits.log_softmax(dim=1)[:, 0])
+        there.append(group.any(dim=1))
+    counted = torch.stack(there).to(positive.dtype)
+    return ((torch.stack(terms) * counted).sum(dim=0) / counted.sum(dim=0).clamp(min=1)).mean()
+
+
+def preference(positive: Tensor, negative: Tensor, temperature: Tensor, margin: float) -> Tensor:
+    """-log σ((s⁺ - s⁻ - m) / τ) of ``positive`` [B] against ``negative`` [B, K], mean over all pairs.
+
+    The target is to be preferred by the margin m, as one answer over another in preference optimisation.
+    """
+    return F.softplus((margin - positive[:, None] + negative) / temperature).mean()

@@ -38,7 +38,7 @@ class NegativeSampling(Strict):
         "empty": ("widen",),
     }
 
-    choose: Literal["mid_zone", "steepest_drops", "random", "none"] = "mid_zone"
+    choose: Literal["mid_zone", "steepest_drops", "around_target", "random", "none"] = "mid_zone"
     bounds: Literal["absolute", "temperature", "quantile"] = "absolute"
     low: float = 0.05
     """Lower bound of the zone: of Δ, of Δ/τ, or a share of the ranking, as ``bounds`` says."""
@@ -47,6 +47,8 @@ class NegativeSampling(Strict):
     """What an empty zone is filled with. ``steepest_drops`` takes everything where it finds no two
     drops, but for ``previous``: the places in the ranking that the query before had, as QuRe's code."""
     fallback_size: int = Field(default=8, gt=0)
+    around: int = Field(default=16, gt=0)
+    """Candidates right before the target's rank, and right after it, of ``around_target``."""
     count: int = Field(default=1, gt=0)
     """Negatives drawn for a query at each step."""
     draw: Literal["uniform", "hardest"] = "uniform"
@@ -74,7 +76,7 @@ class NegativeSampling(Strict):
     @property
     def mined(self) -> bool:
         """Whether the choice needs scores over the corpus."""
-        return self.choose in ("mid_zone", "steepest_drops")
+        return self.choose in ("mid_zone", "steepest_drops", "around_target")
 
 
 def target_relative_scores(scores: Tensor, target_scores: Tensor) -> Tensor:
@@ -103,6 +105,17 @@ def nearest_to_band(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: i
     distance = torch.maximum(low[:, None] - delta, delta - high[:, None]).clamp(min=0)
     distance = distance.masked_fill(~(eligible & (delta > 0)), torch.inf)
     return _smallest(distance, size)
+
+
+def around_target(delta: Tensor, eligible: Tensor, size: int) -> Tensor:
+    """The ``size`` eligible candidates ranked right before the target, and as many right after it, [Q, N].
+
+    Before it stand those with Δ < 0, some of which are right answers that nobody noted; the mid-zone takes
+    of those after it alone.
+    """
+    before = (-delta).masked_fill(~eligible | (delta >= 0), torch.inf)
+    after = delta.masked_fill(~eligible | (delta < 0), torch.inf)
+    return _smallest(before, size) | _smallest(after, size)
 
 
 def zone_or_fallback(

@@ -19,6 +19,7 @@ from dqecir.methods.negatives import (
     LastWindow,
     NegativePool,
     NegativeSampling,
+    around_target,
     steepest_drop_members,
     target_relative_scores,
     zone_bounds,
@@ -126,6 +127,10 @@ class Miner:
             members, empty = steepest_drop_members(scores, targets, eligible, self._last_window)
             return members, empty, order
         delta = target_relative_scores(scores, own)
+        if self.options.choose == "around_target":
+            members = around_target(delta, eligible, self.options.around)
+            empty = ~members.any(dim=1)
+            return members | (eligible & empty[:, None]), empty, order
         bounds = zone_bounds(delta, eligible, self.options, float(method.backbone.temperature))
         members, empty = zone_or_fallback(delta, eligible, self.options, bounds)
         return members, empty, delta if self.options.draw == "hardest" else order
