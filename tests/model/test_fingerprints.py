@@ -17,7 +17,9 @@ TOKENS = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(5))
 
 
 def model_with(name: str) -> ComposedModel:
-    return tiny_model().with_method(name, OPTIONS.get(name, {})).eval()
+    model = tiny_model().with_method(name, OPTIONS.get(name, {})).eval()
+    model.method.fit_targets([TOKENS])
+    return model
 
 
 @torch.no_grad()

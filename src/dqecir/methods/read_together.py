@@ -6,22 +6,14 @@ from torch import Tensor
 
 from dqecir.encoders.encoder import TextBatch, unit
 from dqecir.methods.baselines import Baseline
-from dqecir.methods.method import Query, register
+from dqecir.methods.method import PooledMethod, Query, register
 
 
 @register("read_together")
-class ReadTogether(Baseline):
+class ReadTogether(PooledMethod, Baseline):
     """One vector of the image with the text, against one an image."""
 
-    score_rule = "dot"
     requires = frozenset({"image", "composed"})
-
-    @property
-    def target_shape(self) -> tuple[int, int]:
-        return 1, self.backbone.sizes.embedding
-
-    def embed_target(self, tokens: Tensor) -> Tensor:
-        return self.image_embedding(tokens)[:, None]
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         return Query(unit(self.backbone.pooled_composed(reference, text))[:, None])
