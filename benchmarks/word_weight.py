@@ -6,8 +6,7 @@ A question shows a product of the dev split and says "in leather": a word of ano
 of article, which is no value of a column. Right answers are the products of the reference's article and
 gender whose titles hold the word. A calibrated sum adds to the picture's score the share of BM25 that a
 title reaches, times so many standard deviations of the picture's scores; reciprocal rank fusion adds
-1 / (c + rank) of both. ``WORDS`` of ``dqecir.search.preferring`` is the least weight within half a point of
-the best.
+1 / (c + rank) of both. ``WORDS`` of ``dqecir.search.preferring`` is among the best weights.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ def test_a_second_method_answers_by_its_name(serving, settings, item):
 @pytest.mark.parametrize(
     ("request_", "status", "said"),
     [
-        ({"text": "is red"}, 422, "either an item"),
+        ({"text": " "}, 422, "either an item"),
         ({"item": "none/such", "text": "is red"}, 404, "none/such"),
         ({"item": "ITEM", "text": "is red", "k": 0}, 422, "k"),
         ({"item": "ITEM", "text": "is red", "k": 201}, 422, "k"),
@@ -354,3 +354,12 @@ def test_sold_out_items_are_hidden_until_they_are_asked_for(client, picture):
     assert put(client, "gone", picture, {"stock": 3}).status_code == 200
     assert "gone" in ids()[0]
     assert put(client, "odd", picture, {"dqecir:sold_out": True}).status_code == 422
+
+
+def test_a_text_alone_is_a_search(client):
+    found = client.post("/v1/search", json={"text": "green top", "k": 3}).json()
+    assert {answer["attributes"]["color"] for answer in found["answers"]} == {"green"}
+    assert {answer["attributes"]["garment"] for answer in found["answers"]} == {"top"}
+    assert found["decided_by"] == ["requested values"]
+    refused(client.post("/v1/explanations", json={"text": "green top", "target": "x"}), 422)
+    assert "strictness" in refused(client.post("/v1/search", json={"text": "red", "strictness": 9}), 422)

@@ -186,7 +186,10 @@ def index_reroot(
 
 def search(
     index: IndexFolder,
-    image: Annotated[Path, typer.Option("--image", help="The reference picture.")],
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", help="The reference picture. Default: none, for a search by text alone."),
+    ] = None,
     text: Annotated[
         str,
         typer.Option(
@@ -199,11 +202,21 @@ def search(
     more: Annotated[list[str] | None, typer.Option(help="An item to find more of, by its id.")] = None,
     less: Annotated[list[str] | None, typer.Option(help="An item to find less of, by its id.")] = None,
     sold_out: Annotated[bool, typer.Option("--sold-out", help="Find sold-out products, too.")] = False,
+    strictness: Annotated[
+        float,
+        typer.Option(
+            help="How firmly requested values and the garment are held, 0 to 3; 0: as the model composes."
+        ),
+    ] = 1.0,
     model: Model = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,
 ) -> None:
-    """Find the pictures that show the reference changed as the text says."""
+    """Find the pictures that show the reference changed as the text says, or that a text alone asks for."""
+    if sheet is not None and image is None:
+        raise DataError(
+            "a contact sheet shows a reference: name a picture with --image, or leave --sheet out"
+        )
     with loading():
         from dqecir.search.response import ProductResult
         from dqecir.search.retriever import ComposedRetriever
@@ -219,6 +232,7 @@ def search(
         less=less or (),
         explain=as_json,
         sold_out=sold_out,
+        strictness=strictness,
     )
     if as_json:
         print(json.dumps(result.as_json(), indent=2))
@@ -233,7 +247,7 @@ def search(
         if result.sold_out_hidden != 0:
             count = "" if result.sold_out_hidden is None else f"{result.sold_out_hidden} "
             output.print(f"{count}sold-out products are left out: --sold-out shows them")
-    if sheet is not None:
+    if sheet is not None and image is not None:
         result.write_sheet(sheet, image, text)
         console.print(f"the sheet is {sheet}")
 

@@ -47,6 +47,9 @@ class ImageOnly(Baseline):
 class TextOnly(Baseline):
     """The modification text, whatever the image shows."""
 
+    def embed_text(self, text: TextBatch) -> Tensor:
+        return unit(self.backbone.pooled_text(text))[:, None]
+
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         return Query(unit(self.backbone.pooled_text(text))[:, None])
 
@@ -54,6 +57,9 @@ class TextOnly(Baseline):
 @register("image_plus_text")
 class ImagePlusText(Baseline):
     """The sum of both unit embeddings."""
+
+    def embed_text(self, text: TextBatch) -> Tensor:
+        return unit(self.backbone.pooled_text(text))[:, None]
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         words = unit(self.backbone.pooled_text(text))

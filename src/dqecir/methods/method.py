@@ -237,6 +237,10 @@ class Method(nn.Module, ABC):
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         """Compose image tokens [B, M, W] and texts into queries."""
 
+    def embed_text(self, text: TextBatch) -> Tensor | None:
+        """Embed texts without a reference as queries [B, n_q, D]. Default: None, for no such embedding."""
+        return None
+
     def embed_target(self, tokens: Tensor) -> Tensor:
         """Image tokens [N, M, W] to target embeddings [N, n_t, D]."""
         return self.backbone.target_embeddings(tokens)
@@ -290,6 +294,9 @@ class PooledMethod(Method):
     @property
     def target_shape(self) -> tuple[int, int]:
         return 1, self.backbone.sizes.embedding
+
+    def embed_text(self, text: TextBatch) -> Tensor:
+        return unit(self.backbone.pooled_text(text))[:, None]
 
     def embed_target(self, tokens: Tensor) -> Tensor:
         """Image tokens [N, M, W] to unit vectors [N, 1, D]."""

@@ -86,6 +86,17 @@ class QueryComposer:
             return Reference(tokens=tokens)
         return Reference(self.model.preprocessing(load_image(image)), key=key)
 
+    def no_picture(self) -> Reference:
+        """A reference of one colour, which shows nothing."""
+        return Reference(torch.zeros(3, self.model.preprocessing.size, self.model.preprocessing.size))
+
+    @torch.no_grad()
+    def texts_alone(self, texts: Sequence[str]) -> Tensor | None:
+        """Queries [B, n_q, D] of texts alone; None where the model has no embedding of texts for targets."""
+        words = [self.model.method.text((text,)) for text in texts]
+        text = self.model.text_encoder(words, blank=True).to(self.model.device)
+        return self.model.method.embed_text(text)
+
     @torch.no_grad()
     def compose(self, references: Sequence[Reference], texts: Sequence[str]) -> Query:
         """Queries of references with modification texts, one each, before anything boosts or steers them.

@@ -21,7 +21,7 @@ from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.errors import DataError, ImageError, ItemPictureError, UnknownItemError
 from dqecir.index.contract import Index
 from dqecir.index.filters import Filter, conjuncts
-from dqecir.index.item_preferences import Preference
+from dqecir.index.item_preferences import CellPreference, Preference
 from dqecir.index.product_search import (
     ProductHit,
     all_views,
@@ -29,6 +29,7 @@ from dqecir.index.product_search import (
     item_named,
     items_of_one_picture,
 )
+from dqecir.language.linking import Linker
 from dqecir.language.reader import Ask
 from dqecir.language.tagging import words_of
 from dqecir.methods.method import Query
@@ -36,7 +37,14 @@ from dqecir.methods.scoring import score
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.explanation import HeatMap, attribute_scores, heat_maps, readings
-from dqecir.search.preferring import WORDS
+from dqecir.search.preferring import (
+    WORDS,
+    cells_of,
+    of_model,
+    of_reference,
+    of_requests,
+    values_by_model,
+)
 from dqecir.search.request_text import RequestReader, RequestText
 from dqecir.search.response import (
     Contribution,
@@ -47,7 +55,13 @@ from dqecir.search.response import (
     TextReading,
 )
 from dqecir.search.search_request import PreparedRequest, SearchRequest
-from dqecir.search.steering import Steering, boosted_and_steered, check_weights
+from dqecir.search.steering import (
+    STRICTEST,
+    Steering,
+    boosted_and_steered,
+    check_weights,
+    without_reference,
+)
 
 SAMPLE = 64
 """Items that a result is compared with, to say what each attribute contributed."""
@@ -67,6 +81,7 @@ class SearchEngine:
         self.attributes = [vocabulary.name for vocabulary in model.vocabularies]
         # Of a model without trained heads, what the method itself tells apart.
         self.values = model.method.target_values if model.heads is None else model.heads.config.columns
+        self.garments = tuple(Linker(self.values).columns.get("garment", ()))
         parser = model.method.parser
         self.reader = RequestReader(index, self.values if parser is None else parser.values, model.tagger)
         self._refresh, self._refreshed = refresh, time.monotonic()
@@ -98,7 +113,12 @@ class SearchEngine:
         begun = time.perf_counter()
         item = None if request.item is None else item_named(self.index, request.item)
         more, less = ([item_named(self.index, name) for name in ids] for ids in (request.more, request.less))
-        reference = self.reference(request.image, item)
+        alone = request.image is None and item is None
+        if alone and not request.text.strip():
+            raise DataError("a search needs a picture, an item of the index or a text: give at least one")
+        reference = None if alone else self.reference(request.image, item)
+        if not 0 <= request.strictness <= STRICTEST:
+            raise DataError(f"strictness must be between 0 and {STRICTEST:g}, not {request.strictness}")
         check_weights(request.weights, self.weighted)
         said = self.reader.read(request.text, item, request.where)
         if said.where is not None:
@@ -110,7 +130,10 @@ class SearchEngine:
             reference,
             said,
             self.has_sold_out and not request.sold_out,
-            Steering(request.weights, *map(self._target_tokens, (more, less))),
+            Steering(
+                request.weights, self._target_tokens(more), self._target_tokens(less), request.strictness
+            ),
+            {} if item is None else cells_of(self.index.payload(item) or {}, said.garments),
             tuple(dict.fromkeys((*all_views(self.index, (*own, *less, *request.exclude)), *same))),
             1000 * (time.perf_counter() - begun),
         )
@@ -148,11 +171,20 @@ class SearchEngine:
         """Answer prepared requests; those with one filter are searched for together."""
         self.see_changes()
         clock = _Clock()
+        texts = [one.said.text for one in prepared]
         composed = self.composer.compose(
-            [one.reference for one in prepared], [one.said.text for one in prepared]
+            [one.reference or self.composer.no_picture() for one in prepared], texts
         )
+        alone = torch.tensor([one.reference is None for one in prepared])
+        embedded = False
+        if alone.any():
+            own = self.composer.texts_alone(texts)
+            embedded = own is not None
+            composed = without_reference(composed, alone.to(composed.embeddings.device), own)
         steerings = [one.steering for one in prepared]
-        steered = boosted_and_steered(composed, steerings, self.attributes, self.model.method.score_rule)
+        steered = boosted_and_steered(
+            composed, steerings, self.attributes, self.model.method.score_rule, self.garments
+        )
         read = readings(steered.query, self.values)
         parts = steered.query.parts
         reads_all = parts is not None and parts.reads_all
@@ -169,7 +201,7 @@ class SearchEngine:
                 tuple(
                     _result(found, parts) for found, parts in zip(hits[row], contributions[row], strict=True)
                 ),
-                self._reading(read[row], one.said, tells, reads_all),
+                self._reading(read[row], one, tells, reads_all, embedded),
                 steered.weights[row],
                 steered.own_weights[row],
                 tuple(map(str, conjuncts(one.said.where))),
@@ -180,12 +212,15 @@ class SearchEngine:
             for row, one in enumerate(prepared)
         ]
 
-    def _reading(self, read: TextReading, said: RequestText, tells: bool, reads_all: bool) -> TextReading:
+    def _reading(
+        self, read: TextReading, prepared: PreparedRequest, tells: bool, reads_all: bool, embedded: bool
+    ) -> TextReading:
         """How a text was read, by the method and in the columns of the table.
 
         ``tells`` says whether the method tells all that a text asks for, ``reads_all`` whether every word of
-        it has an effect.
+        it has an effect, ``embedded`` whether texts without a reference have an embedding.
         """
+        said = prepared.said
         parser = self.model.method.parser
         clauses = () if parser is None else parser.clauses(said.text)
         words = {reading.column: clause.words for clause in clauses for reading in clause.readings}
@@ -209,6 +244,24 @@ class SearchEngine:
             said.lacking,
             said.read.language,
             tells and not (asked or said.constraints or said.searched),
+            None if prepared.reference is not None else _deciding(asked, said, embedded),
+            self._nowhere(asked),
+        )
+
+    def _nowhere(self, asked: Sequence[RequestedValue]) -> tuple[RequestedValue, ...]:
+        """The requests of which no item has a value, in columns whose cells the index knows."""
+        columns = self.index.columns()
+
+        def is_somewhere(column: str, value: str) -> bool:
+            return any(part[column].matching((value, *value.split(" or "))).any() for part in columns)
+
+        return tuple(
+            one
+            for one in asked
+            if one.value is not None
+            and not one.value.startswith("not ")
+            and any(one.attribute in part for part in columns)
+            and not is_somewhere(one.attribute, one.value)
         )
 
     def search(self, request: SearchRequest) -> SearchResponse:
@@ -239,7 +292,7 @@ class SearchEngine:
             together.setdefault(one.allowed, []).append(row)
         found: list[list[ProductHit]] = [[] for _ in prepared]
         embeddings = query.embeddings.cpu()
-        preferences = self._preferences(embeddings, prepared)
+        preferences = self._preferences(query, prepared)
         for where, rows in together.items():
             most = max(prepared[row].request.k for row in rows)
             exclude = [prepared[row].exclude for row in rows]
@@ -249,13 +302,31 @@ class SearchEngine:
                 found[row] = best[: prepared[row].request.k]
         return found
 
-    def _preferences(self, queries: Tensor, prepared: Sequence[PreparedRequest]) -> list[Preference]:
+    def _preferences(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[Preference]:
         """What each search prefers, in units of how far the scores of its query spread over the items."""
-        wished = [Preference(words=one.said.searched, word_weight=WORDS) for one in prepared]
+        wished = [
+            Preference(tuple(self._cells(query, row, one)), one.said.searched, WORDS)
+            for row, one in enumerate(prepared)
+        ]
         if not any(wished):
             return wished
+        queries = query.embeddings.cpu()
         spreads = score(queries, self._sampled(), self.model.method.score_rule).std(dim=1).tolist()
-        return [one.scaled(spread or 1.0) for one, spread in zip(wished, spreads, strict=True)]
+        return [
+            one.scaled(spread if spread > 0 else 1.0) for one, spread in zip(wished, spreads, strict=True)
+        ]
+
+    def _cells(self, query: Query, row: int, prepared: PreparedRequest) -> list[CellPreference]:
+        """What the cells of items should be: by the text, and for the garment by the reference."""
+        said, strictness = prepared.said, prepared.request.strictness
+        asked, others = values_by_model(query, row, self.values)
+        asks = [ask for ask in said.read.asks if ask not in said.table]
+        asks += of_model(asked, {ask.column for ask in said.read.asks})
+        found = of_requests(asks, said.garments, strictness)
+        if prepared.reference is None or any(ask.column in said.garments for ask in (*said.read.asks, *asks)):
+            return found
+        seen = {column: shares for column, shares in others.items() if column in said.garments}
+        return found + of_reference(prepared.shown or seen, strictness)
 
     def _contributions(
         self, query: Query, prepared: Sequence[PreparedRequest], hits: Sequence[Sequence[ProductHit]]
@@ -280,6 +351,17 @@ class SearchEngine:
         if self._sample is None or not 0.5 < len(self.index) / max(1, self._sample[0]) < 2:
             self._sample = len(self.index), self.index.tokens(self.index.sample(SAMPLE, seed=0))
         return self._sample[1]
+
+
+def _deciding(asked: Sequence[RequestedValue], said: RequestText, embedded: bool) -> tuple[str, ...]:
+    """What decides a search by text alone."""
+    decides = {
+        "requested values": asked,
+        "numbers": said.constraints,
+        f"words of {' and '.join(said.searched_in)}": said.searched,
+        "the embedding of the text": embedded,
+    }
+    return tuple(name for name, has in decides.items() if has)
 
 
 def _result(found: ProductHit, parts: tuple[Contribution, ...]) -> SearchResult:

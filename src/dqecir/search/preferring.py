@@ -1,11 +1,95 @@
 """What a search prefers besides its query, and how much each preference counts.
 
 All numbers are in standard deviations of the query's own scores over a sample of the items, so that they
-mean the same for every model and score rule.
+mean the same for every model and score rule. ``SearchRequest.strictness`` multiplies those of cells.
 """
 
 from __future__ import annotations
 
-WORDS = 4.0
-"""What a text that holds all of the searched words adds: the least that ``benchmarks/word_weight.py`` found
-within half a point of the best mAP@10 on dev of products."""
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from dqecir.index.item_preferences import CellPreference
+from dqecir.index.payload_columns import values_in
+from dqecir.language.reader import Ask
+from dqecir.methods.method import Query
+
+WORDS = 10.0
+"""What a text that holds all of the searched words adds. From 4 on, mAP@10 on dev of products is within half
+a point of its best (``benchmarks/word_weight.py``); 10 outweighs a kept garment."""
+
+ASKED = 3.0
+"""What a cell that shows the requested value adds, and what another cell takes away."""
+
+GARMENT = 6.0
+"""The same of a garment that a text names."""
+
+KEPT = 2.0
+"""The same of the reference's garment, where a text names none (``benchmarks/garments_kept.py``)."""
+
+
+SURE = 0.99
+"""Probability from which on what the model reads is a request of a cell: what its rules read has more."""
+
+Shares = Mapping[str, Mapping[str, float]]
+"""Column -> value -> its probability."""
+
+
+def values_by_model(query: Query, row: int, values: Mapping[str, Sequence[str]]) -> tuple[Shares, Shares]:
+    """What a model reads of one text, and what it sees of the reference in other columns.
+
+    ``values`` are those of each column, in the order of the model's attribute heads.
+    """
+    parts = query.parts
+    if parts is None or parts.asked is None or not parts.wanted:
+        return {}, {}
+    read: dict[str, Mapping[str, float]] = {}
+    seen: dict[str, Mapping[str, float]] = {}
+    for place, column in enumerate(parts.columns):
+        shares = dict(zip(values[column], parts.wanted[place][row].tolist(), strict=True))
+        (read if float(parts.asked[row, place]) >= SURE else seen)[column] = shares
+    return read, seen
+
+
+def of_model(read: Shares, known: Collection[str]) -> list[Ask]:
+    """What a model reads in columns that are not ``known`` otherwise, as requests of any likely value."""
+    return [
+        Ask(column, "is", value, "")
+        for column, shares in read.items()
+        if column not in known
+        for value, share in shares.items()
+        if value and share > max(shares.values()) / 2
+    ]
+
+
+def of_requests(asks: Iterable[Ask], garments: Collection[str], strictness: float) -> list[CellPreference]:
+    """What the cells of items should be by the requests of a text.
+
+    ``garments`` are the columns that hold garments. Of several values of a column any is as good.
+    """
+    wanted: dict[str, dict[str, float]] = {}
+    for ask in asks:
+        if ask.value is not None:
+            unit = strictness * (GARMENT if ask.column in garments else ASKED)
+            sign = 1 if ask.operation in ("is", "more") else -1
+            wanted.setdefault(ask.column, {})[ask.value] = sign * unit
+    return [
+        CellPreference(column, values, -max(max(values.values()), 0.0)) for column, values in wanted.items()
+    ]
+
+
+def of_reference(shown: Shares, strictness: float) -> list[CellPreference]:
+    """What the cells of items should be by the garment that a reference shows.
+
+    ``shown``: column -> value -> how probable it is.
+    """
+    unit = strictness * KEPT
+    return [
+        CellPreference(column, {value: unit * (2 * share - 1) for value, share in shares.items()}, -unit)
+        for column, shares in shown.items()
+    ]
+
+
+def cells_of(payload: Mapping[str, object], columns: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Return the values that an item has in some columns, all of them sure."""
+    found = {column: {str(one): 1.0 for one in values_in(payload.get(column))} for column in columns}
+    return {column: values for column, values in found.items() if values}

@@ -40,6 +40,8 @@ class RequestText:
     """The reading of the rest of the text, in the columns of the index."""
     table: tuple[Ask, ...] = ()
     """Requests of columns that the model knows nothing of; the table's cells are filtered by them."""
+    garments: tuple[str, ...] = ()
+    """The columns of the index that hold garments."""
     searched: tuple[str, ...] = ()
     """Unread words that texts of the index hold, and that the text does not refuse."""
     searched_in: tuple[str, ...] = ()
@@ -65,9 +67,12 @@ class RequestReader:
         with it. What the text asks of the table is added to the filter ``where``.
         """
         if not text.strip():
-            return RequestText(text, where)
+            return RequestText(
+                text, where, garments=tuple(self._of_index().linker.columns.get("garment", ()))
+            )
         rest, constraints, lacking = self._numbers(text)
-        read = self._of_index().read(rest)
+        reader = self._of_index()
+        read = reader.read(rest)
         for slip in read.corrections:
             rest = re.sub(rf"\b{re.escape(slip.word)}\b", slip.read_as.replace("\\", r"\\"), rest, flags=re.I)
         if read.language != "English":
@@ -78,7 +83,8 @@ class RequestReader:
         payload = (self._index.payload(item) if compares and item is not None else None) or {}
         constraints = tuple(_completed(one, payload) for one in constraints)
         parts = [*conjuncts(where), *_comparisons(constraints), *_cells(table)]
-        found = RequestText(rest, all_of(parts), constraints, lacking, read, table)
+        garments = tuple(reader.linker.columns.get("garment", ()))
+        found = RequestText(rest, all_of(parts), constraints, lacking, read, table, garments)
         return self._with_words(found, _wanted(text, read.unread))
 
     def _with_words(self, read: RequestText, words: Sequence[str]) -> RequestText:

@@ -94,6 +94,10 @@ class TextReading:
     """The language of the text; of another one only names of values are read."""
     alike: bool = False
     """Whether no request was found, so that the results are what looks like the reference."""
+    decided_by: tuple[str, ...] | None = None
+    """What decided a search by text alone; None for a search with a reference."""
+    nowhere: tuple[RequestedValue, ...] = ()
+    """Requested values that no item has."""
 
     @property
     def without_effect(self) -> tuple[str, ...]:
@@ -110,6 +114,7 @@ class TextReading:
                 f"{one.attribute}: {one.value}" if one.value else one.attribute for one in self.requested
             )
             parts.append(f"Read as {', '.join(named)}.")
+        parts += [f"Nothing here has {one.attribute}: {one.value}." for one in self.nowhere]
         parts += [f"“{one.word}” was read as “{one.read_as}”." for one in self.corrections]
         parts += [_told(one) for one in self.constraints]
         parts += [
@@ -121,7 +126,9 @@ class TextReading:
             parts.append(f"Without effect: {', '.join(self.without_effect)}.")
         if self.no_text:
             parts.append(f"{self.no_text[:1].upper()}{self.no_text[1:]}.")
-        if self.alike and (self.unread or self.lacking):
+        if self.decided_by is not None:
+            parts.append(_decided(self.decided_by))
+        elif self.alike and (self.unread or self.lacking):
             parts.append("Nothing of it was understood, so this is what looks alike.")
         return " ".join(parts)
 
@@ -177,6 +184,11 @@ class SearchResponse:
             "lacking": [_bound(one) for one in self.reading.lacking],
             "language": self.reading.language,
             "alike": self.reading.alike,
+            "decided_by": None if self.reading.decided_by is None else list(self.reading.decided_by),
+            "nowhere": [
+                {"attribute": one.attribute, "value": one.value, "words": one.words}
+                for one in self.reading.nowhere
+            ],
             "filters": list(self.filters),
             "sold_out_hidden": self.sold_out_hidden,
             "generation": self.generation,
@@ -191,6 +203,13 @@ class SearchResponse:
 
         found = [Candidate(load_image(Path(one.payload["path"])), one.score) for one in self.results]
         contact_sheet([SheetRow(load_image(image), text, found, self.attribute_weights)], path)
+
+
+def _decided(parts: Sequence[str]) -> str:
+    """What decided a search by text alone, in a sentence."""
+    if not parts:
+        return "Nothing of it was understood, so the items come in the order in which they were added."
+    return f"No picture was given: decided by {' and '.join(parts)}."
 
 
 def _listed(columns: Sequence[str]) -> str:

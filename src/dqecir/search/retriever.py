@@ -250,7 +250,7 @@ class ComposedRetriever:
 
     def search(
         self,
-        image: ImageSource,
+        image: ImageSource | None = None,
         text: str = "",
         k: int = 10,
         exclude: Sequence[str] = (),
@@ -260,8 +260,12 @@ class ComposedRetriever:
         less: Sequence[str] = (),
         explain: bool = False,
         sold_out: bool = False,
+        strictness: float = 1.0,
     ) -> SearchResponse:
         """The ``k`` items that show ``image`` changed as ``text`` says; without a text, what is like it.
+
+        Without an image, what the text asks for: the values of columns, words of titles and, where the model
+        has one, the embedding of the text decide, and ``reading.decided_by`` says which.
 
         The reference itself is not found where the index holds it under its path; ``exclude`` names
         further ids, and ``where`` is a filter such as ``color in {red, pink} and price < 40``. Raises
@@ -272,6 +276,8 @@ class ComposedRetriever:
         ids of items that the answers should be more and less like; the latter are not found themselves.
         Raises :class:`DataError` for an attribute or an id that there is not. ``explain``: whether to say
         what each attribute contributed to each score. ``sold_out``: whether to find sold-out items, too.
+        ``strictness``, 0 to 3, is how firmly requested values and the garment, named or the reference's, are
+        held; at 0 the model composes by itself.
         """
         request = SearchRequest(
             image,
@@ -286,6 +292,7 @@ class ComposedRetriever:
             exclude=tuple(exclude),
             explain=explain,
             sold_out=sold_out,
+            strictness=strictness,
         )
         response = self._engine().search(request)
         results: Iterable[SearchResult] = map(self._with_whole_path, response.results)
@@ -315,7 +322,7 @@ class ComposedRetriever:
         path = self._opened().picture_path(result.payload)
         return result if path is None else replace(result, payload={**result.payload, "path": str(path)})
 
-    def _item_of(self, image: ImageSource) -> str | None:
+    def _item_of(self, image: ImageSource | None) -> str | None:
         """The id of a file in the index; None where the index does not hold it under its path."""
         if not isinstance(image, Path | str):
             return None

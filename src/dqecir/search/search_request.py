@@ -15,7 +15,7 @@ from dqecir.search.steering import Steering
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A search. Without a text it finds what looks like the reference."""
+    """A search. Without a text it finds what looks like the reference; without a reference, what is asked."""
 
     image: ImageSource | None = None
     """The reference; the item's picture where there is none."""
@@ -34,6 +34,9 @@ class SearchRequest:
     """Ids of items that are not to be found."""
     sold_out: bool = False
     """Whether to find items that are sold out, too."""
+    strictness: float = 1.0
+    """How firmly the requested values and the garment, named or the reference's, are held: from 0, as the
+    model composes by itself, to 3."""
     explain: bool = True
     """Whether to say what each attribute contributed to each score."""
 
@@ -46,12 +49,15 @@ class PreparedRequest:
     """A request whose text, filters and steering are read."""
 
     request: SearchRequest
-    reference: Reference
+    reference: Reference | None
+    """None for a search by text alone."""
     said: RequestText
     """The text as it was read; the method composes what is left of it without numeric constraints."""
     hides_sold_out: bool
     """Whether the index has sold-out items and they are not to be found."""
     steering: Steering
+    shown: Mapping[str, Mapping[str, float]]
+    """Column -> value -> 1, of the garments that the cells of a reference which is an item name."""
     exclude: tuple[str, ...]
     reading_ms: float
 

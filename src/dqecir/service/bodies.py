@@ -35,7 +35,10 @@ async def read_request(request: Request, schema: type[BodyT], limits: Limits) ->
     """
     body = await read_body(request, "request", limits)
     asked = parsed(body.text or "", schema)
-    if (asked.item is None) is (body.image is None):
+    given = (asked.item is not None) + (body.image is not None)
+    if given == 0 and not asked.needs_reference and asked.text.strip():
+        return asked, None
+    if given != 1:
         raise Problem(422, "a reference is either an item of the index or an image that is uploaded")
     return asked, body.image
 

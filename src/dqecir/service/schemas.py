@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +19,7 @@ from pydantic import (
 
 from dqecir.data.column_roles import Role
 from dqecir.data.payload_fields import RESERVED
-from dqecir.search.steering import HEAVIEST
+from dqecir.search.steering import HEAVIEST, STRICTEST
 
 MOST_ANSWERS = 200
 MOST_TEXT = 500
@@ -81,6 +81,8 @@ class _Body(BaseModel):
 class EmbeddingBody(_Body):
     """What a text speaks of: an item of the index, or else a picture that comes with the request."""
 
+    needs_reference: ClassVar[bool] = True
+
     item: Id | None = Field(default=None, description="An item's id; none where an image is uploaded.")
     text: str = Field(default="", max_length=MOST_TEXT, description="What should change.")
     method: str | None = Field(default=None, max_length=40, description="One of the methods of /v1/about.")
@@ -108,7 +110,9 @@ class FilterConditions(RootModel[Annotated[list[FilterCondition], Field(max_leng
 
 
 class SearchBody(EmbeddingBody):
-    """A search. Without a text it finds what is like the reference."""
+    """A search: without a text for what is like the reference, without a reference for what the text asks."""
+
+    needs_reference: ClassVar[bool] = False
 
     k: int = Field(default=24, ge=1, le=MOST_ANSWERS, description="Answers.")
     where: str | None = Field(default=None, max_length=MOST_TEXT, examples=["color = red and price < 40"])
@@ -122,11 +126,19 @@ class SearchBody(EmbeddingBody):
     less: Ids = Field(default=[], description="Items that the answers should not be like.")
     exclude: Ids = Field(default=[], description="Items that are not to be found.")
     sold_out: bool = Field(default=False, description="Whether to find items that are sold out, too.")
+    strictness: float = Field(
+        default=1.0,
+        ge=0,
+        le=STRICTEST,
+        description="How firmly requested values and the garment are held; 0: as the model composes.",
+    )
     spoke: bool = Field(default=True, description="Whether to say what spoke for each answer.")
 
 
 class ExplanationBody(SearchBody):
     """A search, and one of its answers."""
+
+    needs_reference: ClassVar[bool] = True
 
     target: Id = Field(description="The item whose picture is explained beside the reference.")
 
@@ -233,6 +245,10 @@ class SearchReply(BaseModel):
     alike: bool = Field(
         description="Whether no request was found in the text. The answers then look like the reference."
     )
+    decided_by: list[str] | None = Field(
+        description="What decided a search by text alone; none with a reference."
+    )
+    nowhere: list[AskedOf] = Field(description="Requested values that no item has.")
     filters: list[str] = Field(description="The filters that were applied, all of which hold.")
     sold_out_hidden: int | None = Field(
         description="Sold-out items that the filters allow and that were left out, where they were counted."

@@ -90,6 +90,7 @@ def _prepared(
             exclude=tuple(asked.exclude),
             explain=asked.spoke,
             sold_out=asked.sold_out,
+            strictness=asked.strictness,
         )
     )
 
