@@ -56,6 +56,7 @@ export const item = (id, signal) => json(`${V1}/items/${encoded(id)}`, { signal 
 
 /** @param {string} text @param {string | null} of @param {number} limit @param {AbortSignal} [signal] */
 export async function suggestions(text, of, limit, signal) {
+  /** @type {Record<string, string | number>} */
   const query = of === null ? { text, limit } : { text, limit, item: of };
   return /** @type {string[]} */ ((await json(`${V1}/suggestions?${parameters(query)}`, { signal })).suggestions);
 }
@@ -95,9 +96,12 @@ export async function showPicture(image, id, size) {
   image.onerror = () => {
     if (left === 0) markBroken(image);
     else
-      setTimeout(() => {
-        if (image.dataset.address === address) image.src = address;
-      }, (PICTURE_RETRIES + 1 - left) * 1000);
+      setTimeout(
+        () => {
+          if (image.dataset.address === address) image.src = address;
+        },
+        (PICTURE_RETRIES + 1 - left) * 1000,
+      );
     left -= 1;
   };
   if (!key.get() && !IS_EMBEDDED) {

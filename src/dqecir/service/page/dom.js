@@ -52,7 +52,16 @@ export function cut(text, more) {
   const signs = [...text];
   if (signs.length <= SHORT) return el("span", { text });
   const whole = el("span", {}, `${signs.slice(0, SHORT).join("")}… `);
-  const button = el("button", { type: "button", class: "link", text: more, on: { click: () => { whole.textContent = text; } } });
+  const button = el("button", {
+    type: "button",
+    class: "link",
+    text: more,
+    on: {
+      click: () => {
+        whole.textContent = text;
+      },
+    },
+  });
   whole.append(button);
   return whole;
 }

@@ -55,7 +55,9 @@ export class Edits {
   show(drawing, text, best) {
     const figure = (/** @type {HTMLImageElement} */ picture, /** @type {string} */ words) =>
       el("figure", {}, el("div", { class: "frame" }, picture), el("figcaption", { text: words }));
-    const figures = [figure(el("img", { src: drawing, alt: word("edit.drawn", { text }) }), word("edit.drawn", { text }))];
+    const figures = [
+      figure(el("img", { src: drawing, alt: word("edit.drawn", { text }) }), word("edit.drawn", { text })),
+    ];
     if (best) {
       const picture = el("img", { alt: describe(best) });
       showPicture(picture, best.id, 512);

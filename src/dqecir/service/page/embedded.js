@@ -47,8 +47,21 @@ class EmbeddedSearch {
     this.item = null;
     this.asked = new AbortController();
     this.reference = el("img", { class: "reference", alt: "", hidden: true });
-    this.text = el("input", { type: "search", "aria-label": word("ask.label"), placeholder: word("ask.placeholder"), autocomplete: "off", enterkeyhint: "search" });
-    this.file = el("input", { type: "file", accept: "image/*", class: "unseen", id: "file", "aria-label": word("file.choose"), on: { change: () => this.choose() } });
+    this.text = el("input", {
+      type: "search",
+      "aria-label": word("ask.label"),
+      placeholder: word("ask.placeholder"),
+      autocomplete: "off",
+      enterkeyhint: "search",
+    });
+    this.file = el("input", {
+      type: "file",
+      accept: "image/*",
+      class: "unseen",
+      id: "file",
+      "aria-label": word("file.choose"),
+      on: { change: () => this.choose() },
+    });
     this.status = el("p", { class: "status", role: "status" });
     this.problem = el("p", { class: "problem", role: "alert" });
     this.grid = el("ul", { class: "grid", "aria-label": word("results.label") });
@@ -56,10 +69,18 @@ class EmbeddedSearch {
       event.preventDefault();
       this.search();
     };
-    const form = el("form", { role: "search", "aria-label": word("ask.region"), on: { submit: submitted } },
-      this.reference, this.text, el("button", { type: "submit", class: "primary", text: word("search") }),
-      this.file, el("label", { for: "file", class: "button", text: word("file.choose") }));
-    root.replaceChildren(el("section", { class: "dqecir", lang: spoken() }, form, this.problem, this.status, this.grid));
+    const form = el(
+      "form",
+      { role: "search", "aria-label": word("ask.region"), on: { submit: submitted } },
+      this.reference,
+      this.text,
+      el("button", { type: "submit", class: "primary", text: word("search") }),
+      this.file,
+      el("label", { for: "file", class: "button", text: word("file.choose") }),
+    );
+    root.replaceChildren(
+      el("section", { class: "dqecir", lang: spoken() }, form, this.problem, this.status, this.grid),
+    );
   }
 
   /** @param {number} bytes  that a picture may have @param {string | null} item  the product that the shop's page shows */
@@ -73,7 +94,10 @@ class EmbeddedSearch {
     if (!file) return;
     const { picture } = await lightened(file);
     if (picture.size > this.bytes) {
-      this.problem.textContent = word("file.too_large", { size: Math.ceil(picture.size / 1e6), most: Math.floor(this.bytes / 1e6) });
+      this.problem.textContent = word("file.too_large", {
+        size: Math.ceil(picture.size / 1e6),
+        most: Math.floor(this.bytes / 1e6),
+      });
       return;
     }
     [this.picture, this.item] = [picture, null];
@@ -126,10 +150,24 @@ class EmbeddedSearch {
     const shown = linkOf(answer) ? linked(answer, "", "frame") : el("div", { class: "frame" });
     shown.append(picture);
     api.showPicture(picture, answer.id, 320);
-    return el("li", {}, shown,
+    return el(
+      "li",
+      {},
+      shown,
       el("p", { class: "name", title: name }, linked(answer, name)),
-      el("p", { class: "price" }, priceOf(answer), answer.sold_out ? el("span", { class: "gone", text: word("product.sold_out") }) : null),
-      el("button", { type: "button", text: word("card.again"), "aria-label": word("card.again.of", { name }), on: { click: () => this.from(answer.id, name) } }));
+      el(
+        "p",
+        { class: "price" },
+        priceOf(answer),
+        answer.sold_out ? el("span", { class: "gone", text: word("product.sold_out") }) : null,
+      ),
+      el("button", {
+        type: "button",
+        text: word("card.again"),
+        "aria-label": word("card.again.of", { name }),
+        on: { click: () => this.from(answer.id, name) },
+      }),
+    );
   }
 
   /** @param {unknown} error */

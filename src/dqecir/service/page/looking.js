@@ -47,7 +47,10 @@ export class Looking {
     this.card = card;
     this.asked = new AbortController();
     const { signal } = this.asked;
-    tellReason(card, pane.response?.answers.find(({ id }) => id === card.dataset.id));
+    tellReason(
+      card,
+      pane.response?.answers.find(({ id }) => id === card.dataset.id),
+    );
     this.reference.setAttribute("aria-pressed", "true");
     try {
       const { request, image } = this.question(pane);

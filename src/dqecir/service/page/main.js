@@ -12,7 +12,19 @@ import { forgetReading, showReading } from "./reading.js";
 import { markShared, Pane, settleTones } from "./results.js";
 import { showSteering } from "./steer.js";
 import { ChangeField } from "./suggest.js";
-import { changed, keepUpload, lasting, newTurn, pickedUp, present, read, recallUpload, referenceOf, walkedBack, written } from "./trail.js";
+import {
+  changed,
+  keepUpload,
+  lasting,
+  newTurn,
+  pickedUp,
+  present,
+  read,
+  recallUpload,
+  referenceOf,
+  walkedBack,
+  written,
+} from "./trail.js";
 import { lightened, listen } from "./upload.js";
 import { showProduct } from "./viewer.js";
 import { Wall } from "./wall.js";
@@ -43,7 +55,10 @@ class Page {
     this.weights = new Weights(about.weights, about.limits.weight, (weights) => this.turn({ weights }, true));
     this.filters = new Filters(about.attributes, (change) => this.turn(change));
     this.crumbs = new Crumbs((/** @type {number} */ place) => this.go(walkedBack(this.trail, place)));
-    this.looking = new Looking((pane) => this.question(pane), (error) => this.failed(error, null));
+    this.looking = new Looking(
+      (pane) => this.question(pane),
+      (error) => this.failed(error, null),
+    );
     this.edits = new Edits(() => {
       const { item, image } = referenceOf(this.trail, this.trail.turns.length - 1);
       const text = byId("text").value.trim();
@@ -67,7 +82,10 @@ class Page {
     this.furnishCounts();
     const options = about.methods.map(({ name, title }) => el("option", { value: name, text: name, title }));
     byId("method").append(...options);
-    byId("against").append(el("option", { value: "", text: word("methods.nothing") }), ...options.map((option) => option.cloneNode(true)));
+    byId("against").append(
+      el("option", { value: "", text: word("methods.nothing") }),
+      ...options.map((option) => option.cloneNode(true)),
+    );
     byId("method").addEventListener("change", () => this.turn({ method: byId("method").value }));
     byId("against").addEventListener("change", () => this.turn({ against: byId("against").value }));
     byId("shuffle").append(icon("shuffle"), el("span", { text: word("wall.others") }));
@@ -189,7 +207,11 @@ class Page {
     this.weights.show(turn.weights);
     byId("method").value = turn.method || this.about.methods[0]?.name || "";
     byId("against").value = turn.against;
-    showSteering(turn, (id) => this.name(id), (change) => this.turn(change));
+    showSteering(
+      turn,
+      (id) => this.name(id),
+      (change) => this.turn(change),
+    );
     this.crumbs.show(this.trail, (picture) => this.addressOf(picture));
     this.search();
   }
@@ -207,12 +229,15 @@ class Page {
     picture.alt = word("reference.alt", { name });
     byId("reference-name").textContent = name;
     if (item && !this.seen.has(item))
-      api.item(item).then((found) => {
-        this.seen.set(item, found);
-        if (referenceOf(this.trail, this.trail.turns.length - 1).item !== item) return;
-        byId("reference-name").textContent = nameOf(found);
-        picture.alt = word("reference.alt", { name: nameOf(found) });
-      }, () => {}); // the search itself says what is wrong
+      api.item(item).then(
+        (found) => {
+          this.seen.set(item, found);
+          if (referenceOf(this.trail, this.trail.turns.length - 1).item !== item) return;
+          byId("reference-name").textContent = nameOf(found);
+          picture.alt = word("reference.alt", { name: nameOf(found) });
+        },
+        () => {},
+      ); // the search itself says what is wrong
   }
 
   /** @param {boolean} [lost] */
@@ -224,8 +249,7 @@ class Page {
     this.setStale(false);
     byId("meta").textContent = "";
     forgetReading();
-    if (lost)
-      showProblem(word("start.lost"));
+    if (lost) showProblem(word("start.lost"));
     byId("panes").replaceChildren(this.wall.grid);
     try {
       await this.wall.load(filters, where, signal);
@@ -245,7 +269,18 @@ class Page {
     const turn = present(this.trail);
     const { item, image } = referenceOf(this.trail, this.trail.turns.length - 1);
     const weights = Object.keys(turn.weights).length ? this.weights.within(turn.weights) : null;
-    const request = { item, text: turn.text, k: this.count, filters: conditions(turn.filters), where: turn.where || null, sold_out: turn.soldOut, weights, more: turn.more, less: turn.less, method: pane.method || null };
+    const request = {
+      item,
+      text: turn.text,
+      k: this.count,
+      filters: conditions(turn.filters),
+      where: turn.where || null,
+      sold_out: turn.soldOut,
+      weights,
+      more: turn.more,
+      less: turn.less,
+      method: pane.method || null,
+    };
     return { request, image };
   }
 
@@ -279,7 +314,13 @@ class Page {
       response = await api.search(request, image, signal);
     } catch (error) {
       // What the second method cannot do, the first is not kept from.
-      if (signal.aborted || place === 0 || !(error instanceof api.Problem) || !["refused", "missing"].includes(error.kind)) throw error;
+      if (
+        signal.aborted ||
+        place === 0 ||
+        !(error instanceof api.Problem) ||
+        !["refused", "missing"].includes(error.kind)
+      )
+        throw error;
       pane.refuse(error.message);
       return;
     }
@@ -313,11 +354,14 @@ class Page {
     if (first.response) showReading(first.response, turn.text, (text) => this.turn({ text }));
     const hidden = first.response?.sold_out_hidden ?? 0;
     const took = isExpert() ? word("results.time", { n: Math.round(first.response?.took_ms ?? 0) }) : "";
-    byId("meta").textContent = [hidden ? word("results.sold_out", { n: hidden }) : "", took].filter(Boolean).join(" · ");
+    byId("meta").textContent = [hidden ? word("results.sold_out", { n: hidden }) : "", took]
+      .filter(Boolean)
+      .join(" · ");
     byId("further").hidden = found < this.count || this.count >= this.about.limits.k;
     const what = turn.text ? word("results.of_text", { text: turn.text }) : word("results.what_alike");
     say(found ? word("results.count", { n: found, what }) : "");
-    if (!found && hidden) showProblem(word("nothing.sold_out"), [word("nothing.sold_out.show"), () => this.turn({ soldOut: true })]);
+    if (!found && hidden)
+      showProblem(word("nothing.sold_out"), [word("nothing.sold_out.show"), () => this.turn({ soldOut: true })]);
     else if (!found) this.nothing(first.response?.filters ?? []);
   }
 
@@ -325,7 +369,11 @@ class Page {
   nothing(applied) {
     const { filters, where } = present(this.trail);
     const all = applied.join(word("nothing.and"));
-    if (where || Object.keys(filters).length) showProblem(word("nothing.filter", { filters: all }), [word("filter.clear"), () => this.turn({ filters: {}, where: "" })]);
+    if (where || Object.keys(filters).length)
+      showProblem(word("nothing.filter", { filters: all }), [
+        word("filter.clear"),
+        () => this.turn({ filters: {}, where: "" }),
+      ]);
     else if (all) showProblem(word("nothing.by_text", { filters: all }));
     else showProblem(word("nothing"));
   }
@@ -342,7 +390,9 @@ class Page {
         zoom: (/** @type {Item} */ item) => showProduct(item, () => this.from(item.id)),
         why: (/** @type {HTMLElement} */ card, /** @type {Pane} */ pane) => this.looking.toggle(card, pane),
       };
-      this.panes = names.map((name) => new Pane(name, names.length > 1 ? name || this.about.methods[0]?.name : "", actions));
+      this.panes = names.map(
+        (name) => new Pane(name, names.length > 1 ? name || this.about.methods[0]?.name : "", actions),
+      );
     }
     byId("panes").classList.toggle("two", names.length > 1);
     // Put in anew only where it must be: an element that moves loses its focus.
@@ -356,7 +406,10 @@ class Page {
     const other = kind === "more" ? "less" : "more";
     const had = turn[kind].includes(id);
     const next = this.panes[0].cards.get(id)?.nextElementSibling;
-    this.turn({ [kind]: had ? turn[kind].filter((one) => one !== id) : [...turn[kind], id], [other]: turn[other].filter((one) => one !== id) });
+    this.turn({
+      [kind]: had ? turn[kind].filter((one) => one !== id) : [...turn[kind], id],
+      [other]: turn[other].filter((one) => one !== id),
+    });
     if (kind === "less") /** @type {HTMLElement | null} */ (next?.querySelector(".less") ?? null)?.focus();
   }
 
@@ -377,7 +430,8 @@ class Page {
     }
     const signal = this.waiting.begin();
     const { filters, where } = present(this.trail);
-    this.wall.further(filters, where, signal)
+    this.wall
+      .further(filters, where, signal)
       .then(() => (byId("further").hidden = this.wall.next === null))
       .catch((error) => !signal.aborted && this.failed(error, () => this.further()))
       .finally(() => this.waiting.end(signal));
@@ -388,9 +442,11 @@ class Page {
     if (!(error instanceof api.Problem)) throw error;
     if (error.kind === "key") askForKey(error.message, () => this.show());
     const ways = /** @type {[string, () => void][]} */ ([]);
-    if (again) ways.push([word(error.kind === "key" ? "key.enter" : "again"), error.kind === "key" ? () => this.show() : again]);
+    if (again)
+      ways.push([word(error.kind === "key" ? "key.enter" : "again"), error.kind === "key" ? () => this.show() : again]);
     const { filters, where } = present(this.trail);
-    if ((where || Object.keys(filters).length) && error.kind === "refused") ways.push([word("filter.clear"), () => this.turn({ filters: {}, where: "" })]);
+    if ((where || Object.keys(filters).length) && error.kind === "refused")
+      ways.push([word("filter.clear"), () => this.turn({ filters: {}, where: "" })]);
     showProblem(error.message, ...ways);
     if (again) this.setStale(true);
   }
@@ -434,7 +490,9 @@ async function begin() {
   document.documentElement.lang = spoken();
   fillIn(document);
   byId("results").textContent = word("connecting");
-  const waiting = new Waiting(() => (page ? page.cancelled() : showProblem(word("cancelled"), [word("again"), connect])));
+  const waiting = new Waiting(() =>
+    page ? page.cancelled() : showProblem(word("cancelled"), [word("again"), connect]),
+  );
   byId("search").append(icon("search"), el("span", { text: word("search") }));
   byId("file-label").prepend(icon("picture"));
   byId("camera-label").prepend(icon("camera"));

@@ -17,8 +17,7 @@ export function say(sentence) {
  * @param {...[string, () => void]} ways  what a button says, and what it does
  */
 export function showProblem(sentence, ...ways) {
-  const buttons = ways.map(([text, act]) =>
-    el("button", { type: "button", class: "plain", text, on: { click: act } }));
+  const buttons = ways.map(([text, act]) => el("button", { type: "button", class: "plain", text, on: { click: act } }));
   byId("problem").replaceChildren(el("p", { text: sentence }), ...buttons);
 }
 
@@ -64,16 +63,26 @@ export class Waiting {
     const waited = Date.now() - (this.since ?? 0);
     if (!this.timer || (waited < SLOW_MS && !this.overload)) return;
     if (!this.place.firstChild) {
-      const cancel = el("button", { type: "button", class: "plain", text: word("cancel"), on: { click: () => this.cancel() } });
-      this.place.append(el("span", { class: "spinner", "aria-hidden": "true" }), el("p"), el("span", { class: "seconds", "aria-hidden": "true" }), cancel);
+      const cancel = el("button", {
+        type: "button",
+        class: "plain",
+        text: word("cancel"),
+        on: { click: () => this.cancel() },
+      });
+      this.place.append(
+        el("span", { class: "spinner", "aria-hidden": "true" }),
+        el("p"),
+        el("span", { class: "seconds", "aria-hidden": "true" }),
+        cancel,
+      );
     }
-    const words = this.overload
-      ? word("wait.busy", { n: this.overload })
-      : word("wait.slow");
+    const words = this.overload ? word("wait.busy", { n: this.overload }) : word("wait.slow");
     const told = /** @type {Element} */ (this.place.querySelector("p"));
     // Written only when it changes, so that a screen reader hears it once and not every second.
     if (told.textContent !== words) told.textContent = words;
-    /** @type {Element} */ (this.place.querySelector(".seconds")).textContent = word("wait.seconds", { n: Math.round(waited / 1000) });
+    /** @type {Element} */ (this.place.querySelector(".seconds")).textContent = word("wait.seconds", {
+      n: Math.round(waited / 1000),
+    });
   }
 
   cancel() {

@@ -8,7 +8,7 @@ import { number, word } from "./words.js";
 /** Columns that are no attributes to a shopper. */
 const SILENT = ["id", "title", "url", "currency", "availability", "description"];
 const CODES = new Set(Intl.supportedValuesOf("currency"));
-const SIGNS = { "€": "EUR", "£": "GBP", "zł": "PLN", "₹": "INR" };
+const SIGNS = { "€": "EUR", "£": "GBP", zł: "PLN", "₹": "INR" };
 /** What a shop pays or once asked is no price of the product, if there is another. */
 const OTHER_PRICES = /\b(?:cost|rrp|msrp|compare|list|regular|old|was|before)\b/;
 const REDUCED = /\b(?:sale|special|offer|reduced)\b/;
@@ -82,7 +82,8 @@ export function linked(item, text, className) {
 
 /** A cell of a price: its plain number, if it can be read in one way only, and its currency, if it tells one. @param {string} cell */
 function readPrice(cell) {
-  const [, before = "", digits, behind = ""] = /^\s*([^\d\s.,-]*)\s*(\d+(?:\.\d{1,2})?)\s*([^\d\s.,-]*)\s*$/u.exec(cell) ?? [];
+  const [, before = "", digits, behind = ""] =
+    /^\s*([^\d\s.,-]*)\s*(\d+(?:\.\d{1,2})?)\s*([^\d\s.,-]*)\s*$/u.exec(cell) ?? [];
   const sign = before || behind;
   const code = CODES.has(sign.toUpperCase()) ? sign.toUpperCase() : SIGNS[/** @type {"€"} */ (sign)];
   return digits === undefined || (sign && !code) ? null : { amount: Number(digits), code: code ?? "" };
@@ -98,11 +99,18 @@ export function priceOf(item) {
   const value = item.attributes[name];
   const cell = String(Array.isArray(value) ? value[0] : value);
   const found = readPrice(cell);
-  const named = readable(name).toUpperCase().split(/[^A-Z]+/).find((part) => CODES.has(part)) ?? "";
+  const named =
+    readable(name)
+      .toUpperCase()
+      .split(/[^A-Z]+/)
+      .find((part) => CODES.has(part)) ?? "";
   const own = valueOf(item, "currency").trim();
   const currency = found?.code || (CODES.has(own.toUpperCase()) ? own.toUpperCase() : named);
   let told = cell;
-  if (found) told = currency ? number(found.amount, { style: "currency", currency }) : number(found.amount, { minimumFractionDigits: cell.includes(".") ? 2 : 0 });
+  if (found)
+    told = currency
+      ? number(found.amount, { style: "currency", currency })
+      : number(found.amount, { minimumFractionDigits: cell.includes(".") ? 2 : 0 });
   if (found && !currency && own) told += ` ${own}`;
   return Array.isArray(value) && value.length > 1 ? word("product.from", { price: told }) : told;
 }
@@ -122,23 +130,42 @@ export function amountOf(item) {
 /** The attributes of a product, for a list of details: name and value. @param {Item} item @returns {[string, string][]} */
 const detailsOf = (item) =>
   Object.entries(item.attributes)
-    .filter(([name, value]) => (isShown(name) || roleOf(name) === "description") && String(value) !== "" && name !== priceColumn(item))
-    .map(([name, value]) => [readable(name), plain(Array.isArray(value) ? value.join(", ") : String(value), roleOf(name))]);
+    .filter(
+      ([name, value]) =>
+        (isShown(name) || roleOf(name) === "description") && String(value) !== "" && name !== priceColumn(item),
+    )
+    .map(([name, value]) => [
+      readable(name),
+      plain(Array.isArray(value) ? value.join(", ") : String(value), roleOf(name)),
+    ]);
 
 /** Shops write descriptions with tags; only their words are shown. @param {string} text @param {string} role */
-const plain = (text, role) => (role === "description" ? text.replace(/<[^>]*>/g, " ").replace(/\s+/g, " ").trim() : text);
+const plain = (text, role) =>
+  role === "description"
+    ? text
+        .replace(/<[^>]*>/g, " ")
+        .replace(/\s+/g, " ")
+        .trim()
+    : text;
 
 /** The details as a list. @param {Item} item @returns {HTMLElement} */
 export function detailList(item) {
   const details = detailsOf(item);
   if (!details.length) return el("p", { class: "hint", text: word("card.no_details") });
-  return el("dl", { class: "details" }, ...details.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", {}, cut(value, word("more")))]));
+  return el(
+    "dl",
+    { class: "details" },
+    ...details.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", {}, cut(value, word("more")))]),
+  );
 }
 
 /** What the attributes say, in words. @param {Item} item */
 function inWords(item) {
   const told = Object.entries(item.attributes)
-    .filter(([name, value]) => !SILENT.includes(roleOf(name)) && roleOf(name) !== "price" && !["", "no", "none"].includes(String(value)))
+    .filter(
+      ([name, value]) =>
+        !SILENT.includes(roleOf(name)) && roleOf(name) !== "price" && !["", "no", "none"].includes(String(value)),
+    )
     .map(([name, value]) => {
       if (value === "yes") return word("product.with", { name: readable(name) });
       const text = (Array.isArray(value) ? value.join(", ") : String(value)).replaceAll("_", " ");
@@ -152,4 +179,5 @@ export const nameOf = (item) => titleOf(item) || inWords(item) || (expert ? item
 
 /** Title and attributes, instead of the picture. @param {Item} item */
 export const describe = (item) =>
-  [titleOf(item), inWords(item), item.sold_out ? word("product.sold_out") : ""].filter(Boolean).join(", ") || nameOf(item);
+  [titleOf(item), inWords(item), item.sold_out ? word("product.sold_out") : ""].filter(Boolean).join(", ") ||
+  nameOf(item);

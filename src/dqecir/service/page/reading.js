@@ -10,41 +10,86 @@ const BETWEEN = "[\\s\\p{P}]*";
 const LOOSE = /^(?:\s*(?:and|but|,|;)\s*)+|(?:\s*(?:and|but|in|with|,|;)\s*)+$/giu;
 
 /** @param {string} words */
-const pattern = (words) => words.split(/\s+/u).map((word) => word.replace(/[.*+?^${}()|[\]\\]/gu, "\\$&")).join(BETWEEN);
+const pattern = (words) =>
+  words
+    .split(/\s+/u)
+    .map((word) => word.replace(/[.*+?^${}()|[\]\\]/gu, "\\$&"))
+    .join(BETWEEN);
 
 /** The text without some of its words, and without what joined them to others. @param {string} text @param {string} words */
 export const without = (text, words) =>
-  text.replace(new RegExp(`(?<![\\p{L}\\p{N}])${pattern(words)}(?![\\p{L}\\p{N}])`, "iu"), " ").replace(/\s+(?=[,;])/gu, "")
-    .replace(/(\s*\b(?:and|but)\b|\s*[,;])(?:\s*\b(?:and|but)\b|\s*[,;])+/giu, "$1").replace(/\s+/gu, " ").replace(LOOSE, "").trim();
+  text
+    .replace(new RegExp(`(?<![\\p{L}\\p{N}])${pattern(words)}(?![\\p{L}\\p{N}])`, "iu"), " ")
+    .replace(/\s+(?=[,;])/gu, "")
+    .replace(/(\s*\b(?:and|but)\b|\s*[,;])(?:\s*\b(?:and|but)\b|\s*[,;])+/giu, "$1")
+    .replace(/\s+/gu, " ")
+    .replace(LOOSE, "")
+    .trim();
 
 /** @param {string} text @param {string} word @param {string} by */
-const replaced = (text, word, by) => text.replace(new RegExp(`(?<![\\p{L}\\p{N}])${pattern(word)}(?![\\p{L}\\p{N}])`, "iu"), by);
+const replaced = (text, word, by) =>
+  text.replace(new RegExp(`(?<![\\p{L}\\p{N}])${pattern(word)}(?![\\p{L}\\p{N}])`, "iu"), by);
 
 /** @param {{attribute: string, order: string, number: number | null}} bound */
 const bounded = ({ attribute, order, number }) =>
-  number === null ? word("reading.unknown", { attribute: readable(attribute) }) : `${readable(attribute)} ${order} ${written(number)}`;
+  number === null
+    ? word("reading.unknown", { attribute: readable(attribute) })
+    : `${readable(attribute)} ${order} ${written(number)}`;
 
 /**
  * Show how the text of a turn was read.
  * @param {SearchReply} reply @param {string} text
  * @param {(text: string) => void} ask  search again with another text
  */
-export function showReading({ asked, bounds, unread, searched, no_text: noText, corrections, lacking, language, alike }, text, ask) {
+export function showReading(
+  { asked, bounds, unread, searched, no_text: noText, corrections, lacking, language, alike },
+  text,
+  ask,
+) {
   const again = (/** @type {string} */ next) => {
     ask(next);
     byId("results").focus({ preventScroll: true });
   };
   const understood = (/** @type {string} */ told, /** @type {string} */ words) =>
     words
-      ? el("button", { type: "button", class: "chip understood", "aria-label": word("reading.take_back", { told, words }), on: { click: () => again(without(text, words)) } }, el("span", { text: told }), icon("close"))
+      ? el(
+          "button",
+          {
+            type: "button",
+            class: "chip understood",
+            "aria-label": word("reading.take_back", { told, words }),
+            on: { click: () => again(without(text, words)) },
+          },
+          el("span", { text: told }),
+          icon("close"),
+        )
       : el("span", { class: "chip understood", text: told });
   const chips = [
-    ...asked.map(({ attribute, value, words }) => understood(value ? word("reading.value", { attribute: readable(attribute), value }) : readable(attribute), words)),
+    ...asked.map(({ attribute, value, words }) =>
+      understood(value ? word("reading.value", { attribute: readable(attribute), value }) : readable(attribute), words),
+    ),
     ...bounds.map((bound) => understood(bounded(bound), bound.words)),
-    ...searched.words.map((text) => understood(word("reading.searched", { columns: searched.columns.map(readable).join(", "), word: text }), text)),
-    ...unread.filter((text) => !searched.words.includes(text)).map((text) => el("span", { class: "chip unread" }, el("s", { text }), el("span", { class: "unseen", text: word("reading.no_effect") }))),
+    ...searched.words.map((text) =>
+      understood(word("reading.searched", { columns: searched.columns.map(readable).join(", "), word: text }), text),
+    ),
+    ...unread
+      .filter((text) => !searched.words.includes(text))
+      .map((text) =>
+        el(
+          "span",
+          { class: "chip unread" },
+          el("s", { text }),
+          el("span", { class: "unseen", text: word("reading.no_effect") }),
+        ),
+      ),
     ...corrections.map(({ word: slip, read_as: by }) =>
-      el("button", { type: "button", class: "chip", on: { click: () => again(replaced(text, slip, by)) } }, el("span", { text: word("reading.did_you_mean", { word: by }) }), el("span", { class: "unseen", text: word("reading.did_you_mean.of", { word: slip }) }))),
+      el(
+        "button",
+        { type: "button", class: "chip", on: { click: () => again(replaced(text, slip, by)) } },
+        el("span", { text: word("reading.did_you_mean", { word: by }) }),
+        el("span", { class: "unseen", text: word("reading.did_you_mean.of", { word: slip }) }),
+      ),
+    ),
   ];
   const notes = [
     language !== "English" && word("reading.language", { language: wordOr(`language.${language}`, language) }),

@@ -40,8 +40,12 @@ function ordered(answers, order) {
   const way = order === "cheap" ? 1 : -1;
   const amounts = new Map(answers.map((answer) => [answer, amountOf(answer)]));
   const amount = (/** @type {Answer} */ answer) => /** @type {number} */ (amounts.get(answer));
-  return [...answers].sort((one, other) =>
-    Number(Number.isNaN(amount(one))) - Number(Number.isNaN(amount(other))) || way * (amount(one) - amount(other)) || 0);
+  return [...answers].sort(
+    (one, other) =>
+      Number(Number.isNaN(amount(one))) - Number(Number.isNaN(amount(other))) ||
+      way * (amount(one) - amount(other)) ||
+      0,
+  );
 }
 
 export class Pane {
@@ -54,17 +58,26 @@ export class Pane {
     /** @type {SearchReply | null} */
     this.response = null;
     this.ranked = title !== "" || isExpert();
-    this.grid = el("ol", { class: "grid", "aria-label": title ? word("methods.results", { method: title }) : word("results.label") });
+    this.grid = el("ol", {
+      class: "grid",
+      "aria-label": title ? word("methods.results", { method: title }) : word("results.label"),
+    });
     this.note = el("p", { class: "hint", role: "status" });
-    this.element = el("div", { class: "pane", "data-method": method },
-      title ? el("h3", { text: title }) : null, this.note, this.grid);
+    this.element = el(
+      "div",
+      { class: "pane", "data-method": method },
+      title ? el("h3", { text: title }) : null,
+      this.note,
+      this.grid,
+    );
   }
 
   /** New answers are on their way: the old ones stay, dimmed, or grey shapes hold their place. */
   expect() {
     this.grid.setAttribute("aria-busy", "true");
     if (this.cards.size) return;
-    const shape = () => el("li", { class: "card skeleton", "aria-hidden": "true" }, el("div", { class: "frame" }), el("p"), el("p"));
+    const shape = () =>
+      el("li", { class: "card skeleton", "aria-hidden": "true" }, el("div", { class: "frame" }), el("p"), el("p"));
     this.grid.replaceChildren(...Array.from({ length: SKELETONS }, shape));
   }
 
@@ -80,7 +93,7 @@ export class Pane {
   /** Nothing more comes. */
   settle() {
     this.grid.removeAttribute("aria-busy");
-    this.grid.querySelectorAll(".skeleton").forEach((shape) => shape.remove());
+    this.grid.querySelectorAll(".skeleton").forEach((/** @type {Element} */ shape) => shape.remove());
   }
 
   /** @param {SearchReply} response @param {Turn} turn */
@@ -89,7 +102,9 @@ export class Pane {
     this.note.textContent = "";
     this.response = response;
     const before = new Map([...this.cards].map(([id, card]) => [id, card.getBoundingClientRect()]));
-    const focused = this.grid.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement) : null;
+    const focused = this.grid.contains(document.activeElement)
+      ? /** @type {HTMLElement} */ (document.activeElement)
+      : null;
     const ranks = new Map(response.answers.map(({ id }, place) => [id, place + 1]));
     const cards = ordered(response.answers, turn.order).map((answer) => {
       const card = this.cards.get(answer.id) ?? this.card(answer);
@@ -109,28 +124,77 @@ export class Pane {
     const name = nameOf(answer);
     const picture = el("img", { alt: describe(answer), loading: "lazy", decoding: "async" });
     showPicture(picture, id, 320);
-    const press = (/** @type {string} */ kind, /** @type {string} */ glyph, /** @type {boolean} */ stays, /** @type {() => void} */ act) =>
-      el("button", { type: "button", class: `act ${kind}`, "aria-label": word(`card.${kind}.of`, { name }), "aria-pressed": stays ? "false" : null, on: { click: act } },
-        icon(glyph), el("span", { text: word(`card.${kind}`) }));
-    const zoom = el("button", { type: "button", class: "frame", "aria-label": word("card.zoom.of", { name }), on: { click: () => this.actions.zoom(answer) } }, picture,
-      el("span", { class: "rank", "aria-hidden": "true" }), el("span", { class: "score" }), el("span", { class: "views", hidden: true }));
+    const press = (
+      /** @type {string} */ kind,
+      /** @type {string} */ glyph,
+      /** @type {boolean} */ stays,
+      /** @type {() => void} */ act,
+    ) =>
+      el(
+        "button",
+        {
+          type: "button",
+          class: `act ${kind}`,
+          "aria-label": word(`card.${kind}.of`, { name }),
+          "aria-pressed": stays ? "false" : null,
+          on: { click: act },
+        },
+        icon(glyph),
+        el("span", { text: word(`card.${kind}`) }),
+      );
+    const zoom = el(
+      "button",
+      {
+        type: "button",
+        class: "frame",
+        "aria-label": word("card.zoom.of", { name }),
+        on: { click: () => this.actions.zoom(answer) },
+      },
+      picture,
+      el("span", { class: "rank", "aria-hidden": "true" }),
+      el("span", { class: "score" }),
+      el("span", { class: "views", hidden: true }),
+    );
     const price = priceOf(answer);
     const facts = el("details", { class: "facts" }, el("summary", { text: word("card.details") }));
-    facts.addEventListener("toggle", () => facts.children.length < 2 && facts.append(detailList(answer)), { once: true });
-    const card = el("li", { class: "card", "data-id": id }, zoom,
+    facts.addEventListener("toggle", () => facts.children.length < 2 && facts.append(detailList(answer)), {
+      once: true,
+    });
+    const card = el(
+      "li",
+      { class: "card", "data-id": id },
+      zoom,
       el("p", { class: "what", title: name }, linked(answer, name)),
-      el("p", { class: "price" }, price, answer.sold_out ? el("span", { class: "gone", text: word("product.sold_out") }) : null),
+      el(
+        "p",
+        { class: "price" },
+        price,
+        answer.sold_out ? el("span", { class: "gone", text: word("product.sold_out") }) : null,
+      ),
       isExpert() ? el("p", { class: "id", text: id }) : null,
       isExpert() ? el("div", { class: "bar", "aria-hidden": "true" }) : null,
       isExpert() ? el("p", { class: "spoke" }) : null,
       el("p", { class: "reason", role: "status" }),
-      el("div", { class: "actions" },
-        el("button", { type: "button", class: "act again", "aria-label": word("card.again.of", { name }), on: { click: () => this.actions.from(id) } },
-          el("span", { text: word("card.again") }), icon("arrow")),
+      el(
+        "div",
+        { class: "actions" },
+        el(
+          "button",
+          {
+            type: "button",
+            class: "act again",
+            "aria-label": word("card.again.of", { name }),
+            on: { click: () => this.actions.from(id) },
+          },
+          el("span", { text: word("card.again") }),
+          icon("arrow"),
+        ),
         press("more", "plus", true, () => this.actions.more(id)),
         press("less", "minus", false, () => this.actions.less(id)),
-        press("why", "eye", true, () => this.actions.why(card, this))),
-      facts);
+        press("why", "eye", true, () => this.actions.why(card, this)),
+      ),
+      facts,
+    );
     return card;
   }
 
@@ -152,14 +216,19 @@ export class Pane {
     part(".score").textContent = word("expert.score", { score: shownScore(answer.score) });
     part(".score").title = word("expert.score.help");
     const spoke = spokeFor(answer);
-    part(".spoke").replaceChildren(...spoke.slice(0, NAMED).map((one) =>
-      toned(one.attribute, el("span", { class: "swatch", "aria-hidden": "true" }), told(one), " ")));
+    part(".spoke").replaceChildren(
+      ...spoke
+        .slice(0, NAMED)
+        .map((one) => toned(one.attribute, el("span", { class: "swatch", "aria-hidden": "true" }), told(one), " ")),
+    );
     part(".spoke").title = spoke.map(told).join(", ");
-    part(".bar").replaceChildren(...spoke.map(({ attribute, share }) => {
-      const piece = toned(attribute);
-      piece.style.flexGrow = String(share);
-      return piece;
-    }));
+    part(".bar").replaceChildren(
+      ...spoke.map(({ attribute, share }) => {
+        const piece = toned(attribute);
+        piece.style.flexGrow = String(share);
+        return piece;
+      }),
+    );
   }
 
   /** Let a card travel from where it was. @param {HTMLElement} card @param {DOMRect | undefined} from */
@@ -180,7 +249,10 @@ const spokeFor = (answer) => answer.spoke.filter(({ share }) => share > 0.005);
 
 /** The attributes that a shopper is told of. @param {Answer} answer */
 const mainReasons = (answer) =>
-  answer.spoke.filter(({ attribute, share }) => attribute !== WHOLE && share > 0.05).slice(0, REASONS).map(({ attribute }) => readable(attribute));
+  answer.spoke
+    .filter(({ attribute, share }) => attribute !== WHOLE && share > 0.05)
+    .slice(0, REASONS)
+    .map(({ attribute }) => readable(attribute));
 
 /** Say in words why a product was found. @param {HTMLElement} card @param {Answer | undefined} answer */
 export function tellReason(card, answer) {
@@ -207,14 +279,18 @@ function toned(attribute, ...children) {
 const shownScore = (score) => score.toFixed(2).replace("-0.00", "0.00").replace("-", "−");
 
 /** @param {{attribute: string, share: number}} spoke */
-const told = ({ attribute, share }) => word("expert.share", { attribute: readable(attribute), share: number(Math.round(100 * share)) });
+const told = ({ attribute, share }) =>
+  word("expert.share", { attribute: readable(attribute), share: number(Math.round(100 * share)) });
 
 /**
  * Mark in each pane which answers the other one found, too.
  * @param {Pane} one @param {Pane} other
  */
 export function markShared(one, other) {
-  for (const [pane, beside] of [[one, other], [other, one]])
+  for (const [pane, beside] of [
+    [one, other],
+    [other, one],
+  ])
     for (const card of pane.cards.values()) {
       const place = beside.response?.answers.findIndex(({ id }) => id === card.dataset.id) ?? -1;
       card.classList.toggle("alone", beside.response !== null && place < 0);

@@ -65,7 +65,8 @@ export class ChangeField {
       const found = text ? [] : await suggestions("", this.item, EXAMPLES, signal);
       if (signal.aborted) return;
       const chips = found.map((example) =>
-        el("button", { type: "button", class: "chip", text: example, on: { click: () => this.send(example) } }));
+        el("button", { type: "button", class: "chip", text: example, on: { click: () => this.send(example) } }),
+      );
       this.chips.replaceChildren(...chips);
       this.chips.hidden = !chips.length;
     } catch {
@@ -76,16 +77,21 @@ export class ChangeField {
   /** @param {string[]} found */
   open(found) {
     const typed = this.field.value.trimStart();
-    const options = found.filter((text) => text !== typed).map((text, place) => {
-      const known = text.toLowerCase().startsWith(typed.toLowerCase()) ? typed.length : 0;
-      const option = el("li", { role: "option", id: `suggestion-${place}`, "aria-selected": "false" },
-        ...(known ? [text.slice(0, known), el("strong", { text: text.slice(known) })] : [text]));
-      option.dataset.text = text;
-      // On mousedown the field would lose its focus, and the list would close before the click.
-      option.addEventListener("mousedown", (/** @type {Event} */ event) => event.preventDefault());
-      option.addEventListener("click", () => this.send(text));
-      return option;
-    });
+    const options = found
+      .filter((text) => text !== typed)
+      .map((text, place) => {
+        const known = text.toLowerCase().startsWith(typed.toLowerCase()) ? typed.length : 0;
+        const option = el(
+          "li",
+          { role: "option", id: `suggestion-${place}`, "aria-selected": "false" },
+          ...(known ? [text.slice(0, known), el("strong", { text: text.slice(known) })] : [text]),
+        );
+        option.dataset.text = text;
+        // On mousedown the field would lose its focus, and the list would close before the click.
+        option.addEventListener("mousedown", (/** @type {Event} */ event) => event.preventDefault());
+        option.addEventListener("click", () => this.send(text));
+        return option;
+      });
     this.list.replaceChildren(...options);
     this.active = -1;
     this.field.removeAttribute("aria-activedescendant");

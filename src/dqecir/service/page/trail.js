@@ -5,7 +5,19 @@ import { cleanedFilters } from "./filters.js";
 /** @import { Trail, Turn } from "./types.js" */
 
 /** @type {Turn} */
-const BLANK = { text: "", weights: {}, more: [], less: [], filters: {}, where: "", soldOut: false, order: "", method: "", against: "", picked: "" };
+const BLANK = {
+  text: "",
+  weights: {},
+  more: [],
+  less: [],
+  filters: {},
+  where: "",
+  soldOut: false,
+  order: "",
+  method: "",
+  against: "",
+  picked: "",
+};
 
 /** @param {Partial<Turn>} [given] @returns {Turn} */
 export const newTurn = (given = {}) => ({ ...structuredClone(BLANK), ...given });
@@ -100,7 +112,9 @@ export function written(trail) {
 /** What differs from a blank turn. @param {Turn} turn */
 const told = (turn) =>
   Object.fromEntries(
-    Object.entries(turn).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(BLANK[/** @type {keyof Turn} */ (name)])),
+    Object.entries(turn).filter(
+      ([name, value]) => JSON.stringify(value) !== JSON.stringify(BLANK[/** @type {keyof Turn} */ (name)]),
+    ),
   );
 
 /** Read an address; whatever in it cannot be read counts as not said. @param {string} hash @returns {Trail} */
@@ -126,9 +140,7 @@ function cleaned(raw) {
     if (Array.isArray(raw?.[name])) turn[name] = raw[name].filter((/** @type {any} */ id) => typeof id === "string");
   if (raw?.weights && typeof raw.weights === "object")
     turn.weights = Object.fromEntries(
-      Object.entries(raw.weights).flatMap(([name, value]) =>
-        Number.isFinite(value) ? [[name, Number(value)]] : [],
-      ),
+      Object.entries(raw.weights).flatMap(([name, value]) => (Number.isFinite(value) ? [[name, Number(value)]] : [])),
     );
   if (!["cheap", "dear"].includes(turn.order)) turn.order = "";
   turn.soldOut = raw?.soldOut === true;

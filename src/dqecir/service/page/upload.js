@@ -68,5 +68,7 @@ export async function lightened(file) {
   painter.fillStyle = "#fff";
   painter.fillRect(0, 0, canvas.width, canvas.height);
   painter.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  return new Promise((resolve) => canvas.toBlob((made) => resolve({ picture: made ?? file, isRead: true }), "image/jpeg", 0.92));
+  return new Promise((resolve) =>
+    canvas.toBlob((made) => resolve({ picture: made ?? file, isRead: true }), "image/jpeg", 0.92),
+  );
 }

@@ -14,7 +14,11 @@ const SMALL = 96;
 export function showProduct(item, similar) {
   const dialog = byId("viewer");
   const picture = el("img", { alt: describe(item) });
-  const zoom = el("button", { type: "button", class: "frame zoom", "aria-label": word("viewer.zoom"), "aria-pressed": "false" }, picture);
+  const zoom = el(
+    "button",
+    { type: "button", class: "frame zoom", "aria-label": word("viewer.zoom"), "aria-pressed": "false" },
+    picture,
+  );
   zoom.addEventListener("click", (/** @type {MouseEvent} */ event) => {
     const large = zoom.classList.toggle("large");
     zoom.setAttribute("aria-pressed", String(large));
@@ -26,7 +30,16 @@ export function showProduct(item, similar) {
   const views = [item.id, ...(item.views ?? [])].map((id, place) => {
     const small = el("img", { alt: "" });
     showPicture(small, id, SMALL);
-    return el("button", { type: "button", class: "view", "aria-label": word("viewer.view", { n: place + 1 }), on: { click: () => show(place) } }, small);
+    return el(
+      "button",
+      {
+        type: "button",
+        class: "view",
+        "aria-label": word("viewer.view", { n: place + 1 }),
+        on: { click: () => show(place) },
+      },
+      small,
+    );
   });
   function show(/** @type {number} */ place) {
     zoom.classList.remove("large", "broken");
@@ -34,24 +47,44 @@ export function showProduct(item, similar) {
     views.forEach((view, at) => view.setAttribute("aria-pressed", String(at === place)));
     showPicture(picture, place ? (item.views?.[place - 1] ?? item.id) : item.id, LARGE);
   }
-  const close = el("button", { type: "button", class: "quiet close", "aria-label": word("viewer.close"), on: { click: () => dialog.close() } }, icon("close"));
+  const close = el(
+    "button",
+    { type: "button", class: "quiet close", "aria-label": word("viewer.close"), on: { click: () => dialog.close() } },
+    icon("close"),
+  );
   const again = () => {
     dialog.close();
     similar();
   };
   dialog.replaceChildren(
     close,
-    el("div", { class: "viewed" },
-      el("div", { class: "pictures" }, zoom,
-        views.length > 1 ? el("div", { class: "others", role: "group", "aria-label": word("viewer.views") }, ...views) : null),
-      el("div", { class: "facts" },
+    el(
+      "div",
+      { class: "viewed" },
+      el(
+        "div",
+        { class: "pictures" },
+        zoom,
+        views.length > 1
+          ? el("div", { class: "others", role: "group", "aria-label": word("viewer.views") }, ...views)
+          : null,
+      ),
+      el(
+        "div",
+        { class: "facts" },
         el("h2", { text: nameOf(item) }),
         item.sold_out ? el("p", { class: "gone", text: word("product.sold_out") }) : null,
         priceOf(item) ? el("p", { class: "price", text: priceOf(item) }) : null,
-        el("div", { class: "row" },
+        el(
+          "div",
+          { class: "row" },
           linkOf(item) ? linked(item, word("viewer.link"), "button primary") : null,
-          el("button", { type: "button", class: "plain", text: word("card.again"), on: { click: again } })),
-        detailList(item))));
+          el("button", { type: "button", class: "plain", text: word("card.again"), on: { click: again } }),
+        ),
+        detailList(item),
+      ),
+    ),
+  );
   show(0);
   if (!dialog.open) dialog.showModal();
 }

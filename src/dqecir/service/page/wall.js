@@ -56,7 +56,17 @@ export class Wall {
   tile(item) {
     const picture = el("img", { alt: "", loading: "lazy", decoding: "async" });
     showPicture(picture, item.id, 320);
-    const start = el("button", { type: "button", class: "frame", "aria-label": word("wall.start", { name: describe(item) }), title: describe(item), on: { click: () => this.picked(item) } }, picture);
+    const start = el(
+      "button",
+      {
+        type: "button",
+        class: "frame",
+        "aria-label": word("wall.start", { name: describe(item) }),
+        title: describe(item),
+        on: { click: () => this.picked(item) },
+      },
+      picture,
+    );
     return el("li", { "data-id": item.id }, start);
   }
 }

@@ -58,9 +58,14 @@ export class Weights {
     const value = el("output", { for: `weight-${name}` });
     const own = el("span", { class: "own" });
     const mark = el("span", { class: "mark", "aria-hidden": "true" });
-    const element = el("div", { class: "weight" },
+    const element = el(
+      "div",
+      { class: "weight" },
       el("label", { for: `weight-${name}` }, readable(name)),
-      own, value, el("div", { class: "slide" }, mark, slider));
+      own,
+      value,
+      el("div", { class: "slide" }, mark, slider),
+    );
     slider.addEventListener("input", () => {
       this.chosen[name] = Number(slider.value);
       this.reset.hidden = false;
@@ -79,8 +84,12 @@ export class Weights {
     if (document.activeElement !== row.slider || !mine) row.slider.value = String(shown ?? 1);
     row.slider.style.setProperty("--part", String(Math.min(Number(row.slider.value), this.heaviest) / this.heaviest));
     row.value.textContent = shown === null ? "–" : weight(shown);
-    row.ownText.textContent = row.own === null ? "" : word(mine ? "weights.text_says" : "weights.as_text", { weight: weight(row.own) });
-    row.slider.setAttribute("aria-valuetext", `${row.value.textContent}, ${row.ownText.textContent || word("weights.none")}`);
+    row.ownText.textContent =
+      row.own === null ? "" : word(mine ? "weights.text_says" : "weights.as_text", { weight: weight(row.own) });
+    row.slider.setAttribute(
+      "aria-valuetext",
+      `${row.value.textContent}, ${row.ownText.textContent || word("weights.none")}`,
+    );
     row.mark.hidden = row.own === null || !mine;
     row.mark.style.setProperty("--part", String(Math.min(row.own ?? 0, this.heaviest) / this.heaviest));
   }

@@ -31,7 +31,9 @@ export const number = (value, options) =>
 export function word(key, values = {}) {
   const found = table[key];
   const text = typeof found === "object" ? (found[plurals.select(Number(values.n))] ?? found.other) : found;
-  return text.replace(/\{(\w+)\}/g, (_, name) => (typeof values[name] === "number" ? number(values[name]) : values[name]));
+  return text.replace(/\{(\w+)\}/g, (_, name) =>
+    typeof values[name] === "number" ? number(values[name]) : values[name],
+  );
 }
 
 /** The text of a key if there is one. @param {string} key @param {string} otherwise */
