@@ -7,8 +7,10 @@ import zipfile
 
 import pytest
 from openpyxl import Workbook
+from PIL import Image
 
 from dqecir.data import tables
+from dqecir.data.catalogue import check_catalogue, read_catalogue
 from dqecir.data.tables import Table, read_table
 from dqecir.errors import DataError
 
@@ -26,7 +28,7 @@ def joined(sign: str, end: str = "\n") -> str:
 
 
 @pytest.mark.parametrize("sign", [",", ";", "\t"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_the_file_tells_its_signs_and_its_encoding(tmp_path, sign, encoding, end):
     table = read(tmp_path / "t.csv", joined(sign, end).encode(encoding))
@@ -45,6 +47,53 @@ def test_windows_1252_is_read_and_said(tmp_path):
     table = read(tmp_path / "t.csv", "image,price\np1.jpg,5 €\n".encode("cp1252"))
     assert table.rows[0].cells == ("p1.jpg", "5 €")
     assert "read as Windows-1252" in table.notes[0]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_lines_of_two_encodings_are_refused_with_the_line(tmp_path, end):
+    lines = [b"image,color", "p1.jpg,grün".encode(), "p2.jpg,grün".encode("cp1252"), b"p3.jpg,red"]
+    with pytest.raises(DataError, match=r"line 3: it is not UTF-8, and other lines are"):
+        read(tmp_path / "t.csv", end.join(lines))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        (
+            "attributes.csv",
+            b"<!DOCTYPE html>\n<html><table></table></html>",
+            "a web page or XML and no table",
+        ),
+        ("attributes.xls", b"\n <html xmlns:x='urn'><table><tr><td>image", "a web page or XML and no table"),
+        ("attributes.xml", b"<?xml version='1.0'?><rss></rss>", "a web page or XML and no table"),
+        ("attributes.json", b'[{"image": "p1.jpg", "color": "red"}]', "a JSON array and no table"),
+        ("attributes.csv", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "a PDF and no table"),
+        ("attributes.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "of an old kind"),
+    ],
+)
+def test_files_that_are_no_tables_are_named_as_what_they_are(tmp_path, name, data, said):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=said):
+        read_catalogue(tmp_path)
+
+
+def test_a_table_of_another_ending_is_read_by_its_content(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "p1.jpg")
+    (tmp_path / "attributes.txt").write_text("image\tcolor\np1.jpg\tred\n")
+    assert read_catalogue(tmp_path).attributes == {"color": ("red",)}
+    (tmp_path / "attributes.tsv").write_text("image\tcolor\np1.jpg\tblue\n")
+    assert read_catalogue(tmp_path).attributes == {"color": ("blue",)}
+
+
+def test_an_address_outside_the_folder_is_never_opened(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "p1.jpg")
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "attributes.csv").write_text(f"image,color\n{tmp_path / 'p1.jpg'},red\n../p1.jpg,blue\n")
+    opened = []
+    report = check_catalogue(shop, decode=opened.append)
+    assert len(report.problems) == 2
+    assert opened == []
 
 
 @pytest.mark.parametrize(

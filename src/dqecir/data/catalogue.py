@@ -19,6 +19,7 @@ import numpy as np
 from dqecir.data.catalogue_table import SPLITS, CatalogueTable, read_catalogue_table
 from dqecir.data.cells import UNKNOWN
 from dqecir.data.column_roles import Role
+from dqecir.data.row_pictures import path_problem
 from dqecir.data.triplets import Positions
 from dqecir.errors import CatalogueError, DataError
 from dqecir.io.progress import track
@@ -144,8 +145,8 @@ def check_catalogue(
     folder = Path(folder)
     table = read_catalogue_table(folder, sheet)
     problems = list(table.problems)
-    files = list(dict.fromkeys(view.file for view in table.views)) if decode else []
-    for name in track(files, "checking pictures", quiet=quiet):
+    files = dict.fromkeys(view.file for view in table.views if path_problem(view.file) is None)
+    for name in track(list(files) if decode else [], "checking pictures", quiet=quiet):
         if decode and os.path.isfile(folder / name):  # noqa: PTH113  (as FileNames.find)
             try:
                 decode(folder / name)

@@ -21,6 +21,7 @@ from dqecir.settings import Strict, nearest, read_settings
 
 TABLE = "attributes.csv"
 SETTINGS = "catalogue.yaml"
+_OTHER_SUFFIXES = (".txt", ".json", ".xls", ".xlsm", ".ods", ".html", ".htm", ".xml", ".pdf")
 SPLITS = ("train", "val", "test")
 
 _SHOWN = 5
@@ -149,7 +150,12 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _called_attributes(folder: Path) -> list[Path]:
-    return [path for path in _tables(folder) if path.name.casefold().startswith("attributes.")]
+    """Files that are called as a table is; of other endings where there are none, to be read or refused."""
+    named = sorted(path for path in folder.iterdir() if path.name.casefold().startswith("attributes."))
+    for suffixes in (TABLE_SUFFIXES, _OTHER_SUFFIXES):
+        if found := [path for path in named if path.suffix.casefold() in suffixes and path.is_file()]:
+            return found
+    return []
 
 
 def _names_pictures(path: Path, sheet: str | None) -> bool:

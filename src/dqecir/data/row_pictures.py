@@ -68,7 +68,7 @@ def _named(cell: str, names: FileNames) -> Iterator[str]:
         return
     parts = [part for part in _BETWEEN_NAMES.split(cell) if part]
     if len(parts) > 1 and all(part.casefold().endswith(tuple(PICTURE_SUFFIXES)) for part in parts):
-        yield from [cell] if not _path_problem(cell) and names.find(cell) else parts
+        yield from [cell] if not path_problem(cell) and names.find(cell) else parts
     else:
         yield cell
 
@@ -78,7 +78,7 @@ def _found(row: int, cell: str, names: FileNames, line: int) -> RowPicture:
     if _ADDRESS.match(cell):
         wanted = PurePosixPath(unquote(urlsplit(cell).path)).name
         found = names.find(wanted) or names.of_last_part(wanted)
-    elif problem := _path_problem(cell):
+    elif problem := path_problem(cell):
         return RowPicture(row, cell, f"{problem} (line {line})", is_missing=not cell)
     else:
         found = names.find(cell)
@@ -91,7 +91,8 @@ def _found(row: int, cell: str, names: FileNames, line: int) -> RowPicture:
     return RowPicture(row, found[0])
 
 
-def _path_problem(name: str) -> str | None:
+def path_problem(name: str) -> str | None:
+    """Say why no file of the folder can have this name; None where one can."""
     if not name:
         return "a row names no image"
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\"):

@@ -21,6 +21,9 @@ from dqecir.errors import DataError
 from dqecir.settings import nearest
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".jsonl", ".ndjson")
+_NO_TABLE = re.compile(r"\s*(?:<(?:!doctype|\?xml|html|table|rss|feed)\b|\[(?=\s*[{\]]))", re.IGNORECASE)
+"""How files begin that are no tables: web pages, XML, JSON arrays."""
+_EXPORT = "export it as CSV, as .xlsx or as JSON lines (an object a line)"
 MAX_BYTES = 500_000_000
 MAX_UNPACKED = 500_000_000
 """Bytes of a workbook's parts when they are unpacked."""
@@ -72,16 +75,23 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
         return _workbook(name, data, sheet)
     if data.startswith(b"\xd0\xcf\x11\xe0"):
         raise DataError(f"{name} is a workbook of an old kind (.xls): save it as .xlsx or as CSV")
+    if data.startswith(b"%PDF-"):
+        raise DataError(f"{name} is a PDF and no table: {_EXPORT}")
     text, notes = _text(name, data)
+    if found := _NO_TABLE.match(text):
+        kind = "a JSON array" if found[0].endswith("[") else "a web page or XML"
+        raise DataError(f"{name} is {kind} and no table: {_EXPORT}")
     if text.lstrip().startswith("{"):
         return _json_lines(name, text, notes)
     return _csv(name, text, notes)
 
 
 def _text(name: str, data: bytes) -> tuple[str, list[str]]:
-    """Decode a file: UTF-8, UTF-16, or else Windows-1252 with a note."""
+    """Decode a file: UTF-8, UTF-16, UTF-32, or else Windows-1252 with a note."""
     encoding = "utf-8-sig"
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        encoding = "utf-32"
+    elif data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif (zeros := data[:4096].count(0)) and zeros >= len(data[:4096]) // 4:
         # Without a mark, the zeros of Latin letters tell the order of the bytes.
@@ -89,6 +99,11 @@ def _text(name: str, data: bytes) -> tuple[str, list[str]]:
     try:
         text, notes = data.decode(encoding), []
     except UnicodeDecodeError as error:
+        if any(not line.isascii() and _is_utf8(line) for line in data.splitlines()):
+            line = data.count(b"\n", 0, error.start) + 1
+            raise DataError(
+                f"{name}, line {line}: it is not UTF-8, and other lines are: save the whole table as UTF-8"
+            ) from None
         try:
             text = data.decode("cp1252")
         except UnicodeDecodeError:
@@ -98,6 +113,14 @@ def _text(name: str, data: bytes) -> tuple[str, list[str]]:
         line = text.count("\n", 0, found.start()) + 1
         raise DataError(f"{name}, line {line}: the character {found[0]!r} cannot stand in a text")
     return text, notes
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _csv(name: str, text: str, notes: Sequence[str]) -> Table:
