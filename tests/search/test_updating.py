@@ -1,7 +1,11 @@
 """An index follows its catalogue: only what is new is encoded, and what was put stays."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -181,3 +185,65 @@ def test_the_command_counts_and_keeps_its_own_fields_to_itself(dqecir, shop, mod
     out = dqecir("search", "--index", index, "--image", tmp_path / "a.png", "--json", *model)[1]
     answers = json.loads(out)["answers"]
     assert {len(RESERVED & answer["attributes"].keys()) for answer in answers} == {0}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dqecir import ComposedRetriever
+from dqecir.index.exact import ExactIndex
+
+shop, index, model, *moments = sys.argv[1:]
+retriever = ComposedRetriever.from_pretrained(Path(model))
+for moment in map(int, moments):
+    child = os.fork()
+    if child == 0:
+        add = ExactIndex.add
+
+        def counted(self, batch, instead_of=()):
+            left = iter(range(moment))
+            sys.setprofile(lambda *_: next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL))
+            add(self, batch, instead_of)
+
+        ExactIndex.add = counted
+        retriever.open_index(index).update_index(shop, quiet=True)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+MOMENTS = (1, 40, 150, 400, 800, 1600, 3200)
+"""Calls of functions within an addition, after which an update is killed."""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_an_update_that_is_killed_at_any_moment_disturbs_no_search(shop, model_folder, tmp_path):
+    retriever = ComposedRetriever.from_pretrained(model_folder)
+    retriever.build_index(shop, tmp_path / "index", quiet=True)
+    before = dict(retriever.index.entries())
+    for number, shade in ((0, 5), (6, 250), (7, 251)):
+        draw(shop / "images" / f"{number}.png", shade)
+    (shop / "images" / "5.png").unlink()
+    write_table(shop, {**dict.fromkeys(range(5), "blue,9,0"), 6: "blue,9,1", 7: "green,9,1"})
+    retriever.build_index(shop, tmp_path / "right", quiet=True)
+    after = dict(retriever.index.entries())
+    reader = ExactIndex.open(tmp_path / "index")
+    queries = retriever.encode_query([shop / "images" / "1.png"], ["is red"])
+    command = [sys.executable, "-c", KILLED, shop, tmp_path / "index", model_folder, *map(str, MOMENTS)]
+    searches = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            reader.refresh()
+            [hits] = reader.search(queries, 10)
+            searches += 1
+            assert len({hit.id for hit in hits}) == len(hits) >= 5
+            for hit in hits:
+                assert hit.payload in (before.get(hit.id), after.get(hit.id))
+        codes = process.stdout.read().split()
+    assert codes[0] == str(-signal.SIGKILL)
+    assert len(codes) == len(MOMENTS)
+    assert set(codes) <= {"0", str(-signal.SIGKILL)}
+    assert searches > len(MOMENTS)
+    again = ComposedRetriever.from_pretrained(model_folder).open_index(tmp_path / "index")
+    again.update_index(shop, quiet=True)
+    assert dict(again.index.entries()) == after
+    ids = sorted(after)
+    assert torch.equal(again.index.tokens(ids), retriever.index.tokens(ids))
