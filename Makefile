@@ -25,7 +25,7 @@ demo: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
-# The whole suite once more, with the branches that it takes counted; CONTRIBUTING.md holds the figure.
+# The whole suite once more, with the branches that it takes counted; about twice as long as `make test`.
 coverage: install
 	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n $(JOBS)
 	$(BIN)/coverage combine --quiet
