@@ -12,7 +12,7 @@ from dqecir.encoders.encoder import TextBatch
 from dqecir.encoders.open_clip_folder import CONFIG, read_open_clip
 from dqecir.errors import CheckpointError
 from dqecir.model.composed_model import ComposedModel
-from dqecir.model.public_weights import model_of
+from dqecir.model.public_weights import model_of, read_model
 from tests.encoders.dual_cases import clip_tokenizer, gemma_tokenizer
 from tests.golden.write_open_clip import CONFIGS, pictures, texts, weight
 
@@ -152,3 +152,7 @@ def test_a_broken_folder_is_one_sentence(tmp_path, breaking, sentence):
     with pytest.raises(CheckpointError, match=sentence) as caught:
         model_of(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_command_that_trains_reads_it_too(tmp_path):
+    assert isinstance(read_model(str(with_tokenizer(tmp_path / "o", "clip"))).backbone, Dual)

@@ -223,3 +223,10 @@ def test_the_service_opens_it(index, shop):
         answer = client.post("/v1/search", json={"item": item, "text": "is blue", "k": 3})
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["answers"]) == 3
+
+
+def test_the_shipped_model_has_a_name(shop, tmp_path):
+    retriever = ComposedRetriever.from_encoder("dqecir-small")
+    retriever.build_index(shop, tmp_path / "i", quiet=True)
+    assert read_maker(tmp_path / "i").encoder == "dqecir-small"
+    assert ComposedRetriever.of_index(tmp_path / "i").index is not None

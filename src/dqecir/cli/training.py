@@ -72,7 +72,14 @@ def compare(
         typer.Option("--eval", help="The catalogue whose val split is measured. Default: that of --data."),
     ] = None,
     model: Model = None,
-    encoder: Encoder = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder",
+            help="An encoder of others: a hub name (OWNER/NAME@REVISION), a folder, or dqecir-small. Given "
+            "several times, every method is compared over every encoder that it fits. Default: none.",
+        ),
+    ] = None,
     processes: Annotated[
         int | None,
         typer.Option(min=1, help="Runs at a time, one thread each. Default: as many as there are cores."),
@@ -80,10 +87,17 @@ def compare(
 ) -> None:
     """Train and measure several methods over several seeds at equal budgets; a stopped one is resumed."""
     from dqecir.evaluation.table import as_table, beyond_recall
+    from dqecir.experiments.compare.encoder_axis import compare_encoders, page
     from dqecir.experiments.compare.results_page import budget_means
     from dqecir.experiments.compare.runner import compare as run_comparison
 
-    start = start_of(model, encoder)
+    names = encoder or []
+    if len(names) > 1:
+        start_of(model, names[0])
+        found = compare_encoders(recipe, data, out, names, evaluation=evaluation, processes=processes)
+        output.print(escape("\n".join(page(found))))
+        return
+    start = start_of(model, names[0] if names else None)
     result = run_comparison(recipe, data, out, evaluation=evaluation, model=start, processes=processes)
     for title, rows in budget_means(result).items():
         output.print(as_table(title, rows))

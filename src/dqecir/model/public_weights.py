@@ -8,11 +8,18 @@ from pathlib import Path
 from dqecir.encoders.checkpoint_files import located
 from dqecir.encoders.checkpoints import LoadReport
 from dqecir.encoders.hf_checkpoints import json_of
+from dqecir.encoders.open_clip_folder import is_open_clip
 from dqecir.encoders.published import READERS, PublishedEncoder, form_of
 from dqecir.encoders.tokenizer import WordPieces
 from dqecir.errors import CheckpointError, DataError
 from dqecir.io.device import chosen_device
-from dqecir.model.composed_model import ComposedModel, is_model_folder, new_model, untrained_method
+from dqecir.model.composed_model import (
+    SHIPPED_MODEL,
+    ComposedModel,
+    is_model_folder,
+    new_model,
+    untrained_method,
+)
 
 BERT = "bert-base-uncased"
 """The hub name of the word pieces that BLIP-2 was trained with."""
@@ -21,18 +28,20 @@ BERT = "bert-base-uncased"
 def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | None = None) -> ComposedModel:
     """The encoder in ``weights`` as an untrained model (:func:`untrained_method`), in evaluation mode.
 
-    ``weights`` is one of our model folders, a folder or hub name (``OWNER/NAME`` or
-    ``OWNER/NAME@REVISION``) of transformers' ``Blip2ForImageTextRetrieval`` or of a dual encoder (CLIP,
-    SigLIP and the like), or a stage-1 checkpoint of LAVIS (``.pth`` or safetensors). ``tower`` is the file
-    of the image tower for a LAVIS checkpoint without one; ``tokenizer`` the folder or hub name of BERT's
-    word pieces, read where BLIP-2's weights bring none of their own. Pictures are prepared as those of the
-    weights were. Raises :class:`DataError` with the reason where the weights cannot be used.
+    ``weights`` is one of our model folders, the name of the shipped model, a folder or hub name
+    (``OWNER/NAME`` or ``OWNER/NAME@REVISION``) of transformers' ``Blip2ForImageTextRetrieval`` or of a dual
+    encoder (CLIP, SigLIP and the like), or a stage-1 checkpoint of LAVIS (``.pth`` or safetensors).
+    ``tower`` is the file of the image tower for a LAVIS checkpoint without one; ``tokenizer`` the folder or
+    hub name of BERT's word pieces, read where BLIP-2's weights bring none of their own. Pictures are prepared
+    as those of the weights were. Raises :class:`DataError` with the reason where the weights cannot be used.
     """
-    place, name = located(weights)
-    if is_model_folder(place):
+    is_shipped = weights == SHIPPED_MODEL
+    if not is_shipped:
+        place, name = located(weights)
+    if is_shipped or is_model_folder(place):
         if tower is not None:
             raise DataError("a model folder has a tower: leave out the tower, which only LAVIS' files need")
-        model = ComposedModel.from_pretrained(name)
+        model = ComposedModel.from_pretrained(None if is_shipped else name)
         return model.with_method(untrained_method(model.backbone), {})
     return read_weights(form_of(place), weights, tokenizer=tokenizer, tower=tower)[0]
 
@@ -42,6 +51,8 @@ def read_model(weights: Path | str | None = None) -> ComposedModel:
 
     ``weights`` is one of our model folders, under its own method, or what :func:`model_of` takes.
     """
+    if weights == SHIPPED_MODEL:
+        weights = None
     if weights is not None and (isinstance(weights, str) or weights.exists()):
         place, name = located(weights)
         if _is_published(place):
@@ -52,7 +63,9 @@ def read_model(weights: Path | str | None = None) -> ComposedModel:
 def _is_published(place: Path) -> bool:
     """Whether ``place`` is a checkpoint of others: a file, or a folder that transformers wrote."""
     try:
-        return place.is_file() or "model_type" in (json_of(place / "config.json") or {})
+        return (
+            place.is_file() or is_open_clip(place) or "model_type" in (json_of(place / "config.json") or {})
+        )
     except CheckpointError:
         return False  # read as a model folder, which says in a sentence what is wrong
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from dqecir.errors import DataError, EngineError
 from dqecir.index.maker import Maker, read_learned, read_maker
 from dqecir.methods.method import Method, method_named
-from dqecir.model.composed_model import ComposedModel
+from dqecir.model.composed_model import SHIPPED_MODEL, ComposedModel
 from dqecir.model.public_weights import model_of
 
 UNTRAINED = (
@@ -41,7 +41,8 @@ def untrained(encoder: str, method: str | None, options: Mapping[str, Any]) -> t
         raise DataError(f"{method} must be trained first (dqecir train): compose without training by {names}")
     start = model_of(encoder)
     # A folder of ours has no name of its own for all of its weights but its place.
-    source = start.backbone.origin.source or str(Path(encoder).expanduser().resolve())
+    place = encoder if encoder == SHIPPED_MODEL else str(Path(encoder).expanduser().resolve())
+    source = start.backbone.origin.source or place
     licence = start.backbone.origin.licence
     maker = Maker(encoder=source, licence=licence, method=method or start.method.name, options=dict(options))
     return start.with_method(maker.method, options).eval(), maker

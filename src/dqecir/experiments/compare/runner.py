@@ -38,6 +38,7 @@ from dqecir.io.run_folder import claim
 from dqecir.io.stopwatch import spent_name
 from dqecir.methods.method import method_named
 from dqecir.model.compose import learn_images
+from dqecir.model.composed_model import SHIPPED_MODEL
 from dqecir.settings import Strict, parse_settings
 from dqecir.training.loop import bf16_pays
 
@@ -56,9 +57,30 @@ def compare(
     ``evaluation`` is the catalogue whose val split is asked, by default ``train`` itself. Raises
     :class:`DataError` where a recipe is wrong or ``out`` holds another comparison.
     """
-    recipe = read_comparison(recipe_file)
-    folder = None if model is None else located(model)[1]
-    places = recipe_file.resolve().parent, train.resolve(), (evaluation or train).resolve(), folder
+    return run_comparison(
+        read_comparison(recipe_file),
+        recipe_file.resolve().parent,
+        train,
+        out,
+        evaluation=evaluation,
+        model=model,
+        processes=processes,
+    )
+
+
+def run_comparison(
+    recipe: ComparisonRecipe,
+    recipes: Path,
+    train: Path,
+    out: Path,
+    *,
+    evaluation: Path | None = None,
+    model: Path | str | None = None,
+    processes: int | None = None,
+) -> Result:
+    """As :func:`compare`, for a ``recipe`` that lies in the folder ``recipes``."""
+    folder = None if model in (None, SHIPPED_MODEL) else located(model)[1]
+    places = recipes, train.resolve(), (evaluation or train).resolve(), folder
     context = ComparisonContext(recipe, *places, out.resolve())
     # Every mistake is told before anything is computed.
     methods = [(stage.method, stage.options) for own in context.stages.values() for stage in own]
