@@ -42,7 +42,7 @@ def test_a_small_folder(tmp_path, prefix):
 def test_what_cannot_be_used_is_named(tmp_path):
     folder = write(tmp_path / "icir")
     (folder / "database" / "cup" / "a.jpg").unlink()
-    with pytest.raises(DataError, match="icir: 1 of 9 images are missing"):
+    with pytest.raises(DataError, match="i-cir: 1 of 9 images are missing"):
         read_icir(folder)
     assert len(read_icir(folder, "val", check_images=False).image_ids) == 9
     with pytest.raises(DataError, match="no split 'train'"):

@@ -64,7 +64,7 @@ def test_a_miniature_is_measured(write, dqecir, model_folder, tmp_path):
     data, report = tmp_path / "data", tmp_path / "report.json"
     data.mkdir()
     headline = write(data)
-    name = write.__name__
+    name = write.__name__.replace("icir", "i-cir")
     code, out, errors = dqecir("protocol", name, "--data", data, "--model", model_folder, "--json", report)
     assert code == 0, errors
     metrics = json.loads(report.read_text())["metrics"]

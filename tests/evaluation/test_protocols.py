@@ -363,10 +363,10 @@ def test_icir_equals_the_published_evaluator():
         expected += facts["AP"]
         start += size
     ids = tuple(map(str, range(start)))
-    benchmark = Benchmark("icir", "test", ids, tuple(map(Path, ids)), galleries, tuple(triplets), False)
+    benchmark = Benchmark("i-cir", "test", ids, tuple(map(Path, ids)), galleries, tuple(triplets), False)
     results = collect(benchmark, chunks, kept=0)
     assert [trapezoid_precision(ranks) for ranks in results.right_ranks] == pytest.approx(expected)
-    table = protocol_named("icir").summarise(results)
+    table = protocol_named("i-cir").summarise(results)
     assert list(table) == ["mmAP", "minmAP", "mAP"]
     assert table == pytest.approx({key: 100 * published[key] for key in table})
 
@@ -377,8 +377,8 @@ def test_the_trapezoid_rule_by_hand():
 
 
 def test_answers_that_are_public_are_not_submitted(tmp_path):
-    with pytest.raises(DataError, match="icir publishes all answers"):
-        protocol_named("icir").questions(tmp_path, "test")
+    with pytest.raises(DataError, match="i-cir publishes all answers"):
+        protocol_named("i-cir").questions(tmp_path, "test")
 
 
 def test_three_means_by_hand():

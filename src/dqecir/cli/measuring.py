@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dqecir.cli.arguments import Model, output
+from dqecir.errors import DataError
 from dqecir.io.progress import console
 
 Split = Annotated[str, typer.Option(help="The split whose images are references and gallery.")]
@@ -105,10 +106,23 @@ def protocol_command(
 
 
 def reproduce_command(
-    data_set: Annotated[str, typer.Argument(help="fashioniq, cirr, circo or hp-fashioniq.")],
-    data: DataSetFolder,
-    weights: Annotated[str, typer.Option("--weights", help="Untrained weights: a folder, file or hub name.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the report, the run and its tokens are written.")],
+    data_set: Annotated[
+        str | None, typer.Argument(help="fashioniq, cirr, circo or hp-fashioniq; needed but for --list.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The data set's folder, as it is published; for --list, a folder of such folders."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Untrained weights: a folder, file or hub name. Needed but for --list.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where report, run and tokens are written. Needed but for --list.")
+    ] = None,
+    list_benchmarks: Annotated[
+        bool,
+        typer.Option("--list", help="List what each benchmark needs, what is there, published and verified."),
+    ] = False,
     recipe: Annotated[
         Path | None, typer.Option(help="A training recipe. Default: DQE-CIR's of recipes/reproduce.")
     ] = None,
@@ -131,12 +145,22 @@ def reproduce_command(
     ] = None,
 ) -> None:
     """Train on a published data set, measure under a named protocol, and compare with published numbers."""
+    from dqecir.experiments.reproduce.benchmark_list import listing
+
+    if list_benchmarks:
+        for line in listing(data):
+            output.print(escape(line))
+        return
+    if data_set is None or data is None or weights is None or out is None:
+        needed = {"DATA_SET": data_set, "--data": data, "--weights": weights, "--out": out}
+        missing_one = next(name for name, value in needed.items() if value is None)
+        raise DataError(f"{missing_one} is missing: dqecir reproduce DATA_SET --data … --weights … --out …")
     from dqecir.experiments.reproduce.request import Request
     from dqecir.experiments.reproduce.retrieval import reproduce
 
     report = reproduce(Request(data_set, data, weights, out, recipe, protocol, run, missing, images, tokens))
     if report is not None:
-        output = Console(soft_wrap=True)
+        plain = Console(soft_wrap=True)
         for line in report.lines():
-            output.print(escape(line))
+            plain.print(escape(line))
         console.print(f"the report is {out / 'report.md'}")

@@ -38,7 +38,7 @@ def read_icir(
     names = tuple(row[0] for row in (*queries, *database))
     paths = tuple(root / name for name in names)
     if check_images:
-        require_images(paths, "icir")
+        require_images(paths, "i-cir")
     members: dict[str, list[int]] = {}
     answers: dict[tuple[str, str], list[int]] = {}
     for place, (_, text, instance) in enumerate(database, len(queries)):
@@ -55,7 +55,7 @@ def read_icir(
         triplets.append(Triplet(place, right[0], (text,), instance, tuple(right), pair_id=str(place)))
     asked = dict.fromkeys(instance for _, _, instance in queries)
     galleries = {instance: np.array(members[instance], dtype=np.int64) for instance in asked}
-    return Benchmark("icir", split, names, paths, galleries, tuple(triplets), False)
+    return Benchmark("i-cir", split, names, paths, galleries, tuple(triplets), False)
 
 
 def _rows(path: Path) -> list[tuple[str, str, str]]:

@@ -35,7 +35,7 @@ from dqecir.evaluation.metrics import (
 from dqecir.settings import nearest
 
 QueryText = Literal["clean_and", "raw_and", "covr", "composeae", "raw", "qure_circo"]
-DataSet = Literal["fashioniq", "cirr", "circo", "genecis", "icir", "lasco"]
+DataSet = Literal["fashioniq", "cirr", "circo", "genecis", "i-cir", "lasco"]
 
 
 def _composeae(question: Triplet | Question) -> str:
@@ -189,7 +189,7 @@ _READERS: Mapping[DataSet, Callable[..., Benchmark]] = {
     "cirr": _read_cirr,
     "circo": _read_circo,
     "genecis": lambda _, *where, **places: read_genecis(*where, **places),
-    "icir": lambda _, *where, **places: read_icir(*where, **places),
+    "i-cir": lambda _, *where, **places: read_icir(*where, **places),
     "lasco": lambda _, *where, **places: read_lasco(*where, **places),
 }
 """Data set -> what reads a split of a folder as a protocol has it."""
@@ -308,8 +308,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "GeneCIS (arXiv 2306.07969), as its code has it: R@k within each question's gallery is R_sub@k",
         ),
         Protocol(
-            "icir",
-            "icir",
+            "i-cir",
+            "i-cir",
             False,
             "raw",
             ("mAP",),
