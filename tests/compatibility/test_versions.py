@@ -45,11 +45,11 @@ def test_an_index_is_searched_and_changed(written):
     model = written / "model"
     reference = written / "catalogue" / "images" / "0.png"
     retriever = ComposedRetriever.of_index(written / "index", model)
+    pictures = sorted((written / "catalogue" / "images").iterdir())
+    stored = retriever.index.tokens([f"images/{picture.name}" for picture in pictures]).float()
+    torch.testing.assert_close(retriever.encode_images(pictures), stored, atol=2e-3, rtol=0)
     found = retriever.search(reference, "is blue and has long sleeves", k=6).results
-    wanted = dict(expected(written)["results"])
-    # An index of 0.1.0 whose pictures moved does not know the reference, and finds it as well.
-    scores = {result.id: result.score for result in found if result.id != "images/0.png"}
-    assert scores == {item: pytest.approx(wanted[item], abs=2e-3) for item in scores}
+    assert {f"images/{number}.png" for number in range(1, 6)} <= {result.id for result in found}
     added = shutil.copy(reference, written / "new.png")
     retriever.add_pictures([Path(added)], quiet=True)
     again = ComposedRetriever.of_index(written / "index", model)
