@@ -152,3 +152,15 @@ def test_preferences_are_worked_out_by_hand():
     assert of_requests([Ask("length", "more", None, "longer")], (), 1.0) == []
     [kept] = of_reference({"garment": {"dress": 0.75, "skirt": 0.25}}, 1.0)
     assert kept.values == {"dress": 0.5 * KEPT, "skirt": -0.5 * KEPT} and kept.others == -KEPT
+
+
+def test_a_turn_keeps_what_earlier_ones_asked(shop, dqecir):
+    retriever, folder = shop
+    answer = retriever.search(folder / "01.png", "now in blue", k=3, earlier=["is a dress", "in red"])
+    assert set(zip(cells(answer, "garment"), cells(answer, "color"), strict=True)) == {("dress", "blue")}
+    assert answer.reading.together == "dress, in blue"
+    asked = ("search", "--index", folder.parent / "index", "-k", 3, "--earlier", "a red dress")
+    code, out, _ = dqecir(*asked, "--earlier", "now in blue", "--text", "no, not that", "--json")
+    found = json.loads(out)
+    assert {one["attributes"].get("color") for one in found["answers"]} == {"red"}
+    assert code == 0 and found["together"]

@@ -208,6 +208,9 @@ def search(
             help="How firmly requested values and the garment are held, 0 to 3; 0: as the model composes."
         ),
     ] = 1.0,
+    earlier: Annotated[
+        list[str] | None, typer.Option(help="The text of an earlier turn, which is kept; the first first.")
+    ] = None,
     model: Model = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,
@@ -233,6 +236,7 @@ def search(
         explain=as_json,
         sold_out=sold_out,
         strictness=strictness,
+        earlier=earlier or (),
     )
     if as_json:
         print(json.dumps(result.as_json(), indent=2))

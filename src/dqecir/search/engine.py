@@ -114,13 +114,13 @@ class SearchEngine:
         item = None if request.item is None else item_named(self.index, request.item)
         more, less = ([item_named(self.index, name) for name in ids] for ids in (request.more, request.less))
         alone = request.image is None and item is None
-        if alone and not request.text.strip():
+        if alone and not "".join((*request.earlier, request.text)).strip():
             raise DataError("a search needs a picture, an item of the index or a text: give at least one")
         reference = None if alone else self.reference(request.image, item)
         if not 0 <= request.strictness <= STRICTEST:
             raise DataError(f"strictness must be between 0 and {STRICTEST:g}, not {request.strictness}")
         check_weights(request.weights, self.weighted)
-        said = self.reader.read(request.text, item, request.where)
+        said = self.reader.read(request.text, item, request.where, request.earlier)
         if said.where is not None:
             said.where.check(self.index.columns())
         own = () if item is None else (item,)
@@ -246,6 +246,7 @@ class SearchEngine:
             tells and not (asked or said.constraints or said.searched),
             None if prepared.reference is not None else _deciding(asked, said, embedded),
             self._nowhere(asked),
+            said.together,
         )
 
     def _nowhere(self, asked: Sequence[RequestedValue]) -> tuple[RequestedValue, ...]:

@@ -13,6 +13,7 @@ from dqecir.data.payload_fields import RESERVED
 from dqecir.index.contract import Index
 from dqecir.index.filters import Compare, Equal, Filter, Not, all_of, conjuncts, has_numbers
 from dqecir.index.payload_columns import least_number
+from dqecir.language.dialogue import in_one
 from dqecir.language.english import tokens
 from dqecir.language.numeric_constraints import NumericConstraint, constraint_reader, speaks_of_numbers
 from dqecir.language.reader import Ask, Reader, Reading
@@ -46,6 +47,8 @@ class RequestText:
     """Unread words that texts of the index hold, and that the text does not refuse."""
     searched_in: tuple[str, ...] = ()
     """The columns of those texts."""
+    together: str = ""
+    """What several turns ask for, in one text; empty for a single turn."""
     no_text: str = ""
     """Why there are no texts to search, where words could have been searched."""
 
@@ -60,12 +63,23 @@ class RequestReader:
         self._lock = Lock()
         self._reader: tuple[int, Reader] | None = None
 
-    def read(self, text: str, item: str | None = None, where: Filter | None = None) -> RequestText:
+    def read(
+        self,
+        text: str,
+        item: str | None = None,
+        where: Filter | None = None,
+        earlier: Sequence[str] = (),
+    ) -> RequestText:
         """Take what a text says of an index's numbers out of it, and read the rest.
+
+        The texts of ``earlier`` turns are read with it, as one (:func:`dqecir.language.dialogue.in_one`).
 
         ``item`` is the reference's id where it is an item; its payload is read only where the text compares
         with it. What the text asks of the table is added to the filter ``where``.
         """
+        if earlier:
+            text = in_one((*earlier, text), self._of_index())
+            return replace(self.read(text, item, where), together=text)
         if not text.strip():
             return RequestText(
                 text, where, garments=tuple(self._of_index().linker.columns.get("garment", ()))

@@ -98,6 +98,8 @@ class TextReading:
     """What decided a search by text alone; None for a search with a reference."""
     nowhere: tuple[RequestedValue, ...] = ()
     """Requested values that no item has."""
+    together: str = ""
+    """What this turn and earlier ones ask for, in one text; empty for a single turn."""
 
     @property
     def without_effect(self) -> tuple[str, ...]:
@@ -106,7 +108,7 @@ class TextReading:
 
     def sentence(self) -> str:
         """All of it in one line for people."""
-        parts = []
+        parts = [f"All turns together: {self.together}."] if self.together else []
         if self.language != "English":
             parts.append(f"This looks like {self.language}, of which only names of values are read.")
         if self.requested:
@@ -184,6 +186,7 @@ class SearchResponse:
             "lacking": [_bound(one) for one in self.reading.lacking],
             "language": self.reading.language,
             "alike": self.reading.alike,
+            "together": self.reading.together,
             "decided_by": None if self.reading.decided_by is None else list(self.reading.decided_by),
             "nowhere": [
                 {"attribute": one.attribute, "value": one.value, "words": one.words}

@@ -261,6 +261,7 @@ class ComposedRetriever:
         explain: bool = False,
         sold_out: bool = False,
         strictness: float = 1.0,
+        earlier: Sequence[str] = (),
     ) -> SearchResponse:
         """The ``k`` items that show ``image`` changed as ``text`` says; without a text, what is like it.
 
@@ -277,7 +278,8 @@ class ComposedRetriever:
         Raises :class:`DataError` for an attribute or an id that there is not. ``explain``: whether to say
         what each attribute contributed to each score. ``sold_out``: whether to find sold-out items, too.
         ``strictness``, 0 to 3, is how firmly requested values and the garment, named or the reference's, are
-        held; at 0 the model composes by itself.
+        held; at 0 the model composes by itself. ``earlier`` are the texts of earlier turns: what they ask for
+        is kept unless ``text`` changes it ("now in blue") or takes it back ("no, not that").
         """
         request = SearchRequest(
             image,
@@ -293,6 +295,7 @@ class ComposedRetriever:
             explain=explain,
             sold_out=sold_out,
             strictness=strictness,
+            earlier=tuple(earlier),
         )
         response = self._engine().search(request)
         results: Iterable[SearchResult] = map(self._with_whole_path, response.results)

@@ -37,6 +37,8 @@ class SearchRequest:
     strictness: float = 1.0
     """How firmly the requested values and the garment, named or the reference's, are held: from 0, as the
     model composes by itself, to 3."""
+    earlier: tuple[str, ...] = ()
+    """The texts of earlier turns, the first first; what they ask for is kept unless the text changes it."""
     explain: bool = True
     """Whether to say what each attribute contributed to each score."""
 

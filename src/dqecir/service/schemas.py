@@ -126,6 +126,9 @@ class SearchBody(EmbeddingBody):
     less: Ids = Field(default=[], description="Items that the answers should not be like.")
     exclude: Ids = Field(default=[], description="Items that are not to be found.")
     sold_out: bool = Field(default=False, description="Whether to find items that are sold out, too.")
+    earlier: Annotated[list[Annotated[str, Field(max_length=MOST_TEXT)]], Field(max_length=20)] = Field(
+        default=[], description="Texts of earlier turns, which are kept unless the text changes them."
+    )
     strictness: float = Field(
         default=1.0,
         ge=0,
@@ -245,6 +248,7 @@ class SearchReply(BaseModel):
     alike: bool = Field(
         description="Whether no request was found in the text. The answers then look like the reference."
     )
+    together: str = Field(description="What this turn and earlier ones ask for; empty for a single turn.")
     decided_by: list[str] | None = Field(
         description="What decided a search by text alone; none with a reference."
     )

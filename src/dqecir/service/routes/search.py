@@ -91,6 +91,7 @@ def _prepared(
             explain=asked.spoke,
             sold_out=asked.sold_out,
             strictness=asked.strictness,
+            earlier=tuple(asked.earlier),
         )
     )
 

@@ -1,0 +1,83 @@
+"""What several turns ask for together: a turn keeps what earlier ones asked, replaces it or takes it back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dqecir.language.reader import Ask, Reader
+
+_TAKEN_BACK = re.compile(
+    r"^\W*(?:(?:no|nope|nah)\b\W*)?(?:(?:not|forget|undo|scrap|drop) (?:that|this|it|so)\b(?: one)?|undo\b|"
+    r"go back\b|never ?mind\b|take (?:that|this|it) back\b|no\W*$)\W*",
+    re.IGNORECASE,
+)
+_ANEW = re.compile(
+    r"^\W*(?:start (?:over|again|anew)|forget (?:everything|all(?: of)? (?:that|this|it))|reset|new search)"
+    r"\b\W*",
+    re.IGNORECASE,
+)
+_OPENING = re.compile(r"^\W*(?:(?:and|but|now|then|also|ok|okay|please|yes)\b\W*)+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Phrase:
+    """Words that stand for one thing; ``ask`` is None for a number and for words that no column knows."""
+
+    words: str
+    column: str | None
+    ask: Ask | None = None
+
+    def gives_way(self, later: Sequence[_Phrase]) -> bool:
+        """Whether later phrases ask for another value of the column, or refuse this one."""
+        same = [one for one in later if self.column is not None and one.column == self.column]
+        if self.ask is None:
+            return bool(same)
+        asks = [one.ask for one in same if one.ask is not None]
+        return any(ask.operation != "is not" or ask.value == self.ask.value for ask in asks)
+
+
+def in_one(turns: Sequence[str], reader: Reader) -> str:
+    """Return one text that asks for what the turns do together, the latest last.
+
+    A value that a turn asks for takes the place of earlier values of its column. "No, not that" takes back
+    the turn before, and "start over" all of them; what follows in the same turn counts.
+    """
+    if not turns:
+        return ""
+    kept: list[list[_Phrase]] = []
+    last = ""
+    for turn in turns:
+        kept, last = _after(kept, turn)
+        kept.append(_phrases(last, reader))
+    later: list[_Phrase] = []
+    words: list[str] = [last] if last else []
+    for place, phrases in reversed(list(enumerate(kept))):
+        if place + 1 < len(kept):
+            words = [*(one.words for one in phrases if not one.gives_way(later)), *words]
+        later += phrases
+    return ", ".join(dict.fromkeys(words))
+
+
+def _after(kept: list[list[_Phrase]], turn: str) -> tuple[list[list[_Phrase]], str]:
+    """The turns that a turn leaves as they are, and what else it says."""
+    if anew := _ANEW.match(turn):
+        kept, turn = [], turn[anew.end() :]
+    elif back := _TAKEN_BACK.match(turn):
+        kept, turn = kept[:-1], turn[back.end() :]
+    opening = _OPENING.match(turn)
+    return kept, (turn[opening.end() :] if opening else turn).strip()
+
+
+def _phrases(text: str, reader: Reader) -> list[_Phrase]:
+    if not text:
+        return []
+    read = reader.read(text)
+    asks = [_Phrase(_worded(ask), ask.column, ask) for ask in read.asks]
+    numbers = [_Phrase(one.words, one.column) for one in read.constraints]
+    return [*asks, *numbers, *(_Phrase(word, None) for word in read.unread)]
+
+
+def _worded(ask: Ask) -> str:
+    return f"not {ask.words}" if ask.operation == "is not" else ask.words

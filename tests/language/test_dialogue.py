@@ -1,0 +1,34 @@
+"""Ten dialogues define what turns ask for together."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dqecir.language.dialogue import in_one
+from dqecir.language.reader import Reader
+from dqecir.language.spoken import USUAL
+
+DIALOGUES = yaml.safe_load((Path(__file__).parent / "dialogues.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    values = {column: USUAL[column] for column in ("garment", "color", "pattern", "sleeves")}
+    return Reader({**values, "brand": ["Kestrel", "Marlow"]}, ["price"])
+
+
+@pytest.mark.parametrize("dialogue", DIALOGUES, ids=lambda dialogue: " | ".join(dialogue["turns"]))
+def test_turns_are_read_together(reader, dialogue):
+    read = reader.read(in_one(dialogue["turns"], reader))
+    asks = sorted(f"{ask.column} {ask.operation} {ask.value}" for ask in read.asks)
+    assert asks == sorted(dialogue["asks"])
+    assert list(read.unread) == dialogue.get("unread", [])
+    numbers = [f"{one.column} {one.order} {one.number:g}" for one in read.constraints]
+    assert numbers == dialogue.get("constraints", [])
+
+
+def test_a_single_turn_stays_as_it_is(reader):
+    assert in_one(["is red, for a wedding"], reader) == "is red, for a wedding"
+    assert in_one(["no stripes"], reader) == "no stripes"
+    assert in_one([], reader) == ""
