@@ -182,9 +182,10 @@ class SearchEngine:
             embedded = own is not None
             composed = without_reference(composed, alone.to(composed.embeddings.device), own)
         steerings = [one.steering for one in prepared]
-        steered = boosted_and_steered(
-            composed, steerings, self.attributes, self.model.method.score_rule, self.garments
-        )
+        # Where the index knows garments by their cells, these hold the garment.
+        garments = () if any(one.said.garments for one in prepared) else self.garments
+        rule = self.model.method.score_rule
+        steered = boosted_and_steered(composed, steerings, self.attributes, rule, garments)
         read = readings(steered.query, self.values)
         parts = steered.query.parts
         reads_all = parts is not None and parts.reads_all

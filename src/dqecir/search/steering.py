@@ -37,8 +37,8 @@ REQUEST_BOOST = 2.0
 """Boost for requested attributes, against those that stay as they are."""
 
 GARMENT_BOOST = 8.0
-"""Further boost for the garment, named or kept, as far as heads see it; chosen by
-``benchmarks/garments_kept.py`` on dev of photos (of 2, 4 and 8)."""
+"""Further boost for the garment, named or kept, in an index that knows no garments by their cells; of 2, 4
+and 8 the best by ``benchmarks/garments_kept.py`` on dev of photos."""
 
 STRICTEST = 3.0
 """The largest strictness of a request."""
