@@ -4,9 +4,11 @@ import csv
 
 import pytest
 import torch
+import transformers
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.cells import UNKNOWN
@@ -124,6 +126,43 @@ def test_two_sources_train_a_tower_from_published_weights(garments, shop, tmp_pa
     assert type(model).from_pretrained(folder).fingerprint == model.fingerprint
 
 
+def test_a_q_former_is_trained_over_a_frozen_tower_of_transformers(garments, shop, tmp_path):
+    config = transformers.Dinov2Config(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=48, patch_size=8
+    )
+    torch.manual_seed(3)
+    tower = transformers.Dinov2Model(config)
+    tower.save_pretrained(tmp_path / "dino")
+    BitImageProcessorPil(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        tmp_path / "dino"
+    )
+    (tmp_path / "dino" / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    said = yaml.safe_load(RECIPE)
+    said["backbone"]["tower"] = {"kind": "transformers", "image_size": 32}
+    said["classification"] |= {"frozen_tower": True, "small_steps": 0}
+    settings = recipe(**said, tower_weights=str(tmp_path / "dino"))
+    model = Pretrainer(settings, [garments, shop], "train_all", tmp_path / "work", quiet=True).run()
+    pixels = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        right = tower.eval()(pixel_values=pixels).last_hidden_state
+    torch.testing.assert_close(model.backbone.image_tokens(pixels), right)
+    assert model.notes["tower"]["licence"] == "apache-2.0"
+    folder = model.save_pretrained(tmp_path / "model")
+    again = type(model).from_pretrained(folder)
+    assert again.fingerprint == model.fingerprint
+    again.with_method("dqe_values", {"attributes": ["colour"], "columns": ["color"]})
+
+
+@pytest.mark.parametrize("stage", [{}, {"frozen_tower": True}])
+def test_a_tower_that_is_published_or_frozen_needs_its_weights(stage):
+    said = yaml.safe_load(RECIPE)
+    if not stage:
+        said["backbone"]["tower"] = {"kind": "transformers", "image_size": 32}
+    said["classification"] |= stage
+    with pytest.raises(DataError, match="needs tower_weights"):
+        recipe(**said)
+
+
 def test_as_many_sources_as_catalogues(garments, tmp_path):
     with pytest.raises(DataError, match="sources is for 2 catalogues, and 1 were given"):
         Pretrainer(recipe(), [garments], "train", tmp_path, quiet=True)
@@ -134,7 +173,7 @@ def test_published_weights_need_their_kind_of_tower():
         **yaml.safe_load(RECIPE)["backbone"],
         "tower": {"kind": "stem", "image_size": 32, "widths": [8]},
     }
-    with pytest.raises(DataError, match="tower_weights are for a tower of the kind efficientnet"):
+    with pytest.raises(DataError, match="tower_weights are for a tower of the kind efficientnet or"):
         recipe(backbone=backbone, tower_weights="somewhere")
 
 

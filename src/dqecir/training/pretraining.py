@@ -28,10 +28,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dqecir.data.augmentation import random_views
 from dqecir.data.catalogue import Catalogue
 from dqecir.data.cells import has_value, values_of
-from dqecir.encoders.blip2 import Blip2
+from dqecir.encoders.blip2 import Blip2, Blip2Config
+from dqecir.encoders.checkpoint_files import located
+from dqecir.encoders.checkpoints import load_strictly
 from dqecir.encoders.efficientnet_weights import load_efficientnet
+from dqecir.encoders.known_encoders import origin_of
+from dqecir.encoders.licences import Origin
 from dqecir.encoders.store import TokenStore
 from dqecir.encoders.tokenizer import WordPieces, train_word_pieces
+from dqecir.encoders.tower_folder import read_tower
 from dqecir.encoders.towers import EfficientNetTower
 from dqecir.errors import DataError
 from dqecir.io.device import chosen_device, on_cpu
@@ -116,10 +121,10 @@ class Pretrainer:
         torch.manual_seed(recipe.seed)
         self.tokenizer = self._train_tokenizer(texts)
         backbone = recipe.backbone.model_copy(update={"vocabulary_size": len(self.tokenizer)})
-        self.backbone = Blip2(backbone)
-        if recipe.tower_weights is not None and isinstance(self.backbone.tower, EfficientNetTower):
-            load_efficientnet(self.backbone.tower.network, recipe.tower_weights)
-        self.heads = AttributeHeads(HeadsConfig(token_width=backbone.tower.token_width, columns=self.columns))
+        self.backbone, origin = _backbone(backbone, recipe.tower_weights)
+        self.tower_origin = origin
+        width = self.backbone.sizes.token_width
+        self.heads = AttributeHeads(HeadsConfig(token_width=width, columns=self.columns))
         self.device = chosen_device()
         self.backbone.to(self.device)
         self.heads.to(self.device)
@@ -132,6 +137,7 @@ class Pretrainer:
         self._contrast()
         notes = {
             "pretraining": self.recipe.model_dump(mode="json"),
+            **({} if self.tower_origin is None else {"tower": self.tower_origin.model_dump(mode="json")}),
             "catalogues": [catalogue.folder.name for catalogue in self.catalogues],
             "heads": {column: asdict(found) for column, found in calibrated.items()},
             spent_name(on_cpu()): self.seconds,
@@ -172,6 +178,8 @@ class Pretrainer:
         stage = self.recipe.classification
         modules = nn.ModuleDict({"tower": self.backbone.tower, "heads": self.heads})
         sets: list[LabelledImages] = []
+        if stage.frozen_tower:
+            self.backbone.freeze_tower()
         replicas = Replicas(modules, stage.replicas)
 
         def learn(step: int) -> Tensor:
@@ -188,6 +196,8 @@ class Pretrainer:
 
             def loss_of(replica: nn.Module, part: tuple[Sequence[int], int]) -> Tensor:
                 assert isinstance(replica, nn.ModuleDict)
+                if stage.frozen_tower:
+                    replica["tower"].eval()
                 pixels, codes = self._drawn(sets, *part, step)
                 others = torch.arange(len(pixels)).roll(1)
                 with autocast(self.device, self.recipe.precision):
@@ -436,6 +446,25 @@ class Pretrainer:
         self.seconds[name] = saved["cpu_seconds"]
         log.extend(saved["log"])
         return int(saved["step"])
+
+
+def _backbone(config: Blip2Config, weights: str | None) -> tuple[Blip2, Origin | None]:
+    """A BLIP-2 whose tower has published weights, where they are named, and where these come from.
+
+    Raises :class:`CheckpointError` for weights that cannot be used.
+    """
+    if config.tower.kind == "transformers" and weights is not None:
+        place, name = located(weights)
+        published = read_tower(place)
+        side = {"image_size": config.tower.image_size}
+        tower = published.config.model_copy(update=side)
+        backbone = Blip2(config.model_copy(update={"tower": tower}))
+        load_strictly(backbone.tower, published.state)
+        return backbone, origin_of(name, place)
+    backbone = Blip2(config)
+    if weights is not None and isinstance(backbone.tower, EfficientNetTower):
+        load_efficientnet(backbone.tower.network, weights)
+    return backbone, None
 
 
 def _shares(shares: Sequence[float], batch_size: int) -> list[int]:

@@ -163,6 +163,8 @@ class ClassificationStage(Strict):
     small_steps: int = Field(default=0, ge=0)
     """First steps, which see the pictures at ``small_size``: a step costs less then."""
     small_size: int = Field(default=0, ge=0)
+    frozen_tower: bool = False
+    """Whether the tower stays as its weights are, so that the heads alone learn."""
     mixup: float = Field(default=0.0, ge=0)
     """Both parameters of the beta distribution by which pictures are mixed in pairs (arXiv 1710.09412).
     0: none is."""
@@ -190,7 +192,8 @@ class PretrainingRecipe(Strict):
 
     backbone: Blip2Config
     tower_weights: str | None = None
-    """Published weights of the tower: a file, or an installed package that holds one. Default: none."""
+    """Published weights of the tower. Of an ``efficientnet`` a file, or an installed package that holds one;
+    of ``transformers`` a hub name or a folder. Default: none."""
     preprocessing: Preprocessing
     sources: Sources | str | None = None
     """The sources, in the order of ``--data``, or the name of a file with them in the recipe's folder.
@@ -209,8 +212,14 @@ class PretrainingRecipe(Strict):
                 f"preprocessing.size ({self.preprocessing.size}) must be the tower's image_size "
                 f"({self.backbone.tower.image_size})"
             )
-        if self.tower_weights is not None and self.backbone.tower.kind != "efficientnet":
-            raise ValueError("tower_weights are for a tower of the kind efficientnet")
+        kind = self.backbone.tower.kind
+        if self.tower_weights is not None and kind not in ("efficientnet", "transformers"):
+            raise ValueError("tower_weights are for a tower of the kind efficientnet or transformers")
+        if self.tower_weights is None and (kind == "transformers" or self.classification.frozen_tower):
+            raise ValueError(
+                "a tower of the kind transformers, or one that stays frozen, needs tower_weights: name a hub "
+                "name, a folder or a package"
+            )
         return self
 
 
