@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from dqecir.data.images import load_batches
 from dqecir.data.picture_files import Refusal, list_pictures
 from dqecir.errors import DataError
@@ -24,6 +26,17 @@ COLUMN_SETS: dict[ColumnSet, Mapping[str, str]] = {
     "products": {**{name: name for name in _PRODUCTS}, "color": "product_color"},
 }
 """Column of a description -> the model's column, which has another name where two sets share one."""
+
+_WORDS = {
+    "garment": "blazer blouse body dress hat hoodie longsleeve outwear pants polo shirt shoes shorts skirt "
+    "t-shirt top undershirt",
+    "color": "beige black blue brown green grey multicolor navy orange pink purple red teal white yellow",
+}
+_SPELLINGS: dict[ColumnSet, Mapping[str, frozenset[str]]] = {
+    "photos": {column: frozenset(words.split()) for column, words in _WORDS.items()},
+    "products": {},
+}
+"""Values that a set has of a column, where a model may know others beside them."""
 
 
 def describe_pictures(
@@ -44,10 +57,11 @@ def describe_pictures(
     if not out.parent.is_dir():
         raise DataError(f"the folder {out.parent} does not exist: create it, or choose another --out")
     told = _columns(describer, columns)
+    within = _SPELLINGS[columns or "photos"]
     paths, left_out = _found(pictures)
     refusals: list[Refusal] = []
     lines: dict[Path, Any] = {}
-    described = _described(paths, describer, told, refusals)
+    described = _described(paths, describer, told, within, refusals)
     for position, attributes in track(described, "describing", len(paths), quiet):
         lines[paths[position]] = {"path": str(paths[position]), "attributes": attributes}
     for refusal in refusals:
@@ -89,13 +103,24 @@ def _found(pictures: Sequence[Path]) -> tuple[list[Path], list[Refusal]]:
 
 
 def _described(
-    paths: Sequence[Path], describer: Describer, told: Mapping[str, str], refusals: list[Refusal]
+    paths: Sequence[Path],
+    describer: Describer,
+    told: Mapping[str, str],
+    within: Mapping[str, frozenset[str]],
+    refusals: list[Refusal],
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the position of each picture, and its attributes."""
     known = describer.heads.config.columns
     for batch in load_batches(paths, describer.preprocessing, refusals):
         probabilities = describer.probabilities(batch.pixels)
-        best = {column: probabilities[name].max(dim=1) for column, name in told.items()}
+        best = {}
+        for column, name in told.items():
+            shares = probabilities[name]
+            allowed = torch.tensor([value in within.get(column, known[name]) for value in known[name]])
+            if bool(allowed.any()):
+                shares = shares * allowed.to(shares.device)
+                shares = shares / shares.sum(dim=1, keepdim=True)
+            best[column] = shares.max(dim=1)
         for row, position in enumerate(batch.positions):
             yield (
                 position,
