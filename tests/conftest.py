@@ -32,6 +32,9 @@ settings.load_profile("suite")
 PATIENCE = 300.0
 """Seconds until a test that waits in vain ends: against waiting for ever, and no measure of speed."""
 
+MODEL_OF_0_1_0 = Path(__file__).parent / "models" / "of_0_1_0"
+"""The model that version 0.1.0 shipped, whose folder and indexes are still read."""
+
 TINY = Blip2Config(
     tower=TowerConfig(kind="stem", image_size=32, widths=(8, 16, 16)),
     hidden_size=16,

@@ -12,12 +12,13 @@ from dqecir.index.contract import ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.search.retriever import ComposedRetriever
+from tests.conftest import MODEL_OF_0_1_0
 
 WRITTEN = Path(__file__).parent / "written_by_0_1_0"
 
 
-def test_an_index_opens_with_the_shipped_model(tmp_path):
-    retriever = ComposedRetriever.from_pretrained()
+def test_an_index_opens_with_the_model_of_then(tmp_path):
+    retriever = ComposedRetriever.from_pretrained(MODEL_OF_0_1_0)
     retriever.open_index(shutil.copytree(WRITTEN / "shipped", tmp_path / "index"))
     model = retriever.model
     red, blue = (Image.new("RGB", (32, 32), name) for name in ("red", "blue"))

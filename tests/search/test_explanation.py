@@ -20,6 +20,7 @@ from dqecir.search.response import RequestedValue, TextReading
 from dqecir.search.steering import Steering, steered
 from dqecir.synthetic.garment_drawing import render_garment
 from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES, random_vector
+from tests.conftest import MODEL_OF_0_1_0
 
 METHODS = ["dqe", "dqe_heads", "dqe_values", "dqe_values by dot"]
 NAMES = ["colour", "shape", "pattern"]
@@ -127,8 +128,8 @@ def drawn(number: int, color: str) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def looked() -> list[tuple[Image.Image, np.ndarray, tuple[HeatMap, HeatMap]]]:
-    """(reference, its cells' share of garment [6, 6], maps) of "is red" by the shipped model, 24 times."""
-    shipped = ComposedModel.from_pretrained().eval()
+    """(reference, its cells' share of garment [6, 6], maps) of "is red" by the model of 0.1.0, 24 times."""
+    shipped = ComposedModel.from_pretrained(MODEL_OF_0_1_0).eval()
     found = []
     for number in range(24):
         blue, red = drawn(number, "blue"), drawn(number, "red")
@@ -149,7 +150,7 @@ def test_the_query_looks_at_the_garment_and_not_at_the_background(looked, which)
 
 
 def test_blurring_where_it_looked_costs_more_than_elsewhere(looked):
-    shipped = ComposedModel.from_pretrained().eval()
+    shipped = ComposedModel.from_pretrained(MODEL_OF_0_1_0).eval()
     costs = []
     for number, (blue, _, (heat, _)) in enumerate(looked):
         places = np.argsort(np.array(heat.values), axis=None)
@@ -187,7 +188,7 @@ def test_a_map_lies_over_the_picture_as_it_is(model, name):
 
 
 def test_where_no_gradient_goes_covering_says_nearly_the_same(looked):
-    shipped = ComposedModel.from_pretrained().eval()
+    shipped = ComposedModel.from_pretrained(MODEL_OF_0_1_0).eval()
     agreements = []
     for number, (blue, _, maps) in list(enumerate(looked))[:6]:
         with pytest.MonkeyPatch.context() as patched:
@@ -200,7 +201,7 @@ def test_where_no_gradient_goes_covering_says_nearly_the_same(looked):
 
 
 def test_maps_follow_the_steering(looked):
-    shipped = ComposedModel.from_pretrained().eval()
+    shipped = ComposedModel.from_pretrained(MODEL_OF_0_1_0).eval()
     blue, _, maps = looked[0]
     nothing = Steering({"shape": 0.0, "pattern": 0.0})
     assert heat_maps(shipped, blue, "is red", drawn(0, "red"), nothing) != maps

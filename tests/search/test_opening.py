@@ -13,7 +13,7 @@ from dqecir.language.reading import RuleReader
 from dqecir.model import fingerprints
 from dqecir.search.audit import audit
 from dqecir.search.engine import SearchEngine
-from tests.conftest import tiny_model
+from tests.conftest import MODEL_OF_0_1_0, tiny_model
 
 OF_0_1_0 = Path(__file__).parents[1] / "index" / "of_0_1_0"
 """An exact index of two drawn garments that version 0.1.0 built with its shipped model, and one picture."""
@@ -39,7 +39,7 @@ def ways_to_open(model, folder):
 def test_an_index_of_0_1_0_opens_with_its_model_and_takes_items(tmp_path):
     folder = shutil.copytree(OF_0_1_0 / "index", tmp_path / "index")
     picture = OF_0_1_0 / "000000.jpg"
-    retriever = ComposedRetriever.from_pretrained().open_index(folder)
+    retriever = ComposedRetriever.from_pretrained(MODEL_OF_0_1_0).open_index(folder)
     [hit] = retriever.search(picture, k=1).hits
     assert hit.id == "images/000000.jpg"
     assert hit.payload["color"] == "yellow"
@@ -52,11 +52,16 @@ def test_an_index_of_0_1_0_opens_with_its_model_and_takes_items(tmp_path):
 
 
 def test_an_index_of_0_1_0_is_refused_to_a_model_that_composes_otherwise():
-    model = ComposedRetriever.from_pretrained().model
+    model = ComposedRetriever.from_pretrained(MODEL_OF_0_1_0).model
     with torch.no_grad():
         model.method.asks_bias += 1
     with pytest.raises(EngineError, match=r"another model \(998e8cbc9e5f47b9, and this is .*name that model"):
         ComposedRetriever(model).open_index(OF_0_1_0 / "index")
+
+
+def test_an_index_of_the_model_of_0_1_0_is_refused_to_the_shipped_one():
+    with pytest.raises(EngineError, match=r"another model .*build the index again"):
+        ComposedRetriever.from_pretrained().open_index(OF_0_1_0 / "index")
 
 
 def test_a_changed_rule_opens_an_old_index(built, monkeypatch):

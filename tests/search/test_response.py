@@ -8,6 +8,7 @@ from dqecir import ComposedRetriever
 from dqecir.language.numeric_constraints import NumericConstraint
 from dqecir.language.reader import Correction
 from dqecir.search.response import RequestedValue, TextReading
+from tests.conftest import MODEL_OF_0_1_0
 
 YEAR = NumericConstraint("year", "more", number=2019.0, words="newer than 2019")
 
@@ -60,7 +61,7 @@ def test_what_was_read_is_said_in_one_line(reading, said):
 
 def test_words_without_effect_are_said_of_clauses_that_are_read_in_part():
     shop = Path(__file__).parents[1] / "index" / "of_0_1_0"
-    retriever = ComposedRetriever.from_pretrained().open_index(shop / "index")
+    retriever = ComposedRetriever.from_pretrained(MODEL_OF_0_1_0).open_index(shop / "index")
     assert retriever.search(shop / "000000.jpg", "is yellow for a wedding", k=1).reading.unread == (
         "wedding",
     )
