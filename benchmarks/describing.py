@@ -1,4 +1,4 @@
-"""Measure how often ``dqecir describe`` is right, and write the tables of the describer's card.
+"""Measure how often ``dqecir describe`` is right, and write the tables of the shipped model's card.
 
     python benchmarks/describing.py --photos PHOTOS --products PRODUCTS
 
@@ -20,11 +20,12 @@ from pathlib import Path
 
 from dqecir.io.files import write_text
 from dqecir.io.markdown import table
-from dqecir.model.composed_model import ComposedModel
 from dqecir.model.describer import Describer
 from dqecir.search.describing import COLUMN_SETS, ColumnSet, describe_pictures
 
-CARD = Path(__file__).parents[1] / "src/dqecir/assets/describer/README.md"
+ROOT = Path(__file__).parents[1]
+CARD = ROOT / "recipes" / "ship-shop-card.md"
+EARLIER = ROOT / "tests" / "models" / "of_0_1_0"
 BEGIN, END = "<!-- written by benchmarks/describing.py -->\n", "<!-- end -->\n"
 
 
@@ -77,16 +78,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--products", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="A model folder. Default: the shipped model.")
     given = parser.parse_args()
-    describer, before = Describer.from_pretrained(), Describer.of(ComposedModel.from_pretrained())
+    describer, before = Describer.from_pretrained(given.model), Describer.from_pretrained(EARLIER)
     photos, products = rows_of(given.photos), rows_of(given.products)
     written = [
         "Share of pictures whose value is named rightly, in percent, with its standard error over pictures.\n"
         f"One seed. Machine: {platform.machine()}, {os.cpu_count()} cores.\n"
     ]
     parts: tuple[tuple[ColumnSet, Path, list[dict[str, str]], dict[str, Describer]], ...] = (
-        ("photos", given.photos, photos, {"describer": describer, "heads of `dqecir-small`": before}),
-        ("products", given.products, products, {"describer": describer}),
+        ("photos", given.photos, photos, {"this model": describer, "the model of version 0.1.0": before}),
+        ("products", given.products, products, {"this model": describer}),
     )
     for columns, folder, rows, compared in parts:
         head = [
