@@ -132,24 +132,6 @@ def stages(result: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def shipped(name: str, result: dict[str, Any]) -> list[str]:
-    facts = result["facts"]
-    galleries = ", ".join(f"{key} {size:,}" for key, size in facts["galleries"].items())
-    lines = [
-        f"### {name}",
-        "",
-        f"`dqecir evaluate`, split {facts['split']}, {facts['queries']:,} questions, galleries: {galleries}, "
-        f"seed {facts['seed']}; one model. The rows without training use its trained backbone as it is.",
-        "",
-        "| ranked by | " + " | ".join(METRICS) + " | mAP@10 seen | unseen |",
-        "|---|" + "---|" * (len(METRICS) + 2),
-    ]
-    for row_name, row in result["rows"].items():
-        cells = [cell(row, key) for key in (*METRICS, "seen/mAP@10", "unseen/mAP@10")]
-        lines.append(f"| {row_name.replace('_', ' ')} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
-
-
 def summary(results: list[dict[str, Any]]) -> list[str]:
     """One table of all comparisons at the last budget, best first on the first of them."""
     columns = [summary_column(result) for result in results]
@@ -225,13 +207,6 @@ def main() -> None:
         lines += backbone(read["backbone"])
     if "stages" in read:
         lines += stages(read["stages"])
-    evaluated = {
-        name.removeprefix("shipped-"): value for name, value in read.items() if name.startswith("shipped-")
-    }
-    if evaluated:
-        lines += ["## The shipped model", ""]
-        for name, value in evaluated.items():
-            lines += shipped(name, value)
     lines += published(yaml.safe_load((ROOT / "benchmarks" / "published_results.yaml").read_text("utf-8")))
     write_text(ROOT / "docs" / "results.md", "\n".join(lines).rstrip() + "\n")
     put_between_marks(ROOT / "README.md", summary(results))
