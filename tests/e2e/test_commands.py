@@ -331,7 +331,7 @@ def test_the_python_of_the_readme_runs(garments_folder, tmp_path, monkeypatch):
 
 def test_the_shipped_model_is_small_and_has_a_card():
     folder = ROOT / "src" / "dqecir" / "assets" / "dqecir-small"
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 12_000_000
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 16_000_000
     card = (folder / "README.md").read_text()
     for heading in ("## What it is", "## How it was trained", "## What it can and cannot do"):
         assert heading in card

@@ -404,8 +404,10 @@ def test_what_sources_hold_out_is_dev_and_the_columns_compared_are_asked(
 ):
     columns = ["color", "garment"]
     sources = [{"columns": {name: name for name in (*columns, "print")}, "held_out": 0.25}, {"columns": {}}]
-    sources[1] = {**sources[0], "held_out": 0.0}
-    recipe = recipe_of(**VALUES, options={"columns": columns}, sources=sources)
+    sources[1] = {**sources[0], "held_out": 0.0, "views": 1}
+    recipe = recipe_of(
+        **VALUES, options={"columns": columns}, sources=sources, training={"views": 2, "steps": 2}
+    )
     folders = [garments_folder, garments_folder]
     trainer = trainer_for(recipe, folders, model_folder, tmp_path / "run", quiet=True)
     train = len(garments.split("train"))
@@ -413,6 +415,8 @@ def test_what_sources_hold_out_is_dev_and_the_columns_compared_are_asked(
     assert set(trainer.data.benchmark.attributes) == set(columns)
     tokens = tmp_path / "run" / "tokens"
     assert (tokens / "0-dev").exists() and not (tokens / "1-dev").exists()
+    assert [store.views for store in trainer.data.store.stores] == [2, 1]
+    trainer.fit()
 
 
 def test_a_catalogue_of_which_the_heads_know_nothing_is_refused(garments_folder, model_folder, tmp_path):

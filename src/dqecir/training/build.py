@@ -29,7 +29,7 @@ from dqecir.training.data import TrainingData
 from dqecir.training.loop import Evaluator, Trainer
 from dqecir.training.pretraining_data import HELD_OUT, as_sources
 from dqecir.training.processes import processes
-from dqecir.training.recipe import Recipe
+from dqecir.training.recipe import CatalogueSource, Recipe
 
 Part = tuple[Benchmark, TokenStore]
 """A benchmark, and the image tokens of its images in their order."""
@@ -97,7 +97,7 @@ def trainer_for(
             if recipe.sources is not None and isinstance(source, Catalogue) and not len(source.splits[split]):
                 continue
             benchmark = _triplets(recipe, source, split, f"{place}-{folder.name}")
-            views = recipe.training.views if parts is training else 1
+            views = _views(recipe, place) if parts is training else 1
             kept = (tokens or run / "tokens") / f"{place}-{split}"
             # Of several processes one encodes, and the others then only open what it wrote.
             with processes().main_process_first():
@@ -123,6 +123,13 @@ def _read(folders: Sequence[Path], recipe: Recipe) -> list[Catalogue | Path]:
         )
         for each in found
     ]
+
+
+def _views(recipe: Recipe, place: int) -> int:
+    """How many views are kept of the pictures of a catalogue."""
+    source = recipe.sources[place] if recipe.sources is not None else None
+    own = source.views if isinstance(source, CatalogueSource) else None
+    return own or recipe.training.views
 
 
 def _triplets(recipe: Recipe, source: Catalogue | Path, split: str, name: str) -> Benchmark:

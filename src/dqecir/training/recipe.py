@@ -39,6 +39,8 @@ class CatalogueSource(Strict):
     """Column of the model -> what the table implies of it; the first that implies a value counts."""
     title: str | None = None
     """Column of texts, which are captions of the pictures beside those made from attributes."""
+    views: int | None = Field(default=None, ge=1)
+    """Random views kept of each picture for training on triplets. Default: as many as of the others."""
     held_out: float = Field(default=0.0, ge=0, lt=1)
     """Share of the pictures, drawn by the seed, that are not learned from but calibrate the heads."""
 

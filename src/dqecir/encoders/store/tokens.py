@@ -178,7 +178,7 @@ class JoinedStore:
         return int(self.ends[-1])
 
     def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
-        """As :meth:`TokenStore.gather`."""
+        """As :meth:`TokenStore.gather`; a store of fewer views counts them from the first again."""
         ids = ids.cpu()
         owners = torch.searchsorted(self.ends, ids, right=True)
         result: Tensor | None = None
@@ -187,7 +187,8 @@ class JoinedStore:
             if len(rows) == 0:
                 continue
             start = int(self.ends[place]) - len(store)
-            tokens = store.gather(ids[rows] - start, None if views is None else views.cpu()[rows])
+            seen = None if views is None else views.cpu()[rows] % store.views
+            tokens = store.gather(ids[rows] - start, seen)
             if result is None:
                 result = tokens.new_empty(len(ids), *tokens.shape[1:])
             result[rows.to(tokens.device)] = tokens
