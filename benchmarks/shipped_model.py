@@ -2,8 +2,8 @@
 
     python benchmarks/shipped_model.py --photos PHOTOS --products PRODUCTS --drawn GARMENTS
 
-All three are catalogues whose ``val`` split is asked; of PRODUCTS what ``recipes/data/shop-sources.yaml`` reads, and
-GARMENTS is drawn by ``dqecir catalogue render GARMENTS --items 2000 --seed 99 --split val``.
+The ``val`` split of three catalogues is asked, PRODUCTS as ``recipes/data/shop-sources.yaml`` reads it, and
+GARMENTS as ``dqecir catalogue render GARMENTS --items 2000 --seed 99 --split val`` draws it.
 """
 
 from __future__ import annotations
