@@ -18,7 +18,6 @@ OUTSIDE = {
     "SECURITY.md": "security.md",
     "THIRD_PARTY_NOTICES.md": "third-party-notices.md",
     "src/dqecir/assets/dqecir-small/README.md": "model-card.md",
-    "src/dqecir/assets/describer/README.md": "describer-card.md",
 }
 """File of the repository -> page of the site."""
 _LINK = re.compile(r"\[(?P<text>[^\]\[]*)\]\((?P<to>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
