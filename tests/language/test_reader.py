@@ -160,3 +160,15 @@ def _tagger():
 )
 def test_odd_and_long_texts_are_read(reader, text):
     assert {ask.value for ask in reader.read(text).asks} <= {"red"}
+
+
+def test_a_colour_that_the_garments_lack_is_not_asked_of_their_patterns(reader):
+    values = {
+        "color": ["red", "green", "black"],
+        "pattern": ["plain", "striped"],
+        "pattern_color": ["blue", "red"],
+    }
+    narrow = Reader(values, [], reader.tagger)
+    assert asks(narrow.read("is blue")) == set()
+    assert asks(narrow.read("is red")) == {"color is red"}
+    assert "pattern_color is blue" in asks(narrow.read("is red with blue stripes"))

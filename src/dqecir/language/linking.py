@@ -167,10 +167,18 @@ class Linker:
         for length in range(min(_REACH, len(words)), 0, -1):
             for start in range(len(words) - length, -1, -1):
                 part = _joined(words[start : start + length])
-                found = self._named(part, columns) or self._named(part, list(self.values))
+                found = self._named(part, columns) or self._named(part, self._elsewhere(role))
                 if found is not None:
                     return found
         return self._nearest(" ".join(words))
+
+    def _elsewhere(self, role: str) -> list[str]:
+        """Columns that may have a value of a role, where the role's own have not.
+
+        Where there is a column of the garment's colour, a colour of its pattern is something else.
+        """
+        other = self.columns.get("pattern_color", []) if role == "color" and self.columns.get(role) else []
+        return [column for column in self.values if column not in other]
 
     def _named(self, key: str, columns: Sequence[str]) -> Named | None:
         """A value of this name in one of the columns; the column of most values is the most exact one."""
