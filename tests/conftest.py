@@ -29,7 +29,7 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
-PATIENCE = 12.0
+PATIENCE = 300.0
 """Seconds until a test that waits in vain ends: against waiting for ever, and no measure of speed."""
 
 MODEL_OF_0_1_0 = Path(__file__).parent / "models" / "of_0_1_0"
