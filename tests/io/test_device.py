@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dqecir.errors import DataError
-from dqecir.io.device import chosen_device, on_cpu
+from dqecir.io.device import chosen_device, device_named, on_cpu, use_device
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_a_gpu_is_chosen_unless_another_device_is_named(gpus, monkeypatch):
     monkeypatch.setenv("DQECIR_DEVICE", "cpu")
     assert chosen_device() == torch.device("cpu") and on_cpu()
     monkeypatch.setenv("DQECIR_DEVICE", "mps")
-    with pytest.raises(DataError, match="the device 'mps'; this machine has cuda and cpu"):
+    with pytest.raises(DataError, match=r"no device 'mps' here .*; this machine has cuda and cpu"):
         chosen_device()
 
 
@@ -40,6 +40,20 @@ def test_without_a_gpu_the_cpu_is_chosen(monkeypatch):
     monkeypatch.setenv("DQECIR_DEVICE", "cuda")
     with pytest.raises(DataError, match="this machine has cpu"):
         chosen_device()
+
+
+def test_a_device_is_named_or_chosen(gpus, monkeypatch):
+    assert device_named("auto") == device_named("cuda") == torch.device("cuda")
+    assert device_named("cpu") == torch.device("cpu")
+    assert device_named("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(DataError, match="no device 'tpu' here"):
+        device_named("tpu")
+    monkeypatch.setenv("DQECIR_DEVICE", "cpu")
+    assert device_named("auto") == torch.device("cpu")
+    use_device("auto")
+    assert chosen_device() == torch.device("cpu")
+    use_device("cuda")
+    assert chosen_device() == torch.device("cuda")
 
 
 def test_an_untrained_method_is_on_the_device_of_its_model(model):

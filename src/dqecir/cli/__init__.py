@@ -18,6 +18,7 @@ from rich.markup import escape
 from dqecir import __version__
 from dqecir.cli.arguments import output
 from dqecir.cli.catalogue import catalogue_app
+from dqecir.cli.doctor import doctor
 from dqecir.cli.encoders import encoders_app
 from dqecir.cli.index import index_app, search
 from dqecir.cli.measuring import evaluate_command, figures, protocol_command, reproduce_command
@@ -40,6 +41,7 @@ app.command("read")(read)
 app.command("describe")(describe)
 app.command("edit")(edit)
 app.command("serve")(serve)
+app.command("doctor")(doctor)
 app.command("pretrain")(pretrain)
 app.command("train")(train)
 app.command("compare")(compare)

@@ -27,6 +27,14 @@ Encoder = Annotated[
 ]
 Model = Annotated[Path | None, typer.Option("--model", help="A model folder. Default: the shipped model.")]
 
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda or mps. auto: that of DQECIR_DEVICE, else a GPU where there is one.",
+    ),
+]
+
 
 def start_of(model: Path | None, encoder: str | None) -> Path | str | None:
     """Return what a command starts from; raises :class:`DataError` where both are named."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import Encoder, IndexFolder, Model, SheetName, output, start_of
+from dqecir.cli.arguments import Device, Encoder, IndexFolder, Model, SheetName, output, start_of
 from dqecir.errors import PROBLEMS_SHOWN
 from dqecir.io.progress import console
 
@@ -81,11 +81,15 @@ def catalogue_fit(
     ] = None,
     seed: Annotated[int, typer.Option(help="The random seed of splits, questions and examples.")] = 0,
     sheet_name: SheetName = None,
+    device: Device = "auto",
 ) -> None:
     """Check a catalogue, train on it, measure, index it and write a report; a stopped one goes on."""
     from dqecir.evaluation.table import as_table
     from dqecir.experiments.fit.steps import fit_catalogue
+    from dqecir.io.device import chosen_device, use_device
 
+    use_device(device)
+    chosen_device()  # a device that is not here is said at once
     rows = fit_catalogue(folder, out, start_of(model, encoder), recipe, seed, sheet=sheet_name)
     output.print(as_table(f"{folder.name}, percent", rows))
 
@@ -96,11 +100,12 @@ def catalogue_update(
     index: IndexFolder,
     model: Model = None,
     sheet_name: SheetName = None,
+    device: Device = "auto",
 ) -> None:
     """Bring an index up to date with its catalogue: encode what is new, change rows, remove what is gone."""
     from dqecir.search.retriever import ComposedRetriever
 
-    summary = ComposedRetriever.of_index(index, model).update_index(folder, sheet=sheet_name)
+    summary = ComposedRetriever.of_index(index, model, device).update_index(folder, sheet=sheet_name)
     for refusal in summary.refusals:
         output.print(f"[yellow]left out[/] {escape(str(refusal.path))}: {escape(refusal.reason)}")
     output.print(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import Encoder, IndexFolder, Model, Out, SheetName, output, start_of
+from dqecir.cli.arguments import Device, Encoder, IndexFolder, Model, Out, SheetName, output, start_of
 from dqecir.errors import DataError
 from dqecir.io.progress import console
 from dqecir.io.starting import loading
@@ -45,15 +47,16 @@ def index_build(
     ] = None,
     tokens: Tokens = None,
     sheet_name: SheetName = None,
+    device: Device = "auto",
 ) -> None:
     """Index a folder of pictures or a catalogue; pictures that cannot be used are left out and named."""
     from dqecir.search.retriever import ComposedRetriever
 
     if encoder is None:
-        retriever = ComposedRetriever.from_pretrained(model)
+        retriever = ComposedRetriever.from_pretrained(model, device)
     else:
         start_of(model, encoder)
-        retriever = ComposedRetriever.from_encoder(encoder, method)
+        retriever = ComposedRetriever.from_encoder(encoder, method, device=device)
         console.print(f"encoder: {escape(str(retriever.model.backbone.origin))}")
     summary = retriever.build_index(images, out, engine=engine, tokens=tokens, sheet=sheet_name)
     _say_indexed(summary, f"indexed in {out}")
@@ -65,11 +68,12 @@ def index_add(
     images: Annotated[Path, typer.Option("--images", help="A folder of pictures.")],
     model: Model = None,
     tokens: Tokens = None,
+    device: Device = "auto",
 ) -> None:
     """Add a folder of pictures to an index; items of the same ids are replaced."""
     from dqecir.search.retriever import ComposedRetriever
 
-    retriever = ComposedRetriever.of_index(index, model)
+    retriever = ComposedRetriever.of_index(index, model, device)
     _say_indexed(retriever.add_pictures(images, tokens=tokens), f"added to {index}")
 
 
@@ -185,10 +189,19 @@ def index_reroot(
 
 
 def search(
-    index: IndexFolder,
     image: Annotated[
         Path | None,
         typer.Option("--image", help="The reference picture. Default: none, for a search by text alone."),
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option("--index", help="An index folder. Default: none, with --server.")
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            help="The address of a service to ask instead; DQECIR_KEY is the key to send. Default: none.",
+        ),
     ] = None,
     text: Annotated[
         str,
@@ -212,6 +225,7 @@ def search(
         list[str] | None, typer.Option(help="The text of an earlier turn, which is kept; the first first.")
     ] = None,
     model: Model = None,
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="Write a contact sheet (PNG).")] = None,
 ) -> None:
@@ -220,40 +234,66 @@ def search(
         raise DataError(
             "a contact sheet shows a reference: name a picture with --image, or leave --sheet out"
         )
-    with loading():
-        from dqecir.search.response import ProductResult
-        from dqecir.search.retriever import ComposedRetriever
+    if (index is None) is (server is None):
+        raise DataError("name what to search: --index INDEX, or --server URL")
+    weights = dict(map(_weight, weight or ()))
+    if index is None:
+        if sheet is not None or model is not None:
+            raise DataError("a service has its own model and pictures: leave --model and --sheet away")
+        from dqecir.service.client import search_on
 
-        retriever = ComposedRetriever.of_index(index, model)
-    result = retriever.search(
-        image,
-        text,
-        k,
-        where=where,
-        weights=dict(_weight(setting) for setting in weight or ()),
-        more=more or (),
-        less=less or (),
-        explain=as_json,
-        sold_out=sold_out,
-        strictness=strictness,
-        earlier=earlier or (),
-    )
-    if as_json:
-        print(json.dumps(result.as_json(), indent=2))
+        request = {
+            "text": text,
+            "k": k,
+            "where": where,
+            "weights": weights or None,
+            "more": more or [],
+            "less": less or [],
+            "sold_out": sold_out,
+            "spoke": as_json,
+            "strictness": strictness,
+            "earlier": earlier or [],
+        }
+        picture = None if image is None else image.read_bytes()
+        reply = search_on(str(server), request, picture, os.environ.get("DQECIR_KEY"))
     else:
-        for rank, hit in enumerate(result.results, start=1):
-            views = ""
-            if isinstance(hit, ProductResult):
-                views = f"  ({hit.product}, {1 + len(hit.other_views)} pictures)"
-            output.print(f"{rank:3}. {hit.score:.3f}  {escape(hit.id + views)}")
-        if said := result.reading.sentence():
-            output.print(escape(said))
-        if result.sold_out_hidden != 0:
-            count = "" if result.sold_out_hidden is None else f"{result.sold_out_hidden} "
-            output.print(f"{count}sold-out products are left out: --sold-out shows them")
-    if sheet is not None and image is not None:
-        result.write_sheet(sheet, image, text)
-        console.print(f"the sheet is {sheet}")
+        with loading():
+            from dqecir.search.retriever import ComposedRetriever
+
+            retriever = ComposedRetriever.of_index(index, model, device)
+        result = retriever.search(
+            image,
+            text,
+            k,
+            where=where,
+            weights=weights,
+            more=more or (),
+            less=less or (),
+            explain=as_json,
+            sold_out=sold_out,
+            strictness=strictness,
+            earlier=earlier or (),
+        )
+        reply = result.as_json()
+        if sheet is not None and image is not None:
+            result.write_sheet(sheet, image, text)
+            console.print(f"the sheet is {sheet}")
+    if as_json:
+        print(json.dumps(reply, indent=2))
+    else:
+        _print_reply(reply)
+
+
+def _print_reply(reply: Mapping[str, Any]) -> None:
+    for rank, answer in enumerate(reply["answers"], start=1):
+        views = f"  ({answer['product']}, {1 + len(answer['views'])} pictures)" if "product" in answer else ""
+        output.print(f"{rank:3}. {answer['score']:.3f}  {escape(answer['id'] + views)}")
+    if reply["sentence"]:
+        output.print(escape(reply["sentence"]))
+    hidden = reply["sold_out_hidden"]
+    if hidden != 0:
+        count = "" if hidden is None else f"{hidden} "
+        output.print(f"{count}sold-out products are left out: --sold-out shows them")
 
 
 def _weight(setting: str) -> tuple[str, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dqecir.cli.arguments import IndexFolder, Model, output
+from dqecir.cli.arguments import Device, IndexFolder, Model, output
 
 if TYPE_CHECKING:
     from dqecir.service.configuration import Beside
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def serve(
     index: IndexFolder,
     model: Model = None,
+    device: Device = "auto",
     host: Annotated[
         str, typer.Option(help="The address to listen at. Default: 127.0.0.1, this machine only.")
     ] = ("127.0.0.1"),
@@ -64,6 +65,7 @@ def serve(
         {
             "index": index,
             "model": model,
+            "device": device,
             "host": host,
             "port": port,
             "root_path": root_path,

@@ -1,4 +1,4 @@
-"""The device that models are trained, fitted and measured on."""
+"""The device that models are trained, fitted, measured and searched on."""
 
 from __future__ import annotations
 
@@ -12,21 +12,45 @@ VARIABLE = "DQECIR_DEVICE"
 """Environment variable that names a device instead of the one that is chosen."""
 
 
+AUTO = "auto"
+"""The name of the device that is chosen: the one of ``DQECIR_DEVICE``, else the GPU, else the CPU."""
+
+
+def use_device(name: str) -> None:
+    """Choose a device for this process and for those that it starts; ``auto`` changes nothing."""
+    if name != AUTO:
+        os.environ[VARIABLE] = name
+
+
 def chosen_device() -> torch.device:
     """Return the device that ``DQECIR_DEVICE`` names; default: the GPU (cuda, mps), else the CPU.
 
     Of several processes of a training, each has a GPU of its own where there are enough.
     Raises :class:`DataError` for a device that this machine does not have.
     """
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    known = ["cpu"] if accelerator is None else [accelerator.type, "cpu"]
-    name = os.environ.get(VARIABLE) or known[0]
-    if name not in known:
-        raise DataError(f"{VARIABLE} names the device {name!r}; this machine has {' and '.join(known)}")
+    return device_named(os.environ.get(VARIABLE) or usable_devices()[0])
+
+
+def device_named(name: str) -> torch.device:
+    """Return a device by its name: auto, cpu, cuda or mps; raises as :func:`chosen_device`."""
+    if name == AUTO:
+        return chosen_device()
+    known = usable_devices()
+    if name.partition(":")[0] not in known:
+        raise DataError(
+            f"there is no device {name!r} here (--device, or {VARIABLE}); "
+            f"this machine has {' and '.join(known)}"
+        )
     rank = os.environ.get("LOCAL_RANK")
-    if name == "cpu" or rank is None:
+    if name == "cpu" or ":" in name or rank is None:
         return torch.device(name)
     return torch.device(name, int(rank) % torch.accelerator.device_count())
+
+
+def usable_devices() -> list[str]:
+    """Return the names of this machine's devices, the quickest first."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return ["cpu"] if accelerator is None else [accelerator.type, "cpu"]
 
 
 def on_cpu() -> bool:

@@ -194,6 +194,7 @@ class SearchResponse:
             ],
             "filters": list(self.filters),
             "sold_out_hidden": self.sold_out_hidden,
+            "sentence": self.reading.sentence(),
             "generation": self.generation,
             "timings": _rounded(self.timings, 1),
         }

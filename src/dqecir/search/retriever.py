@@ -23,6 +23,7 @@ from dqecir.index.engines import engine_for, open_index
 from dqecir.index.filters import parse_filter
 from dqecir.index.maker import Maker, read_maker, write_maker
 from dqecir.index.picture_root import read_root, write_root
+from dqecir.io.device import device_named
 from dqecir.io.progress import track
 from dqecir.methods.method import Query
 from dqecir.model.compose import QueryComposer, Reference
@@ -72,8 +73,8 @@ class ComposedRetriever:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str | None = None, device: str = "cpu") -> Self:
-        """Read a model folder, or the model that ships with the package."""
-        return cls(ComposedModel.from_pretrained(folder).to(device))
+        """Read a model folder, or the model that ships with the package, onto auto, cpu, cuda or mps."""
+        return cls(ComposedModel.from_pretrained(folder).to(device_named(device)))
 
     @classmethod
     def from_encoder(
@@ -89,13 +90,15 @@ class ComposedRetriever:
         ``method`` is ``image_plus_text`` unless given, and ``token_mean`` for an encoder of images alone.
         """
         model, maker = untrained(encoder, method, options or {})
-        return cls(model.to(device), maker=maker)
+        return cls(model.to(device_named(device)), maker=maker)
 
     @classmethod
     def of_index(cls, folder: Path | str, model: Path | str | None = None, device: str = "cpu") -> Self:
         """Open an index with a model folder. Default: the encoder of the index, else the shipped model."""
         maker = read_maker(Path(folder)) if model is None else None
-        return cls(model_of_index(Path(folder), model).to(device), maker=maker).open_index(folder)
+        return cls(model_of_index(Path(folder), model).to(device_named(device)), maker=maker).open_index(
+            folder
+        )
 
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write the model folder."""

@@ -43,6 +43,8 @@ class ServiceSettings(Strict):
     index: Path
     model: Path | None = None
     """A model folder. Default: the shipped model."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
     also: tuple[Beside, ...] = ()
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)

@@ -257,6 +257,7 @@ class SearchReply(BaseModel):
     sold_out_hidden: int | None = Field(
         description="Sold-out items that the filters allow and that were left out, where they were counted."
     )
+    sentence: str = Field(description="How the text was read, in one line of English.")
     timings: dict[str, float] = Field(description="Step to milliseconds, of the batch that was answered.")
     took_ms: float
     method: str

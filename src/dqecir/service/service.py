@@ -19,6 +19,7 @@ from dqecir.errors import DataError, UnknownItemError
 from dqecir.index.contract import Index
 from dqecir.index.engines import open_index
 from dqecir.index.product_search import item_named
+from dqecir.io.device import device_named
 from dqecir.language.suggesting import Suggester
 from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.search.engine import SearchEngine, reading_picture_of
@@ -171,8 +172,10 @@ def address_of(item_id: str, root_path: str) -> str:
 
 
 def _engines(settings: ServiceSettings) -> dict[str, SearchEngine]:
+    device = device_named(settings.device)
+
     def made(model_folder: Path | None, index: Path) -> SearchEngine:
-        model = model_of_index(index, model_folder)
+        model = model_of_index(index, model_folder).to(device)
         return SearchEngine(model, open_index(index), settings.tokens_kept, settings.refresh)
 
     first = made(settings.model, settings.index)

@@ -1,0 +1,60 @@
+"""Ask a service for a search, as ``dqecir search --server`` does."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from dqecir.errors import DataError
+
+SECONDS = 60.0
+"""Until a service that does not answer is given up."""
+
+
+def search_on(
+    server: str, request: Mapping[str, Any], image: bytes | None, key: str | None
+) -> dict[str, Any]:
+    """Return the reply of ``POST /v1/search``; ``server`` is the address of a service.
+
+    Raises :class:`DataError` with the service's own sentence where it refuses, and where it does not answer.
+    """
+    if urlsplit(server).scheme not in ("http", "https"):
+        raise DataError(f"{server} is no address of a service: write it as http://127.0.0.1:8000")
+    boundary = uuid.uuid4().hex
+    parts = [("request", "application/json", json.dumps(request).encode())]
+    if image is not None:
+        parts.append(("image", "image/*", image))
+    body = b"".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
+        f"Content-Type: {kind}\r\n\r\n".encode()
+        + data
+        + b"\r\n"
+        for name, kind, data in parts
+    )
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    address = f"{server.rstrip('/')}/v1/search"
+    asked = Request(address, body + f"--{boundary}--\r\n".encode(), headers)
+    try:
+        with urlopen(asked, timeout=SECONDS) as answered:
+            reply: dict[str, Any] = json.load(answered)
+    except HTTPError as error:
+        raise DataError(f"{server} refused: {_detail(error)}") from None
+    except (URLError, OSError) as error:
+        raise DataError(f"{server} does not answer ({getattr(error, 'reason', error)})") from None
+    except ValueError:
+        raise DataError(f"{server} answered with something that is no reply to a search") from None
+    return reply
+
+
+def _detail(error: HTTPError) -> str:
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {error.code}"

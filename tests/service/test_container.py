@@ -1,0 +1,71 @@
+"""The Dockerfile and the compose file are read here; nothing builds or runs them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from dqecir.cli import app
+
+ROOT = Path(__file__).parents[2]
+KNOWN = {"FROM", "RUN", "COPY", "USER", "WORKDIR", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
+
+
+@pytest.fixture(scope="module")
+def steps() -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile, in their order."""
+    text = re.sub(r"\\\n\s*", " ", (ROOT / "Dockerfile").read_text())
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [(line.split(" ", 1)[0], line.split(" ", 1)[1].strip()) for line in lines]
+
+
+def check_command(words: list[str]) -> None:
+    """Check a command line of `dqecir` against the options that there are."""
+    command = get_command(app).commands[words[0]]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+    assert "--index" in words
+
+
+def test_the_image_is_built_as_is_good_practice(steps):
+    names = [name for name, _ in steps]
+    assert names[0] == "FROM" and set(names) <= KNOWN and names.count("CMD") == 1
+    (base,) = [rest for name, rest in steps if name == "FROM"]
+    assert re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", base), "a base image has a version"
+    assert steps[names.index("USER")][1] not in ("root", "0")
+    assert names.index("USER") > max(place for place, name in enumerate(names) if name == "RUN")
+    for name, rest in steps:
+        if name == "COPY":
+            *sources, _ = rest.split()
+            assert all((ROOT / source).exists() for source in sources)
+            assert all(f"!{source}\n" in (ROOT / ".dockerignore").read_text() for source in sources)
+        if name == "RUN":
+            assert "sudo" not in rest
+            assert rest.count("pip install") == rest.count("pip install --no-cache-dir")
+    by_name = dict(steps)
+    check_command(json.loads(by_name["CMD"]))
+    assert json.loads(by_name["ENTRYPOINT"]) == ["dqecir"]
+    assert by_name["EXPOSE"] in json.loads(by_name["CMD"])
+    assert "/readyz" in by_name["HEALTHCHECK"] and f":{by_name['EXPOSE']}/" in by_name["HEALTHCHECK"]
+
+
+def test_the_compose_file_serves_one_index_twice_to_this_machine_alone():
+    composed = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    assert set(composed) == {"services"}
+    services = composed["services"].values()
+    known = {"build", "command", "ports", "volumes", "environment", "restart"}
+    for service in services:
+        assert set(service) == known
+        check_command(service["command"])
+        assert (ROOT / service["build"] / "Dockerfile").is_file()
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert all(path in " ".join(service["command"]) for path in ("/data/index", "/data/keys"))
+    assert len({tuple(service["ports"]) for service in services}) == len(services) == 2
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml"])
+def test_it_is_marked_as_not_run(name):
+    assert "Not run where this file is written" in (ROOT / name).read_text().split("\n\n")[0]
