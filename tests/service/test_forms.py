@@ -15,7 +15,10 @@ TYPES = (Path(dqecir.service.__file__).parent / "page" / "types.js").read_text(e
 
 KEYS = {
     "results": {"answers"},
-    "reading": {"asked", "bounds", "unread", "corrections", "lacking", "language", "alike"},
+    "reading": {
+        "asked", "bounds", "unread", "searched", "no_text", "corrections", "lacking", "language", "alike",
+        "sentence",
+    },  # fmt: skip
     "attribute_weights": {"attribute_weights"},
     "own_weights": {"own_weights"},
     "filters": {"filters"},
@@ -43,7 +46,8 @@ def properties(name: str) -> set[str]:
 def test_every_field_of_an_answer_is_in_its_json(response):
     assert {field.name for field in fields(SearchResponse)} == set(KEYS)
     assert {field.name for field in fields(TextReading)} == {
-        "requested", "constraints", "unread", "corrections", "lacking", "language", "alike",
+        "requested", "constraints", "unread", "searched", "searched_in", "no_text", "corrections", "lacking",
+        "language", "alike",
     }  # fmt: skip
     assert set(response.as_json()) == set.union(*KEYS.values())
     assert {field.name for field in fields(SearchResult)} == {"id", "score", "payload", "contributions"}
