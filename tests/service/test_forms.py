@@ -16,9 +16,19 @@ TYPES = (Path(dqecir.service.__file__).parent / "page" / "types.js").read_text(e
 KEYS = {
     "results": {"answers"},
     "reading": {
-        "asked", "bounds", "unread", "searched", "no_text", "corrections", "lacking", "language", "alike",
+        "asked",
+        "bounds",
+        "unread",
+        "searched",
+        "no_text",
+        "corrections",
+        "lacking",
+        "language",
+        "alike",
+        "decided_by",
+        "nowhere",
         "sentence",
-    },  # fmt: skip
+    },
     "attribute_weights": {"attribute_weights"},
     "own_weights": {"own_weights"},
     "filters": {"filters"},
@@ -47,7 +57,7 @@ def test_every_field_of_an_answer_is_in_its_json(response):
     assert {field.name for field in fields(SearchResponse)} == set(KEYS)
     assert {field.name for field in fields(TextReading)} == {
         "requested", "constraints", "unread", "searched", "searched_in", "no_text", "corrections", "lacking",
-        "language", "alike",
+        "language", "alike", "decided_by", "nowhere",
     }  # fmt: skip
     assert set(response.as_json()) == set.union(*KEYS.values())
     assert {field.name for field in fields(SearchResult)} == {"id", "score", "payload", "contributions"}

@@ -43,6 +43,8 @@
  * @property {boolean} alike  no request was found in the text
  * @property {string[]} filters  that were applied, as expressions
  * @property {number | null} sold_out_hidden  sold-out items that were left out; null: not counted
+ * @property {string[] | null} decided_by  what decided a search by text alone; null: a search with a picture
+ * @property {{attribute: string, value: string | null, words: string}[]} nowhere  requests that no item fulfils
  * @property {string} sentence  how the text was read, in one line of English
  * @property {Object<string, number>} timings  step to milliseconds
  * @property {number} took_ms
