@@ -184,8 +184,8 @@ def test_hp_fashioniq_gives_both_ratios(command, hp_fashioniq, tmp_path, model):
         (("circo", "--data", "."), "circo has no training split: name a run with --run"),
         (("fashioniq", "--data", ".", "--protocol", "cirr"), "measures cirr, not fashioniq"),
         (("fashioniq", "--data", "nowhere"), "there is no file nowhere/image_splits"),
-        (("fashioniq", "--data", ".", "--run", "nowhere"), "nowhere is no run"),
-        (("cirr", "--data", ".", "--run", ".", "--recipe", "r.yaml"), "name one of the two"),
+        (("fashioniq", "--data", ".", "--run", "nowhere"), "nowhere is not a run"),
+        (("cirr", "--data", ".", "--run", ".", "--recipe", "r.yaml"), "name either --recipe or --run"),
         (("cirr", "--data", ".", "--recipe", "r.yaml"), "there is no file r.yaml"),
     ],
 )
