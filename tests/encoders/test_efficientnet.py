@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dqecir.encoders.efficientnet import EfficientNetLite
 from dqecir.encoders.efficientnet_weights import EFFICIENTNET_KEYS, load_efficientnet, weights_file
 from dqecir.encoders.towers import TowerConfig, build_tower
 from dqecir.errors import CheckpointError, DataError
+from dqecir.model.composed_model import ComposedModel
+from dqecir.model.public_weights import model_of
 from dqecir.settings import parse_settings
 from tests.golden.write_efficientnet import made_up, picture
 
@@ -80,3 +83,36 @@ def test_the_tower_gives_tokens_of_its_last_map_and_early_colours():
 def test_sizes_that_do_not_fit_are_named(changes, message):
     with pytest.raises(DataError, match=message):
         parse_settings({**TOWER, **changes}, TowerConfig, "tower")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package that holds made-up weights, as the registry's do."""
+    folder = tmp_path / "efficientnet_lite9_made_up"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    torch.save(published("lite2"), folder / "weights.pth")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return folder
+
+
+def test_a_package_is_named_as_an_encoder(package):
+    model = model_of("efficientnet-lite9-made-up")
+    assert (model.method.name, model.backbone.kind) == ("token_mean", "tower")
+    assert model.backbone.config.variant == "lite2"
+    assert model.backbone.origin.source == "efficientnet-lite9-made-up"
+    pixels = torch.randn(1, 3, 224, 224)
+    network = EfficientNetLite("lite2").eval()
+    load_efficientnet(network, str(package / "weights.pth"))
+    with torch.no_grad():
+        right = network.stages(pixels)[-1].flatten(2).transpose(1, 2)
+    torch.testing.assert_close(model.backbone.image_tokens(pixels), right)
+    black = model.preprocessing(Image.new("RGB", (300, 400)))
+    assert black.shape == (3, 224, 224)
+    torch.testing.assert_close(black, torch.full_like(black, -127 / 128))
+
+
+def test_a_model_over_a_package_is_saved(package, tmp_path):
+    model = model_of("efficientnet-lite9-made-up")
+    again = ComposedModel.from_pretrained(model.save_pretrained(tmp_path / "m"))
+    assert again.target_fingerprint == model.target_fingerprint

