@@ -37,8 +37,8 @@ REQUEST_BOOST = 2.0
 """Boost for requested attributes, against those that stay as they are."""
 
 GARMENT_BOOST = 8.0
-"""Further boost for the garment, named or kept, in an index that knows no garments by their cells; of 2, 4
-and 8 the best by ``benchmarks/garments_kept.py`` on dev of photos."""
+"""Boost for the garment, named or kept, in an index that knows no garments by their cells; of 2, 4 and 8 the
+best by ``benchmarks/garments_kept.py`` on dev of photos. What a text asks for counts no less."""
 
 STRICTEST = 3.0
 """The largest strictness of a request."""
@@ -82,8 +82,9 @@ def boost_requested(
 ) -> Query:
     """Queries in which the columns that a text asks of count ``factor`` times as much.
 
-    The columns ``garments`` count :data:`GARMENT_BOOST` times as much, too. ``strictness``, one number a
-    query, says how far of both.
+    The columns ``garments`` count :data:`GARMENT_BOOST` times as much, and where there are any, what is
+    asked does too: else a kept garment would outweigh the sleeves that a text asks for. ``strictness``, one
+    number a query, says how far of all this.
 
     Benchmarks ask for what their galleries hold; a shop may hold nothing that is as it was asked and else
     the same, and then what was asked should still be seen. Queries of methods that do not say what a text
@@ -92,8 +93,9 @@ def boost_requested(
     parts = query.parts
     if parts is None or parts.asked is None:
         return query
-    held = [GARMENT_BOOST if column in garments else 1.0 for column in parts.columns]
-    times = (1 + (factor - 1) * parts.asked) * parts.weights.new_tensor(held or [1.0])
+    held = parts.weights.new_tensor([float(column in garments) for column in parts.columns] or [0.0])
+    firm = torch.maximum(held, parts.asked) if bool(held.any()) else held
+    times = (1 + (factor - 1) * parts.asked) * (1 + (GARMENT_BOOST - 1) * firm)
     if strictness is not None:
         times = 1 + parts.weights.new_tensor(strictness)[:, None] * (times - 1)
     parts = replace(parts, weights=parts.weights * times.clamp(min=0))
