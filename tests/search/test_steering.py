@@ -238,7 +238,7 @@ def test_tokens_of_another_model_are_refused():
 
 def test_the_page_about_steering_does_what_it_shows(model, garments_folder, tmp_path, monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "steering.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    example, *_ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     retriever = ComposedRetriever(model.with_method("dqe_values", {}))
     pictures = sorted((garments_folder / "images").iterdir())[:8]
     retriever.build_index(pictures, tmp_path / "INDEX", quiet=True)
