@@ -86,7 +86,8 @@ def reader_of_index(index: Index, tagger: Tagger | None = None) -> Reader:
     values: dict[str, list[str]] = {}
     numbers = []
     for name, role in zip(names, roles_of(names, list(known.values())), strict=True):
-        if has_numbers(columns, name) and (names_a_number(name) or len(known[name]) > _FIGURES):
+        many = names_a_number(name) or len(known[name]) > _FIGURES
+        if role != "id" and has_numbers(columns, name) and many:
             numbers.append(name)
         elif role == "attribute" and 0 < len(known[name]) <= MANY_VALUES:
             values[name] = known[name]

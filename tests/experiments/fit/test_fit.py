@@ -47,7 +47,7 @@ def with_own_columns(garments):
     return {
         "material": material,
         "price": [f"€ {10 + 7 * i % 90}.50" for i in range(count)],
-        "sku": [f"A-{i}" for i in range(count)],
+        "sku": [f"{700 + i}" for i in range(count)],
         "title": [f"garment {i % 200}" for i in range(count)],
         "shop": ["here"] * count,
     }
