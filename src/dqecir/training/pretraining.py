@@ -63,7 +63,7 @@ from dqecir.training.pretraining_data import (
     shared_columns,
     titles_of,
 )
-from dqecir.training.recipe import CatalogueSource, ClassificationStage, ContrastStage, PretrainingRecipe
+from dqecir.training.recipe import ClassificationStage, ContrastStage, PretrainingRecipe
 from dqecir.training.replicas import Replicas
 from dqecir.training.schedules import cosine_rate
 
@@ -95,12 +95,10 @@ class Pretrainer:
         quiet: bool = False,
     ) -> None:
         self.recipe, self.split, self.work, self.quiet = recipe, split, work, quiet
-        self.titles = [
-            titles_of(catalogue, source)
-            for catalogue, source in zip(catalogues, recipe.sources or (), strict=False)
-            if isinstance(source, CatalogueSource)
-        ] or [()] * len(catalogues)
-        catalogues = as_sources(catalogues, recipe.sources, split, recipe.seed)
+        whole, catalogues = catalogues, as_sources(catalogues, recipe.sources, split, recipe.seed)
+        self.titles: list[tuple[str, ...]] = [()] * len(catalogues)
+        if isinstance(recipe.sources, tuple):
+            self.titles = [titles_of(*pair) for pair in zip(whole, recipe.sources, strict=True)]
         self.catalogues = catalogues
         for name, settings in (
             ("classification.shares", recipe.classification.shares),
