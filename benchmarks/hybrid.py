@@ -1,6 +1,6 @@
 """Search by picture, cells and words together against its rivals, on a split of products.
 
-    python benchmarks/hybrid.py --data PRODUCTS --split val --write docs/language.md
+    python -m benchmarks.hybrid --data PRODUCTS --split val --write docs/language.md
 
 A question shows a product and asks for another colour or another gender, or for both ("in red", "but for
 women"). Right answers are the products of the reference's article that show what is asked, and for the
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from benchmarks.word_weight import average_precision, write_split
 
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.index.contract import Index
@@ -25,7 +26,6 @@ from dqecir.io.files import write_text
 from dqecir.io.markdown import table
 from dqecir.language.tagging import words_of
 from dqecir.search.retriever import ComposedRetriever
-from word_weight import average_precision, write_split
 
 TEXTS = {"color": "in {}", "gender": "but for {}"}
 """How a question asks for a value of a column."""
