@@ -3,13 +3,14 @@
 import json
 import socket
 import threading
+import time
 import urllib.request
 
 import pytest
 
 from dqecir.index.engines import open_index
 from tests.conftest import PATIENCE
-from tests.service.conftest import form, put
+from tests.service.conftest import Process, form, put
 
 httpx = pytest.importorskip("httpx")
 
@@ -165,3 +166,39 @@ def test_a_search_on_a_server_prints_what_one_in_its_index_does(process, setting
     assert code == 1 and "--server" in err
     code, _, err = dqecir(*asked, "--server", process.address, "--model", settings.model)
     assert code == 1 and "--model" in err
+
+
+def test_two_processes_serve_one_index_and_see_each_other_s_changes(process, settings, picture, tmp_path):
+    (tmp_path / "second").mkdir()
+    second = Process(tmp_path / "second", "--index", settings.index, "--model", settings.model)
+    try:
+        with (
+            httpx.Client(base_url=process.address, timeout=PATIENCE) as one,
+            httpx.Client(base_url=second.address, timeout=PATIENCE) as other,
+        ):
+            for number in range(4):
+                writer = (one, other)[number % 2]
+                told = writer.put(
+                    f"/v1/items/shared-{number}",
+                    data={"attributes": json.dumps({"n": number})},
+                    files={"image": ("a.png", picture)},
+                )
+                assert told.status_code == 201
+            for client in (one, other):
+                until(lambda client=client: len(client.get("/v1/items?where=n+>=+0").json()["items"]) == 4)
+                found = client.post("/v1/search", **form({"where": "n >= 0"}, picture)).json()["answers"]
+                assert {answer["id"] for answer in found} == {f"shared-{number}" for number in range(4)}
+                assert client.get("/v1/images/shared-1").status_code == 200
+            assert other.delete("/v1/items/shared-0").status_code == 204
+            until(lambda: one.get("/v1/items/shared-0").status_code == 404)
+    finally:
+        second.stop()
+        second.process.stdout.close()
+
+
+def until(holds):
+    """Ask until it holds; a process looks every second for what others wrote."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)

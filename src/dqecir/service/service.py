@@ -107,6 +107,7 @@ class Service:
 
         ``name`` is its id, or that of the product whose first view it is.
         """
+        self.main.see_changes()
         item_id = item_named(self.main.index, name)
         found = self.main.index.payload(item_id)
         if found is None:
