@@ -48,6 +48,27 @@ def test_words_lead_to_what_was_asked_for(page, service, table):
     assert first.locator(".bar span").count() >= 1
 
 
+def test_words_alone_are_a_search(page, service, table):
+    page.goto(service)
+    field = page.get_by_role("combobox", name="What are you looking for?")
+    field.fill("blue")
+    field.press("Enter")
+    settled(page)
+    expect(page.get_by_role("heading", name="“blue”")).to_be_visible()
+    expect(page.locator("#reference")).to_be_hidden()
+    expect(read(page)).to_have_text(["color: blue"])
+    assert {table[item]["color"] for item in found(page)[:5]} == {"blue"}
+    cards(page).first.get_by_role("button", name="Why this").click()
+    expect(cards(page).first.locator(".reason")).not_to_be_empty()
+    page.reload()
+    settled(page)
+    expect(page.get_by_role("combobox", name="What are you looking for?")).to_have_value("blue")
+    cards(page).first.get_by_role("button", name="Similar").click()
+    settled(page)
+    expect(page.locator("#reference")).to_be_visible()
+    expect(page.get_by_role("combobox", name="What should change?")).to_have_value("")
+
+
 def test_words_about_a_price_filter_and_say_so(page, service, table, shop):
     visit(page, service)
     own = int(table[REFERENCE]["price"])

@@ -35,7 +35,7 @@ export class Crumbs {
             "aria-label": word("trail.turn", { n: place + 1, words }),
             on: { click: () => place !== last && this.back(place) },
           },
-          picture,
+          ...(item || image ? [picture] : []),
           el("span", { text: words }),
         );
         return el("li", {}, step);

@@ -11,7 +11,7 @@ import { word } from "./words.js";
 
 export class Looking {
   /**
-   * @param {(pane: Pane) => {request: Object, image: Blob | null}} question
+   * @param {(pane: Pane) => {request: {item: string | null}, image: Blob | null}} question
    * @param {(error: unknown) => void} failed
    */
   constructor(question, failed) {
@@ -51,9 +51,10 @@ export class Looking {
       card,
       pane.response?.answers.find(({ id }) => id === card.dataset.id),
     );
+    const { request, image } = this.question(pane);
+    if (request.item === null && image === null) return; // a text alone looks at no picture
     this.reference.setAttribute("aria-pressed", "true");
     try {
-      const { request, image } = this.question(pane);
       const maps = await explanation({ ...request, target: card.dataset.id }, image, signal);
       if (signal.aborted) return;
       lay(/** @type {Element} */ (card.querySelector(".frame")), maps.target);

@@ -138,8 +138,7 @@ class Page {
 
   /** Change the present turn; words that were typed but not sent yet come along. @param {Partial<Turn>} change @param {boolean} [replace] */
   turn(change, replace = false) {
-    const asking = !byId("ask").hidden;
-    this.go(changed(this.trail, asking ? { text: byId("text").value.trim(), ...change } : change), replace);
+    this.go(changed(this.trail, { text: byId("text").value.trim(), ...change }), replace);
   }
 
   /** Begin anew from a reference; the filter stays. @param {{item?: string, upload?: string}} reference @param {Item} [item] */
@@ -184,26 +183,29 @@ class Page {
     const place = this.trail.turns.length - 1;
     const turn = present(this.trail);
     const { item, image, lost } = referenceOf(this.trail, place);
-    const searching = item !== null || image !== null;
+    const pictured = item !== null || image !== null;
+    const searching = pictured || (!lost && turn.text !== "");
     document.body.classList.toggle("searching", searching);
-    for (const id of ["reference", "ask", "trail"]) byId(id).hidden = !searching;
-    byId("edits").hidden = !searching || !this.about.can_edit;
+    byId("reference").hidden = !pictured;
+    byId("trail").hidden = !searching;
+    byId("ask-label").textContent = word(pictured ? "ask.label" : "ask.alone");
+    byId("edits").hidden = !pictured || !this.about.can_edit;
     byId("order-choice").hidden = !searching || !havePrices();
     byId("order").value = turn.order;
     for (const id of ["welcome", "shuffle"]) byId(id).hidden = searching;
-    byId("weights").hidden = !searching || !this.about.weights.length;
+    byId("weights").hidden = !pictured || !this.about.weights.length;
     byId("methods").hidden = !searching || this.about.methods.length < 2;
     byId("steer").hidden = true;
-    byId("file-words").textContent = word(searching ? "file.another" : "file.choose");
+    byId("file-words").textContent = word(pictured ? "file.another" : "file.choose");
     this.filters.show(turn.filters, turn.where, turn.soldOut);
     this.looking.forget();
     this.edits.forget();
+    this.field.show(turn.text, item);
     if (!searching) {
       this.showWall(lost);
       return;
     }
-    this.showReference(item, image);
-    this.field.show(turn.text, item);
+    if (pictured) this.showReference(item, image);
     this.weights.show(turn.weights);
     byId("method").value = turn.method || this.about.methods[0]?.name || "";
     byId("against").value = turn.against;
