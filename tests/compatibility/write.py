@@ -50,8 +50,10 @@ def write(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    # Old indexes hold whole paths, so the folder has a name that says nothing of a machine.
-    scratch = Path(f"/tmp/dqecir-{dqecir.__version__}")
-    write(scratch)
-    shutil.copytree(scratch, sys.argv[1])
-    shutil.rmtree(scratch)
+    written = Path(sys.argv[1])
+    write(written)
+    # An index holds where its pictures were; the place that is kept says nothing of a machine.
+    root = written / "index" / "pictures.json"
+    kept = f"/srv/dqecir-{dqecir.__version__}/catalogue"
+    facts = json.loads(root.read_text(encoding="utf-8")) | {"root": kept}
+    root.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -43,7 +43,7 @@ def material(tmp_path_factory, garments_folder) -> Path:
     pictures = sorted((garments_folder / "images").iterdir())
     places = [f"{kind}/{number}.jpg" for kind in ("dresses", "shirts") for number in (1, 2, 3, 5, 7, 9)]
     rows = ["image,color,sleeves,price"]
-    for number, (place, picture) in enumerate(zip(places, pictures[::17], strict=False)):
+    for number, (place, picture) in enumerate(zip(places, pictures[::17][: len(places)], strict=True)):
         (folder / "SHOP" / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture, folder / "SHOP" / place)
         rows.append(f"{place},{'red' if number % 2 else 'blue'},long,{10 + 5 * number}")

@@ -69,7 +69,7 @@ def beyond_recall(rows: Rows) -> Table:
     names = [name for name in BEYOND if any(name in row for row in rows.values())]
     table = _table("beyond recall", names, rows)
     table.caption = (
-        "mAP, nDCG@10: all right answers. Hard negatives: wrong in what was asked, and in nothing else. "
+        "mAP, nDCG@10: all right answers. Hard negatives: wrong in the requested attribute alone. "
         "Gap, spread: in points of mAP@10"
     )
     return table

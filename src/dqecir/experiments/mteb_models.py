@@ -121,7 +121,8 @@ class MtebSearch(_MtebModel):
         names = iter(queries["id"])
         for some in _rows(queries):
             scores = self.encoder.similarity(self.encoder.encode_query(some), self._documents)
-            for row, name in zip(scores, names, strict=False):
+            for row in scores:
+                name = next(names)
                 allowed = None if top_ranked is None else [places[one] for one in top_ranked[name]]
                 columns = torch.arange(len(row)) if allowed is None else torch.tensor(allowed)
                 best = row[columns].topk(min(top_k, len(columns)))

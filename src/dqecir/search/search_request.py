@@ -15,7 +15,7 @@ from dqecir.search.steering import Steering
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A search. Without a text it finds what looks like the reference; without a reference, what is asked."""
+    """A search: by a reference and a text, or by either alone."""
 
     image: ImageSource | None = None
     """The reference; the item's picture where there is none."""

@@ -38,9 +38,12 @@ class Findings:
         """How each column is searched, as names in a line each."""
         ways: dict[str, list[str]] = {"by picture": [], "by the table": [], "not at all": []}
         for use in self.uses:
-            found = (use.column in columns for columns in (self.by_picture, self.by_table))
-            way = next((name for name, here in zip(ways, found, strict=False) if here), "not at all")
-            ways[way].append(use.column)
+            if use.column in self.by_picture:
+                ways["by picture"].append(use.column)
+            elif use.column in self.by_table:
+                ways["by the table"].append(use.column)
+            else:
+                ways["not at all"].append(use.column)
         return {f"searched {way}": ", ".join(columns) or "no column" for way, columns in ways.items()}
 
     @property
