@@ -64,7 +64,7 @@ def dqecir(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Options that stand before a command; their callbacks do what they say."""
+    """Accept the options that stand before a command; their callbacks act on them."""
 
 
 @app.command()

@@ -42,7 +42,7 @@ class Questions:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """The value of a JSON file; raises :class:`DataError` that says ``what`` was looked for."""
+    """Return the value of a JSON file; raises :class:`DataError` that says ``what`` was looked for."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[str, Any]]:
-    """A JSON list of objects that have all ``fields`` of the given kinds."""
+    """Return a JSON list of objects that have all ``fields`` of the given kinds."""
     rows = read_json(path, what)
     if not isinstance(rows, list):
         raise DataError(f"{path} is not {what}: it should be a list of questions")
@@ -70,7 +70,7 @@ def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[st
 
 
 def strings(values: Any, path: Path, what: str) -> list[str]:
-    """A JSON list of strings, none of them twice."""
+    """Return a JSON list of strings, none of them twice."""
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise DataError(f"{path} is not {what}: it should be a list of names")
     if len(set(values)) != len(values):

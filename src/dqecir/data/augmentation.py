@@ -16,7 +16,7 @@ from torch.nn import functional as F
 def random_views(
     pixels: Tensor, generator: torch.Generator, strength: float = 1.0, light: float | None = None
 ) -> Tensor:
-    """One random view of each image: ``pixels`` [B, 3, S, S] in 0..1, and so is the result.
+    """Return one random view of each image: ``pixels`` [B, 3, S, S] in 0..1, and so is the result.
 
     Rotation ±12°, scale ±15 %, aspect ±10 %, shift ±8 %, mirror; brightness, contrast and
     saturation ±20 %, channel gain ±5 %, and an erased rectangle in half of the images; all times

@@ -11,7 +11,7 @@ from dqecir.data.payload_fields import SOLD_OUT
 
 
 def _squeezed(text: str) -> str:
-    """Letters and figures alone, small: ``Out_of-Stock!`` as ``outofstock``."""
+    """Return letters and figures alone, small: ``Out_of-Stock!`` as ``outofstock``."""
     return "".join(filter(str.isalnum, folded(text)))
 
 
@@ -113,7 +113,7 @@ def _is_name(squeezed: str) -> bool:
 
 
 def _word(cell: str) -> str:
-    """A cell to be compared; of an address such as ``https://schema.org/InStock`` the end."""
+    """Return a cell to be compared; of an address such as ``https://schema.org/InStock`` the end."""
     return _squeezed(cell.rpartition("schema.org/")[2])
 
 

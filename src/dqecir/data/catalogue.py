@@ -101,7 +101,7 @@ class Catalogue:
         return len({self.products[i] for i in positions}) if self.has_views else len(positions)
 
     def with_columns(self, columns: Sequence[str]) -> Catalogue:
-        """The same images described by some of the columns alone; ``DataError`` for an unknown one."""
+        """Return the same images described by some of the columns alone; ``DataError`` for an unknown one."""
         for column in columns:
             if column not in self.attributes:
                 hint = nearest(column, self.attributes)

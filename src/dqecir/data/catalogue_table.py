@@ -82,12 +82,12 @@ class CatalogueTable:
         return [is_sold_out(dict(zip(told, row, strict=True))) for row in rows]
 
     def values(self, name: str) -> list[str]:
-        """The values of a column, view by view; a view may have several."""
+        """Return the values of a column, view by view; a view may have several."""
         several = self.several.get(name, {})
         return [value for view, cell in enumerate(self.columns[name]) for value in several.get(view, (cell,))]
 
     def of_role(self, role: Role) -> list[str]:
-        """The cells of the first column of a role; empty where there is none."""
+        """Return the cells of the first column of a role; empty where there is none."""
         return next((cells for name, cells in self.columns.items() if self.roles[name] == role), [])
 
 
@@ -150,7 +150,7 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _called_attributes(folder: Path) -> list[Path]:
-    """Files that are called as a table is; of other endings where there are none, to be read or refused."""
+    """Return the files named as a table of attributes is; if none has a known ending, those of any other."""
     named = sorted(path for path in folder.iterdir() if path.name.casefold().startswith("attributes."))
     for suffixes in (TABLE_SUFFIXES, _OTHER_SUFFIXES):
         if found := [path for path in named if path.suffix.casefold() in suffixes and path.is_file()]:
@@ -254,7 +254,10 @@ def _tell(table: CatalogueTable, names: Sequence[str], roles: list[Role], told: 
 
 
 def _with_plain_numbers(table: CatalogueTable, name: str, cells: list[str], is_price: bool) -> list[str]:
-    """The cells of a column of numbers such that each is read rightly by itself; others as they are."""
+    """Rewrite the cells of a column of numbers so that each can be read alone.
+
+    Return other columns as they are.
+    """
     given = [value for cell in cells for value in cell.split(SEPARATOR) if has_value(value)]
     odd = [value for value in given if number_in(value) is None]
     if not given or (not is_price and len(odd) > (1 - _NUMERIC) * len(given)):

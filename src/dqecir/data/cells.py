@@ -184,7 +184,7 @@ class _Body:
 
 
 def _in_groups(text: str, sign: str) -> bool:
-    """Whether a sign parts thousands, or lakhs and crores."""
+    """Return whether a sign parts thousands, or lakhs and crores."""
     part = re.escape(sign)
     return re.fullmatch(rf"[1-9][0-9]{{0,2}}(?:{part}[0-9]{{3}})+", text) is not None or (
         re.fullmatch(rf"[1-9][0-9]?(?:{part}[0-9]{{2}})+{part}[0-9]{{3}}", text) is not None

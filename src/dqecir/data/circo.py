@@ -43,7 +43,7 @@ def read_circo(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Benchmark:
-    """The val split of a folder with ``annotations/`` and ``COCO2017_unlabeled/``.
+    """Return the val split of a folder with ``annotations/`` and ``COCO2017_unlabeled/``.
 
     Candidates are the images of ``COCO2017_unlabeled/annotations/image_info_unlabeled2017.json`` in
     its order; ``gallery`` names other COCO ids instead, for a trial on fewer. An image id is the
@@ -87,7 +87,7 @@ def read_circo_questions(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Questions:
-    """Any split without its answers, for a submission; errors as :func:`read_circo`."""
+    """Return any split without its answers, for a submission; errors as :func:`read_circo`."""
     path, rows = _rows(folder, split, {})
     places, paths = _candidates(folder, gallery, images, check_images)
     questions = tuple(

@@ -25,7 +25,7 @@ def read_cirr(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Benchmark:
-    """The train or val split of a folder with ``captions/`` and ``image_splits/`` (rc2).
+    """Return the train or val split of a folder with ``captions/`` and ``image_splits/`` (rc2).
 
     The gallery follows the split file. The right answer is ``target_hard`` alone, as every published
     evaluation has it. ``Triplet.subset`` is the image set without the reference. Image files stand at
@@ -56,7 +56,7 @@ def read_cirr(
 def read_cirr_questions(
     folder: Path, split: str = "test1", *, images: Path | None = None, check_images: bool = True
 ) -> Questions:
-    """Any split without its answers, for a submission; errors as :func:`read_cirr`."""
+    """Return any split without its answers, for a submission; errors as :func:`read_cirr`."""
     places, paths, rows = _read(folder, split, images, check_images, ())
     questions = tuple(
         Question(

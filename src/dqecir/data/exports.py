@@ -94,7 +94,7 @@ def plain_table(table: Table) -> Table:
 
 
 def _shopify(records: Sequence[Record]) -> Iterator[Record]:
-    """Every picture of every product, and its variants.
+    """Yield every picture of every product, and its variants.
 
     The first row of a product alone has its facts. A picture that stands in the row of a variant is the
     product's; that of the variant stands in a column of its own.
@@ -147,7 +147,7 @@ def _shopify_availability(rows: Sequence[Record]) -> str:
 
 
 def _woocommerce(records: Sequence[Record]) -> Iterator[Record]:
-    """Every product and every variation, with their pictures."""
+    """Yield every product and every variation, with their pictures."""
     parents = {f"id:{record['id']}": record for record in records}
     parents |= {record["sku"]: record for record in records if record["sku"]}
     for record in records:

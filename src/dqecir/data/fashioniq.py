@@ -37,7 +37,7 @@ GALLERIES: tuple[str, ...] = get_args(Gallery)
 
 
 def read_captions(path: Path) -> list[str]:
-    """All captions of one ``cap.<category>.<split>.json``, in order, as they are.
+    """Return all captions of one ``cap.<category>.<split>.json``, in order, as they are.
 
     Raises :class:`DataError` for a file that is not one.
     """
@@ -61,7 +61,7 @@ def read_fashioniq(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Benchmark:
-    """The train or val split of a folder with ``captions/``, ``image_splits/`` and ``images/``.
+    """Return the train or val split of a folder with ``captions/``, ``image_splits/`` and ``images/``.
 
     Every image stands once, though shirt and toptee share some; the images follow the split files,
     category by category. Captions stay as they are. ``both_orders`` asks every question twice, the
@@ -107,7 +107,10 @@ def read_fashioniq_questions(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Questions:
-    """Any split without its answers, its galleries the split files; errors as :func:`read_fashioniq`."""
+    """Read any split without its answers; the split files are its galleries.
+
+    Errors as :func:`read_fashioniq`.
+    """
     parts = _parts(folder, split, categories, ("candidate",))
     places, paths = _images(parts, folder, images, check_images)
     questions = tuple(
@@ -128,7 +131,7 @@ class _Part:
     rows: list[dict[str, Any]]
 
     def asked_alone(self) -> _Part:
-        """The same questions over the images that they name."""
+        """Return the same questions over the images that they name."""
         named = {row[side] for row in self.rows for side in ("candidate", "target")}
         return _Part(self.category, [image for image in self.ids if image in named], self.rows)
 
@@ -160,7 +163,7 @@ def _parts(folder: Path, split: str, categories: Sequence[str], sides: Sequence[
 def _images(
     parts: Sequence[_Part], folder: Path, images: Path | None, check: bool
 ) -> tuple[dict[str, int], tuple[Path, ...]]:
-    """Position of every distinct image, in the order of the split files, and the paths in that order."""
+    """Return the position of every distinct image and the paths, both in the order of the split files."""
     ids = dict.fromkeys(image for part in parts for image in part.ids)
     paths = found_images(folder / "images" if images is None else images, list(ids))
     if check:

@@ -72,7 +72,7 @@ class _Source:
     settings: CatalogueSettings
 
     def addresses(self) -> dict[str, int]:
-        """Every address, and the line where it first stands."""
+        """Return every address, and the line where it first stands."""
         found: dict[str, int] = {}
         for row in self.table.rows:
             for place in self.places:
@@ -222,7 +222,10 @@ class _Ledger:
 
 
 def _file_name(address: str, data: bytes) -> str:
-    """The name of an address's file, the same each time; raises :class:`DownloadError` for no picture."""
+    """Return the file name for an address, always the same one.
+
+    Raises :class:`DownloadError` for no picture.
+    """
     try:
         load_image(data)
         kind = format_of(data)
@@ -236,7 +239,8 @@ def _file_name(address: str, data: bytes) -> str:
 
 
 def _with_files(source: _Source, files: Mapping[str, str]) -> tuple[list[Row], list[int]]:
-    """The rows with files instead of addresses and the addresses behind, and the lines of those left out."""
+    """Return the rows with files instead of addresses, the addresses in columns after them, and the lines
+    of the rows that are left out."""
     rows: list[Row] = []
     left_out: list[int] = []
     main, *further = source.places

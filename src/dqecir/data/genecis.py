@@ -82,7 +82,7 @@ def read_genecis(
 
 
 def _picture(entry: Any, where: str) -> tuple[str, Path, list[float] | None]:
-    """The name of a picture or a crop, the file that it is or is cut from, and the box."""
+    """Return the name of a picture or a crop, the file that it is or is cut from, and the box."""
     if isinstance(entry, Mapping) and isinstance(entry.get("val_image_id"), int):
         name = f"{entry['val_image_id']:012d}"
         return name, COCO / f"{name}.jpg", None

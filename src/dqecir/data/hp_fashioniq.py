@@ -65,7 +65,7 @@ def read_hp_fashioniq(path: Path, images: Path | None = None, *, check_images: b
 
 
 def _judgement(user: str, sheet: Mapping[str, Any], number: int, places: dict[str, int]) -> Judgement:
-    """One answer of a sheet; its images are added to ``places``."""
+    """Read one answer of a sheet, and add its images to ``places``."""
 
     def place(name: str) -> int:
         return places.setdefault(Path(name).stem, len(places))

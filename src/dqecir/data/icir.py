@@ -59,7 +59,7 @@ def read_icir(
 
 
 def _rows(path: Path) -> list[tuple[str, str, str]]:
-    """The lines of a file in three fields; no field has a comma, and there is no header."""
+    """Return the lines of a file in three fields; no field has a comma, and there is no header."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

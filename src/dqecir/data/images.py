@@ -219,7 +219,7 @@ class Preprocessing(Strict):
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = CLIP_STD
 
     def picture(self, image: Image.Image) -> Image.Image:
-        """The square that the model sees, size x size, of a picture that is RGB."""
+        """Return the square that the model sees, size x size, of a picture that is RGB."""
         resample = Image.Resampling(RESAMPLES.index(self.resample))
         if self.squash:
             return image.resize((self.size, self.size), resample)
@@ -261,11 +261,11 @@ class Preprocessing(Strict):
         return self.normalised(from_numpy(array).permute(2, 0, 1).contiguous())
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Pixels [..., 3, S, S] in 0..1 to what the tower reads."""
+        """Turn pixels [..., 3, S, S] in 0..1 into what the tower reads."""
         return (pixels - _channels(self.mean, pixels)) / _channels(self.std, pixels)
 
     def denormalised(self, pixels: Tensor) -> Tensor:
-        """The inverse of :meth:`normalised`."""
+        """Return the inverse of :meth:`normalised`."""
         return pixels * _channels(self.std, pixels) + _channels(self.mean, pixels)
 
     def to_dict(self) -> dict[str, Any]:

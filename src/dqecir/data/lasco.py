@@ -56,7 +56,7 @@ def read_lasco(
 
 
 def _place(image: list[Any], places: dict[int, int], where: str) -> int:
-    """The position of a picture that is named by its number and its path."""
+    """Return the position of a picture that is named by its number and its path."""
     if not image or image[0] not in places:
         raise DataError(f"{where} speaks of the picture {image}, which is not in the corpus")
     return places[image[0]]

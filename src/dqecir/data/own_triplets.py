@@ -43,7 +43,7 @@ class _Line:
 
 
 def has_triplets(folder: Path) -> bool:
-    """Whether a folder asks its own questions, rather than having them drawn from a table."""
+    """Return whether a folder asks its own questions, rather than having them drawn from a table."""
     return (folder / TRIPLETS).is_file()
 
 
@@ -110,7 +110,7 @@ def _images(line: _Line) -> set[str]:
 
 
 def _with_dev(lines: list[_Line]) -> list[_Line]:
-    """The lines, some of train as dev where there is none; the questions of a reference stay together."""
+    """Move some lines of train to dev where there is no dev; the questions of a reference stay together."""
     references = sorted({line.reference for line in lines if line.split == "train"})
     if any(line.split == "dev" for line in lines) or len(references) < 2:
         return lines
@@ -125,7 +125,7 @@ def _with_dev(lines: list[_Line]) -> list[_Line]:
 
 
 def _written(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers."""
+    """Return the lines of a text file that are not blank, with their numbers."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -204,7 +204,7 @@ def _word(row: Mapping[str, Any], field: str, default: str, where: str) -> str:
 
 
 def _image(value: Any, what: str, where: str) -> str:
-    """The name of an image in one spelling; it must lie in the folder."""
+    """Return the name of an image in one spelling; it must lie in the folder."""
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: {what} must name an image file, not {value!r}")
     path = PurePosixPath(_plain(value, where))
@@ -214,7 +214,7 @@ def _image(value: Any, what: str, where: str) -> str:
 
 
 def _plain(text: str, where: str) -> str:
-    """A text that can be written as UTF-8; JSON escapes can spell half characters."""
+    """Return a text that can be written as UTF-8; JSON escapes can spell half characters."""
     try:
         text.encode()
     except UnicodeEncodeError:

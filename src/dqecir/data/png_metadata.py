@@ -33,7 +33,7 @@ def without_bulk(data: bytes) -> bytes:
 
 
 def _unpacked(kind: bytes, body: bytes) -> int:
-    """The size of a chunk's text or profile, counted up to :data:`MAX_CHUNK`."""
+    """Return the size of a chunk's text or profile, counted up to :data:`MAX_CHUNK`."""
     packed = body.partition(b"\0")[2][1:]
     if kind == b"tEXt":
         return min(len(body), MAX_CHUNK)

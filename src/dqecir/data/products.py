@@ -117,7 +117,7 @@ def views_of(pictures: Sequence[RowPicture], products: Sequence[str], lines: Seq
 def _claimed_twice(
     pictures_of: Mapping[int, Sequence[RowPicture]], products: Sequence[str], lines: Sequence[int]
 ) -> Iterator[tuple[int, str]]:
-    """Rows that have one picture first, and not all of which say of which product they are."""
+    """Yield rows that have one picture first, and not all of which say of which product they are."""
     rows_of: dict[str, list[int]] = {}
     for row, pictures in pictures_of.items():
         if pictures[0].file:
@@ -159,7 +159,7 @@ def prices(cells: Iterable[str]) -> tuple[str, ...]:
 
 
 def _values(cells: Iterable[str]) -> tuple[str, ...]:
-    """The different values of some cells; where there are none, ``?`` if any cell is unknown."""
+    """Return the different values of some cells; where there are none, ``?`` if any cell is unknown."""
     found = dict.fromkeys(part for cell in cells for part in cell.split(SEPARATOR) if part)
     known = tuple(filter(has_value, found))
     return known or tuple(found)

@@ -60,7 +60,7 @@ def row_pictures(folder: Path, rows: Sequence[Sequence[str]], lines: Sequence[in
 
 
 def _named(cell: str, names: FileNames) -> Iterator[str]:
-    """The pictures that a cell names; a comma may also be part of one name."""
+    """Yield the pictures that a cell names; a comma may also be part of one name."""
     if not cell:
         return
     if _ADDRESS.match(cell):

@@ -140,7 +140,7 @@ def _csv(name: str, text: str, notes: Sequence[str]) -> Table:
 
 
 def _delimiter(text: str) -> str:
-    """The sign between the cells: comma, semicolon or tab, whichever makes a table of the first rows."""
+    """Return the sign between cells: comma, semicolon or tab, whichever gives the first rows equal widths."""
 
     def fitness(delimiter: str) -> tuple[bool, float, int]:
         sample = [row.cells for row in islice(_records(text[:100_000], delimiter), 50)]
@@ -159,7 +159,7 @@ class _Broken(Row):
 
 
 def _records(text: str, delimiter: str) -> Iterator[Row]:
-    """Every record of a CSV text; a :class:`_Broken` one where a quotation mark is never closed."""
+    """Yield every record of a CSV text; a :class:`_Broken` one where a quotation mark is never closed."""
     lines = list(io.StringIO(text, newline=""))
     reader = csv.reader(lines, delimiter=delimiter)
     width = 0
@@ -271,7 +271,7 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
 
 
 def _without_value(data: bytes, values: Any) -> list[str]:
-    """The places of formulas that no program has computed, such as C2; they would read as empty cells."""
+    """Return the places of formulas without a stored value, such as C2; they would be read as empty cells."""
     from openpyxl import load_workbook
 
     formulas: Any = load_workbook(io.BytesIO(data), read_only=True)[values.title]
@@ -313,7 +313,7 @@ def _of_cell(cell: Any) -> str:
 
 
 def _table(name: str, rows: Iterable[Row], problems: Sequence[str], notes: Sequence[str]) -> Table:
-    """The first row as the header, the rest checked against it."""
+    """Return the first row as the header, the rest checked against it."""
     found = list(rows)
     said = list(problems)
     if not found or not any(found[0].cells):

@@ -132,7 +132,7 @@ class Benchmark:
 
 
 def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
-    """Several benchmarks as one: images one after the other, categories under their part's name.
+    """Return several benchmarks as one: images one after the other, categories under their part's name.
 
     An attribute that a part does not have is ``UNKNOWN`` for all of its images.
     """
@@ -167,7 +167,7 @@ def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
 
 
 def _joined_products(parts: Sequence[Benchmark]) -> tuple[int, ...]:
-    """The products of all images, numbered on from part to part."""
+    """Return the products of all images, numbered on from part to part."""
     joined: list[int] = []
     for part in parts:
         start = max(joined, default=-1) + 1

@@ -45,7 +45,7 @@ class BlipComposer(nn.Module):
         self.vision_projection = nn.Linear(config.encoder_hidden_size, size)
 
     def forward(self, image: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """Image tokens [B, M, W] and texts to unit queries [B, D].
+        """Turn image tokens [B, M, W] and texts into unit queries [B, D].
 
         ``ids`` [B, L] int64 are BERT's word pieces, [CLS] first and padded on the right, ``mask`` [B, L]
         is 1 for a token and 0 for padding. [ENC], the last of the vocabulary, is read in place of [CLS].
@@ -73,7 +73,7 @@ class BlipComposer(nn.Module):
         return unit(self.text_projection(states[:, 0]))
 
     def embed_target(self, image: Tensor) -> Tensor:
-        """Image tokens [N, M, W] to unit targets [N, D], from their [CLS]; raises :class:`DataError`."""
+        """Turn image tokens [N, M, W] into unit targets [N, D], by their [CLS]; raises :class:`DataError`."""
         self._check_tokens(image)
         return unit(self.vision_projection(image[:, 0]))
 
@@ -86,7 +86,7 @@ class BlipComposer(nn.Module):
 
 
 def blip_composer_of(state: Mapping[str, Tensor]) -> BlipComposer:
-    """An untrained composer of the sizes of a published state dict.
+    """Return an untrained composer of the sizes of a published state dict.
 
     The number of heads leaves no trace in the tensors: it is BERT's, 64 numbers a head. Raises
     :class:`CheckpointError` where there is no text encoder that reads images.

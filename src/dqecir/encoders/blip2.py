@@ -145,7 +145,7 @@ class Blip2(Encoder):
         return unit(self.text_projection(self.text_states(ids, mask)[:, 0]))
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
-        """One raw vector an image, [B, D]: the mean of its projected query states, not normalised.
+        """Return one raw vector an image, [B, D]: the mean of its projected query states, not normalised.
 
         What methods that compose pooled features take for an image feature.
         """
@@ -153,7 +153,7 @@ class Blip2(Encoder):
         return pooled.float()
 
     def pooled_text(self, text: TextBatch) -> Tensor:
-        """One raw vector a text, [B, D]: its projected [CLS] state, not normalised."""
+        """Return one raw vector a text, [B, D]: its projected [CLS] state, not normalised."""
         pooled: Tensor = self.text_projection(self.text_states(text.ids, text.mask)[:, 0])
         return pooled.float()
 
@@ -166,19 +166,19 @@ class Blip2(Encoder):
         return projected.float()
 
     def image_grid(self, tokens: Tensor) -> Tensor:
-        """Image tokens [B, M, W], ``ln_vision`` applied, as a map [B, W, S, S]; a class token is dropped."""
+        """Return image tokens [B, M, W] after ``ln_vision`` as a map [B, W, S, S] without class token."""
         return super().image_grid(self._normalised(tokens))
 
     def grid_state(self, prefix: str) -> dict[str, Tensor]:
         return self.ln_vision.state_dict(prefix=f"{prefix}ln_vision.")
 
     def frozen_copy(self) -> Blip2:
-        """A copy that never changes, for targets that stay what they were; it has no tower of its own."""
+        """Return a frozen copy, for targets that must not change during training; it has no tower."""
         copied = copy.deepcopy(self, {id(self.tower): nn.Identity()})
         return copied.requires_grad_(False).eval()
 
     def _read(self, slots: Tensor, queries: int, mask: Tensor | None, tokens: Tensor) -> Tensor:
-        """Hidden states of the Q-Former for its ``slots`` and image tokens [B, M, W], which it normalises.
+        """Return the Q-Former's states of its ``slots`` for image tokens [B, M, W], which it normalises.
 
         Where ``ln_vision`` is trained and the tokens are not, its scale and shift are multiplied into the
         keys and values that read it: no gradient of the tokens is then computed, which is a third of what

@@ -94,7 +94,7 @@ def _first_line(error: Exception) -> str:
 
 
 def read_published(path: Path) -> State:
-    """The tensors of a checkpoint file: safetensors, or ``torch.save`` read with ``weights_only=True``.
+    """Read a checkpoint file's tensors: safetensors, or ``torch.save`` with ``weights_only=True``.
 
     A state dict inside a training checkpoint is found where there is one alone. Raises
     :class:`CheckpointError` for a file that is missing, damaged, or would have to run code to be read.
@@ -133,7 +133,7 @@ def _state_in(loaded: Any, path: Path) -> State:
 
 
 def _without_prefix(state: State) -> State:
-    """Names without what wrappers put before all of them (``module.``, ``model.``)."""
+    """Return names without what wrappers put before all of them (``module.``, ``model.``)."""
     for prefix in ("module.", "model."):
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}

@@ -178,7 +178,7 @@ _TOWER_NAMES = {
 
 
 def lavis_state(state: Mapping[str, Tensor], tower_kind: str) -> dict[str, Tensor]:
-    """A whole LAVIS ``blip2_qformer`` state dict under the names of :class:`Blip2`.
+    """Return a whole LAVIS ``blip2_qformer`` state dict under the names of :class:`Blip2`.
 
     Raises :class:`CheckpointError` for a kind of tower that LAVIS does not have.
     """
@@ -196,7 +196,7 @@ def lavis_state(state: Mapping[str, Tensor], tower_kind: str) -> dict[str, Tenso
 
 
 def lavis_name(key: str, tower_kind: str) -> str:
-    """The published name of a key of :class:`Blip2`, or of a method with a backbone."""
+    """Return the published name of a key of :class:`Blip2`, or of a method with a backbone."""
     own = re.sub(r"^(target_)?backbone\.", "", key)
     vision = own.removeprefix("tower.vision_model.")
     if vision != own:
@@ -234,7 +234,7 @@ def _dropped(state: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def _of_whole(report: LoadReport, state: Mapping[str, Tensor], dropped: tuple[str, ...]) -> LoadReport:
-    """The report of a checkpoint that was loaded: what was not dropped of it was used."""
+    """Return the report of a checkpoint that was loaded: what was not dropped of it was used."""
     return replace(report, used=tuple(sorted(set(state) - set(dropped))), dropped=dropped)
 
 

@@ -48,7 +48,7 @@ class VisionTower(nn.Module):
         self.vision_model = vision_model
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, S, S] to tokens [B, M, W]."""
+        """Turn pixels [B, 3, S, S] into tokens [B, M, W]."""
         tokens: Tensor = self.vision_model(pixel_values=pixels).last_hidden_state
         return tokens
 
@@ -149,19 +149,19 @@ class Dual(Encoder):
         return features.float()
 
     def _padded(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Ids and attention mask as the text model was trained on them."""
+        """Return ids and attention mask as the text model was trained on them."""
         ids = self._lengthened(ids.masked_fill(mask == 0, self.config.pad_id), self.config.pad_id)
         attended = self._turned(self._lengthened(mask, 0), mask)
         return self._turned(ids, mask), None if self.config.sees_padding else attended
 
     def _lengthened(self, rows: Tensor, value: int | bool) -> Tensor:
-        """Rows [B, L] filled up to the length of all texts, where there is one."""
+        """Return rows [B, L] filled up to the length of all texts, where there is one."""
         if not self.config.pads_to_length:
             return rows
         return F.pad(rows, (0, max(0, self.text_length - rows.shape[1])), value=value)
 
     def _turned(self, rows: Tensor, mask: Tensor, back: bool = False) -> Tensor:
-        """Rows [B, L, ...] padded on the right, padded on the left where that is the encoder's way."""
+        """Return rows [B, L, ...] padded on the right, padded on the left where that is the encoder's way."""
         if not self.config.pads_left:
             return rows
         moved = rows.shape[1] - mask.sum(dim=1, keepdim=True)
@@ -173,7 +173,7 @@ class Dual(Encoder):
 
 
 def architecture_of(said: Mapping[str, Any]) -> Any:
-    """The configuration that a ``config.json`` describes, as transformers has it.
+    """Return the configuration that a ``config.json`` describes, as transformers has it.
 
     Raises :class:`CheckpointError` for a kind that is not read, and for sizes that no model has.
     """
@@ -192,7 +192,7 @@ def architecture_of(said: Mapping[str, Any]) -> Any:
 
 
 def _built(architecture: Mapping[str, Any]) -> nn.Module:
-    """The model of transformers that a ``config.json`` describes, with random weights."""
+    """Return the model of transformers that a ``config.json`` describes, with random weights."""
     from transformers import AutoModel  # slow to import
 
     config = architecture_of(architecture)

@@ -149,7 +149,7 @@ def _scaled(values: Sequence[float], factor: float) -> tuple[float, float, float
 
 
 def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, dict[str, Any]]:
-    """The tokenizer of a folder, and how it pads: fields of :class:`DualConfig`."""
+    """Return the tokenizer of a folder, and how it pads: fields of :class:`DualConfig`."""
     files = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
     if not any((folder / name).exists() for name in files):
         raise CheckpointError(f"{folder} has no tokenizer (no tokenizer.json): copy it again")
@@ -184,7 +184,7 @@ def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, 
 
 
 def _slow_or_fast(reader: Any, folder: Path) -> Any:
-    """The tokenizer of its own class; None where that needs a package that is not here."""
+    """Return the tokenizer of its own class; None where that needs a package that is not here."""
     try:
         return reader.from_pretrained(str(folder))
     except ImportError:

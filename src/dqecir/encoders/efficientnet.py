@@ -52,7 +52,10 @@ class ConvNorm(nn.Module):
         self.acts = acts
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, C, H, W] to [B, C', H/stride, W/stride]; H and W are multiples of the stride."""
+        """Turn features [B, C, H, W] into [B, C', H/stride, W/stride].
+
+        H and W are multiples of the stride.
+        """
         if self.padding:
             features = F.pad(features, self.padding)
         normalised: Tensor = self.norm(self.conv(features))
@@ -71,7 +74,7 @@ class InvertedBlock(nn.Module):
         self.has_shortcut = stride == 1 and width_in == width
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, C, H, W] to [B, C', H/stride, W/stride]."""
+        """Turn features [B, C, H, W] into [B, C', H/stride, W/stride]."""
         inner = features if self.expand is None else self.expand(features)
         narrowed: Tensor = self.project(self.depthwise(inner))
         return features + narrowed if self.has_shortcut else narrowed
@@ -102,7 +105,7 @@ class EfficientNetLite(nn.Module):
         self.head = ConvNorm(width, HEAD_WIDTH, 1)
 
     def stages(self, pixels: Tensor) -> list[Tensor]:
-        """Pixels [B, 3, S, S] to the maps of the seven stages, and last the head's [B, 1280, S/32, S/32].
+        """Turn pixels [B, 3, S, S] into the maps of the seven stages, and the head's [B, 1280, S/32, S/32].
 
         The stages have strides 2, 4, 8, 16, 16, 32 and 32; S is a multiple of 32.
         """
@@ -116,6 +119,6 @@ class EfficientNetLite(nn.Module):
 
 
 def _scaled_width(width: int, factor: float) -> int:
-    """A width times a factor, as a multiple of 8 that is at most a tenth smaller."""
+    """Return a width times a factor, as a multiple of 8 that is at most a tenth smaller."""
     scaled = max(8, int(width * factor + 4) // 8 * 8)
     return scaled + 8 if scaled < 0.9 * width * factor else scaled

@@ -32,7 +32,7 @@ class Patches(nn.Module):
     """A picture as it is, in patches."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, S, S] to patches [B, M, W]."""
+        """Turn pixels [B, 3, S, S] into patches [B, M, W]."""
         return F.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2)
 
 
@@ -78,7 +78,7 @@ class Embedder(Encoder):
 
 
 def _pictures(tokens: Tensor) -> Sequence[Image.Image]:
-    """Patches [B, M, W] of values 0 to 1 as RGB pictures."""
+    """Return patches [B, M, W] of values 0 to 1 as RGB pictures."""
     pixels = F.fold(tokens.float().transpose(1, 2), SIDE, PATCH, stride=PATCH)
     values = (255 * pixels).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(one) for one in values]

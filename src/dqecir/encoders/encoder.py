@@ -53,7 +53,7 @@ class TextBatch:
     texts: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> TextBatch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return TextBatch(self.ids.to(device), self.mask.to(device), self.mentions.to(device), self.texts)
 
     def __getitem__(self, rows: Tensor | slice) -> TextBatch:
@@ -148,12 +148,12 @@ class Encoder(nn.Module, ABC):
 
     @torch.no_grad()
     def image_tokens(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, S, S] to the tokens [B, M, W] that stores keep."""
+        """Turn pixels [B, 3, S, S] into the tokens [B, M, W] that stores keep."""
         tokens: Tensor = self.tower(pixels.to(self.device))
         return tokens
 
     def image_grid(self, tokens: Tensor) -> Tensor:
-        """Image tokens [B, M, W] as a map [B, W, S, S]; class and register tokens before it are dropped."""
+        """Return image tokens [B, M, W] as a map [B, W, S, S], without class and register tokens."""
         side = self.sizes.grid_side or math.isqrt(tokens.shape[1])
         patches = tokens[:, tokens.shape[1] - side * side :]
         return patches.transpose(1, 2).unflatten(2, (side, side)).float()
@@ -171,7 +171,7 @@ class Encoder(nn.Module, ABC):
         }
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
-        """One raw vector an image, [B, D], not normalised (``image``)."""
+        """Return one raw vector an image, [B, D], not normalised (``image``)."""
         self._lacks("image")
 
     def target_embeddings(self, tokens: Tensor) -> Tensor:
@@ -179,19 +179,19 @@ class Encoder(nn.Module, ABC):
         return unit(self.pooled_image(tokens))[:, None]
 
     def pooled_text(self, text: TextBatch) -> Tensor:
-        """One raw vector a text, [B, D], not normalised (``text``)."""
+        """Return one raw vector a text, [B, D], not normalised (``text``)."""
         self._lacks("text")
 
     def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """States [B, L, H] of texts' tokens (``text_states``)."""
+        """Return states [B, L, H] of texts' tokens (``text_states``)."""
         self._lacks("text_states")
 
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Images read with texts: (query states [B, n_q, H], text states [B, L, H]) (``composed``)."""
+        """Return images read with texts: (query states [B, n_q, H], text states [B, L, H]) (``composed``)."""
         self._lacks("composed")
 
     def pooled_composed(self, tokens: Tensor, text: TextBatch) -> Tensor:
-        """One raw vector an image read with its text, [B, D], not normalised (``composed``)."""
+        """Return one raw vector an image read with its text, [B, D], not normalised (``composed``)."""
         self._lacks("composed")
 
     def text_with_words(self, ids: Tensor, mask: Tensor, words: Tensor, places: Tensor) -> Tensor:

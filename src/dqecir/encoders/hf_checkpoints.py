@@ -46,7 +46,10 @@ def hf_config(folder: Path) -> dict[str, Any]:
 
 
 def hf_tensors(folder: Path) -> State:
-    """All tensors of a transformers folder, from one file or several; raises :class:`CheckpointError`."""
+    """Read all tensors of a transformers folder, from one file or several.
+
+    Raises :class:`CheckpointError`.
+    """
     for name in _WEIGHTS:
         if (folder / name).exists():
             return read_published(folder / name)
@@ -64,7 +67,7 @@ def hf_tensors(folder: Path) -> State:
 
 
 def hf_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Blip2Config:
-    """The configuration whose :class:`Blip2` the weights ``state`` under their ``config`` fit.
+    """Return the configuration whose :class:`Blip2` the weights ``state`` under their ``config`` fit.
 
     Raises :class:`CheckpointError` where the tower, the text or the queries are not as they must be.
     """
@@ -137,7 +140,7 @@ def _side(value: int | list[int] | tuple[int, int]) -> int:
 
 
 def hf_state(state: Mapping[str, Tensor]) -> State:
-    """A ``Blip2ForImageTextRetrieval`` state dict under the names of :class:`Blip2`."""
+    """Return a ``Blip2ForImageTextRetrieval`` state dict under the names of :class:`Blip2`."""
     renamed = {}
     for key, value in state.items():
         if not _NOT_NEEDED.search(key):

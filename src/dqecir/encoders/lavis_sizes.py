@@ -24,7 +24,7 @@ _PLAIN_TOWER = re.compile(
 
 
 def lavis_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tower of a LAVIS checkpoint, or of a file of its own, under names with ``visual_encoder.``.
+    """Return the tower of a LAVIS checkpoint, or of a file of its own, under names with ``visual_encoder.``.
 
     ``eva_vit_g.pth`` and ``clip_vit_L.pth`` have no prefix, and may have a last block and heads that
     BLIP-2 does not use. Empty where ``state`` holds no tower.
@@ -45,7 +45,7 @@ def lavis_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def lavis_sizes(
     state: Mapping[str, Tensor], heads: int | None = None, tower_heads: int | None = None
 ) -> Blip2Config:
-    """The configuration whose :class:`Blip2` a state dict with LAVIS' names fits.
+    """Return the configuration whose :class:`Blip2` a state dict with LAVIS' names fits.
 
     Numbers of attention heads leave no trace in the tensors: unless given, they are BERT's and
     CLIP's (64 numbers a head) and EVA ViT-g's (16 heads). Raises :class:`CheckpointError` where the
@@ -93,7 +93,7 @@ def lavis_sizes(
 
 
 def tower_sizes(state: Mapping[str, Tensor], heads: int | None = None) -> TowerConfig:
-    """The configuration of the tower in a state dict with LAVIS' names; raises :class:`CheckpointError`."""
+    """Return the tower's configuration in a state dict with LAVIS' names; raises :class:`CheckpointError`."""
     prefix = _TOWER
     if f"{prefix}patch_embed.proj.weight" in state:
         patches, positions = state[f"{prefix}patch_embed.proj.weight"], state[f"{prefix}pos_embed"][0]

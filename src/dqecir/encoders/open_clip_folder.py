@@ -67,7 +67,7 @@ _FUSED = re.compile(r"^(?P<block>.*)\.attn\.(in_proj_|qkv\.)(?P<kind>weight|bias
 
 
 def is_open_clip(folder: Path) -> bool:
-    """Whether a folder is open_clip's, and not also that of a class of transformers without own code."""
+    """Return whether only open_clip can read a folder, and no class of transformers."""
     if not (folder / CONFIG).exists():
         return False
     config = json_of(folder / "config.json") or {}
@@ -173,7 +173,7 @@ def _text(text: Mapping[str, Any], state: State) -> dict[str, Any]:
 
 
 def _renamed(state: State, names: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    """The tensors of open_clip under the names of transformers."""
+    """Return the tensors of open_clip under the names of transformers."""
     found: dict[str, Tensor] = {}
     for key, value in state.items():
         if key.startswith("visual.trunk.attn_pool.q"):

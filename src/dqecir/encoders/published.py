@@ -167,7 +167,7 @@ def read_embedding_model(weights: str | Path, tower: str | Path | None = None) -
 
 
 def _own_word_pieces() -> WordPieces:
-    """Word pieces for an encoder that reads no texts: rules read them, and the words are theirs."""
+    """Return word pieces for an encoder that reads no texts: rules read them, and the words are theirs."""
     words = (word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon))
     return train_word_pieces(words, _OWN_PIECES)
 
@@ -185,7 +185,7 @@ a vision model, an embedder of sentence-transformers."""
 
 
 def form_of(place: Path) -> str:
-    """The name in :data:`READERS` of the form that weights at ``place`` have."""
+    """Return the name in :data:`READERS` of the form that weights at ``place`` have."""
     if not place.is_dir():
         small = place.stat().st_size < _LARGEST_EFFICIENTNET
         return "efficientnet" if small and variant_of(read_published(place)) is not None else "lavis"
@@ -200,7 +200,7 @@ def form_of(place: Path) -> str:
 
 
 def tower_state(place: Path) -> State:
-    """The tower alone of published weights at ``place``, under the names of :class:`Blip2`.
+    """Return the tower alone of published weights at ``place``, under the names of :class:`Blip2`.
 
     Raises :class:`CheckpointError` where there is none.
     """

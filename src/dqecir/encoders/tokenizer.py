@@ -119,7 +119,7 @@ class WordPieces:
         write_json(folder / _SETTINGS_FILE, dict(self.settings))
 
     def __len__(self) -> int:
-        """Number of word pieces."""
+        """Return the number of word pieces."""
         return self.pieces.get_vocab_size()
 
     def vocabulary(self) -> dict[str, int]:

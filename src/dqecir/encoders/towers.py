@@ -119,7 +119,7 @@ class VitTower(nn.Module):
         self.vision_model.post_layernorm = nn.Identity()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, S, S] to tokens [B, 1 + (S/P)², W], class token first."""
+        """Turn pixels [B, 3, S, S] into tokens [B, 1 + (S/P)², W], class token first."""
         tokens: Tensor = self.vision_model(pixel_values=pixels).last_hidden_state
         return tokens
 
@@ -174,7 +174,7 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, C, H, W] to [B, C', H/stride, W/stride]."""
+        """Turn features [B, C, H, W] into [B, C', H/stride, W/stride]."""
         return torch.relu(self.shortcut(features) + self.body(features))
 
 
@@ -197,7 +197,7 @@ class StemTower(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, S, S] to tokens [B, (S / 2^stages)², W]."""
+        """Turn pixels [B, 3, S, S] into tokens [B, (S / 2^stages)², W]."""
         features = self.stages(pixels)  # [B, W, h, w]
         tokens: Tensor = self.dropout(features).flatten(2).transpose(1, 2) + self.positions
         return tokens
@@ -224,7 +224,7 @@ class ColourPool(nn.Module):
         self.middle_weight = nn.Conv2d(stage_widths[self._MIDDLE], 1, 1)
 
     def forward(self, pixels: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Pixels [B, 3, S, S] and the maps of all stages to [B, ``width``, S/32, S/32]."""
+        """Turn pixels [B, 3, S, S] and the maps of all stages into [B, ``width``, S/32, S/32]."""
         fine = torch.cat(
             [F.avg_pool2d(pixels, 8), F.avg_pool2d(maps[self._EARLY], 2), maps[self._FINE]], dim=1
         )
@@ -234,7 +234,7 @@ class ColourPool(nn.Module):
         return (self._cells(self.mix(fine)) * shares).sum(dim=4)
 
     def _cells(self, features: Tensor) -> Tensor:
-        """Features [B, C, S/8, S/8] to [B, C, S/32, S/32, 16]."""
+        """Turn features [B, C, S/8, S/8] into [B, C, S/32, S/32, 16]."""
         cut = features.unflatten(3, (-1, self._CELL)).unflatten(2, (-1, self._CELL))
         return cut.transpose(3, 4).flatten(4)
 
@@ -257,7 +257,7 @@ class EfficientNetTower(nn.Module):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, S, S] to tokens [B, (S/32)², W]."""
+        """Turn pixels [B, 3, S, S] into tokens [B, (S/32)², W]."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         maps = self.network.stages(pixels)
         seen = self.projection(self.dropout(maps[-1]))

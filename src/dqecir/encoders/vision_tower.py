@@ -115,7 +115,7 @@ def _name_of(key: str | tuple[Any, ...]) -> str:
 
 
 def _class_and_config(architecture: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The vision model's class, and its configuration."""
+    """Return the vision model's class, and its configuration."""
     from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel  # slow to import
 
     kind = architecture.get("model_type")

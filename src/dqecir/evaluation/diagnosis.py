@@ -101,7 +101,7 @@ def nearest_intents(
 
 
 def _share_an_answer(triplets: Sequence[Triplet], images: int) -> Tensor:
-    """[Q, Q] bool: which queries have a right answer in common; no query with itself."""
+    """Return [Q, Q] bool: which queries have a right answer in common; no query with itself."""
     answers = torch.zeros(len(triplets), images)
     for row, triplet in enumerate(triplets):
         answers[row, list(triplet.relevant)] = 1
@@ -112,7 +112,7 @@ def _share_an_answer(triplets: Sequence[Triplet], images: int) -> Tensor:
 def shortcuts(
     method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark, seed: int = 0
 ) -> dict[str, float]:
-    """Targets among the first ten although half of the question is another query's, in percent.
+    """Return targets among the first ten although half of the question is another query's, in percent.
 
     ``R@10 text alone``: the reference is another query's; ``R@10 image alone``: the text is. What
     they find, the text or the image answers by itself.
@@ -126,7 +126,7 @@ def shortcuts(
 
 
 def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
-    """The same questions with the ``reference`` or the ``captions`` of another query of their category.
+    """Give each question the ``reference`` or the ``captions`` of another query of its category.
 
     A reference that would be a right answer, or is this query's own, is not lent. Raises
     :class:`DataError` for another ``kind``.
@@ -154,7 +154,7 @@ def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
 def composition_gap(
     full: NDArray[np.float64], reference_alone: NDArray[np.float64], text_alone: NDArray[np.float64]
 ) -> float:
-    """Mean of the ``full`` questions less the mean of the better half, each [Q] of one metric.
+    """Return the mean of the ``full`` questions less the mean of the better half, each [Q] of one metric.
 
     Near 0, the reference or the text alone answers as well as both together.
     """
@@ -201,7 +201,7 @@ def _half_scores(
 
 
 def paraphrase_spread(values: NDArray[np.float64]) -> float:
-    """Best less worst ``values`` [Q, W] of a metric over W wordings of a question, mean over questions."""
+    """Return the spread (best minus worst) of ``values`` [Q, W] over W wordings, mean over questions."""
     return float((values.max(axis=1) - values.min(axis=1)).mean())
 
 
@@ -212,7 +212,7 @@ def robustness(
     results: RetrievalResults,
     reworded: Benchmark,
 ) -> dict[str, float]:
-    """Composition gap of ``results`` and paraphrase spread over ``reworded``, in points of mAP@10.
+    """Return the composition gap of ``results`` and paraphrase spread over ``reworded``, in points of mAP@10.
 
     ``reworded`` comes from :func:`~dqecir.questions.paraphrases.paraphrases`; where it has no questions there
     is no spread. The method must be in evaluation mode.
@@ -239,7 +239,7 @@ def diagnose(
     pairs: Sequence[ConfusablePair],
     reworded: Benchmark,
 ) -> dict[str, float]:
-    """Confusion, nearest intents, shortcuts and robustness of a method, in evaluation mode.
+    """Return confusion, nearest intents, shortcuts and robustness of a method, in evaluation mode.
 
     ``results`` are what its questions found; ``reworded`` as in :func:`robustness`.
     """

@@ -25,7 +25,7 @@ QueryFormatter = Callable[[Triplet | Question], str]
 
 @torch.no_grad()
 def embed_images(method: Method, store: Store, images: Tensor | None = None) -> Tensor:
-    """Target embeddings [N, n_t, D] of the stored ``images`` (default: all of them), on the CPU."""
+    """Return target embeddings [N, n_t, D] of the stored ``images`` (default: all of them), on the CPU."""
     wanted = torch.arange(len(store)) if images is None else images
     parts = [method.embed_target(store.gather(some).to(method.device)).cpu() for some in wanted.split(CHUNK)]
     return torch.cat(parts)
@@ -39,7 +39,7 @@ def embed_queries(
     texts: Sequence[str],
     blank: bool = False,
 ) -> Tensor:
-    """Query embeddings [Q, n_q, D] of references (positions in the store) with texts, on the CPU.
+    """Return query embeddings [Q, n_q, D] of references (positions in the store) with texts, on the CPU.
 
     ``blank`` as in :func:`compose_stored`.
     """
@@ -86,7 +86,7 @@ def query_scores(
 
 
 def in_chunks(queries: Tensor, candidates: Tensor, rule: ScoreRule) -> Iterator[tuple[slice, Scores]]:
-    """Scores [q, N] of ready queries [Q, n_q, D] against candidates [N, n_t, D], and which queries they are.
+    """Yield scores [q, N] of queries [Q, n_q, D] against candidates [N, n_t, D], and which queries they are.
 
     A chunk is held at a time, so that what ranks it finds it in a cache.
     """

@@ -131,7 +131,7 @@ class RetrievalResults:
         return self.found.shape[1]
 
     def hits(self) -> NDArray[np.bool_]:
-        """[Q, kept]: whether each found candidate is a right answer."""
+        """Return [Q, kept]: whether each found candidate is a right answer."""
         images = len(self.benchmark.image_ids)
         rows, right = _flat([triplet.relevant for triplet in self.benchmark.triplets])
         starts = images * np.arange(len(self.found))
@@ -190,7 +190,7 @@ def collect(
 def _by_best_views(
     benchmark: Benchmark, gallery: Positions, triplets: Sequence[Triplet], scores: Scores
 ) -> tuple[Scores, list[Triplet]]:
-    """Scores in which all but the best view of each product are -inf, and questions about these views."""
+    """Set the scores of all but each product's best view to -inf, and ask the questions about these views."""
     names, numbers = np.unique(np.array(benchmark.products)[gallery], return_inverse=True)
     order = np.argsort(numbers, kind="stable")
     starts = np.searchsorted(numbers[order], np.arange(len(names)))
@@ -254,7 +254,7 @@ Cells = tuple[Positions, Positions]
 def _ranked(
     scores: Scores, right: Cells, relevant: Positions, ranks: Positions, kept: int
 ) -> tuple[NDArray[np.bool_], Positions]:
-    """Hits [q, K] by rank, K of 10 and of all right answers at least, and the ``kept`` best columns.
+    """Return hits [q, K] by rank, K of 10 and of all right answers at least, and the ``kept`` best columns.
 
     Both end where the gallery does; a column is -1 where only what was left out would follow. Who has
     one right answer is judged by its rank: a ranking is made of the others, and of all to be kept.
@@ -287,7 +287,7 @@ def _right_ranks(scores: Scores, right: Cells, relevant: Positions, ranks: Posit
 
 
 def _ranks_in_row(scores: Scores, columns: Positions) -> Positions:
-    """Ranks from 0 of some columns of one row [N]; equal scores rank by column."""
+    """Return ranks from 0 of some columns of one row [N]; equal scores rank by column."""
     ordered = np.sort(scores)  # several times as fast as a stable sort of the columns
     ends = np.searchsorted(ordered, scores[columns], side="right")
     if (ends - np.searchsorted(ordered, scores[columns])).max() == 1:
@@ -300,7 +300,10 @@ def _ranks_in_row(scores: Scores, columns: Positions) -> Positions:
 def _subset_ranks(
     scores: Scores, gallery: Positions, triplets: Sequence[Triplet], targets: Positions
 ) -> Positions:
-    """Ranks [q] of the targets' columns among their subsets by the same scores and ties; -1 without one."""
+    """Return ranks [q] of the targets within their subsets, by the same scores and ties.
+
+    -1 without a subset.
+    """
     sizes = np.array([len(triplet.subset) for triplet in triplets])
     rows, columns = _cells(gallery, [triplet.subset for triplet in triplets])
     short = np.flatnonzero(np.bincount(rows, minlength=len(triplets)) < sizes)
@@ -352,14 +355,14 @@ def _masked(
 
 
 def _flat(lists: Sequence[Sequence[int]]) -> tuple[Positions, Positions]:
-    """Every number of ``lists``, and which of them it is from: (rows, numbers)."""
+    """Return every number of ``lists``, and which of them it is from: (rows, numbers)."""
     sizes = [len(row) for row in lists]
     numbers = np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=sum(sizes))
     return np.repeat(np.arange(len(lists)), sizes), numbers
 
 
 def _cells(gallery: Positions, lists: Sequence[Sequence[int]]) -> Cells:
-    """Cells of those positions of each row that the gallery holds."""
+    """Return cells of those positions of each row that the gallery holds."""
     rows, wanted = _flat(lists)
     columns = np.searchsorted(gallery, wanted).clip(max=gallery.size - 1)
     there = gallery[columns] == wanted
@@ -367,7 +370,7 @@ def _cells(gallery: Positions, lists: Sequence[Sequence[int]]) -> Cells:
 
 
 def summarise(results: RetrievalResults) -> dict[str, float]:
-    """Metrics in percent: R@1/5/10/50 of the target, and those of all right answers.
+    """Return metrics in percent: R@1/5/10/50 of the target, and those of all right answers.
 
     The latter are mAP@10, mAP, nDCG@10 and R-precision. Where every query has a subset, R_sub@1/2/3 of the
     target within it (CIRR). Where the true attributes and what the texts ask for are known and ten
@@ -407,12 +410,12 @@ def summarise(results: RetrievalResults) -> dict[str, float]:
 
 
 def recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
-    """[Q] whether the annotated target is among the first ``k``, as 0 or 1."""
+    """Return [Q] whether the annotated target is among the first ``k``, as 0 or 1."""
     return (results.ranks < k).astype(np.float64)
 
 
 def subset_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
-    """[Q] whether the target is among the first ``k`` of its subset, as 0 or 1 (CIRR).
+    """Return [Q] whether the target is among the first ``k`` of its subset, as 0 or 1 (CIRR).
 
     Raises :class:`DataError` where a query has no subset.
     """
@@ -424,7 +427,7 @@ def subset_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
 
 
 def precision_at(results: RetrievalResults, k: int) -> NDArray[np.float64]:
-    """[Q] AP@k over all right answers, a fraction; k is ``results.kept`` at most (CIRCO)."""
+    """Return [Q] AP@k over all right answers, a fraction; k is ``results.kept`` at most (CIRCO)."""
     if not 1 <= k <= results.kept:
         raise DataError(
             f"AP@{k} cannot be computed: only the best {results.kept} candidates of a query are kept"
@@ -434,7 +437,7 @@ def precision_at(results: RetrievalResults, k: int) -> NDArray[np.float64]:
 
 
 def hard_negatives(results: RetrievalResults, k: int) -> NDArray[np.float64]:
-    """[Q] share of the first ``k`` candidates that are wrong in what the text asks for and in nothing else.
+    """Return the share [Q] of the first ``k`` candidates that are wrong only in what the text asks for.
 
     Such a candidate keeps all that the text leaves as it is, and lacks a requested value. Needs true
     attributes and ``Triplet.asked``; k is ``results.kept`` at most.

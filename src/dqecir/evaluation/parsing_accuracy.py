@@ -10,7 +10,7 @@ from dqecir.language.parsing import Parser
 
 
 def parsing_accuracy(parser: Parser, benchmark: Benchmark) -> dict[str, float]:
-    """Share of questions of which the parse equals ``Triplet.asked`` exactly, in percent.
+    """Return the share of questions of which the parse equals ``Triplet.asked`` exactly, in percent.
 
     ``all``, ``seen`` and ``unseen`` wordings, and for every column ``precision/<column>`` and
     ``recall/<column>`` of its being read rightly. The reference's true attributes are given, so that

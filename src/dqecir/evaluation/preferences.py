@@ -10,7 +10,7 @@ from dqecir.errors import DataError
 
 
 def set_scores(preferences: Preferences, scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """[J, 2] mean score of the images of both sets, from the scores [J, N] of every image.
+    """Return [J, 2] mean score of the images of both sets, from the scores [J, N] of every image.
 
     Row j holds the query of judgement j against all of ``preferences.image_ids``.
     """
@@ -28,7 +28,7 @@ def set_scores(preferences: Preferences, scores: NDArray[np.floating]) -> NDArra
 def preference_ratio(
     scores: NDArray[np.floating], preferred: NDArray[np.int64], *, one_sided: bool = False
 ) -> float:
-    """Share of judgements in which the set that scores higher is the one that was preferred.
+    """Return the share of judgements in which the set that scores higher is the one that was preferred.
 
     ``scores`` [J, 2] and ``preferred`` [J] (1 or 2); judgements whose sets score alike are left out.
     Chance is one half. ``one_sided`` gives the number of the published script, which looks at no

@@ -110,11 +110,11 @@ class Protocol:
         return _QUESTION_READERS[self.data](folder, split, images=images, check_images=check_images)
 
     def text(self, question: Triplet | Question) -> str:
-        """The text of a question as this protocol words it."""
+        """Return the text of a question as this protocol words it."""
         return WORDINGS[self.wording](question)
 
     def summarise(self, results: RetrievalResults) -> dict[str, float]:
-        """The protocol's metrics in percent under their published names, the headline last.
+        """Return the protocol's metrics in percent under their published names, the headline last.
 
         Where there are several categories, each metric is their unweighted mean, and
         ``<category>/R@10`` and so on give each. ``<aspect>/mAP@10`` likewise, the mean over the
@@ -158,7 +158,7 @@ class Protocol:
 
 
 def _values(results: RetrievalResults, metric: str) -> NDArray[np.float64]:
-    """[Q] of a metric by its name, each a fraction."""
+    """Return [Q] of a metric by its name, each a fraction."""
     if metric == "mAP":
         return np.array([trapezoid_precision(ranks) for ranks in results.right_ranks])
     kind, _, k = metric.partition("@")
@@ -332,7 +332,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def protocol_named(name: str) -> Protocol:
-    """The protocol ``name``; raises :class:`DataError` that names the nearest one."""
+    """Return the protocol ``name``; raises :class:`DataError` that names the nearest one."""
     if name not in PROTOCOLS:
         raise DataError(f"there is no protocol {name!r}{nearest(name, PROTOCOLS)}")
     return PROTOCOLS[name]

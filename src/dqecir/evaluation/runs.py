@@ -62,7 +62,7 @@ def evaluate_on_protocol(
     model_folder: Path | None,
     images: Path | None = None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Metrics of a model under a published protocol, by their published names; and facts of the run.
+    """Return a model's metrics under a published protocol, by their published names, and facts of the run.
 
     ``folder`` is the data set as it is published, ``images`` where its pictures are if not there.
     """
@@ -100,7 +100,7 @@ def evaluate_on_catalogue(
     drawing: Drawing = "balanced",
     seed: int = 0,
 ) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
-    """Metrics of a model, the baselines of its backbone, and the oracles; and facts of the run."""
+    """Return metrics of a model, the baselines of its backbone, and the oracles; and facts of the run."""
     model = read_model(model_folder)
     benchmark = folder_questions(
         folder,

@@ -39,7 +39,7 @@ class Rankings:
     """The best 3 of each question's subset; empty where it has none."""
 
     def names(self, found: Sequence[int]) -> list[str]:
-        """Image ids of positions."""
+        """Return image ids of positions."""
         return [self.questions.image_ids[place] for place in found]
 
 
@@ -84,7 +84,7 @@ def _best(scores: Scores, positions: Positions, k: int) -> tuple[int, ...]:
 
 
 def submission_files(rankings: Rankings) -> dict[str, dict[str, Any]]:
-    """File name -> content of what the server of the data set takes.
+    """Return file name -> content of what the server of the data set takes.
 
     CIRR's two files: 50 names a pair, and the 3 best names of its subset. CIRCO's file: 50 COCO numbers a
     question. Raises :class:`DataError` for a data set that has no server, and for questions of CIRR

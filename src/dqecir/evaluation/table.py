@@ -26,7 +26,7 @@ Rows = Mapping[str, Mapping[str, float]]
 
 
 def baselines(model: ComposedModel) -> dict[str, ComposedModel]:
-    """Image only, text only and their sum: ``model`` without what was trained on top of its backbone.
+    """Return image only, text only and their sum: ``model`` without what was trained on top of its backbone.
 
     The mean token of images instead, where the backbone embeds no texts.
     """
@@ -36,7 +36,7 @@ def baselines(model: ComposedModel) -> dict[str, ComposedModel]:
 
 
 def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> dict[str, dict[str, float]]:
-    """Image only, text only and their sum, by the backbone of ``model`` as it is."""
+    """Return image only, text only and their sum, by the backbone of ``model`` as it is."""
     return {
         name: summarise(evaluate(one.method, store, model.text_encoder, benchmark, kept=FIRST))
         for name, one in baselines(model).items()
@@ -53,7 +53,7 @@ def oracle_rows(benchmark: Benchmark) -> dict[str, dict[str, float]]:
 
 
 def as_table(title: str, rows: Rows) -> Table:
-    """Rows of metrics for a terminal, in percent."""
+    """Return rows of metrics for a terminal, in percent."""
 
     def shown(names: tuple[str, ...]) -> list[str]:
         return [name for name in names if any(name in row for row in rows.values())]
@@ -65,7 +65,7 @@ def as_table(title: str, rows: Rows) -> Table:
 
 
 def beyond_recall(rows: Rows) -> Table:
-    """The metrics of :data:`BEYOND` for a terminal, of the rows that have them."""
+    """Return the metrics of :data:`BEYOND` for a terminal, of the rows that have them."""
     names = [name for name in BEYOND if any(name in row for row in rows.values())]
     table = _table("beyond recall", names, rows)
     table.caption = (

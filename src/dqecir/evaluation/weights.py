@@ -22,7 +22,7 @@ from dqecir.model.compose import CHUNK, compose_stored
 
 
 def asking_of(benchmark: Benchmark) -> dict[str, NDArray[np.bool_]]:
-    """Attribute -> [Q] which questions ask of a column that it speaks of; attributes that some do."""
+    """Return attribute -> [Q] which questions ask of a column that it speaks of; attributes that some do."""
     values = values_of(benchmark.attributes)
     asked = {}
     for vocabulary in shipped_vocabularies(values):
@@ -44,7 +44,7 @@ def recall_by_asked(results: RetrievalResults, asked: Mapping[str, NDArray[np.bo
 
 @torch.no_grad()
 def attribute_weights(method: Dqe, store: Store, encoder: TextEncoder, benchmark: Benchmark) -> Tensor:
-    """The attribute weights [Q, A] of every question of a benchmark, on the CPU."""
+    """Return the attribute weights [Q, A] of every question of a benchmark, on the CPU."""
     references, texts = _questions(method, benchmark.triplets)
     queries = compose_stored(method, store, encoder, references, texts)
     # A method with attributes has weights.
@@ -83,7 +83,7 @@ def _permuted_scores(
 
 
 def _questions(method: Dqe, triplets: Sequence[Triplet]) -> tuple[list[int], list[str]]:
-    """References of some questions, as positions in the store, and their texts."""
+    """Return references of some questions, as positions in the store, and their texts."""
     return [triplet.reference for triplet in triplets], [
         method.text(triplet.captions) for triplet in triplets
     ]

@@ -22,7 +22,7 @@ from dqecir.search.retriever import ComposedRetriever
 
 
 def drawn_questions(benchmark: Benchmark, count: int, seed: int) -> list[int]:
-    """Numbers of at most ``count`` questions, in their order."""
+    """Return numbers of at most ``count`` questions, in their order."""
     asked = len(benchmark.triplets)
     drawn = np.random.default_rng(seed).choice(asked, min(count, asked), replace=False)
     return [int(number) for number in np.sort(drawn)]

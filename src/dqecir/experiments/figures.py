@@ -112,7 +112,7 @@ def draw_figures(
 
 
 def _asking_of_one(benchmark: Benchmark, asked: NDArray[np.bool_], count: int, seed: int) -> list[int]:
-    """Questions that ask of one attribute's columns alone, drawn by seed."""
+    """Return questions that ask of one attribute's columns alone, drawn by seed."""
     others = np.stack(list(asking_of(benchmark).values())).sum(axis=0)
     alone = np.flatnonzero(asked & (others == 1))
     drawn = np.random.default_rng(seed).choice(alone, min(count, len(alone)), replace=False)
@@ -173,7 +173,7 @@ def _short(triplet: Triplet, most: int = 60) -> str:
 
 
 def _weights_figure(one: Shown, method: Dqe, path: Path) -> Path:
-    """Mean weight of each attribute where a question asks of it and where not, with its spread."""
+    """Return the mean weight of each attribute where a question asks of it and where not, with its spread."""
     weights = attribute_weights(method, one.store, one.model.text_encoder, one.benchmark)
     names = method.options.attributes
     asked = {name: rows for name, rows in asking_of(one.benchmark).items() if name in names}

@@ -88,11 +88,11 @@ class MtebEncoder(_MtebModel):
         return torch.cat([encoded(_inputs(batch)) for batch in inputs])
 
     def similarity(self, embeddings1: Tensor, embeddings2: Tensor) -> Tensor:
-        """Inner products [N, M]."""
+        """Return inner products [N, M]."""
         return self.encoder.similarity(torch.as_tensor(embeddings1), torch.as_tensor(embeddings2))
 
     def similarity_pairwise(self, embeddings1: Tensor, embeddings2: Tensor) -> Tensor:
-        """Inner products [N] of pairs."""
+        """Return inner products [N] of pairs."""
         return (torch.as_tensor(embeddings1).float() * torch.as_tensor(embeddings2).float()).sum(dim=1)
 
 
@@ -115,7 +115,7 @@ class MtebSearch(_MtebModel):
         top_ranked: Mapping[str, Sequence[str]] | None = None,
         **_: Any,
     ) -> dict[str, dict[str, float]]:
-        """The ``top_k`` best documents of each query, of those in ``top_ranked`` where given, with scores."""
+        """Return each query's ``top_k`` best documents, if given of those in ``top_ranked``, with scores."""
         places = {document: place for place, document in enumerate(self._ids)}
         found: dict[str, dict[str, float]] = {}
         names = iter(queries["id"])
@@ -134,7 +134,7 @@ class MtebSearch(_MtebModel):
 
 
 def _rows(rows: Any) -> Iterator[list[Input]]:
-    """The inputs of a data set of MTEB, a batch at a time; an instruction follows the text it belongs to."""
+    """Yield the inputs of an MTEB data set, a batch at a time; an instruction follows its text."""
     for batch in rows.iter(batch_size=BATCH):
         if batch.get("instruction") is not None:
             texts = zip(batch["text"], batch["instruction"], strict=True)

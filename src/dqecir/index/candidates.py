@@ -41,7 +41,7 @@ class Search:
         self.rule = record.header.score_rule
 
     def answer(self, queries: Tensor, limits: Sequence[Condition]) -> list[list[Hit]]:
-        """The best of each query [B, n_q, D] among the points that fulfil its condition."""
+        """Return the best of each query [B, n_q, D] among the points that fulfil its condition."""
         exact = PREFETCHES[self.rule].is_exact(self.candidates)
         limit = self.k + SPARE if exact else max(self.candidates or CANDIDATES, self.k)
         if self._has_no_line(queries.shape[1]):
@@ -61,7 +61,10 @@ class Search:
         return [answers[row] for row in range(len(queries))]
 
     def _has_no_line(self, vectors: int) -> bool:
-        """Whether no line was stored for queries of so many vectors, so that every item is a candidate."""
+        """Return whether no line was stored for queries of so many vectors.
+
+        Then every item is a candidate.
+        """
         return self.rule == "likelihood" and vectors - 1 != self.record.distributions
 
     def _point_queries(self, query: Tensor, where: Condition, limit: int) -> list[PointQuery]:
@@ -76,7 +79,7 @@ class Search:
     def _answer(
         self, query: Tensor, found: Sequence[tuple[PointQuery, list[StoredPoint]]], exact: bool
     ) -> list[Hit] | None:
-        """Hits of one query, or None where points that were not fetched might belong among them."""
+        """Return hits of one query, or None where points that were not fetched might belong among them."""
         # By number, because equal scores come in the order of adding.
         points = sorted(
             {point.number: point for _, own in found for point in own}.values(),
@@ -100,6 +103,6 @@ class Search:
 
 
 def as_tokens(parts: Sequence[bytes], header: IndexHeader) -> Tensor:
-    """Raw float16 tokens of N items as a tensor [N, n_t, D]."""
+    """Return raw float16 tokens of N items as a tensor [N, n_t, D]."""
     data = np.frombuffer(bytearray(b"".join(parts)), dtype=np.float16)
     return torch.from_numpy(data.reshape(len(parts), header.tokens, header.size))

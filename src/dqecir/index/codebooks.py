@@ -54,7 +54,7 @@ def joined_quantized(
 
 @torch.no_grad()
 def encoded(quantized: QuantizedTokens, tokens: Tensor) -> NDArray[np.uint16]:
-    """The codes [n_t, N] of tokens [N, n_t, D] in known codebooks; tokens are read a part at a time."""
+    """Encode tokens [N, n_t, D] with known codebooks: [n_t, N]. Tokens are read a part at a time."""
     codes = np.empty((len(quantized.codes), len(tokens)), dtype=np.uint16)
     coarse, fine = torch.from_numpy(quantized.coarse), torch.from_numpy(quantized.fine)
     for start in range(0, len(tokens), _ENCODED):
@@ -71,7 +71,7 @@ def encoded(quantized: QuantizedTokens, tokens: Tensor) -> NDArray[np.uint16]:
 
 @torch.no_grad()
 def _learned(tokens: Tensor) -> QuantizedTokens:
-    """Codebooks of tokens [N, n_t, D], and no codes."""
+    """Return codebooks of tokens [N, n_t, D], and no codes."""
     count, places, width = tokens.shape
     draw = torch.Generator().manual_seed(0)
     some = tokens[torch.randperm(count, generator=draw)[:_TAUGHT].sort().values].float()
@@ -104,7 +104,7 @@ def _nearest(vectors: Tensor, centroids: Tensor) -> Tensor:
 
 
 def _centroids(vectors: Tensor, draw: torch.Generator) -> Tensor:
-    """Means [256, D] of k-means over vectors [N, D].
+    """Return means [256, D] of k-means over vectors [N, D].
 
     Empty clusters are re-seeded with the worst-fitted vectors.
     """

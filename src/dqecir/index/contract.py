@@ -77,7 +77,7 @@ class ItemBatch:
     payloads: Sequence[Mapping[str, Any]]
 
     def as_stored(self, header: IndexHeader) -> Tensor:
-        """The tokens in float16 on the CPU, once they are found to belong under ``header``.
+        """Return the tokens in float16 on the CPU, after checking that they belong under ``header``.
 
         Raises :class:`EngineError` for another shape, for ids or payloads that are not one an item,
         for an empty id, and for tokens that are not finite in float16.
@@ -150,15 +150,15 @@ class Index(ABC):
 
     @abstractmethod
     def items(self) -> Iterator[ItemBatch]:
-        """Every item of the open generation in the order of adding, a batch in memory at a time."""
+        """Return every item of the open generation in the order of adding, a batch in memory at a time."""
 
     @abstractmethod
     def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """The id and the payload of every item, as :meth:`items`, without its tokens."""
+        """Return the id and the payload of every item, as :meth:`items`, without its tokens."""
 
     @abstractmethod
     def ids(self, where: Filter | None = None) -> list[str]:
-        """The ids of all items that ``where`` allows, in the order of adding; parses no payload.
+        """Return the ids of all items that ``where`` allows, in the order of adding; parses no payload.
 
         Raises ``FilterError`` for what :meth:`Filter.check` does.
         """
@@ -176,10 +176,10 @@ class Index(ABC):
 
     @abstractmethod
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        """The payloads of items by id, without ids that no item has; parses no other payload."""
+        """Return the payloads of items by id, without ids that no item has; parses no other payload."""
 
     def payload(self, item_id: str) -> Mapping[str, Any] | None:
-        """The payload of an item; None where there is no such item."""
+        """Return the payload of an item; None where there is no such item."""
         return self.payloads([item_id]).get(item_id)
 
     def picture_path(self, payload: Mapping[str, Any]) -> Path | None:
@@ -188,7 +188,7 @@ class Index(ABC):
         return picture_path(self.folder, stored) if isinstance(stored, str) else None
 
     def __contains__(self, item_id: str) -> bool:
-        """Whether an item has this id."""
+        """Return whether an item has this id."""
         return item_id in self.payloads([item_id])
 
     @property
@@ -197,7 +197,7 @@ class Index(ABC):
         return any(PRODUCT in part.names for part in self.columns())
 
     def views(self, products: Collection[str]) -> dict[str, list[str]]:
-        """The ids of the views of products, by product and in the order of adding."""
+        """Return the ids of the views of products, by product and in the order of adding."""
         found: dict[str, list[str]] = {}
         if products and self.has_products:
             ids = self.ids(Equal(PRODUCT, tuple(products)))
@@ -221,22 +221,22 @@ class Index(ABC):
 
     @abstractmethod
     def info(self) -> dict[str, Any]:
-        """Facts for a person: items, model, rule, attributes, and what the engine keeps."""
+        """Return facts for a person: items, model, rule, attributes, and what the engine keeps."""
 
     @abstractmethod
     def columns(self) -> Collection[Columns]:
-        """The attributes of the items, in parts, as a filter is checked against them.
+        """Return the attributes of the items, in parts, as a filter is checked against them.
 
         Which they are and whether any item has a number there is so of all parts together.
         """
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of items."""
+        """Return the number of items."""
 
     @abstractmethod
     def tokens(self, ids: Sequence[str]) -> Tensor:
-        """The stored tokens [N, n_t, D] of items, float16, in the order of ``ids``.
+        """Return the stored tokens [N, n_t, D] of items, float16, in the order of ``ids``.
 
         Raises :class:`UnknownItemError` for an id that no item has.
         """
@@ -250,7 +250,7 @@ class Index(ABC):
         where: Filter | None = None,
         prefer: Sequence[Preference] | None = None,
     ) -> list[list[Hit]]:
-        """The ``k`` best items of each query [B, n_q, D], best first.
+        """Return the ``k`` best items of each query [B, n_q, D], best first.
 
         Equal scores come in the order in which the items were added. ``exclude`` names, for each
         query, ids that are not to be found; unknown ones are no error. ``where`` says which items may
@@ -273,7 +273,7 @@ class Index(ABC):
 
     @abstractmethod
     def with_settings(self, settings: SearchSettings | None) -> Index | None:
-        """The open generation, searched under other settings, for an audit; nothing is written.
+        """Return the open generation, searched under other settings, for an audit; nothing is written.
 
         With no settings every item that may be found is scored. None where the engine has no such search.
         """

@@ -21,7 +21,7 @@ ENGINES: dict[str, str] = {
 
 
 def engine(name: str) -> type[Index]:
-    """The class of an engine; raises :class:`EngineError` for an unknown one and where its packages lack."""
+    """Return an engine's class; raises :class:`EngineError` if it is unknown or its packages are missing."""
     if name not in ENGINES:
         raise EngineError(f"there is no engine {name!r}{nearest(name, ENGINES)}")
     module, kind = ENGINES[name].split(":")
@@ -43,7 +43,7 @@ def open_index(folder: Path) -> Index:
 
 
 def engine_for(folder: Path, name: str | None) -> type[Index]:
-    """The engine to build with: the one named, or else that of the index in ``folder``, or else exact."""
+    """Return the engine to build with: the one named, else that of the index in ``folder``, else exact."""
     if name is None:
         name = engine_of(folder) if (folder / "manifest.json").is_file() else "exact"
     return engine(name)
@@ -69,7 +69,7 @@ def move_index(source: Path, target: Path, name: str) -> Index:
 
 
 def engine_of(folder: Path) -> str:
-    """The engine that a manifest names; raises :class:`EngineError` for a folder that is no index."""
+    """Return the engine that a manifest names; raises :class:`EngineError` for a folder that is no index."""
     path = folder / "manifest.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

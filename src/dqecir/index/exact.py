@@ -329,7 +329,7 @@ class ExactIndex(Index):
 
     @contextmanager
     def _writing(self) -> Iterator[_Generation]:
-        """The newest generation, with the right to follow it; afterwards, what is worth merging is."""
+        """Yield the newest generation, with the right to follow it; afterwards, what is worth merging is."""
         with write_lock(self.folder):
             self.refresh()
             try:
@@ -421,7 +421,7 @@ def _replace_all(
 
 
 def _within(starts: Sequence[int], place: int) -> tuple[int, int]:
-    """The segment in which a place among all items lies, and the place within it."""
+    """Return the segment in which a place among all items lies, and the place within it."""
     number = bisect_right(starts, place) - 1
     return number, place - starts[number]
 
@@ -451,7 +451,7 @@ def _lacks_quantized(segment: Segment, settings: SearchSettings | None) -> bool:
 
 
 def _worth_merging(segments: Sequence[Segment]) -> range | None:
-    """Neighbours to write as one: mostly dead ones, and the newest where many are of like size.
+    """Return neighbours to write as one: mostly dead ones, and the newest where many are of like size.
 
     A run grows backwards as long as the next is no larger than all of it, so an item is copied once each
     time its segment multiplies, and there are about as many segments as the number of items has digits.

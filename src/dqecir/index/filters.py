@@ -33,7 +33,7 @@ from dqecir.settings import nearest
 
 
 def has_numbers(columns: Collection[Columns], name: str) -> bool:
-    """Whether any item has a number in this attribute."""
+    """Return whether any item has a number in this attribute."""
     return any(part[name].has_numbers for part in columns)
 
 
@@ -46,11 +46,11 @@ class Filter(ABC):
 
     @abstractmethod
     def comparisons(self) -> Iterator[Equal | Compare]:
-        """Every comparison in it."""
+        """Return every comparison in it."""
 
     @abstractmethod
     def __str__(self) -> str:
-        """The filter as an expression that :func:`parse_filter` reads back."""
+        """Return the filter as an expression that :func:`parse_filter` reads back."""
 
     def check(self, columns: Collection[Columns]) -> None:
         """Raise :class:`FilterError` for an attribute that no item has, or an order of what is no number."""
@@ -140,7 +140,7 @@ class And(Filter):
         return reduce(np.logical_and, chain(numbers, (part.mask(columns) for part in others)))
 
     def parted(self) -> tuple[dict[str, list[Compare]], list[Filter]]:
-        """The orders of each attribute, which one number must fulfil, and all other parts."""
+        """Return the orders of each attribute, which one number must fulfil, and all other parts."""
         orders: dict[str, list[Compare]] = {}
         others: list[Filter] = []
         for part in conjuncts(self):
@@ -225,7 +225,7 @@ _COINS = ("€", "$", "£", "¥")
 
 
 def _quoted(value: str) -> str:
-    """A name or a value as an expression has it: plain where that is read back, else quoted."""
+    """Return a name or a value as an expression has it: plain where that is read back, else quoted."""
     if re.fullmatch(_BARE, value) and value not in _WORDS:
         return value
     return '"' + value.replace('"', '""') + '"'

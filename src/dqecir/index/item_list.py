@@ -68,7 +68,7 @@ class StoredItems:
         return found
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """The row of each id, -1 for one that is not here [len(ids)]."""
+        """Return the row of each id, -1 for one that is not here [len(ids)]."""
         wanted = np.array([_hash(item_id) for item_id in ids], dtype=np.uint64)
         found = np.full(len(ids), -1, dtype=np.int64)
         for number, place in enumerate(np.searchsorted(self.hashes, wanted).tolist()):
@@ -143,7 +143,7 @@ class ItemsWriter:
 
 
 def items_digest(place: Path) -> str:
-    """SHA-256 of the lines and of their lookup; raises ``OSError`` where one is not there."""
+    """Return SHA-256 of the lines and of their lookup; raises ``OSError`` where one is not there."""
     digest = hashlib.sha256()
     for name in (LINES, LOOKUP):
         with (place / name).open("rb") as file:

@@ -34,7 +34,7 @@ class CellPreference:
     """What any other value adds."""
 
     def scaled(self, unit: float) -> CellPreference:
-        """The same preference with its numbers in this unit."""
+        """Return the same preference with its numbers in this unit."""
         values = {value: unit * gain for value, gain in self.values.items()}
         return CellPreference(self.column, values, unit * self.others)
 
@@ -58,7 +58,7 @@ class Preference:
     """What is added for a text of usual length that holds all of the words that any text holds."""
 
     def scaled(self, unit: float) -> Preference:
-        """The same preference with all of its numbers in this unit."""
+        """Return the same preference with all of its numbers in this unit."""
         return Preference(
             tuple(cell.scaled(unit) for cell in self.cells), self.words, unit * self.word_weight
         )
@@ -68,7 +68,7 @@ class Preference:
         return sum((cell.added(columns) for cell in self.cells), np.zeros(len(columns), dtype=np.float32))
 
     def __bool__(self) -> bool:
-        """Whether anything is preferred."""
+        """Return whether anything is preferred."""
         return bool(self.cells or self.words)
 
 
@@ -98,7 +98,7 @@ class CatalogueText:
         return list(dict.fromkeys(values))
 
     def knows(self, word: str) -> bool:
-        """Whether a text of a living item holds the word."""
+        """Return whether a text of a living item holds the word."""
         return any(self._rarity(term) > 0 for term in terms_of(word))
 
     def relevance(self, words: Sequence[str]) -> list[Scores]:
@@ -133,7 +133,7 @@ class CatalogueText:
         return [(SATURATION * (1 - LENGTH + LENGTH * own / mean)).astype(np.float32) for own in words]
 
     def _rarity(self, term: str) -> float:
-        """The inverse document frequency of a term among living items; 0 where none has it."""
+        """Return the inverse document frequency of a term among living items; 0 where none has it."""
         if term not in self._idf:
             holding = (
                 int(part.alive[part.stored.counts(term, self.columns)[0]].sum()) for part in self.segments

@@ -147,5 +147,5 @@ def _texts_of(payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _storable(text: str) -> str:
-    """A text without the half characters that JSON may hold and SQLite refuses."""
+    """Return a text without the half characters that JSON may hold and SQLite refuses."""
     return text.encode(errors="replace").decode()

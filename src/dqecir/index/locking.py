@@ -50,7 +50,7 @@ def _taken(handle: int, folder: Path) -> bool:
 
 
 def _is_named(handle: int, folder: Path) -> bool:
-    """Whether the locked file is still the folder's: a new index may have taken its place."""
+    """Return whether the locked file is still the folder's: a new index may have taken its place."""
     try:
         return os.path.samestat(os.fstat(handle), (folder / "lock").stat())
     except FileNotFoundError:

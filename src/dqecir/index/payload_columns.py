@@ -54,11 +54,11 @@ class PayloadColumn:
         return table[self.codes]
 
     def shown(self, items: Mask) -> list[Value]:
-        """The different values of some items, given as a mask [N]."""
+        """Return the different values of some items, given as a mask [N]."""
         return [value for value, _ in self.counted(items)]
 
     def counted(self, items: Mask) -> Iterator[tuple[Value, int]]:
-        """The different values of some items, given as a mask [N], and how many of the items have each.
+        """Yield the different values of some items, given as a mask [N], and how many of the items have each.
 
         A value that stands in several lists of values comes several times.
         """
@@ -131,7 +131,7 @@ class ColumnCoder:
             self._row_codes.append(self._codes[key])
 
     def column(self, count: int) -> PayloadColumn:
-        """The column of ``count`` items."""
+        """Return the column of ``count`` items."""
         codes = np.zeros(count, dtype=np.min_scalar_type(len(self._codes)))
         codes[np.frombuffer(self._rows, dtype=np.int64)] = np.frombuffer(self._row_codes, dtype=np.int64)
         return PayloadColumn(codes, self._values)
@@ -148,7 +148,7 @@ class Columns:
 
     @classmethod
     def of(cls, payloads: Sequence[Mapping[str, Any]]) -> Self:
-        """The columns of payloads in memory."""
+        """Return the columns of payloads in memory."""
 
         def coded(name: str) -> PayloadColumn:
             coder = ColumnCoder()
@@ -162,7 +162,7 @@ class Columns:
         return self._count
 
     def __getitem__(self, name: str) -> PayloadColumn:
-        """The column of an attribute, whose name may be in any case; of one that no item has too."""
+        """Return the column of an attribute, whose name may be in any case; of one that no item has too."""
         name = self._written(name)
         if name not in self._columns:
             found = self._read(name) if name in self.names else ColumnCoder().column(self._count)
@@ -170,7 +170,7 @@ class Columns:
         return self._columns[name]
 
     def __contains__(self, name: str) -> bool:
-        """Whether any item has an attribute of this name, in any case."""
+        """Return whether any item has an attribute of this name, in any case."""
         return self._written(name) in self.names
 
     def _written(self, name: str) -> str:

@@ -41,7 +41,7 @@ class Prefetch:
     """Whether MAX_SIM over tokens, asked for each query vector alone, is the rule."""
 
     def is_exact(self, candidates: int | None) -> bool:
-        """Whether the engine follows the rule, when told to choose so many candidates or nothing."""
+        """Return whether the engine follows the rule, when told to choose so many candidates or nothing."""
         return self.line_is_exact or (self.by_tokens and candidates is None)
 
 
@@ -50,14 +50,14 @@ def _mean(tokens: Tensor, distributions: int) -> Tensor:
 
 
 def _logarithms(tokens: Tensor, distributions: int) -> Tensor:
-    """The mean of the first tokens, then the logarithm of every probability of the distributions."""
+    """Return the mean of the first tokens, then the logarithm of every probability of the distributions."""
     count = tokens.shape[1] - distributions
     logs = (tokens[:, count:].clamp(min=0) + _FLOOR).log()
     return torch.cat([tokens[:, :count].mean(dim=1), logs.flatten(1)], dim=1)
 
 
 def _expected(query: Tensor, distributions: int) -> Tensor:
-    """The expectation of the target's logarithms under the query's distributions, by their masses.
+    """Return the expectation of the target's logarithms under the query's distributions, by their masses.
 
     s·log(t) is the rule's log(s·t) where s is sure of one value, as it is where a text names one.
     """

@@ -69,7 +69,7 @@ def best_products(
 
 
 def _one_each(hits: Sequence[Hit]) -> list[Hit]:
-    """The best view of each product."""
+    """Return the best view of each product."""
     best: dict[str, Hit] = {}
     for hit in hits:
         best.setdefault(product_of(hit.id, hit.payload), hit)

@@ -63,7 +63,7 @@ class Collection:
             client.delete_collection(self.name)
 
     def siblings(self, base: str) -> list[str]:
-        """The collections of this server whose name is ``base``, a hyphen and a number."""
+        """Return the collections of this server whose name is ``base``, a hyphen and a number."""
         with self._client() as client:
             names = [found.name for found in client.get_collections().collections]
         return [name for name in names if name.rpartition("-")[0] == base]
@@ -93,7 +93,7 @@ class Collection:
         self.write([Point(RECORD, {"record": text}, {})])
 
     def read_record(self) -> str | None:
-        """The record, or None where there is none."""
+        """Return the record, or None where there is none."""
         with self._client() as client:
             if not client.collection_exists(self.name):
                 return None
@@ -122,7 +122,7 @@ class Collection:
             return client.count(self.name, count_filter=_filter(where), exact=True).count
 
     def scroll(self, where: Condition, after: int, limit: int, tokens: bool = True) -> list[StoredPoint]:
-        """The first points by number, from ``after`` + 1 on, with their tokens or without."""
+        """Return the first points by number, from ``after`` + 1 on, with their tokens or without."""
         with self._client() as client:
             found, _ = client.scroll(
                 self.name,
@@ -134,7 +134,7 @@ class Collection:
         return [_stored(point.id, 0.0, point.payload) for point in found]
 
     def search(self, queries: Sequence[PointQuery]) -> list[list[StoredPoint]]:
-        """The nearest points of each query, best first."""
+        """Return the nearest points of each query, best first."""
         requests = [
             models.QueryRequest(
                 query=[query.vector.tolist()] if query.name == TOKENS else query.vector.tolist(),

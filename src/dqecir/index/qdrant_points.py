@@ -56,7 +56,7 @@ class IndexRecord(Strict):
     """Name -> whether any item has a number there."""
 
     def columns(self) -> Columns:
-        """One item that has every attribute, which is what a filter is checked against."""
+        """Return one item that has every attribute, which is what a filter is checked against."""
         return Columns.of([{name: 0 if numeric else "" for name, numeric in self.attributes.items()}])
 
 
@@ -91,7 +91,7 @@ class PointQuery:
 
 
 def vector_sizes(header: IndexHeader, distributions: int) -> dict[str, int]:
-    """The named vectors of a collection and their widths; tokens are many of theirs."""
+    """Return the named vectors of a collection and their widths; tokens are many of theirs."""
     plan = PREFETCHES[header.score_rule]
     line = plan.line(torch.zeros(1, header.tokens, header.size), distributions)
     return {LINE: line.shape[1]} | ({TOKENS: header.size} if plan.by_tokens else {})
@@ -100,7 +100,7 @@ def vector_sizes(header: IndexHeader, distributions: int) -> dict[str, int]:
 def points_of(
     batch: ItemBatch, stored: Tensor, first: int, generation: int, header: IndexHeader, distributions: int
 ) -> list[Point]:
-    """The points of a batch whose tokens are ``stored`` as float16, numbered from ``first``."""
+    """Return the points of a batch whose tokens are ``stored`` as float16, numbered from ``first``."""
     plan = PREFETCHES[header.score_rule]
     lines = plan.line(stored.float(), distributions).half().numpy()
     tokens = stored.numpy()
@@ -138,7 +138,7 @@ def point_payload(
 
 
 def attributes_of(payloads: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
-    """The attributes of payloads, and whether any has a number there."""
+    """Return the attributes of payloads, and whether any has a number there."""
     found: dict[str, bool] = {}
     for payload in payloads:
         for name, value in payload.items():
@@ -152,7 +152,10 @@ def number_key(name: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """An attribute's name in letters that are plain in a path of keys; names stay different but for case."""
+    """Spell an attribute's name so that it is safe in a key path.
+
+    Names that differ only in case become equal.
+    """
     return "".join(
         sign if sign.isascii() and (sign.isalnum() or sign == "_") else f"-{ord(sign):x}-"
         for sign in folded(name)
@@ -167,17 +170,17 @@ def visible(generation: int, *more: Condition) -> Condition:
 
 
 def has_item(ids: Sequence[str]) -> Condition:
-    """Versions of these items."""
+    """Return versions of these items."""
     return {"key": "item", "match": {"any": list(ids)}}
 
 
 def has_number(numbers: Sequence[int]) -> Condition:
-    """Points of these numbers."""
+    """Return points of these numbers."""
     return {"has_id": list(numbers)}
 
 
 def condition(where: Filter) -> Condition:
-    """A filter as a condition that means the same of the payloads written here."""
+    """Return a filter as a condition that means the same of the payloads written here."""
     match where:
         case Equal(name, values):
             facts = [fact for value in values for fact in _facts(name, value)]

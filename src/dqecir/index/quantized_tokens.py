@@ -62,7 +62,7 @@ class QuantizedTokens:
         threads: int,
         added: Numbers | None = None,
     ) -> NDArray[np.int64]:
-        """Rows of the ``count`` allowed items that score best by their codes, in order of rows.
+        """Return rows of the ``count`` allowed items that score best by their codes, in order of rows.
 
         ``added`` [N] is added to the scores.
         Of equals the first rows are taken. Fewer where fewer are allowed.
@@ -117,7 +117,7 @@ class QuantizedTokens:
         return found
 
     def products(self, vectors: Numbers, place: int) -> Numbers:
-        """Inner products of vectors [n, D] with all that codes can say at a place [n, 65536]."""
+        """Return inner products of vectors [n, D] with all that codes can say at a place [n, 65536]."""
         ends = self.ends[place]
         vectors, coarse, fine = vectors[:, :ends], self.coarse[place, :, :ends], self.fine[place, :, :ends]
         if not self.roots[place]:
@@ -136,7 +136,7 @@ class QuantizedTokens:
         return [int(np.flatnonzero(row).max(initial=0)) + 1 for row in ever]
 
     def as_bytes(self) -> bytes:
-        """Codes and codebooks as a safetensors file."""
+        """Return codes and codebooks as a safetensors file."""
         return save(
             {
                 "codes": self.codes,
@@ -204,7 +204,7 @@ def _likelihood(query: Numbers, places: int) -> ScanPlan:
 
 
 def _two(score: Callable[[Numbers, Numbers], Numbers]) -> Callable[[Numbers, int], ScanPlan]:
-    """The plan of a rule of two similarities to the only token of an item."""
+    """Return the plan of a rule of two similarities to the only token of an item."""
 
     def plan(query: Numbers, places: int) -> ScanPlan:
         return ScanPlan(0, lambda quantized, place: score(*np.maximum(quantized.products(query, place), 0)))

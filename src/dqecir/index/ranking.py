@@ -113,7 +113,7 @@ def _of_candidates(
     left_out: Sequence[int],
     added: Scores | None,
 ) -> tuple[Tensor, Tensor]:
-    """The best ``k`` of the ``count`` items that quantized tokens put first: (scores, rows), both [k]."""
+    """Return the best ``k`` of ``count`` items that quantized tokens rank first: (scores, rows), both [k]."""
     if left_out:
         allowed = allowed.copy()
         allowed[list(left_out)] = False

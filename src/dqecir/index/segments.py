@@ -120,7 +120,7 @@ class Segment:
         return self.alive if where is None else self.alive & where.mask(self.items.columns)
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """The row of each id, -1 for one that no living item has [len(ids)]."""
+        """Return the row of each id, -1 for one that no living item has [len(ids)]."""
         rows = self.items.rows(ids)
         rows[~self.alive[rows]] = -1
         return rows
@@ -131,7 +131,7 @@ class _MissingError(EngineError):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The finished generation of an index; raises :class:`EngineError` where there is none."""
+    """Return the finished generation of an index; raises :class:`EngineError` where there is none."""
     path = folder / "manifest.json"
     try:
         data = json.loads(_read(path))
@@ -154,7 +154,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def open_generation(folder: Path, known: Sequence[Segment] = ()) -> tuple[Manifest, tuple[Segment, ...]]:
-    """The newest finished generation; segments that are open already are kept open, not read again."""
+    """Return the newest finished generation; segments that are open already are kept open, not read again."""
     manifest = read_manifest(folder)
     while True:
         try:
@@ -239,7 +239,7 @@ def join_segments(
 
 
 def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDArray[np.float16]]]:
-    """Ids and payloads, and tokens [B, n_t, D], of what is neither deleted nor replaced, in order.
+    """Yield ids and payloads, and tokens [B, n_t, D], of what is neither deleted nor replaced, in order.
 
     All is done by numpy in one thread: where torch shares out such small pieces, its threads keep all
     cores from the searches of other processes.
@@ -273,7 +273,7 @@ def with_quantized(
 
 
 def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str]) -> SegmentEntry:
-    """The segment's entry with these items dead too, its marks written under a name of this generation."""
+    """Mark items of the segment as dead in a file of this generation; return the segment's entry."""
     rows = segment.rows(ids)
     rows = rows[rows >= 0]
     if not len(rows):
@@ -309,14 +309,14 @@ def sweep(folder: Path, manifest: Manifest) -> None:
 
 
 def as_tensor(tokens: NDArray[np.float16]) -> Tensor:
-    """The tokens as torch sees them, not copied."""
+    """Return the tokens as torch sees them, not copied."""
     from torch import from_numpy  # slow to import, and facts about an index do not need it
 
     return from_numpy(tokens)
 
 
 def token_digest(tokens: NDArray[np.float16]) -> str:
-    """SHA-256 of tokens, a part in memory at a time."""
+    """Return SHA-256 of tokens, a part in memory at a time."""
     digest = hashlib.sha256()
     for start in range(0, len(tokens), 4096):
         digest.update(tokens[start : start + 4096].tobytes())
@@ -375,7 +375,7 @@ def _write_items(
 
 
 def write_head(file: BinaryIO, items: int, header: IndexHeader) -> None:
-    """The head of an array file; numpy leaves room in it, so its length is the same for any count."""
+    """Write an array file's head; numpy pads it, so its length is the same for any count."""
     shape = (items, header.tokens, header.size)
     write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
 

@@ -230,7 +230,7 @@ class ServerIndex(Index):
         return {item: json.loads(point.payload) for item, point in self._points(ids, tokens=False).items()}
 
     def _points(self, ids: Sequence[str], tokens: bool) -> dict[str, StoredPoint]:
-        """The points of items by id, without ids that no item has."""
+        """Return the points of items by id, without ids that no item has."""
         wanted = list(dict.fromkeys(ids))
 
         def by_id(state: _State) -> dict[str, StoredPoint]:
@@ -285,7 +285,7 @@ class ServerIndex(Index):
         return found
 
     def _parts(self, tokens: bool, *more: Condition) -> Iterator[list[StoredPoint]]:
-        """The points of the open generation that fulfil ``more``, by number, a part at a time."""
+        """Yield the points of the open generation that fulfil ``more``, by number, a part at a time."""
         state = self._state
         seen = visible(state.record.generation, *more)
         last = 0
@@ -324,7 +324,10 @@ class ServerIndex(Index):
         return self._state.record.items
 
     def _cleaned(self) -> _State:
-        """The newest generation, without what killed writers left; the caller holds the lock of writers."""
+        """Return the newest generation, and remove what killed writers left.
+
+        The caller holds the writers' lock.
+        """
         self.refresh()
         state = self._state
         after = {"range": {"gt": state.record.generation}}
@@ -395,7 +398,7 @@ def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -
 
 
 def _read_location(folder: Path) -> StoreLocation:
-    """The manifest of an index; raises :class:`EngineError` where it is none of this engine."""
+    """Return the manifest of an index; raises :class:`EngineError` where it is none of this engine."""
     named = engine_of(folder)
     if named != "server":
         raise EngineError(f"{folder} is an index of the engine {named}, not of server")
@@ -407,7 +410,7 @@ def _read_location(folder: Path) -> StoreLocation:
 
 
 def _location_before(folder: Path) -> StoreLocation | None:
-    """The manifest that a build replaces; None where it is not one of this engine and version."""
+    """Return the manifest that a build replaces; None where it is not one of this engine and version."""
     try:
         return _read_location(folder)
     except DataError:
@@ -477,12 +480,12 @@ def _mark(state: _State, ids: Sequence[str], generation: int) -> int:
 
 
 def _as_kept(settings: SearchSettings | None) -> dict[str, int | None]:
-    """Settings as a :class:`StoreLocation` keeps them."""
+    """Return settings as a :class:`StoreLocation` keeps them."""
     return settings.model_dump() if settings else {"candidates": None, "exact_up_to": 0}
 
 
 def _conditions(where: Filter | None, record: IndexRecord) -> list[Condition]:
-    """A filter as conditions; raises ``FilterError`` for what :meth:`Filter.check` does."""
+    """Return a filter as conditions; raises ``FilterError`` for what :meth:`Filter.check` does."""
     if where is None:
         return []
     where.check([record.columns()])
@@ -490,7 +493,7 @@ def _conditions(where: Filter | None, record: IndexRecord) -> list[Condition]:
 
 
 def _preferred(hits: Sequence[Hit], preference: Preference) -> list[Hit]:
-    """Hits in the order of their scores with what is preferred."""
+    """Return hits in the order of their scores with what is preferred."""
     added = preference.of_cells(Columns.of([hit.payload for hit in hits]))
     scored = [replace(hit, score=hit.score + more) for hit, more in zip(hits, added.tolist(), strict=True)]
     return sorted(scored, key=lambda hit: -hit.score)

@@ -56,7 +56,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def fitted(picture: Image.Image) -> Image.Image:
-    """The picture, whole, in a white square of ``SIDE`` pixels."""
+    """Return the picture, whole, in a white square of ``SIDE`` pixels."""
     scale = SIDE / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     square = Image.new("RGB", (SIDE, SIDE), PAPER)
@@ -107,7 +107,7 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, answer: SheetRow, t
 
 
 def data_uri(picture: Image.Image) -> str:
-    """A small JPEG of the picture for use inside HTML."""
+    """Return a small JPEG of the picture for use inside HTML."""
     return "data:image/jpeg;base64," + base64.b64encode(encoded(fitted(picture), "JPEG", quality=88)).decode()
 
 

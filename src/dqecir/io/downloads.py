@@ -162,7 +162,7 @@ def _led_to(address: str, location: str) -> str:
 
 
 def _url_of(address: str) -> httpcore.URL:
-    """An address as it is sent: what ASCII has not is escaped."""
+    """Return an address as it is sent: what ASCII has not is escaped."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
@@ -189,7 +189,7 @@ def _host_header(url: httpcore.URL) -> str:
 
 
 def _seconds(retry_after: str) -> float | None:
-    """The seconds that a server asks to wait, as a number or as a date; None where it says neither."""
+    """Return the seconds that a server asks to wait, as a number or as a date; None where it says neither."""
     if retry_after.strip().isdecimal():
         return float(retry_after)
     try:

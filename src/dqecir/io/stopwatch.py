@@ -9,7 +9,7 @@ UNITS = {"cpu_seconds": "CPU-s", "gpu_seconds": "GPU-s"}
 
 
 def spent_name(on_cpu: bool) -> str:
-    """The key of ``UNITS`` for the seconds of this machine."""
+    """Return the key of ``UNITS`` for the seconds of this machine."""
     return "cpu_seconds" if on_cpu else "gpu_seconds"
 
 
@@ -32,17 +32,17 @@ class Stopwatch:
         return spent_name(self.on_cpu)
 
     def start(self) -> None:
-        """Work begins, or goes on where it was not stopped."""
+        """Note that work begins, or goes on if it was not stopped."""
         if self._started is None:
             self._started = self._clock()
 
     def returned(self) -> None:
-        """The host is through with a step: on a CPU the step is done, a device may still be at it."""
+        """Note that the host has finished a step; an accelerator may still be working on it."""
         if self.on_cpu:
             self.stop()
 
     def stop(self) -> None:
-        """All that was begun is done, on the device too."""
+        """Note that all work is done, on the accelerator too."""
         if self._started is not None:
             self.seconds += self._clock() - self._started
             self._started = None

@@ -30,7 +30,7 @@ class _Phrase:
     ask: Ask | None = None
 
     def gives_way(self, later: Sequence[_Phrase]) -> bool:
-        """Whether later phrases ask for another value of the column, or refuse this one."""
+        """Return whether later phrases ask for another value of the column, or refuse this one."""
         same = [one for one in later if self.column is not None and one.column == self.column]
         if self.ask is None:
             return bool(same)
@@ -61,7 +61,7 @@ def in_one(turns: Sequence[str], reader: Reader) -> str:
 
 
 def _after(kept: list[list[_Phrase]], turn: str) -> tuple[list[list[_Phrase]], str]:
-    """The turns that a turn leaves as they are, and what else it says."""
+    """Return the turns that a turn leaves as they are, and what else it says."""
     if anew := _ANEW.match(turn):
         kept, turn = [], turn[anew.end() :]
     elif back := _TAKEN_BACK.match(turn):

@@ -45,7 +45,7 @@ TYPED = 6
 
 
 def tokens(text: str) -> list[str]:
-    """Words and marks of a text in lower case; hyphens part words, and spelling is American."""
+    """Return words and marks of a text in lower case; hyphens part words, and spelling is American."""
     text = text.lower()
     for pattern, plain in _SPELLINGS:
         text = pattern.sub(plain, text)
@@ -53,13 +53,13 @@ def tokens(text: str) -> list[str]:
 
 
 def word_set(text: str) -> frozenset[str]:
-    """The words of a list that blanks part."""
+    """Return the words of a list that blanks part."""
     return frozenset(text.split())
 
 
 @lru_cache(maxsize=10_000)
 def stem(word: str) -> str:
-    """A word without the endings of a plural or of a participle: stripes, striped, stripe are one."""
+    """Return a word without the endings of a plural or of a participle: stripes, striped, stripe are one."""
     if word in _UNCHANGED or len(word) < 4:
         return word
     if word.endswith("s") and not word.endswith(("ss", "us")):

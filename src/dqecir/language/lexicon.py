@@ -59,13 +59,13 @@ class Synonyms(Strict):
 
 @cache
 def heard() -> tuple[Synonyms, ...]:
-    """All entries of ``vocabularies/heard.yaml``."""
+    """Return all entries of ``vocabularies/heard.yaml``."""
     text = (resources.files("dqecir.language") / "vocabularies" / "heard.yaml").read_text(encoding="utf-8")
     return tuple(Synonyms.model_validate(entry) for entry in yaml.safe_load(text))
 
 
 def heard_for(column: str) -> list[Synonyms]:
-    """The entries of a column: by its name, else by the last word of its name."""
+    """Return the entries of a column: by its name, else by the last word of its name."""
     name = column.casefold()
     own = [entry for entry in heard() if name in entry.columns]
     last = re.split(r"[\W_]+", name)[-1]
@@ -149,7 +149,7 @@ class Lexicon:
                 self._own(name, owner, "")
 
     def _sign(self, column: str, known: ColumnVocabulary, values: Sequence[str]) -> None:
-        """Phrases of single values, by their words: "a different pattern"."""
+        """Add phrases of single values by their words: "a different pattern"."""
         for value in values:
             said = known.values.get(value, Value())
             kinds: tuple[tuple[Kind, Phrases | None], ...] = (
@@ -170,7 +170,7 @@ class Lexicon:
         self.cue_words.add(word)
 
     def _own_values(self, column: str, known: ColumnVocabulary) -> None:
-        """Names that the values of an owning column give to what is theirs: "the stars"."""
+        """Add names that an owning column's values give to what they own: "the stars"."""
         for value, said in known.values.items():
             for noun in (*said.nouns, *said.plural):
                 self._own(noun, column, value)
@@ -205,7 +205,7 @@ class Lexicon:
             self.things[stem(tokens(thing)[-1])].append((column, absent[0]))
 
     def find(self, words: Sequence[str], start: int) -> tuple[int, list[tuple[str, str]]]:
-        """The longest name of a value that starts at a word: its length, 0 where there is none."""
+        """Return the longest name of a value that starts at a word: its length, 0 where there is none."""
         for length in range(min(LONGEST, len(words) - start), 0, -1):
             part = tuple(words[start : start + length])
             found = self.exact.get(part)
@@ -223,12 +223,12 @@ class Lexicon:
         return 0, []
 
     def _hints(self, word: str) -> bool:
-        """Whether a word names a column and not, by its stem, a value: "fit" and "fitted"."""
+        """Return whether a word names a column and not, by its stem, a value: "fit" and "fitted"."""
         single = word.removesuffix("s")
         return word in self.cue_words or (single in self.cue_words and (single,) not in self.exact)
 
     def owner(self, words: Sequence[str], start: int) -> tuple[int, list[tuple[str, str]]]:
-        """The longest name of an owner that starts at a word."""
+        """Return the longest name of an owner that starts at a word."""
         for length in range(min(3, len(words) - start), 0, -1):
             found = self.owners.get(tuple(map(stem, words[start : start + length])))
             if found:
@@ -236,14 +236,14 @@ class Lexicon:
         return 0, []
 
     def mended(self, word: str) -> str:
-        """A word as it was meant, where it is one slip away from one word alone."""
+        """Return a word as it was meant, where it is one slip away from one word alone."""
         if len(word) < TYPED - 1 or word in self._ordinary or stem(word) in self._ordinary:
             return word
         meant = slips(word, self._mendable)
         return meant[0] if len(set(map(stem, meant))) == 1 else word
 
     def _ordinary_words(self) -> set[str]:
-        """Words that are no slips: all that any shipped entry or this catalogue knows."""
+        """Return words that are no slips: all that any shipped entry or this catalogue knows."""
         known = {word for name in self.exact for word in name} | set(self.cues) | set(self.comparing)
         for entry in heard():
             for text in (*entry.cues, *entry.things, *entry.more, *entry.less, *sum(entry.groups, ())):
@@ -252,7 +252,7 @@ class Lexicon:
 
 
 def names_of(spoken: ColumnVocabulary, value: str) -> list[str]:
-    """Words for a value. One that most of its own statements share, and none of the column's, is one
+    """Return words for a value. One that most of its own statements share, and none of the column's, is one
     too: "knee", "hood"."""
     known = spoken.values.get(value, Value())
     plain = value.replace("_", " ")
@@ -278,7 +278,7 @@ def _words(templates: Iterable[str]) -> list[str]:
 
 
 def _comparatives(phrases: Phrases, spoken: ColumnVocabulary) -> set[str]:
-    """Words that only the comparisons of one direction have: "longer", "fewer"."""
+    """Return words that only the comparisons of one direction have: "longer", "fewer"."""
     assert spoken.order is not None
     other = spoken.order.down if phrases is spoken.order.up else spoken.order.up
     own, rest = set(_words(phrases.seen)), set(_words([*other.seen, *spoken.statements.seen]))

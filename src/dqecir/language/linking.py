@@ -40,7 +40,7 @@ Named = tuple[str, str]
 
 @cache
 def usual_words() -> frozenset[str]:
-    """Every word of the phrases that the tagger knows from training."""
+    """Return every word of the phrases that the tagger knows from training."""
     return frozenset(
         word.text
         for kind, part in spoken().items()
@@ -52,7 +52,7 @@ def usual_words() -> frozenset[str]:
 
 @cache
 def _usual_values(role: str) -> Mapping[str, tuple[str, int]]:
-    """Key of a phrase -> the usual value that it names, and its place among the value's phrases."""
+    """Return a map: key of a phrase -> the usual value that it names, and its place among its phrases."""
     known = spoken()["adjectives"]
     known = spoken()["garments"] if role == "garment" else known.get(role.removeprefix("pattern_"), {})
     found: dict[str, tuple[str, int]] = {}
@@ -153,7 +153,7 @@ class Linker:
             start = end
 
     def value(self, role: str, words: Sequence[str], usual: str | None) -> Named | None:
-        """The column and value that the words of a span name; ``usual`` is the tagger's value.
+        """Return the column and value that the words of a span name; ``usual`` is the tagger's value.
 
         None where the catalogue has no such value.
         """
@@ -173,7 +173,7 @@ class Linker:
         return self._nearest(" ".join(words))
 
     def _elsewhere(self, role: str) -> list[str]:
-        """Columns that may have a value of a role, where the role's own have not.
+        """Return columns that may have a value of a role, where the role's own have not.
 
         Where there is a column of the garment's colour, a colour of its pattern is something else.
         """
@@ -181,12 +181,15 @@ class Linker:
         return [column for column in self.values if column not in other]
 
     def _named(self, key: str, columns: Sequence[str]) -> Named | None:
-        """A value of this name in one of the columns; the column of most values is the most exact one."""
+        """Return a value of this name in one of the columns.
+
+        The column with most values is the most exact.
+        """
         found = [named for named in self._names.get(key, ()) if named[0] in columns]
         return max(found, key=lambda named: len(self.values[named[0]]), default=None)
 
     def _nearest(self, text: str) -> Named | None:
-        """The value whose name's vector is nearest to that of a text, where it is near enough."""
+        """Return the value whose name's vector is nearest to that of a text, where it is near enough."""
         if self._near is None or not any(len(word.text) >= _SHORT for word in words_of(text)):
             return None
         named, vectors = self._near
@@ -202,7 +205,7 @@ class Linker:
 
 
 def _role(column: str, values: Sequence[str]) -> str:
-    """The role of a column, by its name and its values."""
+    """Return the role of a column, by its name and its values."""
     named = {
         known
         for vocabulary in shipped_vocabularies()

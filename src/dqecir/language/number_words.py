@@ -23,12 +23,12 @@ _FAMILIES: tuple[tuple[frozenset[str], dict[Direction, tuple[str, ...]]], ...] =
 
 
 def names_a_number(column: str) -> bool:
-    """Whether a column's name says that it is compared and not seen: ``price``, ``sale_year``."""
+    """Return whether a column's name says that it is compared and not seen: ``price``, ``sale_year``."""
     return any(set(column_words(column)) & names for names, _ in _FAMILIES)
 
 
 def by_name(columns: Iterable[str]) -> list[str]:
-    """Columns in the order in which words about money or time are meant of them: short names first."""
+    """Return columns in the order in which words about money or time are meant of them: short names first."""
     return sorted(columns, key=lambda column: (len(column_words(column)), column.casefold()))
 
 
@@ -46,5 +46,5 @@ def comparisons(column: str, direction: Direction | None = None) -> tuple[str, .
 
 
 def column_words(column: str) -> list[str]:
-    """The words of a column's name, in small letters."""
+    """Return the words of a column's name, in small letters."""
     return re.findall(r"[^\W_]+", column.casefold())

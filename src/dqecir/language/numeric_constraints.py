@@ -73,7 +73,7 @@ class NumericConstraint:
 
 
 def speaks_of_numbers(text: str) -> bool:
-    """Whether a text may hold a bound at all; quicker than reading it."""
+    """Return whether a text may hold a bound at all; quicker than reading it."""
     return _HINT.search(text) is not None
 
 
@@ -85,7 +85,7 @@ class ConstraintReader:
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
-        """Columns by the names they have in a table."""
+        """Take columns by their names in the table."""
         ordered = by_name(columns)
         self._clauses: list[tuple[re.Pattern[str], str, Direction, bool]] = []
         self._spans: list[tuple[re.Pattern[str], str]] = []
@@ -131,7 +131,7 @@ class ConstraintReader:
         self._spans.append((_compiled(rf"{named}(?:between|from)\s+{ends}"), column))
 
     def parted(self, text: str) -> tuple[str, tuple[NumericConstraint, ...]]:
-        """A text without what it says of numbers, and the bounds that this sets.
+        """Return a text without what it says of numbers, and the bounds that this sets.
 
         What is denied ("not cheaper") and what is no number ("under 1.2.3 euros") stay in the text. Of
         several blanks in a row the first is kept.
@@ -159,7 +159,7 @@ class ConstraintReader:
 
 @lru_cache(maxsize=64)
 def constraint_reader(columns: tuple[str, ...]) -> ConstraintReader:
-    """The reader of these columns; many texts are asked of the same ones."""
+    """Return the reader of these columns; many texts are asked of the same ones."""
     return ConstraintReader(columns)
 
 
@@ -178,7 +178,7 @@ def _first(columns: Sequence[str], names: frozenset[str]) -> str | None:
 def _first_readable(
     pattern: re.Pattern[str], text: str, column: str
 ) -> tuple[re.Match[str], list[float]] | None:
-    """The first clause whose amounts are all numbers, and these numbers."""
+    """Return the first clause whose amounts are all numbers, and these numbers."""
     is_money = bool(MONEY & set(column_words(column)))
     for match in pattern.finditer(text):
         numbers = [number_in(amount, is_money=is_money) for amount in match.groupdict().values()]

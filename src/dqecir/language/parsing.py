@@ -62,7 +62,7 @@ class Parser:
         return [clause.readings for clause in self.clauses(text) if clause.readings]
 
     def clauses(self, text: str) -> tuple[Clause, ...]:
-        """The clauses of a text that are more than connecting words, each with its readings."""
+        """Return the clauses of a text that are more than connecting words, each with its readings."""
         if text not in self._read:
             if len(self._read) >= REMEMBERED:
                 self._read.clear()
@@ -71,7 +71,7 @@ class Parser:
         return self._read[text]
 
     def _as_phrases(self, text: str) -> list[Clause] | None:
-        """The clauses of a text of which every one is a phrase that is known; else None."""
+        """Return the clauses of a text of which every one is a phrase that is known; else None."""
         clauses = []
         for part in _CONNECTOR.split(_plain(text)):
             words = part.strip(" .?!")
@@ -82,7 +82,7 @@ class Parser:
         return clauses
 
     def asked(self, text: str, reference: Mapping[str, Mapping[str, float]]) -> dict[str, frozenset[str]]:
-        """Admissible values of every column that a text asks for.
+        """Return admissible values of every column that a text asks for.
 
         ``reference`` says what the reference image shows: column -> value -> probability. Comparisons
         start from its most probable value, and "the stars" are what it most probably shows as stars.
@@ -126,7 +126,7 @@ class Parser:
         return frozenset(value for value in values if value in beyond)
 
     def _learn(self, column: str, spoken: ColumnVocabulary) -> None:
-        """Every phrase that training shows, with every word for every value, as a whole clause."""
+        """Learn every phrase of training as a whole clause, with every word for every value."""
         owners = self._owner_names(spoken)
         for value in self.values[column]:
             known = spoken.values.get(value, Value())
@@ -163,7 +163,7 @@ class Parser:
                         readings.append(mention)
 
     def _owner_names(self, spoken: ColumnVocabulary) -> list[tuple[str, str]]:
-        """Words for what a column is of, each with the owner's value that they name."""
+        """Return words for what a column is of, each with the owner's value that they name."""
         if spoken.owner is None:
             return []
         owner = (

@@ -173,7 +173,7 @@ class Reader:
             yield _Span(place, place + 1), None
 
     def _language(self, words: Sequence[str]) -> str:
-        """The language that more of the words belong to than to English."""
+        """Return the language that more of the words belong to than to English."""
         tables = spoken()["languages"]
         counts = {name: sum(word in known for word in words) for name, known in tables.items()}
         likeliest_one = max(counts, key=lambda name: counts[name])
@@ -188,7 +188,7 @@ class Reader:
         return self.linker.value(span.role, names, span.usual)
 
     def _mended(self, word: str) -> str:
-        """The known word that a mistyped one is a slip of; the word itself where it is none."""
+        """Return the known word that a mistyped one is a slip of; the word itself where it is none."""
         if len(word) < _MENDED or self._knows(word):
             return word
         return next(iter(slips(word, self._mendable)), word)
@@ -203,7 +203,7 @@ class Reader:
 
 
 def _spans(tags: Sequence[Tag]) -> Iterator[_Span]:
-    """Neighbouring words of one role and operation; of colours, those of one value."""
+    """Yield neighbouring words of one role and operation; of colours, those of one value."""
 
     def alike(place: int) -> tuple[object, ...]:
         tag = tags[place]

@@ -65,7 +65,7 @@ class RuleReader:
         self.owner_of = {column: known.owner.column for column, known in spoken.items() if known.owner}
 
     def read(self, text: str) -> list[Clause]:
-        """The clauses of a text: what is mentioned, and what was left unread."""
+        """Return the clauses of a text: what is mentioned, and what was left unread."""
         known = taken_in(text, self.lexicon)
         topic, clauses = _Topic(), []
         lefts: list[Clause] = []
@@ -141,12 +141,12 @@ class RuleReader:
 
     @staticmethod
     def _is_fragment(text: Text, role: Role, start: int, end: int) -> bool:
-        """Whether a part only refuses what could have been said before it: "long sleeves, not short"."""
+        """Return whether a part only refuses an alternative: "not short" after "long sleeves"."""
         short = role is Role.REFUSED and end - start <= FRAGMENT
         return short and text.words[end : end + 1] != ["but"]
 
     def _is_cue(self, text: Text, name: Name, names: Sequence[Name]) -> bool:
-        """Whether a name only says of which column the one before it is: the print of "flower print"."""
+        """Return whether a name only tells the column of the name before it: "print" in "flower print"."""
         return name.end - name.start == 1 and any(
             other.end == name.start and column in text.cues[name.start]
             for other in names
@@ -155,7 +155,7 @@ class RuleReader:
         )
 
     def _modified(self, text: Text, values: Sequence[Name], owned: Sequence[Name]) -> list[Name]:
-        """Nouns that a value stands before name what has that value: "two stars", "bigger stars"."""
+        """Return nouns that a value stands before name what has that value: "two stars", "bigger stars"."""
         found: list[Name] = []
         left = any(text.roles[name.start] is Role.LEFT for name in (*values, *owned))
         for name, after in () if left else pairwise(values):
@@ -179,7 +179,7 @@ class RuleReader:
         topic: _Topic,
         pointing: bool,
     ) -> tuple[Mention, ...]:
-        """The likeliest columns and values of a name."""
+        """Return the likeliest columns and values of a name."""
         role = text.roles[name.start]
         kind: Kind = "is not" if role in (Role.REFUSED, Role.LEFT) else "is"
         if name.kind in ("more", "less"):
@@ -215,7 +215,7 @@ class RuleReader:
         return tuple(dict.fromkeys(mention for score, mention in scored if score == best))
 
     def _speaks_alone(self, text: Text, name: Name, column: str) -> bool:
-        """Whether a name needs no other word of its column."""
+        """Return whether a name needs no other word of its column."""
         words = text.words[name.start : name.end]
         if len(words) > 1 or name.kind != "value":
             return True
@@ -251,7 +251,7 @@ class RuleReader:
         return weight
 
     def _of_noun(self, text: Text, name: Name, column: str, start: int, end: int) -> float:
-        """Whether a name stands by what its column is of: "red dots", "the dots in red"."""
+        """Return whether a name stands by what its column is of: "red dots", "the dots in red"."""
         if name.end < end and column in self.lexicon.nouns.get(text.words[name.end], ()):
             return 1.5
         for place in range(name.start - 1, max(start, name.start - 4) - 1, -1):
@@ -327,7 +327,7 @@ class RuleReader:
 def _either(
     first: tuple[Role, tuple[Mention, ...]], second: tuple[Role, tuple[Mention, ...]]
 ) -> tuple[Role, tuple[Mention, ...]] | None:
-    """Two wanted values of one column, either of which would do."""
+    """Return two wanted values of one column, either of which would do."""
     (role, before), (other, after) = first, second
     if not role is other is Role.WANTED or len(before) != 1 or len(after) != 1:
         return None

@@ -86,7 +86,7 @@ _MODAL = re.compile(r"\b(?:should|would|could|must|needs?|ought|can|may|might|wa
 
 
 def segments(words: Sequence[str], hints: Sequence[bool]) -> list[tuple[int, int]]:
-    """[start, end) of the parts of a text between marks and connectors.
+    """Return [start, end) of the parts of a text between marks and connectors.
 
     ``hints`` says which words speak of a column; a colon after one ("the hem: long") parts nothing.
     """
@@ -103,7 +103,7 @@ def segments(words: Sequence[str], hints: Sequence[bool]) -> list[tuple[int, int
 
 
 def roles(words: Sequence[str], parts: Sequence[tuple[int, int]], named: Sequence[bool]) -> list[Role]:
-    """The role of every word; ``named`` says which words belong to something that a role matters to."""
+    """Return the role of every word; ``named`` marks the words of names, whose roles matter."""
     found = [Role.WANTED] * len(words)
     open_swap: set[str] = set()
     for start, end in parts:
@@ -202,7 +202,7 @@ def _within(
 
 
 def _preferred(words: Sequence[str], start: int, place: int, end: int, named: Sequence[bool]) -> bool:
-    """Whether "to" says what something is preferred to: "I prefer white to purple"."""
+    """Return whether "to" says what something is preferred to: "I prefer white to purple"."""
     return (
         "prefer" in words[start:place]
         and any(named[start:place])
@@ -220,7 +220,7 @@ def _left(
     swap: set[str],
     named: Sequence[bool],
 ) -> tuple[Role, set[str]]:
-    """The role after a word that may say what is left."""
+    """Return the role after a word that may say what is left."""
     before = " ".join(words[start:place])
     if said == "over":
         chosen = any(named[start:place]) and any(named[place:end])
@@ -279,7 +279,7 @@ def _lists(
 def _told(
     words: Sequence[str], parts: Sequence[tuple[int, int]], found: list[Role], named: Sequence[bool]
 ) -> None:
-    """A part that says how things are asks for nothing where a later one asks."""
+    """Have a part that only describes ask for nothing where a later part asks."""
     for number, (start, end) in enumerate(parts[:-1]):
         text = " ".join(words[start:end])
         told = _SHOWN.search(text)

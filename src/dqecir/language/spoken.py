@@ -12,7 +12,7 @@ import yaml
 
 @cache
 def spoken() -> Mapping[str, Any]:
-    """The file as it is: kind of phrase -> column -> value -> phrases, for most kinds."""
+    """Return the file as it is: kind of phrase -> column -> value -> phrases, for most kinds."""
     text = (resources.files("dqecir.language") / "vocabularies" / "spoken.yaml").read_text(encoding="utf-8")
     loaded: Mapping[str, Any] = yaml.load(text, Loader=yaml.BaseLoader)
     return loaded

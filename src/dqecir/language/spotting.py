@@ -43,7 +43,7 @@ class Text:
 
 
 def taken_in(text: str, lexicon: Lexicon) -> Text:
-    """A text with all that is known of its words before any is read."""
+    """Return a text with all that is known of its words before any is read."""
     words = [word if word in MARKS else lexicon.mended(word) for word in tokens(text)]
     cues = [frozenset(lexicon.cues.get(stem(word), ())) for word in words]
     parts = segments(

@@ -86,7 +86,7 @@ class Suggester:
             yield from _in_turn([w for w in words if _has(w.split(), wanted)] for words in columns)
 
     def _sensible(self, mention: Mention, known: Mapping[str, str]) -> bool:
-        """Whether a reference that shows ``known`` could be changed so."""
+        """Return whether a reference that shows ``known`` could be changed so."""
         own = known.get(mention.column, "")
         if mention.of and mention.of != known.get(self._spoken[mention.column].owner):
             return False  # it would name a thing that is not there
@@ -124,7 +124,7 @@ def _in_turn(columns: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def _has(words: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether every wanted word is one of ``words``, and the last the beginning of one."""
+    """Return whether every wanted word is one of ``words``, and the last the beginning of one."""
     return set(wanted[:-1]) <= set(words) and any(word.startswith(wanted[-1]) for word in words)
 
 

@@ -67,7 +67,7 @@ class Word(NamedTuple):
 
 
 def words_of(text: str) -> list[Word]:
-    """The words, numbers and signs of a text."""
+    """Return the words, numbers and signs of a text."""
     return [Word(found.group().lower(), found.start(), found.end()) for found in _WORD.finditer(text)]
 
 
@@ -96,7 +96,7 @@ class TaggerPieces:
         self._cached = lru_cache(maxsize=20_000)(self._split)
 
     def __call__(self, word: str) -> tuple[int, ...]:
-        """The ids of a word's pieces, at least one and at most 8."""
+        """Return the ids of a word's pieces, at least one and at most 8."""
         return self._cached(word)
 
     def __contains__(self, word: str) -> bool:
@@ -200,7 +200,10 @@ class Tagger:
         return str(self.notes["weights"])
 
     def batch(self, texts: Sequence[tuple[Sequence[str], Sequence[int] | None, str]]) -> Batch:
-        """Texts as tensors: the words of each, their marks, and the category of the reference or ``""``."""
+        """Turn texts into tensors.
+
+        A text is its words, their marks, and the reference's category or ``""``.
+        """
         rows = [self._row(*text) for text in texts]
         t, w = max(len(ids) for ids, _, _ in rows), max(len(spans) for _, _, spans in rows)
         ids, marks = torch.zeros(2, len(rows), t, dtype=torch.long)
@@ -289,7 +292,7 @@ class Tagger:
 
 @cache
 def shipped_tagger(name: str = "reader") -> Tagger:
-    """A tagger that comes with the package: ``reader``, or ``reader-generated``, which no caption trained."""
+    """Load a shipped tagger: ``reader``, or ``reader-generated``, which was trained without captions."""
     with resources.as_file(resources.files("dqecir") / "assets" / name) as folder:
         return Tagger.load(folder)
 
@@ -304,14 +307,14 @@ _ALLOWED = {role: np.array([value in USUAL.get(role, ()) for value in VALUES]) f
 
 
 def likeliest(role: str, operation: Operation, scores: NDArray[np.float32]) -> str | None:
-    """The value of a role that has the highest score; ``None`` where a comparison names no value."""
+    """Return the value of a role that has the highest score; ``None`` where a comparison names no value."""
     allowed = _ALLOWED[role].copy()
     allowed[0] = operation in ("more", "less") or not allowed.any()
     return VALUES[int(np.where(allowed, scores, -np.inf).argmax())]
 
 
 def _tags(scores: Scores) -> list[Tag]:
-    """The likeliest tag of each word of the only text of a batch."""
+    """Return the likeliest tag of each word of the only text of a batch."""
     roles = scores.role[0].softmax(-1).max(-1)
     operations = scores.operation[0].softmax(-1).max(-1)
     values = scores.value[0].log_softmax(-1).numpy()

@@ -101,7 +101,7 @@ class Order(Strict):
         return [[step] if isinstance(step, str) else step for step in steps]
 
     def beyond(self, value: str, upwards: bool) -> frozenset[str]:
-        """All values that stand beyond ``value`` in a direction; none where it has no place here."""
+        """Return all values that stand beyond ``value`` in a direction; none where it has no place here."""
         place = next((i for i, step in enumerate(self.values) if value in step), None)
         if place is None:
             return frozenset()
@@ -160,7 +160,7 @@ class ColumnVocabulary(Strict):
         return self
 
     def group(self, value: str) -> str:
-        """The group of a value: its name, or the value itself where no group holds it."""
+        """Return the group of a value: its name, or the value itself where no group holds it."""
         return next((name for name, values in self.groups.items() if value in values), value)
 
     def _templates(self) -> Iterable[str]:
@@ -172,7 +172,7 @@ class ColumnVocabulary(Strict):
                 yield from phrases.all if phrases else ()
 
     def spoken(self) -> Iterable[str]:
-        """Texts whose words signal the attribute: words for values, and comparisons."""
+        """Yield texts whose words signal the attribute: words for values, and comparisons."""
         yield from self.words
         for name, value in self.values.items():
             yield from value.words or (name.replace("_", " "),)
@@ -198,7 +198,7 @@ class Vocabulary(Strict):
         return frozenset((words | parts) - _IDLE)
 
     def column(self, name: str) -> ColumnVocabulary | None:
-        """The column of a catalogue's column name or of one of its aliases; ``None`` where unknown."""
+        """Return the column of a catalogue's column name or of one of its aliases; ``None`` where unknown."""
         wanted = name.casefold()
         for known, column in self.columns.items():
             if wanted in {known.casefold(), *(alias.casefold() for alias in column.aliases)}:
@@ -233,7 +233,7 @@ def _shipped(name: str) -> Vocabulary:
 
 
 def shipped_vocabularies(columns: Iterable[str] | None = None) -> tuple[Vocabulary, ...]:
-    """The vocabularies that come with the package: all, or those that know one of ``columns``."""
+    """Return the vocabularies that come with the package: all, or those that know one of ``columns``."""
     shipped = tuple(load_vocabulary(name) for name in SHIPPED)
     if columns is None:
         return shipped

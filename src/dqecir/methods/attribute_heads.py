@@ -61,7 +61,7 @@ class TextEncoder:
         return TextBatch(ids, mask, mentions, tuple(texts))
 
     def lexicon_ids(self) -> list[Tensor]:
-        """The tokens of every attribute's lexicon: one id tensor an attribute."""
+        """Return the tokens of every attribute's lexicon: one id tensor an attribute."""
         return [
             torch.tensor(sorted({piece for word in vocabulary.lexicon for piece in self.tokenizer.ids(word)}))
             for vocabulary in self.vocabularies
@@ -69,7 +69,7 @@ class TextEncoder:
 
 
 def _words(cut: Encoding, text: str) -> list[tuple[int, str]]:
-    """The place of every token of a word, and its word.
+    """Return the place of every token of a word, and its word.
 
     Some tokenizers take a space for a part of the word behind it, or a whole text for one word.
     """
@@ -106,13 +106,13 @@ class AttributeHeads(nn.Module):
         self.classifiers = nn.ModuleList(nn.Linear(width, len(values)) for values in config.columns.values())
 
     def pooled(self, tokens: Tensor) -> Tensor:
-        """Tokens [B, M, W] to one vector a column, [B, C, W]."""
+        """Turn tokens [B, M, W] into one vector a column, [B, C, W]."""
         states = self.norm(tokens.to(self.norm.weight.dtype))
         attention = torch.einsum("cw,bmw->bcm", self.queries, states).softmax(dim=2)
         return torch.einsum("bcm,bmw->bcw", attention, states)
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
-        """Tokens [B, M, W] to the logits of every column: column -> [B, its values]."""
+        """Turn tokens [B, M, W] into the logits of every column: column -> [B, its values]."""
         pooled = self.dropout(self.pooled(tokens))
         return {
             column: classifier(pooled[:, place])

@@ -26,7 +26,7 @@ class Baseline(Method):
     requires = frozenset({"image", "text"})
 
     def image_embedding(self, reference: Tensor) -> Tensor:
-        """The mean of the reference's target embeddings, [B, D]."""
+        """Return the mean of the reference's target embeddings, [B, D]."""
         return unit(self.backbone.target_embeddings(reference).mean(dim=1))
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -85,7 +85,7 @@ class Product(Baseline):
 
 
 def twice_where_blank(queries: Tensor, text: TextBatch) -> Tensor:
-    """Queries [B, 2, D] of images and texts, the image's twice where a text says nothing."""
+    """Return queries [B, 2, D] of images and texts, the image's twice where a text says nothing."""
     blank = [row for row, words in enumerate(text.texts) if not words.strip()]
     queries[blank, 1] = queries[blank, 0]
     return queries

@@ -67,7 +67,7 @@ class BiblipOptions(InBatchOptions):
 
 
 def reverse_loss(composed: Tensor, references: Tensor) -> Tensor:
-    """Cross-entropy of the way back.
+    """Return cross-entropy of the way back.
 
     ``composed`` [B, B, D] holds at [i, j] the unit composition of target j with the backward text of
     query i, ``references`` [B, D] the unit references: for the text i, the right target is i.
@@ -90,7 +90,7 @@ class BiDirectional(PooledMethod):
 
     @torch.no_grad()
     def image_features(self, tokens: Tensor) -> Tensor:
-        """Pooled features [N, D] of images, which no stage trains."""
+        """Return pooled features [N, D] of images, which no stage trains."""
         return self.backbone.pooled_image(tokens)
 
     def embed_target(self, tokens: Tensor) -> Tensor:
@@ -98,14 +98,14 @@ class BiDirectional(PooledMethod):
 
     @abstractmethod
     def composed(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Features [B, D] of images and texts to unit queries [B, D]."""
+        """Turn features [B, D] of images and texts into unit queries [B, D]."""
 
     @abstractmethod
     def crossed(self, images: Tensor, texts: Tensor) -> Tensor:
-        """The way back: every text [B, D] with every target [N, D], unit queries [B, N, D]."""
+        """Compose the way back: every text [B, D] with every target [N, D], unit queries [B, N, D]."""
 
     def text_features(self, text: TextBatch) -> Tensor:
-        """Pooled features [B, D] of texts."""
+        """Return pooled features [B, D] of texts."""
         return self.backbone.pooled_text(text)
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:

@@ -62,14 +62,14 @@ class Combiner(nn.Module):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Features [B, D] of images and texts to unit queries [B, D]."""
+        """Turn features [B, D] of images and texts into unit queries [B, D]."""
         joint = torch.cat([self._projected_text(text), self._projected_image(image)], dim=1)
         hidden = self.dropout(self.hidden(joint).relu())
         share = self.balance(joint).float().sigmoid()  # λ, [B, 1]
         return unit(self.output(hidden).float() + share * text + (1 - share) * image)
 
     def crossed(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Every text with every image: images [N, D] and texts [B, D] to unit queries [B, N, D].
+        """Return every text with every image: images [N, D] and texts [B, D] to unit queries [B, N, D].
 
         The first layers are linear in the two projections, so each is taken apart into a text's share
         and an image's, and only what follows runs on all pairs.
@@ -98,7 +98,7 @@ def _pairwise(layer: nn.Linear, text: Tensor, image: Tensor) -> Tensor:
 
 
 def combiner_of(state: Mapping[str, Tensor]) -> Combiner:
-    """An untrained combiner of the sizes of a published state dict; raises :class:`CheckpointError`."""
+    """Return an untrained combiner with a published state dict's sizes; raises :class:`CheckpointError`."""
     key = "combiner_layer.weight"
     if key not in state or "text_projection_layer.weight" not in state:
         raise CheckpointError(f"the checkpoint has no {key}: it holds no combiner")

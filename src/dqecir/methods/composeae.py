@@ -79,7 +79,7 @@ class ComposeaeComposer(nn.Module):
         self.scale = nn.Parameter(torch.tensor([SCALE]))
 
     def forward(self, image: Tensor, text: Tensor, sign: float = 1.0) -> Tensor:
-        """Features [B, D] and [B, D_t] to raw queries [B, D]; ``sign`` -1 composes the way back."""
+        """Turn features [B, D] and [B, D_t] into raw queries [B, D]; ``sign`` -1 composes the way back."""
         _, _, real, imaginary = self.linear_projection(image, text, sign)
         linear = self.linear_mapping(torch.cat([real, imaginary], dim=1)).float()
         length, angle, real, imaginary = self.conv_projection(image, text, sign)
@@ -134,7 +134,10 @@ class Composeae(PooledMethod):
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> ComposeaeComposer:
-        """An untrained composer of the sizes of a published state dict; raises :class:`CheckpointError`."""
+        """Return an untrained composer with a published state dict's sizes.
+
+        Raises :class:`CheckpointError`.
+        """
         keys = ("encoderLinear.0.bert_features.1.weight", "encoderWithConv.1.conv.weight")
         for key in keys:
             if key not in state:
@@ -144,7 +147,7 @@ class Composeae(PooledMethod):
 
     @torch.no_grad()
     def text_features(self, text: TextBatch) -> Tensor:
-        """Raw features [B, D] of texts, which the method does not train."""
+        """Return raw features [B, D] of texts, which the method does not train."""
         return self.backbone.pooled_text(text)
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
@@ -162,7 +165,10 @@ class Composeae(PooledMethod):
     def feature_loss(
         self, reference: Tensor, text: Tensor, candidates: Tensor, targets: Tensor
     ) -> dict[str, Tensor]:
-        """The four terms from raw features [B, D], [B, D_t] and [C, D]; ``targets`` [B] are columns."""
+        """Return the four terms, from raw features [B, D], [B, D_t] and [C, D].
+
+        ``targets`` [B] are columns.
+        """
         options, composer = self.options, self.composer
         query = composer(reference, text)
         kind, halved = options.base_loss, options.halved_gradient

@@ -63,7 +63,7 @@ class ContentAttention(nn.Module):
         self.result = nn.Conv2d(channels, channels, 1)
 
     def attention(self, content: Tensor, text: Tensor) -> Tensor:
-        """Content [B, C, S, S] and texts [B, D_t] to attention [B, heads, S², S²]."""
+        """Turn content [B, C, S, S] and texts [B, D_t] into attention [B, heads, S², S²]."""
         query, key = self._by_head(self.query(content)), self._by_head(self.key(content))
         scale = math.sqrt(query.shape[2])
         own = torch.einsum("bhdq,bhdk->bhqk", query, key).float().div(scale).softmax(dim=3)
@@ -72,7 +72,7 @@ class ContentAttention(nn.Module):
         return own + by_text.float().div(scale).softmax(dim=2)[:, :, None]
 
     def forward(self, content: Tensor, text: Tensor) -> Tensor:
-        """Content [B, C, S, S] and texts [B, D_t] to what is added to the content."""
+        """Turn content [B, C, S, S] and texts [B, D_t] into what is added to the content."""
         side = content.shape[2]
         tiled = text[:, :, None, None].expand(-1, -1, side, side).to(content.dtype)
         values = self._by_head(self.value(self.merge(torch.cat([content, tiled], dim=1))))
@@ -82,7 +82,7 @@ class ContentAttention(nn.Module):
         return result
 
     def _by_head(self, values: Tensor) -> Tensor:
-        """[B, C, S, S] to [B, heads, C / heads, S²]."""
+        """Turn [B, C, S, S] into [B, heads, C / heads, S²]."""
         return values.flatten(2).unflatten(1, (self.heads, -1))
 
 
@@ -102,7 +102,7 @@ class CosmoComposer(nn.Module):
         self.head = nn.Linear(channels, size)
 
     def content(self, image: Tensor, text: Tensor) -> Tensor:
-        """The normalised map with both attentions added, [B, C, S, S]."""
+        """Return the normalised map with both attentions added, [B, C, S, S]."""
         content = F.instance_norm(image)
         content = content + self.amounts[0] * self.first(content, text)
         return content + self.amounts[1] * self.second(content, text)
@@ -176,7 +176,7 @@ class Cosmo(PooledMethod):
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> CosmoComposer:
-        """An untrained composer of the sizes of a published state dict; raises :class:`CheckpointError`.
+        """Return an untrained composer with a published state dict's sizes; raises :class:`CheckpointError`.
 
         The number of heads leaves no trace in the tensors: the published 8, or 4 for small maps.
         """
@@ -188,7 +188,7 @@ class Cosmo(PooledMethod):
         return CosmoComposer(channels, text_size, 8 if channels >= 64 else 4, state[keys[1]].shape[0])
 
     def text_features(self, text: TextBatch) -> Tensor:
-        """Raw features [B, D] of texts."""
+        """Return raw features [B, D] of texts."""
         if self.options.text_source == "lstm":
             features: Tensor = self.words(text)
             return features

@@ -113,7 +113,7 @@ class Covr(PooledMethod):
 
     @torch.no_grad()
     def embed_target(self, tokens: Tensor) -> Tensor:
-        """Image tokens [N, M, W] to the frozen copy's mean target embedding, [N, 1, D], of unit length."""
+        """Turn image tokens [N, M, W] into the frozen copy's mean target embeddings, unit [N, 1, D]."""
         return unit(self.target_backbone.target_embeddings(tokens).mean(dim=1, keepdim=True))
 
     def target_state(self) -> dict[str, Tensor]:
@@ -158,7 +158,7 @@ class Covr2(Covr):
 
     @torch.no_grad()
     def embed_target(self, tokens: Tensor) -> Tensor:
-        """Image tokens [N, M, W] to the frozen copy's unit target embeddings [N, n_q, D]."""
+        """Turn image tokens [N, M, W] into the frozen copy's unit target embeddings [N, n_q, D]."""
         return self.target_backbone.target_embeddings(tokens)
 
     def load_published(

@@ -203,7 +203,7 @@ class Dqe(Method):
         return self.scale * self.gate(self.gate_norm(text_state)).float().sigmoid()
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
-        """The drawn negatives, and with in-batch contrast all candidates that it does not leave out."""
+        """Return the drawn negatives and, with in-batch contrast, all candidates that it keeps."""
         if self.options.contrast_weight > 0:
             taken = super().contrasted(batch)
             return taken & ~batch.right if self._right_left_out else taken
@@ -214,7 +214,7 @@ class Dqe(Method):
         return self.score_terms(self.embed_query(batch.reference, batch.text), batch)
 
     def score_terms(self, query: Query, batch: TrainingBatch) -> dict[str, Tensor]:
-        """The terms of the loss that compare scores (E8, and in-batch contrast where it is on)."""
+        """Return the terms of the loss that compare scores (E8, and in-batch contrast where it is on)."""
         options = self.options
         candidates = self.embed_target(batch.candidates)  # [C, n_t, D]
         scores = score(query.embeddings, candidates, self.score_rule)  # [B, C]
@@ -242,7 +242,7 @@ class Dqe(Method):
         return options.contrast == "several_positives" or options.contrast_right_answers == "left_out"
 
     def _contrast(self, scores: Tensor, batch: TrainingBatch) -> Tensor:
-        """The in-batch contrast of scores [B, C] that the options name."""
+        """Return the in-batch contrast of scores [B, C] that the options name."""
         temperature = self.backbone.temperature
         if self.options.contrast == "several_positives":
             positives = batch.right.scatter(1, batch.targets[:, None], True)
@@ -253,7 +253,7 @@ class Dqe(Method):
         return contrastive(scores, batch.targets, temperature, left_out)
 
     def _pair(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """The pairwise loss of ``positive`` [B] and ``negative`` [B, K] that the options name."""
+        """Return the pairwise loss of ``positive`` [B] and ``negative`` [B, K] that the options name."""
         temperature = self.backbone.temperature
         if self.options.pair == "preference":
             return preference(positive, negative, temperature, self.options.preference_margin)
@@ -262,7 +262,7 @@ class Dqe(Method):
         )
 
     def _attribute_margin(self, attribute: Tensor, candidates: Tensor, batch: TrainingBatch) -> Tensor:
-        """Each sub-query must prefer the target by itself, most where the text names its attribute."""
+        """Return the loss by which each sub-query prefers the target, weighted by its attribute's weight."""
         rows, count = attribute.shape[:2]
         scores = score(attribute.flatten(0, 1), candidates, self.score_rule)
         scores = scores.unflatten(0, (rows, count))  # [B, A, C]

@@ -87,7 +87,7 @@ class DqeHeads(HeadedDqe):
     def _compose(
         self, reference: Tensor, text: TextBatch, order: Tensor | None = None
     ) -> tuple[Query, list[Tensor]]:
-        """The query, and the logits of the values it asks for, one [B, values] a column."""
+        """Return the query, and the logits of the values it asks for, one [B, values] a column."""
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]
         asked = self.value_norm(self.attribute_states(states, words, text))  # [B, A, H]

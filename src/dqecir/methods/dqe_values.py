@@ -250,7 +250,7 @@ class DqeValues(HeadedDqe):
         )
 
     def _asks(self, read: Tensor, hints: Hints | None) -> Tensor:
-        """The logits of m [B, C]."""
+        """Return the logits of m [B, C]."""
         if self.options.weights == "fixed":
             return read.new_full(read.shape[:2], torch.inf, dtype=torch.float32)
         if self.options.weights == "scalar":
@@ -259,7 +259,7 @@ class DqeValues(HeadedDqe):
         return asks if hints is None else torch.where(hints.said == 0, asks, SURE * hints.said)
 
     def _unread(self, weights: Tensor, hints: Hints) -> tuple[tuple[str, ...], ...]:
-        """The clauses that neither the rules nor the reader read.
+        """Return the clauses that neither the rules nor the reader read.
 
         The reader does not say which clause it read a request from, so where it found one, none is named.
         """
@@ -267,7 +267,7 @@ class DqeValues(HeadedDqe):
         return tuple(() if used else left for used, left in zip(found, hints.clauses, strict=True))
 
     def _hidden(self, text: TextBatch) -> Tensor:
-        """Word pieces [B, L]; while training some are hidden, so that no reading hangs on one word."""
+        """Return word pieces [B, L]; in training some are hidden, so that no reading depends on one word."""
         if not self.training:
             return text.ids
         special = torch.isin(text.ids, self.special_pieces)
@@ -316,7 +316,7 @@ class DqeValues(HeadedDqe):
         )
 
     def _parted(self, words: str) -> tuple[list[tuple[Mention, ...]], list[str]]:
-        """The mentions of the clauses that the rules read, and the words of those that they do not.
+        """Return the mentions of the clauses that the rules read, and the words of those that they do not.
 
         While training, some that they read are withheld, so that the reader learns from them.
         """
@@ -340,7 +340,7 @@ class DqeValues(HeadedDqe):
         return share * asked + (1 - share) * known
 
     def _attribute_weights(self, weights: Tensor) -> Tensor:
-        """The weight of an attribute is that of its most asked column: [B, C] to [B, A]."""
+        """Return attribute weights [B, A]: of each attribute's columns, the largest weight in [B, C]."""
         own = [
             weights[:, [place for place, owner in enumerate(self.owners) if owner == attribute]]
             for attribute in range(len(self.options.attributes))

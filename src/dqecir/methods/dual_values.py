@@ -92,7 +92,7 @@ class DualValues(Baseline):
         return cls(backbone, options, columns, context.heads, context.text_encoder)
 
     def train(self, mode: bool = True) -> DualValues:
-        """Nothing here trains: everything always evaluates."""
+        """Stay in evaluation mode, because nothing here trains."""
         return super().train(False)
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ class DualValues(Baseline):
         return super().target_state() | heads.state_dict(prefix="heads.")
 
     def shown_values(self, tokens: Tensor, images: Tensor) -> list[Tensor]:
-        """Probabilities of every column's values, one [N, values] a column.
+        """Return probabilities of every column's values, one [N, values] a column.
 
         ``images`` [N, D] are the unit vectors of the image tokens.
         """

@@ -64,6 +64,6 @@ class HeadedDqe(Dqe):
         return whole.index_add(1, places, pieces)
 
     def shown_values(self, tokens: Tensor) -> list[Tensor]:
-        """Probabilities of every column's values as the heads see them: one [N, values] a column."""
+        """Return probabilities of every column's values as the heads see them: one [N, values] a column."""
         logits = self.heads(tokens)
         return [logits[column].float().softmax(dim=1) for column in self.columns]

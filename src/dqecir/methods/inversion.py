@@ -57,7 +57,7 @@ class Phi(nn.Module):
 
 
 def phi_of(state: Mapping[str, Tensor]) -> Phi:
-    """An untrained φ of the sizes of a published state dict; raises :class:`CheckpointError`."""
+    """Return an untrained φ of the sizes of a published state dict; raises :class:`CheckpointError`."""
     for key in ("layers.0.weight", "layers.6.weight"):
         if key not in state:
             raise CheckpointError(f"the checkpoint has no {key}: it holds no inversion network")
@@ -118,7 +118,7 @@ class Inversion(Method):
         return self.backbone.pooled_image(tokens)
 
     def injected(self, text: TextBatch, words: Tensor) -> Tensor:
-        """Raw text embeddings [B, D] of B texts with ``words`` [B, W] for their placeholders.
+        """Return raw text embeddings [B, D] of B texts with ``words`` [B, W] for their placeholders.
 
         Raises :class:`DataError` where a text has none.
         """

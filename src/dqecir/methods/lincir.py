@@ -76,11 +76,11 @@ class Lincir(Inversion):
 
     @torch.no_grad()
     def embedded(self, text: TextBatch) -> Tensor:
-        """Raw embeddings [B, D] of whole texts."""
+        """Return raw embeddings [B, D] of whole texts."""
         return self.backbone.pooled_text(text)
 
     def _caption_of(self, text: TextBatch) -> TextBatch:
-        """The texts from behind their placeholder on, a start token kept; all of them begin alike."""
+        """Return the texts from behind their placeholder on, a start token kept; all of them begin alike."""
         start = int((text.ids[0] == self.placeholder.id).int().argmax()) + 1
         kept = int(int(text.ids[0, 0]) in self.special_ids)
         ids, mask, mentions = (
@@ -91,7 +91,7 @@ class Lincir(Inversion):
 
 
 def collapsed(ids: Tensor, mask: Tensor, marked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Texts in which every run of marked tokens is one token: (ids, mask, places of those), all [B, L].
+    """Replace every run of marked tokens by one token: (ids, mask, places of these), all [B, L].
 
     What a run loses is moved to the end and masked.
     """

@@ -21,7 +21,7 @@ def pairwise_kl(positive: Tensor, negative: Tensor, temperature: Tensor) -> Tens
 
 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """[m - s⁺ + s⁻]₊ of ``positive`` [B] against ``negative`` [B, K], mean over all pairs (E8)."""
+    """Return [m - s⁺ + s⁻]₊ of ``positive`` [B] against ``negative`` [B, K], mean over all pairs (E8)."""
     return (margin - positive[:, None] + negative).clamp(min=0).mean()
 
 
@@ -35,7 +35,7 @@ def attribute_margin(positive: Tensor, negative: Tensor, weights: Tensor, margin
 
 
 def draw_triplets(pairs: int) -> Tensor:
-    """Triplets (anchor, positive, negative) [2B · n, 3] of 2B vectors, of which i and B + i belong together.
+    """Draw triplets (anchor, positive, negative) [2B · n, 3] of 2B vectors; i and B + i belong together.
 
     Every vector is an anchor, with at most three of the others drawn without repeat (TIRG).
     """
@@ -49,7 +49,7 @@ def draw_triplets(pairs: int) -> Tensor:
 
 
 def soft_triplet(features: Tensor, triplets: Tensor, halved_gradient: bool = False) -> Tensor:
-    """Mean log(1 + exp(‖a - p‖² - ‖a - n‖²)) of ``features`` [2B, D] over ``triplets`` [T, 3] (TIRG).
+    """Return the mean log(1 + exp(‖a - p‖² - ‖a - n‖²)) of ``features`` [2B, D], ``triplets`` [T, 3] (TIRG).
 
     ``halved_gradient``: the backward pass written by hand in the published code forgets the 2 of the
     squared distance's derivative, so that gradients are half of what they should be.
@@ -64,7 +64,7 @@ def soft_triplet(features: Tensor, triplets: Tensor, halved_gradient: bool = Fal
 def contrastive(
     scores: Tensor, targets: Tensor, temperature: Tensor, left_out: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy of every query's target among all candidates of the batch.
+    """Return cross-entropy of every query's target among all candidates of the batch.
 
     ``scores`` [B, C], ``targets`` [B] column of each target, ``left_out`` [B, C] bool: candidates
     that count neither for nor against (known right answers); a target is never left out.
@@ -95,7 +95,7 @@ def hardness_weighted(
 
 
 def several_positives(scores: Tensor, positives: Tensor, temperature: Tensor) -> Tensor:
-    """Cross-entropy of each right answer among itself and all wrong ones, mean over a query's right answers.
+    """Return the cross-entropy of right answers against all wrong ones, mean over a query's right answers.
 
     ``scores`` [B, C], ``positives`` [B, C] bool, at least one a query; right answers do not compete with each
     other, and with one it is :func:`contrastive`. Mean over the batch.
@@ -107,7 +107,7 @@ def several_positives(scores: Tensor, positives: Tensor, temperature: Tensor) ->
 
 
 def grouped_contrast(positive: Tensor, negative: Tensor, temperature: Tensor) -> Tensor:
-    """Cross-entropy of the target among each of two groups: negatives that score above it, and the others.
+    """Return the target's cross-entropy in each of two groups: negatives that score above it, and others.
 
     ``positive`` [B], ``negative`` [B, K]. Each group counts the same however many it has, so that a few
     candidates before the target are not drowned by those after it; an empty one does not count. Mean over the

@@ -83,7 +83,7 @@ class QueryParts:
     """How pieces are made of wanted values, where a query is one vector with a slice a column."""
 
     def embeddings(self) -> Tensor:
-        """The queries [B, n_q, D]."""
+        """Return the queries [B, n_q, D]."""
         whole = self._whole()
         return unit(whole) if self.normalised else whole
 
@@ -190,11 +190,11 @@ class Method(nn.Module, ABC):
         return self.backbone.device
 
     def text(self, captions: Sequence[str]) -> str:
-        """The modification text as the method reads it, from the captions of a triplet."""
+        """Return the modification text as the method reads it, from the captions of a triplet."""
         return join_fashioniq(captions)
 
     def reverse_text(self, captions: Sequence[str]) -> str | None:
-        """The text of the way back, from target to reference; None where a method does not go it."""
+        """Return the text of the way back, from target to reference; None where a method does not go it."""
         return None
 
     @classmethod
@@ -242,7 +242,7 @@ class Method(nn.Module, ABC):
         return None
 
     def embed_target(self, tokens: Tensor) -> Tensor:
-        """Image tokens [N, M, W] to target embeddings [N, n_t, D]."""
+        """Turn image tokens [N, M, W] into target embeddings [N, n_t, D]."""
         return self.backbone.target_embeddings(tokens)
 
     def target_state(self) -> dict[str, Tensor]:
@@ -262,18 +262,18 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """The weighted terms of the loss; their sum is what is minimised."""
+        """Return the weighted terms of the loss; their sum is what is minimised."""
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
         """Which candidates the loss takes for negatives, [B, C] bool: by default all but the target."""
         return ~F.one_hot(batch.targets, len(batch.candidates)).bool()
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """All passes of a step in one call, as distributed training needs it."""
+        """Run all passes of a step in one call, as distributed training needs it."""
         return self.loss(batch)
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Parameters that no pretrained backbone has, trained at a higher rate."""
+        """Return parameters that no pretrained backbone has, trained at a higher rate."""
         known = {id(parameter) for parameter in self.backbone.parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in known]
 
@@ -299,7 +299,7 @@ class PooledMethod(Method):
         return unit(self.backbone.pooled_text(text))[:, None]
 
     def embed_target(self, tokens: Tensor) -> Tensor:
-        """Image tokens [N, M, W] to unit vectors [N, 1, D]."""
+        """Turn image tokens [N, M, W] into unit vectors [N, 1, D]."""
         return unit(self.backbone.pooled_image(tokens))[:, None]
 
 

@@ -33,13 +33,13 @@ class MgurOptions(CosmoOptions):
 
 
 def standardised(features: Tensor) -> Tensor:
-    """Each row of ``features`` [C, D] to mean 0 and variance 1 (biased, eps 1e-5)."""
+    """Scale each row of ``features`` [C, D] to mean 0 and variance 1 (biased, eps 1e-5)."""
     return F.layer_norm(features, features.shape[1:])
 
 
 @torch.no_grad()
 def drawn_noise(features: Tensor, scale_noise: float, shift_noise: float) -> tuple[Tensor, Tensor]:
-    """Scales α ~ N(1, s) and shifts β ~ N(m, s), each [C, D], of rows with mean m and deviation s."""
+    """Return scales α ~ N(1, s) and shifts β ~ N(m, s), each [C, D], of rows with mean m and deviation s."""
     mean = features.mean(dim=1, keepdim=True).expand_as(features)
     deviation = features.std(dim=1, keepdim=True).expand_as(features)
     scales = torch.normal(torch.ones_like(features), deviation)

@@ -94,13 +94,13 @@ def quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) ->
 
 
 def mid_zone(delta: Tensor, eligible: Tensor, bounds: ZoneLimits) -> Tensor:
-    """Members [Q, N] of the zone low <= Δ <= high, both bounds inclusive (E7)."""
+    """Return members [Q, N] of the zone low <= Δ <= high, both bounds inclusive (E7)."""
     low, high = bounds
     return eligible & (delta >= low[:, None]) & (delta <= high[:, None])
 
 
 def nearest_to_band(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: int) -> Tensor:
-    """The ``size`` eligible candidates with Δ > 0 that lie nearest to the band, [Q, N]."""
+    """Return the ``size`` eligible candidates with Δ > 0 that lie nearest to the band, [Q, N]."""
     low, high = bounds
     distance = torch.maximum(low[:, None] - delta, delta - high[:, None]).clamp(min=0)
     distance = distance.masked_fill(~(eligible & (delta > 0)), torch.inf)
@@ -108,7 +108,7 @@ def nearest_to_band(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: i
 
 
 def around_target(delta: Tensor, eligible: Tensor, size: int) -> Tensor:
-    """The ``size`` eligible candidates ranked right before the target, and as many right after it, [Q, N].
+    """Return the ``size`` eligible candidates ranked just before the target, and as many after it, [Q, N].
 
     Before it stand those with Δ < 0, some of which are right answers that nobody noted; the mid-zone takes
     of those after it alone.
@@ -121,7 +121,7 @@ def around_target(delta: Tensor, eligible: Tensor, size: int) -> Tensor:
 def zone_or_fallback(
     delta: Tensor, eligible: Tensor, options: NegativeSampling, bounds: ZoneLimits
 ) -> tuple[Tensor, Tensor]:
-    """Members [Q, N] of every query's zone, never empty while anything is eligible.
+    """Return members [Q, N] of every query's zone, never empty while anything is eligible.
 
     Returns them with [Q] bool: the zone was empty and the fallback stands in (Algorithm 1, 3).
     """
@@ -152,7 +152,7 @@ def zone_bounds(delta: Tensor, eligible: Tensor, options: NegativeSampling, temp
 
 
 def drop_window(values: NDArray[np.float32], place: int, threshold: int = 1) -> Window | None:
-    """Places [first, end) of a ranking that lie between two steep drops after ``place``.
+    """Return places [first, end) of a ranking that lie between two steep drops after ``place``.
 
     ``values`` [N], descending. The followers' consecutive differences are ordered from the
     steepest; the first two neighbours of that order that lie more than ``threshold`` apart bound
@@ -230,7 +230,7 @@ class NegativePool:
         self.drawn[rows] = 0
 
     def upcoming(self, rows: Tensor, count: int) -> Tensor:
-        """The next ``count`` negatives of the queries ``rows`` [q], as ids [q, count]; draws none of them.
+        """Return the next ``count`` negatives of queries ``rows`` [q] as ids [q, count]; do not draw them.
 
         Raises ``ValueError`` where a query has an empty pool.
         """

@@ -74,7 +74,7 @@ class PredictedAttributes(Baseline):
         return cls(backbone, context.heads, columns, parser)
 
     def train(self, mode: bool = True) -> PredictedAttributes:
-        """Nothing here trains: everything always evaluates."""
+        """Stay in evaluation mode, because nothing here trains."""
         return super().train(False)
 
     @property
@@ -83,7 +83,7 @@ class PredictedAttributes(Baseline):
 
     @torch.no_grad()
     def shown(self, tokens: Tensor) -> dict[str, Tensor]:
-        """Image tokens [N, M, W] to probabilities: column -> [N, its values]."""
+        """Turn image tokens [N, M, W] into probabilities: column -> [N, its values]."""
         logits = self.heads(tokens)
         return {column: logits[column].float().softmax(dim=1) for column in self.columns}
 
@@ -118,7 +118,7 @@ class PredictedAttributes(Baseline):
         }
 
     def wanted(self, asked: RequestedValues, shown: Mapping[str, Tensor], row: int) -> Tensor:
-        """The query [V] of one reference: asked values evenly, elsewhere what the reference shows."""
+        """Return the query [V] of one reference: asked values evenly, elsewhere what the reference shows."""
         parts = []
         for column in self.columns:
             admissible = self.admissible(column, asked)
@@ -129,7 +129,7 @@ class PredictedAttributes(Baseline):
         return torch.cat(parts)
 
     def admissible(self, column: str, asked: RequestedValues) -> Tensor | None:
-        """[values] 1 where a column's value is asked for; None where the column is not asked."""
+        """Return [values] 1 where a column's value is asked for; None where the column is not asked."""
         if column not in asked:
             return None
         values = self.heads.config.columns[column]

@@ -54,7 +54,7 @@ class Qure(Method):
         return Query(unit(self.backbone.text_projection(states).mean(dim=1))[:, None])
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
-        """The drawn negatives alone."""
+        """Return the drawn negatives alone."""
         return torch.zeros_like(batch.right).scatter_(1, batch.negatives, True)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:

@@ -41,12 +41,12 @@ def _max_max(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def log_probability(shares: Tensor) -> Tensor:
-    """The logarithm of shares of any shape plus :data:`SMOOTHING`; a negative share counts as 0."""
+    """Return the logarithm of shares of any shape plus :data:`SMOOTHING`; a negative share counts as 0."""
     return (shares.clamp(min=0) + SMOOTHING).log()
 
 
 def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
-    """One vector against the first tokens, and C distributions against the last C tokens, pair by pair.
+    """Compare one vector with the first tokens, and C distributions with the last C tokens, pair by pair.
 
     s = max_k q_0·t_k + Σ_c w_c log(q_c·t_c / w_c + floor), where the mass w_c = Σ q_c is the weight of
     the distribution q_c / w_c; q_c·t_c / w_c is the probability that what the target shows is wanted,
@@ -66,7 +66,7 @@ def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def _two_similarities(queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Similarities [B, N] of both query vectors to the target, negative ones as 0."""
+    """Return similarities [B, N] of both query vectors to the target, negative ones as 0."""
     if queries.shape[1] != 2 or targets.shape[1] != 1:
         raise ValueError(
             f"the rules product and harris compare two vectors with one, not {queries.shape[1]} with "
@@ -82,7 +82,7 @@ def _product(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def _harris(queries: Tensor, targets: Tensor) -> Tensor:
-    """The product of two similarities, less where one is much larger than the other.
+    """Return the product of two similarities, less where one is much larger than the other.
 
     Source: the corner measure of Harris and Stephens, as BASIC uses it (arXiv 2510.25387).
     """
@@ -118,7 +118,7 @@ CONVERTED = 1 << 20
 
 
 def score(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
-    """Scores [B, N] of queries [B, n_q, D] against targets [N, n_t, D], in float32 under autocast too.
+    """Return scores [B, N] of queries [B, n_q, D] against targets [N, n_t, D], in float32 under autocast too.
 
     Targets are taken in chunks, so that memory stays bounded however many there are; float32 ones
     are not copied. Raises ``ValueError`` for shapes that do not belong together or to the rule.
@@ -140,7 +140,7 @@ def score(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
 
 
 def best_columns(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` highest of each row of scores [B, N]: (values, columns), both [B, min(k, N)].
+    """Return the ``k`` highest of each row of scores [B, N]: (values, columns), both [B, min(k, N)].
 
     Best first, equal scores by column: what a stable sort gives, without sorting everything.
     """
@@ -164,7 +164,7 @@ def top_scores(
     rows: Tensor | None = None,
     added: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The ``k`` best targets of each query: (scores [B, k], positions [B, k]), best first.
+    """Return the ``k`` best targets of each query: (scores [B, k], positions [B, k]), best first.
 
     ``targets`` may be memory-mapped float16; they are read once, a part at a time, and no scores
     but a part's are held. ``rows`` [N] names those that are meant, all of them unless given; positions are

@@ -75,7 +75,7 @@ class Sentences:
         return len(self.batch.texts)
 
     def drawn(self, rows: Tensor) -> TextBatch:
-        """The texts of ``rows`` [B], on their device."""
+        """Return the texts of ``rows`` [B], on their device."""
         return self.batch.to(rows.device)[rows]
 
 
@@ -125,7 +125,7 @@ class Searle(Inversion):
         return terms
 
     def invert(self, tokens: Tensor, nearest: Tensor | None = None) -> Tensor:
-        """Pseudo-words [C, W] of images [C, M, W'], each optimised by itself; they take no gradient."""
+        """Return pseudo-words [C, W] of images [C, M, W'], each optimised alone; they are detached."""
         options = self.options
         wanted = self.direction(tokens)
         words = SPREAD * torch.randn(len(tokens), self.backbone.sizes.word_width, device=tokens.device)
@@ -155,7 +155,7 @@ class Searle(Inversion):
 
     @torch.no_grad()
     def _nearest_concepts(self, tokens: Tensor) -> Tensor | None:
-        """The concept whose name is nearest to each image, [C]; None without concepts."""
+        """Return the concept whose name is nearest to each image, [C]; None without concepts."""
         if self.concepts is None:
             return None
         every = torch.arange(len(self.concepts.names), device=tokens.device)

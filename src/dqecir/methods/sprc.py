@@ -63,7 +63,7 @@ class Sprc(Method):
         return Query(self.sentence_query(fused, text)[:, None])
 
     def sentence_states(self, fused: Tensor, text: TextBatch) -> Tensor:
-        """The second pass: query states [B, n_q, H] before the text, [B, n_q + L, H]; no image."""
+        """Return the second pass: query states [B, n_q, H] before the text, [B, n_q + L, H]; no image."""
         slots = self.backbone.embeddings(text.ids, fused)
         mask = torch.cat([text.mask.new_ones(fused.shape[:2]), text.mask], dim=1)
         return self._read(slots, mask)
@@ -74,7 +74,7 @@ class Sprc(Method):
         return unit(self.backbone.text_projection(cls_state))
 
     def prompted_states(self, text: TextBatch) -> Tensor:
-        """The third pass: [CLS], the learned prompts, the rest of the text, [B, n_q + L, H].
+        """Return the third pass: [CLS], the learned prompts, the rest of the text, [B, n_q + L, H].
 
         Every slot has a position embedding. Raises :class:`DataError` where the backbone has fewer
         text positions than slots.

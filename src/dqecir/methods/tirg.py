@@ -51,7 +51,7 @@ class TirgComposer(nn.Module):
         self.scale = nn.Parameter(torch.tensor([SCALE]))
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Features [B, D] and [B, D_t] to raw queries [B, D]."""
+        """Turn features [B, D] and [B, D_t] into raw queries [B, D]."""
         joint = torch.cat([image, text], dim=1)
         gated = self.gate(joint).float().sigmoid() * image
         return self.amounts[0] * gated + self.amounts[1] * self.residual(joint).float()
@@ -116,7 +116,10 @@ class Tirg(PooledMethod):
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> TirgComposer:
-        """An untrained composer of the sizes of a published state dict; raises :class:`CheckpointError`."""
+        """Return an untrained composer with a published state dict's sizes.
+
+        Raises :class:`CheckpointError`.
+        """
         key = "gated_feature_composer.3.weight"
         if key not in state:
             raise CheckpointError(f"the checkpoint has no {key}: it holds no composer of TIRG")
@@ -124,7 +127,7 @@ class Tirg(PooledMethod):
         return TirgComposer(size, joint - size)
 
     def text_features(self, text: TextBatch) -> Tensor:
-        """Raw features [B, D] of texts."""
+        """Return raw features [B, D] of texts."""
         if self.options.text_source == "lstm":
             features: Tensor = self.words(text)
             return features

@@ -214,7 +214,10 @@ class SlicedValues:
 
 
 def slice_widths(sizes: Sequence[int], room: int) -> tuple[int, ...]:
-    """Share ``room`` numbers among columns of ``sizes`` values: two a value; the widest get what is left."""
+    """Share ``room`` numbers among columns of ``sizes`` values: two a value.
+
+    The widest columns get the rest.
+    """
     whole = [2 * size for size in sizes]
     fitting = [most for most in range(1, max(whole) + 1) if sum(min(n, most) for n in whole) <= room]
     if not fitting:

@@ -76,7 +76,7 @@ class QueryComposer:
         self._tokens: Recent[Tensor] = Recent(tokens_kept, lambda kept: kept.numel() * kept.element_size())
 
     def reference(self, image: ImageSource) -> Reference:
-        """A picture as :meth:`compose` takes it; a file whose tokens are kept is not decoded again.
+        """Return a picture as :meth:`compose` takes it; a file whose tokens are kept is not decoded again.
 
         Raises ``ImageError`` for a picture that cannot be used.
         """
@@ -87,19 +87,19 @@ class QueryComposer:
         return Reference(self.model.preprocessing(load_image(image)), key=key)
 
     def no_picture(self) -> Reference:
-        """A reference of one colour, which shows nothing."""
+        """Return a reference of one colour, which shows nothing."""
         return Reference(torch.zeros(3, self.model.preprocessing.size, self.model.preprocessing.size))
 
     @torch.no_grad()
     def texts_alone(self, texts: Sequence[str]) -> Tensor | None:
-        """Queries [B, n_q, D] of texts alone; None where the model has no embedding of texts for targets."""
+        """Return queries [B, n_q, D] of texts alone; None if the model cannot compare texts with targets."""
         words = [self.model.method.text((text,)) for text in texts]
         text = self.model.text_encoder(words, blank=True).to(self.model.device)
         return self.model.method.embed_text(text)
 
     @torch.no_grad()
     def compose(self, references: Sequence[Reference], texts: Sequence[str]) -> Query:
-        """Queries of references with modification texts, one each, before anything boosts or steers them.
+        """Compose one query for each reference and modification text, without boost or steering.
 
         An empty text asks for what looks like the reference.
         """
@@ -109,11 +109,11 @@ class QueryComposer:
 
     @torch.no_grad()
     def target_embeddings(self, references: Sequence[Reference]) -> list[Tensor]:
-        """Target embeddings [n_t, D] of pictures, on the CPU, as an index stores them."""
+        """Return target embeddings [n_t, D] of pictures, on the CPU, as an index stores them."""
         return list(self.model.method.embed_target(self._image_tokens(references)).cpu())
 
     def _image_tokens(self, references: Sequence[Reference]) -> Tensor:
-        """Image tokens [B, M, W]; pictures whose tokens are not known go through the tower together."""
+        """Return image tokens [B, M, W]; pictures whose tokens are not known are encoded together."""
         pixels = [one.pixels for one in references if one.tokens is None and one.pixels is not None]
         encoded = iter(self._encoded(pixels))
         rows = []

@@ -86,18 +86,18 @@ class ComposedEncoder:
             self.model.forget_fingerprints()
 
     def similarity(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Scores [B, N] of encoded queries against encoded candidates, by the model's rule."""
+        """Return scores [B, N] of encoded queries against encoded candidates, by the model's rule."""
         if self.one_vector:
             return queries.float() @ candidates.float().T
         return score(queries, candidates, self.model.method.score_rule)
 
     def _plain(self, embeddings: Tensor) -> Tensor:
-        """[B, D] of [B, n, D] where one vector is compared: their mean, as the rule takes it."""
+        """Return [B, D] of [B, n, D] where one vector is compared: their mean, as the rule takes it."""
         return embeddings.mean(dim=1) if self.one_vector else embeddings
 
 
 def _parts(one: Input) -> tuple[ImageSource, str]:
-    """The picture and the text of an input; ``""`` where it has none."""
+    """Return the picture and the text of an input; ``""`` where it has none."""
     if not isinstance(one, Mapping):
         return one, ""
     unknown = [key for key in one if key not in ("image", "text")]

@@ -119,7 +119,7 @@ class ComposedModel:
         return self
 
     def with_method(self, name: str, options: Mapping[str, Any]) -> ComposedModel:
-        """The same backbone under another, untrained method; raises :class:`DataError`."""
+        """Return the same backbone under another, untrained method; raises :class:`DataError`."""
         kind = method_named(name)
         parsed = parse_settings(options, kind.options_type, f"the options of {name}")
         encoder = self._encoder_for(parsed)
@@ -127,7 +127,7 @@ class ComposedModel:
         return replace(self, method=method, options=parsed, text_encoder=encoder)
 
     def _encoder_for(self, options: MethodOptions) -> TextEncoder:
-        """A text encoder whose attributes are those that the options name, in their order."""
+        """Return a text encoder whose attributes are those that the options name, in their order."""
         wanted: Sequence[str] = getattr(options, "attributes", ())
         known = {vocabulary.name: vocabulary for vocabulary in self.vocabularies}
         chosen = [known[name] if name in known else load_vocabulary(name) for name in wanted]
@@ -325,7 +325,7 @@ def new_model(
     max_text_length: int,
     notes: Mapping[str, Any],
 ) -> ComposedModel:
-    """A pretrained backbone as a model that composes by :func:`untrained_method`."""
+    """Return a pretrained backbone as a model that composes by :func:`untrained_method`."""
     kind = method_named(untrained_method(backbone))
     options = kind.options_type()
     encoder = TextEncoder(tokenizer, (), max_text_length)
@@ -360,7 +360,7 @@ def _format_of(backbone: Encoder, names_tower: bool) -> int:
 
 
 def _read_encoder(folder: Path, config: Mapping[str, Any]) -> Encoder:
-    """The encoder that ``config`` describes, with random weights."""
+    """Return the encoder that ``config`` describes, with random weights."""
     try:
         said = dict(config.get("encoder", {"kind": BLIP2}))
         kind = encoder_named(said.pop("kind"))
@@ -376,7 +376,7 @@ def _read_encoder(folder: Path, config: Mapping[str, Any]) -> Encoder:
 
 
 def is_model_folder(place: Path) -> bool:
-    """Whether ``place`` is a folder that :meth:`ComposedModel.save_pretrained` wrote."""
+    """Return whether ``place`` is a folder that :meth:`ComposedModel.save_pretrained` wrote."""
     try:
         return "method" in json.loads((place / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
@@ -384,7 +384,7 @@ def is_model_folder(place: Path) -> bool:
 
 
 def _named_tower(folder: Path, named: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, Tensor]:
-    """The tower that the model in ``folder`` names, under its names there, and no other."""
+    """Return the tower that the model in ``folder`` names, under its names there, and no other."""
     try:
         weights, fingerprint = named["weights"], named["fingerprint"]
         place, _ = located(weights)

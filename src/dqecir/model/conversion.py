@@ -40,7 +40,7 @@ def sources() -> list[str]:
 
 
 def _methods() -> list[str]:
-    """Methods whose published checkpoints can be converted."""
+    """Return methods whose published checkpoints can be converted."""
     return sorted(
         name
         for name, kind in all_methods().items()
@@ -125,14 +125,14 @@ def _convert_composer(source: str, state: State, path: Path, out: Path) -> LoadR
 
 
 def published_composer(source: str, state: Mapping[str, Tensor]) -> tuple[nn.Module, LoadReport]:
-    """The composer of a published method with the weights of its state dict, and the report."""
+    """Return the composer of a published method with the weights of its state dict, and the report."""
     kind: Any = method_named(source)
     composer: nn.Module = kind.composer_of(state)
     return composer, kind.published_keys.load(composer, state)
 
 
 def load_composer(folder: Path) -> nn.Module:
-    """The composer that :func:`convert` wrote, in evaluation mode.
+    """Return the composer that :func:`convert` wrote, in evaluation mode.
 
     Raises :class:`CheckpointError` for a folder that is none.
     """

@@ -26,7 +26,7 @@ BERT = "bert-base-uncased"
 
 
 def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | None = None) -> ComposedModel:
-    """The encoder in ``weights`` as an untrained model (:func:`untrained_method`), in evaluation mode.
+    """Return the encoder in ``weights`` as an untrained model (:func:`untrained_method`), in evaluation mode.
 
     ``weights`` is one of our model folders, the name of the shipped model, a folder or hub name
     (``OWNER/NAME`` or ``OWNER/NAME@REVISION``) of transformers' ``Blip2ForImageTextRetrieval`` or of a dual
@@ -61,7 +61,7 @@ def read_model(weights: Path | str | None = None) -> ComposedModel:
 
 
 def _is_published(place: Path) -> bool:
-    """Whether ``place`` is a checkpoint of others: a file, or a folder that transformers wrote."""
+    """Return whether ``place`` is a checkpoint of others: a file, or a folder that transformers wrote."""
     try:
         return (
             place.is_file() or is_open_clip(place) or "model_type" in (json_of(place / "config.json") or {})
@@ -110,7 +110,7 @@ def bert_tokenizer(name: str) -> WordPieces:
 
 
 def fitting_tokenizer(name: str, size: int) -> WordPieces:
-    """The tokenizer ``name`` of ``size`` word pieces; raises :class:`DataError` for another size."""
+    """Return the tokenizer ``name`` of ``size`` word pieces; raises :class:`DataError` for another size."""
     pieces = bert_tokenizer(name)
     if len(pieces) != size:
         raise DataError(

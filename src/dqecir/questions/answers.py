@@ -49,7 +49,7 @@ class CodedAttributes:
         return cls(tuple(attributes), names, codes)
 
     def value(self, column: int, code: int) -> str:
-        """The name of a code of a column."""
+        """Return the name of a code of a column."""
         return ("", *self.values[column], UNKNOWN)[code]
 
     def admitted(self, column: int, references: Positions, asked: Sequence[RequestedValues]) -> Bools:

@@ -24,7 +24,7 @@ def folder_questions(
     name: str | None = None,
     **drawing: Any,
 ) -> Benchmark:
-    """The questions of a split of ``folder``.
+    """Return the questions of a split of ``folder``.
 
     ``triplets.jsonl`` asks its own, of which ``count`` are drawn. Without that file, questions are drawn from
     the catalogue, described by ``columns`` (default: all of them), with ``drawing`` as

@@ -31,7 +31,7 @@ class Intent:
     direction: Direction
 
     def admits(self, numbers: Numbers, reference: int) -> NDArray[np.bool_]:
-        """[N] which images fit, by position; none where either number is not known."""
+        """Return [N] which images fit, by position; none where either number is not known."""
         own = numbers[reference]
         return numbers < own if self.direction == "less" else numbers > own
 
@@ -65,7 +65,7 @@ def with_comparatives(
     seed: int,
     answered: bool,
 ) -> Benchmark:
-    """A seeded ``share`` of the questions also say how one number of the target differs.
+    """Have a seeded ``share`` of the questions also say how one number of the target differs.
 
     ``answered`` parts the right answers by it, for a search that filters: images whose number is not
     known are left out of the ranking. Without it they stay, for training, as pictures cannot tell.

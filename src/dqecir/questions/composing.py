@@ -133,7 +133,7 @@ def _galleries(coded: CodedAttributes, count: int, column: str | None) -> dict[s
 
 
 def _by_set(gallery: Positions, sets: Sequence[str]) -> list[Positions]:
-    """The images of a gallery, set by set; an image in no set is in none of them."""
+    """Return the images of a gallery, set by set; an image in no set is in none of them."""
     members: dict[str, list[int]] = {}
     for position in gallery.tolist():
         if sets[position]:
@@ -216,7 +216,7 @@ def _answered(
 def _by_product(
     right: Positions, undecided: Positions, gallery: Positions, products: NDArray[np.int64], reference: int
 ) -> tuple[Positions, Positions]:
-    """Right and undecided images, once any right view of a product makes all of its views right.
+    """Return right and undecided images, once any right view of a product makes all of its views right.
 
     Of the reference's own product, which is no answer, only the views that are right by themselves stay.
     """

@@ -117,7 +117,7 @@ class _Pool:
         return cls(number, kept, np.ascontiguousarray(coded.codes[:, kept]), groups[kept], sizes, own)
 
     def by_product(self) -> list[NDArray[np.int64]]:
-        """The places of each product; each place by itself where there are no products."""
+        """Return the places of each product; each place by itself where there are no products."""
         places = np.arange(self.positions.size)
         if self.products is None:
             return list(places[:, None])
@@ -144,7 +144,7 @@ class _Pool:
         return self._pair(place, target, int(sets[target]))
 
     def every(self, draw: PairDraw) -> Iterator[Pair]:
-        """Every pair that could be drawn."""
+        """Yield every pair that could be drawn."""
         weights = np.array((0.0, *draw.change_weights))
         offered = weights > 0 if draw.drawing == "balanced" else np.arange(len(weights)) > 0
         for place in range(self.positions.size):
@@ -187,7 +187,7 @@ def _members(bits: int) -> tuple[int, ...]:
 
 
 def _evenly(places: Positions, keys: NDArray[np.int64], u: float) -> Positions:
-    """The places of one key, every distinct key having the same chance."""
+    """Return the places of one key, every distinct key having the same chance."""
     distinct = np.unique(keys)
     kept: Positions = places[keys == distinct[int(u * distinct.size)]]
     return kept

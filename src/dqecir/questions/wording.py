@@ -101,7 +101,7 @@ class CaptionGenerator:
         self._columns = {column: _spoken_by(vocabularies, column) for column in values}
 
     def group(self, column: str, value: str) -> str | None:
-        """The group that a value changes within; ``None`` where its column has no groups."""
+        """Return the group that a value changes within; ``None`` where its column has no groups."""
         known = self._columns[column]
         return known.group(_folded(known, value)) if known.groups else None
 
@@ -112,7 +112,7 @@ class CaptionGenerator:
         held_out: bool,
         reference: Mapping[str, str] | None = None,
     ) -> Worded:
-        """Two captions that together mention every change, in seen or in held-out phrases.
+        """Return two captions that together mention every change, in seen or in held-out phrases.
 
         ``reference`` holds the reference's attributes, by which the things of a scene are named.
         A mention states the new value, compares it, or denies the old one; what two mentions of one
@@ -124,7 +124,7 @@ class CaptionGenerator:
         return Worded((captions[0], captions[1]), text.asked, text.unseen and held_out)
 
     def portray(self, attributes: Mapping[str, str], rng: random.Random) -> str:
-        """A caption of one image: a statement of each attribute in random order, in seen phrases.
+        """Return a caption of one image: a statement of each attribute in random order, in seen phrases.
 
         ``attributes`` maps columns to values, neither ``""`` nor ``UNKNOWN``.
         """
@@ -143,7 +143,7 @@ class CaptionGenerator:
         return caption
 
     def statements(self, column: str, value: str) -> list[str]:
-        """Every statement that an image shows a value, in all its words, without what it is of."""
+        """Return every statement that an image shows a value, in all its words, without what it is of."""
         spoken = self._columns[column]
         known, plain = _value(spoken, value), value.replace("_", " ")
         owned = _Owned("" if spoken.owner is None else spoken.owner.unknown)
@@ -247,7 +247,7 @@ def _drawn(phrases: Phrases, text: _Text, rng: random.Random) -> str:
 
 
 def _folded(column: ColumnVocabulary, value: str) -> str:
-    """The vocabulary's own spelling of a catalogue's value."""
+    """Return the vocabulary's own spelling of a catalogue's value."""
     if value in column.values:
         return value
     return next((known for known in column.values if known.casefold() == value.casefold()), value)
@@ -269,7 +269,7 @@ def _negations(column: ColumnVocabulary, value: str, owned: _Owned) -> Phrases:
 
 
 def _fitting(phrases: Phrases, value: Value | None, owned: _Owned) -> Phrases:
-    """The phrases without those that need a noun where there is none."""
+    """Return the phrases without those that need a noun where there is none."""
     missing = [] if value and value.nouns else ["{noun}"]
     missing += [] if owned.noun else ["{owner}"]
     seen, held_out = (

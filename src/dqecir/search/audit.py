@@ -89,7 +89,7 @@ class Audit:
     reason: str
 
     def table(self) -> str:
-        """All of it for a person, in lines."""
+        """Return all of it for a person, in lines."""
         made = "composed of their pictures" if self.of_pictures else "made of their tokens"
         lines = [
             f"{self.items} items, {self.queries} questions {made}",
@@ -164,7 +164,7 @@ def audit(
 def picture_queries(
     model: ComposedModel, payloads: Sequence[Mapping[str, Any]], draw: random.Random
 ) -> Tensor | None:
-    """A query [B, n_q, D] of each item's stored picture, and a text that changes one or two attributes.
+    """Compose queries [B, n_q, D] of items' stored pictures and texts that change one or two attributes.
 
     None where any picture cannot be read, and where there is no attribute to ask of.
     """
@@ -192,7 +192,7 @@ def picture_queries(
 
 
 def token_queries(tokens: Tensor, others: Tensor, rule: ScoreRule) -> Tensor:
-    """Queries [B, n_q, D] made of items' tokens [B, n_t, D], each with a part of another item in it."""
+    """Make queries [B, n_q, D] of items' tokens [B, n_t, D], each with a part of another item in it."""
     if rule in ("product", "harris"):
         return torch.cat([tokens, others], dim=1)
     if rule != "likelihood":
@@ -207,7 +207,7 @@ def token_queries(tokens: Tensor, others: Tensor, rule: ScoreRule) -> Tensor:
 
 
 def likeness(tokens: Tensor) -> float | None:
-    """Mean cosine between different tokens of an item [N, t, D]; None where they are no more than one."""
+    """Return the mean cosine between different tokens of an item [N, t, D]; None for a single token."""
     count = tokens.shape[1]
     if count < 2:
         return None
@@ -217,7 +217,7 @@ def likeness(tokens: Tensor) -> float | None:
 
 
 def _values(model: ComposedModel, payloads: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Values of the attributes to be changed: the items' own, or, where they have none, the vocabularies'."""
+    """Return the values that texts ask for: those of the items' attributes, else the vocabularies'."""
     found: dict[str, set[str]] = {}
     for payload in payloads:
         for name, value in payload.items():
@@ -234,7 +234,7 @@ def _values(model: ComposedModel, payloads: Sequence[Mapping[str, Any]]) -> dict
 
 
 def _limits(payloads: Sequence[Mapping[str, Any]]) -> list[Limit]:
-    """Filters that leave about a tenth and a hundredth of the items, as far as attributes give such."""
+    """Return filters that keep about a tenth and a hundredth of the items, as far as the attributes allow."""
     counts = Counter(
         (name, value)
         for payload in payloads
@@ -265,7 +265,7 @@ def _best_scores(
     limits: Sequence[Limit],
     products: Mapping[str, str],
 ) -> dict[Limit, Tensor]:
-    """The best scores of each query, best first [B, at most BEST]; -inf where fewer may be found.
+    """Return the best scores of each query, best first [B, at most BEST]; -inf where fewer may be found.
 
     Each token is read once, and a part of them is in memory at a time, whatever the engine. ``products``
     names the product of each item, whose best score counts; without them every item counts.
@@ -351,5 +351,5 @@ def _recommended(rows: Sequence[Measured], items: int) -> tuple[SearchSettings |
 
 
 def _least(rows: Sequence[Measured], settings: SearchSettings) -> float:
-    """The recall of some settings under the limit where it is lowest."""
+    """Return the recall of some settings under the limit where it is lowest."""
     return min(row.recall for row in rows if row.settings == settings)

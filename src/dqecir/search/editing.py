@@ -66,7 +66,7 @@ class Editor:
         return None
 
     def edit(self, picture: Image.Image, text: str) -> Image.Image:
-        """An RGB picture changed as ``text`` says, of the same shape and at most ``side`` pixels long.
+        """Return an RGB picture changed as ``text`` says, of the same shape and at most ``side`` pixels long.
 
         The same picture, text and seed give the same edit. Raises :class:`EditError` for what is
         missing, for an empty text, and where the pipeline fails.
@@ -118,7 +118,7 @@ class Editor:
         return pipeline.to(self.device)
 
     def _fitted(self, picture: Image.Image) -> Image.Image:
-        """The picture at the size that is edited: its shape, up to what latents can stand for."""
+        """Return the picture at the size that is edited: its shape, up to what latents can stand for."""
         scale = self.settings.side / max(picture.size)
         width, height = (max(_GRAIN, round(side * scale / _GRAIN) * _GRAIN) for side in picture.size)
         return ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)

@@ -139,7 +139,7 @@ class SearchEngine:
         )
 
     def reference(self, image: ImageSource | None, item: str | None) -> Reference:
-        """A picture, or the picture of an item for None.
+        """Return a picture, or the picture of an item for None.
 
         Raises :class:`UnknownItemError`, :class:`ItemPictureError`, and ``ImageError`` for an ``image`` that
         cannot be used.
@@ -251,7 +251,7 @@ class SearchEngine:
         )
 
     def _nowhere(self, asked: Sequence[RequestedValue]) -> tuple[RequestedValue, ...]:
-        """The requests of which no item has a value, in columns whose cells the index knows."""
+        """Return the requests of which no item has a value, in columns whose cells the index knows."""
         columns = self.index.columns()
 
         def is_somewhere(column: str, value: str) -> bool:
@@ -272,7 +272,7 @@ class SearchEngine:
         return response
 
     def query_vectors(self, asked: Sequence[tuple[Reference, str]]) -> list[Tensor]:
-        """Queries [n_q, D] as the model composes them, before anything boosts or steers them."""
+        """Return queries [n_q, D] as the model composes them, before anything boosts or steers them."""
         references, texts = zip(*asked, strict=True)
         return list(self.composer.compose(references, texts).embeddings.cpu())
 
@@ -349,7 +349,7 @@ class SearchEngine:
         return [parts or none for parts, none in zip(found, nothing, strict=True)]
 
     def _sampled(self) -> Tensor:
-        """Target tokens of a few items, the same until the index has become half or twice as large."""
+        """Return target tokens of a few items, the same until the index has become half or twice as large."""
         if self._sample is None or not 0.5 < len(self.index) / max(1, self._sample[0]) < 2:
             self._sample = len(self.index), self.index.tokens(self.index.sample(SAMPLE, seed=0))
         return self._sample[1]

@@ -93,7 +93,7 @@ def _of_vectors(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
 
 
 def _of_columns(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """The terms of the rule likelihood, whose pieces are columns."""
+    """Return the terms of the rule likelihood, whose pieces are columns."""
     masses = query.embeddings[:, 1:].sum(dim=2)  # [B, C]
     count = masses.shape[1]
     # One product of everything with everything is quicker than those that are needed one by one.
@@ -142,7 +142,7 @@ def _requested(
 
 
 def _value(shares: Sequence[float], names: Sequence[str]) -> str | None:
-    """Word the request of a distribution: a few values, all but a few, or None."""
+    """Put the request of a distribution into words: a few values, all but a few, or None."""
     best = max(shares)
     fits = [name for name, share in zip(names, shares, strict=True) if share > best / 2]
     others = [name for name in names if name and name not in fits]
@@ -187,7 +187,7 @@ def heat_maps(
     method, names = model.method, [vocabulary.name for vocabulary in model.vocabularies]
 
     def answer(seen: Tensor, shown: Tensor) -> Tensor:
-        """Scores [N, M] of references [N, 3, S, S] and results [M, 3, S, S]."""
+        """Return scores [N, M] of references [N, 3, S, S] and results [M, 3, S, S]."""
         words = model.text_encoder([method.text((text,))] * len(seen), blank=True)
         query = compose(method, model.backbone.tower(seen), words)
         steerings = [steering or Steering()] * len(seen)
@@ -216,13 +216,13 @@ def heat_maps(
 
 
 def _followed(pixels: Tensor, gradient: Tensor) -> Tensor:
-    """Heat [1, S, S] of pixels [1, 3, S, S] by their gradient."""
+    """Return heat [1, S, S] of pixels [1, 3, S, S] by their gradient."""
     return (gradient * (pixels - pixels.mean(dim=(2, 3), keepdim=True))).abs().sum(dim=1)
 
 
 @torch.no_grad()
 def _covered(pixels: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
-    """Heat [1, S, S] of pixels [1, 3, S, S] by how far the answer [N] changes where they are covered."""
+    """Return heat [1, S, S] of pixels [1, 3, S, S]: how far the answer [N] changes where they are covered."""
     cells = torch.eye(COVERED**2, device=pixels.device).unflatten(1, (1, COVERED, COVERED))
     covers = F.interpolate(cells, size=pixels.shape[2:])  # [cells, 1, S, S]
     colour = pixels.mean(dim=(2, 3), keepdim=True)
@@ -232,7 +232,7 @@ def _covered(pixels: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _as_map(heat: Tensor, surface: tuple[float, float], side: float) -> HeatMap:
-    """Heat [1, S, S] as a map of the picture that is ``surface`` pixels of it, in cells of ``side``."""
+    """Return heat [1, S, S] as a map of the picture, which fills ``surface`` pixels, in cells of ``side``."""
     rows, columns = (max(1, round(length / side)) for length in surface)
     # What padding added is cut off, what cropping lost was not looked at.
     down, across = (round((length - heat.shape[1]) / 2) for length in surface)

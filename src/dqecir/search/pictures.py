@@ -64,7 +64,7 @@ class Pictures:
 
     @classmethod
     def of(cls, images: Path | str | Sequence[Path], sheet: str | None = None) -> Pictures:
-        """The files of a list, or of a folder and its table; raises :class:`DataError`."""
+        """Return the files of a list, or of a folder and its table; raises :class:`DataError`."""
         if not isinstance(images, Path | str):
             return cls([Picture(Path(path).as_posix(), Path(path)) for path in images])
         root = Path(images)

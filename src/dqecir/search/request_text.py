@@ -102,7 +102,7 @@ class RequestReader:
         return self._with_words(found, _wanted(text, read.unread))
 
     def _with_words(self, read: RequestText, words: Sequence[str]) -> RequestText:
-        """A text with the words of it that the index's texts are searched for."""
+        """Return a text with the words of it that the index's texts are searched for."""
         texts = self._index.text
         if texts is None or not words:
             return replace(read, no_text=self._index.why_no_text() if words else "")
@@ -110,12 +110,12 @@ class RequestReader:
         return replace(read, searched=known, searched_in=texts.columns if known else ())
 
     def searched_columns(self) -> tuple[frozenset[str], frozenset[str]]:
-        """The columns that a text can ask for: those read of pictures, and those asked of the table."""
+        """Return the columns that a text can ask for: those seen in pictures and those of the table."""
         read = self._of_index().columns
         return read & self._shown, read - self._shown
 
     def _numbers(self, text: str) -> tuple[str, tuple[NumericConstraint, ...], tuple[NumericConstraint, ...]]:
-        """A text without its constraints, those on columns of the index, and those on columns it lacks."""
+        """Return a text without its constraints, those on known columns, and those on missing columns."""
         if not speaks_of_numbers(text):
             return text, (), ()
         columns = self._index.columns()
@@ -128,7 +128,7 @@ class RequestReader:
         return rest, constraints, others
 
     def _of_index(self) -> Reader:
-        """The reader of the values that the index has now."""
+        """Return the reader of the values that the index has now."""
         with self._lock:
             generation = self._index.generation
             if self._reader is None or self._reader[0] != generation:
@@ -137,7 +137,7 @@ class RequestReader:
 
 
 def _wanted(text: str, words: Collection[str]) -> list[str]:
-    """The words that a text does not refuse: of "in leather without a logo" leather alone."""
+    """Return the words that a text does not refuse: of "in leather without a logo" leather alone."""
     said = tokens(text)
     named = [token in words for token in said]
     found = roles(said, segments(said, named), named)

@@ -27,7 +27,7 @@ class Reranker(Protocol):
     def __call__(
         self, request: SearchRequest, response: SearchResponse, pictures: Sequence[Path]
     ) -> Sequence[float]:
-        """Scores of ``pictures``, candidates of ``response`` in its order."""
+        """Return scores of ``pictures``, candidates of ``response`` in its order."""
         ...
 
 
@@ -81,7 +81,10 @@ class AttributeChecker:
 
 
 def _admissible(asked: RequestedValue, values: Sequence[str]) -> torch.Tensor | None:
-    """[values] 1 for each requested value ("red", "red or blue", "not red"); None where none is known."""
+    """Return [values] with 1 for each requested value ("red", "red or blue", "not red").
+
+    None if none is known.
+    """
     if asked.value is None:
         return None
     denied = asked.value.startswith("not ")

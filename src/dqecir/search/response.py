@@ -44,7 +44,7 @@ class SearchResult:
     """The largest first; empty where they were not asked for, or the method has no attributes."""
 
     def as_json(self, path: bool) -> dict[str, Any]:
-        """The result, with the path of its picture or without."""
+        """Return the result, with the path of its picture or without."""
         return {
             "id": self.id,
             "score": round(self.score, 5),
@@ -107,7 +107,7 @@ class TextReading:
         return tuple(word for word in self.unread if word not in self.searched)
 
     def sentence(self) -> str:
-        """All of it in one line for people."""
+        """Return all of it in one line for people."""
         parts = [f"All turns together: {self.together}."] if self.together else []
         if self.language != "English":
             parts.append(f"This looks like {self.language}, of which only names of values are read.")
@@ -166,7 +166,7 @@ class SearchResponse:
         return self.reading.constraints
 
     def as_json(self, paths: bool = True) -> dict[str, Any]:
-        """Everything, under the keys of version 1 of the HTTP interface.
+        """Return everything, under the keys of version 1 of the HTTP interface.
 
         ``paths``: whether to say where the pictures are, which a service keeps to itself.
         """
@@ -217,7 +217,7 @@ def _decided(parts: Sequence[str]) -> str:
 
 
 def _listed(columns: Sequence[str]) -> str:
-    """Names of columns of texts, as a sentence has them: titles and notes."""
+    """Return names of columns of texts, as a sentence has them: titles and notes."""
     return " and ".join(f"{name}s" if name in ("title", "description") else name for name in columns)
 
 

@@ -105,7 +105,7 @@ class ComposedRetriever:
         return self.model.save_pretrained(folder)
 
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 64) -> Tensor:
-        """Target embeddings [N, n_t, D] of images; raises ``ImageError`` for one that cannot be used."""
+        """Return target embeddings [N, n_t, D] of images; raises ``ImageError`` for one it cannot use."""
         if not images:
             raise DataError("there are no images to encode")
         starts = range(0, len(images), batch_size)
@@ -113,7 +113,7 @@ class ComposedRetriever:
         return torch.stack([one for part in parts for one in self._composer.target_embeddings(part)])
 
     def encode_query(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Tensor:
-        """Query embeddings [B, n_q, D] of reference images with modification texts, one text an image."""
+        """Return query embeddings [B, n_q, D] of reference images, each with its modification text."""
         return self.compose(images, texts).embeddings
 
     def compose(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Query:
@@ -308,7 +308,7 @@ class ComposedRetriever:
         return replace(response, results=tuple(islice(results, k)))
 
     def steer(self, query: Query, steerings: Sequence[Steering]) -> Query:
-        """Queries as a person steers them, one steering a query (:func:`dqecir.search.steering.steered`)."""
+        """Return steered queries, one steering each (:func:`dqecir.search.steering.steered`)."""
         names = [vocabulary.name for vocabulary in self.model.vocabularies]
         return steered(query, steerings, names, self.model.method.score_rule)
 
@@ -329,7 +329,7 @@ class ComposedRetriever:
         return result if path is None else replace(result, payload={**result.payload, "path": str(path)})
 
     def _item_of(self, image: ImageSource | None) -> str | None:
-        """The id of a file in the index; None where the index does not hold it under its path."""
+        """Return the id of a file in the index; None where the index does not hold it under its path."""
         if not isinstance(image, Path | str):
             return None
         index, path = self._opened(), Path(image).resolve()
@@ -425,7 +425,7 @@ class ComposedRetriever:
 
 
 def _is_file(path: Any, file: os.stat_result) -> bool:
-    """Whether a path leads to this file, through links too."""
+    """Return whether a path leads to this file, through links too."""
     try:
         return isinstance(path, str) and os.path.samestat(os.stat(path), file)  # noqa: PTH116  (quicker)
     except (OSError, ValueError):

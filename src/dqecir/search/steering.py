@@ -80,7 +80,7 @@ def boost_requested(
     garments: Collection[str] = (),
     strictness: Sequence[float] | None = None,
 ) -> Query:
-    """Queries in which the columns that a text asks of count ``factor`` times as much.
+    """Return queries in which the columns that a text asks of count ``factor`` times as much.
 
     The columns ``garments`` count :data:`GARMENT_BOOST` times as much, and where there are any, what is
     asked does too: else a kept garment would outweigh the sleeves that a text asks for. ``strictness``, one
@@ -103,7 +103,7 @@ def boost_requested(
 
 
 def without_reference(query: Query, alone: Tensor, texts: Tensor | None) -> Query:
-    """Queries in which those of ``alone`` [B] ask for what their texts do, whatever was composed with them.
+    """Have the queries of ``alone`` [B] ask for what their texts ask for, without their references.
 
     A method that tells what a text asks for keeps only these columns. Another takes ``texts`` [B, n_q, D],
     the embeddings of the texts, or else asks for nothing.
@@ -162,7 +162,7 @@ def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str,
 
 
 def steered(query: Query, steerings: Sequence[Steering], attributes: Sequence[str], rule: ScoreRule) -> Query:
-    """Queries as they are steered, one steering a query.
+    """Return queries as they are steered, one steering a query.
 
     ``attributes`` are the model's, in order. Raises :class:`DataError` for a weight of what is no
     attribute here, for one that is not between 0 and :data:`HEAVIEST`, and for tokens of another shape.
@@ -206,7 +206,7 @@ def _own(parts: QueryParts, place: int) -> list[int]:
 
 
 def _moved(query: Tensor, steering: Steering, rule: ScoreRule) -> Tensor:
-    """One query [n_q, D] moved towards what is liked and from what is disliked."""
+    """Return one query [n_q, D] moved towards what is liked and from what is disliked."""
     liked, disliked = _judged(query, steering.more), _judged(query, steering.less)
     if liked is None and disliked is None:
         return query
@@ -225,7 +225,7 @@ def _judged(query: Tensor, tokens: Tensor | None) -> Tensor | None:
 
 
 def _answering(query: Tensor, tokens: Tensor) -> Tensor:
-    """The token [L, D] of each item that answers a query [n_q, D] best: by it the item was found.
+    """Return the token [L, D] of each item that answers a query [n_q, D] best: by it the item was found.
 
     Another item's score rises by no more than that of the liked one, when a query goes towards it.
     """
@@ -234,7 +234,7 @@ def _answering(query: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _mean(query: Tensor, tokens: Tensor) -> Tensor:
-    """The mean token [L, D] of each item: to go from it is to go from all that the item shows."""
+    """Return the mean token [L, D] of each item: to go from it is to go from all that the item shows."""
     return tokens.mean(dim=1)
 
 
@@ -255,12 +255,12 @@ def _vectors(
 
 
 def _direction(vectors: Tensor) -> Tensor:
-    """The mean direction [D] of vectors [L, D]."""
+    """Return the mean direction [D] of vectors [L, D]."""
     return F.normalize(F.normalize(vectors, dim=1).mean(dim=0), dim=0)
 
 
 def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None) -> Tensor:
-    """The vector as others; distributions are blended with the liked ones and thinned by the disliked.
+    """Move the vector by Rocchio; blend the distributions with the liked ones, and thin them by the disliked.
 
     What is disliked counts only as far as something else is wanted too: a text that asks for red goes
     on asking for red. The weight of every column stays what it is.
@@ -284,7 +284,7 @@ def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None)
 def _reference_alone(
     query: Tensor, liked: Tensor | None, disliked: Tensor | None, constants: int = 0
 ) -> Tensor:
-    """The first of two vectors, the reference's, moves as others; the text's stays.
+    """Move the first of two vectors, that of the reference, by Rocchio; keep that of the text.
 
     The last ``constants`` numbers of a target are the same in all.
     """
@@ -300,7 +300,7 @@ def _reference_alone(
 def _with_moved_values(
     query: Query, parts: QueryParts, slices: SlicedValues, steerings: Sequence[Steering]
 ) -> Query:
-    """Queries of one vector: their values move as distributions do, and become slices again."""
+    """Steer queries of one vector: their values move as distributions do, and become slices again."""
     layout = slices.layout
     sizes = tuple(values.shape[1] for values in parts.wanted)
     spread = ValueTokens(sizes, 1, max(layout.width, *sizes))

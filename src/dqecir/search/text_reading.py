@@ -59,7 +59,7 @@ def read_texts(source: Path, out: Path, model: Path | None = None, index: Path |
 
 
 def as_json(reading: Reading) -> dict[str, Any]:
-    """A reading as JSON holds it."""
+    """Return a reading as JSON holds it."""
     return {
         "asks": [
             {"column": ask.column, "op": ask.operation, "value": ask.value, "words": ask.words}
@@ -76,7 +76,7 @@ def as_json(reading: Reading) -> dict[str, Any]:
 
 
 def reader_of_index(index: Index, tagger: Tagger | None = None) -> Reader:
-    """The reader of an index's columns: attributes of few values are chosen from, numbers are compared.
+    """Return the reader of an index's columns: it compares numbers, and finds values of other attributes.
 
     Without a ``tagger`` the one that comes with the package reads.
     """
@@ -95,7 +95,7 @@ def reader_of_index(index: Index, tagger: Tagger | None = None) -> Reader:
 
 
 def _values(columns: Collection[Columns], name: str) -> list[str]:
-    """The values of a column, the commonest first."""
+    """Return the values of a column, the commonest first."""
     counts: Counter[str] = Counter()
     for part in columns:
         column = part[name]

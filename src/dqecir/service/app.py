@@ -16,7 +16,7 @@ from dqecir.service.service import Service
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
-    """An application whose model is read and whose index is open; raises ``DataError``."""
+    """Return an application whose model is read and whose index is open; raises ``DataError``."""
     service = Service(settings)
 
     @asynccontextmanager

@@ -92,7 +92,7 @@ class Worker:
             _do(jobs)
 
     def _next(self) -> list[_Job]:
-        """The next jobs, once there are any; none where the end has come."""
+        """Return the next jobs, once there are any; none where the end has come."""
         with self._wake:
             while not (taken := self._taken()) and not self._stopping:
                 self._wake.wait()

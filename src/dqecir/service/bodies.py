@@ -29,7 +29,7 @@ class Body:
 
 
 async def read_request(request: Request, schema: type[BodyT], limits: Limits) -> tuple[BodyT, bytes | None]:
-    """A request about a reference, and the picture that was uploaded as the reference.
+    """Return a request about a reference, and the picture that was uploaded as the reference.
 
     Raises a :class:`Problem`, also where there is not one reference: an item, or a picture.
     """
@@ -52,7 +52,7 @@ def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
 
 
 async def read_body(request: Request, field: str, limits: Limits) -> Body:
-    """A body that is JSON, or a form with a ``field`` of JSON and perhaps an ``image``.
+    """Return a body that is JSON, or a form with a ``field`` of JSON and perhaps an ``image``.
 
     Raises a :class:`Problem`: 413 for too much, 408 for one that does not arrive in time, 415 for another
     kind, 400 for one that cannot be read.
@@ -77,7 +77,7 @@ async def read_body(request: Request, field: str, limits: Limits) -> Body:
 
 
 async def _chunks(request: Request, most: int) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives; it ends as soon as it is known to be too large, whatever its head says."""
+    """Yield the body as it arrives; stop as soon as it is too large, whatever its ``Content-Length`` says."""
     told = request.headers.get("content-length", "")
     seen = int(told) if told.isdigit() else 0
     taken = 0

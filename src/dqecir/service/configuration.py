@@ -87,7 +87,7 @@ class ServiceSettings(Strict):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address means this machine alone."""
+    """Return whether a name or an address means this machine alone."""
     if host.casefold() == "localhost":
         return True
     try:

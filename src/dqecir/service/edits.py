@@ -35,7 +35,7 @@ class Edits:
         self._thread.shutdown(cancel_futures=True)
 
     async def made(self, picture: Image.Image, text: str) -> bytes:
-        """A JPEG of the picture changed as the text says; raises a :class:`Problem`."""
+        """Return a JPEG of the picture changed as the text says; raises a :class:`Problem`."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._seconds):

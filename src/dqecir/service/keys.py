@@ -55,7 +55,7 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path | None, local: bool) -> Keys:
-        """Keys of a file with a line for each (``docs/service.md``); raises :class:`DataError`.
+        """Return keys of a file with a line for each (``docs/service.md``); raises :class:`DataError`.
 
         ``local`` says whether the service can be reached from this machine alone.
         """
@@ -206,20 +206,23 @@ def _host(headers: Headers) -> str:
 
 
 async def may_read(request: Request) -> None:
-    """A dependency: the request may read. It is no plain function, because those are run in threads."""
+    """Require, as a dependency, that the request may read.
+
+    It is async, because other functions run in threads.
+    """
     request.app.state.service.keys.check_read(request.headers)
 
 
 async def may_read_pictures(request: Request) -> None:
-    """A dependency as :func:`may_read`; of pictures a page shows many at once, so they do not count."""
+    """Require as :func:`may_read`, without counting: a page shows many pictures at once."""
     request.app.state.service.keys.check_read(request.headers, counted=False)
 
 
 async def may_read_inside(request: Request) -> None:
-    """A dependency as :func:`may_read`, which no key to embed fulfils."""
+    """Require as :func:`may_read`, but refuse keys for embedding."""
     request.app.state.service.keys.check_read(request.headers, embedded=False)
 
 
 async def may_write(request: Request) -> None:
-    """A dependency: the request may write; as :func:`may_read`."""
+    """Require, as :func:`may_read`, that the request may write."""
     request.app.state.service.keys.check_write(request.headers)

@@ -50,7 +50,7 @@ def unusable(error: DataError) -> Problem:
 
 
 def of_index(error: Exception) -> Problem:
-    """An index that cannot be read or changed, which is no fault of who asks."""
+    """Return the problem of an index that cannot be read or changed, which is no fault of the client."""
     # Its words are about this machine.
     log.error("index failed", extra={"fields": {"reason": str(error)}})
     said = "the index cannot be read or changed now; the service's log says why"
@@ -58,7 +58,7 @@ def of_index(error: Exception) -> Problem:
 
 
 def answer(problem: Problem) -> Response:
-    """The response of a problem."""
+    """Return the response of a problem."""
     detail = " ".join(problem.detail.split())
     if len(detail) > _SHOWN:
         # What was wrong is said at the end, after what was given.

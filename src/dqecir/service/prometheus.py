@@ -30,7 +30,7 @@ class Metrics:
         )
 
     def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
-        """A number that is asked for when the metrics are."""
+        """Add a number that is read whenever the metrics are requested."""
         Gauge(f"dqecir_{name}", what, registry=self.registry).set_function(value)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
@@ -43,5 +43,5 @@ class Metrics:
         self._batches.observe(size)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Return all of it, as Prometheus reads it."""
         return generate_latest(self.registry)

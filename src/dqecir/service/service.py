@@ -74,7 +74,7 @@ class Service:
             await asyncio.to_thread(self._stop)
 
     def newest(self) -> int:
-        """The generation of the first index, once changes are seen."""
+        """Return the generation of the first index, once changes are seen."""
         self.main.see_changes()
         return self.main.index.generation
 
@@ -86,7 +86,7 @@ class Service:
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
-        """A request that needs the model: 429 where too many wait, 504 where it takes too long."""
+        """Yield a request that needs the model: 429 where too many wait, 504 where it takes too long."""
         with self.gate.entered():
             try:
                 async with asyncio.timeout(self.limits.seconds):
@@ -95,7 +95,7 @@ class Service:
                 raise Problem(504, f"there was no answer within {self.limits.seconds:g} seconds") from None
 
     def engine(self, method: str | None) -> SearchEngine:
-        """The engine of this method, or the first one for None; raises a :class:`Problem`."""
+        """Return the engine of this method, or the first one for None; raises a :class:`Problem`."""
         if method is None:
             return self.main
         if method not in self.engines:
@@ -103,8 +103,9 @@ class Service:
         return self.engines[method]
 
     def entry(self, name: str) -> tuple[str, Mapping[str, Any]]:
-        """The id of an item, and what is kept of it; raises ``UnknownItemError``. May wait for the index.
+        """Return the id of an item, and what is kept of it; raises ``UnknownItemError``.
 
+        May wait for the index.
         ``name`` is its id, or that of the product whose first view it is.
         """
         self.main.see_changes()
@@ -115,21 +116,24 @@ class Service:
         return item_id, found
 
     def picture(self, item_id: str | None, image: bytes | None) -> Image.Image:
-        """An uploaded picture, or else an item's; raises ``DataError``."""
+        """Return an uploaded picture, or else an item's; raises ``DataError``."""
         if image is not None:
             return self.decoders.decode(image)
         with reading_picture_of(item_id):
             return load_image(self.main.picture_of(item_id))
 
     async def thumbnail(self, item_id: str, size: int) -> tuple[bytes, str]:
-        """An item's picture as a JPEG, and its tag; raises ``DataError``."""
+        """Return an item's picture as a JPEG, and its tag; raises ``DataError``."""
         with self.thumbnails.entered(), reading_picture_of(item_id):
             path = await asyncio.to_thread(self.main.picture_of, item_id)
             return await self.decoders.thumbnail(path, size)
 
 
 async def service_of(request: Request) -> Service:
-    """The service that a request came to. It is no plain function, because those are run in threads."""
+    """Return the service that a request came to.
+
+    It is no plain function, because those are run in threads.
+    """
     service: Service = request.app.state.service
     return service
 
@@ -141,7 +145,7 @@ Served = Annotated["Service", Depends(service_of)]
 def items_of(
     index: Index, entries: Sequence[tuple[str, Mapping[str, Any]]], root_path: str
 ) -> list[Item | ProductItem]:
-    """Items as they are shown under ``root_path``; may wait for the index."""
+    """Return items as they are shown under ``root_path``; may wait for the index."""
     views = index.views({payload[PRODUCT] for _, payload in entries if PRODUCT in payload})
 
     def shown(item_id: str, payload: Mapping[str, Any]) -> Item | ProductItem:
@@ -156,7 +160,7 @@ def items_of(
 
 
 def item_of(item_id: str, payload: Mapping[str, Any], root_path: str) -> Item:
-    """An item by itself, as it is shown under ``root_path``."""
+    """Return an item by itself, as it is shown under ``root_path``."""
     attributes = {name: value for name, value in payload.items() if name not in RESERVED}
     return Item(
         id=item_id,

@@ -40,7 +40,7 @@ class Decoders:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def thumbnail(self, path: Path, size: int) -> tuple[bytes, str]:
-        """A JPEG whose longer side is ``size`` pixels at most, and a tag that changes when it does."""
+        """Return a JPEG whose longer side is ``size`` pixels at most, and a tag that changes when it does."""
 
         def made() -> bytes:
             picture = load_image(path)
@@ -55,12 +55,12 @@ class Decoders:
         return found, f'"{zlib.crc32(repr(key).encode(errors="replace")):08x}"'
 
     def decode(self, upload: bytes) -> Image.Image:
-        """An upload, within its limits; raises :class:`ImageError`."""
+        """Return an upload, within its limits; raises :class:`ImageError`."""
         return load_image(upload, max_pixels=self._limits.pixels, max_bytes=self._limits.bytes)
 
 
 def as_jpeg(picture: Image.Image) -> bytes:
-    """A picture as it is sent."""
+    """Return a picture as it is sent."""
     return encoded(picture, "JPEG", quality=85, progressive=True)
 
 

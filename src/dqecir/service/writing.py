@@ -154,7 +154,7 @@ def _restoring(index: Index, ids: Sequence[str]) -> Iterator[None]:
 def _product(
     item_id: str, known: Mapping[str, Mapping[str, Any]], views: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """The product of an item that is put: as before, or the one whose id it has."""
+    """Return the product of an item that is put: as before, or the one whose id it has."""
     if item_id in views:
         return {PRODUCT: item_id}
     before = known.get(item_id, {})

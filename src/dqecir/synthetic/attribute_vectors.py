@@ -26,7 +26,7 @@ def check_values(
 
 
 def edits_between(one: Mapping[str, str], other: Mapping[str, str]) -> int:
-    """Number of attributes that differ; a colour that comes or goes with what it colours counts not."""
+    """Count attributes that differ; a colour that comes or goes with its object does not count."""
     return sum(one[column] != other[column] and bool(one[column] and other[column]) for column in one)
 
 

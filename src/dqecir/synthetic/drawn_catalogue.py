@@ -124,7 +124,7 @@ def _generator(seed: int, *branch: int) -> np.random.Generator:
 
 
 def _split_in_turn(families: Sequence[int]) -> dict[int, str]:
-    """Family -> split: a tenth to val, a tenth to test, the rest to train, in the order given.
+    """Return family -> split: a tenth to val, a tenth to test, the rest to train, in the order given.
 
     Val and test get one family at least where there are three.
     """

@@ -105,7 +105,7 @@ _NECK_WIDTHS = {"round": 1.0, "v": 0.95, "collar": 0.82, "high": 0.80, "square":
 
 @lru_cache(maxsize=1024)
 def cut_of(garment: str, sleeves: str, neck: str, length: str, fit: str) -> Cut:
-    """The cut of a garment, standing upright with the middle of its height at 0.5."""
+    """Return the cut of a garment, standing upright with the middle of its height at 0.5."""
     tailor = _Tailor(garment, sleeves, neck, length, fit)
     tailor.cut_body()
     tailor.cut_sleeves()
@@ -134,12 +134,12 @@ class _Tailor:
         return float(np.interp(height, self.block.heights, self.block.sides[self.fit]))
 
     def both(self, tone: Tone, points: Points, width: float = 0.0) -> None:
-        """The same stroke on the right and, mirrored, on the left."""
+        """Add a stroke on the right and, mirrored, on the left."""
         for side in (1, -1):
             self.add(tone, points * (side, 1), width)
 
     def add(self, tone: Tone, points: Points, width: float = 0.0) -> None:
-        """A polygon, or a line of a ``width`` in frame sides."""
+        """Add a polygon, or a line of a ``width`` in frame sides."""
         start = sum(len(run) for run in self.points)
         self.points.append(points)
         self.strokes.append(Stroke(tone, start, start + len(points), width))
@@ -270,13 +270,13 @@ def _points(*pairs: Sequence[float] | Points) -> Points:
 
 
 def _mirrored(*right: Points) -> Points:
-    """A closed outline from its right half, which begins and ends on the axis."""
+    """Return a closed outline from its right half, which begins and ends on the axis."""
     half = np.concatenate(right)
     return np.concatenate((half, half[::-1] * (-1, 1)))
 
 
 def _spline(*knots: Sequence[float] | Points, steps: int = 7) -> Points:
-    """A smooth curve through the knots (Catmull-Rom), ``steps`` points from one to the next."""
+    """Return a smooth curve through the knots (Catmull-Rom), ``steps`` points from one to the next."""
     inner = _points(*knots)
     padded = np.concatenate((2 * inner[:1] - inner[1:2], inner, 2 * inner[-1:] - inner[-2:-1]))
     a, b, c, d = (padded[i : i + len(inner) - 1, None] for i in range(4))
@@ -287,7 +287,7 @@ def _spline(*knots: Sequence[float] | Points, steps: int = 7) -> Points:
 
 
 def _arc(x: float, top: float, depth: float) -> Points:
-    """The right half of a round neckline, from its lowest point up."""
+    """Return the right half of a round neckline, from its lowest point up."""
     angles = np.linspace(0, np.pi / 2, 9)
     return np.stack((x * np.sin(angles), top + depth * np.cos(angles)), axis=1)
 

@@ -80,7 +80,7 @@ class _Pose:
         self.shift = side * (0.5 + 0.04 * (np.array(chance[2:4]) - 0.5))
 
     def place(self, points: NDArray[np.float64]) -> list[float]:
-        """Points of a cut as a flat list of pixel coordinates."""
+        """Return points of a cut as a flat list of pixel coordinates."""
         placed = (points - (0.0, 0.5)) @ self.matrix + self.shift
         flat: list[float] = placed.ravel().tolist()
         return flat
@@ -155,7 +155,7 @@ def _lit(cloth: Image.Image, mask: Image.Image, chance: Sequence[float]) -> Imag
 
 @lru_cache(maxsize=8)
 def _slopes(size: int) -> tuple[Field, Field]:
-    """Planes from -1 to 1, rising to the right and downwards."""
+    """Return planes from -1 to 1, rising to the right and downwards."""
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     down, across = np.meshgrid(ramp, ramp, indexing="ij")
     return across, down
@@ -232,7 +232,7 @@ _PATTERNS = {"striped": _stripes, "checked": _checks, "dotted": _dots, "floral":
 
 @lru_cache(maxsize=2048)
 def _lettering(word: str, width: int, height: int) -> Image.Image:
-    """A word in heavy letters that fill ``width`` x ``height`` pixels, as a mask with a margin of one."""
+    """Return a mask of a word in heavy letters of ``width`` x ``height`` pixels, with a margin of one."""
     font = ImageFont.load_default(96)
     left, top, right, bottom = font.getbbox(word, stroke_width=4)
     large = Image.new("L", (round(right - left), round(bottom - top)), 0)
@@ -243,7 +243,7 @@ def _lettering(word: str, width: int, height: int) -> Image.Image:
 
 
 def _towards_ink(color: RGB, share: float) -> RGB:
-    """A colour mixed with its ink: black, or white on dark garments, where black would not be seen."""
+    """Return a colour mixed with its ink: black, or white on dark garments, where black would not be seen."""
     ink, share = (235, share * 0.8) if luma(color) < 60 else (18, share)
     red, green, blue = (round(part + share * (ink - part)) for part in color)
     return red, green, blue

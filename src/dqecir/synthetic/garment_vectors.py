@@ -58,7 +58,7 @@ def check_vector(attributes: Mapping[str, str]) -> None:
 
 
 def random_vector(garment: str, rng: np.random.Generator) -> Vector:
-    """A valid vector, every attribute drawn evenly and independently of the others."""
+    """Return a valid vector, every attribute drawn evenly and independently of the others."""
     vector = {column: any_of(values, rng) for column, values in GARMENT_ATTRIBUTES.items()}
     vector["garment"] = garment
     if vector["pattern"] == "plain":
@@ -69,7 +69,7 @@ def random_vector(garment: str, rng: np.random.Generator) -> Vector:
 
 
 def edited(vector: Mapping[str, str], edits: int, rng: np.random.Generator) -> Vector:
-    """A valid vector that is exactly ``edits`` (1 to 3) edits away and of the same garment."""
+    """Return a valid vector that is exactly ``edits`` (1 to 3) edits away and of the same garment."""
     while True:
         child = dict(vector)
         for place in rng.permutation(len(_EDITED))[:edits]:
@@ -85,7 +85,7 @@ def edited(vector: Mapping[str, str], edits: int, rng: np.random.Generator) -> V
 
 
 def garment_families(items: int, garment: str, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Items of one garment, each with its family; the last family may be cut short.
+    """Return items of one garment, each with its family; the last family may be cut short.
 
     A family starts from a random vector; every further member is some edits away from a member that
     was there before, and unlike all of them.
@@ -100,7 +100,7 @@ def garment_families(items: int, garment: str, rng: np.random.Generator) -> list
 
 
 def independent_garments(items: int, garment: str, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Items of one garment, each with a random vector and a family of its own."""
+    """Return items of one garment, each with a random vector and a family of its own."""
     return [(random_vector(garment, rng), family) for family in range(items)]
 
 

@@ -80,7 +80,7 @@ def render_scene(attributes: Mapping[str, str], rng: np.random.Generator, size: 
 
 
 def _places(count: int, place: str, spread: float) -> list[tuple[float, float]]:
-    """Middles of the figures: rows around the middle of the group, or columns where it is at a side."""
+    """Return the figures' centres: rows around the centre of the group, or columns if it is at a side."""
     x, y = _MIDDLES[place]
     found = []
     rows = _ROWS[count]
@@ -178,7 +178,7 @@ def _marks(texture: str, edge: int, side: int) -> Image.Image:
 
 @lru_cache(maxsize=64)
 def _background(name: str, view: int, side: int) -> Image.Image:
-    """A background of ``side`` x ``side`` pixels; there are a few drawings of each."""
+    """Return a background of ``side`` x ``side`` pixels; there are a few drawings of each."""
     rng = np.random.default_rng((view, sorted(_BACKGROUNDS).index(name)))
     return _BACKGROUNDS[name](rng, side)
 

@@ -58,14 +58,14 @@ def check_vector(attributes: Mapping[str, str]) -> None:
 
 
 def random_vector(rng: np.random.Generator) -> Vector:
-    """A valid vector, every attribute drawn evenly and independently of the others."""
+    """Return a valid vector, every attribute drawn evenly and independently of the others."""
     vector = {column: any_of(values, rng) for column, values in SCENE_ATTRIBUTES.items()}
     vector["other"] = any_of(without(SCENE_ATTRIBUTES["other"], vector["figure"]), rng)
     return _settled(vector)
 
 
 def independent_scenes(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Scenes with random vectors, each with a theme of its own."""
+    """Return scenes with random vectors, each with a theme of its own."""
     return [(random_vector(rng), number) for number in range(items)]
 
 
@@ -89,7 +89,7 @@ def scene_sets(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]
 
 
 def _theme(rng: np.random.Generator) -> tuple[Vector, dict[str, list[str]]]:
-    """A vector (with a colour for the other object even where there is none) and what varies."""
+    """Return a vector (with a colour for the other object even where there is none) and what varies."""
     base = random_vector(rng)
     base["other_colour"] = base["other_colour"] or any_of(COLOURS, rng)
     columns = [c for c in SCENE_ATTRIBUTES if c != "other_colour" or base["other"] != ALONE]
@@ -104,7 +104,7 @@ def _theme(rng: np.random.Generator) -> tuple[Vector, dict[str, list[str]]]:
 
 
 def _free(column: str, base: Vector, alternatives: Mapping[str, Sequence[str]]) -> list[str]:
-    """Values that a column may take beside the base's: no scene has figures and other of one shape."""
+    """Return values that a column may take beside the base's: no scene has figures and other of one shape."""
     taken = {base[column]}
     if column in ("figure", "other"):
         rival = "other" if column == "figure" else "figure"

@@ -152,7 +152,7 @@ def _triplets(recipe: Recipe, source: Catalogue | Path, split: str, name: str) -
 
 
 def _options_for(recipe: Recipe, model: ComposedModel, had: Collection[str]) -> dict[str, Any]:
-    """The recipe's options; a method that compares columns compares those that catalogues ``had``.
+    """Return the recipe's options; a method that compares columns compares those that catalogues ``had``.
 
     Heads that were trained on other catalogues know further columns, and would only guess at them. Without
     any table, all are compared.

@@ -77,7 +77,7 @@ def calibration_error(probabilities: Tensor, codes: Tensor) -> float:
 
 
 def _mean(views: Tensor) -> Tensor:
-    """Logits of views [V, N, K] to mean probabilities [N, K]."""
+    """Turn logits of views [V, N, K] into mean probabilities [N, K]."""
     return views.softmax(dim=2).mean(dim=0)
 
 
@@ -85,7 +85,7 @@ def _mean(views: Tensor) -> Tensor:
 def _read(
     heads: AttributeHeads, tower: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Tensor]:
-    """Logits of every column for the pictures and for their mirror images, and the codes."""
+    """Return logits of every column for the pictures and for their mirror images, and the codes."""
     heads.eval()
     tower.eval()
     sides: tuple[dict[str, list[Tensor]], ...] = ({}, {})

@@ -25,7 +25,7 @@ from dqecir.model.composed_model import ComposedModel
 def attribute_codes(
     attributes: Mapping[str, Sequence[str]], images: int, columns: Mapping[str, Sequence[str]]
 ) -> Tensor:
-    """[N, K] place of each image's value among the values of every column, or ``UNKNOWN_CODE``."""
+    """Return [N, K] place of each image's value among the values of every column, or ``UNKNOWN_CODE``."""
     codes = torch.full((images, len(columns)), UNKNOWN_CODE)
     for place, (column, values) in enumerate(columns.items()):
         known = {value: code for code, value in enumerate(values)}
@@ -35,7 +35,7 @@ def attribute_codes(
 
 
 def asked_columns(triplets: Sequence[Triplet], columns: Mapping[str, Sequence[str]]) -> Tensor:
-    """[Q, K] whether each triplet's captions ask of a column: 1 or 0, or ``UNKNOWN_CODE``."""
+    """Return [Q, K] whether each triplet's captions ask of a column: 1 or 0, or ``UNKNOWN_CODE``."""
     asked = torch.full((len(triplets), len(columns)), UNKNOWN_CODE)
     for row, triplet in enumerate(triplets):
         if triplet.asked:
@@ -105,13 +105,13 @@ class TrainingData:
         return len(self.references)
 
     def corpus(self, category: str, scope: str) -> Tensor:
-        """Candidates that negatives of a category come from: positions [N], ascending."""
+        """Return candidates that negatives of a category come from: positions [N], ascending."""
         if scope == "gallery":
             return torch.from_numpy(self.benchmark.galleries[category])
         return self.targets[self.rows[category]].unique()
 
     def right_answers(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """[q, C] bool: which candidates (positions [C]) are known right answers of the queries."""
+        """Return [q, C] bool: which candidates (positions [C]) are known right answers of the queries."""
         places = {position: place for place, position in enumerate(candidates.tolist())}
         right = torch.zeros(len(queries), len(candidates), dtype=torch.bool)
         for row, query in enumerate(queries.tolist()):
@@ -127,7 +127,7 @@ class TrainingData:
         return right
 
     def eligible(self, queries: Tensor, candidates: Tensor, options: NegativeSampling) -> Tensor:
-        """[q, C] bool: which candidates may be drawn as negatives of the queries."""
+        """Return [q, C] bool: which candidates may be drawn as negatives of the queries."""
         allowed = candidates[None] != self.targets[queries, None]
         if options.reference == "excluded":
             allowed &= candidates[None] != self.references[queries, None]
@@ -159,7 +159,7 @@ class Draw:
 def with_single_captions(
     data: TrainingData, method: Method, encoder: TextEncoder
 ) -> tuple[TextBatch, TextBatch | None]:
-    """Texts and reverse texts with 2Q rows more: each query's first caption alone, then its last alone.
+    """Append 2Q rows to texts and reverse texts: each query's first caption alone, then its last alone.
 
     Raises :class:`DataError` where a query has more than two captions.
     """
@@ -188,7 +188,7 @@ def _texts(
 
 
 def epoch_order(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The batches of one epoch: every query once, the last incomplete batch left out.
+    """Return the batches of one epoch: every query once, the last incomplete batch left out.
 
     ``sizes`` are the numbers of queries of joined data sets; a batch stays within one of them,
     because contrast between a shirt of one and a shoe of another teaches nothing.

@@ -164,7 +164,7 @@ def _copy(source: Mapping[str, Tensor], target: dict[str, Tensor], column: str, 
 
 @torch.no_grad()
 def _accuracies(heads: AttributeHeads, store: Store, codes: Tensor) -> dict[str, float]:
-    """Share of the images with a known value whose value is named, 0 where none has one."""
+    """Return the share of the images with a known value whose value is named, 0 where none has one."""
     heads.eval()
     named = []
     for rows in torch.arange(len(store)).split(_CHUNK):
@@ -178,7 +178,7 @@ def _accuracies(heads: AttributeHeads, store: Store, codes: Tensor) -> dict[str,
 
 
 def _commonest(train: Tensor, dev: Tensor, columns: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """Share of dev that has the commonest value of train."""
+    """Return the share of dev that has the commonest value of train."""
     shares = {}
     for place, column in enumerate(columns):
         seen, asked = (codes[codes[:, place] != UNKNOWN_CODE, place] for codes in (train, dev))

@@ -48,7 +48,7 @@ LOG_EVERY = 20
 
 
 def bf16_pays(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 faster than float32."""
+    """Return whether the device multiplies bfloat16 faster than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
@@ -62,7 +62,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def on_device(store: Store, device: torch.device, share: float) -> Store:
-    """The store's tokens on an accelerator, where they take at most ``share`` of its free memory."""
+    """Return the store's tokens on an accelerator, where they take at most ``share`` of its free memory."""
     if device.type != "cuda":
         return store
     free, _ = torch.cuda.mem_get_info(device)
@@ -228,7 +228,7 @@ class Trainer:
         return self.recipe.negatives.mined and step < self.refresh_steps
 
     def _train_step(self, step: int) -> dict[str, Tensor]:
-        """One step; what it returns stays on the device, so that nothing waits for it."""
+        """Train one step and return its numbers, which stay on the device, so that nothing waits for them."""
         settings = self.recipe.training
         factor = settings.schedule.factor(
             step, self.steps, self.epoch_steps, settings.warm_up_steps, settings.final_rate
@@ -253,7 +253,7 @@ class Trainer:
         return {"loss": loss.detach(), **shown, "false_negatives": wrong / seen.clamp(min=1)}
 
     def _checked(self, terms: dict[str, Tensor], step: int) -> dict[str, float]:
-        """The numbers of a step, over all processes; raises :class:`DataError` where the loss is none."""
+        """Return a step's numbers over all processes; raises :class:`DataError` if the loss is not finite."""
         together = torch.stack([value.float() for value in terms.values()])
         shared = self.accelerator.reduce(together, reduction="mean")
         values = dict(zip(terms, shared.tolist(), strict=True))  # waits for the device
@@ -266,7 +266,7 @@ class Trainer:
         return values
 
     def batch(self, step: int) -> TrainingBatch:
-        """The triplets of a step, as this process's share of the batch; steps are taken in turn."""
+        """Return the triplets of a step, as this process's share of the batch; steps are taken in turn."""
         data, device, draw = self.data, self.accelerator.device, self._draw(step)
         self.miner.pool.advance(draw.batch, draw.negatives.shape[1])
         tokens = self.tokens.gather(draw.images, draw.views)
@@ -392,5 +392,5 @@ class Trainer:
 
 
 def _mixed(*numbers: int) -> int:
-    """One seed from several numbers, without the collisions of adding them."""
+    """Return one seed from several numbers, without the collisions of adding them."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

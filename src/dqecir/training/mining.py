@@ -61,7 +61,7 @@ class Miner:
         self._last_window: LastWindow | None = None
 
     def fill_at_random(self, generator: torch.Generator) -> None:
-        """Every eligible candidate may be drawn: the warm-up, and the rule ``random``."""
+        """Let every eligible candidate be drawn: in the warm-up, and under the rule ``random``."""
         for category, queries in self.data.rows.items():
             corpus = self.data.corpus(category, self.options.corpus)
             for some in queries.split(CHUNK):
@@ -102,7 +102,7 @@ class Miner:
         )
 
     def _scores(self, method: Method, queries: Tensor, embeddings: Tensor) -> Tensor:
-        """Scores [q, N] of queries, their captions in the given order."""
+        """Return scores [q, N] of queries, their captions in the given order."""
         tokens = self.data.store.gather(self.data.references[queries])
         query = compose(method, tokens, self.data.texts[queries])
         return score(query.embeddings, embeddings, method.score_rule).cpu()

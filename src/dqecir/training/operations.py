@@ -45,7 +45,7 @@ def training_cost(trainer: Trainer) -> TrainingCost:
 
 
 def _refresh_operations(trainer: Trainer) -> float:
-    """Every query and every candidate embedded once, and each pair of a category scored once."""
+    """Return every query and every candidate embedded once, and each pair of a category scored once."""
     data, method = trainer.data, trainer.model.method
     some = torch.arange(min(COUNTED, len(data)))
     tokens = data.store.gather(data.references[some]).to(method.device)

@@ -129,7 +129,7 @@ class Pretrainer:
         self.seconds: dict[str, float] = {}
 
     def run(self) -> ComposedModel:
-        """Both stages; returns the model, which composes by the sum of image and text until trained."""
+        """Run both stages and return the model, which composes by the sum of image and text until trained."""
         self._classify()
         calibrated = self._calibrate()
         self._contrast()
@@ -150,7 +150,7 @@ class Pretrainer:
         ).eval()
 
     def _train_tokenizer(self, texts: Sequence[str]) -> WordPieces:
-        """Word pieces of captions of every catalogue, of the shipped vocabularies, and of ``texts``.
+        """Return word pieces of captions of every catalogue, of the shipped vocabularies, and of ``texts``.
 
         They are kept with the run: the trainer breaks ties as it likes, so a second training would
         number the pieces otherwise, and a resumed run would read gibberish.
@@ -338,7 +338,7 @@ class Pretrainer:
             self.backbone.temperature.clamp_(0.01, 0.5)
 
     def _captions(self, place: int, images: np.ndarray, step: int) -> tuple[list[str], Tensor]:
-        """A caption of each image, and which columns it speaks of [B, C]: none where it is a title."""
+        """Return a caption of each image, and which columns it speaks of [B, C]: none where it is a title."""
         catalogue, wording = self.catalogues[place], self.wordings[place]
         rng = random.Random(f"{self.recipe.seed} {step}")
         captions, said = [], torch.zeros(len(images), len(self.columns), dtype=torch.bool)
@@ -447,7 +447,7 @@ class Pretrainer:
 
 
 def _backbone(config: Blip2Config, weights: str | None) -> tuple[Blip2, Origin | None]:
-    """A BLIP-2 whose tower has published weights, where they are named, and where these come from.
+    """Return a BLIP-2 whose tower has published weights, where they are named, and where these come from.
 
     Raises :class:`CheckpointError` for weights that cannot be used.
     """

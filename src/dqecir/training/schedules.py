@@ -20,7 +20,7 @@ def warm_up_rate(step: int, warm_up: int) -> float:
 
 
 def cosine_rate(step: int, steps: int, warm_up: int, final: float) -> float:
-    """Factor of the learning rate at ``step``: linear warm-up, then cosine to ``final``."""
+    """Return the factor of the learning rate at ``step``: linear warm-up, then cosine to ``final``."""
     if step < warm_up:
         return (step + 1) / warm_up
     progress = (step - warm_up) / max(steps - warm_up, 1)
@@ -35,7 +35,7 @@ def epoch_cosine_rate(epoch: int, epochs: float, final: float) -> float:
 def one_cycle_rate(
     step: int, steps: int, peak: float, start_divisor: float = 25.0, end_divisor: float = 1e4
 ) -> float:
-    """One cycle: cosine from 1/start_divisor up to 1, then down to 1/(start_divisor·end_divisor).
+    """Return one cycle: cosine from 1/start_divisor up to 1, then down to 1/(start_divisor·end_divisor).
 
     The top is at step ``peak · steps - 1`` and the end at step ``steps - 1``, as PyTorch counts them;
     after the end the rate stays.
@@ -62,7 +62,7 @@ class CosineSchedule(Strict):
     kind: Literal["cosine"] = "cosine"
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
-        """Factor of the rate at ``step`` of ``steps``."""
+        """Return the factor of the rate at ``step`` of ``steps``."""
         return cosine_rate(step, steps, warm_up, final)
 
 
@@ -72,7 +72,7 @@ class EpochCosineSchedule(Strict):
     kind: Literal["epoch_cosine"]
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
-        """Factor of the rate at ``step`` of ``steps``."""
+        """Return the factor of the rate at ``step`` of ``steps``."""
         return epoch_cosine_rate(step // epoch_steps, steps / epoch_steps, final)
 
 
@@ -89,7 +89,7 @@ class OneCycleSchedule(Strict):
     so that the rate never comes down. After a shorter one the rate stays at its end."""
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
-        """Factor of the rate at ``step`` of ``steps``."""
+        """Return the factor of the rate at ``step`` of ``steps``."""
         length = steps if self.built_for_epochs is None else round(self.built_for_epochs * epoch_steps)
         return one_cycle_rate(step, length, self.peak, self.start_divisor, self.end_divisor)
 
@@ -102,7 +102,7 @@ class StepSchedule(Strict):
     decay: float = Field(default=0.1, gt=0, lt=1)
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
-        """Factor of the rate at ``step`` of ``steps``."""
+        """Return the factor of the rate at ``step`` of ``steps``."""
         dropped = step_rate(step / epoch_steps, self.milestones, self.decay)
         return dropped * warm_up_rate(step, warm_up)
 
@@ -113,7 +113,7 @@ class ConstantSchedule(Strict):
     kind: Literal["constant"]
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
-        """Factor of the rate at ``step`` of ``steps``."""
+        """Return the factor of the rate at ``step`` of ``steps``."""
         return warm_up_rate(step, warm_up)
 
 

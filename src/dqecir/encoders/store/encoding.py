@@ -34,7 +34,7 @@ Tower = Callable[[Tensor], Tensor]
 
 
 def content_hash(path: Path) -> str:
-    """A name for the bytes of a file; raises :class:`ImageError` where it cannot be read."""
+    """Return a name for the bytes of a file; raises :class:`ImageError` where it cannot be read."""
     # A pipe would be waited for without end.
     if not path.is_file():
         raise ImageError(str(path), "there is no such file")
@@ -117,7 +117,7 @@ def _decoded(
     views: int,
     refused: dict[str, str] | None,
 ) -> Iterator[tuple[list[str], Tensor]]:
-    """Hashes and pixels [b, V, 3, S, S] of images, batch after batch, with ``AHEAD`` batches in work."""
+    """Yield hashes and pixels [b, V, 3, S, S] of images in batches; prepare ``AHEAD`` batches in advance."""
 
     def read(image: tuple[str, Path]) -> Tensor | ImageError:
         try:
@@ -150,7 +150,7 @@ def _decoded(
 
 
 def _views(name: str, path: Path, preprocessing: Preprocessing, views: int) -> Tensor:
-    """Pixels [V, 3, S, S] of a picture: as it is, then views drawn by its hash and their number alone."""
+    """Return pixels [V, 3, S, S] of a picture: as it is, then random views seeded by its hash."""
     picture = load_image(path)
     if content_hash(path) != name:
         raise ImageError(str(path), "the file was changed while it was being encoded: run this again")

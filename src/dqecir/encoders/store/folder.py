@@ -57,7 +57,7 @@ class Layout:
 
     @classmethod
     def of(cls, identity: StoreIdentity, tokens: int, width: int) -> Layout:
-        """Shards of at most ``SHARD_BYTES`` each, or of one image."""
+        """Return shards of at most ``SHARD_BYTES`` each, or of one image."""
         row = PRECISIONS[identity.precision].row(identity.views, tokens, width)
         return cls(tokens, width, max(1, SHARD_BYTES // row.itemsize))
 
@@ -88,7 +88,7 @@ class Held:
         )
 
     def rows(self, folder: Path, identity: StoreIdentity) -> ShardedRows:
-        """The rows, mapped into memory; raises :class:`DataError` where a file is too short."""
+        """Return the rows, mapped into memory; raises :class:`DataError` where a file is too short."""
         assert self.layout is not None
         layout, count = self.layout, len(self.errors)
         row = PRECISIONS[identity.precision].row(identity.views, layout.tokens, layout.width)
@@ -140,7 +140,7 @@ class Appender:
         self.count += len(block)
 
     def _write(self, block: NDArray[Any]) -> None:
-        """The bytes of new rows, flushed."""
+        """Write the bytes of new rows, and flush them."""
         assert self.layout is not None
         written = 0
         while written < len(block):
@@ -165,7 +165,7 @@ class Appender:
 
 @contextmanager
 def appending(folder: Path, identity: StoreIdentity, quiet: bool) -> Iterator[Appender]:
-    """The right to add to ``folder``, waited for while another process has it; a kill gives it up.
+    """Yield the right to add to ``folder``, waited for while another process has it; a kill gives it up.
 
     Raises :class:`DataError` where nothing (more) can be written there.
     """
@@ -195,7 +195,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """The file of a shard."""
+    """Return the file of a shard."""
     return folder / f"tokens-{number:05}.bin"
 
 

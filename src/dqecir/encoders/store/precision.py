@@ -21,7 +21,7 @@ class Coded:
     scales: Tensor | None = None
 
     def decoded(self) -> Tensor:
-        """Tokens [..., W] float32."""
+        """Return tokens [..., W] float32."""
         tokens = self.codes.float()
         return tokens if self.scales is None else tokens.mul_(self.scales[..., None])
 
@@ -48,7 +48,7 @@ class Precision:
     """Tokens [..., W] float32 to what is kept."""
 
     def row(self, views: int, tokens: int, width: int) -> np.dtype[Any]:
-        """One image on disk: ``codes`` [V, M, W], then ``scales`` [V, M] where there are any."""
+        """Return one image on disk: ``codes`` [V, M, W], then ``scales`` [V, M] where there are any."""
         fields: list[tuple[str, str, tuple[int, ...]]] = [("codes", self.code, (views, tokens, width))]
         if self.scaled:
             fields.append(("scales", "<f4", (views, tokens)))

@@ -36,7 +36,7 @@ class Rows(Protocol):
         ...
 
     def take(self, rows: Tensor, views: Tensor) -> Coded:
-        """Codes [n, M, W] of ``rows`` [n] in ``views`` [n], both int64."""
+        """Return codes [n, M, W] of ``rows`` [n] in ``views`` [n], both int64."""
         ...
 
 

@@ -57,7 +57,7 @@ class TokenStore:
         return len(self) * self.rows.row_bytes
 
     def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
-        """Tokens [n, M, W] float32 of images ``ids`` [n], in ``views`` [n] or as they are.
+        """Return tokens [n, M, W] float32 of images ``ids`` [n], in ``views`` [n] or as they are.
 
         They are on the store's device: the CPU, unless :meth:`to` moved them.
         """
@@ -65,7 +65,7 @@ class TokenStore:
         return self.rows.take(self.places[ids.cpu()], chosen).decoded()
 
     def to(self, device: torch.device | str, budget: int) -> TokenStore:
-        """These tokens as one tensor on ``device``, or this store where ``budget`` bytes are too few."""
+        """Return the tokens as a tensor on ``device``, or this store if they exceed ``budget`` bytes."""
         if self.bytes > budget:
             return self
         held = HeldRows.of(self.rows, self.places, torch.device(device))
@@ -171,7 +171,7 @@ class JoinedStore:
 
     @classmethod
     def of(cls, stores: Sequence[TokenStore]) -> Store:
-        """The store itself where there is only one."""
+        """Return the store itself where there is only one."""
         return stores[0] if len(stores) == 1 else cls(stores)
 
     def __len__(self) -> int:

@@ -103,7 +103,7 @@ class ComparisonContext:
         return paraphrases(self.questions, seed=self.recipe.question_seed)
 
     def store(self, benchmark: Benchmark, part: str) -> TokenStore:
-        """The stored image tokens of ``training``, ``dev`` or ``questions``."""
+        """Return the stored image tokens of ``training``, ``dev`` or ``questions``."""
         return store_of(self.start(), benchmark, self.work / "tokens" / part, quiet=True)
 
     @cached_property
@@ -119,11 +119,11 @@ class ComparisonContext:
         return self.store(self.questions, "questions")
 
     def start(self) -> ComposedModel:
-        """A fresh copy of the backbone that every contestant starts from."""
+        """Return a fresh copy of the backbone that every contestant starts from."""
         return read_model(self.model)
 
     def trainer(self, title: str, stage: Recipe, start: Path | None, run: Path, with_dev: bool) -> Trainer:
-        """A trainer of one stage of a contestant, from ``start`` or the weights that all start from."""
+        """Return the trainer of a contestant's stage, from ``start`` or the weights that all start from."""
         model = model_for(stage, read_model(start or self.model))
         evaluator = Evaluator.on(self.dev, self.dev_store) if with_dev else None
         share = next(one.shuffled_targets for one in self.recipe.contestants if one.title == title)
@@ -133,5 +133,5 @@ class ComparisonContext:
 
 @lru_cache(maxsize=1)
 def _context_of(recipe: str, *places: Any) -> ComparisonContext:
-    """The context of a process that was given its settings, the same for all jobs of a comparison."""
+    """Return the context of a process that was given its settings, the same for all jobs of a comparison."""
     return ComparisonContext(ComparisonRecipe.model_validate_json(recipe), *places)

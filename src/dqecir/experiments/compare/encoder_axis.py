@@ -99,7 +99,7 @@ def fitting(
 
 
 def _values(result: Mapping[str, Any]) -> dict[str, list[float]]:
-    """The metric of every seed at the first budget, and of the rows without training."""
+    """Return the metric of every seed at the first budget, and of the rows without training."""
     trained = {
         title: [run["metrics"][METRIC] for run in next(iter(row["budgets"].values()))["runs"]]
         for title, row in result["contestants"].items()
@@ -148,7 +148,7 @@ def explained(values: Values) -> dict[str, float]:
 
 
 def page(found: Mapping[str, Any]) -> list[str]:
-    """The table of methods and encoders, what explains it, and the refused pairs, as Markdown lines."""
+    """Return Markdown lines: the table of methods and encoders, its explanation, and the refused pairs."""
     encoders, values = found["encoders"], found["values"]
     methods = list(dict.fromkeys(method for own in values.values() for method in own))
     rows = [

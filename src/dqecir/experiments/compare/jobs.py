@@ -58,7 +58,7 @@ def _kept(path: Path, work: Callable[[Path], Result]) -> Result:
 
 
 def count(context: ComparisonContext, title: str) -> Result:
-    """Operations of a step and of a refresh, and numbers trained, of every stage of a contestant."""
+    """Count each stage of a contestant: operations of a step and of a refresh, and trained numbers."""
 
     def counted(run: Path) -> Result:
         found = []
@@ -71,7 +71,7 @@ def count(context: ComparisonContext, title: str) -> Result:
 
 
 def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: int) -> list[int]:
-    """Steps of every stage: ``steps`` shared out, or what an equal share of ``budget`` operations pays.
+    """Return every stage's steps: ``steps`` shared out, or what equal shares of ``budget`` pay for.
 
     A refresh of the negatives is paid for before the steps are.
     """
@@ -83,7 +83,7 @@ def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: in
 
 
 def operations(counted: Result, steps: list[int], refreshes: int) -> float:
-    """Operations of all stages, refreshes included."""
+    """Return the operations of all stages, refreshes included."""
     stages = zip(steps, counted["stages"], strict=True)
     return float(sum(n * cost["step"] + refreshes * cost["refresh"] for n, cost in stages))
 
@@ -128,7 +128,7 @@ def train_and_measure(
 
 
 def measure(context: ComparisonContext, model: ComposedModel) -> dict[str, float]:
-    """Every metric of a model: recall, precision over all right answers, faults, robustness, weights."""
+    """Return a model's metrics: recall, precision over all right answers, faults, robustness, weights."""
     method, store, encoder = model.method, context.question_store, model.text_encoder
     asked = asking_of(context.questions)
     results = evaluate(method, store, encoder, context.questions)
@@ -192,7 +192,7 @@ def _trained(
 def _fitted(
     stage: Recipe, context: ComparisonContext, title: str, factor: float, seed: int, steps: int
 ) -> Recipe:
-    """A stage's recipe at its rate, seed and length, its refreshes at equal distances."""
+    """Return a stage's recipe at its rate, seed and length, its refreshes at equal distances."""
     rate = stage.training.learning_rate * factor
     recipe = stage.with_training(steps=steps, seed=seed, learning_rate=rate)
     epoch = max(1, len(context.training.triplets) // recipe.training.batch_size)

@@ -15,7 +15,7 @@ Budget = Literal["steps", "operations"]
 
 
 def slug(title: str) -> str:
-    """A title as a file name."""
+    """Return a title as a file name."""
     return re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-")
 
 
@@ -128,7 +128,7 @@ def read_comparison(path: Path) -> ComparisonRecipe:
 
 
 def stages(recipe: ComparisonRecipe, contestant: Contestant, folder: Path) -> list[Recipe]:
-    """The training recipes of a contestant, with what the comparison decides for all.
+    """Return the training recipes of a contestant, with what the comparison decides for all.
 
     ``folder`` holds the comparison's file; training recipes lie in the folder above it. Raises
     :class:`DataError` for one that is missing or wrong.

@@ -50,7 +50,7 @@ def write_report(result: ResultRecord, folder: Path) -> None:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± sample standard deviation, one decimal; the value alone where there is only one."""
+    """Return the mean ± sample standard deviation, one decimal; the value alone where there is only one."""
     mean = statistics.mean(values)
     return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
 
@@ -69,12 +69,12 @@ def budget_means(result: ResultRecord) -> dict[str, dict[str, dict[str, float]]]
 
 
 def _shared(runs: Sequence[ResultRecord]) -> list[str]:
-    """Metrics that every run has."""
+    """Return metrics that every run has."""
     return [key for key in runs[0]["metrics"] if all(key in run["metrics"] for run in runs)]
 
 
 def markdown(result: ResultRecord) -> list[str]:
-    """The comparison as Markdown lines, under headings of the second and third level."""
+    """Return the comparison as Markdown lines, under headings of the second and third level."""
     lines = [f"## {result['name'].capitalize()}", "", *_protocol(result), ""]
     for budget in result_budgets(result):
         lines += [f"### {BUDGET_NAMES[budget].capitalize()}", ""]
@@ -87,7 +87,7 @@ def markdown(result: ResultRecord) -> list[str]:
 
 
 def result_budgets(result: ResultRecord) -> list[str]:
-    """The budgets of a comparison, in its own order."""
+    """Return the budgets of a comparison, in its own order."""
     return list(next(iter(result["contestants"].values()))["budgets"])
 
 
@@ -113,7 +113,7 @@ def _protocol(result: ResultRecord) -> list[str]:
 
 
 def _spent(result: ResultRecord) -> str:
-    """The unit of a comparison's seconds: a key of ``UNITS``."""
+    """Return the unit of a comparison's seconds: a key of ``UNITS``."""
     return next(name for name in UNITS if name in result)
 
 
@@ -236,7 +236,10 @@ def _parsing_line(result: ResultRecord) -> list[str]:
 
 
 def as_csv(result: ResultRecord) -> str:
-    """One line a run and metric: title, budget, seed, metric, value; baselines with neither of the two."""
+    """Return a line for each run and metric: title, budget, seed, metric, value.
+
+    Baselines lack budget and seed.
+    """
     text = io.StringIO()
     spent = _spent(result)
     writer = csv.writer(text, lineterminator="\n")
@@ -319,7 +322,7 @@ def _rows(
 
 
 def _values(runs: Sequence[ResultRecord], key: str) -> list[float]:
-    """A metric of those runs that have it."""
+    """Return a metric of those runs that have it."""
     return [run["metrics"][key] for run in runs if key in run["metrics"]]
 
 
@@ -337,5 +340,5 @@ def _has(result: ResultRecord, key: str) -> bool:
 
 
 def _cells(runs: Sequence[ResultRecord], keys: Sequence[str]) -> list[str]:
-    """Means of some metrics over runs."""
+    """Return means of some metrics over runs."""
     return [spread(values) if (values := _values(runs, key)) else "–" for key in keys]

@@ -183,7 +183,7 @@ def _claimed(context: ComparisonContext, contestant: Contestant) -> list[dict[st
 
 
 def _baselines(context: ComparisonContext) -> dict[str, dict[str, float]]:
-    """Rows that need no training: the baselines of the stage-1 backbone, and the oracles."""
+    """Return rows that need no training: the baselines of the stage-1 backbone, and the oracles."""
     path = context.work / "baselines.json"
     rows = recalled(path) or {}
     own: dict[str, dict[str, float]] = {}
@@ -203,7 +203,7 @@ def _searched(
     counted: dict[str, Result],
     run_all: Callable[[str, Callable[..., Result], Iterable[tuple[Any, ...]]], list[Result]],
 ) -> dict[str, Result]:
-    """The rate of every contestant: best on dev, of equals the nearest to that of its recipe."""
+    """Return the rate of every contestant: best on dev, of equals the nearest to that of its recipe."""
     length = max(2, round(recipe.steps * recipe.search.share))
     jobs = [
         (title, factor, fixed_steps(counted[title], None, length, 0))
@@ -221,7 +221,7 @@ def _searched(
 
 
 def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, dict[str, list[int]]]:
-    """Steps of every contestant's stages in every budget, fixed before anything is trained."""
+    """Return steps of every contestant's stages in every budget, fixed before anything is trained."""
     refreshes = {title: recipe.refreshes_of(title) for title in counted}
     reference = counted[recipe.reference]
     own = fixed_steps(reference, None, recipe.steps, refreshes[recipe.reference])
@@ -238,7 +238,7 @@ def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, di
 def _repeats(
     recipe: ComparisonRecipe, title: str, budget: str, steps: dict[str, dict[str, list[int]]]
 ) -> bool:
-    """Whether a run would repeat an equal-steps run number for number, as the reference's does."""
+    """Return whether a run would repeat an equal-steps run number for number, as the reference's does."""
     alike = steps[title]["operations"] == steps[title]["steps"]
     return budget == "operations" and "steps" in recipe.budgets and alike
 
@@ -305,7 +305,7 @@ def _collected(
 
 
 def _accelerator() -> str:
-    """The accelerator's name, to follow that of the machine; empty where the CPU is chosen."""
+    """Return the accelerator's name, to follow that of the machine; empty where the CPU is chosen."""
     if on_cpu():
         return ""
     device = chosen_device()

@@ -125,7 +125,7 @@ def _number(cell: str) -> float:
 
 
 def vocabularies_for(columns: Mapping[str, Sequence[str]], had: Sequence[Vocabulary]) -> list[Vocabulary]:
-    """The vocabularies that speak of some columns: ``had``, then shipped ones, then a plain one each."""
+    """Return a vocabulary for each column: from ``had``, else a shipped one, else its values' own names."""
     shared = Counter(value.casefold() for values in columns.values() for value in values)
     known = [*had, *shipped_vocabularies()]
     taken = {vocabulary.name for vocabulary in known}
@@ -144,7 +144,10 @@ def vocabularies_for(columns: Mapping[str, Sequence[str]], had: Sequence[Vocabul
 
 
 def _plain_vocabulary(name: str, column: str, values: Sequence[str], shared: Mapping[str, int]) -> Vocabulary:
-    """A column's values by their own names; one that other columns have too is said with the column."""
+    """Return a column's values by their own names.
+
+    A value that other columns have too is named with its column.
+    """
     with_column = Phrases(
         seen=("the {column} is {value}", "with {value} {column}"),
         held_out=("should have {value} as its {column}",),

@@ -37,7 +37,7 @@ class FitData:
     sheet: str | None
 
     def store(self, paths: tuple[Path, ...]) -> TokenStore:
-        """Tokens of some pictures, of one folder for all of them."""
+        """Return tokens of some pictures, of one folder for all of them."""
         return TokenStore.build(
             self.out / TOKENS,
             self.start.backbone.image_tokens,
@@ -49,19 +49,19 @@ class FitData:
         )
 
     def part(self, split: str) -> tuple[TokenStore, Tensor]:
-        """A split's tokens, and the codes of its attributes."""
+        """Return a split's tokens, and the codes of its attributes."""
         images = self.plan.catalogue.split(split)
         paths = tuple(self.plan.catalogue.image_paths[image] for image in images)
         given = {c: [cells[i] for i in images] for c, cells in self.plan.catalogue.attributes.items()}
         return self.store(paths), attribute_codes(given, len(images), self.plan.columns)
 
     def numbers(self, split: str) -> dict[str, NDArray[np.float64]]:
-        """The numbers of a split's images."""
+        """Return the numbers of a split's images."""
         images = self.plan.catalogue.split(split)
         return {column: values[images] for column, values in self.plan.numbers.items()}
 
     def training_questions(self, model: ComposedModel) -> Benchmark:
-        """Questions of train, as many as the recipe says."""
+        """Return questions of train, as many as the recipe says."""
         settings = self.recipe.triplets
         wanted = settings.per_reference * len(self.plan.catalogue.split("train"))
         return self._questions(
@@ -69,7 +69,7 @@ class FitData:
         )
 
     def measuring_questions(self, model: ComposedModel, split: str) -> Benchmark:
-        """Two questions a product of a split, but ``LEAST_QUESTIONS`` or all there are.
+        """Return two questions a product of a split, but ``LEAST_QUESTIONS`` or all there are.
 
         At most ``MOST_QUESTIONS``."""
         catalogue = self.plan.catalogue

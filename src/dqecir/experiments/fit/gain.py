@@ -87,7 +87,7 @@ def _filtered(
     benchmark: Benchmark,
     numbers: Mapping[str, NDArray[np.float64]],
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
-    """Scores of texts without their comparisons, what these do not admit ranked behind all else."""
+    """Yield scores of texts without their comparisons, what these do not admit ranked behind all else."""
 
     reader = ConstraintReader(list(numbers))
 

@@ -81,7 +81,7 @@ class StepTimes:
         self._seconds[name] = time.monotonic() - begun
 
     def sentence(self) -> str:
-        """Every step so far with its seconds, and all of them together."""
+        """Return every step so far with its seconds, and all of them together."""
         steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self._seconds.items())
         return f"{sum(self._seconds.values()):.0f} s since it was last started: {steps}"
 
@@ -174,7 +174,7 @@ def _claim(
 
 
 def _with_val(catalogue: Catalogue, seed: int) -> Catalogue:
-    """The catalogue with a val split: its own, else test, else a seeded share of train.
+    """Return the catalogue with a val split: its own, else test, else a seeded share of train.
 
     Sets and products stay whole.
     """
@@ -200,7 +200,7 @@ def _indexed(catalogue: Catalogue, pictures: int) -> str:
 
 
 def _heads(data: FitData) -> tuple[AttributeHeads, dict[str, HeadScore]]:
-    """The heads of the catalogue's columns, trained or as a stopped fit left them."""
+    """Return the heads of the catalogue's columns, trained or as a stopped fit left them."""
     width = data.start.backbone.sizes.token_width
     config = HeadsConfig(token_width=width, columns=data.plan.columns)
     kept = data.out / "heads"
@@ -254,7 +254,7 @@ def _unshown(score: HeadScore) -> str:
 
 
 def _train(data: FitData, heads: AttributeHeads) -> ComposedModel:
-    """The best model of the run; a finished run is not run again."""
+    """Return the best model of the run; a finished run is not run again."""
     run = data.out / "run"
     if (run / "done.json").exists():
         return read_model(run / "best")
@@ -285,7 +285,7 @@ def _train(data: FitData, heads: AttributeHeads) -> ComposedModel:
 
 
 def _index(data: FitData, model: ComposedModel) -> Index:
-    """The index of all pictures of the folder, built unless there is one of this model."""
+    """Return the index of all pictures of the folder, built unless there is one of this model."""
     retriever, place = ComposedRetriever(model), data.out / "index"
     if place.exists():
         try:
@@ -303,7 +303,7 @@ def _index(data: FitData, model: ComposedModel) -> Index:
 
 
 def _search_command(out: Path, asked: Benchmark) -> str:
-    """A search of the new index that can be copied into a shell."""
+    """Return a search of the new index that can be copied into a shell."""
     question = asked.triplets[0]
     return shlex.join(
         ["dqecir", "search", "--index", str(out / "index"), "--model", str(out / MODEL)]

@@ -113,7 +113,7 @@ def _present(entry: Entry, data: Path | None) -> str:
 
 
 def _published(row: PublishedRow) -> str:
-    """A published row in short: its means, its source, and whether anything spoke for the figures."""
+    """Return a published row in short: its means, its source, and whether anything spoke for the figures."""
     means = {name: value for name, value in row.metrics.items() if " " not in name}
     figures = ", ".join(f"{name} {value:.2f}" for name, value in (means or row.metrics).items())
     verified = "not verified" if row.checked == "unchecked" else f"checked by {row.checked}"

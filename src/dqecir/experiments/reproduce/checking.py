@@ -32,13 +32,13 @@ class Inventory:
 
 
 def existing(path: Path) -> Path:
-    """The path itself, or under the other suffix where only that file is there."""
+    """Return the path itself, or under the other suffix where only that file is there."""
     others = (path.with_suffix(suffix) for suffix in SUFFIXES)
     return path if path.is_file() else next((other for other in others if other.is_file()), path)
 
 
 def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
-    """A split without its missing images, and their names.
+    """Return a split without its missing images, and their names.
 
     A question falls away where its reference, a right answer or a member of its image set is missing.
     """
@@ -49,14 +49,17 @@ def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
 
 
 def checked_questions(questions: Questions) -> tuple[Questions, Inventory]:
-    """A test split under the suffixes that are there. None falls away: its server wants every question."""
+    """Return a test split under the suffixes that are there.
+
+    None falls away: its server wants every question.
+    """
     paths, gone = _present(questions.image_paths)
     asked = len(questions.questions)
     return replace(questions, image_paths=paths), _inventory(questions.split, paths, gone, asked, asked)
 
 
 def checked_preferences(preferences: Preferences) -> tuple[Preferences, Inventory]:
-    """Judgements all of whose images are there, over those images alone."""
+    """Return judgements all of whose images are there, over those images alone."""
     paths, gone = _present(preferences.image_paths)
     place = _places(len(paths), gone)
     judgements = tuple(
@@ -75,7 +78,7 @@ def checked_preferences(preferences: Preferences) -> tuple[Preferences, Inventor
 
 
 def training_split(benchmark: Benchmark, *, galleries: bool) -> Benchmark:
-    """A train split as training reads it: questions that ask something, and the images that it draws from.
+    """Return the questions of a train split that ask for something, and the images that training draws from.
 
     Those are references and targets, and with ``galleries`` (negatives of the whole gallery) all of them.
     Image sets are left aside, because no loss reads them.
@@ -93,7 +96,7 @@ def training_split(benchmark: Benchmark, *, galleries: bool) -> Benchmark:
 
 
 def without(benchmark: Benchmark, gone: Collection[int]) -> Benchmark:
-    """The benchmark without some images (positions), and without the questions that are judged by them."""
+    """Return the benchmark without some images (positions), and without the questions that need them."""
     place = _places(len(benchmark.image_ids), gone)
     galleries = {
         name: np.array([place[i] for i in positions.tolist() if i in place], dtype=np.int64)
@@ -138,7 +141,7 @@ def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: P
 
 
 def _present(paths: Sequence[Path]) -> tuple[tuple[Path, ...], set[int]]:
-    """The paths as they are on disk, and the positions of those that are not."""
+    """Return the paths as they are on disk, and the positions of those that are not."""
     found = tuple(existing(path) for path in paths)
     return found, {place for place, path in enumerate(found) if not path.is_file()}
 
@@ -154,7 +157,7 @@ def _places(count: int, gone: Collection[int]) -> dict[int, int]:
 
 
 def _moved(triplet: Triplet, place: Mapping[int, int]) -> Triplet | None:
-    """The triplet under new positions; None where it is judged by an image that has none."""
+    """Return the triplet under new positions; None where it is judged by an image that has none."""
     named = (triplet.reference, triplet.target, *triplet.relevant, *triplet.subset)
     if any(image not in place for image in named):
         return None

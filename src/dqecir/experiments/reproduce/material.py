@@ -82,7 +82,7 @@ def read_material(request: Request, protocol: Protocol, recipe: Recipe | None) -
 
 
 def start_of(weights: str, kind: type[Method]) -> ComposedModel:
-    """The untrained model of ``weights``, where this process computes, for a method of ``kind``.
+    """Return the untrained model of ``weights``, where this process computes, for a method of ``kind``.
 
     Public weights squash their pictures; where the method's publication pads and crops them, so does
     this. Raises as :func:`model_of`.
@@ -94,7 +94,7 @@ def start_of(weights: str, kind: type[Method]) -> ComposedModel:
 
 
 def kind_in(folder: Path) -> type[Method]:
-    """The method of a model folder; raises :class:`DataError` where it is not known."""
+    """Return the method of a model folder; raises :class:`DataError` where it is not known."""
     return method_named(str(read_json(folder / "config.json", "a model's settings").get("method")))
 
 

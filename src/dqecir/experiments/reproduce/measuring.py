@@ -52,7 +52,7 @@ class Conditions:
 
 
 def conditions_of(protocol: Protocol, split: str, method: Method) -> Conditions:
-    """The conditions of a protocol for a method, which may word its own queries."""
+    """Return the conditions of a protocol for a method, which may word its own queries."""
     captions = CAPTIONS[protocol.wording] + ("; and reversed, 2Q queries" if protocol.both_orders else "")
     return Conditions(
         protocol.name,
@@ -77,7 +77,7 @@ class MeasuredRow:
 def tokens_of(
     model: ComposedModel, images: Benchmark | Questions | Preferences, request: Request, views: int = 1
 ) -> TokenStore:
-    """The image tokens of a split under ``model``'s tower, encoded where the model is.
+    """Return the image tokens of a split under ``model``'s tower, encoded where the model is.
 
     Every split of a reproduction, and of others that share ``request.tokens``, is kept in one folder a tower.
     """

@@ -28,7 +28,7 @@ PUBLISHED, SYMMETRIC, CHANCE = "one-sided ratio, as published", "symmetric ratio
 
 
 def reproduce_preferences(request: Request) -> Report | None:
-    """Both preference ratios of a run's models and of the untrained weights, in percent.
+    """Return both preference ratios of a run's models and of the untrained weights, in percent.
 
     None in all processes but the main one. Raises :class:`DataError` for a file or images that cannot be
     used.
@@ -96,7 +96,7 @@ def _plain(method: Method) -> bool:
 
 
 def ratios(model: ComposedModel, preferences: Preferences, request: Request) -> Mapping[str, float]:
-    """The two ratios and the chance of the one-sided one, in percent."""
+    """Return the two ratios and the chance of the one-sided one, in percent."""
     scores = set_scores(preferences, _scores(model, preferences, request))
     preferred = np.array([judgement.preferred for judgement in preferences.judgements])
     return {
@@ -107,7 +107,7 @@ def ratios(model: ComposedModel, preferences: Preferences, request: Request) -> 
 
 
 def _scores(model: ComposedModel, preferences: Preferences, request: Request) -> NDArray[np.float32]:
-    """[J, N] of every judgement's query against every image."""
+    """Return [J, N] of every judgement's query against every image."""
     store = tokens_of(model, preferences, request)
     method, judgements = model.method, preferences.judgements
     texts = [one.text if _plain(method) else method.text((one.text,)) for one in judgements]

@@ -62,7 +62,7 @@ class PublishedRow(Strict):
         return not self.variant.startswith("reported by")
 
     def expected(self) -> dict[str, float]:
-        """Metrics under our names; a mean that its categories contradict is replaced by theirs."""
+        """Return metrics under our names; a mean that its categories contradict is replaced by theirs."""
         values = {name.replace(" ", "/"): value for name, value in self.metrics.items()}
         for name, value in values.items():
             parts = [other for key, other in values.items() if key.endswith(f"/{name}")]
@@ -72,7 +72,7 @@ class PublishedRow(Strict):
 
 
 def published_rows() -> list[PublishedRow]:
-    """All published rows that the package brings along; raises :class:`DataError` where they are damaged."""
+    """Read the published rows that the package contains; raises :class:`DataError` where they are damaged."""
     file = ASSETS / "published_results.yaml"
     try:
         rows = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -124,7 +124,7 @@ def compare(
     trained_on: str | None,
     missing: int,
 ) -> list[Comparison]:
-    """Every published row of ``method`` on ``data`` beside the measured ``row``.
+    """Return every published row of ``method`` on ``data`` beside the measured ``row``.
 
     ``trained_on`` is the data set that the model was trained on, None where nobody knows; ``missing``
     counts candidates that the measured gallery lacks.

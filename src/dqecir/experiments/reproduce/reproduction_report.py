@@ -37,7 +37,7 @@ class Report:
         write_text(out / "report.md", "\n".join(self.markdown()) + "\n")
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """Return everything, for JSON."""
         return {
             "title": self.title,
             "facts": dict(self.facts),
@@ -64,7 +64,7 @@ class Report:
         return [*found, *self.notes]
 
     def markdown(self) -> list[str]:
-        """The whole report."""
+        """Return the whole report."""
         lines = [f"# {self.title}", ""]
         lines += [f"- {name}: {value}" for name, value in self.facts.items()]
         counts = [

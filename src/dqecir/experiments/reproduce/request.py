@@ -144,7 +144,7 @@ class Settings(Strict):
 
     @classmethod
     def beside(cls, run: Path) -> Settings | None:
-        """The settings of the reproduction that ``run`` belongs to; None for a run of another kind."""
+        """Return the settings of the reproduction that ``run`` belongs to; None for a run of another kind."""
         for folder in (run, run.parent):
             if (folder / SETTINGS).is_file():
                 return cls.read(folder / SETTINGS)
@@ -168,5 +168,5 @@ def models_of(run: Path) -> dict[str, Path]:
 
 
 def first_of(run: Path) -> Path:
-    """The model folder of a run that speaks for it: the best epoch, where there is one."""
+    """Return the model folder of a run that speaks for it: the best epoch, where there is one."""
     return next(iter(models_of(run).values()))

@@ -186,6 +186,6 @@ class _Measurement:
 
 
 def _shown(protocol: Protocol, row: MeasuredRow) -> list[str]:
-    """The metrics of the table: the headline, those of the protocol, and the headline's by category."""
+    """Return the metrics of the table: the headline, those of the protocol, and the headline by category."""
     parts = [name for name in row.metrics if "/" in name and name.partition("/")[2] in protocol.headline]
     return list(dict.fromkeys((protocol.headline_name, *protocol.metrics, *parts)))

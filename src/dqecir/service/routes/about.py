@@ -66,7 +66,7 @@ async def suggestions(
     item: Annotated[str | None, Query(max_length=512)] = None,
     limit: Annotated[int, Query(ge=1, le=50)] = 8,
 ) -> Suggestions:
-    """Texts that go on from what was typed, about what the item does not show already."""
+    """Return texts that go on from what was typed, about what the item does not show already."""
 
     def suggested() -> list[str]:
         shown = {} if item is None else service.entry(item)[1]
@@ -79,13 +79,13 @@ async def suggestions(
 
 @router.get("/healthz")
 async def healthz() -> JSONResponse:
-    """The process lives."""
+    """Answer as long as the process lives."""
     return JSONResponse({"status": "alive"})
 
 
 @router.get("/readyz")
 async def readyz(service: Served) -> JSONResponse:
-    """The model answers."""
+    """Answer once the model answers."""
     if not service.worker.alive:
         raise Problem(503, "the model does not answer", {"Retry-After": "5"})
     return JSONResponse({"status": "ready"})

@@ -23,7 +23,7 @@ router = APIRouter(dependencies=[Depends(may_read_inside)])
     openapi_extra=body_of(EditBody, image=True),
 )
 async def edits(request: Request, service: Served) -> EditReply:
-    """The reference, or the best answer of a search, changed as the text says."""
+    """Return the reference, or the best answer of a search, changed as the text says."""
     lacking = service.edits.missing
     if lacking is not None:
         raise Problem(501, lacking)

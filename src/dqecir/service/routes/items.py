@@ -58,7 +58,7 @@ async def items(
     filters: Annotated[str, Query(max_length=8_000, description="JSON: conditions as of a search.")] = "[]",
     seed: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None,
 ) -> Items:
-    """Items in the order of adding, or in one drawn by `seed`, page by page."""
+    """Return items in the order of adding, or in one drawn by `seed`, page by page."""
     conditions = parsed(filters, FilterConditions, "filters")
     found, last = await asyncio.to_thread(
         service.listing.page, limit, after, filter_from(where, conditions.model_dump()), seed
@@ -78,14 +78,14 @@ async def image(
     item_id: ItemId,
     size: Annotated[int, Query(ge=16, le=LARGEST_THUMBNAIL)] = 320,
 ) -> Response:
-    """The picture of an item as a JPEG whose longer side is `size` pixels at most."""
+    """Return the picture of an item as a JPEG whose longer side is `size` pixels at most."""
     data, tag = await service.thumbnail(item_id, size)
     return tagged(request, data, "image/jpeg", tag, "private, max-age=300")
 
 
 @router.get("/v1/items/{item_id:id}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
 async def item(service: Served, item_id: ItemId) -> ProductItem | Item:
-    """An item, or the first of a product, and its attributes."""
+    """Return an item, or the first of a product, and its attributes."""
 
     def shown() -> ProductItem | Item:
         return items_of(service.main.index, [service.entry(item_id)], service.root_path)[0]

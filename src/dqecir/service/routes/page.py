@@ -29,13 +29,13 @@ def page_files() -> dict[str, tuple[bytes, str, str]]:
 
 @router.get("/")
 async def page(request: Request) -> Response:
-    """The page."""
+    """Return the page."""
     return await page_file("index.html", request)
 
 
 @router.get("/page/{name}")
 async def page_file(name: str, request: Request) -> Response:
-    """One of its files; a browser keeps it, and asks whether it is still the same."""
+    """Return one of its files; a browser keeps it, and asks whether it is still the same."""
     files = request.app.state.page
     if name not in files:
         raise Problem(404, "the page has no such file")
@@ -44,7 +44,7 @@ async def page_file(name: str, request: Request) -> Response:
 
 
 def tagged(request: Request, data: bytes, kind: str, tag: str, cached: str) -> Response:
-    """A response that is not sent again to a browser that has the one of this tag."""
+    """Return a response that is not sent again to a browser that has the one of this tag."""
     headers = {"ETag": tag, "Cache-Control": cached}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

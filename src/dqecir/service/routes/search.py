@@ -41,7 +41,7 @@ _PROBLEMS = problems(400, 401, 404, 408, 413, 415, 422, 429, 503, 504)
 async def _admitted(
     service: Service, request: Request, schema: type[BodyT]
 ) -> AsyncIterator[tuple[BodyT, bytes | None, SearchEngine]]:
-    """The body of a request that needs the model, its picture and the engine that it names, within limits."""
+    """Yield, within limits, the body of a request that needs the model, its picture, and its engine."""
     async with service.admitted():
         asked, image = await read_request(request, schema, service.limits)
         yield asked, image, service.engine(asked.method)
@@ -68,7 +68,7 @@ async def search(request: Request, service: Served) -> Response:
 async def answered(
     service: Service, engine: SearchEngine, asked: SearchBody, image: bytes | None
 ) -> SearchResponse:
-    """The answer to a search; raises a :class:`Problem` or ``DataError``."""
+    """Return the answer to a search; raises a :class:`Problem` or ``DataError``."""
     prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, image))
     return await service.worker.ask(engine.answer, prepared)
 
@@ -76,7 +76,7 @@ async def answered(
 def _prepared(
     service: Service, engine: SearchEngine, asked: SearchBody, image: bytes | None
 ) -> PreparedRequest:
-    """A body as the engine takes it, read and decoded in a thread that may wait."""
+    """Return a body as the engine takes it, read and decoded in a thread that may wait."""
     return engine.prepare(
         SearchRequest(
             None if image is None else service.decoders.decode(image),
@@ -97,7 +97,7 @@ def _prepared(
 
 
 def as_reply(found: SearchResponse, method: str, took: float, root_path: str) -> dict[str, object]:
-    """A ``SearchReply``; not validated, because hundreds are made a second."""
+    """Return a ``SearchReply``; not validated, because hundreds are made a second."""
     reply = found.as_json(paths=False)
     for answer in reply["answers"]:
         answer["image"] = address_of(answer["id"], root_path)
@@ -134,7 +134,7 @@ def _map_as_json(heat: HeatMap) -> dict[str, object]:
     openapi_extra=body_of(EmbeddingBody, image=True),
 )
 async def embeddings(request: Request, service: Served) -> Response:
-    """A query as the model composes it, before anything steers it: its vectors."""
+    """Return a query as the model composes it, before anything steers it: its vectors."""
     async with _admitted(service, request, EmbeddingBody) as (asked, image, engine):
         upload = None if image is None else await service.decoders.run(lambda: service.decoders.decode(image))
         reference = await service.decoders.run(lambda: engine.reference(upload, asked.item))
