@@ -193,12 +193,26 @@ def test_heat_maps_lie_over_both_pictures(client, item, picture, retriever):
             assert min(heat["values"]) >= 0
 
 
-def test_embeddings_are_those_of_the_model(client, retriever, item):
-    told = client.post("/v1/embeddings", json={"item": item, "text": "is red"}).json()
+def test_without_strictness_embeddings_are_as_the_model_composes(client, retriever, item):
+    told = client.post("/v1/embeddings", json={"item": item, "text": "is red", "strictness": 0}).json()
     right = retriever.encode_query([path_of(retriever, item)], ["is red"])[0]
     assert told["score_rule"] == "likelihood"
     for row, vector in zip(told["embeddings"], right.tolist(), strict=True):
         assert row == pytest.approx(vector, abs=1e-4)
+
+
+def test_embeddings_tell_what_no_vector_holds(client, retriever, item):
+    request = {"item": item, "text": "is red and has pockets", "where": "not color = black"}
+    told = client.post("/v1/embeddings", json=request).json()
+    assert told["filters"] == ["not (color = black)"]
+    assert told["exclude"] == [item]
+    # The cells of the table show which items are red.
+    assert told["prefers"]
+    plain = client.post("/v1/embeddings", json={**request, "strictness": 0, "text": "is red"}).json()
+    assert not plain["prefers"]
+    message = refused(client.post("/v1/embeddings", json={**request, "where": "colour = red"}), 422)
+    assert "did you mean 'color'" in message
+    refused(client.post("/v1/embeddings", json={"text": " "}), 422)
 
 
 def test_suggestions_go_on_from_what_was_typed(client, item):

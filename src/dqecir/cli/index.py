@@ -109,6 +109,19 @@ def index_move(
     output.print(f"{len(move_index(source, target, engine))} items in {escape(str(target))}")
 
 
+@index_app.command("export")
+def index_export(
+    index: IndexFolder,
+    out: Annotated[Path, typer.Option("--out", help="The Parquet file to write, such as items.parquet.")],
+) -> None:
+    """Write ids, vectors (float32) and payloads (JSON) to a Parquet file, for other databases."""
+    from dqecir.index.engines import open_index
+    from dqecir.index.parquet import export_parquet
+
+    count = export_parquet(open_index(index), out)
+    output.print(f"{count:,} items in {escape(str(out))}")
+
+
 @index_app.command("set")
 def index_set(
     index: IndexFolder,

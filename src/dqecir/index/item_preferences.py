@@ -38,6 +38,10 @@ class CellPreference:
         values = {value: unit * gain for value, gain in self.values.items()}
         return CellPreference(self.column, values, unit * self.others)
 
+    def __bool__(self) -> bool:
+        """Whether anything is added."""
+        return bool(self.others or any(self.values.values()))
+
     def added(self, columns: Columns) -> Scores:
         """What is added for each item [N]; 0 for an item without a cell."""
         column = columns[self.column]

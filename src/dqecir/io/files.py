@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def write_text(path: Path, text: str) -> None:
@@ -23,21 +23,29 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically, creating the folder it stands in.
+    """Write ``data`` to ``path``, as :func:`whole_file` does."""
+    with whole_file(path) as file:
+        file.write(data)
 
-    A link stays, and the file that it leads to is written; a pipe or a device takes the data as they are.
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield an empty file that takes the place of ``path`` when the block ends without an error.
+
+    The folder that ``path`` stands in is made. A link stays, and the file that it leads to is replaced; a
+    pipe or a device takes the data as they are written.
     """
     if path.is_symlink():
         path = path.resolve()
     if path.exists() and not path.is_file():
         with path.open("wb") as stream:
-            stream.write(data)
+            yield stream
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)

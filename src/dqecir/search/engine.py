@@ -49,6 +49,7 @@ from dqecir.search.request_text import RequestReader, RequestText
 from dqecir.search.response import (
     Contribution,
     ProductResult,
+    QueryVectors,
     RequestedValue,
     SearchResponse,
     SearchResult,
@@ -57,6 +58,7 @@ from dqecir.search.response import (
 from dqecir.search.search_request import PreparedRequest, SearchRequest
 from dqecir.search.steering import (
     STRICTEST,
+    SteeredQuery,
     Steering,
     boosted_and_steered,
     check_weights,
@@ -171,21 +173,7 @@ class SearchEngine:
         """Answer prepared requests; those with one filter are searched for together."""
         self.see_changes()
         clock = _Clock()
-        texts = [one.said.text for one in prepared]
-        composed = self.composer.compose(
-            [one.reference or self.composer.no_picture() for one in prepared], texts
-        )
-        alone = torch.tensor([one.reference is None for one in prepared])
-        embedded = False
-        if alone.any():
-            own = self.composer.texts_alone(texts)
-            embedded = own is not None
-            composed = without_reference(composed, alone.to(composed.embeddings.device), own)
-        steerings = [one.steering for one in prepared]
-        # Where the index knows garments by their cells, these hold the garment.
-        garments = () if any(one.said.garments for one in prepared) else self.garments
-        rule = self.model.method.score_rule
-        steered = boosted_and_steered(composed, steerings, self.attributes, rule, garments)
+        steered, embedded = self._steered(prepared)
         read = readings(steered.query, self.values)
         parts = steered.query.parts
         reads_all = parts is not None and parts.reads_all
@@ -271,10 +259,30 @@ class SearchEngine:
         [response] = self.answer([self.prepare(request)])
         return response
 
-    def query_vectors(self, asked: Sequence[tuple[Reference, str]]) -> list[Tensor]:
-        """Return queries [n_q, D] as the model composes them, before anything boosts or steers them."""
-        references, texts = zip(*asked, strict=True)
-        return list(self.composer.compose(references, texts).embeddings.cpu())
+    @torch.no_grad()
+    def query_vectors(self, prepared: Sequence[PreparedRequest]) -> list[QueryVectors]:
+        """Return the queries by which :meth:`answer` searches."""
+        query = self._steered(prepared)[0].query
+        prefers = [bool(self._wished(query, row, one)) for row, one in enumerate(prepared)]
+        return [QueryVectors(*one) for one in zip(query.embeddings.cpu(), prefers, strict=True)]
+
+    def _steered(self, prepared: Sequence[PreparedRequest]) -> tuple[SteeredQuery, bool]:
+        """Return queries, boosted and steered, and whether texts without a reference are embedded."""
+        texts = [one.said.text for one in prepared]
+        composed = self.composer.compose(
+            [one.reference or self.composer.no_picture() for one in prepared], texts
+        )
+        alone = torch.tensor([one.reference is None for one in prepared])
+        embedded = False
+        if alone.any():
+            own = self.composer.texts_alone(texts)
+            embedded = own is not None
+            composed = without_reference(composed, alone.to(composed.embeddings.device), own)
+        steerings = [one.steering for one in prepared]
+        # Where the index knows garments by their cells, these hold the garment.
+        garments = () if any(one.said.garments for one in prepared) else self.garments
+        rule = self.model.method.score_rule
+        return boosted_and_steered(composed, steerings, self.attributes, rule, garments), embedded
 
     def explain(
         self, asked: Sequence[tuple[PreparedRequest, Image.Image, Image.Image]]
@@ -306,10 +314,7 @@ class SearchEngine:
 
     def _preferences(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[Preference]:
         """What each search prefers, in units of how far the scores of its query spread over the items."""
-        wished = [
-            Preference(tuple(self._cells(query, row, one)), one.said.searched, WORDS)
-            for row, one in enumerate(prepared)
-        ]
+        wished = [self._wished(query, row, one) for row, one in enumerate(prepared)]
         if not any(wished):
             return wished
         queries = query.embeddings.cpu()
@@ -317,6 +322,16 @@ class SearchEngine:
         return [
             one.scaled(spread if spread > 0 else 1.0) for one, spread in zip(wished, spreads, strict=True)
         ]
+
+    def _wished(self, query: Query, row: int, prepared: PreparedRequest) -> Preference:
+        """Return what one search prefers, in standard deviations of its scores."""
+        columns = self.index.columns()
+        cells = tuple(
+            cell
+            for cell in self._cells(query, row, prepared)
+            if cell and any(cell.column in part for part in columns)
+        )
+        return Preference(cells, prepared.said.searched, WORDS)
 
     def _cells(self, query: Query, row: int, prepared: PreparedRequest) -> list[CellPreference]:
         """What the cells of items should be: by the text, and for the garment by the reference."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dqecir.data.payload_fields import RESERVED, SOLD_OUT
 from dqecir.language.numeric_constraints import NumericConstraint
 from dqecir.language.reader import Correction
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Contribution(NamedTuple):
@@ -30,6 +33,15 @@ class RequestedValue:
     value: str | None
     words: str = ""
     """The words that ask for it, where the method says."""
+
+
+class QueryVectors(NamedTuple):
+    """The query of a request, by which any index of the same target embeddings can be searched."""
+
+    vectors: Tensor
+    """[n_q, D]"""
+    prefers: bool
+    """Whether a search also adds what cells or words of items' texts say, which no query holds."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from starlette.requests import ClientDisconnect
 
 from dqecir.service.configuration import Limits
 from dqecir.service.problems import Problem, invalid
-from dqecir.service.schemas import EmbeddingBody
+from dqecir.service.schemas import ReferenceBody
 
 Schema = TypeVar("Schema", bound=BaseModel)
-BodyT = TypeVar("BodyT", bound=EmbeddingBody)
+BodyT = TypeVar("BodyT", bound=ReferenceBody)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class EmbeddingBody(_Body):
+class ReferenceBody(_Body):
     """What a text speaks of: an item of the index, or else a picture that comes with the request."""
 
     needs_reference: ClassVar[bool] = True
@@ -109,7 +109,7 @@ class FilterConditions(RootModel[Annotated[list[FilterCondition], Field(max_leng
     root: Annotated[list[FilterCondition], Field(max_length=64)] = []
 
 
-class SearchBody(EmbeddingBody):
+class SearchBody(ReferenceBody):
     """A search: without a text for what is like the reference, without a reference for what the text asks."""
 
     needs_reference: ClassVar[bool] = False
@@ -146,7 +146,7 @@ class ExplanationBody(SearchBody):
     target: Id = Field(description="The item whose picture is explained beside the reference.")
 
 
-class EditBody(EmbeddingBody):
+class EditBody(ReferenceBody):
     """A picture to be made rather than found."""
 
     source: str = Field(
@@ -276,8 +276,15 @@ class ExplanationReply(BaseModel):
 
 
 class EmbeddingReply(BaseModel):
-    embeddings: list[list[float]]
-    score_rule: str
+    embeddings: list[list[float]] = Field(
+        description="The query's vectors, as the index is searched by them."
+    )
+    score_rule: str = Field(description="dot: an item's score is the inner product of its vector with this.")
+    model: str = Field(description="Fingerprint of the model.")
+    target: str = Field(description="Fingerprint of what made the items' vectors, as in an exported file.")
+    filters: list[str] = Field(description="Filters that a search would apply; no vector holds them.")
+    exclude: list[str] = Field(description="Items that a search would leave out, the reference among them.")
+    prefers: bool = Field(description="Whether a search would also count cells or words of items' texts.")
 
 
 class EditReply(BaseModel):

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from PIL.Image import Image
 from pydantic_core import to_json
 
-from dqecir.index.filters import filter_from
+from dqecir.index.filters import conjuncts, filter_from
 from dqecir.search.engine import SearchEngine
 from dqecir.search.explanation import HeatMap
 from dqecir.search.response import SearchResponse
@@ -21,10 +21,10 @@ from dqecir.service.bodies import read_request
 from dqecir.service.documented import body_of, problems
 from dqecir.service.keys import may_read
 from dqecir.service.schemas import (
-    EmbeddingBody,
     EmbeddingReply,
     ExplanationBody,
     ExplanationReply,
+    ReferenceBody,
     SearchBody,
     SearchReply,
 )
@@ -32,7 +32,7 @@ from dqecir.service.service import Served, Service, address_of
 
 router = APIRouter(dependencies=[Depends(may_read)])
 
-BodyT = TypeVar("BodyT", bound=EmbeddingBody)
+BodyT = TypeVar("BodyT", bound=ReferenceBody)
 
 _PROBLEMS = problems(400, 401, 404, 408, 413, 415, 422, 429, 503, 504)
 
@@ -131,12 +131,21 @@ def _map_as_json(heat: HeatMap) -> dict[str, object]:
     "/v1/embeddings",
     response_model=EmbeddingReply,
     responses=_PROBLEMS,
-    openapi_extra=body_of(EmbeddingBody, image=True),
+    openapi_extra=body_of(SearchBody, image=True),
 )
 async def embeddings(request: Request, service: Served) -> Response:
-    """Return a query as the model composes it, before anything steers it: its vectors."""
-    async with _admitted(service, request, EmbeddingBody) as (asked, image, engine):
-        upload = None if image is None else await service.decoders.run(lambda: service.decoders.decode(image))
-        reference = await service.decoders.run(lambda: engine.reference(upload, asked.item))
-        found = await service.worker.ask(engine.query_vectors, (reference, asked.text))
-    return JSONResponse({"embeddings": found.tolist(), "score_rule": engine.model.method.score_rule})
+    """Return the vectors by which a search looks for items: composed, boosted and steered."""
+    async with _admitted(service, request, SearchBody) as (asked, image, engine):
+        prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, image))
+        found = await service.worker.ask(engine.query_vectors, prepared)
+    return JSONResponse(
+        {
+            "embeddings": found.vectors.tolist(),
+            "score_rule": engine.index.header.score_rule,
+            "model": engine.model.fingerprint,
+            "target": engine.index.header.model,
+            "filters": [str(one) for one in conjuncts(prepared.allowed)],
+            "exclude": prepared.exclude,
+            "prefers": found.prefers,
+        }
+    )

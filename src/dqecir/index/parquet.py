@@ -1,0 +1,79 @@
+"""Export an index as a Parquet file, for databases and vector libraries of others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dqecir.errors import EngineError
+from dqecir.index.contract import Index, ItemBatch
+from dqecir.io.files import whole_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+GROUP = 1 << 24
+"""Numbers of vectors in a row group, which is held in memory at once."""
+
+
+def export_parquet(index: Index, out: Path) -> int:
+    """Write every item of the open generation to ``out``, whole or not at all; return how many there are.
+
+    A row is an item, in the order of adding: its ``id``, its ``vector`` [D] in float32 and its ``payload`` as
+    JSON. Where items have several vectors, the column is ``vectors`` [n_t, D]. The file's metadata have
+    ``target``, the fingerprint of what made the vectors, and the ``score_rule``. Raises :class:`EngineError`
+    where pyarrow is not installed, and for an id that is no valid Unicode.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetWriter
+    except ModuleNotFoundError:
+        raise EngineError(
+            "an export needs pyarrow, which is not installed: pip install 'dqecir[export]'"
+        ) from None
+    header, count = index.header, 0
+    kind = pa.list_(pa.float32(), header.size)
+    vectors = ("vector", kind) if header.tokens == 1 else ("vectors", pa.list_(kind, header.tokens))
+    schema = pa.schema(
+        [("id", pa.string()), vectors, ("payload", pa.string())],
+        {"target": header.model, "score_rule": header.score_rule},
+    )
+    most = max(1, GROUP // (header.tokens * header.size))
+    with whole_file(out) as file, ParquetWriter(file, schema) as writer:
+        for group in _groups(index.items(), most):
+            table = pa.Table.from_batches([_rows(batch, schema) for batch in group])
+            writer.write_table(table, row_group_size=len(table))
+            count += len(table)
+    return count
+
+
+def _groups(batches: Iterator[ItemBatch], most: int) -> Iterator[list[ItemBatch]]:
+    """Batches of ``most`` items together, or of somewhat more."""
+    group: list[ItemBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(len(one.ids) for one in group) >= most:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _rows(batch: ItemBatch, schema: pa.Schema) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    numbers = pa.array(batch.tokens.float().flatten().numpy())
+    vectors = pa.FixedSizeListArray.from_arrays(numbers, batch.tokens.shape[2])
+    if batch.tokens.shape[1] > 1:
+        vectors = pa.FixedSizeListArray.from_arrays(vectors, batch.tokens.shape[1])
+    try:
+        ids = pa.array(batch.ids, pa.string())
+    except UnicodeEncodeError as error:
+        raise EngineError(
+            f"Parquet cannot hold the id {error.object!r}, which is no valid Unicode: "
+            "rename the picture and build the index again"
+        ) from None
+    payloads = pa.array([json.dumps(dict(payload)) for payload in batch.payloads], pa.string())
+    return pa.record_batch([ids, vectors, payloads], schema=schema)
