@@ -1,4 +1,4 @@
-"""Published annotation files and the images they name; every bad one ends here."""
+"""Read published annotation files and check the images they name."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dqecir.data.triplets import Positions
 from dqecir.errors import DataError
 
 SUFFIXES = (".jpg", ".png")
-"""Kinds of files an image id is looked for as, in this order."""
+"""File endings that are tried for an image id, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question whose answer is not published: what a test split asks."""
+    """A question of a test split, whose answer is not published."""
 
     pair_id: str
-    """The data set's own number of the question."""
+    """The data set's number of the question."""
     reference: int
     captions: tuple[str, ...]
     category: str
@@ -30,7 +30,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """Images, galleries and the questions asked of them; the fields are those of ``Benchmark``."""
+    """Images, galleries and questions without answers; the fields are those of ``Benchmark``."""
 
     name: str
     split: str
@@ -42,7 +42,7 @@ class Questions:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Return the value of a JSON file; raises :class:`DataError` that says ``what`` was looked for."""
+    """Read a JSON file; raises :class:`DataError` that names ``what`` the file should be."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[str, Any]]:
-    """Return a JSON list of objects that have all ``fields`` of the given kinds."""
+    """Read a JSON list of objects that have all ``fields`` of the given types."""
     rows = read_json(path, what)
     if not isinstance(rows, list):
         raise DataError(f"{path} is not {what}: it should be a list of questions")
@@ -70,7 +70,7 @@ def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[st
 
 
 def strings(values: Any, path: Path, what: str) -> list[str]:
-    """Return a JSON list of strings, none of them twice."""
+    """Check that a JSON value is a list of different strings, and return it."""
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise DataError(f"{path} is not {what}: it should be a list of names")
     if len(set(values)) != len(values):
@@ -79,19 +79,19 @@ def strings(values: Any, path: Path, what: str) -> list[str]:
 
 
 def require_named(image: Any, known: Container[str], path: Path, split: Path) -> None:
-    """Raise :class:`DataError` where a split does not name the ``image`` that ``path`` speaks of."""
+    """Raise :class:`DataError` if a split lacks the ``image`` that ``path`` names."""
     if not isinstance(image, str) or image not in known:
         raise DataError(f"{path} names the image {image!r}, which is not in the split {split}")
 
 
 def found_images(folder: Path, ids: Sequence[str]) -> tuple[Path, ...]:
-    """``<folder>/<id>`` with the first of ``SUFFIXES`` that exists, ``.jpg`` where none does."""
+    """Return ``<folder>/<id>`` with the first of ``SUFFIXES`` that exists, else with ``.jpg``."""
     candidates = ([folder / f"{image}{suffix}" for suffix in SUFFIXES] for image in ids)
     return tuple(next((path for path in paths if path.is_file()), paths[0]) for paths in candidates)
 
 
 def require_images(paths: Iterable[Path], name: str) -> None:
-    """Raise :class:`DataError` that counts the files that are not there and names the first."""
+    """Raise :class:`DataError` if files are missing; it counts them and names the first."""
     paths = list(paths)
     missing = [path for path in paths if not path.is_file()]
     if missing:

@@ -1,7 +1,7 @@
-"""Random views of pictures, on batches of tensors.
+"""Make random views of pictures, on batches of tensors.
 
-Small turns, shifts and changes of light that leave what an image shows as it is: colours keep
-their names (channel gains stay within 5 %), nothing is cut away.
+Views are turned, shifted and lit a little differently. Attributes stay true: colours keep their names
+(channel gains stay within 5 %), and nothing is cut off.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Read whether a product can be ordered: cells such as ``in stock``, ``out_of_stock``, ``preorder`` and 0."""
+"""Read whether a product can be ordered from cells such as ``in stock``, ``out_of_stock`` and 0."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dqecir.data.payload_fields import SOLD_OUT
 
 
 def _squeezed(text: str) -> str:
-    """Return letters and figures alone, small: ``Out_of-Stock!`` as ``outofstock``."""
+    """Return only letters and digits, in lower case: ``outofstock`` for ``Out_of-Stock!``."""
     return "".join(filter(str.isalnum, folded(text)))
 
 
@@ -44,18 +44,18 @@ _OPPOSITE_NAMES = _words(
     "sold out, is sold out, sold, out of stock, is out of stock, unavailable, ausverkauft, vergriffen"
 )
 _COUNTING_NAMES = _words("quantity, qty")
-"""Names of a stock where a cell is 0: a pack, say, has a quantity too, and never 0."""
+"""Names of columns that are a stock only if a cell is 0; the quantity of a pack is never 0."""
 _COUNT = re.compile(r"(?:only |just |nur |noch |over |more than |[<>≥~] ?)*(\d{1,9}) ?\+?(?: [^\W\d]+){0,2}")
 _MOST = 0.8
-"""Share of the cells of a column that must say whether a product can be ordered."""
+"""Share of a column's cells that must state availability."""
 _LONGEST = 60
-"""Characters of a cell that may tell availability."""
+"""Longest cell that may state availability, in characters."""
 
 
 def is_sold_out(cells: Mapping[str, str]) -> bool:
-    """Return whether the columns that tell the availability of one product say that it is sold out.
+    """Return whether a product's columns of availability say that it is sold out.
 
-    Words count before numbers. What is unknown counts as available.
+    Words take precedence over numbers. Unknown counts as available.
 
     >>> is_sold_out({"stock": "0", "availability": "preorder"}), is_sold_out({"stock": "0"})
     (False, True)
@@ -66,7 +66,7 @@ def is_sold_out(cells: Mapping[str, str]) -> bool:
 
 
 def marked(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of an item, with :data:`SOLD_OUT` where one of them says so by its name."""
+    """Return an item's attributes, with :data:`SOLD_OUT` if one that is named as availability says so."""
     told = {name: str(value) for name, value in attributes.items() if _is_name(_squeezed(name))}
     return {**attributes, **({SOLD_OUT: True} if is_sold_out(told) else {})}
 
@@ -74,7 +74,7 @@ def marked(attributes: Mapping[str, Any]) -> dict[str, Any]:
 def says_available(name: str, cell: str) -> bool | None:
     """Return whether the cell of a column of this name says that a product can be ordered.
 
-    ``None`` where it says neither. In a column ``sold out``, yes means that it cannot.
+    ``None`` if it says neither. In a column ``sold out``, yes means that it cannot.
     """
     word = _word(cell)
     if word in _AVAILABLE:
@@ -86,7 +86,7 @@ def says_available(name: str, cell: str) -> bool | None:
 
 
 def tells_availability(name: str, cells: Sequence[str]) -> bool:
-    """Return whether a column tells availability: by its name and its cells, or by its cells alone."""
+    """Return whether a column holds availability, by its name and its cells, or by its cells alone."""
     given = [cell for cell in cells if has_value(cell)]
     plain = _squeezed(name)
     if not given or max(map(len, given)) > _LONGEST:
@@ -95,7 +95,7 @@ def tells_availability(name: str, cells: Sequence[str]) -> bool:
     if plain in _COUNTING_NAMES:
         return False in says.values() and all(number_in(cell) is not None for cell in given)
     if not _is_name(plain):
-        # Many columns have yes, no and numbers; these words are of columns of availability alone.
+        # Many columns hold yes, no and numbers; only columns of availability hold these words.
         says = {cell: says[cell] if _word(cell) in _AVAILABLE | _NOT_AVAILABLE else None for cell in says}
         if False not in says.values():
             return False
@@ -103,7 +103,7 @@ def tells_availability(name: str, cells: Sequence[str]) -> bool:
 
 
 def best_availability(name: str, cells: Iterable[str]) -> str:
-    """Return the cell of a product's variants that counts: available before unknown before sold out."""
+    """Return the cell of a product's variants that decides: available before unknown before sold out."""
     rank = {True: 0, None: 1, False: 2}
     return min(cells, key=lambda cell: rank[says_available(name, cell)], default="")
 
@@ -113,7 +113,7 @@ def _is_name(squeezed: str) -> bool:
 
 
 def _word(cell: str) -> str:
-    """Return a cell to be compared; of an address such as ``https://schema.org/InStock`` the end."""
+    """Return a cell for comparison; of an address such as ``https://schema.org/InStock`` only the end."""
     return _squeezed(cell.rpartition("schema.org/")[2])
 
 

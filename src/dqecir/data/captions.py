@@ -1,4 +1,4 @@
-"""Joining and cleaning captions, each by the name of the convention that does it so.
+"""Join and clean captions by the conventions of published code.
 
 Sources: CLIP4Cir (joining, four-way draw), LAVIS ``BlipCaptionProcessor`` (cleaning).
 """
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 READINGS = {"fixed": 1, "two_way": 2, "four_way": 4}
-"""How many of the orders of :func:`caption_order` training draws from, each with equal chance."""
+"""Number of orders of :func:`caption_order` that training draws from, with equal chance."""
 
 _BLIP_NOISE = re.compile(r"[.!\"()*#:;~]")
 _STRIPPED = ".?, "
@@ -25,17 +25,17 @@ def join_fashioniq(captions: Sequence[str]) -> str:
 
 
 def caption_order(captions: tuple[str, ...], reading: int) -> tuple[str, ...]:
-    """Return the captions that a drawn reading asks by (CLIP4Cir).
+    """Return the captions of one of the orders that training draws (CLIP4Cir).
 
-    0: all in their own order; 1: all reversed; 2: the first alone; 3: the last alone. A caption without
-    words asks nothing alone, so that all are returned for it (FashionIQ has 17 such).
+    0: all in their own order; 1: all reversed; 2: the first alone; 3: the last alone. If the one alone has
+    no words, all are returned (FashionIQ has 17 such captions).
     """
     chosen = (captions, captions[::-1], captions[:1], captions[-1:])[reading]
     return chosen if any(caption.strip(_STRIPPED) for caption in chosen) else captions
 
 
 def blip_clean(text: str, max_words: int = 50) -> str:
-    """Lower case, ``. ! " ( ) * # : ; ~`` to blanks, single blanks, at most ``max_words`` words (LAVIS)."""
+    """Lower case; replace ``. ! " ( ) * # : ; ~`` by blanks; keep ``max_words`` words (LAVIS)."""
     cleaned = re.sub(r"\s{2,}", " ", _BLIP_NOISE.sub(" ", text.lower()))
     words = cleaned.rstrip("\n").strip(" ").split(" ")
     return " ".join(words[:max_words])

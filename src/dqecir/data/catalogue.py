@@ -1,9 +1,10 @@
-"""A catalogue as a shop has one: a folder of images and a table of their attributes.
+"""Read a shop's catalogue: a folder of images and a table of their attributes.
 
 The table (``attributes.csv``, or one of the kinds of ``tables.py``) has a column ``image`` (paths relative to
 the folder), perhaps a column ``split`` (train, val, test), perhaps a column ``set`` (names the sets of
-near-identical images; empty where an image is in none), and one column an attribute. An empty cell does not
-apply, ``?`` is unknown. Columns have roles (``column_roles.py``).
+near-identical images; empty if an image is in none), and one column for each attribute. An empty cell
+means that the attribute does not apply, ``?`` that it is unknown. Columns have roles
+(``column_roles.py``).
 """
 
 from __future__ import annotations
@@ -41,23 +42,23 @@ class CatalogueReport:
     variants: int = 0
     """Rows that are variants of products of several rows."""
     values: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Number of images of each attribute's values, the commonest first."""
+    """Attribute -> value -> number of images, the commonest value first."""
     roles: Mapping[str, Role] = field(default_factory=dict)
     """The role of each column of the table."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Images, their attributes and their splits; images are spoken of by position."""
+    """Images, their attributes and their splits; an image is referred to by its position."""
 
     folder: Path
     image_ids: tuple[str, ...]
-    """Paths of the files relative to the folder; where several products show one file, all but the first add
-    ``@`` and their own ids."""
+    """Paths of the files relative to the folder; if several products share a file, all but the first append
+    ``@`` and their ids."""
     image_paths: tuple[Path, ...]
     attributes: Mapping[str, tuple[str, ...]]
-    """Column -> one value an image; ``""`` where it does not apply, ``UNKNOWN`` where nobody knows it. Of
-    several prices it is the lowest, of several other values all of them as one text."""
+    """Column -> one value for each image; ``""`` if it does not apply, ``UNKNOWN`` if it is unknown. Of
+    several prices it is the lowest; several other values are joined to one text."""
     splits: Mapping[str, Positions]
     """``train``, ``dev`` (a seeded 15 % taken out of train), ``train_all`` (both), ``val``, ``test``."""
     sets: tuple[str, ...] | None = None
@@ -68,9 +69,9 @@ class Catalogue:
     sold_out: tuple[bool, ...] = ()
     """Whether each image's product is sold out."""
     products: tuple[str, ...] = ()
-    """The product that each image is a view of; without them, every image is of another product."""
+    """The product that each image is a view of; if empty, every image shows another product."""
     several: Mapping[str, Mapping[int, tuple[str, ...]]] = field(default_factory=dict)
-    """Column -> position of an image -> its values, where it has several."""
+    """Column -> position of an image -> its values, if it has several."""
 
     @property
     def has_views(self) -> bool:
@@ -79,13 +80,13 @@ class Catalogue:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Groups that a split keeps together: the name of each image's set, or else of its product."""
+        """The group of each image that a split keeps together: its set, else its product."""
         products = self.products if self.has_views else self.image_ids
         return tuple(name or product for name, product in zip(self.sets or products, products, strict=True))
 
     @property
     def comparable(self) -> dict[str, tuple[str, ...]]:
-        """The attributes for questions: where an image has several values, its value is ``UNKNOWN``.
+        """The attributes for questions; a value is ``UNKNOWN`` if the image has several.
 
         Of several prices the lowest counts.
         """
@@ -97,11 +98,11 @@ class Catalogue:
         return found
 
     def count_products(self, positions: Positions) -> int:
-        """How many products some images show."""
+        """Return how many products the images show."""
         return len({self.products[i] for i in positions}) if self.has_views else len(positions)
 
     def with_columns(self, columns: Sequence[str]) -> Catalogue:
-        """Return the same images described by some of the columns alone; ``DataError`` for an unknown one."""
+        """Return the same images with only these columns; raises ``DataError`` for an unknown one."""
         for column in columns:
             if column not in self.attributes:
                 hint = nearest(column, self.attributes)
@@ -109,7 +110,7 @@ class Catalogue:
         return replace(self, attributes={column: self.attributes[column] for column in columns})
 
     def split(self, name: str) -> Positions:
-        """Positions, ascending, of the images of a split; ``DataError`` where there is none."""
+        """Return the positions, ascending, of a split's images; raises ``DataError`` if there are none."""
         if name not in self.splits:
             raise DataError(f"the catalogue {self.folder} has no split {name!r}{nearest(name, self.splits)}")
         positions = self.splits[name]
@@ -119,7 +120,7 @@ class Catalogue:
 
 
 def read_catalogue(folder: Path, seed: int = 0, sheet: str | None = None) -> Catalogue:
-    """Read a catalogue; ``seed`` draws ``dev``, and train/val/test (80/10/10) where no column ``split`` does.
+    """Read a catalogue; ``seed`` draws ``dev``, and train/val/test (80/10/10) without a column ``split``.
 
     ``sheet`` names a sheet of a workbook. Default: the first. Raises ``CatalogueError`` with every problem of
     the folder at once.
@@ -137,10 +138,10 @@ def check_catalogue(
     sheet: str | None = None,
     quiet: bool = True,
 ) -> CatalogueReport:
-    """Say everything that is wrong or odd with a catalogue, and count what it holds.
+    """Check a catalogue: list every problem and oddity, and count its images and values.
 
-    ``decode`` opens one image and raises ``ValueError`` or ``OSError`` where it cannot; without it
-    images are only looked for. Progress is shown unless it is ``quiet``.
+    ``decode`` opens one image and raises ``ValueError`` or ``OSError`` on failure; without it, files must
+    only exist. Default: no progress is shown.
     """
     folder = Path(folder)
     table = read_catalogue_table(folder, sheet)
@@ -210,7 +211,7 @@ def _splits(catalogue: Catalogue, named: Sequence[str], seed: int) -> dict[str, 
 def _cut(
     positions: Positions, units: Sequence[str], shares: Sequence[float], rng: np.random.Generator
 ) -> list[Positions]:
-    """Part images at random by share, each unit whole; the order of the table's rows does not matter."""
+    """Split images at random by share and keep units whole, independent of the order of rows."""
     members: dict[str, list[int]] = {}
     for position in positions.tolist():
         members.setdefault(units[position], []).append(position)

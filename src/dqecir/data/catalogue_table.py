@@ -1,4 +1,4 @@
-"""The table of a catalogue: its file, its columns by role, the pictures of its rows, and what is wrong."""
+"""Read a catalogue's table: its file, its columns by role, the pictures of its rows, its problems."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ class CatalogueSettings(Strict):
     """The settings of a catalogue in ``catalogue.yaml``."""
 
     table: str | None = None
-    """The file of the table. Default: attributes.csv, or the only table of the folder."""
+    """File of the table. Default: attributes.csv, else the only table of the folder."""
     sheet: str | None = None
     """The sheet of a workbook. Default: the first."""
     roles: Mapping[str, Role] = {}
-    """Column -> what it is for. Default: what its name and its cells tell."""
+    """Column -> its role. Default: decided by its name and its cells."""
 
 
 @dataclass
 class CatalogueTable:
-    """The views of a catalogue's products, and everything that is wrong or odd with the table."""
+    """The views of a catalogue's products, and the problems and oddities of the table."""
 
     name: str = TABLE
     views: list[View] = field(default_factory=list)
     """The pictures of the rows, product by product."""
     columns: dict[str, list[str]] = field(default_factory=dict)
-    """Column -> its cells, one a view; columns of pictures are not among them. A cell of several values shows
-    the lowest of prices, and all of any others."""
+    """Column -> its cells, one for each view; without columns of pictures. Of several prices, a cell holds
+    the lowest; of several other values, all."""
     several: dict[str, dict[int, tuple[str, ...]]] = field(default_factory=dict)
-    """Column -> number of a view -> its values, where it has several."""
+    """Column -> number of a view -> its values, if it has several."""
     variants: int = 0
     """Rows that are variants of products of several rows."""
     roles: dict[str, Role] = field(default_factory=dict)
-    """Column -> its role, of every column of the table."""
+    """Column -> its role, for every column of the table."""
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -71,7 +71,7 @@ class CatalogueTable:
 
     @property
     def attributes(self) -> dict[str, list[str]]:
-        """The columns that items have as attributes."""
+        """The columns that are attributes of items."""
         return {name: cells for name, cells in self.columns.items() if self.roles[name] not in NOT_IN_INDEX}
 
     @property
@@ -87,22 +87,22 @@ class CatalogueTable:
         return [value for view, cell in enumerate(self.columns[name]) for value in several.get(view, (cell,))]
 
     def of_role(self, role: Role) -> list[str]:
-        """Return the cells of the first column of a role; empty where there is none."""
+        """Return the cells of the first column with a role; empty if there is none."""
         return next((cells for name, cells in self.columns.items() if self.roles[name] == role), [])
 
 
 def find_table(folder: Path) -> Path | None:
-    """Return the file of a folder's table, ``None`` where there is none.
+    """Return the file of a folder's table, or ``None``.
 
-    It is the one that ``catalogue.yaml`` names, or ``attributes.csv``, or another table of that name, or the
-    only table of the folder. Raises ``DataError`` where several may be it.
+    It is the file that ``catalogue.yaml`` names, else ``attributes.csv``, else a table of that name with
+    another ending, else the only table of the folder. Raises ``DataError`` if there are several.
     """
     return _find_table(folder, _settings(folder))
 
 
 def table_of_pictures(folder: Path, sheet: str | None = None) -> Path | None:
-    """Return the table of a folder of pictures: as :func:`find_table`, but of tables of other names only one
-    that names pictures."""
+    """Return the table of a folder of pictures as :func:`find_table` does; a table of another name
+    counts only if it names pictures."""
     settings = _settings(folder)
     if settings.table is None and not _called_attributes(folder):
         tables = _tables(folder)
@@ -226,7 +226,7 @@ def _warn_of_conflicts(table: CatalogueTable, name: str, conflicts: Sequence[str
 
 
 def _count_variants(views: Sequence[View], roles: Sequence[Role], columns: Sequence[Sequence[str]]) -> int:
-    """Count the rows that have a price, or else an attribute, of products that have several such rows."""
+    """Count the rows with a price (or else an attribute) of products that have several such rows."""
     priced, described = (
         [cells for its, cells in zip(roles, columns, strict=True) if its == role]
         for role in ("price", "attribute")
@@ -243,7 +243,7 @@ def _count_variants(views: Sequence[View], roles: Sequence[Role], columns: Seque
 
 
 def _tell(table: CatalogueTable, names: Sequence[str], roles: list[Role], told: Mapping[str, Role]) -> None:
-    """Give columns the roles that the user tells; one who tells the image tells it of no other column."""
+    """Give columns the roles that the user sets; if one is the image, no other column keeps that role."""
     for name, role in told.items():
         if column_name(name) not in names:
             table.problems.append(f"{SETTINGS} names a column {name!r}{nearest(name, names)}")

@@ -1,4 +1,4 @@
-"""Tell unknown cells of a table from values, and read cells and payload values as texts and numbers."""
+"""Tell unknown cells from values, and read cells and payload values as texts and numbers."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _GROUPED = re.compile(
 )
 _PLAIN = re.compile(r"[-−]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _DIGITS = 15
-"""More digits than a float keeps are a code."""
+"""A number with more digits than a float holds is a code."""
 
 
 def has_value(cell: str) -> bool:
-    """Return whether a cell holds a value: it is neither empty nor unknown."""
+    """Return whether a cell holds a value, so is neither empty nor unknown."""
     return cell not in ("", UNKNOWN)
 
 
@@ -57,16 +57,16 @@ def values_of(table: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
 
 
 def folded(text: str) -> str:
-    """Return what equal texts have in common: one Unicode form, small letters."""
+    """Return a text in one Unicode form and lower case, for comparison."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def number_in(cell: str, decimal: DecimalSign | None = None, is_money: bool = False) -> float | None:
-    """Return the number that a cell holds, with a currency or a unit perhaps; ``None`` for anything else.
+    """Return the number of a cell, which may have a currency or a unit; ``None`` if it is no number.
 
-    ``decimal`` is the column's decimal sign; it decides cells such as ``1.299`` that can be read in two ways.
-    Default: three digits after a single comma are thousands, and after a point where the cell has a currency
-    or ``is_money``. Codes (``007``, ``1E5``, 18 digits), sizes and ranges are no numbers.
+    ``decimal`` is the column's decimal sign, which decides ambiguous cells such as ``1.299``. Default: three
+    digits after a single comma are thousands; after a point too, if the cell has a currency or ``is_money``.
+    Codes (``007``, ``1E5``, 18 digits), sizes and ranges are no numbers.
 
     >>> number_in("1,299.50 EUR"), number_in("€ 12,5"), number_in("XL"), number_in("0,750 kg")
     (1299.5, 12.5, None, 0.75)
@@ -87,9 +87,9 @@ def number_in(cell: str, decimal: DecimalSign | None = None, is_money: bool = Fa
 
 
 def decimal_sign(cells: Iterable[str]) -> DecimalSign | None:
-    """Return the decimal sign of a column: that of the cells that can be read in one way only.
+    """Return the decimal sign of a column, by the cells that can be read in one way only.
 
-    ``None`` where there is no such cell, or where fewer than four of five agree.
+    ``None`` if there is no such cell, or if fewer than four of five agree.
     """
     bodies = (_Body.of(found["body"]) for found in map(_CELL.fullmatch, cells) if found)
     votes = Counter(body.sign for body in bodies if body is not None and body.sign)
@@ -100,22 +100,25 @@ def decimal_sign(cells: Iterable[str]) -> DecimalSign | None:
 
 
 def plainly(cell: str, decimal: DecimalSign | None, is_money: bool = False) -> str:
-    """Return a cell in which a number is read rightly also without its column: ``1.299 €`` as ``1299 €``.
+    """Rewrite a cell so that its number can be read without its column: ``1.299 €`` as ``1299 €``.
 
-    A cell that means the same without its column stays as it is written.
+    A cell that is unambiguous stays as it is.
     """
     number = number_in(cell, decimal, is_money)
     if number is None or number == number_in(cell):
         return cell
     found = _CELL.fullmatch(cell)
     assert found is not None
-    # Three decimals would again be read in two ways.
+    # Three decimals would again be ambiguous.
     written = f"{abs(number):.0f}" if number == int(number) else f"{abs(number):.4f}"
     return cell[: found.start("body")] + written + cell[found.end("body") :]
 
 
 def as_number(value: object) -> float:
-    """Return the number by which values are equal, or NaN; of texts, plain decimals alone have one."""
+    """Return the number that decides whether values are equal, or NaN.
+
+    Of texts, only plain decimals have one.
+    """
     if isinstance(value, str) and _PLAIN.fullmatch(value) and sum(map(str.isdigit, value)) <= _DIGITS:
         return float(value.replace("−", "-"))
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -128,7 +131,7 @@ def as_number(value: object) -> float:
 
 
 def measured(value: object) -> float:
-    """Return what an order compares: a number as people write one, or NaN."""
+    """Return the number that comparisons such as < use, as people write numbers, or NaN."""
     if not isinstance(value, str):
         return as_number(value)
     number = number_in(value)
@@ -136,16 +139,16 @@ def measured(value: object) -> float:
 
 
 class _Body:
-    """The digits of a number: ``whole``, ``fraction``, and what they say of the decimal sign."""
+    """The digits of a number, ``whole`` and ``fraction``, and the decimal sign that they imply."""
 
     def __init__(
         self, whole: str, fraction: str, sign: DecimalSign | None = None, ambiguous: DecimalSign | None = None
     ) -> None:
         self.whole, self.fraction = whole, fraction
         self.sign = sign
-        """The decimal sign that these digits need; ``None`` where they need none or fit both."""
+        """The decimal sign that these digits need; ``None`` if they need none or fit both."""
         self.ambiguous = ambiguous
-        """The sign between ``whole`` and ``fraction`` where it may part thousands as well."""
+        """The sign between ``whole`` and ``fraction`` if it may also separate thousands."""
 
     @classmethod
     def of(cls, text: str) -> _Body | None:
@@ -177,14 +180,14 @@ class _Body:
         return cls(whole.replace(other, ""), fraction, last) if _in_groups(whole, other) else None
 
     def is_decimal(self, decimal: DecimalSign | None, is_money: bool) -> bool:
-        """Say whether the ambiguous sign is the decimal one."""
+        """Return whether the ambiguous sign is the decimal sign."""
         if decimal is not None:
             return self.ambiguous == decimal
         return self.ambiguous == "." and not is_money
 
 
 def _in_groups(text: str, sign: str) -> bool:
-    """Return whether a sign parts thousands, or lakhs and crores."""
+    """Return whether a sign separates thousands, or lakhs and crores."""
     part = re.escape(sign)
     return re.fullmatch(rf"[1-9][0-9]{{0,2}}(?:{part}[0-9]{{3}})+", text) is not None or (
         re.fullmatch(rf"[1-9][0-9]?(?:{part}[0-9]{{2}})+{part}[0-9]{{3}}", text) is not None

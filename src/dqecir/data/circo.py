@@ -1,4 +1,4 @@
-"""CIRCO: open-domain questions with all their right answers over COCO's unlabelled images.
+"""Read CIRCO: open-domain questions with all their right answers over COCO's unlabelled images.
 
 Source: the published annotations (arXiv 2303.15247).
 """
@@ -30,7 +30,7 @@ ASPECTS = (
     "spatial_relations_background",
     "viewpoint",
 )
-"""The semantic aspects that a question may be tagged with."""
+"""The semantic aspects that tag questions."""
 COCO = Path("COCO2017_unlabeled")
 
 
@@ -43,10 +43,10 @@ def read_circo(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Benchmark:
-    """Return the val split of a folder with ``annotations/`` and ``COCO2017_unlabeled/``.
+    """Read the val split of a folder with ``annotations/`` and ``COCO2017_unlabeled/``.
 
     Candidates are the images of ``COCO2017_unlabeled/annotations/image_info_unlabeled2017.json`` in
-    its order; ``gallery`` names other COCO ids instead, for a trial on fewer. An image id is the
+    its order; ``gallery`` names other COCO ids instead, for a smaller test. An image id is the
     COCO number in plain digits. Files stand under ``images`` (default:
     ``COCO2017_unlabeled/unlabeled2017``); ``check_images=False`` needs no files there.
 
@@ -87,7 +87,7 @@ def read_circo_questions(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Questions:
-    """Return any split without its answers, for a submission; errors as :func:`read_circo`."""
+    """Read any split without its answers, for a submission; raises as :func:`read_circo`."""
     path, rows = _rows(folder, split, {})
     places, paths = _candidates(folder, gallery, images, check_images)
     questions = tuple(

@@ -1,4 +1,7 @@
-"""CIRR: natural images with sets of near-identical ones. Source: its annotations rc2 (arXiv 2108.04024)."""
+"""Read CIRR: natural images with sets of near-identical ones.
+
+Source: its annotations rc2 (arXiv 2108.04024).
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ def read_cirr(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Benchmark:
-    """Return the train or val split of a folder with ``captions/`` and ``image_splits/`` (rc2).
+    """Read the train or val split of a folder with ``captions/`` and ``image_splits/`` (rc2).
 
-    The gallery follows the split file. The right answer is ``target_hard`` alone, as every published
-    evaluation has it. ``Triplet.subset`` is the image set without the reference. Image files stand at
+    The gallery is in the order of the split file. The only right answer is ``target_hard``, as in every
+    published evaluation. ``Triplet.subset`` is the image set without the reference. Image files have
     the split file's relative paths under ``images`` (default: ``folder``);
     ``check_images=False`` needs the annotations alone.
 
@@ -56,7 +59,7 @@ def read_cirr(
 def read_cirr_questions(
     folder: Path, split: str = "test1", *, images: Path | None = None, check_images: bool = True
 ) -> Questions:
-    """Return any split without its answers, for a submission; errors as :func:`read_cirr`."""
+    """Read any split without its answers, for a submission; raises as :func:`read_cirr`."""
     places, paths, rows = _read(folder, split, images, check_images, ())
     questions = tuple(
         Question(

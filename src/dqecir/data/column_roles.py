@@ -1,4 +1,4 @@
-"""Say what each column of a shop's table is for, by its name and by what its cells hold."""
+"""Decide the role of each column of a shop's table, by its name and its cells."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Role = Literal[
 """The role of a column."""
 
 NOT_IN_INDEX: tuple[Role, ...] = ("image", "further images", "split", "set", "ignored")
-"""Roles of columns that are no attributes of an item."""
+"""Roles of columns that are not attributes of an item."""
 
 _NAMES: dict[Role, str] = {
     "image": "image, images, image link, image src, image url, main image, picture, photo",
@@ -46,24 +46,24 @@ _NAMES: dict[Role, str] = {
 }
 _BY_NAME = {name: role for role, names in _NAMES.items() for name in names.split(", ")}
 ADDRESS = " (address)"
-"""End of the names of columns that keep the addresses of pictures whose files other columns name."""
+"""Suffix of columns with addresses of pictures, if other columns name the files."""
 _PRICES = frozenset({"price", "prices", "cost", "rrp", "msrp"})
 _ADDRESS = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _ENOUGH = 0.8
-"""Share of a column's cells that must look alike for them to tell its role."""
+"""Share of a column's cells that must agree to decide its role."""
 _LONG = 80
-"""Characters of an average cell of a description."""
+"""Mean length of a description's cells, in characters."""
 MANY_VALUES = 1000
-"""A column of an index with more different values holds texts, whose values the reader does not learn."""
+"""Most different values of a column whose values the text reader learns; above it, cells are texts."""
 _WORDY = 3
-"""Words of an average cell of a text."""
+"""Mean number of words of a text's cells."""
 _JUDGED = 1000
-"""Different cells that are looked at to tell whether a column holds texts."""
+"""Number of different cells that are examined to decide whether a column holds texts."""
 
 
 def column_name(header: str) -> str:
-    """Return a column's name as the package uses it: small letters, single blanks.
+    """Return a column's name in lower case with single blanks.
 
     >>> column_name("  Image   Src ")
     'image src'
@@ -81,10 +81,10 @@ def spaced(name: str) -> str:
 
 
 def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Role]:
-    """Return the role of each column, told by its name (:func:`column_name`), or else by its cells.
+    """Return the role of each column, by its name (:func:`column_name`), else by its cells.
 
-    One column has the images: the one of that name, or the first that is named alike, or the first whose
-    cells are names of pictures. The others of that kind have further images.
+    One column holds the main images: the one named ``image``, else the first with a similar name, else the
+    first whose cells name pictures. Other columns of this kind hold further images.
     """
     roles = [_role_of(name, cells) for name, cells in zip(names, columns, strict=True)]
     for place, cells in enumerate(columns):
@@ -99,14 +99,14 @@ def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Rol
 
 
 def may_hold_text(name: str) -> bool:
-    """Return whether a column of this name may hold texts: it is no id, address or price by its name."""
+    """Return whether a column may hold texts: its name is not that of an id, an address or a price."""
     return _by_name(column_name(name)) in ("title", "description", None)
 
 
 def holds_text(name: str, values: Sequence[str]) -> bool:
-    """Return whether a column is searched by words, told by its name and its different ``values``.
+    """Return whether a column is searched by words, by its name and its different ``values``.
 
-    These are titles, descriptions, and attributes of many values or of several words a value.
+    These are titles, descriptions, and attributes with many values or with values of several words.
     """
     some = _given(values[:_JUDGED])
     if not may_hold_text(name) or not some:

@@ -1,4 +1,4 @@
-"""Bring the exports of shop systems into the form of a plain table: one column a fact, one a product's id."""
+"""Convert exports of shop systems to plain tables, with a column for each fact and one for the product id."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dqecir.data.tables import Row, Table
 
 @dataclass(frozen=True)
 class Record:
-    """A row by the names of its columns."""
+    """A row, addressed by column names."""
 
     line: int
     cells: dict[str, str]
@@ -27,13 +27,13 @@ class Record:
 class _Export:
     shop: str
     signs: frozenset[str]
-    """Columns that tell the export from any other table."""
+    """Columns by which the export is recognised."""
     product: str
     """The column of a plain row that names its product."""
     rows: Callable[[Sequence[Record]], Iterator[Record]]
-    """Its rows as plain ones: a picture, a variant of a product, or both."""
+    """Convert its rows to plain rows: a picture, a variant of a product, or both."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """Names of columns that are read under another name."""
+    """Column -> the name under which it is read."""
 
 
 _SHOPIFY = {
@@ -45,7 +45,7 @@ _SHOPIFY = {
     "tags": "tags",
 }
 _SHOPIFY_NAMED = " (product.metafields."
-"""Behind the name of a fact that a shop added by itself."""
+"""Follows the name of a fact that the shop added."""
 _WOOCOMMERCE = {
     "sku": "sku",
     "name": "title",
@@ -61,7 +61,7 @@ _BETWEEN_VALUES = re.compile(r"(?<!\\),\s*")
 def plain_table(table: Table) -> Table:
     """Return an export of Shopify or WooCommerce as a plain table, and any other table as it is.
 
-    Google Merchant's is a plain table already. The notes name the export, and the products without a picture.
+    Google Merchant's export already is a plain table. Notes name the export and products without a picture.
     """
     names = [column_name(name) for name in table.header]
     export = next((export for export in _EXPORTS if export.signs <= set(names)), None)
@@ -96,8 +96,8 @@ def plain_table(table: Table) -> Table:
 def _shopify(records: Sequence[Record]) -> Iterator[Record]:
     """Yield every picture of every product, and its variants.
 
-    The first row of a product alone has its facts. A picture that stands in the row of a variant is the
-    product's; that of the variant stands in a column of its own.
+    Only the first row of a product has its facts. The picture in the main picture column belongs to the
+    product even in the row of a variant; the variant's own picture has another column.
     """
     products: dict[str, list[Record]] = {}
     handle = ""
@@ -135,7 +135,7 @@ def _image_position(row: Record) -> tuple[int, int]:
 
 
 def _shopify_availability(rows: Sequence[Record]) -> str:
-    """Return the availability of a product by its variants; rows that only add a picture have none."""
+    """Return the availability of a product, from its variants; rows that only add a picture have none."""
     stocks = [row for row in rows if row["variant inventory qty"]]
     can_be_ordered = (
         row["variant inventory policy"].casefold() == "continue"

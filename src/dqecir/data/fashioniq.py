@@ -1,4 +1,4 @@
-"""FashionIQ: captions, splits and galleries. Source: the published annotations (arXiv 1905.12794)."""
+"""Read FashionIQ: captions, splits and galleries. Source: the published annotations (arXiv 1905.12794)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dqecir.settings import nearest
 CATEGORIES = ("dress", "shirt", "toptee")
 SPLITS = ("train", "val", "test")
 JOINT = "all"
-"""The one gallery of all categories where they are joined."""
+"""The gallery of all categories under the gallery ``joint``."""
 
 Gallery = Literal["original", "val_split", "joint"]
 """``original``: a category's split file. ``val_split``: references and targets of its questions
@@ -37,9 +37,9 @@ GALLERIES: tuple[str, ...] = get_args(Gallery)
 
 
 def read_captions(path: Path) -> list[str]:
-    """Return all captions of one ``cap.<category>.<split>.json``, in order, as they are.
+    """Read all captions of one ``cap.<category>.<split>.json``, in order and unchanged.
 
-    Raises :class:`DataError` for a file that is not one.
+    Raises :class:`DataError` for any other file.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
@@ -61,10 +61,10 @@ def read_fashioniq(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Benchmark:
-    """Return the train or val split of a folder with ``captions/``, ``image_splits/`` and ``images/``.
+    """Read the train or val split of a folder with ``captions/``, ``image_splits/`` and ``images/``.
 
-    Every image stands once, though shirt and toptee share some; the images follow the split files,
-    category by category. Captions stay as they are. ``both_orders`` asks every question twice, the
+    Images are in the order of the split files, category by category; images that shirt and toptee share are
+    listed once. Captions are not changed. ``both_orders`` asks every question twice, the
     second time with its captions in reverse, as CoSMo and MGUR do. Under the ``joint`` gallery the
     category of a question is among its ``aspects``. ``images`` defaults to ``folder/images``;
     an id is tried as ``.jpg``, then as ``.png``. ``check_images=False`` needs the annotations alone.
@@ -124,14 +124,14 @@ def read_fashioniq_questions(
 
 @dataclass(frozen=True)
 class _Part:
-    """One category: the images of its split in their order, and its questions as they stand."""
+    """One category: the images of its split in order, and its questions unchanged."""
 
     category: str
     ids: list[str]
     rows: list[dict[str, Any]]
 
     def asked_alone(self) -> _Part:
-        """Return the same questions over the images that they name."""
+        """Return the same questions over only the images that they name."""
         named = {row[side] for row in self.rows for side in ("candidate", "target")}
         return _Part(self.category, [image for image in self.ids if image in named], self.rows)
 

@@ -1,8 +1,8 @@
-"""Make a catalogue of a table that names its pictures by address: download them, and name their files.
+"""Make a catalogue from a table that names pictures by address: download the pictures.
 
 The folder gets ``images/``, ``attributes.csv`` (the table with the names of files instead of addresses, and
-the addresses in columns of their own), ``not-fetched.txt`` where something is missing, and ``fetched.log``: a
-line for each settled address, so that a stopped run goes on and a later one fetches only what is new.
+the addresses in separate columns), ``not-fetched.txt`` if something is missing, and ``fetched.log`` with a
+line for each finished address, so that a stopped run continues and a later run fetches only new addresses.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ MOST_BYTES = 50_000_000
 MOST_ADDRESSES = 200_000
 LEDGER, MISSING, IMAGES = "fetched.log", "not-fetched.txt", "images"
 _SILENT = 10
-"""Pictures in a row of one host that fail until the host is asked no more."""
+"""Failures in a row after which a host gets no more requests."""
 _ADDRESS = re.compile(r"(?:https?:)?//\S", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s,;|]+(?=(?:https?:)?//)", re.IGNORECASE)
-"""Separates the addresses of a cell; an address may have commas itself."""
+"""Separates the addresses of a cell; an address may contain commas."""
 _ENDINGS = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2", "HEIF": "heic"}
 _LONGEST_NAME = 60
 _PICTURES: tuple[Role, ...] = ("image", "further images")
@@ -54,25 +54,25 @@ class FetchSummary:
 
     fetched: int
     kept: int
-    """Pictures that an earlier run had fetched."""
+    """Pictures that an earlier run fetched."""
     rows: int
     """Rows of the new table."""
     missing: tuple[str, ...]
-    """A sentence for every address that was not fetched and every row that is left out, with its line."""
+    """A sentence, with the line, for every address not fetched and every row left out."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A table, and the places of its columns that name pictures."""
+    """A table, and the positions of its columns that name pictures."""
 
     table: Table
     places: tuple[int, ...]
-    """The main pictures first."""
+    """The column of main pictures first."""
     is_export: bool
     settings: CatalogueSettings
 
     def addresses(self) -> dict[str, int]:
-        """Return every address, and the line where it first stands."""
+        """Return every address and the line of its first occurrence."""
         found: dict[str, int] = {}
         for row in self.table.rows:
             for place in self.places:
@@ -87,8 +87,8 @@ def fetch_pictures(
 ) -> FetchSummary:
     """Download the pictures that a table names by http or https, and write the catalogue ``out``.
 
-    Roles and the sheet may stand in a ``catalogue.yaml`` beside the table. Raises :class:`DataError` for a
-    table that cannot be used, for an ``out`` that holds anything else, and where no picture could be had.
+    A ``catalogue.yaml`` next to the table may set roles and the sheet. Raises :class:`DataError` if the
+    table cannot be used, if ``out`` holds other files, or if no picture could be fetched.
     """
     source = _read(table, sheet)
     addresses = source.addresses()
@@ -140,7 +140,7 @@ def _parts(cell: str) -> list[str]:
 def _download(
     addresses: Sequence[str] | Mapping[str, int], ledger: _Ledger, downloader: Downloader, quiet: bool
 ) -> dict[str, str]:
-    """Fetch what the ledger has not settled; returns the reason for each address that is missing."""
+    """Fetch the addresses that the ledger lacks; return the reason for each missing one."""
     failures: dict[str, str] = {}
     silent: Counter[str] = Counter()
     for address in track(list(addresses), "fetching pictures", quiet=quiet):
@@ -165,18 +165,18 @@ def _download(
 
 
 class _Ledger:
-    """Which addresses are settled, in a file that is locked while a run writes it; a context manager."""
+    """The finished addresses, in a file that is locked during a run; a context manager."""
 
     def __init__(self, folder: Path, file: BinaryIO) -> None:
         self._folder, self._file = folder, file
         self.files: dict[str, str] = {}
         """Address -> file, relative to the folder."""
         self.failures: dict[str, str] = {}
-        """Address -> why it is missing, as a run found that has not finished; a new run asks again."""
+        """Address -> why it is missing, from an unfinished run; a new run tries again."""
         self._file.seek(0)
         data = self._file.read()
         for line in data.splitlines():
-            with suppress(ValueError):  # a kill may have cut a line short
+            with suppress(ValueError):  # A killed run may have written half a line.
                 self._take(json.loads(line))
         if not data.endswith(b"\n"):
             self._file.write(b"\n")
@@ -194,17 +194,17 @@ class _Ledger:
             yield cls(folder, file)
 
     def keep(self, address: str, data: bytes) -> None:
-        """Write a picture; raises :class:`DownloadError` for what is none."""
+        """Store a picture; raises :class:`DownloadError` if the data are no picture."""
         file = f"{IMAGES}/{_file_name(address, data)}"
         write_bytes(self._folder / file, data)
         self._note({"address": address, "file": file})
 
     def give_up(self, address: str, reason: str) -> None:
-        """Note why an address is missing."""
+        """Record why an address is missing."""
         self._note({"address": address, "failed": reason})
 
     def finish(self) -> None:
-        """Note that all addresses of a table were gone through."""
+        """Record that all addresses of the table were tried."""
         self._note({"finished": True})
 
     def _note(self, entry: dict[str, Any]) -> None:

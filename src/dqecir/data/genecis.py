@@ -1,4 +1,4 @@
-"""GeneCIS: what is alike under a condition, each question with a small gallery of its own.
+"""Read GeneCIS: questions about similarity under a condition, each with its own small gallery.
 
 Source: the published annotations and loaders (arXiv 2306.07969, facebookresearch/genecis). The two tasks of
 objects use COCO's val2017, those of attributes crops of Visual Genome.
@@ -24,16 +24,16 @@ TASKS = ("change_attribute", "change_object", "focus_attribute", "focus_object")
 COCO, GENOME, CROPS = Path("val2017"), Path("VG_100K_all"), Path("crops")
 """Under the folder of pictures: COCO's val2017, all of Visual Genome 1.2, and crops of the latter."""
 DILATION = 0.7
-"""How far a crop reaches beyond its box on each side, in widths and heights of the box."""
+"""How far a crop extends beyond its box on each side, in widths and heights of the box."""
 
 
 def read_genecis(
     folder: Path, split: str = "val", *, images: Path | None = None, check_images: bool = True
 ) -> Benchmark:
-    """Read the four tasks of ``folder/genecis``, a category each; there is one split, ``val``.
+    """Read the four tasks of ``folder/genecis`` as four categories; the only split is ``val``.
 
-    ``Triplet.subset`` is the gallery of a question, its target among them; the gallery of a task holds all of
-    these. Pictures stand under ``images`` (default: ``folder``); crops are written there once, as
+    ``Triplet.subset`` is the gallery of a question, including its target; the gallery of a task joins
+    them. Pictures are under ``images`` (default: ``folder``); crops are written there once, as
     ``crops/IMAGE_X_Y_W_H.png``. ``check_images=False`` needs the annotations alone and writes nothing.
 
     Raises :class:`DataError` for another split, a file that is missing or damaged, and missing pictures.
@@ -82,7 +82,7 @@ def read_genecis(
 
 
 def _picture(entry: Any, where: str) -> tuple[str, Path, list[float] | None]:
-    """Return the name of a picture or a crop, the file that it is or is cut from, and the box."""
+    """Return the name of a picture or a crop, its source file, and the box of a crop."""
     if isinstance(entry, Mapping) and isinstance(entry.get("val_image_id"), int):
         name = f"{entry['val_image_id']:012d}"
         return name, COCO / f"{name}.jpg", None

@@ -1,4 +1,7 @@
-"""HP-FashionIQ: which of two result sets people prefer. Source: QuRe's annotations (arXiv 2507.12416)."""
+"""Read HP-FashionIQ: which of two result sets people prefer.
+
+Source: QuRe's annotations (arXiv 2507.12416).
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Preferences:
-    """All judgements, and the images that they speak of, each once."""
+    """All judgements, and the images that they refer to, each once."""
 
     image_ids: tuple[str, ...]
     image_paths: tuple[Path, ...]
@@ -43,7 +46,7 @@ def read_hp_fashioniq(path: Path, images: Path | None = None, *, check_images: b
     """Read ``hpfiq.json``: 61 people, 50 judgements each.
 
     ``images`` is the flat folder of FashionIQ's images (default: ``images`` in the folder of the file).
-    Raises :class:`DataError` for a file that is missing or not the published one, and for missing images.
+    Raises :class:`DataError` if the file is missing or not the published one, or if images are missing.
     """
     people = read_json(path, WHAT)
     if not isinstance(people, Mapping):

@@ -1,4 +1,4 @@
-"""i-CIR: one instance in another setting, searched in a database of its own with hard negatives.
+"""Read i-CIR: find the same instance in another setting, in a database with hard negatives.
 
 Source: the published loader and evaluation (arXiv 2510.25387, billpsomas/icir).
 """
@@ -21,10 +21,10 @@ def read_icir(
 ) -> Benchmark:
     """Read ``query_files.csv`` and ``database_files.csv`` of ``folder``: lines ``picture,text,instance``.
 
-    Every instance is a category whose gallery is its own database. A database picture is a right answer where
-    instance and text are the query's. Pictures stand under ``images``; default: ``folder``, or the
-    folder above it where the files name them with the folder (``icir/query/…``). There is one
-    split, ``test``; ``val`` is read as it, too. ``check_images=False`` needs the two files alone.
+    Every instance is a category whose gallery is its own database. A database picture is a right answer if
+    it has the query's instance and text. Pictures are under ``images``; default: ``folder``, or its parent
+    if the files' paths include the folder (``icir/query/…``). The only split is ``test``; ``val`` means the
+    same. ``check_images=False`` needs only the two files.
 
     Raises :class:`DataError` for another split, a file that is missing or damaged, a query without a right
     answer, and missing pictures.
@@ -59,7 +59,7 @@ def read_icir(
 
 
 def _rows(path: Path) -> list[tuple[str, str, str]]:
-    """Return the lines of a file in three fields; no field has a comma, and there is no header."""
+    """Return the lines of a file as three fields; fields have no commas, and there is no header."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Pictures as they come, to tensors as a tower wants them; every bad file ends here.
+"""Decode picture files and preprocess them to the tensors that a tower reads.
 
-A picture that cannot be used raises :class:`ImageError` with a sentence; nothing else of it goes on.
+A picture that cannot be used raises :class:`ImageError` with the reason.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "J
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 200_000_000
 _HEAD = 64
-"""First bytes of a file, which tell its kind."""
+"""Number of first bytes of a file that are read to recognise its format."""
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -43,7 +43,10 @@ ImageSource = Path | str | bytes | Image.Image
 
 
 def file_state(path: Path) -> tuple[str, int, int]:
-    """Name a file as it is now: path, time of change, size. Raises :class:`ImageError` where it is gone."""
+    """Identify a file's current state: path, modification time, size.
+
+    Raises :class:`ImageError` if it is gone.
+    """
     try:
         about = path.stat()
     except (OSError, ValueError):
@@ -58,10 +61,10 @@ def load_image(
 ) -> Image.Image:
     """Decode a picture to RGB: upright, first frame, transparency on white, 16 bit scaled to 8, in sRGB.
 
-    ``source`` is a file, its bytes, or a picture already opened, which stays as it is. The size is
-    read from the header and checked before anything is decoded. Raises :class:`ImageError` for what
-    is missing, empty, no picture, of another format than ``FORMATS``, truncated, or larger than
-    ``max_bytes`` or ``max_pixels`` (Pillow itself allows 178,956,970). HEIC needs the extra ``heic``.
+    ``source`` is a file, its bytes, or an opened picture, which is not changed. The size is read from the
+    header and checked before decoding. Raises :class:`ImageError` if the file is missing, empty, truncated,
+    not a picture in one of ``FORMATS``, or larger than ``max_bytes`` or ``max_pixels`` (Pillow's own limit
+    is 178,956,970). HEIC needs the extra ``heic``.
     """
     if isinstance(source, Image.Image):
         with _as_image_error("the image given"):
@@ -90,7 +93,7 @@ def _opened(data: bytes) -> Image.Image:
 
 @cache
 def _reads_heif() -> bool:
-    # Imported here, because it is optional, and most pictures are of another kind.
+    # Imported here, because it is optional and seldom needed.
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -110,14 +113,14 @@ def _as_image_error(name: str) -> Iterator[None]:
         raise ImageError(name, f"not a picture in a format that is read ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(name, f"the picture is enormous ({error}); make it smaller") from None
-    except Exception as error:  # a decoder raises whatever the damage makes of its code
+    except Exception as error:  # Decoders raise any kind of exception on damaged files.
         raise ImageError(name, f"the file is truncated or damaged ({error}); save it again") from None
 
 
 @cache
 def _supported() -> tuple[str, ...]:
     Image.init()
-    # Pillow reads this kind in one order of bytes only: 16 bit grey whose zero is white.
+    # Pillow reads 16 bit grey whose zero is white in one byte order only.
     TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -125,7 +128,7 @@ def _supported() -> tuple[str, ...]:
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
         about = path.stat()
-        # A pipe or a device would be waited for, or read, without end.
+        # Reading a pipe or a device may never end.
         if not stat.S_ISREG(about.st_mode):
             raise ImageError(str(path), "it is a folder or a device, not a file")
         if about.st_size > max_bytes:
@@ -159,7 +162,7 @@ def _decoded(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
 def target_pad(picture: Image.Image, ratio: float, colour: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
     """Pad symmetrically until the longer side is at most ``ratio`` times the shorter (TargetPad).
 
-    As published, the padding of a side is rounded down; a picture within the ratio stays as it is.
+    As published, the padding of a side is rounded down; a picture within the ratio is not changed.
     """
     width, height = picture.size
     if max(width, height) / min(width, height) < ratio:
@@ -175,7 +178,7 @@ def target_pad(picture: Image.Image, ratio: float, colour: tuple[int, int, int] 
 
 
 def _narrowed(picture: Image.Image, ratio: float) -> Image.Image:
-    """Shrink a long strip whose padding would be larger than any picture that is decoded."""
+    """Shrink a long strip whose padded size would exceed the limit of pixels."""
     longer = max(picture.size)
     too_large = longer * max(longer / ratio, min(picture.size)) / MAX_PIXELS
     if too_large <= 1:
@@ -185,7 +188,7 @@ def _narrowed(picture: Image.Image, ratio: float) -> Image.Image:
 
 
 def _middle(picture: Image.Image, side: int) -> Image.Image:
-    """Cut the middle out of a strip that would be larger than any picture once it is resized."""
+    """Cut the middle out of a strip whose resized size would exceed the limit of pixels."""
     longer, shorter = max(picture.size), min(picture.size)
     most = MAX_PIXELS * shorter // side**2
     if longer <= most:
@@ -201,14 +204,14 @@ RESAMPLES: tuple[Resample, ...] = get_args(Resample)
 
 
 class Preprocessing(Strict):
-    """TargetPad, resize of the shorter side, centre crop, normalisation.
+    """The preprocessing of pictures: TargetPad, resize of the shorter side, centre crop, normalisation.
 
-    ``squash`` resizes both sides at once instead, as BLIP's and SigLIP's evaluation does. Without
-    ``pad_ratio`` nothing is padded, and pictures are made as transformers makes them for CLIP.
+    ``squash`` resizes both sides to ``size`` instead, as BLIP's and SigLIP's evaluation does. Without
+    ``pad_ratio`` nothing is padded, as transformers does for CLIP.
     """
 
     size: int = Field(default=224, ge=1, le=4096)
-    """Side of the square that is cut out."""
+    """Side of the centre crop, in pixels."""
     shorter_side: int | None = Field(default=None, ge=1, le=4096)
     """Length of the shorter side after resizing. Default: ``size``."""
     resample: Resample = "bicubic"
@@ -219,7 +222,7 @@ class Preprocessing(Strict):
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = CLIP_STD
 
     def picture(self, image: Image.Image) -> Image.Image:
-        """Return the square that the model sees, size x size, of a picture that is RGB."""
+        """Return the ``size`` x ``size`` square of an RGB picture that the model sees."""
         resample = Image.Resampling(RESAMPLES.index(self.resample))
         if self.squash:
             return image.resize((self.size, self.size), resample)
@@ -231,7 +234,7 @@ class Preprocessing(Strict):
         else:
             size = (max(side, int(side * width / height)), side)
         resized = padded.resize(size, resample)
-        # torchvision, which TargetPad was published with, rounds half pixels to even; transformers cuts them.
+        # torchvision, used by the published TargetPad, rounds half pixels to even; transformers drops them.
         part = round if self.pad_ratio is not None else math.floor
         left, top = (part((length - self.size) / 2) for length in size)
         return resized.crop((left, top, left + self.size, top + self.size))
@@ -242,9 +245,9 @@ class Preprocessing(Strict):
         return target_pad(_narrowed(image, self.pad_ratio), self.pad_ratio, self.pad_colour)
 
     def seen(self, image: Image.Image) -> tuple[float, float]:
-        """(height, width) in pixels of the square that a picture's whole surface takes up, around the centre.
+        """Return (height, width), in pixels of the square, of the whole picture around the square's centre.
 
-        More than ``size`` where its edges are cut off.
+        They exceed ``size`` where edges are cut off.
         """
         if self.squash:
             return self.size, self.size
@@ -254,14 +257,14 @@ class Preprocessing(Strict):
         return picture.height * scale, picture.width * scale
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """RGB picture to pixels [3, size, size] float32, normalised."""
+        """Turn an RGB picture into normalised pixels [3, size, size] float32."""
         from torch import from_numpy  # slow to import, and checking pictures does not need it
 
         array = np.asarray(self.picture(image), dtype=np.float32) / 255.0
         return self.normalised(from_numpy(array).permute(2, 0, 1).contiguous())
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Turn pixels [..., 3, S, S] in 0..1 into what the tower reads."""
+        """Normalise pixels [..., 3, S, S] in 0..1 for the tower."""
         return (pixels - _channels(self.mean, pixels)) / _channels(self.std, pixels)
 
     def denormalised(self, pixels: Tensor) -> Tensor:
@@ -269,7 +272,7 @@ class Preprocessing(Strict):
         return pixels * _channels(self.std, pixels) + _channels(self.mean, pixels)
 
     def to_dict(self) -> dict[str, Any]:
-        """As a Hugging Face ``preprocessor_config.json``."""
+        """Return the settings as in a Hugging Face ``preprocessor_config.json``."""
         return {
             "image_processor_type": "BlipImageProcessor",
             "do_resize": True,
@@ -282,14 +285,14 @@ class Preprocessing(Strict):
             "rescale_factor": 1 / 255,
             "pad_ratio": self.pad_ratio,
             "pad_colour": list(self.pad_colour),
-            # Written where it is meant alone: stored tokens are named by these settings.
+            # Written only if set, because fingerprints of stored tokens include these settings.
             **({"squash": True} if self.squash else {}),
             **({"shorter_side": self.shorter_side} if self.shorter_side else {}),
         }
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote; raises :class:`DataError` where something is missing."""
+        """Read the settings that :meth:`to_dict` wrote; raises :class:`DataError` if something is missing."""
         try:
             return cls(
                 size=config["size"]["height"],
@@ -311,7 +314,7 @@ def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """Pictures that decoded: their ``positions`` in the list asked for, and ``pixels`` [B, 3, S, S]."""
+    """Decoded pictures: their ``positions`` in the list of paths, and ``pixels`` [B, 3, S, S]."""
 
     positions: tuple[int, ...]
     pixels: Tensor
@@ -326,8 +329,8 @@ def load_batches(
 ) -> Iterator[PixelBatch]:
     """Decode ``paths`` on a thread pool, in order, holding two batches at most.
 
-    A picture that cannot be used is appended to ``refusals`` and left out of its batch; where there
-    are no ``refusals`` to append to, its :class:`ImageError` is raised.
+    A picture that cannot be used is appended to ``refusals`` and left out of its batch; without
+    ``refusals``, its :class:`ImageError` is raised.
     """
 
     def read(path: Path) -> Tensor | ImageError:

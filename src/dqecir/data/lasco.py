@@ -1,4 +1,4 @@
-"""LaSCo: questions made of VQA 2.0 over COCO's pictures of 2014.
+"""Read LaSCo: questions made from VQA 2.0, over COCO's pictures of 2014.
 
 Source: the published annotations (arXiv 2303.09429, levymsn/LaSCo).
 """
@@ -23,8 +23,8 @@ def read_lasco(
 ) -> Benchmark:
     """Read ``lasco_val.json`` and ``lasco_val_corpus.json`` of ``folder`` or of its ``downloads``.
 
-    Pictures stand under ``images`` (default: ``folder``) as ``val2014/COCO_val2014_….jpg``. Image ids are
-    COCO's numbers. ``check_images=False`` needs the annotations alone.
+    Pictures are ``val2014/COCO_val2014_….jpg`` under ``images`` (default: ``folder``). Image ids are
+    COCO's numbers. ``check_images=False`` needs only the annotations.
 
     Raises :class:`DataError` for another split, a file that is missing or damaged, a picture that the corpus
     lacks, and missing pictures.

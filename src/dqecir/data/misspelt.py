@@ -1,4 +1,4 @@
-"""Find values of a column that are likely misspelt: seen once or twice, and nearly a common value."""
+"""Find values of a column that are probably misspelt: rare, and similar to a common value."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dqecir.data.cells import folded
 
 _RARE = 2
 _COMMON = 20
-"""How many times commoner the right spelling is than the wrong one."""
+"""How many times as common the right spelling must be as the wrong one."""
 _ALIKE = 0.84
 _SHORTEST = 4
 _MOST = 2000
-"""A column of more values is one of texts."""
+"""Most values of a column that is examined; columns with more hold texts."""
 
 
 def misspelt_values(counts: Mapping[str, int]) -> dict[str, str]:
-    """Return the likely misspelt values and what is meant; ``counts`` has how often each value occurs.
+    """Map probably misspelt values to the right ones; ``counts`` holds each value's number of occurrences.
 
     >>> misspelt_values({"green": 214, "gren": 1, "red": 80})
     {'gren': 'green'}

@@ -1,9 +1,9 @@
-"""Triplets of one's own: a folder of images with ``triplets.jsonl``, one question a line.
+"""Read a user's own triplets: a folder of images with ``triplets.jsonl``, one question a line.
 
 Fields: ``reference`` and ``target`` (image files, relative to the folder), ``texts`` (modification texts that
 belong together), ``right_answers`` (all images that answer it; default: the target alone), ``split``
-(default: train) and ``category`` (the gallery it is asked of; default: all). A gallery holds every image that
-its questions of a split name, and those that ``gallery.txt`` lists, one a line.
+(default: train) and ``category`` (the gallery to search; default: all). A gallery holds every image that
+its questions of a split name, and the images that ``gallery.txt`` lists, one a line.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from dqecir.settings import nearest
 
 TRIPLETS, GALLERY = "triplets.jsonl", "gallery.txt"
 ALL = "all"
-"""The category of a question that names none."""
+"""The category of a question without one."""
 DEV_SHARE = 0.15
-"""Of the references of train, where no line is of the split dev."""
+"""Share of the references of train that becomes dev if no line has the split dev."""
 _JOINED = {"train_all": {"train", "dev"}}
 _FIELDS = ("reference", "texts", "target", "right_answers", "split", "category")
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A question as it is written; images by name."""
+    """A question as in the file; images by name."""
 
     reference: str
     texts: tuple[str, ...]
@@ -43,19 +43,19 @@ class _Line:
 
 
 def has_triplets(folder: Path) -> bool:
-    """Return whether a folder asks its own questions, rather than having them drawn from a table."""
+    """Return whether a folder has its own questions, so that none are drawn from its table."""
     return (folder / TRIPLETS).is_file()
 
 
 def read_triplets(
     folder: Path, split: str, count: int | None = None, seed: int = 0, name: str | None = None
 ) -> Benchmark:
-    """Read the questions of a split of ``folder``; the reference is taken out of its own ranking.
+    """Read the questions of a split of ``folder``; a question's ranking leaves out its reference.
 
-    Where no line is of the split ``dev``, a seeded 15 % of the references of ``train`` make it, and leave
-    train; ``train_all`` is both. At most ``count`` questions are drawn by ``seed``; default: all of them, in
-    their order. Raises :class:`DataError` for the first line that cannot be used, with its number, for a
-    split without questions, and for images that are missing.
+    If no line has the split ``dev``, the questions of a seeded 15 % of the references of ``train`` move to
+    it; ``train_all`` is both. ``seed`` draws ``count`` questions; default: all, in order. Raises
+    :class:`DataError` for the first bad line, with its number, for a split without questions, and for
+    missing images.
     """
     lines = _with_dev([_line(folder, number, text) for number, text in _written(folder / TRIPLETS)])
     chosen = [line for line in lines if line.split in _JOINED.get(split, {split})]
@@ -134,7 +134,7 @@ def _written(path: Path) -> list[tuple[int, str]]:
         ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from None
-    # Not splitlines(), which also cuts at separators that a JSON text may hold.
+    # splitlines() would also split at characters that a JSON text may contain.
     found = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not found:
         raise DataError(f"{path} is empty: write one question a line")
@@ -204,7 +204,7 @@ def _word(row: Mapping[str, Any], field: str, default: str, where: str) -> str:
 
 
 def _image(value: Any, what: str, where: str) -> str:
-    """Return the name of an image in one spelling; it must lie in the folder."""
+    """Normalise the name of an image; raise if it is outside the folder."""
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: {what} must name an image file, not {value!r}")
     path = PurePosixPath(_plain(value, where))
@@ -214,7 +214,7 @@ def _image(value: Any, what: str, where: str) -> str:
 
 
 def _plain(text: str, where: str) -> str:
-    """Return a text that can be written as UTF-8; JSON escapes can spell half characters."""
+    """Return the text; raise if it cannot be UTF-8, because JSON escapes can encode half characters."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -34,9 +34,9 @@ PICTURE_SUFFIXES = [
     ".heif",
     ".hif",
 ]
-"""File endings of pictures; a file of another ending is one where its first bytes say so."""
+"""File endings of pictures; other files are recognised by their first bytes."""
 UPLOADS_MARK = ".dqecir-uploads"
-"""A file in a folder of pictures that were put through the service."""
+"""Marks a folder of pictures that the service stored."""
 
 _ELSEWHERE = {
     ".svg": "a drawing of lines is no photo: export it as PNG",
@@ -89,10 +89,9 @@ class PictureFiles:
 
 
 def list_pictures(root: Path) -> PictureFiles:
-    """List the files of ``root``; links to folders, hidden folders and folders of thumbnails are left out.
+    """List the files of ``root``, without links to folders, hidden folders and folders of thumbnails.
 
-    Whether a picture can be decoded is not tried. Indexes, and pictures that were put through the service,
-    are left out too.
+    Indexes, and pictures that the service stored, are left out too. Nothing is decoded.
     """
     pictures: list[Path] = []
     left_out: list[Refusal] = []
@@ -112,24 +111,24 @@ def list_pictures(root: Path) -> PictureFiles:
 
 
 class FileNames:
-    """The files of a folder by their names, however case, Unicode form and slashes are written."""
+    """The files of a folder by name, regardless of case, Unicode form and slashes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def find(self, name: str) -> list[str]:
-        """Return the relative paths of the files that ``name`` may mean; the file of exactly that name alone.
+        """Return the relative paths of files that ``name`` may mean; only the exact one if it exists.
 
-        ``name`` leads neither out of the folder nor to an absolute path.
+        ``name`` must be a relative path within the folder.
         """
         plain = _without_detours(name)
-        # For a name that no file can have, ``os.path.isfile`` returns False where ``Path.is_file`` raises.
+        # For an impossible name, ``os.path.isfile`` returns False; ``Path.is_file`` raises.
         if os.path.isfile(self.root / plain):  # noqa: PTH113
             return [plain]
         return self._by_name.get(folded(_without_detours(name.replace("\\", "/"))), [])
 
     def of_last_part(self, name: str) -> list[str]:
-        """Return the relative paths of the files in any folder whose names are ``name``."""
+        """Return the relative paths of the files named ``name``, in any subfolder."""
         return self._by_last_part.get(folded(name), [])
 
     @cached_property
@@ -210,12 +209,12 @@ def _why_no_picture(path: Path) -> str | None:
 
 
 def is_picture(head: bytes) -> bool:
-    """Say whether the first bytes of a file are those of a kind of picture that may be read."""
+    """Return whether a file's first bytes are those of a picture that can be read."""
     is_avif = head[4:8] == b"ftyp" and b"avi" in head[8:]
     return head.startswith(_MAGIC) or head[8:12] == b"WEBP" or is_avif or is_heif(head)
 
 
 def is_heif(head: bytes) -> bool:
-    """Say whether the first bytes are those of HEIC, which is read with the extra ``heic``."""
+    """Return whether the first bytes are those of HEIC, which needs the extra ``heic``."""
     brands = head[8:]
     return head[4:8] == b"ftyp" and b"avi" not in brands and any(brand in brands for brand in _HEIF)

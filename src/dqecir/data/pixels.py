@@ -1,4 +1,4 @@
-"""An opened picture to upright RGB as it is meant to be seen: depth, transparency and colours."""
+"""Turn an opened picture into upright 8 bit RGB: depth, transparency and colours."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SHALLOW = {"L;4": 17, "L;2": 85}
 """Factors that turn grey levels of 4 and 2 bits into 8 bits."""
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
-"""The colours of a profile that fits pictures of a mode."""
+"""Pillow mode -> the colour space of profiles that fit it."""
 
 
 def upright_rgb(picture: Image.Image) -> Image.Image:
     """Decode a picture: transparency on white, deep values scaled to 8 bits, colours in sRGB, turned upright.
 
-    ``picture`` stays as it is.
+    ``picture`` is not changed.
     """
     raw = _raw_mode(picture)
     picture.load()
@@ -37,7 +37,7 @@ def upright_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _raw_mode(picture: Image.Image) -> str:
-    """How pixels lie in the file; told only before they are decoded."""
+    """Return the file's pixel format, which is known only before decoding."""
     tiles = getattr(picture, "tile", None)
     args = tiles[0][3] if tiles else ""
     return str(args[0] if isinstance(args, tuple) and args else args)
@@ -47,12 +47,12 @@ def _orientation(picture: Image.Image) -> int:
     try:
         value = picture.getexif().get(ExifTags.Base.Orientation, 1)
         return value if isinstance(value, int) else 1
-    except Exception:  # damaged metadata do not make the pixels useless
+    except Exception:  # The pixels can be used even if the metadata are damaged.
         return 1
 
 
 def _alpha(picture: Image.Image, raw: str) -> Image.Image | None:
-    """How opaque each pixel is ("L"); ``None`` where all are."""
+    """Return how opaque each pixel is ("L"); ``None`` if all are opaque."""
     key: Any = picture.info.get("transparency")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         whole = {"La": "LA", "RGBa": "RGBA"}.get(picture.mode, picture.mode)
@@ -61,7 +61,7 @@ def _alpha(picture: Image.Image, raw: str) -> Image.Image | None:
         return None
     if picture.mode.startswith("I"):
         return Image.fromarray(np.where(np.asarray(picture) == key, 0, 255).astype(np.uint8))
-    # The transparent value is one of the file's, and decoding has scaled those of the pixels.
+    # The file's transparent value has the file's depth, but decoding has scaled the pixels.
     if raw in _SHALLOW:
         key *= _SHALLOW[raw]
     elif raw == "RGB;16B":
@@ -79,7 +79,7 @@ def _on_white(picture: Image.Image, alpha: Image.Image | None) -> Image.Image:
     else:
         colours = picture
     profile = picture.info.get("icc_profile")
-    # An alpha channel and a transparent colour have been seen to; without them conversion keeps colours.
+    # Transparency is handled elsewhere; without it, conversion keeps the colours.
     if colours.mode in ("LA", "L"):
         colours = colours.convert("L")
     elif colours.mode != "CMYK":
@@ -95,7 +95,7 @@ def _on_white(picture: Image.Image, alpha: Image.Image | None) -> Image.Image:
 
 
 def _in_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
-    """Bring colours of another profile into sRGB; those of one that is damaged or does not fit stay."""
+    """Convert colours to sRGB; ignore a profile that is damaged or does not fit."""
     if not profile:
         return colours
     try:
@@ -112,10 +112,10 @@ def _in_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _as_grey(picture: Image.Image) -> Image.Image:
-    """16 and 32 bit and float pictures to 8 bit: scaled by the range of their kind, never clipped.
+    """Scale 16 bit, 32 bit and float pictures to 8 bit by the range of their kind, without clipping.
 
-    A 16 bit picture goes to 65535. 32 bit integers and floats have no range of their own: theirs is
-    the first of 1 (floats alone), 255 and 65535 that holds the brightest pixel, or else that pixel.
+    The range of 16 bit ends at 65535. That of 32 bit integers and floats ends at the first of 1 (only
+    floats), 255 and 65535 that is not below the brightest pixel, else at that pixel.
     """
     values = np.nan_to_num(np.asarray(picture).astype(np.float32), posinf=0.0, neginf=0.0)
     highest = float(values.max())

@@ -1,4 +1,4 @@
-"""Leave metadata that a decoder refuses for their size out of a PNG file, so that its pixels can be read."""
+"""Remove metadata that are too large for the decoder from a PNG file, so that its pixels can be read."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import zlib
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNK = 1 << 20
-"""Bytes of one text or profile, unpacked; Pillow refuses larger ones."""
+"""Most unpacked bytes of one text or profile; Pillow refuses more."""
 MAX_TOTAL = 1 << 24
-"""Bytes of all of them."""
+"""Most unpacked bytes of all texts and profiles."""
 
 _KINDS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 
 
 def without_bulk(data: bytes) -> bytes:
-    """Return a PNG file without texts and profiles that are too large; other data as they are."""
+    """Return a PNG file without texts and profiles that are too large; other data are not changed."""
     if not data.startswith(SIGNATURE):
         return data
     kept, place, start, total = [], len(SIGNATURE), 0, 0
@@ -38,7 +38,7 @@ def _unpacked(kind: bytes, body: bytes) -> int:
     if kind == b"tEXt":
         return min(len(body), MAX_CHUNK)
     if kind == b"iTXt":
-        # A flag, a method, a language and a translated keyword stand before the text.
+        # A flag, a method, a language and a translated keyword precede the text.
         is_packed = body.partition(b"\0")[2][:1] == b"\1"
         packed = body.partition(b"\0")[2][2:].partition(b"\0")[2].partition(b"\0")[2]
         if not is_packed:

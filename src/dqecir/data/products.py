@@ -1,7 +1,7 @@
-"""Products of a table: which rows are variants of one product, and which pictures show it.
+"""Group a table's rows by product: which rows are variants, and which pictures show the product.
 
-A picture of a product is a view of it. A row of a product that names a picture says what that picture shows;
-what such rows leave empty, the other rows of the product say.
+A picture of a product is a view of it. The attributes of a view come from the rows that name the picture;
+where their cells are empty, from the other rows of the product.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dqecir.data.column_roles import Role, spaced
 from dqecir.data.row_pictures import RowPicture
 
 SEPARATOR = "\x1f"
-"""Between the values of a cell that has several; no table holds this character."""
+"""Separates several values in a cell; no table contains this character."""
 
 _PRODUCT = ("item group id", "handle", "parent", "product id", "id", "sku")
-"""Names of columns whose rows belong to one product where their cells are equal, the best first."""
+"""Names of columns that group rows by product, the best first."""
 _SHOWN = 5
 _LISTED = 10
 
@@ -29,11 +29,11 @@ class View:
     """A picture of a product."""
 
     id: str
-    """The file; where several products show one file, all but the first add ``@`` and their own ids."""
+    """The file; if several products share a file, all but the first append ``@`` and their ids."""
     file: str
-    """Relative to the folder."""
+    """Path of the file relative to the folder."""
     product: str
-    """Id of the product; that of its first picture where the table names none."""
+    """Id of the product, else of its first picture."""
     rows: tuple[int, ...]
     """The rows that name the picture."""
     variants: tuple[int, ...]
@@ -42,7 +42,7 @@ class View:
 
 @dataclass(frozen=True)
 class Views:
-    """All views, product by product, and what is wrong or odd with them."""
+    """All views, product by product, with their problems and oddities."""
 
     views: tuple[View, ...]
     problems: tuple[str, ...]
@@ -50,10 +50,9 @@ class Views:
 
 
 def product_ids(names: Sequence[str], roles: Sequence[Role], columns: Sequence[Sequence[str]]) -> list[str]:
-    """Return the id of the product of each row; empty where the table names none.
+    """Return the product id of each row; empty if the table has none.
 
-    It stands in the first column of ids that has one. A column ``parent`` counts only where it names other
-    rows.
+    It is the first nonempty id. A column ``parent`` counts only if it names other rows.
     """
     ids = {spaced(name): columns[place] for place, name in enumerate(names) if roles[place] == "id"}
     parents = ids.pop("parent", ())
@@ -70,9 +69,9 @@ def product_ids(names: Sequence[str], roles: Sequence[Role], columns: Sequence[S
 
 
 def views_of(pictures: Sequence[RowPicture], products: Sequence[str], lines: Sequence[int]) -> Views:
-    """Group the pictures of rows by product; a row without a product id is a product by itself.
+    """Group the pictures of rows by product; a row without a product id is its own product.
 
-    A picture that is not there is a problem where its product has no other, else a warning.
+    A missing picture is a problem if its product has no other, else a warning.
     """
     rows_of: dict[str | int, list[int]] = {}
     for row, product in enumerate(products):
@@ -117,7 +116,7 @@ def views_of(pictures: Sequence[RowPicture], products: Sequence[str], lines: Seq
 def _claimed_twice(
     pictures_of: Mapping[int, Sequence[RowPicture]], products: Sequence[str], lines: Sequence[int]
 ) -> Iterator[tuple[int, str]]:
-    """Yield rows that have one picture first, and not all of which say of which product they are."""
+    """Yield problems of rows that share a main picture although not all have a product id."""
     rows_of: dict[str, list[int]] = {}
     for row, pictures in pictures_of.items():
         if pictures[0].file:
@@ -131,9 +130,8 @@ def _claimed_twice(
 def view_cells(views: Sequence[View], cells: Sequence[str], name: str, role: Role) -> list[tuple[str, ...]]:
     """Return the values of a column for each view: none, one, or the several that its variants have.
 
-    A price is that of all variants, the lowest first; a product is available if any variant is. Of an
-    attribute or an id, a view has the values of the rows that name it, or else those of all variants. Other
-    columns have one value.
+    Prices are those of all variants, the lowest first; a product is available if any variant is. Attributes
+    and ids come from the rows that name the view, else from all variants. Other columns have one value.
     """
     if role == "price":
         return [prices(cells[row] for row in view.variants) for view in views]
@@ -159,14 +157,14 @@ def prices(cells: Iterable[str]) -> tuple[str, ...]:
 
 
 def _values(cells: Iterable[str]) -> tuple[str, ...]:
-    """Return the different values of some cells; where there are none, ``?`` if any cell is unknown."""
+    """Return the different values of some cells; without any, ``?`` if a cell is unknown."""
     found = dict.fromkeys(part for cell in cells for part in cell.split(SEPARATOR) if part)
     known = tuple(filter(has_value, found))
     return known or tuple(found)
 
 
 def product_conflicts(views: Sequence[View], cells: Sequence[str], lines: Sequence[int]) -> list[str]:
-    """Say of each product that has several values of a column that should be one which they are."""
+    """List the products whose rows differ in a column that should have one value, and the values."""
     said = []
     for product, rows in {view.product: view.variants for view in views}.items():
         first: dict[str, int] = {}

@@ -21,11 +21,11 @@ class RowPicture:
 
     row: int
     file: str
-    """Its file, relative to the folder; what the cell says where no file is found."""
+    """Its file, relative to the folder; the cell's text if no file is found."""
     problem: str = ""
-    """Why there is no file; empty where there is one."""
+    """Why no file was found; empty if one was."""
     is_missing: bool = False
-    """Whether the only problem is that the folder holds no such file, or that the cell is empty."""
+    """Whether the file is missing or the cell empty, and nothing else is wrong."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class RowPictures:
 
 
 def row_pictures(folder: Path, rows: Sequence[Sequence[str]], lines: Sequence[int]) -> RowPictures:
-    """Find the file of every picture: of exactly that name, or the only one spelled alike.
+    """Find the file of every picture: with exactly that name, else the only similar one.
 
-    ``rows`` holds the cells of pictures of each row, and a cell may name several. Case, Unicode form and
-    slashes may differ. An address means a file of its last part.
+    ``rows`` holds each row's cells of pictures; a cell may name several. Case, Unicode form and slashes may
+    differ. An address stands for the file named by its last part.
     """
     names = FileNames(folder)
     found: list[RowPicture] = []
@@ -60,7 +60,7 @@ def row_pictures(folder: Path, rows: Sequence[Sequence[str]], lines: Sequence[in
 
 
 def _named(cell: str, names: FileNames) -> Iterator[str]:
-    """Yield the pictures that a cell names; a comma may also be part of one name."""
+    """Yield the pictures that a cell names; a comma may be part of a name."""
     if not cell:
         return
     if _ADDRESS.match(cell):
@@ -92,7 +92,7 @@ def _found(row: int, cell: str, names: FileNames, line: int) -> RowPicture:
 
 
 def path_problem(name: str) -> str | None:
-    """Say why no file of the folder can have this name; None where one can."""
+    """Return why no file of the folder can have this name; None if one can."""
     if not name:
         return "a row names no image"
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\"):

@@ -1,6 +1,6 @@
 """Read a file of rows: CSV as it is exported anywhere, Excel workbooks (.xlsx) and JSON lines.
 
-What a file is, its content says and not its name.
+The format of a file is recognised by its content, not by its name.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from dqecir.settings import nearest
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".jsonl", ".ndjson")
 _NO_TABLE = re.compile(r"\s*(?:<(?:!doctype|\?xml|html|table|rss|feed)\b|\[(?=\s*[{\]]))", re.IGNORECASE)
-"""How files begin that are no tables: web pages, XML, JSON arrays."""
+"""Beginnings of files that are not tables: web pages, XML, JSON arrays."""
 _EXPORT = "export it as CSV, as .xlsx or as JSON lines (an object a line)"
 MAX_BYTES = 500_000_000
 MAX_UNPACKED = 500_000_000
-"""Bytes of a workbook's parts when they are unpacked."""
+"""Most bytes of a workbook's parts, unpacked."""
 MAX_ROWS = 2_000_000
 MAX_COLUMNS = 1_000
 MAX_CELL = 1_000_000
-"""Characters of one cell."""
+"""Most characters of a cell."""
 _LISTED = 5
 
 _PICTURE = re.compile(r"\.(?:jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2)$", re.IGNORECASE)
@@ -39,7 +39,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of a row, one a column, and the line of the file (or row of the sheet) where it begins."""
+    """The cells of a row, one for each column, and its first line in the file (or its row in the sheet)."""
 
     line: int
     cells: tuple[str, ...]
@@ -51,7 +51,7 @@ class Table:
 
     name: str
     header: tuple[str, ...]
-    """As the file writes it, without blanks at the ends."""
+    """The header's cells, without blanks at the ends."""
     rows: tuple[Row, ...]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -59,10 +59,10 @@ class Table:
 
 
 def read_table(path: Path, sheet: str | None = None) -> Table:
-    """Read a table; cells are in one Unicode form and without blanks at the ends.
+    """Read a table; cells are normalised to one Unicode form, without blanks at the ends.
 
-    ``sheet`` names a sheet of a workbook. Default: the first. Raises :class:`DataError` for a file that is
-    no table at all.
+    ``sheet`` names a sheet of a workbook. Default: the first. Raises :class:`DataError` if the file is
+    not a table.
     """
     name = path.name
     try:
@@ -94,7 +94,7 @@ def _text(name: str, data: bytes) -> tuple[str, list[str]]:
     elif data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif (zeros := data[:4096].count(0)) and zeros >= len(data[:4096]) // 4:
-        # Without a mark, the zeros of Latin letters tell the order of the bytes.
+        # Without a byte order mark, the zero bytes of Latin letters show the byte order.
         encoding = "utf-16-le" if data[1:4096:2].count(0) > data[0:4096:2].count(0) else "utf-16-be"
     try:
         text, notes = data.decode(encoding), []
@@ -140,7 +140,7 @@ def _csv(name: str, text: str, notes: Sequence[str]) -> Table:
 
 
 def _delimiter(text: str) -> str:
-    """Return the sign between cells: comma, semicolon or tab, whichever gives the first rows equal widths."""
+    """Return the sign between cells (comma, semicolon or tab) that gives the first rows equal widths."""
 
     def fitness(delimiter: str) -> tuple[bool, float, int]:
         sample = [row.cells for row in islice(_records(text[:100_000], delimiter), 50)]
@@ -159,7 +159,7 @@ class _Broken(Row):
 
 
 def _records(text: str, delimiter: str) -> Iterator[Row]:
-    """Yield every record of a CSV text; a :class:`_Broken` one where a quotation mark is never closed."""
+    """Yield every record of a CSV text; a :class:`_Broken` one if a quotation mark is never closed."""
     lines = list(io.StringIO(text, newline=""))
     reader = csv.reader(lines, delimiter=delimiter)
     width = 0
@@ -181,11 +181,11 @@ def _records(text: str, delimiter: str) -> Iterator[Row]:
 
 
 def _swallowed(lines: Sequence[str], delimiter: str, width: int) -> str | None:
-    """Why a record of several lines is none: its quotation mark is not closed, or is another row's."""
+    """Return why a record of several lines is wrong: its quotation mark is not closed in its own row."""
     try:
         list(csv.reader(lines, delimiter=delimiter, strict=True))
     except csv.Error as error:
-        # On one line a mark that is closed too early does no harm: "13" wide.
+        # On one line a mark that is closed too early is harmless: "13" wide.
         if len(lines) == 1 and "end of data" not in str(error):
             return None
         return "a quotation mark is opened and never closed: close it, or write two for an inch"
@@ -203,7 +203,7 @@ def _json_lines(name: str, text: str, notes: Sequence[str]) -> Table:
         if not line.strip():
             continue
         try:
-            # Numbers stay as they are written: a code of 18 digits is no float.
+            # Numbers stay as they are written; a code of 18 digits does not fit a float.
             values = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
         except (ValueError, RecursionError) as error:
             problems.append(f"{name}, line {number}: this is not JSON: {error}")
@@ -250,13 +250,13 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
         if sheet is not None and sheet not in names:
             raise DataError(f"{name} has no sheet {sheet!r}{nearest(sheet, names)}")
         chosen = book[sheet if sheet is not None else names[0]]
-        # A sheet may say that it is larger, or smaller, than it is.
+        # The size that a sheet states may be wrong.
         chosen.reset_dimensions()
         rows = list(_sheet_rows(name, chosen))
         empty = _without_value(data, chosen) if has_formulas else []
     except DataError:
         raise
-    except Exception as error:  # the library raises whatever the damage makes of its code
+    except Exception as error:  # The library raises any kind of exception on damaged files.
         raise DataError(f"{name} cannot be read as a workbook ({error}): save it as .xlsx again") from None
     others = [one for one in names if one != chosen.title]
     notes = [f"{name}: the sheet {chosen.title!r} is read, and not {', '.join(others)}"] if others else []
@@ -281,7 +281,7 @@ def _without_value(data: bytes, values: Any) -> list[str]:
         str(formula.coordinate)
         for both in zip(formulas.iter_rows(**bounds), values.iter_rows(**bounds), strict=True)
         for formula, value in zip(*both, strict=True)
-        # A formula whose value is an empty text says so by its kind.
+        # A formula whose value is an empty text has the kind of a text.
         if formula.data_type == "f" and value.value is None and value.data_type == "n"
     ]
 
@@ -313,13 +313,13 @@ def _of_cell(cell: Any) -> str:
 
 
 def _table(name: str, rows: Iterable[Row], problems: Sequence[str], notes: Sequence[str]) -> Table:
-    """Return the first row as the header, the rest checked against it."""
+    """Take the first row as the header, and check the other rows against it."""
     found = list(rows)
     said = list(problems)
     if not found or not any(found[0].cells):
         return Table(name, (), (), (*said, *(() if said else (f"{name} is empty",))), tuple(notes))
     header, body = found[0].cells, found[1:]
-    # Programs write columns that have neither a name nor a cell.
+    # Some programs write columns with neither a name nor a value.
     while header and not header[-1] and not any(any(row.cells[len(header) - 1 :]) for row in body):
         header = header[:-1]
         body = [Row(row.line, row.cells[: len(header)]) for row in body]

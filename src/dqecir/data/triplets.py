@@ -1,7 +1,7 @@
-"""Triplet, Gallery, Benchmark: the one form that every data set becomes.
+"""Triplet, gallery, benchmark: the common form of every data set.
 
-Everything downstream (stores, training, evaluation, search) speaks of images by their integer
-position in ``Benchmark.image_ids``; nothing downstream knows which data set it came from.
+All later steps (stores, training, evaluation, search) refer to images by their position in
+``Benchmark.image_ids``; none depends on the data set.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ class Triplet:
     target: int
     """The annotated answer."""
     captions: tuple[str, ...]
-    """The modification texts, in the data set's own order (FashionIQ has two)."""
+    """The modification texts, in the data set's order (FashionIQ has two)."""
     category: str
-    """The gallery the question is asked of."""
+    """The gallery that is searched."""
     relevant: tuple[int, ...]
-    """Every right answer in that gallery, ascending, the target among them."""
+    """All right answers in that gallery, ascending, including the target."""
     ignored: tuple[int, ...] = ()
-    """Candidates that may or may not be right answers; this ranking leaves them out."""
+    """Candidates that may or may not be right answers; the ranking leaves them out."""
     asked: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """The requested values, if they are known: attribute -> admissible values."""
     subset: tuple[int, ...] = ()
-    """Near-identical images to tell the target from, ascending, the target among them and the
-    reference not (CIRR's image sets); empty where the data set has none."""
+    """Near-identical images, ascending, with the target and without the reference (CIRR's image sets);
+    empty if the data set has none."""
     unseen_wording: bool = False
-    """Whether the captions use wordings that training never shows."""
+    """Whether the captions use phrases that training never shows."""
     aspects: tuple[str, ...] = ()
-    """Tags that results are also reported by (CIRCO's semantic aspects)."""
+    """Tags by which results are also reported (CIRCO's semantic aspects)."""
     pair_id: str = ""
-    """The data set's own number of the question, where it has one."""
+    """The data set's number of the question, if it has one."""
 
     def __post_init__(self) -> None:
         if self.target not in self.relevant:
@@ -64,7 +64,7 @@ class Triplet:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Images, galleries and the triplets asked of them: one split of one data set.
+    """Images, galleries and triplets: one split of one data set.
 
     ``galleries`` maps a category to the positions of its candidates, ascending.
     """
@@ -76,12 +76,12 @@ class Benchmark:
     galleries: Mapping[str, Positions]
     triplets: tuple[Triplet, ...]
     mask_reference: bool
-    """Whether the reference image is taken out of its own ranking."""
+    """Whether a ranking leaves out its reference image."""
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """True attributes where the data set has them: attribute -> one value an image
-    (``""`` where it does not apply, ``UNKNOWN`` where nobody knows it)."""
+    """True attributes, if the data set has them: attribute -> one value for each image (``""`` if it does
+    not apply, ``UNKNOWN`` if it is unknown)."""
     products: tuple[int, ...] = ()
-    """Number of the product that each image is a view of; without them every image is of another product."""
+    """Number of the product of each image; if empty, every image shows another product."""
 
     def __post_init__(self) -> None:
         count = len(self.image_ids)
@@ -107,7 +107,7 @@ class Benchmark:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over images, attributes, galleries and questions: what a frozen comparison is known by."""
+        """Return the SHA-256 of images, attributes, galleries and questions."""
         content = {
             "images": self.image_ids,
             "attributes": {column: self.attributes[column] for column in sorted(self.attributes)},
@@ -132,9 +132,9 @@ class Benchmark:
 
 
 def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
-    """Return several benchmarks as one: images one after the other, categories under their part's name.
+    """Join several benchmarks into one; categories are prefixed with the name of their part.
 
-    An attribute that a part does not have is ``UNKNOWN`` for all of its images.
+    An attribute that a part lacks is ``UNKNOWN`` for all of its images.
     """
     if len(parts) == 1:
         return parts[0]
@@ -167,7 +167,7 @@ def join_benchmarks(parts: Sequence[Benchmark]) -> Benchmark:
 
 
 def _joined_products(parts: Sequence[Benchmark]) -> tuple[int, ...]:
-    """Return the products of all images, numbered on from part to part."""
+    """Return the products of all images, numbered consecutively over the parts."""
     joined: list[int] = []
     for part in parts:
         start = max(joined, default=-1) + 1

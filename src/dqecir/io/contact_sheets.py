@@ -1,4 +1,4 @@
-"""Pictures of answers: contact sheets as PNG, and a report as one HTML file.
+"""Show search results: contact sheets as PNG, and a report as one HTML file.
 
 Both show the same thing: the reference, the text, the best candidates with right answers marked,
 and the weight that each attribute had in the query.
@@ -30,7 +30,7 @@ INK, FAINT, RIGHT, PAPER = "#1c1c1e", "#6e6e73", "#1a8f4c", "#ffffff"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One found image: its picture, score, and whether it is right (None where nobody knows)."""
+    """A result: its picture, its score, and whether it is right (None if unknown)."""
 
     picture: Image.Image
     score: float
@@ -39,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One composed query and what it found, best first."""
+    """A composed query and its results, best first."""
 
     reference: Image.Image
     text: str
@@ -50,7 +50,7 @@ class SheetRow:
 
 @cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    # matplotlib brings DejaVu along, so a sheet looks alike on every machine.
+    # matplotlib contains this font, so a sheet looks the same on every machine.
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
 
@@ -88,7 +88,7 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, answer: SheetRow, t
     lines = textwrap.wrap(answer.text, 30)[:5]
     draw.multiline_text((left, top + 2), "\n".join(lines), INK, _font(13), spacing=3)
     place = top + SIDE - 18 * len(answer.attribute_weights)
-    # Weights that are boost_requested on or set may be above 1.
+    # A weight that is boosted, or set by the user, may be above 1.
     whole = max([1.0, *answer.attribute_weights.values()])
     for name, weight in answer.attribute_weights.items():
         draw.text((left, place), name, FAINT, _font(11))
@@ -121,7 +121,7 @@ def html_report(
     facts: Mapping[str, str],
     opening: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write one self-contained HTML file: ``opening``, the table of ``rows`` x ``shown``, answers, facts."""
+    """Write one self-contained HTML file: ``opening``, a table of ``rows`` x ``shown``, results, facts."""
     template = (resources.files("dqecir.io") / "templates" / "report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["data_uri"] = data_uri

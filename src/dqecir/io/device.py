@@ -17,7 +17,7 @@ AUTO = "auto"
 
 
 def use_device(name: str) -> None:
-    """Choose a device for this process and for those that it starts; ``auto`` changes nothing."""
+    """Choose the device of this process and of processes it starts; ``auto`` changes nothing."""
     if name != AUTO:
         os.environ[VARIABLE] = name
 
@@ -25,14 +25,14 @@ def use_device(name: str) -> None:
 def chosen_device() -> torch.device:
     """Return the device that ``DQECIR_DEVICE`` names; default: the GPU (cuda, mps), else the CPU.
 
-    Of several processes of a training, each has a GPU of its own where there are enough.
+    Each process of a distributed training gets its own GPU if there are enough.
     Raises :class:`DataError` for a device that this machine does not have.
     """
     return device_named(os.environ.get(VARIABLE) or usable_devices()[0])
 
 
 def device_named(name: str) -> torch.device:
-    """Return a device by its name: auto, cpu, cuda or mps; raises as :func:`chosen_device`."""
+    """Return the device of a name: auto, cpu, cuda or mps; raises as :func:`chosen_device`."""
     if name == AUTO:
         return chosen_device()
     known = usable_devices()
@@ -48,7 +48,7 @@ def device_named(name: str) -> torch.device:
 
 
 def usable_devices() -> list[str]:
-    """Return the names of this machine's devices, the quickest first."""
+    """Return the names of this machine's devices, the fastest first."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return ["cpu"] if accelerator is None else [accelerator.type, "cpu"]
 

@@ -1,4 +1,4 @@
-"""Download files over HTTP, within limits, politely, and again where it may help."""
+"""Download files over HTTP: within limits, slowly enough for servers, with retries."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _ATTEMPTS = 4
 _REDIRECTS = 5
 _REDIRECTING = (301, 302, 303, 307, 308)
 _PASSING = (408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
-"""Statuses that another attempt may not meet."""
+"""HTTP statuses after which another attempt may succeed."""
 _TIMEOUTS = {"connect": 10.0, "read": 20.0, "write": 20.0, "pool": 10.0}
-"""Seconds of one wait."""
+"""Longest wait for data, in seconds."""
 _DEADLINE = 120.0
-"""Seconds of one attempt, with its redirects and its body."""
+"""Longest attempt, with redirects and body, in seconds."""
 _LONGEST_WAIT = 120.0
-"""Seconds that a server may ask to be left alone; one that asks for more is not asked again."""
+"""Longest ``Retry-After`` that is waited for, in seconds; after a longer one the download fails."""
 _APART = 0.1
-"""Seconds between two requests of one host."""
+"""Seconds between two requests to one host."""
 _HEADERS = (("Accept", "image/*,*/*;q=0.5"), ("Accept-Encoding", "identity"))
 _UNCHANGED = "%/:@!$&'()*+,;=~"
 
 
 class DownloadError(DataError):
-    """A file that was not downloaded; the message leaves out its address. ``may_pass``: whether it is worth
-    trying another time."""
+    """A failed download; the message leaves out the address. ``may_pass``: whether a later attempt may
+    succeed."""
 
     def __init__(self, reason: str, may_pass: bool = False) -> None:
         self.may_pass = may_pass
@@ -40,7 +40,7 @@ class DownloadError(DataError):
 
 
 class _PassingError(Exception):
-    """A failure that another attempt may not meet, after ``wait`` seconds if the server says how many."""
+    """A failure that may pass; ``wait`` is the number of seconds the server asks for, if any."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         self.reason, self.wait = reason, wait
@@ -59,16 +59,16 @@ class Downloader:
         wait: Callable[[float], None] = time.sleep,
         certificates: ssl.SSLContext | None = None,
     ) -> None:
-        """Connect to nothing yet; ``clock`` tells seconds and ``wait`` sleeps for some.
+        """Set the limits, without connecting; ``clock`` returns seconds, ``wait`` sleeps for seconds.
 
-        ``agent``: the name of the program, for servers. ``most_bytes``: of a file. ``allow_private``: whether
-        to connect to private networks and to this machine.
+        ``agent``: the ``User-Agent``. ``most_bytes``: the size limit of a file. ``allow_private``: whether to
+        connect to private networks and to this machine.
         """
         self._agent, self._most_bytes, self._clock, self._wait = agent, most_bytes, clock, wait
         self._network = CheckedNetwork(allow_private, clock)
         self._pool = httpcore.ConnectionPool(certificates, network_backend=self._network)
         self._asked: dict[str, float] = {}
-        """Host -> when it was last asked."""
+        """Host -> time of its last request."""
 
     def __enter__(self) -> Downloader:
         return self
@@ -79,8 +79,8 @@ class Downloader:
     def get(self, address: str) -> bytes:
         """Return the body of an http or https address; raises :class:`DownloadError`.
 
-        What may pass (no answer, a busy server) is tried again after a while, or after the time that the
-        server asks for.
+        After a failure that may pass (no answer, a busy server), it tries again after a pause, or after the
+        time that the server asks for.
         """
         for attempt in range(_ATTEMPTS):
             try:
@@ -162,7 +162,7 @@ def _led_to(address: str, location: str) -> str:
 
 
 def _url_of(address: str) -> httpcore.URL:
-    """Return an address as it is sent: what ASCII has not is escaped."""
+    """Return an address as it is sent: characters outside ASCII are escaped."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
@@ -189,7 +189,7 @@ def _host_header(url: httpcore.URL) -> str:
 
 
 def _seconds(retry_after: str) -> float | None:
-    """Return the seconds that a server asks to wait, as a number or as a date; None where it says neither."""
+    """Return the seconds that ``Retry-After``, a number or a date, asks to wait; None if it is neither."""
     if retry_after.strip().isdecimal():
         return float(retry_after)
     try:

@@ -1,4 +1,4 @@
-"""Write files that are either whole or absent: write to a draft, then rename it."""
+"""Write files whole or not at all: write to a temporary file, then rename it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield an empty file that takes the place of ``path`` when the block ends without an error.
+    """Yield an empty file that replaces ``path`` when the block ends without an error.
 
-    The folder that ``path`` stands in is made. A link stays, and the file that it leads to is replaced; a
-    pipe or a device takes the data as they are written.
+    The folder of ``path`` is created if necessary. If ``path`` is a link, its target is replaced. Pipes and
+    devices are written directly.
     """
     if path.is_symlink():
         path = path.resolve()
@@ -56,7 +56,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder outlive a power cut, where the system can; Windows cannot."""
+    """Flush a folder's entries to disk, so that new names survive a power cut; does nothing on Windows."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -68,10 +68,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of ``path`` when the block ends without an error.
+    """Yield an empty folder that replaces ``path`` when the block ends without an error.
 
-    An existing ``path`` stays as it is until then, and survives an error untouched. Of a link, the folder
-    that it leads to is replaced.
+    Until then, and after an error, an existing ``path`` stays as it is. If ``path`` is a link, its target
+    is replaced.
     """
     if path.is_symlink():
         path = path.resolve()

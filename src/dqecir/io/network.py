@@ -1,4 +1,4 @@
-"""Connections to checked addresses: a host is resolved, and its addresses are checked before one is used."""
+"""Connect to checked addresses only: resolve a host, check its addresses, then use one of them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class PrivateAddressError(DataError):
-    """A host whose addresses are not of the public internet."""
+    """None of a host's addresses is on the public internet."""
 
 
 class CheckedNetwork(httpcore.NetworkBackend):
-    """Opens connections for httpcore: to public addresses only, and until a deadline.
+    """Open connections for httpcore: to public addresses only, and until a deadline.
 
-    A host is resolved once for each connection, and the connection goes to the address that was checked, so
-    no later answer of a name server counts. Certificates are still those of the host's name. Proxies of the
-    environment are not used.
+    Each connection resolves its host once and uses the address that was checked, so a later answer of the
+    name server has no effect. Certificates are checked against the host's name. Proxies that the
+    environment names are ignored.
     """
 
     def __init__(self, allow_private: bool, clock: Callable[[], float]) -> None:
         self.deadline = math.inf
-        """Time of ``clock`` after which nothing is waited for."""
+        """Time of ``clock`` at which every wait ends."""
         self._allow_private, self._clock = allow_private, clock
         self._sockets = httpcore.SyncBackend()
 
@@ -58,7 +58,7 @@ class CheckedNetwork(httpcore.NetworkBackend):
         raise failed or httpcore.ConnectError(f"{host} has no address")
 
     def left(self, timeout: float | None) -> float:
-        """Return ``timeout``, or the seconds that are left if they are fewer."""
+        """Return ``timeout`` or the seconds left until the deadline, whichever is less."""
         seconds = self.deadline - self._clock()
         if seconds <= 0:
             raise httpcore.ReadTimeout("the deadline has passed")
@@ -105,7 +105,7 @@ class _UntilDeadline(httpcore.NetworkStream):
 
 
 def is_public(address: str) -> bool:
-    """Say whether an IP address is one of the public internet; of IPv6 that embeds IPv4, the latter counts.
+    """Return whether an IP address is public; IPv6 that embeds IPv4 is judged by the IPv4 address.
 
     >>> is_public("8.8.8.8"), is_public("10.0.0.1"), is_public("::ffff:127.0.0.1"), is_public("0.0.0.0")
     (True, False, False, False)

@@ -29,7 +29,7 @@ def plotted(path: Path, size: tuple[float, float], panels: int = 1) -> Iterator[
 
 
 def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    """Return a picture as a file of a ``kind`` that Pillow writes, such as PNG."""
+    """Return a picture's bytes in a file format of Pillow, such as ``PNG``."""
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Progress of everything long, on standard error: a bar on a terminal, a line every ten seconds elsewhere."""
+"""Show the progress of long work on standard error: a bar on a terminal, else a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 console = Console(stderr=True, soft_wrap=True, emoji=False)
-"""Where progress and messages go, so that standard output holds results alone. Lines are not
+"""The console for progress and messages; standard output holds only results. Long lines are not
 broken, so that paths and commands can be copied."""
 
 EVERY = 10.0
-"""Seconds between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress without a terminal."""
 
 Item = TypeVar("Item")
 
@@ -29,10 +29,10 @@ def track(
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
 ) -> Iterator[Item]:
-    """Yield ``items`` and say what is being done, how far it is, how fast, and for how long yet.
+    """Yield ``items`` and show what is being done, how far, how fast, and the time left.
 
-    On a terminal that is a bar. Elsewhere it is a line every ``EVERY`` seconds, however long an item takes:
-    ``wait`` waits for an event so long and says whether it came.
+    On a terminal this is a bar, elsewhere a line every ``EVERY`` seconds, even during a long item.
+    ``wait`` waits for an event that many seconds and returns whether it was set.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
@@ -91,7 +91,7 @@ def _with_lines(
         while not wait(finished, EVERY):
             console.print(escape(count.line()))
 
-    # A thread of its own, because one item may take minutes.
+    # A separate thread, because one item may take minutes.
     thread = threading.Thread(target=speak, name=f"progress of {count.what}", daemon=True)
     thread.start()
     try:

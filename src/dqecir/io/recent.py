@@ -1,4 +1,4 @@
-"""Keep what was used last, within a number of bytes."""
+"""Cache the most recently used values within a number of bytes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Kept = TypeVar("Kept")
 
 
 class Recent(Generic[Kept]):
-    """The values that were used last, as long as they fit into ``most`` bytes; any thread may ask."""
+    """A cache of the most recently used values, at most ``most`` bytes of them; safe in threads."""
 
     def __init__(self, most: int, size: Callable[[Kept], int]) -> None:
         self._kept: LRUCache[Hashable, Kept] = LRUCache(most, size)
         self._lock = Lock()
 
     def get(self, key: Hashable) -> Kept | None:
-        """Return what is kept under ``key``, or ``None``."""
+        """Return the value of ``key``, or ``None``."""
         with self._lock:
             return self._kept.get(key)
 
     def put(self, key: Hashable, value: Kept) -> None:
-        """Keep ``value``, and drop what was not asked for longest; a value above ``most`` is not kept."""
+        """Keep ``value``, and drop the least recently used ones; a value above ``most`` bytes is not kept."""
         with self._lock, suppress(ValueError):
             self._kept[key] = value

@@ -1,4 +1,4 @@
-"""Claim a run folder: keep the settings of its run in it, and refuse it to a run of other settings."""
+"""Claim a run folder: store the settings of its run, and refuse the folder to a run with others."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def claim(
     joining: str | None = None,
     writes: bool = True,
 ) -> None:
-    """Write the settings of a ``kind`` of run to ``folder/file``, or compare them with those written there.
+    """Write the settings of a ``kind`` of run to ``folder/file``, or compare them with those found there.
 
-    An earlier version may have written them. Entries under the key ``joining`` may join or leave between
-    runs; an entry that stays must stay as it was. ``writes`` is false in all processes of a run but one.
-    Raises :class:`DataError` that names each setting that differs, and where the file cannot be read.
+    An earlier version may have written them. Between runs, entries under the key ``joining`` may be added
+    or removed, but not changed. ``writes`` is false in all processes of a run but one. Raises
+    :class:`DataError` that names each differing setting, or if the file cannot be read.
     """
     path = folder / file
     wanted = settings.model_dump(mode="json")
@@ -46,7 +46,7 @@ def claim(
 
 
 def _held(path: Path, settings: type[Strict], kind: str) -> dict[str, Any] | None:
-    """Read the settings that a folder is claimed with; None where it is free."""
+    """Read the settings that a folder was claimed with; None if it is free."""
     if not path.exists():
         return None
     try:
@@ -59,7 +59,7 @@ def _held(path: Path, settings: type[Strict], kind: str) -> dict[str, Any] | Non
 
 
 def _differences(held: Any, wanted: Any, name: str = "") -> Iterator[str]:
-    """Yield the dotted name of each setting that differs, with both values where they are short."""
+    """Yield the dotted name of each differing setting, with both values if they are short."""
     if isinstance(held, dict) and isinstance(wanted, dict):
         for key in dict.fromkeys([*wanted, *held]):
             yield from _differences(held.get(key), wanted.get(key), f"{name}.{key}" if name else key)

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Never look for garbage among the objects that exist when the block ends.
+    """Exclude the objects that exist when the block ends from garbage collection.
 
-    Most of them are torch's, and live as long as the process. Looking through them while they are made, and
-    again when the process ends, takes a quarter of a search from the command line.
+    Most of them belong to torch and live as long as the process. Collecting garbage while they are made, and
+    when the process ends, takes a quarter of the time of a search from the command line.
     """
     gc.disable()
     try:
@@ -24,9 +24,9 @@ def loading() -> Iterator[None]:
 
 
 def let_threads_sleep() -> None:
-    """Have threads sleep while they wait for each other, unless the user's environment says otherwise.
+    """Let waiting threads sleep, unless the user's environment says otherwise.
 
-    They spin otherwise, on cores that others need: beside other busy processes, such as the writer of an
-    index, a search then takes many times as long. It counts for what loads torch afterwards.
+    By default they spin and occupy cores: while another process is busy, such as the writer of an index, a
+    search then takes many times as long. Call this before torch is imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

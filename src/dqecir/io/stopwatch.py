@@ -14,10 +14,10 @@ def spent_name(on_cpu: bool) -> str:
 
 
 class Stopwatch:
-    """Seconds of work so far, without the pauses between a stop and the next start.
+    """Count the seconds of work, without the pauses between a stop and the next start.
 
-    On a CPU those of all threads of the process. An accelerator works on while the host goes on, so there
-    the clock runs until the host has waited for it, which it must for other reasons: never for the watch.
+    On a CPU these are the CPU seconds of all threads. An accelerator works in parallel with the host; its
+    clock runs until the host next waits for it. The stopwatch itself never makes the host wait.
     """
 
     def __init__(self, on_cpu: bool) -> None:

@@ -1,1 +1,1 @@
-"""A modification text becomes requested values and numeric constraints."""
+"""Read modification texts: requested values, numeric constraints and unread words."""

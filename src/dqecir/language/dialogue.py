@@ -1,4 +1,4 @@
-"""What several turns ask for together: a turn keeps what earlier ones asked, replaces it or takes it back."""
+"""Join the turns of a dialogue into one text: a turn adds, replaces or takes back requests."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _OPENING = re.compile(r"^\W*(?:(?:and|but|now|then|also|ok|okay|please|yes)\b\W*
 
 @dataclass(frozen=True)
 class _Phrase:
-    """Words that stand for one thing; ``ask`` is None for a number and for words that no column knows."""
+    """Words for one request; ``ask`` is None for a number and for unread words."""
 
     words: str
     column: str | None
     ask: Ask | None = None
 
     def gives_way(self, later: Sequence[_Phrase]) -> bool:
-        """Return whether later phrases ask for another value of the column, or refuse this one."""
+        """Return whether later phrases request another value of the column, or refuse this one."""
         same = [one for one in later if self.column is not None and one.column == self.column]
         if self.ask is None:
             return bool(same)
@@ -39,10 +39,10 @@ class _Phrase:
 
 
 def in_one(turns: Sequence[str], reader: Reader) -> str:
-    """Return one text that asks for what the turns do together, the latest last.
+    """Return one text with the requests of all turns, which are in order of time.
 
-    A value that a turn asks for takes the place of earlier values of its column. "No, not that" takes back
-    the turn before, and "start over" all of them; what follows in the same turn counts.
+    A requested value replaces earlier values of its column. "No, not that" takes back the turn before, and
+    "start over" all turns; the rest of the same turn counts.
     """
     if not turns:
         return ""
@@ -61,7 +61,7 @@ def in_one(turns: Sequence[str], reader: Reader) -> str:
 
 
 def _after(kept: list[list[_Phrase]], turn: str) -> tuple[list[list[_Phrase]], str]:
-    """Return the turns that a turn leaves as they are, and what else it says."""
+    """Return the earlier turns that a turn does not take back, and the rest of its text."""
     if anew := _ANEW.match(turn):
         kept, turn = [], turn[anew.end() :]
     elif back := _TAKEN_BACK.match(turn):

@@ -1,4 +1,4 @@
-"""English as people type it, brought to one form: contractions, spellings, endings, slips of the finger."""
+"""Normalise typed English: contractions, spellings, endings and typing errors."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _SPELLINGS = tuple(
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[,;:.!?()\u2013\u2014]")
 _UNCHANGED = frozenset(("shorts", "less", "this", "does", "goes", "was", "has", "is", "its", "plus", "minus"))
 TYPED = 6
-"""Letters from which on a word is still known with one slip of the finger."""
+"""Length from which a word is recognised with one typing error, in letters."""
 
 
 def tokens(text: str) -> list[str]:
-    """Return words and marks of a text in lower case; hyphens part words, and spelling is American."""
+    """Return a text's words and marks in lower case and American spelling, split at hyphens."""
     text = text.lower()
     for pattern, plain in _SPELLINGS:
         text = pattern.sub(plain, text)
@@ -53,13 +53,13 @@ def tokens(text: str) -> list[str]:
 
 
 def word_set(text: str) -> frozenset[str]:
-    """Return the words of a list that blanks part."""
+    """Return the words of a list that is separated by blanks."""
     return frozenset(text.split())
 
 
 @lru_cache(maxsize=10_000)
 def stem(word: str) -> str:
-    """Return a word without the endings of a plural or of a participle: stripes, striped, stripe are one."""
+    """Return a word without plural and participle endings, so that stripes, striped and stripe are equal."""
     if word in _UNCHANGED or len(word) < 4:
         return word
     if word.endswith("s") and not word.endswith(("ss", "us")):
@@ -72,7 +72,7 @@ def stem(word: str) -> str:
 
 
 def slips(word: str, known: Iterable[str]) -> list[str]:
-    """Return the known words that are one edit from a mistyped one and start as it does."""
+    """Return the known words with the same first letter that are one edit from a mistyped one."""
     return [
         other for other in known if other[0] == word[0] and OSA.distance(word, other, score_cutoff=1) == 1
     ]

@@ -1,4 +1,4 @@
-"""Meanings of words in one catalogue: names of values, and hints at columns."""
+"""The meanings of words in one catalogue: names of values, and hints at columns."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from dqecir.settings import Strict
 MUTE = frozenset(("yes", "no", "true", "false", "none", "other", "unknown", "without", "not", "n", "y"))
 """Value names too generic to match in text."""
 ABSENT = ("no", "none", "false", "without", "absent")
-"""Values by which catalogues say that a thing is absent."""
+"""Values that mean that an object is absent."""
 LONGEST = 5
-"""Words of the longest name."""
+"""Number of words of the longest name."""
 _STRUCTURAL = frozenset(
     map(
         stem,
@@ -34,27 +34,27 @@ _STRUCTURAL = frozenset(
         ),
     )
 )
-"""Words of phrases that say nothing of a column."""
+"""Words of phrases that do not hint at a column."""
 _DENYING = frozenset(("no", "not", "without", "nothing"))
 _NO_SLIPS = frozenset(("lighter", "tighter", "looser", "cellar", "sports"))
-"""Words that are one letter from what catalogues name (shorts, collar), and are meant."""
+"""Correct words that are one letter from words of catalogues (shorts, collar)."""
 
 
 class Synonyms(Strict):
-    """Words that are read, and never drawn, for columns of some names: see ``vocabularies/heard.yaml``."""
+    """Words for columns that texts may use but that training never draws: see ``vocabularies/heard.yaml``."""
 
     columns: tuple[str, ...]
     cues: tuple[str, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
     things: tuple[str, ...] = ()
-    """The thing that the value ``absent`` excludes: sleeves, for sleeveless."""
+    """The object that the value ``absent`` excludes: sleeves, for sleeveless."""
     absent: str = ""
     more: tuple[str, ...] = ()
     less: tuple[str, ...] = ()
     of: str = ""
-    """The column of the things that the column is of: "red stripes" names a colour of the pattern."""
+    """The column that this column describes: "red stripes" names a colour of the pattern."""
     owners: tuple[str, ...] = ()
-    """Names of the column's thing for any value: "main shape"."""
+    """Names of the column's object, for any value: "main shape"."""
 
 
 @cache
@@ -73,13 +73,13 @@ def heard_for(column: str) -> list[Synonyms]:
 
 
 class Lexicon:
-    """Words of a catalogue's columns: ``spoken`` and ``values`` by column.
+    """The words of a catalogue's columns; ``spoken`` and ``values`` by column.
 
-    By words, as typed (``exact``) and by stems (``stemmed``, ``owners``, ``things``): the (column, value)
-    that they name. ``cues`` and ``nouns``: the columns that a stem, or a noun of what a column is of, hints
-    at. ``signs``: stems that together say a value, and whether they deny. ``comparing`` ("longer") and
-    ``bases`` ("long"): columns, and whether it is more of them. ``alone``: columns whose values need no
-    other word. ``absent``: column -> the value that says its thing is not there.
+    ``exact`` (words as typed), ``stemmed``, ``owners`` and ``things`` (stems) map to the (column, value)
+    that they name. ``cues`` and ``nouns`` map a stem, or a noun of a column's owner, to the columns that
+    it hints at. ``signs`` are stems that together mean a value, and whether they deny it. ``comparing``
+    ("longer") and ``bases`` ("long") map to columns, and whether they mean more. ``alone`` are columns
+    whose values need no other word. ``absent``: column -> the value that means that its object is absent.
     """
 
     def __init__(self, spoken: Mapping[str, ColumnVocabulary], values: Mapping[str, Sequence[str]]) -> None:
@@ -192,7 +192,7 @@ class Lexicon:
     def _absence(
         self, column: str, known: ColumnVocabulary, values: Sequence[str], entries: Sequence[Synonyms]
     ) -> None:
-        """Return the thing of a column that one of its values excludes."""
+        """Add the object of a column that one of its values excludes."""
         absent = [v for v in values if v in {e.absent for e in entries} or v.casefold() in ABSENT]
         if not absent:
             return
@@ -205,7 +205,7 @@ class Lexicon:
             self.things[stem(tokens(thing)[-1])].append((column, absent[0]))
 
     def find(self, words: Sequence[str], start: int) -> tuple[int, list[tuple[str, str]]]:
-        """Return the longest name of a value that starts at a word: its length, 0 where there is none."""
+        """Return the longest name of a value that starts at a word: its length (0 if none) and meanings."""
         for length in range(min(LONGEST, len(words) - start), 0, -1):
             part = tuple(words[start : start + length])
             found = self.exact.get(part)
@@ -223,12 +223,12 @@ class Lexicon:
         return 0, []
 
     def _hints(self, word: str) -> bool:
-        """Return whether a word names a column and not, by its stem, a value: "fit" and "fitted"."""
+        """Return whether a word names a column although its stem names a value: "fit" and "fitted"."""
         single = word.removesuffix("s")
         return word in self.cue_words or (single in self.cue_words and (single,) not in self.exact)
 
     def owner(self, words: Sequence[str], start: int) -> tuple[int, list[tuple[str, str]]]:
-        """Return the longest name of an owner that starts at a word."""
+        """Return the longest name of an owner that starts at a word: its length and meanings."""
         for length in range(min(3, len(words) - start), 0, -1):
             found = self.owners.get(tuple(map(stem, words[start : start + length])))
             if found:
@@ -236,14 +236,14 @@ class Lexicon:
         return 0, []
 
     def mended(self, word: str) -> str:
-        """Return a word as it was meant, where it is one slip away from one word alone."""
+        """Correct a word that is one typing error from exactly one known word."""
         if len(word) < TYPED - 1 or word in self._ordinary or stem(word) in self._ordinary:
             return word
         meant = slips(word, self._mendable)
         return meant[0] if len(set(map(stem, meant))) == 1 else word
 
     def _ordinary_words(self) -> set[str]:
-        """Return words that are no slips: all that any shipped entry or this catalogue knows."""
+        """Return the words that are no typing errors: those of shipped entries and of this catalogue."""
         known = {word for name in self.exact for word in name} | set(self.cues) | set(self.comparing)
         for entry in heard():
             for text in (*entry.cues, *entry.things, *entry.more, *entry.less, *sum(entry.groups, ())):
@@ -252,8 +252,8 @@ class Lexicon:
 
 
 def names_of(spoken: ColumnVocabulary, value: str) -> list[str]:
-    """Return words for a value. One that most of its own statements share, and none of the column's, is one
-    too: "knee", "hood"."""
+    """Return the words for a value, including a word that most of its own statements, and none of the
+    column's, share: "knee", "hood"."""
     known = spoken.values.get(value, Value())
     plain = value.replace("_", " ")
     said = (*known.words, *known.nouns, *known.plural) or ((plain,) if plain.casefold() not in MUTE else ())

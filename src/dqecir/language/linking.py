@@ -1,8 +1,8 @@
-"""From tagged words to the columns and values of one catalogue.
+"""Link tagged words to the columns and values of one catalogue.
 
-A column of a catalogue has one of the tagger's roles where its name says so, or where its values do:
-"article" with "Tshirts" and "Jeans" is a garment. Words name a value by its own name first (in any number:
-"shoes", "shoe"), then by the usual value that the tagger says, then by the nearest name of a word vector.
+A column gets one of the tagger's roles by its name or by its values: "article" with "Tshirts" and "Jeans"
+is a garment. Words name a value by its own name (singular or plural), else by the tagger's usual value,
+else by the nearest name by word vectors.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from dqecir.language.tagging import OWN, Mark, words_of
 from dqecir.language.vocabulary import shipped_vocabularies
 
 NEAR = 0.5
-"""Cosine of word vectors from which on a word means a value."""
+"""Least cosine of word vectors at which a word means a value."""
 NAMES = 200
-"""A column of more values holds names, such as brands, which no word is near to."""
+"""Most values of a column that word vectors are used for; columns with more hold names such as brands."""
 _SHARE = 0.5
-"""Share of a column's values that a role must know, where the column's name does not say the role."""
+"""Share of a column's values that a role must know to get a column that is not named like the role."""
 _SHORT = 3
-"""Letters of the shortest word that is near to others."""
+"""Length of the shortest word that word vectors are used for, in letters."""
 _FEW = 3
 _REACH = 8
 """Words and signs of the longest name: "U.S. Polo Assn."."""
@@ -40,7 +40,7 @@ Named = tuple[str, str]
 
 @cache
 def usual_words() -> frozenset[str]:
-    """Return every word of the phrases that the tagger knows from training."""
+    """Return every word of the phrases of the tagger's training."""
     return frozenset(
         word.text
         for kind, part in spoken().items()
@@ -67,7 +67,7 @@ def _key(name: str) -> str:
 
 
 def _joined(words: Sequence[str]) -> str:
-    """Return the key that compares names: the stems of its words, without signs, "and" and "'s"."""
+    """Return the key by which names are compared: the stems of their words, without signs, "and" and "'s"."""
     return "".join(stem(_POSSESSIVE.sub("", word)) for word in words if _counts(word))
 
 
@@ -76,10 +76,10 @@ def _counts(word: str) -> bool:
 
 
 class Linker:
-    """Names of the columns and values of one catalogue."""
+    """The names of the columns and values of one catalogue."""
 
     def __init__(self, values: Mapping[str, Sequence[str]], vector: Vector | None = None) -> None:
-        """``values`` maps columns to values; ``vector`` gives a word's vector, where there are any."""
+        """Take columns -> values; ``vector`` returns the vector of a word, if there are word vectors."""
         self.values = {column: tuple(value for value in own if value) for column, own in values.items()}
         self._vector = vector
         self.columns: dict[str, list[str]] = defaultdict(list)
@@ -87,7 +87,7 @@ class Linker:
         self._usual: dict[Named, list[str]] = {}
         self._names: dict[str, list[Named]] = defaultdict(list)
         self._own: set[str] = set()
-        """Keys of names that the tagger has no value for."""
+        """Keys of names for which the tagger has no value."""
         for column, own in self.values.items():
             role = _role(column, own)
             self.columns[role].append(column)
@@ -122,7 +122,7 @@ class Linker:
         return unit
 
     def marks(self, words: Sequence[str]) -> list[Mark]:
-        """Which words name a value, or a column, of the catalogue that the tagger does not know."""
+        """Mark the words that name a value or a column of the catalogue that the tagger does not know."""
         marks = [Mark.NONE] * len(words)
         for start in (place for place, word in enumerate(words) if _counts(word)):
             for end in range(min(len(words), start + _REACH), start, -1):
@@ -140,7 +140,7 @@ class Linker:
         ]
 
     def named(self, words: Sequence[str]) -> Iterator[tuple[int, int, Named]]:
-        """Yield where words name a value exactly, the longest name first: start, end, column and value."""
+        """Yield exact names of values, the longest first: start, end, column and value."""
         start = 0
         while start < len(words):
             for end in range(min(len(words), start + _REACH), start, -1):
@@ -153,9 +153,9 @@ class Linker:
             start = end
 
     def value(self, role: str, words: Sequence[str], usual: str | None) -> Named | None:
-        """Return the column and value that the words of a span name; ``usual`` is the tagger's value.
+        """Return the column and value that a span's words name; ``usual`` is the tagger's value.
 
-        None where the catalogue has no such value.
+        None if the catalogue has no such value.
         """
         columns = (self.columns.get(role) if role != OWN else None) or list(self.values)
         whole = self._named(_joined(words), columns)
@@ -173,9 +173,9 @@ class Linker:
         return self._nearest(" ".join(words))
 
     def _elsewhere(self, role: str) -> list[str]:
-        """Return columns that may have a value of a role, where the role's own have not.
+        """Return other columns that may have a value of a role, if the role's own columns lack it.
 
-        Where there is a column of the garment's colour, a colour of its pattern is something else.
+        If there is a column of the garment's colour, a colour of its pattern is not looked up in it.
         """
         other = self.columns.get("pattern_color", []) if role == "color" and self.columns.get(role) else []
         return [column for column in self.values if column not in other]
@@ -189,7 +189,7 @@ class Linker:
         return max(found, key=lambda named: len(self.values[named[0]]), default=None)
 
     def _nearest(self, text: str) -> Named | None:
-        """Return the value whose name's vector is nearest to that of a text, where it is near enough."""
+        """Return the value whose name's vector is nearest to a text's, if it is near enough."""
         if self._near is None or not any(len(word.text) >= _SHORT for word in words_of(text)):
             return None
         named, vectors = self._near
@@ -199,7 +199,7 @@ class Linker:
 
     @property
     def names(self) -> set[str]:
-        """Every word of the names of values and columns."""
+        """All words of the names of values and columns."""
         texts = [*self.values, *(value for own in self.values.values() for value in own)]
         return {word.text for text in texts for word in words_of(text.replace("_", " "))}
 

@@ -1,4 +1,4 @@
-"""Clauses of a modification text and their readings."""
+"""The clauses of a modification text and their readings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Kind = Literal["is", "is not", "more", "less"]
 
 @dataclass(frozen=True)
 class Mention:
-    """One thing a text says of a column: a value, a value denied, or more or less than the reference.
+    """One request about a column: a value, a refused value, or more or less than the reference.
 
-    ``of`` is the value of the owning column that the text names ("the stars"), where it names one. ``others``
-    are values that would do as well: "red or blue".
+    ``of`` is the owning column's value, if the text names it ("the stars"). ``others`` are alternatives:
+    "red or blue".
     """
 
     column: str
@@ -25,7 +25,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Clause:
-    """A clause of a text in plain words, and its readings, any of which may be meant; none if unread."""
+    """A clause of a text in plain words, and its possible readings; none if unread."""
 
     words: str
     readings: tuple[Mention, ...]

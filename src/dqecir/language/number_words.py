@@ -1,4 +1,4 @@
-"""Words about columns of numbers that no picture shows: prices and years."""
+"""Words about columns of numbers that pictures do not show: prices and years."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Direction = Literal["less", "more"]
 
 MONEY = frozenset({"price", "cost", "rrp"})
 YEARS = frozenset({"year", "season", "date"})
-"""Words of a column's name that say what its numbers are."""
+"""Words of a column's name that tell the kind of its numbers."""
 SEEN = r"[\s-]+(?:looks?|looking|styles?|designs?|fashion)\b"
-"""Words that make a comparison one of looks: "an older look" is no year."""
+"""Words that make a comparison one of appearance: "an older look" is no year."""
 _FAMILIES: tuple[tuple[frozenset[str], dict[Direction, tuple[str, ...]]], ...] = (
     (
         MONEY,
@@ -23,17 +23,17 @@ _FAMILIES: tuple[tuple[frozenset[str], dict[Direction, tuple[str, ...]]], ...] =
 
 
 def names_a_number(column: str) -> bool:
-    """Return whether a column's name says that it is compared and not seen: ``price``, ``sale_year``."""
+    """Return whether a column's name means numbers that pictures do not show: ``price``, ``sale_year``."""
     return any(set(column_words(column)) & names for names, _ in _FAMILIES)
 
 
 def by_name(columns: Iterable[str]) -> list[str]:
-    """Return columns in the order in which words about money or time are meant of them: short names first."""
+    """Sort columns by which of them words about money or time mean first: short names first."""
     return sorted(columns, key=lambda column: (len(column_words(column)), column.casefold()))
 
 
 def comparisons(column: str, direction: Direction | None = None) -> tuple[str, ...]:
-    """How a column is compared in words of its own: "cheaper" for a price; none for most columns."""
+    """Return a column's own words of comparison: "cheaper" for a price; none for most columns."""
     words = set(column_words(column))
     return tuple(
         phrase
@@ -46,5 +46,5 @@ def comparisons(column: str, direction: Direction | None = None) -> tuple[str, .
 
 
 def column_words(column: str) -> list[str]:
-    """Return the words of a column's name, in small letters."""
+    """Return the words of a column's name in lower case."""
     return re.findall(r"[^\W_]+", column.casefold())

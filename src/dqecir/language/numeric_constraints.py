@@ -1,6 +1,6 @@
-"""Bounds that a text sets to numbers no picture shows: "cheaper", "under 40 euros", "after 2019".
+"""Read numeric constraints that pictures do not show: "cheaper", "under 40 euros", "after 2019".
 
-A model passes over such words (``questions/comparatives.py``); a search takes them out of the text and
+A model ignores such words (``questions/comparatives.py``); a search removes them from the text and
 filters by them.
 """
 
@@ -24,7 +24,7 @@ _REACHING: tuple[tuple[Direction, bool, str], ...] = (
     ("less", False, "under|below|less than|cheaper than|lower than|smaller than"),
     ("more", False, "over|above|more than|more expensive than|higher than|larger than"),
 )
-"""Direction, whether the bound itself is meant too, and the words before a number."""
+"""Direction, whether the bound is included, and the words before a number."""
 _IN_TIME: tuple[tuple[Direction, bool, str], ...] = (
     ("less", True, "until|up to"),
     ("more", True, "since|from"),
@@ -56,32 +56,32 @@ _HINT = re.compile(r"\d|cheap|expens|pric|dear|cost|lower|smaller|higher|larger|
 
 @dataclass(frozen=True)
 class NumericConstraint:
-    """That a column's number should be less or more than ``number``, or than the reference's for ``None``."""
+    """A column's number must be less or more than ``number`` (``None``: than the reference's number)."""
 
     column: str
     direction: Direction
     reached: bool = False
-    """Whether it may be that number itself."""
+    """Whether the bound is included."""
     number: float | None = None
     words: str = field(default="", compare=False)
-    """The words that set it."""
+    """The words of the constraint."""
 
     @property
     def order(self) -> Order:
-        """The bound as a sign."""
+        """The comparison sign."""
         return _SIGNS[self.direction][self.reached]
 
 
 def speaks_of_numbers(text: str) -> bool:
-    """Return whether a text may hold a bound at all; quicker than reading it."""
+    """Return whether a text may hold a constraint; faster than reading it."""
     return _HINT.search(text) is not None
 
 
 class ConstraintReader:
-    """Reads what texts say of columns of numbers.
+    """Read the constraints of texts on columns of numbers.
 
-    Of two prices, what a text says of money is said of the one with the shortest name (``price`` before
-    ``old_price``), and so with years.
+    Of several columns of prices, or of years, a text means the one with the shortest name (``price`` before
+    ``old_price``).
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -97,7 +97,7 @@ class ConstraintReader:
             self._add_span(price, "", _MONEY)
             for direction, reached, said in _REACHING:
                 self._add(price, direction, reached, rf"(?:{said})\s+(?P<number>{_MONEY})")
-                # Who speaks of what it costs need not name the coin.
+                # With words such as "costs", the currency may be missing.
                 told = rf"(?:costs?|costing|priced)\s+(?:{said})"
                 self._add(price, direction, reached, rf"{told}\s+(?P<number>{_DIGITS})")
             for direction, said in _DEAR_THAN:
@@ -126,17 +126,17 @@ class ConstraintReader:
         self._clauses.append((_compiled(clause), column, direction, reached))
 
     def _add_span(self, column: str, named: str, amount: str) -> None:
-        # "Between 20 and 40 euros" says the coin once.
+        # "Between 20 and 40 euros" names the currency once.
         ends = rf"(?P<low>[€$£¥]?\s*{_DIGITS}(?:\s*[€$£¥])?)\s+(?:and|to)\s+(?P<high>{amount})"
         self._spans.append((_compiled(rf"{named}(?:between|from)\s+{ends}"), column))
 
     def parted(self, text: str) -> tuple[str, tuple[NumericConstraint, ...]]:
-        """Return a text without what it says of numbers, and the bounds that this sets.
+        """Return a text without its constraints, and the constraints.
 
-        What is denied ("not cheaper") and what is no number ("under 1.2.3 euros") stay in the text. Of
+        Negated constraints ("not cheaper") and wrong numbers ("under 1.2.3 euros") stay in the text. Of
         several blanks in a row the first is kept.
         """
-        # A run of blanks would be tried from each of them on.
+        # Otherwise the pattern would be tried from each blank of a long run.
         rest = text = re.sub(r"(\s)\s+", r"\1", text)
         found: list[NumericConstraint] = []
         for pattern, column in self._spans:
@@ -159,7 +159,7 @@ class ConstraintReader:
 
 @lru_cache(maxsize=64)
 def constraint_reader(columns: tuple[str, ...]) -> ConstraintReader:
-    """Return the reader of these columns; many texts are asked of the same ones."""
+    """Return the reader of these columns; cached, because many searches use the same columns."""
     return ConstraintReader(columns)
 
 

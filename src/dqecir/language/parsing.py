@@ -1,10 +1,9 @@
-"""From a modification text to what it asks for, by rules over the vocabularies.
+"""Parse a modification text into requested values by rules and vocabularies.
 
-What a shop would write without any learning. A text that is made of a vocabulary's phrases alone is
-recognised as it stands; any other is read as English (reading.py) by the words for values, of the
-vocabularies and of ``vocabularies/heard.yaml``. Phrases that are held out of training are in no table here;
-the rules of English were written by people who could read them, so that accuracy on unseen wordings is an
-upper bound of what strangers would get.
+Nothing is learned here. A text that consists of a vocabulary's phrases is recognised directly; any other is
+read as English (reading.py) with the words for values of the vocabularies and of ``vocabularies/heard.yaml``.
+Phrases that are held out of training are in no table here. The authors of the rules could read the held-out
+phrases, however, so the accuracy on unseen wordings is an upper bound.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ __all__ = ["Clause", "Kind", "Mention", "Parser"]
 _CONNECTOR = re.compile(r",|\band\b|(?<!anything )\bbut\b")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 REMEMBERED = 50_000
-"""Texts whose readings a parser keeps."""
+"""Number of texts whose readings a parser caches."""
 _IDLE = frozenset(
     re.findall(
         r"\w+",
@@ -35,7 +34,7 @@ _IDLE = frozenset(
 
 
 class Parser:
-    """Reads modification texts about the columns of one catalogue.
+    """Parse modification texts about the columns of one catalogue.
 
     ``values`` maps every column to its values (neither ``""`` nor ``UNKNOWN``).
     """
@@ -54,15 +53,15 @@ class Parser:
 
     @property
     def phrases(self) -> Mapping[str, Sequence[Mention]]:
-        """Every phrase that is read as a whole clause, in plain words, with its readings."""
+        """All phrases that are recognised as a whole clause, in plain words, with their readings."""
         return self._phrases
 
     def mentions(self, text: str) -> list[tuple[Mention, ...]]:
-        """For each clause of a text that says anything: the readings of it, any of which may be meant."""
+        """Return the possible readings of each clause of a text that has any."""
         return [clause.readings for clause in self.clauses(text) if clause.readings]
 
     def clauses(self, text: str) -> tuple[Clause, ...]:
-        """Return the clauses of a text that are more than connecting words, each with its readings."""
+        """Return the clauses of a text, without those of connecting words alone, with their readings."""
         if text not in self._read:
             if len(self._read) >= REMEMBERED:
                 self._read.clear()
@@ -71,7 +70,7 @@ class Parser:
         return self._read[text]
 
     def _as_phrases(self, text: str) -> list[Clause] | None:
-        """Return the clauses of a text of which every one is a phrase that is known; else None."""
+        """Return the clauses of a text if every one is a known phrase; else None."""
         clauses = []
         for part in _CONNECTOR.split(_plain(text)):
             words = part.strip(" .?!")
@@ -82,18 +81,18 @@ class Parser:
         return clauses
 
     def asked(self, text: str, reference: Mapping[str, Mapping[str, float]]) -> dict[str, frozenset[str]]:
-        """Return admissible values of every column that a text asks for.
+        """Return the requested values of every column that a text mentions.
 
-        ``reference`` says what the reference image shows: column -> value -> probability. Comparisons
-        start from its most probable value, and "the stars" are what it most probably shows as stars.
-        What several mentions of a column ask for is intersected, unless nothing would be left.
+        ``reference`` is column -> value -> probability that the reference image shows it. Comparisons start
+        from the most probable value, and "the stars" are the most probable stars of the image. Requests of
+        several mentions of a column are intersected, unless nothing would remain.
         """
         return self.admissible(self.mentions(text), reference)
 
     def admissible(
         self, mentions: Sequence[Sequence[Mention]], reference: Mapping[str, Mapping[str, float]]
     ) -> dict[str, frozenset[str]]:
-        """What :meth:`asked` says of a text, of the mentions of its clauses."""
+        """Return requested values as :meth:`asked` does, from the mentions of clauses."""
         likely = {
             column: max(shares, key=lambda value: shares[value])
             for column, shares in reference.items()
@@ -121,7 +120,7 @@ class Parser:
         if mention.kind == "is not":
             return frozenset(values) - {mention.value}
         order = self._columns[mention.column].order
-        assert order is not None  # comparisons are learned from an order alone
+        assert order is not None  # Comparisons follow from an order.
         beyond = order.beyond(likely.get(mention.column, ""), mention.kind == "more")
         return frozenset(value for value in values if value in beyond)
 
@@ -163,7 +162,7 @@ class Parser:
                         readings.append(mention)
 
     def _owner_names(self, spoken: ColumnVocabulary) -> list[tuple[str, str]]:
-        """Return words for what a column is of, each with the owner's value that they name."""
+        """Return the words for a column's owner, each with the owner's value that it names."""
         if spoken.owner is None:
             return []
         owner = (
@@ -177,7 +176,7 @@ class Parser:
 
 
 def _spoken(vocabularies: Sequence[Vocabulary], column: str, values: Sequence[str]) -> ColumnVocabulary:
-    """How a column is spoken of; one that no vocabulary knows by its values' own names."""
+    """Return a column's vocabulary; without one, its values' own names."""
     for vocabulary in vocabularies:
         known = vocabulary.column(column)
         if known is not None:
@@ -187,5 +186,5 @@ def _spoken(vocabularies: Sequence[Vocabulary], column: str, values: Sequence[st
 
 
 def _plain(text: str) -> str:
-    """Lower case, single blanks, "an" as "a"."""
+    """Return a text in lower case with single blanks, and "a" for "an"."""
     return re.sub(r"\s+", " ", re.sub(r"\ban\b", "a", text.lower())).strip()

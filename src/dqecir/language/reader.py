@@ -1,7 +1,7 @@
 """Read a modification text in the columns and values of one catalogue, and list its unread words.
 
-Numbers are read by rules (numeric_constraints.py), typing slips are corrected to words that the catalogue or
-the reader knows, the tagger says which words ask for something, and the linker which values they name.
+Rules read numbers (numeric_constraints.py); typing errors are corrected to words that the catalogue or the
+reader knows; the tagger marks the words that ask for something; the linker finds the values they name.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ SMALL = word_set(
     thanks that the their them then there these they thing this those to too type up very want was we what
     when which while will with without would you your item garment"""
 )
-"""Words that ask for nothing by themselves."""
+"""Words that alone ask for nothing."""
 _PATTERN = word_set("a any design designs has pattern patterned patterns print printed prints some with")
-"""Words that ask for a pattern of any kind: what is not plain."""
+"""Words that ask for any pattern, so for any value but plain."""
 _LONGEST = 40
-"""Letters of the longest word that may ask for a value."""
+"""Length of the longest word that may ask for a value, in letters."""
 _MENDED = 4
-"""Letters of the shortest word that is mended."""
+"""Length of the shortest word that is corrected, in letters."""
 SURE = 0.5
-"""Probability below which a request is not made; its words are unread."""
+"""Least probability of a request; below it, its words are unread."""
 _SEVERAL = ("color", "pattern_color")
-"""Roles of which neighbouring words may name several values: "black white"."""
+"""Roles whose neighbouring words may name several values: "black white"."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One request: ``value`` is ``None`` for a comparison of the whole column ("longer")."""
+    """A request; ``value`` is ``None`` for a comparison of the whole column ("longer")."""
 
     column: str
     operation: Operation
@@ -69,19 +69,19 @@ class Correction:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that a reader says of one text."""
+    """The result of reading one text."""
 
     asks: tuple[Ask, ...] = ()
     constraints: tuple[NumericConstraint, ...] = ()
     corrections: tuple[Correction, ...] = ()
     unread: tuple[str, ...] = ()
     language: str = "English"
-    """The language of the text; of another one than English only names of values are read."""
+    """The language of the text; in other languages than English, only names of values are read."""
 
 
 @dataclass(frozen=True)
 class _Span:
-    """Neighbouring words that ask for one thing."""
+    """Neighbouring words of one request."""
 
     start: int
     end: int
@@ -91,11 +91,11 @@ class _Span:
 
 
 Link = tuple[str, str | None] | None
-"""The column and the value that words name; None where they are unread."""
+"""The column and the value that words name; None if they are unread."""
 
 
 class Reader:
-    """Reads texts about the columns of one catalogue."""
+    """Read texts about the columns of one catalogue."""
 
     def __init__(
         self,
@@ -103,9 +103,9 @@ class Reader:
         numbers: Iterable[str] = (),
         tagger: Tagger | None = None,
     ) -> None:
-        """``values`` maps columns to values; ``numbers`` are columns of numbers.
+        """Take columns -> values; ``numbers`` are columns of numbers.
 
-        Default: the columns and values that the tagger knows, and the tagger that comes with the package.
+        Default: the columns and values that the tagger knows, and the shipped tagger.
         """
         self.tagger = tagger or shipped_tagger()
         self.linker = Linker(values, self._vector)
@@ -116,7 +116,7 @@ class Reader:
         self._mendable = sorted(known, key=len, reverse=True)
 
     def read(self, text: str, category: str = "") -> Reading:
-        """Read a text; ``category`` is the kind of the reference, such as dress, if it is known."""
+        """Read a text; ``category`` is the kind of the reference's garment, such as dress, if known."""
         constraints: tuple[NumericConstraint, ...] = ()
         if self._numbers and speaks_of_numbers(text):
             text, constraints = constraint_reader(self._numbers).parted(text)
@@ -143,7 +143,7 @@ class Reader:
         )
 
     def _linked(self, words: Sequence[str], category: str) -> Iterator[tuple[_Span, Link]]:
-        """Return the tagger's spans, each with the value that it names, or None if it is unread."""
+        """Yield the tagger's spans, each with the value that it names, or None if it is unread."""
         tags = self.tagger.tag(words, self.linker.marks(words), category.lower()) if words else []
         for place, tag in enumerate(tags):
             if tag.beyond or (tag.role is None and not self._knows(words[place])):
@@ -164,7 +164,7 @@ class Reader:
                 yield span, self._link(span, said)
 
     def _foreign(self, words: Sequence[str]) -> Iterator[tuple[_Span, Link]]:
-        """Read a text of another language, by names of values alone."""
+        """Read a text in another language: only names of values."""
         rest = set(range(len(words)))
         for start, end, named in self.linker.named(words):
             rest -= set(range(start, end))
@@ -173,7 +173,7 @@ class Reader:
             yield _Span(place, place + 1), None
 
     def _language(self, words: Sequence[str]) -> str:
-        """Return the language that more of the words belong to than to English."""
+        """Return the language to which more of the words belong than to English."""
         tables = spoken()["languages"]
         counts = {name: sum(word in known for word in words) for name, known in tables.items()}
         likeliest_one = max(counts, key=lambda name: counts[name])
@@ -188,7 +188,7 @@ class Reader:
         return self.linker.value(span.role, names, span.usual)
 
     def _mended(self, word: str) -> str:
-        """Return the known word that a mistyped one is a slip of; the word itself where it is none."""
+        """Return the known word for a mistyped one; the word itself if it is not mistyped."""
         if len(word) < _MENDED or self._knows(word):
             return word
         return next(iter(slips(word, self._mendable)), word)
@@ -203,7 +203,7 @@ class Reader:
 
 
 def _spans(tags: Sequence[Tag]) -> Iterator[_Span]:
-    """Yield neighbouring words of one role and operation; of colours, those of one value."""
+    """Yield spans of neighbouring words with the same role and operation (for colours: and value)."""
 
     def alike(place: int) -> tuple[object, ...]:
         tag = tags[place]

@@ -1,8 +1,8 @@
 """The version of the text reader."""
 
 READER_VERSION = 1
-"""Version of the rules and word lists of this room; a change of how any text is read raises it.
+"""Version of the rules and word lists of this room; raise it if any text is read differently.
 
-``tests/language/readings.jsonl`` shows which texts are read otherwise. Model folders name the version, and so
-does the fingerprint of a model; the fingerprint that binds indexes does not.
+A test compares with ``tests/language/readings.jsonl``. Model folders and the fingerprint of a model include the
+version; the fingerprint that indexes depend on does not.
 """

@@ -1,8 +1,8 @@
-"""From the words of a modification text to what it mentions, where no phrase of a vocabulary matches.
+"""Read the words of a modification text by rules if no phrase of a vocabulary matches.
 
-Names of values, owners ("the stars", "main shape") and comparatives are found wherever they stand; roles.py
-says what is wanted of each; which column a name belongs to is decided by the words around it: those next to
-it first, then those of its part of the text, then what the text spoke of last.
+Names of values, owners ("the stars", "main shape") and comparatives are found anywhere in the text; roles.py
+decides whether each is wanted. A name's column is decided by the words around it: those next to it, then
+those of its part of the text, then the topic before it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _MODALS = word_set("should would could must need needs want may might")
 _JOINING = word_set("in is are was were should be to being of all that which")
 _HAVING = word_set("with has have having got add put want need needs kind sort")
 FRAGMENT = 3
-"""Words up to which a refusal is no sentence of its own: "long sleeves, not short"."""
+"""Longest refusal that belongs to the words before it, in words: "long sleeves, not short"."""
 _ANOTHER = word_set("add adding include also too well another second besides accompanied beside next")
 _COMMON = word_set(
     """high round right left top bottom body regular standard normal usual average classic ordinary full
     half low flat box boxy man men fall spring work little wide smart middle single lone set other
     wine rose square tall medium"""
 )
-"""Words of everyday English that name a value only where the column is named as well."""
+"""Everyday words that name a value only if the text also names the column."""
 _SMALL_WORDS = word_set(
     """a able about actually after all almost also am an and another any anything are around as ask at be
     been being bit but buy by can chance change close come could cut different do does else
@@ -48,24 +48,24 @@ _SMALL_WORDS = word_set(
 
 @dataclass
 class _Topic:
-    """The topic that a text spoke of last."""
+    """The last topic of a text."""
 
     columns: frozenset[str] = frozenset()
     told: bool = False
-    """Whether it was said of the picture, so that a change of it is to be expected."""
+    """Whether it describes the reference, so that a change of it probably follows."""
     refused: bool = False
     owners: Sequence[tuple[str, str]] = ()
 
 
 class RuleReader:
-    """Reads free English about the columns of one catalogue."""
+    """Read free English about the columns of one catalogue."""
 
     def __init__(self, lexicon: Lexicon, spoken: Mapping[str, ColumnVocabulary]) -> None:
         self.lexicon, self.spoken = lexicon, spoken
         self.owner_of = {column: known.owner.column for column, known in spoken.items() if known.owner}
 
     def read(self, text: str) -> list[Clause]:
-        """Return the clauses of a text: what is mentioned, and what was left unread."""
+        """Return the clauses of a text: mentions, and unread words."""
         known = taken_in(text, self.lexicon)
         topic, clauses = _Topic(), []
         lefts: list[Clause] = []
@@ -155,7 +155,7 @@ class RuleReader:
         )
 
     def _modified(self, text: Text, values: Sequence[Name], owned: Sequence[Name]) -> list[Name]:
-        """Return nouns that a value stands before name what has that value: "two stars", "bigger stars"."""
+        """Return the nouns after a value, which name the object that has it: "two stars", "bigger stars"."""
         found: list[Name] = []
         left = any(text.roles[name.start] is Role.LEFT for name in (*values, *owned))
         for name, after in () if left else pairwise(values):
@@ -224,7 +224,7 @@ class RuleReader:
         return not (words[0] in _COMMON or len(words[0]) < 3 or words[0].isdigit() or words[0] == "one")
 
     def _weight(self, text: Text, name: Name, column: str, start: int, end: int) -> float:
-        """How much the words around a name speak of a column."""
+        """Return how strongly the words around a name hint at a column."""
         weight = 0.0
         ends = {other.end: other for other in text.names if other.kind == "value"}
         weight += self._of_noun(text, name, column, start, end)
@@ -251,7 +251,7 @@ class RuleReader:
         return weight
 
     def _of_noun(self, text: Text, name: Name, column: str, start: int, end: int) -> float:
-        """Return whether a name stands by what its column is of: "red dots", "the dots in red"."""
+        """Return how near a name is to its column's owner: "red dots", "the dots in red"."""
         if name.end < end and column in self.lexicon.nouns.get(text.words[name.end], ()):
             return 1.5
         for place in range(name.start - 1, max(start, name.start - 4) - 1, -1):
@@ -274,7 +274,7 @@ class RuleReader:
         pointing: bool,
         weight: float,
     ) -> list[tuple[float, str]]:
-        """Return possible owners of a name's column, each with its weight; none if nothing speaks for one."""
+        """Return the possible owners of a name's column with their weights."""
         owner = self.owner_of[column]
         itself = owner == column
         word = text.words[name.start]
@@ -299,7 +299,7 @@ class RuleReader:
     def _things(
         self, text: Text, start: int, end: int, owners: Sequence[Name]
     ) -> list[tuple[Role, tuple[Mention, ...]]]:
-        """Return requests about a column's thing that name no value: "without sleeves", "add a pattern"."""
+        """Return requests about a column's object without a value: "without sleeves", "add a pattern"."""
         for place in range(start, end):
             for column, value in self.lexicon.things.get(stem(text.words[place]), ()):
                 if text.roles[place] is Role.REFUSED:
@@ -327,7 +327,7 @@ class RuleReader:
 def _either(
     first: tuple[Role, tuple[Mention, ...]], second: tuple[Role, tuple[Mention, ...]]
 ) -> tuple[Role, tuple[Mention, ...]] | None:
-    """Return two wanted values of one column, either of which would do."""
+    """Join two alternative values of one column into one request; None if they are none."""
     (role, before), (other, after) = first, second
     if not role is other is Role.WANTED or len(before) != 1 or len(after) != 1:
         return None

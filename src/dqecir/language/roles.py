@@ -1,4 +1,4 @@
-"""Decide the role of each thing that an English sentence names: wanted, refused, left behind or only told."""
+"""Decide the role of each name in an English sentence: wanted, refused, replaced or only described."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from itertools import pairwise
 
 
 class Role(Enum):
-    """The role of a named thing."""
+    """The role of a name."""
 
     WANTED = "wanted"
     REFUSED = "refused"
-    """Not, without, get rid of: stands by itself."""
+    """Not, without, get rid of: a request of its own."""
     LEFT = "left"
-    """Instead of, rather than, swap it: only says against what the wanted stands."""
+    """Instead of, rather than, swap: what the wanted value replaces."""
     TOLD = "told"
-    """The thing is shown or kept: nothing is requested."""
+    """The object is described or kept: nothing is requested."""
 
 
 HARD = frozenset(".;!?")
@@ -88,7 +88,7 @@ _MODAL = re.compile(r"\b(?:should|would|could|must|needs?|ought|can|may|might|wa
 def segments(words: Sequence[str], hints: Sequence[bool]) -> list[tuple[int, int]]:
     """Return [start, end) of the parts of a text between marks and connectors.
 
-    ``hints`` says which words speak of a column; a colon after one ("the hem: long") parts nothing.
+    ``hints`` marks words that hint at a column; a colon after one ("the hem: long") does not split.
     """
     parts, start = [], 0
     for place, word in enumerate(words):
@@ -117,7 +117,7 @@ def roles(words: Sequence[str], parts: Sequence[tuple[int, int]], named: Sequenc
 def _within(
     words: Sequence[str], start: int, end: int, found: list[Role], swap: set[str], named: Sequence[bool]
 ) -> set[str]:
-    """Fill in the roles of one part; returns what closes a swap that is still open at its end."""
+    """Fill in the roles of one part; return the words that close a swap that is open at its end."""
     text = " ".join(words[start:end])
     places = {}
     offset = 0
@@ -202,7 +202,7 @@ def _within(
 
 
 def _preferred(words: Sequence[str], start: int, place: int, end: int, named: Sequence[bool]) -> bool:
-    """Return whether "to" says what something is preferred to: "I prefer white to purple"."""
+    """Return whether "to" precedes what is not preferred: "I prefer white to purple"."""
     return (
         "prefer" in words[start:place]
         and any(named[start:place])
@@ -220,7 +220,7 @@ def _left(
     swap: set[str],
     named: Sequence[bool],
 ) -> tuple[Role, set[str]]:
-    """Return the role after a word that may say what is left."""
+    """Return the role after a word that may precede what is replaced."""
     before = " ".join(words[start:place])
     if said == "over":
         chosen = any(named[start:place]) and any(named[place:end])
@@ -242,7 +242,7 @@ def _left(
 
 
 def _ahead(words: Sequence[str], place: int, closers: set[str], named: Sequence[bool]) -> int | None:
-    """Where a swap is closed: the next closer of the sentence that something named follows."""
+    """Return where a swap is closed: the sentence's next closing word that a name follows."""
     for ahead in range(place, len(words)):
         if words[ahead] in HARD or words[ahead] in ("plus", "also", "but"):
             return None
@@ -279,7 +279,7 @@ def _lists(
 def _told(
     words: Sequence[str], parts: Sequence[tuple[int, int]], found: list[Role], named: Sequence[bool]
 ) -> None:
-    """Have a part that only describes ask for nothing where a later part asks."""
+    """Mark a part that only describes as not asking, if a later part asks."""
     for number, (start, end) in enumerate(parts[:-1]):
         text = " ".join(words[start:end])
         told = _SHOWN.search(text)

@@ -1,4 +1,4 @@
-"""The columns, values and phrases of ``vocabularies/spoken.yaml``: what the reader knows by itself."""
+"""The columns, values and phrases that the reader knows without a catalogue: ``vocabularies/spoken.yaml``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 
 @cache
 def spoken() -> Mapping[str, Any]:
-    """Return the file as it is: kind of phrase -> column -> value -> phrases, for most kinds."""
+    """Return the file's content, mostly kind of phrase -> column -> value -> phrases."""
     text = (resources.files("dqecir.language") / "vocabularies" / "spoken.yaml").read_text(encoding="utf-8")
     loaded: Mapping[str, Any] = yaml.load(text, Loader=yaml.BaseLoader)
     return loaded

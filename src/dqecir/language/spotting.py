@@ -12,27 +12,27 @@ from dqecir.language.lexicon import Lexicon
 from dqecir.language.roles import MARKS, Role, roles, segments
 
 _CHUNKS = word_set("with without to into from for instead rather than over as")
-"""Words that begin a chunk: what stands on their other side says less of a name."""
+"""Words that begin a chunk; words of another chunk hint less at a name's column."""
 _SOLID = "solid"
-"""A word that says how a colour is, and not what pattern there is: "solid white"."""
+"""Words that qualify a colour although they name a pattern: "solid white"."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """Words [start, end) and what they can mean: (column, value) pairs; a comparative has no value."""
+    """Words [start, end) and their possible meanings, (column, value) pairs; a comparative has no value."""
 
     start: int
     end: int
     means: Sequence[tuple[str, str]]
     kind: Literal["value", "owner", "more", "less"] = "value"
     turned: bool = False
-    """A comparison that is made by a denial ("not so dark"), and is not denied by it."""
+    """Whether a negation makes the comparison ("not so dark"), so that it is not refused."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text in words, its parts [start, end), the names in it, and of every word its role, the number of
-    its chunk and the columns that it hints at."""
+    """A text's words, its parts [start, end), its names, and for every word its role, its chunk's number and
+    the columns that it hints at."""
 
     words: list[str]
     parts: list[tuple[int, int]]
@@ -43,7 +43,7 @@ class Text:
 
 
 def taken_in(text: str, lexicon: Lexicon) -> Text:
-    """Return a text with all that is known of its words before any is read."""
+    """Analyse a text's words before it is read: parts, names, roles, chunks and hints."""
     words = [word if word in MARKS else lexicon.mended(word) for word in tokens(text)]
     cues = [frozenset(lexicon.cues.get(stem(word), ())) for word in words]
     parts = segments(
@@ -90,7 +90,7 @@ def _name_at(lexicon: Lexicon, words: Sequence[str], place: int, start: int) -> 
 
 
 def _compared(lexicon: Lexicon, words: Sequence[str], place: int, start: int) -> Name | None:
-    """ "longer", "too long", "less dark", "not long enough"."""
+    """Return the comparison at a place: "longer", "too long", "less dark", "not long enough"."""
     word = words[place]
     if word in lexicon.comparing:
         if word == "longer" and place > start and words[place - 1] == "no":

@@ -1,4 +1,4 @@
-"""Completions of a text that is being typed, in the words that a model was taught."""
+"""Complete a text while it is typed, in the phrases of a model's training."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dqecir.language.vocabulary import Vocabulary
 
 _CONNECTOR = re.compile(r"(?:,|\b(?:and|but)(?=\s|$))\s*")
 _LATER: Mapping[Kind, int] = {"is": 0, "more": 1, "less": 1, "is not": 3}
-"""By how many phrases a kind stands behind: what it is comes before what it is more and what it is not."""
+"""Kind of phrase -> how many places lower it is ranked: statements, then comparisons, then refusals."""
 
 
 class Suggester:
-    """Completes modification texts about the columns of one catalogue.
+    """Complete modification texts about the columns of one catalogue.
 
-    ``values`` maps every column that may be asked of to its values, ``""`` left aside.
+    ``values`` maps every column of requests to its values, without ``""``.
     """
 
     def __init__(self, vocabularies: Sequence[Vocabulary], values: Mapping[str, Sequence[str]]) -> None:
@@ -46,12 +46,11 @@ class Suggester:
         self._whole = {words for phrases in self._columns.values() for words, _ in phrases}
 
     def suggest(self, text: str, known: Mapping[str, str] | None = None, limit: int = 8) -> list[str]:
-        """At most ``limit`` whole texts that go on from ``text``, the likeliest first.
+        """Return at most ``limit`` whole texts that continue ``text``, the likeliest first.
 
-        What begins like the last clause comes before what has its words; columns take turns. ``known``
-        is what the reference shows, column -> value: that is not asked for again, nor what a clause
-        before has asked of. A price or a year that it has is compared with. A clause that is whole already
-        is gone on from.
+        Phrases that begin like the last clause precede those that have its words; columns take turns.
+        ``known`` is what the reference shows, column -> value. Neither these values nor columns of earlier
+        clauses are suggested; a known price or year is compared with. A complete clause is continued.
         """
         known = known or {}
         ends = [found.end() for found in _CONNECTOR.finditer(text)]
@@ -89,7 +88,7 @@ class Suggester:
         """Return whether a reference that shows ``known`` could be changed so."""
         own = known.get(mention.column, "")
         if mention.of and mention.of != known.get(self._spoken[mention.column].owner):
-            return False  # it would name a thing that is not there
+            return False  # It would name an object that the reference does not show.
         if mention.kind == "is":
             return mention.value != own
         if mention.kind == "is not":
@@ -99,8 +98,8 @@ class Suggester:
 
 @dataclass(frozen=True)
 class _Spoken:
-    """Where a column stands among those of its attribute, and its attribute among all; where its values
-    stand; the column that says what it is of, if any."""
+    """A column's place within its attribute, its attribute's place, its values' places, and its owner's
+    column, if any."""
 
     place: tuple[int, int]
     values: Mapping[str, int]
@@ -124,7 +123,7 @@ def _in_turn(columns: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def _has(words: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Return whether every wanted word is one of ``words``, and the last the beginning of one."""
+    """Return whether ``words`` hold every wanted word; of the last one, its beginning is enough."""
     return set(wanted[:-1]) <= set(words) and any(word.startswith(wanted[-1]) for word in words)
 
 

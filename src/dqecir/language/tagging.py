@@ -1,7 +1,7 @@
-"""The learned part of the reader: which words of a text ask for something, and of what kind.
+"""The learned part of the reader: tag the words of a text that ask for something, by kind.
 
 A small transformer over word pieces (two layers of MiniLM's shape) gives every word a role, an operation, a
-value, and whether it asks for something that no column says. It knows the roles in ``ROLES`` and their usual
+value, and whether it asks for something outside all columns. It knows the roles in ``ROLES`` and their usual
 values; the names of a catalogue's own values and columns are marked for it (``Mark``).
 """
 
@@ -38,20 +38,20 @@ ROLES = (*USUAL, OWN)
 VALUES: tuple[str | None, ...] = (None, *sorted({value for values in USUAL.values() for value in values}))
 WEIGHTS = "reader.safetensors"
 WINDOW = 48
-"""Words that are tagged together; a longer text is tagged in parts."""
+"""Number of words that are tagged together; longer texts are tagged in parts."""
 BEYOND = 0.4
-"""Probability from which on a word asks for something that no column says."""
+"""Least probability at which a word counts as a request outside all columns."""
 _PIECES = 8
-"""Word pieces of a word that are looked at."""
+"""Number of word pieces of a word that are read."""
 _LETTERS = 60
-"""Letters of a word that are looked at."""
+"""Number of letters of a word that are read."""
 _WIDTH, _HEADS, _INNER = 384, 12, 1536
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+|[^\w\s]|_")
 _UNKNOWN = "[UNK]"
 
 
 class Mark(IntEnum):
-    """How a catalogue marks a word."""
+    """The mark that a catalogue gives to a word."""
 
     NONE = 0
     VALUE = 1
@@ -59,7 +59,7 @@ class Mark(IntEnum):
 
 
 class Word(NamedTuple):
-    """A word or a sign of a text, in lower case, and where it stands."""
+    """A word or a sign of a text in lower case, and its position."""
 
     text: str
     start: int
@@ -75,8 +75,8 @@ def words_of(text: str) -> list[Word]:
 class Tag:
     """The request of a word: ``role`` is ``None`` if it names nothing.
 
-    ``scores`` are log-probabilities of ``VALUES`` [V]; ``beyond`` says that the word asks for something that
-    no column says; ``sure`` is the probability of the role and the operation.
+    ``scores`` are log-probabilities of ``VALUES`` [V]; ``beyond``: the word asks for something outside all
+    columns; ``sure`` is the probability of the role and the operation.
     """
 
     role: str | None
@@ -87,7 +87,7 @@ class Tag:
 
 
 class TaggerPieces:
-    """Words to ids of pieces: the longest piece first."""
+    """Split words into ids of word pieces, the longest piece first."""
 
     def __init__(self, pieces: Sequence[str]) -> None:
         self.pieces = tuple(pieces)
@@ -126,7 +126,7 @@ class TaggerPieces:
 
 
 class _Layer(nn.Module):
-    """A transformer layer that normalises after each sum, as BERT's do."""
+    """A transformer layer that normalises after each sum, as in BERT."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class _Layer(nn.Module):
         self.drop = nn.Dropout(0.1)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x`` is [B, T, D], ``mask`` [B, 1, 1, T] is true where there is a piece."""
+        """Apply the layer to ``x`` [B, T, D]; ``mask`` [B, 1, 1, T] is true for pieces, false for padding."""
         b, t, d = x.shape
         q, k, v = self.qkv(x).view(b, t, 3, _HEADS, d // _HEADS).permute(2, 0, 3, 1, 4)
         seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -164,7 +164,7 @@ class Scores(NamedTuple):
 
 
 class TaggerNetwork(nn.Module):
-    """Word pieces to scores of words."""
+    """Turn word pieces into scores of words."""
 
     def __init__(self, pieces: int, layers: int) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class Tagger:
 
     @property
     def name(self) -> str:
-        """Names the weights of a tagger that was read from a folder."""
+        """Identifies the weights of a tagger that was read from a folder."""
         return str(self.notes["weights"])
 
     def batch(self, texts: Sequence[tuple[Sequence[str], Sequence[int] | None, str]]) -> Batch:
@@ -238,9 +238,9 @@ class Tagger:
         return found
 
     def save(self, folder: Path, notes: Mapping[str, Any] | None = None) -> None:
-        """Write the weights, matrices as 8 bits a number with a scale a row, and the word pieces.
+        """Write the word pieces and the weights; matrices have 8 bits a number and a scale for each row.
 
-        ``notes`` say how it was trained; by default those that it was read with.
+        ``notes`` say how it was trained. Default: the notes that it was read with.
         """
         notes = self.notes if notes is None else notes
         state: dict[str, Tensor] = {}
@@ -264,7 +264,7 @@ class Tagger:
 
     @classmethod
     def load(cls, folder: Path) -> Tagger:
-        """Read what :meth:`save` wrote; raises :class:`CheckpointError` where it is damaged or another's."""
+        """Read what :meth:`save` wrote; raises :class:`CheckpointError` if it is damaged or does not fit."""
         try:
             notes = json.loads((folder / "reader.json").read_text(encoding="utf-8"))
             pieces = TaggerPieces((folder / "pieces.txt").read_text(encoding="utf-8").splitlines())
@@ -298,7 +298,7 @@ def shipped_tagger(name: str = "reader") -> Tagger:
 
 
 def shipped_name() -> str:
-    """Name the weights of the reader that comes with the package."""
+    """Return the name of the shipped reader's weights."""
     text = (resources.files("dqecir") / "assets" / "reader" / "reader.json").read_text(encoding="utf-8")
     return str(json.loads(text)["weights"])
 
@@ -307,7 +307,7 @@ _ALLOWED = {role: np.array([value in USUAL.get(role, ()) for value in VALUES]) f
 
 
 def likeliest(role: str, operation: Operation, scores: NDArray[np.float32]) -> str | None:
-    """Return the value of a role that has the highest score; ``None`` where a comparison names no value."""
+    """Return the highest-scoring value of a role; ``None`` if a comparison names no value."""
     allowed = _ALLOWED[role].copy()
     allowed[0] = operation in ("more", "less") or not allowed.any()
     return VALUES[int(np.where(allowed, scores, -np.inf).argmax())]

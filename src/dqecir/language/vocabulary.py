@@ -1,7 +1,7 @@
-"""Vocabularies: how people speak of an attribute, one YAML file an attribute.
+"""Vocabularies: the words for an attribute, one YAML file for each.
 
 A vocabulary names the catalogue columns that carry the attribute, the words for their values, and
-the phrases that state, deny or compare them. A new attribute is a new file and no code.
+the phrases that state, deny or compare them. A new attribute needs a new file, but no code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dqecir.errors import DataError
 from dqecir.settings import Strict, nearest, parse_settings
 
 SHIPPED = ("colour", "shape", "pattern", "object_colour", "quantity", "appearance", "form")
-"""The vocabularies that come with the package: three for garments, four for scenes."""
+"""The shipped vocabularies: three for garments, four for scenes."""
 
 _SLOTS = frozenset({"value", "noun", "column", "owner"})
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
@@ -32,14 +32,14 @@ _IDLE = frozenset(
         without""",
     )
 )
-"""Words that signal nothing by themselves, wherever they stand in a phrase."""
+"""Words that alone signal no attribute."""
 
 
 class Phrases(Strict):
-    """Templates of one kind: those that training may use and those that it never sees.
+    """Templates of one kind: seen ones for training, and ones held out of training.
 
     A template may hold the slots ``{value}`` (a word for the value), ``{noun}`` (a noun for it),
-    ``{column}`` (the name of the column) and, where the column has an owner, ``{owner}`` (a noun for
+    ``{column}`` (the name of the column) and, if the column has an owner, ``{owner}`` (a noun for
     it). A plain list in YAML means ``seen``.
     """
 
@@ -68,9 +68,9 @@ class Phrases(Strict):
 
 
 class Value(Strict):
-    """One value of a column: its words, its nouns, and its own phrases where it has any.
+    """A value of a column: its words, its nouns, and its own phrases, if any.
 
-    Without ``words`` the value's own name is its word. Own phrases take the place of the column's.
+    Default of ``words``: the value's name. Own phrases replace the column's.
     ``plural`` are the nouns for several of the kind. A plain list in YAML means ``words``.
     """
 
@@ -101,7 +101,7 @@ class Order(Strict):
         return [[step] if isinstance(step, str) else step for step in steps]
 
     def beyond(self, value: str, upwards: bool) -> frozenset[str]:
-        """Return all values that stand beyond ``value`` in a direction; none where it has no place here."""
+        """Return all values beyond ``value`` in a direction; none if it is not in the order."""
         place = next((i for i, step in enumerate(self.values) if value in step), None)
         if place is None:
             return frozenset()
@@ -110,18 +110,18 @@ class Order(Strict):
 
 
 class Owner(Strict):
-    """The thing that an attribute belongs to, if images show several: "make the stars red"."""
+    """The object that an attribute belongs to, if images show several: "make the stars red"."""
 
     column: str
-    """The column whose value names it, by one of the value's nouns."""
+    """The column whose value names the object, by one of the value's nouns."""
     unknown: str
-    """Its name while that value is unknown."""
+    """The object's name while that value is unknown."""
     counted_by: str | None = None
-    """The column that counts it: its value ``1`` takes ``nouns``, any other ``plural``."""
+    """The column that counts the objects: its value ``1`` takes ``nouns``, any other ``plural``."""
 
 
 class ColumnVocabulary(Strict):
-    """How one catalogue column is spoken of."""
+    """The words for one catalogue column."""
 
     aliases: tuple[str, ...] = ()
     values: dict[str, Value] = Field(default_factory=dict)
@@ -129,8 +129,8 @@ class ColumnVocabulary(Strict):
     negations: Phrases = Phrases()
     order: Order | None = None
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Values that may change into one another; a value in no group is its own group. Without any
-    group every value may change into every other."""
+    """Groups of values that may change into one another; a value in no group is its own group. Without
+    groups, every value may change into every other."""
     owner: Owner | None = None
     words: tuple[str, ...] = ()
     """Further words that signal the attribute."""
@@ -160,7 +160,7 @@ class ColumnVocabulary(Strict):
         return self
 
     def group(self, value: str) -> str:
-        """Return the group of a value: its name, or the value itself where no group holds it."""
+        """Return the name of a value's group, or the value itself if it is in no group."""
         return next((name for name, values in self.groups.items() if value in values), value)
 
     def _templates(self) -> Iterable[str]:
@@ -191,14 +191,14 @@ class Vocabulary(Strict):
 
     @cached_property
     def lexicon(self) -> frozenset[str]:
-        """Every single word, in lower case, that signals the attribute; ``t-shirt`` also in its parts."""
+        """All words, in lower case, that signal the attribute; ``t-shirt`` also as its parts."""
         texts = [*self.words, *(text for column in self.columns.values() for text in column.spoken())]
         words = {word for text in texts for word in _WORD.findall(_without_slots(text).lower())}
         parts = {part for word in words for part in word.split("-") if len(part) > 1}
         return frozenset((words | parts) - _IDLE)
 
     def column(self, name: str) -> ColumnVocabulary | None:
-        """Return the column of a catalogue's column name or of one of its aliases; ``None`` where unknown."""
+        """Return the vocabulary of a catalogue's column, by its name or an alias; ``None`` if unknown."""
         wanted = name.casefold()
         for known, column in self.columns.items():
             if wanted in {known.casefold(), *(alias.casefold() for alias in column.aliases)}:
@@ -209,7 +209,7 @@ class Vocabulary(Strict):
 def load_vocabulary(name_or_path: str | Path) -> Vocabulary:
     """Read a vocabulary: one of ``SHIPPED`` by its name, or a YAML file by its path.
 
-    Raises ``DataError`` with a sentence for each mistake.
+    Raises ``DataError`` with a sentence about the mistake.
     """
     name = str(name_or_path)
     if name in SHIPPED:
@@ -233,7 +233,7 @@ def _shipped(name: str) -> Vocabulary:
 
 
 def shipped_vocabularies(columns: Iterable[str] | None = None) -> tuple[Vocabulary, ...]:
-    """Return the vocabularies that come with the package: all, or those that know one of ``columns``."""
+    """Return the shipped vocabularies: all, or those that know one of ``columns``."""
     shipped = tuple(load_vocabulary(name) for name in SHIPPED)
     if columns is None:
         return shipped
@@ -242,7 +242,7 @@ def shipped_vocabularies(columns: Iterable[str] | None = None) -> tuple[Vocabula
 
 
 class _Loader(yaml.BaseLoader):
-    """YAML in which every scalar is text (``yes`` and ``no`` are words here) and no key comes twice."""
+    """Load YAML in which every scalar is text (``yes`` and ``no`` are words) and no key is repeated."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value]

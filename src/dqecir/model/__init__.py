@@ -1,1 +1,1 @@
-"""The model folder: read, written, fingerprinted, converted."""
+"""Model folders: read, write, fingerprint and convert them."""

@@ -21,7 +21,7 @@ CHUNK = 256
 """Images or queries embedded at once."""
 
 SEEN = 4096
-"""Images that a method sees before it is trained, or embeds a gallery."""
+"""Number of images shown to a method before it is trained or embeds a gallery."""
 
 
 def compose(method: Method, tokens: Tensor, text: TextBatch) -> Query:
@@ -40,7 +40,7 @@ def compose_stored(
 ) -> Iterator[Query]:
     """Compose references (positions in the store) and texts, :data:`CHUNK` queries at a time.
 
-    Raises :class:`DataError` for an empty text, except where ``blank`` texts are to be expected.
+    Raises :class:`DataError` for an empty text, unless ``blank`` allows it.
     """
     for start in range(0, len(texts), CHUNK):
         some = slice(start, start + CHUNK)
@@ -49,14 +49,14 @@ def compose_stored(
 
 
 def learn_images(method: Method, store: Store) -> None:
-    """Show a method some of the images that it is trained on, or composes for."""
+    """Show a method some of the images that it will be trained on or search."""
     rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(0))[:SEEN]
     method.fit_targets(store.gather(some) for some in rows.split(CHUNK))
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference image: its pixels [3, S, S], or its image tokens [M, W] where they are known already.
+    """A reference image: its pixels [3, S, S], or its image tokens [M, W] if they are known already.
 
     ``key`` names the picture, so that its tokens can be kept for the next request.
     """
@@ -67,16 +67,16 @@ class Reference:
 
 
 class QueryComposer:
-    """Composes queries of one model and keeps image tokens of references that come again."""
+    """Compose queries with one model, and cache the image tokens of references."""
 
     def __init__(self, model: ComposedModel, tokens_kept: int = 0) -> None:
-        """``tokens_kept``: bytes of image tokens to keep."""
+        """Take the model; ``tokens_kept`` is the size of the cache of image tokens, in bytes."""
         self.model = model.eval()
         self._keeps = tokens_kept > 0
         self._tokens: Recent[Tensor] = Recent(tokens_kept, lambda kept: kept.numel() * kept.element_size())
 
     def reference(self, image: ImageSource) -> Reference:
-        """Return a picture as :meth:`compose` takes it; a file whose tokens are kept is not decoded again.
+        """Return a picture for :meth:`compose`; a file whose tokens are cached is not decoded again.
 
         Raises ``ImageError`` for a picture that cannot be used.
         """
@@ -87,7 +87,7 @@ class QueryComposer:
         return Reference(self.model.preprocessing(load_image(image)), key=key)
 
     def no_picture(self) -> Reference:
-        """Return a reference of one colour, which shows nothing."""
+        """Return a reference of one colour, for queries without a reference image."""
         return Reference(torch.zeros(3, self.model.preprocessing.size, self.model.preprocessing.size))
 
     @torch.no_grad()
@@ -101,7 +101,7 @@ class QueryComposer:
     def compose(self, references: Sequence[Reference], texts: Sequence[str]) -> Query:
         """Compose one query for each reference and modification text, without boost or steering.
 
-        An empty text asks for what looks like the reference.
+        An empty text asks for images like the reference.
         """
         words = [self.model.method.text((text,)) for text in texts]
         text = self.model.text_encoder(words, blank=True)
@@ -120,7 +120,7 @@ class QueryComposer:
         for one in references:
             row = next(encoded) if one.tokens is None else one.tokens
             if one.tokens is None and one.key is not None:
-                # A copy, because a row would hold all of its batch.
+                # Copy the row; a view would keep its whole batch in memory.
                 self._tokens.put(one.key, row.clone())
             rows.append(row)
         return torch.stack(rows)

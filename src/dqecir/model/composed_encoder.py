@@ -1,4 +1,4 @@
-"""A model in the manners of sentence-transformers: ``encode``, ``similarity``.
+"""A model with the interface of sentence-transformers: ``encode``, ``similarity``.
 
 An input with a text is a query; an input without one, or a bare picture, is a candidate.
 
@@ -26,7 +26,7 @@ Input = ImageSource | Mapping[str, Any]
 
 
 class ComposedEncoder:
-    """Encodes queries and candidates of one model, and scores them by its rule."""
+    """Encode queries and candidates with one model, and score them by its rule."""
 
     def __init__(self, model: ComposedModel) -> None:
         self.model = model.eval()
@@ -39,10 +39,10 @@ class ComposedEncoder:
         return rule in ("dot", "mean_mean") or (rule == "max_t" and self.model.method.target_shape[0] == 1)
 
     def encode(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
-        """Encode inputs that are all queries or all candidates: [B, D] or [B, n, D].
+        """Encode inputs, all queries or all candidates: [B, D], or [B, n, D] for several vectors an input.
 
-        The latter where several vectors are compared. Raises :class:`DataError` for an input without a
-        picture or with other keys, and for a mix of both kinds.
+        Raises :class:`DataError` for an input without a picture or with other keys, and for a mix of queries
+        and candidates.
         """
         asked = [isinstance(one, Mapping) and one.get("text") is not None for one in inputs]
         if any(asked) and not all(asked):
@@ -52,7 +52,7 @@ class ComposedEncoder:
         )
 
     def encode_query(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
-        """Encode reference images with modification texts; without a text, what looks like the reference."""
+        """Encode reference images with modification texts; no text asks for images like the reference."""
         parts = []
         for some in _batches(inputs, batch_size):
             pictures, texts = zip(*map(_parts, some), strict=True)
@@ -75,7 +75,7 @@ class ComposedEncoder:
 
     @torch.no_grad()
     def see_gallery(self, inputs: Sequence[Input], batch_size: int = 32) -> None:
-        """Show candidates to a method that learns of its gallery, before anything is encoded."""
+        """Show candidates to a method that adapts to its gallery; call it before encoding."""
         if self.model.method.learns_gallery:
             self.model.method.fit_targets(
                 self.model.backbone.image_tokens(
@@ -92,12 +92,12 @@ class ComposedEncoder:
         return score(queries, candidates, self.model.method.score_rule)
 
     def _plain(self, embeddings: Tensor) -> Tensor:
-        """Return [B, D] of [B, n, D] where one vector is compared: their mean, as the rule takes it."""
+        """Reduce [B, n, D] to its mean [B, D] if the model's rule compares one vector."""
         return embeddings.mean(dim=1) if self.one_vector else embeddings
 
 
 def _parts(one: Input) -> tuple[ImageSource, str]:
-    """Return the picture and the text of an input; ``""`` where it has none."""
+    """Return the picture and the text of an input; the text is ``""`` if it has none."""
     if not isinstance(one, Mapping):
         return one, ""
     unknown = [key for key in one if key not in ("image", "text")]

@@ -1,8 +1,8 @@
-"""A model as it lies on disk: a method over its backbone, with all it needs to read a query.
+"""A composed model and its folder: a method, its backbone, and everything needed to read a query.
 
 A model folder holds ``config.json``, ``model.safetensors``, the tokenizer, ``preprocessor_config.json``,
-the attribute vocabularies, the text reader and a ``README.md``; nothing in it is pickled. Where a frozen
-tower already lies elsewhere, the folder may name it instead of holding it.
+the attribute vocabularies, the text reader and a ``README.md``; nothing in it is pickled. The folder
+may name a frozen tower that is stored elsewhere instead of holding it.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ from dqecir.model.fingerprints import (
 from dqecir.settings import parse_settings
 
 FORMAT = 3
-"""Version of a model folder whose encoder is not BLIP-2; a reader refuses what is newer than it knows."""
+"""Format version of a model folder whose encoder is not BLIP-2; newer formats are refused."""
 
 NAMED_TOWER_FORMAT = 2
-"""Version of a folder that names its tower instead of holding it."""
+"""Format version of a folder that names its tower instead of holding it."""
 
 WHOLE_FORMAT = 1
-"""Version of any other folder."""
+"""Format version of any other folder."""
 
 BLIP2 = "blip2"
-"""The kind of encoder of folders that name none."""
+"""The kind of encoder of folders whose ``config.json`` names none."""
 
 READER = "reader"
-"""The folder of a model's text reader; a model without one reads by the package's."""
+"""The folder of a model's text reader; a model without one uses the package's."""
 
 _TOWER = "method.backbone.tower."
 
@@ -72,10 +72,10 @@ SHIPPED_MODEL = "dqecir-small"
 class ComposedModel:
     """A method, its text encoder and its preprocessing.
 
-    ``heads`` says what an image shows, where the backbone was trained from scratch with them.
-    ``card`` is the text of the model card; ``notes`` goes into ``config.json`` as it is (how the
-    model was trained). ``tower_source`` is a folder, a file or a hub name (``OWNER/NAME@REVISION``) that
-    holds the tower's weights, where there is one.
+    ``heads`` predict attributes of images, if the backbone was trained with them. ``card`` is the text of
+    the model card; ``notes`` (how the model was trained) are written to ``config.json``. ``tower_source``
+    is a folder, a file or a hub name (``OWNER/NAME@REVISION``) that also holds the tower's weights, if
+    there is one.
     """
 
     method: Method
@@ -87,11 +87,11 @@ class ComposedModel:
     notes: Mapping[str, Any] | None = None
     tower_source: str | None = None
     tagger: Tagger | None = None
-    """The text reader. Default: the one that comes with the package."""
+    """The text reader. Default: the package's."""
 
     @property
     def backbone(self) -> Encoder:
-        """The encoder that the method composes with."""
+        """The encoder of the method."""
         return self.method.backbone
 
     @property
@@ -101,11 +101,11 @@ class ComposedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
+        """The device of the parameters."""
         return self.method.device
 
     def to(self, device: torch.device | str) -> Self:
-        """Move all weights."""
+        """Move all weights to a device."""
         self.method.to(device)
         if self.heads is not None:
             self.heads.to(device)
@@ -135,17 +135,17 @@ class ComposedModel:
 
     @cached_property
     def tower_fingerprint(self) -> str:
-        """Names the tower's weights and the preprocessing: stored tokens belong to exactly these."""
+        """Identifies the tower's weights and the preprocessing, which stored image tokens depend on."""
         return tower_fingerprint(self.backbone.tower.state_dict(), self.preprocessing)
 
     @cached_property
     def target_fingerprint(self) -> str:
-        """Names everything that makes target embeddings: an index belongs to exactly this."""
+        """Identifies everything that target embeddings, and so an index, depend on."""
         return target_fingerprint(self.method, self.tower_fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names everything that decides answers: weights, options, vocabularies and the text reader."""
+        """Identifies everything that results depend on: weights, options, vocabularies, text reader."""
         return model_fingerprint(
             self.method,
             self.options,
@@ -156,7 +156,7 @@ class ComposedModel:
         )
 
     def forget_fingerprints(self) -> None:
-        """Have fingerprints computed anew, because weights behind the frozen tower have changed."""
+        """Forget computed fingerprints, after weights other than the frozen tower have changed."""
         for name in ("target_fingerprint", "fingerprint"):
             self.__dict__.pop(name, None)
 
@@ -172,7 +172,7 @@ class ComposedModel:
         """Write the model folder, whole or not at all; ``half`` stores weights as float16.
 
         ``tower_by_reference`` writes the name and the fingerprint of the frozen tower instead of its
-        weights. Raises :class:`DataError` where the tower lies nowhere else, or could have changed.
+        weights. Raises :class:`DataError` if the tower is stored nowhere else, or may have changed.
         """
         target = Path(folder)
         if not self.backbone.is_saved:
@@ -202,10 +202,10 @@ class ComposedModel:
     def push_to_hub(
         self, repo_id: str, *, half: bool = False, tower_by_reference: bool = False, private: bool = True
     ) -> None:
-        """Upload the model folder to ``repo_id`` (OWNER/NAME) of the hub, made where it is not there.
+        """Upload the model folder to ``repo_id`` (OWNER/NAME) of the hub, which is created if necessary.
 
-        A tower by reference must have a hub name itself. Raises :class:`DataError`; the login is
-        that of ``hf auth login``.
+        A tower by reference must have a hub name itself. Log in with ``hf auth login`` first. Raises
+        :class:`DataError`.
         """
         source = self.tower_source
         if tower_by_reference and source is not None and HUB_NAME.fullmatch(source) is None:
@@ -224,7 +224,7 @@ class ComposedModel:
             raise DataError("no other file holds the tower of this model: save the model with its tower")
         if any(parameter.requires_grad for parameter in self.backbone.tower.parameters()):
             raise DataError("the tower of this model is trained, not frozen: save the model with its tower")
-        # The folder is replaced whole: a tower within it would be gone.
+        # Saving replaces the whole folder, and would delete a tower in it.
         if Path(self.tower_source).is_relative_to(target.resolve()):
             raise DataError(f"{target} holds the tower itself: save to another folder, or with the tower")
         return {"weights": self.tower_source, "fingerprint": self.tower_fingerprint}
@@ -269,12 +269,11 @@ class ComposedModel:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str | None = None) -> ComposedModel:
-        """Read a model folder, or the shipped model where none is named.
+        """Read a model folder. Default: the shipped model.
 
-        A ``str`` may be the hub name of one (``OWNER/NAME`` or ``OWNER/NAME@REVISION``). Raises
-        :class:`DataError` or :class:`CheckpointError` with a sentence for a folder that is not one, is
-        half there, is newer than this package, does not fit together, or names a tower that is gone
-        or another.
+        A ``str`` may be a hub name (``OWNER/NAME`` or ``OWNER/NAME@REVISION``). Raises :class:`DataError` or
+        :class:`CheckpointError` if the folder is no model folder, is incomplete, inconsistent or newer than
+        this package, or names a tower that is missing or has changed.
         """
         if folder is None:
             with resources.as_file(resources.files("dqecir") / "assets" / SHIPPED_MODEL) as shipped:
@@ -336,7 +335,7 @@ def new_model(
 def untrained_method(backbone: Encoder) -> str:
     """Name how an encoder composes until it is trained: by the sum of image and text.
 
-    One that reads both together does that instead, and one of images alone finds what looks alike.
+    An encoder that reads both together composes by that, and one without texts by the image alone.
     """
     names = ("image_plus_text", "read_together", "token_mean")
     return next(name for name in names if method_named(name).requires <= backbone.provides)
@@ -384,7 +383,7 @@ def is_model_folder(place: Path) -> bool:
 
 
 def _named_tower(folder: Path, named: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, Tensor]:
-    """Return the tower that the model in ``folder`` names, under its names there, and no other."""
+    """Load the tower that the model in ``folder`` names; raises :class:`DataError` if it is another one."""
     try:
         weights, fingerprint = named["weights"], named["fingerprint"]
         place, _ = located(weights)
@@ -431,7 +430,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{folder} was written by a newer dqecir (format {version}): upgrade dqecir to read it"
         )
-    # An older reader would read texts otherwise than the one that the model was trained with.
+    # An older reader would read texts differently from the one that the model was trained with.
     if reader > READER_VERSION:
         raise DataError(
             f"{folder} was written by a dqecir with a newer reader of texts (version {reader}, and this one "
@@ -445,12 +444,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Straight to the file, as the towers of BLIP-2 are too large for another copy in memory."""
+    """Write tensors directly to a file, because BLIP-2's towers are too large for a second copy in memory."""
     seen: set[int] = set()
     apart = {}
     for key, value in tensors.items():
         whole = value.contiguous()
-        # safetensors refuses names that share memory.
+        # safetensors refuses tensors that share memory.
         shared = whole.untyped_storage().data_ptr() in seen
         apart[key] = whole.clone() if shared else whole
         seen.add(whole.untyped_storage().data_ptr())

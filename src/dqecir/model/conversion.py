@@ -1,8 +1,8 @@
-"""Checkpoints of published repositories, turned into ours: tensors alone, and a report of every key.
+"""Convert checkpoints of published repositories: only tensors, with a report of every key.
 
-Weights of BLIP-2 itself, as transformers (``hf``) or LAVIS (``lavis``) keeps them. A whole model where
-its tower is one of ours (SPRC, QuRe, CoVR-2); the composer alone where it is not (ResNet, BLIP, CLIP
-RN50x4), as a module over features that its owner has.
+It converts weights of BLIP-2 itself, in the form of transformers (``hf``) or LAVIS (``lavis``); whole
+models if the package has their tower (SPRC, QuRe, CoVR-2); else (ResNet, BLIP, CLIP RN50x4) the composer
+alone, as a module that takes features.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def sources() -> list[str]:
 
 
 def _methods() -> list[str]:
-    """Return methods whose published checkpoints can be converted."""
+    """Return the methods whose published checkpoints can be converted."""
     return sorted(
         name
         for name, kind in all_methods().items()
@@ -56,14 +56,14 @@ def convert(
     pretrained: Path | None = None,
     tokenizer: str = BERT,
 ) -> LoadReport:
-    """Turn the checkpoint ``path`` of the published method ``source`` into the folder ``out``.
+    """Convert the checkpoint ``path`` of the published method ``source`` into the folder ``out``.
 
     For ``hf`` and ``lavis``, BLIP-2's own weights, ``out`` is an untrained model, and ``path`` may be a
-    hub name. A whole model is a model folder; ``pretrained`` is the BLIP-2 checkpoint that it was
-    trained from: the image tower is taken from it where the file has none, and the targets of a method
-    that keeps them as they were before training; for the tower a file of the tower alone will do.
-    ``tokenizer`` is the folder or hub name of BERT's word pieces.
-    A composer is read back with :func:`load_composer`. ``OUT/conversion.json`` says what became of every key.
+    hub name. A whole model becomes a model folder. ``pretrained`` is the BLIP-2 checkpoint that it was
+    trained from: it provides the image tower if ``path`` has none (a file of the tower is enough), and the
+    targets of methods whose targets are not trained. ``tokenizer`` is the folder or hub name of BERT's word
+    pieces. Read a composer with :func:`load_composer`. ``OUT/conversion.json`` reports what became of
+    every key.
     Raises :class:`DataError` or :class:`CheckpointError`; ``out`` is then as it was.
     """
     if source not in sources():
@@ -132,9 +132,9 @@ def published_composer(source: str, state: Mapping[str, Tensor]) -> tuple[nn.Mod
 
 
 def load_composer(folder: Path) -> nn.Module:
-    """Return the composer that :func:`convert` wrote, in evaluation mode.
+    """Read the composer that :func:`convert` wrote, in evaluation mode.
 
-    Raises :class:`CheckpointError` for a folder that is none.
+    Raises :class:`CheckpointError` for any other folder.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What names the attributes of pictures: the image tower of a model with its heads."""
+"""Name the attributes of pictures with a model's image tower and attribute heads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dqecir.model.composed_model import ComposedModel
 
 @dataclass
 class Describer:
-    """A frozen image tower and the heads that name what its tokens show."""
+    """A frozen image tower and the attribute heads that read its tokens."""
 
     tower: nn.Module
     heads: AttributeHeads
@@ -26,14 +26,14 @@ class Describer:
 
     @classmethod
     def of(cls, model: ComposedModel) -> Self:
-        """Return the tower and the heads of a model; raises :class:`DataError` where it has no heads."""
+        """Take the tower and the heads of a model; raises :class:`DataError` if it has no heads."""
         if model.heads is None:
             raise DataError("this model has no attribute heads: choose another --model")
         return cls(model.backbone.tower, model.heads, model.preprocessing)
 
     @classmethod
     def from_pretrained(cls, folder: Path | None = None) -> Self:
-        """Read those of a model's folder, onto the chosen device. Default: the model of the package.
+        """Read a model folder's tower and heads to the chosen device. Default: the shipped model.
 
         Raises :class:`DataError` or :class:`CheckpointError` as :meth:`ComposedModel.from_pretrained` does.
         """
@@ -46,7 +46,7 @@ class Describer:
     def probabilities(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return the probabilities [B, values] of every column for normalised pixels [B, 3, S, S].
 
-        They are the mean over each picture and its mirror image, which shows the same garment.
+        They are the mean over each picture and its mirror image.
         """
         pixels = pixels.to(self.heads.queries.device)
         views = [self.heads(self.tower(view)) for view in (pixels, pixels.flip(3))]

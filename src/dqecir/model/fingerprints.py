@@ -1,4 +1,4 @@
-"""Fingerprints: short names of weights, and of everything else that decides what a model computes."""
+"""Compute fingerprints: short names of weights and of everything else that a model's results depend on."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dqecir.methods.attribute_heads import AttributeHeads, TextEncoder
 from dqecir.methods.method import Method, MethodOptions
 
 TARGET = "target:"
-"""How a fingerprint of target embeddings begins."""
+"""Prefix of a fingerprint of target embeddings."""
 
 
 def tower_fingerprint(state: Mapping[str, Tensor], preprocessing: Preprocessing) -> str:
-    """Name a tower's weights and the preprocessing: stored image tokens belong to exactly these."""
+    """Name a tower's weights and the preprocessing, which stored image tokens depend on."""
     return _digest(json.dumps(preprocessing.to_dict(), sort_keys=True), state)
 
 
 def target_fingerprint(method: Method, tower: str) -> str:
-    """Name everything that makes target embeddings, and nothing else: an index belongs to exactly this.
+    """Name everything that target embeddings, and so an index, depend on, and nothing else.
 
-    ``tower`` is the tower's fingerprint. An index outlives versions of the package, so another way to
-    compute this name would orphan every index.
+    ``tower`` is the tower's fingerprint. Do not change how this name is computed: existing indexes would
+    no longer match their models.
     """
     made_by = {
         "tower": tower,
@@ -46,7 +46,7 @@ def model_fingerprint(
     target: str,
     reader: str,
 ) -> str:
-    """Name everything that decides answers: also the composer, the text reader, vocabularies and options.
+    """Name everything that results depend on: also the composer, the text reader, vocabularies and options.
 
     ``target`` is the fingerprint of target embeddings, which covers the tower's weights; ``reader`` names the
     weights of the text reader.
@@ -54,7 +54,7 @@ def model_fingerprint(
     made_by = {
         "target": target,
         "method": method.name,
-        # Without defaults, so that an option that is new to the package renames no older model.
+        # Defaults are left out, so that a new option of the package does not rename older models.
         "options": options.model_dump(mode="json", exclude_defaults=True),
         "heads": heads.config.model_dump(mode="json") if heads is not None else None,
         "reader": [READER_VERSION, reader],
@@ -72,9 +72,9 @@ def model_fingerprint(
 
 
 def fingerprint_of_0_1_0(method: Method, tower: str) -> str:
-    """Name all weights as version 0.1.0 did, which bound indexes by this name.
+    """Name all weights as version 0.1.0 did for its indexes.
 
-    It is needed as long as those indexes are to be opened.
+    It is needed to open those indexes.
     """
     return _digest(tower, method.state_dict())
 

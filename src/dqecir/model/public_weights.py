@@ -1,4 +1,4 @@
-"""Public weights of an encoder, or a model of ours, as an untrained model to begin with."""
+"""Open public weights of an encoder, or one of our models, as an untrained model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dqecir.model.composed_model import (
 )
 
 BERT = "bert-base-uncased"
-"""The hub name of the word pieces that BLIP-2 was trained with."""
+"""Hub name of the word pieces that BLIP-2 was trained with."""
 
 
 def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | None = None) -> ComposedModel:
@@ -32,8 +32,8 @@ def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | 
     (``OWNER/NAME`` or ``OWNER/NAME@REVISION``) of transformers' ``Blip2ForImageTextRetrieval`` or of a dual
     encoder (CLIP, SigLIP and the like), or a stage-1 checkpoint of LAVIS (``.pth`` or safetensors).
     ``tower`` is the file of the image tower for a LAVIS checkpoint without one; ``tokenizer`` the folder or
-    hub name of BERT's word pieces, read where BLIP-2's weights bring none of their own. Pictures are prepared
-    as those of the weights were. Raises :class:`DataError` with the reason where the weights cannot be used.
+    hub name of BERT's word pieces, for weights of BLIP-2 that have none. Pictures are preprocessed as in
+    the training of the weights. Raises :class:`DataError` with the reason if the weights cannot be used.
     """
     is_shipped = weights == SHIPPED_MODEL
     if not is_shipped:
@@ -49,7 +49,7 @@ def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | 
 def read_model(weights: Path | str | None = None) -> ComposedModel:
     """Return the model in ``weights`` on the chosen device. Default: the shipped model.
 
-    ``weights`` is one of our model folders, under its own method, or what :func:`model_of` takes.
+    ``weights`` is one of our model folders, opened with its own method, or anything :func:`model_of` takes.
     """
     if weights == SHIPPED_MODEL:
         weights = None
@@ -67,13 +67,13 @@ def _is_published(place: Path) -> bool:
             place.is_file() or is_open_clip(place) or "model_type" in (json_of(place / "config.json") or {})
         )
     except CheckpointError:
-        return False  # read as a model folder, which says in a sentence what is wrong
+        return False  # reading it as a model folder raises an error that says what is wrong
 
 
 def read_weights(
     form: str, weights: str | Path, *, tokenizer: str, tower: str | Path | None
 ) -> tuple[ComposedModel, LoadReport]:
-    """As :func:`model_of` for published weights of the ``form`` (``hf`` or ``lavis``), with the report."""
+    """Open published weights of the ``form`` ``hf`` or ``lavis`` as :func:`model_of` does, with a report."""
     read = READERS[form](weights, tower)
     pieces = read.pieces if read.pieces is not None else _word_pieces(read, tokenizer)
     notes = {"weights": str(weights), **read.notes}
@@ -93,7 +93,7 @@ def _word_pieces(read: PublishedEncoder, tokenizer: str) -> WordPieces:
 
 
 def bert_tokenizer(name: str) -> WordPieces:
-    """BERT's word pieces with LAVIS' ``[DEC]``, from a folder or the hub; raises :class:`DataError`."""
+    """Load BERT's word pieces with LAVIS' ``[DEC]``, from a folder or the hub; raises :class:`DataError`."""
     from transformers import AutoTokenizer  # slow to import
 
     try:
@@ -110,7 +110,7 @@ def bert_tokenizer(name: str) -> WordPieces:
 
 
 def fitting_tokenizer(name: str, size: int) -> WordPieces:
-    """Return the tokenizer ``name`` of ``size`` word pieces; raises :class:`DataError` for another size."""
+    """Load the tokenizer ``name``; raises :class:`DataError` if it does not have ``size`` word pieces."""
     pieces = bert_tokenizer(name)
     if len(pieces) != size:
         raise DataError(

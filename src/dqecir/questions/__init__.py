@@ -1,1 +1,1 @@
-"""A catalogue becomes triplets."""
+"""Make questions (triplets) from a catalogue."""

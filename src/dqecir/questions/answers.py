@@ -1,8 +1,8 @@
-"""Which images answer a question about a catalogue, decided from the true attributes.
+"""Decide from true attributes which images answer a question about a catalogue.
 
-The rule: every attribute that the captions ask for has an admissible value, and every other one
-equals the reference's wherever both have one. An attribute that is unknown for the
-reference is not compared; one that is unknown for a candidate leaves the candidate undecided.
+An image is a right answer if every attribute that the captions ask for has a requested value, and
+every other attribute equals the reference's, if both have one. An attribute that is unknown for the
+reference is not compared; if it is unknown for a candidate, the candidate is undecided.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dqecir.data.cells import UNKNOWN, UNKNOWN_CODE, values_of
 from dqecir.data.triplets import Positions
 
 EMPTY_CODE, FIRST_CODE = 0, 1
-"""The codes of an attribute that does not apply, and of the first value."""
+"""The codes of an attribute that does not apply, and of its first value."""
 
 Bools = NDArray[np.bool_]
 Codes = NDArray[np.int32]
@@ -30,7 +30,7 @@ _CHUNK = 512
 class CodedAttributes:
     """Attributes as integers: ``codes`` [columns, images], ``values[column][code - FIRST_CODE]`` the names.
 
-    A table with an entry for each code has that of ``UNKNOWN_CODE`` last, where the index -1 finds it.
+    A table with an entry for each code has the entry of ``UNKNOWN_CODE`` last, at index -1.
     """
 
     columns: tuple[str, ...]
@@ -39,7 +39,7 @@ class CodedAttributes:
 
     @classmethod
     def of(cls, attributes: Mapping[str, Sequence[str]]) -> CodedAttributes:
-        """Code a table column -> values; values are numbered in alphabetical order."""
+        """Encode a table (column -> values); values are numbered in alphabetical order."""
         names = tuple(map(tuple, values_of(attributes).values()))
         rows = []
         for column, known in zip(attributes.values(), names, strict=True):
@@ -49,14 +49,14 @@ class CodedAttributes:
         return cls(tuple(attributes), names, codes)
 
     def value(self, column: int, code: int) -> str:
-        """Return the name of a code of a column."""
+        """Return the value that a code of a column stands for."""
         return ("", *self.values[column], UNKNOWN)[code]
 
     def admitted(self, column: int, references: Positions, asked: Sequence[RequestedValues]) -> Bools:
-        """Which codes of a column satisfy each question: [questions, codes].
+        """Return which codes of a column satisfy each question: [questions, codes] bool.
 
-        ``references`` holds the reference of each question, ``asked`` its admissible values by
-        column. ``UNKNOWN_CODE`` is admitted only where the column is not compared at all.
+        ``references`` holds the reference of each question, ``asked`` its requested values by column.
+        ``UNKNOWN_CODE`` is admitted only if the column is not compared.
         """
         names = self.values[column]
         keeps = np.eye(len(names) + 2, dtype=bool)
@@ -75,7 +75,7 @@ def right_answers(
 ) -> Iterator[tuple[Positions, Positions]]:
     """Yield, for each question, the images of ``gallery`` that answer it and those left undecided.
 
-    Both are positions, ascending; the reference is in neither.
+    Both are positions in ascending order, without the reference.
     """
     tables = [
         _packed(coded.admitted(column, references, asked), coded.codes[column, gallery])
@@ -94,10 +94,10 @@ def right_answers(
 def wrong_as_asked(
     coded: CodedAttributes, images: Positions, references: Positions, asked: Sequence[RequestedValues]
 ) -> Bools:
-    """Which ``images`` [Q, K] lack a requested value and meet every other condition of their question.
+    """Return which ``images`` [Q, K] lack a requested value but meet every other condition of their question.
 
-    Hard negatives: the reference with something else changed, or with nothing changed. A value that nobody
-    knows makes an image undecided, and no hard negative.
+    These are hard negatives: the reference with another change, or without change. An image with an unknown
+    value is undecided, so no hard negative.
     """
     lacks, differs = np.zeros(images.shape, dtype=bool), np.zeros(images.shape, dtype=bool)
     for column, name in enumerate(coded.columns):
@@ -113,9 +113,9 @@ Bits = NDArray[np.uint8]
 
 
 def _packed(table: Bools, codes: Codes) -> tuple[Bits, Bits, NDArray[np.intp]]:
-    """Bit rows over the gallery, one for each distinct row of ``table``, and which row is whose.
+    """Return bit rows over the gallery, one for each distinct row of ``table``, and each row's number.
 
-    The second bit rows also hold the candidates whose value is unknown.
+    The second bit rows also include candidates whose value is unknown.
     """
     distinct, rows = np.unique(table, axis=0, return_inverse=True)
     yes = np.packbits(distinct[:, codes], axis=1)

@@ -1,4 +1,4 @@
-"""The questions of a folder: its own triplets, or such as are drawn from its table."""
+"""Get the questions of a folder: its own triplets, or questions drawn from its table."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def folder_questions(
     name: str | None = None,
     **drawing: Any,
 ) -> Benchmark:
-    """Return the questions of a split of ``folder``.
+    """Read or draw the questions of a split of ``folder``.
 
-    ``triplets.jsonl`` asks its own, of which ``count`` are drawn. Without that file, questions are drawn from
-    the catalogue, described by ``columns`` (default: all of them), with ``drawing`` as
-    :func:`~dqecir.questions.composing.catalogue_benchmark` takes it. Raises :class:`DataError` where
-    columns are named and there is no table.
+    ``triplets.jsonl`` holds questions, of which ``count`` are drawn. Without that file, questions are drawn
+    from the catalogue's ``columns`` (default: all) by
+    :func:`~dqecir.questions.composing.catalogue_benchmark`, which explains ``drawing``. Raises
+    :class:`DataError` if columns are named and the folder has no table.
     """
     if has_triplets(folder):
         if columns is not None or gallery_column is not None:

@@ -1,8 +1,7 @@
-"""Columns of numbers that no picture shows (price, year): said as comparisons, kept as filters.
+"""Put columns of numbers (price, year) into questions as comparisons.
 
-"Cheaper" asks nothing of a picture. Training hears such clauses, so that a model learns to pass over
-them; a search takes them out of the text (``language/numeric_constraints.py``) and keeps what is cheaper
-than the reference.
+No picture shows whether something is cheaper. Training includes such clauses, so that a model learns to
+ignore them; a search removes them from the text (``language/numeric_constraints.py``) and filters by them.
 """
 
 from __future__ import annotations
@@ -18,30 +17,29 @@ from dqecir.data.triplets import Benchmark
 from dqecir.language.number_words import Direction, by_name, column_words, comparisons
 
 Numbers = NDArray[np.float64]
-"""One number an image; NaN where it is not known."""
+"""A number for each image; NaN if it is unknown."""
 
 _DIRECTIONS: tuple[tuple[Direction, str], ...] = (("less", "lower"), ("more", "higher"))
 
 
 @dataclass(frozen=True)
 class Intent:
-    """That a column's number should be less or more than the reference's."""
+    """A request that a column's number be less or more than the reference's."""
 
     column: str
     direction: Direction
 
     def admits(self, numbers: Numbers, reference: int) -> NDArray[np.bool_]:
-        """Return [N] which images fit, by position; none where either number is not known."""
+        """Return [N] which images fit, by position; none fits if either number is unknown."""
         own = numbers[reference]
         return numbers < own if self.direction == "less" else numbers > own
 
 
 class Comparatives:
-    """How the number columns of a catalogue are spoken of.
+    """The words for the number columns of a catalogue.
 
-    ``phrases`` are the words for each intent. Of two prices, "cheaper" is said of the one that
-    :func:`by_name` puts first; of two columns with one name ("price", "Price") the second has no words and
-    is never spoken of.
+    ``phrases`` holds the words for each intent. Of two prices, "cheaper" means the one that :func:`by_name`
+    puts first; of two columns with one name ("price", "Price") the second has no words.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -65,10 +63,10 @@ def with_comparatives(
     seed: int,
     answered: bool,
 ) -> Benchmark:
-    """Have a seeded ``share`` of the questions also say how one number of the target differs.
+    """Add to a seeded ``share`` of the questions how one number of the target differs.
 
-    ``answered`` parts the right answers by it, for a search that filters: images whose number is not
-    known are left out of the ranking. Without it they stay, for training, as pictures cannot tell.
+    ``answered`` removes right answers that do not fit, for a search that filters; the ranking then leaves
+    out images whose number is unknown. Training does not use it, because pictures do not show numbers.
     """
     rng = random.Random(f"{seed} comparatives")
     triplets = []

@@ -1,4 +1,4 @@
-"""From a catalogue to a benchmark: triplets in words, each with all its right answers."""
+"""Make a benchmark from a catalogue: triplets with texts and all their right answers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from dqecir.questions.wording import CaptionGenerator, Change, Worded
 from dqecir.settings import nearest
 
 CHANGE_WEIGHTS = (0.18, 0.36, 0.46)
-"""How often one, two and three attributes change where a gallery offers all three."""
+"""How often one, two and three attributes change if a gallery offers all three."""
 WHOLE_GALLERY = "all"
-"""The category of every question where galleries are not parted by a column."""
+"""The category of every question if no column separates galleries."""
 
 
 def catalogue_benchmark(
@@ -42,19 +42,19 @@ def catalogue_benchmark(
     vocabularies: Sequence[Vocabulary] | None = None,
     name: str | None = None,
 ) -> Benchmark:
-    """Ask questions of one split of a catalogue: its images are the references and the galleries.
+    """Draw questions about one split of a catalogue, whose images are references and galleries.
 
-    ``count`` triplets are drawn, ``per_reference`` for each image (for evaluation: each product) where it is
-    left out; fewer where the split does not offer as many different pairs. A pair differs in one to
+    ``count`` triplets are drawn; default: ``per_reference`` for each image (in evaluation: each product).
+    There are fewer if the split does not offer as many different pairs. A pair differs in one to
     ``max_changes`` attributes, weighted by ``change_weights`` (by default ``CHANGE_WEIGHTS``), and stays
-    within a group of its vocabulary. With ``gallery_column`` every value of it has a gallery of its own, and
-    it is never changed. With ``within_sets`` (where left out: if the catalogue has sets) both ends of a
-    pair are in one set, while the gallery stays whole (CIRR, arXiv 2108.04024); a pair of one set has
-    the set's other images as its ``Triplet.subset``. ``wording="train"`` uses no held-out phrase;
-    ``"evaluation"`` words every other question in held-out phrases alone (``Triplet.unseen_wording``).
+    within a group of its vocabulary. Every value of ``gallery_column`` has its own gallery, and no pair
+    changes it. With ``within_sets`` (default: if the catalogue has sets) both ends of a pair are in one
+    set, while the gallery stays whole (CIRR, arXiv 2108.04024); the set's other images are the pair's
+    ``Triplet.subset``. ``wording="train"`` uses no held-out phrase; ``"evaluation"`` words every second
+    question only in held-out phrases (``Triplet.unseen_wording``).
 
-    Everything follows from ``seed``. The reference is taken out of its own ranking. Raises
-    ``DataError`` where the split or the column does not exist or no pair can be drawn.
+    The same ``seed`` gives the same questions. Rankings leave out the reference. Raises ``DataError`` if
+    the split or the column does not exist or no pair can be drawn.
     """
     if wording not in ("train", "evaluation"):
         raise DataError(f"the wording {wording!r} is neither 'train' nor 'evaluation'")
@@ -133,7 +133,7 @@ def _galleries(coded: CodedAttributes, count: int, column: str | None) -> dict[s
 
 
 def _by_set(gallery: Positions, sets: Sequence[str]) -> list[Positions]:
-    """Return the images of a gallery, set by set; an image in no set is in none of them."""
+    """Group the images of a gallery by set, without images that are in no set."""
     members: dict[str, list[int]] = {}
     for position in gallery.tolist():
         if sets[position]:
@@ -187,7 +187,7 @@ def _answered(
     sets: Sequence[str],
     products: NDArray[np.int64] | None,
 ) -> list[Triplet]:
-    """Find the right answers of every question, gallery by gallery; the order of the pairs stays."""
+    """Find the right answers of every question, gallery by gallery, in the order of the pairs."""
     triplets: dict[int, Triplet] = {}
     for number, (category, gallery) in enumerate(galleries.items()):
         members = {sets[part[0]]: part.tolist() for part in _by_set(gallery, sets)} if sets else {}
@@ -216,9 +216,10 @@ def _answered(
 def _by_product(
     right: Positions, undecided: Positions, gallery: Positions, products: NDArray[np.int64], reference: int
 ) -> tuple[Positions, Positions]:
-    """Return right and undecided images, once any right view of a product makes all of its views right.
+    """Extend right answers to all views of a product that has a right view.
 
-    Of the reference's own product, which is no answer, only the views that are right by themselves stay.
+    Return right and undecided images.
+    The reference's own product is no answer; of it, only views that are right by themselves stay.
     """
     shown, own = products[gallery], products[reference]
     is_right = np.isin(shown, products[right]) & (shown != own)

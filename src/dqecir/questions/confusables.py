@@ -1,8 +1,7 @@
-"""Two questions about one reference that ask for different values of one attribute.
+"""Pair questions about one reference that ask for different values of one attribute.
 
-Semantic confusion is that different intents fall together (arXiv 2603.04037): a query then ranks the
-other question's target as high as its own. Such pairs are made from true attributes, so nothing about
-the answer is guessed.
+Semantic confusion means that queries of different intents are alike (arXiv 2603.04037): a query then
+ranks the other question's target as high as its own. The pairs are made from true attributes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from dqecir.questions.answers import FIRST_CODE, CodedAttributes
 from dqecir.questions.wording import CaptionGenerator, Change, Worded
 
 _ATTEMPTS = 4
-"""Wordings tried for a pair until neither question admits the other's target."""
+"""Number of wordings tried for a pair until neither question admits the other's target."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,10 @@ def confusable_pairs(benchmark: Benchmark, count: int, *, seed: int = 0) -> list
     """Draw at most ``count`` pairs from the triplets of a benchmark with true attributes.
 
     For a triplet, another target is drawn that differs from its own in one of the changed attributes
-    and in nothing else, and has there neither the reference's value. Both texts are worded with the
-    same draws, so that they differ in the value alone where the vocabulary's phrases allow it, and
-    are kept only where each excludes the other's value. Raises ``DataError`` where the benchmark has
-    no true attributes or offers no pair.
+    and in nothing else, and whose value is not the reference's. Both texts are worded with the same random
+    draws, so that they differ only in the value if the vocabulary's phrases allow it. A pair is kept only
+    if each text excludes the other's value. Raises ``DataError`` if the benchmark has no true attributes
+    or offers no pair.
     """
     if not benchmark.attributes:
         raise DataError(f"{benchmark.name} has no true attributes to make confusable questions from")
@@ -52,7 +51,7 @@ def confusable_pairs(benchmark: Benchmark, count: int, *, seed: int = 0) -> list
         triplet = benchmark.triplets[number]
         others = _other_targets(coded, benchmark.galleries[triplet.category], triplet)
         if others:
-            # An attribute first, then a target: colours would otherwise crowd out the rest.
+            # Draw an attribute first, then a target; otherwise most pairs would be about colours.
             column = random_order.choice(sorted({place for _, place in others}))
             other = random_order.choice([image for image, place in others if place == column])
             pair = _worded(coded, words, triplet, int(other), int(column), random.Random(f"{seed} {number}"))
@@ -64,7 +63,7 @@ def confusable_pairs(benchmark: Benchmark, count: int, *, seed: int = 0) -> list
 
 
 def _other_targets(coded: CodedAttributes, gallery: Positions, triplet: Triplet) -> list[tuple[int, int]]:
-    """(image, column) of all candidates that differ from the target in one changed attribute alone."""
+    """Return (image, column) of all candidates that differ from the target in one changed attribute."""
     codes = coded.codes[:, gallery]
     own = coded.codes[:, triplet.target]
     reference = coded.codes[:, triplet.reference]

@@ -1,4 +1,4 @@
-"""Drawing pairs of a reference and a target that differ in a few attributes."""
+"""Draw pairs of a reference and a target that differ in a few attributes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dqecir.questions.answers import FIRST_CODE, Bools, CodedAttributes, Codes
 Drawing = Literal["balanced", "natural"]
 
 _MOST_COLUMNS = 62
-"""A set of columns is one 64-bit integer here."""
+"""A set of columns is stored as one 64-bit integer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairDraw:
-    """How pairs are drawn.
+    """Settings for drawing pairs.
 
     ``balanced``: for a reference, the number of changes is drawn with ``change_weights`` (its first
-    entry weighs one change), then which attributes change, then their new values, then the target;
-    each evenly among what the gallery offers, so that rare values are asked for as often as the
-    gallery allows. ``natural``: evenly among all images of the gallery that differ in one to
-    ``len(change_weights)`` attributes.
+    entry weighs one change), then which attributes change, then their new values, then the target; each
+    uniformly among what the gallery offers, so that rare values are requested as often as possible.
+    ``natural``: uniformly among all images of the gallery that differ in one to ``len(change_weights)``
+    attributes.
     """
 
     drawing: Drawing
@@ -60,14 +60,14 @@ def draw_pairs(
     rng: np.random.Generator,
     products: NDArray[np.int64] | None = None,
 ) -> Iterator[Pair]:
-    """Yield ``count`` different pairs, or all there are, the references in turn, both ends in one gallery.
+    """Yield ``count`` different pairs (or all), taking references in turn; both ends are in one gallery.
 
-    ``products`` holds the number of each image's product. Then products are references in turn, each time by
-    another of their images, and the ends of a pair are of two products.
+    ``products`` holds the number of each image's product. With it, products take turns as references, each
+    time with another image, and the ends of a pair show two products.
 
-    ``groups`` holds a number for each image; the ends of a pair share theirs, and an image with a
-    negative one is in no pair. An attribute counts as changed where both ends have a value. No
-    target has an unknown value that its reference would have to be compared with.
+    ``groups`` holds a number for each image; the ends of a pair have the same number, and images with a
+    negative number are in no pair. An attribute counts as changed if both ends have a value. No target
+    has an unknown value in an attribute that is compared.
     """
     if len(coded.columns) > _MOST_COLUMNS:
         raise DataError(f"{len(coded.columns)} attribute columns are more than the {_MOST_COLUMNS} that fit")
@@ -117,7 +117,7 @@ class _Pool:
         return cls(number, kept, np.ascontiguousarray(coded.codes[:, kept]), groups[kept], sizes, own)
 
     def by_product(self) -> list[NDArray[np.int64]]:
-        """Return the places of each product; each place by itself where there are no products."""
+        """Return the places of each product; without products, each place alone."""
         places = np.arange(self.positions.size)
         if self.products is None:
             return list(places[:, None])
@@ -158,7 +158,7 @@ class _Pool:
         return Pair(int(self.positions[place]), int(self.positions[target]), self.number, _members(changed))
 
     def _changes(self, place: int) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-        """For every image, how many columns change and which (a bit each); a set of -1 is barred."""
+        """Return, for every image, how many columns change and which (one bit each); -1 means no pair."""
         numbers = np.zeros(self.positions.size, dtype=np.int8)
         sets = np.zeros(self.positions.size, dtype=np.int64)
         barred: Bools = self.groups != self.groups[place]
@@ -187,7 +187,7 @@ def _members(bits: int) -> tuple[int, ...]:
 
 
 def _evenly(places: Positions, keys: NDArray[np.int64], u: float) -> Positions:
-    """Return the places of one key, every distinct key having the same chance."""
+    """Draw one of the distinct keys with equal chance, and return its places."""
     distinct = np.unique(keys)
     kept: Positions = places[keys == distinct[int(u * distinct.size)]]
     return kept

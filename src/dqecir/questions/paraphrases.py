@@ -1,4 +1,4 @@
-"""The same questions in several wordings: whether a model finds the same for each."""
+"""Ask the same questions in several wordings, to test whether the results stay the same."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from dqecir.questions.confusables import description
 from dqecir.questions.wording import CaptionGenerator
 
 WORDINGS = 4
-"""Wordings of one question, its own among them."""
+"""Number of wordings of a question, including its own."""
 QUESTIONS = 200
-"""Questions that are reworded."""
+"""Number of questions that are reworded."""
 _ATTEMPTS = 24
 
 
 def paraphrases(benchmark: Benchmark, questions: int = QUESTIONS, *, seed: int = 0) -> Benchmark:
     """Ask at most ``questions`` of a benchmark in :data:`WORDINGS` wordings each, one after the other.
 
-    Every wording asks for exactly the same values, so that the right answers stay; wordings alternate between
-    phrases that training sees and held-out ones. A question that cannot be worded so often is left
-    out; there may be none at all, and there are none where the true attributes are not known.
+    Every wording asks for exactly the same values, so that the right answers stay. Wordings alternate
+    between phrases of training and held-out ones. A question without enough wordings is left out; without
+    true attributes, there are no questions.
     """
     if not benchmark.attributes:
         return replace(benchmark, triplets=())

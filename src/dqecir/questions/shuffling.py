@@ -1,4 +1,4 @@
-"""Training triplets with wrong labels, for measuring what they cost a method."""
+"""Make training triplets with wrong labels, to measure their effect on a method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From changed attributes to two captions, in the manner of FashionIQ, and what they ask for."""
+"""Word changed attributes as two captions, as in FashionIQ, and say which values they request."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dqecir.errors import DataError
 from dqecir.language.vocabulary import ColumnVocabulary, Phrases, Value, Vocabulary
 
 COMPARED = 0.22
-"""Share of the mentions that compare, where the change goes along an order."""
+"""Share of mentions that compare, of changes along an order."""
 DENIED = 0.08
-"""Share of the mentions that only say what the attribute is no longer."""
+"""Share of mentions that only deny the old value."""
 REPEATED = 0.25
-"""Share of the pairs with several changes of which both captions mention one."""
+"""Share of the pairs with several changes whose captions both mention one of them."""
 KEPT_ELSE = 0.15
 """Share of the captions that say that the rest stays the same."""
 
@@ -48,7 +48,7 @@ _ANY_COLUMN = ColumnVocabulary(
         held_out=("without {value} {column}", "no {value} {column}"),
     ),
 )
-"""How a column is spoken of that no vocabulary knows."""
+"""Phrases for a column without a vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Worded:
-    """Captions, the admissible values of each attribute they mention, and whether training never
-    shows any of their phrases."""
+    """Captions, the requested values of each attribute they mention, and whether all of their phrases are
+    held out of training."""
 
     captions: tuple[str, str]
     asked: dict[str, frozenset[str]]
@@ -72,8 +72,7 @@ class Worded:
 
 @dataclass(slots=True)
 class _Text:
-    """The known values of the image, the requests so far, and whether only held-out phrases were
-    used."""
+    """The known values of the image, the requests so far, and whether all phrases were held-out ones."""
 
     held_out: bool
     known: Mapping[str, str] = field(default_factory=dict)
@@ -83,17 +82,17 @@ class _Text:
 
 @dataclass(frozen=True, slots=True)
 class _Owned:
-    """The thing that an attribute belongs to: a noun (``""`` for none), and whether it is several."""
+    """The object that an attribute belongs to: a noun (``""`` for none), and whether it is plural."""
 
     noun: str = ""
     several: bool = False
 
 
 class CaptionGenerator:
-    """Speaks of the columns of one catalogue in the words of some vocabularies.
+    """Word texts about the columns of one catalogue with the phrases of vocabularies.
 
-    ``values`` maps every column to all its values (neither ``""`` nor ``UNKNOWN``). Raises ``DataError``
-    where two vocabularies know the same column.
+    ``values`` maps every column to all its values (neither ``""`` nor ``UNKNOWN``). Raises ``DataError`` if
+    two vocabularies know the same column.
     """
 
     def __init__(self, vocabularies: Sequence[Vocabulary], values: Mapping[str, Sequence[str]]) -> None:
@@ -101,7 +100,10 @@ class CaptionGenerator:
         self._columns = {column: _spoken_by(vocabularies, column) for column in values}
 
     def group(self, column: str, value: str) -> str | None:
-        """Return the group that a value changes within; ``None`` where its column has no groups."""
+        """Return the group of values within which a value may change.
+
+        ``None`` if its column has no groups.
+        """
         known = self._columns[column]
         return known.group(_folded(known, value)) if known.groups else None
 
@@ -112,19 +114,19 @@ class CaptionGenerator:
         held_out: bool,
         reference: Mapping[str, str] | None = None,
     ) -> Worded:
-        """Return two captions that together mention every change, in seen or in held-out phrases.
+        """Write two captions that together mention every change, in seen or in held-out phrases.
 
-        ``reference`` holds the reference's attributes, by which the things of a scene are named.
-        A mention states the new value, compares it, or denies the old one; what two mentions of one
-        attribute ask for is intersected. Where a vocabulary has no held-out phrase of a kind the
-        seen ones are used, and the result is not ``unseen``.
+        ``reference`` holds the reference's attributes, which name the objects of a scene. A mention states
+        the new value, compares it, or denies the old one; the requests of two mentions of one attribute are
+        intersected. If a vocabulary has no held-out phrase of a kind, seen ones are used, and the result is
+        not ``unseen``.
         """
         text = _Text(held_out, {**(reference or {}), **{change.column: change.before for change in changes}})
         captions = [self._caption(share, text, rng) for share in _shared_out(changes, rng)]
         return Worded((captions[0], captions[1]), text.asked, text.unseen and held_out)
 
     def portray(self, attributes: Mapping[str, str], rng: random.Random) -> str:
-        """Return a caption of one image: a statement of each attribute in random order, in seen phrases.
+        """Write a caption of one image: a statement of each attribute, in random order and seen phrases.
 
         ``attributes`` maps columns to values, neither ``""`` nor ``UNKNOWN``.
         """
@@ -134,7 +136,7 @@ class CaptionGenerator:
             spoken = self._columns[column]
             owned = self._owned(column, value, text, rng)
             if spoken.owner and spoken.owner.column == column:
-                owned = _Owned(several=owned.several)  # a thing is not turned into itself
+                owned = _Owned(several=owned.several)  # An object is not turned into itself.
             statements = _statements(spoken, _folded(spoken, value), owned)
             joint = _drawn(_BETWEEN, text, rng) if caption else ""
             caption += joint + _filled(
@@ -143,7 +145,7 @@ class CaptionGenerator:
         return caption
 
     def statements(self, column: str, value: str) -> list[str]:
-        """Return every statement that an image shows a value, in all its words, without what it is of."""
+        """Return every statement that an image shows a value, with all words for it, without its owner."""
         spoken = self._columns[column]
         known, plain = _value(spoken, value), value.replace("_", " ")
         owned = _Owned("" if spoken.owner is None else spoken.owner.unknown)
@@ -200,7 +202,7 @@ class CaptionGenerator:
         return None
 
     def _owned(self, name: str, value: str | None, text: _Text, rng: random.Random) -> _Owned:
-        """Return the thing that a column's ``value`` (``None`` in a comparison) belongs to in the image."""
+        """Return the object that a column's ``value`` (``None`` in a comparison) belongs to in the image."""
         owner = self._columns[name].owner
         if owner is None:
             return _Owned()
@@ -223,7 +225,10 @@ def _spoken_by(vocabularies: Sequence[Vocabulary], name: str) -> ColumnVocabular
 
 
 def _shared_out(changes: Sequence[Change], rng: random.Random) -> tuple[list[Change], list[Change]]:
-    """Which changes each caption mentions: all of them once, a single one or a repeated one twice."""
+    """Decide which changes each caption mentions: each change once.
+
+    A single change, or a repeated one, twice.
+    """
     order = list(changes)
     rng.shuffle(order)
     if len(order) == 1:
@@ -247,7 +252,7 @@ def _drawn(phrases: Phrases, text: _Text, rng: random.Random) -> str:
 
 
 def _folded(column: ColumnVocabulary, value: str) -> str:
-    """Return the vocabulary's own spelling of a catalogue's value."""
+    """Return the vocabulary's spelling of a catalogue's value."""
     if value in column.values:
         return value
     return next((known for known in column.values if known.casefold() == value.casefold()), value)
@@ -269,7 +274,7 @@ def _negations(column: ColumnVocabulary, value: str, owned: _Owned) -> Phrases:
 
 
 def _fitting(phrases: Phrases, value: Value | None, owned: _Owned) -> Phrases:
-    """Return the phrases without those that need a noun where there is none."""
+    """Leave out phrases that need a noun if there is none."""
     missing = [] if value and value.nouns else ["{noun}"]
     missing += [] if owned.noun else ["{owner}"]
     seen, held_out = (

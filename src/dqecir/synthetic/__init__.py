@@ -1,1 +1,1 @@
-"""Drawn garments and scenes."""
+"""Draw garments and scenes whose attributes are known."""

@@ -10,13 +10,13 @@ from dqecir.errors import DataError
 from dqecir.settings import nearest
 
 Vector = dict[str, str]
-"""One drawn thing: a value for every column that its kind has, in the order of the columns."""
+"""A drawn object: a value for every column of its kind, in the order of the columns."""
 
 
 def check_values(
     what: str, attributes: Mapping[str, str], columns: Mapping[str, Sequence[str]], optional: str
 ) -> None:
-    """Raise ``DataError`` where a column lacks or has an unknown value; only ``optional`` may be empty."""
+    """Raise ``DataError`` if a column has no value or an unknown one; only ``optional`` may be empty."""
     for column, values in columns.items():
         if column not in attributes:
             raise DataError(f"a {what} needs the attribute {column!r}{nearest(column, attributes)}")
@@ -31,7 +31,7 @@ def edits_between(one: Mapping[str, str], other: Mapping[str, str]) -> int:
 
 
 def any_of(values: Sequence[str], rng: np.random.Generator) -> str:
-    """Return one of the values, each as likely."""
+    """Draw one of the values, all with equal chance."""
     return values[int(rng.integers(len(values)))]
 
 

@@ -1,4 +1,4 @@
-"""Writing a catalogue whose images are drawn: the same arguments give the same bytes, whole or not at all."""
+"""Write a catalogue of drawn images, whole or not at all; the same arguments give the same bytes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from dqecir.settings import nearest
 
 Arrangement = Literal["families", "independent"]
 _ARRANGING, _DRAWING = 0, 1
-"""Branches of a seed: which items there are, and how each is drawn."""
+"""Branches of a seed: choosing the items, and drawing each."""
 
 SMALLEST, LARGEST = 64, 512
 """Sides, in pixels, of the images that can be drawn."""
 
 Row = Mapping[str, str]
-"""One line of the table but for its image: column -> value, the columns in their order."""
+"""One line of the table without its image: column -> value, in the order of columns."""
 Items = Sequence[tuple[Row, int]]
-"""Rows, each with its family."""
+"""Rows with the number of their family."""
 
 _QUALITY = 92
 
 
 def check_size(what: str, size: int) -> None:
-    """Raise ``DataError`` for a side of an image, in pixels, at which nothing is drawn."""
+    """Raise ``DataError`` for an image side, in pixels, outside the limits."""
     if not SMALLEST <= size <= LARGEST:
         raise DataError(f"{what} are drawn at {SMALLEST} to {LARGEST} pixels a side, not {size}")
 
@@ -47,22 +47,22 @@ class DrawnCatalogue:
     """
 
     what: str
-    """The kind of thing that the images show, in the plural."""
+    """What the images show, in the plural."""
     size: int
-    """Side of an image in pixels, unless another one is given."""
+    """Default side of an image, in pixels."""
     arrange: Callable[[int, Arrangement, np.random.Generator], tuple[Items, Sequence[int]]]
-    """Number of items -> the items, and their families in the order of splitting."""
+    """Number of items -> the items, and their families in the order in which they are split."""
     draw: Callable[[Row, np.random.Generator, int], Image.Image]
-    """Draws the image of a row, of so many pixels a side."""
+    """Row, generator, side in pixels -> its image."""
 
     def rows(
         self, items: int, seed: int, arrangement: Arrangement = "families", split: str | None = None
     ) -> list[dict[str, str]]:
-        """Return the split and the attributes of every item, in the order of their numbers; draw nothing.
+        """Return the split and the attributes of every item in order, without drawing images.
 
-        The items are shuffled. Without ``split``, whole families go to train, val and test (80/10/10, and
-        one at least where there are three); else all items get ``split``. The same arguments give the same
-        rows.
+        The items are shuffled. Without ``split``, whole families go to train, val and test (80/10/10; each
+        gets at least one of three or more families); else all items get ``split``. The same arguments give
+        the same rows.
         """
         if items < 1:
             raise DataError(f"a catalogue of {items} {self.what} is empty: give 1 or more")
@@ -79,7 +79,7 @@ class DrawnCatalogue:
         return [rows[place] for place in rng.permutation(len(rows))]
 
     def image(self, row: Row, seed: int, number: int, size: int | None = None) -> Image.Image:
-        """Draw item ``number`` of a seed: RGB, ``size`` x ``size`` pixels; other items have no say in it."""
+        """Draw item ``number`` of a seed: RGB, ``size`` x ``size`` pixels, independent of other items."""
         return self.draw(row, _generator(seed, _DRAWING, number), self.size if size is None else size)
 
     def write(
@@ -96,7 +96,7 @@ class DrawnCatalogue:
 
         ``size`` is the side of the images in pixels (64 to 512); the other arguments are those of
         :meth:`rows`. Item ``n`` is its :meth:`image` as JPEG. The same arguments give the same bytes. The
-        folder appears when all is written. Raises ``DataError`` for a folder that holds anything.
+        folder appears once everything is written. Raises ``DataError`` if the folder is not empty.
         """
         folder = Path(folder)
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -124,9 +124,9 @@ def _generator(seed: int, *branch: int) -> np.random.Generator:
 
 
 def _split_in_turn(families: Sequence[int]) -> dict[int, str]:
-    """Return family -> split: a tenth to val, a tenth to test, the rest to train, in the order given.
+    """Assign families to splits in order: a tenth to val, a tenth to test, the rest to train.
 
-    Val and test get one family at least where there are three.
+    Val and test get at least one of three or more families.
     """
     held_out = max(1, round(0.1 * len(families))) if len(families) >= len(SPLITS) else 0
     splits = ["val"] * held_out + ["test"] * held_out + ["train"] * (len(families) - 2 * held_out)

@@ -1,4 +1,4 @@
-"""Cuts of procedural garments: the outlines and details of every garment, as points.
+"""Cut procedural garments: return the outlines and details of a garment as points.
 
 Points are (x, y) in units of the frame's side: x is 0 on the garment's axis and grows to the right,
 y is 0 at the frame's top and grows downwards.
@@ -20,9 +20,9 @@ Tone = Literal["outline", "fabric", "seam", "trim", "inside", "raised", "button"
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """A run of a cut's points: a filled polygon, or a line where ``width`` (in frame sides) is positive.
+    """Consecutive points of a cut: a filled polygon, or a line if ``width`` (in frame sides) is positive.
 
-    The tone ``outline`` makes the garment's silhouette; every other one is painted upon the cloth.
+    The tone ``outline`` is the garment's silhouette; other tones are painted on the cloth.
     """
 
     tone: Tone
@@ -33,24 +33,24 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Cut:
-    """One garment's points and the strokes through them, in the order of painting."""
+    """A garment's points and its strokes, in the order of painting."""
 
     points: Points
     strokes: tuple[Stroke, ...]
     chest: tuple[float, float]
-    """Height (y) of the chest's middle and the width that lettering may take there."""
+    """Height (y) of the middle of the chest, and the largest width of lettering there."""
 
 
 @dataclass(frozen=True)
 class _Block:
-    """The measures of a garment before its attributes: heights, and half widths of the axis."""
+    """The measures of a garment without its attributes: heights, and half widths from the axis."""
 
     top: float
     shoulder: float
     neck: float
     pit: float
     heights: tuple[float, ...]
-    """Where the sides are measured, from the armpit down."""
+    """Heights at which the sides are measured, from the armpit down."""
     sides: dict[str, tuple[float, ...]]
     """Fit -> half widths at ``heights``."""
     hems: dict[str, float]
@@ -116,7 +116,7 @@ def cut_of(garment: str, sleeves: str, neck: str, length: str, fit: str) -> Cut:
 
 
 class _Tailor:
-    """Collects the strokes of one garment."""
+    """Collect the strokes of one garment."""
 
     def __init__(self, garment: str, sleeves: str, neck: str, length: str, fit: str) -> None:
         self.block = _BLOCKS[garment]
@@ -191,7 +191,7 @@ class _Tailor:
         self.both("trim", np.stack((end, inner, inner - cuff, end - cuff)))
 
     def cut_skirt(self) -> None:
-        """Waist and pleats of a dress; placket, pocket and buttons of a shirt."""
+        """Add the waist and pleats of a dress, or the placket, pocket and buttons of a shirt."""
         if self.garment == "dress":
             waist = 0.45
             x = self.side(waist)

@@ -1,4 +1,4 @@
-"""Drawing of procedural garments: cloth, cut, light and background, with Pillow."""
+"""Draw procedural garments with Pillow: cloth, cut, light and background."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _BACKGROUNDS: tuple[RGB, ...] = (
 )
 _WORDS = ("NOVA", "LUMO", "VELA", "KITE", "MIRA", "ORBIT", "DUNE", "ECHO", "HALO", "PIXEL")
 _TONES = {"seam": 0.26, "trim": 0.34, "inside": 0.46, "raised": 0.10, "button": 0.72}
-"""How far a tone lies from the garment's colour towards its ink."""
+"""Tone -> its mix of the garment's colour (0) and its ink (1)."""
 
 _SUPERSAMPLING = 2
 _CLOTH = 1.6
-"""Side of a swatch of patterned cloth, in sides of the frame."""
+"""Side of a swatch of patterned cloth, in frame sides."""
 _FOLDS = 12
 
 
 def render_garment(attributes: Mapping[str, str], rng: np.random.Generator, size: int = 64) -> Image.Image:
     """Draw one garment: RGB, ``size`` x ``size`` pixels (64 to 512).
 
-    ``rng`` decides what is not named by an attribute: pose, shades, lettering, folds, light and
+    ``rng`` draws everything that no attribute names: pose, shades, lettering, folds, light and
     background. Raises ``DataError`` for an invalid vector or size.
     """
     check_vector(attributes)
@@ -69,7 +69,7 @@ def render_garment(attributes: Mapping[str, str], rng: np.random.Generator, size
 
 
 class _Pose:
-    """A small turn, scaling and shift of the garment, into pixels of the canvas."""
+    """A small rotation, scaling and shift of the garment, to pixels of the canvas."""
 
     def __init__(self, side: int, chance: Sequence[float]) -> None:
         self.side = side
@@ -87,7 +87,7 @@ class _Pose:
 
 
 def _sew(cloth: Image.Image, cut: Cut, pose: _Pose, tones: Mapping[str, RGB]) -> Image.Image:
-    """Paint the details of a cut upon the cloth; return its silhouette, 0 or 255 a pixel."""
+    """Paint the details of a cut on the cloth; return its silhouette, 0 or 255 for each pixel."""
     mask = Image.new("L", cloth.size, 0)
     shears, brush = ImageDraw.Draw(mask), ImageDraw.Draw(cloth)
     flat = pose.place(cut.points)
@@ -105,7 +105,7 @@ def _sew(cloth: Image.Image, cut: Cut, pose: _Pose, tones: Mapping[str, RGB]) ->
 def _print_pattern(
     cloth: Image.Image, pattern: str, color: RGB, pose: _Pose, chance: Sequence[float]
 ) -> None:
-    """Paint a pattern over the whole cloth, turned with the garment, cut from the swatch at random."""
+    """Paint a pattern over the whole cloth, rotated with the garment, from a random part of the swatch."""
     swatch = _swatch(pattern, pose.side)
     zoom = 0.92 + 0.16 * chance[0]
     cos, sin = zoom * np.cos(pose.angle), zoom * np.sin(pose.angle)
@@ -163,7 +163,7 @@ def _slopes(size: int) -> tuple[Field, Field]:
 
 @lru_cache(maxsize=8)
 def _folds(size: int) -> Field:
-    """Light on folded cloth, about -0.08 to 0.08: [folds, size, size]."""
+    """Return the light on folded cloth, about -0.08 to 0.08: [folds, size, size]."""
     across, down = _slopes(size)
     fields = []
     for number in range(_FOLDS):
@@ -179,7 +179,7 @@ def _folds(size: int) -> Field:
 
 @lru_cache(maxsize=16)
 def _swatch(pattern: str, side: int) -> Image.Image:
-    """Where patterned cloth shows the pattern's colour, 0 to 255, for a canvas of ``side`` pixels."""
+    """Return the mask (0 to 255) of the pattern's colour on cloth, for a canvas of ``side`` pixels."""
     fine = 2
     edge = round(_CLOTH * side)
     swatch = Image.new("L", (fine * edge, fine * edge), 0)
@@ -243,7 +243,7 @@ def _lettering(word: str, width: int, height: int) -> Image.Image:
 
 
 def _towards_ink(color: RGB, share: float) -> RGB:
-    """Return a colour mixed with its ink: black, or white on dark garments, where black would not be seen."""
+    """Return a colour mixed with its ink: black, or white on dark garments."""
     ink, share = (235, share * 0.8) if luma(color) < 60 else (18, share)
     red, green, blue = (round(part + share * (ink - part)) for part in color)
     return red, green, blue

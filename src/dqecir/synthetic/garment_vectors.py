@@ -1,7 +1,7 @@
-"""Attribute vectors of procedural garments: the values there are, edits, and families of neighbours.
+"""Attribute vectors of procedural garments: their values, edits, and families of neighbours.
 
-The numbers below decide how hard retrieval is: larger families and fewer edits put more near neighbours
-around an image (so that the image alone says less), more renders add right answers.
+The numbers below decide how hard retrieval is. Larger families and fewer edits give an image more near
+neighbours, so that the reference image alone helps less; more images of a vector add right answers.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ GARMENT_ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "print": ("yes", "no"),
     }
 )
-"""Column -> values. ``pattern_color`` is ``""`` on plain garments and never equals ``color``; on
-shirts and tops ``length`` is that of the hem: cropped, normal, tunic."""
+"""Column -> values. ``pattern_color`` is ``""`` on plain garments and never equals ``color``; for
+shirts and tops ``length`` describes the hem: cropped, normal, tunic."""
 
 _EDITED = tuple(column for column in GARMENT_ATTRIBUTES if column != "garment")
 
 
 MEMBERS = 20
-"""Attribute vectors in a family."""
+"""Number of attribute vectors in a family."""
 _EDITS = (7.0, 1.0, 0.6)
-"""Weights of 1, 2 and 3 edits between a new member and the member that it is made from."""
+"""Weights of 1, 2 and 3 edits between a new member of a family and the member that it is made from."""
 _RENDERS = (1.0, 1.0, 2.0, 2.0)
 """Weights of 1 to 4 images of one vector."""
 
 
 def check_vector(attributes: Mapping[str, str]) -> None:
-    """Raise ``DataError`` where a mapping is no valid attribute vector, saying which column is wrong."""
+    """Raise ``DataError`` that names the wrong column if a mapping is no valid attribute vector."""
     check_values("garment", attributes, GARMENT_ATTRIBUTES, "pattern_color")
     pattern, color = attributes["pattern"], attributes["pattern_color"]
     if (pattern == "plain") != (color == ""):
@@ -58,7 +58,7 @@ def check_vector(attributes: Mapping[str, str]) -> None:
 
 
 def random_vector(garment: str, rng: np.random.Generator) -> Vector:
-    """Return a valid vector, every attribute drawn evenly and independently of the others."""
+    """Draw a valid vector, every attribute uniformly and independently."""
     vector = {column: any_of(values, rng) for column, values in GARMENT_ATTRIBUTES.items()}
     vector["garment"] = garment
     if vector["pattern"] == "plain":
@@ -69,7 +69,7 @@ def random_vector(garment: str, rng: np.random.Generator) -> Vector:
 
 
 def edited(vector: Mapping[str, str], edits: int, rng: np.random.Generator) -> Vector:
-    """Return a valid vector that is exactly ``edits`` (1 to 3) edits away and of the same garment."""
+    """Draw a valid vector of the same garment that is exactly ``edits`` (1 to 3) edits away."""
     while True:
         child = dict(vector)
         for place in rng.permutation(len(_EDITED))[:edits]:
@@ -85,10 +85,10 @@ def edited(vector: Mapping[str, str], edits: int, rng: np.random.Generator) -> V
 
 
 def garment_families(items: int, garment: str, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Return items of one garment, each with its family; the last family may be cut short.
+    """Draw items of one garment with their families; the last family may be smaller.
 
-    A family starts from a random vector; every further member is some edits away from a member that
-    was there before, and unlike all of them.
+    A family starts from a random vector; every further member is a few edits away from an earlier member,
+    and different from all of them.
     """
     found: list[tuple[Vector, int]] = []
     family = 0
@@ -100,7 +100,7 @@ def garment_families(items: int, garment: str, rng: np.random.Generator) -> list
 
 
 def independent_garments(items: int, garment: str, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Return items of one garment, each with a random vector and a family of its own."""
+    """Draw items of one garment, each with a random vector and its own family."""
     return [(random_vector(garment, rng), family) for family in range(items)]
 
 
@@ -115,5 +115,5 @@ def _family(garment: str, rng: np.random.Generator) -> list[Vector]:
 
 
 def _one_of(weights: tuple[float, ...], rng: np.random.Generator) -> int:
-    """Draw a number from 1 on, by the weights of 1, 2, ..."""
+    """Draw a number by the weights of 1, 2, ..."""
     return 1 + int(rng.choice(len(weights), p=np.array(weights) / sum(weights)))

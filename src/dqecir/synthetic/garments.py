@@ -1,6 +1,6 @@
 """Procedural garments: a catalogue of drawn clothes whose attributes are known exactly.
 
-For trials, tests and first training on machines without data sets. ``families`` arranges the images
+For experiments, tests and training on machines without data sets. ``families`` arranges the images
 so that neither the reference image nor the text alone finds the target; ``independent`` spreads them
 evenly over all attribute vectors, for the pre-training of encoders.
 """
@@ -17,7 +17,7 @@ from dqecir.synthetic.garment_vectors import GARMENT_ATTRIBUTES, garment_familie
 
 
 def _arranged(items: int, arrangement: Arrangement, rng: np.random.Generator) -> tuple[Items, list[int]]:
-    """Spread the items evenly over the three garments, which take turns when families are split."""
+    """Spread the items evenly over the three garments, and order families so that splits get all of them."""
     kinds = GARMENT_ATTRIBUTES["garment"]
     draw = garment_families if arrangement == "families" else independent_garments
     found: list[tuple[Row, int]] = []

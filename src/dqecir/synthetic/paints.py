@@ -1,4 +1,4 @@
-"""Colours of drawn things."""
+"""Colours of drawn objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ RGB = tuple[int, int, int]
 
 
 def shade(paint: RGB, chance: Sequence[float]) -> RGB:
-    """Return a paint whose light and hue are moved so little that it keeps its name.
+    """Change the lightness and hue of a paint so little that it keeps its name.
 
     ``chance`` holds four numbers from 0 to 1.
     """

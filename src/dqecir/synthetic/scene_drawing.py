@@ -1,4 +1,4 @@
-"""Drawing of procedural scenes: textured shapes on a background, with Pillow."""
+"""Draw procedural scenes with Pillow: textured shapes on a background."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dqecir.synthetic.scene_vectors import ALONE, check_vector
 
 Points = NDArray[np.float64]  # [points, 2], in the unit circle, downwards positive
 Background = Callable[[np.random.Generator, int], Image.Image]
-"""Draws a background of a number of pixels a side."""
+"""Side in pixels -> background."""
 
 PAINTS: Mapping[str, RGB] = {
     "black": (26, 26, 30),
@@ -30,9 +30,9 @@ PAINTS: Mapping[str, RGB] = {
 
 _SUPERSAMPLING = 2
 _VIEWS = 4
-"""Different drawings of each background."""
+"""Number of drawings of each background."""
 _RADII = {"small": 0.062, "medium": 0.092, "big": 0.128}
-"""Radius of a figure in sides of the frame."""
+"""Radius of a figure, in frame sides."""
 _OTHER_RADIUS = 0.088
 _MIDDLES = {
     "left": (0.28, 0.5),
@@ -41,18 +41,18 @@ _MIDDLES = {
     "bottom": (0.5, 0.72),
     "centre": (0.5, 0.5),
 }
-"""Middle of the group of figures."""
+"""Place -> centre of the group of figures."""
 _OPPOSITE = {"left": (0.85, 0.5), "right": (0.15, 0.5), "top": (0.5, 0.85), "bottom": (0.5, 0.15)}
 _CORNERS = ((0.12, 0.12), (0.88, 0.12), (0.12, 0.88), (0.88, 0.88))
 _ROWS = {1: (1,), 2: (2,), 3: (2, 1), 4: (2, 2), 5: (3, 2)}
-"""How many figures stand in each row; in columns where the group is at the left or the right."""
+"""Number of figures -> figures in each row (in each column if the group is left or right)."""
 _RIM = 0.012
 
 
 def render_scene(attributes: Mapping[str, str], rng: np.random.Generator, size: int = 96) -> Image.Image:
     """Draw one scene: RGB, ``size`` x ``size`` pixels (64 to 512).
 
-    ``rng`` decides what is not named by an attribute: shades, turns, spacing and the background's
+    ``rng`` draws everything that no attribute names: shades, rotation, spacing and the background's
     details. Raises ``DataError`` for an invalid vector or size.
     """
     check_vector(attributes)
@@ -102,7 +102,7 @@ def _paint(
     radius: float,
     turn: float,
 ) -> None:
-    """Paint one shape with its rim; the texture is in the ink of its colour and turned with it."""
+    """Paint one shape with its rim; its texture has the ink of its colour and rotates with it."""
     side = canvas.width
     points = _OUTLINES[shape]
     cos, sin = float(np.cos(turn)), float(np.sin(turn))
@@ -156,12 +156,12 @@ _OUTLINES: Mapping[str, Points] = {
     "heart": _heart(),
     "cross": _cross(),
 }
-"""Corners of each shape in the unit circle, of about the same area for every shape."""
+"""Shape -> its corners in the unit circle; all shapes have about the same area."""
 
 
 @lru_cache(maxsize=64)
 def _marks(texture: str, edge: int, side: int) -> Image.Image:
-    """Where a texture shows its ink: [edge, edge] pixels, for a canvas of ``side`` pixels."""
+    """Return the mask of a texture's ink, [edge, edge] pixels, for a canvas of ``side`` pixels."""
     marks = Image.new("L", (edge, edge), 0)
     pen = ImageDraw.Draw(marks)
     if texture == "striped":
@@ -178,7 +178,7 @@ def _marks(texture: str, edge: int, side: int) -> Image.Image:
 
 @lru_cache(maxsize=64)
 def _background(name: str, view: int, side: int) -> Image.Image:
-    """Return a background of ``side`` x ``side`` pixels; there are a few drawings of each."""
+    """Return one of the few drawings of a background, ``side`` x ``side`` pixels."""
     rng = np.random.default_rng((view, sorted(_BACKGROUNDS).index(name)))
     return _BACKGROUNDS[name](rng, side)
 

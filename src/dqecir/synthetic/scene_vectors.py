@@ -1,4 +1,4 @@
-"""Attribute vectors of procedural scenes: the values there are, and sets of near-identical scenes."""
+"""Attribute vectors of procedural scenes: their values, and sets of near-identical scenes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dqecir.synthetic.attribute_vectors import Vector, any_of, check_values, edi
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 COLOURS = ("black", "white", "red", "orange", "yellow", "green", "blue", "purple")
 ALONE = "none"
-"""The value of ``other`` where a scene holds nothing but its figures."""
+"""The value of ``other`` for a scene without another object."""
 
 SCENE_ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -30,23 +30,23 @@ SCENE_ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Column -> values. The figures are a group of one shape; ``other`` is a single object of another shape,
-and ``other_colour`` is ``""`` where there is none."""
+and ``other_colour`` is ``""`` if there is none."""
 
 SET_SIZE = 6
 """Scenes in a set (as in CIRR, arXiv 2108.04024)."""
 
 _SETS = 9
-"""Sets of one theme: the more, the more often a vector recurs, and the more right answers there are."""
+"""Number of sets of a theme; more sets repeat vectors more often, and give more right answers."""
 _VARYING = 4
 """Columns in which the scenes of a theme differ."""
 _MOST_CHANGES = 3
 """Columns in which the scenes of a set differ."""
 _ALTERNATIVES = (2, 3)
-"""Values that a varying column takes within a theme: at least and at most."""
+"""Least and largest number of values of a varying column within a theme."""
 
 
 def check_vector(attributes: Mapping[str, str]) -> None:
-    """Raise ``DataError`` where a mapping is no valid attribute vector, saying which column is wrong."""
+    """Raise ``DataError`` that names the wrong column if a mapping is no valid attribute vector."""
     check_values("scene", attributes, SCENE_ATTRIBUTES, "other_colour")
     if (attributes["other"] == ALONE) != (attributes["other_colour"] == ""):
         raise DataError(
@@ -58,23 +58,23 @@ def check_vector(attributes: Mapping[str, str]) -> None:
 
 
 def random_vector(rng: np.random.Generator) -> Vector:
-    """Return a valid vector, every attribute drawn evenly and independently of the others."""
+    """Draw a valid vector, every attribute uniformly and independently."""
     vector = {column: any_of(values, rng) for column, values in SCENE_ATTRIBUTES.items()}
     vector["other"] = any_of(without(SCENE_ATTRIBUTES["other"], vector["figure"]), rng)
     return _settled(vector)
 
 
 def independent_scenes(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Return scenes with random vectors, each with a theme of its own."""
+    """Draw scenes with random vectors, each with its own theme."""
     return [(random_vector(rng), number) for number in range(items)]
 
 
 def scene_sets(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]:
-    """Scenes, each with the theme of its set. ``set`` numbers sets of six; the last may be cut short.
+    """Draw scenes with the themes of their sets. ``set`` numbers sets of six; the last may be smaller.
 
     A theme is a random vector and, for each of a few columns, a few alternative values. Every set of
-    a theme lets at most three of those columns vary: its scenes are all different, any two in one to
-    three attributes. The sets of a theme overlap, so that scenes recur in other sets.
+    a theme varies at most three of those columns: any two of its scenes differ in one to three
+    attributes. The sets of a theme overlap, so that scenes recur in other sets.
     """
     found: list[tuple[Vector, int]] = []
     number = theme = 0
@@ -89,7 +89,7 @@ def scene_sets(items: int, rng: np.random.Generator) -> list[tuple[Vector, int]]
 
 
 def _theme(rng: np.random.Generator) -> tuple[Vector, dict[str, list[str]]]:
-    """Return a vector (with a colour for the other object even where there is none) and what varies."""
+    """Draw a vector (with a colour of the other object even without one), and the columns' alternatives."""
     base = random_vector(rng)
     base["other_colour"] = base["other_colour"] or any_of(COLOURS, rng)
     columns = [c for c in SCENE_ATTRIBUTES if c != "other_colour" or base["other"] != ALONE]
@@ -104,7 +104,7 @@ def _theme(rng: np.random.Generator) -> tuple[Vector, dict[str, list[str]]]:
 
 
 def _free(column: str, base: Vector, alternatives: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return values that a column may take beside the base's: no scene has figures and other of one shape."""
+    """Return a column's possible values besides the base's; figures and the other object differ in shape."""
     taken = {base[column]}
     if column in ("figure", "other"):
         rival = "other" if column == "figure" else "figure"
@@ -126,7 +126,7 @@ def _set(base: Vector, alternatives: Mapping[str, Sequence[str]], rng: np.random
                 scenes.append(scene)
         if len(scenes) >= SET_SIZE:
             chosen = [scenes[place] for place in rng.permutation(len(scenes))[:SET_SIZE]]
-            # Where colours go with their objects two scenes may differ in nothing that is compared.
+            # Two scenes may differ only in the colour of an object that neither has.
             if all(edits_between(a, b) for i, a in enumerate(chosen) for b in chosen[:i]):
                 return chosen
 
