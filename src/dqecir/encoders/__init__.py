@@ -1,1 +1,1 @@
-"""Frozen encoders, their checkpoints, and the store of their image tokens."""
+"""Frozen encoders, their checkpoints, and stores of their image tokens."""

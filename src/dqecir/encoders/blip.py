@@ -1,6 +1,6 @@
-"""BLIP's text encoder that reads image tokens (arXiv 2201.12086), as published CoVR composes with it.
+"""BLIP's text encoder that reads image tokens (arXiv 2201.12086), which published CoVR composes with.
 
-The network is transformers'; its names are those of the published state dicts already.
+The network and its parameter names are those of transformers and of the published state dicts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BLIP_KEYS = PublishedKeys(
 
 
 class BlipComposer(nn.Module):
-    """Words that attend to image tokens in every layer, and the projections of queries and targets.
+    """A text encoder whose layers attend to image tokens, with projections of queries and targets.
 
     W: width of the image tokens (1,024 of BLIP-L), D: size of embeddings (256). Image tokens are those
     of BLIP's tower after its last norm, its [CLS] first.
@@ -48,7 +48,7 @@ class BlipComposer(nn.Module):
         """Turn image tokens [B, M, W] and texts into unit queries [B, D].
 
         ``ids`` [B, L] int64 are BERT's word pieces, [CLS] first and padded on the right, ``mask`` [B, L]
-        is 1 for a token and 0 for padding. [ENC], the last of the vocabulary, is read in place of [CLS].
+        is 1 for a token and 0 for padding. [ENC], the last of the vocabulary, replaces [CLS].
         Raises :class:`DataError` for other shapes and for texts longer than the encoder has positions.
         """
         self._check_tokens(image)
@@ -68,7 +68,7 @@ class BlipComposer(nn.Module):
             ids,
             attention_mask=mask,
             encoder_hidden_states=image,
-            is_decoder=False,  # every word sees every other: the layers alone are a decoder's
+            is_decoder=False,  # Every word attends to every other; by default the layers are a decoder's.
         ).last_hidden_state
         return unit(self.text_projection(states[:, 0]))
 
@@ -88,8 +88,8 @@ class BlipComposer(nn.Module):
 def blip_composer_of(state: Mapping[str, Tensor]) -> BlipComposer:
     """Return an untrained composer of the sizes of a published state dict.
 
-    The number of heads leaves no trace in the tensors: it is BERT's, 64 numbers a head. Raises
-    :class:`CheckpointError` where there is no text encoder that reads images.
+    The number of heads cannot be read from the tensors; BERT's 64 numbers a head are assumed. Raises
+    :class:`CheckpointError` if there is no text encoder that reads images.
     """
     from transformers import BlipTextConfig
 

@@ -1,6 +1,6 @@
 """BLIP-2 as an encoder: a frozen tower and a trained Q-Former.
 
-One class reaches from a tiny configuration to the published sizes. Source: LAVIS ``blip2_qformer``
+One class covers all sizes, from a tiny configuration to the published ones. Source: LAVIS ``blip2_qformer``
 (arXiv 2301.12597).
 """
 
@@ -54,7 +54,7 @@ READERS = ("crossattention.attention.key", "crossattention.attention.value")
 TEXT_ALONE = re.compile(
     r"^(embeddings\.|text_projection\.|qformer\.encoder\.layer\.\d+\.(intermediate|output)\.)"
 )
-"""Names of the weights that texts pass through and images alone never do."""
+"""Names of the weights that only texts use."""
 
 BLIP2_VIT_G = Blip2Config(tower=EVA_VIT_G)
 BLIP2_VIT_L = Blip2Config(tower=CLIP_VIT_L)
@@ -64,8 +64,8 @@ BLIP2_VIT_L = Blip2Config(tower=CLIP_VIT_L)
 class Blip2(Encoder):
     """Image tower, Q-Former in its three modes, and the two projections.
 
-    The tower is run once an image by :meth:`image_tokens`, without gradient; everything else
-    takes those tokens, as they were before ``ln_vision``.
+    :meth:`image_tokens` runs the tower once for each image, without gradient; everything else takes
+    those tokens, before ``ln_vision``.
     """
 
     config_type = Blip2Config
@@ -88,7 +88,7 @@ class Blip2(Encoder):
         )
         self.tower = build_tower(config.tower)
         self.ln_vision = nn.LayerNorm(width, eps=1e-5)
-        # transformers starts them at zero, which makes all queries one query.
+        # transformers initialises them with zeros, which makes all queries equal.
         self.query_tokens = nn.Parameter(
             torch.empty(1, config.query_tokens, config.hidden_size).normal_(0, 0.02)
         )
@@ -114,7 +114,7 @@ class Blip2(Encoder):
         return [self.config.tower.untraced, self.config.heads]
 
     def image_states(self, tokens: Tensor) -> Tensor:
-        """Mode 1, image only: tokens [B, M, W] to query states [B, n_q, H]."""
+        """Run mode 1, image only: tokens [B, M, W] to query states [B, n_q, H]."""
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
         return self._read(queries, queries.shape[1], None, tokens)
 
@@ -124,7 +124,7 @@ class Blip2(Encoder):
         return pooled
 
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Mode 2, image with text: (query states [B, n_q, H], text states [B, L, H])."""
+        """Run mode 2, image with text: (query states [B, n_q, H], text states [B, L, H])."""
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
         count = queries.shape[1]
         seen = torch.cat([mask.new_ones(mask.shape[0], count), mask], dim=1)
@@ -132,22 +132,22 @@ class Blip2(Encoder):
         return states[:, :count], states[:, count:]
 
     def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Mode 3, text only: states [B, L, H]; position 0 is [CLS]."""
+        """Run mode 3, text only: states [B, L, H]; position 0 is [CLS]."""
         states: Tensor = self.qformer(self.embeddings(ids), 0, mask)
         return states
 
     def target_embeddings(self, tokens: Tensor) -> Tensor:
-        """Unit embeddings [B, n_q, D] of candidate images (docs/method.md, E2)."""
+        """Return unit embeddings [B, n_q, D] of candidate images (docs/method.md, E2)."""
         return unit(self.vision_projection(self.image_states(tokens)))
 
     def text_embedding(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Unit embedding [B, D] of a text on its own, from its [CLS] state."""
+        """Return the unit embedding [B, D] of a text alone, from its [CLS] state."""
         return unit(self.text_projection(self.text_states(ids, mask)[:, 0]))
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
         """Return one raw vector an image, [B, D]: the mean of its projected query states, not normalised.
 
-        What methods that compose pooled features take for an image feature.
+        Methods that compose pooled features use it as the image feature.
         """
         pooled: Tensor = self.vision_projection(self.image_states(tokens)).mean(dim=1)
         return pooled.float()
@@ -180,9 +180,8 @@ class Blip2(Encoder):
     def _read(self, slots: Tensor, queries: int, mask: Tensor | None, tokens: Tensor) -> Tensor:
         """Return the Q-Former's states of its ``slots`` for image tokens [B, M, W], which it normalises.
 
-        Where ``ln_vision`` is trained and the tokens are not, its scale and shift are multiplied into the
-        keys and values that read it: no gradient of the tokens is then computed, which is a third of what
-        those products take.
+        If ``ln_vision`` is trained and the tokens are not, its scale and shift are multiplied into the keys
+        and values that read it. Then no gradient of the tokens is computed, which saves a third of the work.
         """
         norm, moved = self.ln_vision, dict[str, Tensor]()
         if tokens.requires_grad or not (torch.is_grad_enabled() and norm.weight.requires_grad):

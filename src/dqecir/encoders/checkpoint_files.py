@@ -1,4 +1,4 @@
-"""Where published weights lie, and their tensors: files, folders and repositories of the hub."""
+"""Find published weights in files, folders and hub repositories, and read their tensors."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
 """OWNER/NAME, or OWNER/NAME@REVISION."""
 
 _SCHEDULES = ("src.tools.scheduler.CosineSchedule", "src.tools.scheduler.StepSchedule")
-"""Classes of CoVR's code, which saves the object of its learning rate beside the tensors."""
+"""Classes of CoVR's code, which also saves the object of its learning rate."""
 
 
 class _Inert:
-    """Stands for such an object: a place for its attributes, so that no code of its class is needed."""
+    """A stand-in for such an object that holds its attributes, so that no code of its class is needed."""
 
 
 def located(weights: str | Path) -> tuple[Path, str]:
-    """(where the weights lie on this machine, a name that will find the same ones again).
+    """Return the weights' path on this machine, and a name that finds the same weights again.
 
-    ``weights`` is a file, a folder or, as a ``str``, the name of a repository of the hub, which is
-    fetched where it is not here yet; its lasting name has the revision. What exists here is not
-    looked for on the hub. Raises :class:`CheckpointError`.
+    ``weights`` is a file, a folder or, as a ``str``, the name of a hub repository, which is downloaded if
+    necessary; the returned name includes its revision. The hub is asked only if no such file or folder
+    exists. Raises :class:`CheckpointError`.
     """
     place = Path(weights).expanduser()
     if place.exists():
@@ -53,7 +53,7 @@ def located(weights: str | Path) -> tuple[Path, str]:
             _snapshot(repository, revision, ["*.json", "*.txt", "*.yaml", "*.md", "*.jinja", "*.safetensors"])
         )
         if not any(fetched.glob("*.safetensors")):
-            # The same weights often lie there in both formats: the old one is fetched for want of the other.
+            # Many repositories have both formats; the old one is fetched only if the other is missing.
             _snapshot(repository, revision, ["pytorch_model*.bin"])
     except (OSError, ValueError) as error:
         raise CheckpointError(
@@ -66,8 +66,8 @@ def located(weights: str | Path) -> tuple[Path, str]:
 def package_weights(name: str) -> tuple[Path, str] | None:
     """Return the only ``.pth`` file of an installed package, and the package's name with its version.
 
-    ``name`` may have the version itself (NAME==VERSION). None where there is no such package or file. Raises
-    :class:`CheckpointError` where another version is installed.
+    ``name`` may include the version (NAME==VERSION). None if there is no such package or file. Raises
+    :class:`CheckpointError` if another version is installed.
     """
     bare, _, wanted = name.partition("==")
     module = bare.replace("-", "_")
@@ -96,8 +96,8 @@ def _first_line(error: Exception) -> str:
 def read_published(path: Path) -> State:
     """Read a checkpoint file's tensors: safetensors, or ``torch.save`` with ``weights_only=True``.
 
-    A state dict inside a training checkpoint is found where there is one alone. Raises
-    :class:`CheckpointError` for a file that is missing, damaged, or would have to run code to be read.
+    The only state dict inside a training checkpoint is found. Raises :class:`CheckpointError` for a file
+    that is missing, damaged, or cannot be read without running code.
     """
     try:
         if path.suffix == ".safetensors":
@@ -133,7 +133,7 @@ def _state_in(loaded: Any, path: Path) -> State:
 
 
 def _without_prefix(state: State) -> State:
-    """Return names without what wrappers put before all of them (``module.``, ``model.``)."""
+    """Remove a prefix that all names share (``module.``, ``model.``)."""
     for prefix in ("module.", "model."):
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}

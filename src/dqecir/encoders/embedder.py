@@ -1,7 +1,7 @@
-"""Embedders of sentence-transformers: one vector of an image, of a text, or of both read together.
+"""Embedders of sentence-transformers: one vector for an image, a text, or both together.
 
-They prepare pictures themselves. The tower hands a picture on as it is, a square, in patches; these are its
-tokens. Such a model has weights in forms of its own, so it is named by its folder and never copied.
+They preprocess pictures themselves. Here, the tower only cuts a square picture into patches, which are its
+tokens. The weights have various forms, so a model is referred to by its folder and never copied.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ PATCH = 16
 
 
 class EmbedderConfig(Strict):
-    """What is known of an embedder beside its own files."""
+    """The settings of an embedder besides its own files."""
 
     embedding: int
 
 
 class Patches(nn.Module):
-    """A picture as it is, in patches."""
+    """Cut a picture into patches without changing it."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Turn pixels [B, 3, S, S] into patches [B, M, W]."""
@@ -46,7 +46,7 @@ class Embedder(Encoder):
     config: EmbedderConfig
 
     def __init__(self, config: EmbedderConfig, model: Any) -> None:
-        """``model`` is a ``SentenceTransformer``."""
+        """Wrap ``model``, a ``SentenceTransformer``."""
         super().__init__(config)
         self.model = model
         self.tower = Patches()
@@ -68,7 +68,7 @@ class Embedder(Encoder):
             {"image": picture, "text": words} if words.strip() else picture
             for picture, words in zip(_pictures(tokens), text.texts, strict=True)
         ]
-        # One call takes inputs of one kind.
+        # All inputs of one call must be of one kind.
         rows: list[Tensor] = [self.model.encode_query([one], **self._form)[0].float() for one in inputs]
         return torch.stack(rows)
 

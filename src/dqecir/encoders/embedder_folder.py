@@ -1,4 +1,4 @@
-"""Published embedders: a folder of sentence-transformers, checked before anything is built."""
+"""Read published embedders from a sentence-transformers folder, with all checks before a model is built."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from dqecir.encoders.embedder import SIDE, Embedder, EmbedderConfig
 from dqecir.errors import CheckpointError
 
 MODULES = "modules.json"
-"""The file that a folder of sentence-transformers has."""
+"""The file by which a folder of sentence-transformers is recognised."""
 
 PREPARATION = Preprocessing(
     size=SIDE, pad_ratio=1.0, pad_colour=(255, 255, 255), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
 )
-"""Nothing is cut off a picture; the rest of its square is white."""
+"""Pictures are padded with white to a square."""
 
 
 def read_embedder(folder: Path) -> Embedder:
     """Read the embedder in ``folder``.
 
-    Raises :class:`CheckpointError` for code of its own, for pickles, for what is missing or damaged, for a
-    model that takes no image with a text, and where sentence-transformers is not installed.
+    Raises :class:`CheckpointError` if the folder needs its own code, holds pickles, is incomplete or damaged,
+    if the model does not take images with texts, or if sentence-transformers is not installed.
     """
     _check_modules(folder)
     model = _loaded(folder)
@@ -68,7 +68,7 @@ def _loaded(folder: Path) -> Any:
         return SentenceTransformer(
             str(folder), device="cpu", trust_remote_code=False, local_files_only=True
         ).eval()
-    except Exception as error:  # it raises whatever the mistake makes of its own code
+    except Exception as error:  # It raises any kind of exception.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(
             f"{folder} is no embedder that can be read ({reason}): copy it again"

@@ -1,7 +1,7 @@
-"""The contract of an encoder: what it sees and reads, and which of it a method can use.
+"""The contract of an encoder: its inputs, its outputs, and what a method can use.
 
-An encoder is one file that defines one registered subclass of :class:`Encoder`. It says in ``provides``
-what it gives; a method says in ``requires`` what it needs.
+An encoder is one file that defines one registered subclass of :class:`Encoder`. Its ``provides`` lists its
+capabilities; a method's ``requires`` lists those it needs.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from dqecir.errors import DataError
 from dqecir.settings import Strict, nearest
 
 Capability = Literal["tokens", "image", "text", "text_states", "composed", "word_embeddings"]
-"""``tokens``: image tokens [B, M, W]. ``image``: one vector an image [B, D]. ``text``: one vector a text
-[B, D] in the space of ``image``. ``text_states``: states of a text's tokens [B, L, H]. ``composed``: an image
-read together with a text. ``word_embeddings``: texts in which a word is replaced by a vector."""
+"""``tokens``: image tokens [B, M, W]. ``image``: a vector for each image [B, D]. ``text``: a vector for each
+text [B, D] in the space of ``image``. ``text_states``: states of a text's tokens [B, L, H]. ``composed``: an
+image encoded together with a text. ``word_embeddings``: texts in which a vector replaces a word."""
 
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """L2 normalisation on the last axis, in float32 whatever the autocast dtype."""
+    """Normalise vectors to length 1 on the last axis, in float32 also under autocast."""
     return F.normalize(vectors.float(), dim=-1)
 
 
@@ -43,8 +43,8 @@ class TextBatch:
     """Tokenised texts, padded on the right.
 
     ``ids`` [B, L] int64, ``mask`` [B, L] int64 (1 = a token, 0 = padding), ``mentions``
-    [B, A, L] bool: token l belongs to a word that signals attribute a. ``texts`` are the words as
-    they were written, for methods and encoders that read them.
+    [B, A, L] bool: token l belongs to a word that signals attribute a. ``texts`` are the original
+    texts, for methods and encoders that read them.
     """
 
     ids: Tensor
@@ -66,7 +66,7 @@ class TextBatch:
 
 @dataclass(frozen=True)
 class EncoderSizes:
-    """Sizes that methods, heads and stores are built with; 0 where an encoder has no such part."""
+    """Sizes that methods, heads and stores are built with; 0 if the encoder lacks the part."""
 
     image: int
     """Side of the square that the tower sees, in pixels [S]."""
@@ -75,43 +75,43 @@ class EncoderSizes:
     token_width: int
     """[W]"""
     grid_side: int = 0
-    """Patches in a row of the map that the last tokens are; 0 for the largest square of all tokens."""
+    """Patches in a row of the map that the last tokens form; 0: the largest square of all tokens."""
     embedding: int = 0
-    """Width of embeddings of images and texts [D]."""
+    """Width of image and text embeddings [D]."""
     target_tokens: int = 1
-    """Vectors of a target embedding [n_t]."""
+    """Number of vectors of a target embedding [n_t]."""
     vocabulary: int = 0
-    """Tokens that texts are made of."""
+    """Number of different text tokens."""
     word_width: int = 0
     """Width of word embeddings and of text states [H]."""
 
 
 class Encoder(nn.Module, ABC):
-    """What sees images and reads texts, behind one frozen tower.
+    """An encoder of images and texts with a frozen image tower.
 
-    The tower is run once an image by :meth:`image_tokens`, without gradient. Everything else takes those
-    tokens. A subclass sets ``config``, ``sizes``, ``tower`` and ``temperature``, and overrides the operations
-    of what it provides.
+    :meth:`image_tokens` runs the tower once for each image, without gradient; everything else takes those
+    tokens. A subclass sets ``config``, ``sizes``, ``tower`` and ``temperature``, and overrides the
+    operations of the capabilities it provides.
     """
 
     kind: ClassVar[str]
     config_type: ClassVar[type[Strict]]
     provides: ClassVar[frozenset[Capability]]
     text_alone: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
-    """Names of the weights that texts pass through and images alone never do."""
+    """Names of the weights that only texts use."""
     is_saved: ClassVar[bool] = True
-    """Whether model folders hold it; one that they do not hold is named by ``--encoder``."""
+    """Whether model folders can hold it; if not, it is named by ``--encoder``."""
     no_image: ClassVar[tuple[str, ...]] = ("tower.", "temperature")
-    """How names of other weights begin that no image embedding is made of, the tower's aside."""
+    """Prefixes of other weights, besides the tower's, that image embeddings do not use."""
 
     config: Strict
     sizes: EncoderSizes
     tower: nn.Module
     temperature: nn.Parameter
-    """What the encoder's own training divided cosines by."""
+    """The temperature of the encoder's training."""
 
     def __init__(self, config: Any) -> None:
-        """``config`` is of :attr:`config_type`."""
+        """Keep ``config``, which is a :attr:`config_type`."""
         super().__init__()
         self.config = config
         self.origin = Origin()
@@ -121,7 +121,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.temperature.device
 
     @classmethod
@@ -131,16 +131,16 @@ class Encoder(nn.Module, ABC):
 
     @property
     def untraced(self) -> list[Any]:
-        """Settings that change image embeddings and leave no trace in the shapes of the weights."""
+        """Return settings that change image embeddings but not the shapes of the weights."""
         return []
 
     def freeze_tower(self) -> None:
-        """Keep the tower as it is: no gradients, and always in evaluation mode."""
+        """Freeze the tower: no gradients, always evaluation mode."""
         self.tower.requires_grad_(False)
         self.tower.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of every part but a frozen tower, whose statistics must not move."""
+        """Set the mode of every part but a frozen tower, whose statistics must not change."""
         super().train(mode)
         if not any(parameter.requires_grad for parameter in self.tower.parameters()):
             self.tower.eval()
@@ -159,11 +159,11 @@ class Encoder(nn.Module, ABC):
         return patches.transpose(1, 2).unflatten(2, (side, side)).float()
 
     def grid_state(self, prefix: str) -> dict[str, Tensor]:
-        """Return the weights behind the tower that :meth:`image_grid` uses, ``prefix`` before each name."""
+        """Return the weights after the tower that :meth:`image_grid` uses, names prefixed with ``prefix``."""
         return {}
 
     def image_state(self, prefix: str) -> dict[str, Tensor]:
-        """Return the weights behind the tower that make image embeddings, ``prefix`` before each name."""
+        """Return the weights after the tower that image embeddings use, with ``prefix`` before each name."""
         return {
             prefix + name: value
             for name, value in self.state_dict().items()
@@ -171,15 +171,15 @@ class Encoder(nn.Module, ABC):
         }
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
-        """Return one raw vector an image, [B, D], not normalised (``image``)."""
+        """Return a vector for each image, [B, D], not normalised (``image``)."""
         self._lacks("image")
 
     def target_embeddings(self, tokens: Tensor) -> Tensor:
-        """Unit embeddings [B, n_t, D] of candidate images (``image``)."""
+        """Return unit embeddings [B, n_t, D] of candidate images (``image``)."""
         return unit(self.pooled_image(tokens))[:, None]
 
     def pooled_text(self, text: TextBatch) -> Tensor:
-        """Return one raw vector a text, [B, D], not normalised (``text``)."""
+        """Return a vector for each text, [B, D], not normalised (``text``)."""
         self._lacks("text")
 
     def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -187,17 +187,17 @@ class Encoder(nn.Module, ABC):
         self._lacks("text_states")
 
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images read with texts: (query states [B, n_q, H], text states [B, L, H]) (``composed``)."""
+        """Encode images with texts: (query states [B, n_q, H], text states [B, L, H]) (``composed``)."""
         self._lacks("composed")
 
     def pooled_composed(self, tokens: Tensor, text: TextBatch) -> Tensor:
-        """Return one raw vector an image read with its text, [B, D], not normalised (``composed``)."""
+        """Return a vector for each image with its text, [B, D], not normalised (``composed``)."""
         self._lacks("composed")
 
     def text_with_words(self, ids: Tensor, mask: Tensor, words: Tensor, places: Tensor) -> Tensor:
-        """As :meth:`pooled_text`, with the word embeddings at ``places`` [B, L] replaced by ``words`` [B, H].
+        """Encode texts as :meth:`pooled_text`, with ``words`` [B, H] for the embeddings at ``places`` [B, L].
 
-        One vector a text, at all of its places (``word_embeddings``).
+        A text's vector is used at all of its places (``word_embeddings``).
         """
         self._lacks("word_embeddings")
 
@@ -206,11 +206,11 @@ class Encoder(nn.Module, ABC):
 
 
 ENCODERS: dict[str, type[Encoder]] = {}
-"""The kinds of encoders whose files are imported, by name."""
+"""The registered kinds of encoders by name."""
 
 
 def register_encoder(kind: str) -> Callable[[type[Encoder]], type[Encoder]]:
-    """Make an :class:`Encoder` known to model folders under ``kind``, the name of its file."""
+    """Register an :class:`Encoder` for model folders under ``kind``, the name of its file."""
 
     def add(encoder: type[Encoder]) -> type[Encoder]:
         encoder.kind = kind
@@ -221,7 +221,7 @@ def register_encoder(kind: str) -> Callable[[type[Encoder]], type[Encoder]]:
 
 
 def encoder_named(kind: str) -> type[Encoder]:
-    """Return the kind of encoder ``kind``; raises :class:`DataError` that names the nearest one."""
+    """Return the encoder class of ``kind``; raises :class:`DataError` that names the nearest kind."""
     if kind not in ENCODERS and kind in _files():
         import_module(f"{__package__}.{kind}")
     if kind not in ENCODERS:

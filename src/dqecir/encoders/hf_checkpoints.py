@@ -1,7 +1,7 @@
-"""BLIP-2 as transformers keeps it (``Blip2ForImageTextRetrieval``): sizes, names, preprocessing.
+"""Read BLIP-2 in the form of transformers (``Blip2ForImageTextRetrieval``): sizes, names, preprocessing.
 
-The classes of ``Salesforce/blip2-itm-vit-g`` (224 pixels) and ``-coco`` (364). What their forward pass
-has and ours has not is checked, so that nothing is computed otherwise in silence.
+It reads the classes of ``Salesforce/blip2-itm-vit-g`` (224 pixels) and ``-coco`` (364). Settings of their
+forward pass that ours lacks raise an error, so that no result differs silently.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _NOT_NEEDED = re.compile(r"(^itm_head\.)|(position_ids$)")
 _CLASSES = "name Salesforce/blip2-itm-vit-g, Salesforce/blip2-itm-vit-g-coco or weights of their class"
 _FIXED = (
     ("vision_config", "hidden_act", ("gelu",)),
-    # 1e-5 was transformers' default once; EVA itself has 1e-6, and so has our tower.
+    # 1e-5 was the default of older transformers; EVA and our tower have 1e-6.
     ("vision_config", "layer_norm_eps", (1e-6, 1e-5)),
     ("qformer_config", "hidden_act", ("gelu",)),
     ("qformer_config", "layer_norm_eps", (1e-12,)),
 )
-"""What :class:`Blip2` has in one way alone."""
+"""Settings for which :class:`Blip2` supports only one value."""
 
 
 def hf_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a transformers folder; raises :class:`CheckpointError` where there is none."""
+    """Read the ``config.json`` of a transformers folder; raises :class:`CheckpointError` if it is missing."""
     config = json_of(folder / "config.json")
     if config is None:
         raise CheckpointError(f"{folder} has no config.json: it is no folder that transformers wrote")
@@ -67,9 +67,9 @@ def hf_tensors(folder: Path) -> State:
 
 
 def hf_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Blip2Config:
-    """Return the configuration whose :class:`Blip2` the weights ``state`` under their ``config`` fit.
+    """Return the :class:`Blip2` configuration of the weights ``state`` and their ``config``.
 
-    Raises :class:`CheckpointError` where the tower, the text or the queries are not as they must be.
+    Raises :class:`CheckpointError` if the tower, the text part or the queries are not supported.
     """
     if "qformer_config" not in config:
         raise CheckpointError(
@@ -79,7 +79,7 @@ def hf_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Blip2Con
 
     try:
         read = HfConfig.from_dict(copy.deepcopy(dict(config)))
-    except Exception as error:  # transformers raises whatever the mistake makes of its own code
+    except Exception as error:  # transformers raises any kind of exception
         raise CheckpointError(f"its config.json is none of BLIP-2's ({error!r}): {_CLASSES}") from error
     for part, name, known in _FIXED:
         found = getattr(getattr(read, part), name)
@@ -115,7 +115,7 @@ def hf_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Blip2Con
 def _check_parts(state: Mapping[str, Tensor], layers: int, queries: int) -> None:
     if not any(key.startswith("vision_model.") for key in state):
         raise CheckpointError(f"the checkpoint has no image tower (no vision_model.*): {_CLASSES}")
-    # By the weights, not by ``use_qformer_text_input``: early configurations of the hub spell it otherwise.
+    # Judge by the weights, because early configurations spell ``use_qformer_text_input`` differently.
     text = ["embeddings.word_embeddings.weight"]
     text += [f"qformer.encoder.layer.{layer}.intermediate.dense.weight" for layer in range(layers)]
     lacking = [key for key in text if key not in state]
@@ -140,7 +140,7 @@ def _side(value: int | list[int] | tuple[int, int]) -> int:
 
 
 def hf_state(state: Mapping[str, Tensor]) -> State:
-    """Return a ``Blip2ForImageTextRetrieval`` state dict under the names of :class:`Blip2`."""
+    """Rename a ``Blip2ForImageTextRetrieval`` state dict to the names of :class:`Blip2`."""
     renamed = {}
     for key, value in state.items():
         if not _NOT_NEEDED.search(key):
@@ -150,10 +150,10 @@ def hf_state(state: Mapping[str, Tensor]) -> State:
 
 
 def load_hf(model: Blip2, state: Mapping[str, Tensor]) -> LoadReport:
-    """Load the weights of a ``Blip2ForImageTextRetrieval`` into ``model``, all of them or nothing.
+    """Load the weights of a ``Blip2ForImageTextRetrieval`` into ``model``, whole or not at all.
 
-    They have no temperature: the model keeps its own. Raises :class:`CheckpointError` with the report
-    where a tensor is missing, left over or of another shape.
+    They have no temperature, so the model's is kept. Raises :class:`CheckpointError` with the report if a
+    tensor is missing, left over or of another shape.
     """
     own = {"temperature": model.temperature.detach().clone()}
     report = load_strictly(model, hf_state(state) | own, _hf_name)
@@ -162,16 +162,16 @@ def load_hf(model: Blip2, state: Mapping[str, Tensor]) -> LoadReport:
 
 
 def _hf_name(key: str) -> str:
-    """What transformers calls a key of :class:`Blip2`."""
+    """Return the transformers name of a key of :class:`Blip2`."""
     named = re.sub(r"^ln_vision\.", "vision_model.post_layernorm.", key)
     return named.removeprefix("tower.")
 
 
 def hf_preprocessing(folder: Path, image_size: int) -> Preprocessing:
-    """How a transformers folder has its pictures made: both sides resized at once, then normalised.
+    """Return the preprocessing of a transformers folder: both sides resized, then normalised.
 
-    BLIP-2's own where the folder says nothing. Raises :class:`CheckpointError` where it says what
-    :class:`Preprocessing` cannot do, or another size than the tower's ``image_size``.
+    Default: BLIP-2's. Raises :class:`CheckpointError` for settings that :class:`Preprocessing` does not
+    support, and for another size than the tower's ``image_size``.
     """
     said = json_of(folder / "preprocessor_config.json")
     if said is None:
@@ -179,7 +179,7 @@ def hf_preprocessing(folder: Path, image_size: int) -> Preprocessing:
     plain = Preprocessing(size=image_size, squash=True)
     wanted = plain.to_dict() | {"do_center_crop": False}
     for name in ("do_resize", "do_normalize", "do_rescale", "do_center_crop", "size", "resample"):
-        # Sizes and the like may be written as null where the default is meant.
+        # A null setting means the default.
         if said.get(name) is not None and said[name] != wanted[name]:
             raise CheckpointError(
                 f"{folder} prepares its pictures with {name} {said[name]}, where {wanted[name]} is needed"
@@ -201,7 +201,7 @@ def hf_preprocessing(folder: Path, image_size: int) -> Preprocessing:
 
 
 def json_of(path: Path) -> dict[str, Any] | None:
-    """Read a map of settings; None where there is no file, :class:`CheckpointError` where it is damaged."""
+    """Read a map of settings; None if the file is missing, :class:`CheckpointError` if it is damaged."""
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The table of known encoders, and where the weights of an encoder come from."""
+"""The table of known encoders, and the origin of an encoder's weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dqecir.encoders.licences import UNKNOWN_LICENCE, Origin, forbids_commercial
 from dqecir.settings import Strict, parse_settings
 
 Check = Literal["real weights", "tiny random", "golden", "shapes"]
-"""``real weights``: published weights run here. ``tiny random``: equal to the published classes on small
+"""``real weights``: the published weights were run. ``tiny random``: equal to the published classes on small
 random configurations. ``golden``: equal to files that the published code wrote. ``shapes``: keys and shapes
 of the published size."""
 
@@ -29,21 +29,21 @@ class KnownKind(Strict):
 
 
 class KnownEncoder(Strict):
-    """An encoder that is known to fit."""
+    """A supported encoder."""
 
     name: str
-    """OWNER/NAME of the hub, the name of a package, or the shipped model's."""
+    """OWNER/NAME of the hub, the name of a package, or the name of the shipped model."""
     kind: str
     source: Literal["hub", "package", "dqecir"]
     licence: str
     parameters: int = Field(gt=0)
     checked: tuple[Check, ...] = Field(min_length=1)
     measured: bool = False
-    """Whether its real weights were measured on questions."""
+    """Whether retrieval with its real weights was measured."""
 
     @property
     def how_checked(self) -> str:
-        """How it was checked, in words."""
+        """A description of how it was checked."""
         checks = ["shapes only"] if self.checked == ("shapes",) else list(self.checked)
         return ", ".join(checks if self.measured else [*checks, "real weights not measured"])
 
@@ -69,7 +69,7 @@ class KnownEncoders(Strict):
         return self
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Return one object an encoder, with what its kind provides."""
+        """Return an object for each encoder, with the capabilities of its kind."""
         return [
             {
                 **encoder.model_dump(mode="json"),
@@ -82,15 +82,15 @@ class KnownEncoders(Strict):
 
 @cache
 def known_encoders() -> KnownEncoders:
-    """Return the table that comes with the package."""
+    """Return the package's table."""
     text = (resources.files("dqecir") / "assets" / _FILE).read_text(encoding="utf-8")
     return parse_settings(yaml.safe_load(text), KnownEncoders, _FILE)
 
 
 def origin_of(name: str, place: Path) -> Origin:
-    """Return where weights come from: ``name`` finds them again, ``place`` is their folder.
+    """Return the origin of weights; ``name`` identifies them, ``place`` is their folder.
 
-    The licence is that of their README. Where it states none, the table of known encoders has it.
+    The licence is that of their README, else that of the table of known encoders.
     """
     licence = licence_in(place)
     if licence == UNKNOWN_LICENCE:

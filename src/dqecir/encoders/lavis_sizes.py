@@ -1,4 +1,4 @@
-"""The sizes of a LAVIS ``blip2_qformer`` checkpoint, read off its tensors; towers in files of their own."""
+"""Read the sizes of a LAVIS ``blip2_qformer`` checkpoint, or of a separate tower file, from its tensors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PLAIN_TOWER = re.compile(
     r"(cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|class_embedding|positional_embedding|conv1\.weight|"
     r"ln_pre\.(weight|bias)|(transformer\.res)?blocks\.(?P<block>\d+)\..+)"
 )
-"""Tensors that BLIP-2 reads of the file that a tower has for itself."""
+"""Tensors that BLIP-2 uses of a separate tower file."""
 
 
 def lavis_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tower of a LAVIS checkpoint, or of a file of its own, under names with ``visual_encoder.``.
+    """Return the tower of a LAVIS checkpoint or tower file, with names that begin with ``visual_encoder.``.
 
     ``eva_vit_g.pth`` and ``clip_vit_L.pth`` have no prefix, and may have a last block and heads that
-    BLIP-2 does not use. Empty where ``state`` holds no tower.
+    BLIP-2 does not use. Empty if ``state`` holds no tower.
     """
     inside = {key: value for key, value in state.items() if key.startswith(_TOWER)}
     patches = state.get("patch_embed.proj.weight", state.get("conv1.weight"))
@@ -45,11 +45,10 @@ def lavis_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def lavis_sizes(
     state: Mapping[str, Tensor], heads: int | None = None, tower_heads: int | None = None
 ) -> Blip2Config:
-    """Return the configuration whose :class:`Blip2` a state dict with LAVIS' names fits.
+    """Return the :class:`Blip2` configuration of a state dict with LAVIS' names.
 
-    Numbers of attention heads leave no trace in the tensors: unless given, they are BERT's and
-    CLIP's (64 numbers a head) and EVA ViT-g's (16 heads). Raises :class:`CheckpointError` where the
-    Q-Former or the tower is not there.
+    Numbers of attention heads cannot be read from tensors. Default: those of BERT and CLIP (64 numbers a
+    head) and EVA ViT-g (16 heads). Raises :class:`CheckpointError` if the Q-Former or the tower is missing.
     """
     _needed(state, "query_tokens", "it holds no Q-Former of BLIP-2")
     _needed(state, "ln_vision.weight", "it holds no ln_vision")

@@ -1,4 +1,4 @@
-"""Where published weights come from, and their licence as the front matter of their README states it."""
+"""The origin of published weights, and the licence in the front matter of their README."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z
 
 
 class Origin(Strict):
-    """Where the weights of an encoder come from, and on what terms."""
+    """The origin and the licence of an encoder's weights."""
 
     source: str = ""
     """A name that finds the same weights again: OWNER/NAME@REVISION, PACKAGE==VERSION, or a folder."""
@@ -33,14 +33,14 @@ class Origin(Strict):
 
 
 def forbids_commercial_use(licence: str) -> bool:
-    """Return whether the name of a licence says that it forbids commercial use."""
+    """Return whether a licence forbids commercial use, judged by its name."""
     return _NON_COMMERCIAL.search(licence) is not None
 
 
 def licence_in(folder: Path) -> str:
     """Return the licence that the README of ``folder`` states, or :data:`UNKNOWN_LICENCE`.
 
-    A licence of its own (``other``) goes by its ``license_name``.
+    For ``other``, it is the ``license_name``.
     """
     try:
         found = _FRONT_MATTER.match((folder / "README.md").read_text(encoding="utf-8"))

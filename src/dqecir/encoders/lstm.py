@@ -1,4 +1,4 @@
-"""The text encoder of methods from before transformers: an LSTM over learned words."""
+"""The text encoder of early methods: an LSTM over learned words."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Checkpoints of open_clip whose architecture transformers has: CLIP with a ViT, and SigLIP.
+"""Read open_clip checkpoints of architectures that transformers has: CLIP with a ViT, and SigLIP.
 
-They are read under open_clip's names and built of transformers' classes; open_clip itself is not needed.
+Tensors are renamed to those of transformers' classes; open_clip itself is not needed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from dqecir.errors import CheckpointError
 CONFIG = "open_clip_config.json"
 _WEIGHTS = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
 _HEAD = 64
-"""Width of an attention head where nothing says another."""
+"""Default width of an attention head."""
 _HEADS = {1152: 16}
-"""Heads of the widths that are no multiple of it, as timm has them."""
+"""Width -> number of heads in timm, for widths that are not a multiple of it."""
 
 _TANH = re.compile(r"so400m_patch16|giantopt|base_patch32_siglip_256|large_patch16_siglip_512")
-"""Names of timm's SigLIP towers that approximate the activation."""
+"""Parts of the names of timm's SigLIP towers that use the approximate activation."""
 
 _CLIP_NAMES = (
     (r"^visual\.class_embedding$", r"vision_model.embeddings.class_embedding"),
@@ -75,15 +75,15 @@ def is_open_clip(folder: Path) -> bool:
 
 
 def read_open_clip(folder: Path) -> tuple[dict[str, Any], State, Preprocessing]:
-    """Read a checkpoint as the ``config.json`` and the tensors of transformers, and its preparation.
+    """Read a checkpoint: ``config.json`` and tensors in the form of transformers, and the preprocessing.
 
-    Raises :class:`CheckpointError` for an architecture that transformers lacks, and for what is missing.
+    Raises :class:`CheckpointError` for an architecture that transformers lacks, and for missing files.
     """
     said = json_of(folder / CONFIG) or {}
     path = next((folder / name for name in _WEIGHTS if (folder / name).exists()), None)
     if path is None:
         raise CheckpointError(f"{folder} has no {_WEIGHTS[0]}: copy it again")
-    # Models with a text part of its own put its name before the keys of the text.
+    # Models with a separate text part prefix the keys of the text with its name.
     state = {key.removeprefix("text."): value for key, value in read_published(path).items()}
     try:
         model, prepares = said["model_cfg"], said.get("preprocess_cfg", {})
@@ -128,7 +128,7 @@ def _clip(model: Mapping[str, Any], state: State) -> dict[str, Any]:
             "patch_size": state["visual.conv1.weight"].shape[-1],
             "hidden_act": act,
         },
-        # The end token 2 stands for: the highest id of a text is its end.
+        # End token 2 means that the highest id of a text is its end.
         "text_config": {**_text(text, state), "hidden_act": act, "eos_token_id": 2, "bos_token_id": 0},
     }
 
@@ -173,7 +173,7 @@ def _text(text: Mapping[str, Any], state: State) -> dict[str, Any]:
 
 
 def _renamed(state: State, names: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    """Return the tensors of open_clip under the names of transformers."""
+    """Rename the tensors of open_clip to the names of transformers."""
     found: dict[str, Tensor] = {}
     for key, value in state.items():
         if key.startswith("visual.trunk.attn_pool.q"):

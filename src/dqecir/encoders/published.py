@@ -1,4 +1,4 @@
-"""Published encoders as ours, whole or the tower alone, in the forms they are kept in."""
+"""Read published encoders, or their towers alone, in all supported forms."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ from dqecir.errors import CheckpointError
 from dqecir.language.vocabulary import shipped_vocabularies
 
 MAX_TEXT_LENGTH = 32
-"""Word pieces that the published BLIP-2 methods read of a text."""
+"""Most word pieces of a text for the published BLIP-2 methods."""
 
 _LONG = 512
-"""Word pieces that are counted of a text for an encoder that reads its words itself."""
+"""Most word pieces of a text for an encoder with its own tokenizer."""
 
 _LARGEST_EFFICIENTNET = 1 << 26
-"""Bytes; a larger file is not read to see what it is."""
+"""Most bytes of a file that is read to recognise its form."""
 
 _OWN_PIECES = 1000
-"""Word pieces of an encoder that reads no texts."""
+"""Number of word pieces of an encoder that reads no texts."""
 
 
 @dataclass(frozen=True)
 class PublishedEncoder:
-    """An encoder with published weights, and what came with it."""
+    """An encoder with published weights, its preprocessing and its tokenizer."""
 
     backbone: Encoder
     preprocessing: Preprocessing
@@ -60,11 +60,11 @@ class PublishedEncoder:
     tower_source: str
     """A name that finds the tower's weights again (:func:`located`)."""
     tokenizer: Path | None = None
-    """The folder that holds BERT's word pieces, where the weights bring any."""
+    """The folder with BERT's word pieces, if the weights include them."""
     pieces: WordPieces | None = None
-    """The tokenizer, where it is not BERT's."""
+    """The tokenizer, if it is not BERT's."""
     text_length: int = MAX_TEXT_LENGTH
-    """Tokens that are read of a text."""
+    """Most tokens of a text."""
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -97,7 +97,7 @@ def read_efficientnet(weights: str | Path, tower: str | Path | None = None) -> P
     if tower is not None:
         raise CheckpointError("a vision model is a tower itself: name one for LAVIS' files alone")
     variant = variant_of(read_published(place))
-    assert variant is not None  # by this the form is known
+    assert variant is not None  # The form is recognised by this.
     config = TowerConfig(
         kind="efficientnet", variant=variant, image_size=224, hidden_size=HEAD_WIDTH, colour_width=0
     )
@@ -111,7 +111,7 @@ def read_efficientnet(weights: str | Path, tower: str | Path | None = None) -> P
 
 
 def read_lavis(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read a checkpoint file of LAVIS, with the tower of the file ``tower`` where it has none itself.
+    """Read a LAVIS checkpoint file, with the tower of the file ``tower`` if it has none.
 
     Raises :class:`CheckpointError`.
     """
@@ -162,12 +162,12 @@ def read_embedding_model(weights: str | Path, tower: str | Path | None = None) -
         raise CheckpointError("an embedder has no tower of its own: name one for LAVIS' files alone")
     encoder = read_embedder(place)
     encoder.origin = origin_of(name, place)
-    report = LoadReport((), (), (), (), ())  # sentence-transformers accounts for its own weights
+    report = LoadReport((), (), (), (), ())  # sentence-transformers checks its own weights.
     return PublishedEncoder(encoder, PREPARATION, report, name, pieces=_own_word_pieces(), text_length=_LONG)
 
 
 def _own_word_pieces() -> WordPieces:
-    """Return word pieces for an encoder that reads no texts: rules read them, and the words are theirs."""
+    """Return word pieces of the rules' words, for an encoder that reads no texts."""
     words = (word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon))
     return train_word_pieces(words, _OWN_PIECES)
 
@@ -185,7 +185,7 @@ a vision model, an embedder of sentence-transformers."""
 
 
 def form_of(place: Path) -> str:
-    """Return the name in :data:`READERS` of the form that weights at ``place`` have."""
+    """Return the form of the weights at ``place``, a name in :data:`READERS`."""
     if not place.is_dir():
         small = place.stat().st_size < _LARGEST_EFFICIENTNET
         return "efficientnet" if small and variant_of(read_published(place)) is not None else "lavis"
@@ -200,9 +200,9 @@ def form_of(place: Path) -> str:
 
 
 def tower_state(place: Path) -> State:
-    """Return the tower alone of published weights at ``place``, under the names of :class:`Blip2`.
+    """Return only the tower of published weights at ``place``, under the names of :class:`Blip2`.
 
-    Raises :class:`CheckpointError` where there is none.
+    Raises :class:`CheckpointError` if there is none.
     """
     form = form_of(place)
     if form == "hf":

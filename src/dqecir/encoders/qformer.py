@@ -1,7 +1,7 @@
 """The Q-Former of BLIP-2: a BERT whose queries also read an image.
 
-Modules are named as in transformers, so that state dicts fit both. The package has its own because
-transformers' models take longer to import than a search takes. Source: LAVIS ``blip2_qformer``
+Modules are named as in transformers, so that state dicts fit both. It is not transformers' own class, because
+importing that takes longer than a search. Source: LAVIS ``blip2_qformer``
 (arXiv 2301.12597).
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Attention = Literal["sdpa", "eager"]
-"""How attention is computed: by torch's fused kernels, or step by step, which trains faster on a CPU."""
+"""Attention by torch's fused kernels, or step by step, which trains faster on a CPU."""
 
 _INITIAL = 0.02
 """Standard deviation of initial weights, as in BERT."""
@@ -24,7 +24,7 @@ _INITIAL = 0.02
 
 @dataclass(frozen=True)
 class QFormerSizes:
-    """What decides the shapes of a :class:`QFormer`."""
+    """The sizes of a :class:`QFormer`."""
 
     width: int
     layers: int
@@ -32,7 +32,7 @@ class QFormerSizes:
     inner_width: int
     image_width: int
     cross_every: int
-    """Every layer whose number this divides attends to the image; layers count from 0."""
+    """Every layer whose number, from 0, is a multiple of this attends to the image."""
     dropout: float
     attention: Attention
 
@@ -48,16 +48,16 @@ class WordEmbeddings(nn.Module):
             nn.init.normal_(table.weight, std=_INITIAL)
 
     def forward(self, ids: Tensor, queries: Tensor | None = None) -> Tensor:
-        """Embed ids [B, L] as [B, L, H], after ``queries`` [B, n_q, H] where there are any."""
+        """Embed ids [B, L] as [B, L, H], after ``queries`` [B, n_q, H], if given."""
         words: Tensor = self.word_embeddings(ids.to(self.word_embeddings.weight.device))
         words = words + self.position_embeddings.weight[: ids.shape[1]]
         return words if queries is None else torch.cat([queries.to(words.dtype), words], dim=1)
 
 
 class QFormer(nn.Module):
-    """A BERT with cross-attention: its first slots are queries, which read image tokens, the rest words.
+    """A BERT with cross-attention; its first slots are queries, which read image tokens, the rest are words.
 
-    Queries and words attend to each other and have feed-forward layers of their own.
+    Queries and words attend to each other and have separate feed-forward layers.
     """
 
     def __init__(self, sizes: QFormerSizes) -> None:
@@ -76,7 +76,7 @@ class QFormer(nn.Module):
     ) -> Tensor:
         """Turn embedded slots [B, S, H], of which the first ``queries`` are queries, into states [B, S, H].
 
-        ``mask`` [B, S] is 0 at padding. ``image`` [B, M, W] is needed where there are queries.
+        ``mask`` [B, S] is 0 at padding. ``image`` [B, M, W] is required for queries.
         """
         dtype = self.layernorm.weight.dtype
         states: Tensor = self.dropout(self.layernorm(slots.to(dtype)))
@@ -117,7 +117,7 @@ class _Layer(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Attention of states to a source of another width, perhaps themselves, added to the states."""
+    """Attention of states to a source (other states or themselves), added to the states."""
 
     def __init__(self, sizes: QFormerSizes, source_width: int) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class _Attention(nn.Module):
 
 
 class _Residual(nn.Module):
-    """A projection that is added to what it was made from, and normalised."""
+    """A projection with a residual connection and normalisation."""
 
     def __init__(self, width: int, sizes: QFormerSizes) -> None:
         super().__init__()

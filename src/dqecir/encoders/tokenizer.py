@@ -1,6 +1,6 @@
-"""Word pieces of texts, as a model folder holds them: published ones, or those trained here.
+"""Tokenise texts into word pieces, published ones or those trained here.
 
-The files are transformers', and transformers reads them too; importing it takes longer than reading them.
+The files are those of transformers, which is not used here because it is slow to import.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ _SETTINGS: Mapping[str, Any] = {
     "sep_token": "[SEP]",
     "unk_token": "[UNK]",
 }
-"""What transformers is told of word pieces that are trained here."""
+"""Settings for transformers of word pieces that are trained here."""
 
 
 @dataclass(frozen=True)
 class Placeholder:
-    """A text that is one token wherever it stands as a word, for textual inversion to write over."""
+    """A word that is one token in any text, which textual inversion replaces by a vector."""
 
     text: str
     id: int
 
 
 class TextTokenizer(Protocol):
-    """How an encoder's texts become tokens; special tokens that stand around a text are among them."""
+    """The interface of a tokenizer; its results include the special tokens around a text."""
 
     unknown_id: int
-    """The token that stands for what the tokenizer does not know."""
+    """The token for unknown words."""
     special_ids: list[int]
-    """Tokens that stand for no words of a text."""
+    """Tokens that are not words of a text."""
     placeholder: Placeholder | None
 
     def __call__(self, texts: Sequence[str], max_length: int) -> list[Encoding]:
-        """Cut texts into at most ``max_length`` tokens each."""
+        """Tokenise texts, each to at most ``max_length`` tokens."""
 
     def __len__(self) -> int: ...
 
@@ -71,17 +71,17 @@ class TextTokenizer(Protocol):
         """Return every token with its id."""
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write what reads the same tokenizer again."""
+        """Write the files from which the same tokenizer can be read."""
 
 
 PLACEHOLDERS = ("[MASK]", "<mask>", "$", "*", "thing")
-"""What may stand in a text for an image: a mask token, or else a word that few texts have."""
+"""Candidates for the placeholder of an image in a text: a mask token, else a rare word."""
 
 
 class WordPieces:
-    """Cuts texts into the word pieces that a model knows.
+    """A word-piece tokenizer.
 
-    ``settings`` are those of transformers; they are kept as they are and not read.
+    ``settings`` are those of transformers, which are stored unchanged and not used.
     """
 
     def __init__(self, pieces: Tokenizer, settings: Mapping[str, Any]) -> None:
@@ -107,14 +107,14 @@ class WordPieces:
                 raise CheckpointError(
                     f"{folder / name} is missing: the model folder is half there, copy it again"
                 ) from error
-            except Exception as error:  # the library raises nothing narrower
+            except Exception as error:  # The library raises no narrower exception.
                 raise CheckpointError(f"{folder / name} is damaged ({error}): copy it again") from error
         settings, pieces = parts
         return cls(pieces, settings)
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the two files that transformers writes."""
-        # How far texts were cut belongs to their reader.
+        # The maximum length of texts is not a setting of the tokenizer.
         write_json(folder / _FILE, json.loads(self.pieces.to_str()) | {"truncation": None})
         write_json(folder / _SETTINGS_FILE, dict(self.settings))
 
@@ -127,7 +127,7 @@ class WordPieces:
         return self.pieces.get_vocab()
 
     def __call__(self, texts: Sequence[str], max_length: int) -> list[Encoding]:
-        """Cut texts into at most ``max_length`` pieces each, [CLS] and [SEP] among them."""
+        """Tokenise texts, each to at most ``max_length`` pieces including [CLS] and [SEP]."""
         cut = self.pieces.truncation
         if cut is None or cut["max_length"] != max_length:
             self.pieces.enable_truncation(max_length)
@@ -138,7 +138,10 @@ class WordPieces:
         return self.pieces.encode(words, add_special_tokens=False).ids
 
     def _as_placeholder(self, word: str) -> Placeholder | None:
-        """``word`` as a placeholder, where it is one known token, the same one at every place of a text."""
+        """Return ``word`` as a placeholder if it is one known token, the same at any place of a text.
+
+        Else None.
+        """
         found = set()
         for before in ("", "this is ", "a photo of "):
             for after in ("", " that is", " is"):
@@ -151,7 +154,7 @@ class WordPieces:
         return Placeholder(word, ids[0]) if usable else None
 
     def id_of(self, token: str) -> int | None:
-        """Return the id of one piece, such as ``[MASK]``; None where there is none."""
+        """Return the id of a piece, such as ``[MASK]``; None if it is unknown."""
         return self.pieces.token_to_id(token)
 
 
@@ -161,8 +164,8 @@ def train_word_pieces(corpus: Iterable[str], size: int) -> WordPieces:
     learner = _untrained({})
     assert learner.normalizer is not None
     letters = sorted({letter for text in texts for letter in learner.normalizer.normalize_str(text)})
-    # Pieces are numbered as they are met, in the order of a hash, and equally frequent pairs are joined in
-    # the order of those numbers: given beforehand, the same corpus makes the same pieces every time.
+    # The trainer numbers pieces in the order of a hash, and joins equally frequent pairs in the order of
+    # these numbers. With given numbers, the same corpus always gives the same pieces.
     given = [
         *SPECIAL_TOKENS,
         *(form for letter in letters for form in (letter, f"##{letter}") if letter > " "),

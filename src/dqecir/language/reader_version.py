@@ -3,6 +3,6 @@
 READER_VERSION = 1
 """Version of the rules and word lists of this room; raise it if any text is read differently.
 
-A test compares with ``tests/language/readings.jsonl``. Model folders and the fingerprint of a model include the
-version; the fingerprint that indexes depend on does not.
+Model folders and the fingerprint of a model include the version; the fingerprint that indexes depend on does
+not. A test compares readings with a stored file.
 """

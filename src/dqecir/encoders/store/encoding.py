@@ -1,7 +1,7 @@
-"""Pictures to tokens: decoded by several threads, encoded by the tower, written by one thread more.
+"""Turn pictures into tokens: several threads decode, the tower encodes, one thread writes.
 
-The tower is given a batch as soon as it has finished the one before: by then the next pixels are
-decoded, and its last tokens are brought to disk beside it.
+The tower gets a batch as soon as it has finished the previous one: meanwhile the next pixels are decoded and
+the last tokens are written.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from dqecir.encoders.store.precision import PRECISIONS
 from dqecir.errors import DataError, ImageError
 
 BATCH = 64
-"""Pictures that the tower is given at once, views counted."""
+"""Pictures in a batch of the tower, including views."""
 AHEAD = 2
-"""Batches that are decoded, or being decoded, while the tower works."""
+"""Batches that are decoded in advance."""
 WORKERS = min(16, os.cpu_count() or 4)
 
 Tower = Callable[[Tensor], Tensor]
 
 
 def content_hash(path: Path) -> str:
-    """Return a name for the bytes of a file; raises :class:`ImageError` where it cannot be read."""
-    # A pipe would be waited for without end.
+    """Return the hash of a file's bytes; raises :class:`ImageError` if it cannot be read."""
+    # Reading a pipe may never end.
     if not path.is_file():
         raise ImageError(str(path), "there is no such file")
     try:
@@ -46,7 +46,7 @@ def content_hash(path: Path) -> str:
 
 
 def content_hashes(paths: Sequence[Path]) -> list[str]:
-    """:func:`content_hash` of every file, in their order."""
+    """Return the :func:`content_hash` of every file, in order."""
     hashes = []
     for found in usable_hashes(paths):
         if isinstance(found, ImageError):
@@ -56,7 +56,7 @@ def content_hashes(paths: Sequence[Path]) -> list[str]:
 
 
 def usable_hashes(paths: Sequence[Path]) -> list[str | ImageError]:
-    """As :func:`content_hashes`, with the error in place of a file that cannot be read."""
+    """Return hashes as :func:`content_hashes`, with the error for a file that cannot be read."""
 
     def read(path: Path) -> str | ImageError:
         try:
@@ -75,11 +75,11 @@ def encode_missing(
     preprocessing: Preprocessing,
     refused: dict[str, str] | None = None,
 ) -> Iterator[Path]:
-    """Encode ``images`` (content hash -> file) and add them; yields every file once its tokens count.
+    """Encode ``images`` (content hash -> file) and add them; yield every file once its tokens are stored.
 
-    A picture that cannot be used is left out and told in ``refused``, content hash -> reason. Raises
-    :class:`DataError` where there is no ``refused``, and where tokens cannot be kept, after what came
-    before was written.
+    A picture that cannot be used is left out and recorded in ``refused``, content hash -> reason. Raises
+    :class:`DataError` for such a picture without ``refused``, and if tokens cannot be stored; tokens
+    before it are stored.
     """
 
     def write(names: Sequence[str], tokens: Tensor) -> None:
@@ -97,10 +97,10 @@ def encode_missing(
         appender.append(names, fields, errors)
 
     waiting: tuple[Sequence[str], Future[None]] | None = None
-    # Leaving the block waits for the write that is under way, also when the tower fails.
+    # Leaving the block waits for the current write, also after an error.
     with ThreadPoolExecutor(1) as writer:
         for names, pixels in _decoded(list(images.items()), preprocessing, appender.identity.views, refused):
-            # On a GPU this does not wait for the tokens: the thread that writes them does.
+            # On a GPU, only the writing thread waits for the tokens.
             tokens = tower(pixels.flatten(0, 1)).detach().float()
             if waiting is not None:
                 waiting[1].result()

@@ -1,9 +1,9 @@
-"""A store on disk: what it belongs to, which images it holds, and shards of their tokens.
+"""A store's folder: its identity, its images, and shards of their tokens.
 
-``state.json`` says what the tokens belong to and how they lie. ``images.txt`` has a line for every
-row, in order: the hash of the image's bytes and the mean relative error of its tokens. A row counts
-once its line is there, and its line is written once its bytes are flushed; whatever a kill leaves
-behind the last line is written over. Rows are only ever added, so an open store stays valid.
+``state.json`` holds the identity and the layout of the tokens. ``images.txt`` has a line for every row, in
+order: the hash of the image's bytes and the mean relative error of its tokens. A row is valid once its line
+exists, and its line is written after its bytes are flushed; bytes after the last valid row, left by a killed
+process, are overwritten. Rows are only added, so an open store stays valid.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ _LINE = re.compile(rb"[0-9a-f]{64} \d\.\d{6}e[+-]\d\d\n")
 
 @dataclass(frozen=True)
 class StoreIdentity:
-    """What tokens belong to; a store of another identity is refused."""
+    """The tower, preprocessing and precision of stored tokens.
+
+    A store of another identity raises an error.
+    """
 
     preprocessing: dict[str, Any]
     tower: str
@@ -49,7 +52,7 @@ class StoreIdentity:
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows lie in shards: M ``tokens`` of ``width`` W, ``per_shard`` images a file."""
+    """The layout of shards: M ``tokens`` of ``width`` W, ``per_shard`` images in a file."""
 
     tokens: int
     width: int
@@ -57,14 +60,14 @@ class Layout:
 
     @classmethod
     def of(cls, identity: StoreIdentity, tokens: int, width: int) -> Layout:
-        """Return shards of at most ``SHARD_BYTES`` each, or of one image."""
+        """Return the layout with shards of at most ``SHARD_BYTES``, or of one image."""
         row = PRECISIONS[identity.precision].row(identity.views, tokens, width)
         return cls(tokens, width, max(1, SHARD_BYTES // row.itemsize))
 
 
 @dataclass(frozen=True)
 class Held:
-    """What a folder holds: the row of every image hash, and the ``errors`` [rows] of their tokens."""
+    """The content of a folder: the row of every image hash, and the ``errors`` [rows] of the tokens."""
 
     layout: Layout | None
     places: dict[str, int]
@@ -72,14 +75,14 @@ class Held:
 
     @classmethod
     def read(cls, folder: Path, identity: StoreIdentity) -> Held:
-        """Raises :class:`DataError` where the tokens belong to something else, or are damaged."""
+        """Read the content; raises :class:`DataError` if the identity differs or the folder is damaged."""
         layout = _read_layout(folder, identity)
         journal = folder / JOURNAL
         if layout is None or not journal.exists():
             return cls(layout, {}, np.zeros(0))
         data = journal.read_bytes()
         lines = [data[start : start + LINE] for start in range(0, len(data), LINE)]
-        # What follows a line that is cut short or unreadable does not count.
+        # Ignore everything after a line that is incomplete or unreadable.
         whole = list(takewhile(_LINE.fullmatch, lines))
         return cls(
             layout,
@@ -88,7 +91,7 @@ class Held:
         )
 
     def rows(self, folder: Path, identity: StoreIdentity) -> ShardedRows:
-        """Return the rows, mapped into memory; raises :class:`DataError` where a file is too short."""
+        """Return the rows, mapped into memory; raises :class:`DataError` if a file is too short."""
         assert self.layout is not None
         layout, count = self.layout, len(self.errors)
         row = PRECISIONS[identity.precision].row(identity.views, layout.tokens, layout.width)
@@ -99,14 +102,14 @@ class Held:
             if not path.is_file() or path.stat().st_size < size * row.itemsize:
                 raise _damaged(path)
             mapped = np.memmap(path, dtype=row, mode="r", shape=(size,))
-            # As plain arrays: what is gathered from them is no memory map.
+            # As plain arrays, so that gathered rows are not memory maps.
             fields = {name: mapped[name].view(np.ndarray) for name in row.names or ()}
             shards.append(Shard(**fields))
         return ShardedRows(shards, layout.per_shard)
 
 
 class Appender:
-    """Adds rows to a folder that no other process writes to at the same time."""
+    """Add rows to a folder; no other process may write to it at the same time."""
 
     def __init__(self, folder: Path, identity: StoreIdentity) -> None:
         self.folder, self.identity = folder, identity
@@ -117,7 +120,7 @@ class Appender:
     def append(self, hashes: Sequence[str], fields: dict[str, NDArray[Any]], errors: Sequence[float]) -> None:
         """Add images: ``fields`` of a row, [b, V, M, W] and [b, V, M], and the mean error of each image.
 
-        Raises :class:`DataError` where nothing more can be written; what was counted before stays.
+        Raises :class:`DataError` if writing fails; earlier rows stay valid.
         """
         tokens, width = fields["codes"].shape[2:]
         if self.layout is None:
@@ -155,7 +158,7 @@ class Appender:
             written += len(some)
 
     def _count(self, hashes: Sequence[str], errors: Sequence[float]) -> None:
-        """From here on the rows count."""
+        """Make new rows valid by writing their lines."""
         lines = [f"{name} {error:.6e}\n" for name, error in zip(hashes, errors, strict=True)]
         with (self.folder / JOURNAL).open("r+b") as file:
             file.seek(self.count * LINE)
@@ -165,14 +168,14 @@ class Appender:
 
 @contextmanager
 def appending(folder: Path, identity: StoreIdentity, quiet: bool) -> Iterator[Appender]:
-    """Yield the right to add to ``folder``, waited for while another process has it; a kill gives it up.
+    """Lock ``folder`` for adding rows, waiting for other processes; a killed process releases the lock.
 
-    Raises :class:`DataError` where nothing (more) can be written there.
+    Raises :class:`DataError` if nothing (more) can be written.
     """
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / JOURNAL).touch()
-        # A file of its own: Windows lets nobody read a file that is locked.
+        # A separate file, because Windows does not let others read a locked file.
         lock = (folder / LOCK).open("ab")
     with lock:
         with _writing(folder):
@@ -231,7 +234,7 @@ def _read_layout(folder: Path, identity: StoreIdentity) -> Layout | None:
 
 
 def _differing(kept: Any, needed: Any) -> tuple[Any, Any]:
-    """Of two sets of settings, those that differ."""
+    """Return those parts of two settings that differ."""
     if not isinstance(kept, dict) or not isinstance(needed, dict):
         return kept, needed
     keys = [key for key in needed | kept if kept.get(key) != needed.get(key)]

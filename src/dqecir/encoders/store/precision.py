@@ -1,4 +1,4 @@
-"""The number types that tokens are kept in, and what each of them costs."""
+"""The number types of stored tokens, and their errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PrecisionName = Literal["fp16", "int8"]
 
 @dataclass(frozen=True)
 class Coded:
-    """Tokens as they are kept: ``codes`` [..., W], and ``scales`` [...] float32 or None."""
+    """Stored tokens: ``codes`` [..., W], and ``scales`` [...] float32 or None."""
 
     codes: Tensor
     scales: Tensor | None = None
@@ -26,11 +26,11 @@ class Coded:
         return tokens if self.scales is None else tokens.mul_(self.scales[..., None])
 
     def relative_error(self, tokens: Tensor) -> Tensor:
-        """||kept - token|| / ||token|| [...] of the ``tokens`` [..., W] that these codes stand for.
+        """Return ||kept - token|| / ||token|| [...] of the original ``tokens`` [..., W].
 
-        A token that cannot be kept (not a number, or too large) has an error that is not finite.
+        The error of a token that cannot be stored (NaN, or too large) is not finite.
         """
-        # By the largest number first: the square of a large one would overflow.
+        # Divide by the largest number first, because the square of a large number would overflow.
         peak = tokens.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
         unit = tokens / peak
         return (self.decoded() / peak - unit).norm(dim=-1) / unit.norm(dim=-1).clamp(min=1.0)
@@ -38,17 +38,17 @@ class Coded:
 
 @dataclass(frozen=True)
 class Precision:
-    """One way to keep tokens."""
+    """A number type of stored tokens."""
 
     code: str
     """NumPy's name of the number type."""
     scaled: bool
-    """Whether every token has a scale of its own."""
+    """Whether every token has its own scale."""
     encode: Callable[[Tensor], Coded]
-    """Tokens [..., W] float32 to what is kept."""
+    """Tokens [..., W] float32 -> stored tokens."""
 
     def row(self, views: int, tokens: int, width: int) -> np.dtype[Any]:
-        """Return one image on disk: ``codes`` [V, M, W], then ``scales`` [V, M] where there are any."""
+        """Return the dtype of one image on disk: ``codes`` [V, M, W], then ``scales`` [V, M], if any."""
         fields: list[tuple[str, str, tuple[int, ...]]] = [("codes", self.code, (views, tokens, width))]
         if self.scaled:
             fields.append(("scales", "<f4", (views, tokens)))

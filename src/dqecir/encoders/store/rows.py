@@ -1,4 +1,4 @@
-"""Where tokens are read from: files that are mapped into memory, or one tensor on a device."""
+"""Sources of tokens: memory-mapped files, or one tensor on a device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Shard:
 
 
 class Rows(Protocol):
-    """Something that has rows of tokens."""
+    """The interface of rows of tokens."""
 
     @property
     def views(self) -> int:
@@ -32,7 +32,7 @@ class Rows(Protocol):
 
     @property
     def row_bytes(self) -> int:
-        """What a row takes, in all its views."""
+        """The bytes of a row with all its views."""
         ...
 
     def take(self, rows: Tensor, views: Tensor) -> Coded:
@@ -61,7 +61,7 @@ class ShardedRows:
         if len(self.shards) == 1:
             scales = None if first.scales is None else torch.from_numpy(first.scales[wanted, seen])
             return Coded(torch.from_numpy(first.codes[wanted, seen]), scales)
-        # In the order of the file: one pass over each, forwards.
+        # Read each file once, in the order of its rows.
         order = np.argsort(wanted, kind="stable")
         owners, places = np.divmod(wanted[order], self.per_shard)
         present, starts = np.unique(owners, return_index=True)
@@ -83,7 +83,7 @@ class HeldRows:
 
     @classmethod
     def of(cls, rows: Rows, wanted: Tensor, device: torch.device) -> HeldRows:
-        """``wanted`` [N] of other rows in all views, copied piece by piece."""
+        """Copy the ``wanted`` [N] rows of others to a device, with all views, in pieces."""
         views = torch.arange(rows.views)
         codes: Tensor | None = None
         scales: Tensor | None = None
@@ -118,4 +118,4 @@ class HeldRows:
 
 
 PIECE = 64 * 2**20
-"""Bytes that are copied to a device at once."""
+"""Most bytes of a copy to a device."""

@@ -1,4 +1,4 @@
-"""Stored image tokens as the rest of the package sees them: a length, views, and ``gather``."""
+"""The interface of stored image tokens: a length, views, and ``gather``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from dqecir.io.progress import track
 
 
 class TokenStore:
-    """Tokens [N, V, M, W] of N images in V views; view 0 is the picture as it is.
+    """Tokens [N, V, M, W] of N images in V views; view 0 is the original picture.
 
-    ``tokens`` are an array [N, V, M, W], or rows of which image i has ``places`` [N] at i.
-    ``relative_error`` is the mean of ||kept - token|| / ||token||: what the stored number type costs.
+    ``tokens`` are an array [N, V, M, W], or rows in which ``places`` [N] holds the row of image i.
+    ``relative_error`` is the mean of ||kept - token|| / ||token||, the error of the stored number type.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class TokenStore:
 
     @property
     def views(self) -> int:
-        """Views kept of every image."""
+        """The number of views of every image."""
         return self.rows.views
 
     @property
     def bytes(self) -> int:
-        """What the tokens of all images take as they are kept."""
+        """The bytes of the stored tokens of all images."""
         return len(self) * self.rows.row_bytes
 
     def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
-        """Return tokens [n, M, W] float32 of images ``ids`` [n], in ``views`` [n] or as they are.
+        """Return tokens [n, M, W] float32 of images ``ids`` [n], in ``views`` [n]. Default: view 0.
 
         They are on the store's device: the CPU, unless :meth:`to` moved them.
         """
@@ -83,13 +83,13 @@ class TokenStore:
         quiet: bool = False,
         precision: PrecisionName = "fp16",
     ) -> TokenStore:
-        """Open the store in ``folder``, or make it, or finish making it, or add what is new in ``paths``.
+        """Open the store in ``folder``, after encoding the images of ``paths`` that it lacks.
 
         ``tower`` maps pixels [B, 3, S, S] float32, on the CPU, to tokens [B, M, W] on any device;
-        ``fingerprint`` names its weights. Tokens of images that are no longer asked for stay in the
-        folder, so several lists of images can share one. ``int8`` keeps half the bytes of ``fp16``.
-        Raises :class:`DataError` where the folder keeps another tower's tokens, or with other
-        preprocessing, precision or views, and where an image cannot be used.
+        ``fingerprint`` names its weights. Tokens of images outside ``paths`` stay in the folder, so
+        several lists of images can share one. ``int8`` needs half the bytes of ``fp16``. Raises
+        :class:`DataError` if the folder's tower, preprocessing, precision or views differ, and if an
+        image cannot be used.
         """
         if not paths:
             raise DataError("there are no images to encode")
@@ -109,9 +109,9 @@ class TokenStore:
         refusals: list[Refusal],
         quiet: bool = False,
     ) -> tuple[list[int], TokenStore]:
-        """As :meth:`build`, of the pictures that can be used: their positions in ``paths``, and their store.
+        """Build as :meth:`build`, without unusable pictures; return positions in ``paths``, and the store.
 
-        The others are appended to ``refusals``. Raises :class:`DataError` where there are none but these.
+        Unusable pictures are appended to ``refusals``. Raises :class:`DataError` if all are unusable.
         """
         identity = StoreIdentity(preprocessing.to_dict(), fingerprint, "fp16", 1)
         hashes = usable_hashes(paths)
@@ -149,12 +149,12 @@ def _held(
     quiet: bool,
     refused: dict[str, str] | None = None,
 ) -> Held:
-    """What a folder holds, once every one of ``images`` (content hash -> file) that can be used is in it."""
+    """Encode all ``images`` (content hash -> file) that a folder lacks, and return its content."""
     held = Held.read(folder, identity)
     if held.places.keys() >= images.keys():
         return held
     with appending(folder, identity, quiet) as appender:
-        # Another process may have added some of them before this one was let in.
+        # Another process may have added some of them while this one waited.
         missing = {name: path for name, path in images.items() if name not in appender.held.places}
         added = encode_missing(appender, missing, tower, preprocessing, refused)
         for _ in track(added, "encoding images", len(missing), quiet):
@@ -163,7 +163,7 @@ def _held(
 
 
 class JoinedStore:
-    """Several stores as one: the images of each after those of the one before."""
+    """Several stores as one, with their images in order."""
 
     def __init__(self, stores: Sequence[TokenStore]) -> None:
         self.stores = tuple(stores)
@@ -171,14 +171,14 @@ class JoinedStore:
 
     @classmethod
     def of(cls, stores: Sequence[TokenStore]) -> Store:
-        """Return the store itself where there is only one."""
+        """Join stores; a single store is returned as it is."""
         return stores[0] if len(stores) == 1 else cls(stores)
 
     def __len__(self) -> int:
         return int(self.ends[-1])
 
     def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
-        """As :meth:`TokenStore.gather`; a store of fewer views counts them from the first again."""
+        """Gather as :meth:`TokenStore.gather`; views beyond a store's number start again from its first."""
         ids = ids.cpu()
         owners = torch.searchsorted(self.ends, ids, right=True)
         result: Tensor | None = None
@@ -197,7 +197,7 @@ class JoinedStore:
         return result
 
     def to(self, device: torch.device | str, budget: int) -> JoinedStore:
-        """As :meth:`TokenStore.to`: all stores together, or none of them."""
+        """Move as :meth:`TokenStore.to`: all stores, or none of them."""
         if sum(store.bytes for store in self.stores) > budget:
             return self
         return JoinedStore([store.to(device, budget) for store in self.stores])
@@ -207,10 +207,10 @@ Store = TokenStore | JoinedStore
 
 
 class ReadAhead:
-    """Tokens of a store on a device; what was announced is gathered in a thread before it is wanted.
+    """Tokens of a store for a device; announced images are gathered by a thread in advance.
 
-    For a store that :meth:`TokenStore.to` left on disk: reading it would keep the device waiting. Where the
-    device is a GPU, tokens go there from pinned memory.
+    This is for a store that :meth:`TokenStore.to` left on disk: the device would wait for reading it.
+    Tokens are copied to a GPU from pinned memory.
     """
 
     def __init__(self, store: Store, device: torch.device) -> None:
@@ -219,11 +219,11 @@ class ReadAhead:
         self.announced: tuple[Tensor, Tensor, Future[Tensor]] | None = None
 
     def announce(self, ids: Tensor, views: Tensor) -> None:
-        """Begin to gather images ``ids`` [n] in ``views`` [n]; what was announced before is forgotten."""
+        """Begin to gather images ``ids`` [n] in ``views`` [n]; earlier announcements are dropped."""
         self.announced = ids, views, self.thread.submit(self._read, ids, views)
 
     def gather(self, ids: Tensor, views: Tensor) -> Tensor:
-        """As :meth:`TokenStore.gather`, on the device: what was announced, or anything else."""
+        """Gather as :meth:`TokenStore.gather`, on the device, whether announced or not."""
         announced, self.announced = self.announced, None
         if announced is not None and torch.equal(announced[0], ids) and torch.equal(announced[1], views):
             tokens = announced[2].result()
