@@ -1,1 +1,1 @@
-"""One file a method: how it composes a query and what it is trained with. Each registers itself."""
+"""Methods of composition, one file each; a method registers itself."""

@@ -1,4 +1,4 @@
-"""Where a text mentions an attribute, and what an image shows of it."""
+"""Mark the words of attributes in texts, and predict attributes of images."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _HALF = re.compile(r"[\ud800-\udfff]")
 
 
 class TextEncoder:
-    """Texts to token ids, with the words marked that signal each attribute.
+    """Turn texts into token ids, and mark the words that signal each attribute.
 
-    The order of ``vocabularies`` is the order of the attribute axis of everything downstream.
+    The order of ``vocabularies`` is the order of all attribute axes.
     """
 
     def __init__(
@@ -39,9 +39,8 @@ class TextEncoder:
     def __call__(self, texts: Sequence[str], blank: bool = False) -> TextBatch:
         """Tokenise ``texts``, truncated on the right to ``max_length`` pieces and padded to the longest.
 
-        Raises :class:`DataError` for an empty text, unless ``blank`` ones are to be expected (CIRR's
-        test split has one), and for one that holds halves of characters, as a terminal in another
-        encoding gives them.
+        Raises :class:`DataError` for an empty text, unless ``blank`` allows it (CIRR's test split has
+        one), and for a text with half characters, as from a terminal with another encoding.
         """
         for text in texts:
             if not text.strip() and not blank:
@@ -61,7 +60,7 @@ class TextEncoder:
         return TextBatch(ids, mask, mentions, tuple(texts))
 
     def lexicon_ids(self) -> list[Tensor]:
-        """Return the tokens of every attribute's lexicon: one id tensor an attribute."""
+        """Return the ids of the tokens of each attribute's lexicon."""
         return [
             torch.tensor(sorted({piece for word in vocabulary.lexicon for piece in self.tokenizer.ids(word)}))
             for vocabulary in self.vocabularies
@@ -71,7 +70,7 @@ class TextEncoder:
 def _words(cut: Encoding, text: str) -> list[tuple[int, str]]:
     """Return the place of every token of a word, and its word.
 
-    Some tokenizers take a space for a part of the word behind it, or a whole text for one word.
+    Some tokenizers count a space as part of the word after it, or a whole text as one word.
     """
     places = []
     for place, (word, (start, end)) in enumerate(zip(cut.word_ids, cut.offsets, strict=True)):
@@ -83,17 +82,16 @@ def _words(cut: Encoding, text: str) -> list[tuple[int, str]]:
 
 
 class HeadsConfig(Strict):
-    """The attributes that image heads tell apart: column -> its values, in order."""
+    """The attributes of image heads: column -> its values, in order."""
 
     token_width: int
     columns: Mapping[str, tuple[str, ...]]
 
 
 class AttributeHeads(nn.Module):
-    """One classifier a catalogue column, each over its own attention pool of the image tokens.
+    """One classifier for each catalogue column, over its own attention pool of the image tokens.
 
-    Stage 0 of training from scratch trains the tower through them; they are kept, because they
-    say of any image what it shows.
+    Stage 0 of training from scratch trains the tower through them; later they predict attributes.
     """
 
     def __init__(self, config: HeadsConfig) -> None:
@@ -106,7 +104,7 @@ class AttributeHeads(nn.Module):
         self.classifiers = nn.ModuleList(nn.Linear(width, len(values)) for values in config.columns.values())
 
     def pooled(self, tokens: Tensor) -> Tensor:
-        """Turn tokens [B, M, W] into one vector a column, [B, C, W]."""
+        """Turn tokens [B, M, W] into a vector for each column, [B, C, W]."""
         states = self.norm(tokens.to(self.norm.weight.dtype))
         attention = torch.einsum("cw,bmw->bcm", self.queries, states).softmax(dim=2)
         return torch.einsum("bcm,bmw->bcw", attention, states)

@@ -1,6 +1,6 @@
-"""What no training of composition gives: the reference alone, the text alone, their sum and their product.
+"""Baselines without training: the reference alone, the text alone, their sum and their product.
 
-Every table shows these rows, because a benchmark that one of them solves measures nothing.
+Every table shows them, because a benchmark that one of them solves does not measure composition.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dqecir.methods.method import Method, MethodOptions, Query, QueryParts, Trai
 
 
 class BaselineOptions(MethodOptions):
-    """A baseline has nothing to set."""
+    """Baselines have no options."""
 
 
 class Baseline(Method):
-    """A query made of the pretrained embeddings as they are."""
+    """A query of unchanged pretrained embeddings."""
 
     options_type: ClassVar[type[MethodOptions]] = BaselineOptions
     requires = frozenset({"image", "text"})
@@ -37,7 +37,7 @@ class Baseline(Method):
 
 @register("image_only")
 class ImageOnly(Baseline):
-    """The reference image, whatever the text says."""
+    """The reference image; the text is ignored."""
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         return Query(self.image_embedding(reference)[:, None])
@@ -45,7 +45,7 @@ class ImageOnly(Baseline):
 
 @register("text_only")
 class TextOnly(Baseline):
-    """The modification text, whatever the image shows."""
+    """The modification text; the reference image is ignored."""
 
     def embed_text(self, text: TextBatch) -> Tensor:
         return unit(self.backbone.pooled_text(text))[:, None]
@@ -85,7 +85,7 @@ class Product(Baseline):
 
 
 def twice_where_blank(queries: Tensor, text: TextBatch) -> Tensor:
-    """Return queries [B, 2, D] of images and texts, the image's twice where a text says nothing."""
+    """Return queries [B, 2, D] of images and texts; for an empty text, the image's vector twice."""
     blank = [row for row, words in enumerate(text.texts) if not words.strip()]
     queries[blank, 1] = queries[blank, 0]
     return queries
@@ -93,7 +93,7 @@ def twice_where_blank(queries: Tensor, text: TextBatch) -> Tensor:
 
 @register("token_mean")
 class TokenMean(Baseline):
-    """The mean token of the reference's patches, whatever the text says: what an image tower finds alike."""
+    """The mean token of the reference's patches; the text is ignored."""
 
     score_rule = "dot"
     requires = frozenset()

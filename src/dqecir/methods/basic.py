@@ -1,12 +1,13 @@
-"""BASIC: composition without training by two similarities, that to the image and that to the text.
+"""BASIC: composition without training, by the similarities to the image and to the text.
 
 Features are centred by the gallery's mean (images) and a corpus's mean (texts). The reference is projected to
-what texts about subjects vary in and texts about styles do not, so that it asks for what it shows and not for
-how. Both similarities are scaled by the least ones of the gallery, and combined by the rule ``harris``.
+directions in which texts about subjects vary and texts about styles do not, so that it asks for its subject
+and not for its style. Both similarities are scaled by the gallery's least ones, and combined by the rule
+``harris``.
 
 Source: Psomas et al. (arXiv 2510.25387) and its public code. Two of its steps are left out: the expansion of
-a query by the results of a first search, and the mean of a text over many sentences about other subjects. Its
-means and least similarities come from pictures and texts of its own; here they come from the gallery.
+a query by the results of a first search, and the mean of a text over many sentences about other subjects. The
+publication takes means and least similarities from its own pictures and texts; here the gallery gives them.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ _ADDED = 1e-5
 """Added to every number of the contrasted covariance, as the public code does."""
 _LEAST = 1e-6
 _TEXTS = 64
-"""Texts encoded at once."""
+"""Number of texts in a batch."""
 
 
 class BasicOptions(MethodOptions):
     """The settings of the projection."""
 
     components: int = Field(default=250, gt=0)
-    """Directions that are kept at most."""
+    """Most directions that are kept."""
     style_weight: float = Field(default=0.2, ge=0, lt=1)
-    """Weight of what texts about styles vary in, against what texts about subjects do."""
+    """Weight of the covariance of texts about styles, relative to that of texts about subjects."""
 
 
 @dataclass(frozen=True)
 class BasicStatistics:
-    """What is learned of a gallery and two corpora, for unit features of width D."""
+    """Statistics of a gallery and two corpora, for unit features of width D."""
 
     image_mean: Tensor
     """[D]"""
@@ -61,7 +62,7 @@ class BasicStatistics:
 
     @classmethod
     def of(cls, images: Tensor, subjects: Tensor, styles: Tensor, options: BasicOptions) -> BasicStatistics:
-        """Learn from unit features of a gallery [N, D] and of texts about subjects and styles [T, D]."""
+        """Compute them from unit features of a gallery [N, D] and of two corpora [T, D]."""
         image_mean, text_mean = images.mean(dim=0), subjects.mean(dim=0)
         centred = images - image_mean
         kept = projection(subjects - text_mean, styles - text_mean, options)
@@ -82,7 +83,7 @@ def projection(subjects: Tensor, styles: Tensor, options: BasicOptions) -> Tenso
 
     share = options.style_weight
     contrasted = (1 - share) * covariance(subjects) - share * covariance(styles) + _ADDED
-    values, vectors = torch.linalg.eigh(contrasted)  # the least value first
+    values, vectors = torch.linalg.eigh(contrasted)  # in ascending order
     count = min(options.components, int((values > 0).sum()))
     kept = vectors[:, len(values) - count :]
     return kept @ kept.T
@@ -129,7 +130,7 @@ class Basic(Baseline):
             self.get_buffer(name).copy_(value)
 
     def _corpus(self, name: str) -> Tensor:
-        """Unit features [T, D] of the texts of a corpus."""
+        """Return unit features [T, D] of the texts of a corpus."""
         texts = corpus(name)
         parts = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)]
         encoded = [self.backbone.pooled_text(self.text_encoder(part).to(self.device)) for part in parts]
@@ -165,6 +166,6 @@ class Basic(Baseline):
 
 @cache
 def corpus(name: str) -> tuple[str, ...]:
-    """Return the texts of a corpus that comes with the package: ``subjects`` or ``styles``."""
+    """Return the texts of a shipped corpus: ``subjects`` or ``styles``."""
     path = resources.files("dqecir") / "assets" / "corpora" / f"{name}.txt"
     return tuple(path.read_text(encoding="utf-8").splitlines())

@@ -1,7 +1,7 @@
 """Bi-BLIP4CIR: composition trained in both directions (arXiv 2303.16604).
 
-The text of the way back, told apart by a marker before each clause, composed with the target must
-point at the reference. Stage 1 (``biblip4cir_sum``) tunes what only texts pass through; stage 2
+A marker before each clause denotes a text of the way back; composed with the target, it must give the
+reference. Stage 1 (``biblip4cir_sum``) tunes the weights that only texts use; stage 2
 (``biblip4cir``) trains a combiner over the frozen backbone. Published: BLIP ViT-B/16 at 384 px with
 features of 256; stage 1 AdamW 5e-5 (text projection 5e-3), batch 128, 20 epochs; stage 2 Adam 2e-5,
 batch 512, 300 epochs; weight of the way back 0.4 and 0.5 for FashionIQ, 0.1 and 0.1 for CIRR.
@@ -35,7 +35,7 @@ FORWARD, BACKWARD = "[FORWARD]", "[BACKWARD]"
 
 
 def marked(caption: str, marker: str, published_split: bool = False) -> str:
-    """``marker`` before each clause of a caption; clauses end at the word "and".
+    """Put ``marker`` before each clause of a caption; clauses end at the word "and".
 
     ``published_split`` ends them at the letters "and", inside words too ("s·and·als"), as the
     published code does.
@@ -45,19 +45,19 @@ def marked(caption: str, marker: str, published_split: bool = False) -> str:
 
 
 class BiblipSumOptions(InBatchOptions):
-    """Switches of both stages."""
+    """Options of both stages."""
 
     reverse_weight: float = Field(default=0.4, ge=0)
     """Weight of the way back (published: 0.4 for FashionIQ, 0.1 for CIRR)."""
     published_split: bool = False
-    """Clauses split inside words that contain "and", as the published code does."""
+    """Split clauses inside words that contain "and", as the published code does."""
     published_asymmetry: bool = False
-    """In stage 1's way back the target is normalised before it is added, as in the published code,
-    and the reference of the way forward is not."""
+    """In stage 1, normalise the target of the way back before it is added, but not the reference of the
+    way forward, as the published code does."""
 
 
 class BiblipOptions(InBatchOptions):
-    """Sizes of the combiner (published 2,560 and 5,120 over features of 256) and switches."""
+    """Options of stage 2; published sizes of the combiner: 2,560 and 5,120 over features of 256."""
 
     projection_size: int = 512
     hidden_size: int = 1024
@@ -77,7 +77,7 @@ def reverse_loss(composed: Tensor, references: Tensor) -> Tensor:
 
 
 class BiDirectional(PooledMethod):
-    """What both stages share: markers, frozen images, and the two losses."""
+    """The common part of both stages: markers, frozen images, and the two losses."""
 
     reverse_weight: float
     published_split: bool
@@ -127,11 +127,11 @@ class BiDirectional(PooledMethod):
 
 @register("biblip4cir_sum")
 class BiblipSum(BiDirectional):
-    """Stage 1: q = n(x + u). Only what texts alone pass through is trained.
+    """Stage 1: q = n(x + u). Only the weights that only texts use are trained.
 
-    The published text encoder is a model of its own; in a Q-Former texts and queries share their
-    self-attention, so that stays as it is and images keep their embeddings: words, positions, the
-    feed-forward of texts and their projection are trained.
+    The published text encoder is a separate model. In a Q-Former, texts and queries share self-attention,
+    which is therefore frozen, so that images keep their embeddings. Words, positions, the feed-forward of
+    texts and their projection are trained.
     """
 
     options_type = BiblipSumOptions
@@ -144,7 +144,7 @@ class BiblipSum(BiDirectional):
             parameter.requires_grad_(backbone.text_alone.match(name) is not None)
 
     def image_features(self, tokens: Tensor) -> Tensor:
-        # Dropout is for what is trained; images are to stay what they are.
+        # No dropout on images, whose embeddings must not change.
         was_training = self.backbone.training
         self.backbone.eval()
         features = super().image_features(tokens)

@@ -1,7 +1,7 @@
-"""CLIP4Cir: pooled features added, then combined (CVPR Workshops 2022; arXiv 2308.11485).
+"""CLIP4Cir: add pooled features, then train a combiner (CVPR Workshops 2022; arXiv 2308.11485).
 
 Stage 1 (``clip4cir_sum``) tunes the encoders so that the sum of a reference's and a text's feature
-points at the target; stage 2 (``clip4cir``) freezes them and trains a combiner. Published: CLIP
+is near the target's; stage 2 (``clip4cir``) freezes them and trains a combiner. Published: CLIP
 RN50x4 with features of 640; stage 1 AdamW 2e-6, batch 128, 100 epochs; stage 2 Adam 2e-5, batch
 4096, 300 epochs.
 """
@@ -27,7 +27,7 @@ from dqecir.methods.method import (
 from dqecir.methods.scoring import score
 
 LOGIT_SCALE = 100.0
-"""What the published code multiplies cosines by; it is not learned."""
+"""The published code's factor of cosines; it is not learned."""
 
 COMBINER_KEYS = PublishedKeys(
     (
@@ -41,10 +41,10 @@ COMBINER_KEYS = PublishedKeys(
 
 
 class Combiner(nn.Module):
-    """A learned residual on a learned balance of text and image (D, P and H: feature, projection, hidden).
+    """A learned balance of text and image with a residual (D, P, H: feature, projection, hidden size).
 
-    q = n(W h + λu + (1-λ)x): h and λ are read from the projections of both, and the features enter as
-    they are, not normalised, so that their lengths matter.
+    q = n(W h + λu + (1-λ)x), where h and λ are computed from the projections of both. The features are not
+    normalised, so their lengths matter.
     """
 
     def __init__(self, size: int, projection_size: int, hidden_size: int) -> None:
@@ -69,10 +69,10 @@ class Combiner(nn.Module):
         return unit(self.output(hidden).float() + share * text + (1 - share) * image)
 
     def crossed(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Return every text with every image: images [N, D] and texts [B, D] to unit queries [B, N, D].
+        """Compose every text [B, D] with every image [N, D]: unit queries [B, N, D].
 
-        The first layers are linear in the two projections, so each is taken apart into a text's share
-        and an image's, and only what follows runs on all pairs.
+        The first layers are linear, so each is split into a text's part and an image's part; only the
+        following layers run on all pairs.
         """
         text, image = self._projected_text(texts), self._projected_image(images)
         hidden = self.dropout(_pairwise(self.hidden, text, image).relu())  # [B, N, H]
@@ -91,7 +91,7 @@ class Combiner(nn.Module):
 
 
 def _pairwise(layer: nn.Linear, text: Tensor, image: Tensor) -> Tensor:
-    """``layer`` of every [text; image], [B, N, H]."""
+    """Apply ``layer`` to every [text; image]: [B, N, H]."""
     text_weight, image_weight = layer.weight.split(text.shape[1], dim=1)
     own = nn.functional.linear(text, text_weight, layer.bias)
     return own[:, None] + nn.functional.linear(image, image_weight)[None]
@@ -107,7 +107,7 @@ def combiner_of(state: Mapping[str, Tensor]) -> Combiner:
 
 
 class Clip4cirSumOptions(InBatchOptions):
-    """Stage 1 has nothing to set."""
+    """Stage 1 has no options."""
 
 
 class Clip4cirOptions(Clip4cirSumOptions):

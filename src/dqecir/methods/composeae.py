@@ -1,6 +1,6 @@
 """ComposeAE: composition as a rotation in complex space, with an autoencoder's losses (arXiv 2006.11149).
 
-The image is a complex number's length and the text its angle; turning the target back by the same
+The image gives a complex number's length and the text its angle; rotating the target back by the same
 angle must give the reference. Published: ResNet-18 features of 512, BERT's pooled features of 768,
 which are not trained; SGD 1e-2, batch 32, 100,000 iterations, rate x0.1 every 8,000.
 """
@@ -28,7 +28,7 @@ from dqecir.methods.tirg import SCALE, START, BaseLoss, base_loss
 
 
 class ComplexProjection(nn.Module):
-    """Image to lengths m, text to angles δ; re = m cos δ and im = ±m sin δ."""
+    """Project an image to lengths m and a text to angles δ; re = m cos δ and im = ±m sin δ."""
 
     def __init__(self, size: int, text_size: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class ComplexProjection(nn.Module):
         )
 
     def forward(self, image: Tensor, text: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(m, δ, re, im), each [B, D]; ``sign`` -1 turns the other way."""
+        """Return (m, δ, re, im), each [B, D]; ``sign`` -1 rotates the other way."""
         length, angle = self.image(image).float(), self.text(text).float()
         return length, angle, length * angle.cos(), sign * length * angle.sin()
 
@@ -58,7 +58,7 @@ def _decoder(size: int, out: int) -> nn.Sequential:
 
 
 class ComposeaeComposer(nn.Module):
-    """A linear and a convolutional reading of two complex projections, and the two decoders.
+    """A linear and a convolutional layer over two complex projections, and the two decoders.
 
     ``channels`` of the convolution must divide 2D: its pooled output has as many numbers.
     """
@@ -98,10 +98,10 @@ class ComposeaeOptions(InBatchOptions):
     text_weight: float = Field(default=0.1, ge=0)
     """Weight of decoding the text's feature from the query."""
     rotation_weight: float = Field(default=0.01, ge=0)
-    """Weight of finding the reference by turning the target back."""
+    """Weight of finding the reference by rotating the target back."""
     base_loss: BaseLoss = "batch"
     halved_gradient: bool = False
-    """The soft triplet's gradient at half its size, as the published code's own backward has it."""
+    """Halve the soft triplet's gradient, as the published code's backward pass does."""
 
 
 _COMPLEX = (
@@ -121,7 +121,7 @@ _COMPLEX = (
 
 @register("composeae")
 class Composeae(PooledMethod):
-    """ComposeAE over pooled features of the shared backbone; texts lend theirs without gradient."""
+    """ComposeAE over pooled features of the shared backbone; the text part gets no gradient."""
 
     options_type = ComposeaeOptions
     published_keys = PublishedKeys(_COMPLEX, r"^(img_model|text_model)\.", (("a", 2),))

@@ -1,6 +1,6 @@
-"""CoSMo: content modulated by attention, style by the text (Lee, Kim and Han, CVPR 2021).
+"""CoSMo: modulate content by attention, and style by the text (Lee, Kim and Han, CVPR 2021).
 
-Works on a grid of image features. Published: ResNet-50's last map (2,048 x 7 x 7) and an LSTM of
+It works on a grid of image features. Published: ResNet-50's last map (2,048 x 7 x 7) and an LSTM of
 512, all trained; RAdam 2e-4, decay 5e-5, batch 32, 50 epochs, rate x0.1 at epoch 30, one model a
 category, both orders of the captions in training and in evaluation.
 """
@@ -31,7 +31,7 @@ from dqecir.methods.method import (
 from dqecir.methods.scoring import score
 
 LENGTH = 4.0
-"""Length of features in the loss, of queries and of targets, so that logits are 16 times cosines."""
+"""Length of query and target features in the loss; logits are 16 times cosines."""
 
 
 class EqualisedLinear(nn.Module):
@@ -49,7 +49,7 @@ class EqualisedLinear(nn.Module):
 class ContentAttention(nn.Module):
     """Self-attention plus attention by the text over the positions of a map.
 
-    Both maps are softmaxes and are added, so that a row of attention sums to 2.
+    Both maps are softmaxes and are added, so a row of attention sums to 2.
     """
 
     def __init__(self, channels: int, text_size: int, heads: int) -> None:
@@ -72,7 +72,7 @@ class ContentAttention(nn.Module):
         return own + by_text.float().div(scale).softmax(dim=2)[:, :, None]
 
     def forward(self, content: Tensor, text: Tensor) -> Tensor:
-        """Turn content [B, C, S, S] and texts [B, D_t] into what is added to the content."""
+        """Turn content [B, C, S, S] and texts [B, D_t] into the residual of the content."""
         side = content.shape[2]
         tiled = text[:, :, None, None].expand(-1, -1, side, side).to(content.dtype)
         values = self._by_head(self.value(self.merge(torch.cat([content, tiled], dim=1))))
@@ -87,7 +87,7 @@ class ContentAttention(nn.Module):
 
 
 class CosmoComposer(nn.Module):
-    """Content and style of a map modulated by a text, and the head that queries and targets share."""
+    """Modulate content and style of a map by a text; queries and targets share the head."""
 
     def __init__(self, channels: int, text_size: int, heads: int, size: int) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class CosmoComposer(nn.Module):
         return content + self.amounts[1] * self.second(content, text)
 
     def modulated(self, image: Tensor, text: Tensor) -> Tensor:
-        """Map [B, C, S, S] and texts [B, D_t] to the modulated map."""
+        """Turn a map [B, C, S, S] and texts [B, D_t] into the modulated map."""
         mean = image.mean(dim=(2, 3)).detach()
         deviation = image.std(dim=(2, 3), correction=0).detach()
         std_gate, mean_gate = self.gate(text).float().sigmoid().chunk(2, dim=1)
@@ -117,11 +117,11 @@ class CosmoComposer(nn.Module):
         return gamma[:, :, None, None] * self.content(image, text) + beta[:, :, None, None]
 
     def target(self, image: Tensor) -> Tensor:
-        """Map [N, C, S, S] to unit features [N, D]."""
+        """Turn a map [N, C, S, S] into unit features [N, D]."""
         return unit(self.head(image.mean(dim=(2, 3))))
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Map [B, C, S, S] and texts [B, D_t] to unit queries [B, D]."""
+        """Turn a map [B, C, S, S] and texts [B, D_t] into unit queries [B, D]."""
         return self.target(self.modulated(image, text))
 
 
@@ -151,16 +151,16 @@ COSMO_KEYS = PublishedKeys(
 
 
 class CosmoOptions(InBatchOptions):
-    """Switches of CoSMo."""
+    """Options of CoSMo."""
 
     heads: int = Field(default=8, gt=0)
     text_source: Literal["backbone", "lstm"] = "backbone"
-    """Text features of the shared backbone, or of an LSTM of the method's own, as published."""
+    """Text features of the shared backbone, or of the method's own LSTM, as published."""
 
 
 @register("cosmo")
 class Cosmo(PooledMethod):
-    """CoSMo over the grid of the tower's tokens; one vector a query and a target."""
+    """CoSMo over the grid of the tower's tokens; queries and targets are one vector each."""
 
     options_type = CosmoOptions
     requires = frozenset({"text"})
@@ -178,7 +178,7 @@ class Cosmo(PooledMethod):
     def composer_of(cls, state: Mapping[str, Tensor]) -> CosmoComposer:
         """Return an untrained composer with a published state dict's sizes; raises :class:`CheckpointError`.
 
-        The number of heads leaves no trace in the tensors: the published 8, or 4 for small maps.
+        The number of heads cannot be read from the tensors: it is the published 8, or 4 for small maps.
         """
         keys = ("compositor.att_module.global_att_generator.W_t.weight", "upper.fc.weight")
         for key in keys:

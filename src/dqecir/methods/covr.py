@@ -1,7 +1,7 @@
 """CoVR and CoVR-2: hard-negative contrast against target embeddings that never change.
 
-Source: arXiv 2308.14746 and its BLIP-2 successor. Targets are embedded once, by the backbone as it
-was before training; the query side alone is trained, without ``ln_vision`` and the vision projection.
+Source: arXiv 2308.14746 and its BLIP-2 successor. Targets are embedded once, by the untrained backbone.
+Only the query side is trained, without ``ln_vision`` and the vision projection.
 Published: AdamW 1e-4, decay 0.05, cosine per epoch to 0, 6 epochs, batch 512 a device on FashionIQ and
 CIRR; BLIP-L at 384 pixels for CoVR, BLIP-2 ViT-g at 364 for CoVR-2.
 """
@@ -36,13 +36,13 @@ from dqecir.methods.scoring import score
 def hn_nce(
     scores: Tensor, temperature: float, alpha: float, beta: float, published_normaliser: bool = False
 ) -> Tensor:
-    """HN-NCE: both cross-entropies of a batch, summed, with harder negatives weighing more.
+    """Return HN-NCE: the sum of both cross-entropies of a batch, with larger weights of harder negatives.
 
     ``scores`` [B, B], the pairs on the diagonal; s = scores / τ. A row gives
     log(α e^{s_ii} + Σ_{j≠i} w_ij e^{s_ij}) - s_ii with w_ij = (B-1) e^{β s_ij} / Σ_{k≠i} e^{β s_ik};
     columns likewise. Weights carry gradient; β = 0, α = 1 leaves two cross-entropies.
 
-    ``published_normaliser`` divides w_ij of the rows by the sum of row j in place of row i, as the
+    ``published_normaliser`` divides w_ij of the rows by the sum of row j instead of row i, as the
     published code does. Raises ``ValueError`` for scores that are not [B, B] with B at least 2.
     """
     rows = len(scores)
@@ -63,33 +63,33 @@ def hn_nce(
 
 
 class CovrOptions(InBatchOptions):
-    """Switches of HN-NCE."""
+    """Options of HN-NCE."""
 
     alpha: float = Field(default=1.0, gt=0)
-    """Weight of the pair itself in the denominators [α]."""
+    """Weight of the positive pair in the denominators [α]."""
     beta: float = Field(default=0.5, ge=0)
-    """How much more a harder negative weighs [β]."""
+    """Strength of the weighting of harder negatives [β]."""
     temperature: float = Field(default=0.07, gt=0)
-    """Fixed; the backbone's own is not used."""
+    """Fixed temperature; the backbone's is not used."""
     published_normaliser: bool = False
-    """Whether weights of the rows are divided by the sum of the wrong row, as the published code does."""
+    """Divide the weights of rows by the sum of the wrong row, as the published code does."""
 
 
 class Covr2Options(CovrOptions):
-    """Switches of CoVR-2."""
+    """Options of CoVR-2."""
 
     score: Literal["mean_mean", "max_max"] = "mean_mean"
-    """How retrieval scores; published: mean_mean on FashionIQ and CIRCO, max_max on CIRR. The loss
-    takes mean_mean either way, as published."""
+    """The score rule of retrieval; published: mean_mean on FashionIQ and CIRCO, max_max on CIRR. The loss
+    always uses mean_mean, as published."""
 
 
 @register("covr")
 class Covr(PooledMethod):
-    """CoVR's query from the text's [CLS], as near as a Q-Former comes; queries and targets [., 1, D].
+    """CoVR adapted to a Q-Former: the query is the text's [CLS]; queries and targets [., 1, D].
 
-    BLIP's text encoder attends to the image's tokens itself. Here the words attend to query states,
-    which attend to the tokens, so that published CoVR weights have no place in it: they become a
-    :class:`~dqecir.encoders.blip.BlipComposer`, over tokens of BLIP's own tower.
+    BLIP's text encoder attends to the image's tokens directly. Here words attend to query states, which
+    attend to the tokens. Therefore published CoVR weights do not fit; they become a
+    :class:`~dqecir.encoders.blip.BlipComposer`, over tokens of BLIP's tower.
     """
 
     backbone: Blip2
@@ -139,7 +139,7 @@ class Covr2(Covr):
     """CoVR-2: unit query tokens [B, n_q, D] against unit target tokens [N, n_q, D], means compared."""
 
     options_type = Covr2Options
-    published_keys = None  # its tower is one of ours: a whole model comes of a checkpoint
+    published_keys = None  # The package has its tower, so a checkpoint becomes a whole model.
     trained_rule: ClassVar[ScoreRule] = "mean_mean"
     published_squash = True
 
@@ -167,10 +167,9 @@ class Covr2(Covr):
         """Load a whole published state dict, with or without ``model.`` before its names.
 
         ``pretrained`` is the LAVIS state that the published targets were embedded with (BLIP-2 fine-tuned
-        on COCO). Without it the frozen copy takes ``state`` too, whose Q-Former has been trained since:
-        targets then differ from the published ones. The temperature, which the published code keeps
-        out of its weights, stays as it is where missing. Raises :class:`CheckpointError` with the
-        report where something is missing or left over.
+        on COCO). Without it, the frozen copy takes the trained ``state`` too, so targets differ from the
+        published ones. The published code does not save the temperature, which then is not changed.
+        Raises :class:`CheckpointError` with the report if a key is missing or left over.
         """
         given = {re.sub(r"^(model|module)\.", "", key): value for key, value in state.items()}
         trained = {"temp": self.backbone.temperature.detach(), **given}

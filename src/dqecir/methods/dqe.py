@@ -1,9 +1,9 @@
 """DQE-CIR: distinctive query embeddings (arXiv 2603.04037).
 
 Learnable attribute weights strengthen attribute-specific sub-queries according to the text
-(E1 to E5 of docs/method.md); one target-relative negative a query trains them with a pairwise KL
-objective, a margin ranking loss and attribute margins (E8). What the publication leaves open is an
-option here; the defaults are the published recipe.
+(E1 to E5 of docs/method.md). One target-relative negative for each query trains them with a pairwise KL
+objective, a margin ranking loss and attribute margins (E8). Choices that the publication leaves open are
+options; the defaults are the published recipe.
 """
 
 from __future__ import annotations
@@ -41,40 +41,41 @@ from dqecir.methods.scoring import score
 
 
 class DqeOptions(MethodOptions):
-    """Switches of DQE-CIR; symbols of docs/method.md in brackets."""
+    """Options of DQE-CIR; symbols of docs/method.md in brackets."""
 
     removed_keys: ClassVar[Mapping[str, object]] = {"smoothing": 0.0}
     removed_values: ClassVar[Mapping[str, tuple[object, ...]]] = {"weights": ("softmax",)}
 
     attributes: tuple[str, ...] = ("colour", "shape")
-    """Vocabularies with a sub-query each; none leaves the base query alone (QuRe's)."""
+    """Vocabularies with a sub-query each; empty: only the base query (QuRe's)."""
     sub_query: Literal["prompt_attention", "projection"] = "prompt_attention"
-    """Attention of an attribute prompt over all states (E3), or a plain projection of the mean state."""
+    """Sub-queries by attention of an attribute prompt over all states (E3), or by projecting the mean
+    state."""
     weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
-    """Weights decided by the text (E4), learned but alike for all texts, or fixed at one."""
+    """Weights decided by the text (E4), learned but equal for all texts, or fixed at one."""
     lexicon_bias: float = 2.0
-    """Start of the attention bias towards words of the lexicon [b_a]."""
+    """Initial attention bias towards words of the lexicon [b_a]."""
     gate_bias: float = -2.0
-    """Start of the gate's bias [c_a]: σ(-2) ≈ 0.12."""
+    """Initial bias of the gate [c_a]: σ(-2) ≈ 0.12."""
     pair_weight: float = Field(default=1.0, ge=0)
     ranking_weight: float = Field(default=1.0, ge=0)
     margin: float = Field(default=0.15, ge=0)
     attribute_weight: float = Field(default=0.5, ge=0)
     attribute_margin: float = Field(default=0.10, ge=0)
     unmentioned: float = Field(default=0.25, ge=0, le=1)
-    """Weight of an attribute's margin where the text does not mention it [ρ]."""
+    """Weight of an attribute's margin if the text does not mention it [ρ]."""
     pair: Literal["kl", "grouped", "preference"] = "kl"
     """The pairwise loss: KL (E8), the target among the negatives before and after it, or a preference."""
     preference_margin: float = Field(default=0.05, ge=0)
-    """By how much a target must be preferred, where ``pair`` is ``preference``."""
+    """Margin by which a target must be preferred, if ``pair`` is ``preference``."""
     contrast_weight: float = Field(default=0.0, ge=0)
-    """Weight of in-batch contrast, which the publication does without."""
+    """Weight of in-batch contrast, which the publication does not use."""
     contrast: Literal["info_nce", "hardness_weighted", "several_positives"] = "info_nce"
-    """The in-batch contrast; with several positives, known right answers of a batch are targets, too."""
+    """The in-batch contrast; with several positives, known right answers in a batch are targets, too."""
     hardness: float = Field(default=0.5, ge=0)
-    """How much more a harder negative weighs [β], where ``contrast`` is ``hardness_weighted``."""
+    """Strength of the weighting of harder negatives [β], if ``contrast`` is ``hardness_weighted``."""
     contrast_right_answers: Literal["kept", "left_out"] = "kept"
-    """Whether known right answers of a batch count against its queries."""
+    """Whether known right answers in a batch count as negatives."""
     temperature_bounds: tuple[float, float] = (0.01, 0.5)
 
     @model_validator(mode="after")
@@ -92,7 +93,7 @@ class DqeOptions(MethodOptions):
         return self.pair_weight + self.ranking_weight + auxiliary > 0
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse combinations in which a loss could never act."""
+        """Raise ``ValueError`` for combinations in which a loss would have no effect."""
         if self.needs_negatives and negatives.choose == "none":
             raise ValueError(
                 "pairwise losses need negatives: set negatives.choose, or set pair_weight, ranking_weight "
@@ -178,7 +179,7 @@ class Dqe(Method):
         return Query(unit(total)[:, None], pieces, weights, parts)  # (E5)
 
     def attribute_states(self, states: Tensor, words: Tensor, text: TextBatch) -> Tensor:
-        """What each attribute reads from query states [B, n_q, H] and word states [B, L, H]: [B, A, H]."""
+        """Return each attribute's state [B, A, H] from query states [B, n_q, H] and word states [B, L, H]."""
         if self.options.sub_query == "projection":
             return states.mean(dim=1)[:, None].expand(-1, len(self.options.attributes), -1)
         values = torch.cat([states, words], dim=1)  # [B, n_q + L, H]
@@ -214,7 +215,7 @@ class Dqe(Method):
         return self.score_terms(self.embed_query(batch.reference, batch.text), batch)
 
     def score_terms(self, query: Query, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the terms of the loss that compare scores (E8, and in-batch contrast where it is on)."""
+        """Return the terms of the loss that compare scores (E8, and in-batch contrast if it has a weight)."""
         options = self.options
         candidates = self.embed_target(batch.candidates)  # [C, n_t, D]
         scores = score(query.embeddings, candidates, self.score_rule)  # [B, C]
@@ -237,7 +238,7 @@ class Dqe(Method):
 
     @property
     def _right_left_out(self) -> bool:
-        """Whether known right answers are no negatives of the contrast."""
+        """Whether known right answers are excluded from the contrast's negatives."""
         options = self.options
         return options.contrast == "several_positives" or options.contrast_right_answers == "left_out"
 

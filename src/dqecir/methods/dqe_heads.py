@@ -1,8 +1,8 @@
-"""DQE with attribute heads: each attribute of the query is compared with that attribute of the image.
+"""DQE with attribute heads: compare each attribute of the query with that attribute of the image.
 
-The published sub-queries look at the same target tokens as the base query, and so repeat it. Here a
-sub-query says which values the target should have, and the image side says which it shows, by heads
-that were trained on attributes. The score stays one inner product:
+The published sub-queries are compared with the same target tokens as the base query, and so repeat it. Here
+a sub-query is the distribution of values that the target should have, and trained attribute heads give the
+values that it shows. The score is still one inner product:
 
     s = max_k q₀·v_k + κ Σ_c w_c(T) Σ_value log p_q,c(value) · p_v,c(value)
 
@@ -26,11 +26,11 @@ from dqecir.methods.headed import HeadedDqe, HeadedOptions
 from dqecir.methods.method import MethodContext, MethodOptions, Query, QueryParts, TrainingBatch, register
 
 HEAD_SMOOTHING = 1e-3
-"""Added to probabilities before the logarithm, so that one sure mistake of a head is not the end."""
+"""Added to probabilities before the logarithm, because heads can be confidently wrong."""
 
 
 class DqeHeadsOptions(HeadedOptions):
-    """What further can be chosen of attribute heads."""
+    """Further options of attribute heads."""
 
     gate_bias: float = 0.0
     value_weight: float = Field(default=0.5, ge=0)
@@ -49,7 +49,7 @@ class DqeHeads(HeadedDqe):
         self, backbone: Blip2, options: DqeHeadsOptions, heads: AttributeHeads, places: dict[str, int]
     ) -> None:
         super().__init__(backbone, options, heads, places)
-        del self.residual  # values take the place of projected sub-queries
+        del self.residual  # values replace projected sub-queries
         self.value_weight, self.head_scale = options.value_weight, options.head_scale
         width = backbone.config.hidden_size
         self.value_norm = nn.LayerNorm(width)
@@ -87,13 +87,13 @@ class DqeHeads(HeadedDqe):
     def _compose(
         self, reference: Tensor, text: TextBatch, order: Tensor | None = None
     ) -> tuple[Query, list[Tensor]]:
-        """Return the query, and the logits of the values it asks for, one [B, values] a column."""
+        """Return the query, and the logits of requested values, [B, values] for each column."""
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]
         asked = self.value_norm(self.attribute_states(states, words, text))  # [B, A, H]
         keep = F.softplus(self.keep(self.value_norm(words[:, 0])).float())  # [B, columns]
         shown = self.shown_values(reference)
-        # The text's say, plus the reference's own value as far as the text leaves it alone.
+        # The text's request, plus the reference's value as far as the text does not change it.
         logits = [
             value(asked[:, owner]).float() + keep[:, place, None] * (known + HEAD_SMOOTHING).log()
             for place, (value, owner, known) in enumerate(zip(self.values, self.owners, shown, strict=True))
@@ -111,7 +111,7 @@ class DqeHeads(HeadedDqe):
         return Query(embedding, self._by_attribute(pieces), weights, parts), logits
 
     def _pieces(self, blocks: list[Tensor], base: Tensor) -> Tensor:
-        """For each column the query of that column alone, unweighted: [B, C, 1, D + V]."""
+        """Return the unweighted query of each column alone: [B, C, 1, D + V]."""
         start, whole, pieces = base.shape[1], base.shape[1] + sum(self.sizes), []
         for block in blocks:
             end = start + block.shape[1]

@@ -1,21 +1,20 @@
-"""DQE with attribute values: the query says which values the target should show, column by column.
+"""DQE with attribute values: the query holds the values that the target should show, column by column.
 
-A text is read twice: with the image, for the base query, and by itself, for what it asks. For every
-column c of the catalogue it says whether the column is asked of, m_c, and which values it asks for,
-a_c; what is not asked stays as the reference's attribute head sees it, p_r,c. A candidate is scored
-by the log-probability that it shows what is wanted of every column, beside the base score:
+A text is read twice: with the image, for the base query, and alone, for its requests. For every column c
+of the catalogue, the text decides whether the column is requested, m_c, and which values, a_c. Otherwise
+the values that the attribute head predicts for the reference, p_r,c, are kept. A candidate's score is the
+log-probability that it shows the wanted values of every column, plus the base score:
 
     s = w_0 max_k q₀·v_k + Σ_c κ_c exp(γ_c m_c(T)) log Σ_value q_c(value) p_v,c(value),
     q_c = m_c(T) a_c + (1 - m_c(T)) p_r,c
 
-The learnable attribute weights are m_c(T): how far the text's sub-query of a column counts against the
-reference's, and how far the column counts beside the others. The text decides them, and the data
-supervises them where it knows what a text asks of.
-The published sub-queries look at the same target tokens as the base query, and so repeat it; here a
-colour is compared with the colour.
+The learnable attribute weights are m_c(T): the share of the text's request against the reference's values,
+and the weight of the column relative to others. The text decides them; they are supervised if the data
+set tells which columns a text requests. The published sub-queries are compared with the same target tokens
+as the base query, and so repeat it; here a colour is compared with the colour.
 
-The words for values are the vocabulary's: its rules read a text first, clause by clause, and a learned
-reader reads the clauses that they leave. In training, half of the clauses that the rules can parse are
+The rules of the vocabularies read a text first, clause by clause; a learned reader reads the clauses that
+they cannot read. In training, half of the clauses that the rules can parse are
 withheld from them, so the reader learns to generalise.
 """
 
@@ -50,46 +49,47 @@ from dqecir.methods.value_vectors import SlicedValues, ValueLayout, ValueSlices,
 from dqecir.settings import nearest
 
 SURE = 8.0
-"""The logit of what rules read: a weight of 0.9997."""
+"""The logit of a request that rules read: a weight of 0.9997."""
 
 UNLIKELY = 0.02
-"""Added to a value's share before the logarithm of its loss: tables are sometimes wrong."""
+"""Added to a value's share before the logarithm of its loss, because tables are sometimes wrong."""
 
 
 class DqeValuesOptions(HeadedOptions):
-    """What further can be chosen of attribute values."""
+    """Further options of attribute values."""
 
     columns: tuple[str, ...] | None = None
-    """Columns that are compared. Default: all that the heads know of the attributes."""
+    """Columns that are compared. Default: all columns of the attributes that have heads."""
     rule: Literal["likelihood", "dot"] = "likelihood"
-    """How a score is made: by the log-likelihood itself, or by one inner product of two vectors, which comes
-    near it and which every search engine can follow."""
+    """The score: the log-likelihood itself, or one inner product of two vectors, which approximates it and
+    which every search engine can compute."""
     weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
-    """Weights m_c decided by the text, learned but alike for all texts, or fixed at one."""
+    """Weights m_c decided by the text, learned but equal for all texts, or fixed at one."""
     emphasis: float = 0.4
-    """Start of γ_c, the logarithm of how much more a column counts where the text asks of it. γ_c is learned
-    from there; a start of 0 was as good (``no emphasis`` in docs/ablations.md)."""
+    """Initial γ_c, the logarithm of the factor by which a requested column counts more. γ_c is learned; an
+    initial value of 0 was as good (``no emphasis`` in docs/ablations.md)."""
     value_weight: float = Field(default=1.0, ge=0)
     """Weight of the log-likelihood of the target's true values under the query's."""
     mention_weight: float = Field(default=1.0, ge=0)
-    """Weight of telling which columns the text asks of, where the data knows."""
+    """Weight of the loss of predicting requested columns, if the data set has them."""
     base_weight: float = 0.1
-    """Start of w_0, the weight of the base score beside the attributes."""
+    """Initial w_0, the weight of the base score relative to the attributes."""
     head_scale: float = Field(default=0.07, gt=0)
-    """Scale of log-probabilities beside cosines [κ]; at the temperature's value they count in full."""
+    """Scale of log-probabilities relative to cosines [κ]; at the temperature's value they count in full."""
     hints: bool = True
-    """Whether the vocabularies' rules read a text first, and the reader what they leave unread."""
+    """Whether the vocabularies' rules read a text first, and the reader only the rest."""
     hints_withheld: float = Field(default=0.5, ge=0, le=1)
-    """Share of the clauses that are left to the reader while training, though the rules can read them."""
+    """Share of the clauses that the rules can read but that the reader reads in training."""
     words_hidden: float = Field(default=0.3, ge=0, le=1)
-    """Share of the word pieces that the reader does not see while training."""
+    """Share of the word pieces that are hidden from the reader in training."""
 
 
 @dataclass(frozen=True)
 class Hints:
-    """What rules read of B texts: ``said`` [B, C] is 1 where a column is asked of and 0 where the reader
-    must tell; -1 where it is not, since the whole text was read. ``shares`` is what is asked for, one
-    [B, values] a column, even over what is admissible. ``left`` and ``clauses`` are what was not read."""
+    """The result of the rules for B texts. ``said`` [B, C] is 1 for a requested column, 0 if the reader
+    decides, and -1 for a column that is not requested because the whole text was read. ``shares`` holds the
+    requests, [B, values] for each column, uniform over its requested values. ``left`` and ``clauses`` hold
+    the unread texts."""
 
     said: Tensor
     shares: list[Tensor]
@@ -99,8 +99,8 @@ class Hints:
 
 @dataclass(frozen=True)
 class Composed:
-    """Queries, and how they came about: ``wanted`` values, one distribution [B, values] a column, and
-    ``asks`` [B, C], the logits of the attribute weights m."""
+    """Queries and their parts: ``wanted`` values, a distribution [B, values] for each column, and ``asks``
+    [B, C], the logits of the attribute weights m."""
 
     query: Query
     wanted: list[Tensor]
@@ -109,7 +109,7 @@ class Composed:
 
 @register("dqe_values")
 class DqeValues(HeadedDqe):
-    """Queries are [base; wanted values of each column], targets [base tokens; values shown of each].
+    """Queries are [base; wanted values of each column], targets [base tokens; shown values of each column].
 
     With the rule ``dot`` each is one vector (:class:`ValueSlices`).
     """
@@ -125,7 +125,7 @@ class DqeValues(HeadedDqe):
         parser: Parser | None,
         text_encoder: TextEncoder,
     ) -> None:
-        # The sub-queries of the base class are not built: values take their place.
+        # Values replace the sub-queries of the base class, which are not built.
         super().__init__(backbone, options.model_copy(update={"attributes": ()}), heads, places)
         self.options: DqeValuesOptions = options
         self.score_rule = options.rule
@@ -148,7 +148,7 @@ class DqeValues(HeadedDqe):
         self.asks = nn.Parameter(torch.zeros(count, width))
         self.asks_bias = nn.Parameter(torch.zeros(count))
         self.values = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
-        # How a comparison moves the reference's own value: what "darker" makes of each colour.
+        # How a comparison changes the reference's value: the colours that are darker than each colour.
         self.moves = nn.ModuleList(nn.Linear(width + size, size) for size in self.sizes)
         for reading in (*self.values, *self.moves):
             nn.init.zeros_(reading.weight)
@@ -211,7 +211,7 @@ class DqeValues(HeadedDqe):
         return self.compose(reference, text, order).query
 
     def compose(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Composed:
-        """Compose queries, and say how; with ``order`` [B] row b gets the weights of row ``order[b]``."""
+        """Compose queries with their parts; with ``order`` [B] row b gets the weights of row ``order[b]``."""
         states, _ = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]
         shown = self.shown_values(reference)
@@ -261,7 +261,7 @@ class DqeValues(HeadedDqe):
     def _unread(self, weights: Tensor, hints: Hints) -> tuple[tuple[str, ...], ...]:
         """Return the clauses that neither the rules nor the reader read.
 
-        The reader does not say which clause it read a request from, so where it found one, none is named.
+        The reader does not tell which clause a request is from; if it found one, no clause is returned.
         """
         found = ((weights >= REQUESTED) & (hints.said == 0)).any(dim=1).tolist()
         return tuple(() if used else left for used, left in zip(found, hints.clauses, strict=True))
@@ -275,7 +275,7 @@ class DqeValues(HeadedDqe):
         return text.ids.masked_fill(hidden & ~special, self.unknown_piece)
 
     def _read(self, words: Tensor, text: TextBatch) -> Tensor:
-        """What each column reads of word states [B, L, H]: [B, C, H]."""
+        """Return each column's state [B, C, H] from word states [B, L, H]."""
         keys = self.key(self.word_norm(words))
         logits = torch.einsum("ch,blh->bcl", self.prompts, keys).float() / words.shape[2] ** 0.5
         mentioned = text.mentions[:, list(self.owners)].to(logits.dtype)  # [B, C, L]
@@ -284,7 +284,7 @@ class DqeValues(HeadedDqe):
         return torch.einsum("bcl,blh->bch", attention.to(words.dtype), words)
 
     def _hints(self, text: TextBatch, shown: list[Tensor]) -> Hints:
-        """What the rules read of the texts, and what they leave to the reader."""
+        """Return what the rules read in the texts, and the rest for the reader."""
         assert self.parser is not None
         if len(text.texts) != len(shown[0]):
             raise DataError("the texts came without their words: encode them with the model's text encoder")
@@ -316,9 +316,9 @@ class DqeValues(HeadedDqe):
         )
 
     def _parted(self, words: str) -> tuple[list[tuple[Mention, ...]], list[str]]:
-        """Return the mentions of the clauses that the rules read, and the words of those that they do not.
+        """Return the mentions of clauses that the rules read, and the words of other clauses.
 
-        While training, some that they read are withheld, so that the reader learns from them.
+        In training, some clauses that they can read are withheld, so that the reader learns from them.
         """
         assert self.parser is not None
         read, unread = [], []
@@ -331,7 +331,7 @@ class DqeValues(HeadedDqe):
         return read, unread
 
     def _wanted(self, place: int, read: Tensor, asks: Tensor, known: Tensor, hints: Hints | None) -> Tensor:
-        """q_c [B, values]: what the text asks of a column, or what the reference shows of it."""
+        """Return q_c [B, values]: a column's requested values, mixed with those that the reference shows."""
         moved = self.moves[place](torch.cat([read, known.to(read.dtype)], dim=1))
         asked = (self.values[place](read) + moved).float().softmax(dim=1)
         if hints is not None:

@@ -1,10 +1,9 @@
 """DQE with attribute values over a dual encoder, without training of composition.
 
-Heads say which values an image shows: attribute heads that were trained with labels where the model has any,
-else descriptions of the values (:mod:`dqecir.methods.prompt_heads`). Rules read which values a text asks for;
-a column that it does not ask of keeps the reference's values. The score is that of
-:mod:`dqecir.methods.dqe_values` as one inner product, with the dual encoder's own as its base, so that what
-no attribute says is still searched for:
+Heads predict the values that an image shows: trained attribute heads if the model has them, else descriptions
+of the values (:mod:`dqecir.methods.prompt_heads`). Rules read the requested values; other columns keep the
+reference's values. The score is that of :mod:`dqecir.methods.dqe_values` as one inner product; its base is
+the dual encoder's score, which also covers words outside all attributes:
 
     s = w_0 cos(image + text, target) + κ Σ_c m_c log Σ_value q_c(value) p_c(value)
 """
@@ -28,25 +27,25 @@ from dqecir.methods.prompt_heads import PromptHeads, described_columns
 from dqecir.methods.value_vectors import SlicedValues, ValueSlices
 
 _TEXTS = 64
-"""Texts encoded at once."""
+"""Number of texts in a batch."""
 
 
 class DualValuesOptions(MethodOptions):
-    """What is compared, and how much it counts."""
+    """Options: compared columns and weights."""
 
     attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
     """Vocabularies whose columns are compared."""
     base_weight: float = 1.0
     """Weight of the dual encoder's score [w_0]."""
     head_scale: float = Field(default=0.05, gt=0)
-    """Scale of log-probabilities beside cosines [κ]."""
+    """Scale of log-probabilities relative to cosines [κ]."""
     kept_weight: float = Field(default=0.25, ge=0)
-    """Weight of a column that a text does not ask of [m_c]; of one that it asks of, 1."""
+    """Weight of a column that is not requested [m_c]; requested columns have 1."""
 
 
 @register("dual_values")
 class DualValues(Baseline):
-    """Queries and targets are [base; a slice a column] (:class:`ValueSlices`)."""
+    """Queries and targets are [base; a slice for each column] (:class:`ValueSlices`)."""
 
     options_type = DualValuesOptions
     score_rule = "dot"
@@ -60,7 +59,7 @@ class DualValues(Baseline):
         heads: AttributeHeads | None,
         text_encoder: TextEncoder,
     ) -> None:
-        """``columns`` are compared; where there are ``heads``, they are among theirs."""
+        """Compare ``columns``, which are among those of ``heads``, if given."""
         super().__init__(backbone)
         self.options, self.text_encoder = options, text_encoder
         self.columns = dict(columns)
@@ -104,7 +103,7 @@ class DualValues(Baseline):
             self.prompts.learn(torch.cat(images), self.text_encoder.vocabularies, self._encoded)
 
     def _encoded(self, texts: list[str]) -> Tensor:
-        """Unit vectors [T, D] of texts."""
+        """Return unit vectors [T, D] of texts."""
         parts = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)]
         encoded = [self.backbone.pooled_text(self.text_encoder(part).to(self.device)) for part in parts]
         return unit(torch.cat(encoded))
@@ -127,7 +126,7 @@ class DualValues(Baseline):
         return super().target_state() | heads.state_dict(prefix="heads.")
 
     def shown_values(self, tokens: Tensor, images: Tensor) -> list[Tensor]:
-        """Return probabilities of every column's values, one [N, values] a column.
+        """Return probabilities of values, [N, values] for each column.
 
         ``images`` [N, D] are the unit vectors of the image tokens.
         """
@@ -171,7 +170,7 @@ class DualValues(Baseline):
         return Query(parts.embeddings(), parts=parts)
 
     def _read(self, texts: Sequence[str], shown: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Which columns texts ask of [B, C], and what is wanted of each [B, values]."""
+        """Return which columns texts request [B, C], and the wanted values of each [B, values]."""
         asked = shown[0].new_zeros(len(texts), len(self.columns))
         wanted = [values.clone() for values in shown]
         for row, words in enumerate(texts):

@@ -1,4 +1,4 @@
-"""What DQE's variants with attribute heads share: the columns they compare, and what images show of them."""
+"""The common part of DQE's variants with attribute heads: the compared columns and their values in images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dqecir.methods.dqe import Dqe, DqeOptions
 
 
 class HeadedOptions(DqeOptions):
-    """Options of DQE, with the defaults that suit attribute heads: contrast without known right answers."""
+    """Options of DQE with other defaults: contrast that leaves out known right answers."""
 
     attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
     pair_weight: float = Field(default=0.0, ge=0)
@@ -28,9 +28,9 @@ class HeadedOptions(DqeOptions):
 class HeadedDqe(Dqe):
     """DQE over a backbone with frozen attribute heads.
 
-    ``places`` maps each column that is compared to the attribute that speaks of it. ``columns``,
-    ``sizes`` (values of each), ``owners`` (places of their attributes) and ``head_places`` (places among
-    the heads' columns) are in one order.
+    ``places`` maps each compared column to its attribute. ``columns``, ``sizes`` (numbers of values),
+    ``owners`` (places of their attributes) and ``head_places`` (places among the heads' columns) have the
+    same order.
     """
 
     only_evaluated = ("heads",)
@@ -58,12 +58,12 @@ class HeadedDqe(Dqe):
         return {column: self.heads.config.columns[column] for column in self.columns}
 
     def _by_attribute(self, pieces: Tensor) -> Tensor:
-        """What each column adds to a query, [B, C, n_q, D], added up an attribute: [B, A, n_q, D]."""
+        """Sum the columns' parts of a query [B, C, n_q, D] by attribute: [B, A, n_q, D]."""
         places = torch.tensor(self.owners, device=pieces.device)
         whole = pieces.new_zeros(len(pieces), len(self.options.attributes), *pieces.shape[2:])
         return whole.index_add(1, places, pieces)
 
     def shown_values(self, tokens: Tensor) -> list[Tensor]:
-        """Return probabilities of every column's values as the heads see them: one [N, values] a column."""
+        """Return the heads' probabilities of values, [N, values] for each column."""
         logits = self.heads(tokens)
         return [logits[column].float().softmax(dim=1) for column in self.columns]

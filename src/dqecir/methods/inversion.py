@@ -1,11 +1,11 @@
-"""Textual inversion: an image becomes a word, and the text encoder does the composing.
+"""Textual inversion: an image becomes a word, and the text encoder composes.
 
-A network φ turns an image feature into the embedding of a pseudo-word. It takes the place of the
-placeholder's word embedding in "a photo of $ that {text}", and what the frozen text encoder makes of
-that is the query. SEARLE (arXiv 2303.15247) and LinCIR (arXiv 2312.01998) share this and differ in
-how φ is trained; neither sees a triplet's target as an answer.
+A network φ turns an image feature into the embedding of a pseudo-word. It replaces the placeholder's word
+embedding in "a photo of $ that {text}"; the frozen text encoder's embedding of this sentence is the query.
+SEARLE (arXiv 2303.15247) and LinCIR (arXiv 2312.01998) differ in the training of φ; neither uses the target
+of a triplet.
 
-The placeholder is one token of the encoder's tokenizer: its mask token, or a sign that stands alone.
+The placeholder is one token of the encoder's tokenizer: its mask token, or a single sign.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dqecir.errors import CheckpointError, DataError
 from dqecir.methods.method import InBatchOptions, Method, MethodContext, Query, TrainingBatch
 
 PHI_KEYS = PublishedKeys(renames=())
-"""Both published codes keep φ as ``layers``, a sequence whose linear parts are 0, 3 and 6, as here."""
+"""In both published codes φ is a sequence ``layers`` whose linear parts are 0, 3 and 6, as here."""
 
 
 class InversionOptions(InBatchOptions):
@@ -37,7 +37,7 @@ class InversionOptions(InBatchOptions):
 
 
 class Phi(nn.Module):
-    """φ: features [B, D] to embeddings of pseudo-words [B, W]."""
+    """φ, which turns features [B, D] into embeddings of pseudo-words [B, W]."""
 
     def __init__(self, size: int, hidden_size: int, width: int, dropout: float = 0.5) -> None:
         super().__init__()
@@ -66,9 +66,9 @@ def phi_of(state: Mapping[str, Tensor]) -> Phi:
 
 
 def paired_contrast(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Symmetric contrast of ``first`` [B, D] with ``second`` [B, D] over all 2B vectors (SEARLE).
+    """Return the symmetric contrast of ``first`` [B, D] with ``second`` [B, D] over all 2B vectors (SEARLE).
 
-    Every vector must find its partner by cosine among the 2B - 1 others, itself left out.
+    Every vector must find its partner by cosine among the 2B - 1 others.
     """
     vectors = unit(torch.cat([first, second]))
     itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
@@ -80,8 +80,8 @@ def paired_contrast(first: Tensor, second: Tensor, temperature: float) -> Tensor
 class Inversion(Method):
     """A frozen backbone and a φ that is trained; queries [B, 1, D], scored by the maximum over tokens.
 
-    FashionIQ's published query is the mean of the unit embeddings of both orders of its captions. A
-    method here reads one text, so the captions are asked in their own order alone.
+    FashionIQ's published query is the mean of the unit embeddings of both orders of its captions. Methods
+    here read one text, so only the captions' own order is used.
     """
 
     composer_of = staticmethod(phi_of)
@@ -97,7 +97,7 @@ class Inversion(Method):
         self.phi = Phi(size, options.hidden_factor * size, width, options.dropout)
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
-        """No candidate: targets are answers to nothing here."""
+        """Return no candidate, because training does not use targets."""
         return torch.zeros_like(batch.right)
 
     def text(self, captions: Sequence[str]) -> str:
@@ -114,29 +114,29 @@ class Inversion(Method):
 
     @torch.no_grad()
     def image_feature(self, tokens: Tensor) -> Tensor:
-        """What φ reads of an image, [B, D]: its raw pooled feature, of the scale of raw text features."""
+        """Return the input of φ for an image [B, D]: its raw pooled feature, scaled as text features."""
         return self.backbone.pooled_image(tokens)
 
     def injected(self, text: TextBatch, words: Tensor) -> Tensor:
         """Return raw text embeddings [B, D] of B texts with ``words`` [B, W] for their placeholders.
 
-        Raises :class:`DataError` where a text has none.
+        Raises :class:`DataError` if a text has none.
         """
         same = text.ids == self.placeholder.id
         if not bool(same.any(dim=1).all()):
             raise DataError(
                 f"a text has no {self.placeholder.text} for the image: build it with the method's text()"
             )
-        # The first one: what follows may be a word of the modification text, such as "$".
+        # The first one, because the modification text may contain the same word, such as "$".
         places = same & (same.cumsum(dim=1) == 1)
         return self.backbone.text_with_words(text.ids, text.mask, words, places)
 
 
 def placeholder_of(context: MethodContext, name: str) -> Placeholder:
-    """Return the placeholder; raises :class:`DataError` where the tokenizer has none."""
+    """Return the placeholder; raises :class:`DataError` if the tokenizer has none."""
     if context.placeholder is None:
         raise DataError(
-            f"{name} writes over a token that stands for the image, such as [MASK], and this model's "
+            f"{name} replaces a token that stands for the image, such as [MASK], and this model's "
             "tokenizer has none: use another tokenizer"
         )
     return context.placeholder

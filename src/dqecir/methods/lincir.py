@@ -1,11 +1,11 @@
 """LinCIR: textual inversion learned from texts alone (arXiv 2312.01998).
 
-φ learns to give back in one vector what words of a text said: the marked words of a caption are
-replaced by φ of the caption's own embedding with noise, and the text embedding must stay what it was.
-At search φ reads an image's feature instead of the text's.
+φ learns to express words of a text in one vector: the marked words of a caption are replaced by φ of the
+caption's noisy embedding, and the embedding of the caption must not change. In a search φ reads the feature
+of an image instead.
 
-The publication replaces the noun and adjective spans that a tagger finds. Here the words that the
-attributes' lexicons mark stand in for them: no tagger is needed, and words outside the lexicons stay.
+The publication replaces the nouns and adjectives that a tagger finds. Here the words of the attributes'
+lexicons are replaced: no tagger is needed, and other words stay.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class LincirOptions(InversionOptions):
     attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
     """Vocabularies whose words are replaced."""
     noise: float = Field(default=1.0, ge=0)
-    """Scale of the noise u·ε, u even in 0 to 1 a text and ε normal, that bridges texts and images."""
+    """Scale of the noise u·ε between texts and images; for each text, u is uniform in 0 to 1 and ε normal."""
 
 
 @register("lincir")
 class Lincir(Inversion):
-    """φ learned by self-masking projection; only the texts of a batch are read."""
+    """φ trained by self-masking projection, with only the texts of a batch."""
 
     options_type = LincirOptions
 
@@ -56,10 +56,10 @@ class Lincir(Inversion):
         return cls(backbone, options, placeholder, special)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """MSE of raw text embeddings, before and after the marked words were replaced by φ's.
+        """Return the MSE of raw text embeddings before and after marked words are replaced by φ's.
 
-        The query's own beginning, "a photo of $", is cut off first: what follows it is the caption.
-        Texts of which no word is marked teach nothing and are left out.
+        The query's beginning, "a photo of $", is cut off first; the rest is the caption. Texts without a
+        marked word are left out.
         """
         text = self._caption_of(batch.text)
         marked = text.mentions.any(dim=1)
@@ -80,7 +80,7 @@ class Lincir(Inversion):
         return self.backbone.pooled_text(text)
 
     def _caption_of(self, text: TextBatch) -> TextBatch:
-        """Return the texts from behind their placeholder on, a start token kept; all of them begin alike."""
+        """Return the texts after their placeholder, with the start token; all of them begin alike."""
         start = int((text.ids[0] == self.placeholder.id).int().argmax()) + 1
         kept = int(int(text.ids[0, 0]) in self.special_ids)
         ids, mask, mentions = (
@@ -93,7 +93,7 @@ class Lincir(Inversion):
 def collapsed(ids: Tensor, mask: Tensor, marked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Replace every run of marked tokens by one token: (ids, mask, places of these), all [B, L].
 
-    What a run loses is moved to the end and masked.
+    Removed tokens become masked tokens at the end.
     """
     lost = marked.clone()
     lost[:, 0] = False

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 def pairwise_kl(positive: Tensor, negative: Tensor, temperature: Tensor) -> Tensor:
-    """KL(p* ‖ softmax([s⁺, s⁻₁ … s⁻_K] / τ)), mean over the batch (docs/method.md, E8).
+    """Return KL(p* ‖ softmax([s⁺, s⁻₁ … s⁻_K] / τ)), mean over the batch (docs/method.md, E8).
 
     ``positive`` [B], ``negative`` [B, K]. p* is 1 on the target. With K = 1 it equals
     softplus(-(s⁺ - s⁻) / τ), QuRe's loss.
@@ -26,7 +26,7 @@ def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
 
 
 def attribute_margin(positive: Tensor, negative: Tensor, weights: Tensor, margin: float) -> Tensor:
-    """Σ_a ω_a [m_a - s(q_a, t) + s(q_a, n)]₊, mean over queries and negatives (E8).
+    """Return Σ_a ω_a [m_a - s(q_a, t) + s(q_a, n)]₊, mean over queries and negatives (E8).
 
     ``positive`` [B, A], ``negative`` [B, A, K], ``weights`` ω [B, A].
     """
@@ -37,7 +37,7 @@ def attribute_margin(positive: Tensor, negative: Tensor, weights: Tensor, margin
 def draw_triplets(pairs: int) -> Tensor:
     """Draw triplets (anchor, positive, negative) [2B · n, 3] of 2B vectors; i and B + i belong together.
 
-    Every vector is an anchor, with at most three of the others drawn without repeat (TIRG).
+    Every vector is an anchor, with at most three others drawn without repetition (TIRG).
     """
     rows = []
     for anchor in range(2 * pairs):
@@ -51,8 +51,8 @@ def draw_triplets(pairs: int) -> Tensor:
 def soft_triplet(features: Tensor, triplets: Tensor, halved_gradient: bool = False) -> Tensor:
     """Return the mean log(1 + exp(‖a - p‖² - ‖a - n‖²)) of ``features`` [2B, D], ``triplets`` [T, 3] (TIRG).
 
-    ``halved_gradient``: the backward pass written by hand in the published code forgets the 2 of the
-    squared distance's derivative, so that gradients are half of what they should be.
+    ``halved_gradient`` halves the gradient, as the published code's manual backward pass does, which
+    omits the factor 2 of the squared distance's derivative.
     """
     anchor, positive, negative = features[triplets].unbind(dim=1)
     near = (anchor - positive).square().sum(dim=1)
@@ -64,10 +64,10 @@ def soft_triplet(features: Tensor, triplets: Tensor, halved_gradient: bool = Fal
 def contrastive(
     scores: Tensor, targets: Tensor, temperature: Tensor, left_out: Tensor | None = None
 ) -> Tensor:
-    """Return cross-entropy of every query's target among all candidates of the batch.
+    """Return the cross-entropy of every query's target among all candidates of the batch.
 
     ``scores`` [B, C], ``targets`` [B] column of each target, ``left_out`` [B, C] bool: candidates
-    that count neither for nor against (known right answers); a target is never left out.
+    that are neither target nor negative (known right answers); a target is never left out.
     """
     logits = scores / temperature
     if left_out is not None:
@@ -79,10 +79,10 @@ def contrastive(
 def hardness_weighted(
     scores: Tensor, targets: Tensor, temperature: Tensor, hardness: float, left_out: Tensor | None = None
 ) -> Tensor:
-    """:func:`contrastive` in which harder negatives weigh more: w_j = n e^{β s_j/τ} / Σ_k e^{β s_k/τ}.
+    """Return :func:`contrastive` with weights of negatives w_j = n e^{β s_j/τ} / Σ_k e^{β s_k/τ}.
 
-    The sum is over all n negatives. Weights have mean 1 and carry no gradient; β = ``hardness``, and 0 weighs
-    all alike. They are those of HN-NCE as CoVR has it (arXiv 2308.14746), from query to target alone.
+    The sum is over all n negatives. Weights have mean 1 and no gradient; β = ``hardness``, and 0 gives equal
+    weights. They are those of HN-NCE in CoVR (arXiv 2308.14746), but only from query to target.
     """
     logits = scores / temperature
     own = F.one_hot(targets, scores.shape[1]).bool()
@@ -109,12 +109,12 @@ def several_positives(scores: Tensor, positives: Tensor, temperature: Tensor) ->
 def grouped_contrast(positive: Tensor, negative: Tensor, temperature: Tensor) -> Tensor:
     """Return the target's cross-entropy in each of two groups: negatives that score above it, and others.
 
-    ``positive`` [B], ``negative`` [B, K]. Each group counts the same however many it has, so that a few
-    candidates before the target are not drowned by those after it; an empty one does not count. Mean over the
-    groups of a query, then over the batch.
+    ``positive`` [B], ``negative`` [B, K]. Groups count equally whatever their sizes, so that a few candidates
+    before the target matter as much as many after it; an empty group does not count. Mean over the groups of
+    a query, then over the batch.
     """
     before = negative.detach() > positive.detach()[:, None]
-    # Masked after the division: the temperature has a gradient, and 0 times infinity would be none.
+    # Mask after the division, because the temperature's gradient would be 0 times infinity, so NaN.
     own, others = positive[:, None] / temperature, negative / temperature
     terms, there = [], []
     for group in (before, ~before):
@@ -126,8 +126,8 @@ def grouped_contrast(positive: Tensor, negative: Tensor, temperature: Tensor) ->
 
 
 def preference(positive: Tensor, negative: Tensor, temperature: Tensor, margin: float) -> Tensor:
-    """-log σ((s⁺ - s⁻ - m) / τ) of ``positive`` [B] against ``negative`` [B, K], mean over all pairs.
+    """Return -log σ((s⁺ - s⁻ - m) / τ) of ``positive`` [B] and ``negative`` [B, K], mean over all pairs.
 
-    The target is to be preferred by the margin m, as one answer over another in preference optimisation.
+    The target must be preferred by the margin m, as in preference optimisation.
     """
     return F.softplus((margin - positive[:, None] + negative) / temperature).mean()

@@ -1,7 +1,7 @@
-"""The contract of a method: how it embeds a query and a target, and what it is trained with.
+"""The contract of a method: how it embeds queries and targets, and its loss.
 
-A method is one file that defines one registered subclass of :class:`Method`; everything else
-(mining, the loop, evaluation, the index) speaks to it through this contract.
+A method is one file that defines one registered subclass of :class:`Method`; everything else (mining, the
+loop, evaluation, the index) uses it through this contract.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ class MethodOptions(Strict):
     """Options of a method; an unknown key is an error."""
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Raise ``ValueError`` where these options and the negatives contradict each other."""
+        """Raise ``ValueError`` if these options and the negatives contradict each other."""
 
 
 class InBatchOptions(MethodOptions):
     """Options of a method whose loss finds its negatives within the batch."""
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse drawn negatives, which no loss would use."""
+        """Raise ``ValueError`` for drawn negatives, which no loss would use."""
         if negatives.choose != "none":
             raise ValueError("the method contrasts within the batch: set negatives.choose to none")
 
 
 REQUESTED = 0.5
-"""From this probability on, a text is said to ask of a column."""
+"""Least probability at which a text counts as requesting a column."""
 
 
 @dataclass(frozen=True)
 class QueryParts:
-    """How queries are put together: ``base`` + Σ_p ``weights``[:, p] · ``pieces``[:, p].
+    """The parts of queries: ``base`` + Σ_p ``weights``[:, p] · ``pieces``[:, p].
 
-    A piece is what an attribute adds at weight 1, or what one catalogue column of an attribute does.
+    A piece is the part of an attribute, or of a catalogue column, at weight 1.
     """
 
     base: Tensor
@@ -64,23 +64,23 @@ class QueryParts:
     pieces: Tensor
     """[B, P, n_q, D]"""
     weights: Tensor
-    """[B, P], as the text decided them."""
+    """[B, P], decided by the text."""
     owners: tuple[int, ...]
-    """The place of each piece's attribute."""
+    """Place of each piece's attribute."""
     columns: tuple[str, ...] = ()
-    """Each piece's column, where pieces are columns."""
+    """Each piece's column, if pieces are columns."""
     normalised: bool = False
-    """Whether the sum is made unit vectors."""
+    """Whether the sum is normalised to unit vectors."""
     asked: Tensor | None = None
-    """[B, P] the probability that the text asks of a column, where a method says it."""
+    """[B, P] probability that the text requests a column, if the method predicts it."""
     wanted: tuple[Tensor, ...] = ()
-    """[B, values] a column: the distribution of values that is wanted, where a method says it."""
+    """[B, values] for each column: the distribution of wanted values, if the method predicts it."""
     unread: tuple[tuple[str, ...], ...] | None = None
-    """For each query the parts of its text that had no effect, where a method says it."""
+    """For each query the parts of its text that had no effect, if the method tells."""
     reads_all: bool = False
-    """Whether ``base`` is made of the whole text, so that no word of it is without effect."""
+    """Whether ``base`` depends on the whole text, so that every word has an effect."""
     slices: SlicedValues | None = None
-    """How pieces are made of wanted values, where a query is one vector with a slice a column."""
+    """Makes pieces from wanted values, if a query is one vector with a slice for each column."""
 
     def embeddings(self) -> Tensor:
         """Return the queries [B, n_q, D]."""
@@ -88,7 +88,7 @@ class QueryParts:
         return unit(whole) if self.normalised else whole
 
     def added(self) -> Tensor:
-        """What each piece adds to the queries as they are, [B, P, n_q, D]."""
+        """Return the weighted part of each piece in the queries, [B, P, n_q, D]."""
         added = self.weights[:, :, None, None] * self.pieces
         return added / self._whole().norm(dim=2, keepdim=True)[:, None] if self.normalised else added
 
@@ -100,8 +100,8 @@ class QueryParts:
 class Query:
     """Composed queries: ``embeddings`` [B, n_q, D], and the parts that explain them.
 
-    ``attribute_embeddings`` [B, A, n_q, D], the query of each attribute alone,
-    ``attribute_weights`` [B, A], and how the queries are put together, where a method has them.
+    If the method has them: ``attribute_embeddings`` [B, A, n_q, D], the query of each attribute alone,
+    ``attribute_weights`` [B, A], and the queries' ``parts``.
     """
 
     embeddings: Tensor
@@ -112,37 +112,37 @@ class Query:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """What a method sees of one step: B triplets and the C distinct images they point at."""
+    """The input of a training step: B triplets, and the C distinct images of their targets and negatives."""
 
     reference: Tensor
     """Image tokens [B, M, W]."""
     text: TextBatch
     candidates: Tensor
-    """Image tokens [C, M, W] of all targets and negatives, each distinct image once."""
+    """Image tokens [C, M, W] of the distinct images of targets and negatives."""
     targets: Tensor
     """[B] places of the targets among the candidates."""
     negatives: Tensor
-    """[B, K] places of the drawn negatives; K = 0 where none are drawn."""
+    """[B, K] places of the drawn negatives; K = 0 if none are drawn."""
     right: Tensor
-    """[B, C] bool: candidates that the data set knows to be right answers."""
+    """[B, C] bool: known right answers among the candidates."""
     attribute_values: Tensor
     """[C, K] true attributes of the candidates in the order of the heads' columns, or ``UNKNOWN_CODE``."""
     reverse_text: TextBatch | None = None
-    """Texts of the way back, from the target to the reference, where the method has them."""
+    """Texts of the way back, from the target to the reference, if the method uses them."""
     asked: Tensor | None = None
-    """[B, K] whether a text asks of each of the heads' columns: 1, 0 or ``UNKNOWN_CODE``."""
+    """[B, K] whether a text requests each of the heads' columns: 1, 0 or ``UNKNOWN_CODE``."""
     progress: float = 0.0
-    """Share of the training that lies behind this step, 0 to 1."""
+    """Share of the training that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What surrounds the backbone when a method is built.
+    """What a method is built with besides the backbone.
 
     ``lexicon_ids``: tokens of each attribute's lexicon, in the order of the attributes.
-    ``columns``: catalogue column -> place of the attribute that speaks of it. ``vocabularies`` are
-    those attributes. ``placeholder``: the token that textual inversion writes over.
-    ``text_encoder`` reads sentences that a method trains with beside the captions.
+    ``columns``: catalogue column -> place of its attribute. ``vocabularies`` are those attributes.
+    ``placeholder``: the token that textual inversion replaces. ``text_encoder`` encodes further sentences
+    of a method's training.
     """
 
     lexicon_ids: Sequence[Tensor] = ()
@@ -160,19 +160,19 @@ class Method(nn.Module, ABC):
     options_type: ClassVar[type[MethodOptions]]
     score_rule: ScoreRule = "max_t"
     published_keys: ClassVar[PublishedKeys | None] = None
-    """Names in the state dict of the published code, where people own such checkpoints."""
+    """Names in the state dict of the published code, if there are published checkpoints."""
 
     requires: ClassVar[frozenset[Capability]] = frozenset()
-    """What an encoder must provide besides image tokens."""
+    """Capabilities that an encoder must provide besides image tokens."""
 
     published_squash: ClassVar[bool] = False
-    """Whether the published code squashes pictures to a square; it pads and crops them otherwise."""
+    """Whether the published code resizes pictures to a square instead of padding and cropping."""
 
     parser: Parser | None = None
-    """What reads its texts, where it is not the method's own text encoder alone."""
+    """What reads the texts, if not only the method's text encoder."""
 
     learns_gallery: bool = False
-    """Whether :meth:`fit_targets` must see pictures of the gallery before anything is embedded."""
+    """Whether :meth:`fit_targets` must see pictures of the gallery before embedding."""
 
     only_evaluated: ClassVar[tuple[str, ...]] = ()
     """Parts that stay in evaluation mode while the method is trained, because they are frozen."""
@@ -180,38 +180,37 @@ class Method(nn.Module, ABC):
     def __init__(self, backbone: Encoder, options: MethodOptions | None = None) -> None:
         super().__init__()
         self.backbone = backbone
-        # A method trained before on the same backbone may have frozen parts of it.
+        # Another method that was trained on the same backbone may have frozen parts of it.
         backbone.requires_grad_(True)
         backbone.freeze_tower()
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.backbone.device
 
     def text(self, captions: Sequence[str]) -> str:
-        """Return the modification text as the method reads it, from the captions of a triplet."""
+        """Join the captions of a triplet to the modification text that the method reads."""
         return join_fashioniq(captions)
 
     def reverse_text(self, captions: Sequence[str]) -> str | None:
-        """Return the text of the way back, from target to reference; None where a method does not go it."""
+        """Return the text of the way back, from target to reference; None if the method does not use it."""
         return None
 
     @classmethod
     def build(cls, backbone: Encoder, options: MethodOptions, context: MethodContext) -> Self:
         """Return a fresh, untrained method. ``options`` are of :attr:`options_type`.
 
-        Raises :class:`DataError` where the encoder does not provide what the method requires, or the context
-        lacks something.
+        Raises :class:`DataError` if the encoder lacks a required capability, or the context is incomplete.
         """
         check_fit(cls, backbone)
         return cls.from_context(backbone, options, context)
 
     @classmethod
     def from_context(cls, backbone: Any, options: MethodOptions, context: MethodContext) -> Self:
-        """As :meth:`build`, for a ``backbone`` that provides what the method requires.
+        """Build the method on a ``backbone`` that provides everything that it requires.
 
-        Default: made of the backbone and the options alone. A method that needs more overrides this.
+        Default: only the backbone and the options are used. A method that needs more overrides this.
         """
         return cls(backbone, options)
 
@@ -224,12 +223,12 @@ class Method(nn.Module, ABC):
 
     @property
     def weighted_attributes(self) -> tuple[int, ...]:
-        """The places of the attributes whose weights a person may set; those of ``Query.parts``."""
+        """The places of the attributes whose weights a user may set; those of ``Query.parts``."""
         return ()
 
     @property
     def target_shape(self) -> tuple[int, int]:
-        """Tokens and width (n_t, D) of a target embedding."""
+        """Number of vectors and width (n_t, D) of a target embedding."""
         sizes = self.backbone.sizes
         return sizes.target_tokens, sizes.embedding
 
@@ -246,14 +245,14 @@ class Method(nn.Module, ABC):
         return self.backbone.target_embeddings(tokens)
 
     def target_state(self) -> dict[str, Tensor]:
-        """Return the weights behind the tower that make target embeddings, by name.
+        """Return the weights after the tower that target embeddings depend on, by name.
 
-        They name what an index belongs to. A method that makes its targets of other weights overrides this.
+        An index is bound to them. A method whose targets depend on other weights overrides this.
         """
         return self.backbone.image_state("backbone.")
 
     def fit_targets(self, tokens: Iterable[Tensor]) -> None:
-        """See training images, in batches of image tokens [N, M, W], before training. Default: do nothing."""
+        """Adapt to training images, in batches of image tokens [N, M, W]. Default: do nothing."""
 
     @property
     def target_values(self) -> Mapping[str, Sequence[str]]:
@@ -262,10 +261,10 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the weighted terms of the loss; their sum is what is minimised."""
+        """Return the weighted terms of the loss; training minimises their sum."""
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
-        """Which candidates the loss takes for negatives, [B, C] bool: by default all but the target."""
+        """Return the loss's negatives among the candidates, [B, C] bool. Default: all but the target."""
         return ~F.one_hot(batch.targets, len(batch.candidates)).bool()
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -273,19 +272,19 @@ class Method(nn.Module, ABC):
         return self.loss(batch)
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Return parameters that no pretrained backbone has, trained at a higher rate."""
+        """Return the parameters that are not pretrained, which are trained at a higher rate."""
         known = {id(parameter) for parameter in self.backbone.parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in known]
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Bring parameters with bounds back into them; called after every optimiser step."""
+        """Clip parameters to their bounds; called after every optimiser step."""
 
 
 class PooledMethod(Method):
-    """A method with one vector a query and one a target: the backbone's pooled image feature.
+    """A method whose queries and targets are one vector each; targets are pooled image features.
 
-    Subclasses whose targets are made otherwise override :meth:`embed_target`.
+    Subclasses with other targets override :meth:`embed_target`.
     """
 
     score_rule: ScoreRule = "dot"
@@ -304,11 +303,11 @@ class PooledMethod(Method):
 
 
 METHODS: dict[str, type[Method]] = {}
-"""The methods whose files are imported, by name."""
+"""The registered methods by name."""
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Make a :class:`Method` known to recipes and checkpoints under ``name``."""
+    """Register a :class:`Method` for recipes and checkpoints under ``name``."""
 
     def add(method: type[Method]) -> type[Method]:
         method.name = name
@@ -320,7 +319,7 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
 
 def method_named(name: str) -> type[Method]:
     """Return the method ``name``; raises :class:`DataError` that names the nearest one."""
-    # Most methods are in the file of their name, and importing that alone is quicker.
+    # Most methods are in the file of their name; importing only that is faster.
     if name not in METHODS and name in _files():
         import_module(f"{__package__}.{name}")
     known = METHODS if name in METHODS else all_methods()
@@ -337,7 +336,7 @@ def all_methods() -> Mapping[str, type[Method]]:
 
 
 def check_fit(method: type[Method], encoder: Encoder) -> None:
-    """Raise :class:`DataError` where ``encoder`` lacks what ``method`` requires; it names what fits."""
+    """Raise :class:`DataError` if ``encoder`` lacks what ``method`` requires; it names encoders that fit."""
     needed = method.requires | {"tokens"}
     lacking = [name for name in CAPABILITIES if name in needed - encoder.provides]
     if not lacking:
@@ -346,7 +345,7 @@ def check_fit(method: type[Method], encoder: Encoder) -> None:
     fitting = {name: known for name, known in all_methods().items() if known.requires <= encoder.provides}
     pairs = [f"{method.name} with {kinds[0]}"] if kinds else []
     if fitting:
-        # The one that uses the most of what the method asks for and the encoder has.
+        # Name the method that uses most of the capabilities that the method needs and the encoder has.
         near = max(sorted(fitting), key=lambda name: len(fitting[name].requires & method.requires))
         pairs.append(f"{near} with {encoder.kind}")
     raise DataError(

@@ -1,7 +1,7 @@
 """MGUR: coarse matching under feature uncertainty and fine matching (arXiv 2211.07394).
 
-CoSMo's composer; while training, targets are shaken by noise of their own statistics, and the loss
-of that coarse match fades as training goes on. Published: ResNet-50 (14 x 14 map) and RoBERTa, SGD
+It uses CoSMo's composer. In training, noise with the targets' own statistics is added to targets, and the
+weight of this coarse loss decreases over time. Published: ResNet-50 (14 x 14 map) and RoBERTa, SGD
 2e-2, momentum 0.9, decay 5e-5, text encoder x0.01, 60 epochs, rate x0.1 at 35 and 42, batch 32.
 """
 
@@ -25,11 +25,11 @@ class MgurOptions(CosmoOptions):
     """Options of MGUR in addition to CoSMo's."""
 
     fading: float = Field(default=1.0, ge=0)
-    """How fast the coarse loss fades: its share is exp(-fading · progress) [γ₀]."""
+    """How fast the coarse loss's weight decreases: it is exp(-fading · progress) [γ₀]."""
     scale_noise: float = Field(default=1.0, ge=0)
-    """Factor of the drawn scales [α]."""
+    """Factor of the random scales [α]."""
     shift_noise: float = Field(default=1.0, ge=0)
-    """Factor of the drawn shifts [β]."""
+    """Factor of the random shifts [β]."""
 
 
 def standardised(features: Tensor) -> Tensor:
@@ -47,9 +47,9 @@ def drawn_noise(features: Tensor, scale_noise: float, shift_noise: float) -> tup
 
 
 def coarse_loss(queries: Tensor, augmented: Tensor, targets: Tensor) -> Tensor:
-    """½(e^(-S) · CE(q · f̃) + S) of queries [B, D] and shaken candidates [C, D].
+    """Return ½(e^(-S) · CE(q · f̃) + S) of queries [B, D] and noisy candidates [C, D].
 
-    S is the deviation of all entries of the shaken candidates, one number a batch.
+    S is the standard deviation of all entries of the noisy candidates, one number for a batch.
     """
     spread = augmented.std()
     matched = contrastive(queries @ augmented.T, targets, queries.new_tensor(1.0))

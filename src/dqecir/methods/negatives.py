@@ -1,11 +1,11 @@
-"""Which candidates a query is contrasted with: pure functions from scores to ids.
+"""Choose the negatives of a query: pure functions from scores to ids.
 
 The target-relative score of a candidate is Δ = s(q, target) - s(q, candidate) (docs/method.md, E6).
 The mid-zone (E7) keeps candidates that are neither easy (large Δ) nor likely right answers
-(Δ near or under zero). ``steepest_drops`` is QuRe's rule.
+(Δ near or below zero). ``steepest_drops`` is QuRe's rule.
 
-Throughout, Q queries, N candidates, K negatives; ``eligible`` [Q, N] says which candidates may be
-drawn at all (the target and known right answers may not).
+There are Q queries, N candidates and K negatives; ``eligible`` [Q, N] marks the candidates that may be
+drawn (not the target and known right answers).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ POOL_SIZE = 256
 
 
 class NegativeSampling(Strict):
-    """How negatives are chosen; every choice that the publication leaves open is an option."""
+    """Settings for choosing negatives; every choice that the publication leaves open is an option."""
 
     removed_keys: ClassVar[Mapping[str, object]] = {"pool_size": POOL_SIZE}
     removed_values: ClassVar[Mapping[str, tuple[object, ...]]] = {
@@ -44,24 +44,24 @@ class NegativeSampling(Strict):
     """Lower bound of the zone: of Δ, of Δ/τ, or a share of the ranking, as ``bounds`` says."""
     high: float = 0.15
     empty: Literal["nearest", "random", "previous"] = "nearest"
-    """What an empty zone is filled with. ``steepest_drops`` takes everything where it finds no two
-    drops, but for ``previous``: the places in the ranking that the query before had, as QuRe's code."""
+    """What fills an empty zone. If ``steepest_drops`` finds no two drops, it takes everything; with
+    ``previous`` it takes the previous query's places in the ranking, as QuRe's code does."""
     fallback_size: int = Field(default=8, gt=0)
     around: int = Field(default=16, gt=0)
-    """Candidates right before the target's rank, and right after it, of ``around_target``."""
+    """Number of candidates of ``around_target`` just before the target's rank, and just after it."""
     count: int = Field(default=1, gt=0)
     """Negatives drawn for a query at each step."""
     draw: Literal["uniform", "hardest"] = "uniform"
     corpus: Literal["targets", "gallery"] = "targets"
-    """Candidates: targets of training triplets of the same category, or its whole gallery."""
+    """Candidates: targets of training triplets of the same category, or the category's whole gallery."""
     known_right: Literal["kept", "left_out"] = "kept"
-    """Whether right answers that the data set knows of may be drawn."""
+    """Whether known right answers may be drawn."""
     similar: float | None = None
     """Candidates whose image is at least this similar to the target's are not drawn."""
     reference: Literal["allowed", "excluded"] = "allowed"
     refresh_epochs: float = Field(default=5.0, gt=0)
     warm_up: Literal["random", "in_batch"] = "random"
-    """What trains the epochs before the first refresh."""
+    """Negatives of the epochs before the first refresh."""
 
     @model_validator(mode="after")
     def _bounds_make_sense(self) -> NegativeSampling:
@@ -80,12 +80,12 @@ class NegativeSampling(Strict):
 
 
 def target_relative_scores(scores: Tensor, target_scores: Tensor) -> Tensor:
-    """Δ [Q, N] of ``scores`` [Q, N] against the targets' ``target_scores`` [Q] (E6)."""
+    """Return Δ [Q, N] of ``scores`` [Q, N] and the targets' ``target_scores`` [Q] (E6)."""
     return target_scores[:, None] - scores
 
 
 def quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) -> ZoneLimits:
-    """Δ at the shares ``low`` and ``high`` of each query's ranking of eligible candidates."""
+    """Return Δ at the shares ``low`` and ``high`` of each query's ranking of eligible candidates."""
     ordered = delta.masked_fill(~eligible, torch.inf).sort(dim=1).values
     last = eligible.sum(dim=1).clamp(min=1) - 1
     columns = torch.stack([(last * low).ceil(), (last * high).floor()]).long()  # [2, Q]
@@ -110,8 +110,8 @@ def nearest_to_band(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: i
 def around_target(delta: Tensor, eligible: Tensor, size: int) -> Tensor:
     """Return the ``size`` eligible candidates ranked just before the target, and as many after it, [Q, N].
 
-    Before it stand those with Δ < 0, some of which are right answers that nobody noted; the mid-zone takes
-    of those after it alone.
+    Candidates before it have Δ < 0, and some are right answers that nobody annotated; the mid-zone only has
+    candidates after it.
     """
     before = (-delta).masked_fill(~eligible | (delta >= 0), torch.inf)
     after = delta.masked_fill(~eligible | (delta < 0), torch.inf)
@@ -123,7 +123,7 @@ def zone_or_fallback(
 ) -> tuple[Tensor, Tensor]:
     """Return members [Q, N] of every query's zone, never empty while anything is eligible.
 
-    Returns them with [Q] bool: the zone was empty and the fallback stands in (Algorithm 1, 3).
+    Also return [Q] bool: the zone was empty and was filled by the fallback (Algorithm 1, 3).
     """
     members = mid_zone(delta, eligible, bounds)
     empty = ~members.any(dim=1)
@@ -141,7 +141,7 @@ def zone_or_fallback(
 def zone_bounds(delta: Tensor, eligible: Tensor, options: NegativeSampling, temperature: float) -> ZoneLimits:
     """Return the limits ([Q], [Q]) of each query's zone; Δ is in cosines.
 
-    ``absolute`` limits are the same two values of Δ for every query, ``temperature`` limits are these
+    ``absolute`` limits are the same two values of Δ for every query, ``temperature`` limits are those
     times τ, and ``quantile`` limits come from :func:`quantile_bounds`.
     """
     if options.bounds == "quantile":
@@ -155,8 +155,8 @@ def drop_window(values: NDArray[np.float32], place: int, threshold: int = 1) -> 
     """Return places [first, end) of a ranking that lie between two steep drops after ``place``.
 
     ``values`` [N], descending. The followers' consecutive differences are ordered from the
-    steepest; the first two neighbours of that order that lie more than ``threshold`` apart bound
-    the window: everything after the earlier drop up to the later one. None where no two do.
+    steepest; the first two neighbours in that order that are more than ``threshold`` places apart bound
+    the window: everything after the earlier drop up to the later one. None if there are no such two.
     """
     drops = np.argsort(np.diff(values[place + 1 :]), kind="stable")
     apart = np.flatnonzero(np.abs(np.diff(drops)) > threshold)
@@ -168,7 +168,7 @@ def drop_window(values: NDArray[np.float32], place: int, threshold: int = 1) -> 
 
 @dataclass
 class LastWindow:
-    """The window of the latest query that had one, which QuRe's code uses again where one has none."""
+    """The window of the last query that had one; QuRe's code reuses it for a query without one."""
 
     places: Window | None = None
 
@@ -178,9 +178,8 @@ def steepest_drop_members(
 ) -> tuple[Tensor, Tensor]:
     """Return QuRe's negatives, the candidates in the :func:`drop_window` after each target.
 
-    Returns the members [Q, N], and [Q] which queries have none. Where there is no window every eligible
-    candidate is a member; with ``last``, those at the places of the window before (QuRe's code, which
-    ends with an error where there is no window before).
+    Also return [Q] which queries have no window. For these, every eligible candidate is a member, or with
+    ``last`` those at the places of the previous window (as QuRe's code, which fails if there is none).
     """
     members = torch.zeros_like(eligible)
     empty = torch.zeros(len(scores), dtype=torch.bool)
@@ -200,11 +199,11 @@ def steepest_drop_members(
 
 
 class NegativePool:
-    """The negatives of every query between two refreshes, drawn without repeat until exhausted.
+    """The negatives of every query between two refreshes, drawn without repetition until exhausted.
 
-    It lives in the main process, so that the draws do not depend on loader workers.
-    ``members`` [Q, P] holds candidate ids in the order they will be drawn, -1 where a row has
-    fewer; ``counts`` [Q]; ``drawn`` [Q] counts draws since the refresh.
+    It is in the main process, so that draws do not depend on loader workers. ``members`` [Q, P] holds
+    candidate ids in the order of drawing, padded with -1; ``counts`` [Q]; ``drawn`` [Q] counts draws since
+    the refresh.
     """
 
     def __init__(self, queries: int, size: int) -> None:
@@ -215,9 +214,9 @@ class NegativePool:
     def fill(self, rows: Tensor, order: Tensor, members: Tensor, ids: Tensor) -> None:
         """Set the pools of the queries ``rows`` [q].
 
-        ``members`` [q, N] bool says who is in, ``ids`` [N] what each column's candidate is called,
-        ``order`` [q, N] float decides: lower values are kept and drawn first (random numbers for a
-        uniform draw, Δ for the hardest first).
+        ``members`` [q, N] bool marks the candidates, ``ids`` [N] holds their ids, and ``order`` [q, N]
+        float their order: lower values are kept and drawn first (random numbers for a uniform draw, Δ for
+        the hardest first).
         """
         size = min(self.members.shape[1], members.shape[1])
         columns = order.masked_fill(~members, torch.inf).topk(size, dim=1, largest=False).indices
@@ -232,7 +231,7 @@ class NegativePool:
     def upcoming(self, rows: Tensor, count: int) -> Tensor:
         """Return the next ``count`` negatives of queries ``rows`` [q] as ids [q, count]; do not draw them.
 
-        Raises ``ValueError`` where a query has an empty pool.
+        Raises ``ValueError`` if a query's pool is empty.
         """
         counts = self.counts[rows]
         if (counts == 0).any():
@@ -248,7 +247,7 @@ class NegativePool:
 
 
 def _smallest(values: Tensor, size: int) -> Tensor:
-    """Mask [Q, N] of the ``size`` smallest finite values of each row."""
+    """Return a mask [Q, N] of the ``size`` smallest finite values of each row."""
     picked = values.topk(min(size, values.shape[1]), dim=1, largest=False)
     mask = torch.zeros_like(values, dtype=torch.bool)
     mask.scatter_(1, picked.indices, picked.values.isfinite())

@@ -1,8 +1,8 @@
-"""Predicted attributes and a parsed text: what a shop would build without composed retrieval.
+"""Predicted attributes and a parsed text: a baseline without composed retrieval.
 
-The attribute heads of stage 0 say what the reference and every candidate show; the text is parsed
-into what it asks for; candidates are ranked by the log-probability that they show what is asked and,
-in everything else, what the reference shows. Nothing is trained.
+The attribute heads of stage 0 predict the values of the reference and of every candidate, and the text is
+parsed into requested values. Candidates are ranked by the log-probability that they show the requested
+values and, in all other columns, those of the reference. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from dqecir.questions.answers import RequestedValues
 from dqecir.settings import nearest
 
 PREDICTION_SMOOTHING = 0.01
-"""Added to probabilities before the logarithm: a head that is sure is sometimes wrong."""
+"""Added to probabilities before the logarithm, because heads can be confidently wrong."""
 
 
 class PredictedAttributesOptions(MethodOptions):
-    """What is read of an image and of a text."""
+    """Options: compared columns and vocabularies."""
 
     attributes: tuple[str, ...] = SHIPPED
-    """Vocabularies that the parser knows."""
+    """Vocabularies of the parser."""
     columns: tuple[str, ...] | None = None
-    """Columns that are compared. Default: all that the heads know."""
+    """Columns that are compared. Default: all columns of the heads."""
 
 
 @register("predicted_attributes")
 class PredictedAttributes(Baseline):
-    """s = Σ_c Σ_v a_c(v) log p_c(v): what is wanted of each column against what a candidate shows.
+    """s = Σ_c Σ_v a_c(v) log p_c(v): wanted values of each column against the candidate's.
 
-    a_c is even over the admissible values of an asked column, and the reference's own distribution
-    where nothing is asked. With a sum over values outside the logarithm it is one inner product, so
-    that every index can serve it; ``evaluation/predicted.py`` ranks by the exact log-probability.
+    a_c is uniform over the requested values of a column; without a request, it is the reference's
+    distribution. Because the sum over values is outside the logarithm, the score is one inner product, which
+    every index supports; ``evaluation/predicted.py`` ranks by the exact log-probability.
     """
 
     options_type = PredictedAttributesOptions
@@ -111,14 +111,14 @@ class PredictedAttributes(Baseline):
         return Query(torch.stack(rows)[:, None].to(reference.device))
 
     def known(self, shown: Mapping[str, Tensor], row: int) -> dict[str, dict[str, float]]:
-        """What one image shows: column -> value -> probability."""
+        """Return the predicted values of one image: column -> value -> probability."""
         return {
             column: dict(zip(self.heads.config.columns[column], shown[column][row].tolist(), strict=True))
             for column in self.columns
         }
 
     def wanted(self, asked: RequestedValues, shown: Mapping[str, Tensor], row: int) -> Tensor:
-        """Return the query [V] of one reference: asked values evenly, elsewhere what the reference shows."""
+        """Return the query [V] of a reference: uniform over requested values, else the reference's values."""
         parts = []
         for column in self.columns:
             admissible = self.admissible(column, asked)
@@ -129,7 +129,10 @@ class PredictedAttributes(Baseline):
         return torch.cat(parts)
 
     def admissible(self, column: str, asked: RequestedValues) -> Tensor | None:
-        """Return [values] 1 where a column's value is asked for; None where the column is not asked."""
+        """Return [values] with 1 for each requested value of a column.
+
+        None if the column is not requested.
+        """
         if column not in asked:
             return None
         values = self.heads.config.columns[column]

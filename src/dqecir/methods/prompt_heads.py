@@ -1,7 +1,7 @@
-"""Attribute heads without labels: an image shows the value whose descriptions are most like it.
+"""Attribute heads without labels: predict the value whose descriptions are most similar to the image.
 
-The descriptions are a vocabulary's statements, in several frames. Some descriptions are like every image, so
-the mean similarity of each to the gallery is taken off. The encoder's own temperature makes probabilities.
+The descriptions are a vocabulary's statements in several sentence frames. Some are similar to every image, so
+each description's mean similarity to the gallery is subtracted. Probabilities use the encoder's temperature.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from dqecir.language.vocabulary import Vocabulary
 from dqecir.questions.wording import CaptionGenerator
 
 FRAMES = ("{}", "a photo of a product: {}")
-"""What a statement stands in."""
+"""Sentence frames of a statement."""
 
 MOST_STATEMENTS = 8
-"""Statements of a value, drawn evenly from those of its vocabulary."""
+"""Number of statements of a value, evenly spaced among those of its vocabulary."""
 
 UNSAID = ("other", "")
-"""Values that no description fits."""
+"""Values that cannot be described."""
 
 _OF_CHANGE = re.compile(r"\b(more|less|instead|rather|change|should|make|add|remove)\b")
 
 
 def described_columns(vocabularies: Sequence[Vocabulary]) -> dict[str, tuple[str, ...]]:
-    """Return the columns of vocabularies, and of each the values that can be described, two or more."""
+    """Return the columns of vocabularies with two or more values that can be described, and these values."""
     found = {
         name: tuple(value for value in column.values if value not in UNSAID)
         for vocabulary in vocabularies
@@ -47,7 +47,7 @@ def descriptions(wording: CaptionGenerator, column: str, value: str) -> list[str
 
 
 class PromptHeads(nn.Module):
-    """Similarities of unit image vectors to the descriptions of every column's values, as logits."""
+    """Predict every column's values from similarities of unit image vectors to descriptions."""
 
     def __init__(self, columns: Mapping[str, Sequence[str]], width: int) -> None:
         super().__init__()
@@ -61,9 +61,9 @@ class PromptHeads(nn.Module):
     def learn(
         self, images: Tensor, vocabularies: Sequence[Vocabulary], encode: Callable[[list[str]], Tensor]
     ) -> None:
-        """Describe all values, and calibrate by a gallery's unit vectors [N, D].
+        """Embed the descriptions of all values, and calibrate by a gallery's unit vectors [N, D].
 
-        ``encode`` gives unit vectors [T, D] of texts.
+        ``encode`` returns unit vectors [T, D] of texts.
         """
         wording = CaptionGenerator(vocabularies, self.columns)
         means = [
@@ -75,7 +75,7 @@ class PromptHeads(nn.Module):
         self.usual.copy_((images @ self.directions.T).mean(dim=0))
 
     def forward(self, images: Tensor, temperature: Tensor) -> list[Tensor]:
-        """Unit vectors [N, D] to probabilities, one [N, values] a column."""
+        """Turn unit vectors [N, D] into probabilities, [N, values] for each column."""
         logits = (images @ self.directions.T - self.usual) / temperature
         parts = logits.split([len(values) for values in self.columns.values()], dim=1)
         return [part.softmax(dim=1) for part in parts]

@@ -1,7 +1,7 @@
-"""QuRe: one hard negative a query under a pairwise KL objective (arXiv 2507.12416).
+"""QuRe: one hard negative for each query with a pairwise KL objective (arXiv 2507.12416).
 
-The base that DQE-CIR strengthens: the query is the mean of the projected query states, the target
-its 32 projected states, and negatives lie between the two steepest drops after the target.
+DQE-CIR extends it. The query is the mean of the projected query states, a target is its 32 projected
+states, and negatives are between the two steepest drops of the scores after the target.
 Published: BLIP-2 ViT-L, AdamW with decay 0.05 on everything, per-epoch cosine to a hundredth of the
 rate, batch 32; FashionIQ 5e-6 over 30 epochs, CIRR 1e-5 over 50.
 """
@@ -23,13 +23,13 @@ from dqecir.methods.scoring import score
 
 
 class QureOptions(MethodOptions):
-    """Switches of QuRe."""
+    """Options of QuRe."""
 
     use_temperature: bool = True
-    """Whether the loss divides scores by the learned temperature, which nothing bounds."""
+    """Whether the loss divides scores by the learned temperature, which is unbounded."""
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Refuse recipes in which the loss would have no negative."""
+        """Raise ``ValueError`` for recipes in which the loss would have no negative."""
         if negatives.choose == "none":
             raise ValueError("qure compares the target with a negative: set negatives.choose")
         if negatives.mined and negatives.warm_up == "in_batch":
@@ -54,7 +54,7 @@ class Qure(Method):
         return Query(unit(self.backbone.text_projection(states).mean(dim=1))[:, None])
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
-        """Return the drawn negatives alone."""
+        """Return only the drawn negatives."""
         return torch.zeros_like(batch.right).scatter_(1, batch.negatives, True)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -69,6 +69,6 @@ class Qure(Method):
     def load_published(self, state: Mapping[str, Tensor]) -> LoadReport:
         """Load a whole published state dict; the matching and language heads are dropped.
 
-        Raises :class:`CheckpointError` with the report where something is missing or left over.
+        Raises :class:`CheckpointError` with the report if a key is missing or left over.
         """
         return load_lavis_method(self, self.backbone, state, {})

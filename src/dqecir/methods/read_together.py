@@ -1,4 +1,4 @@
-"""The reference and the text, read together by an encoder that was trained to: no training here."""
+"""Encode the reference with the text by an encoder that was trained for both; nothing is trained here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dqecir.methods.method import PooledMethod, Query, register
 
 @register("read_together")
 class ReadTogether(PooledMethod, Baseline):
-    """One vector of the image with the text, against one an image."""
+    """Compare one vector of the image with the text with one vector of each candidate."""
 
     requires = frozenset({"image", "composed"})
 

@@ -1,4 +1,4 @@
-"""The names of the rules by which scores are made; :mod:`dqecir.methods.scoring` computes them."""
+"""The names of score rules; :mod:`dqecir.methods.scoring` computes the scores."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Literal
 ScoreRule = Literal["dot", "max_t", "mean_mean", "max_max", "likelihood", "product", "harris"]
 
 SINGLE: tuple[ScoreRule, ...] = ("dot", "product", "harris")
-"""Rules of targets of one vector."""
+"""Rules for targets of one vector."""
 
 SMOOTHING = 0.003
 """Smoothing, added to a probability before its logarithm: attribute heads can be confidently wrong."""
 
 HARRIS = 0.1
-"""Weight of the squared sum that the rule ``harris`` takes off a product of two similarities."""
+"""Weight of the squared sum that the rule ``harris`` subtracts from a product of two similarities."""

@@ -1,7 +1,7 @@
-"""The one scorer: loss, mining, evaluation and index all score with it.
+"""Score queries against targets, for loss, mining, evaluation and index alike.
 
 Every rule compares query vectors with target tokens by inner products: their maximum, their mean, the
-product of two, or for distributions the logarithm of what they share. Queries are [B, n_q, D], targets
+product of two, or for distributions the logarithm of their overlap. Queries are [B, n_q, D], targets
 [N, n_t, D].
 """
 
@@ -26,7 +26,7 @@ def _dot(queries: Tensor, targets: Tensor) -> Tensor:
 def _max_t(queries: Tensor, targets: Tensor) -> Tensor:
     if queries.shape[1] != 1:
         raise ValueError(f"the rule max_t takes one query vector, not {queries.shape[1]}")
-    # One product and a maximum within rows: no block larger than B x N x n_t is ever made.
+    # One product and a maximum within rows, so that no block is larger than B x N x n_t.
     scores = queries[:, 0] @ targets.flatten(0, 1).T
     return scores.unflatten(1, targets.shape[:2]).amax(dim=2)
 
@@ -49,8 +49,8 @@ def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
     """Compare one vector with the first tokens, and C distributions with the last C tokens, pair by pair.
 
     s = max_k q_0·t_k + Σ_c w_c log(q_c·t_c / w_c + floor), where the mass w_c = Σ q_c is the weight of
-    the distribution q_c / w_c; q_c·t_c / w_c is the probability that what the target shows is wanted,
-    as in :func:`log_probability`.
+    the distribution q_c / w_c; q_c·t_c / w_c is the probability that the target's value is wanted, as in
+    :func:`log_probability`.
     """
     count = queries.shape[1] - 1
     if count < 1 or targets.shape[1] <= count:
@@ -82,7 +82,7 @@ def _product(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def _harris(queries: Tensor, targets: Tensor) -> Tensor:
-    """Return the product of two similarities, less where one is much larger than the other.
+    """Return the product of two similarities, reduced if one is much larger than the other.
 
     Source: the corner measure of Harris and Stephens, as BASIC uses it (arXiv 2510.25387).
     """
@@ -101,27 +101,27 @@ RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 BLOCK = 1 << 21
-"""Numbers that one intermediate block of scores may hold: what a CPU's caches keep until its maximum is
-taken is 1.5 times as fast as what they do not."""
+"""Most numbers of an intermediate block of scores. A block that stays in a CPU's caches until its maximum is
+taken is 1.5 times as fast."""
 
 LARGE_BLOCK = 1 << 25
-"""The same on an accelerator, which is kept busy by large products alone."""
+"""The same on an accelerator, which needs large products."""
 
 PART = 1 << 22
-"""Scores that a search holds at once."""
+"""Most scores that a search holds in memory."""
 
 GATHERED = 1 << 14
-"""Chosen targets that a search copies together at once."""
+"""Most chosen targets that a search gathers in one copy."""
 
 CONVERTED = 1 << 20
-"""Numbers converted to float32 at once: what fits a cache is 3 to 5 times as fast as whole targets."""
+"""Most numbers converted to float32 in one step; blocks that fit a cache are 3 to 5 times as fast."""
 
 
 def score(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
     """Return scores [B, N] of queries [B, n_q, D] against targets [N, n_t, D], in float32 under autocast too.
 
-    Targets are taken in chunks, so that memory stays bounded however many there are; float32 ones
-    are not copied. Raises ``ValueError`` for shapes that do not belong together or to the rule.
+    Targets are processed in chunks, so that memory is bounded; float32 targets are not copied. Raises
+    ``ValueError`` for shapes that do not fit each other or the rule.
     """
     if queries.ndim != 3 or targets.ndim != 3 or queries.shape[2] != targets.shape[2]:
         raise ValueError(
@@ -142,11 +142,11 @@ def score(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
 def best_columns(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the ``k`` highest of each row of scores [B, N]: (values, columns), both [B, min(k, N)].
 
-    Best first, equal scores by column: what a stable sort gives, without sorting everything.
+    Best first, equal scores by column, as a stable sort, but without sorting everything.
     """
     values, columns = scores.topk(min(k, scores.shape[1]), dim=1)
     last = values[:, -1:]
-    # Of scores that equal the last one kept, topk keeps any; those rows are sorted whole.
+    # If several scores equal the last one kept, topk keeps any of them; sort these rows completely.
     cut = (scores == last).sum(dim=1) > (values == last).sum(dim=1)
     if cut.any():
         columns[cut] = scores[cut].argsort(dim=1, descending=True, stable=True)[:, : columns.shape[1]]
@@ -166,11 +166,10 @@ def top_scores(
 ) -> tuple[Tensor, Tensor]:
     """Return the ``k`` best targets of each query: (scores [B, k], positions [B, k]), best first.
 
-    ``targets`` may be memory-mapped float16; they are read once, a part at a time, and no scores
-    but a part's are held. ``rows`` [N] names those that are meant, all of them unless given; positions are
-    then among these. ``added`` [B, N] is added to the scores. ``left_out`` [B, N] bool marks targets that may
-    not be found: theirs are -inf and come last. Equal scores are ordered by position. Where N < k there are N
-    columns.
+    ``targets`` may be memory-mapped float16; they are read once, a part at a time, and only a part's scores
+    are in memory. ``rows`` [N] are the rows to search (default: all); positions then count within them.
+    ``added`` [B, N] is added to the scores. ``left_out`` [B, N] bool marks excluded targets, whose scores are
+    -inf. Equal scores are ordered by position. If N < k there are N columns.
     """
     values = queries.new_empty(len(queries), 0, dtype=torch.float32)
     positions = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)

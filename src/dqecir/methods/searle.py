@@ -1,12 +1,11 @@
 """SEARLE: textual inversion learned from images alone (arXiv 2303.15247).
 
-Each image is first inverted by itself: a pseudo-word is optimised until "a photo of $" is embedded
-where the image is. φ then learns to give such words at once. The publication inverts a large set of
-images beforehand; here the distinct images of a batch are inverted on the fly, with fewer steps.
+Each image is first inverted alone: a pseudo-word is optimised until the embedding of "a photo of $" is near
+the image's. φ learns to predict these words. The publication inverts a large set of images in advance; here
+the distinct images of a batch are inverted in each step, with fewer iterations.
 
-A second term of the publication holds a pseudo-word to generated sentences about the concept nearest
-to the image. A catalogue brings no such sentences: the term is there for those
-who give some (``concepts``), and has no weight otherwise.
+A second term of the publication compares a pseudo-word with generated sentences about the concept nearest to
+the image. A catalogue has no such sentences; the term is used only if ``concepts`` gives some.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ TEMPLATES = (
     "this is {}",
     "{}",
 )
-"""Sentences that an image is inverted in, one drawn for every image and step; {} is the placeholder."""
+"""Sentences for inversion, one drawn for every image and step; {} is the placeholder."""
 
 SPREAD = 0.02
-"""Standard deviation of the numbers that an inversion starts from."""
+"""Standard deviation of the initial numbers of an inversion."""
 
 
 class SearleOptions(InversionOptions):
@@ -46,11 +45,11 @@ class SearleOptions(InversionOptions):
     inversion_decay: float = Field(default=0.01, ge=0)
     """Weight decay of the pseudo-words."""
     averaging: float = Field(default=0.8, ge=0, lt=1)
-    """How much of the running mean of a pseudo-word stays at each step; published: 0.99 over 350 steps."""
+    """Decay of a pseudo-word's running mean at each step; published: 0.99 over 350 steps."""
     temperature: float = Field(default=0.25, gt=0)
     concepts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Concept -> sentences that hold its name, as a language model would go on from "a photo of
-    <concept> that"; none leaves the term out."""
+    """Concept -> sentences with its name, as a language model would continue "a photo of <concept> that";
+    empty: no such term."""
     inversion_concept_weight: float = Field(default=0.5, ge=0)
     concept_weight: float = Field(default=0.75, ge=0)
 
@@ -80,7 +79,7 @@ class Sentences:
 
 
 class Concepts:
-    """Concepts and what was written about them, each sentence as it is and with the placeholder."""
+    """Concepts and their sentences, each with the concept's name and with the placeholder."""
 
     def __init__(self, encoder: TextEncoder, concepts: dict[str, tuple[str, ...]], placeholder: str) -> None:
         pairs = [(name, sentence) for name, sentences in concepts.items() for sentence in sentences]
@@ -93,7 +92,7 @@ class Concepts:
 
 @register("searle")
 class Searle(Inversion):
-    """φ distilled from inverted images; only the images of a batch are looked at."""
+    """φ distilled from inverted images; only the images of a batch are used."""
 
     options_type = SearleOptions
 
@@ -115,7 +114,7 @@ class Searle(Inversion):
         return cls(backbone, options, placeholder, context.text_encoder)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """φ against the inverted words of the batch's distinct images, and against sentences if any."""
+        """Return the loss of φ against the inverted words of the batch's images and against sentences."""
         nearest = self._nearest_concepts(batch.candidates)
         inverted = self.invert(batch.candidates, nearest)
         words = self.phi(self.image_feature(batch.candidates))
@@ -142,7 +141,7 @@ class Searle(Inversion):
                 apart = 1 - (text * wanted).sum(dim=1)
                 if nearest is not None and weight > 0:
                     apart = apart + weight * self._apart_from_concepts(words, nearest)
-                # A sum, so that no image's steps depend on how many others are inverted beside it.
+                # A sum, so that an image's steps do not depend on the number of images.
                 words.grad = torch.autograd.grad(apart.sum() / (1 + weight), words)[0]
                 optimiser.step()
                 mean.lerp_(words.detach(), 1 - options.averaging)
@@ -150,7 +149,7 @@ class Searle(Inversion):
 
     @torch.no_grad()
     def direction(self, tokens: Tensor) -> Tensor:
-        """Where a text about an image should lie: the mean of its target embeddings, unit [C, D]."""
+        """Return the direction of a text about an image: the mean of its target embeddings, unit [C, D]."""
         return unit(self.backbone.target_embeddings(tokens).mean(dim=1))
 
     @torch.no_grad()
@@ -163,7 +162,7 @@ class Searle(Inversion):
         return (self.direction(tokens) @ names.T).argmax(dim=1)
 
     def _apart_from_concepts(self, words: Tensor, nearest: Tensor) -> Tensor:
-        """1 - cosine of a sentence about the concept with the same sentence about the word, [C]."""
+        """Return 1 - cosine of a sentence about the concept and the same sentence about the word, [C]."""
         assert self.concepts is not None
         owner = self.concepts.owner.to(nearest.device)
         chances = torch.rand(len(nearest), len(owner), device=nearest.device)

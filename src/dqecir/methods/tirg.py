@@ -27,9 +27,9 @@ from dqecir.methods.method import (
 from dqecir.methods.scoring import score
 
 START = (1.0, 10.0)
-"""Where the amounts of the gated image and of the residual start."""
+"""Initial factors of the gated image and of the residual."""
 SCALE = 4.0
-"""Where the length of normalised features starts, of queries and of targets."""
+"""Initial length of normalised features of queries and targets."""
 
 BaseLoss = Literal["batch", "soft_triplet"]
 
@@ -37,7 +37,7 @@ BaseLoss = Literal["batch", "soft_triplet"]
 class TirgComposer(nn.Module):
     """q = a₁ σ(g(z)) ⊙ x + a₂ e(z), z = [x; u]: a gated image feature and a residual.
 
-    ``scale`` is the learned length s of normalised features, which the loss reads.
+    ``scale`` is the learned length s of normalised features, which the loss uses.
     """
 
     def __init__(self, size: int, text_size: int) -> None:
@@ -65,10 +65,10 @@ def base_loss(
     kind: BaseLoss,
     halved_gradient: bool,
 ) -> Tensor:
-    """TIRG's two losses of unit queries [B, D] and unit candidates [C, D]; ``targets`` [B] are columns.
+    """Return a TIRG loss of unit queries [B, D] and unit candidates [C, D]; ``targets`` [B] are columns.
 
-    ``batch``: cross-entropy of the inner products of vectors of length s, one direction.
-    ``soft_triplet``: over queries and their targets at length s, three random triplets an anchor.
+    ``batch``: cross-entropy of inner products of vectors of length s, in one direction.
+    ``soft_triplet``: over queries and their targets at length s, three random triplets for each anchor.
     """
     if kind == "batch":
         scores = score(queries[:, None], candidates[:, None], "dot")
@@ -78,18 +78,18 @@ def base_loss(
 
 
 class TirgOptions(InBatchOptions):
-    """Switches of TIRG."""
+    """Options of TIRG."""
 
     base_loss: BaseLoss = "batch"
     halved_gradient: bool = False
-    """The soft triplet's gradient at half its size, as the published code's own backward has it."""
+    """Halve the soft triplet's gradient, as the published code's backward pass does."""
     text_source: Literal["backbone", "lstm"] = "backbone"
-    """Text features of the shared backbone, or of an LSTM of the method's own, as published."""
+    """Text features of the shared backbone, or of the method's own LSTM, as published."""
 
 
 @register("tirg")
 class Tirg(PooledMethod):
-    """TIRG over pooled features of the shared backbone; one vector a query and a target."""
+    """TIRG over pooled features of the shared backbone; queries and targets are one vector each."""
 
     options_type = TirgOptions
     published_keys = PublishedKeys(

@@ -1,10 +1,11 @@
-"""How attribute values become numbers of queries and targets, for each score rule of ``dqe_values``.
+"""Encode attribute values in queries and targets, for each score rule of ``dqe_values``.
 
-:class:`ValueTokens` keeps each column as a token, a distribution, for the rule ``likelihood``.
-:class:`ValueSlices` keeps a target in one vector, so that one inner product is the score (rule ``dot``): the
-mean of its base vectors, then one slice of numbers a column. A slice holds log(1 + p/ε) and p of every value,
-where p are the column's probabilities and ε is :data:`SMOOTHING`. A query's slice holds coefficients, whose
-product with that of a target comes near to log(1 + q·p/ε): the term of ``likelihood`` but for a constant.
+:class:`ValueTokens` encodes each column as a token, a distribution, for the rule ``likelihood``.
+:class:`ValueSlices` encodes a target in one vector, so that the score is one inner product (rule ``dot``):
+the mean of its base vectors, then a slice of numbers for each column. A slice holds log(1 + p/ε) and p of
+every value, where p are the column's probabilities and ε is :data:`SMOOTHING`. A query's slice holds
+coefficients, whose product with a target's slice approximates log(1 + q·p/ε): the term of ``likelihood``
+without a constant.
 """
 
 from __future__ import annotations
@@ -21,33 +22,33 @@ from dqecir.errors import DataError
 from dqecir.methods.score_rules import SMOOTHING
 
 MOST_NUMBERS = 512
-"""Numbers of a target of one vector; wide columns are reduced to fit."""
+"""Most numbers of a target of one vector; wide columns are reduced to fit."""
 
 EXAMPLES = 256
-"""Drawn distributions of a column, for which coefficients are fitted."""
+"""Number of random distributions of a column, for which coefficients are fitted."""
 
 SHARPNESS = 3.0
-"""Standard deviation of the logits of drawn distributions; they serve as well as those of pictures."""
+"""Standard deviation of the logits of random distributions, which work as well as those of pictures."""
 
 LEAST_WEIGHT = 0.02
-"""Weight of an example that shows nothing of what is wanted; one that shows all of it has 1 more."""
+"""Weight of an example without wanted values; an example with only wanted values has 1 more."""
 
 RIDGE = 1e-3
-"""Pull of coefficients towards the expected logarithm."""
+"""Regularisation of coefficients towards the expected logarithm."""
 
 
 class ValueLayout(Protocol):
-    """Where base vectors and columns of values lie in query and target embeddings."""
+    """The layout of base vectors and columns of values in query and target embeddings."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Tokens and width (n_t, D) of a target."""
+        """Number of vectors and width (n_t, D) of a target."""
 
     def targets(self, base: Tensor, shown: Sequence[Tensor]) -> Tensor:
         """Return targets [N, n_t, D] of base vectors [N, t, d] and each column's shares [N, values]."""
 
     def base(self, base: Tensor) -> Tensor:
-        """Return queries [B, n_q, D] that hold base vectors [B, d] alone."""
+        """Return queries [B, n_q, D] that hold only base vectors [B, d]."""
 
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
         """Return the queries of single columns, [B, C, n_q, D], from each column's shares [B, values]."""
@@ -67,7 +68,7 @@ class ValueTokens:
         return self.base_tokens + len(self.sizes), self.width
 
     def targets(self, base: Tensor, shown: Sequence[Tensor]) -> Tensor:
-        """Return the base vectors and then one token a column."""
+        """Return the base vectors and then a token for each column."""
         return torch.cat([base, self._tokens(shown)], dim=1)
 
     def base(self, base: Tensor) -> Tensor:
@@ -85,9 +86,9 @@ class ValueTokens:
 
 
 class ValueSlices(nn.Module):
-    """One vector: ``width`` base numbers, then a slice a column, in all at most ``most`` numbers.
+    """One vector: ``width`` base numbers, then a slice for each column, at most ``most`` numbers in all.
 
-    Raises :class:`DataError` where there is no room for a number a column.
+    Raises :class:`DataError` if there is no room for one number for each column.
     """
 
     def __init__(self, sizes: Sequence[int], width: int, most: int = MOST_NUMBERS) -> None:
@@ -97,25 +98,25 @@ class ValueSlices(nn.Module):
         draw = torch.Generator().manual_seed(0)
         self.widths = widths
         self.columns = [ColumnSlice(*pair, draw) for pair in zip(sizes, widths, strict=True)]
-        # Typed above, and known to PyTorch here.
+        # The type is declared above; this registers it with PyTorch.
         self.slices = nn.ModuleList(self.columns)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """One token, and its width."""
+        """One vector, and its width."""
         return 1, self.width + sum(self.widths)
 
     def fit(self, shown: Sequence[Tensor]) -> None:
-        """Choose the directions that wide columns keep, from each column's shares [N, values] in pictures."""
+        """Choose the directions that wide columns keep, by each column's shares [N, values] in pictures."""
         for column, values in zip(self.columns, shown, strict=True):
             column.fit(values)
 
     def target_state(self) -> dict[str, Tensor]:
-        """Return what targets are made with, by name."""
+        """Return the tensors that targets depend on, by name."""
         return {name: value for name, value in self.state_dict().items() if name.endswith("directions")}
 
     def targets(self, base: Tensor, shown: Sequence[Tensor]) -> Tensor:
-        """Return the mean of the base vectors and all slices as one vector a target."""
+        """Return one vector for each target: the mean of the base vectors, and all slices."""
         slices = [column.shown(values) for column, values in zip(self.columns, shown, strict=True)]
         return torch.cat([base.mean(dim=1), *slices], dim=1)[:, None]
 
@@ -134,7 +135,7 @@ class ValueSlices(nn.Module):
         return torch.stack(padded, dim=1)[:, :, None]
 
     def parted(self, targets: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return base vectors [N, d] and distributions [N, values], one a column, of targets [N, 1, D].
+        """Decode targets [N, 1, D] to base vectors [N, d] and distributions [N, values] for each column.
 
         Those of reduced columns are approximate.
         """
@@ -155,10 +156,10 @@ class ColumnSlice(nn.Module):
         self.fit(self.examples)
 
     def fit(self, shown: Tensor) -> None:
-        """Keep the main directions of what distributions [N, values] are made of, where not all are kept."""
+        """Choose the main directions of the numbers of distributions [N, values], if not all are kept."""
         if self.directions is not None:
             numbers = _numbers(shown).double()
-            # Not centred, so that distributions can be read back. The last eigenvectors are the main ones.
+            # Not centred, so that distributions can be decoded. The last eigenvectors are the main ones.
             kept = torch.linalg.eigh(numbers.T @ numbers).eigenvectors[:, -self.directions.shape[1] :]
             self.directions.copy_(kept.flip(1))
 
@@ -169,9 +170,9 @@ class ColumnSlice(nn.Module):
     def wanted(self, values: Tensor) -> Tensor:
         """Return slices of queries from distributions [B, values].
 
-        Weighted least squares on the examples: the product of a query's slice and an example's comes near to
-        log(1 + q·p/ε), nearest where the example shows what is wanted. Without examples it would be the
-        expected logarithm Σ q log(1 + p/ε).
+        They are fitted by weighted least squares on the examples: the product of a query's slice and an
+        example's approximates log(1 + q·p/ε), best for examples with wanted values. Without examples it
+        would be the expected logarithm Σ q log(1 + p/ε).
         """
         with torch.autocast(values.device.type, enabled=False):
             values = values.float()
@@ -179,7 +180,7 @@ class ColumnSlice(nn.Module):
             start = self._reduced(torch.cat([values, torch.zeros_like(values)], dim=1))  # [B, n]
             seen = self._reduced(_numbers(self.examples))  # [S, n]
             lacking = (fits / SMOOTHING).log1p() - start @ seen.T
-            seen = F.pad(seen, (0, 1), value=1.0)  # and a constant, which orders nothing
+            seen = F.pad(seen, (0, 1), value=1.0)  # and a constant, which does not change the ranking
             weights = fits + SMOOTHING + LEAST_WEIGHT
             weights = weights / weights.sum(dim=1, keepdim=True)
             weighted = (weights[:, :, None] * seen).transpose(1, 2)  # [B, n + 1, S]
@@ -202,11 +203,11 @@ class ColumnSlice(nn.Module):
 
 @dataclass(frozen=True)
 class SlicedValues:
-    """What it takes to make the column queries of :class:`ValueSlices` anew, for other wanted values."""
+    """The data that make the column queries of :class:`ValueSlices` for other wanted values."""
 
     layout: ValueSlices
     scales: Tensor
-    """[C] the weight of each column in its piece."""
+    """[C] weight of each column in its piece."""
 
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
         """Return the queries of single columns, [B, C, 1, D], from each column's shares [B, values]."""
@@ -229,6 +230,6 @@ def slice_widths(sizes: Sequence[int], room: int) -> tuple[int, ...]:
 
 
 def _numbers(values: Tensor) -> Tensor:
-    """What a slice is made of [N, 2 · values]: log(1 + p/ε) and p of each value."""
+    """Return the full numbers of a slice [N, 2 · values]: log(1 + p/ε) and p of each value."""
     values = values.float()
     return torch.cat([(values / SMOOTHING).log1p(), values], dim=1)
