@@ -78,6 +78,22 @@ def test_a_shops_own_columns_are_read_by_the_names_of_their_values(shop, text, w
     assert asks(shop.read(text)) == wanted
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("for ladies", {("gender", "Women")}),
+        ("men's shoes for the office", {("gender", "Men"), ("usage", "Formal")}),
+        ("something sporty for children", {("usage", "Sports"), ("gender", "Kids")}),
+        ("is for everyone", {("gender", "Unisex")}),
+    ],
+)
+def test_who_wears_it_and_what_for_is_read_in_the_words_of_the_vocabularies(reader, text, wanted):
+    own = Reader({"gender": ["Men", "Women", "Unisex", "Kids"], "usage": ["Casual", "Sports", "Formal"]}, [])
+    read = own.read(text)
+    assert {(ask.column, ask.value) for ask in read.asks} == wanted
+    assert all(ask.operation == "is" for ask in read.asks)
+
+
 def test_what_the_shop_does_not_have_is_unread(shop):
     reading = shop.read("with long sleeves in purple")
     assert reading.asks == ()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dqecir.language.english import stem
-from dqecir.language.lexicon import MUTE
+from dqecir.language.lexicon import MUTE, without_article
 from dqecir.language.spoken import USUAL, phrases, spoken
 from dqecir.language.tagging import OWN, Mark, words_of
 from dqecir.language.vocabulary import shipped_vocabularies
@@ -66,6 +66,17 @@ def _key(name: str) -> str:
     return _joined([word.text for word in words_of(name.replace("_", " "))])
 
 
+def _keys(column: str, value: str, role: str) -> list[str]:
+    """Return the keys of a value's name and, where the tagger knows no values, of a vocabulary's words."""
+    names = [value]
+    for vocabulary in shipped_vocabularies([column]) if role == OWN else ():
+        spec = vocabulary.column(column)
+        assert spec is not None
+        known = next((one for name, one in spec.values.items() if name.casefold() == value.casefold()), None)
+        names += [without_article(name) for name in (*known.words, *known.nouns)] if known else []
+    return list(dict.fromkeys(map(_key, names)))
+
+
 def _joined(words: Sequence[str]) -> str:
     """Return the key by which names are compared: the stems of their words, without signs, "and" and "'s"."""
     return "".join(stem(_POSSESSIVE.sub("", word)) for word in words if _counts(word))
@@ -96,10 +107,10 @@ class Linker:
             for (_, usual), value in ranked:
                 self._usual.setdefault((column, usual), []).append(value)
             for value in own:
-                if value.casefold() not in MUTE:
-                    self._names[_key(value)].append((column, value))
-                    if _key(value) not in known:
-                        self._own.add(_key(value))
+                for key in () if value.casefold() in MUTE else _keys(column, value, role):
+                    self._names[key].append((column, value))
+                    if key not in known:
+                        self._own.add(key)
         self._names.pop("", None)
         self._headings = {_key(column) for column in self.columns[OWN]} - {""}
         self._near = self._vectors()

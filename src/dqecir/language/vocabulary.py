@@ -19,8 +19,18 @@ from pydantic import Field, field_validator, model_validator
 from dqecir.errors import DataError
 from dqecir.settings import Strict, nearest, parse_settings
 
-SHIPPED = ("colour", "shape", "pattern", "object_colour", "quantity", "appearance", "form")
-"""The shipped vocabularies: three for garments, four for scenes."""
+SHIPPED = (
+    "colour",
+    "shape",
+    "pattern",
+    "wearer",
+    "occasion",
+    "object_colour",
+    "quantity",
+    "appearance",
+    "form",
+)
+"""The shipped vocabularies: five for what shops sell, four for scenes."""
 
 _SLOTS = frozenset({"value", "noun", "column", "owner"})
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
