@@ -1,1 +1,1 @@
-"""Engines that keep image tokens and find the nearest; one contract, one file an engine."""
+"""Index engines, which store target tokens and find the best items: one contract, one file for each."""

@@ -1,4 +1,4 @@
-"""Search in an engine of inner products: it finds candidates, and we score and order them."""
+"""Search an engine of inner products: it finds candidates, which the scorer scores and orders."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from dqecir.index.qdrant_points import (
 from dqecir.methods.scoring import best_columns, score
 
 SPARE = 16
-"""Candidates of an exact rule beyond the number that is wanted, so that one search mostly is enough."""
+"""Additional candidates of an exact rule, so that one search is mostly enough."""
 
 TIED = 1 << 14
-"""Candidates of an exact rule up to which all that score like the last one are fetched."""
+"""Most candidates of an exact rule that are fetched to include all that score like the last one."""
 
 HELD = 1 << 13
-"""Candidates in memory at once, as far as one query needs no more; other searches take turns with it."""
+"""Most candidates in memory, unless one query needs more; other searches take turns."""
 
 
 class Search:
-    """Candidates from the engine, scores from the one scorer."""
+    """A search: candidates from the engine, scores from :mod:`dqecir.methods.scoring`."""
 
     def __init__(self, collection: Collection, record: IndexRecord, k: int, candidates: int | None) -> None:
         self.collection, self.record, self.k, self.candidates = collection, record, k, candidates
         self.rule = record.header.score_rule
 
     def answer(self, queries: Tensor, limits: Sequence[Condition]) -> list[list[Hit]]:
-        """Return the best of each query [B, n_q, D] among the points that fulfil its condition."""
+        """Return the best items of each query [B, n_q, D] among the points that fulfil its condition."""
         exact = PREFETCHES[self.rule].is_exact(self.candidates)
         limit = self.k + SPARE if exact else max(self.candidates or CANDIDATES, self.k)
         if self._has_no_line(queries.shape[1]):
@@ -79,8 +79,8 @@ class Search:
     def _answer(
         self, query: Tensor, found: Sequence[tuple[PointQuery, list[StoredPoint]]], exact: bool
     ) -> list[Hit] | None:
-        """Return hits of one query, or None where points that were not fetched might belong among them."""
-        # By number, because equal scores come in the order of adding.
+        """Return the hits of one query, or None if points that were not fetched might be among them."""
+        # Sort by number, because equal scores are in the order of adding.
         points = sorted(
             {point.number: point for _, own in found for point in own}.values(),
             key=lambda point: point.number,
@@ -91,7 +91,7 @@ class Search:
         values, columns = best_columns(score(query[None], tokens, self.rule), self.k)
         cut = [own[-1].score for query, own in found if len(own) == query.limit]
         if exact and cut and len(points) < TIED:
-            # The engine's products are of float16 vectors.
+            # The engine multiplies float16 vectors.
             length = max(float(np.linalg.norm(query.vector)) for query, _ in found)
             doubt = 2.0**-9 * length * float(tokens.float().norm(dim=2).max())
             if values.shape[1] < self.k or float(values[0, -1]) <= max(cut) + doubt:

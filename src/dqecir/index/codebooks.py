@@ -13,19 +13,19 @@ from torch import Tensor
 from dqecir.index.quantized_tokens import SIZE, QuantizedTokens
 
 _TAUGHT = 16_384
-"""Items from which a codebook is learned."""
+"""Number of items from which a codebook is learned."""
 
 _ROUNDS = 12
 """Of k-means."""
 
 _ENCODED = 8_192
-"""Items encoded at once."""
+"""Number of items encoded in one step."""
 
 
 def quantize(tokens: Tensor) -> QuantizedTokens:
     """Learn codebooks from some of a segment's tokens [N, n_t, D], and encode all of them.
 
-    Tokens are read a part at a time. What is learned and written follows from the tokens alone.
+    Tokens are read a part at a time. The result depends only on the tokens.
     """
     learned = _learned(tokens)
     return replace(learned, codes=encoded(learned, tokens))
@@ -34,10 +34,10 @@ def quantize(tokens: Tensor) -> QuantizedTokens:
 def joined_quantized(
     parts: Sequence[tuple[QuantizedTokens | None, Tensor, NDArray[np.bool_]]],
 ) -> QuantizedTokens | None:
-    """Join what is left of some segments, in order: (quantized tokens, tokens, which items are left).
+    """Join the living items of segments, in order; a part is (quantized tokens, tokens, living items).
 
-    If one of them has half of the items or more and quantized tokens, its codebooks serve all, and only the
-    other segments' tokens are encoded. None otherwise, because codebooks grow old.
+    If one part with quantized tokens has at least half of the items, its codebooks are reused, and only the
+    other parts' tokens are encoded. Otherwise return None, so that new codebooks are learned.
     """
     total = sum(int(left.sum()) for _, _, left in parts)
     chosen = next((quantized for quantized, _, left in parts if quantized and 2 * left.sum() >= total), None)
@@ -71,11 +71,11 @@ def encoded(quantized: QuantizedTokens, tokens: Tensor) -> NDArray[np.uint16]:
 
 @torch.no_grad()
 def _learned(tokens: Tensor) -> QuantizedTokens:
-    """Return codebooks of tokens [N, n_t, D], and no codes."""
+    """Learn codebooks of tokens [N, n_t, D], without codes."""
     count, places, width = tokens.shape
     draw = torch.Generator().manual_seed(0)
     some = tokens[torch.randperm(count, generator=draw)[:_TAUGHT].sort().values].float()
-    # Of shares, roots are compared: what matters about 0.01 and 0.02 is that one is twice the other.
+    # For shares, compare square roots: the ratio of 0.01 and 0.02 matters, not their difference.
     roots = (some >= 0).flatten(2).all(dim=2).all(dim=0)
     coarse, fine = torch.zeros(places, SIZE, width), torch.zeros(places, SIZE, width)
     for place in range(places):
@@ -86,7 +86,7 @@ def _learned(tokens: Tensor) -> QuantizedTokens:
         coarse[place, :, :ends] = _centroids(taught, draw)
         rest = taught - coarse[place, _nearest(taught, coarse[place, :, :ends]), :ends]
         fine[place, :, :ends] = _centroids(rest, draw)
-    # As they are kept, so that codes fit what is read again.
+    # In the stored precision, so that codes fit the codebooks that are read.
     coarse, fine = coarse.half().float(), fine.half().float()
     return QuantizedTokens(
         np.empty((places, 0), dtype=np.uint16), coarse.numpy(), fine.numpy(), roots.numpy()
@@ -94,7 +94,7 @@ def _learned(tokens: Tensor) -> QuantizedTokens:
 
 
 def _used(vectors: Tensor) -> int:
-    """How many of the first numbers of vectors [N, D] are ever other than zero; at least one."""
+    """Return how many leading numbers of vectors [N, D] are not always zero; at least one."""
     ever = (vectors != 0).any(dim=0).nonzero()
     return int(ever.max()) + 1 if len(ever) else 1
 

@@ -1,4 +1,4 @@
-"""What the columns of an index are for, as the table that it was built of says."""
+"""Store the roles of an index's columns, which the table of its catalogue gives."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ FILE = "columns.json"
 
 
 class ColumnRoles(Strict):
-    """The roles that a table gave to columns."""
+    """The roles of a table's columns."""
 
     roles: Mapping[str, Role] = {}
 
 
 def read_roles(folder: Path) -> Mapping[str, Role]:
-    """Return column -> role of the index in ``folder``; empty for an index that was built without a table.
+    """Read column -> role of the index in ``folder``; empty if it was built without a table.
 
-    Raises :class:`EngineError` for a file that is damaged.
+    Raises :class:`EngineError` if the file is damaged.
     """
     path = folder / FILE
     try:

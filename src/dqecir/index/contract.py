@@ -1,6 +1,6 @@
 """The contract of an index engine: items with target tokens, found by inner products.
 
-An engine keeps what one model made, says so in its header, and refuses another model's queries.
+An engine stores items of one model, which its header names, and refuses queries of other models.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class IndexHeader(Strict):
     """The model and the form of an index's tokens."""
 
     model: str = Field(min_length=1)
-    """Fingerprint of what made the target embeddings; an index of version 0.1.0 has one of all weights."""
+    """Fingerprint of the target embeddings' origin; in an index of version 0.1.0, that of all weights."""
     tokens: int = Field(ge=1)
-    """Tokens an item has [n_t]."""
+    """Number of tokens of an item [n_t]."""
     size: int = Field(ge=1)
     """Width of a token [D]."""
     score_rule: ScoreRule = "max_t"
@@ -51,17 +51,17 @@ class IndexHeader(Strict):
 
 
 class SearchSettings(Strict):
-    """How far a search trusts an engine's first choice of candidates; an audit finds what suits an index."""
+    """How many candidates a search scores; ``dqecir index audit`` recommends settings for an index."""
 
     candidates: int = Field(ge=1)
-    """Items that the first choice hands to the scorer, or as many as are asked for, if more."""
+    """Number of candidates that are scored, or the number of requested results, if more."""
     exact_up_to: int = Field(ge=0)
-    """Items that a search scores all of, where no more may be found: it is as quick."""
+    """If a search may find at most so many items, all of them are scored, which is as fast."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One found item."""
+    """A found item."""
 
     id: str
     score: float
@@ -70,17 +70,17 @@ class Hit:
 
 @dataclass(frozen=True)
 class ItemBatch:
-    """Items to add: their ids, tokens [B, n_t, D], and one payload an item (what a page shows)."""
+    """Items to add: ids, tokens [B, n_t, D], and a payload for each item (which a page shows)."""
 
     ids: Sequence[str]
     tokens: Tensor
     payloads: Sequence[Mapping[str, Any]]
 
     def as_stored(self, header: IndexHeader) -> Tensor:
-        """Return the tokens in float16 on the CPU, after checking that they belong under ``header``.
+        """Return the tokens in float16 on the CPU, after checking that they fit ``header``.
 
-        Raises :class:`EngineError` for another shape, for ids or payloads that are not one an item,
-        for an empty id, and for tokens that are not finite in float16.
+        Raises :class:`EngineError` for another shape, for a wrong number of ids or payloads, for an empty
+        id, and for tokens that are not finite in float16.
         """
         shape = (len(self.ids), header.tokens, header.size)
         if self.tokens.shape != shape:
@@ -105,9 +105,9 @@ class ItemBatch:
 class Index(ABC):
     """Items of one model, searched by score; opened from the folder that ``build`` wrote.
 
-    It may be changed while threads and processes search it: a search answers from one finished
-    generation, and waits for no writer. A change that has returned outlives ``kill -9``; one that has
-    not is there whole or not at all. Writers, in any thread or process, take turns.
+    It may be changed while threads and processes search it: a search uses one finished generation and
+    never waits for a writer. A change that has returned survives ``kill -9``; an interrupted change is
+    complete or has no effect. Writers, in any thread or process, take turns.
     """
 
     folder: Path
@@ -116,74 +116,75 @@ class Index(ABC):
     @classmethod
     @abstractmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Index:
-        """Write an index of all items, whole or not at all, holding one batch in memory at a time.
+        """Write an index of all items, whole or not at all, with one batch in memory at a time.
 
-        An index that is already in ``folder`` gives way once the new one is whole. Raises
-        :class:`EngineError` for a folder that holds anything else, for no items, for an id that
-        comes twice, and for what :meth:`ItemBatch.as_stored` refuses.
+        An existing index in ``folder`` is replaced once the new one is complete. Raises
+        :class:`EngineError` if the folder holds other files, for no items, for a repeated id, and as
+        :meth:`ItemBatch.as_stored`.
         """
 
     @classmethod
     @abstractmethod
     def open(cls, folder: Path) -> Index:
-        """Open what ``build`` wrote; raises :class:`EngineError` for a folder that is not whole."""
+        """Open what ``build`` wrote; raises :class:`EngineError` for an incomplete folder."""
 
     @abstractmethod
     def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
-        """Add items, instead of those that have their ids; they count as the newest.
+        """Add items, replacing those with the same ids; they count as the newest.
 
-        The items ``instead_of`` are deleted by the same change: no search finds both, or neither. Raises
-        :class:`EngineError`, and changes nothing, for an id that comes twice, for what
-        :meth:`ItemBatch.as_stored` refuses, and where another writer does not end.
+        The items ``instead_of`` are deleted in the same change, so that every search finds either the old or
+        the new items. Raises :class:`EngineError`, without a change, for a repeated id, as
+        :meth:`ItemBatch.as_stored`, and if another writer does not end.
         """
 
     @abstractmethod
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete the items of these ids and say how many there were; unknown ids are no error."""
+        """Delete the items with these ids and return their number; unknown ids are ignored."""
 
     @abstractmethod
     def refresh(self) -> None:
-        """See what other processes have written; raises :class:`EngineError` for another model's index.
+        """Open the newest generation of other processes.
 
-        Searches before and during it answer from the generation that was open.
+        Raises :class:`EngineError` for another model's index.
+        Searches before and during this call use the old generation.
         """
 
     @abstractmethod
     def items(self) -> Iterator[ItemBatch]:
-        """Return every item of the open generation in the order of adding, a batch in memory at a time."""
+        """Yield all items of the open generation in the order of adding, a batch in memory at a time."""
 
     @abstractmethod
     def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Return the id and the payload of every item, as :meth:`items`, without its tokens."""
+        """Yield the id and the payload of every item, as :meth:`items` but without tokens."""
 
     @abstractmethod
     def ids(self, where: Filter | None = None) -> list[str]:
-        """Return the ids of all items that ``where`` allows, in the order of adding; parses no payload.
+        """Return the ids of all items that ``where`` allows, in the order of adding; parse no payloads.
 
-        Raises ``FilterError`` for what :meth:`Filter.check` does.
+        Raises ``FilterError`` as :meth:`Filter.check`.
         """
 
     def count(self, where: Filter | None = None) -> int | None:
-        """How many products ``where`` allows; ``None`` where an engine cannot count them as it searches."""
+        """Return how many products ``where`` allows; ``None`` if the engine cannot count them fast."""
         return None
 
     @abstractmethod
     def sample(self, count: int, seed: int) -> list[str]:
-        """Draw the ids of ``count`` items, or of all if fewer; parses no payload.
+        """Draw the ids of ``count`` items, or of all if there are fewer, without parsing payloads.
 
         The same seed draws the same items of the same generation.
         """
 
     @abstractmethod
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        """Return the payloads of items by id, without ids that no item has; parses no other payload."""
+        """Return the payloads of items by id, without unknown ids; other payloads are not parsed."""
 
     def payload(self, item_id: str) -> Mapping[str, Any] | None:
-        """Return the payload of an item; None where there is no such item."""
+        """Return the payload of an item; None if there is no such item."""
         return self.payloads([item_id]).get(item_id)
 
     def picture_path(self, payload: Mapping[str, Any]) -> Path | None:
-        """Where the picture of an item is, by its payload; None where that does not say."""
+        """Return the path of an item's picture, by its payload; None if the payload has none."""
         stored = payload.get("path")
         return picture_path(self.folder, stored) if isinstance(stored, str) else None
 
@@ -193,7 +194,7 @@ class Index(ABC):
 
     @property
     def has_products(self) -> bool:
-        """Whether items are views of products, several of which may show one product."""
+        """Whether items are views of products, so that several may show one product."""
         return any(PRODUCT in part.names for part in self.columns())
 
     def views(self, products: Collection[str]) -> dict[str, list[str]]:
@@ -202,7 +203,7 @@ class Index(ABC):
         if products and self.has_products:
             ids = self.ids(Equal(PRODUCT, tuple(products)))
             for item_id, payload in self.payloads(ids).items():
-                # A filter does not tell capitals from small letters.
+                # Filters ignore case.
                 if payload[PRODUCT] in products:
                     found.setdefault(payload[PRODUCT], []).append(item_id)
         return found
@@ -211,23 +212,23 @@ class Index(ABC):
     def values(self) -> dict[str, Counter[str]]:
         """Return how many items have each value of each attribute; values are texts.
 
-        ``path`` and the product are no attributes.
+        ``path`` and the product are not attributes.
         """
 
     @property
     @abstractmethod
     def generation(self) -> int:
-        """The number of the open generation, which grows with every change; reads nothing."""
+        """The number of the open generation, which grows with every change."""
 
     @abstractmethod
     def info(self) -> dict[str, Any]:
-        """Return facts for a person: items, model, rule, attributes, and what the engine keeps."""
+        """Return facts for users: items, model, rule, attributes, and the engine's own."""
 
     @abstractmethod
     def columns(self) -> Collection[Columns]:
-        """Return the attributes of the items, in parts, as a filter is checked against them.
+        """Return the columns of attributes, in parts, for checking a filter.
 
-        Which they are and whether any item has a number there is so of all parts together.
+        Names, and whether any item has a number, are right for all parts together.
         """
 
     @abstractmethod
@@ -252,20 +253,19 @@ class Index(ABC):
     ) -> list[list[Hit]]:
         """Return the ``k`` best items of each query [B, n_q, D], best first.
 
-        Equal scores come in the order in which the items were added. ``exclude`` names, for each
-        query, ids that are not to be found; unknown ones are no error. ``where`` says which items may
-        be found at all, by their payloads. ``prefer`` adds to scores, one preference a query.
-        Raises :class:`EngineError` for what :meth:`check_search`
-        refuses and ``FilterError`` for what :meth:`Filter.check` does.
+        Equal scores come in the order in which the items were added. ``exclude`` names, for each query, ids
+        to leave out; unknown ids are ignored. ``where`` filters items by their payloads. ``prefer`` adds to
+        scores, with one preference for each query. Raises :class:`EngineError` as :meth:`check_search`, and
+        ``FilterError`` as :meth:`Filter.check`.
         """
 
     @property
     def text(self) -> CatalogueText | None:
-        """The words of the items; None where they cannot be searched, as :meth:`why_no_text` says."""
+        """The words of the items; None if they cannot be searched (:meth:`why_no_text`)."""
         return None
 
     def why_no_text(self) -> str:
-        """Say in a sentence why no words can be searched."""
+        """Return a sentence that says why no words can be searched."""
         return (
             f"the engine {self.info()['engine']} searches no words of titles: move the index to the engine "
             "exact (dqecir index move)"
@@ -273,17 +273,17 @@ class Index(ABC):
 
     @abstractmethod
     def with_settings(self, settings: SearchSettings | None) -> Index | None:
-        """Return the open generation, searched under other settings, for an audit; nothing is written.
+        """Return the open generation with other settings of searches, for an audit; nothing is written.
 
-        With no settings every item that may be found is scored. None where the engine has no such search.
+        Without settings every item that may be found is scored. None if the engine has no such search.
         """
 
     @abstractmethod
     def configure(self, settings: SearchSettings | None) -> None:
-        """Say under which settings the index is searched from now on; with none, in the engine's own way."""
+        """Store the settings of searches. None: the engine's default."""
 
     def check_search(self, queries: Tensor, k: int, exclude: Sequence[Sequence[str]] | None) -> None:
-        """Raise :class:`EngineError` for a search that cannot have an answer here."""
+        """Raise :class:`EngineError` for arguments that do not fit the index."""
         if k < 1:
             raise EngineError(f"k must be at least 1, not {k}")
         if queries.ndim != 3:
@@ -299,7 +299,7 @@ class Index(ABC):
             raise EngineError(f"{len(queries)} queries came with {len(exclude)} lists of ids to leave out")
 
     def check_model(self, model: ComposedModel) -> None:
-        """Raise :class:`EngineError` where another model made the target embeddings."""
+        """Raise :class:`EngineError` if another model made the target embeddings."""
         own = model.index_fingerprint(self.header.model)
         if self.header.model != own:
             raise EngineError(
@@ -309,7 +309,7 @@ class Index(ABC):
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise :class:`EngineError` where building into ``folder`` would destroy what is no index."""
+    """Raise :class:`EngineError` if building into ``folder`` would delete files that are not an index."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:

@@ -1,4 +1,4 @@
-"""The engines by name: what an index is opened with is said by its own manifest."""
+"""The engines by name; the manifest of an index names its engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENGINES: dict[str, str] = {
     "exact": "dqecir.index.exact:ExactIndex",
     "server": "dqecir.index.server:ServerIndex",
 }
-"""Name in the manifest -> class; imported when it is asked for, because some need packages of their own."""
+"""Name in the manifest -> class, which is imported when needed, because some need further packages."""
 
 
 def engine(name: str) -> type[Index]:
@@ -37,7 +37,7 @@ def engine(name: str) -> type[Index]:
 def open_index(folder: Path) -> Index:
     """Open an index with the engine that its manifest names.
 
-    Raises :class:`EngineError` for a folder that is no index, not whole, or of an engine that is not here.
+    Raises :class:`EngineError` if the folder is no complete index, or its engine is not installed.
     """
     return engine(engine_of(folder)).open(folder)
 
@@ -50,10 +50,10 @@ def engine_for(folder: Path, name: str | None) -> type[Index]:
 
 
 def move_index(source: Path, target: Path, name: str) -> Index:
-    """Write an index's items into another engine's, whole or not at all, and return that; the source stays.
+    """Copy an index's items into an index of another engine, whole or not at all, and return that.
 
-    Ids, payloads, tokens, and the order of adding stay as they are. An index already in ``target`` gives
-    way. Raises :class:`EngineError` for an index without items, and where both folders are the same.
+    Ids, payloads, tokens, and the order of adding are unchanged; an index in ``target`` is replaced. Raises
+    :class:`EngineError` for an index without items, and if both folders are the same.
     """
     if source.resolve() == target.resolve():
         raise EngineError(f"{source} cannot be moved into itself: name another folder")

@@ -1,8 +1,8 @@
 """Exact search: every item's tokens in float16 on disk, memory-mapped, all of them scored.
 
-It depends on nothing, and what it finds is right by definition: the oracle of the other engines.
-Items lie in immutable segments; a change writes a segment or marks of dead items, and then replaces the
-manifest, which is the moment it counts.
+It has no dependencies, and its results are right by definition; other engines are compared with it.
+Items are in immutable segments. A change writes a segment or marks of dead items, and takes effect when it
+replaces the manifest.
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MERGED = 4
-"""Segments of like size that are merged into one."""
+"""Number of segments of similar size that are merged into one."""
 
 _LARGE = 1 << 28
-"""Bytes of tokens from which a removed file takes its time to go."""
+"""Bytes of tokens above which freeing a removed file is slow."""
 
 _LINGERS = 5.0
-"""Seconds that it stays open: longer than a search."""
+"""Seconds that a removed large segment stays open: longer than a search."""
 
 
 @dataclass(frozen=True)
 class _Generation:
-    """The state that one search sees, whatever is written meanwhile."""
+    """The state that a search uses, unchanged by writers."""
 
     manifest: Manifest
     segments: tuple[Segment, ...]
 
     @cached_property
     def text(self) -> CatalogueText | None:
-        """The words of all items; None where those of some are not there."""
+        """The words of all items; None if they are missing for some."""
         found = [
             ItemTexts(segment.text, segment.items.columns, segment.alive)
             for segment in self.segments
@@ -81,7 +81,7 @@ class _Generation:
         return CatalogueText(found) if len(found) == len(self.segments) else None
 
     def added(self, prefer: Sequence[Preference]) -> list[Scores]:
-        """What preferences, one a query, add to the scores of each segment [B, N]."""
+        """Return what preferences, one for each query, add to the scores of each segment [B, N]."""
         found = [np.zeros((len(prefer), one.entry.items), dtype=np.float32) for one in self.segments]
         for row, preference in enumerate(prefer):
             for own, segment in zip(found, self.segments, strict=True):
@@ -100,9 +100,9 @@ class ExactIndex(Index):
         self.folder = folder
         self._current = _Generation(*open_generation(folder))
         self.header = self._current.manifest.header
-        # Held while a generation is opened, so that none is followed by an older one; never by a search.
+        # Held while a generation is opened, so that no older one replaces it; searches never hold it.
         self._opening = Lock()
-        # Held while tokens are quantized, so that two threads do not quantize the same.
+        # Held while tokens are quantized, so that two threads do not do the same work.
         self._quantizing = Lock()
 
     def __len__(self) -> int:
@@ -128,7 +128,9 @@ class ExactIndex(Index):
         where: Filter | None = None,
         prefer: Sequence[Preference] | None = None,
     ) -> list[list[Hit]]:
-        from dqecir.index.ranking import best_of_segments  # it imports torch, which facts need not
+        from dqecir.index.ranking import (
+            best_of_segments,
+        )  # It imports torch, which is not needed to read facts.
 
         self.check_search(queries, k, exclude)
         now = self._current
@@ -137,7 +139,7 @@ class ExactIndex(Index):
             return [[] for _ in queries]
         if where is not None:
             where.check(_columns(segments))
-        # Segments stand in the order of adding, so equal scores keep it.
+        # Segments are in the order of adding, so equal scores keep that order.
         found = best_of_segments(
             segments,
             queries,
@@ -169,7 +171,7 @@ class ExactIndex(Index):
             # In place, so that a kill at any moment leaves the old index or the new one.
             with write_lock(folder):
                 old = read_manifest(folder)
-                # How few candidates are enough depends on the model.
+                # The number of candidates that is enough depends on the model.
                 _replace_all(
                     folder, old.generation, header, batches, old.sketch if old.header == header else None
                 )
@@ -197,7 +199,7 @@ class ExactIndex(Index):
         return count
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """As the contract says; with settings, tokens are quantized where that has not been done."""
+        """Store the settings of searches; with settings, quantize tokens that are not quantized yet."""
         with self._writing() as now:
             entries = [segment.entry for segment in now.segments]
             if settings is None:
@@ -206,7 +208,7 @@ class ExactIndex(Index):
             self._commit(_Generation(manifest, now.segments), entries)
 
     def with_settings(self, settings: SearchSettings | None) -> ExactIndex:
-        """As the contract says; quantized tokens that are missing are made in memory."""
+        """Return the open generation with other settings; missing quantized tokens are made in memory."""
         now = self._current
         handle = copy(self)
         handle._current = _Generation(
@@ -315,7 +317,7 @@ class ExactIndex(Index):
 
     @classmethod
     def verify(cls, folder: Path) -> None:
-        """Read every token, which ``open`` does not; raise :class:`EngineError` where one has changed."""
+        """Read every token, which ``open`` does not; raise :class:`EngineError` if one has changed."""
         for segment in cls.open(folder)._current.segments:
             if token_digest(segment.stored) != segment.entry.token_sha256:
                 raise EngineError(
@@ -329,7 +331,7 @@ class ExactIndex(Index):
 
     @contextmanager
     def _writing(self) -> Iterator[_Generation]:
-        """Yield the newest generation, with the right to follow it; afterwards, what is worth merging is."""
+        """Lock the index and yield its newest generation; merge segments afterwards if that is worth it."""
         with write_lock(self.folder):
             self.refresh()
             try:
@@ -339,18 +341,18 @@ class ExactIndex(Index):
                     f"{self.folder} cannot be written to ({error.strerror}): the change may be lost. "
                     "Free some space, or check the rights of the folder, and make the change again"
                 ) from None
-            # The change counts already; a full disk is met by the next one.
+            # The change has taken effect already; the next one will report a full disk.
             with suppress(OSError):
                 self._merge()
                 sweep(self.folder, self._current.manifest)
         self._quantize_segments()
 
     def _quantize_segments(self) -> None:
-        """Quantize the tokens of segments that lack it or are damaged; no other writer waits meanwhile."""
+        """Quantize the tokens of segments that need it, without blocking other writers."""
         if not self._quantizing.acquire(blocking=False):
             return
         try:
-            # Without them the search is exact, so nothing is lost where they cannot be written.
+            # Without them the search is exact, so a failed write does no harm.
             with suppress(OSError, EngineError):
                 for segment in self._current.segments:
                     if _lacks_quantized(segment, self._current.manifest.sketch):
@@ -363,7 +365,7 @@ class ExactIndex(Index):
             self.refresh()
             now = self._current
             entries = {segment.entry.name: segment.entry for segment in now.segments}
-            if name in entries:  # it was not merged meanwhile
+            if name in entries:  # It was not merged in the meantime.
                 sha256 = write_quantized(self.folder / name, quantized)
                 entries[name] = entries[name].model_copy(update={"sketch_sha256": sha256})
                 self._commit(now, list(entries.values()))
@@ -421,7 +423,7 @@ def _replace_all(
 
 
 def _within(starts: Sequence[int], place: int) -> tuple[int, int]:
-    """Return the segment in which a place among all items lies, and the place within it."""
+    """Return the segment of a place among all items, and the place within it."""
     number = bisect_right(starts, place) - 1
     return number, place - starts[number]
 
@@ -431,7 +433,7 @@ def _columns(segments: Sequence[Segment]) -> list[Columns]:
 
 
 def _linger(replaced: Sequence[Segment]) -> None:
-    """Let go of large segments in a thread of their own, once no search reads them any more.
+    """Close large segments in a separate thread, once no search uses them.
 
     Freeing a large deleted mapping is slow, so it happens off the search path.
     """
@@ -451,10 +453,11 @@ def _lacks_quantized(segment: Segment, settings: SearchSettings | None) -> bool:
 
 
 def _worth_merging(segments: Sequence[Segment]) -> range | None:
-    """Return neighbours to write as one: mostly dead ones, and the newest where many are of like size.
+    """Return neighbouring segments to merge: mostly dead ones, or the newest if many are of similar size.
 
-    A run grows backwards as long as the next is no larger than all of it, so an item is copied once each
-    time its segment multiplies, and there are about as many segments as the number of items has digits.
+    A run is extended backwards as long as the next segment is no larger than the whole run. Thus an item is
+    copied once each time its segment multiplies in size, and there are about as many segments as the number
+    of items has digits.
     """
     for place, segment in enumerate(segments):
         if segment.entry.dead > segment.living:

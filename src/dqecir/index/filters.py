@@ -1,14 +1,14 @@
-"""Filters: which items may be found, as an expression over their payloads.
+"""Filter items by an expression over their payloads.
 
     color in {red, pink} and price < 40 and not sleeves = long
 
-Comparisons are ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in {…}`` and ``not in {…}``; they are joined
-by ``not``, ``and``, ``or`` and parentheses. Values of several words stand in quotes, and a quote within a
-quotation is doubled. Values are equal where their texts are, in any case, or where both are plain numbers and
-equal (``40`` and ``40.0``, but not the codes ``7`` and ``007``); orders compare numbers as people write them,
-so ``€ 12.50`` is less than 40. An item without the attribute fails every comparison, so it passes
-``not size = s`` and ``size != s``, which mean the same. Of several values that an item has, any may fulfil a
-comparison; one number must fulfil all orders that ``and`` joins.
+Comparisons are ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in {…}`` and ``not in {…}``; they are joined by
+``not``, ``and``, ``or`` and parentheses. Values of several words need quotes, and a quote within a quotation
+is doubled. Values are equal if their texts are, ignoring case, or if both are equal plain numbers (``40`` and
+``40.0``, but not the codes ``7`` and ``007``). Orders compare numbers as people write them, so ``€ 12.50`` is
+less than 40. An item without the attribute fails every comparison, so it passes ``not size = s`` and ``size
+!= s``, which mean the same. If an item has several values, one of them must fulfil a comparison; one number
+must fulfil all orders that ``and`` joins.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ def has_numbers(columns: Collection[Columns], name: str) -> bool:
 
 
 class Filter(ABC):
-    """A condition that found items fulfil."""
+    """A condition on items."""
 
     @abstractmethod
     def mask(self, columns: Columns) -> Mask:
-        """Which items fulfil it [N]."""
+        """Return which items fulfil it [N]."""
 
     @abstractmethod
     def comparisons(self) -> Iterator[Equal | Compare]:
-        """Return every comparison in it."""
+        """Yield every comparison in it."""
 
     @abstractmethod
     def __str__(self) -> str:
         """Return the filter as an expression that :func:`parse_filter` reads back."""
 
     def check(self, columns: Collection[Columns]) -> None:
-        """Raise :class:`FilterError` for an attribute that no item has, or an order of what is no number."""
+        """Raise :class:`FilterError` for an unknown attribute, or an order on one without numbers."""
         known = {name for part in columns for name in part.names} - RESERVED
         for comparison in self.comparisons():
             name = comparison.name
@@ -140,7 +140,7 @@ class And(Filter):
         return reduce(np.logical_and, chain(numbers, (part.mask(columns) for part in others)))
 
     def parted(self) -> tuple[dict[str, list[Compare]], list[Filter]]:
-        """Return the orders of each attribute, which one number must fulfil, and all other parts."""
+        """Return each attribute's orders, which one number must fulfil together, and all other parts."""
         orders: dict[str, list[Compare]] = {}
         others: list[Filter] = []
         for part in conjuncts(self):
@@ -183,15 +183,15 @@ def conjuncts(where: Filter | None) -> Iterator[Filter]:
 
 
 def all_of(parts: Iterable[Filter]) -> Filter | None:
-    """Return the filter that holds where all parts do; None for no parts."""
+    """Return the filter that all parts must fulfil; None for no parts."""
     found = tuple(parts)
     return And(found) if len(found) > 1 else next(iter(found), None)
 
 
 def filter_from(expression: str | None, conditions: Iterable[Mapping[str, Any]]) -> Filter | None:
-    """Return what an expression and conditions mean together; None where they ask for nothing.
+    """Return the filter of an expression and conditions together; None if there are none.
 
-    A condition has an ``attribute``, and perhaps the ``values`` of which it has one, and the ``least`` and
+    A condition has an ``attribute`` and optionally ``values``, of which it must be one, and the ``least`` and
     ``most`` of a number. Raises :class:`FilterError` for an expression that cannot be read.
     """
     parts = [] if expression is None or not expression.strip() else [parse_filter(expression)]
@@ -207,7 +207,7 @@ def filter_from(expression: str | None, conditions: Iterable[Mapping[str, Any]])
 
 
 def parse_filter(text: str) -> Filter:
-    """Read an expression; raises :class:`FilterError` for what is none."""
+    """Parse an expression; raises :class:`FilterError` if it cannot be read."""
     parser = _Parser(text)
     found = parser.any_of()
     if parser.here is not None:
@@ -221,11 +221,11 @@ _WORDS = ("and", "or", "not", "in")
 _LONG_NUMBER = re.compile(r"-?(?=(?:\.?[0-9]){16})[0-9]+(?:\.[0-9]+)?")
 _DEPTH = 100
 _COINS = ("€", "$", "£", "¥")
-"""They may stand before or behind a number."""
+"""Currency signs that may precede or follow a number."""
 
 
 def _quoted(value: str) -> str:
-    """Return a name or a value as an expression has it: plain where that is read back, else quoted."""
+    """Return a name or a value as part of an expression, in quotes if necessary."""
     if re.fullmatch(_BARE, value) and value not in _WORDS:
         return value
     return '"' + value.replace('"', '""') + '"'
@@ -273,7 +273,7 @@ class _Parser:
             kind: Literal["quoted", "bare", "sign"] = (
                 "quoted" if group <= 2 else "bare" if group == 3 else "sign"
             )
-            # A quote of its own kind stands doubled within a quotation.
+            # Within a quotation, a quote of its kind is doubled.
             quote = {1: '"', 2: "'"}.get(group, "")
             said = match[group].replace(2 * quote, quote) if quote else match[group]
             yield _Token(said, kind, match.start(group) - (kind == "quoted"))
@@ -284,7 +284,7 @@ class _Parser:
         return self.tokens[self.place] if self.place < len(self.tokens) else None
 
     def take(self, *texts: str) -> str | None:
-        """Step over one of these words or signs, or stay."""
+        """Consume one of these words or signs, and return it; else None."""
         here = self.here
         if here is not None and here.kind != "quoted" and here.text in texts:
             self.place += 1
@@ -337,7 +337,7 @@ class _Parser:
                 if value in _COINS:
                     value += self.value(f"a number after {name} {order} {value}")
                 self.take(*_COINS)
-                # In a table so many digits are a code; an order asks of a number.
+                # In a table so many digits are a code, but an order needs a number.
                 bound = float(value) if _LONG_NUMBER.fullmatch(value) else measured(value)
                 if not math.isfinite(bound):
                     raise self.error(f"after {name} {order} a number is expected, not {value!r}")

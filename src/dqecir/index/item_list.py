@@ -1,8 +1,8 @@
-"""Ids, payloads and columns of a segment on disk, read where they lie.
+"""Ids, payloads and columns of a segment, read from disk when needed.
 
-``items.jsonl`` has a line an item, ``["its id", {its payload}]``. ``lookup.safetensors`` says where each
-line starts, in which line an id stands, and what each attribute is. Opening them parses no item, so a
-reader of a million is not kept from its searches.
+``items.jsonl`` has a line for each item, ``["its id", {its payload}]``. ``lookup.safetensors`` holds the
+start of each line, the line of each id, and the values of each attribute. Opening them parses no item, so
+that an index of a million items opens fast.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ Entry = tuple[str, Mapping[str, Any]]
 
 
 class ItemsError(ValueError):
-    """Files that are not what a writer of items leaves."""
+    """The files are not those of :class:`ItemsWriter`."""
 
 
 @dataclass(frozen=True)
 class StoredItems:
-    """The items of a segment, by row. They stay readable after the files are gone."""
+    """The items of a segment, by row. They stay readable after the files are deleted."""
 
     lines: mmap.mmap
     starts: NDArray[np.int64]
-    """First byte of each line, and the end of the last [N + 1]."""
+    """First byte of each line, and the end of the last line [N + 1]."""
     hashes: NDArray[np.uint64]
-    """Of all ids, in order [N]."""
+    """Hashes of all ids, sorted [N]."""
     hashed_rows: NDArray[np.int64]
     """The row of each hash [N]."""
     columns: Columns
@@ -57,12 +57,12 @@ class StoredItems:
         return len(self.hashes)
 
     def entry(self, row: int) -> Entry:
-        """Id and payload of an item."""
+        """Return the id and the payload of an item."""
         item_id, payload = json.loads(self.lines[self.starts[row] : self.starts[row + 1]])
         return item_id, payload
 
     def item_id(self, row: int) -> str:
-        """Id of an item; its payload is not parsed."""
+        """Return the id of an item, without parsing its payload."""
         line = self.lines[self.starts[row] : self.starts[row + 1]].decode("ascii")
         found: str = _ID.raw_decode(line, 1)[0]
         return found
@@ -73,7 +73,7 @@ class StoredItems:
         found = np.full(len(ids), -1, dtype=np.int64)
         for number, place in enumerate(np.searchsorted(self.hashes, wanted).tolist()):
             head = _head(ids[number])
-            # Two ids may share a hash, so the line has the last word.
+            # Two ids may have the same hash, so compare with the line.
             while place < len(self) and self.hashes[place] == wanted[number]:
                 row = int(self.hashed_rows[place])
                 start = self.starts[row]
@@ -85,10 +85,10 @@ class StoredItems:
 
 
 class ItemsWriter:
-    """Writes the items of one segment in the order in which they come."""
+    """Write the items of a segment in the given order."""
 
     def __init__(self, place: Path) -> None:
-        """Into the folder ``place``, which is there."""
+        """Write into the existing folder ``place``."""
         self._place = place
         self._file = (place / LINES).open("wb")
         self._ids: set[str] = set()
@@ -96,13 +96,13 @@ class ItemsWriter:
         self._coders: dict[str, ColumnCoder] = {}
         self._text = TextWriter(place) if has_fts5() else None
         self.text_sha256: str | None = None
-        """Of the words of the items, once they are whole."""
+        """SHA-256 of the words of the items, once they are complete."""
 
     def __len__(self) -> int:
         return len(self._hashes)
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Write some items; raises :class:`ItemsError` for an id that was written already."""
+        """Write items; raises :class:`ItemsError` for an id that was written already."""
         for item_id, payload in entries:
             if item_id in self._ids:
                 raise ItemsError(f"the item {item_id!r} comes twice: every item needs an id of its own")
@@ -117,13 +117,13 @@ class ItemsWriter:
             self._starts.append(self._starts[-1] + len(line))
 
     def close(self) -> None:
-        """Let go of the file of lines; without :meth:`finish`, what was written is nothing."""
+        """Close the file of lines; without :meth:`finish`, the files cannot be used."""
         self._file.close()
         if self._text is not None:
             self._text.close()
 
     def finish(self) -> None:
-        """Make the files whole, so that they outlive a power cut."""
+        """Complete the files, so that they survive a power cut."""
         self._file.flush()
         os.fsync(self._file.fileno())
         hashes = np.frombuffer(self._hashes, dtype=np.uint64)
@@ -143,7 +143,7 @@ class ItemsWriter:
 
 
 def items_digest(place: Path) -> str:
-    """Return SHA-256 of the lines and of their lookup; raises ``OSError`` where one is not there."""
+    """Return the SHA-256 of both files; raises ``OSError`` if one is missing."""
     digest = hashlib.sha256()
     for name in (LINES, LOOKUP):
         with (place / name).open("rb") as file:
@@ -152,7 +152,7 @@ def items_digest(place: Path) -> str:
 
 
 def open_items(place: Path) -> StoredItems:
-    """Read the files of :class:`ItemsWriter`; raises :class:`ItemsError` for any other, and ``OSError``."""
+    """Open the files of :class:`ItemsWriter`; raises :class:`ItemsError` for other files, and ``OSError``."""
     with (place / LINES).open("rb") as file:
         try:
             lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -173,11 +173,11 @@ def open_items(place: Path) -> StoredItems:
 
 
 def _hash(item_id: str) -> int:
-    # Python's own differs from process to process.
+    # Python's own hash differs between processes.
     data = item_id.encode("utf-8", errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def _head(item_id: str) -> bytes:
-    """How the line of an item begins; ASCII JSON encodes each id in exactly one way."""
+    """Return the beginning of an item's line; ASCII JSON encodes each id in exactly one way."""
     return f"[{json.dumps(item_id)}, ".encode("ascii")

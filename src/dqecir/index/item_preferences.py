@@ -1,4 +1,4 @@
-"""What a search prefers besides its query: cells and words of items, which add to scores."""
+"""Preferences of a search besides its query: cells and words of items that add to scores."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from dqecir.index.item_text import StoredText, terms_of
 from dqecir.index.payload_columns import Columns
 
 SATURATION = 1.2
-"""How soon further occurrences of a word count less: BM25's k1, as SQLite has it."""
+"""How soon further occurrences of a word count less: BM25's k1, as in SQLite."""
 LENGTH = 0.75
-"""How far long texts count less than short ones: BM25's b, as SQLite has it."""
+"""How much less long texts count than short ones: BM25's b, as in SQLite."""
 
 Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CellPreference:
-    """What the cell of a column adds to the score of an item that has one."""
+    """Numbers that a column's cells add to the scores of items."""
 
     column: str
     values: Mapping[str, float]
-    """Value -> what it adds."""
+    """Value -> the number that it adds."""
     others: float = 0.0
-    """What any other value adds."""
+    """The number that any other value adds."""
 
     def scaled(self, unit: float) -> CellPreference:
-        """Return the same preference with its numbers in this unit."""
+        """Return the preference with its numbers multiplied by ``unit``."""
         values = {value: unit * gain for value, gain in self.values.items()}
         return CellPreference(self.column, values, unit * self.others)
 
     def __bool__(self) -> bool:
-        """Whether anything is added."""
+        """Return whether anything is added."""
         return bool(self.others or any(self.values.values()))
 
     def added(self, columns: Columns) -> Scores:
-        """What is added for each item [N]; 0 for an item without a cell."""
+        """Return the number that is added for each item [N]; 0 for an item without a cell."""
         column = columns[self.column]
         found = np.where(column.codes > 0, np.float32(self.others), np.float32(0))
         for value, gain in self.values.items():
@@ -53,22 +53,22 @@ class CellPreference:
 
 @dataclass(frozen=True)
 class Preference:
-    """What one search prefers; the sum of all is added to the score."""
+    """The preferences of one search; their sum is added to the score."""
 
     cells: tuple[CellPreference, ...] = ()
     words: tuple[str, ...] = ()
-    """Words that titles, descriptions and other texts may hold."""
+    """Words to find in titles, descriptions and other texts."""
     word_weight: float = 0.0
-    """What is added for a text of usual length that holds all of the words that any text holds."""
+    """The number that is added for a text of mean length with all words that any text has."""
 
     def scaled(self, unit: float) -> Preference:
-        """Return the same preference with all of its numbers in this unit."""
+        """Return the preference with all of its numbers multiplied by ``unit``."""
         return Preference(
             tuple(cell.scaled(unit) for cell in self.cells), self.words, unit * self.word_weight
         )
 
     def of_cells(self, columns: Columns) -> Scores:
-        """What the cells of items add to their scores [N]."""
+        """Return the numbers that the cells of items add to their scores [N]."""
         return sum((cell.added(columns) for cell in self.cells), np.zeros(len(columns), dtype=np.float32))
 
     def __bool__(self) -> bool:
@@ -86,7 +86,7 @@ class ItemTexts(NamedTuple):
 
 @dataclass(frozen=True)
 class CatalogueText:
-    """The texts of all items of an index, ranked by BM25 over all of its living items."""
+    """The texts of all items of an index, ranked by BM25 over its living items."""
 
     segments: Sequence[ItemTexts]
     _idf: dict[str, float] = field(default_factory=dict)
@@ -102,13 +102,13 @@ class CatalogueText:
         return list(dict.fromkeys(values))
 
     def knows(self, word: str) -> bool:
-        """Return whether a text of a living item holds the word."""
+        """Return whether a text of a living item has the word."""
         return any(self._rarity(term) > 0 for term in terms_of(word))
 
     def relevance(self, words: Sequence[str]) -> list[Scores]:
-        """BM25 of the items of each segment [N], as a share of what one occurrence of every word gives.
+        """Return BM25 of the items of each segment [N], relative to one occurrence of every word.
 
-        Words that no text holds do not count.
+        Words that no text has do not count.
         """
         terms = dict.fromkeys(term for word in words for term in terms_of(word) if self._rarity(term))
         whole = sum(map(self._rarity, terms)) or 1.0
@@ -124,7 +124,7 @@ class CatalogueText:
 
     @cached_property
     def _lengths(self) -> list[Scores]:
-        """The saturation of each item's text [N], by its length beside the mean of all."""
+        """Return the saturation of each item's text [N], by its length relative to the mean."""
         words = [
             sum(
                 (part.stored.lengths[name] for name in self.columns if name in part.stored.lengths),
@@ -137,7 +137,7 @@ class CatalogueText:
         return [(SATURATION * (1 - LENGTH + LENGTH * own / mean)).astype(np.float32) for own in words]
 
     def _rarity(self, term: str) -> float:
-        """Return the inverse document frequency of a term among living items; 0 where none has it."""
+        """Return the inverse document frequency of a term among living items; 0 if none has it."""
         if term not in self._idf:
             holding = (
                 int(part.alive[part.stored.counts(term, self.columns)[0]].sum()) for part in self.segments

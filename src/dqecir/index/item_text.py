@@ -1,7 +1,7 @@
-"""The words of a segment's items, in the file ``text.sqlite``: written once, then read only.
+"""The words of a segment's items in the file ``text.sqlite``, which is written once and then only read.
 
-The words are in a full-text table of SQLite (FTS5, whose tokenizer knows English endings). Its documents are
-the texts of single columns: that of column c of row r has the number r x 1024 + c.
+The words are in a full-text table of SQLite (FTS5, whose tokenizer removes English endings). Its documents
+are the texts of single columns: column c of row r has the number r x 1024 + c.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _WORD = re.compile(r"[^\W_]+")
 _LETTER = re.compile(r"[^\W\d_]")
 
 Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Rows that hold a word, and how many times each does."""
+"""Rows that have a word, and how many times."""
 
 
 @cache
@@ -55,7 +55,7 @@ def has_fts5() -> bool:
 
 @lru_cache(maxsize=10_000)
 def terms_of(word: str) -> tuple[str, ...]:
-    """Return a word as the tables hold it: ``Dresses`` as ``dress``, and ``v-neck`` as ``v`` and ``neck``."""
+    """Return a word's terms in the tables: ``dress`` for ``Dresses``, ``v`` and ``neck`` for ``v-neck``."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"CREATE VIRTUAL TABLE words {_FULL_TEXT}")
         connection.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(words, 'instance')")
@@ -64,13 +64,13 @@ def terms_of(word: str) -> tuple[str, ...]:
 
 
 class TextWriter:
-    """Writes the words of one segment's items, in the order of their rows."""
+    """Write the words of a segment's items, in the order of their rows."""
 
     def __init__(self, place: Path) -> None:
-        """Into the folder ``place``, which is there."""
+        """Write into the existing folder ``place``."""
         self._path = place / FILE
         self._database = sqlite3.connect(self._path, isolation_level=None)
-        # The file counts only once a manifest names it, so that a journal would protect nothing.
+        # The file is used only once a manifest names it, so a journal is not needed.
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("BEGIN")
@@ -78,7 +78,7 @@ class TextWriter:
         self._counts: dict[str, dict[int, int]] = {}
 
     def add(self, row: int, payload: Mapping[str, Any]) -> None:
-        """Write the texts of the item in this row."""
+        """Write the texts of the item of this row."""
         for name, text in _texts_of(payload):
             if name in self._counts or len(self._counts) < _COLUMNS:
                 counts = self._counts.setdefault(name, {})
@@ -87,11 +87,11 @@ class TextWriter:
                 self._database.execute("INSERT INTO words(rowid, t) VALUES (?, ?)", (document, text))
 
     def close(self) -> None:
-        """Let go of the file; without :meth:`finish`, what was written is nothing."""
+        """Close the file; without :meth:`finish`, it cannot be used."""
         self._database.close()
 
     def finish(self, items: int) -> str:
-        """Make the file whole, so that it outlives a power cut, and return its SHA-256."""
+        """Complete the file, so that it survives a power cut, and return its SHA-256."""
         self._database.execute("CREATE TABLE columns (name TEXT, lengths BLOB)")
         for name, counts in self._counts.items():
             lengths = np.zeros(items, dtype=np.uint32)
@@ -106,25 +106,25 @@ class TextWriter:
 
 
 def text_digest(place: Path) -> str:
-    """Return the SHA-256 of a segment's text file; raises ``OSError`` where it is not there."""
+    """Return the SHA-256 of a segment's text file; raises ``OSError`` if it is missing."""
     with (place / FILE).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class StoredText:
-    """The words of a segment's items. They stay readable after the file is gone; any thread may ask."""
+    """The words of a segment's items, readable after the file is deleted and from any thread."""
 
     def __init__(self, place: Path) -> None:
         """Open the file in the folder ``place``; raises ``OSError`` and ``sqlite3.Error``."""
         address = f"{(place / FILE).resolve(strict=True).as_uri()}?mode=ro&immutable=1"
-        # One connection, in which threads take turns: its file may be deleted while it is searched.
+        # One connection, which threads share in turn, because its file may be deleted while it is searched.
         self._database = sqlite3.connect(address, uri=True, check_same_thread=False)
         finalize(self, self._database.close)
         self._turn = Lock()
         self._database.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab(main, words, 'instance')")
         columns = self._database.execute("SELECT name, lengths FROM columns ORDER BY rowid").fetchall()
         self.lengths = {name: np.frombuffer(lengths, dtype=np.uint32) for name, lengths in columns}
-        """Column -> the number of words of each row [N]."""
+        """Column -> number of words of each row [N]."""
 
     def counts(self, term: str, columns: Iterable[str]) -> Counts:
         """Return which rows have a term in any of the columns, and how many times."""
@@ -147,5 +147,5 @@ def _texts_of(payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _storable(text: str) -> str:
-    """Return a text without the half characters that JSON may hold and SQLite refuses."""
+    """Return a text without half characters, which JSON may contain but SQLite refuses."""
     return text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a file, which the system releases however its holder ends."""
+"""Lock an index for one writer by a file lock, which the system releases even if the writer is killed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PATIENCE = 30.0
 
 @contextmanager
 def write_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the index alone among writers, threads and processes alike; readers never ask for it.
+    """Hold the writers' lock of the index among threads and processes; readers never need it.
 
-    Raises :class:`EngineError` where another writer holds it for more than ``patience`` seconds, and
-    where the folder cannot be written to or its file system has no locks.
+    Raises :class:`EngineError` if another writer holds it for more than ``patience`` seconds, if the folder
+    cannot be written to, or if its file system has no locks.
     """
     end = time.monotonic() + patience
     while True:
@@ -50,7 +50,7 @@ def _taken(handle: int, folder: Path) -> bool:
 
 
 def _is_named(handle: int, folder: Path) -> bool:
-    """Return whether the locked file is still the folder's: a new index may have taken its place."""
+    """Return whether the locked file is still the folder's; a new index may have replaced it."""
     try:
         return os.path.samestat(os.fstat(handle), (folder / "lock").stat())
     except FileNotFoundError:

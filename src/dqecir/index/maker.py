@@ -1,6 +1,6 @@
-"""The encoder and the method that made an index, if no model folder did.
+"""The encoder and the method that made an index without a model folder.
 
-A model folder of ours is named when an index is searched; an encoder is remembered here, with its revision.
+A search names the model folder, if any; an encoder and its revision are stored with the index.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEARNED = "encoder.safetensors"
 
 
 class Maker(Strict):
-    """An encoder and how it composes without training."""
+    """An encoder and its method of composition without training."""
 
     encoder: str
     """OWNER/NAME@REVISION, PACKAGE==VERSION, or a folder."""
@@ -35,9 +35,9 @@ class Maker(Strict):
 
 
 def read_maker(folder: Path) -> Maker | None:
-    """Return what made the index in ``folder``; None where it is a model folder, which nobody wrote down.
+    """Read the encoder and the method of the index in ``folder``; None for an index of a model folder.
 
-    Raises :class:`EngineError` for a file that is damaged.
+    Raises :class:`EngineError` if the file is damaged.
     """
     path = folder / FILE
     try:
@@ -52,9 +52,9 @@ def read_maker(folder: Path) -> Maker | None:
 
 
 def read_learned(folder: Path) -> dict[str, NDArray[Any]]:
-    """Return what the method of the index in ``folder`` learned of the gallery, by name.
+    """Read what the method of the index in ``folder`` learned from the gallery, by name.
 
-    Raises :class:`EngineError` where it is damaged or missing.
+    Raises :class:`EngineError` if it is damaged or missing.
     """
     try:
         return load((folder / LEARNED).read_bytes())
@@ -63,9 +63,9 @@ def read_learned(folder: Path) -> dict[str, NDArray[Any]]:
 
 
 def write_maker(folder: Path, maker: Maker | None, learned: Mapping[str, NDArray[Any]]) -> None:
-    """Write what made the index in ``folder``; None for a model folder.
+    """Write the encoder and the method of the index in ``folder``; None for a model folder.
 
-    ``learned`` is what the method learned of the gallery; empty where it learns nothing.
+    ``learned`` is what the method learned from the gallery; empty if it learns nothing.
     """
     for name in (FILE, LEARNED):
         (folder / name).unlink(missing_ok=True)
@@ -76,6 +76,6 @@ def write_maker(folder: Path, maker: Maker | None, learned: Mapping[str, NDArray
 
 
 def copy_maker(source: Path, target: Path) -> None:
-    """Write what made the index in ``source`` beside that in ``target``."""
+    """Copy the encoder and the method of the index in ``source`` to that in ``target``."""
     learned = read_learned(source) if (source / LEARNED).exists() else {}
     write_maker(target, read_maker(source), learned)

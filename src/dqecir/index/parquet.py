@@ -1,4 +1,4 @@
-"""Export an index as a Parquet file, for databases and vector libraries of others."""
+"""Export an index as a Parquet file, for other databases and vector libraries."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 GROUP = 1 << 24
-"""Numbers of vectors in a row group, which is held in memory at once."""
+"""Most numbers of a row group's vectors, which are in memory together."""
 
 
 def export_parquet(index: Index, out: Path) -> int:
     """Write every item of the open generation to ``out``, whole or not at all; return how many there are.
 
     A row is an item, in the order of adding: its ``id``, its ``vector`` [D] in float32 and its ``payload`` as
-    JSON. Where items have several vectors, the column is ``vectors`` [n_t, D]. The file's metadata have
-    ``target``, the fingerprint of what made the vectors, and the ``score_rule``. Raises :class:`EngineError`
-    where pyarrow is not installed, and for an id that is no valid Unicode.
+    JSON. If items have several vectors, the column is ``vectors`` [n_t, D]. The file's metadata hold
+    ``target``, the fingerprint of the vectors' origin, and the ``score_rule``. Raises :class:`EngineError` if
+    pyarrow is not installed, and for an id that is not valid Unicode.
     """
     try:
         import pyarrow as pa
@@ -50,7 +50,7 @@ def export_parquet(index: Index, out: Path) -> int:
 
 
 def _groups(batches: Iterator[ItemBatch], most: int) -> Iterator[list[ItemBatch]]:
-    """Batches of ``most`` items together, or of somewhat more."""
+    """Group batches to ``most`` items, or slightly more."""
     group: list[ItemBatch] = []
     for batch in batches:
         group.append(batch)

@@ -1,4 +1,4 @@
-"""Payloads seen by column: an array an attribute, which is what a filter compares."""
+"""Payloads by column: an array for each attribute, which filters compare."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Value = str | int | float
 
 
 def values_in(value: object) -> list[Value]:
-    """Return what a field of a payload compares by: its value, or each of a list of several; else nothing."""
+    """Return the comparable values of a payload's field: its value, or those of a list; else none."""
     several = value if isinstance(value, list) and len(value) > 1 else [value]
     return [one for one in several if isinstance(one, str | int | float)]
 
 
 def least_number(value: object) -> float:
-    """Return the number of a field, the least of several ("from"), or NaN."""
+    """Return the number of a field (the least of several, as in "from 20 €"), or NaN."""
     numbers = [number for one in values_in(value) if math.isfinite(number := measured(one))]
     return min(numbers, default=math.nan)
 
@@ -35,17 +35,17 @@ def least_number(value: object) -> float:
 class PayloadColumn:
     """One attribute of N items: codes [N], 0 for an item that lacks it, else 1 + the place of its value.
 
-    An item that has several values has a list of them, which stands among the ``values``.
+    Several values of an item are a list, which is one of the ``values``.
     """
 
     codes: NDArray[np.unsignedinteger[Any]]
     values: Sequence[Value | Sequence[Value]]
 
     def matching(self, wanted: Sequence[str]) -> Mask:
-        """Which items have one of the wanted values [N].
+        """Return which items have one of the wanted values [N].
 
-        Values are equal where their texts are, in any case and Unicode form, or where both are plain numbers
-        and equal; a code such as ``007`` is equal to itself only.
+        Values are equal if their texts are, ignoring case and Unicode form, or if both are equal plain
+        numbers; a code such as ``007`` is equal only to itself.
         """
         table = np.zeros(1 + len(self.values), dtype=np.bool_)
         for text in wanted:
@@ -54,20 +54,20 @@ class PayloadColumn:
         return table[self.codes]
 
     def shown(self, items: Mask) -> list[Value]:
-        """Return the different values of some items, given as a mask [N]."""
+        """Return the different values of the items of a mask [N]."""
         return [value for value, _ in self.counted(items)]
 
     def counted(self, items: Mask) -> Iterator[tuple[Value, int]]:
-        """Yield the different values of some items, given as a mask [N], and how many of the items have each.
+        """Yield the different values of the items of a mask [N], each with its number of items.
 
-        A value that stands in several lists of values comes several times.
+        A value that is in several lists of values is yielded several times.
         """
         for code, count in zip(*np.unique(self.codes[items], return_counts=True), strict=True):
             if code:
                 yield from ((one, int(count)) for one in values_in(self.values[code - 1]))
 
     def between(self, bounds: Iterable[tuple[np.ufunc, float]]) -> Mask:
-        """Which items have a number of which all comparisons hold [N]; of several numbers any."""
+        """Return which items have a number that fulfils all comparisons [N]; of several numbers, any one."""
         numbers, codes = self._numbers
         holds = np.logical_and.reduce([order(numbers, bound) for order, bound in bounds])
         table = np.zeros(1 + len(self.values), dtype=np.bool_)
@@ -81,7 +81,7 @@ class PayloadColumn:
 
     @cached_property
     def _numbers(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The numbers of all values [M], and the code of each [M]."""
+        """Return the numbers of all values [M], and the code of each [M]."""
         found = [
             (number, code)
             for code, value in enumerate(self.values, start=1)
@@ -111,16 +111,16 @@ class PayloadColumn:
 
 
 class ColumnCoder:
-    """Makes the column of one attribute from items that come one after the other."""
+    """Make the column of an attribute from consecutive items."""
 
     def __init__(self) -> None:
-        # 1, 1.0 and True are equal as keys, and other texts.
+        # 1, 1.0 and True are equal as keys, but their texts differ.
         self._codes: dict[tuple[tuple[type, Value], ...], int] = {}
         self._values: list[Value | Sequence[Value]] = []
         self._rows, self._row_codes = array("q"), array("q")
 
     def add(self, row: int, value: object) -> None:
-        """Return the value of the item in this row, or a list of several."""
+        """Add the value, or the list of several values, of the item of this row."""
         own = values_in(value)
         if own:
             key = tuple((type(one), one) for one in own)
@@ -138,17 +138,17 @@ class ColumnCoder:
 
 
 class Columns:
-    """The columns of N items, each read when a filter first asks for it."""
+    """The columns of N items, each read when a filter first needs it."""
 
     def __init__(self, names: Collection[str], count: int, read: Callable[[str], PayloadColumn]) -> None:
-        """``read`` gives the column of one of ``names``."""
+        """``read`` returns the column of one of ``names``."""
         self.names = frozenset(names)
         self._count, self._read = count, read
         self._columns: dict[str, PayloadColumn] = {}
 
     @classmethod
     def of(cls, payloads: Sequence[Mapping[str, Any]]) -> Self:
-        """Return the columns of payloads in memory."""
+        """Make the columns of payloads in memory."""
 
         def coded(name: str) -> PayloadColumn:
             coder = ColumnCoder()
@@ -162,7 +162,7 @@ class Columns:
         return self._count
 
     def __getitem__(self, name: str) -> PayloadColumn:
-        """Return the column of an attribute, whose name may be in any case; of one that no item has too."""
+        """Return the column of an attribute, ignoring case; it is empty if no item has the attribute."""
         name = self._written(name)
         if name not in self._columns:
             found = self._read(name) if name in self.names else ColumnCoder().column(self._count)

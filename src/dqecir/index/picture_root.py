@@ -1,4 +1,4 @@
-"""Where the pictures of an index lie: its payloads hold paths relative to one folder, which may move."""
+"""Find the pictures of an index: payloads hold paths relative to one folder, which may move."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = "pictures.json"
 
 
 def stored_path(path: Path, root: Path | None) -> str:
-    """Return a picture's path as a payload holds it: relative to ``root`` where it lies there, else whole."""
+    """Return a picture's path for a payload: relative to ``root`` if it is inside, else absolute."""
     whole = Path(os.path.abspath(path))  # noqa: PTH100  (a link within the root is no way out of it)
     if root is not None and whole.is_relative_to(root):
         return whole.relative_to(root).as_posix()
@@ -22,9 +22,9 @@ def stored_path(path: Path, root: Path | None) -> str:
 
 
 def picture_path(folder: Path, stored: str) -> Path:
-    """Return where a picture is that the index in ``folder`` holds under this path.
+    """Return the path of a picture from a payload of the index in ``folder``.
 
-    A picture that was put through the service is also looked for in the folder of uploads beside the index.
+    A picture that the service stored is also searched in the folder of uploads next to the index.
     """
     path = Path(stored)
     if not path.is_absolute():
@@ -36,9 +36,9 @@ def picture_path(folder: Path, stored: str) -> Path:
 
 
 def read_root(folder: Path) -> Path | None:
-    """Return the folder that paths of an index are relative to; None where they are whole.
+    """Return the folder that paths of an index are relative to; None if they are absolute.
 
-    Where index and pictures were moved together, it is the folder that lies as it did from the index.
+    If index and pictures were moved together, it is the folder at the same relative place.
     """
     try:
         return _read(folder, (folder / FILE).stat().st_mtime_ns)
@@ -60,13 +60,13 @@ def _read(folder: Path, changed: int) -> Path:
 
 
 def write_root(folder: Path, root: Path | None) -> None:
-    """Say that paths of the index in ``folder`` are relative to ``root``; for None, that they are whole."""
+    """Store that paths of the index in ``folder`` are relative to ``root``; None: absolute."""
     if root is None:
         (folder / FILE).unlink(missing_ok=True)
         return
     whole = Path(os.path.abspath(root))  # noqa: PTH100
     try:
         beside = os.path.relpath(whole.resolve(), folder.resolve())
-    except ValueError:  # another drive of Windows
+    except ValueError:  # Another drive on Windows.
         beside = str(whole)
     write_json(folder / FILE, {"root": str(whole), "beside": beside})

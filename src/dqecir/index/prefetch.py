@@ -1,7 +1,7 @@
-"""How an engine of inner products finds candidates for a score rule; the scorer then orders them.
+"""Find candidates of a score rule in an engine of inner products; the scorer then orders them.
 
-A rule is a maximum over tokens (MAX_SIM, exact), or one inner product of a line an item with a line a
-query: exact for means, near for ``likelihood``, whose logarithms no inner product is.
+A rule becomes a maximum over tokens (MAX_SIM, exact), or one inner product of a vector (line) of each item
+and one of the query: exact for means, approximate for ``likelihood``, because of its logarithms.
 """
 
 from __future__ import annotations
@@ -16,32 +16,35 @@ from dqecir.errors import EngineError
 from dqecir.methods.score_rules import ScoreRule
 
 CANDIDATES = 500
-"""Items that are fetched and scored where an inner product comes only near to the rule.
+"""Items that are fetched and scored if the inner product only approximates the rule.
 
-The least of the numbers that ``benchmarks/index/prefetch.py`` tries which held all of the exact first ten on
-4,524 photos under the shipped model.
+It is the least number tried by ``benchmarks/index/prefetch.py`` that contained all of the exact first ten on
+4,524 photos with the shipped model.
 """
 
 _FLOOR = 0.01
-"""Added to a target's probabilities before their logarithm; somewhat more than the rule's own, because what
-is nearly impossible must not outweigh all other columns."""
+"""Added to a target's probabilities before their logarithm; more than the rule adds, because a value of
+probability near 0 must not outweigh all other columns."""
 
 
 @dataclass(frozen=True)
 class Prefetch:
-    """The vectors that an engine stores for a score rule, and the queries that it gets."""
+    """The vectors that an engine stores for a score rule, and its queries."""
 
     line: Callable[[Tensor, int], Tensor]
-    """Tokens [N, n_t, D] of which the last so many are distributions -> lines [N, L]."""
+    """Tokens [N, n_t, D], and how many of the last are distributions -> lines [N, L]."""
     question: Callable[[Tensor, int], Tensor]
-    """A query [n_q, D], with the same number -> what lines are multiplied with [L]."""
+    """Query [n_q, D], and the same number -> the vector that lines are multiplied with [L]."""
     line_is_exact: bool = False
-    """Whether that product is the rule."""
+    """Whether that product equals the rule."""
     by_tokens: bool = False
-    """Whether MAX_SIM over tokens, asked for each query vector alone, is the rule."""
+    """Whether MAX_SIM over tokens equals the rule."""
 
     def is_exact(self, candidates: int | None) -> bool:
-        """Return whether the engine follows the rule, when told to choose so many candidates or nothing."""
+        """Return whether the engine ranks exactly by the rule.
+
+        ``candidates`` is the configured number, if any.
+        """
         return self.line_is_exact or (self.by_tokens and candidates is None)
 
 
@@ -59,7 +62,7 @@ def _logarithms(tokens: Tensor, distributions: int) -> Tensor:
 def _expected(query: Tensor, distributions: int) -> Tensor:
     """Return the expectation of the target's logarithms under the query's distributions, by their masses.
 
-    s·log(t) is the rule's log(s·t) where s is sure of one value, as it is where a text names one.
+    s·log(t) equals the rule's log(s·t) if s is certain of one value, as after a text names one.
     """
     return query.flatten()
 
@@ -74,7 +77,7 @@ PREFETCHES: dict[ScoreRule, Prefetch] = {
 
 
 def check_followed(rule: ScoreRule) -> None:
-    """Raise :class:`EngineError` for a rule that engines of inner products cannot follow."""
+    """Raise :class:`EngineError` for a rule that engines of inner products cannot compute."""
     if rule not in PREFETCHES:
         raise EngineError(
             f"the engine server searches by one inner product, and scores by the rule {rule} multiply two: "
@@ -83,7 +86,7 @@ def check_followed(rule: ScoreRule) -> None:
 
 
 def distributions_of(tokens: Tensor, rule: ScoreRule) -> int:
-    """How many of the last tokens [N, n_t, D] are distributions, which their sums show; 0 for other rules."""
+    """Return how many of the last tokens [N, n_t, D] are distributions, by their sums; 0 for other rules."""
     if rule != "likelihood":
         return 0
     values = tokens.float()

@@ -1,4 +1,4 @@
-"""Products in an index: items are their views, and a search finds each product once, by its best view."""
+"""Search an index of products: items are views, and a product is found once, by its best view."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SPARE = 2
-"""Views that are searched for at first for each product that is wanted."""
+"""Number of views that are first searched for each wanted product."""
 _MORE = 4
-"""How many times as many are searched for where these were of too few products."""
+"""Factor of the next search if the views show too few products."""
 
 
 @dataclass(frozen=True)
 class ProductHit:
-    """A product that was found."""
+    """A found product."""
 
     best: Hit
     """Its best view."""
     product: str | None = None
     """None in an index without products."""
     other_views: tuple[str, ...] = ()
-    """Ids, in the order of adding."""
+    """Ids of its views, in the order of adding."""
 
 
 def product_of(item_id: str, payload: Mapping[str, Any]) -> str:
-    """Return the product that an item is a view of; an item that names none is one by itself."""
+    """Return the product that an item is a view of; an item without one is its own product."""
     product: str = payload.get(PRODUCT, item_id)
     return product
 
@@ -46,7 +46,7 @@ def best_products(
     where: Filter | None = None,
     prefer: Sequence[Preference] | None = None,
 ) -> list[list[ProductHit]]:
-    """Return the ``k`` best products of each query, or all that there are, each by its best view.
+    """Return the ``k`` best products of each query (or all if fewer), each by its best view.
 
     Arguments as of :meth:`Index.search`.
     """
@@ -98,16 +98,16 @@ def first_views(index: Index, where: Filter | None = None) -> list[str]:
 
 
 def item_named(index: Index, name: str) -> str:
-    """Return the id of the item of this id, or else of the first view of the product of this id."""
+    """Return the id of the item with this id, else of the first view of the product with this id."""
     if not index.has_products or name in index:
         return name
     return index.views([name]).get(name, [name])[0]
 
 
 def all_views(index: Index, names: Collection[str]) -> list[str]:
-    """Return the ids of all views of the products that are named by their ids or by those of their views.
+    """Return the ids of all views of products, which are named by their own or a view's id.
 
-    Names that the index does not know stay as they are.
+    Unknown names are returned unchanged.
     """
     if not index.has_products:
         return list(names)
@@ -118,9 +118,9 @@ def all_views(index: Index, names: Collection[str]) -> list[str]:
 
 
 def items_named(index: Index, names: Collection[str]) -> list[str]:
-    """Return the ids of the items of these ids, and of all views of the products of these ids.
+    """Return the ids of the items with these ids, and of all views of products with these ids.
 
-    An item comes before a product of the same id. Names that the index does not know stay as they are.
+    An item takes precedence over a product with the same id. Unknown names are returned unchanged.
     """
     if not index.has_products:
         return list(names)
@@ -130,7 +130,7 @@ def items_named(index: Index, names: Collection[str]) -> list[str]:
 
 
 def items_of_one_picture(index: Index, item_id: str) -> list[str]:
-    """Return the ids of all items that show the picture of an item: products may share one."""
+    """Return the ids of all items with the picture of an item, because products may share one."""
     path = (index.payload(item_id) or {}).get("path")
     if not index.has_products or not isinstance(path, str):
         return [item_id]

@@ -1,4 +1,4 @@
-"""One collection of a Qdrant server: what the engine reads and writes there, through Qdrant's client."""
+"""A collection on a Qdrant server: all requests of the engine, through Qdrant's client."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from dqecir.index.qdrant_points import INDEXED, RECORD, TOKENS, Condition, Point
 
 URL, KEY = "DQECIR_QDRANT_URL", "DQECIR_QDRANT_KEY"
 IN_MEMORY = ":memory:"
-"""An address at which the client plays server for this process alone: for tests and trials."""
+"""The address at which the client itself acts as the server, within this process, for tests."""
 
 _READ = ["item", "payload", "bytes"]
 
 
 @dataclass(frozen=True)
 class Collection:
-    """The points of one index. Every call may be repeated without harm.
+    """The points of one index. Every call may safely be repeated.
 
-    Each call raises :class:`EngineError` where the server does not answer or refuses; so does making one
-    for an address that is none of a server, or that holds a key.
+    Each call raises :class:`EngineError` if the server does not answer or refuses. The constructor raises it
+    for a wrong address, and for an address that contains a key.
     """
 
     url: str
@@ -39,7 +39,7 @@ class Collection:
         _check(self.url)
 
     def create(self, sizes: Mapping[str, int]) -> None:
-        """Make the collection, with named vectors of these widths."""
+        """Create the collection with named vectors of these widths."""
         many = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
         vectors = {
             name: models.VectorParams(
@@ -47,7 +47,7 @@ class Collection:
                 distance=models.Distance.DOT,
                 datatype=models.Datatype.FLOAT16,
                 multivector_config=many if name == TOKENS else None,
-                # No graph: below a hundred thousand items it gains nothing, and it loses answers.
+                # No graph: below a hundred thousand items it is not faster, and it misses results.
                 hnsw_config=models.HnswConfigDiff(m=0),
             )
             for name, size in sizes.items()
@@ -69,14 +69,14 @@ class Collection:
         return [name for name in names if name.rpartition("-")[0] == base]
 
     def index(self, key: str, kind: str) -> None:
-        """Make a payload field quick to filter by; does nothing where it is so already."""
-        # The client that plays server has no indexes and warns of each.
+        """Create an index on a payload field, so that filters are fast; does nothing if it exists."""
+        # The client that acts as the server has no indexes and warns for each.
         if self.url != IN_MEMORY:
             with self._client() as client:
                 client.create_payload_index(self.name, key, models.PayloadSchemaType(kind), wait=True)
 
     def write(self, points: Sequence[Point]) -> None:
-        """Write points instead of those with the same numbers."""
+        """Write points, replacing those with the same numbers."""
         structs = [
             models.PointStruct(
                 id=point.number,
@@ -93,7 +93,7 @@ class Collection:
         self.write([Point(RECORD, {"record": text}, {})])
 
     def read_record(self) -> str | None:
-        """Return the record, or None where there is none."""
+        """Return the record, or None."""
         with self._client() as client:
             if not client.collection_exists(self.name):
                 return None
@@ -101,12 +101,12 @@ class Collection:
         return str(found[0].payload["record"]) if found and found[0].payload else None
 
     def mark_dead(self, where: Condition, generation: int) -> None:
-        """Let points be gone from a generation on."""
+        """Mark points as deleted from a generation on."""
         with self._client() as client:
             client.set_payload(self.name, {"died": generation}, points=_filter(where), wait=True)
 
     def unmark(self, where: Condition) -> None:
-        """Take such marks back."""
+        """Remove such marks."""
         with self._client() as client:
             client.delete_payload(self.name, ["died"], points=_filter(where), wait=True)
 
@@ -117,12 +117,12 @@ class Collection:
             client.delete(self.name, points_selector=selector, wait=True)
 
     def count(self, where: Condition) -> int:
-        """How many points fulfil a condition."""
+        """Count the points that fulfil a condition."""
         with self._client() as client:
             return client.count(self.name, count_filter=_filter(where), exact=True).count
 
     def scroll(self, where: Condition, after: int, limit: int, tokens: bool = True) -> list[StoredPoint]:
-        """Return the first points by number, from ``after`` + 1 on, with their tokens or without."""
+        """Return points in the order of their numbers, from ``after`` + 1, with or without tokens."""
         with self._client() as client:
             found, _ = client.scroll(
                 self.name,
@@ -163,7 +163,7 @@ class Collection:
 def _connect(url: str, key: str | None) -> QdrantClient:
     if url == IN_MEMORY:
         return QdrantClient(IN_MEMORY)
-    # The check of versions would ask a server that may not answer, and only warn.
+    # The check of versions would contact a server that may not answer, and only warn.
     return QdrantClient(url=url, api_key=key, timeout=60, check_compatibility=False)
 
 

@@ -1,8 +1,8 @@
-"""How items are stored in Qdrant: points, their payloads, and our filters as Qdrant's conditions.
+"""Store items in Qdrant: points, their payloads, and our filters as Qdrant's conditions.
 
 A point is one version of an item. Its number is its place in the order of adding. ``born`` and ``died`` are
-the generations from which it is there and gone, so that a change of many points counts in one moment: when
-the record, a point of its own, names the generation. Conditions are in the JSON form of Qdrant's REST API.
+the generations from which it exists and is deleted, so that a change of many points takes effect at once:
+when the record, a separate point, names the generation. Conditions have the JSON form of Qdrant's REST API.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ RECORD = 0
 
 LINE, TOKENS = "line", "tokens"
 INDEXED = {"item": "keyword", "facts": "keyword", "born": "integer", "died": "integer"}
-"""Payload fields that every collection has an index on; numbers of attributes get theirs when they appear."""
+"""Payload fields with an index in every collection; numbers of attributes get one when they appear."""
 
 Condition = dict[str, Any]
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
 class IndexRecord(Strict):
-    """The record of a collection: its generation and the facts of it."""
+    """The record of a collection: its generation and facts."""
 
     format: int = FORMAT
     header: IndexHeader
     distributions: int
-    """Tokens that are distributions, at the end of each item's."""
+    """How many of the last tokens of an item are distributions."""
     generation: int
     oldest: int
-    """Generations before this one cannot be searched any more."""
+    """The oldest generation that can still be searched."""
     next: int
     """Number of the next point."""
     items: int
@@ -56,7 +56,7 @@ class IndexRecord(Strict):
     """Name -> whether any item has a number there."""
 
     def columns(self) -> Columns:
-        """Return one item that has every attribute, which is what a filter is checked against."""
+        """Return the columns of one item with every attribute, for checking a filter."""
         return Columns.of([{name: 0 if numeric else "" for name, numeric in self.attributes.items()}])
 
 
@@ -91,7 +91,7 @@ class PointQuery:
 
 
 def vector_sizes(header: IndexHeader, distributions: int) -> dict[str, int]:
-    """Return the named vectors of a collection and their widths; tokens are many of theirs."""
+    """Return the named vectors of a collection and their widths; ``tokens`` is a multivector."""
     plan = PREFETCHES[header.score_rule]
     line = plan.line(torch.zeros(1, header.tokens, header.size), distributions)
     return {LINE: line.shape[1]} | ({TOKENS: header.size} if plan.by_tokens else {})
@@ -119,8 +119,7 @@ def point_payload(
 ) -> dict[str, Any]:
     """Return Qdrant's payload of an item: the item as text, unchanged, and the facts that filters use.
 
-    The tokens are there once more as text: read from vectors they would be lists of numbers, which takes
-    ten times as long.
+    The tokens are also stored as text, because reading vectors as lists of numbers takes ten times as long.
     """
     known = {name: values_in(value) for name, value in payload.items()}
     numbers = {
@@ -147,7 +146,7 @@ def attributes_of(payloads: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
 
 
 def number_key(name: str) -> str:
-    """Where the numbers of an attribute lie."""
+    """Return the payload key of an attribute's numbers."""
     return f"numbers.{safe_name(name)}"
 
 
@@ -170,17 +169,17 @@ def visible(generation: int, *more: Condition) -> Condition:
 
 
 def has_item(ids: Sequence[str]) -> Condition:
-    """Return versions of these items."""
+    """Return the condition for versions of these items."""
     return {"key": "item", "match": {"any": list(ids)}}
 
 
 def has_number(numbers: Sequence[int]) -> Condition:
-    """Return points of these numbers."""
+    """Return the condition for points with these numbers."""
     return {"has_id": list(numbers)}
 
 
 def condition(where: Filter) -> Condition:
-    """Return a filter as a condition that means the same of the payloads written here."""
+    """Translate a filter to a condition on the payloads of :func:`point_payload`."""
     match where:
         case Equal(name, values):
             facts = [fact for value in values for fact in _facts(name, value)]
@@ -198,7 +197,7 @@ def condition(where: Filter) -> Condition:
 
 
 def _range(name: str, orders: Sequence[Compare]) -> Condition:
-    """That one number of an attribute fulfils all of its orders."""
+    """Return the condition that one number of an attribute fulfils all orders."""
     limits: dict[str, float] = {}
     for one in orders:
         key = _BOUNDS[one.order]
@@ -208,8 +207,8 @@ def _range(name: str, orders: Sequence[Compare]) -> Condition:
 
 
 def _facts(name: str, value: object) -> list[str]:
-    """Return keys that equal values share: their text in small letters, and their number."""
+    """Return keys that equal values share: their text in lower case, and their number."""
     number = as_number(value)
-    # Adding 0.0 makes -0.0 the same as 0.0.
+    # Adding 0.0 turns -0.0 into 0.0.
     same = [f"{safe_name(name)}#{number + 0.0!r}"] if math.isfinite(number) else []
     return [f"{safe_name(name)}={folded(str(value))}", *same]

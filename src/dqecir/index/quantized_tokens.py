@@ -1,11 +1,11 @@
-"""Quantized tokens: two bytes instead of every token, searched first where scoring all items is too slow.
+"""Quantized tokens: two bytes for each token, which choose candidates if scoring all items is too slow.
 
-Each place of a token, 1 to n_t, has a codebook of its own: 256 centroids, and 256 corrections to them.
-For one query and one place, a score rule is then a table of 65,536 numbers, and the approximate score of an
-item is one look-up a token. The best items by it are scored exactly.
+Each of the n_t tokens of an item has its own codebook: 256 centroids, and 256 corrections to them. For one
+query and one token, a score rule is then a table of 65,536 numbers, and an item's approximate score needs one
+look-up for each token. The best items by it are scored exactly.
 
-The quantized tokens of a segment never change, and can be made again from its tokens at any time. They are
-made before their segment counts, so that no search scores a large one whole meanwhile.
+The quantized tokens of a segment never change, and can be recomputed from its tokens. They are made before
+the segment becomes visible, so that no search scores a large segment completely in the meantime.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from dqecir.io.files import write_bytes
 from dqecir.methods.score_rules import HARRIS, SMOOTHING, ScoreRule
 
 FILE = "sketch.safetensors"
-"""Its name in the format of the index."""
+"""The name of this format in the index."""
 
 SIZE = 256
-"""Centroids of a codebook, and corrections to them: a byte each."""
+"""Number of centroids of a codebook, and of corrections to them: a byte each."""
 
 _MANY = 0.4
-"""Share of the items that may be found above which all are looked up."""
+"""If a larger share of the items may be found, all items are looked up."""
 
 _SPAN = 65_536
-"""Items whose scores are summed at once: they, their codes and a table fit a core's cache."""
+"""Items whose scores are summed in one step: scores, codes and a table fit a core's cache."""
 
 Numbers = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class QuantizedTokens:
-    """Codes [n_t, N] of a segment's tokens, and what they stand for.
+    """Codes [n_t, N] of a segment's tokens, and their codebooks.
 
-    The token at place p with the code 256 a + b is ``coarse[p, a] + fine[p, b]``, both [n_t, 256, D], and
-    the square of that, number by number, where ``roots[p]`` is set.
+    The token at place p with the code 256 a + b is ``coarse[p, a] + fine[p, b]``, both [n_t, 256, D]; if
+    ``roots[p]`` is set, it is the elementwise square of that.
     """
 
     codes: NDArray[np.uint16]
@@ -62,14 +62,14 @@ class QuantizedTokens:
         threads: int,
         added: Numbers | None = None,
     ) -> NDArray[np.int64]:
-        """Return rows of the ``count`` allowed items that score best by their codes, in order of rows.
+        """Return the rows, ascending, of the ``count`` allowed items that score best by their codes.
 
         ``added`` [N] is added to the scores.
-        Of equals the first rows are taken. Fewer where fewer are allowed.
+        Of equal scores the first rows are taken. There are fewer if fewer are allowed.
         """
         share = allowed.mean()
         rows = None if share == 1 else np.flatnonzero(allowed)
-        # Looking up few is quicker than leaving out many.
+        # Looking up few items is faster than looking up all.
         scores = self.scores(query, rule, rows if share <= _MANY else None, threads)
         if added is not None:
             scores += added if share > _MANY else added[rows]
@@ -90,8 +90,8 @@ class QuantizedTokens:
     ) -> Numbers:
         """Return the scores [N] of a query [n_q, D] under ``rule`` by the codes of items in ``rows``, or all.
 
-        All is done by numpy in threads of its own: torch has its threads wait for each other after every
-        step, which on a busy machine takes a hundred times as long as the step.
+        It uses numpy in separate threads: torch's threads wait for each other after every step, which on a
+        busy machine takes a hundred times as long as the step.
         """
         places = len(self.codes)
         items = self.codes.shape[1] if rows is None else len(rows)
@@ -106,23 +106,23 @@ class QuantizedTokens:
             out[:] = -np.inf if plan.highest else 0
             for place, table in enumerate(tables):
                 if place >= plan.highest and table.min() == table.max():
-                    continue  # it orders nothing, as a column of no weight
+                    continue  # A column without weight does not change the order.
                 np.take(table, self.codes[place, span], out=looked_up, mode="clip")
                 (np.maximum if place < plan.highest else np.add)(out, looked_up, out=out)
 
-        # A pool a search: threads are cheap beside it, and none is left to a process that forks.
+        # A pool for each search: threads are cheap, and a process that forks has none left over.
         with ThreadPoolExecutor(threads) as pool:
             tables += pool.map(lambda place: plan.table(self, place), range(places))
             list(pool.map(fill, range(0, items, _SPAN)))
         return found
 
     def products(self, vectors: Numbers, place: int) -> Numbers:
-        """Return inner products of vectors [n, D] with all that codes can say at a place [n, 65536]."""
+        """Return inner products [n, 65536] of vectors [n, D] with the tokens of all codes at a place."""
         ends = self.ends[place]
         vectors, coarse, fine = vectors[:, :ends], self.coarse[place, :, :ends], self.fine[place, :, :ends]
         if not self.roots[place]:
             return ((vectors @ coarse.T)[:, :, None] + (vectors @ fine.T)[:, None]).reshape(len(vectors), -1)
-        # Products this small are left to one thread.
+        # One thread computes products this small.
         mixed: Numbers = np.matmul((vectors[:, None] * (2 * coarse)).reshape(-1, 32, ends), fine.T)
         mixed = mixed.reshape(len(vectors), SIZE, SIZE)
         mixed += (vectors @ np.square(coarse).T)[:, :, None]
@@ -131,7 +131,7 @@ class QuantizedTokens:
 
     @cached_property
     def ends(self) -> list[int]:
-        """How many of the first numbers are ever other than zero, at each place."""
+        """How many leading numbers of each place's tokens are not always zero."""
         ever = (self.coarse != 0).any(axis=1) | (self.fine != 0).any(axis=1)
         return [int(np.flatnonzero(row).max(initial=0)) + 1 for row in ever]
 
@@ -149,11 +149,11 @@ class QuantizedTokens:
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """How a score rule sums look-ups: the highest one of the first places, plus those of the others."""
+    """How a score rule sums look-ups: the highest of the first places, plus those of the others."""
 
     highest: int
     table: Callable[[QuantizedTokens, int], Numbers]
-    """A place's table [65536]."""
+    """Place -> its table [65536]."""
 
 
 def write_quantized(folder: Path, quantized: QuantizedTokens) -> str:
@@ -164,7 +164,7 @@ def write_quantized(folder: Path, quantized: QuantizedTokens) -> str:
 
 
 def read_quantized(folder: Path, sha256: str | None, items: int) -> QuantizedTokens | None:
-    """Read a segment's quantized tokens; None where there are none of this hash, or in another format."""
+    """Read a segment's quantized tokens; None if they are missing, damaged or in another format."""
     if sha256 is None:
         return None
     try:

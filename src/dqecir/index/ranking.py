@@ -1,4 +1,4 @@
-"""The best items of one segment: all of them scored, or those that its quantized tokens put first."""
+"""Find the best items of segments: score all items, or those that quantized tokens rank first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import best_columns, top_scores
 
 FEW = 0.4
-"""Share of a segment up to which its chosen tokens are copied together instead of scoring all."""
+"""If a smaller share of a segment may be found, its tokens are gathered instead of scoring all."""
 
 
 def best_of_segments(
@@ -33,10 +33,10 @@ def best_of_segments(
     settings: SearchSettings | None = None,
     added: Sequence[Scores | None] | None = None,
 ) -> list[list[tuple[float, int]]]:
-    """For each query the (score, place) of the at most ``k`` items that are found, best first.
+    """Return (score, place) of each query's best ``k`` items, best first.
 
-    ``added``: for each segment what is added to its scores [B, N]. Places count the rows of all segments, one
-    after the other; equal scores are ordered by place.
+    ``added`` holds, for each segment, numbers to add to its scores [B, N]. Places count the rows of all
+    segments consecutively; equal scores are ordered by place.
     """
     found = [
         best_of_segment(segment, queries, k, rule, exclude, where, settings, own)
@@ -62,10 +62,10 @@ def best_of_segment(
     settings: SearchSettings | None = None,
     added: Scores | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(scores, rows), both [B, at most k], best first; what may not be found has -inf.
+    """Return (scores, rows), both [B, at most k], best first; excluded items have -inf.
 
-    Equal scores are ordered by row. ``added`` [B, N] is added to the scores. ``settings`` says when the
-    segment's quantized tokens choose what is scored; where it has none, all that may be found is.
+    Equal scores are ordered by row. ``added`` [B, N] is added to the scores. ``settings`` decides when the
+    segment's quantized tokens choose candidates; without quantized tokens, all allowed items are scored.
     """
     allowed = segment.allowed(where)
     left_out = [

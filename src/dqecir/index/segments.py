@@ -1,8 +1,8 @@
-"""Segments: immutable runs of items on disk, and the manifest that says which of them make an index.
+"""Segments, which are immutable runs of items on disk, and the manifest, which lists an index's segments.
 
 A segment is a folder with ``tokens.npy`` [N, n_t, D] and the files of ``item_list.py`` and ``item_text.py``;
-only the file that marks its dead items is replaced, by one of another name. What no manifest names is a
-leftover of a killed writer.
+only the file that marks its dead items is replaced, by one of another name. Files that no manifest names were
+left by a killed writer.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FORMAT = 3
 AGAIN = "build the index again"
 
 _COPIED = 1024
-"""Items that are copied at once."""
+"""Items that are copied in one step."""
 
 
 class SegmentEntry(Strict):
@@ -61,17 +61,17 @@ class SegmentEntry(Strict):
     token_bytes: int
     """Size of ``tokens.npy``."""
     token_sha256: str
-    """Of the numbers in ``tokens.npy``, without its head."""
+    """SHA-256 of the numbers in ``tokens.npy``, without its head."""
     items_sha256: str
-    """Of its ids and payloads: ``items_digest``."""
+    """SHA-256 of its ids and payloads (``items_digest``)."""
     dead: int = 0
-    """Items that were deleted or replaced."""
+    """Number of items that were deleted or replaced."""
     dead_file: str | None = None
-    """A bit an item, set for the dead ones."""
+    """The file with one bit for each item, set for dead ones."""
     text_sha256: str | None = None
-    """Of the words of its items (``item_text.py``), where they were written."""
+    """SHA-256 of the words of its items (``item_text.py``), if they were written."""
     sketch_sha256: str | None = None
-    """Of the quantized tokens, where they were made."""
+    """SHA-256 of the quantized tokens, if they were made."""
 
 
 class Manifest(Strict):
@@ -83,12 +83,12 @@ class Manifest(Strict):
     header: IndexHeader
     segments: tuple[SegmentEntry, ...]
     sketch: SearchSettings | None = None
-    """How quantized tokens are searched; None where every search scores every item."""
+    """Settings of searches by quantized tokens; None: every search scores every item."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """An open segment; its tokens are memory-mapped and stay readable after the files are gone."""
+    """An open segment; its tokens are memory-mapped and stay readable after the files are deleted."""
 
     entry: SegmentEntry
     items: StoredItems
@@ -96,17 +96,17 @@ class Segment:
     """The tokens [N, n_t, D]."""
     alive: NDArray[np.bool_]
     quantized: QuantizedTokens | None = None
-    """None where they were not made or are damaged: all items are scored then."""
+    """None if they were not made or are damaged; then all items are scored."""
     text: StoredText | None = None
     """The words of its items; None in an index of an earlier version, and in a Python without FTS5."""
 
     @cached_property
     def tokens(self) -> Tensor:
-        """The tokens as torch sees them."""
+        """The tokens as a tensor."""
         return as_tensor(self.stored)
 
     def quantize(self) -> QuantizedTokens:
-        """Return the quantized tokens, made in memory where there are none."""
+        """Return the quantized tokens; make them in memory if there are none."""
         from dqecir.index.codebooks import quantize
 
         return self.quantized or quantize(self.tokens)
@@ -116,7 +116,7 @@ class Segment:
         return self.entry.items - self.entry.dead
 
     def allowed(self, where: Filter | None) -> NDArray[np.bool_]:
-        """Which items may be found [N]: living ones that fulfil a filter."""
+        """Return which items may be found [N]: living ones that fulfil the filter."""
         return self.alive if where is None else self.alive & where.mask(self.items.columns)
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
@@ -127,11 +127,11 @@ class Segment:
 
 
 class _MissingError(EngineError):
-    """A file that a manifest names is not there: damage, or a writer has gone on meanwhile."""
+    """A file of a manifest is missing: damage, or a writer has replaced it in the meantime."""
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the finished generation of an index; raises :class:`EngineError` where there is none."""
+    """Read the finished generation of an index; raises :class:`EngineError` if there is none."""
     path = folder / "manifest.json"
     try:
         data = json.loads(_read(path))
@@ -148,13 +148,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Make a generation the one that is read; when this returns it outlives a kill and a power cut."""
+    """Make a generation the current one; after this returns, it survives a kill and a power cut."""
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
     sync_folder(folder)
 
 
 def open_generation(folder: Path, known: Sequence[Segment] = ()) -> tuple[Manifest, tuple[Segment, ...]]:
-    """Return the newest finished generation; segments that are open already are kept open, not read again."""
+    """Open the newest finished generation; segments that are open already are reused."""
     manifest = read_manifest(folder)
     while True:
         try:
@@ -162,7 +162,7 @@ def open_generation(folder: Path, known: Sequence[Segment] = ()) -> tuple[Manife
                 open_segment(folder, manifest, entry, known) for entry in manifest.segments
             )
         except _MissingError:
-            # A writer that ended between the manifest and its files has removed what it replaced.
+            # A writer that finished after the manifest was read has removed replaced files.
             newer = read_manifest(folder)
             if newer == manifest:
                 raise
@@ -172,7 +172,7 @@ def open_generation(folder: Path, known: Sequence[Segment] = ()) -> tuple[Manife
 def open_segment(
     folder: Path, manifest: Manifest, entry: SegmentEntry, known: Sequence[Segment] = ()
 ) -> Segment:
-    """Open one segment; raises :class:`EngineError` where its files are not what the manifest says."""
+    """Open a segment; raises :class:`EngineError` if its files do not fit the manifest."""
     for segment in known:
         if segment.entry == entry:
             return segment
@@ -190,7 +190,7 @@ def open_segment(
         items = open_items(place)
         if path.stat().st_size != entry.token_bytes:
             raise EngineError(f"{path} is cut off: {AGAIN}")
-        # Copy-on-write, because torch asks for memory that it could write to.
+        # Copy-on-write, because torch requires writable memory.
         tokens = np.asarray(np.load(path, mmap_mode="c"))
         text = StoredText(place) if entry.text_sha256 and has_fts5() else None
     except FileNotFoundError as error:
@@ -221,8 +221,7 @@ def write_segment(
 ) -> SegmentEntry:
     """Write a segment of all items, a batch in memory at a time; no manifest names it yet.
 
-    Raises :class:`EngineError` for an id that comes twice and for what ``as_stored`` refuses; what was
-    written is removed then.
+    Raises :class:`EngineError` for a repeated id and as ``as_stored``; the files are then removed.
     """
     stored = (
         (zip(batch.ids, batch.payloads, strict=True), batch.as_stored(header).contiguous().numpy())
@@ -234,15 +233,15 @@ def write_segment(
 def join_segments(
     folder: Path, generation: int, header: IndexHeader, merged: Sequence[Segment]
 ) -> SegmentEntry:
-    """Write the living items of some segments as one; no manifest names it yet."""
+    """Merge the living items of segments into a new one; no manifest names it yet."""
     return _write_segment(folder, generation, header, living_items(merged))
 
 
 def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDArray[np.float16]]]:
-    """Yield ids and payloads, and tokens [B, n_t, D], of what is neither deleted nor replaced, in order.
+    """Yield ids and payloads, and tokens [B, n_t, D], of the living items, in order.
 
-    All is done by numpy in one thread: where torch shares out such small pieces, its threads keep all
-    cores from the searches of other processes.
+    It uses numpy in one thread: for such small pieces, torch's threads would block all cores, and so the
+    searches of other processes.
     """
     for segment in segments:
         tokens, rows = segment.stored, np.flatnonzero(segment.alive)
@@ -254,10 +253,10 @@ def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDA
 def with_quantized(
     folder: Path, entry: SegmentEntry, settings: SearchSettings | None, merged: Sequence[Segment] = ()
 ) -> SegmentEntry:
-    """Quantize the tokens of a segment that no manifest names yet, where ``settings`` ask for it.
+    """Quantize the tokens of a segment that no manifest names yet, if ``settings`` need it.
 
-    ``merged`` are the segments whose living items it holds, if it was made of such. On a full disk the
-    segment stays without quantized tokens, and every search scores all of its items.
+    ``merged`` are the segments that it was merged from, if any. On a full disk the segment gets no quantized
+    tokens, and every search scores all of its items.
     """
     if settings is None or entry.items <= settings.exact_up_to:
         return entry
@@ -288,7 +287,7 @@ def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str
 
 
 def sweep(folder: Path, manifest: Manifest) -> None:
-    """Remove what no manifest names: replaced segments and marks, and leftovers of killed writers."""
+    """Remove files that no manifest names: replaced segments and marks, and leftovers of killed writers."""
     named = {entry.name: entry for entry in manifest.segments}
     for path in folder.iterdir():
         if path.is_dir() and path.name not in named and path.name[:1] == "s" and path.name[1:].isdigit():
@@ -309,14 +308,14 @@ def sweep(folder: Path, manifest: Manifest) -> None:
 
 
 def as_tensor(tokens: NDArray[np.float16]) -> Tensor:
-    """Return the tokens as torch sees them, not copied."""
-    from torch import from_numpy  # slow to import, and facts about an index do not need it
+    """Return the tokens as a tensor, without a copy."""
+    from torch import from_numpy  # It is slow to import, and facts about an index do not need it.
 
     return from_numpy(tokens)
 
 
 def token_digest(tokens: NDArray[np.float16]) -> str:
-    """Return SHA-256 of tokens, a part in memory at a time."""
+    """Return the SHA-256 of tokens, with a part in memory at a time."""
     digest = hashlib.sha256()
     for start in range(0, len(tokens), 4096):
         digest.update(tokens[start : start + 4096].tobytes())
@@ -330,7 +329,7 @@ def _write_segment(
     parts: Iterable[tuple[Iterable[Entry], NDArray[np.float16]]],
 ) -> SegmentEntry:
     place = folder / f"s{generation:08}"
-    # A writer that was killed before its manifest may have left this very name.
+    # A writer that was killed before its manifest may have left a folder of this name.
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     try:

@@ -1,11 +1,11 @@
 """The engine ``server``: items as points of a collection on a Qdrant server or cluster.
 
-The index's folder holds the manifest, which names the server and the collection, and the lock of writers.
+The index's folder holds the manifest, which names the server and the collection, and the writers' lock.
 A change writes points of the next generation, which no search sees, and then the record that names the
-generation. The next writer removes what a killed writer left.
+generation. The next writer removes the points that a killed writer left.
 
 The address comes from ``DQECIR_QDRANT_URL`` when an index is first built, and from the manifest afterwards.
-The key comes from ``DQECIR_QDRANT_KEY`` and is written nowhere.
+The key comes from ``DQECIR_QDRANT_KEY`` and is never stored.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ from dqecir.io.files import sync_folder, whole_folder, write_json
 from dqecir.settings import Strict, parse_settings
 
 KEPT = 16
-"""Generations that can be searched after a change; a handle that is further behind opens the newest."""
+"""Number of generations that can be searched; a handle that is further behind opens the newest."""
 
 WRITTEN = 128
-"""Points written or read at once; other requests take turns with such parts."""
+"""Points written or read in one request, so that other requests can be served in between."""
 
 MARKED = 1024
-"""Items marked as gone at once: as quick as writing a part."""
+"""Items marked as deleted in one request, which takes as long as writing a part."""
 
 PREFERRED = 256
-"""Items that a search with preferences fetches and orders by them."""
+"""Items that a search with preferences fetches and reorders."""
 
 ReadT = TypeVar("ReadT")
 
@@ -79,9 +79,9 @@ class StoreLocation(Strict):
     url: str = Field(min_length=1)
     """The server."""
     candidates: int | None = Field(default=None, ge=1)
-    """Items that a search fetches and scores. Default: as many as the rule needs."""
+    """Number of items that a search fetches and scores. Default: as many as the rule needs."""
     exact_up_to: int = Field(default=0, ge=0)
-    """A search scores all items where a filter leaves no more than this."""
+    """If a filter leaves at most so many items, a search scores all of them."""
 
     @property
     def collection(self) -> Collection:
@@ -90,7 +90,7 @@ class StoreLocation(Strict):
 
 @dataclass(frozen=True)
 class _State:
-    """The state that one search sees, whatever is written meanwhile."""
+    """The state that a search uses, unchanged by writers."""
 
     location: StoreLocation
     record: IndexRecord
@@ -106,12 +106,12 @@ class ServerIndex(Index):
     def __init__(self, folder: Path) -> None:
         """As :meth:`open`."""
         self.folder = folder
-        # What a handle of :meth:`with_settings` is searched by instead of the manifest's settings.
+        # The settings of a handle of :meth:`with_settings`, instead of the manifest's.
         self._settings: dict[str, int | None] = {}
         location = _read_location(folder)
         self._state = _State(location, _record(location.collection, folder))
         self.header = self._state.record.header
-        # Held while a generation is opened, so that no older one follows it; never held by a search.
+        # Held while a generation is opened, so that no older one replaces it; searches never hold it.
         self._opening = Lock()
 
     @classmethod
@@ -163,7 +163,7 @@ class ServerIndex(Index):
                 self._state = _State(location, record)
 
     def with_settings(self, settings: SearchSettings | None) -> Self | None:
-        # Without settings, a rule that is no inner product fetches a fixed number, which may be all items.
+        # Without settings, a rule that is no inner product fetches a fixed number, perhaps all items.
         state, plan = self._state, PREFETCHES[self.header.score_rule]
         if settings is None and not plan.is_exact(None) and state.record.items > CANDIDATES:
             return None
@@ -175,7 +175,10 @@ class ServerIndex(Index):
         return handle
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """As the contract says; with settings, rules that the engine could follow exactly go by lines too."""
+        """Store the settings of searches.
+
+        With settings, rules that the engine can rank exactly use lines too.
+        """
         with write_lock(self.folder):
             self.refresh()
             _write_location(self.folder, self._state.location.model_copy(update=_as_kept(settings)))
@@ -211,7 +214,7 @@ class ServerIndex(Index):
         return [_preferred(*pair)[:k] for pair in zip(found, prefer, strict=True)]
 
     def _of_one_generation(self, read: Callable[[_State], ReadT]) -> ReadT:
-        """Read the open generation, or a newer one where the open one is being cleared away."""
+        """Read the open generation, or a newer one if the open one is being removed."""
         while True:
             state = self._state
             found = read(state)
@@ -230,7 +233,7 @@ class ServerIndex(Index):
         return {item: json.loads(point.payload) for item, point in self._points(ids, tokens=False).items()}
 
     def _points(self, ids: Sequence[str], tokens: bool) -> dict[str, StoredPoint]:
-        """Return the points of items by id, without ids that no item has."""
+        """Return the points of items by id, without unknown ids."""
         wanted = list(dict.fromkeys(ids))
 
         def by_id(state: _State) -> dict[str, StoredPoint]:
@@ -249,7 +252,7 @@ class ServerIndex(Index):
             size = wanted = min(count, state.record.items)
             found: dict[int, str] = {}
             chosen: list[int] = []
-            # Numbers of points that are gone are drawn too: where too few are left, more are drawn.
+            # Numbers of deleted points are drawn too; draw more if too few points are left.
             while len(found) < wanted:
                 chosen = Random(seed).sample(numbers, min(size, len(numbers)))
                 seen = visible(state.record.generation, has_number(chosen))
@@ -346,7 +349,7 @@ class ServerIndex(Index):
         state.collection.write_record(record.model_dump_json())
         with self._opening:
             self._state = replace(state, record=record)
-        # The record comes first: a reader of points that are being removed finds there that they may be.
+        # Write the record first, so that readers of points that are being removed can notice it.
         if record.oldest > state.record.oldest:
             state.collection.remove({"must": [{"key": "died", "range": {"lte": record.oldest}}]})
 
@@ -389,16 +392,16 @@ def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -
         raise
     location = StoreLocation(format=FORMAT, engine="server", header=header, store=collection.name, url=url)
     if old and old.header == header:
-        # How few candidates are enough depends on the model.
+        # The number of candidates that is enough depends on the model.
         location = location.model_copy(update={"candidates": old.candidates, "exact_up_to": old.exact_up_to})
     _write_location(folder, location)
-    # Readers on other machines may have the replaced collection open: it stays until the next build.
+    # Readers on other machines may use the replaced collection, so it stays until the next build.
     for name in set(collection.siblings(base)) - {collection.name, old.store if old else None}:
         Collection(url, name).drop()
 
 
 def _read_location(folder: Path) -> StoreLocation:
-    """Return the manifest of an index; raises :class:`EngineError` where it is none of this engine."""
+    """Read the manifest of an index; raises :class:`EngineError` if it is not of this engine."""
     named = engine_of(folder)
     if named != "server":
         raise EngineError(f"{folder} is an index of the engine {named}, not of server")
@@ -410,7 +413,7 @@ def _read_location(folder: Path) -> StoreLocation:
 
 
 def _location_before(folder: Path) -> StoreLocation | None:
-    """Return the manifest that a build replaces; None where it is not one of this engine and version."""
+    """Read the manifest that a build replaces; None if it is not of this engine and version."""
     try:
         return _read_location(folder)
     except DataError:
@@ -418,7 +421,7 @@ def _location_before(folder: Path) -> StoreLocation | None:
 
 
 def _write_location(folder: Path, location: StoreLocation) -> None:
-    """Replace the manifest; when this returns, the new one outlives a kill and a power cut."""
+    """Replace the manifest; after this returns, the new one survives a kill and a power cut."""
     write_json(folder / "manifest.json", location.model_dump(mode="json"))
     sync_folder(folder)
 
@@ -431,7 +434,7 @@ def _record(collection: Collection, folder: Path) -> IndexRecord:
 
 
 def _check_once(batch: ItemBatch, seen: set[str]) -> None:
-    """Add the batch's ids to ``seen``; raises :class:`EngineError` for an id that is there already."""
+    """Add the batch's ids to ``seen``; raises :class:`EngineError` for a repeated id."""
     for item in batch.ids:
         if item in seen:
             raise EngineError(f"the item {item!r} comes twice: every item needs an id of its own")
@@ -441,7 +444,7 @@ def _check_once(batch: ItemBatch, seen: set[str]) -> None:
 def _write_batch(
     collection: Collection, record: IndexRecord, batch: ItemBatch, generation: int
 ) -> IndexRecord:
-    """Write a batch and return the record that counts it, which is not written yet."""
+    """Write a batch, and return the record that includes it, which is not written yet."""
     stored = batch.as_stored(record.header)
     named = attributes_of(batch.payloads)
     for name, numeric in named.items():
@@ -468,7 +471,7 @@ def _write_batch(
 
 
 def _mark(state: _State, ids: Sequence[str], generation: int) -> int:
-    """Mark the items of these ids as gone from a generation on, and count them."""
+    """Mark the items with these ids as deleted from a generation on, and count them."""
     wanted = list(dict.fromkeys(ids))
     count = 0
     for start in range(0, len(wanted), MARKED):
@@ -480,12 +483,12 @@ def _mark(state: _State, ids: Sequence[str], generation: int) -> int:
 
 
 def _as_kept(settings: SearchSettings | None) -> dict[str, int | None]:
-    """Return settings as a :class:`StoreLocation` keeps them."""
+    """Return settings as fields of a :class:`StoreLocation`."""
     return settings.model_dump() if settings else {"candidates": None, "exact_up_to": 0}
 
 
 def _conditions(where: Filter | None, record: IndexRecord) -> list[Condition]:
-    """Return a filter as conditions; raises ``FilterError`` for what :meth:`Filter.check` does."""
+    """Translate a filter to conditions; raises ``FilterError`` as :meth:`Filter.check`."""
     if where is None:
         return []
     where.check([record.columns()])
@@ -493,7 +496,7 @@ def _conditions(where: Filter | None, record: IndexRecord) -> list[Condition]:
 
 
 def _preferred(hits: Sequence[Hit], preference: Preference) -> list[Hit]:
-    """Return hits in the order of their scores with what is preferred."""
+    """Add the preference to the scores of hits, and sort them."""
     added = preference.of_cells(Columns.of([hit.payload for hit in hits]))
     scored = [replace(hit, score=hit.score + more) for hit, more in zip(hits, added.tolist(), strict=True)]
     return sorted(scored, key=lambda hit: -hit.score)
@@ -504,7 +507,7 @@ def _without(ids: Sequence[str]) -> list[Condition]:
 
 
 def _candidates(state: _State, more: Sequence[Condition]) -> int | None:
-    """How many items a search that is limited by ``more`` fetches; None: as many as the rule needs."""
+    """Return how many items a search within ``more`` fetches; None: as many as the rule needs."""
     location = state.location
     if not more or location.candidates is None or location.exact_up_to <= location.candidates:
         return location.candidates

@@ -1,1 +1,1 @@
-"""From a request to an explained answer."""
+"""Turn a request into explained results."""

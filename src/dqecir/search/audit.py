@@ -1,7 +1,7 @@
-"""Recall audit: what each setting of a search finds of the exact answers, and how long it takes.
+"""Recall audit: measure the recall of exact results and the time of each setting of a search.
 
-Every engine has a way to choose candidates that is quicker than scoring every item. How many of them hold
-the best depends on the tokens, so it is measured on the user's own index, by queries made of its own items.
+Every engine can choose candidates faster than scoring every item. How many candidates contain the best
+results depends on the tokens, so it is measured on the user's index, with queries made from its items.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.questions.wording import CaptionGenerator, Change
 
 BEST = 10
-"""Answers that are compared."""
+"""Number of results that are compared."""
 
 ENOUGH = 0.99
-"""Recall that a recommended setting has without a filter and with each."""
+"""Least recall of a recommended setting, without a filter and with each filter."""
 
 QUICK = 25.0
-"""Milliseconds: where an exact search takes no longer nothing else is recommended."""
+"""If an exact search takes at most so many milliseconds, it is recommended."""
 
 CANDIDATES = (100, 300, 1_000, 3_000, 10_000)
 SHARES = (0.1, 0.01)
-"""Of items that filters are looked for to leave."""
+"""Shares of items that the tested filters keep."""
 
 _TIMED_EXACTLY = 20
 _CLOSE = 1e-5
-"""Of two scores of one item, computed among different others."""
+"""Tolerance between two computations of one score."""
 _BASE, _MASS = 0.4, 0.07
-"""Length of the base vector and mass of a column, as the shipped model's queries have them."""
+"""Length of the base vector and mass of a column, as in queries of the shipped model."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The items that a search may find: all, or those with one value of an attribute."""
+    """The items that a search may find: all, or those with a certain value of an attribute."""
 
     where: Filter | None
     said: str
@@ -63,10 +63,10 @@ class Limit:
 
 @dataclass(frozen=True)
 class Measured:
-    """One setting under one limit: recall of the exact first ten, and milliseconds a search."""
+    """A setting under a limit: recall of the exact first ten, and milliseconds of a search."""
 
     settings: SearchSettings | None
-    """None where every item is scored."""
+    """None if every item is scored."""
     limit: Limit
     recall: float
     median: float
@@ -76,20 +76,20 @@ class Measured:
 
 @dataclass(frozen=True)
 class Audit:
-    """All that was measured, and what is recommended."""
+    """The measurements and the recommended settings."""
 
     items: int
     queries: int
     of_pictures: bool
-    """Whether queries were composed of stored pictures, not made of tokens."""
+    """Whether queries were composed from stored pictures, not made from tokens."""
     alike: float | None
-    """Mean cosine between the tokens of an item; None where they are no more than one."""
+    """Mean cosine between the tokens of an item; None for single tokens."""
     rows: tuple[Measured, ...]
     recommended: SearchSettings | None
     reason: str
 
     def table(self) -> str:
-        """Return all of it for a person, in lines."""
+        """Return the audit as lines of text."""
         made = "composed of their pictures" if self.of_pictures else "made of their tokens"
         lines = [
             f"{self.items} items, {self.queries} questions {made}",
@@ -118,12 +118,12 @@ def audit(
     seed: int = 0,
     numbers: Sequence[int] = CANDIDATES,
 ) -> Audit:
-    """Measure searches that score every item, where the engine has such, and growing numbers of candidates.
+    """Measure searches that score every item, if the engine has such, and growing numbers of candidates.
 
-    Queries are composed by ``model`` of ``count`` items' pictures and texts of its vocabularies; where the
-    pictures are gone, or there is no model, they are made of tokens. What is right is found by scoring every
-    item. Nothing is written. Raises ``EngineError`` for an index of another model, ``DataError`` for one of
-    no more than ``BEST`` items.
+    ``model`` composes queries from ``count`` items' pictures and texts of its vocabularies; without pictures
+    or without a model, queries are made from tokens. Right results come from scoring every item. Nothing is
+    written. Raises ``EngineError`` for an index of another model, ``DataError`` for an index of at most
+    ``BEST`` items.
     """
     if model is not None:
         index.check_model(model)
@@ -151,12 +151,12 @@ def audit(
         rows += [_measured(whole, None, queries, excluded, limit, rights[limit]) for limit in limits]
     for candidates in _worth_trying(numbers, len(entries), whole is not None):
         settings = SearchSettings(candidates=candidates, exact_up_to=0)
-        # The quantized tokens of one trial serve the next.
+        # Reuse the quantized tokens of one setting for the next.
         tried = (tried or index).with_settings(settings)
         if tried is not None:
             rows += [_measured(tried, settings, queries, excluded, limit, rights[limit]) for limit in limits]
     recommended, reason = _recommended(rows, len(entries))
-    # Distributions say what an item shows, one of each column, and are not to be alike.
+    # Distributions belong to different columns, so their similarity does not matter.
     alike = likeness(own[:, : own.shape[1] - distributions_of(own, index.header.score_rule)])
     return Audit(len(entries), len(queries), of_pictures, alike, tuple(rows), recommended, reason)
 
@@ -166,7 +166,7 @@ def picture_queries(
 ) -> Tensor | None:
     """Compose queries [B, n_q, D] of items' stored pictures and texts that change one or two attributes.
 
-    None where any picture cannot be read, and where there is no attribute to ask of.
+    None if a picture cannot be read, or if there is no attribute to request.
     """
     values = _values(model, payloads)
     if not values:
@@ -252,7 +252,7 @@ def _limits(payloads: Sequence[Mapping[str, Any]]) -> list[Limit]:
 
 
 def _worth_trying(numbers: Sequence[int], items: int, whole: bool) -> list[int]:
-    """Of growing numbers those that can be quicker than scoring all, or else up to that which holds all."""
+    """Return the numbers of candidates that can be faster than scoring all, else those up to all items."""
     if whole:
         return [number for number in numbers if 4 * number <= items]
     return [number for place, number in enumerate(numbers) if not place or numbers[place - 1] < items]
@@ -267,8 +267,8 @@ def _best_scores(
 ) -> dict[Limit, Tensor]:
     """Return the best scores of each query, best first [B, at most BEST]; -inf where fewer may be found.
 
-    Each token is read once, and a part of them is in memory at a time, whatever the engine. ``products``
-    names the product of each item, whose best score counts; without them every item counts.
+    Each token is read once, with a part of them in memory at a time. ``products`` names the product of each
+    item, whose best score counts; without products, every item counts.
     """
     numbers = {product: number for number, product in enumerate(dict.fromkeys(products.values()))}
     best = {limit: torch.full((len(queries), len(numbers)), -torch.inf) for limit in limits}
@@ -301,7 +301,7 @@ def _measured(
     limit: Limit,
     right: Tensor,
 ) -> Measured:
-    # Scoring every item is long where there are many, and finds what is right.
+    # Scoring every item finds the right results, which takes long for many items.
     asked = len(queries) if settings else min(_TIMED_EXACTLY, len(queries))
     seconds, shares = [], []
     best_products(index, queries[:1], BEST, excluded[:1], limit.where)
@@ -317,7 +317,7 @@ def _measured(
 
 
 def _share(found: Sequence[float], right: Sequence[float]) -> float:
-    """How much of the right scores was found; by scores, because of equal items either is right."""
+    """Return the share of right scores that was found; by scores, because of equal items any is right."""
     if not right:
         return 1.0
     least = right[-1] - _CLOSE * (1 + abs(right[-1]))
@@ -336,7 +336,7 @@ def _recommended(rows: Sequence[Measured], items: int) -> tuple[SearchSettings |
         median = next(row.median for row in rows if row.settings == settings and row.limit.where is None)
         least = _least(rows, settings)
         if least >= ENOUGH and median < whole:
-            # Up to as many items scoring all takes no longer.
+            # Up to so many items, scoring all takes no longer.
             level = int(items * median / whole)
             instead = "" if whole == float("inf") else f" instead of {whole:.1f}"
             return settings.model_copy(update={"exact_up_to": level}), (
@@ -345,11 +345,11 @@ def _recommended(rows: Sequence[Measured], items: int) -> tuple[SearchSettings |
             )
     if whole < float("inf"):
         return None, f"no number of candidates holds {sure} any sooner"
-    # The engine has no search that scores every item, so the most that was tried is the surest.
+    # The engine has no search that scores every item, so recommend the largest number.
     least = _least(rows, tried[-1])
     return tried[-1], f"they hold {100 * least:.1f} %, and no number {sure}: the engine exact scores all"
 
 
 def _least(rows: Sequence[Measured], settings: SearchSettings) -> float:
-    """Return the recall of some settings under the limit where it is lowest."""
+    """Return the lowest recall of some settings over all limits."""
     return min(row.recall for row in rows if row.settings == settings)

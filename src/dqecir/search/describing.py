@@ -1,4 +1,4 @@
-"""Say of pictures what they show: the values that a model's attribute heads name, with probabilities."""
+"""Describe pictures: the values that a model's attribute heads predict, with probabilities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dqecir.io.progress import track
 from dqecir.model.describer import Describer
 
 ColumnSet = Literal["photos", "products"]
-"""Whose columns and spellings a description has: those of the labelled photos, or those of a shop."""
+"""Columns and spellings of a description: those of the labelled photos, or those of a shop."""
 
 _PHOTOS = ("garment", "color", "pattern", "print", "sleeves", "length", "neck")
 _PRODUCTS = ("kind", "article", "usage", "gender")
@@ -25,7 +25,7 @@ COLUMN_SETS: dict[ColumnSet, Mapping[str, str]] = {
     "photos": {name: name for name in _PHOTOS},
     "products": {**{name: name for name in _PRODUCTS}, "color": "product_color"},
 }
-"""Column of a description -> the model's column, which has another name where two sets share one."""
+"""Column of a description -> the model's column, whose name may differ."""
 
 _WORDS = {
     "garment": "blazer blouse body dress hat hoodie longsleeve outwear pants polo shirt shoes shorts skirt "
@@ -36,7 +36,7 @@ _SPELLINGS: dict[ColumnSet, Mapping[str, frozenset[str]]] = {
     "photos": {column: frozenset(words.split()) for column, words in _WORDS.items()},
     "products": {},
 }
-"""Values that a set has of a column, where a model may know others beside them."""
+"""Column -> the values that a set has, if models may know more."""
 
 
 def describe_pictures(
@@ -46,13 +46,13 @@ def describe_pictures(
     columns: ColumnSet | None = None,
     quiet: bool = False,
 ) -> tuple[int, tuple[Refusal, ...]]:
-    """Write a line of JSON for each picture of files and folders to ``out``, all of them or none.
+    """Write a line of JSON for each picture of files and folders to ``out``, whole or not at all.
 
     A line is ``{"path", "attributes": {column: {"value", "probability"}}}``, or ``{"path", "error"}`` for a
     picture that cannot be used. ``columns`` chooses the set of columns. Default: ``photos``, or all columns
-    of a model that lacks those. Returns the number of pictures that were described, and what was left out:
-    pictures with an error, and files of the folders that are no pictures. Raises :class:`DataError` where
-    there is no picture, or where the model does not tell the columns.
+    of a model that lacks those. Returns the number of described pictures, and the refusals: pictures with an
+    error, and other files of the folders. Raises :class:`DataError` if there is no picture, or if the model
+    lacks the columns.
     """
     if not out.parent.is_dir():
         raise DataError(f"the folder {out.parent} does not exist: create it, or choose another --out")
@@ -85,7 +85,7 @@ def _columns(describer: Describer, columns: ColumnSet | None) -> Mapping[str, st
 
 
 def _found(pictures: Sequence[Path]) -> tuple[list[Path], list[Refusal]]:
-    """Return the pictures of files and folders, each once, and what else lies in the folders."""
+    """Return the pictures of files and folders, each once, and the other files of the folders."""
     paths: dict[Path, None] = {}
     left_out: list[Refusal] = []
     for place in pictures:

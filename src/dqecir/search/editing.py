@@ -1,4 +1,4 @@
-"""Retrieve and edit: a found picture changed as the text says, by a diffusion pipeline of diffusers."""
+"""Edit a found picture by the text, with a diffusion pipeline of diffusers."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _TAKEN = ("prompt", "image", "num_inference_steps", "generator")
 """Parameters that an instruction-following pipeline must take."""
 
 _GRAIN = 8
-"""Pixels: the sides of a picture that latents can stand for are multiples of it."""
+"""Sides of an edited picture are multiples of so many pixels, because of the latents."""
 
 
 class EditSettings(Strict):
-    """How an edit is made; the bounds keep one edit from holding a machine for long."""
+    """Settings of an edit; their bounds limit the time of one edit."""
 
     steps: int = Field(default=30, ge=1, le=100)
     guidance: float = Field(default=7.5, ge=1, le=20)
-    """How closely the text is followed."""
+    """How closely the edit follows the text."""
     picture_guidance: float = Field(default=1.5, ge=1, le=5)
-    """How closely the picture is kept, where the pipeline knows such a thing."""
+    """How closely the edit follows the picture, if the pipeline has this setting."""
     side: int = Field(default=512, ge=64, le=1024)
-    """Pixels of the longer side of what is edited and given back."""
+    """Longer side of the edited picture, in pixels."""
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 class Editor:
-    """An instruction-following pipeline from a local folder, read when the first picture is edited.
+    """An instruction-following pipeline from a local folder, loaded when the first picture is edited.
 
-    ``checkpoint`` is a folder in diffusers' form, with weights in safetensors; nothing is fetched and
-    no code of the folder is run. One picture is edited at a time, whichever thread asks.
+    ``checkpoint`` is a folder in diffusers' form, with weights in safetensors; nothing is downloaded, and no
+    code of the folder is run. One picture is edited at a time, from any thread.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Editor:
         self._turn = Lock()
 
     def missing(self) -> str | None:
-        """Say in one sentence what an edit lacks; None if nothing is missing."""
+        """Return a sentence about what is missing for an edit; None if nothing is."""
         if self.checkpoint is None:
             return (
                 "editing needs an instruction-following pipeline of diffusers, such as InstructPix2Pix: "
@@ -66,10 +66,11 @@ class Editor:
         return None
 
     def edit(self, picture: Image.Image, text: str) -> Image.Image:
-        """Return an RGB picture changed as ``text`` says, of the same shape and at most ``side`` pixels long.
+        """Edit an RGB picture by ``text``.
 
-        The same picture, text and seed give the same edit. Raises :class:`EditError` for what is
-        missing, for an empty text, and where the pipeline fails.
+        The result has the same shape and a longer side of at most ``side``.
+        The same picture, text and seed give the same edit. Raises :class:`EditError` if something is
+        missing, if the text is empty, or if the pipeline fails.
         """
         lacking = self.missing()
         if lacking is not None:
@@ -104,7 +105,7 @@ class Editor:
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
                 self.checkpoint, local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
-        except Exception as error:  # a folder of any origin fails in any way
+        except Exception as error:  # A folder of any origin may fail in any way.
             reason = " ".join(str(error).split())
             raise EditError(f"{self.checkpoint} cannot be read as a pipeline ({reason})") from error
         known = inspect.signature(pipeline.__call__).parameters
@@ -118,7 +119,7 @@ class Editor:
         return pipeline.to(self.device)
 
     def _fitted(self, picture: Image.Image) -> Image.Image:
-        """Return the picture at the size that is edited: its shape, up to what latents can stand for."""
+        """Resize the picture for the edit; it keeps its shape as far as the latents' multiples allow."""
         scale = self.settings.side / max(picture.size)
         width, height = (max(_GRAIN, round(side * scale / _GRAIN) * _GRAIN) for side in picture.size)
         return ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)

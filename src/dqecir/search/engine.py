@@ -1,4 +1,4 @@
-"""The search core: one model over one index, from a request to an explained answer.
+"""The search core: one model and one index, from a request to explained results.
 
 :meth:`SearchEngine.prepare` reads a request and may run in any thread. :meth:`SearchEngine.answer` composes,
 boosts, steers, searches and explains a batch of prepared requests, in one thread at a time.
@@ -66,22 +66,23 @@ from dqecir.search.steering import (
 )
 
 SAMPLE = 64
-"""Items that a result is compared with, to say what each attribute contributed."""
+"""Number of items that a result is compared with, to compute contributions of attributes."""
 
 
 class SearchEngine:
-    """One model over one index."""
+    """A model that searches an index."""
 
     def __init__(
         self, model: ComposedModel, index: Index, tokens_kept: int = 0, refresh: float = 0.0
     ) -> None:
-        """``tokens_kept``: bytes of references' image tokens to keep. ``refresh``: least seconds between two
-        looks at what other processes wrote. Raises :class:`EngineError` for an index of another model."""
+        """``tokens_kept``: size of the cache of references' image tokens, in bytes. ``refresh``: least
+        seconds between two checks for changes of other processes. Raises :class:`EngineError` for an index of
+        another model."""
         index.check_model(model)
         self.composer = QueryComposer(model, tokens_kept)
         self.model, self.index = model, index
         self.attributes = [vocabulary.name for vocabulary in model.vocabularies]
-        # Of a model without trained heads, what the method itself tells apart.
+        # Without trained heads, take the values of the method itself.
         self.values = model.method.target_values if model.heads is None else model.heads.config.columns
         self.garments = tuple(Linker(self.values).columns.get("garment", ()))
         parser = model.method.parser
@@ -100,7 +101,7 @@ class SearchEngine:
         return any(SOLD_OUT in part for part in self.index.columns())
 
     def see_changes(self) -> None:
-        """See what other processes wrote, where it is time to look."""
+        """Open changes of other processes, if it is time to check."""
         now = time.monotonic()
         if now - self._refreshed >= self._refresh:
             self._refreshed = now
@@ -109,8 +110,8 @@ class SearchEngine:
     def prepare(self, request: SearchRequest) -> PreparedRequest:
         """Read a request's text, filters and steering.
 
-        Raises ``FilterError`` for a filter that the index cannot follow, :class:`UnknownItemError` for an
-        id that no item has, and :class:`DataError` for a weight that cannot be set.
+        Raises ``FilterError`` for a filter that does not fit the index, :class:`UnknownItemError` for an
+        unknown id, and :class:`DataError` for a weight that cannot be set.
         """
         begun = time.perf_counter()
         item = None if request.item is None else item_named(self.index, request.item)
@@ -141,7 +142,7 @@ class SearchEngine:
         )
 
     def reference(self, image: ImageSource | None, item: str | None) -> Reference:
-        """Return a picture, or the picture of an item for None.
+        """Return the reference: ``image``, or the picture of ``item`` if it is None.
 
         Raises :class:`UnknownItemError`, :class:`ItemPictureError`, and ``ImageError`` for an ``image`` that
         cannot be used.
@@ -152,7 +153,7 @@ class SearchEngine:
             return self.composer.reference(self.picture_of(item))
 
     def picture_of(self, item: str | None) -> Path:
-        """Where the picture of an item, or the first of a product, is.
+        """Return the path of the picture of an item, or of the first view of a product.
 
         Raises :class:`UnknownItemError` and :class:`ItemPictureError`.
         """
@@ -170,7 +171,7 @@ class SearchEngine:
 
     @torch.no_grad()
     def answer(self, prepared: Sequence[PreparedRequest]) -> list[SearchResponse]:
-        """Answer prepared requests; those with one filter are searched for together."""
+        """Answer prepared requests; those with the same filter are searched together."""
         self.see_changes()
         clock = _Clock()
         steered, embedded = self._steered(prepared)
@@ -204,10 +205,10 @@ class SearchEngine:
     def _reading(
         self, read: TextReading, prepared: PreparedRequest, tells: bool, reads_all: bool, embedded: bool
     ) -> TextReading:
-        """How a text was read, by the method and in the columns of the table.
+        """Combine the readings of a text by the method and by the reader of the table's columns.
 
-        ``tells`` says whether the method tells all that a text asks for, ``reads_all`` whether every word of
-        it has an effect, ``embedded`` whether texts without a reference have an embedding.
+        ``tells``: whether the method tells all requests of a text. ``reads_all``: whether every word of it
+        has an effect. ``embedded``: whether texts without a reference have an embedding.
         """
         said = prepared.said
         parser = self.model.method.parser
@@ -215,7 +216,7 @@ class SearchEngine:
         words = {reading.column: clause.words for clause in clauses for reading in clause.readings}
         words |= {ask.column: ask.words for ask in said.read.asks}
         found = {ask.column for ask in said.read.asks}
-        # A clause may be read in part; what it asks of a column that the index lacks is no unread word.
+        # A clause may be read in part; words about a column that the index lacks are not unread words.
         beyond = {c.words for c in clauses if not {reading.column for reading in c.readings} <= found}
         partly = (clause.words for clause in clauses if clause.readings and clause.words not in beyond)
         unread = {word.text for words_read in (*read.unread, *partly) for word in words_of(words_read)}
@@ -239,7 +240,7 @@ class SearchEngine:
         )
 
     def _nowhere(self, asked: Sequence[RequestedValue]) -> tuple[RequestedValue, ...]:
-        """Return the requests of which no item has a value, in columns whose cells the index knows."""
+        """Return the requests whose value no item has, in columns with cells in the index."""
         columns = self.index.columns()
 
         def is_somewhere(column: str, value: str) -> bool:
@@ -267,7 +268,7 @@ class SearchEngine:
         return [QueryVectors(*one) for one in zip(query.embeddings.cpu(), prefers, strict=True)]
 
     def _steered(self, prepared: Sequence[PreparedRequest]) -> tuple[SteeredQuery, bool]:
-        """Return queries, boosted and steered, and whether texts without a reference are embedded."""
+        """Return the boosted and steered queries, and whether texts without a reference are embedded."""
         texts = [one.said.text for one in prepared]
         composed = self.composer.compose(
             [one.reference or self.composer.no_picture() for one in prepared], texts
@@ -279,7 +280,7 @@ class SearchEngine:
             embedded = own is not None
             composed = without_reference(composed, alone.to(composed.embeddings.device), own)
         steerings = [one.steering for one in prepared]
-        # Where the index knows garments by their cells, these hold the garment.
+        # If the index has cells of garments, preferences for cells keep the garment.
         garments = () if any(one.said.garments for one in prepared) else self.garments
         rule = self.model.method.score_rule
         return boosted_and_steered(composed, steerings, self.attributes, rule, garments), embedded
@@ -287,7 +288,7 @@ class SearchEngine:
     def explain(
         self, asked: Sequence[tuple[PreparedRequest, Image.Image, Image.Image]]
     ) -> list[tuple[HeatMap, HeatMap]]:
-        """Where each query looked in its reference and in a result, given both pictures; one at a time."""
+        """Return heat maps of each query for its reference and a result, given both pictures."""
         return [
             heat_maps(self.model, reference, prepared.said.text, target, prepared.steering)
             for prepared, reference, target in asked
@@ -313,7 +314,7 @@ class SearchEngine:
         return found
 
     def _preferences(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[Preference]:
-        """What each search prefers, in units of how far the scores of its query spread over the items."""
+        """Return the preferences of each search, scaled by the spread of its query's scores."""
         wished = [self._wished(query, row, one) for row, one in enumerate(prepared)]
         if not any(wished):
             return wished
@@ -324,7 +325,7 @@ class SearchEngine:
         ]
 
     def _wished(self, query: Query, row: int, prepared: PreparedRequest) -> Preference:
-        """Return what one search prefers, in standard deviations of its scores."""
+        """Return the preference of one search, in standard deviations of its scores."""
         columns = self.index.columns()
         cells = tuple(
             cell
@@ -334,7 +335,7 @@ class SearchEngine:
         return Preference(cells, prepared.said.searched, WORDS)
 
     def _cells(self, query: Query, row: int, prepared: PreparedRequest) -> list[CellPreference]:
-        """What the cells of items should be: by the text, and for the garment by the reference."""
+        """Return preferences for cells of items: by the text, and for the garment by the reference."""
         said, strictness = prepared.said, prepared.request.strictness
         asked, others = values_by_model(query, row, self.values)
         asks = [ask for ask in said.read.asks if ask not in said.table]
@@ -357,21 +358,21 @@ class SearchEngine:
             tokens = self.index.tokens(ids).split([len(found) for found in explained])
             sample = self._sampled()
         except UnknownItemError:
-            # An item was deleted since it was found; its result stands, unexplained.
+            # An item was deleted after it was found; keep its result without an explanation.
             return nothing
         rule = self.model.method.score_rule
         found = attribute_scores(query, tokens, sample, self.attributes, rule)
         return [parts or none for parts, none in zip(found, nothing, strict=True)]
 
     def _sampled(self) -> Tensor:
-        """Return target tokens of a few items, the same until the index has become half or twice as large."""
+        """Return target tokens of a sample of items, redrawn when the size of the index halves or doubles."""
         if self._sample is None or not 0.5 < len(self.index) / max(1, self._sample[0]) < 2:
             self._sample = len(self.index), self.index.tokens(self.index.sample(SAMPLE, seed=0))
         return self._sample[1]
 
 
 def _deciding(asked: Sequence[RequestedValue], said: RequestText, embedded: bool) -> tuple[str, ...]:
-    """What decides a search by text alone."""
+    """Return what decides a search by text alone."""
     decides = {
         "requested values": asked,
         "numbers": said.constraints,
@@ -392,7 +393,7 @@ def _result(found: ProductHit, parts: tuple[Contribution, ...]) -> SearchResult:
 
 @contextmanager
 def reading_picture_of(item: str | None) -> Iterator[None]:
-    """Raise :class:`ItemPictureError` instead of ``ImageError``: the index is at fault, not the request."""
+    """Raise :class:`ItemPictureError` instead of ``ImageError``, because the request is not at fault."""
     try:
         yield
     except ImageError as error:
@@ -405,7 +406,7 @@ def _named(ask: Ask) -> str:
 
 
 class _Clock:
-    """Milliseconds of each step since the one before."""
+    """Measure the milliseconds of each step."""
 
     def __init__(self) -> None:
         self.milliseconds: dict[str, float] = {}

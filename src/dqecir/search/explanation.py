@@ -1,4 +1,4 @@
-"""Why a result was found: what spoke for it, what was read from the text, and where the query looked."""
+"""Explain a result: contributions of attributes, the reading of the text, and heat maps."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from dqecir.search.response import Contribution, RequestedValue, TextReading
 from dqecir.search.steering import Steering, boosted_and_steered
 
 OVERALL = "overall"
-"""The name of the query's share that belongs to no attribute."""
+"""The name of the query's part that belongs to no attribute."""
 
 LEAST = 0.03
-"""A smaller share of what spoke for a result is not named."""
+"""Least contribution that is reported, as a share of all."""
 
 COVERED = 8
-"""Cells a side of a picture that is covered cell by cell."""
+"""Cells in a row of a picture that is covered cell by cell."""
 
 _ROUNDING = 1e-6
-"""A change of a score that means nothing."""
+"""Changes of a score up to this are ignored."""
 
 _NAMED = 3
-"""Values that are named one by one; what asks for more says nothing of them."""
+"""Most requested values that are listed; if more are requested, none is named."""
 
 
 @torch.no_grad()
 def attribute_scores(
     query: Query, found: Sequence[Tensor], sample: Tensor, attributes: Sequence[str], rule: ScoreRule
 ) -> list[list[tuple[Contribution, ...]]]:
-    """For each query and each of its results: what spoke for it, the most first.
+    """Return the contributions to each result of each query, the largest first.
 
-    ``found`` has the target tokens [K, n_t, D] of each query's results, ``sample`` [S, n_t, D] those of
-    items of any kind: what counts is by how much a part of the score exceeds its mean over the sample.
-    A part is a column, an attribute where a method has no columns, or :data:`OVERALL`. Nothing spoke for
-    a result that is nowhere better than the mean, or where a method has no attributes (empty). Shares
-    below :data:`LEAST` are left out.
+    ``found`` holds the target tokens [K, n_t, D] of each query's results, ``sample`` [S, n_t, D] those of
+    random items. A contribution is the amount by which a part of the score exceeds its mean over the sample.
+    A part is a column, an attribute if a method has no columns, or :data:`OVERALL`. A result has no
+    contributions if no part exceeds the mean, or if the method has no attributes. Shares below :data:`LEAST`
+    are left out.
     """
     if query.parts is None or not found:
         return [[() for _ in tokens] for tokens in found]
@@ -70,15 +70,15 @@ def attribute_scores(
 
 
 def contributions(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """Return what each part of B queries contributes: [B, N, 1 + P] for target tokens [B or 1, N, n_t, D].
+    """Return the score of each part of B queries [B, N, 1 + P], for target tokens [B or 1, N, n_t, D].
 
-    The first is all but the pieces of ``query.parts``, which must be there; they add up to the score.
+    The first is everything but the pieces of ``query.parts``, which must be set; the sum is the score.
     """
     return CONTRIBUTIONS[rule](query, tokens, rule)
 
 
 def _of_vectors(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """Of a rule that is linear in the query wherever it has a gradient: the gradient x each piece."""
+    """Return the gradient x each piece, for rules that are piecewise linear in the query."""
     assert query.parts is not None
 
     def one(vectors: Tensor, target: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def _of_columns(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
     """Return the terms of the rule likelihood, whose pieces are columns."""
     masses = query.embeddings[:, 1:].sum(dim=2)  # [B, C]
     count = masses.shape[1]
-    # One product of everything with everything is quicker than those that are needed one by one.
+    # One product of everything with everything is faster than single products.
     products = query.embeddings @ tokens.flatten(1, 2).transpose(1, 2)  # [B, 1 + C, N * n_t]
     products = products.unflatten(2, tokens.shape[1:3])
     base = products[:, 0, :, :-count].amax(dim=2)
@@ -114,9 +114,9 @@ CONTRIBUTIONS: dict[ScoreRule, Callable[[Query, Tensor, ScoreRule], Tensor]] = {
 
 
 def readings(query: Query, values: Mapping[str, Sequence[str]]) -> list[TextReading]:
-    """For each query how its text was read; empty where a method does not say.
+    """Return the reading of each query's text; empty if the method does not tell.
 
-    ``values`` are those of each column, in the order of the model's attribute heads.
+    ``values`` holds each column's values, in the order of the model's attribute heads.
     """
     parts = query.parts
     if parts is None:
@@ -132,7 +132,7 @@ def readings(query: Query, values: Mapping[str, Sequence[str]]) -> list[TextRead
 def _requested(
     parts: QueryParts, row: int, chances: Sequence[float], values: Mapping[str, Sequence[str]]
 ) -> tuple[RequestedValue, ...]:
-    """Return the requests of one text, the surest first."""
+    """Return the requests of one text, the most probable first."""
     places = [place for place, chance in enumerate(chances) if chance >= REQUESTED]
     return tuple(
         RequestedValue(column, _value(parts.wanted[place][row].tolist(), values[column]))
@@ -153,10 +153,10 @@ def _value(shares: Sequence[float], names: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Where a query looked in a picture: ``values`` [rows][columns], 0 to 1 at the hottest cell.
+    """A heat map of a picture: ``values`` [rows][columns], from 0 to 1 in the hottest cell.
 
-    The cells lie over the whole picture as it is, row by row; a cell is about as large as what one token
-    of the tower stands for. All are 0 where nothing in it mattered.
+    The cells cover the whole picture, row by row; a cell is about as large as the area of one token of the
+    tower. All values are 0 if nothing in the picture mattered.
     """
 
     values: tuple[tuple[float, ...], ...]
@@ -177,11 +177,11 @@ def heat_maps(
     target: Image.Image,
     steering: Steering | None = None,
 ) -> tuple[HeatMap, HeatMap]:
-    """Where a query looked in its reference and in a result, both RGB pictures.
+    """Return heat maps of a query for its reference and a result, both RGB pictures.
 
-    Gradient x input: how far the score would follow if a place of the picture went to the picture's mean
-    colour. It is taken at the pixels, because a token of a tower knows of far more than its own place.
-    Where a method lets no gradient through, the picture is covered with that colour cell by cell.
+    They are gradient x input: how much the score would change if a place of the picture took the picture's
+    mean colour. It is computed at pixels, because a tower's token depends on more than its own place. If a
+    method has no gradient, the picture is covered with that colour cell by cell.
     Raises :class:`DataError` for a steering that :func:`dqecir.search.steering.steered` refuses.
     """
     method, names = model.method, [vocabulary.name for vocabulary in model.vocabularies]
@@ -234,7 +234,7 @@ def _covered(pixels: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
 def _as_map(heat: Tensor, surface: tuple[float, float], side: float) -> HeatMap:
     """Return heat [1, S, S] as a map of the picture, which fills ``surface`` pixels, in cells of ``side``."""
     rows, columns = (max(1, round(length / side)) for length in surface)
-    # What padding added is cut off, what cropping lost was not looked at.
+    # Remove padding; parts that cropping removed have no heat.
     down, across = (round((length - heat.shape[1]) / 2) for length in surface)
     cells = F.adaptive_avg_pool2d(F.pad(heat, (across, across, down, down)), (rows, columns))[0]
     cells = cells / cells.max().clamp(min=torch.finfo(cells.dtype).tiny)

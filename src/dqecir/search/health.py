@@ -1,4 +1,4 @@
-"""Whether this machine, a model and an index are fit to search with, and what to do where they are not."""
+"""Check whether this machine, a model and an index can search, and advise what to do if not."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.search.opening import model_of_index
 
 LOOKED_AT = 200
-"""Items whose pictures are looked for."""
+"""Number of items whose pictures are checked."""
 
 _PACKAGES = ("torch", "numpy", "pillow", "fastapi", "uvicorn", "transformers", "qdrant-client")
 _GIB = 2**30
 _ROOM = 1.5
-"""Memory that a search needs, in times of what the model and the vectors of an index take."""
+"""Memory that a search needs, as a multiple of the model and the vectors of the index."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Finding:
     name: str
     value: str
     advice: str = ""
-    """What to do; empty where all is well."""
+    """What to do; empty if nothing is wrong."""
     is_fatal: bool = False
-    """Whether nothing can be searched before the advice is followed."""
+    """Whether no search is possible until the advice is followed."""
 
 
 def examine(index: Path | None = None, model: Path | None = None) -> Iterator[Finding]:
-    """Examine versions, threads, device and memory, and a model and an index where they are named.
+    """Examine versions, threads, device and memory, and optionally a model and an index.
 
     ``model`` is a model folder. Default: the encoder of the index, else the shipped model.
     """
@@ -97,7 +97,7 @@ def _memory() -> Finding:
 
 
 def _memory_bytes() -> tuple[float | None, float | None]:
-    """Return free and total memory in bytes; None where the system does not tell."""
+    """Return free and total memory in bytes; None if the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The model that an index is searched with: the one named, or the encoder that the index remembers."""
+"""Open the model for an index: the one that is named, or the encoder that the index stores."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ UNTRAINED = (
     "text_only",
     "token_mean",
 )
-"""The methods that compose by what an encoder gives, with neither training nor attribute heads."""
+"""The methods that need neither training nor attribute heads."""
 
 
 def untrained(encoder: str, method: str | None, options: Mapping[str, Any]) -> tuple[ComposedModel, Maker]:
-    """Return an encoder with a composition that needs no training, and what an index remembers of both.
+    """Return an encoder with a method that needs no training, and both for storing with an index.
 
-    ``encoder`` is a hub name or a folder. ``method`` is ``image_plus_text`` unless given, and ``token_mean``
-    for an encoder of images alone. Raises :class:`DataError` for a method that must be trained, or that the
-    encoder does not fit.
+    ``encoder`` is a hub name or a folder. Default of ``method``: ``image_plus_text``, or ``token_mean`` for
+    an encoder of images alone. Raises :class:`DataError` for a method that must be trained, or that does not
+    fit the encoder.
     """
     if method is not None and method_named(method).name not in UNTRAINED:
         names = ", ".join(UNTRAINED)
         raise DataError(f"{method} must be trained first (dqecir train): compose without training by {names}")
     start = model_of(encoder)
-    # A folder of ours has no name of its own for all of its weights but its place.
+    # A model folder of ours is identified only by its path.
     place = encoder if encoder == SHIPPED_MODEL else str(Path(encoder).expanduser().resolve())
     source = start.backbone.origin.source or place
     licence = start.backbone.origin.licence
@@ -51,7 +51,7 @@ def untrained(encoder: str, method: str | None, options: Mapping[str, Any]) -> t
 def model_of_index(index: Path, model: Path | str | None = None) -> ComposedModel:
     """Return the model in the folder ``model``. Default: the encoder of ``index``, else the shipped model.
 
-    Raises :class:`DataError` with the reason where it cannot be read.
+    Raises :class:`DataError` with the reason if it cannot be read.
     """
     maker = read_maker(index) if model is None else None
     if maker is None:
@@ -63,14 +63,14 @@ def model_of_index(index: Path, model: Path | str | None = None) -> ComposedMode
 
 
 def learned_of(method: Method) -> dict[str, NDArray[Any]]:
-    """Return what a method learned of a gallery, by name; empty where it learns nothing."""
+    """Return what a method learned from a gallery, by name; empty if it learns nothing."""
     if not method.learns_gallery:
         return {}
     return {name: value.cpu().numpy() for name, value in _learned_tensors(method).items()}
 
 
 def load_learned(method: Method, learned: Mapping[str, NDArray[Any]], index: Path) -> None:
-    """Give a method what it learned of the gallery of ``index``; raises :class:`EngineError`."""
+    """Load what a method learned from the gallery of ``index``; raises :class:`EngineError`."""
     wanted = _learned_tensors(method)
     if {name: value.shape for name, value in learned.items()} != {k: v.shape for k, v in wanted.items()}:
         raise EngineError(f"{index} holds what another method learned of it: build the index again")

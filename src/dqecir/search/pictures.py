@@ -1,4 +1,4 @@
-"""The pictures to index: a list of files, or a folder and what its table says of them."""
+"""The pictures to index: a list of files, or a folder with its table."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from dqecir.index.picture_root import stored_path
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to index: the id of its item, its file, and the attributes whose values are known."""
+    """A picture to index: the id of its item, its file, and its known attributes."""
 
     id: str
     path: Path
     attributes: Mapping[str, str | bool | list[str]] = field(default_factory=dict)
     product: str | None = None
-    """The product that it is a view of; None for a file that no table names."""
+    """The product that it is a view of; None for a file outside any table."""
     content: str | None = None
-    """SHA-256 of the file; None where it was not read."""
+    """SHA-256 of the file; None if it was not read."""
 
     def payload(self, root: Path | None, with_product: bool) -> dict[str, Any]:
         """Return its payload in an index whose paths are relative to ``root``."""
@@ -39,16 +39,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures to index, and the folder that their ids are relative to."""
+    """Pictures to index, and the folder of their ids."""
 
     pictures: Sequence[Picture]
     root: Path | None = None
     left_out: tuple[Refusal, ...] = ()
     """Files of the folder that are not pictures to index."""
     has_products: bool = False
-    """Whether a product has several pictures, so that an index must know which are of one product."""
+    """Whether a product has several pictures, so that the index must store products."""
     roles: Mapping[str, Role] = field(default_factory=dict)
-    """What each column of the table is for; empty without a table."""
+    """Column -> its role in the table; empty without a table."""
 
     def with_contents(self) -> Pictures:
         """Return the same pictures with the hashes of their files, as far as these can be read."""
@@ -74,7 +74,7 @@ class Pictures:
         catalogue = None if table is None else read_catalogue(root, sheet=sheet)
         named = [] if catalogue is None else _of_catalogue(catalogue)
         files = list_pictures(root)
-        # What the table names may lie behind a link to a folder, which a walk does not follow.
+        # A picture of the table may be in a linked folder, which the listing does not follow.
         used = {table, root / SETTINGS, *files.pictures, *(picture.path for picture in named)}
         left_out = tuple(refusal for refusal in files.left_out if refusal.path not in used)
         others = set(files.pictures) - {picture.path for picture in named}
@@ -90,7 +90,7 @@ class Pictures:
 
 
 def _in_order(pictures: Sequence[Picture]) -> list[Picture]:
-    """By path, the views of a product together at the place of the first."""
+    """Sort by path, with the views of a product together at the place of the first."""
     first: dict[str, Path] = {}
     for picture in pictures:
         first.setdefault(picture.product or picture.id, picture.path)

@@ -1,7 +1,7 @@
-"""What a search prefers besides its query, and how much each preference counts.
+"""The preferences of a search besides its query, and their weights.
 
-All numbers are in standard deviations of the query's own scores over a sample of the items, so that they
-mean the same for every model and score rule. ``SearchRequest.strictness`` multiplies those of cells.
+All numbers are in standard deviations of the query's scores over a sample of the items, so that they mean the
+same for every model and score rule. ``SearchRequest.strictness`` multiplies those of cells.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from dqecir.language.reader import Ask
 from dqecir.methods.method import Query
 
 WORDS = 10.0
-"""What a text that holds all of the searched words adds. From 4 on, mAP@10 on dev of products is within half
-a point of its best (``benchmarks/word_weight.py``); 10 outweighs a kept garment."""
+"""Added for a text with all searched words. From 4 on, mAP@10 on dev of products is within half a point of
+its best (``benchmarks/word_weight.py``); 10 outweighs a kept garment."""
 
 ASKED = 3.0
-"""What a cell that shows the requested value adds, and what another cell takes away."""
+"""Added for a cell with the requested value, and subtracted for any other cell."""
 
 GARMENT = 6.0
-"""The same of a garment that a text names."""
+"""The same for a garment that a text names."""
 
 KEPT = 2.0
-"""The same of the reference's garment, where a text names none (``benchmarks/garments_kept.py``)."""
+"""The same for the reference's garment if a text names none (``benchmarks/garments_kept.py``)."""
 
 
 SURE = 0.99
-"""Probability from which on what the model reads is a request of a cell: what its rules read has more."""
+"""Least probability at which a model's reading is a request of a cell; its rules' readings have more."""
 
 Shares = Mapping[str, Mapping[str, float]]
 """Column -> value -> its probability."""
 
 
 def values_by_model(query: Query, row: int, values: Mapping[str, Sequence[str]]) -> tuple[Shares, Shares]:
-    """What a model reads of one text, and what it sees of the reference in other columns.
+    """Return a model's reading of one text, and in other columns its predictions for the reference.
 
     ``values`` are those of each column, in the order of the model's attribute heads.
     """
@@ -51,7 +51,7 @@ def values_by_model(query: Query, row: int, values: Mapping[str, Sequence[str]])
 
 
 def of_model(read: Shares, known: Collection[str]) -> list[Ask]:
-    """What a model reads in columns that are not ``known`` otherwise, as requests of any likely value."""
+    """Turn a model's reading of columns that are not ``known`` into requests of any probable value."""
     return [
         Ask(column, "is", value, "")
         for column, shares in read.items()
@@ -62,9 +62,9 @@ def of_model(read: Shares, known: Collection[str]) -> list[Ask]:
 
 
 def of_requests(asks: Iterable[Ask], garments: Collection[str], strictness: float) -> list[CellPreference]:
-    """What the cells of items should be by the requests of a text.
+    """Return preferences for cells of items, by the requests of a text.
 
-    ``garments`` are the columns that hold garments. Of several values of a column any is as good.
+    ``garments`` are the columns of garments. Several values of a column are equally good.
     """
     wanted: dict[str, dict[str, float]] = {}
     for ask in asks:
@@ -78,9 +78,9 @@ def of_requests(asks: Iterable[Ask], garments: Collection[str], strictness: floa
 
 
 def of_reference(shown: Shares, strictness: float) -> list[CellPreference]:
-    """What the cells of items should be by the garment that a reference shows.
+    """Return preferences for cells of items, by the garment that a reference shows.
 
-    ``shown``: column -> value -> how probable it is.
+    ``shown``: column -> value -> its probability.
     """
     unit = strictness * KEPT
     return [
@@ -90,6 +90,6 @@ def of_reference(shown: Shares, strictness: float) -> list[CellPreference]:
 
 
 def cells_of(payload: Mapping[str, object], columns: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Return the values that an item has in some columns, all of them sure."""
+    """Return the values that an item has in some columns, with probability 1."""
     found = {column: {str(one): 1.0 for one in values_in(payload.get(column))} for column in columns}
     return {column: values for column, values in found.items() if values}

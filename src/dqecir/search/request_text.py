@@ -1,4 +1,4 @@
-"""Read the text of a search in the columns of an index: what it filters by, corrects and leaves unread."""
+"""Read the text of a search in the columns of an index: its filters, corrections and unread words."""
 
 from __future__ import annotations
 
@@ -22,43 +22,42 @@ from dqecir.language.tagging import Tagger
 from dqecir.search.text_reading import reader_of_index
 
 COMPARED = ("price", "year")
-"""Columns whose lack is said where a text compares by them."""
+"""Columns that the response names as missing if a text compares by them."""
 
 
 @dataclass(frozen=True)
 class RequestText:
-    """A text and its filter, apart."""
+    """A text, separated from its filter."""
 
     text: str
-    """The text for the model, with typing slips corrected."""
+    """The text for the model, with typing errors corrected."""
     where: Filter | None
     constraints: tuple[NumericConstraint, ...] = ()
-    """All that were found. One without a number compares with a number of the reference that is not known,
+    """All constraints of the text. One without a number compares with an unknown number of the reference,
     and is not part of the filter."""
     lacking: tuple[NumericConstraint, ...] = ()
     """Constraints on columns that the index lacks."""
     read: Reading = field(default_factory=Reading)
-    """The reading of the rest of the text, in the columns of the index."""
+    """The reading of the remaining text in the columns of the index."""
     table: tuple[Ask, ...] = ()
-    """Requests of columns that the model knows nothing of; the table's cells are filtered by them."""
+    """Requests of columns that the model does not know; they filter the table's cells."""
     garments: tuple[str, ...] = ()
-    """The columns of the index that hold garments."""
+    """The columns of garments in the index."""
     searched: tuple[str, ...] = ()
-    """Unread words that texts of the index hold, and that the text does not refuse."""
+    """Unread words that occur in texts of the index and that the text does not refuse."""
     searched_in: tuple[str, ...] = ()
-    """The columns of those texts."""
+    """The columns of these texts."""
     together: str = ""
-    """What several turns ask for, in one text; empty for a single turn."""
+    """The requests of all turns in one text; empty for a single turn."""
     no_text: str = ""
-    """Why there are no texts to search, where words could have been searched."""
+    """Why the index has no texts, if there are words to search."""
 
 
 class RequestReader:
-    """Reads the texts of searches over one index; any thread may call it."""
+    """Read the texts of searches in one index, from any thread."""
 
     def __init__(self, index: Index, shown: Iterable[str], tagger: Tagger | None = None) -> None:
-        """``shown`` are the columns that the model reads of pictures; ``tagger`` is its own, if it has
-        one."""
+        """Take the columns that the model predicts from pictures, and the model's tagger, if it has one."""
         self._index, self._shown, self._tagger = index, frozenset(shown), tagger
         self._lock = Lock()
         self._reader: tuple[int, Reader] | None = None
@@ -70,12 +69,12 @@ class RequestReader:
         where: Filter | None = None,
         earlier: Sequence[str] = (),
     ) -> RequestText:
-        """Take what a text says of an index's numbers out of it, and read the rest.
+        """Remove the numeric constraints from a text, and read the rest.
 
         The texts of ``earlier`` turns are read with it, as one (:func:`dqecir.language.dialogue.in_one`).
 
-        ``item`` is the reference's id where it is an item; its payload is read only where the text compares
-        with it. What the text asks of the table is added to the filter ``where``.
+        ``item`` is the reference's id if it is an item; its payload is read only if the text compares with
+        it. Requests of the table's columns are added to the filter ``where``.
         """
         if earlier:
             text = in_one((*earlier, text), self._of_index())
@@ -90,7 +89,7 @@ class RequestReader:
         for slip in read.corrections:
             rest = re.sub(rf"\b{re.escape(slip.word)}\b", slip.read_as.replace("\\", r"\\"), rest, flags=re.I)
         if read.language != "English":
-            # A model would find requests in words that it does not know.
+            # A model would find requests in words of another language.
             rest = ", ".join(ask.words for ask in read.asks if ask.column in self._shown)
         table = tuple(ask for ask in read.asks if ask.column not in self._shown and ask.value is not None)
         compares = any(one.number is None for one in constraints)
@@ -102,7 +101,7 @@ class RequestReader:
         return self._with_words(found, _wanted(text, read.unread))
 
     def _with_words(self, read: RequestText, words: Sequence[str]) -> RequestText:
-        """Return a text with the words of it that the index's texts are searched for."""
+        """Add the words of a text that are searched in the index's texts."""
         texts = self._index.text
         if texts is None or not words:
             return replace(read, no_text=self._index.why_no_text() if words else "")
@@ -128,7 +127,7 @@ class RequestReader:
         return rest, constraints, others
 
     def _of_index(self) -> Reader:
-        """Return the reader of the values that the index has now."""
+        """Return the reader of the index's current values."""
         with self._lock:
             generation = self._index.generation
             if self._reader is None or self._reader[0] != generation:
@@ -137,7 +136,7 @@ class RequestReader:
 
 
 def _wanted(text: str, words: Collection[str]) -> list[str]:
-    """Return the words that a text does not refuse: of "in leather without a logo" leather alone."""
+    """Return the words that a text does not refuse: leather, of "in leather without a logo"."""
     said = tokens(text)
     named = [token in words for token in said]
     found = roles(said, segments(said, named), named)

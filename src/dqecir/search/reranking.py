@@ -1,4 +1,4 @@
-"""A second stage of a search: score the first candidates again, by what is too slow for the whole index."""
+"""Rerank the first candidates of a search by a scorer that is too slow for the whole index."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from dqecir.search.response import RequestedValue, SearchResponse
 from dqecir.search.search_request import SearchRequest
 
 DEPTH = 50
-"""Candidates that are scored again."""
+"""Number of candidates that are scored again."""
 
 
 class Reranker(Protocol):
-    """What scores candidates again: one number a picture, higher is better."""
+    """The interface of a reranker: a number for each picture, higher is better."""
 
     def __call__(
         self, request: SearchRequest, response: SearchResponse, pictures: Sequence[Path]
@@ -36,8 +36,8 @@ def search_reranked(
 ) -> SearchResponse:
     """Answer a request with its first ``depth`` candidates in the order of ``reranker``.
 
-    Equal scores keep the order of the search; a candidate whose picture is missing comes last. Results keep
-    the scores of the search. Raises :class:`DataError` where the reranker returns another number of scores.
+    Equal scores keep the order of the search; candidates without a picture come last. Results keep the scores
+    of the search. Raises :class:`DataError` if the reranker returns a wrong number of scores.
     """
     response = engine.search(replace(request, k=max(depth, request.k)))
     paths = [engine.index.picture_path(result.payload) for result in response.results]
@@ -51,10 +51,10 @@ def search_reranked(
 
 
 class AttributeChecker:
-    """Scores a picture by how surely attribute heads see what the text asks for.
+    """Score a picture by the attribute heads' probabilities of requested values.
 
-    The score is Σ log P(requested value) over the requested columns that the heads know; the picture goes
-    through the tower, so that fifty candidates take as long as fifty references.
+    The score is Σ log P(requested value) over the requested columns that have heads. Each picture is encoded,
+    so fifty candidates take as long as fifty references.
     """
 
     def __init__(self, model: ComposedModel) -> None:

@@ -1,4 +1,4 @@
-"""The one form of an answer: results, how the text was read, weights, filters and timings.
+"""The response of a search: results, the reading of the text, weights, filters and timings.
 
 The command line, the HTTP interface and the page show parts of it under the keys of :meth:`as_json`.
 """
@@ -27,36 +27,36 @@ class Contribution(NamedTuple):
 
 @dataclass(frozen=True)
 class RequestedValue:
-    """A column that a text asks of, and the value; no value where it is any of many."""
+    """A requested column and value; no value if many values would do."""
 
     attribute: str
     value: str | None
     words: str = ""
-    """The words that ask for it, where the method says."""
+    """The words of the request, if the method tells."""
 
 
 class QueryVectors(NamedTuple):
-    """The query of a request, by which any index of the same target embeddings can be searched."""
+    """The query of a request, for searching any index of the same target embeddings."""
 
     vectors: Tensor
     """[n_q, D]"""
     prefers: bool
-    """Whether a search also adds what cells or words of items' texts say, which no query holds."""
+    """Whether a search also adds scores of cells or words, which are not part of the query."""
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """An item that was found."""
+    """A found item."""
 
     id: str
     score: float
     payload: Mapping[str, Any]
-    """As the index holds it; ``ComposedRetriever.search`` puts the whole path of the picture into it."""
+    """The item's payload; ``ComposedRetriever.search`` makes the path of the picture absolute."""
     contributions: tuple[Contribution, ...] = ()
-    """The largest first; empty where they were not asked for, or the method has no attributes."""
+    """The largest first; empty if they were not requested, or the method has no attributes."""
 
     def as_json(self, path: bool) -> dict[str, Any]:
-        """Return the result, with the path of its picture or without."""
+        """Return the result, with or without the path of its picture."""
         return {
             "id": self.id,
             "score": round(self.score, 5),
@@ -83,43 +83,43 @@ class ProductResult(SearchResult):
 
 @dataclass(frozen=True)
 class TextReading:
-    """How a modification text was read."""
+    """The reading of a modification text."""
 
     requested: tuple[RequestedValue, ...] = ()
-    """The surest first; empty where the method does not say."""
+    """The most probable first; empty if the method does not tell."""
     constraints: tuple[NumericConstraint, ...] = ()
-    """Numeric constraints. One without a number compares with a number of the reference that is not
-    known, and is not among the filters."""
+    """Numeric constraints. One without a number compares with an unknown number of the reference, and is
+    not among the filters."""
     unread: tuple[str, ...] = ()
-    """Words that no column, number or correction accounts for."""
+    """Words that belong to no request, number or correction."""
     searched: tuple[str, ...] = ()
-    """Those of the unread words that the texts of items were searched for."""
+    """The unread words that were searched in the texts of items."""
     searched_in: tuple[str, ...] = ()
     """The columns of these texts."""
     no_text: str = ""
-    """Why the index has no texts to search, where words could have been searched."""
+    """Why the index has no texts, if there are words to search."""
     corrections: tuple[Correction, ...] = ()
-    """Words that were read as other ones."""
+    """Words that were corrected."""
     lacking: tuple[NumericConstraint, ...] = ()
-    """Comparisons of columns that the index lacks, which had no effect."""
+    """Comparisons of columns that the index lacks, which have no effect."""
     language: str = "English"
-    """The language of the text; of another one only names of values are read."""
+    """The language of the text; in other languages than English only names of values are read."""
     alike: bool = False
-    """Whether no request was found, so that the results are what looks like the reference."""
+    """Whether no request was found, so that the results are those most similar to the reference."""
     decided_by: tuple[str, ...] | None = None
     """What decided a search by text alone; None for a search with a reference."""
     nowhere: tuple[RequestedValue, ...] = ()
     """Requested values that no item has."""
     together: str = ""
-    """What this turn and earlier ones ask for, in one text; empty for a single turn."""
+    """The requests of all turns in one text; empty for a single turn."""
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """Words of the text that changed nothing."""
+        """Words of the text that had no effect."""
         return tuple(word for word in self.unread if word not in self.searched)
 
     def sentence(self) -> str:
-        """Return all of it in one line for people."""
+        """Return the reading as one line for users."""
         parts = [f"All turns together: {self.together}."] if self.together else []
         if self.language != "English":
             parts.append(f"This looks like {self.language}, of which only names of values are read.")
@@ -149,38 +149,41 @@ class TextReading:
 
 @dataclass(frozen=True)
 class SearchResponse:
-    """The answer to one request."""
+    """The response to one request."""
 
     results: tuple[SearchResult, ...]
     """The best first."""
     reading: TextReading
     attribute_weights: Mapping[str, float]
-    """As used. Empty where the method has none."""
+    """The weights that were used. Empty if the method has none."""
     own_weights: Mapping[str, float]
-    """As the text decided."""
+    """The weights that the text decided."""
     filters: tuple[str, ...]
-    """The filters that were applied, all of which hold, as expressions."""
+    """The applied filters, as expressions; results fulfil all of them."""
     sold_out_hidden: int | None
-    """Sold-out items that the filters allow and that were left out; ``None`` where counting them is slow."""
+    """Number of sold-out items that were left out although filters allow them.
+
+    ``None`` if counting is slow.
+    """
     generation: int
-    """Of the index that answered."""
+    """The generation of the index that was searched."""
     timings: Mapping[str, float] = field(default_factory=dict, compare=False)
-    """Step -> milliseconds; of a batch, those of the whole batch."""
+    """Step -> milliseconds; in a batch, those of the whole batch."""
 
     @property
     def hits(self) -> tuple[SearchResult, ...]:
-        """The results, by the name that scripts for version 0.1.0 use."""
+        """The results, under their name in version 0.1.0."""
         return self.results
 
     @property
     def bounds(self) -> tuple[NumericConstraint, ...]:
-        """The numeric constraints, by the name that scripts for version 0.1.0 use."""
+        """The numeric constraints, under their name in version 0.1.0."""
         return self.reading.constraints
 
     def as_json(self, paths: bool = True) -> dict[str, Any]:
-        """Return everything, under the keys of version 1 of the HTTP interface.
+        """Return the response under the keys of version 1 of the HTTP interface.
 
-        ``paths``: whether to say where the pictures are, which a service keeps to itself.
+        ``paths``: whether to include the paths of pictures, which a service does not disclose.
         """
         return {
             "answers": [result.as_json(paths) for result in self.results],
@@ -213,7 +216,7 @@ class SearchResponse:
 
     def write_sheet(self, path: Path, image: Path, text: str) -> None:
         """Draw the reference ``image``, the ``text`` and the results as a picture (PNG) at ``path``."""
-        # Imported here, because drawing is slow to import and most searches draw nothing.
+        # Imported here, because it is slow to import and most searches draw nothing.
         from dqecir.data.images import load_image
         from dqecir.io.contact_sheets import Candidate, SheetRow, contact_sheet
 
@@ -222,14 +225,14 @@ class SearchResponse:
 
 
 def _decided(parts: Sequence[str]) -> str:
-    """What decided a search by text alone, in a sentence."""
+    """Return a sentence about what decided a search by text alone."""
     if not parts:
         return "Nothing of it was understood, so the items come in the order in which they were added."
     return f"No picture was given: decided by {' and '.join(parts)}."
 
 
 def _listed(columns: Sequence[str]) -> str:
-    """Return names of columns of texts, as a sentence has them: titles and notes."""
+    """Return the names of columns of texts as part of a sentence: "titles and notes"."""
     return " and ".join(f"{name}s" if name in ("title", "description") else name for name in columns)
 
 

@@ -1,4 +1,4 @@
-"""ComposedRetriever: the object a user holds. Encode, index, search, save."""
+"""ComposedRetriever, the package's main class: encode, index, search, save."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from dqecir.search.steering import Steering, attribute_weights, steered
 from dqecir.search.updating import UpdateSummary, plan_update
 
 _TOGETHER = 1024
-"""Items whose payloads are replaced at once."""
+"""Items whose payloads are replaced in one change."""
 
 _SAMPLE = 1024
-"""Pictures that a method sees before it embeds a gallery."""
+"""Number of pictures shown to a method before it embeds a gallery."""
 
 _Embedded = tuple[Sequence[int], Tensor]
 """Positions of pictures in a list, and their target embeddings [B, n_t, D]."""
@@ -48,7 +48,7 @@ _Embedded = tuple[Sequence[int], Tensor]
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """The result of building or extending an index, for every file."""
+    """The result of building or extending an index."""
 
     indexed: int
     refusals: tuple[Refusal, ...]
@@ -56,7 +56,7 @@ class BuildSummary:
 
 
 class ComposedRetriever:
-    """A model and, once built or opened, an index of images to search.
+    """A model and an index of images, which is built or opened.
 
     >>> retriever = ComposedRetriever.from_pretrained()
     >>> retriever.build_index("pictures", "index")  # doctest: +SKIP
@@ -64,7 +64,7 @@ class ComposedRetriever:
     """
 
     def __init__(self, model: ComposedModel, index: Index | None = None, maker: Maker | None = None) -> None:
-        """``maker``: what an index of this model remembers of it; None for a model folder of ours."""
+        """``maker``: the encoder and method to store with an index; None for a model folder."""
         self.model = model.eval()
         self.index = index
         self.maker = maker
@@ -73,7 +73,7 @@ class ComposedRetriever:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str | None = None, device: str = "cpu") -> Self:
-        """Read a model folder, or the model that ships with the package, onto auto, cpu, cuda or mps."""
+        """Read a model folder, or the shipped model, to the device auto, cpu, cuda or mps."""
         return cls(ComposedModel.from_pretrained(folder).to(device_named(device)))
 
     @classmethod
@@ -84,10 +84,10 @@ class ComposedRetriever:
         options: Mapping[str, Any] | None = None,
         device: str = "cpu",
     ) -> Self:
-        """Compose with an encoder of others, without training; an index remembers both.
+        """Compose with a published encoder, without training; an index stores encoder and method.
 
         ``encoder`` is a hub name (OWNER/NAME or OWNER/NAME@REVISION) or a folder (CLIP, SigLIP, DINOv2, ...).
-        ``method`` is ``image_plus_text`` unless given, and ``token_mean`` for an encoder of images alone.
+        Default of ``method``: ``image_plus_text``, or ``token_mean`` for an encoder of images alone.
         """
         model, maker = untrained(encoder, method, options or {})
         return cls(model.to(device_named(device)), maker=maker)
@@ -117,9 +117,9 @@ class ComposedRetriever:
         return self.compose(images, texts).embeddings
 
     def compose(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Query:
-        """As :meth:`encode_query`, with the attribute sub-queries and their weights.
+        """Compose queries with their attribute sub-queries and weights.
 
-        An empty text asks for what is like the image.
+        An empty text asks for images like the reference.
         """
         if len(images) != len(texts):
             raise DataError(
@@ -141,16 +141,16 @@ class ComposedRetriever:
     ) -> BuildSummary:
         """Index a folder of pictures (with all its sub-folders), or a list of files.
 
-        Ids are paths relative to the folder, or as they were given. Where the folder is a catalogue, the
-        attributes of its table go into the payloads. Pictures that cannot be used are left out and named
-        in the summary. The index takes the place of ``out`` when it is whole. ``engine`` is a name of
-        ``dqecir.index.engines``. Default: the engine of the index in ``out``, else exact.
+        Ids are paths relative to the folder, or paths as given. If the folder is a catalogue, the attributes
+        of its table become payloads. Pictures that cannot be used are left out and named in the summary. The
+        index replaces ``out`` once it is complete. ``engine`` is a name of ``dqecir.index.engines``.
+        Default: the engine of the index in ``out``, else exact.
 
-        ``tokens`` is a folder (:class:`TokenStore`) where the image tokens of the model's tower are kept by
-        the pictures' content: what it holds is not encoded again, by no model of that tower. ``sheet`` names
-        a sheet of the catalogue's workbook. Default: the first.
+        ``tokens`` is a folder (:class:`TokenStore`) that stores image tokens of the model's tower by the
+        pictures' content, so that no model with that tower encodes these pictures again. ``sheet`` names a
+        sheet of the catalogue's workbook. Default: the first.
         """
-        # Hashes come first: what changes while it is encoded is encoded again by the next update.
+        # Compute hashes first, so that a picture that changes meanwhile is encoded again by the next update.
         pictures = Pictures.of(images, sheet).with_contents()
         refusals: list[Refusal] = []
         if self.maker is not None and self.model.method.learns_gallery:
@@ -187,8 +187,8 @@ class ComposedRetriever:
     ) -> BuildSummary:
         """Add a folder of pictures, or a list of files, to the open index, as :meth:`build_index` reads them.
 
-        Items of the same ids are replaced. A batch of pictures counts as soon as it is added, so what a
-        kill interrupts is continued by calling this again.
+        Items with the same ids are replaced. Every batch takes effect when it is added; after an
+        interruption, call this again to continue.
         """
         index = self._opened()
         pictures = Pictures.of(images).with_contents()
@@ -208,10 +208,10 @@ class ComposedRetriever:
     ) -> UpdateSummary:
         """Bring the open index up to date with the folder or catalogue that it was built of.
 
-        Only new and changed pictures are encoded. Of other items the payloads are replaced where the table
-        says something else, and items of the folder that it no longer has are deleted. What was put through
-        the service, or lies elsewhere, stays. Searches go on meanwhile; what a kill interrupts is continued
-        by calling this again. Raises :class:`EngineError` where the index has no item of the folder.
+        Only new and changed pictures are encoded. Payloads of other items are replaced if the table has
+        changed, and items whose pictures are no longer in the folder are deleted. Items that were added
+        through the service, or from elsewhere, stay. Searches continue meanwhile; after an interruption, call
+        this again. Raises :class:`EngineError` if the index has no item of the folder.
         """
         index = self._opened()
         index.refresh()
@@ -231,7 +231,7 @@ class ComposedRetriever:
         for start in range(0, len(plan.payloads), _TOGETHER):
             ids, payloads = zip(*plan.payloads[start : start + _TOGETHER], strict=True)
             index.add(ItemBatch(ids, index.tokens(ids), payloads))
-        # As when the index is built, a picture that cannot be used is not in it.
+        # As in a build, pictures that cannot be used are not in the index.
         broken = plan.changed - encoded
         removed = index.delete([*plan.gone, *sorted(broken)])
         return UpdateSummary(
@@ -245,7 +245,7 @@ class ComposedRetriever:
         )
 
     def open_index(self, folder: Path | str) -> Self:
-        """Open an index that this model built; raises :class:`EngineError` for another's."""
+        """Open an index of this model; raises :class:`EngineError` for an index of another model."""
         index = open_index(Path(folder))
         index.check_model(self.model)
         self.index = index
@@ -266,28 +266,28 @@ class ComposedRetriever:
         strictness: float = 1.0,
         earlier: Sequence[str] = (),
     ) -> SearchResponse:
-        """The ``k`` items that show ``image`` changed as ``text`` says; without a text, what is like it.
+        """Return the ``k`` items most like ``image`` changed by ``text``; without a text, most like it.
 
-        Without an image, what the text asks for: the values of columns, words of titles and, where the model
-        has one, the embedding of the text decide, and ``reading.decided_by`` says which.
+        Without an image, the text alone decides: by values of columns, words of titles and, if the model
+        has one, the embedding of the text; ``reading.decided_by`` tells which.
 
-        The reference itself is not found where the index holds it under its path; ``exclude`` names
-        further ids, and ``where`` is a filter such as ``color in {red, pink} and price < 40``. Raises
-        ``FilterError`` for one that cannot be read or asks for what no item has. What the text says of
-        the index's numbers ("cheaper", "under 40 euros") filters too.
+        The reference is left out if the index has it under its path; ``exclude`` names further ids to leave
+        out. ``where`` is a filter such as ``color in {red, pink} and price < 40``; raises ``FilterError`` if
+        it cannot be read or names an unknown attribute. Numeric constraints of the text ("cheaper", "under
+        40 euros") filter too.
 
-        ``weights`` sets attributes' weights instead of the text's (0 to 3). ``more`` and ``less`` are
-        ids of items that the answers should be more and less like; the latter are not found themselves.
-        Raises :class:`DataError` for an attribute or an id that there is not. ``explain``: whether to say
-        what each attribute contributed to each score. ``sold_out``: whether to find sold-out items, too.
-        ``strictness``, 0 to 3, is how firmly requested values and the garment, named or the reference's, are
-        held; at 0 the model composes by itself. ``earlier`` are the texts of earlier turns: what they ask for
-        is kept unless ``text`` changes it ("now in blue") or takes it back ("no, not that").
+        ``weights`` sets weights of attributes (0 to 3) instead of the text's. ``more`` and ``less`` are ids
+        of items that results should be more and less like; the latter are left out. Raises
+        :class:`DataError` for an unknown attribute or id. ``explain``: whether to compute the contribution
+        of each attribute to each score. ``sold_out``: whether to find sold-out items, too. ``strictness``,
+        0 to 3, is the strength of requested values and of the garment, named or the reference's; 0 leaves
+        the composition to the model. ``earlier`` are the texts of earlier turns: their requests are kept
+        unless ``text`` changes them ("now in blue") or takes them back ("no, not that").
         """
         request = SearchRequest(
             image,
             text,
-            # One more, where an item that shows the reference's file is left out.
+            # One more, if an item with the reference's file is left out.
             k=k + isinstance(image, Path | str),
             item=self._item_of(image),
             where=parse_filter(where) if where is not None else None,
@@ -313,9 +313,9 @@ class ComposedRetriever:
         return steered(query, steerings, names, self.model.method.score_rule)
 
     def attribute_weights(self, query: Query) -> list[dict[str, float]]:
-        """For each query, how much each attribute counts in it; empty where a method has no weights.
+        """Return the weight of each attribute in each query; empty if the method has no weights.
 
-        Of a method that can be steered, on the scale of :attr:`Steering.weights`.
+        If the method can be steered, they are on the scale of :attr:`Steering.weights`.
         """
         names = [vocabulary.name for vocabulary in self.model.vocabularies]
         if query.parts is not None:
@@ -329,11 +329,11 @@ class ComposedRetriever:
         return result if path is None else replace(result, payload={**result.payload, "path": str(path)})
 
     def _item_of(self, image: ImageSource | None) -> str | None:
-        """Return the id of a file in the index; None where the index does not hold it under its path."""
+        """Return the id of a file in the index; None if the index does not have it under its path."""
         if not isinstance(image, Path | str):
             return None
         index, path = self._opened(), Path(image).resolve()
-        # An id is the file's path as it was given, or from some folder on.
+        # An id is the file's path as given, or relative to a folder.
         ids = [Path(image).as_posix(), *("/".join(path.parts[start:]) for start in range(1, len(path.parts)))]
         known = index.payloads(ids)
         places = ((item_id, index.picture_path(known[item_id])) for item_id in ids if item_id in known)
@@ -365,7 +365,7 @@ class ComposedRetriever:
     ) -> Iterator[ItemBatch]:
         chosen = []
         for picture in pictures.pictures:
-            # Ids travel as UTF-8 and stand in tables of it; on the disk a name may be any bytes.
+            # Ids must be UTF-8 for HTTP and tables, but file names may be any bytes.
             readable = picture.id.encode(errors="replace").decode()
             if readable == picture.id:
                 chosen.append(picture)
@@ -386,7 +386,7 @@ class ComposedRetriever:
             )
 
     def _learn(self, pictures: Pictures) -> None:
-        """Show the method a sample of the pictures; those that cannot be used are named when all are read."""
+        """Show the method a sample of the pictures, ignoring those that cannot be used."""
         paths = [picture.path for picture in pictures.pictures]
         sample = random.Random(0).sample(paths, min(_SAMPLE, len(paths)))
         with torch.no_grad():
@@ -425,7 +425,7 @@ class ComposedRetriever:
 
 
 def _is_file(path: Any, file: os.stat_result) -> bool:
-    """Return whether a path leads to this file, through links too."""
+    """Return whether a path leads to this file, also through links."""
     try:
         return isinstance(path, str) and os.path.samestat(os.stat(path), file)  # noqa: PTH116  (quicker)
     except (OSError, ValueError):

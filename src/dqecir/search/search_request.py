@@ -1,4 +1,4 @@
-"""A request for a search, and the prepared request after its text, filters and steering are read."""
+"""A search request, and the prepared request with its text, filters and steering read."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from dqecir.search.steering import Steering
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A search: by a reference and a text, or by either alone."""
+    """A search by a reference and a text, or by one of them."""
 
     image: ImageSource | None = None
-    """The reference; the item's picture where there is none."""
+    """The reference. Default: the item's picture."""
     text: str = ""
     k: int = 10
     item: str | None = None
-    """Id of the reference where it is an item of the index; it is not found itself."""
+    """Id of the reference if it is an item of the index; it is left out of the results."""
     where: Filter | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Attribute -> weight, instead of the weight that the text gives it."""
+    """Attribute -> weight, instead of the text's weight."""
     more: tuple[str, ...] = ()
     """Ids of items that the results should resemble."""
     less: tuple[str, ...] = ()
-    """Ids of items that the results should not resemble; they are not found themselves."""
+    """Ids of items that the results should not resemble; they are left out."""
     exclude: tuple[str, ...] = ()
-    """Ids of items that are not to be found."""
+    """Ids of items to leave out."""
     sold_out: bool = False
     """Whether to find items that are sold out, too."""
     strictness: float = 1.0
-    """How firmly the requested values and the garment, named or the reference's, are held: from 0, as the
-    model composes by itself, to 3."""
+    """Strength of the requested values and of the garment, named or the reference's, from 0 (the model's
+    composition) to 3."""
     earlier: tuple[str, ...] = ()
-    """The texts of earlier turns, the first first; what they ask for is kept unless the text changes it."""
+    """The texts of earlier turns, in order; their requests are kept unless the text changes them."""
     explain: bool = True
-    """Whether to say what each attribute contributed to each score."""
+    """Whether to compute the contribution of each attribute to each score."""
 
 
 SOLD_OUT_ITEMS = Equal(SOLD_OUT, ("true",))
@@ -54,18 +54,18 @@ class PreparedRequest:
     reference: Reference | None
     """None for a search by text alone."""
     said: RequestText
-    """The text as it was read; the method composes what is left of it without numeric constraints."""
+    """The reading of the text; the method composes the text without numeric constraints."""
     hides_sold_out: bool
-    """Whether the index has sold-out items and they are not to be found."""
+    """Whether the index has sold-out items and the search leaves them out."""
     steering: Steering
     shown: Mapping[str, Mapping[str, float]]
-    """Column -> value -> 1, of the garments that the cells of a reference which is an item name."""
+    """Column -> value -> 1, for the garments in the cells of a reference that is an item."""
     exclude: tuple[str, ...]
     reading_ms: float
 
     @property
     def allowed(self) -> Filter | None:
-        """The filter of the found items."""
+        """The filter of results."""
         return all_of([*conjuncts(self.said.where), *([Not(SOLD_OUT_ITEMS)] if self.hides_sold_out else [])])
 
     @property

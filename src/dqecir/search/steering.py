@@ -1,7 +1,7 @@
-"""Steering a query by hand: attribute weights of a person's choice, more like this, not this.
+"""Steer queries by a user's settings: attribute weights, "more like this", "not this".
 
-Pure functions of composed queries and of tokens that an index keeps. What comes out is a query again,
-scored by the same rule, so that every index serves it; nothing is encoded anew.
+Pure functions of composed queries and of an index's tokens. The result is a query for the same score rule, so
+every index can search it; nothing is encoded again.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from dqecir.methods.value_vectors import SlicedValues, ValueTokens
 from dqecir.settings import nearest
 
 HEAVIEST = 3.0
-"""The largest weight of an attribute that a person may set; the smallest is 0."""
+"""The largest weight of an attribute that a user may set; the smallest is 0."""
 
 MORE = 0.5
-"""How far a query goes towards what is liked: this share of a vector's length, or of a distribution."""
+"""How far a query moves towards liked items: a share of a vector's length, or of a distribution."""
 
 LESS = 0.5
-"""How far a vector goes from what is disliked, in its lengths."""
+"""How far a vector moves away from disliked items, as a share of its length."""
 
 THINNED = 0.8
-"""The largest share that a disliked item takes of a value's probability."""
+"""The largest share of a value's probability that a disliked item removes."""
 
 REQUEST_BOOST = 2.0
-"""Boost for requested attributes, against those that stay as they are."""
+"""Boost of requested attributes, relative to other attributes."""
 
 GARMENT_BOOST = 8.0
-"""Boost for the garment, named or kept, in an index that knows no garments by their cells; of 2, 4 and 8 the
-best by ``benchmarks/garments_kept.py`` on dev of photos. What a text asks for counts no less."""
+"""Boost of the garment, named or kept, in an index without cells of garments; the best of 2, 4 and 8 by
+``benchmarks/garments_kept.py`` on dev of photos. Requested attributes count at least as much."""
 
 STRICTEST = 3.0
 """The largest strictness of a request."""
@@ -49,22 +49,22 @@ _NO_WEIGHTS = "this model has no attribute weights that could be set"
 
 @dataclass(frozen=True)
 class Steering:
-    """A person's settings for one query.
+    """A user's settings for one query.
 
-    ``weights``: attribute -> 0 to :data:`HEAVIEST`, instead of the weight that the text gives it; the
-    others keep theirs. ``more`` and ``less``: target tokens [L, n_t, D] of items that are liked and
-    disliked; however many there are, they move a query by no more than one does.
+    ``weights``: attribute -> 0 to :data:`HEAVIEST`, instead of the text's weight; others are unchanged.
+    ``more`` and ``less``: target tokens [L, n_t, D] of liked and disliked items; many items move a query no
+    further than one.
     """
 
     weights: Mapping[str, float] = field(default_factory=dict)
     more: Tensor | None = None
     less: Tensor | None = None
     strictness: float = 1.0
-    """How firmly requests and the garment are held: 0 as the model composes, 1 by default."""
+    """Strength of requests and of the garment; 0: the model's composition. Default: 1."""
 
 
 def check_weights(weights: Mapping[str, float], attributes: Collection[str]) -> None:
-    """Raise :class:`DataError` for a weight of another attribute, or outside 0 to :data:`HEAVIEST`."""
+    """Raise :class:`DataError` for an unknown attribute, or a weight outside 0 to :data:`HEAVIEST`."""
     if weights and not attributes:
         raise DataError(_NO_WEIGHTS)
     for name, weight in weights.items():
@@ -80,15 +80,15 @@ def boost_requested(
     garments: Collection[str] = (),
     strictness: Sequence[float] | None = None,
 ) -> Query:
-    """Return queries in which the columns that a text asks of count ``factor`` times as much.
+    """Multiply the weights of requested columns by ``factor``.
 
-    The columns ``garments`` count :data:`GARMENT_BOOST` times as much, and where there are any, what is
-    asked does too: else a kept garment would outweigh the sleeves that a text asks for. ``strictness``, one
-    number a query, says how far of all this.
+    The weights of the columns ``garments`` are multiplied by :data:`GARMENT_BOOST`; if there are any, those
+    of requested columns are too, because a kept garment would outweigh requested sleeves otherwise.
+    ``strictness``, a number for each query, scales all this.
 
-    Benchmarks ask for what their galleries hold; a shop may hold nothing that is as it was asked and else
-    the same, and then what was asked should still be seen. Queries of methods that do not say what a text
-    asks stay as they are. What it costs and gives: docs/flagship.md, "Asked first".
+    A benchmark's gallery holds right answers. A shop may have no item that fulfils the request and is the
+    same otherwise; then results should still fulfil the request. Queries of methods that do not tell the
+    requests are unchanged. For measurements see docs/flagship.md, "Asked first".
     """
     parts = query.parts
     if parts is None or parts.asked is None:
@@ -105,8 +105,8 @@ def boost_requested(
 def without_reference(query: Query, alone: Tensor, texts: Tensor | None) -> Query:
     """Have the queries of ``alone`` [B] ask for what their texts ask for, without their references.
 
-    A method that tells what a text asks for keeps only these columns. Another takes ``texts`` [B, n_q, D],
-    the embeddings of the texts, or else asks for nothing.
+    A method that tells the requests keeps only requested columns. Another method uses ``texts`` [B, n_q, D],
+    the embeddings of the texts, if there are any.
     """
     parts = query.parts
     if parts is None or parts.asked is None:
@@ -123,7 +123,7 @@ def without_reference(query: Query, alone: Tensor, texts: Tensor | None) -> Quer
 
 @dataclass(frozen=True)
 class SteeredQuery:
-    """Queries as they are searched, and the weights of their attributes, as used and as the text decided."""
+    """Final queries, and the weights of their attributes, as used and as the text decided."""
 
     query: Query
     weights: list[dict[str, float]]
@@ -137,7 +137,7 @@ def boosted_and_steered(
     rule: ScoreRule,
     garments: Collection[str] = (),
 ) -> SteeredQuery:
-    """Boost what texts ask for and ``garments``, then steer, one steering a query.
+    """Boost requested columns and ``garments``, then steer, one steering for each query.
 
     Raises as :func:`steered`.
     """
@@ -148,10 +148,10 @@ def boosted_and_steered(
 
 
 def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str, float]]:
-    """For each query, attribute -> how much it counts, on the scale of :attr:`Steering.weights`.
+    """Return attribute -> weight for each query, on the scale of :attr:`Steering.weights`.
 
-    ``attributes`` are the model's, in order. Where several columns speak of an attribute it is their
-    mean. Empty where a method has no weights, or no column for an attribute.
+    ``attributes`` are the model's, in order. An attribute of several columns has their mean. Empty if a
+    method has no weights, or no column for an attribute.
     """
     if query.parts is None or not query.parts.owners:
         return [{} for _ in query.embeddings]
@@ -162,10 +162,10 @@ def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str,
 
 
 def steered(query: Query, steerings: Sequence[Steering], attributes: Sequence[str], rule: ScoreRule) -> Query:
-    """Return queries as they are steered, one steering a query.
+    """Steer queries, one steering for each.
 
-    ``attributes`` are the model's, in order. Raises :class:`DataError` for a weight of what is no
-    attribute here, for one that is not between 0 and :data:`HEAVIEST`, and for tokens of another shape.
+    ``attributes`` are the model's, in order. Raises :class:`DataError` for an unknown attribute, for a weight
+    outside 0 to :data:`HEAVIEST`, and for tokens of another shape.
     """
     if len(steerings) != len(query.embeddings):
         raise DataError(f"{len(query.embeddings)} queries came with {len(steerings)} steerings")
@@ -206,7 +206,7 @@ def _own(parts: QueryParts, place: int) -> list[int]:
 
 
 def _moved(query: Tensor, steering: Steering, rule: ScoreRule) -> Tensor:
-    """Return one query [n_q, D] moved towards what is liked and from what is disliked."""
+    """Move one query [n_q, D] towards liked items and away from disliked ones."""
     liked, disliked = _judged(query, steering.more), _judged(query, steering.less)
     if liked is None and disliked is None:
         return query
@@ -225,16 +225,16 @@ def _judged(query: Tensor, tokens: Tensor | None) -> Tensor | None:
 
 
 def _answering(query: Tensor, tokens: Tensor) -> Tensor:
-    """Return the token [L, D] of each item that answers a query [n_q, D] best: by it the item was found.
+    """Return each item's token [L, D] that matches a query [n_q, D] best, which decides the item's score.
 
-    Another item's score rises by no more than that of the liked one, when a query goes towards it.
+    When a query moves towards it, no other item's score rises more than the liked one's.
     """
     products = torch.einsum("qd,lkd->lkq", query, tokens).amax(dim=2)  # [L, n_t]
     return tokens[torch.arange(len(tokens), device=tokens.device), products.argmax(dim=1)]
 
 
 def _mean(query: Tensor, tokens: Tensor) -> Tensor:
-    """Return the mean token [L, D] of each item: to go from it is to go from all that the item shows."""
+    """Return the mean token [L, D] of each item, to move away from everything that the item shows."""
     return tokens.mean(dim=1)
 
 
@@ -244,7 +244,7 @@ def _vectors(
     disliked: Tensor | None,
     towards: Callable[[Tensor, Tensor], Tensor] = _answering,
 ) -> Tensor:
-    """Rocchio: every vector goes towards the liked items' mean direction, and from the disliked ones'."""
+    """Move vectors (Rocchio) towards the liked items' mean direction and away from the disliked ones'."""
     length = query.norm(dim=1, keepdim=True)
     moved = query
     if liked is not None:
@@ -262,8 +262,8 @@ def _direction(vectors: Tensor) -> Tensor:
 def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None) -> Tensor:
     """Move the vector by Rocchio; blend the distributions with the liked ones, and thin them by the disliked.
 
-    What is disliked counts only as far as something else is wanted too: a text that asks for red goes
-    on asking for red. The weight of every column stays what it is.
+    Disliked values are reduced only if other values are wanted too: a text that asks for red still asks for
+    red. The weights of columns do not change.
     """
     count = len(query) - 1
     masses = query[1:].sum(dim=1, keepdim=True)  # [C, 1]
@@ -286,7 +286,7 @@ def _reference_alone(
 ) -> Tensor:
     """Move the first of two vectors, that of the reference, by Rocchio; keep that of the text.
 
-    The last ``constants`` numbers of a target are the same in all.
+    The last ``constants`` numbers are equal in all targets.
     """
     width = query.shape[1] - constants
     first = _vectors(
@@ -331,4 +331,4 @@ MOVES: dict[ScoreRule, Callable[[Tensor, Tensor | None, Tensor | None], Tensor]]
     "product": _reference_alone,
     "harris": partial(_reference_alone, constants=1),
 }
-"""For each score rule, how a query [n_q, D] is moved by tokens of liked and disliked items."""
+"""Score rule -> function that moves a query [n_q, D] by tokens of liked and disliked items."""

@@ -25,9 +25,9 @@ from dqecir.language.reader import Reader, Reading
 from dqecir.language.tagging import Tagger
 
 MANY_VALUES = 1000
-"""A column of an index with more different values holds texts and is not read."""
+"""Most different values of a column that is read; columns with more hold texts."""
 _FIGURES = 12
-"""A column of an index with more different numbers is compared."""
+"""A column with more different numbers is read as numbers to compare."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class TextLine:
 
 
 def read_texts(source: Path, out: Path, model: Path | None = None, index: Path | None = None) -> int:
-    """Write what the reader says of every text of ``source`` to ``out``; return how many texts there were.
+    """Write the reading of every text of ``source`` to ``out``; return the number of texts.
 
-    The columns are those of ``index``, else of ``model``, else those that the reader knows by itself.
-    Raises :class:`DataError` for a line that is not as described in docs/language.md.
+    The columns are those of ``index``, else of ``model``, else of the reader. Raises :class:`DataError` for a
+    line that is not as described in docs/language.md.
     """
     if index is not None and model is not None:
         raise DataError("give --index or --model, not both: the columns are read from one of them")
@@ -59,7 +59,7 @@ def read_texts(source: Path, out: Path, model: Path | None = None, index: Path |
 
 
 def as_json(reading: Reading) -> dict[str, Any]:
-    """Return a reading as JSON holds it."""
+    """Return a reading as JSON."""
     return {
         "asks": [
             {"column": ask.column, "op": ask.operation, "value": ask.value, "words": ask.words}
@@ -78,7 +78,7 @@ def as_json(reading: Reading) -> dict[str, Any]:
 def reader_of_index(index: Index, tagger: Tagger | None = None) -> Reader:
     """Return the reader of an index's columns: it compares numbers, and finds values of other attributes.
 
-    Without a ``tagger`` the one that comes with the package reads.
+    Default of ``tagger``: the shipped one.
     """
     columns = index.columns()
     names = sorted({name for part in columns for name in part.names} - RESERVED)
@@ -110,7 +110,7 @@ def _reader(model: Path | None, index: Path | None) -> Reader:
         return reader_of_index(open_index(index))
     if model is None:
         return Reader()
-    # Imported here, because a model's libraries are slow to import and most readings need none.
+    # Imported here, because it is slow to import and most readings need no model.
     from dqecir.model.composed_model import ComposedModel
 
     heads = ComposedModel.from_pretrained(model).heads
@@ -130,7 +130,7 @@ def _lines(source: Path) -> Iterator[TextLine]:
         raise DataError(
             f'{source} is empty: write a line such as {{"id": "1", "text": "is red"}} for each text'
         )
-    # Not splitlines: a text may hold the other line separators of Unicode.
+    # splitlines() would also split at other line separators, which a text may contain.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield _line(line, f"{source}, line {number}")

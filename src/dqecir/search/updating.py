@@ -1,4 +1,4 @@
-"""Compare an index with the catalogue that it was built of: what to encode, change and remove."""
+"""Compare an index with its catalogue: what to encode, change and remove."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dqecir.search.pictures import Picture, Pictures
 
 @dataclass(frozen=True)
 class UpdateSummary:
-    """The result of an update, for the items of the index and the pictures of the catalogue."""
+    """The result of an update."""
 
     new: int
     pictures_changed: int
     rows_changed: int
-    """Items with the same picture and other attributes."""
+    """Number of items with the same picture and other attributes."""
     removed: int
     unchanged: int
     kept: int
-    """Items that were put through the service or added from another folder, and stay."""
+    """Number of items that were added through the service or from another folder, which stay."""
     refusals: tuple[Refusal, ...]
     """Files and folders that were left out, and why."""
 
@@ -37,7 +37,7 @@ class UpdatePlan:
     encode: list[Picture] = field(default_factory=list)
     """New and changed pictures."""
     changed: set[str] = field(default_factory=set)
-    """Ids of those that the index has already."""
+    """Ids of changed pictures, which the index has already."""
     payloads: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     """Items with the same picture and their new payloads."""
     gone: list[str] = field(default_factory=list)
@@ -46,10 +46,10 @@ class UpdatePlan:
 
 
 def plan_update(index: Index, pictures: Pictures, root: Path, with_products: bool) -> UpdatePlan:
-    """Compare the items of an index with pictures and their hashes; ``root`` is their folder, whole.
+    """Compare the items of an index with pictures and their hashes; ``root`` is their absolute folder.
 
-    Raises :class:`EngineError` where the index has items of its folder and none of them is a picture here:
-    then it is the index of another catalogue.
+    Raises :class:`EngineError` if none of the index's items of a folder is a picture here, because it then is
+    the index of another catalogue.
     """
     plan = UpdatePlan()
     wanted = {picture.id: picture for picture in pictures.pictures}
@@ -82,7 +82,7 @@ def plan_update(index: Index, pictures: Pictures, root: Path, with_products: boo
 
 
 def _is_of_folder(payload: Mapping[str, Any], root: Path) -> bool:
-    """Say whether an item is a picture of the indexed folder, and not one put or added from elsewhere."""
+    """Return whether an item is a picture of the indexed folder, not one added otherwise."""
     path = Path(str(payload.get("path", "")))
     if not path.is_absolute():
         return True
