@@ -1,4 +1,4 @@
-"""Whether one model ranks better than another, by a paired bootstrap over the same questions."""
+"""Decide whether one model ranks better than another, by a paired bootstrap over the same questions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dqecir.errors import DataError
 from dqecir.evaluation.metrics import RetrievalResults
 
 DRAWS = 2000
-"""Samples, drawn with replacement, of which the interval is taken."""
+"""Number of bootstrap samples for the interval."""
 FEWEST_REFERENCES = 10
-"""From fewer references no interval can be told."""
+"""Least number of references for an interval."""
 
 
 @dataclass(frozen=True)
 class PairedGain:
-    """By how many points of mAP@10 one model is ahead of another on the same questions."""
+    """The difference of two models' mAP@10 on the same questions, in points."""
 
     difference: float
     low: float
@@ -27,16 +27,16 @@ class PairedGain:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the interval says which model is better."""
+        """Whether the interval excludes 0, so that one model is better."""
         return self.low > 0 or self.high < 0
 
 
 def paired_gain(after: RetrievalResults, before: RetrievalResults, seed: int = 0) -> PairedGain:
     """Compare the mAP@10 of two models on the questions of one benchmark.
 
-    The questions of one reference (of one product, where there are products) are drawn together, because
-    what a model makes of a picture counts in all of them. With fewer than ``FEWEST_REFERENCES`` references
-    the interval holds every possible difference. Raises :class:`DataError` for results of two benchmarks.
+    The questions of one reference (of one product, if there are products) are drawn together, because they
+    are not independent. With fewer than ``FEWEST_REFERENCES`` references the interval contains every possible
+    difference. Raises :class:`DataError` for results of two benchmarks.
     """
     benchmark = after.benchmark
     if before.benchmark is not benchmark:

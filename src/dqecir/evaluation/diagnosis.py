@@ -1,7 +1,7 @@
-"""Measure faults that recall hides: semantic confusion, shortcuts, and trust in single words.
+"""Measure faults that recall does not show: semantic confusion, shortcuts, and dependence on wording.
 
-Relevance suppression shows in mAP and R-precision over all right answers (``metrics.py``) and in the
-right answers that training takes for negatives; the others are measured here. Sources: composition gap
+Relevance suppression is measured by mAP and R-precision over all right answers (``metrics.py``) and by the
+right answers among training's negatives; the other faults are measured here. Sources: composition gap
 (CIRCUS, arXiv 2605.14787), paraphrases (PinPoint, 2603.04598).
 """
 
@@ -28,17 +28,17 @@ from dqecir.questions.confusables import ConfusablePair
 from dqecir.questions.paraphrases import WORDINGS
 
 LEAST = 20
-"""An attribute with fewer confusable pairs is not reported by itself."""
+"""Least number of confusable pairs of an attribute that is reported separately."""
 
 
 def confusion(
     method: Method, store: Store, encoder: TextEncoder, pairs: Sequence[ConfusablePair]
 ) -> dict[str, float]:
-    """How well two questions about one reference that differ in one value are told apart, in percent.
+    """Measure, in percent, how well two questions about one reference that differ in one value are separated.
 
-    ``told apart``: share of the questions that rank their own target above the other question's
-    (chance: 50). ``both told apart``: share of the pairs in which both do. ``told apart/<column>``
-    for every attribute with enough pairs. Empty where there are no pairs.
+    ``told apart``: share of questions that rank their own target above the other question's (chance: 50).
+    ``both told apart``: share of pairs in which both do. ``told apart/<column>`` for every attribute with
+    enough pairs. Empty without pairs.
     """
     if not pairs:
         return {}
@@ -72,12 +72,11 @@ def confusion(
 def nearest_intents(
     method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark
 ) -> dict[str, float]:
-    """``other intent nearest``: share of queries whose nearest other query has another intent, in percent.
+    """Return ``other intent nearest``: percentage of queries whose nearest other query has another intent.
 
-    Two queries have one intent where they share a right answer. Queries are compared by the cosine of
-    their mean embeddings, or of all their vectors where each has a part of its own (the rule likelihood),
-    within a category; only those count that have another query of their intent.
-    Empty where none has.
+    Two queries have the same intent if they share a right answer. Queries of a category are compared by the
+    cosine of their mean embeddings, or of all their vectors under the rule likelihood. Only queries with
+    another query of the same intent count. Empty if there is none.
     """
     wrong, counted = 0, 0
     for category in benchmark.galleries:
@@ -101,7 +100,7 @@ def nearest_intents(
 
 
 def _share_an_answer(triplets: Sequence[Triplet], images: int) -> Tensor:
-    """Return [Q, Q] bool: which queries have a right answer in common; no query with itself."""
+    """Return [Q, Q] bool: which different queries have a right answer in common."""
     answers = torch.zeros(len(triplets), images)
     for row, triplet in enumerate(triplets):
         answers[row, list(triplet.relevant)] = 1
@@ -112,10 +111,10 @@ def _share_an_answer(triplets: Sequence[Triplet], images: int) -> Tensor:
 def shortcuts(
     method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark, seed: int = 0
 ) -> dict[str, float]:
-    """Return targets among the first ten although half of the question is another query's, in percent.
+    """Return R@10 when half of the question comes from another query, in percent.
 
-    ``R@10 text alone``: the reference is another query's; ``R@10 image alone``: the text is. What
-    they find, the text or the image answers by itself.
+    ``R@10 text alone``: the reference is another query's; ``R@10 image alone``: the text is. High values mean
+    that the text or the image alone is enough.
     """
     found = {}
     for name, kind in (("R@10 text alone", "reference"), ("R@10 image alone", "captions")):
@@ -128,8 +127,8 @@ def shortcuts(
 def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
     """Give each question the ``reference`` or the ``captions`` of another query of its category.
 
-    A reference that would be a right answer, or is this query's own, is not lent. Raises
-    :class:`DataError` for another ``kind``.
+    A reference that is a right answer, or this query's own, is not used. Raises :class:`DataError` for
+    another ``kind``.
     """
     if kind not in ("reference", "captions"):
         raise DataError(f"{kind!r} is neither the reference nor the captions of a query")
@@ -154,9 +153,9 @@ def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
 def composition_gap(
     full: NDArray[np.float64], reference_alone: NDArray[np.float64], text_alone: NDArray[np.float64]
 ) -> float:
-    """Return the mean of the ``full`` questions less the mean of the better half, each [Q] of one metric.
+    """Return the mean of ``full`` questions minus that of the better half, each [Q] of one metric.
 
-    Near 0, the reference or the text alone answers as well as both together.
+    Near 0, the reference or the text alone is as good as both together.
     """
     return float(full.mean() - max(reference_alone.mean(), text_alone.mean()))
 
@@ -164,10 +163,9 @@ def composition_gap(
 def half_results(
     method: Method, store: Store, encoder: TextEncoder, benchmark: Benchmark
 ) -> tuple[RetrievalResults, RetrievalResults]:
-    """What every question finds by its reference alone, and by its text alone.
+    """Return the results of every question's reference alone, and of its text alone.
 
-    The reference is asked with an empty text; the text with the mean image tokens of its gallery, which show
-    no image in particular.
+    The reference gets an empty text; the text gets the mean image tokens of its gallery as reference.
     """
     targets = embed_images(method, store)
     by_reference, by_text = (
@@ -214,8 +212,8 @@ def robustness(
 ) -> dict[str, float]:
     """Return the composition gap of ``results`` and paraphrase spread over ``reworded``, in points of mAP@10.
 
-    ``reworded`` comes from :func:`~dqecir.questions.paraphrases.paraphrases`; where it has no questions there
-    is no spread. The method must be in evaluation mode.
+    ``reworded`` comes from :func:`~dqecir.questions.paraphrases.paraphrases`; without questions there is no
+    spread. The method must be in evaluation mode.
     """
     precisions = [
         each.average_precision_10 for each in half_results(method, store, encoder, results.benchmark)
@@ -241,7 +239,7 @@ def diagnose(
 ) -> dict[str, float]:
     """Return confusion, nearest intents, shortcuts and robustness of a method, in evaluation mode.
 
-    ``results`` are what its questions found; ``reworded`` as in :func:`robustness`.
+    ``results`` are those of its questions; ``reworded`` as in :func:`robustness`.
     """
     benchmark = results.benchmark
     was_training = method.training

@@ -1,4 +1,4 @@
-"""Scores of a method over a benchmark, from stored image tokens."""
+"""Score a method on a benchmark, from stored image tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dqecir.methods.scoring import score
 from dqecir.model.compose import CHUNK, compose_stored
 
 QueryFormatter = Callable[[Triplet | Question], str]
-"""A question to its text."""
+"""Question -> its text."""
 
 
 @torch.no_grad()
@@ -56,8 +56,8 @@ def query_scores(
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
     """Yield (category, question numbers [q], scores [q, |gallery|]) for every question of a benchmark.
 
-    ``text`` words a question, as a protocol has it; without it the method reads the captions in their
-    own order, as FashionIQ's evaluation does.
+    ``text`` makes the text of a question, as a protocol defines. Default: the method joins the captions in
+    their order, as FashionIQ's evaluation does.
     """
     worded = text or (lambda question: method.text(question.captions))
     with_answers = isinstance(benchmark, Benchmark)
@@ -88,7 +88,7 @@ def query_scores(
 def in_chunks(queries: Tensor, candidates: Tensor, rule: ScoreRule) -> Iterator[tuple[slice, Scores]]:
     """Yield scores [q, N] of queries [Q, n_q, D] against candidates [N, n_t, D], and which queries they are.
 
-    A chunk is held at a time, so that what ranks it finds it in a cache.
+    One chunk is in memory at a time, so that it is still in a cache when it is ranked.
     """
     for start in range(0, len(queries), CHUNK):
         some = slice(start, start + CHUNK)

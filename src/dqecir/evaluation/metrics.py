@@ -1,7 +1,7 @@
-"""Ranks and metrics: integer ranks per query, and everything that follows from them.
+"""Compute the integer ranks of queries, and metrics from them.
 
 Sources: FashionIQ and CIRR recall (arXiv 1905.12794, 2108.04024), CIRCO's average precision (2303.15247),
-nDCG with a gain of one for each right answer (as trec_eval and MTEB have it), hard negatives (PinPoint,
+nDCG with a gain of one for each right answer (as trec_eval and MTEB), hard negatives (PinPoint,
 2603.04598).
 """
 
@@ -25,18 +25,18 @@ Scores = NDArray[np.float32]
 RECALLS = (1, 5, 10, 50)
 SUBSET_RECALLS = (1, 2, 3)
 KEPT = 50
-"""How many of each query's best candidates are remembered, where they are asked for."""
+"""Default number of each query's best candidates that are kept."""
 FIRST = 10
-"""Candidates that a user sees first: how deep mAP@10, nDCG@10 and hard negatives look."""
+"""Depth of mAP@10, nDCG@10 and hard negatives: the results that a user sees first."""
 _FRACTIONS = ("average_precision_10", "ndcg_10", "r_precision")
 CACHED = 1 << 18
-"""Scores that are ranked at once: what fits a core's cache is twice as fast."""
+"""Number of scores that are ranked in one step; blocks that fit a core's cache are twice as fast."""
 
 
 def average_precision(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """AP@k = Σ_{i≤k} P(i)·rel(i) / min(|relevant|, k), each [Q], a fraction (CIRCO).
+    """Return AP@k = Σ_{i≤k} P(i)·rel(i) / min(|relevant|, k), each [Q], a fraction (CIRCO).
 
-    ``hits`` [Q, K] says which of the ranked candidates are right; where K < k, the rest are misses.
+    ``hits`` [Q, K] marks the right ones of the ranked candidates; if K < k, the rest are misses.
     ``relevant`` [Q] counts all right answers of a query.
     """
     top = hits[:, :k]
@@ -45,7 +45,7 @@ def average_precision(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: i
 
 
 def whole_average_precision(ranks: Sequence[int] | Positions) -> float:
-    """AP over a whole ranking: the mean of i / (rank + 1) over the right answers, the i-th from the top.
+    """Return AP over a whole ranking: the mean of i / (rank + 1) over right answers, the i-th from the top.
 
     ``ranks`` are those of all right answers of one query, from 0, in any order.
     """
@@ -54,8 +54,10 @@ def whole_average_precision(ranks: Sequence[int] | Positions) -> float:
 
 
 def trapezoid_precision(ranks: Sequence[int] | Positions) -> float:
-    """AP by the trapezoid rule, as i-CIR's code has it: over the i-th right answer from the top,
-    the mean of precision at it and at the place before it, (i - 1) / rank (1 where the rank is 0).
+    """Return AP by the trapezoid rule, as in i-CIR's code.
+
+    For the i-th right answer from the top, it takes the mean of the precision at it and at the place before
+    it, (i - 1) / rank (1 if the rank is 0).
 
     ``ranks`` as in :func:`whole_average_precision`. The divisor has 1e-5 added, as published.
     """
@@ -67,7 +69,7 @@ def trapezoid_precision(ranks: Sequence[int] | Positions) -> float:
 
 
 def ndcg(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """nDCG@k [Q]: Σ_{i≤k} rel(i) / log₂(i + 1), over the same sum of a perfect ranking.
+    """Return nDCG@k [Q]: Σ_{i≤k} rel(i) / log₂(i + 1), divided by the same sum of a perfect ranking.
 
     ``hits`` and ``relevant`` as in :func:`average_precision`.
     """
@@ -79,17 +81,17 @@ def ndcg(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArra
 
 @dataclass(frozen=True)
 class RetrievalResults:
-    """The results of every query; made once, read by metrics, reports and pictures.
+    """The results of every query, for metrics, reports and pictures.
 
-    One row a query, in the order of ``benchmark.triplets``; the arrays are made read-only. Raises
-    :class:`DataError` where they do not fit the benchmark.
+    A row is a query, in the order of ``benchmark.triplets``; the arrays become read-only. Raises
+    :class:`DataError` if they do not fit the benchmark.
     """
 
     benchmark: Benchmark
     ranks: Positions
     """[Q] rank of the annotated target, from 0."""
     found: Positions
-    """[Q, kept] positions of the best candidates, best first; -1 where a gallery holds fewer."""
+    """[Q, kept] positions of the best candidates, best first; -1 if a gallery has fewer."""
     average_precision_10: NDArray[np.float64]
     """[Q] AP@10 over all right answers, a fraction."""
     ndcg_10: NDArray[np.float64]
@@ -97,9 +99,9 @@ class RetrievalResults:
     r_precision: NDArray[np.float64]
     """[Q] share of right answers among as many best candidates as there are right answers."""
     subset_ranks: Positions
-    """[Q] rank of the target within ``Triplet.subset``, from 0; -1 where a query has no subset."""
+    """[Q] rank of the target within ``Triplet.subset``, from 0; -1 for a query without a subset."""
     right_ranks: tuple[Positions, ...]
-    """For each query the ranks of all right answers, from 0, in any order."""
+    """The ranks of all right answers of each query, from 0, in any order."""
 
     def __post_init__(self) -> None:
         count = len(self.benchmark.triplets)
@@ -127,7 +129,7 @@ class RetrievalResults:
 
     @property
     def kept(self) -> int:
-        """How many of each query's best candidates are remembered."""
+        """How many of each query's best candidates are kept."""
         return self.found.shape[1]
 
     def hits(self) -> NDArray[np.bool_]:
@@ -143,12 +145,12 @@ def collect(
 ) -> RetrievalResults:
     """Rank every query from chunks of scores (category, triplet numbers [q], scores [q, |gallery|]).
 
-    The reference (where the protocol says so) and ``Triplet.ignored`` are taken out. Where a benchmark has
-    products, each is ranked once, by its best view, and the reference's product is taken out. Among equal
-    scores the lower position counts as ranked first. ``kept`` best candidates of each query are
-    remembered; without any, queries with one right answer are never sorted. Raises :class:`DataError`
-    for scores that are not finite numbers or not of the gallery, for a right answer that is not in the
-    ranking, and where a query was left out or scored twice.
+    The reference (if the protocol says so) and ``Triplet.ignored`` are left out. In a benchmark with
+    products, each is ranked once, by its best view, and the reference's product is left out. Of equal scores
+    the lower position is ranked first. ``kept`` is the number of best candidates to keep; with 0, queries
+    with one right answer are never sorted, which is faster. Raises :class:`DataError` for scores that are not
+    finite or do not fit the gallery, for a right answer that is not ranked, and if a query was left out or
+    scored twice.
     """
     count = len(benchmark.triplets)
     ranks = np.full(count, -1, dtype=np.int64)
@@ -197,7 +199,7 @@ def _by_best_views(
     ordered = np.ascontiguousarray(scores, np.float32)[:, order]
     highest = np.maximum.reduceat(ordered, starts, axis=1)
     is_best = ordered == highest[:, numbers[order]]
-    # Of equal views the first counts.
+    # Of views with equal scores the first counts.
     counted = is_best.cumsum(axis=1, dtype=np.int32)
     before = np.concatenate([np.zeros((len(scores), 1), np.int32), counted], axis=1)[:, starts]
     is_best &= counted - before[:, numbers[order]] == 1
@@ -226,10 +228,13 @@ def _by_best_views(
 
 
 def rank_columns(scores: Scores, columns: Positions) -> Positions:
-    """Rank from 0 of one column of each row of ``scores`` [Q, N]; equal scores rank by column."""
+    """Return the rank, from 0, of one column of each row of ``scores`` [Q, N].
+
+    Equal scores rank by column.
+    """
     ranks = np.empty(len(scores), dtype=np.int64)
     rows = max(1, CACHED // max(1, scores.shape[1]))
-    # A score is compared twice, and read from memory once.
+    # Compare each score twice while it is in the cache.
     for start in range(0, len(scores), rows):
         some = slice(start, start + rows)
         ranks[some] = _counted_above(scores[some], columns[some])
@@ -238,17 +243,17 @@ def rank_columns(scores: Scores, columns: Positions) -> Positions:
 
 def _counted_above(scores: Scores, columns: Positions) -> Positions:
     own = np.take_along_axis(scores, columns[:, None], axis=1)
-    # Counted by the byte of eight: twice as fast as adding up what is true in each row.
+    # Count bits of packed bytes, which is twice as fast as summing booleans.
     ranks = np.bitwise_count(np.packbits(scores > own, axis=1)).sum(axis=1, dtype=np.int64)
     same = scores == own
-    # Ties are rare, and where they stand matters only then.
+    # Ties are rare; only then their places matter.
     if np.count_nonzero(same) > len(scores):
         ranks += np.count_nonzero(same & (np.arange(scores.shape[1]) < columns[:, None]), axis=1)
     return ranks
 
 
 Cells = tuple[Positions, Positions]
-"""Rows and columns of some cells of a matrix."""
+"""Rows and columns of cells of a matrix."""
 
 
 def _ranked(
@@ -256,8 +261,8 @@ def _ranked(
 ) -> tuple[NDArray[np.bool_], Positions]:
     """Return hits [q, K] by rank, K of 10 and of all right answers at least, and the ``kept`` best columns.
 
-    Both end where the gallery does; a column is -1 where only what was left out would follow. Who has
-    one right answer is judged by its rank: a ranking is made of the others, and of all to be kept.
+    Both end with the gallery; a column is -1 if only excluded candidates would follow. Queries with one right
+    answer need only its rank; rankings are sorted for other queries, or if candidates are kept.
     """
     rows, columns = right
     depth = min(max(kept, 10, int(relevant.max())), scores.shape[1])
@@ -277,7 +282,7 @@ def _ranked(
 
 
 def _right_ranks(scores: Scores, right: Cells, relevant: Positions, ranks: Positions) -> Iterator[Positions]:
-    """Yield the ranks of all right answers of each query; of one right answer they are known already."""
+    """Yield the ranks of all right answers of each query; a single right answer's rank is known already."""
     ends = np.cumsum(relevant)
     for row, count in enumerate(relevant):
         if count == 1:
@@ -288,7 +293,7 @@ def _right_ranks(scores: Scores, right: Cells, relevant: Positions, ranks: Posit
 
 def _ranks_in_row(scores: Scores, columns: Positions) -> Positions:
     """Return ranks from 0 of some columns of one row [N]; equal scores rank by column."""
-    ordered = np.sort(scores)  # several times as fast as a stable sort of the columns
+    ordered = np.sort(scores)  # Several times as fast as a stable sort of the columns.
     ends = np.searchsorted(ordered, scores[columns], side="right")
     if (ends - np.searchsorted(ordered, scores[columns])).max() == 1:
         return np.asarray(len(scores) - ends, dtype=np.int64)
@@ -321,7 +326,7 @@ def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], score
             f"scores of the category {category!r} have shape {list(scores.shape)} where "
             f"{[len(triplets), gallery.size]} is needed"
         )
-    # What is not a number is the least and the highest; one pass finds both.
+    # NaN is both the least and the highest, so one pass finds it.
     least, highest = torch.aminmax(torch.from_numpy(np.ascontiguousarray(scores)))
     if not (torch.isfinite(least) and torch.isfinite(highest)):
         raise DataError(f"a score of the category {category!r} is not a number: the model is damaged")
@@ -333,9 +338,9 @@ def _check(category: str, gallery: Positions, triplets: Sequence[Triplet], score
 def _masked(
     scores: Scores, gallery: Positions, triplets: Sequence[Triplet], mask_reference: bool
 ) -> tuple[Scores, Cells]:
-    """``scores`` in which what is left out of a ranking is -inf, and the cells of the right answers.
+    """Set the scores of excluded candidates to -inf, and return the cells of the right answers.
 
-    A copy where something is left out.
+    Scores are copied if something is excluded.
     """
     masked = np.ascontiguousarray(scores, np.float32)
     out = _cells(gallery, [(*t.ignored, t.reference) if mask_reference else t.ignored for t in triplets])
@@ -355,14 +360,14 @@ def _masked(
 
 
 def _flat(lists: Sequence[Sequence[int]]) -> tuple[Positions, Positions]:
-    """Return every number of ``lists``, and which of them it is from: (rows, numbers)."""
+    """Flatten ``lists``: return (the list's number, the value) for every value, as two arrays."""
     sizes = [len(row) for row in lists]
     numbers = np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=sum(sizes))
     return np.repeat(np.arange(len(lists)), sizes), numbers
 
 
 def _cells(gallery: Positions, lists: Sequence[Sequence[int]]) -> Cells:
-    """Return cells of those positions of each row that the gallery holds."""
+    """Return the cells of each row's positions that are in the gallery."""
     rows, wanted = _flat(lists)
     columns = np.searchsorted(gallery, wanted).clip(max=gallery.size - 1)
     there = gallery[columns] == wanted
@@ -370,14 +375,14 @@ def _cells(gallery: Positions, lists: Sequence[Sequence[int]]) -> Cells:
 
 
 def summarise(results: RetrievalResults) -> dict[str, float]:
-    """Return metrics in percent: R@1/5/10/50 of the target, and those of all right answers.
+    """Return metrics in percent: R@1/5/10/50 of the target, and metrics of all right answers.
 
-    The latter are mAP@10, mAP, nDCG@10 and R-precision. Where every query has a subset, R_sub@1/2/3 of the
-    target within it (CIRR). Where the true attributes and what the texts ask for are known and ten
-    candidates are kept, hard negatives@10 (:func:`hard_negatives`).
+    The latter are mAP@10, mAP, nDCG@10 and R-precision. If every query has a subset, there is R_sub@1/2/3 of
+    the target within it (CIRR). If true attributes and requested values are known and ten candidates are
+    kept, there is hard negatives@10 (:func:`hard_negatives`).
 
-    The headline of each is the unweighted mean over categories; ``<category>/R@10`` and so on give
-    each category, ``seen/…`` and ``unseen/…`` the two kinds of wording where both occur.
+    The main value of each is the unweighted mean over categories; ``<category>/R@10`` and so on are those of
+    each category, ``seen/…`` and ``unseen/…`` those of the two kinds of wording if both occur.
     """
     values = {f"R@{k}": recall(results, k) for k in RECALLS}
     if results.subset_ranks.min() >= 0:
@@ -417,7 +422,7 @@ def recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
 def subset_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
     """Return [Q] whether the target is among the first ``k`` of its subset, as 0 or 1 (CIRR).
 
-    Raises :class:`DataError` where a query has no subset.
+    Raises :class:`DataError` if a query has no subset.
     """
     if results.subset_ranks.min() < 0:
         raise DataError(
@@ -439,8 +444,8 @@ def precision_at(results: RetrievalResults, k: int) -> NDArray[np.float64]:
 def hard_negatives(results: RetrievalResults, k: int) -> NDArray[np.float64]:
     """Return the share [Q] of the first ``k`` candidates that are wrong only in what the text asks for.
 
-    Such a candidate keeps all that the text leaves as it is, and lacks a requested value. Needs true
-    attributes and ``Triplet.asked``; k is ``results.kept`` at most.
+    Such a candidate equals the reference in everything that the text does not mention, but lacks a requested
+    value. It needs true attributes and ``Triplet.asked``; k is at most ``results.kept``.
     """
     triplets = results.benchmark.triplets
     found = results.found[:, :k]
@@ -452,9 +457,9 @@ def hard_negatives(results: RetrievalResults, k: int) -> NDArray[np.float64]:
 
 
 def three_means(values: Sequence[float]) -> dict[str, float]:
-    """Arithmetic, harmonic and geometric mean, as CLIP4Cir and SPRC log them of CIRR's seven numbers.
+    """Return the arithmetic, harmonic and geometric mean, as CLIP4Cir and SPRC do for CIRR's seven numbers.
 
-    The last two are 0 where a value is.
+    The last two are 0 if a value is 0.
     """
     numbers = np.asarray(values, dtype=np.float64)
     positive = bool((numbers > 0).all())

@@ -1,4 +1,4 @@
-"""Scores that true attributes alone reach: upper bounds of a benchmark."""
+"""Scores by true attributes alone, which are upper bounds of a benchmark."""
 
 from __future__ import annotations
 
@@ -23,16 +23,14 @@ _JITTER = 5e-4
 def oracle_scores(
     benchmark: Benchmark, kind: Oracle, *, seed: int = 0, chunk: int = 256
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
-    """Yield (category, triplet numbers [Q], scores [Q, N] over its gallery), ``chunk`` queries at once.
+    """Yield (category, triplet numbers [Q], scores [Q, N] over its gallery), ``chunk`` queries at a time.
 
-    ``full`` counts the satisfied conditions: asked attributes with an admissible value, and all
-    others equal to the reference's where both have one; right answers tie at the top. ``text``
-    counts the asked conditions alone. ``image`` counts the attributes whose entry equals the
-    reference's. An unknown value satisfies no condition that compares it. Counts tie in masses, and
-    a ranker that broke ties by position would flatter or slander: every score carries a seeded
-    random jitter below 1e-3, the same for a query however the queries are cut into chunks, so that
-    ranks are those of random tie-breaking. Raises ``DataError`` where the benchmark has no true
-    attributes.
+    ``full`` counts the satisfied conditions: requested attributes with a requested value, and all others
+    equal to the reference's if both have a value; right answers tie at the top. ``text`` counts only the
+    requested conditions. ``image`` counts the attributes that equal the reference's. An unknown value
+    satisfies no condition. Many counts tie, so each score gets a seeded random jitter below 1e-3, which is
+    independent of chunks, and breaks ties at random instead of by position. Raises ``DataError`` if the
+    benchmark has no true attributes.
     """
     if kind not in ORACLES:
         raise DataError(f"the oracle {kind!r} is none of {', '.join(ORACLES)}")
@@ -59,7 +57,7 @@ def _satisfying(
     asked: list[RequestedValues],
     kind: Oracle,
 ) -> Scores:
-    """Which codes of a column score a point: [Q, codes]."""
+    """Return which codes of a column score a point: [Q, codes]."""
     admitted = coded.admitted(column, references, asked)
     if kind == "text":
         admitted[[coded.columns[column] not in wanted for wanted in asked]] = False

@@ -1,4 +1,4 @@
-"""How often a parser reads from a text what the text was made to ask for."""
+"""Measure how often a parser reads the requested values that a text was made from."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dqecir.language.parsing import Parser
 
 
 def parsing_accuracy(parser: Parser, benchmark: Benchmark) -> dict[str, float]:
-    """Return the share of questions of which the parse equals ``Triplet.asked`` exactly, in percent.
+    """Return the percentage of questions whose parse equals ``Triplet.asked`` exactly.
 
-    ``all``, ``seen`` and ``unseen`` wordings, and for every column ``precision/<column>`` and
-    ``recall/<column>`` of its being read rightly. The reference's true attributes are given, so that
-    the parser alone is measured.
+    The keys are ``all``, ``seen`` and ``unseen`` wordings, and for every column ``precision/<column>`` and
+    ``recall/<column>`` of its requests. The parser gets the reference's true attributes, so that only parsing
+    is measured.
     """
     right: dict[str, list[bool]] = {"all": [], "seen": [], "unseen": []}
     read: dict[str, list[bool]] = {}

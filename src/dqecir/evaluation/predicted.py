@@ -1,4 +1,4 @@
-"""Predicted attributes ranked by the exact log-probability, with a parsed text or a perfect parse."""
+"""Rank predicted attributes by the exact log-probability, with a parsed text or a perfect parse."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def predicted_scores(
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
     """Yield (category, triplet numbers [q], scores [q, |gallery|]) by Σ_c log P(candidate fits column c).
 
-    A candidate fits an asked column where it shows an admissible value, and any other where it shows
-    what the reference shows; both by the heads' probabilities. ``perfect`` takes what is asked from
-    the triplets themselves, as a parser without a mistake would: a bound on what parsing can give.
+    A candidate fits a requested column if it shows a requested value, and any other column if it shows the
+    reference's value, both by the heads' probabilities. ``perfect`` takes the requested values from the
+    triplets, which is an upper bound of parsing.
     """
     every = torch.arange(len(store))
     chunks = [method.shown(store.gather(some).to(method.device)) for some in every.split(CHUNK)]

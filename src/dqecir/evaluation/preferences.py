@@ -1,4 +1,4 @@
-"""How well scores agree with people: HP-FashionIQ's preference ratio (QuRe, arXiv 2507.12416)."""
+"""Measure how well scores agree with people, by HP-FashionIQ's preference ratio (QuRe, arXiv 2507.12416)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dqecir.errors import DataError
 
 
 def set_scores(preferences: Preferences, scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return [J, 2] mean score of the images of both sets, from the scores [J, N] of every image.
+    """Return the mean score [J, 2] of the images of both sets, from the scores [J, N] of every image.
 
     Row j holds the query of judgement j against all of ``preferences.image_ids``.
     """
@@ -28,14 +28,14 @@ def set_scores(preferences: Preferences, scores: NDArray[np.floating]) -> NDArra
 def preference_ratio(
     scores: NDArray[np.floating], preferred: NDArray[np.int64], *, one_sided: bool = False
 ) -> float:
-    """Return the share of judgements in which the set that scores higher is the one that was preferred.
+    """Return the share of judgements in which the set with the higher score was preferred.
 
-    ``scores`` [J, 2] and ``preferred`` [J] (1 or 2); judgements whose sets score alike are left out.
-    Chance is one half. ``one_sided`` gives the number of the published script, which looks at no
-    judgement but those in which set 1 scores higher, so that chance is the share of all judgements
-    that prefer set 1 (0.538), and which says 0 where there is none.
+    ``scores`` [J, 2] and ``preferred`` [J] (1 or 2); judgements with equal scores are left out. Chance is one
+    half. ``one_sided`` computes the published script's number, which counts only judgements in which set 1
+    scores higher, so that chance is the share of judgements that prefer set 1 (0.538); it is 0 if there are
+    none.
 
-    Raises :class:`DataError` for shapes that do not fit, and where every two sets score alike.
+    Raises :class:`DataError` for shapes that do not fit, and if all judgements have equal scores.
     """
     if scores.shape != (len(preferred), 2) or not np.isin(preferred, (1, 2)).all():
         raise DataError("a preference ratio needs two scores and a preferred set, 1 or 2, of each judgement")

@@ -1,6 +1,6 @@
-"""Named, frozen protocols: what was ranked, among what, asked how, and which numbers are reported.
+"""Named, fixed protocols: the galleries, the texts of questions, and the metrics of a benchmark.
 
-Published figures of FashionIQ and CIRCO differ in these alone, and are not comparable across them.
+Published figures of FashionIQ and CIRCO use different protocols, and cannot be compared across them.
 """
 
 from __future__ import annotations
@@ -52,53 +52,53 @@ WORDINGS: Mapping[QueryText, Callable[[Triplet | Question], str]] = {
     "raw": lambda question: question.captions[0],
     "qure_circo": lambda question: f"a photo of $ that {question.captions[0]}",
 }
-"""How the captions of a question become one text."""
+"""Ways to join the captions of a question to one text."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to measure; everything that decides its numbers, but the model."""
+    """A protocol: everything but the model that decides the measured numbers."""
 
     name: str
     data: DataSet
     mask_reference: bool
-    """Whether the reference is taken out of its own ranking."""
+    """Whether a ranking leaves out its reference."""
     wording: QueryText
     metrics: tuple[str, ...]
     """``R@k`` of the target, ``R_sub@k`` within its subset, ``mAP@k`` of all right answers, and ``mAP`` of
     them over the whole ranking by the trapezoid rule (i-CIR)."""
     headline: tuple[str, ...]
-    """The metrics whose mean is the headline."""
+    """The metrics whose mean is the main value."""
     source: str
     """Publications that use this protocol."""
     gallery: Gallery = "original"
-    """FashionIQ's candidates; the other data sets have one gallery."""
+    """FashionIQ's gallery; the other data sets have only one."""
     both_orders: bool = False
-    """Whether every question is asked twice, its captions in either order."""
+    """Whether every question is asked twice, with its captions in both orders."""
     by_aspect: tuple[str, ...] = ()
-    """Metrics that are also given for the questions of each aspect."""
+    """Metrics that are also reported for the questions of each aspect."""
     means: bool = False
-    """Whether the three means of all metrics are given."""
+    """Whether the three means of all metrics are reported."""
     over_questions: bool = False
-    """Whether metrics are means over all questions, rather than means over the categories' means. Then
-    ``mmAP`` is the mean over categories of the mean AP, and ``minmAP`` that of the least (i-CIR)."""
+    """Whether metrics are means over all questions, instead of means over the categories' means. Then
+    ``mmAP`` is the mean over categories of the mean AP, and ``minmAP`` that of the least AP (i-CIR)."""
 
     @property
     def headline_name(self) -> str:
-        """The headline's key in :meth:`summarise`: ``(R@10 + R@50)/2`` for two metrics."""
+        """The main value's key in :meth:`summarise`: ``(R@10 + R@50)/2`` for two metrics."""
         if len(self.headline) == 1:
             return self.headline[0]
         return f"({' + '.join(self.headline)})/{len(self.headline)}"
 
     @property
     def kept(self) -> int:
-        """How many of a query's best candidates its metrics need; recalls need none."""
+        """How many of a query's best candidates the metrics need; recalls need none."""
         return KEPT if any(name.startswith("mAP@") for name in self.metrics) else 0
 
     def benchmark(
         self, folder: Path, split: str = "val", *, images: Path | None = None, check_images: bool = True
     ) -> Benchmark:
-        """Read a split of the data set in ``folder`` as this protocol has it; see its reader."""
+        """Read a split of the data set in ``folder`` for this protocol; see the data set's reader."""
         return _READERS[self.data](self, folder, split, images=images, check_images=check_images)
 
     def questions(
@@ -110,16 +110,16 @@ class Protocol:
         return _QUESTION_READERS[self.data](folder, split, images=images, check_images=check_images)
 
     def text(self, question: Triplet | Question) -> str:
-        """Return the text of a question as this protocol words it."""
+        """Return the text of a question under this protocol."""
         return WORDINGS[self.wording](question)
 
     def summarise(self, results: RetrievalResults) -> dict[str, float]:
-        """Return the protocol's metrics in percent under their published names, the headline last.
+        """Return the protocol's metrics in percent under their published names, the main value last.
 
-        Where there are several categories, each metric is their unweighted mean, and
-        ``<category>/R@10`` and so on give each. ``<aspect>/mAP@10`` likewise, the mean over the
-        questions of an aspect. Raises :class:`DataError` for results of another data set, or ranked with
-        the reference where the protocol masks it and the other way round.
+        With several categories, each metric is their unweighted mean, and ``<category>/R@10`` and so on are
+        those of each. ``<aspect>/mAP@10`` is the mean over the questions of an aspect. Raises
+        :class:`DataError` for results of another data set, and if the reference was ranked although the
+        protocol leaves it out, or the reverse.
         """
         benchmark = results.benchmark
         if (benchmark.name, benchmark.mask_reference) != (self.data, self.mask_reference):
@@ -158,7 +158,7 @@ class Protocol:
 
 
 def _values(results: RetrievalResults, metric: str) -> NDArray[np.float64]:
-    """Return [Q] of a metric by its name, each a fraction."""
+    """Return a metric [Q] by its name, as fractions."""
     if metric == "mAP":
         return np.array([trapezoid_precision(ranks) for ranks in results.right_ranks])
     kind, _, k = metric.partition("@")
@@ -192,7 +192,7 @@ _READERS: Mapping[DataSet, Callable[..., Benchmark]] = {
     "i-cir": lambda _, *where, **places: read_icir(*where, **places),
     "lasco": lambda _, *where, **places: read_lasco(*where, **places),
 }
-"""Data set -> what reads a split of a folder as a protocol has it."""
+"""Data set -> reader of a split of a folder for a protocol."""
 _QUESTION_READERS: Mapping[DataSet, Callable[..., Questions]] = {
     "fashioniq": read_fashioniq_questions,
     "cirr": read_cirr_questions,
@@ -328,7 +328,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
     )
 }
-"""Every protocol by its name."""
+"""All protocols by name."""
 
 
 def protocol_named(name: str) -> Protocol:

@@ -27,7 +27,7 @@ from dqecir.questions.paraphrases import paraphrases
 
 
 def wording_of(method: Method, protocol: Protocol) -> QueryFormatter | None:
-    """How a protocol's questions are worded; a method that words its own queries keeps to that."""
+    """Return how to word a protocol's questions; None for a method that words its own queries."""
     return protocol.text if type(method).text is Method.text else None
 
 
@@ -42,7 +42,7 @@ def results_of(
 def submit_stored(
     model: ComposedModel, store: Store, questions: Questions, protocol: Protocol, out: Path
 ) -> list[Path]:
-    """Rank questions among stored images and write what their server takes; returns the files."""
+    """Rank questions among stored images, write the files for their server, and return the paths."""
     text = wording_of(model.method, protocol)
     scores = query_scores(model.method, store, model.text_encoder, questions, text)
     return write_submissions(out, rank_questions(questions, scores))
@@ -50,7 +50,7 @@ def submit_stored(
 
 @contextmanager
 def _stored(model: ComposedModel, images: Benchmark | Questions) -> Iterator[Store]:
-    """Yield the image tokens of a data set, kept until the block ends."""
+    """Encode a data set's images to a temporary folder, and yield the store."""
     with tempfile.TemporaryDirectory() as work:
         yield store_of(model, images, Path(work) / "tokens")
 
@@ -64,7 +64,7 @@ def evaluate_on_protocol(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Return a model's metrics under a published protocol, by their published names, and facts of the run.
 
-    ``folder`` is the data set as it is published, ``images`` where its pictures are if not there.
+    ``folder`` is the published data set, ``images`` the folder of its pictures, if another one.
     """
     protocol = protocol_named(name)
     benchmark = protocol.benchmark(folder, split, images=images)
@@ -82,7 +82,7 @@ def submit(
     out: Path,
     images: Path | None = None,
 ) -> list[Path]:
-    """Rank a split whose answers are not published and write what its server takes; returns the files."""
+    """Rank a split without published answers, write the files for its server, and return the paths."""
     protocol = protocol_named(name)
     questions = protocol.questions(folder, split, images=images)
     model = read_model(model_folder)
@@ -100,7 +100,7 @@ def evaluate_on_catalogue(
     drawing: Drawing = "balanced",
     seed: int = 0,
 ) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
-    """Return metrics of a model, the baselines of its backbone, and the oracles; and facts of the run."""
+    """Return metrics of a model, its backbone's baselines and the oracles, and facts of the run."""
     model = read_model(model_folder)
     benchmark = folder_questions(
         folder,

@@ -1,4 +1,4 @@
-"""Write files for the evaluation servers of CIRR and CIRCO, and hold them against what the servers take.
+"""Write files for the evaluation servers of CIRR and CIRCO, and check that the servers accept them.
 
 Sources: CIRR (arXiv 2108.04024), CIRCO (2303.15247) and their published submission formats.
 """
@@ -25,7 +25,7 @@ from dqecir.methods.scoring import best_columns
 SUBSET_KEPT = 3
 CIRR_HEAD = {"version": "rc2"}
 LARGEST = 5_000_000
-"""Bytes that CIRR's server takes at most."""
+"""Largest file that CIRR's server accepts, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,21 @@ class Rankings:
 
     questions: Questions
     found: tuple[tuple[int, ...], ...]
-    """50 of each question, fewer where its gallery holds fewer."""
+    """50 for each question, or the whole gallery if smaller."""
     subset_found: tuple[tuple[int, ...], ...]
-    """The best 3 of each question's subset; empty where it has none."""
+    """The best 3 of each question's subset; empty without a subset."""
 
     def names(self, found: Sequence[int]) -> list[str]:
-        """Return image ids of positions."""
+        """Return the image ids of positions."""
         return [self.questions.image_ids[place] for place in found]
 
 
 def rank_questions(questions: Questions, chunks: Iterable[tuple[str, NDArray[np.int64], Scores]]) -> Rankings:
     """Rank from chunks of scores (category, question numbers [q], scores [q, |gallery|]).
 
-    The reference is taken out where the data set says so; equal scores rank by position. Raises
-    :class:`DataError` for scores that are not finite numbers or not of the gallery, and where a
-    question was left out or scored twice.
+    The reference is left out if the data set says so; equal scores rank by position. Raises
+    :class:`DataError` for scores that are not finite or do not fit the gallery, and if a question was left
+    out or scored twice.
     """
     asked = questions.questions
     found: dict[int, tuple[int, ...]] = {}
@@ -84,7 +84,7 @@ def _best(scores: Scores, positions: Positions, k: int) -> tuple[int, ...]:
 
 
 def submission_files(rankings: Rankings) -> dict[str, dict[str, Any]]:
-    """Return file name -> content of what the server of the data set takes.
+    """Return file name -> content for the data set's server.
 
     CIRR's two files: 50 names a pair, and the 3 best names of its subset. CIRCO's file: 50 COCO numbers a
     question. Raises :class:`DataError` for a data set that has no server, and for questions of CIRR
@@ -107,13 +107,13 @@ def submission_files(rankings: Rankings) -> dict[str, dict[str, Any]]:
 
 
 def write_submissions(folder: Path, rankings: Rankings) -> list[Path]:
-    """Write the files of the data set at hand into ``folder``; returns their paths.
+    """Write the files of the data set to ``folder``, and return their paths.
 
     Raises as :func:`submission_files`.
     """
     files = submission_files(rankings)
     for file, values in files.items():
-        # Without indentation: CIRR's server takes 5 MB at most.
+        # Without indentation, because CIRR's server accepts at most 5 MB.
         write_text(folder / file, json.dumps(values) + "\n")
     return [folder / file for file in files]
 
@@ -123,11 +123,11 @@ class _Form:
     """The form of file that an evaluation server accepts."""
 
     head: Mapping[str, str]
-    """Entries that say what the file is."""
+    """Entries that identify the file."""
     most: int
-    """The largest number of answers to a question."""
+    """Number of answers to a question."""
     candidates: Callable[[Questions], Callable[[Question], set[Any]]]
-    """For the questions of a data set, and then for one of them: the images that may be answers."""
+    """Questions -> question -> the images that may be answers."""
 
 
 def _others(questions: Questions) -> Callable[[Question], set[Any]]:
@@ -152,11 +152,11 @@ _FORMS: Mapping[str, _Form] = {
 
 
 def validate(paths: Sequence[Path], questions: Questions) -> dict[str, dict[str, int]]:
-    """Read submission files back and check them; returns what each holds.
+    """Read submission files back, check them, and return the contents' sizes.
 
-    Checked: an answer for every question and no other, their number, that none stands twice, that all are
-    candidates (of the image set, for CIRR's second file), the reference not among them where it is masked,
-    CIRR's ``version`` and ``metric``, and the size. Raises :class:`DataError` for the first fault.
+    It checks that every question, and no other, has answers, their number, that none is repeated, that all
+    are candidates (in CIRR's second file: of the image set) without a masked reference, CIRR's ``version``
+    and ``metric``, and the size. Raises :class:`DataError` for the first fault.
     """
     return {path.name: _checked(path, questions, _FORMS[path.name]) for path in paths}
 

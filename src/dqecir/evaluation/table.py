@@ -1,4 +1,4 @@
-"""The rows that every reader wants to see beside a method's: baselines and oracles."""
+"""The rows of baselines and oracles, for comparison with a method's."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from dqecir.model.composed_model import ComposedModel
 
 BASELINES = ("image_only", "text_only", "image_plus_text")
 TOWER_BASELINE = "token_mean"
-"""The baseline of an encoder that has no others."""
+"""The baseline of an encoder of images alone."""
 SHOWN = ("R@1", "R@5", "R@10", "R@50", "mAP@10")
 SUBSET = ("R_sub@1", "R_sub@2", "R_sub@3")
 BEYOND = ("mAP", "nDCG@10", "hard negatives@10", "composition gap", "paraphrase spread")
-"""What recall does not say: of all right answers, of wrong ones, and of how much both halves are used."""
+"""Metrics besides recall: of all right answers, of wrong ones, and of the use of both halves."""
 
 Rows = Mapping[str, Mapping[str, float]]
 
 
 def baselines(model: ComposedModel) -> dict[str, ComposedModel]:
-    """Return image only, text only and their sum: ``model`` without what was trained on top of its backbone.
+    """Return image only, text only and their sum, as models with the backbone of ``model``.
 
-    The mean token of images instead, where the backbone embeds no texts.
+    If the backbone embeds no texts, it is the mean token of images.
     """
     fitting = [name for name in BASELINES if method_named(name).requires <= model.backbone.provides]
-    # A new method trains, and the backbone that it shares would be left with dropout on.
+    # A new method is in training mode, which would enable dropout in the shared backbone.
     return {name: model.with_method(name, {}).eval() for name in fitting or [TOWER_BASELINE]}
 
 
 def baseline_rows(model: ComposedModel, store: Store, benchmark: Benchmark) -> dict[str, dict[str, float]]:
-    """Return image only, text only and their sum, by the backbone of ``model`` as it is."""
+    """Return metrics of image only, text only and their sum, by the backbone of ``model``."""
     return {
         name: summarise(evaluate(one.method, store, model.text_encoder, benchmark, kept=FIRST))
         for name, one in baselines(model).items()
@@ -77,7 +77,7 @@ def beyond_recall(rows: Rows) -> Table:
 
 def _table(title: str, names: Sequence[str], rows: Rows) -> Table:
     table = Table(title=title)
-    table.add_column("", min_width=10)  # where the terminal is narrow, names are broken and figures are not
+    table.add_column("", min_width=10)  # In a narrow terminal, break names but not figures.
     for name in names:
         table.add_column(name.removesuffix("/mAP@10").replace(" ", "\n"), justify="right", no_wrap=True)
     for name, row in rows.items():

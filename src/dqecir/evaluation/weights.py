@@ -1,4 +1,4 @@
-"""Learnable attribute weights: whether they follow the text, and what they are worth."""
+"""Measure whether learnable attribute weights follow the text, and their effect on ranks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dqecir.model.compose import CHUNK, compose_stored
 
 
 def asking_of(benchmark: Benchmark) -> dict[str, NDArray[np.bool_]]:
-    """Return attribute -> [Q] which questions ask of a column that it speaks of; attributes that some do."""
+    """Return attribute -> [Q] which questions request one of its columns; requested attributes only."""
     values = values_of(benchmark.attributes)
     asked = {}
     for vocabulary in shipped_vocabularies(values):
@@ -34,7 +34,7 @@ def asking_of(benchmark: Benchmark) -> dict[str, NDArray[np.bool_]]:
 
 
 def recall_by_asked(results: RetrievalResults, asked: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
-    """``asks of <attribute>/R@10`` and ``/mAP@10`` of the questions that ask of each, in percent."""
+    """Return ``asks of <attribute>/R@10`` and ``/mAP@10`` of the questions that request it, in percent."""
     found = {}
     for name, rows in asked.items():
         found[f"asks of {name}/R@10"] = 100 * float((results.ranks[rows] < 10).mean())
@@ -47,7 +47,7 @@ def attribute_weights(method: Dqe, store: Store, encoder: TextEncoder, benchmark
     """Return the attribute weights [Q, A] of every question of a benchmark, on the CPU."""
     references, texts = _questions(method, benchmark.triplets)
     queries = compose_stored(method, store, encoder, references, texts)
-    # A method with attributes has weights.
+    # A method with attributes always has weights.
     return torch.cat(
         [query.attribute_weights.cpu() for query in queries if query.attribute_weights is not None]
     )
@@ -56,9 +56,9 @@ def attribute_weights(method: Dqe, store: Store, encoder: TextEncoder, benchmark
 def with_permuted_weights(
     method: Dqe, store: Store, encoder: TextEncoder, benchmark: Benchmark, seed: int = 0
 ) -> RetrievalResults:
-    """Rank every question with the attribute weights of another one of its category, at random.
+    """Rank every question with the attribute weights of a random other question of its category.
 
-    What is lost against its own weights is what it is worth that they follow the text.
+    The loss, compared with its own weights, shows the benefit of weights that follow the text.
     """
     return collect(benchmark, _permuted_scores(method, store, encoder, benchmark, seed))
 
@@ -83,7 +83,7 @@ def _permuted_scores(
 
 
 def _questions(method: Dqe, triplets: Sequence[Triplet]) -> tuple[list[int], list[str]]:
-    """Return references of some questions, as positions in the store, and their texts."""
+    """Return the references of questions, as positions in the store, and their texts."""
     return [triplet.reference for triplet in triplets], [
         method.text(triplet.captions) for triplet in triplets
     ]

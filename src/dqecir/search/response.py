@@ -161,10 +161,8 @@ class SearchResponse:
     filters: tuple[str, ...]
     """The applied filters, as expressions; results fulfil all of them."""
     sold_out_hidden: int | None
-    """Number of sold-out items that were left out although filters allow them.
-
-    ``None`` if counting is slow.
-    """
+    """Number of sold-out items that were left out although filters allow them. ``None`` if counting is
+    slow."""
     generation: int
     """The generation of the index that was searched."""
     timings: Mapping[str, float] = field(default_factory=dict, compare=False)

@@ -1,1 +1,1 @@
-"""Recipes, data, the loop and its stages."""
+"""Training: recipes, data, the loop and its stages."""

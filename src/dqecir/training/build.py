@@ -1,7 +1,7 @@
-"""Build a trainer: a recipe, a model to start from, and triplets whose images are stored.
+"""Build a trainer from a recipe, a model, and triplets with stored images.
 
-Every command that trains builds its trainer here. :func:`model_for` puts the model under the recipe's
-method, :func:`build_trainer` joins it with data, and :func:`trainer_for` does both for catalogues.
+Every command that trains builds its trainer here. :func:`model_for` gives the model the recipe's method,
+:func:`build_trainer` adds data, and :func:`trainer_for` does both for catalogues.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from dqecir.training.processes import processes
 from dqecir.training.recipe import CatalogueSource, Recipe
 
 Part = tuple[Benchmark, TokenStore]
-"""A benchmark, and the image tokens of its images in their order."""
+"""A benchmark, and the image tokens of its images in order."""
 
 
 def model_for(
     recipe: Recipe, start: ComposedModel, options: Mapping[str, Any] | None = None, seed: int | None = None
 ) -> ComposedModel:
-    """Return ``start`` under the method of a recipe.
+    """Return ``start`` with the method of a recipe.
 
     ``options`` are the method's; default: the recipe's. ``seed`` draws new parameters; default: the seed
-    of the training. Raises :class:`DataError` where the model cannot carry the method.
+    of the training. Raises :class:`DataError` if the method does not fit the model.
     """
     torch.manual_seed(recipe.training.seed if seed is None else seed)
     return start.with_method(recipe.method, recipe.options if options is None else options)
@@ -58,8 +58,8 @@ def build_trainer(
 ) -> Trainer:
     """Return a trainer that writes to the folder ``run``; ``Trainer.fit`` runs or resumes it.
 
-    ``model`` comes from :func:`model_for`. A batch holds triplets of one part of ``training``. ``text`` as
-    in :meth:`TrainingData.of`.
+    ``model`` comes from :func:`model_for`. The triplets of a batch are of one part of ``training``. ``text``
+    as in :meth:`TrainingData.of`.
     """
     data = TrainingData.of(*joined(training), model, text)
     learn_images(model.method, data.store)
@@ -68,7 +68,7 @@ def build_trainer(
 
 
 def joined(parts: Sequence[Part]) -> tuple[Benchmark, Store]:
-    """Return several parts as one."""
+    """Join several parts into one."""
     benchmarks, stores = zip(*parts, strict=True)
     return join_benchmarks(benchmarks), JoinedStore.of(stores)
 
@@ -81,10 +81,10 @@ def trainer_for(
     tokens: Path | None = None,
     quiet: bool = False,
 ) -> Trainer:
-    """Return a trainer by ``recipe`` on the train split of folders; ``dev`` chooses the best checkpoint.
+    """Return a trainer of ``recipe`` on folders' train split; ``dev`` chooses the best checkpoint.
 
-    A folder is a catalogue or has triplets of its own. ``tokens`` is the folder of the image tokens, for
-    runs that share them; default: in the run's folder.
+    A folder is a catalogue or has its own triplets. ``tokens`` is the folder of the image tokens, which
+    several runs may share. Default: in the run's folder.
     """
     start = read_model(model_folder)
     sources = _read(folders, recipe)
@@ -99,7 +99,7 @@ def trainer_for(
             benchmark = _triplets(recipe, source, split, f"{place}-{folder.name}")
             views = _views(recipe, place) if parts is training else 1
             kept = (tokens or run / "tokens") / f"{place}-{split}"
-            # Of several processes one encodes, and the others then only open what it wrote.
+            # One of several processes encodes; the others then open the store.
             with processes().main_process_first():
                 store = store_of(model, benchmark, kept, views, quiet, recipe.training.tokens)
             parts.append((benchmark, store))
@@ -107,9 +107,9 @@ def trainer_for(
 
 
 def _read(folders: Sequence[Path], recipe: Recipe) -> list[Catalogue | Path]:
-    """Read catalogues; by sources, with the columns that are compared, and what is held out as ``dev``.
+    """Read catalogues; with sources, keep their columns, and hold out ``dev``.
 
-    A folder of triplets of one's own stays a folder.
+    A folder of a user's own triplets stays a path.
     """
     if recipe.sources is None:
         return [folder if has_triplets(folder) else read_catalogue(folder) for folder in folders]
@@ -126,14 +126,14 @@ def _read(folders: Sequence[Path], recipe: Recipe) -> list[Catalogue | Path]:
 
 
 def _views(recipe: Recipe, place: int) -> int:
-    """How many views are kept of the pictures of a catalogue."""
+    """Return how many views of a catalogue's pictures are stored."""
     source = recipe.sources[place] if recipe.sources is not None else None
     own = source.views if isinstance(source, CatalogueSource) else None
     return own or recipe.training.views
 
 
 def _triplets(recipe: Recipe, source: Catalogue | Path, split: str, name: str) -> Benchmark:
-    """Draw the triplets of a split as the recipe has them; of a catalogue's dev, two of each reference."""
+    """Draw the triplets of a split by the recipe; in a catalogue's dev, two for each reference."""
     settings, is_dev = recipe.triplets, split == "dev"
     if isinstance(source, Path):
         return read_triplets(source, split, None if is_dev else settings.count, settings.seed, name)
@@ -152,10 +152,10 @@ def _triplets(recipe: Recipe, source: Catalogue | Path, split: str, name: str) -
 
 
 def _options_for(recipe: Recipe, model: ComposedModel, had: Collection[str]) -> dict[str, Any]:
-    """Return the recipe's options; a method that compares columns compares those that catalogues ``had``.
+    """Return the recipe's options; a method that compares columns gets those that catalogues ``had``.
 
-    Heads that were trained on other catalogues know further columns, and would only guess at them. Without
-    any table, all are compared.
+    Heads of other columns were trained on other catalogues, and would only guess. Without any table, all
+    columns are compared.
     """
     named = "columns" in recipe.options
     if named or model.heads is None or "columns" not in method_named(recipe.method).options_type.model_fields:

@@ -1,4 +1,4 @@
-"""Probabilities of attribute heads that are as often right as they say: one temperature a column.
+"""Calibrate the probabilities of attribute heads by a temperature for each column.
 
 Source: temperature scaling and the expected calibration error of Guo et al. (arXiv 1706.04599).
 """
@@ -17,31 +17,31 @@ from dqecir.methods.attribute_heads import AttributeHeads
 
 _BINS = 15
 _TEMPERATURES = torch.logspace(-1.0, 0.7, 120, base=10.0)
-"""0.1 to 5, in steps of 3 %."""
+"""Temperatures that are tried: 0.1 to 5, in steps of 3 %."""
 
 
 @dataclass(frozen=True)
 class ColumnCalibration:
-    """How a column's head did on pictures that it did not learn from."""
+    """The calibration of a column's head, on pictures outside its training."""
 
     temperature: float
     """The temperature that divides its logits."""
     accuracy: float
-    """Share of known values that it names, in percent."""
+    """Share of known values that it predicts, in percent."""
     calibration_error: float
-    """Mean distance of a probability from the share of right values among its like, in percent."""
+    """Mean difference of a probability and the share of right values in its bin, in percent."""
     pictures: int
-    """Pictures whose value is known."""
+    """Number of pictures whose value is known."""
 
 
 def calibrate(
     heads: AttributeHeads, tower: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> dict[str, ColumnCalibration]:
-    """Divide the logits of each column by the temperature that fits best, in the weights of ``heads``.
+    """Divide each column's logits by the best temperature, by changing the weights of ``heads``.
 
-    ``batches`` are pixels [B, 3, S, S] and codes [B, C] of the columns' values, or ``UNKNOWN_CODE``. As in a
-    description, probabilities are the mean over a picture and its mirror image. Columns without a known value
-    stay as they are.
+    ``batches`` are pixels [B, 3, S, S] and codes [B, C] of the columns' values, or ``UNKNOWN_CODE``. As in
+    ``dqecir describe``, probabilities are the mean over a picture and its mirror image. Columns without a
+    known value are not changed.
     """
     plain, mirrored, codes = _read(heads, tower, batches)
     found = {}

@@ -1,4 +1,4 @@
-"""Training data: triplets as tensors, texts tokenised once, and the right answers."""
+"""Training data: triplets as tensors, tokenised texts, and known right answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dqecir.model.composed_model import ComposedModel
 def attribute_codes(
     attributes: Mapping[str, Sequence[str]], images: int, columns: Mapping[str, Sequence[str]]
 ) -> Tensor:
-    """Return [N, K] place of each image's value among the values of every column, or ``UNKNOWN_CODE``."""
+    """Return [N, K] the place of each image's value among a column's values, or ``UNKNOWN_CODE``."""
     codes = torch.full((images, len(columns)), UNKNOWN_CODE)
     for place, (column, values) in enumerate(columns.items()):
         known = {value: code for code, value in enumerate(values)}
@@ -35,7 +35,7 @@ def attribute_codes(
 
 
 def asked_columns(triplets: Sequence[Triplet], columns: Mapping[str, Sequence[str]]) -> Tensor:
-    """Return [Q, K] whether each triplet's captions ask of a column: 1 or 0, or ``UNKNOWN_CODE``."""
+    """Return [Q, K] whether each triplet's captions request a column: 1, 0, or ``UNKNOWN_CODE``."""
     asked = torch.full((len(triplets), len(columns)), UNKNOWN_CODE)
     for row, triplet in enumerate(triplets):
         if triplet.asked:
@@ -45,7 +45,7 @@ def asked_columns(triplets: Sequence[Triplet], columns: Mapping[str, Sequence[st
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Triplets of one benchmark, ready to be drawn; Q queries.
+    """The triplets of one benchmark, ready for drawing; there are Q queries.
 
     ``texts`` [2Q] has every query's text in the readings 0 and 1 of :func:`caption_order`: row q in the
     given order, row Q + q reversed.
@@ -62,9 +62,9 @@ class TrainingData:
     attribute_values: Tensor
     """[N, K] codes of the images' true attributes in the order of the model's heads, or ``UNKNOWN_CODE``."""
     asked: Tensor
-    """[Q, K] whether each query's text asks of a column of the heads: 1, 0 or ``UNKNOWN_CODE``."""
+    """[Q, K] whether each query's text requests a column of the heads: 1, 0 or ``UNKNOWN_CODE``."""
     reverse_texts: TextBatch | None = None
-    """Rows as ``texts``: the texts of the way back, where the method has them."""
+    """The texts of the way back, in the rows of ``texts``, if the method uses them."""
 
     @classmethod
     def of(
@@ -76,8 +76,8 @@ class TrainingData:
     ) -> TrainingData:
         """Tokenise and index ``benchmark`` for ``model``; ``store`` holds its images in their order.
 
-        ``text`` words the query of a triplet; default: as the model's method reads its captions. Raises
-        :class:`DataError` where there is nothing to train on.
+        ``text`` makes the text of a triplet. Default: the method joins the captions. Raises
+        :class:`DataError` if there is nothing to train on.
         """
         triplets, method = benchmark.triplets, model.method
         columns = model.heads.config.columns if model.heads is not None else {}
@@ -105,7 +105,7 @@ class TrainingData:
         return len(self.references)
 
     def corpus(self, category: str, scope: str) -> Tensor:
-        """Return candidates that negatives of a category come from: positions [N], ascending."""
+        """Return the candidates for a category's negatives: positions [N], ascending."""
         if scope == "gallery":
             return torch.from_numpy(self.benchmark.galleries[category])
         return self.targets[self.rows[category]].unique()
@@ -138,7 +138,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Draw:
-    """Which triplets a step sees: q queries of this process, C images of the whole batch."""
+    """The triplets of a step: q queries of this process, C images of the whole batch."""
 
     batch: Tensor
     """All queries of the batch, of every process."""
@@ -147,13 +147,13 @@ class Draw:
     negatives: Tensor
     """[q, K] positions."""
     readings: Tensor
-    """[q] by which reading of its captions (:func:`caption_order`) each query asks."""
+    """[q] the order of each query's captions (:func:`caption_order`)."""
     candidates: Tensor
     """[C] positions of all targets and negatives, ascending."""
     images: Tensor
     """[q + C] positions of the references, then the candidates."""
     views: Tensor
-    """[q + C] in which stored view each image is seen."""
+    """[q + C] the stored view of each image."""
 
 
 def with_single_captions(
@@ -161,7 +161,7 @@ def with_single_captions(
 ) -> tuple[TextBatch, TextBatch | None]:
     """Append 2Q rows to texts and reverse texts: each query's first caption alone, then its last alone.
 
-    Raises :class:`DataError` where a query has more than two captions.
+    Raises :class:`DataError` if a query has more than two captions.
     """
     triplets = data.benchmark.triplets
     if any(len(triplet.captions) > 2 for triplet in triplets):
@@ -176,7 +176,7 @@ def with_single_captions(
 def _texts(
     triplets: Sequence[Triplet], readings: Sequence[int], method: Method, text: QueryFormatter | None = None
 ) -> tuple[list[str], list[str]]:
-    """Return the texts of all triplets in each reading, and the reverse texts, where the method has them."""
+    """Return the texts of all triplets in each caption order, and the method's reverse texts."""
     worded = text or (lambda triplet: method.text(triplet.captions))
     orders = [
         replace(triplet, captions=caption_order(triplet.captions, reading))
@@ -190,8 +190,8 @@ def _texts(
 def epoch_order(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Return the batches of one epoch: every query once, the last incomplete batch left out.
 
-    ``sizes`` are the numbers of queries of joined data sets; a batch stays within one of them,
-    because contrast between a shirt of one and a shoe of another teaches nothing.
+    ``sizes`` are the numbers of queries of joined data sets; a batch stays within one of them, because
+    contrast between, say, shirts of one and shoes of another is too easy.
     """
     random = np.random.default_rng([seed, epoch])
     batches: list[np.ndarray] = []

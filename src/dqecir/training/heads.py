@@ -1,9 +1,8 @@
-"""Attribute heads for the columns of a catalogue, trained on stored tokens of a frozen tower.
+"""Train attribute heads for the columns of a catalogue on stored tokens of a frozen tower.
 
-Heads are not fitted in the loop of ``Trainer``, which trains a method on triplets for a fixed number of
-steps and keeps one best model. A head is a linear reader of one column, trained by classification; each
-column keeps its own best round on dev, and the fit ends when no column gets better. It takes seconds, so
-a killed fit starts it again instead of resuming it.
+Heads do not use the loop of ``Trainer``, which trains a method on triplets for a fixed number of steps and
+keeps one best model. A head is a linear classifier of one column; each column keeps its best round on dev,
+and training ends when no column improves. It takes seconds, so a killed fit starts it again.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ from dqecir.methods.dqe_values import DqeValues
 
 ROUNDS, PATIENCE, BATCH, RATE = 40, 6, 64, 2e-3
 STEPS = 15
-"""Least steps of a round: a small catalogue is seen several times before dev is asked."""
+"""Least steps of a round: a small catalogue is read several times between evaluations on dev."""
 _CHUNK = 256
 
 
 @dataclass(frozen=True)
 class HeadScore:
-    """How well a head names a column on dev, in percent, beside always naming the commonest value."""
+    """A head's accuracy on dev, in percent, and that of always predicting the commonest value."""
 
     accuracy: float
     commonest: float
     kept: bool
-    """Whether the head that the model came with was no worse than one trained further."""
+    """Whether the model's own head was kept, because further training did not improve it."""
 
     @property
     def is_shown(self) -> bool:
-        """Whether pictures say more of the column than its commonest value."""
+        """Whether the head is better than the commonest value."""
         return self.accuracy > self.commonest
 
 
@@ -53,7 +52,7 @@ def fit_heads(
     seed: int,
     quiet: bool = False,
 ) -> tuple[AttributeHeads, dict[str, HeadScore]]:
-    """Heads for ``columns``, each as it did best on dev; a head that the model had starts from itself.
+    """Train heads for ``columns``, each from the model's head if it has one; keep each one's best on dev.
 
     ``train`` and ``dev`` are stores with the codes [N, C] of the columns' values, or ``UNKNOWN_CODE``.
     """
@@ -61,7 +60,7 @@ def fit_heads(
     device = chosen_device()
     heads = AttributeHeads(HeadsConfig(token_width=token_width, columns=columns)).to(device)
     inherited = _inherit(heads, old) if old is not None else set()
-    heads.norm.requires_grad_(False)  # all heads look through it, those that stay among them
+    heads.norm.requires_grad_(False)  # All heads use it, including those that are not trained.
     best = copy.deepcopy(heads.state_dict())
     reached = _accuracies(heads, *dev) if inherited else {}
     reached = {column: value for column, value in reached.items() if column in inherited}
@@ -98,14 +97,14 @@ def fit_heads(
 
 
 def heads_of_columns(heads: AttributeHeads, columns: Mapping[str, tuple[str, ...]]) -> AttributeHeads:
-    """Copy the heads of some of the columns."""
+    """Copy the heads of some columns."""
     some = AttributeHeads(HeadsConfig(token_width=heads.config.token_width, columns=columns))
     _inherit(some, heads)
     return some.to(heads.queries.device).requires_grad_(False).eval()
 
 
 def column_losses(logits: Mapping[str, Tensor], codes: Tensor, smoothing: float = 0.0) -> list[Tensor]:
-    """Return the cross entropy of each column of which a code is known.
+    """Return the cross-entropy of each column with a known code.
 
     ``logits`` [B, values] of every column, ``codes`` [B, C] of the columns' values, or ``UNKNOWN_CODE``.
     """
@@ -122,13 +121,13 @@ def column_losses(logits: Mapping[str, Tensor], codes: Tensor, smoothing: float 
 
 
 def _round(images: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of every image, as many times over as gives ``STEPS``."""
+    """Yield batches of every image, repeated until there are ``STEPS``."""
     for _ in range(-(-STEPS * BATCH // images) if images < STEPS * BATCH else 1):
         yield from torch.randperm(images, generator=generator).split(BATCH)
 
 
 def warm_start(new: DqeValues, old: DqeValues) -> None:
-    """Give a method what another has learned of reading texts; of a column, where its values are the same."""
+    """Copy to a method what another has learned about texts, for columns with the same values."""
     for name in ("key", "word_norm", "read_norm"):
         new.get_submodule(name).load_state_dict(old.get_submodule(name).state_dict())
     new.base_scale.data.copy_(old.base_scale.data)
@@ -144,7 +143,7 @@ def warm_start(new: DqeValues, old: DqeValues) -> None:
 
 
 def _inherit(heads: AttributeHeads, old: AttributeHeads) -> set[str]:
-    """Take over the heads of columns with the same values; returns these."""
+    """Copy the heads of columns with the same values, and return these columns."""
     heads.norm.load_state_dict(old.norm.state_dict())
     before, columns = old.config.columns, list(heads.config.columns)
     same = {column for column in columns if before.get(column) == heads.config.columns[column]}
@@ -164,7 +163,7 @@ def _copy(source: Mapping[str, Tensor], target: dict[str, Tensor], column: str, 
 
 @torch.no_grad()
 def _accuracies(heads: AttributeHeads, store: Store, codes: Tensor) -> dict[str, float]:
-    """Return the share of the images with a known value whose value is named, 0 where none has one."""
+    """Return the share of right predictions among images with a known value; 0 if there are none."""
     heads.eval()
     named = []
     for rows in torch.arange(len(store)).split(_CHUNK):
@@ -178,7 +177,7 @@ def _accuracies(heads: AttributeHeads, store: Store, codes: Tensor) -> dict[str,
 
 
 def _commonest(train: Tensor, dev: Tensor, columns: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """Return the share of dev that has the commonest value of train."""
+    """Return the share of dev with the commonest value of train."""
     shares = {}
     for place, column in enumerate(columns):
         seen, asked = (codes[codes[:, place] != UNKNOWN_CODE, place] for codes in (train, dev))

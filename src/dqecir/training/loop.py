@@ -1,7 +1,7 @@
 """One loop for every method: epochs, refresh of the negatives, checkpoints, resume.
 
-Every step draws from generators seeded by (seed, step), so a run that was killed continues as if
-it had not been.
+Every step draws from generators seeded by (seed, step), so a resumed run gives the same result as one without
+interruption.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe
 
 PRIMARY_METRIC = "mAP@10"
-"""The metric that chooses ``best`` on dev."""
+"""The metric on dev that chooses ``best``."""
 
 BY_REFERENCE = 100_000_000
-"""Numbers of a frozen tower above which a run's models name it instead of keeping a copy each."""
+"""If a frozen tower has more numbers, a run's models refer to it instead of containing a copy."""
 
 LOG_EVERY = 20
-"""Steps between two lines of the log, and two looks at whether the loss is still a number."""
+"""Steps between two lines of the log, and two checks that the loss is finite."""
 
 
 def bf16_pays(device: torch.device) -> bool:
@@ -56,13 +56,13 @@ def bf16_pays(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bfloat16 where asked for, or where ``auto`` finds that the device has it."""
+    """Return autocast to bfloat16 if ``precision`` asks for it, or if it is ``auto`` and that is faster."""
     enabled = precision == "bf16" or (precision == "auto" and bf16_pays(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def on_device(store: Store, device: torch.device, share: float) -> Store:
-    """Return the store's tokens on an accelerator, where they take at most ``share`` of its free memory."""
+    """Move the store's tokens to an accelerator if they need at most ``share`` of its free memory."""
     if device.type != "cuda":
         return store
     free, _ = torch.cuda.mem_get_info(device)
@@ -77,8 +77,10 @@ def parameter_groups(
     factor: float,
     decay_everything: bool = False,
 ) -> list[dict[str, Any]]:
-    """AdamW groups: no decay on vectors and scalars, unless ``decay_everything``; ``fast`` parameters at
-    ``factor`` times the rate."""
+    """Return AdamW groups; ``fast`` parameters have ``factor`` times the rate.
+
+    Vectors and scalars have no weight decay, unless ``decay_everything``.
+    """
     quick = {id(parameter) for parameter in fast}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in modules.parameters():
@@ -97,24 +99,24 @@ def parameter_groups(
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Measures a model during training; ``best`` is the model with the highest ``metric``."""
+    """Measure a model during training; ``best`` is the model with the highest ``metric``."""
 
     measure: Callable[[ComposedModel], dict[str, float]]
     metric: str = PRIMARY_METRIC
 
     @classmethod
     def on(cls, benchmark: Benchmark, store: Store) -> Evaluator:
-        """Measure retrieval on a benchmark; ``store`` holds its images in their order."""
+        """Return an evaluator of retrieval on a benchmark; ``store`` holds its images in order."""
         return cls(
             lambda model: summarise(evaluate(model.method, store, model.text_encoder, benchmark, kept=0))
         )
 
 
 class Trainer:
-    """Trains one model by one recipe into one run folder.
+    """Train one model by one recipe, in one run folder.
 
     ``RUN/last`` and ``RUN/best`` (by ``evaluator``) are model folders; ``RUN/log.jsonl`` and
-    ``RUN/tensorboard`` say how it went; ``RUN/state.pt`` is what a killed run resumes from.
+    ``RUN/tensorboard`` are logs; a killed run resumes from ``RUN/state.pt``.
     """
 
     def __init__(
@@ -131,7 +133,7 @@ class Trainer:
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         store = on_device(data.store, self.accelerator.device, settings.tokens_on_device)
         self.tokens = ReadAhead(store, self.accelerator.device)
-        # Beside a step on a CPU there is nothing to gain: it has all cores, and takes much longer.
+        # On a CPU reading ahead does not help, because a step uses all cores and takes much longer.
         self.reads_ahead = self.accelerator.device.type == "cuda" and store is data.store
         data = replace(data, store=store)
         self.recipe, self.model, self.data, self.evaluator, self.run = recipe, model, data, evaluator, run
@@ -160,10 +162,10 @@ class Trainer:
         self.best = -1.0
         self.watch = Stopwatch(self.accelerator.device.type == "cpu")
         self.negatives_seen = torch.zeros(2, dtype=torch.int64, device=self.accelerator.device)
-        """Candidates taken for negatives so far, and how many of them were right answers."""
+        """Number of negatives so far, and how many of them were known right answers."""
 
     def fit(self) -> dict[str, float]:
-        """Train to the end; returns the last evaluation (empty without an evaluator)."""
+        """Train to the end, and return the last evaluation (empty without an evaluator)."""
         if (self.run / "done.json").exists():
             raise DataError(f"{self.run} holds a finished run: name another folder, or remove this one")
         main = self.accelerator.is_main_process
@@ -217,7 +219,7 @@ class Trainer:
         if at_random and step == 0:
             self.miner.fill_at_random(generator)
         if self._refreshes(step):
-            # Mining reads weights that are alike on every process, and so draws alike on each.
+            # All processes have the same weights, so all mine the same negatives.
             report = self.miner.refresh(self.model.method, generator)
             self._write_log({"what": "mining", "step": step, **report.as_dict()})
 
@@ -256,7 +258,7 @@ class Trainer:
         """Return a step's numbers over all processes; raises :class:`DataError` if the loss is not finite."""
         together = torch.stack([value.float() for value in terms.values()])
         shared = self.accelerator.reduce(together, reduction="mean")
-        values = dict(zip(terms, shared.tolist(), strict=True))  # waits for the device
+        values = dict(zip(terms, shared.tolist(), strict=True))  # This waits for the device.
         self.watch.stop()
         if not math.isfinite(values["loss"]):
             raise DataError(
@@ -266,7 +268,7 @@ class Trainer:
         return values
 
     def batch(self, step: int) -> TrainingBatch:
-        """Return the triplets of a step, as this process's share of the batch; steps are taken in turn."""
+        """Return this process's share of a step's batch; call it for consecutive steps."""
         data, device, draw = self.data, self.accelerator.device, self._draw(step)
         self.miner.pool.advance(draw.batch, draw.negatives.shape[1])
         tokens = self.tokens.gather(draw.images, draw.views)
@@ -289,7 +291,7 @@ class Trainer:
         )
 
     def _draw(self, step: int) -> Draw:
-        """Return the draw of a step; nothing is taken from the pool for good."""
+        """Return the draw of a step, without advancing the pool."""
         settings, options, data = self.recipe.training, self.recipe.negatives, self.data
         epoch, place = divmod(step, self.epoch_steps)
         order = epoch_order(self.part_sizes, settings.batch_size, settings.seed, epoch)[place]
@@ -305,7 +307,7 @@ class Trainer:
         views = torch.randint(0, settings.views, (len(batch),), generator=generator)
         candidates = torch.cat([data.targets[batch], drawn.flatten()]).unique()
         of_candidates = torch.randint(0, settings.views, (len(candidates),), generator=generator)
-        # Everything is drawn for the whole batch, so that any number of processes sees the same one.
+        # Draw for the whole batch, so that it does not depend on the number of processes.
         share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
         return Draw(
             batch,
@@ -366,7 +368,7 @@ class Trainer:
         console.print(f"resuming {self.run} at step {self.step} of {self.steps}")
 
     def _forget_log_after(self, step: int) -> None:
-        """Drop lines of steps that the resumed run will take again."""
+        """Drop the log's lines of steps that the resumed run will repeat."""
         path = self.run / "log.jsonl"
         if path.exists() and self.accelerator.is_main_process:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -392,5 +394,5 @@ class Trainer:
 
 
 def _mixed(*numbers: int) -> int:
-    """Return one seed from several numbers, without the collisions of adding them."""
+    """Hash several numbers to one seed, which avoids the collisions of a sum."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,7 +1,7 @@
-"""Refreshing the negatives: every training query against its whole corpus, in chunks.
+"""Refresh the negatives: score every training query against its whole corpus, in chunks.
 
-Steps 2 and 3 of the algorithm in docs/method.md. Queries x corpus x tokens is never held in memory:
-the maximum over tokens is taken chunk by chunk.
+These are steps 2 and 3 of the algorithm in docs/method.md. Queries x corpus x tokens is never in memory,
+because the maximum over tokens is taken chunk by chunk.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class MiningReport:
     target_rank: tuple[float, float, float]
     """Quartiles of the targets' ranks, from 0."""
     false_negatives: float
-    """Share of pool members that the data set knows to be right answers."""
+    """Share of known right answers among pool members."""
 
     def as_dict(self) -> dict[str, float]:
-        """Flat, for logs."""
+        """Return the report as a flat map, for logs."""
         flat: dict[str, float] = {"fallbacks": self.fallbacks, "false_negatives": self.false_negatives}
         for name in ("zone_size", "target_rank"):
             flat |= {f"{name}_q{q}": v for q, v in zip((25, 50, 75), getattr(self, name), strict=True)}
@@ -52,7 +52,7 @@ class MiningReport:
 
 
 class Miner:
-    """Fills the pool of negatives; knows the options, not the loop."""
+    """Fill the pool of negatives by the options, independent of the loop."""
 
     def __init__(self, data: TrainingData, options: NegativeSampling) -> None:
         self.data = data
@@ -71,14 +71,14 @@ class Miner:
 
     @torch.no_grad()
     def refresh(self, method: Method, generator: torch.Generator) -> MiningReport:
-        """Score all queries in evaluation mode and fill the pool with what the options choose."""
+        """Score all queries in evaluation mode, and fill the pool by the options."""
         was_training = method.training
         method.eval()
         self._last_window = LastWindow() if self.options.empty == "previous" else None
         sizes, fallbacks, ranks = [], [], []
         for category, queries in self.data.rows.items():
             corpus = self.data.corpus(category, self.options.corpus)
-            # Scored where the method is: only the maximum over tokens comes back.
+            # Score on the method's device, and copy back only the maximum over tokens.
             embeddings = embed_images(method, self.data.store, corpus).to(method.device)
             images = self._mean_embeddings(embeddings)
             for some in queries.split(CHUNK):
@@ -102,7 +102,7 @@ class Miner:
         )
 
     def _scores(self, method: Method, queries: Tensor, embeddings: Tensor) -> Tensor:
-        """Return scores [q, N] of queries, their captions in the given order."""
+        """Return scores [q, N] of queries, with their captions in the given order."""
         tokens = self.data.store.gather(self.data.references[queries])
         query = compose(method, tokens, self.data.texts[queries])
         return score(query.embeddings, embeddings, method.score_rule).cpu()
@@ -121,7 +121,7 @@ class Miner:
         method: Method,
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(members [q, N], where the rule found nothing [q], order of the draw [q, N])."""
+        """Return (members [q, N], queries without a zone [q], order of the draw [q, N])."""
         order = torch.rand(scores.shape, generator=generator)
         if self.options.choose == "steepest_drops":
             members, empty = steepest_drop_members(scores, targets, eligible, self._last_window)

@@ -1,6 +1,6 @@
-"""Counting the operations of training, so that methods are compared at equal compute.
+"""Count the operations of training, to compare methods at equal compute.
 
-Seconds depend on the machine and its load; multiplications and additions do not.
+Unlike seconds, multiplications and additions do not depend on the machine and its load.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from dqecir.model.compose import compose
 from dqecir.training.loop import Trainer
 
 COUNTED = 64
-"""Queries and candidates whose operations are counted for a refresh; the others cost as much each."""
+"""Queries and candidates whose operations of a refresh are counted; each other one costs the same."""
 
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """Operations of one step, and of one refresh of the negatives (0 where there is none)."""
+    """Operations of one step, and of one refresh of the negatives (0 without refreshes)."""
 
     step: float
     refresh: float
     parameters: int
-    """Numbers that a step gives a gradient to."""
+    """Number of trained numbers, which get a gradient."""
 
 
 def training_cost(trainer: Trainer) -> TrainingCost:
-    """Count one step after the warm-up, forward and backward, and one refresh.
+    """Count the operations of one step after the warm-up, forward and backward, and of one refresh.
 
-    Weights and negatives of the run are not touched.
+    Weights and negatives of the run are not changed.
     """
     trainer.miner.fill_at_random(torch.Generator().manual_seed(0))
     trainer.method.train()
-    batch = trainer.batch(trainer.refresh_steps)  # the first step whose negatives would be mined
+    batch = trainer.batch(trainer.refresh_steps)  # The first step with mined negatives.
     with FlopCounterMode(display=False) as counter:
         terms = trainer.method(batch)
         torch.stack(list(terms.values())).sum().backward()
@@ -45,7 +45,7 @@ def training_cost(trainer: Trainer) -> TrainingCost:
 
 
 def _refresh_operations(trainer: Trainer) -> float:
-    """Return every query and every candidate embedded once, and each pair of a category scored once."""
+    """Count embedding every query and every candidate once, and scoring each pair of a category once."""
     data, method = trainer.data, trainer.model.method
     some = torch.arange(min(COUNTED, len(data)))
     tokens = data.store.gather(data.references[some]).to(method.device)

@@ -1,14 +1,13 @@
-"""A small BLIP-2 on catalogues, from scratch or with a tower that has published weights.
+"""Pretrain a small BLIP-2 on catalogues, from scratch or with a tower of published weights.
 
 Stage 0 trains the tower by classifying catalogue attributes; its heads are kept. Stage 1 freezes
 the tower and trains the Q-Former by image-text contrast on captions made from the attributes.
-Contrast from nothing is far behind this order at the same cost.
+Contrast without stage 0 is much worse at the same cost.
 
-The stages do not run in the loop of ``Trainer``. That loop trains a method on triplets of one data set
-with a frozen tower: it draws queries, mines negatives, and keeps the best model on dev. Here the tower
-and the Q-Former themselves are trained, on pixels and on captions that are made for each step, with
-neither queries nor negatives nor a dev split. What both need (parameter groups, autocast, the cosine rate,
-the claim of the folder) is shared.
+The stages do not use the loop of ``Trainer``. That loop trains a method on triplets of one data set with a
+frozen tower: it draws queries, mines negatives, and keeps the best model on dev. Here the tower and the
+Q-Former are trained, on pixels and on captions that are made for each step, without queries, negatives or
+a dev split. Parameter groups, autocast, the cosine rate and the claim of the folder are shared code.
 """
 
 from __future__ import annotations
@@ -68,14 +67,14 @@ from dqecir.training.replicas import Replicas
 from dqecir.training.schedules import cosine_rate
 
 SAVE_EVERY = 50
-"""Steps between states that a killed run resumes from."""
+"""Steps between saved states, from which a killed run resumes."""
 
 TITLES = 0.5
-"""Share of the captions that are titles, of pictures that have one."""
+"""Share of titles among the captions of pictures with a title."""
 
 
 class PretrainingSettings(Strict):
-    """The settings that claim a folder of unfinished work; ``catalogues`` are names of folders."""
+    """The settings that claim a folder; ``catalogues`` are names of folders."""
 
     recipe: PretrainingRecipe
     catalogues: tuple[str, ...]
@@ -83,7 +82,7 @@ class PretrainingSettings(Strict):
 
 
 class Pretrainer:
-    """Runs both stages of a recipe into one folder, and continues where it was killed."""
+    """Run both stages of a recipe in one folder; a killed run is resumed."""
 
     def __init__(
         self,
@@ -150,10 +149,10 @@ class Pretrainer:
         ).eval()
 
     def _train_tokenizer(self, texts: Sequence[str]) -> WordPieces:
-        """Return word pieces of captions of every catalogue, of the shipped vocabularies, and of ``texts``.
+        """Train word pieces on captions of every catalogue, the shipped vocabularies, and ``texts``.
 
-        They are kept with the run: the trainer breaks ties as it likes, so a second training would
-        number the pieces otherwise, and a resumed run would read gibberish.
+        They are stored in the run's folder, because another training may break ties differently and so
+        number the pieces differently, which a resumed run could not read.
         """
         kept = self.work / "tokenizer"
         if kept.exists():
@@ -172,7 +171,7 @@ class Pretrainer:
         return tokenizer
 
     def _classify(self) -> None:
-        """Stage 0."""
+        """Run stage 0."""
         stage = self.recipe.classification
         modules = nn.ModuleDict({"tower": self.backbone.tower, "heads": self.heads})
         sets: list[LabelledImages] = []
@@ -226,7 +225,7 @@ class Pretrainer:
         )
 
     def _parts(self) -> list[list[int]]:
-        """For each replica, how many pictures it sees of each catalogue in a step."""
+        """Return, for each replica, its number of pictures of each catalogue in a step."""
         stage = self.recipe.classification
         whole = _shares(stage.shares, stage.batch_size)
         return [
@@ -236,7 +235,7 @@ class Pretrainer:
     def _drawn(
         self, sets: Sequence[LabelledImages], counts: Sequence[int], seed: int, step: int
     ) -> tuple[Tensor, Tensor]:
-        """Random views of random pictures, normalised [B, 3, S, S] and shuffled, and their codes [B, C]."""
+        """Draw random views of random pictures, normalised and shuffled [B, 3, S, S], and codes [B, C]."""
         stage, generator = self.recipe.classification, torch.Generator().manual_seed(seed)
         pixels, codes = [], []
         for images, count, strength in zip(sets, counts, stage.strengths, strict=True):
@@ -253,7 +252,7 @@ class Pretrainer:
         return normalised.to(self.device), torch.cat(codes)[order]
 
     def _calibrate(self) -> dict[str, ColumnCalibration]:
-        """Calibrate the heads on the pictures that were held out, where there are any."""
+        """Calibrate the heads on the held-out pictures, if any."""
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             for catalogue in self.catalogues:
@@ -268,7 +267,7 @@ class Pretrainer:
         return calibrate(self.heads, self.backbone.tower, batches())
 
     def _contrast(self) -> None:
-        """Stage 1."""
+        """Run stage 1."""
         stage = self.recipe.contrast
         self.backbone.freeze_tower()
         self.backbone.eval()
@@ -303,8 +302,8 @@ class Pretrainer:
             captions, said = self._captions(place, images[rows.numpy()], step)
             text = encoder(captions).to(self.device)
             own = codes[rows]
-            # A caption names a few attributes; every image that shows them all is described by it. A title
-            # names none, and describes what has the same title.
+            # A caption names a few attributes, and is right for every image with all of them. A title names
+            # none, and is right for images with the same title.
             fits = ((own[:, None] == own[None]) | ~said[:, None]).all(dim=2) & said.any(dim=1)[:, None]
             alike = torch.tensor([[one == other for other in captions] for one in captions])
             fits = (fits | alike).to(self.device)
@@ -338,7 +337,7 @@ class Pretrainer:
             self.backbone.temperature.clamp_(0.01, 0.5)
 
     def _captions(self, place: int, images: np.ndarray, step: int) -> tuple[list[str], Tensor]:
-        """Return a caption of each image, and which columns it speaks of [B, C]: none where it is a title."""
+        """Return a caption of each image, and which columns it mentions [B, C]; a title mentions none."""
         catalogue, wording = self.catalogues[place], self.wordings[place]
         rng = random.Random(f"{self.recipe.seed} {step}")
         captions, said = [], torch.zeros(len(images), len(self.columns), dtype=torch.bool)
@@ -365,11 +364,11 @@ class Pretrainer:
         factor: float = 1.0,
         average: float = 0.0,
     ) -> None:
-        """AdamW with a cosine rate over ``stage.steps``; continues where a killed run was saved.
+        """Optimise by AdamW with a cosine rate over ``stage.steps``, from the saved state of a killed run.
 
-        ``learn`` leaves the gradients of a step and returns its loss. ``fast`` parameters learn at ``factor``
+        ``learn`` computes the gradients of a step and returns its loss. ``fast`` parameters have ``factor``
         times the rate. ``average`` is the decay of the weights' moving average over the second half of the
-        steps, which ``modules`` have at the end; 0: they have their last.
+        steps, which ``modules`` get at the end; 0: they keep the last weights.
         """
         groups = parameter_groups(modules, stage.learning_rate, stage.weight_decay, list(fast), factor)
         if extra:
@@ -432,7 +431,7 @@ class Pretrainer:
         averaged: AveragedModel,
         log: list[dict[str, float]],
     ) -> int:
-        """Load what a killed run saved of a stage; returns the step to go on from."""
+        """Load the saved state of a stage, and return the step to continue from."""
         path = self.work / f"{name}.pt"
         if not path.exists():
             return 0
@@ -447,7 +446,7 @@ class Pretrainer:
 
 
 def _backbone(config: Blip2Config, weights: str | None) -> tuple[Blip2, Origin | None]:
-    """Return a BLIP-2 whose tower has published weights, where they are named, and where these come from.
+    """Return a BLIP-2, with published weights of the tower if they are named, and their origin.
 
     Raises :class:`CheckpointError` for weights that cannot be used.
     """
@@ -466,7 +465,7 @@ def _backbone(config: Blip2Config, weights: str | None) -> tuple[Blip2, Origin |
 
 
 def _shares(shares: Sequence[float], batch_size: int) -> list[int]:
-    """``batch_size`` cut in proportion to ``shares``, the rounding left to the first."""
+    """Split ``batch_size`` in proportion to ``shares``; the first gets the rounding."""
     counts = [round(batch_size * share / sum(shares)) for share in shares]
     counts[0] += batch_size - sum(counts)
     return counts

@@ -20,15 +20,15 @@ from dqecir.training.data import attribute_codes
 from dqecir.training.recipe import CatalogueSource, Implied, Sources
 
 MAX_VALUES = 256
-"""A column with more values is a name or a number, not an attribute that an image shows."""
+"""Most values of an attribute; columns with more hold names or numbers."""
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Pictures of one catalogue as the model sees them, with their attributes as codes.
+    """Preprocessed pictures of one catalogue, with their attributes as codes.
 
-    ``pixels`` [N, 3, S, S] uint8; ``codes`` [N, C] places in the values of every column, ``UNKNOWN_CODE``
-    where an attribute is unknown or is no column of this catalogue.
+    ``pixels`` [N, 3, S, S] uint8; ``codes`` [N, C] places among the values of every column, ``UNKNOWN_CODE``
+    if an attribute is unknown or not a column of this catalogue.
     """
 
     pixels: Tensor
@@ -36,9 +36,9 @@ class LabelledImages:
 
 
 def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]]:
-    """Column -> all its values in any catalogue, sorted; what images cannot show is left out.
+    """Return column -> all its values in any catalogue, sorted, without columns that images cannot show.
 
-    ``""`` is among them where an attribute does not apply to some images: that, too, can be seen.
+    ``""`` is among them if an attribute does not apply to some images, which images show too.
     """
     columns: dict[str, set[str]] = {}
     for catalogue in catalogues:
@@ -77,7 +77,7 @@ def as_source(catalogue: Catalogue, source: CatalogueSource) -> Catalogue:
 
 
 def _implied(catalogue: Catalogue, implied: Implied) -> list[str]:
-    """Return a column's value of each picture, ``UNKNOWN`` where the table has none."""
+    """Return the implied value of each picture, ``UNKNOWN`` if the table implies none."""
     cells = catalogue.with_columns((implied.column,)).attributes[implied.column]
     if not implied.within:
         return [implied.values.get(cell, UNKNOWN) for cell in cells]
@@ -86,18 +86,18 @@ def _implied(catalogue: Catalogue, implied: Implied) -> list[str]:
 
 
 def titles_of(catalogue: Catalogue, source: CatalogueSource) -> tuple[str, ...]:
-    """Return the title of each picture, ``""`` where it has none; empty where the source has no titles."""
+    """Return the title of each picture, or ``""``; empty if the source has no titles."""
     if source.title is None:
         return ()
     return tuple(catalogue.with_columns((source.title,)).attributes[source.title])
 
 
 HELD_OUT = "held out"
-"""Name of the split that calibrates the heads."""
+"""Name of the split for calibrating the heads."""
 
 
 def hold_out(catalogue: Catalogue, split: str, share: float, seed: int) -> Catalogue:
-    """Return the catalogue with a share of a split apart, as the split ``HELD_OUT``."""
+    """Move a share of a split to the split ``HELD_OUT``."""
     images = catalogue.split(split)
     drawn = images[np.random.default_rng(seed).permutation(len(images))]
     count = int(share * len(images))
@@ -108,9 +108,9 @@ def hold_out(catalogue: Catalogue, split: str, share: float, seed: int) -> Catal
 def as_sources(
     catalogues: Sequence[Catalogue], sources: Sources | str | None, split: str, seed: int
 ) -> list[Catalogue]:
-    """Return catalogues as a recipe's sources read them, with what they hold out of ``split`` apart.
+    """Apply a recipe's sources to catalogues, and hold out their shares of ``split``.
 
-    Raises :class:`DataError` where there is not one source a catalogue.
+    Raises :class:`DataError` if the numbers of sources and catalogues differ.
     """
     if sources is None:
         return list(catalogues)
@@ -125,7 +125,7 @@ def as_sources(
 
 
 def codes_of(catalogue: Catalogue, images: np.ndarray, columns: Mapping[str, Sequence[str]]) -> Tensor:
-    """:func:`attribute_codes` of some images of a catalogue."""
+    """Return the :func:`attribute_codes` of some images of a catalogue."""
     given = {column: [values[i] for i in images] for column, values in catalogue.attributes.items()}
     return attribute_codes(given, len(images), columns)
 
@@ -140,8 +140,8 @@ def read_images(
 ) -> LabelledImages:
     """Decode one split of a catalogue; raises ``ImageError`` for a bad picture.
 
-    ``kept`` is a file of this split's pixels: it is read where it is there, and written where it is not.
-    Default: the pixels are held in memory.
+    ``kept`` is a file of this split's pixels, which is read if it exists, else written. Default: the pixels
+    are in memory.
     """
     images = catalogue.split(split)
     shape = (len(images), 3, preprocessing.size, preprocessing.size)

@@ -1,4 +1,4 @@
-"""The processes that train one model together, each on its device."""
+"""Processes that train one model together, each on its device."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from accelerate import PartialState
 from dqecir.io.device import on_cpu
 
 LONGEST_WAIT = timedelta(days=3)
-"""How long processes wait for the one that encodes images."""
+"""Longest time that processes wait for the one that encodes images."""
 
 
 def processes() -> PartialState:
-    """Return which process of a training this is, its device, and what lets the main one go first."""
+    """Return the state of this process in a training: its rank, its device, and the main process's lock."""
     return PartialState(cpu=on_cpu(), timeout=LONGEST_WAIT)

@@ -1,4 +1,4 @@
-"""Recipes: one YAML a run, every key checked before anything is computed."""
+"""Recipes: a YAML file for each run; all keys are checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ class Implied(Strict):
     column: str
     """Column of the table."""
     values: Mapping[str, str]
-    """Its value -> the model's value. What is not here implies nothing."""
+    """Its value -> the model's value. Other values imply nothing."""
     within: bool = False
-    """The values are words that stand in the cell, in any case of letters; the first that does counts."""
+    """Whether the values are words to find in the cell, ignoring case; the first that occurs counts."""
 
 
 class CatalogueSource(Strict):
-    """The columns that pretraining reads of one catalogue."""
+    """The columns of one catalogue for training."""
 
     columns: Mapping[str, str]
-    """Column of the table -> the model's name of it. Columns of two tables that differ in their values need
-    two names."""
+    """Column of the table -> its name in the model. Columns of two tables with different kinds of values need
+    different names."""
     unknown_if_empty: tuple[str, ...] = ()
-    """Columns of the table whose empty cells are unknown, instead of saying that nothing applies."""
+    """Columns of the table whose empty cells mean unknown instead of not applicable."""
     implied: Mapping[str, tuple[Implied, ...]] = {}
-    """Column of the model -> what the table implies of it; the first that implies a value counts."""
+    """Column of the model -> rules that imply its value; the first that gives a value counts."""
     title: str | None = None
-    """Column of texts, which are captions of the pictures beside those made from attributes."""
+    """Column of texts that are captions of the pictures, besides captions made from attributes."""
     views: int | None = Field(default=None, ge=1)
-    """Random views kept of each picture for training on triplets. Default: as many as of the others."""
+    """Random views stored of each picture for training on triplets. Default: as many as of other
+    catalogues."""
     held_out: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the pictures, drawn by the seed, that are not learned from but calibrate the heads."""
+    """Share of the pictures, drawn by the seed, that calibrate the heads and are not trained on."""
 
 
 Sources = tuple[CatalogueSource, ...]
@@ -55,10 +56,10 @@ class SourcesFile(Strict):
 
 
 class TripletSettings(Strict):
-    """How a catalogue becomes triplets; see ``catalogue_benchmark``."""
+    """Settings for drawing triplets from a catalogue; see ``catalogue_benchmark``."""
 
     split: Literal["train", "train_all"] = "train"
-    """``train_all`` adds dev to train, for a model that is to be shipped."""
+    """``train_all`` adds dev to train, for a final model."""
     count: int | None = None
     per_reference: int = Field(default=4, gt=0)
     drawing: Literal["balanced", "natural"] = "balanced"
@@ -68,38 +69,38 @@ class TripletSettings(Strict):
 
 
 class TrainingSettings(Strict):
-    """The loop: length, rates, and what is kept."""
+    """Settings of the loop: length, rates, and storage."""
 
     epochs: float = Field(default=10.0, gt=0)
     steps: int | None = Field(default=None, gt=0)
-    """Number of steps, in place of ``epochs``."""
+    """Number of steps, instead of ``epochs``."""
     batch_size: int = Field(default=64, gt=1)
     learning_rate: float = Field(default=5e-4, gt=0)
     new_parameters_factor: float = Field(default=1.0, gt=0)
     """Rate of the method's own parameters, as a multiple of the backbone's."""
     schedule: Schedule = CosineSchedule()
-    """How the rate rises and falls."""
+    """The schedule of the rate."""
     final_rate: float = Field(default=0.0, ge=0, le=1)
-    """Where a cosine schedule ends, as a share of the rate."""
+    """Final rate of a cosine schedule, as a share of the rate."""
     warm_up_steps: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
     decay_everything: bool = False
-    """Weight decay on vectors and scalars too, a learned temperature among them, as QuRe's code has it."""
+    """Weight decay also on vectors and scalars, such as a learned temperature, as in QuRe's code."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's; published: 0.9 and 0.98 for SPRC."""
     epsilon: float = Field(default=1e-8, gt=0)
     """AdamW's; published: 1e-7 for SPRC and CLIP4Cir."""
     gradient_clip: float | None = Field(default=1.0, gt=0)
     captions: Literal["fixed", "two_way", "four_way"] = "two_way"
-    """``four_way`` also asks by either caption alone, as CLIP4Cir and SPRC train on FashionIQ."""
+    """``four_way`` also uses either caption alone, as CLIP4Cir and SPRC train on FashionIQ."""
     views: int = Field(default=1, ge=1)
-    """Random views kept of every training image, the picture itself among them."""
+    """Number of stored views of every training image, including the picture itself."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     tokens: Literal["fp16", "int8"] = "fp16"
-    """How the image tokens are kept; ``int8`` takes half the bytes."""
+    """Number type of stored image tokens; ``int8`` needs half the bytes."""
     tokens_on_device: float = Field(default=0.6, ge=0, le=1)
-    """Share of an accelerator's free memory that stored tokens may take; they are read from disk where
-    they do not fit."""
+    """Share of an accelerator's free memory for stored tokens; if they do not fit, they are read from
+    disk."""
     seed: int = 0
     evaluate_every: float = Field(default=1.0, gt=0)
     """Epochs between evaluations on dev, which choose ``best``."""
@@ -123,7 +124,7 @@ class Recipe(Strict):
     options: dict[str, Any] = Field(default_factory=dict)
     sources: Sources | str | None = None
     """The sources, in the order of ``--data``, or the name of a file with them in the recipe's folder.
-    The held out pictures are ``dev`` then. Default: all columns of all."""
+    Their held-out pictures become ``dev``. Default: all columns of all catalogues."""
     negatives: NegativeSampling = NegativeSampling()
     triplets: TripletSettings = TripletSettings()
     training: TrainingSettings = TrainingSettings()
@@ -135,7 +136,7 @@ class Recipe(Strict):
 
     @property
     def method_options(self) -> MethodOptions:
-        """The options, checked by the method they belong to."""
+        """The options, checked by their method."""
         return parse_settings(
             self.options, method_named(self.method).options_type, f"options of {self.method}"
         )
@@ -161,19 +162,19 @@ class ClassificationStage(Strict):
     light: float | None = Field(default=None, ge=0)
     """Strength of the views' changes of light and colour. Default: that of the catalogue's views."""
     heads_factor: float = Field(default=1.0, gt=0)
-    """Rate of what an ``efficientnet`` adds to the published network, as a multiple of the network's."""
+    """Rate of the parameters that an ``efficientnet`` adds, as a multiple of the published network's."""
     small_steps: int = Field(default=0, ge=0)
-    """First steps, which see the pictures at ``small_size``: a step costs less then."""
+    """Number of first steps with pictures of ``small_size``, which cost less."""
     small_size: int = Field(default=0, ge=0)
     frozen_tower: bool = False
-    """Whether the tower stays as its weights are, so that the heads alone learn."""
+    """Whether the tower is frozen, so that only the heads are trained."""
     mixup: float = Field(default=0.0, ge=0)
-    """Both parameters of the beta distribution by which pictures are mixed in pairs (arXiv 1710.09412).
-    0: none is."""
+    """Both parameters of the beta distribution for mixing pairs of pictures (arXiv 1710.09412). 0: no
+    mixing."""
     average: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of the weights' moving average over the second half, which is kept. 0: the last weights are."""
+    """Decay of the weights' moving average over the second half, which is the result. 0: the last weights."""
     replicas: int = Field(default=1, ge=1)
-    """Parts of a batch that are learned from side by side, a thread each; each normalises by itself."""
+    """Number of parts of a batch that are trained in parallel threads; each has its own batch statistics."""
 
 
 class ContrastStage(Strict):
@@ -184,22 +185,22 @@ class ContrastStage(Strict):
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     views: tuple[int, ...] = (1,)
-    """Random views kept of each catalogue's images, the picture itself among them."""
+    """Number of stored views of each catalogue's images, including the picture itself."""
     shares: tuple[float, ...] = (1.0,)
-    """Share of the batches that come from each catalogue; a batch stays within one."""
+    """Share of the batches of each catalogue; a batch is of one catalogue."""
 
 
 class PretrainingRecipe(Strict):
-    """A small BLIP-2, from scratch or with a tower that has published weights."""
+    """The pretraining of a small BLIP-2, from scratch or with a tower of published weights."""
 
     backbone: Blip2Config
     tower_weights: str | None = None
-    """Published weights of the tower. Of an ``efficientnet`` a file, or an installed package that holds one;
-    of ``transformers`` a hub name or a folder. Default: none."""
+    """Published weights of the tower. For ``efficientnet``: a file, or an installed package that contains
+    one; for ``transformers``: a hub name or a folder. Default: none."""
     preprocessing: Preprocessing
     sources: Sources | str | None = None
     """The sources, in the order of ``--data``, or the name of a file with them in the recipe's folder.
-    Default: all columns of all."""
+    Default: all columns of all catalogues."""
     vocabulary_size: int = Field(default=1500, gt=64)
     max_text_length: int = Field(default=40, gt=4)
     classification: ClassificationStage
@@ -229,17 +230,17 @@ AnyRecipe = TypeVar("AnyRecipe", Recipe, PretrainingRecipe)
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a training recipe; raises ``DataError`` with a sentence for each mistake."""
+    """Read a training recipe; raises ``DataError`` that names the mistake."""
     return _with_sources(read_settings(path, Recipe), path)
 
 
 def read_pretraining_recipe(path: Path) -> PretrainingRecipe:
-    """Read a pretraining recipe; raises ``DataError`` with a sentence for each mistake."""
+    """Read a pretraining recipe; raises ``DataError`` that names the mistake."""
     return _with_sources(read_settings(path, PretrainingRecipe), path)
 
 
 def _with_sources(recipe: AnyRecipe, path: Path) -> AnyRecipe:
-    """Read the sources of a recipe in a file of their own."""
+    """Read the sources of a recipe, if they are in another file."""
     if not isinstance(recipe.sources, str):
         return recipe
     read = read_settings(path.parent / recipe.sources, SourcesFile)

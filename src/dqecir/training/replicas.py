@@ -1,6 +1,6 @@
-"""Gradients of the parts of a batch, computed side by side.
+"""Compute the gradients of the parts of a batch in parallel.
 
-On a few cores, one thread a part is quicker than all threads on each operation of a small network.
+On a few cores, one thread for each part is faster than all threads for each operation of a small network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Part = TypeVar("Part")
 
 
 class Replicas:
-    """Copies of modules that share their weights; each has gradients and running statistics of its own."""
+    """Copies of modules with shared weights; each has its own gradients and running statistics."""
 
     def __init__(self, modules: nn.Module, count: int) -> None:
         self.modules = modules
@@ -28,10 +28,10 @@ class Replicas:
         self.pool = ThreadPoolExecutor(count)
 
     def learn(self, loss_of: Callable[[nn.Module, Part], Tensor], parts: Sequence[Part]) -> Tensor:
-        """Leave the mean gradients of the losses of ``parts`` in the modules; return the mean loss.
+        """Put the mean gradients of the losses of ``parts`` into the modules, and return the mean loss.
 
-        ``loss_of`` gets a copy and its part, in a thread of its own, so dropout of several copies is drawn in
-        no fixed order. Running statistics become the mean of all copies'.
+        ``loss_of`` gets a copy and its part, in its own thread, so the order of random numbers for dropout is
+        not fixed. Running statistics become the mean of all copies'.
         """
         if not self.copies:
             loss = loss_of(self.modules, parts[0])

@@ -15,7 +15,7 @@ from dqecir.settings import Strict
 
 
 def warm_up_rate(step: int, warm_up: int) -> float:
-    """Linear rise over ``warm_up`` steps: (step + 1) / warm_up, then 1."""
+    """Return the factor of a linear warm-up: (step + 1) / warm_up, then 1."""
     return min((step + 1) / warm_up, 1.0) if warm_up else 1.0
 
 
@@ -28,17 +28,20 @@ def cosine_rate(step: int, steps: int, warm_up: int, final: float) -> float:
 
 
 def epoch_cosine_rate(epoch: int, epochs: float, final: float) -> float:
-    """Cosine that falls once an epoch, as LAVIS has it; ``final`` is what epoch ``epochs`` would have."""
+    """Return the factor of a cosine that falls once an epoch, as in LAVIS.
+
+    ``final`` is that of epoch ``epochs``.
+    """
     return _between(epoch / epochs, 1.0, final)
 
 
 def one_cycle_rate(
     step: int, steps: int, peak: float, start_divisor: float = 25.0, end_divisor: float = 1e4
 ) -> float:
-    """Return one cycle: cosine from 1/start_divisor up to 1, then down to 1/(start_divisor·end_divisor).
+    """Return the factor of one cycle: from 1/start_divisor to 1, then to 1/(start_divisor·end_divisor).
 
-    The top is at step ``peak · steps - 1`` and the end at step ``steps - 1``, as PyTorch counts them;
-    after the end the rate stays.
+    The maximum is at step ``peak · steps - 1`` and the end at step ``steps - 1``, as in PyTorch; after the
+    end the rate is constant.
     """
     start = 1 / start_divisor
     top, last = peak * steps - 1, steps - 1
@@ -48,7 +51,7 @@ def one_cycle_rate(
 
 
 def step_rate(epoch: float, milestones: tuple[float, ...], decay: float) -> float:
-    """``decay`` to the power of how many ``milestones`` (in epochs) have been reached."""
+    """Return ``decay`` to the power of the number of reached ``milestones`` (in epochs)."""
     return decay ** sum(epoch >= milestone for milestone in milestones)
 
 
@@ -77,16 +80,16 @@ class EpochCosineSchedule(Strict):
 
 
 class OneCycleSchedule(Strict):
-    """One cycle with a warm-up and an end of its own (SPRC)."""
+    """One cycle with its own warm-up and end (SPRC)."""
 
     kind: Literal["one_cycle"]
     peak: float = Field(default=0.3, gt=0, lt=1)
-    """Share of the cycle at which the rate is highest."""
+    """Position of the highest rate, as a share of the cycle."""
     start_divisor: float = Field(default=25.0, gt=1)
     end_divisor: float = Field(default=1e4, ge=1)
     built_for_epochs: float | None = Field(default=None, gt=0)
-    """Length of the cycle where it is not that of the run: SPRC's for CIRR has 80 epochs and runs 50,
-    so that the rate never comes down. After a shorter one the rate stays at its end."""
+    """Length of the cycle, in epochs. Default: the run's. SPRC for CIRR has 80 and trains 50, so that the
+    rate stays high. After a shorter cycle the rate stays at its end."""
 
     def factor(self, step: int, steps: int, epoch_steps: int, warm_up: int, final: float) -> float:
         """Return the factor of the rate at ``step`` of ``steps``."""
@@ -123,6 +126,6 @@ Schedule = Annotated[
 ]
 """A schedule by its ``kind``."""
 WITH_WARM_UP = ("cosine", "step", "constant")
-"""Kinds that read ``warm_up_steps``."""
+"""Kinds that use ``warm_up_steps``."""
 WITH_FINAL_RATE = ("cosine", "epoch_cosine")
-"""Kinds that read ``final_rate``."""
+"""Kinds that use ``final_rate``."""
