@@ -1,4 +1,4 @@
-"""dqecir: composed image retrieval. a picture and what should change find the picture meant."""
+"""dqecir: composed image retrieval. search pictures with a picture and a text."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PROBLEMS_SHOWN = 20
-"""Problems of a catalogue that its error lists one by one."""
+"""Most problems of a catalogue that its error lists."""
 
 
 class DataError(ValueError):
@@ -15,7 +15,7 @@ class DataError(ValueError):
 
 
 class ImageError(DataError):
-    """A picture that cannot be used; ``reason`` leaves out where the picture came from."""
+    """A picture that cannot be used; ``reason`` does not contain its path."""
 
     def __init__(self, source: str, reason: str) -> None:
         self.source, self.reason = source, reason
@@ -23,7 +23,7 @@ class ImageError(DataError):
 
 
 class CatalogueError(DataError):
-    """A catalogue that cannot be used; ``problems`` holds every reason at once."""
+    """A catalogue that cannot be used; ``problems`` holds all reasons."""
 
     def __init__(self, folder: Path, problems: Sequence[str]) -> None:
         self.folder, self.problems = folder, tuple(problems)
@@ -34,7 +34,7 @@ class CatalogueError(DataError):
 
 
 class CheckpointError(DataError):
-    """Weights that do not belong to the model they are loaded into."""
+    """Weights that do not fit the model, or cannot be read."""
 
 
 class EngineError(DataError):
@@ -42,18 +42,18 @@ class EngineError(DataError):
 
 
 class UnknownItemError(EngineError):
-    """An id that no item of the index has."""
+    """An unknown id of an item."""
 
     def __init__(self, item_id: str) -> None:
         super().__init__(f"there is no item {item_id!r} in the index")
 
 
 class ItemPictureError(DataError):
-    """An item of the index whose picture is gone or cannot be read."""
+    """An item of the index whose picture is missing or cannot be read."""
 
 
 class FilterError(DataError):
-    """An expression that is no filter; the message says where and why."""
+    """An expression that is not a filter; the message says where and why."""
 
 
 class EditError(DataError):
@@ -61,7 +61,7 @@ class EditError(DataError):
 
 
 def trouble_with_a_file(error: OSError) -> str:
-    """Say in one sentence what the system refuses, of which file, and what helps."""
+    """Return one sentence: what failed, for which file, and what helps."""
     what = f"{error.filename}: " if error.filename else ""
     helps = _HELPS.get(error.errno or 0, "check the path and try again")
     return f"{what}{error.strerror or error}; {helps}"

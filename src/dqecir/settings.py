@@ -1,4 +1,4 @@
-"""Settings that refuse what they do not know, and name the nearest thing they do."""
+"""Settings that refuse unknown keys, and name the nearest known one."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class Strict(BaseModel):
-    """An immutable model in which an unknown key is an error that names the nearest right one.
+    """An immutable model; an unknown key raises an error that names the nearest known one.
 
-    Files of version 0.1.0 stay readable: a removed key is dropped where it has its default value, and
-    refused where it has another.
+    Files of version 0.1.0 stay readable: a removed key is dropped if it has its default value, else it raises
+    an error.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,7 +60,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def read_settings(path: Path, kind: type[Settings]) -> Settings:
-    """Read a YAML file into ``kind``; raises :class:`DataError` with a sentence for each mistake."""
+    """Read a YAML file into ``kind``; raises :class:`DataError` with all mistakes."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

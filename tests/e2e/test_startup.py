@@ -59,6 +59,13 @@ def test_facts_and_help_need_no_torch(index, garments_folder):
         assert not {"torch", "transformers", "matplotlib", "fastapi"} & modules, arguments
 
 
+def test_the_module_runs_the_commands():
+    done = subprocess.run(
+        [sys.executable, "-m", "dqecir", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"dqecir {__version__}\n"
+
+
 def test_a_search_imports_nothing_that_it_does_not_need(index, garments_folder):
     image = min(Path(garments_folder).rglob("*.jpg"))
     said, modules = dqecir("search", "--index", index, "--image", image, "--text", "is black", "-k", "3")

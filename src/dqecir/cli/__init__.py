@@ -1,7 +1,7 @@
-"""The commands, thin: each reads its arguments, calls one function, and prints what came out.
+"""The commands: each reads its arguments, calls one function, and prints the result.
 
-Results go to standard output, progress and messages to standard error. Whatever is wrong with the
-input ends as one sentence and a non-zero exit.
+Results go to standard output, progress and messages to standard error. An error in the input is one sentence
+and a non-zero exit status.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dqecir.io.starting import let_threads_sleep
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Composed image retrieval: a picture and what should change find the picture meant.",
+    help="Composed image retrieval: search pictures with a picture and a text.",
 )
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(index_app, name="index")
@@ -86,7 +86,7 @@ def main() -> None:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What the terminal cannot show is written by its number.
+            # Characters that the terminal cannot show are escaped.
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
@@ -94,7 +94,7 @@ def main() -> None:
     except DataError as error:
         _fail(str(error))
     except BrokenPipeError:
-        # The reader of the output has seen enough. Python would flush again at the end, and complain.
+        # The output's reader has ended. Python would flush again at exit, and report an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the console for their results."""
+"""Options of several commands, and the console for results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dqecir.errors import DataError
 
-# Ids are printed as they are: ":smile:" is no face.
+# Print ids unchanged: ":smile:" is no emoji.
 output = Console(soft_wrap=True, emoji=False)
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
@@ -22,7 +22,7 @@ SheetName = Annotated[
 Encoder = Annotated[
     str | None,
     typer.Option(
-        "--encoder", help="An encoder of others: a hub name (OWNER/NAME@REVISION) or a folder. Default: none."
+        "--encoder", help="A published encoder: a hub name (OWNER/NAME@REVISION) or a folder. Default: none."
     ),
 ]
 Model = Annotated[Path | None, typer.Option("--model", help="A model folder. Default: the shipped model.")]
@@ -31,13 +31,13 @@ Device = Annotated[
     str,
     typer.Option(
         "--device",
-        help="auto, cpu, cuda or mps. auto: that of DQECIR_DEVICE, else a GPU where there is one.",
+        help="auto, cpu, cuda or mps. auto: DQECIR_DEVICE, else a GPU if there is one.",
     ),
 ]
 
 
 def start_of(model: Path | None, encoder: str | None) -> Path | str | None:
-    """Return what a command starts from; raises :class:`DataError` where both are named."""
+    """Return the model or the encoder to start from; raises :class:`DataError` if both are named."""
     if model is not None and encoder is not None:
         raise DataError("a model has its encoder: name --model or --encoder, not both")
     return encoder if model is None else model

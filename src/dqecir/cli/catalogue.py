@@ -20,7 +20,7 @@ def catalogue_render(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     kind: Annotated[
         Literal["garments", "scenes"],
-        typer.Option(help="Garments in the manner of FashionIQ, or scenes of shapes in that of CIRR."),
+        typer.Option(help="Garments as in FashionIQ, or scenes of shapes as in CIRR."),
     ] = "garments",
     items: Annotated[int, typer.Option(min=3, help="Number of images.")] = 2000,
     seed: Annotated[int, typer.Option(help="The random seed of everything that is drawn.")] = 1,
@@ -31,7 +31,7 @@ def catalogue_render(
     ] = None,
     arrangement: Annotated[
         Literal["families", "independent"],
-        typer.Option(help="Families of near neighbours (scenes: in sets of six), or every image at random."),
+        typer.Option(help="Families of similar images (scenes: sets of six), or independent images."),
     ] = "families",
 ) -> None:
     """Draw a catalogue of garments or scenes with known attributes."""
@@ -77,7 +77,7 @@ def catalogue_fit(
     model: Model = None,
     encoder: Encoder = None,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="How to train. Default: as recipes/fit.yaml does.")
+        Path | None, typer.Option("--recipe", help="A training recipe. Default: that of recipes/fit.yaml.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The random seed of splits, questions and examples.")] = 0,
     sheet_name: SheetName = None,
@@ -89,7 +89,7 @@ def catalogue_fit(
     from dqecir.io.device import chosen_device, use_device
 
     use_device(device)
-    chosen_device()  # a device that is not here is said at once
+    chosen_device()  # Report a missing device before the work begins.
     rows = fit_catalogue(folder, out, start_of(model, encoder), recipe, seed, sheet=sheet_name)
     output.print(as_table(f"{folder.name}, percent", rows))
 
@@ -113,7 +113,7 @@ def catalogue_update(
         f"{summary.rows_changed} rows changed, {summary.removed} removed, {summary.unchanged} unchanged"
     )
     if summary.kept:
-        output.print(f"{summary.kept} that were put or added from elsewhere stay as they are")
+        output.print(f"{summary.kept} that were added in other ways are unchanged")
 
 
 @catalogue_app.command("fetch")
@@ -122,7 +122,7 @@ def catalogue_fetch(
     out: Annotated[Path, typer.Option("--out", help="The folder of the catalogue to write.")],
     allow_private: Annotated[
         bool,
-        typer.Option("--allow-private", help="Fetch from private networks and from this machine, too."),
+        typer.Option("--allow-private", help="Also fetch from private networks and from this machine."),
     ] = False,
     sheet_name: SheetName = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""``dqecir doctor``: whether this installation can search, and what to do where it cannot."""
+"""``dqecir doctor``: whether this installation can search, and what to do if not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``dqecir encoders``: which encoders there are."""
+"""``dqecir encoders``: the supported encoders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dqecir.cli.arguments import output
 _WIDEST = 200
 """Characters of a line, so that an encoder stays on one."""
 
-encoders_app = typer.Typer(no_args_is_help=True, help="Encoders: which ones there are, and their licences.")
+encoders_app = typer.Typer(no_args_is_help=True, help="List the supported encoders and their licences.")
 
 
 @encoders_app.command("list")

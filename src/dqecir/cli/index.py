@@ -1,4 +1,4 @@
-"""``dqecir index`` and ``dqecir search``: images that can be searched."""
+"""``dqecir index`` and ``dqecir search``: build, change and search an index."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 Tokens = Annotated[
     Path | None,
-    typer.Option("--tokens", help="A folder that keeps image tokens, so that no picture is encoded twice."),
+    typer.Option(
+        "--tokens",
+        help="A folder that stores image tokens, so that no picture is encoded twice. Default: none.",
+    ),
 ]
 
-index_app = typer.Typer(no_args_is_help=True, help="Indexes: images that can be searched.")
+index_app = typer.Typer(no_args_is_help=True, help="Build, change and examine indexes of images.")
 
 
 @index_app.command("build")
@@ -37,8 +40,8 @@ def index_build(
         str | None,
         typer.Option(
             "--method",
-            help="How an --encoder composes without training: image_plus_text, product, basic and others of "
-            "docs/encoders.md. Default: image_plus_text, or token_mean for an encoder of images alone.",
+            help="The method of an --encoder, without training: image_plus_text, product, basic and others "
+            "of docs/encoders.md. Default: image_plus_text, or token_mean for an encoder of images.",
         ),
     ] = None,
     engine: Annotated[
@@ -99,7 +102,7 @@ def index_delete(
 
 @index_app.command("move")
 def index_move(
-    source: Annotated[Path, typer.Argument(metavar="FROM", help="An index folder; it stays as it is.")],
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="An index folder, which is not changed.")],
     target: Annotated[Path, typer.Argument(metavar="TO", help="The folder of the new index.")],
     engine: Annotated[str, typer.Option("--engine", help="The engine of the new index: exact or server.")],
 ) -> None:
@@ -126,7 +129,7 @@ def index_export(
 def index_set(
     index: IndexFolder,
     candidates: Annotated[
-        int, typer.Option(min=0, help="Items that a search chooses and scores; 0 for the engine's own way.")
+        int, typer.Option(min=0, help="Number of candidates that a search scores; 0: the engine's default.")
     ],
 ) -> None:
     """Set how many items a search scores; `dqecir index audit` says how many are enough."""
@@ -142,7 +145,7 @@ def index_set(
 def index_audit(
     index: IndexFolder,
     model: Model = None,
-    queries: Annotated[int, typer.Option(min=1, help="Number of items that questions are made of.")] = 100,
+    queries: Annotated[int, typer.Option(min=1, help="Number of items to make queries from.")] = 100,
     apply: Annotated[
         bool, typer.Option("--apply", help="Write the recommended setting into the index.")
     ] = False,
@@ -178,7 +181,7 @@ def index_info(index: IndexFolder) -> None:
 @index_app.command("reroot")
 def index_reroot(
     index: IndexFolder,
-    images: Annotated[Path, typer.Option("--images", help="The folder where its pictures are now.")],
+    images: Annotated[Path, typer.Option("--images", help="The folder that now holds its pictures.")],
 ) -> None:
     """Write into an index where its pictures have moved to."""
     from dqecir.index.engines import open_index
@@ -213,29 +216,31 @@ def search(
         str | None,
         typer.Option(
             "--server",
-            help="The address of a service to ask instead; DQECIR_KEY is the key to send. Default: none.",
+            help="The address of a service to search with; DQECIR_KEY is the key to send. Default: none.",
         ),
     ] = None,
     text: Annotated[
         str,
-        typer.Option(
-            "--text", help="What should change. Default: nothing, so that pictures that look alike are found."
-        ),
+        typer.Option("--text", help="What should change. Default: nothing, to find similar pictures."),
     ] = "",
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     where: Annotated[str | None, typer.Option(help="A filter: color = red and price < 40.")] = None,
     weight: Annotated[list[str] | None, typer.Option(help="Set an attribute's weight: colour=2.")] = None,
-    more: Annotated[list[str] | None, typer.Option(help="An item to find more of, by its id.")] = None,
-    less: Annotated[list[str] | None, typer.Option(help="An item to find less of, by its id.")] = None,
-    sold_out: Annotated[bool, typer.Option("--sold-out", help="Find sold-out products, too.")] = False,
+    more: Annotated[
+        list[str] | None, typer.Option(help="The id of an item that results should be like.")
+    ] = None,
+    less: Annotated[
+        list[str] | None, typer.Option(help="The id of an item that results should not be like.")
+    ] = None,
+    sold_out: Annotated[bool, typer.Option("--sold-out", help="Also find sold-out products.")] = False,
     strictness: Annotated[
         float,
         typer.Option(
-            help="How firmly requested values and the garment are held, 0 to 3; 0: as the model composes."
+            help="Strength of requested values and of the garment, 0 to 3; 0: the model's composition."
         ),
     ] = 1.0,
     earlier: Annotated[
-        list[str] | None, typer.Option(help="The text of an earlier turn, which is kept; the first first.")
+        list[str] | None, typer.Option(help="The text of an earlier turn, in order; its requests are kept.")
     ] = None,
     model: Model = None,
     device: Device = "auto",

@@ -14,11 +14,13 @@ from dqecir.errors import DataError
 from dqecir.io.progress import console
 
 Split = Annotated[str, typer.Option(help="The split whose images are references and gallery.")]
-DataSetFolder = Annotated[Path, typer.Option("--data", help="The data set's folder, as it is published.")]
+DataSetFolder = Annotated[Path, typer.Option("--data", help="The published data set's folder.")]
 Pictures = Annotated[
     Path | None, typer.Option("--images", help="The folder of its pictures. Default: that of the data set.")
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the metrics here.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="A file to write the metrics to. Default: none.")
+]
 
 
 def evaluate_command(
@@ -28,11 +30,13 @@ def evaluate_command(
     json_out: JsonFile = None,
     gallery_column: Annotated[
         str | None,
-        typer.Option(help="Give every value of this column a gallery of its own, as FashionIQ does."),
+        typer.Option(
+            help="Make a gallery for each value of this column, as FashionIQ does. Default: one gallery."
+        ),
     ] = None,
-    per_reference: Annotated[int, typer.Option(min=1, help="Questions asked of each image.")] = 2,
+    per_reference: Annotated[int, typer.Option(min=1, help="Number of questions about each image.")] = 2,
     drawing: Annotated[
-        Literal["balanced", "natural"], typer.Option(help="How the changes are drawn.")
+        Literal["balanced", "natural"], typer.Option(help="How to draw the changes of questions.")
     ] = "balanced",
     seed: Annotated[int, typer.Option(help="The random seed of the questions.")] = 0,
 ) -> None:
@@ -63,9 +67,9 @@ def figures(
     split: Split = "val",
     recipe: Annotated[
         Path | None,
-        typer.Option(help="A training recipe whose mid-zone is drawn. Default: the published bounds."),
+        typer.Option(help="A training recipe whose mid-zone to draw. Default: the published bounds."),
     ] = None,
-    questions: Annotated[int, typer.Option(min=2, help="Questions that the figures draw from.")] = 400,
+    questions: Annotated[int, typer.Option(min=2, help="Number of questions to draw figures from.")] = 400,
     seed: Annotated[int, typer.Option(help="The random seed of the questions.")] = 0,
 ) -> None:
     """Draw the mid-zone, attribute weights by question, and the answers of several models side by side."""
@@ -81,13 +85,16 @@ def figures(
 def protocol_command(
     name: Annotated[str, typer.Argument(help="A protocol: docs/protocols.md lists them.")],
     data: DataSetFolder,
-    split: Annotated[str, typer.Option(help="The split whose questions are asked.")] = "val",
+    split: Annotated[str, typer.Option(help="The split to measure on.")] = "val",
     images: Pictures = None,
     model: Model = None,
     json_out: JsonFile = None,
     submit_to: Annotated[
         Path | None,
-        typer.Option("--submit", help="Write a test split's submission into this folder instead."),
+        typer.Option(
+            "--submit",
+            help="A folder to write a test split's submission to instead of measuring. Default: none.",
+        ),
     ] = None,
 ) -> None:
     """Measure a model on a published benchmark under a named protocol, or write a submission."""
@@ -107,41 +114,45 @@ def protocol_command(
 
 def reproduce_command(
     data_set: Annotated[
-        str | None, typer.Argument(help="fashioniq, cirr, circo or hp-fashioniq; needed but for --list.")
+        str | None, typer.Argument(help="fashioniq, cirr, circo or hp-fashioniq; required without --list.")
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="The data set's folder, as it is published; for --list, a folder of such folders."),
+        typer.Option(help="The published data set's folder; with --list, a folder of such folders."),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Untrained weights: a folder, file or hub name. Needed but for --list.")
+        str | None,
+        typer.Option(help="Untrained weights: a folder, file or hub name. Required without --list."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where report, run and tokens are written. Needed but for --list.")
+        Path | None,
+        typer.Option(help="The folder to write report, run and tokens to. Required without --list."),
     ] = None,
     list_benchmarks: Annotated[
         bool,
-        typer.Option("--list", help="List what each benchmark needs, what is there, published and verified."),
+        typer.Option(
+            "--list", help="List each benchmark's needed files, present files, published numbers and checks."
+        ),
     ] = False,
     recipe: Annotated[
         Path | None, typer.Option(help="A training recipe. Default: DQE-CIR's of recipes/reproduce.")
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="How it is measured, such as fashioniq-val. Default: the plain protocol."),
+        typer.Option(help="The protocol, such as fashioniq-val. Default: the data set's plain protocol."),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Measure this run, of whatever data set, instead of training one."),
+        typer.Option("--run", help="A run to measure instead of training. Default: none."),
     ] = None,
     missing: Annotated[
         Literal["refuse", "skip"],
-        typer.Option(help="With missing images: refuse, or skip the questions that need them."),
+        typer.Option(help="For missing images: refuse, or skip the questions that need them."),
     ] = "refuse",
     images: Pictures = None,
     tokens: Annotated[
         Path | None,
-        typer.Option(help="The folder of image tokens, which runs may share. Default: OUT/tokens."),
+        typer.Option(help="The folder of image tokens, which several runs may share. Default: OUT/tokens."),
     ] = None,
 ) -> None:
     """Train on a published data set, measure under a named protocol, and compare with published numbers."""

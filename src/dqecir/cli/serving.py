@@ -21,7 +21,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="The address to listen at. Default: 127.0.0.1, this machine only.")
     ] = ("127.0.0.1"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="A port; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any free port.")] = 8000,
     root_path: Annotated[
         str,
         typer.Option("--root-path", help="The path under which a proxy shows the service. Default: none."),
@@ -39,7 +39,7 @@ def serve(
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(
-            help="An origin whose pages may read here, such as https://shop.example. May come several times."
+            help="An origin whose pages may read from the service, such as https://shop.example; repeatable."
         ),
     ] = None,
     uploads: Annotated[
@@ -49,7 +49,7 @@ def serve(
         Path | None, typer.Option(help="A folder of an instruction-following diffusion pipeline, for edits.")
     ] = None,
     expert: Annotated[
-        bool, typer.Option("--expert", help="Show scores, times, ids and expressions on the page.")
+        bool, typer.Option("--expert", help="Show scores, times, ids and filter expressions on the page.")
     ] = False,
     link_target: Annotated[
         str,

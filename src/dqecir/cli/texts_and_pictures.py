@@ -15,10 +15,16 @@ def read(
     texts: Annotated[Path, typer.Argument(metavar="IN", help="A file of JSON lines with id and text.")],
     out: Annotated[Path, typer.Option("--out", help="The file of JSON lines to write.")],
     model: Annotated[
-        Path | None, typer.Option("--model", help="Read the columns of this model folder.")
+        Path | None,
+        typer.Option(
+            "--model", help="The model folder whose columns to read. Default: the reader's own columns."
+        ),
     ] = None,
     index: Annotated[
-        Path | None, typer.Option("--index", help="Read the columns of this index folder.")
+        Path | None,
+        typer.Option(
+            "--index", help="The index folder whose columns to read. Default: the reader's own columns."
+        ),
     ] = None,
 ) -> None:
     """Write the requests of each text, and its unread words."""

@@ -1,4 +1,4 @@
-"""Commands that train: ``pretrain``, ``train``, ``compare``; and ``convert``, for what others trained."""
+"""Commands that train: ``pretrain``, ``train``, ``compare``; and ``convert``, for published checkpoints."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from dqecir.io.progress import console
 
 def pretrain(
     recipe: Annotated[Path, typer.Argument(help="A pretraining recipe (YAML).")],
-    data: Annotated[list[Path], typer.Option("--data", help="A catalogue; may be given several times.")],
+    data: Annotated[list[Path], typer.Option("--data", help="A catalogue; repeatable.")],
     out: Out,
-    split: Annotated[str, typer.Option(help="Images to learn from: train, or train_all with dev.")] = "train",
+    split: Annotated[
+        str, typer.Option(help="The images to train on: train, or train_all, which includes dev.")
+    ] = "train",
     texts: Annotated[
-        list[Path] | None, typer.Option(help="FashionIQ caption files whose words the tokenizer should know.")
+        list[Path] | None,
+        typer.Option(help="FashionIQ caption files whose words the tokenizer learns too. Default: none."),
     ] = None,
 ) -> None:
     """Train a small BLIP-2 from scratch on catalogues, for machines without weights."""
@@ -40,12 +43,10 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A training recipe (YAML).")],
     data: Annotated[
         list[Path],
-        typer.Option(
-            "--data", help="A catalogue or a folder with triplets.jsonl; may be given several times."
-        ),
+        typer.Option("--data", help="A catalogue or a folder with triplets.jsonl; repeatable."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", help="The run folder; best and last in it are model folders.")
+        Path, typer.Option("--out", help="The run folder, which gets the model folders best and last.")
     ],
     model: Model = None,
     encoder: Encoder = None,
@@ -66,23 +67,23 @@ def compare(
     data: Annotated[
         Path, typer.Option("--data", help="The catalogue, or folder with triplets.jsonl, to train on.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="The folder of results and unfinished work.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder for results and unfinished work.")],
     evaluation: Annotated[
         Path | None,
-        typer.Option("--eval", help="The catalogue whose val split is measured. Default: that of --data."),
+        typer.Option("--eval", help="The catalogue to measure on (its val split). Default: that of --data."),
     ] = None,
     model: Model = None,
     encoder: Annotated[
         list[str] | None,
         typer.Option(
             "--encoder",
-            help="An encoder of others: a hub name (OWNER/NAME@REVISION), a folder, or dqecir-small. Given "
+            help="A published encoder: a hub name (OWNER/NAME@REVISION), a folder, or dqecir-small. Given "
             "several times, every method is compared over every encoder that it fits. Default: none.",
         ),
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, help="Runs at a time, one thread each. Default: as many as there are cores."),
+        typer.Option(min=1, help="Number of parallel runs, one thread each. Default: the number of cores."),
     ] = None,
 ) -> None:
     """Train and measure several methods over several seeds at equal budgets; a stopped one is resumed."""
@@ -109,15 +110,17 @@ def convert_command(
     source: Annotated[str, typer.Option("--from", help="hf or lavis for BLIP-2 itself, or a method (sprc).")],
     file: Annotated[
         Path,
-        typer.Argument(help="Its checkpoint: safetensors, .pth of tensors, for hf a folder or hub name."),
+        typer.Argument(help="The checkpoint: safetensors, or .pth of tensors; for hf a folder or hub name."),
     ],
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     pretrained: Annotated[
         Path | None,
-        typer.Option(help="BLIP-2's checkpoint: for a FILE without tower (or the tower's file), and covr2."),
+        typer.Option(
+            help="BLIP-2's checkpoint (or tower file), for covr2 or a FILE without tower. Default: none."
+        ),
     ] = None,
     tokenizer: Annotated[
-        str, typer.Option(help="Folder or hub name of BERT's word pieces, for whole models.")
+        str, typer.Option(help="The folder or hub name of BERT's word pieces, for whole models.")
     ] = "bert-base-uncased",
 ) -> None:
     """Turn a checkpoint of a published repository into one of ours, with a report of every key."""

@@ -381,7 +381,7 @@ def summarise(results: RetrievalResults) -> dict[str, float]:
     the target within it (CIRR). If true attributes and requested values are known and ten candidates are
     kept, there is hard negatives@10 (:func:`hard_negatives`).
 
-    The main value of each is the unweighted mean over categories; ``<category>/R@10`` and so on are those of
+    The headline of each is the unweighted mean over categories; ``<category>/R@10`` and so on are those of
     each category, ``seen/…`` and ``unseen/…`` those of the two kinds of wording if both occur.
     """
     values = {f"R@{k}": recall(results, k) for k in RECALLS}

@@ -68,7 +68,7 @@ class Protocol:
     """``R@k`` of the target, ``R_sub@k`` within its subset, ``mAP@k`` of all right answers, and ``mAP`` of
     them over the whole ranking by the trapezoid rule (i-CIR)."""
     headline: tuple[str, ...]
-    """The metrics whose mean is the main value."""
+    """The metrics whose mean is the headline."""
     source: str
     """Publications that use this protocol."""
     gallery: Gallery = "original"
@@ -85,7 +85,7 @@ class Protocol:
 
     @property
     def headline_name(self) -> str:
-        """The main value's key in :meth:`summarise`: ``(R@10 + R@50)/2`` for two metrics."""
+        """The headline's key in :meth:`summarise`: ``(R@10 + R@50)/2`` for two metrics."""
         if len(self.headline) == 1:
             return self.headline[0]
         return f"({' + '.join(self.headline)})/{len(self.headline)}"
@@ -114,7 +114,7 @@ class Protocol:
         return WORDINGS[self.wording](question)
 
     def summarise(self, results: RetrievalResults) -> dict[str, float]:
-        """Return the protocol's metrics in percent under their published names, the main value last.
+        """Return the protocol's metrics in percent under their published names, the headline last.
 
         With several categories, each metric is their unweighted mean, and ``<category>/R@10`` and so on are
         those of each. ``<aspect>/mAP@10`` is the mean over the questions of an aspect. Raises

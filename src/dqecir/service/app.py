@@ -27,17 +27,17 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app = FastAPI(
         title="dqecir",
         version=version("dqecir"),
-        description="A picture and what should change find the picture meant.",
+        description="Search pictures with a reference image and a modification text.",
         lifespan=lifespan,
         openapi_url="/v1/openapi.json",
-        # Their pages are made of files from elsewhere.
+        # FastAPI's pages of documentation load files from other servers.
         docs_url=None,
         redoc_url=None,
     )
     app.state.service = service
     app.state.page = page.page_files()
     problems.install(app)
-    # In the order in which addresses are compared: what is asked most comes first.
+    # Addresses are compared in this order, so the most frequent come first.
     for group in (search, items, page, about, edits):
         app.include_router(group.router)
     app.add_middleware(

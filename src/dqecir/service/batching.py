@@ -1,4 +1,4 @@
-"""One thread in which the model runs: what waits at the same moment is answered together."""
+"""One thread runs the model, and answers all waiting requests together."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 Work = Callable[[Sequence[Argument]], Sequence[Result]]
-"""Answers many at once, in their order."""
+"""Answers many arguments together, in order."""
 
 
 class Gate:
-    """How many requests are within at one moment; a further one is told to come again."""
+    """Limit the number of requests in progress; a further one gets status 429."""
 
     def __init__(self, most: int, what: str) -> None:
         self.most, self.inside, self._what = most, 0, what
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Be within, or raise a :class:`Problem` with status 429."""
+        """Count a request while the block runs, or raise a :class:`Problem` with status 429."""
         if self.inside >= self.most:
             raise overloaded(f"{self.most} {self._what} wait already: try again in a second")
         self.inside += 1
@@ -46,13 +46,13 @@ class _Job:
 
 
 class Worker:
-    """The thread. Jobs of one kind of work that wait together are done together, ``batch`` at most.
+    """The model's thread. Waiting jobs of one kind are done together, at most ``batch`` of them.
 
-    A batch that fails is done again one by one, so that a request is not refused for its neighbour.
+    A failed batch is repeated one by one, so that one bad request does not fail others.
     """
 
     def __init__(self, batch: int, said: Callable[[int], None]) -> None:
-        """``said`` is told the size of every batch, in the thread."""
+        """``said`` is called in the thread with the size of every batch."""
         self._batch, self._said = batch, said
         self._jobs: deque[_Job] = deque()
         self._wake = threading.Condition()
@@ -60,11 +60,11 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what was asked, and end."""
+        """Finish waiting jobs, and end the thread."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -73,11 +73,11 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it takes work."""
+        """Whether it accepts jobs."""
         return self._thread.is_alive() and not self._stopping
 
     async def ask(self, work: Work[Argument, Result], argument: Argument) -> Result:
-        """What ``work`` makes of ``argument``, done in the thread; raises what it raised."""
+        """Run ``work`` on ``argument`` in the thread, and return its result or raise its error."""
         answer: Future[Result] = Future()
         with self._wake:
             if self._stopping:
@@ -92,21 +92,21 @@ class Worker:
             _do(jobs)
 
     def _next(self) -> list[_Job]:
-        """Return the next jobs, once there are any; none where the end has come."""
+        """Wait for the next jobs, and return them; none at the end."""
         with self._wake:
             while not (taken := self._taken()) and not self._stopping:
                 self._wake.wait()
             return taken
 
     def _taken(self) -> list[_Job]:
-        """What waits and is not cancelled, all of the kind that has waited longest; perhaps nothing."""
+        """Return waiting jobs of the kind that has waited longest, without cancelled ones."""
         taken: list[_Job] = []
         others: deque[_Job] = deque()
         while self._jobs and len(taken) < self._batch:
             job = self._jobs.popleft()
             if taken and job.work != taken[0].work:
                 others.append(job)
-            # A request is cancelled when its client has closed the connection, or its time is over.
+            # A request is cancelled when its client closes the connection, or after its time limit.
             elif job.answer.set_running_or_notify_cancel():
                 taken.append(job)
         self._jobs.extendleft(reversed(others))
@@ -116,7 +116,7 @@ class Worker:
 def _do(jobs: Sequence[_Job]) -> None:
     try:
         answers = list(jobs[0].work([job.argument for job in jobs]))
-    except Exception as error:  # it belongs to who asked, and must not end the thread
+    except Exception as error:  # The error is for the caller, and must not end the thread.
         if len(jobs) == 1:
             jobs[0].answer.set_exception(error)
             return

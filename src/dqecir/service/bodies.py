@@ -22,16 +22,16 @@ BodyT = TypeVar("BodyT", bound=ReferenceBody)
 
 @dataclass(frozen=True)
 class Body:
-    """What came: JSON and a picture, each where it did."""
+    """A request's JSON and picture, if present."""
 
     text: str | None = None
     image: bytes | None = None
 
 
 async def read_request(request: Request, schema: type[BodyT], limits: Limits) -> tuple[BodyT, bytes | None]:
-    """Return a request about a reference, and the picture that was uploaded as the reference.
+    """Read a request with a reference, and the picture that was uploaded as the reference.
 
-    Raises a :class:`Problem`, also where there is not one reference: an item, or a picture.
+    Raises a :class:`Problem`, also if there is not exactly one reference: an item, or a picture.
     """
     body = await read_body(request, "request", limits)
     asked = parsed(body.text or "", schema)
@@ -44,7 +44,7 @@ async def read_request(request: Request, schema: type[BodyT], limits: Limits) ->
 
 
 def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
-    """JSON as ``schema``; raises a :class:`Problem`, which begins with the ``name`` of what was parsed."""
+    """Parse JSON as ``schema``; raises a :class:`Problem`, which begins with the ``name`` of the input."""
     try:
         return schema.model_validate_json(text)
     except ValidationError as error:
@@ -52,10 +52,10 @@ def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
 
 
 async def read_body(request: Request, field: str, limits: Limits) -> Body:
-    """Return a body that is JSON, or a form with a ``field`` of JSON and perhaps an ``image``.
+    """Read a body: JSON, or a form with a ``field`` of JSON and optionally an ``image``.
 
-    Raises a :class:`Problem`: 413 for too much, 408 for one that does not arrive in time, 415 for another
-    kind, 400 for one that cannot be read.
+    Raises a :class:`Problem`: 413 if it is too large, 408 if it does not arrive in time, 415 for another
+    content type, 400 if it cannot be read.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
     if kind not in ("application/json", "multipart/form-data"):
@@ -96,7 +96,7 @@ async def _chunks(request: Request, most: int) -> AsyncGenerator[bytes, None]:
 
 
 async def _form(request: Request, chunks: AsyncGenerator[bytes, None], field: str, limits: Limits) -> Body:
-    # The field of JSON may come as a file as well, as a browser's Blob does.
+    # The field of JSON may also be a file, as a browser sends a Blob.
     parser = _InMemory(request.headers, chunks, max_files=2, max_fields=4, max_part_size=limits.body)
     try:
         form = await parser.parse()
@@ -119,6 +119,6 @@ async def _form(request: Request, chunks: AsyncGenerator[bytes, None], field: st
 
 
 class _InMemory(MultiPartParser):
-    """A form whose file stays in memory: it is bounded, and goes to a decoder at once."""
+    """A form whose file stays in memory, because its size is limited and it is decoded immediately."""
 
     spool_max_size = 1 << 40

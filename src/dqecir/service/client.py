@@ -1,4 +1,4 @@
-"""Ask a service for a search, as ``dqecir search --server`` does."""
+"""Search with a service, as ``dqecir search --server`` does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 from dqecir.errors import DataError
 
 SECONDS = 60.0
-"""Until a service that does not answer is given up."""
+"""Seconds to wait for an answer."""
 
 
 def search_on(
@@ -21,7 +21,7 @@ def search_on(
 ) -> dict[str, Any]:
     """Return the reply of ``POST /v1/search``; ``server`` is the address of a service.
 
-    Raises :class:`DataError` with the service's own sentence where it refuses, and where it does not answer.
+    Raises :class:`DataError` with the service's message if it refuses, and if it does not answer.
     """
     if urlsplit(server).scheme not in ("http", "https"):
         raise DataError(f"{server} is no address of a service: write it as http://127.0.0.1:8000")

@@ -1,4 +1,4 @@
-"""What a service is started with."""
+"""The settings of a service."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from dqecir.settings import Strict
 
 
 class Limits(Strict):
-    """What one request may cost; how much it may ask is in the schemas."""
+    """Limits of one request; the schemas have further limits."""
 
     bytes: int = Field(default=20_000_000, ge=1)
-    """Of an uploaded picture."""
+    """Most bytes of an uploaded picture."""
     pixels: int = Field(default=40_000_000, ge=1)
-    """Of an uploaded picture, read from its head before it is decoded."""
+    """Most pixels of an uploaded picture, which are checked before it is decoded."""
     body: int = Field(default=256_000, ge=1)
-    """Bytes of a request beside its picture."""
+    """Most bytes of a request without its picture."""
     seconds: float = Field(default=30.0, gt=0)
-    """From the moment a body is read to the answer."""
+    """Most seconds from a read body to the answer."""
     body_seconds: float = Field(default=20.0, gt=0)
-    """For a body to arrive."""
+    """Most seconds for a body to arrive."""
     edit_seconds: float = Field(default=300.0, gt=0)
-    """For an edit, those before it among them."""
+    """Most seconds for an edit, including waiting for earlier ones."""
 
 
 class Beside(Strict):
-    """A further model with its index of the same items, to compare with."""
+    """A second model with its index of the same items, for comparison."""
 
     name: str = Field(min_length=1, max_length=40, pattern=r"^[\w .-]+$")
     index: Path
@@ -38,7 +38,7 @@ class Beside(Strict):
 
 
 class ServiceSettings(Strict):
-    """Everything that a service is made from."""
+    """All settings of a service."""
 
     index: Path
     model: Path | None = None
@@ -54,30 +54,30 @@ class ServiceSettings(Strict):
     origins: tuple[str, ...] = ()
     """Origins whose pages may read here, such as ``https://shop.example``, besides those of keys to embed."""
     uploads: Path | None = None
-    """Where pictures of items that are put lie. Default: beside the index."""
+    """Folder for pictures of added items. Default: next to the index."""
     checkpoint: Path | None = None
     """A folder of an instruction-following diffusion pipeline, for edits."""
     expert: bool = False
     """Whether the page shows scores, times, ids and filters as expressions."""
     link_target: Literal["_blank", "_self", "_top"] = "_blank"
-    """Where the page opens links to products."""
+    """Where the page opens links to products: a target of HTML."""
     limits: Limits = Limits()
     queue: int = Field(default=256, ge=1)
-    """Requests that wait for the model or are answered at one moment; a further one is told to come again."""
+    """Most requests that wait for the model or are answered at a time; a further one gets status 429."""
     batch: int = Field(default=32, ge=1)
-    """Requests that go through the model together."""
+    """Most requests that the model answers together."""
     decoders: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
-    """Threads that decode pictures."""
+    """Number of threads that decode pictures."""
     tokens_kept: int = Field(default=256_000_000, ge=0)
-    """Bytes of items' image tokens that are kept, so that an item asked about again is not encoded again."""
+    """Size of the cache of items' image tokens, in bytes."""
     thumbnails_kept: int = Field(default=64_000_000, ge=0)
-    """Bytes of thumbnails that are kept."""
+    """Size of the cache of thumbnails, in bytes."""
     refresh: float = Field(default=1.0, ge=0)
-    """Seconds after which what other processes wrote into the index is seen."""
+    """Seconds between two checks for changes of the index by other processes."""
 
     @property
     def upload_folder(self) -> Path:
-        """Where pictures of items that are put lie."""
+        """The folder for pictures of added items."""
         return self.uploads or self.index.resolve().with_name(f"{self.index.resolve().name}-uploads")
 
     @property
@@ -87,7 +87,7 @@ class ServiceSettings(Strict):
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a name or an address means this machine alone."""
+    """Return whether a host is a loopback name or address."""
     if host.casefold() == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""What pages of other origins may do here (CORS): those of an allow-list may read."""
+"""Cross-origin requests (CORS): pages of allowed origins may read."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 EMBEDDED = "/page/embed.js"
-"""The script that pages of others load, before anything says where they are from."""
+"""The script that pages of other origins load, for which no origin is checked."""
 
 ALLOWED = "Access-Control-Allow-Origin"
 
 _READ = re.compile(r"/v1/(?:about|suggestions|items|items/.+|images/.+|openapi\.json)|/page/[^/]+")
 _ASKED = re.compile(r"/v1/(?:search|explanations|embeddings)")
-"""Requests that read and have a body."""
+"""Paths of POST requests that only read."""
 
 
 def is_preflight(scope: Scope) -> bool:
-    """Return whether a browser asks what a page of another origin may do."""
+    """Return whether a request is a browser's CORS preflight."""
     return scope["method"] == "OPTIONS" and "access-control-request-method" in Headers(scope=scope)
 
 
 def granted(scope: Scope, root_path: str, origins: frozenset[str]) -> Mapping[str, str]:
     """Return the headers by which a browser lets a page of another origin read the answer.
 
-    They grant nothing to an origin that is not among ``origins``, nor to a request that writes.
+    Empty for an origin that is not among ``origins``, and for a request that writes.
     """
     headers = Headers(scope=scope)
     path = scope["path"].removeprefix(root_path)
@@ -43,7 +43,7 @@ def granted(scope: Scope, root_path: str, origins: frozenset[str]) -> Mapping[st
 
 
 def preflight() -> Response:
-    """Return the answer to a browser that asks first, and whose page may read."""
+    """Return the answer to a preflight whose page may read."""
     headers = {
         "Access-Control-Allow-Methods": "GET, POST",
         "Access-Control-Allow-Headers": "Authorization, Content-Type, X-API-Key",

@@ -1,4 +1,4 @@
-"""What OpenAPI is told of bodies that are read by hand, and of problems."""
+"""OpenAPI descriptions of bodies that FastAPI does not parse, and of problems."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _IMAGE = {"type": "string", "format": "binary", "description": "A picture."}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the problems that a route may answer with."""
+    """Describe the problems that a route may return."""
     content = {"application/problem+json": {"schema": ProblemDetails.model_json_schema()}}
     return {status: {"description": "A problem, in one sentence", "content": content} for status in statuses}
 
 
 def body_of(schema: type[BaseModel], image: bool = False) -> dict[str, Any]:
-    """Return a body that is JSON of a schema, or with ``image`` a form of it and a picture."""
+    """Describe a JSON body, or with ``image`` also a form of JSON and a picture."""
     form = _form("request", schema, "request") if image else {}
     return _body({"application/json": {"schema": _inline(schema)}, **form})
 
 
 def _form(field: str, schema: type[BaseModel], required: str) -> dict[str, Any]:
-    """Return a form of a field of JSON and a picture, one of which is ``required``."""
+    """Describe a form of a field of JSON and a picture, one of which is ``required``."""
     properties = {field: _inline(schema), "image": _IMAGE}
     form = {"type": "object", "properties": properties, "required": [required]}
     encoding = {field: {"contentType": "application/json"}}

@@ -1,4 +1,4 @@
-"""Edits run beside everything else: one at a time, in a thread that may take minutes."""
+"""Edit pictures one at a time in a separate thread, because an edit may take minutes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dqecir.service.problems import Problem, log
 from dqecir.service.uploads import as_jpeg
 
 WAITING = 4
-"""Edits that wait or are made; each may take minutes."""
+"""Most edits that wait or run; each may take minutes."""
 
 
 class Edits:
-    """The editor of a service, where it has a pipeline."""
+    """The editor of a service, if it has a pipeline."""
 
     def __init__(self, checkpoint: Path | None, seconds: float) -> None:
-        """Raises :class:`EditError` where a pipeline is named and cannot be used."""
+        """Raise :class:`EditError` if a named pipeline cannot be used."""
         self._editor, self._seconds = Editor(checkpoint), seconds
         self.missing = self._editor.missing()
         if checkpoint is not None and self.missing is not None:
@@ -31,11 +31,11 @@ class Edits:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="editor")
 
     def close(self) -> None:
-        """Finish the edit that is being made, and end."""
+        """Finish the current edit, and end the thread."""
         self._thread.shutdown(cancel_futures=True)
 
     async def made(self, picture: Image.Image, text: str) -> bytes:
-        """Return a JPEG of the picture changed as the text says; raises a :class:`Problem`."""
+        """Edit a picture by a text, and return it as JPEG; raises a :class:`Problem`."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._seconds):
@@ -43,7 +43,7 @@ class Edits:
         except TimeoutError:
             raise Problem(504, f"there was no edit within {self._seconds:g} seconds") from None
         except EditError as error:
-            # Its words are about this machine.
+            # The error's message is about this machine, so do not send it.
             log.error("edit failed", extra={"fields": {"reason": str(error)}})
             raise Problem(503, "the picture could not be edited; the service's log says why") from None
         return as_jpeg(edited)

@@ -1,4 +1,4 @@
-"""Who may read and who may write: keys in a file, and what holds without one."""
+"""Authorise reading and writing, by keys in a file or, without keys, by the request's origin."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from dqecir.service.configuration import is_loopback
 from dqecir.service.problems import Problem
 
 SHORTEST = 16
-"""Characters that a key must have."""
+"""Least number of characters of a key."""
 
 EMBEDDED_RATE = 600
-"""Requests a minute that a key to embed allows. Default of its ``rate``."""
+"""Default of ``rate`` of a key to embed: requests a minute."""
 
 _KINDS = ("read", "write", "embed")
 _FORWARDED = re.compile(
@@ -36,18 +36,18 @@ _FORWARDED = re.compile(
 
 @dataclass(frozen=True)
 class Key:
-    """One line of a file of keys."""
+    """A line of a file of keys."""
 
     kind: str
     digest: bytes
     origins: frozenset[str] = frozenset()
-    """Of a key to embed: the origins whose pages may use it."""
+    """For a key to embed: the origins whose pages may use it."""
     rate: int | None = None
-    """Requests a minute; pictures do not count. None: without a limit."""
+    """Most requests a minute, not counting pictures. None: no limit."""
 
 
 class Keys:
-    """All keys, by what they allow. A key that may write may read as well."""
+    """All keys by permission. A key that may write may also read."""
 
     def __init__(self, keys: Sequence[Key], local: bool) -> None:
         self._keys, self._local = tuple(keys), local
@@ -55,9 +55,9 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path | None, local: bool) -> Keys:
-        """Return keys of a file with a line for each (``docs/service.md``); raises :class:`DataError`.
+        """Read a file with a line for each key (``docs/service.md``); raises :class:`DataError`.
 
-        ``local`` says whether the service can be reached from this machine alone.
+        ``local``: whether only this machine can reach the service.
         """
         if path is None:
             return cls((), local)
@@ -72,7 +72,7 @@ class Keys:
         ]
         if not found:
             raise DataError(f"{path} has no key: leave --keys away to need none")
-        # With keys nothing is granted by where a request comes from.
+        # With keys, a request's origin grants nothing.
         return cls(found, local=False)
 
     @property
@@ -82,7 +82,7 @@ class Keys:
 
     @property
     def needed(self) -> dict[str, bool]:
-        """Whether reading and writing need a key."""
+        """Whether reading, and whether writing, needs a key."""
         return {"read": any(key.kind != "write" for key in self._keys), "write": not self._local}
 
     @property
@@ -91,9 +91,10 @@ class Keys:
         return self._local or any(key.kind == "write" for key in self._keys)
 
     def check_read(self, headers: Headers, embedded: bool = True, counted: bool = True) -> None:
-        """Raise a :class:`Problem` where a request may not read.
+        """Raise a :class:`Problem` if a request may not read.
 
-        ``embedded``: whether a key to embed is enough. ``counted``: whether it counts against a key's rate.
+        ``embedded``: whether a key to embed is enough. ``counted``: whether the request counts for a key's
+        rate.
         """
         if not self.needed["read"]:
             return
@@ -106,7 +107,7 @@ class Keys:
             self._count(key)
 
     def check_write(self, headers: Headers) -> None:
-        """Raise a :class:`Problem` where a request may not write.
+        """Raise a :class:`Problem` if a request may not write.
 
         Without keys a request from this machine may write. Foreign ``Host`` headers, forwarded headers and
         cross-site ``Origin`` headers are rejected.
@@ -114,7 +115,7 @@ class Keys:
         if self._local:
             origin = headers.get("origin")
             is_foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
-            # Browsers say it of requests without an origin, too.
+            # Browsers send it also for requests without an origin.
             if is_foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
                 raise Problem(403, "a page of another site cannot write: start the service with --keys")
             if any(map(_FORWARDED.fullmatch, headers)) or not is_loopback(_host(headers)):
@@ -137,19 +138,22 @@ class Keys:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         given = bearer.strip() if scheme.casefold() == "bearer" else headers.get("x-api-key", "")
         digest = _digest(given)
-        # All are compared, so that the time says nothing of which one was near.
+        # Compare with all keys, so that the time does not depend on the key.
         found = [key for key in self._keys if key.kind in kinds and hmac.compare_digest(digest, key.digest)]
         return found[0] if found else None
 
 
 class Allowance:
-    """Requests that a key has left; a minute brings back as many as it allows."""
+    """The remaining requests of a key, which are refilled at its rate."""
 
     def __init__(self, rate: int) -> None:
         self._rate, self._left, self._since = rate, float(rate), -math.inf
 
     def take(self, now: float) -> None:
-        """Take one; raise a :class:`Problem` with status 429 where none is left. ``now`` is in seconds."""
+        """Take one request; raise a :class:`Problem` with status 429 if none is left.
+
+        ``now`` is in seconds.
+        """
         self._left = min(self._rate, self._left + self._rate * (now - self._since) / 60)
         self._since = now
         if self._left < 1:

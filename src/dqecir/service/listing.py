@@ -1,4 +1,4 @@
-"""The items of an index as a list, page by page, filtered, in an order drawn by seed; their attributes."""
+"""List the items of an index by pages, filtered or shuffled by seed, and their attributes."""
 
 from __future__ import annotations
 
@@ -19,47 +19,46 @@ from dqecir.service.problems import Problem
 from dqecir.service.schemas import AttributeFacts, NumberFacts
 
 FEW = 60
-"""Values of an attribute that are listed; users type the value of an attribute that has more."""
+"""Most values of an attribute that are listed; if there are more, users type a value."""
 
 PARTS = 20
-"""Parts into which the numbers of an attribute are counted."""
+"""Number of bins of an attribute's histogram."""
 
 READING = 0.1
-"""The share of the time that may go into reading an index anew while it is being changed."""
+"""Largest share of the time for reading an index that is being changed."""
 
 KEPT = 8
-"""Readings that are kept: the attributes, and the ids that a filter allows."""
+"""Number of cached results: attributes, and ids that filters allow."""
 
 ReadT = TypeVar("ReadT")
 
 
 class Listing:
-    """Keeps ids and the values of attributes, and reads the payloads of a page when it is asked for.
+    """Cache ids and values of attributes, and read the payloads of a requested page.
 
-    Reading takes time: call it in a thread that may wait. It reads the index anew once that has changed, but
-    for no more than :data:`READING` of the time: a list of many items that are being changed is as old as
-    ten of its readings take.
+    Reading takes time, so call it in a thread that may wait. It reads the index again after a change, but for
+    at most :data:`READING` of the time, so the list of a large index that is being changed may be old.
     """
 
     def __init__(self, index: Index, generation: Callable[[], int]) -> None:
         self._index, self._generation = index, generation
         self._lock = Lock()
         self._readings: dict[Hashable, tuple[Any, float]] = {}
-        """What was read, and the seconds that it took."""
+        """Cached results, and the seconds that reading took."""
         self._read_generation: int | None = None
         self._since = 0.0
 
     def page(
         self, limit: int, after: str | None, where: Filter | None, seed: int | None
     ) -> tuple[list[tuple[str, Mapping[str, Any]]], str | None]:
-        """``limit`` items after the one of id ``after``, and the id of the last where there are more.
+        """Return ``limit`` items after the id ``after``, and the id of the last one if there are more.
 
-        One a product, in the order of adding, or one drawn by ``seed``. Raises a :class:`Problem` where
-        ``after`` is gone, and ``FilterError``.
+        There is one item for each product, in the order of adding, or shuffled by ``seed``. Raises a
+        :class:`Problem` if ``after`` was deleted, and ``FilterError``.
         """
         ids = self._ids(where)
         if seed is not None:
-            # By a hash of the id, so that the order holds while items come and go.
+            # Sort by a hash of the id, so that the order is stable while items are added and deleted.
             ids = sorted(ids, key=lambda item_id: zlib.crc32(f"{seed}:{item_id}".encode(errors="replace")))
         start = 0
         if after is not None:
@@ -72,7 +71,7 @@ class Listing:
         return [(item_id, payloads[item_id]) for item_id in chosen if item_id in payloads], last
 
     def count_products(self) -> int | None:
-        """How many products there are; None where every item is one by itself."""
+        """Return the number of products; None for an index without products."""
         if not self._index.has_products:
             return None
         count = self._index.count()
@@ -82,7 +81,7 @@ class Listing:
         return self._kept(("ids", where), lambda: first_views(self._index, where))
 
     def attributes(self) -> dict[str, AttributeFacts]:
-        """What is known of every attribute, by its name."""
+        """Return facts about every attribute, by name."""
         return self._kept("attributes", self._facts)
 
     def _facts(self) -> dict[str, AttributeFacts]:
@@ -91,7 +90,7 @@ class Listing:
         return {name: _facts_of(counts, roles[name]) for name, counts in values.items()}
 
     def _roles(self, values: Mapping[str, Collection[str]]) -> dict[str, Role]:
-        """Return what each column is for: as the index was told, else as its name and its values tell."""
+        """Return the role of each column: from the index, else by its name and values."""
         cells = [list(found) for found in values.values()]
         told = dict(zip(values, roles_of([*map(column_name, values)], cells), strict=True))
         plain: dict[str, Role] = {
@@ -100,7 +99,7 @@ class Listing:
         return {**plain, **read_roles(self._index.folder)}
 
     def _kept(self, name: Hashable, read: Callable[[], ReadT]) -> ReadT:
-        """What ``read`` returned when it was last called; it is called again once the index has changed."""
+        """Return the cached result of ``read``, which is called again after the index has changed."""
         with self._lock:
             begun = time.monotonic()
             spent = sum(seconds for _, seconds in self._readings.values())
@@ -131,7 +130,7 @@ def _facts_of(counts: Mapping[str, int], role: Role) -> AttributeFacts:
 
 
 def _histogram(numbers: Sequence[tuple[float, int]]) -> NumberFacts:
-    """Count numbers, given with how often each comes, in :data:`PARTS` equal parts."""
+    """Count numbers, given as (number, count), in :data:`PARTS` equal bins."""
     least, most = min(number for number, _ in numbers), max(number for number, _ in numbers)
     counts = [0] * PARTS
     for number, count in numbers:

@@ -1,4 +1,4 @@
-"""What surrounds every request: headers, a line of log, a count, and an answer where nobody foresaw one."""
+"""Middleware of every request: headers, a log line, metrics, and the answer to unexpected errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEADERS = {
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: the time, the level, the event, and what ``extra={"fields": …}`` adds."""
+    """Format log records as JSON lines: time, level, event, and the fields of ``extra={"fields": …}``."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -46,9 +46,9 @@ class JsonLines(logging.Formatter):
 
 
 def _without_words(error: BaseException | None) -> list[str]:
-    """Return the kinds of an error and of its causes, and where each was raised.
+    """Return the types of an error and of its causes, and where each was raised.
 
-    Their messages may hold what a shopper wrote, which is never logged.
+    Their messages may contain a user's text, which is never logged.
     """
     said: list[str] = []
     while error is not None:
@@ -59,7 +59,7 @@ def _without_words(error: BaseException | None) -> list[str]:
 
 
 def log_to_standard_error() -> None:
-    """Send this service's and the server's log there as JSON, in place of what they would write."""
+    """Log to standard output as JSON, for the service and the server."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name in ("dqecir.service", "uvicorn"):
@@ -69,7 +69,7 @@ def log_to_standard_error() -> None:
 
 
 class Middleware:
-    """ASGI around the application."""
+    """ASGI middleware around the application."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, root_path: str, origins: frozenset[str]) -> None:
         self._app, self._metrics, self._root_path, self._origins = app, metrics, root_path, origins
@@ -81,7 +81,7 @@ class Middleware:
         begun, status = time.perf_counter(), 0
         is_head = scope["method"] == "HEAD"
         granted = cross_origin.granted(scope, self._root_path, self._origins)
-        # A HEAD request is answered like GET, without the body.
+        # Answer HEAD like GET, without the body.
         answered = {**scope, "method": "GET" if is_head else scope["method"], "root_path": self._root_path}
 
         async def framed(message: Message) -> None:
@@ -101,7 +101,7 @@ class Middleware:
                 await cross_origin.preflight()(scope, receive, framed)
             else:
                 await self._app(answered, receive, framed)
-        except Exception:  # whatever nobody foresaw: its words go to the log, a number to the client
+        except Exception:  # An unexpected error: log it, and send the client only a number.
             number = uuid.uuid4().hex[:12]
             log.exception("failed", extra={"fields": {"number": number}})
             if status == 0:
@@ -111,7 +111,7 @@ class Middleware:
             self._say({**answered, "method": scope["method"]}, status, time.perf_counter() - begun)
 
     def _say(self, scope: Scope, status: int, seconds: float) -> None:
-        # The route's own words, because addresses hold ids, of which there are many.
+        # Use the route's pattern, because addresses contain ids, of which there are many.
         route = getattr(scope.get("route"), "path", "none")
         self._metrics.answered(route, status, seconds)
         fields = {

@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457): one clear sentence, and the status that says whose turn it is."""
+"""Errors as problem details (RFC 9457): one clear sentence and a status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN = 300
 
 
 class Problem(Exception):  # noqa: N818  (as RFC 9457 calls it)
-    """A request that is not answered: ``status``, one sentence, and headers that belong to it."""
+    """An error response: ``status``, one sentence, and headers."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -30,12 +30,12 @@ class Problem(Exception):  # noqa: N818  (as RFC 9457 calls it)
 
 
 def overloaded(detail: str) -> Problem:
-    """Return the refusal of a request that may be sent again after a second."""
+    """Return the problem for a request that may be sent again after a second."""
     return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": "1"})
 
 
 def invalid(error: ValidationError | RequestValidationError, name: str = "") -> Problem:
-    """What a schema refused, as a sentence that begins with the ``name`` of the whole and the place in it."""
+    """Turn a schema's error into a problem, whose sentence begins with ``name`` and the place in it."""
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]
     place = ".".join([name, *parts] if name else parts)
@@ -44,14 +44,14 @@ def invalid(error: ValidationError | RequestValidationError, name: str = "") -> 
 
 
 def unusable(error: DataError) -> Problem:
-    """What the package refused; of a picture, without the name of a file."""
+    """Turn an error of the package into a problem; for a picture, without a file name."""
     said = f"the picture cannot be used: {error.reason}" if isinstance(error, ImageError) else str(error)
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, said)
 
 
 def of_index(error: Exception) -> Problem:
     """Return the problem of an index that cannot be read or changed, which is no fault of the client."""
-    # Its words are about this machine.
+    # The error's message is about this machine, so do not send it.
     log.error("index failed", extra={"fields": {"reason": str(error)}})
     said = "the index cannot be read or changed now; the service's log says why"
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, said, {"Retry-After": "5"})
@@ -61,7 +61,7 @@ def answer(problem: Problem) -> Response:
     """Return the response of a problem."""
     detail = " ".join(problem.detail.split())
     if len(detail) > _SHOWN:
-        # What was wrong is said at the end, after what was given.
+        # The reason is at the end, after the input.
         detail = f"{detail[: _SHOWN // 2]} … {detail[-_SHOWN // 2 :]}"
     body = {
         "type": "about:blank",
@@ -73,7 +73,7 @@ def answer(problem: Problem) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of ``app`` as a problem; what nobody foresaw is left to the frame around it."""
+    """Answer every error of ``app`` as a problem; the middleware answers unexpected errors."""
 
     async def answered(problem_of: Callable[[Any], Problem], request: Request, error: Exception) -> Response:
         return answer(problem_of(error))

@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Counters of one service, in a registry of its own."""
+    """The metrics of one service, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -34,7 +34,7 @@ class Metrics:
         Gauge(f"dqecir_{name}", what, registry=self.registry).set_function(value)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        """Count a request that was answered."""
+        """Count an answered request."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
@@ -43,5 +43,5 @@ class Metrics:
         self._batches.observe(size)
 
     def text(self) -> bytes:
-        """Return all of it, as Prometheus reads it."""
+        """Return the metrics in the format of Prometheus."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""The process: a socket, a server, and an end in which nothing that was accepted is lost."""
+"""Run the service's process: a socket, a server, and a shutdown that finishes accepted requests."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dqecir.service.configuration import ServiceSettings
 from dqecir.service.middleware import log_to_standard_error
 
 TURN = 0.0005
-"""Interval in seconds at which threads hand over the interpreter lock. The model's thread gives way at every
-operation, and would wait the usual ten times as long each time before it goes on."""
+"""Seconds at which threads hand over the interpreter lock. The model's thread releases it at every
+operation, and with Python's default would wait ten times as long each time."""
 
 
 def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
-    """Serve until a signal says to end; ``say`` is told the address once it answers.
+    """Serve until a signal ends the process; ``say`` is called with the address once it answers.
 
-    Raises :class:`DataError` where the address cannot be had, or the model or the index be read.
+    Raises :class:`DataError` if the address is not available, or the model or the index cannot be read.
     """
-    # Before the model is read, which takes longer.
+    # Check the address before reading the model, which takes longer.
     listening = _listening(settings.host, settings.port)
     with listening:
         app = create_app(settings)
@@ -35,9 +35,9 @@ def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            # Who asks is not looked at; that a proxy was between is seen from its headers.
+            # Client addresses are not used; proxies are recognised by their headers.
             proxy_headers=False,
-            # A request is bounded by its own limits; this is for what they do not see.
+            # Requests have their own limits; this one is for everything else.
             timeout_graceful_shutdown=int(settings.limits.seconds + settings.limits.body_seconds) + 5,
         )
         host, port = listening.getsockname()[:2]
@@ -49,7 +49,7 @@ def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """To be told to end is no failure: what uvicorn raises again when it has ended leads out of here."""
+    """End without an error after a signal, which uvicorn raises again when it has ended."""
 
     def end(number: int, frame: object) -> None:
         raise SystemExit(0)

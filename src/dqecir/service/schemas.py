@@ -1,4 +1,4 @@
-"""What travels: the requests and answers of version 1."""
+"""The schemas of requests and responses of version 1."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from dqecir.search.steering import HEAVIEST, STRICTEST
 
 MOST_ANSWERS = 200
 MOST_TEXT = 500
-"""Characters of a text or a filter."""
+"""Most characters of a text or a filter."""
 MOST_LISTED = 200
-"""Items of one page of a list."""
+"""Most items of a page of a list."""
 LARGEST_THUMBNAIL = 1024
-"""Pixels of the longer side."""
+"""Most pixels of a thumbnail's longer side."""
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Ids = Annotated[list[Id], Field(max_length=200)]
 Weight = Annotated[float, Field(ge=0, le=HEAVIEST, allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _EXACT = 2**53
-"""Numbers beyond it are others once they have been JSON."""
+"""Larger integers are not exact in JSON."""
 _LONGEST = 500
 
 
@@ -73,23 +73,23 @@ Value = Annotated[
 
 
 class _Body(BaseModel):
-    """A request: an unknown field is refused."""
+    """A request; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ReferenceBody(_Body):
-    """What a text speaks of: an item of the index, or else a picture that comes with the request."""
+    """The reference of a text: an item of the index, or a picture in the request."""
 
     needs_reference: ClassVar[bool] = True
 
-    item: Id | None = Field(default=None, description="An item's id; none where an image is uploaded.")
+    item: Id | None = Field(default=None, description="Id of an item. Default: none, with an uploaded image.")
     text: str = Field(default="", max_length=MOST_TEXT, description="What should change.")
     method: str | None = Field(default=None, max_length=40, description="One of the methods of /v1/about.")
 
 
 class FilterCondition(_Body):
-    """An attribute that has one of the values, or a number between two ends; all that is given must hold."""
+    """A condition on an attribute: it has one of the values, or a number within bounds, or both."""
 
     attribute: Name
     values: Annotated[list[Annotated[str, StringConstraints(max_length=500)]], Field(max_length=200)] = []
@@ -104,64 +104,67 @@ class FilterCondition(_Body):
 
 
 class FilterConditions(RootModel[Annotated[list[FilterCondition], Field(max_length=64)]]):
-    """Conditions all of which must hold."""
+    """Conditions that must all hold."""
 
     root: Annotated[list[FilterCondition], Field(max_length=64)] = []
 
 
 class SearchBody(ReferenceBody):
-    """A search: without a text for what is like the reference, without a reference for what the text asks."""
+    """A search. Without a text it finds items like the reference; without a reference, by the text."""
 
     needs_reference: ClassVar[bool] = False
 
-    k: int = Field(default=24, ge=1, le=MOST_ANSWERS, description="Answers.")
+    k: int = Field(default=24, ge=1, le=MOST_ANSWERS, description="Number of results.")
     where: str | None = Field(default=None, max_length=MOST_TEXT, examples=["color = red and price < 40"])
-    filters: FilterConditions = Field(
-        default=FilterConditions([]), description="Conditions that hold besides `where`."
-    )
+    filters: FilterConditions = Field(default=FilterConditions([]), description="Conditions besides `where`.")
     weights: dict[str, Weight] | None = Field(
-        default=None, max_length=50, description="Attribute to weight, instead of the text's own."
+        default=None, max_length=50, description="Attribute -> weight, instead of the text's weight."
     )
-    more: Ids = Field(default=[], description="Items that the answers should be like.")
-    less: Ids = Field(default=[], description="Items that the answers should not be like.")
-    exclude: Ids = Field(default=[], description="Items that are not to be found.")
-    sold_out: bool = Field(default=False, description="Whether to find items that are sold out, too.")
+    more: Ids = Field(default=[], description="Ids of items that results should be like.")
+    less: Ids = Field(default=[], description="Ids of items that results should not be like.")
+    exclude: Ids = Field(default=[], description="Ids of items to leave out.")
+    sold_out: bool = Field(default=False, description="Whether to find sold-out items, too.")
     earlier: Annotated[list[Annotated[str, Field(max_length=MOST_TEXT)]], Field(max_length=20)] = Field(
-        default=[], description="Texts of earlier turns, which are kept unless the text changes them."
+        default=[],
+        description="Texts of earlier turns, whose requests are kept unless the text changes them.",
     )
     strictness: float = Field(
         default=1.0,
         ge=0,
         le=STRICTEST,
-        description="How firmly requested values and the garment are held; 0: as the model composes.",
+        description="Strength of requested values and of the garment; 0: the model's composition.",
     )
-    spoke: bool = Field(default=True, description="Whether to say what spoke for each answer.")
+    spoke: bool = Field(
+        default=True, description="Whether to return contributions of attributes to each result."
+    )
 
 
 class ExplanationBody(SearchBody):
-    """A search, and one of its answers."""
+    """A search, and one of its results."""
 
     needs_reference: ClassVar[bool] = True
 
-    target: Id = Field(description="The item whose picture is explained beside the reference.")
+    target: Id = Field(description="Id of the item whose picture is explained with the reference.")
 
 
 class EditBody(ReferenceBody):
-    """A picture to be made rather than found."""
+    """An edit of a picture."""
 
     source: str = Field(
-        default="reference", pattern="^(reference|best)$", description="What is edited: reference or best."
+        default="reference",
+        pattern="^(reference|best)$",
+        description="The picture to edit: the reference, or the best result.",
     )
 
 
 class DeleteBody(_Body):
-    """Items that should go."""
+    """Items to delete."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)]
 
 
 class Attributes(RootModel[Annotated[dict[Name, Value], Field(max_length=64)]]):
-    """Of an item that is put: name to value."""
+    """The attributes of an added item: name -> value."""
 
     @field_validator("root")
     @classmethod
@@ -174,20 +177,20 @@ class Attributes(RootModel[Annotated[dict[Name, Value], Field(max_length=64)]]):
 class Item(BaseModel):
     id: str
     attributes: dict[str, Any]
-    sold_out: bool = Field(description="Whether its attributes say that it cannot be ordered.")
-    image: str = Field(description="Where its picture is.")
+    sold_out: bool = Field(description="Whether its attributes say that it is sold out.")
+    image: str = Field(description="Address of its picture.")
 
 
 class ProductItem(Item):
     """An item of an index whose products may have several pictures."""
 
     product: str = Field(description="Id of the product that the picture shows.")
-    views: list[str] = Field(description="Ids of the other items that show it.")
+    views: list[str] = Field(description="Ids of the product's other items.")
 
 
 class Items(BaseModel):
     items: list[ProductItem | Item]
-    next: str | None = Field(description="Where the list goes on: `after` of the next request.")
+    next: str | None = Field(description="`after` of the next request; none at the end.")
 
 
 class Spoke(BaseModel):
@@ -197,7 +200,7 @@ class Spoke(BaseModel):
 
 class Answer(Item):
     score: float
-    spoke: list[Spoke] = Field(description="What the score owes to which attribute, the most first.")
+    spoke: list[Spoke] = Field(description="Contributions of attributes, the largest first.")
 
 
 class ProductAnswer(ProductItem, Answer):
@@ -213,10 +216,8 @@ class AskedOf(BaseModel):
 class BoundOf(BaseModel):
     attribute: str
     order: str = Field(description="One of < <= > >=.")
-    number: float | None = Field(
-        description="None where the text compares with what is not known of the reference."
-    )
-    words: str = Field(description="The words that set it.")
+    number: float | None = Field(description="None if the reference's number is unknown.")
+    words: str = Field(description="The words of the constraint.")
 
 
 class CorrectionOf(BaseModel):
@@ -225,7 +226,7 @@ class CorrectionOf(BaseModel):
 
 
 class SearchedWords(BaseModel):
-    """The unread words that texts of items were searched for, and the columns of these texts."""
+    """The unread words that were searched in texts of items, and the columns of these texts."""
 
     words: list[str]
     columns: list[str]
@@ -235,33 +236,33 @@ class SearchReply(BaseModel):
     answers: list[ProductAnswer | Answer]
     attribute_weights: dict[str, float] = Field(description="As used.")
     own_weights: dict[str, float] = Field(description="As the text decided.")
-    asked: list[AskedOf] = Field(description="What was read from the text, where the method says.")
-    bounds: list[BoundOf] = Field(description="What the text said of numbers, which filtered the answers.")
-    unread: list[str] = Field(description="Words that no column, number or correction accounts for.")
+    asked: list[AskedOf] = Field(description="Requested values of the text, if the method tells.")
+    bounds: list[BoundOf] = Field(description="Numeric constraints of the text, which filtered the results.")
+    unread: list[str] = Field(description="Words that belong to no request, number or correction.")
     searched: SearchedWords
-    no_text: str = Field(description="Why the index has no texts to search, where words could have been.")
-    corrections: list[CorrectionOf] = Field(description="Words that were read as other ones.")
-    lacking: list[BoundOf] = Field(description="Comparisons of columns that no item has; they had no effect.")
+    no_text: str = Field(description="Why the index has no texts, if there are words to search.")
+    corrections: list[CorrectionOf] = Field(description="Words that were corrected.")
+    lacking: list[BoundOf] = Field(description="Comparisons of columns that no item has, without effect.")
     language: str = Field(
-        description="Of the text; of another one than English only names of values are read."
+        description="The text's language; in others than English only names of values are read."
     )
     alike: bool = Field(
-        description="Whether no request was found in the text. The answers then look like the reference."
+        description="Whether no request was found in the text. Results are then similar to the reference."
     )
-    together: str = Field(description="What this turn and earlier ones ask for; empty for a single turn.")
+    together: str = Field(description="The requests of all turns in one text; empty for a single turn.")
     decided_by: list[str] | None = Field(
-        description="What decided a search by text alone; none with a reference."
+        description="What decided a search by text alone; none for a search with a reference."
     )
     nowhere: list[AskedOf] = Field(description="Requested values that no item has.")
-    filters: list[str] = Field(description="The filters that were applied, all of which hold.")
+    filters: list[str] = Field(description="The applied filters; results fulfil all of them.")
     sold_out_hidden: int | None = Field(
-        description="Sold-out items that the filters allow and that were left out, where they were counted."
+        description="Number of sold-out items that were left out, if counted."
     )
-    sentence: str = Field(description="How the text was read, in one line of English.")
-    timings: dict[str, float] = Field(description="Step to milliseconds, of the batch that was answered.")
+    sentence: str = Field(description="The reading of the text as one English line.")
+    timings: dict[str, float] = Field(description="Step -> milliseconds of the batch.")
     took_ms: float
     method: str
-    generation: int = Field(description="Of the index that answered.")
+    generation: int = Field(description="Generation of the index that was searched.")
 
 
 class HeatMapReply(BaseModel):
@@ -276,15 +277,15 @@ class ExplanationReply(BaseModel):
 
 
 class EmbeddingReply(BaseModel):
-    embeddings: list[list[float]] = Field(
-        description="The query's vectors, as the index is searched by them."
-    )
+    embeddings: list[list[float]] = Field(description="The query's vectors.")
     score_rule: str = Field(description="dot: an item's score is the inner product of its vector with this.")
     model: str = Field(description="Fingerprint of the model.")
-    target: str = Field(description="Fingerprint of what made the items' vectors, as in an exported file.")
-    filters: list[str] = Field(description="Filters that a search would apply; no vector holds them.")
-    exclude: list[str] = Field(description="Items that a search would leave out, the reference among them.")
-    prefers: bool = Field(description="Whether a search would also count cells or words of items' texts.")
+    target: str = Field(description="Fingerprint of the items' vectors, as in an exported file.")
+    filters: list[str] = Field(
+        description="Filters that a search would apply, which are not part of vectors."
+    )
+    exclude: list[str] = Field(description="Ids that a search would leave out, including the reference.")
+    prefers: bool = Field(description="Whether a search would also add scores of cells or words.")
 
 
 class EditReply(BaseModel):
@@ -304,16 +305,14 @@ class NumberFacts(BaseModel):
 
     least: float
     most: float
-    counts: list[int] = Field(
-        description="How many items have a number in each of the equal parts between least and most."
-    )
+    counts: list[int] = Field(description="Number of items in each of the equal bins from least to most.")
 
 
 class AttributeFacts(BaseModel):
-    values: list[str] | None = Field(description="All of them where they are few.")
+    values: list[str] | None = Field(description="All values, if they are few.")
     numeric: bool
-    role: Role = Field(description="What the column is for, such as title, url, price or attribute.")
-    numbers: NumberFacts | None = Field(description="Where the attribute is numeric.")
+    role: Role = Field(description="Role of the column, such as title, url, price or attribute.")
+    numbers: NumberFacts | None = Field(description="Facts of a numeric attribute.")
 
 
 class MethodFacts(BaseModel):
@@ -352,7 +351,7 @@ class About(BaseModel):
 
 
 class ProductAbout(About):
-    """What is served where products may have several pictures; ``items`` are the products."""
+    """The description of a service whose products may have several pictures; ``items`` counts products."""
 
     pictures: int
 

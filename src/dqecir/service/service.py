@@ -1,4 +1,4 @@
-"""The parts of a running service, put together."""
+"""Put together the parts of a running service."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from dqecir.settings import nearest
 
 
 class Service:
-    """Models, indexes, threads, and what each request may use of them."""
+    """The models, indexes and threads of a service, and their limits."""
 
     def __init__(self, settings: ServiceSettings) -> None:
-        """Read models and open indexes; raises :class:`DataError` for what cannot be served."""
+        """Read models and open indexes; raises :class:`DataError` if one cannot be served."""
         self.settings = settings
         self.limits = settings.limits
         self.root_path = settings.root_path
@@ -53,7 +53,7 @@ class Service:
         self.metrics = Metrics()
         self.worker = Worker(settings.batch, self.metrics.batch)
         self.gate = Gate(settings.queue, "requests")
-        # A wall of thumbnails is many requests, and none needs the model.
+        # Thumbnails are many requests, but do not need the model.
         self.thumbnails = Gate(4 * settings.queue, "pictures")
         self.decoders = Decoders(settings.decoders, settings.limits, settings.thumbnails_kept)
         uploads = Uploads(settings.upload_folder)
@@ -66,7 +66,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Work until the block ends; what was accepted by then is finished."""
+        """Run the threads until the block ends, and finish accepted jobs."""
         self.worker.start()
         try:
             yield
@@ -74,7 +74,7 @@ class Service:
             await asyncio.to_thread(self._stop)
 
     def newest(self) -> int:
-        """Return the generation of the first index, once changes are seen."""
+        """Open changes, and return the generation of the first index."""
         self.main.see_changes()
         return self.main.index.generation
 
@@ -86,7 +86,7 @@ class Service:
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
-        """Yield a request that needs the model: 429 where too many wait, 504 where it takes too long."""
+        """Admit a request that needs the model: status 429 if too many wait, 504 if it takes too long."""
         with self.gate.entered():
             try:
                 async with asyncio.timeout(self.limits.seconds):
@@ -103,7 +103,7 @@ class Service:
         return self.engines[method]
 
     def entry(self, name: str) -> tuple[str, Mapping[str, Any]]:
-        """Return the id of an item, and what is kept of it; raises ``UnknownItemError``.
+        """Return the id and the payload of an item; raises ``UnknownItemError``.
 
         May wait for the index.
         ``name`` is its id, or that of the product whose first view it is.
@@ -116,7 +116,7 @@ class Service:
         return item_id, found
 
     def picture(self, item_id: str | None, image: bytes | None) -> Image.Image:
-        """Return an uploaded picture, or else an item's; raises ``DataError``."""
+        """Return an uploaded picture, or else that of an item; raises ``DataError``."""
         if image is not None:
             return self.decoders.decode(image)
         with reading_picture_of(item_id):
@@ -130,22 +130,22 @@ class Service:
 
 
 async def service_of(request: Request) -> Service:
-    """Return the service that a request came to.
+    """Return the service of a request.
 
-    It is no plain function, because those are run in threads.
+    It is async, because other functions run in threads.
     """
     service: Service = request.app.state.service
     return service
 
 
 Served = Annotated["Service", Depends(service_of)]
-"""The service, as a route is given it."""
+"""The service as a parameter of a route."""
 
 
 def items_of(
     index: Index, entries: Sequence[tuple[str, Mapping[str, Any]]], root_path: str
 ) -> list[Item | ProductItem]:
-    """Return items as they are shown under ``root_path``; may wait for the index."""
+    """Return items as responses show them under ``root_path``; may wait for the index."""
     views = index.views({payload[PRODUCT] for _, payload in entries if PRODUCT in payload})
 
     def shown(item_id: str, payload: Mapping[str, Any]) -> Item | ProductItem:
@@ -160,7 +160,7 @@ def items_of(
 
 
 def item_of(item_id: str, payload: Mapping[str, Any], root_path: str) -> Item:
-    """Return an item by itself, as it is shown under ``root_path``."""
+    """Return an item as responses show it under ``root_path``."""
     attributes = {name: value for name, value in payload.items() if name not in RESERVED}
     return Item(
         id=item_id,
@@ -172,7 +172,7 @@ def item_of(item_id: str, payload: Mapping[str, Any], root_path: str) -> Item:
 
 @lru_cache(maxsize=1 << 16)
 def address_of(item_id: str, root_path: str) -> str:
-    """Where the picture of an item is."""
+    """Return the address of an item's picture."""
     return f"{root_path}/v1/images/{quote(item_id)}"
 
 
@@ -194,11 +194,11 @@ def _engines(settings: ServiceSettings) -> dict[str, SearchEngine]:
 
 
 def title_of(engine: SearchEngine) -> str:
-    """What a person is told of a model."""
+    """Return a model's name for users."""
     return f"{engine.model.method.name} ({engine.model.fingerprint})"
 
 
 def _suggester(engine: SearchEngine) -> Suggester:
-    """What completes texts in the words that the model was taught."""
+    """Return the suggester of texts in the model's vocabularies."""
     columns = {name: [value for value in values if value] for name, values in engine.values.items()}
     return Suggester(engine.model.vocabularies or shipped_vocabularies(columns), columns)

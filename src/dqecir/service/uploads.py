@@ -1,4 +1,4 @@
-"""Pictures: decoded on threads within limits, shown as thumbnails, kept where items are put."""
+"""Decode pictures in threads within limits, make thumbnails, and store pictures of added items."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Made = TypeVar("Made")
 
 
 class Decoders:
-    """Threads that decode pictures."""
+    """A pool of threads that decode pictures."""
 
     def __init__(self, threads: int, limits: Limits, thumbnails_kept: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decoder")
@@ -32,11 +32,11 @@ class Decoders:
         self._thumbnails: Recent[bytes] = Recent(thumbnails_kept, len)
 
     def close(self) -> None:
-        """End the threads when they have done what they were asked."""
+        """End the threads after their jobs."""
         self._pool.shutdown()
 
     async def run(self, work: Callable[[], Made]) -> Made:
-        """What ``work`` makes, in one of the threads; it may decode pictures and wait for an index."""
+        """Run ``work`` in a thread, where it may decode pictures and wait for an index; return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def thumbnail(self, path: Path, size: int) -> tuple[bytes, str]:
@@ -55,32 +55,32 @@ class Decoders:
         return found, f'"{zlib.crc32(repr(key).encode(errors="replace")):08x}"'
 
     def decode(self, upload: bytes) -> Image.Image:
-        """Return an upload, within its limits; raises :class:`ImageError`."""
+        """Decode an upload within the limits; raises :class:`ImageError`."""
         return load_image(upload, max_pixels=self._limits.pixels, max_bytes=self._limits.bytes)
 
 
 def as_jpeg(picture: Image.Image) -> bytes:
-    """Return a picture as it is sent."""
+    """Encode a picture as JPEG."""
     return encoded(picture, "JPEG", quality=85, progressive=True)
 
 
 class Uploads:
-    """A folder of the pictures of items that were put. A file's name says nothing of an item's id."""
+    """A folder of pictures of added items. File names do not reveal ids."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100  (the folder need not be there yet)
 
     def keep(self, item_id: str, data: bytes) -> Path:
-        """Write a picture that has been decoded, whole or not at all, named by its id and its content."""
+        """Write a decodable picture, whole or not at all, named by a hash of id and content."""
         named = hashlib.sha256(len(item_id).to_bytes(8) + item_id.encode("utf-8", "surrogatepass") + data)
         path = self.folder / f"{named.hexdigest()[:40]}.{format_of(data).casefold()}"
         if not path.exists():
-            # So marked, the folder stays out of an index that is built of the folder around it.
+            # The mark excludes this folder from an index of its parent folder.
             write_bytes(self.folder / UPLOADS_MARK, b"")
             write_bytes(path, data)
         return path
 
     def forget(self, path: Path | None) -> None:
-        """Remove a picture that no item shows any more, where it is one of these."""
+        """Remove a picture that no item uses, if it is in this folder."""
         if path is not None and path.parent == self.folder:
             path.unlink(missing_ok=True)

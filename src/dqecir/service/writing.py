@@ -1,4 +1,4 @@
-"""One thread that changes the indexes: what waits to be added is added together."""
+"""One thread changes the indexes, and adds waiting items together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dqecir.service.problems import log, of_index
 from dqecir.service.uploads import Uploads
 
 TOGETHER = 64
-"""Items that are added at once."""
+"""Most items that are added in one change."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Put:
 
 
 Change = Put | Sequence[str]
-"""An item to put, or the ids of items that should go."""
+"""An item to add, or the ids of items to delete."""
 
 
 class Writer:
-    """Changes all indexes in the order in which it is asked; a change that is acknowledged is kept."""
+    """Apply changes to all indexes in order; a change that has returned is permanent."""
 
     def __init__(self, indexes: Sequence[Index], uploads: Uploads) -> None:
         self._indexes, self._uploads = indexes, uploads
@@ -54,9 +54,9 @@ class Writer:
         self._thread.shutdown()
 
     async def change(self, change: Change) -> int:
-        """How many of the items were there before, once the change counts; raises what hindered it."""
+        """Apply a change; return how many of the items existed before, or raise the error."""
         done: Future[int] = Future()
-        # The change is made even if the client has closed its connection, so it cannot be cancelled.
+        # The change is made even if the client closes its connection, so it cannot be cancelled.
         done.set_running_or_notify_cancel()
         with self._lock:
             self._pending.append((change, done))
@@ -64,7 +64,7 @@ class Writer:
         return await asyncio.wrap_future(done)
 
     def _next(self) -> None:
-        """Do what has waited longest, with the additions that follow it; nothing if another call has."""
+        """Apply the change that has waited longest, with consecutive additions, unless another call did."""
         with self._lock:
             taken = [self._pending.popleft()] if self._pending else []
             ids = {change.item_id for change, _ in taken if isinstance(change, Put)}
@@ -78,7 +78,7 @@ class Writer:
             return
         try:
             counts = self._changed([change for change, _ in taken])
-        except Exception as error:  # it belongs to who asked: in this thread nobody would see it
+        except Exception as error:  # The error is for the caller; in this thread it would be lost.
             for _, done in taken:
                 done.set_exception(of_index(error) if isinstance(error, OSError) else error)
         else:
@@ -98,10 +98,10 @@ class Writer:
             return [counts[0]]
         puts = [change for change in changes if isinstance(change, Put)]
         known = self._indexes[0].payloads([put.item_id for put in puts])
-        # What is put under the id of a product takes the place of all its pictures.
+        # An item with the id of a product replaces all its pictures.
         views = self._indexes[0].views({put.item_id for put in puts if put.item_id not in known})
         replaced = self._indexes[0].payloads([view for own in views.values() for view in own])
-        # Kept here, because this thread also removes pictures: none goes that a later change counts on.
+        # Store pictures in this thread, which also removes them, so that none that is needed is removed.
         paths: list[str] = []
         changed = [*(put.item_id for put in puts), *replaced]
         try:
@@ -115,7 +115,7 @@ class Writer:
                     indexes.enter_context(_restoring(index, changed))
                     tokens = torch.stack([put.tokens[place] for put in puts])
                     index.add(ItemBatch([put.item_id for put in puts], tokens, payloads), list(replaced))
-        except Exception:  # raised again below, once the pictures of the failed change are removed
+        except Exception:  # It is raised again below, after the pictures of the failed change are removed.
             shown = {payload.get("path") for payload in self._indexes[0].payloads(list(known)).values()}
             for path in set(paths) - shown:
                 self._uploads.forget(Path(path))
@@ -131,13 +131,13 @@ class Writer:
 
 @contextmanager
 def _restoring(index: Index, ids: Sequence[str]) -> Iterator[None]:
-    """Bring items back as they were where the block fails, here or at an index after this one."""
+    """Restore items if the block fails for this index or a later one."""
     generation, before = index.generation, index.payloads(ids)
     tokens = index.tokens(list(before)) if before else None
     try:
         yield
-    except Exception:  # raised again below, once the items are as they were
-        # An index that could not be written to has not changed.
+    except Exception:  # It is raised again below, after the items are restored.
+        # An index that cannot be written to has not changed.
         if index.generation != generation:
             try:
                 added = [item_id for item_id in ids if item_id not in before]
@@ -154,7 +154,7 @@ def _restoring(index: Index, ids: Sequence[str]) -> Iterator[None]:
 def _product(
     item_id: str, known: Mapping[str, Mapping[str, Any]], views: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """Return the product of an item that is put: as before, or the one whose id it has."""
+    """Return the product of an added item: as before, or the product with its id."""
     if item_id in views:
         return {PRODUCT: item_id}
     before = known.get(item_id, {})

@@ -1,1 +1,1 @@
-"""The routes, one file a group."""
+"""The routes, one file for each group."""

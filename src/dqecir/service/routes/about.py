@@ -1,4 +1,4 @@
-"""What is served here, and how it is."""
+"""Routes that describe the service and its state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ router = APIRouter()
 
 @router.get("/v1/about", dependencies=[Depends(may_read)])
 async def about(service: Served) -> ProductAbout | About:
-    """What can be searched, and how."""
+    """Describe the items, methods and attributes that can be searched."""
     products = await asyncio.to_thread(service.listing.count_products)
     found = About(
         version=version("dqecir"),
@@ -66,11 +66,11 @@ async def suggestions(
     item: Annotated[str | None, Query(max_length=512)] = None,
     limit: Annotated[int, Query(ge=1, le=50)] = 8,
 ) -> Suggestions:
-    """Return texts that go on from what was typed, about what the item does not show already."""
+    """Complete the typed text with requests for values that the item does not show."""
 
     def suggested() -> list[str]:
         shown = {} if item is None else service.entry(item)[1]
-        # Of several values a suggestion may still choose one.
+        # If the item has several values, any of them may be suggested.
         single = {name: str(value) for name, value in shown.items() if not isinstance(value, list)}
         return service.suggester.suggest(text, single, limit)
 
@@ -93,5 +93,5 @@ async def readyz(service: Served) -> JSONResponse:
 
 @router.get("/metrics", dependencies=[Depends(may_read_inside)])
 async def metrics(service: Served) -> Response:
-    """What Prometheus asks for."""
+    """Return the metrics for Prometheus."""
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

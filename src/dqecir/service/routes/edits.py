@@ -1,4 +1,4 @@
-"""Pictures that are made rather than found."""
+"""Routes that edit pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = APIRouter(dependencies=[Depends(may_read_inside)])
     openapi_extra=body_of(EditBody, image=True),
 )
 async def edits(request: Request, service: Served) -> EditReply:
-    """Return the reference, or the best answer of a search, changed as the text says."""
+    """Edit the reference, or the best result of a search, by the text."""
     lacking = service.edits.missing
     if lacking is not None:
         raise Problem(501, lacking)

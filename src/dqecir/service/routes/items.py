@@ -1,4 +1,4 @@
-"""The items: listed, looked at, put and deleted."""
+"""Routes that list, show, add and delete items."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from dqecir.service.writing import Put
 
 
 class IdConvertor(PathConvertor):
-    """The rest of an address, line breaks too, so that an id with one is refused as what it is."""
+    """Match the rest of an address, including line breaks, so that an id with one gets a clear error."""
 
     regex = "(?s:.*)"
 
@@ -58,7 +58,7 @@ async def items(
     filters: Annotated[str, Query(max_length=8_000, description="JSON: conditions as of a search.")] = "[]",
     seed: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None,
 ) -> Items:
-    """Return items in the order of adding, or in one drawn by `seed`, page by page."""
+    """List items by pages, in the order of adding or shuffled by `seed`."""
     conditions = parsed(filters, FilterConditions, "filters")
     found, last = await asyncio.to_thread(
         service.listing.page, limit, after, filter_from(where, conditions.model_dump()), seed
@@ -85,7 +85,7 @@ async def image(
 
 @router.get("/v1/items/{item_id:id}", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
 async def item(service: Served, item_id: ItemId) -> ProductItem | Item:
-    """Return an item, or the first of a product, and its attributes."""
+    """Return an item, or the first view of a product, with its attributes."""
 
     def shown() -> ProductItem | Item:
         return items_of(service.main.index, [service.entry(item_id)], service.root_path)[0]
@@ -100,9 +100,9 @@ async def item(service: Served, item_id: ItemId) -> ProductItem | Item:
     openapi_extra=FORM_OF_ITEM,
 )
 async def put_item(request: Request, service: Served, item_id: ItemId) -> Response:
-    """Add an item, or replace it; it can be found once this has answered.
+    """Add or replace an item; it can be found after the response.
 
-    Under the id of a product, it takes the place of all pictures of the product.
+    Under the id of a product, it replaces all pictures of the product.
     """
     if any(not character.isprintable() for character in item_id):
         raise Problem(422, "an id is made of characters that can be seen")
@@ -143,7 +143,7 @@ async def _encoded(service: Service, item_id: str, body: Body) -> Put:
     responses=problems(401, 403, 404, 422, 503),
 )
 async def delete_item(service: Served, item_id: ItemId) -> Response:
-    """Delete an item, or a product with all its pictures; it is not found once this has answered."""
+    """Delete an item, or a product with all its pictures; it is not found after the response."""
     if not await service.writer.change([item_id]):
         raise Problem(404, f"there is no item {item_id!r}")
     return Response(status_code=204)
@@ -156,7 +156,7 @@ async def delete_item(service: Served, item_id: ItemId) -> Response:
     openapi_extra=body_of(DeleteBody),
 )
 async def delete_items(request: Request, service: Served) -> Deleted:
-    """Delete items, or all that show the products of these ids, and say how many there were."""
+    """Delete items, or all items of products, by ids, and return their number."""
     body = await read_body(request, "request", service.limits)
     asked = parsed(body.text or "", DeleteBody)
     return Deleted(deleted=await service.writer.change(asked.ids))

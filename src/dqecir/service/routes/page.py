@@ -1,4 +1,4 @@
-"""The page and its files: those of one folder, known by name from the start."""
+"""Routes of the page and its files, which are read at the start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
 
 
 def page_files() -> dict[str, tuple[bytes, str, str]]:
-    """Name -> (content, media type, tag) of every file of the page."""
+    """Return name -> (content, media type, tag) of every file of the page."""
     found = {}
     for file in (resources.files("dqecir.service") / "page").iterdir():
         if file.is_file():
@@ -35,7 +35,7 @@ async def page(request: Request) -> Response:
 
 @router.get("/page/{name}")
 async def page_file(name: str, request: Request) -> Response:
-    """Return one of its files; a browser keeps it, and asks whether it is still the same."""
+    """Return a file of the page; browsers cache it, and check whether it has changed."""
     files = request.app.state.page
     if name not in files:
         raise Problem(404, "the page has no such file")
@@ -44,7 +44,7 @@ async def page_file(name: str, request: Request) -> Response:
 
 
 def tagged(request: Request, data: bytes, kind: str, tag: str, cached: str) -> Response:
-    """Return a response that is not sent again to a browser that has the one of this tag."""
+    """Return a response, or status 304 for a browser that has this tag's content."""
     headers = {"ETag": tag, "Cache-Control": cached}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

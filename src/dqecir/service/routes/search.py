@@ -1,4 +1,4 @@
-"""Searches, and what they are made of."""
+"""Routes of searches, explanations and query vectors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def _admitted(
     openapi_extra=body_of(SearchBody, image=True),
 )
 async def search(request: Request, service: Served) -> Response:
-    """Find what shows the reference changed as the text says."""
+    """Find items like the reference changed by the text."""
     begun = time.perf_counter()
     async with _admitted(service, request, SearchBody) as (asked, image, engine):
         found = await answered(service, engine, asked, image)
@@ -76,7 +76,7 @@ async def answered(
 def _prepared(
     service: Service, engine: SearchEngine, asked: SearchBody, image: bytes | None
 ) -> PreparedRequest:
-    """Return a body as the engine takes it, read and decoded in a thread that may wait."""
+    """Prepare a request for the engine, in a thread that may wait."""
     return engine.prepare(
         SearchRequest(
             None if image is None else service.decoders.decode(image),
@@ -97,7 +97,7 @@ def _prepared(
 
 
 def as_reply(found: SearchResponse, method: str, took: float, root_path: str) -> dict[str, object]:
-    """Return a ``SearchReply``; not validated, because hundreds are made a second."""
+    """Return a ``SearchReply`` without validation, which would be slow for hundreds a second."""
     reply = found.as_json(paths=False)
     for answer in reply["answers"]:
         answer["image"] = address_of(answer["id"], root_path)
@@ -111,7 +111,7 @@ def as_reply(found: SearchResponse, method: str, took: float, root_path: str) ->
     openapi_extra=body_of(ExplanationBody, image=True),
 )
 async def explanations(request: Request, service: Served) -> Response:
-    """Where a search looked in its reference, and in one of its answers."""
+    """Return heat maps of a search for its reference and one of its results."""
     async with _admitted(service, request, ExplanationBody) as (asked, image, engine):
 
         def read() -> tuple[PreparedRequest, Image, Image]:
@@ -134,7 +134,7 @@ def _map_as_json(heat: HeatMap) -> dict[str, object]:
     openapi_extra=body_of(SearchBody, image=True),
 )
 async def embeddings(request: Request, service: Served) -> Response:
-    """Return the vectors by which a search looks for items: composed, boosted and steered."""
+    """Return the query vectors of a search: composed, boosted and steered."""
     async with _admitted(service, request, SearchBody) as (asked, image, engine):
         prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, image))
         found = await service.worker.ask(engine.query_vectors, prepared)
