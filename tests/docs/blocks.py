@@ -5,9 +5,11 @@ The comment is one of
     <!-- run -->
     <!-- run, but for: dqecir serve (does not end); pip (installs) -->
     <!-- run by tests/e2e/test_commands.py -->
+    <!-- read by dqecir.language.vocabulary:load_vocabulary -->
     <!-- not run: needs the pictures of FashionIQ -->
 
-test_blocks.py runs those of the first two kinds.
+test_blocks.py runs those of the first two kinds, and reads those of the fourth kind as a file, by a function
+or a class of settings.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 _EXCEPT = re.compile(r"run, but for: (?P<lines>.+)")
+_READER = re.compile(r"read by ([\w.]+):(\w+)")
 _ONE_EXCEPTION = re.compile(r"(?P<start>.+?) \(.+\)")
 
 
@@ -40,6 +43,12 @@ class Block:
     def is_run(self) -> bool:
         """Whether test_blocks.py runs it."""
         return self.mark == "run" or _EXCEPT.fullmatch(self.mark) is not None
+
+    @property
+    def reader(self) -> tuple[str, str] | None:
+        """The module and the name of what reads the block as a file."""
+        found = _READER.fullmatch(self.mark)
+        return (found[1], found[2]) if found else None
 
     @property
     def skipped(self) -> tuple[str, ...]:

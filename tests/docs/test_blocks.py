@@ -6,6 +6,7 @@ INDEX, a folder PICTURES, a model folder MODEL and so on.
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ import typer
 
 from dqecir import ComposedRetriever
 from dqecir.cli import app
+from dqecir.settings import read_settings
 from tests.docs.blocks import ALL, PAGES, ROOT, blocks, commands_of
 
 RUN = [page for page in PAGES if any(block.is_run for block in blocks(page))]
@@ -36,12 +38,21 @@ def test_every_command_and_option_exists(block):
         assert [name for name in files if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize("block", [block for block in ALL if block.reader], ids=lambda block: block.place)
+def test_a_file_of_the_documents_can_be_read(block, tmp_path):
+    module, name = block.reader
+    reader = getattr(importlib.import_module(module), name)
+    (path := tmp_path / "example.yaml").write_text(block.text, encoding="utf-8")
+    assert read_settings(path, reader) if isinstance(reader, type) else reader(path)
+
+
 @pytest.fixture(scope="module")
 def material(tmp_path_factory, garments_folder) -> Path:
     """What the documents name, as far as blocks that are run need it."""
     folder = tmp_path_factory.mktemp("documents")
     pictures = sorted((garments_folder / "images").iterdir())
     places = [f"{kind}/{number}.jpg" for kind in ("dresses", "shirts") for number in (1, 2, 3, 5, 7, 9)]
+    places.append("images/000050.jpg")
     rows = ["image,color,sleeves,price"]
     for number, (place, picture) in enumerate(zip(places, pictures[::17][: len(places)], strict=True)):
         (folder / "SHOP" / place).parent.mkdir(parents=True, exist_ok=True)
@@ -52,13 +63,15 @@ def material(tmp_path_factory, garments_folder) -> Path:
         (folder / name).mkdir()
         for picture in some:
             shutil.copy(picture, folder / name)
-    for copy in ("PICTURES/this.jpg", "a.jpg", "dress.jpg"):
+    for copy in ("PICTURES/this.jpg", "a.jpg", "b.jpg", "dress.jpg"):
         shutil.copy(pictures[7], folder / copy)
     line = '{"id": "1", "text": "is red and has long sleeves"}\n'
     (folder / "texts.jsonl").write_text(line, encoding="utf-8")
     retriever = ComposedRetriever.from_pretrained()
     retriever.build_index(folder / "SHOP", folder / "INDEX", quiet=True)
     retriever.save_pretrained(folder / "MODEL")
+    shutil.copytree(folder / "INDEX", folder / "FIT" / "index")
+    shutil.copytree(folder / "MODEL", folder / "FIT" / "model")
     return folder
 
 
