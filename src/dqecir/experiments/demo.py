@@ -1,4 +1,4 @@
-"""The demonstration: from nothing to answered questions, measured, in one command."""
+"""The demonstration: draw a catalogue, index it, answer questions and measure, in one command."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from dqecir.synthetic.garments import GARMENTS
 
 QUESTIONS, ANSWERS = 12, 10
 GALLERY = "garment"
-"""The column whose values part the galleries: a dress is looked for among dresses."""
+"""The column whose values have separate galleries: dresses are searched among dresses."""
 
 PER_SHEET = 6
 
 
 def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, dict[str, float]]:
-    """Render a catalogue, index it, ask it, measure, and write ``out/report.html`` and PNG sheets.
+    """Draw a catalogue, index it, answer questions, measure, and write ``out/report.html`` and PNG sheets.
 
     Returns the rows of the table.
     """

@@ -1,4 +1,4 @@
-"""Questions of a benchmark drawn by seed, never by success, and what a model found for them, as pictures."""
+"""Draw example questions of a benchmark by seed, and show a model's results as pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dqecir.search.retriever import ComposedRetriever
 
 
 def drawn_questions(benchmark: Benchmark, count: int, seed: int) -> list[int]:
-    """Return numbers of at most ``count`` questions, in their order."""
+    """Draw the numbers of at most ``count`` questions, in order."""
     asked = len(benchmark.triplets)
     drawn = np.random.default_rng(seed).choice(asked, min(count, asked), replace=False)
     return [int(number) for number in np.sort(drawn)]
@@ -75,8 +75,8 @@ def searched(
 ) -> SheetRow:
     """Search the retriever's index for question ``number``; return its best ``candidates``.
 
-    The index holds the benchmark's images under their paths. Where the benchmark has galleries by the values
-    of ``gallery_column``, the search is filtered by that column.
+    The index holds the benchmark's images under their paths. If the benchmark has galleries by
+    ``gallery_column``, the search is filtered by that column.
     """
     triplet = benchmark.triplets[number]
     reference, text = benchmark.image_paths[triplet.reference], join_fashioniq(triplet.captions)

@@ -1,6 +1,6 @@
-"""Pictures of what trained models do: the mid-zone, attribute weights by question, and answers side by side.
+"""Draw figures of trained models: the mid-zone, attribute weights by question, and results of several models.
 
-Questions are chosen by rule and seed, never by how well they are answered.
+Questions are chosen by rule and seed, never by their results.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from dqecir.questions.composing import catalogue_benchmark
 from dqecir.search.retriever import ComposedRetriever
 
 EASY, HARD = 0.25, 0.75
-"""Where, among questions ordered by the rank of their target, the easy and the hard one stand."""
+"""Quantiles of the easy and the hard question among questions ordered by their target's rank."""
 
 
 def models_named(given: Sequence[str]) -> dict[str, Path]:
-    """``NAME=FOLDER`` (or a folder, named as it is) of every model; raises :class:`DataError`."""
+    """Parse models given as ``NAME=FOLDER`` or FOLDER; raises :class:`DataError`."""
     models: dict[str, Path] = {}
     for text in given:
         name, _, folder = text.rpartition("=")
@@ -52,14 +52,14 @@ def models_named(given: Sequence[str]) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Shown:
-    """A model on the questions of a benchmark: its stored images, and what every question found of them."""
+    """A model with the stored images of a benchmark, and its results for every question."""
 
     name: str
     model: ComposedModel
     store: TokenStore
     results: RetrievalResults
     retriever: ComposedRetriever
-    """With an index of the images, for what a search shows."""
+    """A retriever with an index of the images, for search results."""
 
     @property
     def benchmark(self) -> Benchmark:
@@ -125,7 +125,7 @@ def _answer(one: Shown, number: int) -> SheetRow:
 
 
 def _zone_figure(one: Shown, options: NegativeSampling, path: Path) -> Path:
-    """Sorted Δ of every candidate for an easy and a hard question, the mid-zone shaded."""
+    """Draw the sorted Δ of every candidate for an easy and a hard question, with the mid-zone shaded."""
     model = one.model
     temperature = float(model.backbone.temperature.detach())
     ordered = np.argsort(one.results.ranks, kind="stable")
@@ -173,7 +173,7 @@ def _short(triplet: Triplet, most: int = 60) -> str:
 
 
 def _weights_figure(one: Shown, method: Dqe, path: Path) -> Path:
-    """Return the mean weight of each attribute where a question asks of it and where not, with its spread."""
+    """Draw each attribute's mean weight and deviation, for questions that request it and others."""
     weights = attribute_weights(method, one.store, one.model.text_encoder, one.benchmark)
     names = method.options.attributes
     asked = {name: rows for name, rows in asking_of(one.benchmark).items() if name in names}

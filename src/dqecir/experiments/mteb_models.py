@@ -1,8 +1,8 @@
-"""Models of ours for MTEB (the extra ``mteb``): ``mteb.evaluate(mteb_model(…), tasks)`` on tasks it2i.
+"""Models for MTEB (the extra ``mteb``): ``mteb.evaluate(mteb_model(…), tasks)`` on tasks it2i.
 
-A model whose score is the inner product of two vectors follows MTEB's encoder protocol; the others rank by
-their own rule under its search protocol. Instructions that a task gives for each query follow its text, as
-MTEB joins them. The prompt of a whole task is left out, because our models read captions.
+A model whose score is the inner product of two vectors uses MTEB's encoder protocol; others rank by their own
+rule with its search protocol. A query's instruction is appended to its text, as in MTEB. The prompt of a
+whole task is ignored, because our models read captions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dqecir.search.opening import untrained
 
 BATCH = 32
 SEEN = 1024
-"""Documents that a method sees which learns of its gallery."""
+"""Number of documents shown to a method that adapts to its gallery."""
 
 
 def mteb_model(
@@ -34,11 +34,11 @@ def mteb_model(
     method: str | None = None,
     name: str | None = None,
 ) -> MtebEncoder | MtebSearch:
-    """Return what ``mteb.evaluate`` takes.
+    """Return a model for ``mteb.evaluate``.
 
-    ``model`` is a model or its folder; default: the shipped one. ``encoder`` composes with an encoder of
-    others instead, by ``method`` (default: ``image_plus_text``). ``name`` (OWNER/NAME) stands in MTEB's
-    results. Raises :class:`DataError` where both are given, and for what cannot be read.
+    ``model`` is a model or its folder; default: the shipped one. ``encoder`` names a published encoder
+    instead, which composes by ``method`` (default: ``image_plus_text``). ``name`` (OWNER/NAME) appears in
+    MTEB's results. Raises :class:`DataError` if both are given, and if they cannot be read.
     """
     if encoder is not None and model is not None:
         raise DataError("a model has its encoder: give a model or an encoder, not both")
@@ -51,7 +51,7 @@ def mteb_model(
 
 
 class _MtebModel:
-    """A model with what MTEB notes of it."""
+    """A model with MTEB's metadata."""
 
     def __init__(self, encoder: ComposedEncoder, name: str | None = None) -> None:
         self.encoder = encoder
@@ -71,12 +71,12 @@ class _MtebModel:
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """What MTEB's results say of the model."""
+        """The metadata of the model for MTEB."""
         return self._meta
 
 
 class MtebEncoder(_MtebModel):
-    """A one-vector model under MTEB's encoder protocol."""
+    """A one-vector model with MTEB's encoder protocol."""
 
     def encode(
         self, inputs: Iterable[Mapping[str, Any]], *, prompt_type: PromptType | None = None, **_: Any
@@ -97,7 +97,7 @@ class MtebEncoder(_MtebModel):
 
 
 class MtebSearch(_MtebModel):
-    """A model with a rule of its own under MTEB's search protocol."""
+    """A model with another score rule and MTEB's search protocol."""
 
     def index(self, corpus: Any, **_: Any) -> None:
         """Encode the documents of a task: a data set with ``id`` and ``image``."""
@@ -143,7 +143,7 @@ def _rows(rows: Any) -> Iterator[list[Input]]:
 
 
 def _inputs(batch: Mapping[str, Any]) -> list[Input]:
-    """``image`` and ``text`` of a batch, row by row."""
+    """Return the inputs of a batch of ``image`` and ``text``, row by row."""
     if batch.get("image") is None:
         raise DataError(
             "a composed query and its candidates have images, and this task has none: choose it2i"

@@ -1,1 +1,1 @@
-"""Methods side by side: one backbone, one set of stored features, equal budgets, several seeds."""
+"""Compare methods with one backbone, one set of stored features, equal budgets and several seeds."""

@@ -1,4 +1,4 @@
-"""Parts that all runs of a comparison share: recipes, backbone, questions, stored features."""
+"""The shared data of all runs of a comparison: recipes, backbone, questions, stored features."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from dqecir.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class ComparisonContext:
-    """One comparison's data; every part is made when it is first asked for, once a process.
+    """The data of one comparison; each process makes a part when it first needs it.
 
     ``recipes`` is the folder that holds the comparison's file; ``train`` and ``evaluation`` are catalogue
-    folders (often one), ``model`` a model folder or None for the shipped one; everything that is stored
-    lies under ``work``. Another process is given these settings alone, and makes the data itself.
+    folders (often the same), ``model`` a model folder or None for the shipped one; all files are under
+    ``work``. Other processes get only these settings, and make the data themselves.
     """
 
     recipe: ComparisonRecipe
@@ -55,14 +55,14 @@ class ComparisonContext:
 
     @cached_property
     def dev(self) -> Benchmark:
-        """Questions of the dev split, for the search of learning rates."""
+        """The questions of the dev split, for the search of learning rates."""
         return self._benchmark(self.train, "dev", seed=1, count=self.recipe.search.questions)
 
     @cached_property
     def questions(self) -> Benchmark:
-        """The questions of the table, asked of images that training never shows.
+        """The questions of the table, about images outside the training.
 
-        Raises :class:`DataError` where they are not those that the recipe froze.
+        Raises :class:`DataError` if their checksum is not that of the recipe's ``frozen``.
         """
         questions = self._benchmark(
             self.evaluation,
@@ -92,14 +92,14 @@ class ComparisonContext:
 
     @cached_property
     def pairs(self) -> list[ConfusablePair]:
-        """Pairs of questions that differ in one value; none where the true attributes are not known."""
+        """Pairs of questions that differ in one value; none without true attributes."""
         if not self.questions.attributes:
             return []
         return confusable_pairs(self.questions, self.recipe.confusable, seed=self.recipe.question_seed)
 
     @cached_property
     def reworded(self) -> Benchmark:
-        """Some of the questions in several wordings each."""
+        """Some of the questions, each in several wordings."""
         return paraphrases(self.questions, seed=self.recipe.question_seed)
 
     def store(self, benchmark: Benchmark, part: str) -> TokenStore:
@@ -133,5 +133,5 @@ class ComparisonContext:
 
 @lru_cache(maxsize=1)
 def _context_of(recipe: str, *places: Any) -> ComparisonContext:
-    """Return the context of a process that was given its settings, the same for all jobs of a comparison."""
+    """Return the context for settings in a worker process, cached for all jobs of a comparison."""
     return ComparisonContext(ComparisonRecipe.model_validate_json(recipe), *places)

@@ -1,4 +1,4 @@
-"""One comparison over several encoders: who runs over which, and what the encoder and the method explain."""
+"""Compare methods over several encoders, and analyse the variance due to encoder and method."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def compare_encoders(
     evaluation: Path | None = None,
     processes: int | None = None,
 ) -> dict[str, Any]:
-    """Run or resume a comparison over each of ``encoders``; returns what ``OUT/encoders.json`` holds.
+    """Run or resume a comparison with each of ``encoders``; return the content of ``OUT/encoders.json``.
 
-    Each has a folder of its own in ``out``, with the contestants and the baselines that run over it. The
-    pairs that do not fit are listed with the reason. Raises :class:`DataError` where nothing fits an
-    encoder, and where two encoders have one name.
+    Each encoder has a folder in ``out`` with the contestants and baselines that fit it; other pairs are
+    listed with the reason. Raises :class:`DataError` if nothing fits an encoder, and if two encoders have the
+    same name.
     """
     recipe, folder = read_comparison(recipe_file), recipe_file.resolve().parent
     names = {slug(name): name for name in encoders}
@@ -69,9 +69,9 @@ def compare_encoders(
 def fitting(
     recipe: ComparisonRecipe, folder: Path, model: ComposedModel, name: str
 ) -> tuple[ComparisonRecipe, list[dict[str, str]]]:
-    """Return a comparison with what runs over the encoder of ``model``, and the refused pairs.
+    """Return a comparison with the contestants that fit the encoder of ``model``, and the refused pairs.
 
-    Raises :class:`DataError` where no contestant runs over it.
+    Raises :class:`DataError` if no contestant fits it.
     """
     refused: list[dict[str, str]] = []
 
@@ -99,7 +99,7 @@ def fitting(
 
 
 def _values(result: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Return the metric of every seed at the first budget, and of the rows without training."""
+    """Return the metric of every seed at the first budget, and of rows without training."""
     trained = {
         title: [run["metrics"][METRIC] for run in next(iter(row["budgets"].values()))["runs"]]
         for title, row in result["contestants"].items()
@@ -111,10 +111,10 @@ def _values(result: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def explained(values: Values) -> dict[str, float]:
-    """Return shares of the variance: of the encoder, the method, both together, and the seed.
+    """Return the shares of the variance due to the encoder, the method, their interaction, and the seed.
 
-    Two-way analysis of variance over the methods that ran with equally many seeds, two or more, over every
-    encoder. Empty where fewer than two methods or encoders are left, or nothing varies.
+    This is a two-way analysis of variance over the methods with the same number of seeds (two or more) for
+    every encoder. Empty if fewer than two methods or encoders are left, or nothing varies.
     """
     encoders = list(values)
     shared = [

@@ -1,6 +1,6 @@
-"""The pieces of work of a comparison: count, search, train and measure; each leaves one JSON file.
+"""The jobs of a comparison: count, search, train and measure; each writes one JSON file.
 
-A piece whose file is there is not done again, so a comparison that was stopped goes on.
+A job whose file exists is not repeated, so a stopped comparison can be resumed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def recalled(path: Path) -> Result | None:
 
 
 def _kept(path: Path, work: Callable[[Path], Result]) -> Result:
-    """Return what a piece of work left in ``path``, or do it, in a folder of its own that goes with it."""
+    """Return the result in ``path``, or run the job in a temporary folder and store its result."""
     result = recalled(path)
     if result is None:
         torch.set_num_threads(1)
@@ -73,7 +73,7 @@ def count(context: ComparisonContext, title: str) -> Result:
 def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: int) -> list[int]:
     """Return every stage's steps: ``steps`` shared out, or what equal shares of ``budget`` pay for.
 
-    A refresh of the negatives is paid for before the steps are.
+    Refreshes of the negatives are paid first, then steps.
     """
     costs = counted["stages"]
     if budget is None:
@@ -83,7 +83,7 @@ def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: in
 
 
 def operations(counted: Result, steps: list[int], refreshes: int) -> float:
-    """Return the operations of all stages, refreshes included."""
+    """Return the operations of all stages, including refreshes."""
     stages = zip(steps, counted["stages"], strict=True)
     return float(sum(n * cost["step"] + refreshes * cost["refresh"] for n, cost in stages))
 
@@ -91,7 +91,7 @@ def operations(counted: Result, steps: list[int], refreshes: int) -> float:
 def search(context: ComparisonContext, title: str, factor: float, steps: list[int]) -> Result:
     """Train a short run at ``factor`` times the recipe's rate and measure it on dev.
 
-    A rate at which the loss runs away is worth nothing; it is not an error.
+    A rate at which the loss diverges gets the worst value instead of an error.
     """
 
     def searched(run: Path) -> Result:
@@ -109,7 +109,7 @@ def search(context: ComparisonContext, title: str, factor: float, steps: list[in
 def train_and_measure(
     context: ComparisonContext, title: str, budget: Budget, factor: float, seed: int, steps: list[int]
 ) -> Result:
-    """Train one contestant with one seed and measure it on the questions of the table."""
+    """Train one contestant with one seed, and measure it on the questions of the table."""
 
     def measured(run: Path) -> Result:
         model, seconds, done = _trained(context, title, factor, seed, steps, run, with_dev=False)
@@ -145,7 +145,7 @@ def measure(context: ComparisonContext, model: ComposedModel) -> dict[str, float
 
 
 def exact_rows(context: ComparisonContext, model: ComposedModel, name: str) -> dict[str, dict[str, float]]:
-    """For predicted attributes: ranked by the exact log-probability, as parsed and parsed perfectly."""
+    """Return metrics of predicted attributes ranked exactly, with the parser and with a perfect parse."""
     method = model.method
     if not isinstance(method, PredictedAttributes):
         return {}
@@ -158,7 +158,7 @@ def exact_rows(context: ComparisonContext, model: ComposedModel, name: str) -> d
 
 
 def parsing_of(context: ComparisonContext) -> dict[str, float]:
-    """How often the parser reads a question of the table rightly, in percent; nothing without a table."""
+    """Return the parser's accuracy on questions of the table, in percent; empty without true attributes."""
     if not context.questions.attributes:
         return {}
     values = values_of(context.questions.attributes)
@@ -174,7 +174,7 @@ def _trained(
     run: Path,
     with_dev: bool,
 ) -> tuple[ComposedModel, float, Result]:
-    """Train all stages of a contestant; returns the model, the seconds, and what the last stage left."""
+    """Train all stages of a contestant; return the model, the seconds, and the last stage's evaluation."""
     start: Path | None = None
     seconds, done = 0.0, dict[str, Any]()
     for number, stage in enumerate(context.stages[title]):
@@ -192,7 +192,7 @@ def _trained(
 def _fitted(
     stage: Recipe, context: ComparisonContext, title: str, factor: float, seed: int, steps: int
 ) -> Recipe:
-    """Return a stage's recipe at its rate, seed and length, its refreshes at equal distances."""
+    """Return a stage's recipe with its rate, seed and length, and refreshes at equal intervals."""
     rate = stage.training.learning_rate * factor
     recipe = stage.with_training(steps=steps, seed=seed, learning_rate=rate)
     epoch = max(1, len(context.training.triplets) // recipe.training.batch_size)

@@ -24,16 +24,16 @@ class Contestant(Strict):
 
     title: str
     recipes: tuple[str, ...] = Field(min_length=1)
-    """File names beside the comparison's folder; each stage starts from the weights of the one before
-    and gets an equal share of the budget."""
+    """File names in the parent of the comparison's folder; each stage starts from the weights of the previous
+    stage and gets an equal share of the budget."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the last stage that this catalogue, or an ablation, needs otherwise."""
+    """Options of the last stage that differ from its recipe, for this catalogue or an ablation."""
     negatives: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the last stage's negatives that an ablation needs otherwise."""
+    """Settings of the last stage's negatives that differ from its recipe, for an ablation."""
     refreshes: int | None = Field(default=None, ge=0)
-    """How often its negatives are refreshed, where an ablation needs it otherwise than the rest."""
+    """Number of refreshes of its negatives, for an ablation. Default: that of the comparison."""
     shuffled_targets: float = Field(default=0.0, ge=0, le=1)
-    """Share of the training triplets whose target is another triplet's: how wrong labels degrade it."""
+    """Share of training triplets with a wrong target, to measure the effect of wrong labels."""
 
 
 class Untrained(Strict):
@@ -50,19 +50,19 @@ class Untrained(Strict):
 
     @property
     def name(self) -> str:
-        """Title of its row."""
+        """The title of its row."""
         return self.title or self.method.replace("_", " ")
 
 
 class RateSearch(Strict):
-    """The search of a learning rate on dev, alike for all contestants."""
+    """The search of a learning rate on dev, equal for all contestants."""
 
     factors: tuple[float, ...] = (0.3, 1.0, 3.0)
-    """Multiples of the learning rate that a contestant's recipe names."""
+    """Factors of the learning rate of a contestant's recipe."""
     share: float = Field(default=0.5, gt=0, le=1)
-    """Length of a trial, as a share of the equal-steps runs."""
+    """Length of a search run, as a share of the equal-steps runs."""
     questions: int = Field(default=800, gt=0)
-    """Questions asked of the dev split."""
+    """Number of questions about the dev split."""
     seed: int = 1000
 
 
@@ -72,23 +72,23 @@ class ComparisonRecipe(Strict):
     name: str
     gallery_column: str | None = None
     columns: tuple[str, ...] | None = None
-    """Columns that describe the catalogue. Default: all of them. Fewer leave more right answers."""
+    """Columns of the catalogue that are used. Default: all. Fewer columns give more right answers."""
     max_changes: int = Field(default=3, gt=0)
-    """Attributes that a question changes at most."""
+    """Most attributes that a question changes."""
     frozen: str | None = None
-    """Checksum that the questions must have (``Benchmark.checksum``), so that they cannot change unseen."""
+    """Required checksum of the questions (``Benchmark.checksum``), so that they cannot change unnoticed."""
     triplets: int = Field(default=9000, gt=1)
-    """Training triplets, the same for all."""
+    """Number of training triplets, the same for all contestants."""
     questions: int = Field(default=2000, gt=1)
-    """Questions asked of the evaluation split, half of them in wordings that training never shows."""
+    """Number of questions about the evaluation split, half of them in phrases that training never shows."""
     confusable: int = Field(default=400, gt=0)
-    """Pairs of questions that differ in one attribute value."""
+    """Number of pairs of questions that differ in one attribute value."""
     question_seed: int = 7
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = Field(default=200, gt=1)
     batch_size: int = Field(default=64, gt=1)
     refreshes: int = Field(default=3, ge=0)
-    """How often a run's mined negatives are refreshed, at equal distances after the warm-up."""
+    """Number of refreshes of a run's mined negatives, at equal intervals after the warm-up."""
     budgets: tuple[Budget, ...] = ("steps", "operations")
     reference: str
     """Title of the contestant whose operations, in ``steps`` steps, are the budget of the others."""
@@ -117,20 +117,20 @@ class ComparisonRecipe(Strict):
         return self
 
     def refreshes_of(self, title: str) -> int:
-        """Return how often the mined negatives of the contestant of this title are refreshed."""
+        """Return the number of refreshes of the mined negatives of the contestant with this title."""
         own = next(one.refreshes for one in self.contestants if one.title == title)
         return self.refreshes if own is None else own
 
 
 def read_comparison(path: Path) -> ComparisonRecipe:
-    """Read a comparison recipe; raises :class:`DataError` with a sentence for each mistake."""
+    """Read a comparison recipe; raises :class:`DataError` that names the mistake."""
     return read_settings(path, ComparisonRecipe)
 
 
 def stages(recipe: ComparisonRecipe, contestant: Contestant, folder: Path) -> list[Recipe]:
-    """Return the training recipes of a contestant, with what the comparison decides for all.
+    """Return the training recipes of a contestant, with the comparison's common settings.
 
-    ``folder`` holds the comparison's file; training recipes lie in the folder above it. Raises
+    ``folder`` holds the comparison's file; training recipes are in its parent folder. Raises
     :class:`DataError` for one that is missing or wrong.
     """
     found = []

@@ -1,4 +1,4 @@
-"""A comparison's results as Markdown, CSV and plots; every figure comes from the JSON."""
+"""Write a comparison's results as Markdown, CSV and plots, all from its JSON."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def write_report(result: ResultRecord, folder: Path) -> None:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return the mean ± sample standard deviation, one decimal; the value alone where there is only one."""
+    """Return mean ± sample standard deviation with one decimal; a single value has no deviation."""
     mean = statistics.mean(values)
     return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
 
 
 def budget_means(result: ResultRecord) -> dict[str, dict[str, dict[str, float]]]:
-    """For each budget, by its name: the mean of every row's metrics over seeds, and the fixed rows."""
+    """Return budget -> row -> metrics, means over seeds, including rows without training."""
     tables = {}
     for budget in result_budgets(result):
         rows = {
@@ -69,7 +69,7 @@ def budget_means(result: ResultRecord) -> dict[str, dict[str, dict[str, float]]]
 
 
 def _shared(runs: Sequence[ResultRecord]) -> list[str]:
-    """Return metrics that every run has."""
+    """Return the metrics that every run has."""
     return [key for key in runs[0]["metrics"] if all(key in run["metrics"] for run in runs)]
 
 
@@ -87,7 +87,7 @@ def markdown(result: ResultRecord) -> list[str]:
 
 
 def result_budgets(result: ResultRecord) -> list[str]:
-    """Return the budgets of a comparison, in its own order."""
+    """Return the budgets of a comparison in order."""
     return list(next(iter(result["contestants"].values()))["budgets"])
 
 
@@ -143,7 +143,7 @@ def _category_table(result: ResultRecord, budget: str) -> list[str]:
 
 
 def _asked_table(result: ResultRecord, budget: str) -> list[str]:
-    """R@10 and mAP@10 of the questions that ask of each attribute, of the rows that have them."""
+    """Return the table of R@10 and mAP@10 by requested attribute, for rows that have them."""
     rows = _rows(result, budget)
     asked = (key for _, runs in rows for key in _shared(runs) if key.startswith("asks of "))
     names = dict.fromkeys(key.split("/")[0] for key in asked)
@@ -304,7 +304,7 @@ def _draw_confusion(result: ResultRecord, path: Path) -> None:
 
 
 def _trained(result: ResultRecord, budget: str) -> list[tuple[str, list[ResultRecord]]]:
-    """Contestants and their runs, from the highest to the lowest mAP@10."""
+    """Return contestants and their runs, from the highest to the lowest mAP@10."""
     rows = [(title, row["budgets"][budget]["runs"]) for title, row in result["contestants"].items()]
     return sorted(rows, key=lambda row: -statistics.mean(_values(row[1], "mAP@10")))
 
@@ -312,7 +312,7 @@ def _trained(result: ResultRecord, budget: str) -> list[tuple[str, list[ResultRe
 def _rows(
     result: ResultRecord, budget: str, keys: Sequence[str] = ()
 ) -> list[tuple[str, list[ResultRecord]]]:
-    """Contestants with their runs, and the rows without training that have one of ``keys``, where given."""
+    """Return contestants with their runs, and rows without training that have one of ``keys``, if given."""
     fixed: list[tuple[str, list[ResultRecord]]] = [
         (f"*{name}*", [{"metrics": metrics}])
         for name, metrics in result["fixed"].items()
@@ -340,5 +340,5 @@ def _has(result: ResultRecord, key: str) -> bool:
 
 
 def _cells(runs: Sequence[ResultRecord], keys: Sequence[str]) -> list[str]:
-    """Return means of some metrics over runs."""
+    """Return the cells of a row: means of metrics over runs."""
     return [spread(values) if (values := _values(runs, key)) else "–" for key in keys]

@@ -1,4 +1,4 @@
-"""A whole comparison: rates searched, steps fixed, contestants trained and measured, tables written."""
+"""Run a whole comparison: search rates, fix steps, train and measure contestants, write tables."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def compare(
     model: Path | str | None = None,
     processes: int | None = None,
 ) -> Result:
-    """Run or resume the comparison ``recipe_file`` on a catalogue; returns what ``OUT/results.json`` holds.
+    """Run or resume the comparison ``recipe_file`` on a catalogue.
 
-    ``evaluation`` is the catalogue whose val split is asked, by default ``train`` itself. Raises
-    :class:`DataError` where a recipe is wrong or ``out`` holds another comparison.
+    Return the content of ``OUT/results.json``. ``evaluation`` is the catalogue whose val split is measured.
+    Default: ``train``. Raises :class:`DataError` if a recipe is wrong or ``out`` holds another comparison.
     """
     return run_comparison(
         read_comparison(recipe_file),
@@ -78,19 +78,19 @@ def run_comparison(
     model: Path | str | None = None,
     processes: int | None = None,
 ) -> Result:
-    """As :func:`compare`, for a ``recipe`` that lies in the folder ``recipes``."""
+    """Run as :func:`compare` a parsed ``recipe`` of the folder ``recipes``."""
     folder = None if model in (None, SHIPPED_MODEL) else located(model)[1]
     places = recipes, train.resolve(), (evaluation or train).resolve(), folder
     context = ComparisonContext(recipe, *places, out.resolve())
-    # Every mistake is told before anything is computed.
+    # Report every mistake before anything is computed.
     methods = [(stage.method, stage.options) for own in context.stages.values() for stage in own]
     for row in recipe.baselines:
         parse_settings(row.options, method_named(row.method).options_type, f"the options of {row.name}")
     start = context.start()
     for method, options in (*methods, *((row.method, row.options) for row in recipe.baselines)):
-        start.with_method(method, options)  # raises where the model cannot carry it
+        start.with_method(method, options)  # This raises if the method does not fit the model.
     for questions in ("training", "dev", "questions"):
-        getattr(context, questions)  # a wrong catalogue is told before the folder is taken
+        getattr(context, questions)  # Report a wrong catalogue before claiming the folder.
     _claim(context)
     console.print(f"{recipe.name}: storing image tokens")
     for store in ("training_store", "dev_store", "question_store"):
@@ -126,9 +126,9 @@ def run_comparison(
 
 
 def leave_with_parent() -> None:
-    """End this worker as soon as the process that started it is gone, killed ones included.
+    """End this worker as soon as the process that started it ends or is killed.
 
-    Otherwise it would train on for nobody, beside the workers of the comparison that is started again.
+    Otherwise it would continue next to the workers of the restarted comparison.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -144,8 +144,9 @@ def leave_with_parent() -> None:
 class ComparisonSettings(Strict):
     """The settings that claim the folder of a comparison.
 
-    ``settings`` and ``contestants`` have no defaults in them, so that a setting that is new to the package
-    does not make old results foreign. ``seconds`` of a CPU and of an accelerator cannot be added.
+    ``settings`` and ``contestants`` leave out defaults, so that a new setting of the package does not
+    invalidate old results. ``seconds`` is a setting, because seconds of a CPU and of an accelerator cannot be
+    added.
     """
 
     settings: dict[str, Any]
@@ -157,9 +158,9 @@ class ComparisonSettings(Strict):
 
 
 def _claim(context: ComparisonContext) -> None:
-    """Take ``work`` for this comparison, or refuse it where another one's results lie there.
+    """Claim ``work`` for this comparison; raise if it holds another one's results.
 
-    Contestants, baselines and seeds may join or leave between runs; what stays must stay as it was.
+    Between runs, contestants, baselines and seeds may be added or removed, but not changed.
     """
     own = {"contestants", "baselines", "seeds", "frozen"}
     claimed = ComparisonSettings(
@@ -174,7 +175,7 @@ def _claim(context: ComparisonContext) -> None:
 
 
 def _claimed(context: ComparisonContext, contestant: Contestant) -> list[dict[str, Any]]:
-    """What a contestant's results depend on: its stages, and wrong labels where it is given some."""
+    """Return the settings that a contestant's results depend on: its stages, and wrong labels, if any."""
     stages = [
         stage.model_dump(mode="json", exclude_defaults=True) for stage in context.stages[contestant.title]
     ]
@@ -183,7 +184,7 @@ def _claimed(context: ComparisonContext, contestant: Contestant) -> list[dict[st
 
 
 def _baselines(context: ComparisonContext) -> dict[str, dict[str, float]]:
-    """Return rows that need no training: the baselines of the stage-1 backbone, and the oracles."""
+    """Return the rows without training: the baselines of the stage-1 backbone, and the oracles."""
     path = context.work / "baselines.json"
     rows = recalled(path) or {}
     own: dict[str, dict[str, float]] = {}
@@ -203,7 +204,7 @@ def _searched(
     counted: dict[str, Result],
     run_all: Callable[[str, Callable[..., Result], Iterable[tuple[Any, ...]]], list[Result]],
 ) -> dict[str, Result]:
-    """Return the rate of every contestant: best on dev, of equals the nearest to that of its recipe."""
+    """Return the rate of every contestant: the best on dev, of equal ones the nearest to its recipe's."""
     length = max(2, round(recipe.steps * recipe.search.share))
     jobs = [
         (title, factor, fixed_steps(counted[title], None, length, 0))
@@ -221,7 +222,7 @@ def _searched(
 
 
 def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, dict[str, list[int]]]:
-    """Return steps of every contestant's stages in every budget, fixed before anything is trained."""
+    """Return the steps of every contestant's stages in every budget, which are fixed before training."""
     refreshes = {title: recipe.refreshes_of(title) for title in counted}
     reference = counted[recipe.reference]
     own = fixed_steps(reference, None, recipe.steps, refreshes[recipe.reference])
@@ -238,7 +239,7 @@ def _steps(recipe: ComparisonRecipe, counted: dict[str, Result]) -> dict[str, di
 def _repeats(
     recipe: ComparisonRecipe, title: str, budget: str, steps: dict[str, dict[str, list[int]]]
 ) -> bool:
-    """Return whether a run would repeat an equal-steps run number for number, as the reference's does."""
+    """Return whether a run would repeat an equal-steps run exactly, as the reference's does."""
     alike = steps[title]["operations"] == steps[title]["steps"]
     return budget == "operations" and "steps" in recipe.budgets and alike
 
@@ -305,7 +306,7 @@ def _collected(
 
 
 def _accelerator() -> str:
-    """Return the accelerator's name, to follow that of the machine; empty where the CPU is chosen."""
+    """Return the accelerator's name as a suffix of the machine's; empty for the CPU."""
     if on_cpu():
         return ""
     device = chosen_device()

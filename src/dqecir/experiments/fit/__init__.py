@@ -1,1 +1,1 @@
-"""A catalogue of one's own, from its table to a searched index, in one command."""
+"""Fit a model to a user's catalogue: from its table to an index, in one command."""

@@ -1,4 +1,4 @@
-"""What each column of a shop's table is good for: an attribute, a number, or nothing that can be used."""
+"""Decide the use of each column of a shop's table: an attribute, a number, or none."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from dqecir.questions.comparatives import Numbers
 from dqecir.training.pretraining_data import MAX_VALUES
 
 FEW = 5
-"""A value that fewer pictures of train show cannot be learned from them."""
+"""Least number of train pictures of a value that can be learned."""
 MANY = 12
-"""A column of more different numbers is compared, not classified."""
+"""Most different numbers of a column that is classified; columns with more are compared."""
 _LISTED = 20
-"""A column of few rows or values is never taken for a column of names."""
+"""Least number of rows and values of a column of names."""
 _ID = re.compile(r"(?:^|[_\s-])(?:id|sku|ean|gtin|code|number|url)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ColumnUse:
-    """What becomes of a column: ``values`` that images are told apart by (none for other columns)."""
+    """The use of a column; ``values`` are those that are classified (none for other uses)."""
 
     column: str
     kind: Literal["attribute", "number", "left out"]
@@ -39,9 +39,10 @@ class ColumnUse:
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """The catalogue as it is trained on, and what became of every column of the table.
+    """The catalogue for training, and the use of every column of the table.
 
-    ``catalogue`` has the attributes alone, rare values as ``UNKNOWN``; ``numbers`` holds one number an image.
+    ``catalogue`` has only attributes, with rare values as ``UNKNOWN``; ``numbers`` holds a number for each
+    image.
     """
 
     catalogue: Catalogue
@@ -50,14 +51,14 @@ class ColumnPlan:
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
-        """Column -> the values that images are told apart by."""
+        """Column -> the values that are classified."""
         return {use.column: use.values for use in self.uses if use.values}
 
 
 def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], largest: int) -> ColumnPlan:
-    """Sort the columns of a catalogue; ``known`` are the values that a model's heads tell apart already.
+    """Decide the use of the columns of a catalogue; ``known`` are the values of a model's heads.
 
-    A column keeps at most ``largest`` values, the commonest. Raises ``DataError`` where none is left.
+    A column keeps at most its ``largest`` commonest values. Raises ``DataError`` if no column is left.
     """
     train = set(catalogue.split("train").tolist())
     uses, attributes, numbers = [], {}, {}
@@ -133,7 +134,7 @@ def vocabularies_for(columns: Mapping[str, Sequence[str]], had: Sequence[Vocabul
     for column, values in columns.items():
         speaking = next((one for one in known if one.column(column) is not None), None)
         if speaking is None:
-            # A shop's own column may be called as one of the vocabularies is ("shape").
+            # A shop's column may have the name of a shipped vocabulary ("shape").
             name = re.sub(r"[^\w-]+", "-", column.casefold())
             while name in taken:
                 name += "-own"

@@ -1,4 +1,4 @@
-"""What all steps of one fit share: its catalogue, its tokens, and questions to train and measure on."""
+"""The shared data of a fit's steps: its catalogue, tokens, and questions for training and measuring."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dqecir.training.data import attribute_codes
 from dqecir.training.recipe import Recipe
 
 LEAST_QUESTIONS, MOST_QUESTIONS = 500, 2000
-"""How many questions a model is measured by, where a split offers as many."""
+"""Least and largest number of questions for measuring, if the split offers as many."""
 TOKENS = "tokens"
-"""Folder of image tokens in that of a fit."""
+"""The folder of image tokens within a fit's folder."""
 
 
 @dataclass(frozen=True)
 class FitData:
-    """The catalogue of one fit, as it is planned, and where the fit is kept."""
+    """The planned catalogue of a fit, and the fit's folder."""
 
     folder: Path
     out: Path
@@ -37,7 +37,7 @@ class FitData:
     sheet: str | None
 
     def store(self, paths: tuple[Path, ...]) -> TokenStore:
-        """Return tokens of some pictures, of one folder for all of them."""
+        """Return the tokens of pictures, which are stored in one folder."""
         return TokenStore.build(
             self.out / TOKENS,
             self.start.backbone.image_tokens,
@@ -56,12 +56,12 @@ class FitData:
         return self.store(paths), attribute_codes(given, len(images), self.plan.columns)
 
     def numbers(self, split: str) -> dict[str, NDArray[np.float64]]:
-        """Return the numbers of a split's images."""
+        """Return column -> numbers of a split's images."""
         images = self.plan.catalogue.split(split)
         return {column: values[images] for column, values in self.plan.numbers.items()}
 
     def training_questions(self, model: ComposedModel) -> Benchmark:
-        """Return questions of train, as many as the recipe says."""
+        """Draw questions of train, as many as the recipe says."""
         settings = self.recipe.triplets
         wanted = settings.per_reference * len(self.plan.catalogue.split("train"))
         return self._questions(

@@ -1,4 +1,4 @@
-"""The report of a fit, for a reader who keeps a shop: columns, figures, answers, and what to do next."""
+"""Write the report of a fit for shops: columns, figures, example results, and next steps."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _ASKS = ("R@10", "mAP@10")
 
 @dataclass(frozen=True)
 class Findings:
-    """What a fit found out."""
+    """The results of a fit."""
 
     measured: MeasuredFit
     uses: Sequence[ColumnUse]
     by_picture: frozenset[str]
-    """Columns that a text is compared with pictures in."""
+    """Columns in which texts are compared with pictures."""
     by_table: frozenset[str]
-    """Columns whose cells a text filters by."""
+    """Columns whose cells texts filter by."""
     heads: Mapping[str, HeadScore]
     facts: Mapping[str, str]
     command: str
-    """What to type next."""
+    """The next command to run."""
 
     @property
     def ways(self) -> dict[str, str]:
-        """How each column is searched, as names in a line each."""
+        """The columns of each way of searching, as a line of names."""
         ways: dict[str, list[str]] = {"by picture": [], "by the table": [], "not at all": []}
         for use in self.uses:
             if use.column in self.by_picture:
@@ -48,12 +48,12 @@ class Findings:
 
     @property
     def verdict(self) -> str:
-        """Whether fitting gained, and with which model the index is built."""
+        """A sentence about the gain of fitting and the chosen model."""
         return verdict(self.measured.gain)
 
 
 def verdict(gain: PairedGain) -> str:
-    """Say in two sentences which model is better, how sure that is, and which one is used."""
+    """Return two sentences: which model is better and how certain that is, and which one is used."""
     if not gain.is_certain:
         said = f"It is not certain whether {FITTED} is better than {BEFORE}"
     else:
@@ -67,7 +67,7 @@ def verdict(gain: PairedGain) -> str:
 
 
 def write_reports(out: Path, name: str, findings: Findings, answers: Sequence[SheetRow]) -> Path:
-    """Write ``out/report.html`` and ``out/report.md``; returns the former."""
+    """Write ``out/report.html`` and ``out/report.md``, and return the former."""
     notes = {use.column: _note(use, findings.heads) for use in findings.uses}
     asked = findings.measured.asked
     by_column = {
@@ -113,7 +113,7 @@ def _markdown(
     by_column: Mapping[str, str],
     answers: Sequence[SheetRow],
 ) -> Iterator[str]:
-    """Yield the lines of the report."""
+    """Yield the lines of the report in Markdown."""
     yield from (f"# Composed search on {name}", "", "## Columns", "")
     yield from (f"- {way}: {columns}" for way, columns in findings.ways.items())
     yield ""

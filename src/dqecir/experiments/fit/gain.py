@@ -1,4 +1,4 @@
-"""Measure the fitted model and the model before on unseen pictures, and choose the better."""
+"""Measure the fitted model and the model before it on unseen pictures, and choose the better."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ FITTED, BEFORE = "the fitted model", "the model before"
 
 @dataclass(frozen=True)
 class MeasuredFit:
-    """What two models found on the same questions of val."""
+    """The results of two models on the same questions of val."""
 
     rows: dict[str, dict[str, float]]
-    """Metrics of both models and of what they are held against."""
+    """Metrics of both models, baselines and oracles."""
     asked: Mapping[str, float]
-    """Metrics of the chosen model by the column asked of."""
+    """Metrics of the chosen model by requested column."""
     gain: PairedGain
-    """Of the fitted model over the one before."""
+    """The gain of the fitted model over the one before."""
     chosen: ComposedModel
-    """The better of the two; the one before where they are equal."""
+    """The better of the two models; the one before if they are equal."""
     results: RetrievalResults
-    """Of the chosen model."""
+    """The results of the chosen model."""
     store: TokenStore
     """Tokens of the benchmark's images."""
 
 
 def measure(data: FitData, fitted: ComposedModel, before: ComposedModel) -> MeasuredFit:
-    """Measure both models and the rows beside them, each model once."""
+    """Measure both models, baselines and oracles, each model once."""
     benchmark = data.measuring_questions(fitted, "val")
     store = data.store(benchmark.image_paths)
     models = {FITTED: fitted, BEFORE: before}
@@ -77,7 +77,7 @@ def measure(data: FitData, fitted: ComposedModel, before: ComposedModel) -> Meas
 
 
 def _ranking(model: ComposedModel) -> tuple[str, Any, str]:
-    """What decides how a model of one fit ranks, whatever its row is called."""
+    """Return a key that is equal for models with the same ranking."""
     return model.method.name, model.options, model.target_fingerprint
 
 
@@ -87,7 +87,7 @@ def _filtered(
     benchmark: Benchmark,
     numbers: Mapping[str, NDArray[np.float64]],
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
-    """Yield scores of texts without their comparisons, what these do not admit ranked behind all else."""
+    """Yield scores of texts without comparisons; candidates that do not fulfil these are ranked last."""
 
     reader = ConstraintReader(list(numbers))
 

@@ -1,4 +1,4 @@
-"""The steps of a fit: check, encode, learn columns, train, measure, index and report one's own catalogue."""
+"""The steps of a fit: check, encode, learn columns, train, measure, index and report."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ from dqecir.training.loop import Evaluator
 from dqecir.training.recipe import Recipe, read_recipe
 
 FILE = "fit.json"
-"""File of the settings that a folder is claimed with."""
+"""The file of a fit's settings, which claims its folder."""
 MODEL = "model"
-"""Folder of the chosen model in that of a data."""
+"""The folder of the chosen model within a fit's folder."""
 VAL_SHARE = 0.1
-"""Share of train that is asked where the table has neither val nor test."""
+"""Share of train for measuring if the table has neither val nor test."""
 COMPARED = 0.25
-"""Share of the training questions that also compare a number."""
+"""Share of training questions that also compare a number."""
 
 
 class FitSettings(Strict):
-    """What a folder is claimed with: hash of the table, fingerprint of the model, and how it is trained."""
+    """The settings that claim a folder: hash of the table, fingerprint of the model, and the training."""
 
     table: str
     model: str
@@ -66,7 +66,7 @@ class FitSettings(Strict):
 
 
 class StepTimes:
-    """Says which step begins, and how long each took."""
+    """Report each step when it begins, and measure its time."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._seconds = quiet, dict[str, float]()
@@ -81,7 +81,7 @@ class StepTimes:
         self._seconds[name] = time.monotonic() - begun
 
     def sentence(self) -> str:
-        """Return every step so far with its seconds, and all of them together."""
+        """Return a sentence with the seconds of all steps, and of each."""
         steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self._seconds.items())
         return f"{sum(self._seconds.values()):.0f} s since it was last started: {steps}"
 
@@ -97,11 +97,11 @@ def fit_catalogue(
 ) -> dict[str, dict[str, float]]:
     """Fit a model to a catalogue: ``out`` gets ``report.html``, ``report.md``, ``model`` and ``index``.
 
-    ``out/model`` is the fitted model, or the one before where that did better on the questions measured.
+    ``out/model`` is the fitted model, or the one before if that was better on the measured questions.
     ``sheet`` names a sheet of the catalogue's workbook. Default: the first.
 
-    Returns the rows of the table. A fit that was stopped goes on where it was. Raises ``DataError`` for
-    a catalogue with problems (all of them at once) and where ``out`` holds another data.
+    Return the rows of the table. A stopped fit is resumed. Raises ``DataError`` with all problems of the
+    catalogue, and if ``out`` holds another fit.
     """
     times = StepTimes(quiet)
     with times.step("checking the catalogue"):
@@ -115,7 +115,8 @@ def fit_catalogue(
     _claim(folder, out, start, settings, seed, sheet)
     known = start.heads.config.columns if start.heads is not None else {}
     catalogue = _with_val(read_catalogue(folder, seed, sheet), seed)
-    one_vector = settings.options.get("rule") == "dot"  # whose columns may be wider than an embedding
+    # With the rule dot, a column may have more values than an embedding has numbers.
+    one_vector = settings.options.get("rule") == "dot"
     plan = plan_columns(catalogue, known, MOST_NUMBERS if one_vector else start.backbone.sizes.embedding)
     data = FitData(folder, out, settings, seed, quiet, plan, start, sheet)
     with times.step("encoding the pictures"):
@@ -164,17 +165,17 @@ def _shipped_recipe() -> Recipe:
 def _claim(
     folder: Path, out: Path, start: ComposedModel, recipe: Recipe, seed: int, sheet: str | None
 ) -> None:
-    """Note what ``out`` is a fit of, and refuse one that is of something else."""
+    """Claim ``out`` for this fit; raise if it holds another one."""
     if not (out / FILE).exists() and out.exists() and any(out.iterdir()):
         raise DataError(f"{out} holds files that are not a fit: name another --out")
     file = find_table(folder)
-    assert file is not None  # the catalogue has been checked
+    assert file is not None  # The catalogue was checked before.
     table = hashlib.sha256(file.read_bytes() + (sheet or "").encode()).hexdigest()
     claim(out, FILE, FitSettings(table=table, model=start.fingerprint, recipe=recipe, seed=seed), "fit")
 
 
 def _with_val(catalogue: Catalogue, seed: int) -> Catalogue:
-    """Return the catalogue with a val split: its own, else test, else a seeded share of train.
+    """Give the catalogue a val split: its own, else test, else a seeded share of train.
 
     Sets and products stay whole.
     """
@@ -200,7 +201,7 @@ def _indexed(catalogue: Catalogue, pictures: int) -> str:
 
 
 def _heads(data: FitData) -> tuple[AttributeHeads, dict[str, HeadScore]]:
-    """Return the heads of the catalogue's columns, trained or as a stopped fit left them."""
+    """Return the heads of the catalogue's columns, trained now or by a stopped fit."""
     width = data.start.backbone.sizes.token_width
     config = HeadsConfig(token_width=width, columns=data.plan.columns)
     kept = data.out / "heads"
@@ -227,9 +228,9 @@ def _heads(data: FitData) -> tuple[AttributeHeads, dict[str, HeadScore]]:
 def _without_unshown(
     data: FitData, heads: AttributeHeads, scores: dict[str, HeadScore]
 ) -> tuple[FitData, AttributeHeads]:
-    """Leave out columns of which pictures say no more than the commonest value, if any other is left.
+    """Leave out columns whose head is no better than the commonest value, if any other is left.
 
-    A search asks the table for them.
+    Searches use the table's cells for them.
     """
     shown = {column: values for column, values in heads.config.columns.items() if scores[column].is_shown}
     if not shown:
@@ -254,7 +255,7 @@ def _unshown(score: HeadScore) -> str:
 
 
 def _train(data: FitData, heads: AttributeHeads) -> ComposedModel:
-    """Return the best model of the run; a finished run is not run again."""
+    """Train, unless the run is finished, and return its best model."""
     run = data.out / "run"
     if (run / "done.json").exists():
         return read_model(run / "best")
@@ -263,7 +264,7 @@ def _train(data: FitData, heads: AttributeHeads) -> ComposedModel:
     names = [vocabulary.name for vocabulary in vocabularies]
     start = replace(data.start, heads=heads, text_encoder=encoder)
     if not DqeValues.requires <= start.backbone.provides:
-        # No reader of texts is trained: the heads name what a picture shows, and rules read the text.
+        # No reader of texts is trained: heads predict attributes, and rules read texts.
         compares = DualValues.requires <= start.backbone.provides
         method = DualValues.name if compares else PredictedAttributes.name
         fitted = start.with_method(method, {"attributes": names})
@@ -285,7 +286,7 @@ def _train(data: FitData, heads: AttributeHeads) -> ComposedModel:
 
 
 def _index(data: FitData, model: ComposedModel) -> Index:
-    """Return the index of all pictures of the folder, built unless there is one of this model."""
+    """Return the index of all pictures of the folder; build it unless there is one of this model."""
     retriever, place = ComposedRetriever(model), data.out / "index"
     if place.exists():
         try:
@@ -293,7 +294,7 @@ def _index(data: FitData, model: ComposedModel) -> Index:
         except EngineError:
             retriever.index = None
     if retriever.index is None:
-        # Of the store that training read, where it is of the kind that indexes read.
+        # Use the training's store if its precision is that of indexes.
         tokens = data.out / TOKENS if data.recipe.training.tokens == "fp16" else None
         summary = retriever.build_index(data.folder, place, quiet=data.quiet, tokens=tokens, sheet=data.sheet)
         for refusal in summary.refusals:

@@ -1,1 +1,1 @@
-"""Published results on the published data: check, train, measure, compare, report."""
+"""Reproduce published results on published data: check, train, measure, compare, report."""

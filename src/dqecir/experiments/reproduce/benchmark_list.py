@@ -1,4 +1,4 @@
-"""For every benchmark: what it needs, what of it is there, what is published, and what was verified here."""
+"""List benchmarks: needed files, present files, published numbers, and checks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Entry:
 
     name: str
     needed: tuple[str, ...]
-    """Files and folders that its folder holds, as its authors publish it; patterns for several."""
+    """Files and folders of the published data set, as names or patterns."""
     verified: str
-    """What was checked without its pictures, and by which tests."""
+    """Checks without its pictures, and their tests."""
 
 
 ENTRIES = (
@@ -75,9 +75,9 @@ ENTRIES = (
 
 
 def listing(data: Path | None) -> Iterator[str]:
-    """Yield the lines of the list; with ``data``, what is there in ``data/NAME`` of each benchmark.
+    """Yield the lines of the list; with ``data``, include the present files in ``data/NAME``.
 
-    Raises :class:`DataError` where ``data`` is no folder.
+    Raises :class:`DataError` if ``data`` is no folder.
     """
     if data is not None and not data.is_dir():
         raise DataError(f"{data} is no folder: name one that holds a folder for each benchmark")
@@ -113,7 +113,7 @@ def _present(entry: Entry, data: Path | None) -> str:
 
 
 def _published(row: PublishedRow) -> str:
-    """Return a published row in short: its means, its source, and whether anything spoke for the figures."""
+    """Return a short published row: its means, its source, and whether the figures were verified."""
     means = {name: value for name, value in row.metrics.items() if " " not in name}
     figures = ", ".join(f"{name} {value:.2f}" for name, value in (means or row.metrics).items())
     verified = "not verified" if row.checked == "unchecked" else f"checked by {row.checked}"

@@ -1,4 +1,4 @@
-"""Which images a split needs, which of them are missing, and what is left without those."""
+"""Find the missing images of a split, and leave out the questions that need them."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ LIST = "missing-images.txt"
 
 @dataclass(frozen=True)
 class Inventory:
-    """The images that a split needs, and those that are there."""
+    """The needed and the missing images of a split."""
 
     split: str
     images: int
     missing: tuple[str, ...]
-    """Files that are not there, in the order of the data set; empty after a clean check."""
+    """Missing files, in the order of the data set."""
     questions: int
     fallen: int
-    """Questions that fell away, because an image that they are judged by is missing."""
+    """Number of questions that were left out because they need a missing image."""
 
 
 def existing(path: Path) -> Path:
-    """Return the path itself, or under the other suffix where only that file is there."""
+    """Return the path, with another suffix if only that file exists."""
     others = (path.with_suffix(suffix) for suffix in SUFFIXES)
     return path if path.is_file() else next((other for other in others if other.is_file()), path)
 
 
 def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
-    """Return a split without its missing images, and their names.
+    """Return a split without its missing images, and its inventory.
 
-    A question falls away where its reference, a right answer or a member of its image set is missing.
+    A question is left out if its reference, a right answer or an image of its set is missing.
     """
     paths, gone = _present(benchmark.image_paths)
     whole = replace(benchmark, image_paths=paths)
@@ -49,9 +49,9 @@ def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
 
 
 def checked_questions(questions: Questions) -> tuple[Questions, Inventory]:
-    """Return a test split under the suffixes that are there.
+    """Return a test split with the existing suffixes, and its inventory.
 
-    None falls away: its server wants every question.
+    No question is left out, because the server needs all.
     """
     paths, gone = _present(questions.image_paths)
     asked = len(questions.questions)
@@ -59,7 +59,7 @@ def checked_questions(questions: Questions) -> tuple[Questions, Inventory]:
 
 
 def checked_preferences(preferences: Preferences) -> tuple[Preferences, Inventory]:
-    """Return judgements all of whose images are there, over those images alone."""
+    """Return the judgements whose images all exist, over only these images."""
     paths, gone = _present(preferences.image_paths)
     place = _places(len(paths), gone)
     judgements = tuple(
@@ -80,8 +80,8 @@ def checked_preferences(preferences: Preferences) -> tuple[Preferences, Inventor
 def training_split(benchmark: Benchmark, *, galleries: bool) -> Benchmark:
     """Return the questions of a train split that ask for something, and the images that training draws from.
 
-    Those are references and targets, and with ``galleries`` (negatives of the whole gallery) all of them.
-    Image sets are left aside, because no loss reads them.
+    These are references and targets, and with ``galleries`` (negatives of the whole gallery) all images.
+    Image sets are dropped, because no loss uses them.
     """
     triplets = tuple(
         replace(triplet, subset=())
@@ -114,9 +114,9 @@ def without(benchmark: Benchmark, gone: Collection[int]) -> Benchmark:
 
 
 def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: Path) -> None:
-    """Write the list of missing images and refuse to go on, unless they are to be skipped.
+    """Write the list of missing images, and raise unless they should be skipped.
 
-    Raises :class:`DataError` that counts them, and where a split is left with no question at all.
+    Raises :class:`DataError` that counts them, and if a split has no question left.
     """
     lines = [f"{one.split}\t{name}\n" for one in inventories for name in one.missing]
     if not lines:
@@ -141,7 +141,7 @@ def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: P
 
 
 def _present(paths: Sequence[Path]) -> tuple[tuple[Path, ...], set[int]]:
-    """Return the paths as they are on disk, and the positions of those that are not."""
+    """Return the existing paths, and the positions of missing ones."""
     found = tuple(existing(path) for path in paths)
     return found, {place for place, path in enumerate(found) if not path.is_file()}
 
@@ -152,12 +152,12 @@ def _inventory(split: str, paths: Sequence[Path], gone: set[int], asked: int, le
 
 
 def _places(count: int, gone: Collection[int]) -> dict[int, int]:
-    """Old position -> new one, of what stays."""
+    """Return old position -> new position of the remaining images."""
     return {old: new for new, old in enumerate(i for i in range(count) if i not in gone)}
 
 
 def _moved(triplet: Triplet, place: Mapping[int, int]) -> Triplet | None:
-    """Return the triplet under new positions; None where it is judged by an image that has none."""
+    """Return the triplet with new positions; None if it needs a removed image."""
     named = (triplet.reference, triplet.target, *triplet.relevant, *triplet.subset)
     if any(image not in place for image in named):
         return None

@@ -1,4 +1,4 @@
-"""The weights and splits of a reproduction, read and checked before anything is computed."""
+"""Read and check the weights and splits of a reproduction, before anything is computed."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from dqecir.model.public_weights import model_of
 from dqecir.training.recipe import Recipe
 
 MEASURED = "val"
-"""The split that is measured, and on which published codes choose their epoch."""
+"""The split for measuring, on which published codes also choose their epoch."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """The data that is measured, trained on and submitted."""
+    """The data for measuring, training and submissions."""
 
     measured: Benchmark
     training: Benchmark | None
-    """None where nothing is trained."""
+    """None if nothing is trained."""
     questions: Questions | None
-    """The test split; None where there is none or where images of it are missing."""
+    """The test split; None if there is none or if images are missing."""
     inventories: tuple[Inventory, ...]
     notes: tuple[str, ...]
 
     @property
     def lacking(self) -> int:
-        """Candidates that the measured gallery lacks."""
+        """Number of candidates that the measured gallery lacks."""
         return sum(len(one.missing) for one in self.inventories if one.split == MEASURED)
 
 
 def read_material(request: Request, protocol: Protocol, recipe: Recipe | None) -> Material:
-    """Read every split that the reproduction needs; without a recipe, none to train on.
+    """Read every split that the reproduction needs; without a recipe, no training split.
 
-    Raises :class:`DataError` for annotations that cannot be used, and for missing images unless they are
-    to be skipped; all of them are then named in one file.
+    Raises :class:`DataError` for annotations that cannot be used, and for missing images, which a file lists,
+    unless they should be skipped.
     """
     where, notes = request.images, []
     measured, inventory = checked_benchmark(
@@ -57,7 +57,7 @@ def read_material(request: Request, protocol: Protocol, recipe: Recipe | None) -
     )
     inventories, training, questions = [inventory], None, None
     if recipe is not None:
-        # A second asking in the other order is a way to measure; training draws its orders itself.
+        # Asking twice, in both caption orders, is only for measuring; training draws its orders.
         plain = replace(protocol, both_orders=False)
         read = plain.benchmark(request.folder, "train", images=where, check_images=False)
         asking = training_split(read, galleries=recipe.negatives.corpus == "gallery")
@@ -82,10 +82,10 @@ def read_material(request: Request, protocol: Protocol, recipe: Recipe | None) -
 
 
 def start_of(weights: str, kind: type[Method]) -> ComposedModel:
-    """Return the untrained model of ``weights``, where this process computes, for a method of ``kind``.
+    """Return the untrained model of ``weights`` on this process's device, for a method of ``kind``.
 
-    Public weights squash their pictures; where the method's publication pads and crops them, so does
-    this. Raises as :func:`model_of`.
+    Public weights resize pictures to a square; if the method's publication pads and crops, the model does
+    too. Raises as :func:`model_of`.
     """
     model = model_of(weights)
     if model.preprocessing.squash and not kind.published_squash:
@@ -94,12 +94,12 @@ def start_of(weights: str, kind: type[Method]) -> ComposedModel:
 
 
 def kind_in(folder: Path) -> type[Method]:
-    """Return the method of a model folder; raises :class:`DataError` where it is not known."""
+    """Return the method of a model folder; raises :class:`DataError` if it is unknown."""
     return method_named(str(read_json(folder / "config.json", "a model's settings").get("method")))
 
 
 def in_words(preprocessing: Preprocessing) -> str:
-    """How pictures become squares."""
+    """Describe how pictures become squares."""
     if preprocessing.squash:
         return f"squashed to {preprocessing.size} pixels"
     return f"padded to {preprocessing.pad_ratio:g}, resized, cropped to {preprocessing.size} pixels"

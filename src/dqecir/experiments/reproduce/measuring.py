@@ -1,4 +1,4 @@
-"""Rows of a report: what was measured, of which model, and under which conditions."""
+"""The measured rows of a report, with their models and conditions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GALLERIES: Mapping[tuple[str, str], str] = {
     ("cirr", "original"): "whole split",
     ("circo", "original"): "COCO 2017 unlabeled",
 }
-"""A protocol's data set and gallery, by the names that published numbers stand under."""
+"""A protocol's data set and gallery, as published rows name them."""
 
 CAPTIONS: Mapping[QueryText, str] = {
     "clean_and": "c1 and c2, cleaned",
@@ -47,7 +47,7 @@ class Conditions:
 
     @property
     def text(self) -> str:
-        """All in one line."""
+        """The conditions in one line."""
         return f"{self.split}, gallery {self.gallery}, reference {self.reference}, captions {self.captions}"
 
 
@@ -69,7 +69,7 @@ class MeasuredRow:
 
     name: str
     chosen: str
-    """How it was chosen among the epochs of its run, and on which split."""
+    """How the epoch was chosen, and on which split."""
     conditions: Conditions
     metrics: Mapping[str, float]
 
@@ -77,9 +77,9 @@ class MeasuredRow:
 def tokens_of(
     model: ComposedModel, images: Benchmark | Questions | Preferences, request: Request, views: int = 1
 ) -> TokenStore:
-    """Return the image tokens of a split under ``model``'s tower, encoded where the model is.
+    """Return the image tokens of a split by ``model``'s tower, encoded on the model's device.
 
-    Every split of a reproduction, and of others that share ``request.tokens``, is kept in one folder a tower.
+    All splits, also of other reproductions with the same ``request.tokens``, share one folder for each tower.
     """
     folder = (request.tokens or request.out / "tokens") / f"{model.tower_fingerprint}-{views}"
     return store_of(model, images, folder, views)

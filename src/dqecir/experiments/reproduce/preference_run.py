@@ -1,4 +1,4 @@
-"""HP-FashionIQ: how often a model prefers the set of results that a person preferred."""
+"""HP-FashionIQ: measure how often a model prefers the set of results that a person preferred."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ PUBLISHED, SYMMETRIC, CHANCE = "one-sided ratio, as published", "symmetric ratio
 
 
 def reproduce_preferences(request: Request) -> Report | None:
-    """Return both preference ratios of a run's models and of the untrained weights, in percent.
+    """Measure both preference ratios of a run's models and of the untrained weights, in percent.
 
-    None in all processes but the main one. Raises :class:`DataError` for a file or images that cannot be
-    used.
+    Only the main process gets a report. Raises :class:`DataError` for a file or images that cannot be used.
     """
     if not processes().is_main_process:
         return None
@@ -80,7 +79,7 @@ def reproduce_preferences(request: Request) -> Report | None:
 def _row(
     title: str, chosen: str, model: ComposedModel, preferences: Preferences, request: Request
 ) -> MeasuredRow:
-    # What texts the method words itself it words here too; the others are read as published.
+    # Texts that the method words itself it words here too; others are used as published.
     conditions = Conditions(
         "hp-fashioniq",
         "all",
@@ -113,5 +112,5 @@ def _scores(model: ComposedModel, preferences: Preferences, request: Request) ->
     texts = [one.text if _plain(method) else method.text((one.text,)) for one in judgements]
     queries = embed_queries(method, store, model.text_encoder, [one.reference for one in judgements], texts)
     images = embed_images(method, store)
-    # Chunks, because a row of scores is wanted for every judgement and no more than that.
+    # Score in chunks, because only one row of scores is needed for each judgement.
     return np.concatenate([score(some, images, method.score_rule).numpy() for some in queries.split(256)])

@@ -1,4 +1,4 @@
-"""Published numbers beside measured ones, and whether the two may be compared at all."""
+"""Compare measured numbers with published ones, if their conditions agree."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from dqecir.experiments.reproduce.request import ASSETS
 from dqecir.settings import Strict
 
 TOLERANCE = 1.0
-"""Points that a mean may be off and still count as reproduced: FashionIQ's sampling error of a recall over
-some 2,000 questions is 1.1 points, a mean of three categories 0.6, and runs differ by about half a point."""
+"""Largest difference of a mean in points that counts as reproduced. The standard error of a recall over 2,000
+questions of FashionIQ is 1.1 points, of a mean of three categories 0.6, and runs differ by about half a
+point."""
 CONTRADICTION = 0.05
-"""Points by which a printed mean may differ from that of its categories before it is taken for a slip."""
+"""Largest difference, in points, of a printed mean from its categories' mean; above it is a misprint."""
 
 NAMES: Mapping[str, str] = {
     "tirg": "TIRG",
@@ -34,7 +35,7 @@ NAMES: Mapping[str, str] = {
     "searle": "SEARLE",
     "lincir": "LinCIR",
 }
-"""Our methods, by the names of their publications."""
+"""Method of the package -> name in publications."""
 
 
 class PublishedRow(Strict):
@@ -53,16 +54,19 @@ class PublishedRow(Strict):
 
     @property
     def zero_shot(self) -> bool:
-        """Whether the model never saw the data set's training split."""
+        """Whether the model was not trained on the data set."""
         return "zero-shot" in self.variant
 
     @property
     def own(self) -> bool:
-        """Whether the method's authors report it themselves."""
+        """Whether the method's authors report it."""
         return not self.variant.startswith("reported by")
 
     def expected(self) -> dict[str, float]:
-        """Return metrics under our names; a mean that its categories contradict is replaced by theirs."""
+        """Return metrics under our names.
+
+        A mean that contradicts its categories is replaced by their mean.
+        """
         values = {name.replace(" ", "/"): value for name, value in self.metrics.items()}
         for name, value in values.items():
             parts = [other for key, other in values.items() if key.endswith(f"/{name}")]
@@ -87,13 +91,13 @@ class Comparison:
 
     published: PublishedRow
     obstacles: tuple[str, ...]
-    """Why the numbers may not be compared; none where they may."""
+    """Why the numbers cannot be compared; empty if they can."""
     differences: Mapping[str, tuple[float, float]]
-    """Metric -> published, measured; empty where there are obstacles."""
+    """Metric -> published, measured; empty if there are obstacles."""
 
     @property
     def verdict(self) -> str:
-        """One sentence: within the tolerance or not, or what stands in the way."""
+        """One sentence: within the tolerance or not, or the obstacles."""
         if self.obstacles:
             return "not comparable: " + "; ".join(self.obstacles)
         means = {key: pair for key, pair in self.differences.items() if "/" not in key}
@@ -104,7 +108,7 @@ class Comparison:
         return f"reproduced: {', '.join(means)} within {TOLERANCE} points{unstated}"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the comparison for JSON."""
         return {
             "published": self.published.model_dump(),
             "verdict": self.verdict,
@@ -124,10 +128,10 @@ def compare(
     trained_on: str | None,
     missing: int,
 ) -> list[Comparison]:
-    """Return every published row of ``method`` on ``data`` beside the measured ``row``.
+    """Compare every published row of ``method`` on ``data`` with the measured ``row``.
 
-    ``trained_on`` is the data set that the model was trained on, None where nobody knows; ``missing``
-    counts candidates that the measured gallery lacks.
+    ``trained_on`` is the data set that the model was trained on, None if unknown; ``missing`` is the number
+    of candidates that the measured gallery lacks.
     """
     found = []
     for published in rows:

@@ -1,4 +1,4 @@
-"""The report of a reproduction: one JSON with everything, and the same as Markdown."""
+"""The report of a reproduction, as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Report:
     inventories: Sequence[Inventory]
     rows: Sequence[MeasuredRow]
     shown: Sequence[str]
-    """The metrics of the tables; the JSON has all of them."""
+    """The metrics in the tables; the JSON has all metrics."""
     notes: Sequence[str] = ()
     comparisons: Sequence[Comparison] = ()
     submissions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     pictures: Mapping[str, str] = field(default_factory=dict)
-    """Caption -> file name beside the report."""
+    """Caption -> file name in the report's folder."""
 
     def write(self, out: Path) -> None:
         """Write ``report.json`` and ``report.md`` into ``out``."""
@@ -37,11 +37,11 @@ class Report:
         write_text(out / "report.md", "\n".join(self.markdown()) + "\n")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, for JSON."""
+        """Return the report for JSON."""
         return {
             "title": self.title,
             "facts": dict(self.facts),
-            # The names of what is missing stand in the list beside it.
+            # A separate file lists the names of missing images.
             "data": [{**asdict(one), "missing": len(one.missing)} for one in self.inventories],
             "rows": [asdict(row) for row in self.rows],
             "notes": list(self.notes),
@@ -64,7 +64,7 @@ class Report:
         return [*found, *self.notes]
 
     def markdown(self) -> list[str]:
-        """Return the whole report."""
+        """Return the report in Markdown."""
         lines = [f"# {self.title}", ""]
         lines += [f"- {name}: {value}" for name, value in self.facts.items()]
         counts = [

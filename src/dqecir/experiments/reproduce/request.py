@@ -20,20 +20,20 @@ Missing = Literal["refuse", "skip"]
 ASSETS = resources.files("dqecir") / "assets"
 """Files of the package: recipes, published numbers."""
 SETTINGS = "settings.json"
-"""The inputs of a reproduction, kept in its folder; one with other inputs cannot use the folder."""
+"""The file of a reproduction's settings; a reproduction with other settings cannot use its folder."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A published data set as a whole experiment."""
+    """A published data set with its recipe and splits."""
 
     name: str
     recipe: str | None
-    """Recipe that trains on it, which the package brings along; None where there is no training split."""
+    """The package's recipe for training on it; None if there is no training split."""
     test: str | None = None
-    """The split whose answers a server keeps, for which submissions are written."""
+    """The split without published answers, for which submissions are written."""
     without_training: str = ""
-    """Whose run it takes, where it has no training split."""
+    """The data set whose run it uses, if it has no training split."""
 
 
 DATA_SETS: Mapping[str, DataSet] = {
@@ -45,16 +45,16 @@ DATA_SETS: Mapping[str, DataSet] = {
         DataSet("hp-fashioniq", None, None, "fashioniq"),
     )
 }
-"""Every data set by its name on the command line."""
+"""All data sets, by their names on the command line."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One reproduction: everything that decides it.
+    """The request for a reproduction.
 
-    ``folder`` is the data set as its authors publish it, ``images`` where its pictures are if not there,
-    ``tokens`` where image tokens are kept (default: ``out/tokens``). With ``run``, a run of this or
-    of another data set is measured and nothing is trained.
+    ``folder`` is the published data set, ``images`` the folder of its pictures (default: ``folder``),
+    ``tokens`` the folder of image tokens (default: ``out/tokens``). With ``run``, a run of this or another
+    data set is measured and nothing is trained.
     """
 
     data: str
@@ -70,7 +70,7 @@ class Request:
 
     @property
     def data_set(self) -> DataSet:
-        """The data set; raises :class:`DataError` that names the nearest one, or says what it lacks."""
+        """The data set; raises :class:`DataError` that names the nearest one, or what the request lacks."""
         if self.data not in DATA_SETS:
             raise DataError(f"there is no data set {self.data!r}{nearest(self.data, DATA_SETS)}")
         found = DATA_SETS[self.data]
@@ -91,7 +91,7 @@ class Request:
         return protocol
 
     def chosen_recipe(self) -> Recipe:
-        """Return the recipe to train by (default: the data set's own); raises :class:`DataError`."""
+        """Return the recipe for training (default: the data set's own); raises :class:`DataError`."""
         name = self.data_set.recipe
         assert name is not None
         if self.recipe is None:
@@ -110,7 +110,7 @@ class Request:
 
 
 class Settings(Strict):
-    """Everything that decides the numbers, but the number of processes."""
+    """Everything but the number of processes that decides the numbers."""
 
     data: str
     protocol: str
@@ -119,12 +119,12 @@ class Settings(Strict):
     recipe: Recipe | None
     run: str | None
     measured: str
-    """Checksum of the split that is measured."""
+    """Checksum of the measured split."""
     training: str | None
 
     @property
     def in_short(self) -> str:
-        """The recipe in a few words; all of it stands in the file."""
+        """A short description of the recipe."""
         if self.recipe is None:
             return "none: a run was measured"
         training = self.recipe.training
@@ -144,7 +144,7 @@ class Settings(Strict):
 
     @classmethod
     def beside(cls, run: Path) -> Settings | None:
-        """Return the settings of the reproduction that ``run`` belongs to; None for a run of another kind."""
+        """Read the settings of the reproduction that ``run`` belongs to; None for another kind of run."""
         for folder in (run, run.parent):
             if (folder / SETTINGS).is_file():
                 return cls.read(folder / SETTINGS)
@@ -152,9 +152,9 @@ class Settings(Strict):
 
 
 def models_of(run: Path) -> dict[str, Path]:
-    """``best`` and ``last`` of a run folder, or of the reproduction that holds one.
+    """Return the model folders ``best`` and ``last`` of a run folder, or of a reproduction's folder.
 
-    Raises :class:`DataError` where there is neither.
+    Raises :class:`DataError` if there is neither.
     """
     for folder in (run, run / "run"):
         found = {
@@ -168,5 +168,5 @@ def models_of(run: Path) -> dict[str, Path]:
 
 
 def first_of(run: Path) -> Path:
-    """Return the model folder of a run that speaks for it: the best epoch, where there is one."""
+    """Return the main model folder of a run: the best epoch, if there is one, else the last."""
     return next(iter(models_of(run).values()))

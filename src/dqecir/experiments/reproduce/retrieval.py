@@ -33,7 +33,7 @@ from dqecir.training.data import epoch_order
 from dqecir.training.processes import processes
 
 QUESTIONS, CANDIDATES, SEED = 8, 6, 0
-"""Of the sheet of answers."""
+"""Settings of the sheet of example results."""
 
 NOT_RECORDED = "not known: the run is no reproduction's"
 
@@ -41,8 +41,8 @@ NOT_RECORDED = "not known: the run is no reproduction's"
 def reproduce(request: Request) -> Report | None:
     """Run a data set's experiment and write its report into ``request.out``.
 
-    None in processes that only help to train. Raises :class:`DataError` for data, settings and runs that
-    cannot be used, before anything is computed.
+    Only the main process gets a report. Raises :class:`DataError` for data, settings and runs that cannot be
+    used, before anything is computed.
     """
     judged = request.data_set.name == "hp-fashioniq"
     return reproduce_preferences(request) if judged else _reproduce_retrieval(request)
@@ -80,7 +80,7 @@ def _reproduce_retrieval(request: Request) -> Report | None:
 
 @dataclass(frozen=True)
 class _Measurement:
-    """Everything that comes after the training, from what lies on disk."""
+    """The steps after training, from files on disk."""
 
     request: Request
     protocol: Protocol
@@ -88,7 +88,7 @@ class _Measurement:
     course: TrainingCourse | None
 
     def report(self, published: Sequence[PublishedRow]) -> Report:
-        """Measure untrained weights and the run, compare, submit and draw."""
+        """Measure untrained weights and the run, compare, write submissions and draw figures."""
         request, protocol = self.request, self.protocol
         run = request.run or request.trained_here
         made_of = Settings.beside(run)
@@ -103,7 +103,7 @@ class _Measurement:
             trained.append((model, self.results(model)))
             title = f"{model.method.name}, {name} epoch"
             rows.append(self.row(title, self.chosen(name, made_of), *trained[-1]))
-        # The best epoch, where the run has one, is what is compared, drawn and submitted.
+        # Compare, draw and submit the best epoch, if the run has one.
         model, results = trained[0]
         row = rows[-len(trained)]
         notes = list(self.material.notes)
@@ -148,7 +148,7 @@ class _Measurement:
         return MeasuredRow(name, chosen, conditions, self.protocol.summarise(results))
 
     def chosen(self, name: str, made_of: Settings | None) -> str:
-        """How an epoch was chosen, and on which split."""
+        """Return how an epoch was chosen, and on which split."""
         if made_of is None:
             return f"{name} of a run that says no more"
         epoch, course = "", self.course
@@ -160,7 +160,7 @@ class _Measurement:
         return f"{epoch}chosen on {made_of.data} {MEASURED} by the headline of {made_of.protocol}"
 
     def submitted(self, model: ComposedModel) -> Mapping[str, Mapping[str, int]]:
-        """Rank the test split, write what its server takes, and check what was written."""
+        """Rank the test split, write its submission files, and check them."""
         questions = self.material.questions
         if questions is None:
             return {}
@@ -169,7 +169,7 @@ class _Measurement:
         return validate(submit_stored(model, store, questions, self.protocol, out), questions)
 
     def drawn(self, model: ComposedModel, results: RetrievalResults) -> dict[str, str]:
-        """Draw answers to questions drawn by seed, never by success, and the course: caption -> file."""
+        """Draw results of questions chosen by seed, and the training's course: caption -> file."""
         store = tokens_of(model, results.benchmark, self.request)
         worded = wording_of(model.method, self.protocol)
         answers = [

@@ -1,4 +1,4 @@
-"""Training on a published split: texts as the protocol words them, the best epoch by its headline."""
+"""Train on a published split, with the protocol's texts, and the best epoch by its headline."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def train(
     start: ComposedModel,
     splits: tuple[Benchmark, Benchmark],
 ) -> None:
-    """Train on the first of ``splits``, choose on the second.
+    """Train on the first of ``splits``, and choose the best epoch on the second.
 
-    Resumes what was killed; a finished run is left as it is. Of several processes one encodes.
+    A killed run is resumed; a finished run is not changed. One of several processes encodes images.
     """
     run = request.trained_here
     if (run / "done.json").exists():
@@ -49,14 +49,14 @@ def train(
 
 @dataclass(frozen=True)
 class TrainingCourse:
-    """How a training went, by its log: (epoch, value) in order."""
+    """The course of a training from its log: (epoch, value) in order."""
 
     loss: tuple[tuple[float, float], ...]
     headline: tuple[tuple[float, float], ...]
 
     @property
     def best_epoch(self) -> float:
-        """The epoch whose evaluation was the best, the first of equal ones."""
+        """The epoch of the best evaluation, the first of equal ones."""
         return max(self.headline, key=lambda point: point[1])[0]
 
     @property
@@ -66,9 +66,9 @@ class TrainingCourse:
 
 
 def course_of(run: Path, headline: str, epoch_steps: int) -> TrainingCourse:
-    """Read ``run/log.jsonl``; a step that was taken twice, before and after a kill, counts once.
+    """Read ``run/log.jsonl``; a step that was repeated after a kill counts once.
 
-    Raises :class:`DataError` for a log that is not there or not a training's.
+    Raises :class:`DataError` if the log is missing or not one of a training.
     """
     path = run / "log.jsonl"
     try:
