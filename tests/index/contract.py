@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +43,8 @@ RULES: list[tuple[ScoreRule, int]] = [("max_t", 1), ("mean_mean", 2), ("max_max"
 
 class EngineContract:
     engine: ClassVar[type[Index]]
+    rules: ClassVar[Collection[ScoreRule]] = tuple(rule for rule, _ in RULES)
+    """The rules that the engine follows."""
 
     @pytest.fixture
     def index(self, tmp_path) -> Index:
@@ -221,12 +224,12 @@ class EngineContract:
         assert [hit.id for hit in same.search(torch.ones(1, 1, 8), 3)[0]] == names[:3]
 
     def test_searches_by_the_rule_of_its_header(self, tmp_path):
-        header = HEADER.model_copy(update={"score_rule": "mean_mean"})
+        header = HEADER.model_copy(update={"score_rule": "max_max"})
         index = self.engine.build(tmp_path / "means", header, batches())
         assert self.engine.open(tmp_path / "means").header == header
         queries = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(2))
         tokens = torch.cat([batch.tokens for batch in batches()]).half()
-        best = score(queries, tokens, "mean_mean").argmax(dim=1)
+        best = score(queries, tokens, "max_max").argmax(dim=1)
         assert [hits[0].id for hits in index.search(queries, 1)] == [f"item{i}" for i in best.tolist()]
 
     @pytest.mark.parametrize(
@@ -303,6 +306,8 @@ class EngineContract:
 
     @pytest.mark.parametrize(("rule", "vectors"), RULES)
     def test_after_any_changes_it_finds_what_an_index_built_of_the_same_finds(self, tmp_path, rule, vectors):
+        if rule not in self.rules:
+            pytest.skip(f"the engine does not follow the rule {rule}")
         header = HEADER.model_copy(update={"score_rule": rule})
         # Positive, because a likelihood takes logarithms.
         first = [replace(batch, tokens=batch.tokens.abs()) for batch in batches(40)]

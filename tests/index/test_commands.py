@@ -76,11 +76,13 @@ def test_an_index_changes_its_engine(dqecir, shop, model_folder, tmp_path, monke
     assert dqecir("index", "build", "--images", shop, "--out", first, "--model", model_folder)[0] == 0
     code, out, _ = dqecir("index", "move", first, moved, "--engine", "server")
     assert (code, out.startswith("4 items in")) == (0, True)
-    assert dqecir("index", "set", "--index", moved, "--candidates", 7)[0] == 0
-    # Built again it keeps its engine and how it is searched.
+    code, _, err = dqecir("index", "set", "--index", moved, "--candidates", 7)
+    assert (code, "compares every item: there is nothing to set" in err) == (1, True)
+    assert dqecir("index", "set", "--index", moved, "--candidates", 0)[0] == 0
+    # Built again it keeps its engine.
     assert dqecir("index", "build", "--images", shop, "--out", moved, "--model", model_folder)[0] == 0
     facts = json.loads(dqecir("index", "info", "--index", moved)[1])
-    assert (facts["engine"], facts["items"], facts["candidates"]) == ("server", 4, 7)
+    assert (facts["engine"], facts["items"]) == ("server", 4)
     assert dqecir("index", "set", "--index", first, "--candidates", 7)[0] == 0
     facts = json.loads(dqecir("index", "info", "--index", first)[1])
     assert facts["sketch"] == {"candidates": 7, "exact_up_to": 7}

@@ -6,8 +6,6 @@ Qdrant's client plays server in these tests; the contract also runs on a real on
 import json
 import os
 import random
-from contextlib import contextmanager
-from dataclasses import replace
 from threading import RLock
 
 import pytest
@@ -16,15 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqecir.errors import EngineError, FilterError
-from dqecir.index import candidates, engines
-from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
+from dqecir.index import engines, qdrant_collection
+from dqecir.index.contract import ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
-from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or, parse_filter
-from dqecir.index.prefetch import distributions_of
+from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
 from dqecir.index.qdrant_collection import IN_MEMORY, KEY, URL, Collection
-from dqecir.index.qdrant_points import has_item, safe_name
+from dqecir.index.qdrant_leftovers import siblings
+from dqecir.index.qdrant_points import FOLLOWED, has_item, safe_name
 from dqecir.index.server import ServerIndex
-from dqecir.methods.scoring import score
 from tests.index.contract import HEADER, EngineContract, batches, item
 
 REAL = os.environ.get(URL)
@@ -56,24 +53,23 @@ def in_memory(monkeypatch):
 
 @pytest.mark.usefixtures("in_memory")
 class TestServerInTheClient(EngineContract):
-    engine = ServerIndex
+    engine, rules = ServerIndex, FOLLOWED
 
     @pytest.fixture(autouse=True)
     def one_thread_at_a_time(self, monkeypatch):
         """Unlike a server, the client's own memory is not made for more."""
-        one, connected = RLock(), Collection._client
+        one, call = RLock(), Collection._call
 
-        @contextmanager
-        def alone(collection):
-            with one, connected(collection) as client:
-                yield client
+        def alone(collection, work):
+            with one:
+                return call(collection, work)
 
-        monkeypatch.setattr(Collection, "_client", alone)
+        monkeypatch.setattr(Collection, "_call", alone)
 
 
 @pytest.mark.skipif(REAL is None, reason=f"no Qdrant server: set {URL} to have it tested")
 class TestServer(EngineContract):
-    engine = ServerIndex
+    engine, rules = ServerIndex, FOLLOWED
 
     @pytest.fixture(autouse=True)
     def clean(self):
@@ -85,8 +81,7 @@ class TestServer(EngineContract):
 
     @staticmethod
     def collections() -> set[str]:
-        with Collection(REAL, "any")._client() as client:
-            return {found.name for found in client.get_collections().collections}
+        return set(Collection(REAL, "any").names())
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +146,7 @@ def test_names_of_attributes_stay_different():
 def test_what_a_writer_left_undone_never_shows(tmp_path, monkeypatch):
     index = ServerIndex.build(tmp_path / "i", HEADER, batches())
 
-    def cut(collection, text):
+    def cut(collection, payload, before):
         raise EngineError("cut off")
 
     with monkeypatch.context() as patch:
@@ -166,102 +161,26 @@ def test_what_a_writer_left_undone_never_shows(tmp_path, monkeypatch):
         index.delete([f"item{changed + 1}"])
 
 
-def likelihood_batch(count: int, seed: int = 0) -> tuple[IndexHeader, ItemBatch, torch.Tensor]:
-    """Items of four tokens and two distributions, and queries that ask for one value of each."""
-    draw = torch.Generator().manual_seed(seed)
-    tokens = torch.nn.functional.normalize(torch.randn(count, 4, 8, generator=draw), dim=2)
-    values = torch.randn(count, 2, 8, generator=draw).mul(3).softmax(dim=2)
-    queries = torch.nn.functional.normalize(torch.randn(20, 1, 8, generator=draw), dim=2)
-    wanted = torch.randn(20, 2, 8, generator=draw).mul(4).softmax(dim=2) * 0.5
-    header = IndexHeader(model="m", tokens=6, size=8, score_rule="likelihood")
-    batch = ItemBatch(
-        [f"item{row}" for row in range(count)], torch.cat([tokens, values], dim=1), [{}] * count
-    )
-    return header, batch, torch.cat([queries, wanted], dim=1)
-
-
 @pytest.mark.usefixtures("in_memory")
-def test_few_candidates_hold_the_best_by_likelihood(tmp_path):
-    header, batch, queries = likelihood_batch(800)
-    assert distributions_of(batch.tokens, "likelihood") == 2
-    index = ServerIndex.build(tmp_path / "i", header, iter([batch]))
-    right = score(queries, batch.tokens.half(), "likelihood").topk(10, dim=1)
-    recalls = []
-    for count in (20, 200, 800):
-        index.configure(SearchSettings(candidates=count, exact_up_to=count))
-        found = index.search(queries, 10)
-        recalls.append(0)
-        for hits, rows, best in zip(found, right.indices.tolist(), right.values.tolist(), strict=True):
-            recalls[-1] += len({hit.id for hit in hits} & {f"item{row}" for row in rows})
-            # Whatever is found is scored as the scorer scores it.
-            assert all(hit.score <= value + 1e-5 for hit, value in zip(hits, best, strict=True))
-    assert recalls[0] < recalls[1]
-    assert recalls[1] > 194
-    assert recalls[2] == 200
-
-
-@pytest.mark.usefixtures("in_memory")
-def test_a_number_of_candidates_takes_lines_in_place_of_tokens(tmp_path):
-    index = ServerIndex.build(tmp_path / "i", HEADER, batches(40))
-    query = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(1))
-    exact = index.search(query, 3)
-    assert index.info()["candidates"] == "exact"
-    for count, same in [(40, True), (1, False)]:
-        index.configure(SearchSettings(candidates=count, exact_up_to=count))
-        again = ServerIndex.open(tmp_path / "i")
-        assert again.info()["candidates"] == count
-        assert (again.search(query, 3) == exact) is same
+def test_a_search_with_other_settings_is_there_where_every_item_is_compared(tmp_path):
+    index = ServerIndex.build(tmp_path / "i", HEADER, batches())
+    some = SearchSettings(candidates=7, exact_up_to=0)
+    assert index.with_settings(None) is index
+    assert index.with_settings(some) is None
     index.configure(None)
-    assert index.search(query, 3) == exact
-    # How few are enough depends on the model.
-    index.configure(SearchSettings(candidates=7, exact_up_to=9))
-    other = HEADER.model_copy(update={"model": "m2"})
-    assert ServerIndex.build(tmp_path / "i", other, batches(40)).info()["candidates"] == "exact"
+    with pytest.raises(EngineError, match="compares every item: there is nothing to set"):
+        index.configure(some)
 
 
 @pytest.mark.usefixtures("in_memory")
-@pytest.mark.parametrize("rule", ["max_t", "likelihood"])
-def test_where_a_filter_leaves_few_all_of_them_are_scored(tmp_path, rule):
-    header, batch, queries = likelihood_batch(600)
-    if rule == "max_t":
-        header, queries = header.model_copy(update={"score_rule": rule}), queries[:, :1]
-    payloads = [{"tenth": row % 10, "half": row % 2} for row in range(600)]
-    index = ServerIndex.build(tmp_path / "i", header, iter([replace(batch, payloads=payloads)]))
-    index.configure(SearchSettings(candidates=3, exact_up_to=60))
-    for where, whole in [("tenth = 1", True), ("half = 1", False)]:
-        rows = torch.tensor([row for row in range(600) if row % (10 if whole else 2) == 1])
-        best = score(queries, batch.tokens[rows].half(), rule).topk(3, dim=1).indices
-        found = index.search(queries, 3, where=parse_filter(where))
-        right = [[f"item{row}" for row in own] for own in rows[best].tolist()]
-        assert ([[hit.id for hit in hits] for hits in found] == right) is whole
-
-
-@pytest.mark.usefixtures("in_memory")
-@pytest.mark.parametrize("rule", ["max_t", "mean_mean", "likelihood"])
-def test_a_trial_writes_nothing_and_is_there_where_it_is_another_search(tmp_path, rule):
+@pytest.mark.parametrize("rule", ["mean_mean", "likelihood"])
+def test_a_rule_that_qdrant_does_not_follow_is_refused(tmp_path, rule):
     header = HEADER.model_copy(update={"score_rule": rule})
-    index = ServerIndex.build(tmp_path / "i", header, batches(600))
-    before = (tmp_path / "i" / "manifest.json").read_bytes()
-    few = index.with_settings(SearchSettings(candidates=7, exact_up_to=0))
-    # A mean is one product, which needs no choice; nothing is exact of a likelihood but scoring all.
-    assert (few is None) is (rule == "mean_mean")
-    assert (index.with_settings(None) is None) is (rule == "likelihood")
-    if few is not None:
-        few.refresh()
-        assert few.info()["candidates"] == 7
-    index.delete([f"item{row}" for row in range(100)])
-    assert index.with_settings(None) is not None
-    assert (tmp_path / "i" / "manifest.json").read_bytes() == before
-
-
-@pytest.mark.usefixtures("in_memory")
-def test_ties_beyond_the_candidates_are_looked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(candidates, "SPARE", 0)
-    count = 300
-    names = [f"n{number}" for number in range(count)]
-    same = ItemBatch(names, torch.ones(count, 3, 8), [{}] * count)
-    index = ServerIndex.build(tmp_path / "i", HEADER, iter([same]))
-    assert [hit.id for hit in index.search(torch.ones(1, 1, 8), 5)[0]] == names[:5]
+    with pytest.raises(
+        EngineError, match=f"follows the score rules dot, max_t, max_max, and not {rule}: use"
+    ):
+        ServerIndex.build(tmp_path / "i", header, batches())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("in_memory")
@@ -283,6 +202,7 @@ def test_an_index_moves_there_and_back(tmp_path):
 
 def test_a_server_is_named_and_its_key_is_kept_nowhere(tmp_path, monkeypatch):
     monkeypatch.delenv(URL, raising=False)
+    monkeypatch.setattr(qdrant_collection, "PATIENCE", 0.0)
     with pytest.raises(EngineError, match=f"the address of the Qdrant server is missing: set {URL}"):
         ServerIndex.build(tmp_path / "i", HEADER, batches())
     for address, message in [
@@ -322,8 +242,8 @@ def test_a_replaced_collection_stays_until_the_next_build(tmp_path):
     assert len(index) == 4
     ServerIndex.build(tmp_path / "i", HEADER, batches(4))
     third = ServerIndex.open(tmp_path / "i").info()["collection"]
-    base = first.rpartition("-")[0]
-    assert set(Collection(IN_MEMORY, base).siblings(base)) == {second, third}
+    assert len({first, second, third}) == 3
+    assert set(siblings(Collection(IN_MEMORY, third))) == {second, third}
 
 
 @pytest.mark.usefixtures("in_memory")

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from dqecir.io import files
-from dqecir.io.files import whole_folder, write_bytes, write_text
+from dqecir.io.files import dead_drafts, whole_folder, write_bytes, write_text
 
 
 def test_a_link_stays_and_its_file_is_written(tmp_path):
@@ -57,3 +60,42 @@ def test_a_link_to_a_folder_stays(tmp_path):
         (draft / "a").touch()
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "a").is_file()
+
+
+HANGING = """
+import sys, time
+from pathlib import Path
+from dqecir.io.files import whole_folder
+with whole_folder(Path(sys.argv[1])) as draft:
+    (draft / "half").touch()
+    print("begun", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_draft_of_a_killed_process_goes_with_the_next_and_that_of_a_living_one_stays(tmp_path):
+    target = tmp_path / "index"
+    (tmp_path / ".index.pictures").mkdir()
+    begun = [
+        subprocess.Popen([sys.executable, "-c", HANGING, target], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        assert [process.stdout.readline() for process in begun] == ["begun\n"] * 2
+        assert dead_drafts(target) == []
+        begun[0].send_signal(signal.SIGKILL)
+        begun[0].wait()
+        [dead] = dead_drafts(target)
+        assert (dead / "half").exists()
+        with whole_folder(target) as draft:
+            (draft / "whole").touch()
+        assert not dead.exists()
+        assert len(list(tmp_path.glob(".index.draft-*"))) == 1
+    finally:
+        for process in begun:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+    # What looks like a draft by half of its name is a folder of somebody.
+    assert (tmp_path / ".index.pictures").exists()
+    assert [path.name for path in target.iterdir()] == ["whole"]

@@ -1,7 +1,6 @@
 """The recall audit: what it measures, recommends and writes."""
 
 import json
-import random
 
 import pytest
 import torch
@@ -13,12 +12,10 @@ from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.engines import move_index
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
-from dqecir.index.qdrant_collection import IN_MEMORY, URL, Collection
+from dqecir.index.qdrant_collection import IN_MEMORY, URL
 from dqecir.index.server import ServerIndex
-from dqecir.methods.scoring import score
 from dqecir.search import audit as auditing
 from dqecir.search.audit import audit, likeness, token_queries
-from tests.index.test_server import likelihood_batch
 
 
 @pytest.fixture(autouse=True)
@@ -86,48 +83,6 @@ def test_questions_of_tokens_change_one_distribution():
     assert same.sum(dim=1).tolist() == [2] * 6
 
 
-def test_an_engine_of_inner_products_is_told_the_least_number_that_is_enough(tmp_path, monkeypatch):
-    header, batch, _ = likelihood_batch(600)
-    index = ServerIndex.build(tmp_path / "i", header, iter([batch]))
-    found = audit(index, None, count=15, numbers=(10, 20, 40, 80, 160, 320, 1000, 2000))
-
-    # The same by hand: how far down the line's order the exact first ten lie.
-    draw, tokens = random.Random(0), batch.tokens.half().float()
-    chosen, others = (draw.sample(range(600), 15) for _ in range(2))
-    queries = token_queries(tokens[chosen], tokens[others], "likelihood")
-    right = score(queries, tokens, "likelihood")
-    near = queries[:, 0] @ tokens[:, :4].mean(dim=1).T
-    near += torch.einsum("bcd,ncd->bn", queries[:, 1:], (tokens[:, 4:] + 0.01).log())
-    for scores in (right, near):
-        scores[range(15), chosen] = -torch.inf
-    ranks = near.argsort(dim=1, descending=True).argsort(dim=1).gather(1, right.topk(10).indices)
-    counted = {number: float((ranks < number).float().mean()) for number in (10, 20, 40, 80, 160, 320, 1000)}
-    enough = min(number for number, recall in counted.items() if recall >= auditing.ENOUGH)
-    assert 10 < enough < 1000
-
-    assert {row.settings.candidates: row.recall for row in found.rows} == pytest.approx(counted, abs=0.004)
-    assert found.recommended.candidates == enough
-    assert f"Recommended: score {enough} candidates; they hold" in found.table()
-    assert found.alike == pytest.approx(likeness(tokens[chosen][:, :4]), abs=1e-4)
-
-    fetched, search = [], Collection.search
-    monkeypatch.setattr(
-        Collection, "search", lambda collection, asks: fetched.extend(asks) or search(collection, asks)
-    )
-    index.search(queries[:1], 5)
-    index.configure(found.recommended)
-    index.search(queries[:1], 5)
-    assert [ask.limit for ask in fetched] == [500, enough]
-
-
-def test_where_no_number_is_enough_the_surest_is_named(tmp_path):
-    header, batch, _ = likelihood_batch(600)
-    index = ServerIndex.build(tmp_path / "i", header, iter([batch]))
-    found = audit(index, None, count=5, numbers=(1, 2))
-    assert found.recommended.candidates == 2
-    assert "the engine exact scores all" in found.table().splitlines()[-1]
-
-
 def test_how_alike_tokens_are():
     tokens = torch.tensor([[[1.0, 0], [2, 0], [0, 3]]])
     assert likeness(tokens) == pytest.approx(1 / 3)
@@ -147,7 +102,7 @@ def test_few_items_cannot_be_audited(engine, tmp_path):
 
 @pytest.mark.parametrize(
     ("engine", "written"),
-    [("exact", {"sketch": None}), ("server", {"candidates": "exact", "exact up to": 0})],
+    [("exact", {"sketch": None}), ("server", {})],
 )
 def test_the_command_measures_by_pictures_and_writes_what_it_recommends(
     engine, written, dqecir, model_folder, tmp_path

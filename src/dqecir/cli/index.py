@@ -125,6 +125,30 @@ def index_export(
     output.print(f"{count:,} items in {escape(str(out))}")
 
 
+@index_app.command("leftovers")
+def index_leftovers(
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            "--index",
+            help="An index folder, or one where a build was killed. Default: none, for the server of "
+            "DQECIR_QDRANT_URL alone.",
+        ),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove them. Default: name them only.")] = False,
+) -> None:
+    """Name what killed builds left: collections on a Qdrant server, and drafts beside an index folder."""
+    from dqecir.index.engines import leftovers_of
+
+    found = leftovers_of(index)
+    for left in found:
+        if remove:
+            left.remove()
+        output.print(f"{'removed' if remove else 'left by a killed build:'} {escape(left.name)}")
+    if not found:
+        output.print("no killed build left anything")
+
+
 @index_app.command("set")
 def index_set(
     index: IndexFolder,

@@ -128,6 +128,17 @@ class Index(ABC):
     def open(cls, folder: Path) -> Index:
         """Open what ``build`` wrote; raises :class:`EngineError` for an incomplete folder."""
 
+    @classmethod
+    def stored(cls, folder: Path) -> tuple[IndexHeader, Iterator[ItemBatch]]:
+        """Return the header and the items of an index, also of one that can be moved and not searched.
+
+        Raises :class:`EngineError` as :meth:`open`, and for an index without items.
+        """
+        index = cls.open(folder)
+        if not len(index):
+            raise EngineError(f"{folder} holds no items: there is nothing to move")
+        return index.header, index.items()
+
     @abstractmethod
     def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
         """Add items, replacing those with the same ids; they count as the newest.

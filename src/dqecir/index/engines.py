@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from shutil import rmtree
 
 from dqecir.errors import EngineError
 from dqecir.index.column_roles_file import read_roles, write_roles
 from dqecir.index.contract import Index
 from dqecir.index.maker import copy_maker
 from dqecir.index.picture_root import read_root, write_root
+from dqecir.io.files import dead_drafts
 from dqecir.settings import nearest
 
 ENGINES: dict[str, str] = {
@@ -58,14 +65,41 @@ def move_index(source: Path, target: Path, name: str) -> Index:
     if source.resolve() == target.resolve():
         raise EngineError(f"{source} cannot be moved into itself: name another folder")
     kind = engine(name)
-    before = open_index(source)
-    if not len(before):
-        raise EngineError(f"{source} holds no items: there is nothing to move")
-    moved = kind.build(target, before.header, before.items())
+    moved = kind.build(target, *engine(engine_of(source)).stored(source))
     write_root(target, read_root(source))
     copy_maker(source, target)
     write_roles(target, read_roles(source))
     return moved
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What a killed build left."""
+
+    name: str
+    remove: Callable[[], None]
+
+
+def leftovers_of(folder: Path | None) -> list[Leftover]:
+    """Return what killed builds left: drafts beside an index folder, and collections on its Qdrant server.
+
+    The server is that of the index in ``folder``, else that of ``DQECIR_QDRANT_URL``, if any is named. Raises
+    :class:`EngineError` where there is neither a folder nor a server.
+    """
+    found = []
+    url = os.environ.get("DQECIR_QDRANT_URL", "")
+    if folder is not None:
+        found = [Leftover(str(draft), partial(rmtree, draft)) for draft in dead_drafts(folder)]
+        with suppress(OSError, ValueError):
+            url = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("url", url)
+    elif not url:
+        raise EngineError("name an index folder with --index, or a Qdrant server in DQECIR_QDRANT_URL")
+    if url:
+        engine("server")
+        from dqecir.index.qdrant_leftovers import leftovers
+
+        found += [Leftover(f"{left.name} at {url}", left.drop) for left in leftovers(url)]
+    return found
 
 
 def engine_of(folder: Path) -> str:

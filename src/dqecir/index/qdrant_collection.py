@@ -2,179 +2,309 @@
 
 from __future__ import annotations
 
-import base64
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from ipaddress import ip_address
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ApiException
+from qdrant_client.common.client_exceptions import QdrantException
+from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from dqecir.errors import EngineError
-from dqecir.index.qdrant_points import INDEXED, RECORD, TOKENS, Condition, Point, PointQuery, StoredPoint
+from dqecir.index.qdrant_points import (
+    INDEXED,
+    NUMBER,
+    RECORD,
+    VECTOR,
+    Condition,
+    Point,
+    PointQuery,
+    StoredPoint,
+)
+from dqecir.io.progress import console
 
 URL, KEY = "DQECIR_QDRANT_URL", "DQECIR_QDRANT_KEY"
 IN_MEMORY = ":memory:"
 """The address at which the client itself acts as the server, within this process, for tests."""
 
-_READ = ["item", "payload", "bytes"]
+PATIENCE = 30.0
+"""Seconds for which a build or a change repeats a call that fails for the moment."""
+
+SILENCE = 60
+"""Seconds after which a call that has no answer has failed."""
+
+SEARCH_SILENCE = 10
+"""The same of a search."""
+
+_LONGEST_PAUSE = 2.0
+_LATER = frozenset({408, 425, 429})
+"""Statuses besides 5xx that say to come again."""
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
 class Collection:
-    """The points of one index. Every call may safely be repeated.
+    """The points of one index. Every call may safely be repeated, and is repeated after a passing failure.
 
-    Each call raises :class:`EngineError` if the server does not answer or refuses. The constructor raises it
-    for a wrong address, and for an address that contains a key.
+    Each call raises :class:`EngineError` if no server answers or one refuses. The constructor raises it for a
+    wrong address, and for an address that contains a key.
     """
 
     url: str
+    """One or several addresses of a server or a cluster, separated by commas."""
     name: str
+    patience: float = 0.0
+    """Seconds for which a call is repeated. It is repeated once in any case, and at every address."""
 
     def __post_init__(self) -> None:
-        _check(self.url)
+        for address in _addresses(self.url):
+            _check(address)
 
-    def create(self, sizes: Mapping[str, int]) -> None:
-        """Create the collection with named vectors of these widths."""
+    @property
+    def patient(self) -> Collection:
+        """The collection for a build or a change, which waits for a server to come back."""
+        return replace(self, patience=PATIENCE)
+
+    def create(self, sizes: tuple[int, int]) -> None:
+        """Create the collection for items of so many vectors of this width."""
+        tokens, width = sizes
         many = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
-        vectors = {
-            name: models.VectorParams(
-                size=size,
-                distance=models.Distance.DOT,
-                datatype=models.Datatype.FLOAT16,
-                multivector_config=many if name == TOKENS else None,
-                # No graph: below a hundred thousand items it is not faster, and it misses results.
-                hnsw_config=models.HnswConfigDiff(m=0),
-            )
-            for name, size in sizes.items()
-        }
-        with self._client() as client:
-            client.create_collection(self.name, vectors_config=vectors)
+        vector = models.VectorParams(
+            size=width,
+            distance=models.Distance.DOT,
+            datatype=models.Datatype.FLOAT16,
+            multivector_config=many if tokens > 1 else None,
+            # No graph: below a hundred thousand items it is not faster, and it misses results.
+            hnsw_config=models.HnswConfigDiff(m=0),
+        )
+
+        def create(client: QdrantClient) -> None:
+            if not client.collection_exists(self.name):
+                client.create_collection(self.name, vectors_config={VECTOR: vector})
+
+        self._call(create)
         for key, kind in INDEXED.items():
             self.index(key, kind)
 
     def drop(self) -> None:
         """Remove the collection."""
-        with self._client() as client:
-            client.delete_collection(self.name)
+        self._call(lambda client: client.delete_collection(self.name))
 
-    def siblings(self, base: str) -> list[str]:
-        """Return the collections of this server whose name is ``base``, a hyphen and a number."""
-        with self._client() as client:
-            names = [found.name for found in client.get_collections().collections]
-        return [name for name in names if name.rpartition("-")[0] == base]
+    def names(self) -> list[str]:
+        """Return the names of all collections of this server."""
+        return self._call(lambda client: [found.name for found in client.get_collections().collections])
 
     def index(self, key: str, kind: str) -> None:
         """Create an index on a payload field, so that filters are fast; does nothing if it exists."""
         # The client that acts as the server has no indexes and warns for each.
         if self.url != IN_MEMORY:
-            with self._client() as client:
-                client.create_payload_index(self.name, key, models.PayloadSchemaType(kind), wait=True)
+            schema = models.PayloadSchemaType(kind)
+            self._call(lambda client: client.create_payload_index(self.name, key, schema, wait=True))
 
     def write(self, points: Sequence[Point]) -> None:
-        """Write points, replacing those with the same numbers."""
+        """Write points, replacing those with the same ids."""
         structs = [
             models.PointStruct(
-                id=point.number,
-                vector={name: vector.astype("float32").tolist() for name, vector in point.vectors.items()},
+                id=point.id,
+                vector={VECTOR: point.vector.astype("float32").tolist()},
                 payload=dict(point.payload),
             )
             for point in points
         ]
-        with self._client() as client:
-            client.upsert(self.name, structs, wait=True)
+        self._call(lambda client: client.upsert(self.name, structs, wait=True))
 
-    def write_record(self, text: str) -> None:
-        """Write the record, whole or not at all."""
-        self.write([Point(RECORD, {"record": text}, {})])
+    def write_record(self, payload: dict[str, Any], before: Condition | None = None) -> None:
+        """Write the record, whole or not at all; with ``before``, only over a record that fulfils it."""
+        point = models.PointStruct(id=RECORD, vector={}, payload=payload)
+        only = None if before is None else _filter(before)
+        self._call(lambda client: client.upsert(self.name, [point], wait=True, update_filter=only))
 
-    def read_record(self) -> str | None:
+    def read_record(self) -> dict[str, Any] | None:
         """Return the record, or None."""
-        with self._client() as client:
+
+        def read(client: QdrantClient) -> dict[str, Any] | None:
             if not client.collection_exists(self.name):
                 return None
             found = client.retrieve(self.name, [RECORD], with_payload=True)
-        return str(found[0].payload["record"]) if found and found[0].payload else None
+            return found[0].payload if found else None
 
-    def mark_dead(self, where: Condition, generation: int) -> None:
-        """Mark points as deleted from a generation on."""
-        with self._client() as client:
-            client.set_payload(self.name, {"died": generation}, points=_filter(where), wait=True)
+        return self._call(read)
 
-    def unmark(self, where: Condition) -> None:
-        """Remove such marks."""
-        with self._client() as client:
-            client.delete_payload(self.name, ["died"], points=_filter(where), wait=True)
+    def mark(self, where: Condition, marks: dict[str, Any]) -> None:
+        """Set fields of points."""
+        selected = _filter(where)
+        self._call(lambda client: client.set_payload(self.name, marks, points=selected, wait=True))
+
+    def unmark(self, where: Condition, keys: Sequence[str]) -> None:
+        """Remove fields of points."""
+        selected = _filter(where)
+        self._call(lambda client: client.delete_payload(self.name, list(keys), points=selected, wait=True))
 
     def remove(self, where: Condition) -> None:
         """Remove points."""
-        with self._client() as client:
-            selector = models.FilterSelector(filter=_filter(where))
-            client.delete(self.name, points_selector=selector, wait=True)
+        selector = models.FilterSelector(filter=_filter(where))
+        self._call(lambda client: client.delete(self.name, points_selector=selector, wait=True))
 
     def count(self, where: Condition) -> int:
         """Count the points that fulfil a condition."""
-        with self._client() as client:
-            return client.count(self.name, count_filter=_filter(where), exact=True).count
+        selected = _filter(where)
+        return self._call(lambda client: client.count(self.name, count_filter=selected, exact=True).count)
+
+    def writers(self, where: Condition, key: str) -> list[str]:
+        """Return the different texts that points have in a field, which all of them have."""
+        found: list[str] = []
+        while True:
+            others = _filter({"must": [where], "must_not": [{"key": key, "match": {"any": found}}]})
+            read = partial(_first, name=self.name, where=others, key=key)
+            if (writer := self._call(read)) is None:
+                return found
+            found.append(writer)
 
     def scroll(self, where: Condition, after: int, limit: int, tokens: bool = True) -> list[StoredPoint]:
-        """Return points in the order of their numbers, from ``after`` + 1, with or without tokens."""
-        with self._client() as client:
+        """Return points in the order of their numbers, beyond ``after``, with or without tokens."""
+        selected = _filter({"must": [{"key": NUMBER, "range": {"gt": after}}, where]})
+
+        def read(client: QdrantClient) -> list[StoredPoint]:
             found, _ = client.scroll(
                 self.name,
-                scroll_filter=_filter(where),
-                offset=after + 1,
+                scroll_filter=selected,
+                order_by=models.OrderBy(key=NUMBER),
                 limit=limit,
-                with_payload=_READ if tokens else _READ[:2],
+                with_payload=_READ,
+                with_vectors=[VECTOR] if tokens else False,
             )
-        return [_stored(point.id, 0.0, point.payload) for point in found]
+            return [_stored(point) for point in found]
+
+        return self._call(read)
 
     def search(self, queries: Sequence[PointQuery]) -> list[list[StoredPoint]]:
         """Return the nearest points of each query, best first."""
         requests = [
             models.QueryRequest(
-                query=[query.vector.tolist()] if query.name == TOKENS else query.vector.tolist(),
-                using=query.name,
+                query=[query.vector.tolist()] if query.many else query.vector.tolist(),
+                using=VECTOR,
                 limit=query.limit,
                 filter=_filter(query.where),
                 with_payload=_READ,
+                with_vector=[VECTOR],
                 params=None if self.url == IN_MEMORY else models.SearchParams(exact=True),
             )
             for query in queries
         ]
-        with self._client() as client:
+
+        def read(client: QdrantClient) -> list[list[StoredPoint]]:
             found = client.query_batch_points(self.name, requests=requests)
-        return [[_stored(point.id, point.score, point.payload) for point in own.points] for own in found]
+            return [[_stored(point) for point in own.points] for own in found]
 
-    @contextmanager
-    def _client(self) -> Iterator[QdrantClient]:
-        try:
-            yield _connect(self.url, os.environ.get(KEY))
-        except (ApiException, OSError) as error:
-            what = " ".join(str(error).split())[:200]
-            raise EngineError(f"the Qdrant server at {self.url} failed: {what}") from None
+        return self._call(read)
+
+    def scroll_earlier(self, where: Condition, after: int, limit: int) -> list[tuple[int, dict[str, Any]]]:
+        """Return the first points of version 0.1.0 by id that come after an id: ids and payloads."""
+
+        def read(client: QdrantClient) -> list[tuple[int, dict[str, Any]]]:
+            found, _ = client.scroll(
+                self.name, scroll_filter=_filter(where), offset=after + 1, limit=limit, with_payload=True
+            )
+            return [(int(point.id), point.payload or {}) for point in found]
+
+        return self._call(read)
+
+    def _call(self, work: Callable[[QdrantClient], ResultT]) -> ResultT:
+        """Do a call; repeat it at the next address where it fails for the moment."""
+        addresses = _addresses(self.url)
+        end, pause, attempt = time.monotonic() + self.patience, 0.1, 0
+        while True:
+            try:
+                return work(_connect(addresses[attempt % len(addresses)], os.environ.get(KEY), self._silence))
+            except (ApiException, QdrantException, OSError) as error:
+                attempt += 1
+                tried = attempt >= max(2, len(addresses)) and time.monotonic() + pause > end
+                if tried or not _passes(error):
+                    what = " ".join(str(error).split())[:200]
+                    raise EngineError(f"the Qdrant server at {self.url} failed: {what}") from None
+            time.sleep(pause)
+            if attempt % len(addresses) == 0:
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    @property
+    def _silence(self) -> int:
+        return SILENCE if self.patience else SEARCH_SILENCE
 
 
-@lru_cache(maxsize=8)
-def _connect(url: str, key: str | None) -> QdrantClient:
-    if url == IN_MEMORY:
-        return QdrantClient(IN_MEMORY)
-    # The check of versions would contact a server that may not answer, and only warn.
-    return QdrantClient(url=url, api_key=key, timeout=60, check_compatibility=False)
+def _first(client: QdrantClient, name: str, where: models.Filter, key: str) -> str | None:
+    """Return what the first point that fulfils a condition has in a field; None where none does."""
+    found, _ = client.scroll(name, scroll_filter=where, limit=1, with_payload=[key])
+    return str((found[0].payload or {})[key]) if found else None
 
 
-def _check(url: str) -> None:
-    if not url:
+_READ = [NUMBER, "item", "payload"]
+
+
+def _passes(error: Exception) -> bool:
+    """Whether a failed call may succeed when it is repeated."""
+    if not isinstance(error, UnexpectedResponse):
+        return True
+    status = error.status_code or 500
+    # A cluster whose node comes back says so of shards that it does not have yet.
+    return status >= 500 or status in _LATER or b"shard" in error.content.lower()
+
+
+@lru_cache(maxsize=32)
+def _connect(address: str, key: str | None, silence: int) -> QdrantClient:
+    if address == IN_MEMORY:
+        return _in_memory()
+    if key is not None and _is_open(address):
+        _warn_of_key(address)
+    # The client would warn of a key by a line of its code, so the key goes as a header. The check of
+    # versions would ask a server that may not answer, and only warn.
+    headers = {} if key is None else {"api-key": key}
+    return QdrantClient(url=address, headers=headers, timeout=silence, check_compatibility=False)
+
+
+@lru_cache(maxsize=1)
+def _in_memory() -> QdrantClient:
+    return QdrantClient(IN_MEMORY)
+
+
+@lru_cache(maxsize=32)
+def _warn_of_key(address: str) -> None:
+    """Say once that a key can be read on its way."""
+    console.print(f"the key of {address} travels unencrypted: give the server's address as https://")
+
+
+def _is_open(address: str) -> bool:
+    """Whether others can read what is sent to an address."""
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost" or host.endswith(".localhost")
+    return parts.scheme == "http" and not loopback
+
+
+def _addresses(url: str) -> list[str]:
+    return [address.strip() for address in url.split(",") if address.strip()] or [""]
+
+
+def _check(address: str) -> None:
+    if not address:
         raise EngineError(
             f"the address of the Qdrant server is missing: set {URL}, such as http://localhost:6333"
         )
-    parts = urlsplit(url)
-    if url != IN_MEMORY and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise EngineError(f"{URL} is not the address of a Qdrant server, such as http://localhost:6333")
+    parts = urlsplit(address)
+    if address != IN_MEMORY and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise EngineError(
+            f"{URL} is not the address of a Qdrant server, such as http://localhost:6333, "
+            "or several, separated by commas"
+        )
     if parts.password or parts.username or parts.query:
         raise EngineError(f"the address of a Qdrant server is kept in a file: put its key into {KEY} instead")
 
@@ -183,7 +313,8 @@ def _filter(where: Condition) -> models.Filter:
     return models.Filter.model_validate({"must": [where]})
 
 
-def _stored(number: Any, score: float, payload: Mapping[str, Any] | None) -> StoredPoint:
-    known = payload or {}
-    tokens = base64.b64decode(known.get("bytes", ""))
-    return StoredPoint(int(number), score, known["item"], known["payload"], tokens)
+def _stored(point: models.Record | models.ScoredPoint) -> StoredPoint:
+    known: dict[str, Any] = point.payload or {}
+    vectors: Any = point.vector or {}
+    tokens = np.array(vectors[VECTOR], dtype=np.float16).ravel() if VECTOR in vectors else None
+    return StoredPoint(known[NUMBER], known["item"], known["payload"], tokens)

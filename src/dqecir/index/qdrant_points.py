@@ -2,20 +2,20 @@
 
 A point is one version of an item. Its number is its place in the order of adding. ``born`` and ``died`` are
 the generations from which it exists and is deleted, so that a change of many points takes effect at once:
-when the record, a separate point, names the generation. Conditions have the JSON form of Qdrant's REST API.
+the record, a point of its own, names the generation. ``writer`` and ``killer`` name the changes that wrote
+the point and that marked it as gone. Conditions are in the JSON form of Qdrant's REST API.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import math
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,16 +24,28 @@ from dqecir.errors import EngineError
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
 from dqecir.index.payload_columns import Columns, least_number, values_in
-from dqecir.index.prefetch import PREFETCHES
+from dqecir.methods.score_rules import ScoreRule
 from dqecir.settings import Strict
 
-FORMAT = 2
+FORMAT = 3
 RECORD = 0
-"""Number of the point that holds the record; items begin at 1."""
+"""Id of the point that holds the record; those of items are UUIDs, so that no two writers write one point."""
 
-LINE, TOKENS = "line", "tokens"
-INDEXED = {"item": "keyword", "facts": "keyword", "born": "integer", "died": "integer"}
+VECTOR = "vector"
+NUMBER = "number"
+INDEXED = {
+    "item": "keyword",
+    "facts": "keyword",
+    NUMBER: "integer",
+    "born": "integer",
+    "died": "integer",
+    "writer": "keyword",
+    "killer": "keyword",
+}
 """Payload fields with an index in every collection; numbers of attributes get one when they appear."""
+
+FOLLOWED: tuple[ScoreRule, ...] = ("dot", "max_t", "max_max")
+"""The score rules that Qdrant follows: one inner product, and the maximum of several."""
 
 Condition = dict[str, Any]
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
@@ -44,8 +56,10 @@ class IndexRecord(Strict):
 
     format: int = FORMAT
     header: IndexHeader
-    distributions: int
-    """How many of the last tokens of an item are distributions."""
+    writer: str
+    """The change that made the generation: what others wrote of it does not count."""
+    claim: str
+    """The change that may make the next generation; no other can any more."""
     generation: int
     oldest: int
     """The oldest generation that can still be searched."""
@@ -62,65 +76,53 @@ class IndexRecord(Strict):
 
 @dataclass(frozen=True)
 class Point:
-    """A point to write; the record has no vectors."""
+    """A point to write."""
 
-    number: int
+    id: str
     payload: Mapping[str, Any]
-    vectors: Mapping[str, NDArray[np.float16]]
+    vector: NDArray[np.float16]
+    """[D], or [n_t, D] where an item has several vectors."""
 
 
 @dataclass(frozen=True)
 class StoredPoint:
-    """A point that was read; ``tokens`` are raw float16 [n_t, D]."""
+    """A point that was read."""
 
     number: int
-    score: float
     item: str
     payload: str
-    tokens: bytes
+    tokens: NDArray[np.float16] | None
+    """[n_t * D]; None where they were not read."""
 
 
 @dataclass(frozen=True)
 class PointQuery:
-    """One search: find the nearest ``limit`` points to a vector, by inner product or by MAX_SIM of tokens."""
+    """One search: find the nearest ``limit`` points to a vector, by inner product.
 
-    name: str
+    Where items have ``many`` vectors, the largest product counts (MAX_SIM).
+    """
+
     vector: NDArray[np.float32]
+    many: bool
     limit: int
     where: Condition
 
 
-def vector_sizes(header: IndexHeader, distributions: int) -> dict[str, int]:
-    """Return the named vectors of a collection and their widths; ``tokens`` is a multivector."""
-    plan = PREFETCHES[header.score_rule]
-    line = plan.line(torch.zeros(1, header.tokens, header.size), distributions)
-    return {LINE: line.shape[1]} | ({TOKENS: header.size} if plan.by_tokens else {})
-
-
-def points_of(
-    batch: ItemBatch, stored: Tensor, first: int, generation: int, header: IndexHeader, distributions: int
-) -> list[Point]:
+def points_of(batch: ItemBatch, stored: Tensor, first: int, generation: int, writer: str) -> list[Point]:
     """Return the points of a batch whose tokens are ``stored`` as float16, numbered from ``first``."""
-    plan = PREFETCHES[header.score_rule]
-    lines = plan.line(stored.float(), distributions).half().numpy()
-    tokens = stored.numpy()
+    vectors = (stored[:, 0] if stored.shape[1] == 1 else stored).numpy()
     return [
         Point(
-            first + row,
-            point_payload(item, tokens[row], payload, generation),
-            {LINE: lines[row]} | ({TOKENS: tokens[row]} if plan.by_tokens else {}),
+            str(uuid.uuid4()),
+            {**point_payload(item, payload), NUMBER: first + row, "born": generation, "writer": writer},
+            vectors[row],
         )
         for row, (item, payload) in enumerate(zip(batch.ids, batch.payloads, strict=True))
     ]
 
 
-def point_payload(
-    item: str, tokens: NDArray[np.float16], payload: Mapping[str, Any], generation: int
-) -> dict[str, Any]:
-    """Return Qdrant's payload of an item: the item as text, unchanged, and the facts that filters use.
-
-    The tokens are also stored as text, because reading vectors as lists of numbers takes ten times as long.
-    """
+def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Qdrant's payload of an item: the item as text, unchanged, and the facts that filters use."""
     known = {name: values_in(value) for name, value in payload.items()}
     numbers = {
         safe_name(name): [number for number in map(measured, values) if math.isfinite(number)]
@@ -129,10 +131,8 @@ def point_payload(
     return {
         "item": item,
         "payload": json.dumps(dict(payload)),
-        "bytes": base64.b64encode(tokens.tobytes()).decode("ascii"),
         "facts": [fact for name, values in known.items() for value in values for fact in _facts(name, value)],
         "numbers": {name: own[0] if len(own) == 1 else own for name, own in numbers.items() if own},
-        "born": generation,
     }
 
 
@@ -175,7 +175,27 @@ def has_item(ids: Sequence[str]) -> Condition:
 
 def has_number(numbers: Sequence[int]) -> Condition:
     """Return the condition for points with these numbers."""
-    return {"has_id": list(numbers)}
+    return {"key": NUMBER, "match": {"any": list(numbers)}}
+
+
+def is_of(key: str, writer: str) -> Condition:
+    """Return the condition for what a change wrote (``writer``) or marked as gone (``killer``)."""
+    return {"key": key, "match": {"value": writer}}
+
+
+def unfinished(key: str, by: str, record: IndexRecord) -> Condition:
+    """Return the condition for what writers left that did not finish.
+
+    ``key`` and ``by`` are ``born`` and ``writer``, or ``died`` and ``killer``. What they left is of a later
+    generation than the record's, or of the same one but by another change.
+    """
+    same = {"key": key, "match": {"value": record.generation}}
+    return {
+        "should": [
+            {"key": key, "range": {"gt": record.generation}},
+            {"must": [same], "must_not": [is_of(by, record.writer)]},
+        ]
+    }
 
 
 def condition(where: Filter) -> Condition:

@@ -2,7 +2,8 @@
 
 The index's folder holds the manifest, which names the server and the collection, and the writers' lock.
 A change writes points of the next generation, which no search sees, and then the record that names the
-generation. The next writer removes the points that a killed writer left.
+generation. The next writer removes what a killed writer left. Of two writers that hold copies of the manifest
+the slower one is refused.
 
 The address comes from ``DQECIR_QDRANT_URL`` when an index is first built, and from the manifest afterwards.
 The key comes from ``DQECIR_QDRANT_KEY`` and is never stored.
@@ -15,42 +16,48 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import copy
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from threading import Lock
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
+import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError, EngineError, UnknownItemError
-from dqecir.index.candidates import Search, as_tokens
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
 from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
 from dqecir.index.locking import write_lock
 from dqecir.index.payload_columns import Columns, values_in
-from dqecir.index.prefetch import CANDIDATES, PREFETCHES, check_followed, distributions_of
-from dqecir.index.qdrant_collection import URL, Collection
+from dqecir.index.qdrant_collection import PATIENCE, URL, Collection
+from dqecir.index.qdrant_earlier import earlier_items
+from dqecir.index.qdrant_leftovers import being_built, siblings
 from dqecir.index.qdrant_points import (
+    FOLLOWED,
     FORMAT,
     Condition,
     IndexRecord,
+    PointQuery,
     StoredPoint,
     attributes_of,
     condition,
     has_item,
     has_number,
+    is_of,
     number_key,
     points_of,
-    vector_sizes,
+    unfinished,
     visible,
 )
 from dqecir.io.files import sync_folder, whole_folder, write_json
+from dqecir.methods.scoring import best_columns, score
 from dqecir.settings import Strict, parse_settings
 
 KEPT = 16
@@ -65,11 +72,17 @@ MARKED = 1024
 PREFERRED = 256
 """Items that a search with preferences fetches and reorders."""
 
+SPARE = 16
+"""Items that are fetched beyond the wanted ones, because Qdrant's products are of float16 vectors."""
+
+HELD = 1 << 13
+"""Items of several queries that are fetched at once; other searches take turns with them."""
+
 ReadT = TypeVar("ReadT")
 
 
 class StoreLocation(Strict):
-    """``manifest.json``: where an index is stored, and how it is searched."""
+    """``manifest.json``: where an index is stored."""
 
     format: int
     engine: Literal["server"]
@@ -77,15 +90,18 @@ class StoreLocation(Strict):
     store: str = Field(min_length=1)
     """The collection."""
     url: str = Field(min_length=1)
-    """The server."""
-    candidates: int | None = Field(default=None, ge=1)
-    """Number of items that a search fetches and scores. Default: as many as the rule needs."""
-    exact_up_to: int = Field(default=0, ge=0)
-    """If a filter leaves at most so many items, a search scores all of them."""
+    """The server: an address, or several of a cluster, separated by commas."""
 
     @property
     def collection(self) -> Collection:
         return Collection(self.url, self.store)
+
+
+class _Change(NamedTuple):
+    """A change that is being made: its name and the generation that it makes."""
+
+    name: str
+    generation: int
 
 
 @dataclass(frozen=True)
@@ -106,8 +122,6 @@ class ServerIndex(Index):
     def __init__(self, folder: Path) -> None:
         """As :meth:`open`."""
         self.folder = folder
-        # The settings of a handle of :meth:`with_settings`, instead of the manifest's.
-        self._settings: dict[str, int | None] = {}
         location = _read_location(folder)
         self._state = _State(location, _record(location.collection, folder))
         self.header = self._state.record.header
@@ -119,9 +133,13 @@ class ServerIndex(Index):
         return cls(folder)
 
     @classmethod
+    def stored(cls, folder: Path) -> tuple[IndexHeader, Iterator[ItemBatch]]:
+        return earlier_items(folder) or super().stored(folder)
+
+    @classmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Self:
         check_replaceable(folder)
-        if _location_before(folder):
+        if _collection_before(folder):
             # In place, so that a kill at any moment leaves the old index or the new one.
             with write_lock(folder):
                 _build_in(folder, header, batches)
@@ -136,53 +154,38 @@ class ServerIndex(Index):
         batch.as_stored(self.header)
         _check_once(batch, set())
         with write_lock(self.folder):
-            state = self._cleaned()
-            generation = state.record.generation + 1
-            gone = _mark(state, [*batch.ids, *instead_of], generation)
-            record = _write_batch(state.collection, state.record, batch, generation)
-            self._commit(state, record, generation, gone)
+            state, change = self._claimed()
+            gone = _mark(state, [*batch.ids, *instead_of], change)
+            record = _write_batch(state.collection.patient, state.record, batch, change)
+            self._commit(state, record, change, gone)
 
     def delete(self, ids: Sequence[str]) -> int:
         with write_lock(self.folder):
-            state = self._cleaned()
-            generation = state.record.generation + 1
-            gone = _mark(state, ids, generation)
+            state, change = self._claimed()
+            gone = _mark(state, ids, change)
             if gone:
-                self._commit(state, state.record, generation, gone)
+                self._commit(state, state.record, change, gone)
         return gone
 
     def refresh(self) -> None:
+        self._open_newest(_read_location(self.folder), patience=0.0)
+
+    def _open_newest(self, location: StoreLocation, patience: float) -> None:
         with self._opening:
             state = self._state
-            location = _read_location(self.folder)
             if location.header != self.header:
                 raise EngineError(f"{self.folder} was built again by another model: open it again")
-            location = location.model_copy(update=self._settings)
-            record = _record(location.collection, self.folder)
+            record = _record(replace(location.collection, patience=patience), self.folder)
             if location.collection != state.collection or record.generation >= state.record.generation:
                 self._state = _State(location, record)
 
     def with_settings(self, settings: SearchSettings | None) -> Self | None:
-        # Without settings, a rule that is no inner product fetches a fixed number, perhaps all items.
-        state, plan = self._state, PREFETCHES[self.header.score_rule]
-        if settings is None and not plan.is_exact(None) and state.record.items > CANDIDATES:
-            return None
-        if settings is not None and plan.line_is_exact:
-            return None
-        handle = copy(self)
-        handle._settings = _as_kept(settings)
-        handle._state = replace(state, location=state.location.model_copy(update=handle._settings))
-        return handle
+        return self if settings is None else None
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """Store the settings of searches.
-
-        With settings, rules that the engine can rank exactly use lines too.
-        """
-        with write_lock(self.folder):
-            self.refresh()
-            _write_location(self.folder, self._state.location.model_copy(update=_as_kept(settings)))
-            self.refresh()
+        """As the contract says; raises :class:`EngineError` for settings: Qdrant compares every item."""
+        if settings is not None:
+            raise EngineError("the engine server compares every item: there is nothing to set")
 
     def search(
         self,
@@ -205,8 +208,7 @@ class ServerIndex(Index):
                 visible(state.record.generation, *more, *_without(ids))
                 for ids in exclude or [[] for _ in queries]
             ]
-            search = Search(state.collection, state.record, fetched, _candidates(state, more))
-            return search.answer(queries, limits)
+            return _best(state, queries, fetched, limits)
 
         found = self._of_one_generation(answers)
         if fetched == k or prefer is None:
@@ -227,7 +229,7 @@ class ServerIndex(Index):
         lacking = [item for item in ids if item not in found]
         if lacking:
             raise UnknownItemError(lacking[0])
-        return as_tokens([found[item].tokens for item in ids], self.header)
+        return _as_tokens([found[item] for item in ids], self.header)
 
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         return {item: json.loads(point.payload) for item, point in self._points(ids, tokens=False).items()}
@@ -267,7 +269,7 @@ class ServerIndex(Index):
         for found in self._parts(tokens=True):
             yield ItemBatch(
                 [point.item for point in found],
-                as_tokens([point.tokens for point in found], self.header),
+                _as_tokens(found, self.header),
                 [json.loads(point.payload) for point in found],
             )
 
@@ -291,8 +293,9 @@ class ServerIndex(Index):
         """Yield the points of the open generation that fulfil ``more``, by number, a part at a time."""
         state = self._state
         seen = visible(state.record.generation, *more)
+        collection = state.collection.patient if tokens else state.collection
         last = 0
-        while found := state.collection.scroll(seen, last, WRITTEN, tokens):
+        while found := collection.scroll(seen, last, WRITTEN, tokens):
             if state.record.generation < _record(state.collection, self.folder).oldest:
                 raise EngineError(f"{self.folder} was changed many times while it was read: try again")
             last = found[-1].number
@@ -307,8 +310,6 @@ class ServerIndex(Index):
 
     def info(self) -> dict[str, Any]:
         state = self._state
-        count = state.location.candidates
-        exact = PREFETCHES[self.header.score_rule].is_exact(count)
         return {
             "engine": state.location.engine,
             "items": len(self),
@@ -317,8 +318,6 @@ class ServerIndex(Index):
             "tokens": f"{self.header.tokens} of width {self.header.size}",
             "score rule": self.header.score_rule,
             "generation": self.generation,
-            "candidates": "exact" if exact else count or CANDIDATES,
-            "exact up to": state.location.exact_up_to,
             "server": state.location.url,
             "collection": state.location.store,
         }
@@ -326,52 +325,97 @@ class ServerIndex(Index):
     def __len__(self) -> int:
         return self._state.record.items
 
-    def _cleaned(self) -> _State:
-        """Return the newest generation, and remove what killed writers left.
+    def _claimed(self) -> tuple[_State, _Change]:
+        """Return the newest generation and the right to follow it; the caller holds the lock of writers.
 
-        The caller holds the writers' lock.
+        What killed writers left is removed. Raises :class:`EngineError` where another writer was quicker.
         """
-        self.refresh()
-        state = self._state
-        after = {"range": {"gt": state.record.generation}}
-        state.collection.remove({"must": [{"key": "born", **after}]})
-        state.collection.unmark({"must": [{"key": "died", **after}]})
-        return state
+        self._open_newest(_read_location(self.folder), PATIENCE)
+        state, collection = self._state, self._state.collection.patient
+        record = state.record
+        left = [
+            (by, collection.writers(unfinished(key, by, record), by))
+            for key, by in (("born", "writer"), ("died", "killer"))
+        ]
+        change = _Change(uuid.uuid4().hex, record.generation + 1)
+        claimed = record.model_copy(update={"claim": change.name})
+        if not _replaced(collection, record, claimed):
+            raise self._slower()
+        # Whoever wrote these before the claim cannot finish after it.
+        for by, names in left:
+            for name in names:
+                _take_back(collection, by, name)
+        return replace(state, record=claimed), change
 
-    def _commit(self, state: _State, record: IndexRecord, generation: int, gone: int) -> None:
+    def _commit(self, state: _State, record: IndexRecord, change: _Change, gone: int) -> None:
+        """Let a change count, if no other writer was quicker; the caller has written its points and marks."""
+        collection = state.collection.patient
         record = record.model_copy(
             update={
-                "generation": generation,
-                "oldest": max(record.oldest, generation - KEPT),
+                "writer": change.name,
+                "generation": change.generation,
+                "oldest": max(record.oldest, change.generation - KEPT),
                 "items": record.items - gone,
             }
         )
-        state.collection.write_record(record.model_dump_json())
+        foreign = (unfinished(key, by, record) for key, by in (("born", "writer"), ("died", "killer")))
+        if any(map(collection.count, foreign)) or not _replaced(collection, state.record, record):
+            for by in ("writer", "killer"):
+                _take_back(collection, by, change.name)
+            raise self._slower()
         with self._opening:
             self._state = replace(state, record=record)
         # Write the record first, so that readers of points that are being removed can notice it.
         if record.oldest > state.record.oldest:
-            state.collection.remove({"must": [{"key": "died", "range": {"lte": record.oldest}}]})
+            collection.remove({"must": [{"key": "died", "range": {"lte": record.oldest}}]})
+
+    def _slower(self) -> EngineError:
+        return EngineError(
+            f"another writer changed the index {self.folder} at the same time, so this change was not made: "
+            "make it again, and write on one machine only"
+        )
+
+
+def _replaced(collection: Collection, before: IndexRecord, after: IndexRecord) -> bool:
+    """Write a record if the one before it is still there, and say whether it was written."""
+    still = [is_of("change", before.writer), is_of("claim", before.claim)]
+    collection.write_record(_payload_of(after), {"must": still})
+    found = collection.read_record() or {}
+    return found.get("change") == after.writer and (
+        found.get("claim") == after.claim or after.writer != before.writer
+    )
+
+
+def _take_back(collection: Collection, by: str, change: str) -> None:
+    """Remove the points that a change wrote (``writer``), or its marks (``killer``)."""
+    if by == "writer":
+        collection.remove(is_of(by, change))
+    else:
+        collection.unmark(is_of(by, change), ["died", by])
 
 
 def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
     """Write all items into a new collection and then the manifest that names it."""
-    check_followed(header.score_rule)
-    old = _location_before(folder)
+    if header.score_rule not in FOLLOWED:
+        raise EngineError(
+            f"the engine server follows the score rules {', '.join(FOLLOWED)}, and not {header.score_rule}: "
+            "use the engine exact"
+        )
     first = next((batch for batch in batches if batch.ids), None)
     if first is None:
         raise EngineError("there is nothing to index: no image could be used")
-    distributions = distributions_of(first.as_stored(header), header.score_rule)
-    # The base of the name is unique to the index; the number counts its collections.
-    base = old.store.rpartition("-")[0] if old else f"dqecir-{uuid.uuid4().hex[:12]}"
+    old = _collection_before(folder)
+    # The base of the name is unique to the index.
+    base = old.name.rpartition("-")[0] if old else f"dqecir-{uuid.uuid4().hex[:12]}"
     url = old.url if old else os.environ.get(URL, "")
-    numbers = [int(name.rpartition("-")[2]) for name in Collection(url, base).siblings(base)]
-    collection = Collection(url, f"{base}-{max(numbers, default=0) + 1:08}")
-    collection.create(vector_sizes(header, distributions))
+    collection = Collection(url, f"{base}-{uuid.uuid4().hex[:8]}").patient
+    collection.create((header.tokens, header.size))
     try:
+        change = _Change(uuid.uuid4().hex, 1)
         record = IndexRecord(
             header=header,
-            distributions=distributions,
+            writer=change.name,
+            claim=change.name,
             generation=1,
             oldest=1,
             next=1,
@@ -381,23 +425,24 @@ def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -
         seen: set[str] = set()
         batch: ItemBatch | None = first
         del first
-        while batch is not None:
-            _check_once(batch, seen)
-            record = _write_batch(collection, record, batch, 1)
-            batch = None
-            batch = next(batches, None)
-        collection.write_record(record.model_dump_json())
+        with being_built(collection):
+            while batch is not None:
+                _check_once(batch, seen)
+                record = _write_batch(collection, record, batch, change)
+                batch = None
+                batch = next(batches, None)
+        collection.write_record(_payload_of(record))
     except BaseException:
-        collection.drop()
+        # Where the server is away, `dqecir index leftovers` finds the collection.
+        with suppress(EngineError):
+            replace(collection, patience=0.0).drop()
         raise
     location = StoreLocation(format=FORMAT, engine="server", header=header, store=collection.name, url=url)
-    if old and old.header == header:
-        # The number of candidates that is enough depends on the model.
-        location = location.model_copy(update={"candidates": old.candidates, "exact_up_to": old.exact_up_to})
-    _write_location(folder, location)
+    write_json(folder / "manifest.json", location.model_dump(mode="json"))
+    sync_folder(folder)
     # Readers on other machines may use the replaced collection, so it stays until the next build.
-    for name in set(collection.siblings(base)) - {collection.name, old.store if old else None}:
-        Collection(url, name).drop()
+    for name in set(siblings(collection)) - {collection.name, old.name if old else None}:
+        replace(collection, name=name).drop()
 
 
 def _read_location(folder: Path) -> StoreLocation:
@@ -408,29 +453,33 @@ def _read_location(folder: Path) -> StoreLocation:
     path = folder / "manifest.json"
     data = json.loads(path.read_text(encoding="utf-8"))
     if data.get("format") != FORMAT:
-        raise EngineError(f"{folder} is an index of another version: build it again")
+        raise EngineError(
+            f"{folder} is an index of another version: build it again, or move it "
+            f"(dqecir index move {folder} NEW --engine exact)"
+        )
     return parse_settings(data, StoreLocation, str(path))
 
 
-def _location_before(folder: Path) -> StoreLocation | None:
-    """Read the manifest that a build replaces; None if it is not of this engine and version."""
+def _collection_before(folder: Path) -> Collection | None:
+    """Return the collection that a build replaces, of any version; None where there is none."""
     try:
-        return _read_location(folder)
-    except DataError:
-        return None
-
-
-def _write_location(folder: Path, location: StoreLocation) -> None:
-    """Replace the manifest; after this returns, the new one survives a kill and a power cut."""
-    write_json(folder / "manifest.json", location.model_dump(mode="json"))
-    sync_folder(folder)
+        if engine_of(folder) == "server":
+            data = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            return Collection(str(data["url"]), str(data["store"]))
+    except (DataError, KeyError):
+        pass
+    return None
 
 
 def _record(collection: Collection, folder: Path) -> IndexRecord:
-    text = collection.read_record()
-    if text is None:
+    found = collection.read_record() or {}
+    if "record" not in found:
         raise EngineError(f"the Qdrant server no longer has the points of {folder}: build the index again")
-    return parse_settings(json.loads(text), IndexRecord, f"the record of {folder}")
+    return parse_settings(json.loads(found["record"]), IndexRecord, f"the record of {folder}")
+
+
+def _payload_of(record: IndexRecord) -> dict[str, str]:
+    return {"record": record.model_dump_json(), "change": record.writer, "claim": record.claim}
 
 
 def _check_once(batch: ItemBatch, seen: set[str]) -> None:
@@ -442,7 +491,7 @@ def _check_once(batch: ItemBatch, seen: set[str]) -> None:
 
 
 def _write_batch(
-    collection: Collection, record: IndexRecord, batch: ItemBatch, generation: int
+    collection: Collection, record: IndexRecord, batch: ItemBatch, change: _Change
 ) -> IndexRecord:
     """Write a batch, and return the record that includes it, which is not written yet."""
     stored = batch.as_stored(record.header)
@@ -456,9 +505,8 @@ def _write_batch(
             ItemBatch(batch.ids[part], batch.tokens[part], batch.payloads[part]),
             stored[part],
             record.next + start,
-            generation,
-            record.header,
-            record.distributions,
+            change.generation,
+            change.name,
         )
         collection.write(points)
     attributes = record.attributes | {
@@ -470,21 +518,16 @@ def _write_batch(
     )
 
 
-def _mark(state: _State, ids: Sequence[str], generation: int) -> int:
+def _mark(state: _State, ids: Sequence[str], change: _Change) -> int:
     """Mark the items with these ids as deleted from a generation on, and count them."""
     wanted = list(dict.fromkeys(ids))
-    count = 0
+    collection, count = state.collection.patient, 0
     for start in range(0, len(wanted), MARKED):
-        there = visible(generation - 1, has_item(wanted[start : start + MARKED]))
-        if number := state.collection.count(there):
-            state.collection.mark_dead(there, generation)
+        there = visible(change.generation, has_item(wanted[start : start + MARKED]))
+        if number := collection.count(there):
+            collection.mark(there, {"died": change.generation, "killer": change.name})
             count += number
     return count
-
-
-def _as_kept(settings: SearchSettings | None) -> dict[str, int | None]:
-    """Return settings as fields of a :class:`StoreLocation`."""
-    return settings.model_dump() if settings else {"candidates": None, "exact_up_to": 0}
 
 
 def _conditions(where: Filter | None, record: IndexRecord) -> list[Condition]:
@@ -506,11 +549,39 @@ def _without(ids: Sequence[str]) -> list[Condition]:
     return [{"must_not": [has_item(ids)]}] if ids else []
 
 
-def _candidates(state: _State, more: Sequence[Condition]) -> int | None:
-    """Return how many items a search within ``more`` fetches; None: as many as the rule needs."""
-    location = state.location
-    if not more or location.candidates is None or location.exact_up_to <= location.candidates:
-        return location.candidates
-    if state.collection.count(visible(state.record.generation, *more)) > location.exact_up_to:
-        return location.candidates
-    return None if PREFETCHES[state.record.header.score_rule].is_exact(None) else location.exact_up_to
+def _best(state: _State, queries: Tensor, k: int, limits: Sequence[Condition]) -> list[list[Hit]]:
+    """Return the ``k`` best items of each query [B, n_q, D] among those that fulfil its condition."""
+    many, limit = state.record.header.tokens > 1, k + SPARE
+    answers: list[list[Hit]] = []
+    together = max(1, HELD // (limit * queries.shape[1]))
+    for start in range(0, len(queries), together):
+        some = queries[start : start + together]
+        asked = [
+            PointQuery(vector.numpy(), many, limit, where)
+            for query, where in zip(some, limits[start : start + together], strict=True)
+            for vector in query
+        ]
+        found = iter(state.collection.search(asked))
+        for query in some:
+            points = {point.number: point for _ in query for point in next(found)}
+            answers.append(_hits(query, sorted(points.items()), k, state.record.header))
+    return answers
+
+
+def _hits(query: Tensor, points: Sequence[tuple[int, StoredPoint]], k: int, header: IndexHeader) -> list[Hit]:
+    """Return the best of some points, which stand in the order of adding, by the one scorer."""
+    if not points:
+        return []
+    found = [point for _, point in points]
+    values, columns = best_columns(score(query[None], _as_tokens(found, header), header.score_rule), k)
+    return [
+        Hit(found[column].item, value, json.loads(found[column].payload))
+        for value, column in zip(values[0].tolist(), columns[0].tolist(), strict=True)
+    ]
+
+
+def _as_tokens(points: Sequence[StoredPoint], header: IndexHeader) -> Tensor:
+    """Return the float16 tokens [N, n_t, D] of points that were read with them."""
+    read = [point.tokens for point in points if point.tokens is not None]
+    shape = (len(points), header.tokens, header.size)
+    return torch.from_numpy(np.array(read, dtype=np.float16).reshape(shape))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from filelock import lock_descriptor
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,13 +60,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk, so that new names survive a power cut; does nothing on Windows."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    if os.name != "nt":
+        with _opened(folder) as handle:
+            os.fsync(handle)
 
 
 @contextmanager
@@ -71,12 +70,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces ``path`` when the block ends without an error.
 
     Until then, and after an error, an existing ``path`` stays as it is. If ``path`` is a link, its target
-    is replaced.
+    is replaced. Drafts of it that killed processes left are removed.
     """
     if path.is_symlink():
         path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    for left in dead_drafts(path):
+        shutil.rmtree(left, ignore_errors=True)
+    draft, handle = _locked_draft(path)
     try:
         yield draft
         draft.chmod(0o755)
@@ -90,3 +91,53 @@ def whole_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def dead_drafts(path: Path) -> list[Path]:
+    """Return the drafts of a folder that killed processes left; none where the system locks no folders."""
+    if path.is_symlink():
+        path = path.resolve()
+    name = re.compile(rf"\.{re.escape(path.name)}\.draft-[a-z0-9_]{{8}}")
+    found = path.parent.iterdir() if path.parent.is_dir() else ()
+    drafts = sorted(one for one in found if name.fullmatch(one.name) and one.is_dir())
+    return [draft for draft in drafts if _is_dead(draft)]
+
+
+def _locked_draft(path: Path) -> tuple[Path, int | None]:
+    """Return a new draft of a folder, and the handle that locks it until it is closed.
+
+    None on Windows, which locks no folders. Where the file system has no locks, no draft counts as dead.
+    """
+    while True:
+        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.draft-"))
+        if os.name == "nt":
+            return draft, None
+        # Before it is locked, another process may take it for a dead one and remove it.
+        with suppress(FileNotFoundError):
+            handle = os.open(draft, os.O_RDONLY)
+            with suppress(OSError):
+                lock_descriptor(handle, blocking=False)
+            if draft.exists():
+                return draft, handle
+            os.close(handle)
+
+
+def _is_dead(draft: Path) -> bool:
+    """Whether no process holds the lock of a draft."""
+    try:
+        with _opened(draft) as handle:
+            return os.name != "nt" and lock_descriptor(handle, blocking=False)
+    except OSError:
+        return False
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
