@@ -74,20 +74,6 @@ def published(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def rendering(result: dict[str, Any]) -> list[str]:
-    lines = [
-        "## Drawing garments",
-        "",
-        f"Median of {result['rounds']} rounds (least to most), one core. Machine: {result['machine']}.",
-        "",
-        "| side | images a second |",
-        "|---|---|",
-    ]
-    for size, row in result["sizes"].items():
-        lines.append(f"| {size} | {row['median']:.0f} ({row['least']:.0f} to {row['most']:.0f}) |")
-    return [*lines, ""]
-
-
 def backbone(result: dict[str, Any]) -> list[str]:
     seconds = result["cpu_seconds"]
     stages = ", ".join(f"{name} {value:.0f} CPU-s" for name, value in seconds.items())

@@ -232,14 +232,14 @@ def test_padding_agrees_with_the_published_code(shared):
 
 @pytest.mark.parametrize("size", [(1, 65_500), (65_500, 1)])
 def test_a_long_strip_is_not_padded_to_gigabytes(size):
-    narrow = images._narrowed(Image.new("RGB", size), 1.25)
+    narrow = images.narrowed(Image.new("RGB", size), 1.25)
     assert max(narrow.size) ** 2 / 1.25 <= images.MAX_PIXELS
     assert min(narrow.size) == 1
 
 
 def test_pictures_of_usual_shapes_are_not_shrunk_before_padding():
     picture = Image.new("RGB", (9000, 3000))
-    assert images._narrowed(picture, 1.25) is picture
+    assert images.narrowed(picture, 1.25) is picture
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_a_killed_pretraining_goes_on_after_its_finished_stage(
     def killed(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Pretrainer, "_contrast", killed)
+    monkeypatch.setattr(Pretrainer, "contrast", killed)
     assert dqecir(*arguments)[0] == 130
     monkeypatch.undo()
     stage = tmp_path / ".model.work" / "classification.pt"
@@ -127,17 +127,17 @@ def test_a_pretraining_killed_in_a_stage_ends_where_an_unbroken_one_does(
     # Word pieces are not a matter of the seed; a run keeps its own.
     shutil.copytree(tmp_path / "whole" / "tokenizer", tmp_path / "broken" / "tokenizer")
     monkeypatch.setattr(pretraining, "SAVE_EVERY", 1)
-    save = pretraining.Pretrainer._save
+    save = pretraining.Pretrainer.save
 
     def killed(self, name, step, *rest):
         save(self, name, step, *rest)
         if (name, step) == (stage, 2):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(pretraining.Pretrainer, "_save", killed)
+    monkeypatch.setattr(pretraining.Pretrainer, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         run("broken")
-    monkeypatch.setattr(pretraining.Pretrainer, "_save", save)
+    monkeypatch.setattr(pretraining.Pretrainer, "save", save)
     assert run("broken").fingerprint == whole.fingerprint
 
 

@@ -97,11 +97,11 @@ def _shape(model):
 
 
 def test_a_picture_comes_back_from_its_tokens_as_it_was():
-    from dqecir.encoders.embedder import Patches, _pictures
+    from dqecir.encoders.embedder import Patches, pictures_in
 
     picture = PREPARATION.picture(pictures(1)[0])
     assert picture.size == (SIDE, SIDE)
-    [again] = _pictures(Patches()(PREPARATION(picture)[None]).half())
+    [again] = pictures_in(Patches()(PREPARATION(picture)[None]).half())
     assert again.tobytes() == picture.tobytes()
 
 

@@ -15,7 +15,7 @@ def heads(model):
 
 def test_the_score_is_the_base_cosine_plus_expected_log_probabilities(heads):
     batch = batch_of(heads)
-    query, logits = heads.method._compose(batch.reference, batch.text)
+    query, logits = heads.method.compose(batch.reference, batch.text)
     targets = heads.method.embed_target(batch.candidates)
     fused = score(query.embeddings, targets, "max_t")
     size = heads.backbone.config.embedding_size

@@ -59,7 +59,7 @@ def test_a_denial_asks_evenly_for_all_other_values(ready):
 def test_the_reader_reads_what_the_rules_leave_and_nothing_else(ready):
     model, batch = ready
     method = model.method
-    read, unread = method._parted(f"is red, {UNREAD}")
+    read, unread = method.read_clauses(f"is red, {UNREAD}")
     assert len(read) == 1 and unread == [UNREAD]
     with torch.no_grad():
         method.asks_bias.fill_(50.0)  # a reader that takes everything to be asked
@@ -85,17 +85,17 @@ def test_training_leaves_the_reader_clauses_that_the_rules_could_read(ready):
     model, _ = ready
     method = model.method.train()
     torch.manual_seed(0)
-    left = sum(len(method._parted("is red, has long sleeves")[1]) for _ in range(200))
+    left = sum(len(method.read_clauses("is red, has long sleeves")[1]) for _ in range(200))
     assert 150 < left < 250  # half of 400
 
 
 def test_some_words_are_hidden_while_training_but_never_the_marks_around_them(ready):
     model, batch = ready
     method = model.method
-    assert torch.equal(method._hidden(batch.text), batch.text.ids)
+    assert torch.equal(method.hide_pieces(batch.text), batch.text.ids)
     method.train()
     torch.manual_seed(0)
-    hidden = method._hidden(batch.text)
+    hidden = method.hide_pieces(batch.text)
     special = torch.isin(batch.text.ids, method.special_pieces)
     assert torch.equal(hidden[special], batch.text.ids[special])
     share = (hidden[~special] != batch.text.ids[~special]).float().mean()

@@ -188,8 +188,8 @@ def test_each_image_is_held_to_sentences_of_its_own_concept(model):
     encoder = model.text_encoder
     (hat,) = encoder.tokenizer.ids("hat")
     own = method.backbone.embeddings.word_embeddings.weight[hat][None]
-    assert float(method._apart_from_concepts(own, torch.tensor([1]))) == pytest.approx(0, abs=1e-5)
-    assert float(method._apart_from_concepts(-own, torch.tensor([1]))) > 1e-4
+    assert float(method.apart_from_concepts(own, torch.tensor([1]))) == pytest.approx(0, abs=1e-5)
+    assert float(method.apart_from_concepts(-own, torch.tensor([1]))) > 1e-4
 
 
 def test_saved_and_loaded_it_embeds_the_same(searle, tmp_path):

@@ -43,7 +43,7 @@ def test_what_is_wrong_comes_with_advice(dqecir, index, model_folder, tmp_path, 
 
 def test_pictures_that_moved_and_little_memory_are_said(index, model_folder, garments_folder, monkeypatch):
     (index / "pictures.json").unlink()
-    monkeypatch.setattr(health, "_memory_bytes", lambda: (1.0, 2.0))
+    monkeypatch.setattr(health, "memory_bytes", lambda: (1.0, 2.0))
     found = {one.name: one for one in examine(index, model_folder)}
     assert found["pictures"].value.startswith("0 of 200") and "reroot" in found["pictures"].advice
     assert "larger machine" in found["room"].advice

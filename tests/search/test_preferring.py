@@ -10,6 +10,7 @@ from PIL import Image
 from dqecir import ComposedRetriever
 from dqecir.errors import DataError
 from dqecir.language.reader import Ask
+from dqecir.search.engine import SearchEngine
 from dqecir.search.preferring import ASKED, KEPT, of_reference, of_requests
 from dqecir.search.search_request import SearchRequest
 
@@ -102,7 +103,7 @@ def test_a_text_alone_is_a_search(shop):
 
 def test_texts_alone_and_with_pictures_are_answered_together(shop):
     retriever, folder = shop
-    engine = retriever._engine()
+    engine = SearchEngine(retriever.model, retriever.index)
     requests = [
         SearchRequest(text="red dress", k=3),
         SearchRequest(folder / "01.png", "in blue", k=3),

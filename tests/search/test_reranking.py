@@ -8,7 +8,7 @@ import torch
 from dqecir.data.images import load_image
 from dqecir.errors import DataError
 from dqecir.search.engine import SearchEngine
-from dqecir.search.reranking import AttributeChecker, _admissible, search_reranked
+from dqecir.search.reranking import AttributeChecker, admissible_values, search_reranked
 from dqecir.search.response import RequestedValue
 from dqecir.search.retriever import ComposedRetriever
 from dqecir.search.search_request import SearchRequest
@@ -72,7 +72,7 @@ def test_the_checker_adds_up_what_the_heads_see(engine, model, garments):
 
 def test_admissible_values_by_hand():
     values = ("red", "blue", "green")
-    assert _admissible(RequestedValue("color", "red or blue"), values).tolist() == [1, 1, 0]
-    assert _admissible(RequestedValue("color", "not red"), values).tolist() == [0, 1, 1]
-    assert _admissible(RequestedValue("color", "pink"), values) is None
-    assert _admissible(RequestedValue("color", None), values) is None
+    assert admissible_values(RequestedValue("color", "red or blue"), values).tolist() == [1, 1, 0]
+    assert admissible_values(RequestedValue("color", "not red"), values).tolist() == [0, 1, 1]
+    assert admissible_values(RequestedValue("color", "pink"), values) is None
+    assert admissible_values(RequestedValue("color", None), values) is None

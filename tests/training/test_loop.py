@@ -108,14 +108,14 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(run, tmp_path, negatives, 
     recipe = recipe_of(negatives=negatives)
     run(recipe, "whole").fit()
     broken = run(recipe, "broken")
-    step = type(broken)._train_step
+    step = type(broken).train_step
 
     def killed(self, number):
         if number == 8:
             raise KeyboardInterrupt
         return step(self, number)
 
-    monkeypatch.setattr(type(broken), "_train_step", killed)
+    monkeypatch.setattr(type(broken), "train_step", killed)
     with pytest.raises(KeyboardInterrupt):
         broken.fit()
     monkeypatch.undo()
@@ -136,8 +136,8 @@ def test_an_accelerator_is_timed_by_the_clock_without_what_is_no_step(run, tmp_p
     monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
     trainer.watch = Stopwatch(on_cpu=False)
     trainer.evaluator = Evaluator(lambda model: pass_by(400) or {"mAP@10": 0.0})
-    step = trainer._train_step
-    monkeypatch.setattr(trainer, "_train_step", lambda number: pass_by(2) or step(number))
+    step = trainer.train_step
+    monkeypatch.setattr(trainer, "train_step", lambda number: pass_by(2) or step(number))
     trainer.fit()
     done = json.loads((tmp_path / "run" / "done.json").read_text())
     assert "cpu_seconds" not in done
@@ -168,7 +168,7 @@ def test_negatives_are_refreshed_in_the_epochs_in_which_qure_does(run, tmp_path,
     negatives = {"choose": "steepest_drops", "refresh_epochs": epochs // 6, "warm_up": "random"}
     settings = {"epochs": epochs, "steps": None, "batch_size": 32, "checkpoint_every": 1000}
     trainer = run(recipe_of(method="qure", negatives=negatives, training=settings))
-    monkeypatch.setattr(trainer, "_train_step", lambda step: {"loss": torch.tensor(0.0)})
+    monkeypatch.setattr(trainer, "train_step", lambda step: {"loss": torch.tensor(0.0)})
     monkeypatch.setattr(trainer.miner, "refresh", lambda *_: SimpleNamespace(as_dict=dict))
     trainer.fit()
     assert trainer.epoch_steps > 1 and trainer.step == epochs * trainer.epoch_steps
@@ -179,7 +179,7 @@ def test_negatives_are_refreshed_in_the_epochs_in_which_qure_does(run, tmp_path,
 
 def test_another_recipe_does_not_resume(run, monkeypatch):
     trainer = run(recipe_of())
-    monkeypatch.setattr(trainer, "_train_step", lambda step: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(trainer, "train_step", lambda step: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
     with pytest.raises(DataError, match=r"a run with another training\.learning_rate \(0\.002, not 0\.1\)"):
@@ -273,7 +273,7 @@ def test_two_catalogues_are_trained_on_together(garments_folder, model_folder, t
     assert len(trainer.part_sizes) == 2
     for step in range(3):
         queries = trainer.batch(step) if step else None
-        trainer._refresh_negatives(step)
+        trainer.refresh_negatives(step)
         assert queries is None or len(queries.targets) == 16
     trainer.fit()
 
@@ -311,7 +311,7 @@ def test_four_way_asks_by_both_orders_and_by_either_caption_alone(run, tmp_path)
         first, last = triplets[query].captions
         wanted = [method.text(order) for order in ((first, last), (last, first), (first,), (last,))]
         assert [trainer.texts.texts[query + reading * count] for reading in range(4)] == wanted
-    trainer._refresh_negatives(0)
+    trainer.refresh_negatives(0)
     batches = [text for step in range(4) for text in trainer.batch(step).text.texts]
     drawn = {trainer.texts.texts.index(text) // count for text in batches}
     assert drawn == {0, 1, 2, 3}

@@ -207,11 +207,11 @@ def test_a_title_describes_its_own_picture_alone(garments, shop, tmp_path):
     titled = recipe(sources=[sources[0], {**sources[1], "title": "brand"}])
     pretrainer = Pretrainer(titled, [garments, shop], "train_all", tmp_path, quiet=True)
     rows = pretrainer.catalogues[1].split("train_all")
-    captions, said = pretrainer._captions(1, rows, step=0)
+    captions, said = pretrainer.captions_of(1, rows, step=0)
     whole = [caption for caption, row in zip(captions, said, strict=True) if not row.any()]
     assert 0 < len(whole) < len(captions)
     assert set(whole) <= set(shop.attributes["brand"])
-    assert pretrainer._captions(0, garments.split("train_all")[:8], step=0)[1].any(dim=1).all()
+    assert pretrainer.captions_of(0, garments.split("train_all")[:8], step=0)[1].any(dim=1).all()
 
 
 @pytest.mark.parametrize("change", [{"mixup": 0.3}, {"replicas": 2}, {"average": 0.5, "steps": 4}])
@@ -221,7 +221,7 @@ def test_each_way_of_learning_trains_and_goes_on_where_it_was_killed(garments, s
     def trained(work):
         pretrainer = Pretrainer(recipe(classification=stage), [garments, shop], "train_all", work, quiet=True)
         before = pretrainer.heads.queries.detach().clone()
-        pretrainer._classify()
+        pretrainer.classify()
         assert not torch.equal(pretrainer.heads.queries, before)
         return pretrainer.heads.state_dict()
 
@@ -235,6 +235,6 @@ def test_the_average_of_the_weights_is_kept(garments, shop, tmp_path):
     for average in (0.0, 0.9):
         settings = recipe(classification={**stage, "average": average})
         pretrainer = Pretrainer(settings, [garments, shop], "train_all", tmp_path / str(average), quiet=True)
-        pretrainer._classify()
+        pretrainer.classify()
         kept.append(pretrainer.heads.queries)
     assert not torch.equal(*kept)

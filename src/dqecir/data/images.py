@@ -177,7 +177,7 @@ def target_pad(picture: Image.Image, ratio: float, colour: tuple[int, int, int] 
     return padded
 
 
-def _narrowed(picture: Image.Image, ratio: float) -> Image.Image:
+def narrowed(picture: Image.Image, ratio: float) -> Image.Image:
     """Shrink a long strip whose padded size would exceed the limit of pixels."""
     longer = max(picture.size)
     too_large = longer * max(longer / ratio, min(picture.size)) / MAX_PIXELS
@@ -242,7 +242,7 @@ class Preprocessing(Strict):
     def _padded(self, image: Image.Image) -> Image.Image:
         if self.pad_ratio is None:
             return _middle(image, self.shorter_side or self.size)
-        return target_pad(_narrowed(image, self.pad_ratio), self.pad_ratio, self.pad_colour)
+        return target_pad(narrowed(image, self.pad_ratio), self.pad_ratio, self.pad_colour)
 
     def seen(self, image: Image.Image) -> tuple[float, float]:
         """Return (height, width), in pixels of the square, of the whole picture around the square's centre.
@@ -251,7 +251,7 @@ class Preprocessing(Strict):
         """
         if self.squash:
             return self.size, self.size
-        picture = image if self.pad_ratio is None else _narrowed(image, self.pad_ratio)
+        picture = image if self.pad_ratio is None else narrowed(image, self.pad_ratio)
         padded = picture if self.pad_ratio is None else target_pad(picture, self.pad_ratio)
         scale = (self.shorter_side or self.size) / min(padded.size)
         return picture.height * scale, picture.width * scale

@@ -60,13 +60,13 @@ class Embedder(Encoder):
         self.temperature = nn.Parameter(torch.tensor(0.07))
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
-        found: Tensor = self.model.encode_document(_pictures(tokens), **self._form)
+        found: Tensor = self.model.encode_document(pictures_in(tokens), **self._form)
         return found.float()
 
     def pooled_composed(self, tokens: Tensor, text: TextBatch) -> Tensor:
         inputs: list[Any] = [
             {"image": picture, "text": words} if words.strip() else picture
-            for picture, words in zip(_pictures(tokens), text.texts, strict=True)
+            for picture, words in zip(pictures_in(tokens), text.texts, strict=True)
         ]
         # All inputs of one call must be of one kind.
         rows: list[Tensor] = [self.model.encode_query([one], **self._form)[0].float() for one in inputs]
@@ -77,7 +77,7 @@ class Embedder(Encoder):
         return {"convert_to_tensor": True, "show_progress_bar": False, "device": str(self.device)}
 
 
-def _pictures(tokens: Tensor) -> Sequence[Image.Image]:
+def pictures_in(tokens: Tensor) -> Sequence[Image.Image]:
     """Return patches [B, M, W] of values 0 to 1 as RGB pictures."""
     pixels = F.fold(tokens.float().transpose(1, 2), SIDE, PATCH, stride=PATCH)
     values = (255 * pixels).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()

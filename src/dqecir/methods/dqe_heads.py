@@ -82,9 +82,9 @@ class DqeHeads(HeadedDqe):
         return torch.cat([base, shown[:, None].expand(-1, base.shape[1], -1)], dim=2)
 
     def embed_query(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Query:
-        return self._compose(reference, text, order)[0]
+        return self.compose(reference, text, order)[0]
 
-    def _compose(
+    def compose(
         self, reference: Tensor, text: TextBatch, order: Tensor | None = None
     ) -> tuple[Query, list[Tensor]]:
         """Return the query, and the logits of requested values, [B, values] for each column."""
@@ -120,7 +120,7 @@ class DqeHeads(HeadedDqe):
         return torch.stack(pieces, dim=1)[:, :, None]
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        query, logits = self._compose(batch.reference, batch.text)
+        query, logits = self.compose(batch.reference, batch.text)
         terms = self.score_terms(query, batch)
         if self.value_weight > 0:
             wanted = batch.attribute_values[batch.targets][:, list(self.head_places)]  # [B, columns]

@@ -217,7 +217,7 @@ class DqeValues(HeadedDqe):
         shown = self.shown_values(reference)
         hints = self._hints(text, shown) if self.parser is not None else None
         left = text if hints is None else hints.left
-        words = self.backbone.text_states(self._hidden(left), left.mask)  # [B, L, H]
+        words = self.backbone.text_states(self.hide_pieces(left), left.mask)  # [B, L, H]
         read = self.read_norm(self._read(words, left))  # [B, C, H]
         asks = self._asks(read, hints)
         if order is not None:
@@ -266,7 +266,7 @@ class DqeValues(HeadedDqe):
         found = ((weights >= REQUESTED) & (hints.said == 0)).any(dim=1).tolist()
         return tuple(() if used else left for used, left in zip(found, hints.clauses, strict=True))
 
-    def _hidden(self, text: TextBatch) -> Tensor:
+    def hide_pieces(self, text: TextBatch) -> Tensor:
         """Return word pieces [B, L]; in training some are hidden, so that no reading depends on one word."""
         if not self.training:
             return text.ids
@@ -294,7 +294,7 @@ class DqeValues(HeadedDqe):
         shares = [torch.zeros(len(text.texts), size) for size in self.sizes]
         left: list[tuple[str, ...]] = []
         for row, words in enumerate(text.texts):
-            read, unread = self._parted(words)
+            read, unread = self.read_clauses(words)
             left.append(tuple(unread))
             if not unread:
                 said[row] = -1.0
@@ -315,7 +315,7 @@ class DqeValues(HeadedDqe):
             tuple(left),
         )
 
-    def _parted(self, words: str) -> tuple[list[tuple[Mention, ...]], list[str]]:
+    def read_clauses(self, words: str) -> tuple[list[tuple[Mention, ...]], list[str]]:
         """Return the mentions of clauses that the rules read, and the words of other clauses.
 
         In training, some clauses that they can read are withheld, so that the reader learns from them.

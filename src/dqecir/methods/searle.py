@@ -120,7 +120,7 @@ class Searle(Inversion):
         words = self.phi(self.image_feature(batch.candidates))
         terms = {"distillation": paired_contrast(words, inverted, self.options.temperature)}
         if nearest is not None and self.options.concept_weight > 0:
-            terms["concepts"] = self.options.concept_weight * self._apart_from_concepts(words, nearest).mean()
+            terms["concepts"] = self.options.concept_weight * self.apart_from_concepts(words, nearest).mean()
         return terms
 
     def invert(self, tokens: Tensor, nearest: Tensor | None = None) -> Tensor:
@@ -140,7 +140,7 @@ class Searle(Inversion):
                 text = unit(self.injected(self.templates.drawn(drawn), words))
                 apart = 1 - (text * wanted).sum(dim=1)
                 if nearest is not None and weight > 0:
-                    apart = apart + weight * self._apart_from_concepts(words, nearest)
+                    apart = apart + weight * self.apart_from_concepts(words, nearest)
                 # A sum, so that an image's steps do not depend on the number of images.
                 words.grad = torch.autograd.grad(apart.sum() / (1 + weight), words)[0]
                 optimiser.step()
@@ -161,7 +161,7 @@ class Searle(Inversion):
         names = unit(self.backbone.pooled_text(self.concepts.names.drawn(every)))
         return (self.direction(tokens) @ names.T).argmax(dim=1)
 
-    def _apart_from_concepts(self, words: Tensor, nearest: Tensor) -> Tensor:
+    def apart_from_concepts(self, words: Tensor, nearest: Tensor) -> Tensor:
         """Return 1 - cosine of a sentence about the concept and the same sentence about the word, [C]."""
         assert self.concepts is not None
         owner = self.concepts.owner.to(nearest.device)

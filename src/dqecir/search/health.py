@@ -90,13 +90,13 @@ def _device() -> Finding:
 
 
 def _memory() -> Finding:
-    free, total = _memory_bytes()
+    free, total = memory_bytes()
     if total is None:
         return Finding("memory", "unknown on this system")
     return Finding("memory", f"{(free or 0) / _GIB:.1f} of {total / _GIB:.1f} GiB free")
 
 
-def _memory_bytes() -> tuple[float | None, float | None]:
+def memory_bytes() -> tuple[float | None, float | None]:
     """Return free and total memory in bytes; None if the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -122,7 +122,7 @@ def _index(folder: Path, model: ComposedModel, weights: int) -> Iterator[Finding
     yield Finding("index", ", ".join(facts))
     yield _pictures(opened)
     size = len(opened) * opened.header.tokens * opened.header.size * 2
-    free, _ = _memory_bytes()
+    free, _ = memory_bytes()
     needed = _ROOM * (size + weights)
     is_tight = free is not None and needed > free
     advice = "free memory, or use a larger machine: searches will be slow" if is_tight else ""

@@ -73,14 +73,14 @@ class AttributeChecker:
         total = torch.zeros(len(pictures))
         for asked in response.reading.requested:
             values = self.heads.config.columns.get(asked.attribute)
-            admissible = None if values is None else _admissible(asked, values)
+            admissible = None if values is None else admissible_values(asked, values)
             if admissible is not None:
                 shares = logits[asked.attribute].float().softmax(dim=1).cpu()
                 total += (shares @ admissible + SMOOTHING).log()
         return total.tolist()
 
 
-def _admissible(asked: RequestedValue, values: Sequence[str]) -> torch.Tensor | None:
+def admissible_values(asked: RequestedValue, values: Sequence[str]) -> torch.Tensor | None:
     """Return [values] with 1 for each requested value ("red", "red or blue", "not red").
 
     None if none is known.

@@ -179,8 +179,8 @@ class Trainer:
         what = f"training {self.recipe.method}"
         for step in track(range(self.step, self.steps), what, quiet=self.quiet or not main):
             self.watch.start()
-            self._refresh_negatives(step)
-            terms = self._train_step(step)
+            self.refresh_negatives(step)
+            terms = self.train_step(step)
             self.step = step + 1
             self.watch.returned()
             if step % LOG_EVERY == 0 or self.step == self.steps:
@@ -212,7 +212,7 @@ class Trainer:
             )
         return metrics
 
-    def _refresh_negatives(self, step: int) -> None:
+    def refresh_negatives(self, step: int) -> None:
         options = self.recipe.negatives
         generator = self._generator(step, 1)
         at_random = options.choose == "random" or (options.mined and options.warm_up == "random")
@@ -229,7 +229,7 @@ class Trainer:
     def _warming_up(self, step: int) -> bool:
         return self.recipe.negatives.mined and step < self.refresh_steps
 
-    def _train_step(self, step: int) -> dict[str, Tensor]:
+    def train_step(self, step: int) -> dict[str, Tensor]:
         """Train one step and return its numbers, which stay on the device, so that nothing waits for them."""
         settings = self.recipe.training
         factor = settings.schedule.factor(

@@ -129,9 +129,9 @@ class Pretrainer:
 
     def run(self) -> ComposedModel:
         """Run both stages and return the model, which composes by the sum of image and text until trained."""
-        self._classify()
+        self.classify()
         calibrated = self._calibrate()
-        self._contrast()
+        self.contrast()
         notes = {
             "pretraining": self.recipe.model_dump(mode="json"),
             **({} if self.tower_origin is None else {"tower": self.tower_origin.model_dump(mode="json")}),
@@ -170,7 +170,7 @@ class Pretrainer:
             tokenizer.save_pretrained(draft)
         return tokenizer
 
-    def _classify(self) -> None:
+    def classify(self) -> None:
         """Run stage 0."""
         stage = self.recipe.classification
         modules = nn.ModuleDict({"tower": self.backbone.tower, "heads": self.heads})
@@ -266,7 +266,7 @@ class Pretrainer:
 
         return calibrate(self.heads, self.backbone.tower, batches())
 
-    def _contrast(self) -> None:
+    def contrast(self) -> None:
         """Run stage 1."""
         stage = self.recipe.contrast
         self.backbone.freeze_tower()
@@ -299,7 +299,7 @@ class Pretrainer:
             rows = torch.randint(len(images), (stage.batch_size,), generator=generator)
             views = torch.randint(stage.views[place], (stage.batch_size,), generator=generator)
             tokens = store.gather(rows, views).to(self.device)
-            captions, said = self._captions(place, images[rows.numpy()], step)
+            captions, said = self.captions_of(place, images[rows.numpy()], step)
             text = encoder(captions).to(self.device)
             own = codes[rows]
             # A caption names a few attributes, and is right for every image with all of them. A title names
@@ -336,7 +336,7 @@ class Pretrainer:
         with torch.no_grad():
             self.backbone.temperature.clamp_(0.01, 0.5)
 
-    def _captions(self, place: int, images: np.ndarray, step: int) -> tuple[list[str], Tensor]:
+    def captions_of(self, place: int, images: np.ndarray, step: int) -> tuple[list[str], Tensor]:
         """Return a caption of each image, and which columns it mentions [B, C]; a title mentions none."""
         catalogue, wording = self.catalogues[place], self.wordings[place]
         rng = random.Random(f"{self.recipe.seed} {step}")
@@ -397,11 +397,11 @@ class Pretrainer:
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == stage.steps:
                 watch.stop()
                 self.seconds[name] = watch.seconds
-                self._save(name, step + 1, optimizer, averaged, log)
+                self.save(name, step + 1, optimizer, averaged, log)
         if average:
             modules.load_state_dict(averaged.module.state_dict())
 
-    def _save(
+    def save(
         self,
         name: str,
         step: int,

@@ -252,11 +252,11 @@ def test_a_comparison_on_an_accelerator_takes_a_free_folder_once(
     places = recipe_file.parent, garments_folder, garments_folder, model_folder, tmp_path / "out"
     context = ComparisonContext(read_comparison(recipe_file), *places)
     monkeypatch.setattr(runner, "on_cpu", lambda: False)
-    runner._claim(context)
-    runner._claim(context)
+    runner.claim_work(context)
+    runner.claim_work(context)
     monkeypatch.undo()
     with pytest.raises(DataError, match="another seconds"):
-        runner._claim(context)
+        runner.claim_work(context)
 
 
 def test_a_contestant_may_join_and_must_then_stay_as_it_was(
@@ -295,9 +295,9 @@ def test_wrong_labels_are_given_to_one_contestant_and_told_apart(recipe_file, ga
         for title in ("contrast", "shuffled")
     )
     assert 0.4 < (right != wrong).float().mean() <= 0.5
-    runner._claim(made)
+    runner.claim_work(made)
     with pytest.raises(DataError, match=r"another contestants\.shuffled"):
-        runner._claim(context({**shuffled, "shuffled_targets": 0.2}))
+        runner.claim_work(context({**shuffled, "shuffled_targets": 0.2}))
 
 
 def test_an_ablation_changes_options_negatives_and_refreshes_of_the_last_stage(recipe_file):

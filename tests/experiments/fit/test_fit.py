@@ -206,7 +206,7 @@ def test_a_killed_fit_ends_where_an_unbroken_one_does(fitted, shop, model_folder
     def fit():
         return fit_catalogue(shop, tmp_path / "out", model_folder, fitted / "recipe.yaml", quiet=True)
 
-    whole = Trainer._train_step
+    whole = Trainer.train_step
     steps = []
 
     def killed(self, step):
@@ -215,7 +215,7 @@ def test_a_killed_fit_ends_where_an_unbroken_one_does(fitted, shop, model_folder
             raise KeyboardInterrupt
         return whole(self, step)
 
-    monkeypatch.setattr(Trainer, "_train_step", killed)
+    monkeypatch.setattr(Trainer, "train_step", killed)
     with pytest.raises(KeyboardInterrupt):
         fit()
     trained = (tmp_path / "out" / "heads" / "heads.safetensors").stat().st_mtime_ns
@@ -265,7 +265,7 @@ def test_columns_that_pictures_do_not_show_are_left_to_the_table(shop, fitted):
     heads = AttributeHeads(HeadsConfig(token_width=8, columns=data.plan.columns))
     scores = {column: HeadScore(60, 50, kept=False) for column in data.plan.columns}
     scores["material"] = HeadScore(50, 50, kept=False)
-    less, some = steps._without_unshown(data, heads, scores)
+    less, some = steps.without_unshown(data, heads, scores)
     assert "material" in data.plan.columns
     assert set(less.plan.columns) == set(some.config.columns) == set(data.plan.columns) - {"material"}
     assert set(less.plan.catalogue.attributes) == set(less.plan.columns)
@@ -274,7 +274,7 @@ def test_columns_that_pictures_do_not_show_are_left_to_the_table(shop, fitted):
     place, before = (list(one.config.columns).index("sleeves") for one in (some, heads))
     assert torch.equal(some.queries[place], heads.queries[before])
     nothing = {column: HeadScore(50, 50, kept=False) for column in data.plan.columns}
-    assert steps._without_unshown(data, heads, nothing) == (data, heads)
+    assert steps.without_unshown(data, heads, nothing) == (data, heads)
 
 
 def test_a_small_split_is_asked_five_hundred_questions(garments_folder, fitted, model):
@@ -310,7 +310,7 @@ def test_products_of_several_pictures_are_held_out_whole_and_their_sizes_left_ou
     table = {**garments.attributes, "size": ("S, M",) * count}
     splits = {**garments.splits, "train": np.arange(count), "val": np.arange(0), "test": np.arange(0)}
     shop = replace(garments, attributes=table, several=several, products=products, splits=splits)
-    split = steps._with_val(shop, 0).splits
+    split = steps.with_val(shop, 0).splits
     train, val = ({products[i] for i in split[name]} for name in ("train", "val"))
     assert val
     assert not train & val

@@ -65,17 +65,17 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(command, fashioniq, recipe
     arguments = ("--data", fashioniq, "--recipe", recipes["fashioniq"], "--protocol", "fashioniq-val")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert command("fashioniq", *arguments, "--out", whole)[0] == 0
-    step = Trainer._train_step
+    step = Trainer.train_step
 
     def killed(trainer, number):
         if number == 5:
             raise KeyboardInterrupt
         return step(trainer, number)
 
-    monkeypatch.setattr(Trainer, "_train_step", killed)
+    monkeypatch.setattr(Trainer, "train_step", killed)
     assert command("fashioniq", *arguments, "--out", broken)[0] == 130
     assert not (broken / "report.json").exists()
-    monkeypatch.setattr(Trainer, "_train_step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
     code, _, err = command("fashioniq", *arguments, "--out", broken)
     assert code == 0, err
     assert "resuming" in err

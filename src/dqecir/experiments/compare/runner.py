@@ -91,7 +91,7 @@ def run_comparison(
         start.with_method(method, options)  # This raises if the method does not fit the model.
     for questions in ("training", "dev", "questions"):
         getattr(context, questions)  # Report a wrong catalogue before claiming the folder.
-    _claim(context)
+    claim_work(context)
     console.print(f"{recipe.name}: storing image tokens")
     for store in ("training_store", "dev_store", "question_store"):
         getattr(context, store)
@@ -157,7 +157,7 @@ class ComparisonSettings(Strict):
     contestants: dict[str, Any]
 
 
-def _claim(context: ComparisonContext) -> None:
+def claim_work(context: ComparisonContext) -> None:
     """Claim ``work`` for this comparison; raise if it holds another one's results.
 
     Between runs, contestants, baselines and seeds may be added or removed, but not changed.

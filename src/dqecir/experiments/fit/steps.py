@@ -114,7 +114,7 @@ def fit_catalogue(
         raise DataError(f"a catalogue is fitted by {DqeValues.name}, and the recipe is for {settings.method}")
     _claim(folder, out, start, settings, seed, sheet)
     known = start.heads.config.columns if start.heads is not None else {}
-    catalogue = _with_val(read_catalogue(folder, seed, sheet), seed)
+    catalogue = with_val(read_catalogue(folder, seed, sheet), seed)
     # With the rule dot, a column may have more values than an embedding has numbers.
     one_vector = settings.options.get("rule") == "dot"
     plan = plan_columns(catalogue, known, MOST_NUMBERS if one_vector else start.backbone.sizes.embedding)
@@ -123,7 +123,7 @@ def fit_catalogue(
         data.store(catalogue.image_paths)
     with times.step("learning the columns"):
         heads, scores = _heads(data)
-        data, heads = _without_unshown(data, heads, scores)
+        data, heads = without_unshown(data, heads, scores)
     for use in data.plan.uses:
         console.print(escape(f"column {use.column}: {use.kind}: {use.note}"))
     with times.step("training"):
@@ -174,7 +174,7 @@ def _claim(
     claim(out, FILE, FitSettings(table=table, model=start.fingerprint, recipe=recipe, seed=seed), "fit")
 
 
-def _with_val(catalogue: Catalogue, seed: int) -> Catalogue:
+def with_val(catalogue: Catalogue, seed: int) -> Catalogue:
     """Give the catalogue a val split: its own, else test, else a seeded share of train.
 
     Sets and products stay whole.
@@ -225,7 +225,7 @@ def _heads(data: FitData) -> tuple[AttributeHeads, dict[str, HeadScore]]:
     return heads.requires_grad_(False).eval(), {column: HeadScore(**score) for column, score in read.items()}
 
 
-def _without_unshown(
+def without_unshown(
     data: FitData, heads: AttributeHeads, scores: dict[str, HeadScore]
 ) -> tuple[FitData, AttributeHeads]:
     """Leave out columns whose head is no better than the commonest value, if any other is left.
