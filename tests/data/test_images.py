@@ -155,7 +155,7 @@ def test_formats_beyond_the_list_are_refused():
 def test_an_enormous_picture_is_refused_before_it_is_decoded():
     header = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
     bomb = header + _chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + _chunk(b"IEND", b"")
-    with pytest.raises(ImageError, match=r"60,000 x 60,000|enormous"):
+    with pytest.raises(ImageError, match=r"60,000 x 60,000|too many pixels"):
         load_image(bomb)
 
 

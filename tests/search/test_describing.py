@@ -101,7 +101,7 @@ def test_a_model_of_other_columns_tells_its_own(model, pictures, tmp_path):
     describe_pictures([pictures], other, out, quiet=True)
     assert list(lines_of(out)[0]["attributes"]) == ["material", "color"]
     out.unlink()
-    with pytest.raises(DataError, match=r"photos \(garment, pattern.*tells \(material, color\)"):
+    with pytest.raises(DataError, match=r"photos \(garment, pattern.*its own columns \(material, color\)"):
         describe_pictures([pictures], other, out, "photos", quiet=True)
     assert not out.exists()
 
@@ -116,7 +116,7 @@ def test_what_is_wrong_is_one_sentence(dqecir, model_folder, pictures, tmp_path)
         ((pictures, "--out", tmp_path / "no" / "out.jsonl"), "does not exist: create it"),
         (
             (pictures, "--out", out, "--columns", "products", "--model", model_folder),
-            "does not tell the columns of products",
+            "does not predict the columns of products",
         ),
         ((pictures, "--out", out, "--model", empty), "is not a model folder"),
     ]

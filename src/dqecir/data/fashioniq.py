@@ -67,7 +67,7 @@ def read_fashioniq(
     listed once. Captions are not changed. ``both_orders`` asks every question twice, the
     second time with its captions in reverse, as CoSMo and MGUR do. Under the ``joint`` gallery the
     category of a question is among its ``aspects``. ``images`` defaults to ``folder/images``;
-    an id is tried as ``.jpg``, then as ``.png``. ``check_images=False`` needs the annotations alone.
+    an id is tried as ``.jpg``, then as ``.png``. ``check_images=False`` needs only the annotations.
 
     Raises :class:`DataError` for a category or a split that does not exist, for a file that is
     missing or damaged, an image that its split does not name, and images that are missing.

@@ -34,7 +34,7 @@ def read_genecis(
 
     ``Triplet.subset`` is the gallery of a question, including its target; the gallery of a task joins
     them. Pictures are under ``images`` (default: ``folder``); crops are written there once, as
-    ``crops/IMAGE_X_Y_W_H.png``. ``check_images=False`` needs the annotations alone and writes nothing.
+    ``crops/IMAGE_X_Y_W_H.png``. ``check_images=False`` needs only the annotations and writes nothing.
 
     Raises :class:`DataError` for another split, a file that is missing or damaged, and missing pictures.
     """

@@ -112,7 +112,7 @@ def _as_image_error(name: str) -> Iterator[None]:
     except UnidentifiedImageError:
         raise ImageError(name, f"not a picture in a format that is read ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(name, f"the picture is enormous ({error}); make it smaller") from None
+        raise ImageError(name, f"the picture has too many pixels ({error}): make it smaller") from None
     except Exception as error:  # Decoders raise any kind of exception on damaged files.
         raise ImageError(name, f"the file is truncated or damaged ({error}); save it again") from None
 

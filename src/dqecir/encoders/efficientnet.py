@@ -81,7 +81,7 @@ class InvertedBlock(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """The network without its classifier."""
+    """An EfficientNet-Lite without its classifier."""
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()

@@ -63,7 +63,9 @@ def rank_questions(questions: Questions, chunks: Iterable[tuple[str, NDArray[np.
         for number, row in zip(numbers.tolist(), scores, strict=True):
             question = asked[number]
             if question.category != category or number in found:
-                raise DataError(f"question {question.pair_id} was scored twice, or in another category")
+                raise DataError(
+                    f"question {question.pair_id} was scored twice or in another category: score it once"
+                )
             row = np.array(row, dtype=np.float32)
             if questions.mask_reference:
                 row[gallery == question.reference] = -np.inf

@@ -95,7 +95,7 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
 
 
 def _measure(model: ComposedModel, benchmark: Benchmark, tokens: Path) -> dict[str, dict[str, float]]:
-    """Return the rows of the table."""
+    """Measure the model, its baselines and the oracles; return the rows of the report's table."""
     store = store_of(model, benchmark, tokens)
     rows = {"the shipped model": summarise(evaluate(model.method, store, model.text_encoder, benchmark))}
     return rows | baseline_rows(model, store, benchmark) | oracle_rows(benchmark)

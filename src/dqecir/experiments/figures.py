@@ -81,8 +81,8 @@ def draw_figures(
 
     ``zone.png``: sorted Δ of an easy and a hard question under the first model, with the mid-zone that
     ``zone`` asks for (the published bounds unless given); ``weights-<name>.png`` of every model with
-    attribute weights; ``answers-<attribute>.png``: ``per_attribute`` questions that ask of that attribute
-    alone, each answered by all models. Returns what was written; raises :class:`DataError`.
+    attribute weights; ``answers-<attribute>.png``: ``per_attribute`` questions about only that attribute,
+    with the results of all models. Return the written files; raises :class:`DataError`.
     """
     if not models:
         raise DataError("name at least one model to draw figures of")

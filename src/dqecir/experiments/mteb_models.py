@@ -92,7 +92,7 @@ class MtebEncoder(_MtebModel):
         return self.encoder.similarity(torch.as_tensor(embeddings1), torch.as_tensor(embeddings2))
 
     def similarity_pairwise(self, embeddings1: Tensor, embeddings2: Tensor) -> Tensor:
-        """Return inner products [N] of pairs."""
+        """Return the inner product [N] of each pair of rows."""
         return (torch.as_tensor(embeddings1).float() * torch.as_tensor(embeddings2).float()).sum(dim=1)
 
 

@@ -307,7 +307,10 @@ class Index(ABC):
         if not queries.isfinite().all():
             raise EngineError("a query contains NaN or infinity: the model is damaged")
         if exclude is not None and len(exclude) != len(queries):
-            raise EngineError(f"{len(queries)} queries came with {len(exclude)} lists of ids to leave out")
+            raise EngineError(
+                f"{len(queries)} queries came with {len(exclude)} lists of ids to leave out: "
+                "give a list for each query"
+            )
 
     def check_model(self, model: ComposedModel) -> None:
         """Raise :class:`EngineError` if another model made the target embeddings."""

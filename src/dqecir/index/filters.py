@@ -267,7 +267,9 @@ class _Parser:
             if match is None:
                 rest = text[place:].lstrip()
                 if rest[0] in "\"'":
-                    raise self.error(f"the quotation that begins with {rest[:12]!r} is never closed")
+                    raise self.error(
+                        f"the quotation that begins with {rest[:12]!r} is not closed: add a quote"
+                    )
                 raise self.error(f"{rest[0]!r} is not expected here")
             group = match.lastindex or 0
             kind: Literal["quoted", "bare", "sign"] = (
@@ -313,7 +315,7 @@ class _Parser:
             if self.take("("):
                 inner = self.any_of()
                 if not self.take(")"):
-                    raise self.error("a parenthesis is never closed")
+                    raise self.error("a parenthesis is not closed: add )")
                 return inner
             return self.comparison()
         finally:
@@ -363,7 +365,7 @@ class _Parser:
             values.append(self.value(f"a value of {name!r}"))
         if not self.take("}"):
             if self.here is None:
-                raise self.error(f"the brace after {name} in is never closed")
+                raise self.error(f"the brace after {name} in is not closed: add }}")
             raise self.error(
                 f"in the braces after {name} in a comma is expected, not {self.here.shown}; "
                 "quote values of several words"

@@ -196,7 +196,9 @@ def open_segment(
     except FileNotFoundError as error:
         raise _MissingError(f"{error.filename} is missing: {AGAIN}") from None
     except OSError as error:
-        raise EngineError(f"{error.filename} cannot be read ({error.strerror})") from None
+        raise EngineError(
+            f"{error.filename} cannot be read ({error.strerror}): check its permissions"
+        ) from None
     except (ItemsError, sqlite3.Error) as error:
         raise EngineError(f"{error}: {AGAIN}") from None
     except ValueError as error:

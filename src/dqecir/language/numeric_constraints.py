@@ -68,7 +68,7 @@ class NumericConstraint:
 
     @property
     def order(self) -> Order:
-        """The comparison sign."""
+        """The comparison sign, such as ``<``."""
         return _SIGNS[self.direction][self.reached]
 
 

@@ -75,7 +75,7 @@ class NegativeSampling(Strict):
 
     @property
     def mined(self) -> bool:
-        """Whether the choice needs scores over the corpus."""
+        """Whether choosing negatives needs the scores of all candidates."""
         return self.choose in ("mid_zone", "steepest_drops", "around_target")
 
 

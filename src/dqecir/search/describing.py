@@ -79,8 +79,8 @@ def _columns(describer: Describer, columns: ColumnSet | None) -> Mapping[str, st
     if columns is None:
         return {name: name for name in own}
     raise DataError(
-        f"this model does not tell the columns of {columns} ({', '.join(missing)}): choose another --model, "
-        f"or leave --columns out to get what it tells ({', '.join(own)})"
+        f"this model does not predict the columns of {columns} ({', '.join(missing)}): choose another "
+        f"--model, or leave --columns out to get its own columns ({', '.join(own)})"
     )
 
 

@@ -87,7 +87,7 @@ class Keys:
 
     @property
     def can_write(self) -> bool:
-        """Whether anyone at all can write."""
+        """Whether any request may be allowed to write."""
         return self._local or any(key.kind == "write" for key in self._keys)
 
     def check_read(self, headers: Headers, embedded: bool = True, counted: bool = True) -> None:
