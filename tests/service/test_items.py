@@ -312,8 +312,9 @@ def test_pictures_that_were_put_stay_out_of_a_later_build(serving, settings, ser
 def test_a_form_may_send_its_json_as_a_file(client, picture):
     files = {"request": ("blob", b'{"k": 1}', "application/json"), "image": ("a.png", picture)}
     assert len(client.post("/v1/search", files=files).json()["answers"]) == 1
-    twice = [("image", ("a.png", picture)), ("image", ("b.png", picture))]
-    assert "twice" in refused(client.post("/v1/search", files=twice), 422)
+    twice = [("request", ("blob", b"{}")), ("image", ("a.png", picture)), ("image", ("b.png", picture))]
+    assert "either an item" in refused(client.post("/v1/search", files=twice), 422)
+    assert "too often" in refused(client.put("/v1/items/a", files=twice[1:]), 422)
 
 
 def test_addresses_lie_under_the_path_that_a_proxy_shows(serving, picture):

@@ -266,6 +266,13 @@ def search(
     earlier: Annotated[
         list[str] | None, typer.Option(help="The text of an earlier turn, in order; its requests are kept.")
     ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One more reference: a picture file or an item's id, and its weight if not 1: b.jpg=0.5. "
+            "May come several times."
+        ),
+    ] = None,
     model: Model = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -279,6 +286,7 @@ def search(
     if (index is None) is (server is None):
         raise DataError("name what to search: --index INDEX, or --server URL")
     weights = dict(map(_weight, weight or ()))
+    references = list(map(_reference, reference or ()))
     if index is None:
         if sheet is not None or model is not None:
             raise DataError("a service has its own model and pictures: leave --model and --sheet away")
@@ -295,12 +303,15 @@ def search(
             "spoke": as_json,
             "strictness": strictness,
             "earlier": earlier or [],
+            "references": [{"item": item, "weight": weight} for _, item, weight in references],
         }
-        picture = None if image is None else image.read_bytes()
-        reply = search_on(str(server), request, picture, os.environ.get("DQECIR_KEY"))
+        files = [image, *(file for file, _, _ in references)]
+        pictures = [file.read_bytes() for file in files if file is not None]
+        reply = search_on(str(server), request, pictures, os.environ.get("DQECIR_KEY"))
     else:
         with loading():
             from dqecir.search.retriever import ComposedRetriever
+            from dqecir.search.search_request import WeightedReference
 
             retriever = ComposedRetriever.of_index(index, model, device)
         result = retriever.search(
@@ -315,6 +326,7 @@ def search(
             sold_out=sold_out,
             strictness=strictness,
             earlier=earlier or (),
+            references=[WeightedReference(*one) for one in references],
         )
         reply = result.as_json()
         if sheet is not None and image is not None:
@@ -344,3 +356,14 @@ def _weight(setting: str) -> tuple[str, float]:
         return name.strip(), float(number)
     except ValueError:
         raise DataError(f"{setting!r} is not ATTRIBUTE=NUMBER: write for example --weight colour=2") from None
+
+
+def _reference(given: str) -> tuple[Path | None, str | None, float]:
+    """Return the file, or else the item's id, and the weight of a further reference."""
+    name, _, number = given.rpartition("=")
+    try:
+        name, weight = (name, float(number)) if name else (given, 1.0)
+    except ValueError:
+        # The name itself has an equals sign.
+        name, weight = given, 1.0
+    return (Path(name), None, weight) if Path(name).is_file() else (None, name, weight)

@@ -37,6 +37,7 @@ from dqecir.methods.scoring import score
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.explanation import HeatMap, attribute_scores, heat_maps, readings
+from dqecir.search.mixing import mixed, mixed_cells
 from dqecir.search.preferring import (
     WORDS,
     cells_of,
@@ -55,7 +56,7 @@ from dqecir.search.response import (
     SearchResult,
     TextReading,
 )
-from dqecir.search.search_request import PreparedRequest, SearchRequest
+from dqecir.search.search_request import HEAVIEST_REFERENCE, PreparedRequest, SearchRequest
 from dqecir.search.steering import (
     STRICTEST,
     SteeredQuery,
@@ -114,30 +115,39 @@ class SearchEngine:
         unknown id, and :class:`DataError` for a weight that cannot be set.
         """
         begun = time.perf_counter()
-        item = None if request.item is None else item_named(self.index, request.item)
+        references = [
+            one if one.item is None else replace(one, item=item_named(self.index, one.item))
+            for one in request.all_references
+        ]
+        items = [one.item for one in references if one.item is not None]
         more, less = ([item_named(self.index, name) for name in ids] for ids in (request.more, request.less))
-        alone = request.image is None and item is None
-        if alone and not "".join((*request.earlier, request.text)).strip():
+        if not references and not "".join((*request.earlier, request.text)).strip():
             raise DataError("a search needs a picture, an item of the index or a text: give at least one")
-        reference = None if alone else self.reference(request.image, item)
+        for one in references:
+            if not 0 < one.weight <= HEAVIEST_REFERENCE:
+                raise DataError(
+                    f"the weight of a reference must be more than 0 and at most {HEAVIEST_REFERENCE:g}, not "
+                    f"{one.weight}: name with less what the results should not resemble"
+                )
         if not 0 <= request.strictness <= STRICTEST:
             raise DataError(f"strictness must be between 0 and {STRICTEST:g}, not {request.strictness}")
         check_weights(request.weights, self.weighted)
-        said = self.reader.read(request.text, item, request.where, request.earlier)
+        said = self.reader.read(request.text, items[0] if items else None, request.where, request.earlier)
         if said.where is not None:
             said.where.check(self.index.columns())
-        own = () if item is None else (item,)
-        same = () if item is None else items_of_one_picture(self.index, item)
+        cells = [cells_of(self.index.payload(item) or {}, said.garments) for item in items]
+        same = [one for item in items for one in items_of_one_picture(self.index, item)]
         return PreparedRequest(
             request,
-            reference,
+            tuple(self.reference(one.image, one.item) for one in references),
             said,
             self.has_sold_out and not request.sold_out,
             Steering(
                 request.weights, self._target_tokens(more), self._target_tokens(less), request.strictness
             ),
-            {} if item is None else cells_of(self.index.payload(item) or {}, said.garments),
-            tuple(dict.fromkeys((*all_views(self.index, (*own, *less, *request.exclude)), *same))),
+            # A reference that is no item has no cells: then the model says what they all show.
+            mixed_cells(cells, [one.weight for one in references]) if len(items) == len(references) else {},
+            tuple(dict.fromkeys((*all_views(self.index, (*items, *less, *request.exclude)), *same))),
             1000 * (time.perf_counter() - begun),
         )
 
@@ -234,7 +244,7 @@ class SearchEngine:
             said.lacking,
             said.read.language,
             tells and not (asked or said.constraints or said.searched),
-            None if prepared.reference is not None else _deciding(asked, said, embedded),
+            None if prepared.references else _deciding(asked, said, embedded),
             self._nowhere(asked),
             said.together,
         )
@@ -270,10 +280,15 @@ class SearchEngine:
     def _steered(self, prepared: Sequence[PreparedRequest]) -> tuple[SteeredQuery, bool]:
         """Return the boosted and steered queries, and whether texts without a reference are embedded."""
         texts = [one.said.text for one in prepared]
-        composed = self.composer.compose(
-            [one.reference or self.composer.no_picture() for one in prepared], texts
+        references = [one.references or (self.composer.no_picture(),) for one in prepared]
+        composed = mixed(
+            self.composer.compose(
+                [reference for own in references for reference in own],
+                [text for text, own in zip(texts, references, strict=True) for _ in own],
+            ),
+            [[own.weight for own in one.request.all_references] or [1.0] for one in prepared],
         )
-        alone = torch.tensor([one.reference is None for one in prepared])
+        alone = torch.tensor([not one.references for one in prepared])
         embedded = False
         if alone.any():
             own = self.composer.texts_alone(texts)
@@ -341,7 +356,7 @@ class SearchEngine:
         asks = [ask for ask in said.read.asks if ask not in said.table]
         asks += of_model(asked, {ask.column for ask in said.read.asks})
         found = of_requests(asks, said.garments, strictness)
-        if prepared.reference is None or any(ask.column in said.garments for ask in (*said.read.asks, *asks)):
+        if not prepared.references or any(ask.column in said.garments for ask in (*said.read.asks, *asks)):
             return found
         seen = {column: shares for column, shares in others.items() if column in said.garments}
         return found + of_reference(prepared.shown or seen, strictness)

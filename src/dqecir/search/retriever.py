@@ -32,7 +32,7 @@ from dqecir.search.engine import SearchEngine
 from dqecir.search.opening import learned_of, model_of_index, untrained
 from dqecir.search.pictures import Pictures
 from dqecir.search.response import SearchResponse, SearchResult
-from dqecir.search.search_request import SearchRequest
+from dqecir.search.search_request import SearchRequest, WeightedReference
 from dqecir.search.steering import Steering, attribute_weights, steered
 from dqecir.search.updating import UpdateSummary, plan_update
 
@@ -265,6 +265,7 @@ class ComposedRetriever:
         sold_out: bool = False,
         strictness: float = 1.0,
         earlier: Sequence[str] = (),
+        references: Sequence[WeightedReference] = (),
     ) -> SearchResponse:
         """Return the ``k`` items most like ``image`` changed by ``text``; without a text, most like it.
 
@@ -282,13 +283,19 @@ class ComposedRetriever:
         of each attribute to each score. ``sold_out``: whether to find sold-out items, too. ``strictness``,
         0 to 3, is the strength of requested values and of the garment, named or the reference's; 0 leaves
         the composition to the model. ``earlier`` are the texts of earlier turns: their requests are kept
-        unless ``text`` changes them ("now in blue") or takes them back ("no, not that").
+        unless ``text`` changes them ("now in blue") or takes them back ("no, not that"). ``references``
+        are further pictures or items to start from; the query is the weighted mean of the queries that each
+        composes with the text (:mod:`dqecir.search.mixing`).
         """
+        references = [
+            replace(one, item=self._item_of(one.image)) if one.item is None else one for one in references
+        ]
+        files = [own for own in (image, *(one.image for one in references)) if isinstance(own, Path | str)]
         request = SearchRequest(
             image,
             text,
-            # One more, if an item with the reference's file is left out.
-            k=k + isinstance(image, Path | str),
+            # One more for each file, because items that show a reference's file are left out.
+            k=k + len(files),
             item=self._item_of(image),
             where=parse_filter(where) if where is not None else None,
             weights=weights or {},
@@ -299,12 +306,12 @@ class ComposedRetriever:
             sold_out=sold_out,
             strictness=strictness,
             earlier=tuple(earlier),
+            references=tuple(references),
         )
         response = self._engine().search(request)
         results: Iterable[SearchResult] = map(self._with_whole_path, response.results)
-        if isinstance(image, Path | str):
-            own = Path(image).stat()
-            results = (result for result in results if not _is_file(result.payload.get("path"), own))
+        states = [Path(file).stat() for file in files]
+        results = (result for result in results if not _is_any_file(result.payload.get("path"), states))
         return replace(response, results=tuple(islice(results, k)))
 
     def steer(self, query: Query, steerings: Sequence[Steering]) -> Query:
@@ -424,10 +431,13 @@ class ComposedRetriever:
         return self.model.method.embed_target(tokens).cpu()
 
 
-def _is_file(path: Any, file: os.stat_result) -> bool:
-    """Return whether a path leads to this file, also through links."""
+def _is_any_file(path: Any, files: Sequence[os.stat_result]) -> bool:
+    """Return whether a path leads to one of these files, through links too."""
+    if not files or not isinstance(path, str):
+        return False
     try:
-        return isinstance(path, str) and os.path.samestat(os.stat(path), file)  # noqa: PTH116  (quicker)
+        found = os.stat(path)  # noqa: PTH116  (quicker)
+        return any(os.path.samestat(found, file) for file in files)
     except (OSError, ValueError):
         return False
 

@@ -12,6 +12,19 @@ from dqecir.model.compose import Reference
 from dqecir.search.request_text import RequestText
 from dqecir.search.steering import Steering
 
+HEAVIEST_REFERENCE = 100.0
+"""The largest weight of a reference."""
+
+
+@dataclass(frozen=True)
+class WeightedReference:
+    """One of several references: a picture, an item of the index by its id, or a picture that is an item."""
+
+    image: ImageSource | None = None
+    item: str | None = None
+    weight: float = 1.0
+    """How much it counts against the others; more than 0."""
+
 
 @dataclass(frozen=True)
 class SearchRequest:
@@ -41,6 +54,14 @@ class SearchRequest:
     """The texts of earlier turns, in order; their requests are kept unless the text changes them."""
     explain: bool = True
     """Whether to compute the contribution of each attribute to each score."""
+    references: tuple[WeightedReference, ...] = ()
+    """Further references; ``image`` or ``item``, if there is one, is the first and has weight 1."""
+
+    @property
+    def all_references(self) -> tuple[WeightedReference, ...]:
+        """Return every reference, the first first."""
+        alone = self.image is None and self.item is None
+        return (() if alone else (WeightedReference(self.image, self.item),)) + self.references
 
 
 SOLD_OUT_ITEMS = Equal(SOLD_OUT, ("true",))
@@ -51,15 +72,15 @@ class PreparedRequest:
     """A request whose text, filters and steering are read."""
 
     request: SearchRequest
-    reference: Reference | None
-    """None for a search by text alone."""
+    references: tuple[Reference, ...]
+    """Empty for a search by text alone."""
     said: RequestText
     """The reading of the text; the method composes the text without numeric constraints."""
     hides_sold_out: bool
     """Whether the index has sold-out items and the search leaves them out."""
     steering: Steering
     shown: Mapping[str, Mapping[str, float]]
-    """Column -> value -> 1, for the garments in the cells of a reference that is an item."""
+    """Column -> value -> share, for the garments in the cells of references that are items."""
     exclude: tuple[str, ...]
     reading_ms: float
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from dqecir.service.configuration import Limits
 from dqecir.service.problems import Problem, invalid
-from dqecir.service.schemas import ReferenceBody
+from dqecir.service.schemas import MOST_REFERENCES, ReferenceBody
 
 Schema = TypeVar("Schema", bound=BaseModel)
 BodyT = TypeVar("BodyT", bound=ReferenceBody)
@@ -22,25 +22,30 @@ BodyT = TypeVar("BodyT", bound=ReferenceBody)
 
 @dataclass(frozen=True)
 class Body:
-    """A request's JSON and picture, if present."""
+    """A request's JSON and pictures, if present."""
 
     text: str | None = None
-    image: bytes | None = None
+    images: tuple[bytes, ...] = ()
 
 
-async def read_request(request: Request, schema: type[BodyT], limits: Limits) -> tuple[BodyT, bytes | None]:
-    """Read a request with a reference, and the picture that was uploaded as the reference.
+async def read_request(
+    request: Request, schema: type[BodyT], limits: Limits
+) -> tuple[BodyT, bytes | None, tuple[bytes, ...]]:
+    """Read a request with a reference, the picture uploaded as the reference, and those of further ones.
 
-    Raises a :class:`Problem`, also if there is not exactly one reference: an item, or a picture.
+    Raises a :class:`Problem`, also if the pictures are not those that the request names.
     """
-    body = await read_body(request, "request", limits)
+    body = await read_body(request, "request", limits, 1 + MOST_REFERENCES)
     asked = parsed(body.text or "", schema)
-    given = (asked.item is not None) + (body.image is not None)
-    if given == 0 and not asked.needs_reference and asked.text.strip():
-        return asked, None
-    if given != 1:
+    own = len(body.images) - asked.uploads
+    if own < 0:
+        raise Problem(
+            422, f"{asked.uploads} references are images, and {len(body.images)} were uploaded: send each"
+        )
+    given = (asked.item is not None) + own
+    if given > 1 or (given == 0 and not asked.stands_alone):
         raise Problem(422, "a reference is either an item of the index or an image that is uploaded")
-    return asked, body.image
+    return asked, body.images[0] if own else None, body.images[own:]
 
 
 def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
@@ -51,8 +56,10 @@ def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
         raise invalid(error, name) from None
 
 
-async def read_body(request: Request, field: str, limits: Limits) -> Body:
-    """Read a body: JSON, or a form with a ``field`` of JSON and optionally an ``image``.
+async def read_body(request: Request, field: str, limits: Limits, images: int = 1) -> Body:
+    """Read a body: JSON, or a form with a ``field`` of JSON and at most so many files named ``image``.
+
+    All pictures together may be as large as one.
 
     Raises a :class:`Problem`: 413 if it is too large, 408 if it does not arrive in time, 415 for another
     content type, 400 if it cannot be read.
@@ -66,7 +73,7 @@ async def read_body(request: Request, field: str, limits: Limits) -> Body:
     try:
         async with asyncio.timeout(limits.body_seconds):
             if is_form:
-                return await _form(request, chunks, field, limits)
+                return await _form(request, chunks, field, limits, images)
             return Body(b"".join([chunk async for chunk in chunks]).decode("utf-8"))
     except TimeoutError:
         raise Problem(
@@ -95,27 +102,34 @@ async def _chunks(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     raise Problem(413, f"the body is larger than {most:,} bytes", {"Connection": "close"})
 
 
-async def _form(request: Request, chunks: AsyncGenerator[bytes, None], field: str, limits: Limits) -> Body:
+async def _form(
+    request: Request, chunks: AsyncGenerator[bytes, None], field: str, limits: Limits, most: int
+) -> Body:
     # The field of JSON may also be a file, as a browser sends a Blob.
-    parser = _InMemory(request.headers, chunks, max_files=2, max_fields=4, max_part_size=limits.body)
+    parser = _InMemory(request.headers, chunks, max_files=most + 1, max_fields=4, max_part_size=limits.body)
     try:
         form = await parser.parse()
     except (MultiPartException, ValueError, KeyError) as error:
         said = getattr(error, "message", None) or "it is damaged"
         raise Problem(400, f"the form cannot be read: {said}") from None
-    found: dict[str, bytes] = {}
+    text: bytes | None = None
+    images: list[bytes] = []
     for name, part in form.multi_items():
-        if name in found:
-            raise Problem(422, f"the form has the field {name!r} twice")
+        if (name == field and text is not None) or (name == "image" and len(images) == most):
+            raise Problem(422, f"the form has the field {name!r} too often")
         if name not in (field, "image"):
             raise Problem(422, f"the form has no field {name!r}: its fields are {field} and image")
         if name == "image" and isinstance(part, str):
             raise Problem(422, "the image must be a file, with a name of its own")
-        found[name] = part.encode("utf-8") if isinstance(part, str) else await part.read()
-    text, image = found.get(field), found.get("image")
-    if image is not None and len(image) > limits.bytes:
-        raise Problem(413, f"the picture has {len(image):,} bytes; at most {limits.bytes:,} are read")
-    return Body(None if text is None else text.decode("utf-8"), image)
+        content = part.encode("utf-8") if isinstance(part, str) else await part.read()
+        if name == field:
+            text = content
+        else:
+            images.append(content)
+    size = sum(map(len, images))
+    if size > limits.bytes:
+        raise Problem(413, f"the picture has {size:,} bytes; at most {limits.bytes:,} are read")
+    return Body(None if text is None else text.decode("utf-8"), tuple(images))
 
 
 class _InMemory(MultiPartParser):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ SECONDS = 60.0
 
 
 def search_on(
-    server: str, request: Mapping[str, Any], image: bytes | None, key: str | None
+    server: str, request: Mapping[str, Any], images: Sequence[bytes], key: str | None
 ) -> dict[str, Any]:
     """Return the reply of ``POST /v1/search``; ``server`` is the address of a service.
 
@@ -27,8 +27,7 @@ def search_on(
         raise DataError(f"{server} is no address of a service: write it as http://127.0.0.1:8000")
     boundary = uuid.uuid4().hex
     parts = [("request", "application/json", json.dumps(request).encode())]
-    if image is not None:
-        parts.append(("image", "image/*", image))
+    parts += [("image", "image/*", image) for image in images]
     body = b"".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
         f"Content-Type: {kind}\r\n\r\n".encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,7 @@ from pydantic import (
 
 from dqecir.data.column_roles import Role
 from dqecir.data.payload_fields import RESERVED
+from dqecir.search.search_request import HEAVIEST_REFERENCE
 from dqecir.search.steering import HEAVIEST, STRICTEST
 
 MOST_ANSWERS = 200
@@ -26,6 +27,8 @@ MOST_TEXT = 500
 """Most characters of a text or a filter."""
 MOST_LISTED = 200
 """Most items of a page of a list."""
+MOST_REFERENCES = 8
+"""Most references besides the first."""
 LARGEST_THUMBNAIL = 1024
 """Most pixels of a thumbnail's longer side."""
 
@@ -81,11 +84,28 @@ class _Body(BaseModel):
 class ReferenceBody(_Body):
     """The reference of a text: an item of the index, or a picture in the request."""
 
-    needs_reference: ClassVar[bool] = True
-
     item: Id | None = Field(default=None, description="Id of an item. Default: none, with an uploaded image.")
     text: str = Field(default="", max_length=MOST_TEXT, description="What should change.")
     method: str | None = Field(default=None, max_length=40, description="One of the methods of /v1/about.")
+
+    @property
+    def uploads(self) -> int:
+        """Return how many images come with it besides that of the reference."""
+        return 0
+
+    @property
+    def stands_alone(self) -> bool:
+        """Return whether it needs no reference."""
+        return False
+
+
+class FurtherReference(_Body):
+    """One more reference: an item of the index, or else the next of the uploaded images."""
+
+    item: Id | None = Field(default=None, description="An item's id; none for the next uploaded image.")
+    weight: float = Field(
+        default=1.0, gt=0, le=HEAVIEST_REFERENCE, description="How much it counts; the first counts 1."
+    )
 
 
 class FilterCondition(_Body):
@@ -112,8 +132,6 @@ class FilterConditions(RootModel[Annotated[list[FilterCondition], Field(max_leng
 class SearchBody(ReferenceBody):
     """A search. Without a text it finds items like the reference; without a reference, by the text."""
 
-    needs_reference: ClassVar[bool] = False
-
     k: int = Field(default=24, ge=1, le=MOST_ANSWERS, description="Number of results.")
     where: str | None = Field(default=None, max_length=MOST_TEXT, examples=["color = red and price < 40"])
     filters: FilterConditions = Field(default=FilterConditions([]), description="Conditions besides `where`.")
@@ -137,14 +155,30 @@ class SearchBody(ReferenceBody):
     spoke: bool = Field(
         default=True, description="Whether to return contributions of attributes to each result."
     )
+    references: Annotated[list[FurtherReference], Field(max_length=MOST_REFERENCES)] = Field(
+        default=[],
+        description="References besides the first. Their images are uploaded after the first's, in order.",
+    )
+
+    @property
+    def uploads(self) -> int:
+        """Return how many images come with it besides that of the first reference."""
+        return sum(one.item is None for one in self.references)
+
+    @property
+    def stands_alone(self) -> bool:
+        """Return whether it is a search without a first reference."""
+        return bool(self.references or self.text.strip() or "".join(self.earlier).strip())
 
 
 class ExplanationBody(SearchBody):
     """A search, and one of its results."""
 
-    needs_reference: ClassVar[bool] = True
+    target: Id = Field(description="Id of the item whose picture is explained with the first reference.")
 
-    target: Id = Field(description="Id of the item whose picture is explained with the reference.")
+    @property
+    def stands_alone(self) -> bool:
+        return bool(self.references)
 
 
 class EditBody(ReferenceBody):

@@ -28,7 +28,7 @@ async def edits(request: Request, service: Served) -> EditReply:
     if lacking is not None:
         raise Problem(501, lacking)
     with service.edits.gate.entered():
-        asked, image = await read_request(request, EditBody, service.limits)
+        asked, image, _ = await read_request(request, EditBody, service.limits)
         if not asked.text.strip():
             raise Problem(422, "there is nothing to edit: say what should change")
         item = asked.item

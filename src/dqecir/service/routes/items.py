@@ -126,14 +126,15 @@ def _reference(service: Service, engine: SearchEngine, image: bytes) -> Referenc
 
 
 async def _encoded(service: Service, item_id: str, body: Body) -> Put:
-    if body.image is None:
+    if not body.images:
         raise Problem(422, "the form has no image")
+    [image] = body.images
     attributes = {} if body.text is None else parsed(body.text, Attributes).root
     tokens: list[Tensor] = []
     for engine in service.engines.values():
-        reference = await service.decoders.run(partial(_reference, service, engine, body.image))
+        reference = await service.decoders.run(partial(_reference, service, engine, image))
         tokens.append(await service.worker.ask(engine.composer.target_embeddings, reference))
-    return Put(item_id, tokens, marked(attributes), body.image)
+    return Put(item_id, tokens, marked(attributes), image)
 
 
 @router.delete(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from dqecir.index.filters import conjuncts, filter_from
 from dqecir.search.engine import SearchEngine
 from dqecir.search.explanation import HeatMap
 from dqecir.search.response import SearchResponse
-from dqecir.search.search_request import PreparedRequest, SearchRequest
+from dqecir.search.search_request import PreparedRequest, SearchRequest, WeightedReference
 from dqecir.service.bodies import read_request
 from dqecir.service.documented import body_of, problems
 from dqecir.service.keys import may_read
@@ -40,11 +40,14 @@ _PROBLEMS = problems(400, 401, 404, 408, 413, 415, 422, 429, 503, 504)
 @asynccontextmanager
 async def _admitted(
     service: Service, request: Request, schema: type[BodyT]
-) -> AsyncIterator[tuple[BodyT, bytes | None, SearchEngine]]:
-    """Yield, within limits, the body of a request that needs the model, its picture, and its engine."""
+) -> AsyncIterator[tuple[BodyT, bytes | None, tuple[bytes, ...], SearchEngine]]:
+    """Yield, within limits, the body of a request that needs the model, its pictures, and its engine.
+
+    The pictures are that of the first reference, and those of further ones.
+    """
     async with service.admitted():
-        asked, image = await read_request(request, schema, service.limits)
-        yield asked, image, service.engine(asked.method)
+        asked, image, further = await read_request(request, schema, service.limits)
+        yield asked, image, further, service.engine(asked.method)
 
 
 @router.post(
@@ -56,8 +59,8 @@ async def _admitted(
 async def search(request: Request, service: Served) -> Response:
     """Find items like the reference changed by the text."""
     begun = time.perf_counter()
-    async with _admitted(service, request, SearchBody) as (asked, image, engine):
-        found = await answered(service, engine, asked, image)
+    async with _admitted(service, request, SearchBody) as (asked, image, further, engine):
+        found = await answered(service, engine, asked, image, further)
     request.state.said = {"k": asked.k, "text": len(asked.text), "image": len(image or b"")}
     reply = as_reply(
         found, asked.method or service.first, 1000 * (time.perf_counter() - begun), service.root_path
@@ -66,17 +69,22 @@ async def search(request: Request, service: Served) -> Response:
 
 
 async def answered(
-    service: Service, engine: SearchEngine, asked: SearchBody, image: bytes | None
+    service: Service,
+    engine: SearchEngine,
+    asked: SearchBody,
+    image: bytes | None,
+    further: Sequence[bytes] = (),
 ) -> SearchResponse:
     """Return the answer to a search; raises a :class:`Problem` or ``DataError``."""
-    prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, image))
+    prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, image, further))
     return await service.worker.ask(engine.answer, prepared)
 
 
 def _prepared(
-    service: Service, engine: SearchEngine, asked: SearchBody, image: bytes | None
+    service: Service, engine: SearchEngine, asked: SearchBody, image: bytes | None, further: Sequence[bytes]
 ) -> PreparedRequest:
     """Prepare a request for the engine, in a thread that may wait."""
+    uploads = map(service.decoders.decode, further)
     return engine.prepare(
         SearchRequest(
             None if image is None else service.decoders.decode(image),
@@ -92,6 +100,10 @@ def _prepared(
             sold_out=asked.sold_out,
             strictness=asked.strictness,
             earlier=tuple(asked.earlier),
+            references=tuple(
+                WeightedReference(next(uploads) if one.item is None else None, one.item, one.weight)
+                for one in asked.references
+            ),
         )
     )
 
@@ -111,12 +123,14 @@ def as_reply(found: SearchResponse, method: str, took: float, root_path: str) ->
     openapi_extra=body_of(ExplanationBody, image=True),
 )
 async def explanations(request: Request, service: Served) -> Response:
-    """Return heat maps of a search for its reference and one of its results."""
-    async with _admitted(service, request, ExplanationBody) as (asked, image, engine):
+    """Return heat maps of a search for its first reference and one of its results."""
+    async with _admitted(service, request, ExplanationBody) as (asked, image, further, engine):
 
         def read() -> tuple[PreparedRequest, Image, Image]:
-            prepared = _prepared(service, engine, asked, image)
-            return prepared, service.picture(asked.item, image), service.picture(asked.target, None)
+            prepared = _prepared(service, engine, asked, image, further)
+            first = prepared.request.all_references[0]
+            reference = first.image if isinstance(first.image, Image) else service.picture(first.item, None)
+            return prepared, reference, service.picture(asked.target, None)
 
         reference, target = await service.worker.ask(engine.explain, await service.decoders.run(read))
     return JSONResponse({"reference": _map_as_json(reference), "target": _map_as_json(target)})
@@ -135,8 +149,8 @@ def _map_as_json(heat: HeatMap) -> dict[str, object]:
 )
 async def embeddings(request: Request, service: Served) -> Response:
     """Return the query vectors of a search: composed, boosted and steered."""
-    async with _admitted(service, request, SearchBody) as (asked, image, engine):
-        prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, image))
+    async with _admitted(service, request, SearchBody) as (asked, image, further, engine):
+        prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, image, further))
         found = await service.worker.ask(engine.query_vectors, prepared)
     return JSONResponse(
         {
