@@ -87,3 +87,13 @@ def test_an_explanation_looks_at_the_first_reference(client, ids):
     assert found.status_code == 200 and found.json() == alone.json()
     only = client.post("/v1/explanations", json={**request, "item": None, "references": [{"item": ids[0]}]})
     assert only.json() == alone.json()
+
+
+def test_the_first_candidates_are_reranked_as_in_python(client, retriever, ids):
+    request = {"item": ids[0], "text": "is red", "k": 3}
+    found = client.post("/v1/search", json={**request, "rerank": 20}).json()
+    path = retriever.index.picture_path(retriever.index.payload(ids[0]))
+    expected = retriever.search(path, "is red", k=3, rerank=20).results
+    assert [one["id"] for one in found["answers"]] == [one.id for one in expected]
+    assert "rerank" in found["timings"]
+    refused(client.post("/v1/search", json={**request, "rerank": 201}), 422)

@@ -27,6 +27,15 @@ Encoder = Annotated[
 ]
 Model = Annotated[Path | None, typer.Option("--model", help="A model folder. Default: the shipped model.")]
 
+Reranker = Annotated[
+    str | None,
+    typer.Option(
+        "--reranker",
+        help="A cross encoder of sentence-transformers that scores candidates again: a hub name or a folder. "
+        "Default: the attribute heads of the model.",
+    ),
+]
+
 Device = Annotated[
     str,
     typer.Option(

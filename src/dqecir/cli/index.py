@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import Device, Encoder, IndexFolder, Model, Out, SheetName, output, start_of
+from dqecir.cli.arguments import (
+    Device,
+    Encoder,
+    IndexFolder,
+    Model,
+    Out,
+    Reranker,
+    SheetName,
+    output,
+    start_of,
+)
 from dqecir.errors import DataError
 from dqecir.io.progress import console
 from dqecir.io.starting import loading
@@ -273,6 +283,10 @@ def search(
             "May come several times."
         ),
     ] = None,
+    rerank: Annotated[
+        int, typer.Option(min=0, help="How many of the first candidates to score again. Default: none.")
+    ] = 0,
+    reranker: Reranker = None,
     model: Model = None,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -288,8 +302,10 @@ def search(
     weights = dict(map(_weight, weight or ()))
     references = list(map(_reference, reference or ()))
     if index is None:
-        if sheet is not None or model is not None:
-            raise DataError("a service has its own model and pictures: leave --model and --sheet away")
+        if not all(one is None for one in (sheet, model, reranker)):
+            raise DataError(
+                "a service has its own model, reranker and pictures: leave --model, --reranker, --sheet out"
+            )
         from dqecir.service.client import search_on
 
         request = {
@@ -303,6 +319,7 @@ def search(
             "spoke": as_json,
             "strictness": strictness,
             "earlier": earlier or [],
+            "rerank": rerank,
             "references": [{"item": item, "weight": weight} for _, item, weight in references],
         }
         files = [image, *(file for file, _, _ in references)]
@@ -314,6 +331,10 @@ def search(
             from dqecir.search.search_request import WeightedReference
 
             retriever = ComposedRetriever.of_index(index, model, device)
+            if reranker is not None:
+                from dqecir.search.cross_encoder import CrossEncoderReranker
+
+                retriever.reranker = CrossEncoderReranker.from_pretrained(reranker, device)
         result = retriever.search(
             image,
             text,
@@ -327,6 +348,7 @@ def search(
             strictness=strictness,
             earlier=earlier or (),
             references=[WeightedReference(*one) for one in references],
+            rerank=rerank,
         )
         reply = result.as_json()
         if sheet is not None and image is not None:

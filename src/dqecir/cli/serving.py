@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dqecir.cli.arguments import Device, IndexFolder, Model, output
+from dqecir.cli.arguments import Device, IndexFolder, Model, Reranker, output
 
 if TYPE_CHECKING:
     from dqecir.service.configuration import Beside
@@ -33,6 +33,7 @@ def serve(
             help="A second model and its index of the same items, as NAME=INDEX@MODEL.",
         ),
     ] = None,
+    reranker: Reranker = None,
     keys: Annotated[
         Path | None, typer.Option(help="A file of keys: lines read:KEY, write:KEY and embed:KEY.")
     ] = None,
@@ -70,6 +71,7 @@ def serve(
             "port": port,
             "root_path": root_path,
             "also": tuple(_beside(text) for text in also or ()),
+            "reranker": reranker,
             "keys": keys,
             "origins": tuple(allow_origin or ()),
             "uploads": uploads,

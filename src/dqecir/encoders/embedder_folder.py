@@ -26,7 +26,7 @@ def read_embedder(folder: Path) -> Embedder:
     Raises :class:`CheckpointError` if the folder needs its own code, holds pickles, is incomplete or damaged,
     if the model does not take images with texts, or if sentence-transformers is not installed.
     """
-    _check_modules(folder)
+    check_modules(folder)
     model = _loaded(folder)
     if not all(model.supports(modality) for modality in ("image", ("image", "text"))):
         raise CheckpointError(
@@ -36,7 +36,8 @@ def read_embedder(folder: Path) -> Embedder:
     return Embedder(EmbedderConfig(embedding=int(model.get_embedding_dimension())), model)
 
 
-def _check_modules(folder: Path) -> None:
+def check_modules(folder: Path) -> None:
+    """Raise :class:`CheckpointError` for a folder with code of its own, with pickles, or without modules."""
     try:
         modules = json.loads((folder / MODULES).read_text(encoding="utf-8"))
         kinds = [str(module["type"]) for module in modules]

@@ -47,6 +47,7 @@ from dqecir.search.preferring import (
     values_by_model,
 )
 from dqecir.search.request_text import RequestReader, RequestText
+from dqecir.search.reranking import AttributeChecker, Reranker, reranked
 from dqecir.search.response import (
     Contribution,
     ProductResult,
@@ -74,14 +75,21 @@ class SearchEngine:
     """A model that searches an index."""
 
     def __init__(
-        self, model: ComposedModel, index: Index, tokens_kept: int = 0, refresh: float = 0.0
+        self,
+        model: ComposedModel,
+        index: Index,
+        tokens_kept: int = 0,
+        refresh: float = 0.0,
+        reranker: Reranker | None = None,
     ) -> None:
         """``tokens_kept``: size of the cache of references' image tokens, in bytes. ``refresh``: least
-        seconds between two checks for changes of other processes. Raises :class:`EngineError` for an index of
+        seconds between two checks for changes of other processes. ``reranker``: what scores candidates again.
+        Default: the attribute heads of the model, if it has any. Raises :class:`EngineError` for an index of
         another model."""
         index.check_model(model)
         self.composer = QueryComposer(model, tokens_kept)
         self.model, self.index = model, index
+        self.reranker = AttributeChecker(model) if reranker is None and model.heads else reranker
         self.attributes = [vocabulary.name for vocabulary in model.vocabularies]
         # Without trained heads, take the values of the method itself.
         self.values = model.method.target_values if model.heads is None else model.heads.config.columns
@@ -132,6 +140,10 @@ class SearchEngine:
         if not 0 <= request.strictness <= STRICTEST:
             raise DataError(f"strictness must be between 0 and {STRICTEST:g}, not {request.strictness}")
         check_weights(request.weights, self.weighted)
+        if request.rerank and self.reranker is None:
+            raise DataError(
+                "the model has no attribute heads to rerank with: name a reranker, or do not rerank"
+            )
         said = self.reader.read(request.text, items[0] if items else None, request.where, request.earlier)
         if said.where is not None:
             said.where.check(self.index.columns())
@@ -196,7 +208,7 @@ class SearchEngine:
         contributions = self._contributions(steered.query, prepared, hits)
         clock.lap("explain")
         timings = clock.milliseconds
-        return [
+        responses = [
             SearchResponse(
                 tuple(
                     _result(found, parts) for found, parts in zip(hits[row], contributions[row], strict=True)
@@ -211,6 +223,19 @@ class SearchEngine:
             )
             for row, one in enumerate(prepared)
         ]
+        return [self._reranked(one.request, found) for one, found in zip(prepared, responses, strict=True)]
+
+    def _reranked(self, request: SearchRequest, response: SearchResponse) -> SearchResponse:
+        """Return the ``k`` results of a request, those that it wants reranked in the reranker's order."""
+        if not request.rerank or self.reranker is None:
+            return response
+        clock = _Clock()
+        if request.image is None and (references := request.all_references):
+            first = references[0]
+            request = replace(request, image=first.image or self.picture_of(first.item))
+        results = reranked(self.reranker, request, response, self.index)
+        clock.lap("rerank")
+        return replace(response, results=results, timings={**response.timings, **clock.milliseconds})
 
     def _reading(
         self, read: TextReading, prepared: PreparedRequest, tells: bool, reads_all: bool, embedded: bool
@@ -320,12 +345,12 @@ class SearchEngine:
         embeddings = query.embeddings.cpu()
         preferences = self._preferences(query, prepared)
         for where, rows in together.items():
-            most = max(prepared[row].request.k for row in rows)
+            most = max(prepared[row].request.candidates for row in rows)
             exclude = [prepared[row].exclude for row in rows]
             prefer = [preferences[row] for row in rows]
             hits = best_products(self.index, embeddings[rows], most, exclude, where, prefer)
             for row, best in zip(rows, hits, strict=True):
-                found[row] = best[: prepared[row].request.k]
+                found[row] = best[: prepared[row].request.candidates]
         return found
 
     def _preferences(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[Preference]:

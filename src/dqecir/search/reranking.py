@@ -3,51 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
+from PIL import Image
 
 from dqecir.data.images import load_image
-from dqecir.errors import DataError
+from dqecir.errors import DataError, ImageError
+from dqecir.index.contract import Index
 from dqecir.methods.score_rules import SMOOTHING
 from dqecir.model.composed_model import ComposedModel
-from dqecir.search.engine import SearchEngine
-from dqecir.search.response import RequestedValue, SearchResponse
+from dqecir.search.response import RequestedValue, SearchResponse, SearchResult
 from dqecir.search.search_request import SearchRequest
 
-DEPTH = 50
-"""Number of candidates that are scored again."""
+LONGEST_SIDE = 1024
+"""Pixels; larger pictures are made smaller for a reranker."""
 
 
 class Reranker(Protocol):
     """The interface of a reranker: a number for each picture, higher is better."""
 
     def __call__(
-        self, request: SearchRequest, response: SearchResponse, pictures: Sequence[Path]
+        self, request: SearchRequest, response: SearchResponse, pictures: Sequence[Image.Image]
     ) -> Sequence[float]:
-        """Return scores of ``pictures``, candidates of ``response`` in its order."""
+        """Return scores of ``pictures`` (RGB), candidates of ``response`` in its order.
+
+        ``request.image`` is the first reference; None for a search by text alone.
+        """
         ...
 
 
-def search_reranked(
-    engine: SearchEngine, request: SearchRequest, reranker: Reranker, depth: int = DEPTH
-) -> SearchResponse:
-    """Answer a request with its first ``depth`` candidates in the order of ``reranker``.
+def reranked(
+    reranker: Reranker, request: SearchRequest, response: SearchResponse, index: Index
+) -> tuple[SearchResult, ...]:
+    """Return the ``k`` results of a request, its first ``rerank`` candidates in the order of ``reranker``.
 
-    Equal scores keep the order of the search; candidates without a picture come last. Results keep the scores
-    of the search. Raises :class:`DataError` if the reranker returns a wrong number of scores.
+    Equal scores keep the order of the search; candidates without a usable picture come last. Results keep the
+    scores of the search. Raises :class:`DataError` if the reranker returns a wrong number of scores.
     """
-    response = engine.search(replace(request, k=max(depth, request.k)))
-    paths = [engine.index.picture_path(result.payload) for result in response.results]
-    there = [place for place, path in enumerate(paths) if path is not None]
-    scores = list(reranker(request, response, [path for path in paths if path is not None]))
-    if len(scores) != len(there):
-        raise DataError(f"a reranker gave {len(scores)} scores for {len(there)} pictures: one each is needed")
-    known = dict(zip(there, scores, strict=True))
-    order = sorted(range(len(paths)), key=lambda place: -known.get(place, -torch.inf))
-    return replace(response, results=tuple(response.results[place] for place in order[: request.k]))
+    results = response.results
+    count = min(request.rerank, len(results))
+    pictures = {
+        place: picture
+        for place in range(count)
+        if (picture := _picture(index.picture_path(results[place].payload))) is not None
+    }
+    scores = list(reranker(request, response, list(pictures.values())))
+    if len(scores) != len(pictures):
+        raise DataError(
+            f"a reranker gave {len(scores)} scores for {len(pictures)} pictures: one each is needed"
+        )
+    known = dict(zip(pictures, scores, strict=True))
+    order = sorted(range(count), key=lambda place: -known.get(place, -torch.inf))
+    return (*(results[place] for place in order), *results[count:])[: request.k]
+
+
+def _picture(path: Path | None) -> Image.Image | None:
+    if path is None:
+        return None
+    try:
+        picture = load_image(path)
+    except ImageError:
+        return None
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BICUBIC)
+    return picture
 
 
 class AttributeChecker:
@@ -64,11 +84,11 @@ class AttributeChecker:
 
     @torch.no_grad()
     def __call__(
-        self, request: SearchRequest, response: SearchResponse, pictures: Sequence[Path]
+        self, request: SearchRequest, response: SearchResponse, pictures: Sequence[Image.Image]
     ) -> list[float]:
         if not pictures:
             return []
-        pixels = torch.stack([self.model.preprocessing(load_image(path)) for path in pictures])
+        pixels = torch.stack([self.model.preprocessing(picture) for picture in pictures])
         logits = self.heads(self.model.backbone.image_tokens(pixels.to(self.model.device)))
         total = torch.zeros(len(pictures))
         for asked in response.reading.requested:

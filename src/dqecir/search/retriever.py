@@ -31,6 +31,7 @@ from dqecir.model.composed_model import ComposedModel
 from dqecir.search.engine import SearchEngine
 from dqecir.search.opening import learned_of, model_of_index, untrained
 from dqecir.search.pictures import Pictures
+from dqecir.search.reranking import Reranker
 from dqecir.search.response import SearchResponse, SearchResult
 from dqecir.search.search_request import SearchRequest, WeightedReference
 from dqecir.search.steering import Steering, attribute_weights, steered
@@ -70,6 +71,8 @@ class ComposedRetriever:
         self.maker = maker
         self._composer = QueryComposer(model)
         self._search: SearchEngine | None = None
+        self.reranker: Reranker | None = None
+        """What scores candidates again, set before the first search. Default: the model's attribute heads."""
 
     @classmethod
     def from_pretrained(cls, folder: Path | str | None = None, device: str = "cpu") -> Self:
@@ -266,6 +269,7 @@ class ComposedRetriever:
         strictness: float = 1.0,
         earlier: Sequence[str] = (),
         references: Sequence[WeightedReference] = (),
+        rerank: int = 0,
     ) -> SearchResponse:
         """Return the ``k`` items most like ``image`` changed by ``text``; without a text, most like it.
 
@@ -285,7 +289,8 @@ class ComposedRetriever:
         the composition to the model. ``earlier`` are the texts of earlier turns: their requests are kept
         unless ``text`` changes them ("now in blue") or takes them back ("no, not that"). ``references``
         are further pictures or items to start from; the query is the weighted mean of the queries that each
-        composes with the text (:mod:`dqecir.search.mixing`).
+        composes with the text (:mod:`dqecir.search.mixing`). ``rerank``: how many of the first candidates
+        :attr:`reranker` scores again. Default: none.
         """
         references = [
             replace(one, item=self._item_of(one.image)) if one.item is None else one for one in references
@@ -307,6 +312,7 @@ class ComposedRetriever:
             strictness=strictness,
             earlier=tuple(earlier),
             references=tuple(references),
+            rerank=rerank and rerank + len(files),
         )
         response = self._engine().search(request)
         results: Iterable[SearchResult] = map(self._with_whole_path, response.results)
@@ -349,7 +355,7 @@ class ComposedRetriever:
     def _engine(self) -> SearchEngine:
         index = self._opened()
         if self._search is None or self._search.index is not index:
-            self._search = SearchEngine(self.model, index)
+            self._search = SearchEngine(self.model, index, reranker=self.reranker)
         return self._search
 
     def _references(self, images: Sequence[ImageSource]) -> list[Reference]:

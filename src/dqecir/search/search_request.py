@@ -54,8 +54,15 @@ class SearchRequest:
     """The texts of earlier turns, in order; their requests are kept unless the text changes them."""
     explain: bool = True
     """Whether to compute the contribution of each attribute to each score."""
+    rerank: int = 0
+    """How many of the first candidates the engine's reranker scores again."""
     references: tuple[WeightedReference, ...] = ()
     """Further references; ``image`` or ``item``, if there is one, is the first and has weight 1."""
+
+    @property
+    def candidates(self) -> int:
+        """Return how many results the search itself has to find."""
+        return max(self.k, self.rerank)
 
     @property
     def all_references(self) -> tuple[WeightedReference, ...]:

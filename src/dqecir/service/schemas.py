@@ -155,6 +155,9 @@ class SearchBody(ReferenceBody):
     spoke: bool = Field(
         default=True, description="Whether to return contributions of attributes to each result."
     )
+    rerank: int = Field(
+        default=0, ge=0, le=MOST_ANSWERS, description="How many of the first candidates are scored again."
+    )
     references: Annotated[list[FurtherReference], Field(max_length=MOST_REFERENCES)] = Field(
         default=[],
         description="References besides the first. Their images are uploaded after the first's, in order.",

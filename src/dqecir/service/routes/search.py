@@ -100,6 +100,7 @@ def _prepared(
             sold_out=asked.sold_out,
             strictness=asked.strictness,
             earlier=tuple(asked.earlier),
+            rerank=asked.rerank,
             references=tuple(
                 WeightedReference(next(uploads) if one.item is None else None, one.item, one.weight)
                 for one in asked.references

@@ -1,0 +1,82 @@
+"""Rerankers of others: cross encoders of sentence-transformers that read a query together with a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dqecir.data.images import load_image
+from dqecir.encoders.checkpoint_files import located
+from dqecir.encoders.embedder_folder import check_modules
+from dqecir.errors import CheckpointError
+from dqecir.io.device import device_named
+from dqecir.search.response import SearchResponse
+from dqecir.search.search_request import SearchRequest
+
+INSTRUCTION = "Retrieve the image that shows the reference image changed as the text says."
+"""The instruction for a reranker that reads one, such as Qwen3-VL-Reranker."""
+
+
+class CrossEncoderReranker:
+    """Scores a picture by what a cross encoder says of the pair of the query and the picture.
+
+    The query is the first reference together with the text of all turns, or either alone.
+    """
+
+    def __init__(self, model: Any, instruction: str | None = INSTRUCTION) -> None:
+        """``model`` is a ``CrossEncoder``; ``instruction`` its prompt, None for the model's own."""
+        self.model, self.instruction = model, instruction
+
+    @classmethod
+    def from_pretrained(cls, name: str, device: str = "auto") -> CrossEncoderReranker:
+        """Read a hub name (OWNER/NAME or OWNER/NAME@REVISION) or a folder onto auto, cpu, cuda or mps.
+
+        Raises :class:`CheckpointError` for code of its own, for pickles, for what is missing or damaged, for
+        a model that takes no images, and where sentence-transformers is not installed.
+        """
+        folder, _ = located(name)
+        check_modules(folder)
+        model = _loaded(folder, str(device_named(device)))
+        if not all(model.supports(modality) for modality in ("image", ("image", "text"))):
+            raise CheckpointError(
+                f"{name} reads {', '.join(map(str, model.modalities))} and no image with a text: name a "
+                "reranker of both, such as Qwen/Qwen3-VL-Reranker-2B"
+            )
+        return cls(model)
+
+    def __call__(
+        self, request: SearchRequest, response: SearchResponse, pictures: Sequence[Image.Image]
+    ) -> list[float]:
+        if not pictures:
+            return []
+        text = response.reading.together or request.text
+        query: Any = text
+        if request.image is not None:
+            picture = load_image(request.image)
+            query = {"text": text, "image": picture} if text.strip() else picture
+        pairs = [(query, picture) for picture in pictures]
+        scores = self.model.predict(
+            pairs, prompt=self.instruction, batch_size=8, show_progress_bar=False, convert_to_tensor=True
+        )
+        found: list[float] = scores.float().flatten().tolist()
+        return found
+
+
+def _loaded(folder: Path, device: str) -> Any:
+    try:
+        from sentence_transformers import CrossEncoder  # slow to import, and an extra
+    except ImportError:
+        raise CheckpointError(
+            f"{folder} is a reranker of sentence-transformers, which is not installed: "
+            "pip install 'dqecir[embedders]'"
+        ) from None
+    try:
+        return CrossEncoder(str(folder), device=device, trust_remote_code=False, local_files_only=True).eval()
+    except Exception as error:  # it raises whatever the mistake makes of its own code
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CheckpointError(
+            f"{folder} is no reranker that can be read ({reason}): copy it again"
+        ) from error
