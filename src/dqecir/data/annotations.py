@@ -44,13 +44,26 @@ class Questions:
 def read_json(path: Path, what: str) -> Any:
     """Read a JSON file; raises :class:`DataError` that names ``what`` the file should be."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(_read(path, what))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not JSON ({error}): fetch {what} again") from None
+
+
+def read_text(path: Path, what: str) -> list[str]:
+    """Read the lines of a file; raises :class:`DataError` that names ``what`` the file should be."""
+    try:
+        return _read(path, what).splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text: fetch {what} again") from None
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError(
             f"there is no file {path}: {what} is read from it, so name the folder that holds it"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON ({error}): fetch {what} again") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from None
 

@@ -419,6 +419,11 @@ def recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
     return (results.ranks < k).astype(np.float64)
 
 
+def any_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
+    """Return [Q] whether any right answer is among the first ``k``, as 0 or 1."""
+    return np.array([float(ranks.min() < k) for ranks in results.right_ranks])
+
+
 def subset_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
     """Return [Q] whether the target is among the first ``k`` of its subset, as 0 or 1 (CIRR).
 

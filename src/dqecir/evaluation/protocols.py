@@ -17,15 +17,18 @@ from dqecir.data.annotations import Question, Questions
 from dqecir.data.captions import blip_clean, join_fashioniq
 from dqecir.data.circo import read_circo, read_circo_questions
 from dqecir.data.cirr import read_cirr, read_cirr_questions
+from dqecir.data.fashion200k import read_fashion200k
 from dqecir.data.fashioniq import Gallery, read_fashioniq, read_fashioniq_questions
 from dqecir.data.genecis import read_genecis
 from dqecir.data.icir import read_icir
 from dqecir.data.lasco import read_lasco
+from dqecir.data.shoes import read_shoes
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.errors import DataError
 from dqecir.evaluation.metrics import (
     KEPT,
     RetrievalResults,
+    any_recall,
     precision_at,
     recall,
     subset_recall,
@@ -35,7 +38,7 @@ from dqecir.evaluation.metrics import (
 from dqecir.settings import nearest
 
 QueryText = Literal["clean_and", "raw_and", "covr", "composeae", "raw", "qure_circo"]
-DataSet = Literal["fashioniq", "cirr", "circo", "genecis", "i-cir", "lasco"]
+DataSet = Literal["fashioniq", "cirr", "circo", "genecis", "i-cir", "lasco", "shoes", "fashion200k"]
 
 
 def _composeae(question: Triplet | Question) -> str:
@@ -65,8 +68,8 @@ class Protocol:
     """Whether a ranking leaves out its reference."""
     wording: QueryText
     metrics: tuple[str, ...]
-    """``R@k`` of the target, ``R_sub@k`` within its subset, ``mAP@k`` of all right answers, and ``mAP`` of
-    them over the whole ranking by the trapezoid rule (i-CIR)."""
+    """``R@k`` of the target, ``R_any@k`` of any right answer, ``R_sub@k`` within its subset, ``mAP@k`` of all
+    right answers, and ``mAP`` of them over the whole ranking by the trapezoid rule (i-CIR)."""
     headline: tuple[str, ...]
     """The metrics whose mean is the headline."""
     source: str
@@ -162,7 +165,9 @@ def _values(results: RetrievalResults, metric: str) -> NDArray[np.float64]:
     if metric == "mAP":
         return np.array([trapezoid_precision(ranks) for ranks in results.right_ranks])
     kind, _, k = metric.partition("@")
-    return {"R": recall, "R_sub": subset_recall, "mAP": precision_at}[kind](results, int(k))
+    return {"R": recall, "R_any": any_recall, "R_sub": subset_recall, "mAP": precision_at}[kind](
+        results, int(k)
+    )
 
 
 def _read_fashioniq(protocol: Protocol, folder: Path, split: str, **places: Any) -> Benchmark:
@@ -191,6 +196,8 @@ _READERS: Mapping[DataSet, Callable[..., Benchmark]] = {
     "genecis": lambda _, *where, **places: read_genecis(*where, **places),
     "i-cir": lambda _, *where, **places: read_icir(*where, **places),
     "lasco": lambda _, *where, **places: read_lasco(*where, **places),
+    "shoes": lambda _, *where, **places: read_shoes(*where, **places),
+    "fashion200k": lambda _, *where, **places: read_fashion200k(*where, **places),
 }
 """Data set -> reader of a split of a folder for a protocol."""
 _QUESTION_READERS: Mapping[DataSet, Callable[..., Questions]] = {
@@ -325,6 +332,24 @@ PROTOCOLS: Mapping[str, Protocol] = {
             ("R@1", "R@5", "R@10", "R@50", "R@100"),
             ("R@10",),
             "others' evaluations of LaSCo (arXiv 2303.09429), whose own repository has no code",
+        ),
+        Protocol(
+            "shoes",
+            "shoes",
+            False,
+            "raw",
+            ("R@1", "R@10", "R@50"),
+            ("R@1", "R@10", "R@50"),
+            "others' evaluations of Shoes (arXiv 1805.00145); some take the reference out of its ranking",
+        ),
+        Protocol(
+            "fashion200k",
+            "fashion200k",
+            True,
+            "raw",
+            ("R_any@1", "R_any@5", "R_any@10", "R_any@50", "R_any@100"),
+            ("R_any@1", "R_any@10", "R_any@50"),
+            "TIRG (arXiv 1812.07119), as its code has it: R@k of any picture with the target's description",
         ),
     )
 }

@@ -70,6 +70,18 @@ ENTRIES = (
         "reader and command in miniature (tests/data/test_lasco.py, tests/e2e/test_benchmarks.py); its "
         "authors publish no evaluation code",
     ),
+    Entry(
+        "shoes",
+        ("relative_captions_shoes.json", "eval_im_names.txt", "womens_*"),
+        "numbers of pictures and questions of the real annotations; reader and command in miniature "
+        "(tests/data/test_shoes.py, tests/e2e/test_benchmarks.py); its authors publish no such evaluation",
+    ),
+    Entry(
+        "fashion200k",
+        ("labels/*test*.txt", "test_queries.txt", "women"),
+        "reader, metric and command in miniature, by hand (tests/data/test_fashion200k.py, "
+        "tests/e2e/test_benchmarks.py)",
+    ),
 )
 """Every benchmark of the package."""
 
