@@ -59,7 +59,33 @@ def lasco(folder):
     return "R@10"
 
 
-@pytest.mark.parametrize("write", [genecis, icir, lasco], ids=lambda write: write.__name__)
+def shoes(folder):
+    names = [f"img_womens_clogs_{n}.jpg" for n in range(5)]
+    for number, name in enumerate(names):
+        picture(folder / "womens_clogs" / "0" / name, number)
+    (folder / "eval_im_names.txt").write_text("\n".join(names) + "\n")
+    rows = [
+        {"ImageName": other, "ReferenceImageName": one, "RelativeCaption": "is red"}
+        for one, other in pairwise(names)
+    ]
+    (folder / "relative_captions_shoes.json").write_text(json.dumps(rows))
+    return "(R@1 + R@10 + R@50)/3"
+
+
+def fashion200k(folder):
+    names = [f"women/dresses/{n}/{n}_0.jpeg" for n in range(5)]
+    for number, name in enumerate(names):
+        picture(folder / name, number)
+    lines = [f"{name}\t0.9\t{'red' if n % 2 else 'blue'} dress\n" for n, name in enumerate(names)]
+    (folder / "labels").mkdir()
+    (folder / "labels" / "dress_test_detect_all.txt").write_text("".join(lines))
+    (folder / "test_queries.txt").write_text("".join(f"{a} {b}\n" for a, b in pairwise(names)))
+    return "(R_any@1 + R_any@10 + R_any@50)/3"
+
+
+@pytest.mark.parametrize(
+    "write", [genecis, icir, lasco, shoes, fashion200k], ids=lambda write: write.__name__
+)
 def test_a_miniature_is_measured(write, dqecir, model_folder, tmp_path):
     data, report = tmp_path / "data", tmp_path / "report.json"
     data.mkdir()
@@ -70,3 +96,18 @@ def test_a_miniature_is_measured(write, dqecir, model_folder, tmp_path):
     metrics = json.loads(report.read_text())["metrics"]
     assert list(metrics)[-1] == headline and f"{headline}: {metrics[headline]:.2f}" in out
     assert 0 <= metrics[headline] <= 100
+
+
+def test_questions_whose_pictures_are_missing_are_skipped_when_asked(dqecir, model_folder, tmp_path):
+    lasco(tmp_path)
+    gone = tmp_path / "val2014" / "COCO_val2014_000000000006.jpg"
+    gone.unlink()
+    asked = ("protocol", "lasco", "--data", tmp_path, "--model", model_folder, "--json", tmp_path / "m.json")
+    code, _, err = dqecir(*asked)
+    assert code == 1 and gone.name in err
+    code, out, err = dqecir(*asked, "--missing", "skip")
+    assert code == 0, err
+    assert "val: 1 of 5 questions (20.00 %) are left out, because 1 of 6 images are missing." in out
+    facts = json.loads((tmp_path / "m.json").read_text())["facts"]
+    assert facts["queries"] == 4 and len(facts["missing"]["missing"]) == 1
+    assert facts["missing"]["fallen"] == ["4\t5\t6"]

@@ -18,6 +18,10 @@ DataSetFolder = Annotated[Path, typer.Option("--data", help="The published data 
 Pictures = Annotated[
     Path | None, typer.Option("--images", help="The folder of its pictures. Default: that of the data set.")
 ]
+Missing = Annotated[
+    Literal["refuse", "skip"],
+    typer.Option(help="For missing images: refuse, or skip the questions that need them."),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="A file to write the metrics to. Default: none.")
 ]
@@ -87,6 +91,7 @@ def protocol_command(
     data: DataSetFolder,
     split: Annotated[str, typer.Option(help="The split to measure on.")] = "val",
     images: Pictures = None,
+    missing: Missing = "refuse",
     model: Model = None,
     json_out: JsonFile = None,
     submit_to: Annotated[
@@ -105,9 +110,11 @@ def protocol_command(
         for path in submit(data, name, split, model, submit_to, images=images):
             output.print(str(path))
         return
-    metrics, facts = evaluate_on_protocol(data, name, split, model, images=images)
+    metrics, facts = evaluate_on_protocol(data, name, split, model, images=images, missing=missing)
     for metric, value in metrics.items():
         output.print(f"{escape(metric)}: {value:.2f}")
+    if note := facts.get("note"):
+        output.print(escape(note))
     if json_out is not None:
         write_json(json_out, {"facts": facts, "metrics": metrics})
 
@@ -145,10 +152,7 @@ def reproduce_command(
         Path | None,
         typer.Option("--run", help="A run to measure instead of training. Default: none."),
     ] = None,
-    missing: Annotated[
-        Literal["refuse", "skip"],
-        typer.Option(help="For missing images: refuse, or skip the questions that need them."),
-    ] = "refuse",
+    missing: Missing = "refuse",
     images: Pictures = None,
     tokens: Annotated[
         Path | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -12,10 +13,13 @@ from dqecir.data.annotations import SUFFIXES, Questions
 from dqecir.data.hp_fashioniq import Preferences
 from dqecir.data.triplets import Benchmark, Triplet
 from dqecir.errors import DataError
-from dqecir.experiments.reproduce.request import Missing
 from dqecir.io.files import write_text
 
-LIST = "missing-images.txt"
+Missing = Literal["refuse", "skip"]
+"""What is done about missing images: refuse to measure, or skip the questions that need them."""
+
+LIST, FALLEN = "missing-images.txt", "fallen-questions.txt"
+"""Files that name missing images and skipped questions, a split and a name a line."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,19 @@ class Inventory:
     missing: tuple[str, ...]
     """Missing files, in the order of the data set."""
     questions: int
-    fallen: int
-    """Number of questions that were left out because they need a missing image."""
+    fallen: tuple[str, ...]
+    """Questions that were left out because they need a missing image: number in the data set, from 0, and ids
+    of reference and target."""
+
+    def sentence(self) -> str:
+        """Return what is missing and left out, as a sentence for a paper; empty if nothing is missing."""
+        if not self.missing:
+            return ""
+        share = 100 * len(self.fallen) / self.questions if self.questions else 0.0
+        return (
+            f"{self.split}: {len(self.fallen):,} of {self.questions:,} questions ({share:.2f} %) are left "
+            f"out, because {len(self.missing):,} of {self.images:,} images are missing."
+        )
 
 
 def existing(path: Path) -> Path:
@@ -45,7 +60,13 @@ def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
     paths, gone = _present(benchmark.image_paths)
     whole = replace(benchmark, image_paths=paths)
     left = without(whole, gone) if gone else whole
-    return left, _inventory(benchmark.split, paths, gone, len(benchmark.triplets), len(left.triplets))
+    ids, place = benchmark.image_ids, _places(len(paths), gone)
+    fallen = tuple(
+        f"{number}\t{ids[one.reference]}\t{ids[one.target]}"
+        for number, one in enumerate(benchmark.triplets if gone else ())
+        if _moved(one, place) is None
+    )
+    return left, _inventory(benchmark.split, paths, gone, len(benchmark.triplets), fallen)
 
 
 def checked_questions(questions: Questions) -> tuple[Questions, Inventory]:
@@ -55,26 +76,27 @@ def checked_questions(questions: Questions) -> tuple[Questions, Inventory]:
     """
     paths, gone = _present(questions.image_paths)
     asked = len(questions.questions)
-    return replace(questions, image_paths=paths), _inventory(questions.split, paths, gone, asked, asked)
+    return replace(questions, image_paths=paths), _inventory(questions.split, paths, gone, asked, ())
 
 
 def checked_preferences(preferences: Preferences) -> tuple[Preferences, Inventory]:
     """Return the judgements whose images all exist, over only these images."""
     paths, gone = _present(preferences.image_paths)
     place = _places(len(paths), gone)
-    judgements = tuple(
-        replace(
-            one,
-            reference=place[one.reference],
-            target=place[one.target],
-            sets=(tuple(place[i] for i in one.sets[0]), tuple(place[i] for i in one.sets[1])),
-        )
-        for one in preferences.judgements
-        if gone.isdisjoint((one.reference, one.target, *one.sets[0], *one.sets[1]))
+    names = preferences.image_ids
+    judgements, fallen = [], []
+    for number, one in enumerate(preferences.judgements):
+        if gone.isdisjoint((one.reference, one.target, *one.sets[0], *one.sets[1])):
+            sets = (tuple(place[i] for i in one.sets[0]), tuple(place[i] for i in one.sets[1]))
+            judgements.append(
+                replace(one, reference=place[one.reference], target=place[one.target], sets=sets)
+            )
+        else:
+            fallen.append(f"{number}\t{names[one.reference]}\t{names[one.target]}")
+    left = Preferences(
+        tuple(names[old] for old in place), tuple(paths[old] for old in place), tuple(judgements)
     )
-    ids = tuple(preferences.image_ids[old] for old in place)
-    left = Preferences(ids, tuple(paths[old] for old in place), judgements)
-    return left, _inventory("all", paths, gone, len(preferences.judgements), len(judgements))
+    return left, _inventory("all", paths, gone, len(preferences.judgements), tuple(fallen))
 
 
 def training_split(benchmark: Benchmark, *, galleries: bool) -> Benchmark:
@@ -114,15 +136,17 @@ def without(benchmark: Benchmark, gone: Collection[int]) -> Benchmark:
 
 
 def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: Path) -> None:
-    """Write the list of missing images, and raise unless they should be skipped.
+    """Write the lists of missing images and of the questions that need them, and raise unless skipped.
 
     Raises :class:`DataError` that counts them, and if a split has no question left.
     """
     lines = [f"{one.split}\t{name}\n" for one in inventories for name in one.missing]
     if not lines:
-        (out / LIST).unlink(missing_ok=True)
+        for name in (LIST, FALLEN):
+            (out / name).unlink(missing_ok=True)
         return
     write_text(out / LIST, "".join(lines))
+    write_text(out / FALLEN, "".join(f"{one.split}\t{name}\n" for one in inventories for name in one.fallen))
     counts = ", ".join(
         f"{len(one.missing):,} of {one.images:,} in {one.split}" for one in inventories if one.missing
     )
@@ -132,7 +156,7 @@ def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: P
             f"{data}: images are missing ({counts}; the first is {first}), all of them named in "
             f"{out / LIST}: put them there, or leave out what they belong to with --missing skip"
         )
-    empty = [one.split for one in inventories if one.questions and one.fallen == one.questions]
+    empty = [one.split for one in inventories if one.questions and len(one.fallen) == one.questions]
     if empty:
         raise DataError(
             f"{data}: without its missing images ({counts}) no question of {', '.join(empty)} is left: name "
@@ -146,9 +170,11 @@ def _present(paths: Sequence[Path]) -> tuple[tuple[Path, ...], set[int]]:
     return found, {place for place, path in enumerate(found) if not path.is_file()}
 
 
-def _inventory(split: str, paths: Sequence[Path], gone: set[int], asked: int, left: int) -> Inventory:
+def _inventory(
+    split: str, paths: Sequence[Path], gone: set[int], asked: int, fallen: tuple[str, ...]
+) -> Inventory:
     missing = tuple(str(paths[place]) for place in sorted(gone))
-    return Inventory(split, len(paths), missing, asked, asked - left)
+    return Inventory(split, len(paths), missing, asked, fallen)
 
 
 def _places(count: int, gone: Collection[int]) -> dict[int, int]:

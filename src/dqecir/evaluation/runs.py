@@ -5,15 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dqecir.data.annotations import Questions
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import Store
+from dqecir.errors import DataError
 from dqecir.evaluation.diagnosis import robustness
 from dqecir.evaluation.evaluate import QueryFormatter, evaluate, query_scores
 from dqecir.evaluation.metrics import KEPT, RetrievalResults, summarise
+from dqecir.evaluation.missing_images import Missing, checked_benchmark
 from dqecir.evaluation.protocols import Protocol, protocol_named
 from dqecir.evaluation.submission import rank_questions, write_submissions
 from dqecir.evaluation.table import baseline_rows, oracle_rows
@@ -61,17 +64,26 @@ def evaluate_on_protocol(
     split: str,
     model_folder: Path | None,
     images: Path | None = None,
+    missing: Missing = "refuse",
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Return a model's metrics under a published protocol, by their published names, and facts of the run.
 
-    ``folder`` is the published data set, ``images`` the folder of its pictures, if another one.
+    ``folder`` is the published data set, ``images`` the folder of its pictures, if another one. Raises
+    :class:`DataError` for ``missing`` pictures, unless the questions that need them are to be skipped; the
+    facts then count and name them.
     """
     protocol = protocol_named(name)
-    benchmark = protocol.benchmark(folder, split, images=images)
+    benchmark = protocol.benchmark(folder, split, images=images, check_images=missing == "refuse")
+    lacking: dict[str, Any] = {}
+    if missing == "skip":
+        benchmark, inventory = checked_benchmark(benchmark)
+        if not benchmark.triplets:
+            raise DataError(f"{folder}: no question of {split} is left without its missing images")
+        lacking = {"missing": asdict(inventory), "note": inventory.sentence()}
     model = read_model(model_folder)
     with _stored(model, benchmark) as store:
         metrics = protocol.summarise(results_of(model, store, benchmark, protocol, protocol.kept))
-    return metrics, {"protocol": name, "source": protocol.source, **_facts(benchmark, model)}
+    return metrics, {"protocol": name, "source": protocol.source, **_facts(benchmark, model), **lacking}
 
 
 def submit(

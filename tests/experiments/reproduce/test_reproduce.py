@@ -106,6 +106,11 @@ def test_missing_images_are_named_and_skipped_when_asked(command, fashioniq, rec
     data = {one["split"]: one for one in report_of(out)["data"]}
     assert (data["val"]["missing"], data["val"]["fallen"], data["val"]["questions"]) == (1, fallen, 18)
     assert data["train"]["missing"] == 0
+    skipped = (out / "fallen-questions.txt").read_text().splitlines()
+    assert len(skipped) == fallen and all(line.startswith("val\t") and gone in line for line in skipped)
+    share = 100 * fallen / 18
+    said = f"val: {fallen} of 18 questions ({share:.2f} %) are left out, because 1 of"
+    assert said in (out / "report.md").read_text()
     assert "1 images are missing here" in report_of(out)["comparisons"][0]["verdict"]
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from dqecir.data.annotations import Questions, read_json
 from dqecir.data.images import Preprocessing
 from dqecir.data.triplets import Benchmark
-from dqecir.evaluation.protocols import Protocol
-from dqecir.experiments.reproduce.checking import (
+from dqecir.evaluation.missing_images import (
     Inventory,
     checked_benchmark,
     checked_questions,
     settle,
     training_split,
 )
+from dqecir.evaluation.protocols import Protocol
 from dqecir.experiments.reproduce.request import Request
 from dqecir.io.device import chosen_device
 from dqecir.methods.method import Method, method_named

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from dqecir.data.hp_fashioniq import Preferences, read_hp_fashioniq
 from dqecir.errors import DataError
 from dqecir.evaluation.evaluate import embed_images, embed_queries
+from dqecir.evaluation.missing_images import checked_preferences, settle
 from dqecir.evaluation.preferences import preference_ratio, set_scores
 from dqecir.evaluation.table import baselines
-from dqecir.experiments.reproduce.checking import checked_preferences, settle
 from dqecir.experiments.reproduce.material import in_words, kind_in, start_of
 from dqecir.experiments.reproduce.measuring import Conditions, MeasuredRow, tokens_of
 from dqecir.experiments.reproduce.reproduction_report import Report

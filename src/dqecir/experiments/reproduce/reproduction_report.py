@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dqecir.experiments.reproduce.checking import Inventory
+from dqecir.evaluation.missing_images import FALLEN, LIST, Inventory
 from dqecir.experiments.reproduce.measuring import MeasuredRow
 from dqecir.experiments.reproduce.published_rows import TOLERANCE, Comparison
 from dqecir.io.files import write_json, write_text
@@ -41,8 +41,11 @@ class Report:
         return {
             "title": self.title,
             "facts": dict(self.facts),
-            # A separate file lists the names of missing images.
-            "data": [{**asdict(one), "missing": len(one.missing)} for one in self.inventories],
+            # The names of missing images and skipped questions stand in the lists beside it.
+            "data": [
+                {**asdict(one), "missing": len(one.missing), "fallen": len(one.fallen)}
+                for one in self.inventories
+            ],
             "rows": [asdict(row) for row in self.rows],
             "notes": list(self.notes),
             "tolerance": TOLERANCE,
@@ -68,11 +71,20 @@ class Report:
         lines = [f"# {self.title}", ""]
         lines += [f"- {name}: {value}" for name, value in self.facts.items()]
         counts = [
-            [one.split, f"{one.images:,}", f"{len(one.missing):,}", f"{one.questions:,}", f"{one.fallen:,}"]
+            [
+                one.split,
+                f"{one.images:,}",
+                f"{len(one.missing):,}",
+                f"{one.questions:,}",
+                f"{len(one.fallen):,}",
+            ]
             for one in self.inventories
         ]
         heads = ["split", "images", "missing", "questions", "fell away"]
         lines += ["", "## Data", "", *table(heads, counts)]
+        lacking = [sentence for one in self.inventories if (sentence := one.sentence())]
+        if lacking:
+            lines += ["", *lacking, f"Images are named in `{LIST}`, questions in `{FALLEN}`."]
         lines += ["", "## Results", "", *self._table(), ""]
         lines += [f"{note}\n" for note in self.notes]
         lines += self._compared()

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 from dqecir.data.annotations import read_json
 from dqecir.errors import DataError
+from dqecir.evaluation.missing_images import Missing
 from dqecir.evaluation.protocols import Protocol, protocol_named
 from dqecir.io.run_folder import claim
 from dqecir.settings import Strict, nearest, parse_settings
 from dqecir.training.processes import processes
 from dqecir.training.recipe import Recipe, read_recipe
 
-Missing = Literal["refuse", "skip"]
 ASSETS = resources.files("dqecir") / "assets"
 """Files of the package: recipes, published numbers."""
 SETTINGS = "settings.json"
