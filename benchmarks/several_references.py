@@ -161,8 +161,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--items", type=int, default=1500)
-    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--items", type=int, default=500)
+    parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--model", type=Path, help="A model folder. Default: the shipped model.")
     parser.add_argument("--write", type=Path, required=True, help="The document whose table is replaced.")

@@ -32,3 +32,10 @@ def test_a_single_turn_stays_as_it_is(reader):
     assert in_one(["is red, for a wedding"], reader) == "is red, for a wedding"
     assert in_one(["no stripes"], reader) == "no stripes"
     assert in_one([], reader) == ""
+
+
+def test_a_turn_of_which_nothing_gives_way_stays_as_it_was_said(reader):
+    assert in_one(["with nothing printed on it", "in red"], reader) == "with nothing printed on it, in red"
+    assert in_one(["in a short cut", "in red"], Reader({})) == "in a short cut, in red"
+    assert in_one(["in a blue dress", "in red"], reader) == "dress, in red"
+    assert in_one(["in red", "no, not that"], reader) == ""

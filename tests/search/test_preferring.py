@@ -161,7 +161,7 @@ def test_a_turn_keeps_what_earlier_ones_asked(shop, dqecir):
     retriever, folder = shop
     answer = retriever.search(folder / "01.png", "now in blue", k=3, earlier=["is a dress", "in red"])
     assert set(zip(cells(answer, "garment"), cells(answer, "color"), strict=True)) == {("dress", "blue")}
-    assert answer.reading.together == "dress, in blue"
+    assert answer.reading.together == "is a dress, in blue"
     asked = ("search", "--index", folder.parent / "index", "-k", 3, "--earlier", "a red dress")
     code, out, _ = dqecir(*asked, "--earlier", "now in blue", "--text", "no, not that", "--json")
     found = json.loads(out)

@@ -38,29 +38,31 @@ class _Phrase:
         return any(ask.operation != "is not" or ask.value == self.ask.value for ask in asks)
 
 
+_Turn = tuple[str, list[_Phrase]]
+"""The text of a turn, and its phrases."""
+
+
 def in_one(turns: Sequence[str], reader: Reader) -> str:
     """Return one text with the requests of all turns, which are in order of time.
 
     A requested value replaces earlier values of its column. "No, not that" takes back the turn before, and
     "start over" all turns; the rest of the same turn counts.
     """
-    if not turns:
-        return ""
-    kept: list[list[_Phrase]] = []
-    last = ""
+    kept: list[_Turn] = []
     for turn in turns:
-        kept, last = _after(kept, turn)
-        kept.append(_phrases(last, reader))
+        kept, text = _after(kept, turn)
+        kept.append((text, _phrases(text, reader)))
     later: list[_Phrase] = []
-    words: list[str] = [last] if last else []
-    for place, phrases in reversed(list(enumerate(kept))):
-        if place + 1 < len(kept):
-            words = [*(one.words for one in phrases if not one.gives_way(later)), *words]
+    words: list[str] = []
+    for text, phrases in reversed(kept):
+        left = [one.words for one in phrases if not one.gives_way(later)]
+        # A turn of which nothing gives way is easiest to read as it was said.
+        words = [*([text] if len(left) == len(phrases) else left), *words]
         later += phrases
-    return ", ".join(dict.fromkeys(words))
+    return ", ".join(filter(None, dict.fromkeys(words)))
 
 
-def _after(kept: list[list[_Phrase]], turn: str) -> tuple[list[list[_Phrase]], str]:
+def _after(kept: list[_Turn], turn: str) -> tuple[list[_Turn], str]:
     """Return the earlier turns that a turn does not take back, and the rest of its text."""
     if anew := _ANEW.match(turn):
         kept, turn = [], turn[anew.end() :]

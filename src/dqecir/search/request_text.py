@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -77,7 +78,9 @@ class RequestReader:
         it. Requests of the table's columns are added to the filter ``where``.
         """
         if earlier:
-            text = in_one((*earlier, text), self._of_index())
+            # Without a table, turns are parted by the usual columns.
+            reader = self._of_index()
+            text = in_one((*earlier, text), reader if reader.columns else _usual(reader.tagger))
             return replace(self.read(text, item, where), together=text)
         if not text.strip():
             return RequestText(
@@ -133,6 +136,11 @@ class RequestReader:
             if self._reader is None or self._reader[0] != generation:
                 self._reader = generation, reader_of_index(self._index, self._tagger)
             return self._reader[1]
+
+
+@cache
+def _usual(tagger: Tagger) -> Reader:
+    return Reader(tagger=tagger)
 
 
 def _wanted(text: str, words: Collection[str]) -> list[str]:
