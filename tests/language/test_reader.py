@@ -118,6 +118,22 @@ def test_slips_are_corrected_and_listed(reader):
     assert reader.read("is a red floral dress").corrections == ()
 
 
+def test_another_number_of_a_known_word_is_no_slip(reader):
+    shop = Reader({"article": ["Handbags", "Earrings", "Sunglasses", "Anklet"]}, [], reader.tagger)
+    read = {text: shop.read(text) for text in ("a handbag", "earring please", "two anklets", "a handbgs")}
+    assert [reading.corrections for reading in read.values()][:3] == [(), (), ()]
+    assert [one.read_as for one in read["a handbgs"].corrections] == ["handbags"]
+    assert asks(read["a handbag"]) == {"article is Handbags"}
+    assert asks(read["two anklets"]) == {"article is Anklet"}
+
+
+def test_a_text_without_the_kind_of_its_reference_is_read_as_well(reader):
+    for color in ("black", "red", "teal", "olive"):
+        reading = reader.read(f"{color} with pockets and a zipper")
+        assert [ask.column for ask in reading.asks] == ["color"]
+        assert reading.unread == ("pockets", "zipper")
+
+
 @pytest.mark.parametrize(
     ("text", "language"),
     [

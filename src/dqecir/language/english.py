@@ -71,6 +71,11 @@ def stem(word: str) -> str:
     return word[:-1] if len(word) > 4 and word.endswith("e") else word
 
 
+def other_number(word: str) -> str:
+    """Return a plural in "s" as its singular, and any other word as a plural: handbags for handbag."""
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") else f"{word}s"
+
+
 def slips(word: str, known: Iterable[str]) -> list[str]:
     """Return the known words with the same first letter that are one edit from a mistyped one."""
     return [

@@ -41,6 +41,8 @@ WINDOW = 48
 """Number of words that are tagged together; longer texts are tagged in parts."""
 BEYOND = 0.4
 """Least probability at which a word counts as a request outside all columns."""
+_USUAL_KIND = "shirt"
+"""Kind of reference that a text is tagged with if its own is unknown: few training texts had none."""
 _PIECES = 8
 """Number of word pieces of a word that are read."""
 _LETTERS = 60
@@ -229,11 +231,11 @@ class Tagger:
 
     @torch.inference_mode()
     def tag(self, words: Sequence[str], marks: Sequence[int], category: str = "") -> list[Tag]:
-        """Return the tag of each word."""
+        """Return the tag of each word; ``category`` is the kind of the reference, if it is known."""
         found: list[Tag] = []
         for start in range(0, len(words), WINDOW):
             part = slice(start, start + WINDOW)
-            scores = self.network(self.batch([(words[part], marks[part], category)]))
+            scores = self.network(self.batch([(words[part], marks[part], category or _USUAL_KIND)]))
             found += _tags(scores)
         return found
 
