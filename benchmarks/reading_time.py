@@ -2,8 +2,8 @@
 
     python benchmarks/reading_time.py
 
-Texts are the reader's own test texts. Rules and reader read every text in turns on one core. Printed are medians
-of CPU milliseconds over texts and rounds: other work on the machine disturbs them less than the clock.
+Texts are the reader's own test texts. Rules and reader read every text in turns on one core. The command
+prints medians of CPU milliseconds over texts and rounds, which other work disturbs less than the clock.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     texts = [case["text"] for case in yaml.safe_load(TEXTS.read_text(encoding="utf-8"))]
-    readers = {"rules": Parser(shipped_vocabularies(USUAL), USUAL).clauses, "reader": Reader().read}
+    readers: dict[str, Callable[[str], object]] = {
+        "rules": Parser(shipped_vocabularies(USUAL), USUAL).clauses,
+        "reader": Reader().read,
+    }
     taken = np.array(
         [
             [[milliseconds(read, text + " " * place) for read in readers.values()] for text in texts]

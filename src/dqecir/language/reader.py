@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dqecir.language.english import other_number, slips, word_set
 from dqecir.language.linking import Linker, usual_words
 from dqecir.language.numeric_constraints import NumericConstraint, constraint_reader, speaks_of_numbers
+from dqecir.language.roles import Role, roles, segments
 from dqecir.language.spoken import USUAL, spoken
 from dqecir.language.tagging import (
     OWN,
@@ -150,8 +151,12 @@ class Reader:
         for place, tag in enumerate(tags):
             if tag.beyond or (tag.role is None and not self._knows(words[place])):
                 yield _Span(place, place + 1), None
-        for span in _spans(tags):
+        spans = list(_spans(tags))
+        told = _told(words, spans)
+        for span in spans:
             said = words[span.start : span.end]
+            if span.operation == "is" and told.issuperset(range(span.start, span.end)):
+                continue
             if (
                 span.usual == "other"
                 and span.role == "pattern"
@@ -224,6 +229,15 @@ def _spans(tags: Sequence[Tag]) -> Iterator[_Span]:
                 sure *= float(np.exp(scores[:, VALUES.index(usual)].max()))
             if sure >= (_SURE_GARMENT if first.role == "garment" else SURE):
                 yield _Span(places[0], places[-1] + 1, first.role, first.operation, usual)
+
+
+def _told(words: Sequence[str], spans: Sequence[_Span]) -> set[int]:
+    """Return the places of words that only describe: "this one is white" before "I want black"."""
+    named = [False] * len(words)
+    for span in spans:
+        named[span.start : span.end] = [True] * (span.end - span.start)
+    found = roles(words, segments(words, named), named)
+    return {place for place, role in enumerate(found) if role is Role.TOLD}
 
 
 def _says_something(word: str) -> bool:
