@@ -377,3 +377,17 @@ def test_a_text_alone_is_a_search(client):
     assert found["decided_by"] == ["requested values"]
     refused(client.post("/v1/explanations", json={"text": "green top", "target": "x"}), 422)
     assert "strictness" in refused(client.post("/v1/search", json={"text": "red", "strictness": 9}), 422)
+
+
+def test_earlier_turns_are_a_search_without_a_further_text(client, item):
+    def asked(**request):
+        return client.post("/v1/search", json={"k": 5, **request})
+
+    single = asked(text="green top")
+    assert ids_of(asked(earlier=["green top"])) == ids_of(single)
+    assert asked(earlier=["green top"], text=" ").json()["decided_by"] == ["requested values"]
+    kept = asked(earlier=["green top", "now in red"], text="no, not that").json()
+    assert [answer["id"] for answer in kept["answers"]] == ids_of(single)
+    assert ids_of(asked(item=item, earlier=["is red"])) == ids_of(asked(item=item, text="is red"))
+    assert "say what to search for" in refused(asked(earlier=["green top"], text="start over"), 422)
+    assert "a reference is either" in refused(asked(earlier=["", " "]), 422)

@@ -145,6 +145,8 @@ class SearchEngine:
                 "the model has no attribute heads to rerank with: name a reranker, or do not rerank"
             )
         said = self.reader.read(request.text, items[0] if items else None, request.where, request.earlier)
+        if request.earlier and not references and not said.together:
+            raise DataError("all turns together ask for nothing any more: say what to search for")
         if said.where is not None:
             said.where.check(self.index.columns())
         cells = [cells_of(self.index.payload(item) or {}, said.garments) for item in items]
