@@ -347,3 +347,15 @@ def test_thumbnails_are_small_and_known_again(client, retriever):
     tag = told.headers["etag"]
     assert client.get(f"/v1/images/{item}?size=20", headers={"if-none-match": tag}).status_code == 304
     refused(client.get(f"/v1/images/{item}?size=5000"), 422)
+
+
+def test_files_of_the_page_are_sent_packed_where_they_may_be(serving):
+    with serving(origins=("https://shop.example",)) as client:
+        packed = client.get("/page/main.js", headers={"Origin": "https://shop.example"})
+        plain = client.get("/page/main.js", headers={"Accept-Encoding": "identity"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"]) / 2
+    assert packed.content == plain.content
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["etag"] != plain.headers["etag"]
+    assert {"Accept-Encoding", "Origin"} == set(packed.headers["vary"].split(", "))

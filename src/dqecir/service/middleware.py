@@ -90,7 +90,10 @@ class Middleware:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in {**HEADERS, **granted}.items():
-                    headers[name] = value
+                    if name == "Vary":
+                        headers.add_vary_header(value)
+                    else:
+                        headers[name] = value
                 headers.setdefault("Cache-Control", "no-store")
             elif is_head:
                 message = {**message, "body": b""}
