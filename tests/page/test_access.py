@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from tests.page.states import STATES
 from tests.page.visiting import address, cards, found, settled, visit
 
 HERE = Path(__file__).parent
@@ -63,6 +64,103 @@ def test_a_search_by_keyboard_alone(page, service):
     page.keyboard.press("Enter")
     expect(page.get_by_role("navigation", name="Trail of your search").locator("li")).to_have_count(2)
     expect(page.get_by_role("combobox", name="What should change?")).to_be_focused()
+
+
+WALL = """
+- link "Skip to the pictures"
+- banner:
+  - heading "dqecir" [level=1]
+- main:
+  - region "What you search for":
+    - search "What should change":
+      - combobox "What are you looking for?"
+      - button "Search"
+  - region "Or start from one of these":
+    - heading "Or start from one of these" [level=2]
+    - button "Others"
+    - list "Products to start from":
+      - listitem:
+        - button /^Start from/
+"""
+RESULTS = """
+- main:
+  - region "What you search for":
+    - search "What should change":
+      - combobox "What else?"
+      - button "Search"
+    - group:
+      - text: Filter
+  - region "“a blue dress”":
+    - navigation "Trail of your search":
+      - list:
+        - listitem:
+          - 'button "Turn 1: a blue dress. Change these words"'
+      - button "Undo"
+      - button "Copy the link"
+    - heading "“a blue dress”" [level=2]
+    - list "How your words were read":
+      - listitem:
+        - 'button /^color: blue, read from .*: take it back$/'
+      - listitem:
+        - 'button /^garment: dress, read from .*: take it back$/'
+    - status: Found without a picture, by the properties that you named.
+    - list "Results":
+      - listitem:
+        - 'button /^Show larger: blue dress/'
+        - paragraph:
+          - link /blue dress/
+        - paragraph: /€/
+        - 'button /^Find similar to: blue dress/'
+        - 'button /^More of this: blue dress/'
+        - 'button /^Not this: blue dress/'
+        - 'button /^Why this: blue dress/'
+- status: 24 products for “a blue dress”.
+"""
+SECOND_TURN = """
+- navigation "Trail of your search":
+  - list:
+    - listitem:
+      - 'button "Turn 1: a blue dress"'
+    - listitem:
+      - 'button "Turn 2: now in red. Change these words"'
+  - button "Undo"
+"""
+PRODUCT = """
+- dialog "Product":
+  - button "Close"
+  - button "Zoom in"
+  - heading /dress/ [level=2]
+  - paragraph: /€/
+  - link "To the product"
+  - button "Similar"
+  - term: garment
+  - definition: dress
+"""
+
+
+def test_keyboard_and_screen_reader_lead_through_a_search(page, shop_page):
+    page.goto(shop_page)
+    expect(page.locator(".wall li").first).to_be_visible()
+    expect(page.locator("body")).to_match_aria_snapshot(WALL)
+    for _ in range(3):  # the link to skip, the name of the page, the field
+        page.keyboard.press("Tab")
+    page.keyboard.type("a blue dress")
+    page.keyboard.press("Enter")
+    settled(page)
+    expect(page.locator("body")).to_match_aria_snapshot(RESULTS)
+    expect(page.get_by_role("combobox", name="What else?")).to_be_focused()
+    page.keyboard.type("now in red")
+    page.keyboard.press("Enter")
+    expect(page.locator("body")).to_match_aria_snapshot(SECOND_TURN)
+    settled(page)
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.locator(".card .frame:focus").count():
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("body")).to_match_aria_snapshot(PRODUCT)
+    page.keyboard.press("Escape")
+    expect(page.locator(".card .frame:focus")).to_have_count(1)
 
 
 def test_every_control_and_picture_has_a_name(page, service):
@@ -130,6 +228,26 @@ def test_a_phone_shows_everything_without_scrolling_sideways(open_page, service)
     cards(page).first.get_by_role("button", name="Find similar to").tap()
     settled(page)
     assert page.evaluate("scrollY") == 0
+
+
+NARROW = {
+    "320 pixels": (320, 640, "100%"),
+    "1280 pixels at 200 %": (640, 425, "100%"),
+    "letters of twice the size": (1280, 850, "200%"),
+}
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_small_windows_and_large_letters_lose_nothing(open_page, service, state):
+    page = open_page(reduced_motion="reduce")
+    state(page, service)
+    words = set(page.locator("body").inner_text().split())
+    for name, (width, height, letters) in NARROW.items():
+        page.set_viewport_size({"width": width, "height": height})
+        page.evaluate("size => { document.documentElement.style.fontSize = size; }", letters)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        assert page.evaluate((HERE / "out_of_sight.js").read_text()) == [], name
+        assert words <= set(page.locator("body").inner_text().split()), name
 
 
 def test_nothing_moves_for_who_wants_no_motion(open_page, service):

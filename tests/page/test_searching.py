@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.visiting import REFERENCE, address, ask, cards, found, settled, visit
+from tests.page.visiting import REFERENCE, address, ask, cards, field, found, settled, visit
 
 HERE = Path(__file__).parent
 
@@ -50,9 +50,8 @@ def test_words_lead_to_what_was_asked_for(page, service, table):
 
 def test_words_alone_are_a_search(page, service, table):
     page.goto(service)
-    field = page.get_by_role("combobox", name="What are you looking for?")
-    field.fill("blue")
-    field.press("Enter")
+    page.get_by_role("combobox", name="What are you looking for?").fill("blue")
+    page.keyboard.press("Enter")
     settled(page)
     expect(page.get_by_role("heading", name="“blue”")).to_be_visible()
     expect(page.locator("#reference")).to_be_hidden()
@@ -62,7 +61,7 @@ def test_words_alone_are_a_search(page, service, table):
     expect(cards(page).first.locator(".reason")).not_to_be_empty()
     page.reload()
     settled(page)
-    expect(page.get_by_role("combobox", name="What are you looking for?")).to_have_value("blue")
+    expect(page.get_by_role("heading", name="“blue”")).to_be_visible()
     cards(page).first.get_by_role("button", name="Similar").click()
     settled(page)
     expect(page.locator("#reference")).to_be_visible()
@@ -81,7 +80,7 @@ def test_words_about_a_price_filter_and_say_so(page, service, table, shop):
     settled(page)
     ask(page, "is blue and is cheaper")
     expect(read(page).nth(1)).to_have_text("price: not known of this picture, so not filtered")
-    page.get_by_role("combobox", name="What should change?").fill("is blue and below 1 euro")
+    field(page).fill("is blue and below 1 euro")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("No picture fulfils price < 1, as the words ask.")
 
@@ -94,8 +93,7 @@ def test_what_was_understood_is_taken_back_by_a_click(page, service, table):
     expect(unread.get_by_role("button")).to_have_count(0)
     read(page).get_by_role("button", name="price < 30, read from “below 30 euros”: take it back").click()
     settled(page)
-    field = page.get_by_role("combobox", name="What should change?")
-    expect(field).to_have_value("is blue and for a wedding")
+    expect(page.get_by_role("heading", name="“is blue and for a wedding”")).to_be_visible()
     expect(read(page).first).to_have_text("color: blue")
     read(page).get_by_role("button", name="color: blue, read from “blue”: take it back").click()
     settled(page)
@@ -108,7 +106,7 @@ def test_a_slip_can_be_put_right(page, service):
     expect(read(page).first).to_have_text("color: green")
     read(page).get_by_role("button", name="Did you mean “green”? “gren” was read so").click()
     settled(page)
-    expect(page.get_by_role("combobox", name="What should change?")).to_have_value("is green")
+    expect(page.get_by_role("heading", name="“is green”")).to_be_visible()
     expect(read(page)).to_have_text(["color: green"])
 
 
@@ -118,6 +116,7 @@ def test_another_language_and_a_lacking_column_are_said(page, service):
     expect(page.locator("#reading-note")).to_contain_text(
         "This looks like German: only names of values are read"
     )
+    page.get_by_role("button", name="Undo").click()
     ask(page, "is blue and newer than 2019")
     expect(page.locator("#reading-note")).to_have_text(
         "No picture here has a year, so “newer than 2019” had no effect."
@@ -174,26 +173,26 @@ def test_a_heavy_photo_is_made_smaller_before_it_is_sent(page, service, tmp_path
 
 def test_suggestions_by_keyboard(page, service):
     visit(page, service)
-    field = page.get_by_role("combobox", name="What should change?")
+    typed = field(page)
     with page.expect_response(re.compile(r"/v1/suggestions\?text=is\+bl&")):
-        field.press_sequentially("is bl")
+        typed.press_sequentially("is bl")
     options = page.get_by_role("listbox", name="Suggestions").get_by_role("option")
     expect(options.first).to_be_visible()
-    expect(field).to_have_attribute("aria-expanded", "true")
+    expect(typed).to_have_attribute("aria-expanded", "true")
     expect(options.filter(has_not_text="bl")).to_have_count(0)
-    field.press("ArrowDown")
-    expect(field).to_have_attribute("aria-activedescendant", "suggestion-0")
+    typed.press("ArrowDown")
+    expect(typed).to_have_attribute("aria-activedescendant", "suggestion-0")
     expect(options.first).to_have_attribute("aria-selected", "true")
     chosen = options.first.inner_text()
-    field.press("Escape")
+    typed.press("Escape")
     expect(options).to_have_count(0)
-    expect(field).to_have_value("is bl")
-    field.press("ArrowDown")
+    expect(typed).to_have_value("is bl")
+    typed.press("ArrowDown")
     expect(options.first).to_be_visible()
-    field.press("ArrowDown")
-    field.press("Enter")
+    typed.press("ArrowDown")
+    typed.press("Enter")
     expect(page.get_by_role("heading", name=f"“{chosen}”")).to_be_visible()
-    expect(field).to_have_value(chosen)
+    expect(typed).to_have_value("")
 
 
 def test_example_changes_are_there_to_be_pressed(page, service):
@@ -312,7 +311,8 @@ def test_a_trail_is_walked_on_back_and_shared(page, open_page, service):
     assert found(page) == answers
     crumbs.first.get_by_role("button").click()
     expect(crumbs).to_have_count(1)
-    expect(page.get_by_role("combobox", name="What should change?")).to_have_value("is blue")
+    settled(page)
+    expect(page.get_by_role("heading", name="“is blue”")).to_be_visible()
 
 
 def test_the_address_can_be_copied(open_page, service):
@@ -347,10 +347,10 @@ def test_filters_by_boxes_ranges_and_words(page, service, table):
     settled(page)
     assert all(float(table[item]["price"]) <= 30 for item in found(page))
     page.locator("#advanced summary").click()
-    field = page.get_by_label("Only products for which this holds")
-    expect(field).to_have_value("")
-    field.fill("not color = red and price < 20")
-    field.press("Enter")
+    expression = page.get_by_label("Only products for which this holds")
+    expect(expression).to_have_value("")
+    expression.fill("not color = red and price < 20")
+    expression.press("Enter")
     expect(page.get_by_text("Holds besides the boxes above.")).to_be_visible()
     settled(page)
     assert all(table[item]["color"] == "blue" and float(table[item]["price"]) < 20 for item in found(page))
@@ -358,8 +358,8 @@ def test_filters_by_boxes_ranges_and_words(page, service, table):
     settled(page)
     expect(page.locator("#filter-count")).to_have_text("3")
     page.locator("#advanced summary").click()
-    field.fill("colr = red")
-    field.press("Enter")
+    expression.fill("colr = red")
+    expression.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("colr")
     page.get_by_role("alert").get_by_role("button", name="Clear the filter").click()
     expect(page.get_by_role("alert")).to_be_empty()

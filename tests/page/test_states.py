@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.page.visiting import REFERENCE, address, ask, cards, found, settled, visit
+from tests.page.visiting import REFERENCE, address, ask, cards, field, found, settled, visit
 
 
 def test_a_file_that_is_too_large_is_not_sent(page, service, tmp_path):
@@ -24,7 +24,7 @@ def test_a_dead_service_and_its_return(page, service):
     visit(page, service, text="is blue")
     before = found(page)
     page.context.set_offline(True)
-    page.get_by_role("combobox", name="What should change?").fill("is red")
+    field(page).fill("is red")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
     assert found(page) == before
@@ -35,12 +35,24 @@ def test_a_dead_service_and_its_return(page, service):
     assert found(page) != before
 
 
+def test_words_that_were_sent_before_the_service_answered_are_searched(page, service):
+    held = []
+    page.route("**/v1/about", lambda route: held.append(route))
+    with page.expect_request("**/v1/about"):
+        page.goto(service)
+    field(page).fill("a red dress")
+    page.keyboard.press("Enter")
+    held[0].continue_()
+    settled(page)
+    expect(page.get_by_role("heading", name="“a red dress”")).to_be_visible()
+
+
 def test_a_slow_service_can_be_cancelled(page, service):
     visit(page, service, text="is blue")
     before = found(page)
     held = []
     page.route("**/v1/search", lambda route: held.append(route))
-    page.get_by_role("combobox", name="What should change?").fill("is red")
+    field(page).fill("is red")
     page.keyboard.press("Enter")
     expect(page.locator(".grid")).to_have_attribute("aria-busy", "true")
     expect(page.locator("#waiting")).to_contain_text("taking its time")
@@ -70,7 +82,7 @@ def test_a_late_answer_to_an_earlier_question_is_dropped(page, service):
     visit(page, service)
     held = []
     page.route("**/v1/search", lambda route: route.continue_() if held else held.append(route))
-    page.get_by_role("combobox", name="What should change?").fill("is yellow")
+    field(page).fill("is yellow")
     page.keyboard.press("Enter")
     expect(page.locator(".grid")).to_have_attribute("aria-busy", "true")
     # The page also drops suggestions that it asked for while the text was typed.
@@ -100,7 +112,7 @@ def test_a_busy_service_is_asked_again_when_it_said(page, service):
         )
 
     page.route("**/v1/search", overloaded)
-    page.get_by_role("combobox", name="What should change?").fill("is red")
+    field(page).fill("is red")
     page.keyboard.press("Enter")
     expect(page.locator("#waiting")).to_contain_text("tried again by itself")
     page.clock.fast_forward("00:30")
@@ -151,6 +163,6 @@ def test_a_key_is_asked_for_and_a_killed_service_is_noticed(page, guarded):
     expect(picture).not_to_have_js_property("naturalWidth", 0)
     assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
     guarded.kill()
-    page.get_by_role("combobox", name="What should change?").fill("is red")
+    field(page).fill("is red")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")

@@ -28,6 +28,7 @@ NOT_SHOWN = {
     "Files",
     "Retry-After",
     "Tab",
+    "the embedding of the text",  # as the service names what decided
 }
 """Strings of scripts that look like texts and name something of the web."""
 
@@ -89,3 +90,17 @@ def test_no_text_stands_in_the_document_or_the_style():
     assert contents == set()
     assert re.findall(r'\s(?:aria-label|title|alt)="[^"]+"', body) == []
     assert re.findall(r'content: "[^"]*[A-Za-z]{2}', (PAGE / "style.css").read_text(encoding="utf-8")) == []
+
+
+def test_the_document_asks_for_all_its_scripts_at_once():
+    """They would be found one after the other, each where another imports it."""
+    document = (PAGE / "index.html").read_text(encoding="utf-8")
+    asked = set(re.findall(r'<link rel="modulepreload" href="page/([a-z]+\.js)">', document))
+    imported: set[str] = set()
+    waiting = {"main.js"}
+    while waiting:
+        script = (PAGE / waiting.pop()).read_text(encoding="utf-8")
+        found = set(re.findall(r'^(?:import\b.*|\}) from "\./([a-z]+\.js)"', script, re.MULTILINE))
+        waiting |= found - imported
+        imported |= found
+    assert asked == imported

@@ -35,8 +35,13 @@ def found(page: Page, pane: int = 0) -> list[str]:
     return cards(page, pane).evaluate_all("cards => cards.map(card => card.dataset.id)")
 
 
+def field(page: Page) -> Locator:
+    """Where a text is typed."""
+    return page.get_by_role("search").get_by_role("combobox")
+
+
 def ask(page: Page, text: str) -> None:
-    page.get_by_role("combobox", name="What should change?").fill(text)
+    field(page).fill(text)
     with page.expect_response("**/v1/search"):
         page.keyboard.press("Enter")
     settled(page)

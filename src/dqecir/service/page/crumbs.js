@@ -1,4 +1,4 @@
-/** The trail as a row of thumbnails and texts that can be walked back, and shared. */
+/** The trail as a row of thumbnails and texts that can be walked back, taken back step by step, and shared. */
 
 import { showPicture } from "./api.js";
 import { byId, el, icon } from "./dom.js";
@@ -8,9 +8,14 @@ import { word } from "./words.js";
 /** @import { Trail } from "./types.js" */
 
 export class Crumbs {
-  /** @param {(place: number) => void} back  called with the turn to walk back to */
-  constructor(back) {
-    this.back = back;
+  /**
+   * @param {(place: number) => void} press  called with the turn that was pressed
+   * @param {() => void} undo  called when the last step is taken back
+   */
+  constructor(press, undo) {
+    this.press = press;
+    byId("undo").append(icon("undo"), el("span", { text: word("trail.undo") }));
+    byId("undo").addEventListener("click", undo);
     byId("share").append(icon("link"), el("span", { text: word("share") }));
     byId("share").addEventListener("click", () => this.share());
   }
@@ -19,12 +24,16 @@ export class Crumbs {
   show(trail, addressOf) {
     byId("share-note").replaceChildren();
     const last = trail.turns.length - 1;
-    byId("crumbs").replaceChildren(
+    byId("undo").hidden = !last && !trail.turns[0].text;
+    const crumbs = byId("crumbs");
+    crumbs.replaceChildren(
       ...trail.turns.map((turn, place) => {
         const { item, image } = referenceOf(trail, place);
-        const picture = el("img", { alt: "" });
-        if (item) showPicture(picture, item, 96);
-        else if (image) picture.src = addressOf(image);
+        // A picture stands once for all turns about it.
+        const isNew = place === 0 || trail.turns[place - 1].picked !== "";
+        const picture = isNew && (item || image) ? el("img", { alt: "" }) : null;
+        if (picture && item) showPicture(picture, item, 96);
+        else if (picture && image) picture.src = addressOf(image);
         const words = turn.text || word("results.alike");
         const step = el(
           "button",
@@ -32,17 +41,20 @@ export class Crumbs {
             type: "button",
             class: "crumb",
             "aria-current": place === last ? "step" : null,
-            "aria-label": word("trail.turn", { n: place + 1, words }),
-            on: { click: () => place !== last && this.back(place) },
+            "aria-label": word(place === last ? "trail.turn.change" : "trail.turn", { n: place + 1, words }),
+            on: { click: () => this.press(place) },
           },
-          ...(item || image ? [picture] : []),
+          picture,
           el("span", { text: words }),
+          place === last ? icon("pencil") : null,
         );
         return el("li", {}, step);
       }),
     );
+    crumbs.scrollLeft = crumbs.scrollWidth;
     const uploaded = trail.upload !== null;
-    this.caution = uploaded ? ` ${word(last === 0 ? "share.upload.first" : "share.upload.later")}` : "";
+    const goesOn = trail.turns.some(({ picked }) => picked);
+    this.caution = uploaded ? ` ${word(goesOn ? "share.upload.later" : "share.upload.first")}` : "";
     if (uploaded) byId("share-note").textContent = word("share.upload.note");
   }
 

@@ -14,6 +14,7 @@ import { showSteering } from "./steer.js";
 import { ChangeField } from "./suggest.js";
 import {
   changed,
+  earlierOf,
   keepUpload,
   lasting,
   newTurn,
@@ -22,6 +23,9 @@ import {
   read,
   recallUpload,
   referenceOf,
+  restated,
+  saidNext,
+  undone,
   walkedBack,
   written,
 } from "./trail.js";
@@ -31,7 +35,7 @@ import { Wall } from "./wall.js";
 import { Weights } from "./weights.js";
 import { fillIn, speak, spoken, word } from "./words.js";
 
-/** @import { About, Item, Trail, Turn } from "./types.js" */
+/** @import { About, Item, SearchReply, Trail, Turn } from "./types.js" */
 
 const FIRST = 24;
 const REFRESH_MS = 20_000;
@@ -50,18 +54,23 @@ class Page {
     this.addresses = new Map();
     this.count = FIRST;
     this.generation = -1;
+    /** Whether the field has the text of the present turn, to be changed. */
+    this.rewording = false;
     this.wall = new Wall((item) => this.start({ item: item.id }, item));
-    this.field = new ChangeField((text) => this.turn({ text }));
+    this.field = new ChangeField(() => this.turn({}));
     this.weights = new Weights(about.weights, about.limits.weight, (weights) => this.turn({ weights }, true));
     this.filters = new Filters(about.attributes, (change) => this.turn(change));
-    this.crumbs = new Crumbs((/** @type {number} */ place) => this.go(walkedBack(this.trail, place)));
+    this.crumbs = new Crumbs(
+      (place) => this.pressed(place),
+      () => this.go(undone(this.trail)),
+    );
     this.looking = new Looking(
       (pane) => this.question(pane),
       (error) => this.failed(error, null),
     );
     this.edits = new Edits(() => {
       const { item, image } = referenceOf(this.trail, this.trail.turns.length - 1);
-      const text = byId("text").value.trim();
+      const text = this.typed() || this.asked(this.panes[0]?.response ?? null);
       const best = this.panes[0]?.response?.answers[0] ?? null;
       return { request: { item, text }, image, best };
     });
@@ -136,16 +145,41 @@ class Page {
     this.show();
   }
 
-  /** Change the present turn; words that were typed but not sent yet come along. @param {Partial<Turn>} change @param {boolean} [replace] */
+  /** The words in the field that were not sent yet. @returns {string} */
+  typed() {
+    return this.rewording ? "" : byId("text").value.trim();
+  }
+
+  /** Send the words in the field, and change the turn that they make. @param {Partial<Turn>} change @param {boolean} [replace] */
   turn(change, replace = false) {
-    this.go(changed(this.trail, { text: byId("text").value.trim(), ...change }), replace);
+    const text = byId("text").value.trim();
+    const trail = this.rewording ? changed(this.trail, { text }) : saidNext(this.trail, text);
+    this.go(changed(trail, change), replace && trail.turns.length === this.trail.turns.length);
+  }
+
+  /** Walk back to a turn, or change the words of the present one. @param {number} place */
+  pressed(place) {
+    if (place < this.trail.turns.length - 1) {
+      this.go(walkedBack(this.trail, place));
+      return;
+    }
+    this.rewording = true;
+    this.field.change(present(this.trail).text);
+  }
+
+  /** What all turns about the reference ask for. @param {SearchReply | null} reply @returns {string} */
+  asked(reply) {
+    const { text } = present(this.trail);
+    const earlier = earlierOf(this.trail);
+    return earlier.length ? (reply?.together ?? (text || earlier[earlier.length - 1])) : text;
   }
 
   /** Begin anew from a reference; the filter stays. @param {{item?: string, upload?: string}} reference @param {Item} [item] */
   start(reference, item) {
     if (item) this.seen.set(item.id, item);
     this.count = FIRST;
-    this.go({ item: null, upload: null, ...reference, turns: [newTurn(lasting(this.trail))] });
+    const turn = newTurn({ ...lasting(this.trail), text: this.typed() });
+    this.go({ item: null, upload: null, ...reference, turns: [turn] });
     this.askNext();
   }
 
@@ -184,11 +218,15 @@ class Page {
     const turn = present(this.trail);
     const { item, image, lost } = referenceOf(this.trail, place);
     const pictured = item !== null || image !== null;
-    const searching = pictured || (!lost && turn.text !== "");
+    const asked = this.asked(null);
+    const searching = pictured || (!lost && asked !== "");
+    this.rewording = false;
     document.body.classList.toggle("searching", searching);
     byId("reference").hidden = !pictured;
     byId("trail").hidden = !searching;
-    byId("ask-label").textContent = word(pictured ? "ask.label" : "ask.alone");
+    const label = pictured ? "label" : "alone";
+    byId("ask-label").textContent = word(asked ? `ask.${label}.next` : `ask.${label}`);
+    byId("text").placeholder = word(asked ? "ask.placeholder.next" : "ask.placeholder");
     byId("edits").hidden = !pictured || !this.about.can_edit;
     byId("order-choice").hidden = !searching || !havePrices();
     byId("order").value = turn.order;
@@ -200,7 +238,7 @@ class Page {
     this.filters.show(turn.filters, turn.where, turn.soldOut);
     this.looking.forget();
     this.edits.forget();
-    this.field.show(turn.text, item);
+    this.field.show(item, !asked);
     if (!searching) {
       this.showWall(lost);
       return;
@@ -274,6 +312,7 @@ class Page {
     const request = {
       item,
       text: turn.text,
+      earlier: earlierOf(this.trail),
       k: this.count,
       filters: conditions(turn.filters),
       where: turn.where || null,
@@ -293,11 +332,11 @@ class Page {
     this.setPanes(turn);
     this.panes.forEach((pane) => pane.expect());
     byId("further").hidden = true;
-    byId("results").textContent = turn.text ? word("results.of_text", { text: turn.text }) : word("results.alike");
+    this.entitle(null);
     try {
       await Promise.all(this.panes.map((pane, place) => this.ask(pane, place, turn, signal)));
       if (signal.aborted) return;
-      this.conclude(turn);
+      this.conclude();
       // What had the focus may have gone with an old answer.
       if (within && document.activeElement === document.body) byId("results").focus({ preventScroll: true });
     } catch (error) {
@@ -340,27 +379,36 @@ class Page {
     this.generation = generation;
   }
 
-  /** Say whether the results belong to an earlier search, and grey them. @param {boolean} stale */
+  /** Say whether the results belong to an earlier search, and grey them; how its text was read goes. @param {boolean} stale */
   setStale(stale) {
     const shown = stale && this.panes.some((pane) => pane.cards.size);
     byId("stale").hidden = !shown;
     byId("panes").classList.toggle("stale", shown);
+    if (shown) forgetReading();
   }
 
-  /** All answers are there. @param {Turn} turn */
-  conclude(turn) {
+  /** Name the results by what was asked for. @param {SearchReply | null} reply @returns {string} the name within a sentence */
+  entitle(reply) {
+    const text = this.asked(reply);
+    byId("results").textContent = text ? word("results.of_text", { text }) : word("results.alike");
+    return text ? word("results.of_text", { text }) : word("results.what_alike");
+  }
+
+  /** All answers are there. */
+  conclude() {
     const [first, second] = this.panes;
     this.setStale(false);
     if (second) markShared(first, second);
     const found = first.response?.answers.length ?? 0;
-    if (first.response) showReading(first.response, turn.text, (text) => this.turn({ text }));
+    if (first.response)
+      showReading(first.response, this.asked(first.response), (text) => this.go(restated(this.trail, text)));
     const hidden = first.response?.sold_out_hidden ?? 0;
     const took = isExpert() ? word("results.time", { n: Math.round(first.response?.took_ms ?? 0) }) : "";
     byId("meta").textContent = [hidden ? word("results.sold_out", { n: hidden }) : "", took]
       .filter(Boolean)
       .join(" · ");
     byId("further").hidden = found < this.count || this.count >= this.about.limits.k;
-    const what = turn.text ? word("results.of_text", { text: turn.text }) : word("results.what_alike");
+    const what = this.entitle(first.response);
     say(found ? word("results.count", { n: found, what }) : "");
     if (!found && hidden)
       showProblem(word("nothing.sold_out"), [word("nothing.sold_out.show"), () => this.turn({ soldOut: true })]);
@@ -418,8 +466,7 @@ class Page {
   /** @param {string} id */
   from(id) {
     this.count = FIRST;
-    const text = byId("text").value.trim();
-    this.go(pickedUp(changed(this.trail, { text }), id));
+    this.go(saidNext(pickedUp(this.trail, id), this.typed()));
     this.askNext();
     say(word("results.moved", { name: this.name(id) }));
   }
@@ -483,14 +530,21 @@ async function begin() {
   let page = null;
   /** @type {File | null} A picture that was given before the service had answered. */
   let early = null;
+  /** Whether words were sent before the service had answered. */
+  let isSent = false;
   listen((file) => {
     if (page) page.upload(file);
     else early = file;
+  });
+  byId("ask").addEventListener("submit", (/** @type {Event} */ event) => {
+    event.preventDefault();
+    isSent = page === null;
   });
   recallUpload();
   await speak(navigator.languages);
   document.documentElement.lang = spoken();
   fillIn(document);
+  document.documentElement.classList.remove("wordless");
   byId("results").textContent = word("connecting");
   const waiting = new Waiting(() =>
     page ? page.cancelled() : showProblem(word("cancelled"), [word("again"), connect]),
@@ -506,8 +560,11 @@ async function begin() {
       know(about);
       page = new Page(about, waiting);
       setInterval(() => document.visibilityState === "visible" && page?.refresh(), REFRESH_MS);
+      const typed = byId("text").value;
+      page.show();
+      byId("text").value = typed;
       if (early) page.upload(early);
-      else page.show();
+      else if (isSent) page.turn({});
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof api.Problem)) throw error;

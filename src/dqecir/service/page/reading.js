@@ -7,7 +7,7 @@ import { number as written, word, wordOr } from "./words.js";
 /** @import { SearchReply } from "./types.js" */
 
 const BETWEEN = "[\\s\\p{P}]*";
-const LOOSE = /^(?:\s*(?:and|but|,|;)\s*)+|(?:\s*(?:and|but|in|with|,|;)\s*)+$/giu;
+const LOOSE = /^(?:\s*(?:\b(?:and|but|now)\b|[,;])\s*)+|(?:\s*(?:\b(?:and|but|in|now|with)\b|[,;])\s*)+$/giu;
 
 /** @param {string} words */
 const pattern = (words) =>
@@ -42,7 +42,19 @@ const bounded = ({ attribute, order, number }) =>
  * @param {(text: string) => void} ask  search again with another text
  */
 export function showReading(
-  { asked, bounds, unread, searched, no_text: noText, corrections, lacking, language, alike },
+  {
+    asked,
+    bounds,
+    unread,
+    searched,
+    no_text: noText,
+    corrections,
+    lacking,
+    language,
+    alike,
+    nowhere,
+    decided_by: decidedBy,
+  },
   text,
   ask,
 ) {
@@ -94,13 +106,33 @@ export function showReading(
   const notes = [
     language !== "English" && word("reading.language", { language: wordOr(`language.${language}`, language) }),
     ...lacking.map(({ attribute, words }) => word("reading.lacking", { attribute: readable(attribute), words })),
+    ...nowhere.map(({ attribute, value }) =>
+      word("reading.nowhere", { attribute: readable(attribute), value: value ?? "" }),
+    ),
     noText && `${noText[0].toUpperCase()}${noText.slice(1)}.`,
-    alike && text && word("reading.alike"),
+    alike && decidedBy === null && text && word("reading.alike"),
+    decidedBy && decided(decidedBy, searched.columns),
   ].filter(Boolean);
   byId("reading").replaceChildren(...chips.map((chip) => el("li", {}, chip)));
   byId("reading").hidden = !chips.length;
   byId("reading-note").textContent = notes.join(" ");
 }
+
+/** What decided a search by words alone, as the service names it; all else are words of columns. @type {Object<string, () => string>} */
+const DECIDING = {
+  "requested values": () => word("decided.values"),
+  numbers: () => word("decided.numbers"),
+  "the embedding of the text": () => word("decided.meaning"),
+};
+
+/** @param {string[]} parts  what decided @param {string[]} columns  whose texts were searched @returns {string} */
+function decided(parts, columns) {
+  const told = parts.map((part) => DECIDING[part]?.() ?? word("decided.words", { columns: listed(columns) }));
+  return told.length ? word("reading.decided", { parts: listed(told) }) : word("reading.undecided");
+}
+
+/** @param {string[]} names */
+const listed = (names) => names.map(readable).join(word("nothing.and"));
 
 /** Nothing is searched for by words. */
 export function forgetReading() {

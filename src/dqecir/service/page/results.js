@@ -151,6 +151,12 @@ export class Pane {
         on: { click: () => this.actions.zoom(answer) },
       },
       picture,
+    );
+    // Beside the button, whose name does not have these texts.
+    const shown = el(
+      "div",
+      { class: "shown" },
+      zoom,
       el("span", { class: "rank", "aria-hidden": "true" }),
       el("span", { class: "score" }),
       el("span", { class: "views", hidden: true }),
@@ -163,7 +169,7 @@ export class Pane {
     const card = el(
       "li",
       { class: "card", "data-id": id },
-      zoom,
+      shown,
       el("p", { class: "what", title: name }, linked(answer, name)),
       el(
         "p",

@@ -8,7 +8,7 @@ const LIMIT = 8;
 const EXAMPLES = 6;
 
 export class ChangeField {
-  /** @param {(text: string) => void} submit  called with the change to search for */
+  /** @param {() => void} submit  called when the field has the change to search for */
   constructor(submit) {
     this.submit = submit;
     this.field = byId("text");
@@ -29,18 +29,26 @@ export class ChangeField {
     });
   }
 
-  /** Show a turn's text and examples for its reference. @param {string} text @param {string | null} item */
-  show(text, item) {
+  /** Take the text of a next turn, with examples for a reference of which nothing was said. @param {string | null} item @param {boolean} isFirst */
+  show(item, isFirst) {
     this.item = item;
-    this.field.value = text;
+    this.field.value = "";
     this.close();
-    this.examples(text);
+    this.examples(isFirst);
+  }
+
+  /** Put a text that was sent back into the field. @param {string} text */
+  change(text) {
+    this.field.value = text;
+    this.field.focus();
+    this.field.select();
   }
 
   /** @param {string} text */
   send(text) {
     this.close();
-    this.submit(text.trim());
+    this.field.value = text;
+    this.submit();
   }
 
   async suggest() {
@@ -56,13 +64,15 @@ export class ChangeField {
     }
   }
 
-  /** @param {string} text */
-  async examples(text) {
+  /** @param {boolean} wanted */
+  async examples(wanted) {
     this.shown.abort();
     this.shown = new AbortController();
     const { signal } = this.shown;
+    this.chips.hidden = !wanted;
+    if (!wanted) return;
     try {
-      const found = text ? [] : await suggestions("", this.item, EXAMPLES, signal);
+      const found = await suggestions("", this.item, EXAMPLES, signal);
       if (signal.aborted) return;
       const chips = found.map((example) =>
         el("button", { type: "button", class: "chip", text: example, on: { click: () => this.send(example) } }),

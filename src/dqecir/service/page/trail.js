@@ -68,7 +68,7 @@ export function recallUpload() {
  * @returns {{item: string | null, image: Blob | null, lost: boolean}}
  */
 export function referenceOf(trail, place) {
-  const before = place > 0 ? trail.turns[place - 1].picked : trail.item;
+  const before = trail.turns.slice(0, place).findLast(({ picked }) => picked)?.picked ?? trail.item;
   if (before) return { item: before, image: null, lost: false };
   const image = trail.upload === null ? null : (uploads.get(trail.upload) ?? null);
   return { item: null, image, lost: trail.upload !== null && image === null };
@@ -82,6 +82,34 @@ export const changed = (trail, change) => ({
   ...trail,
   turns: [...trail.turns.slice(0, -1), { ...present(trail), ...change }],
 });
+
+/** Where the turns about the present reference begin. @param {Trail} trail */
+const begun = ({ turns }) => turns.slice(0, -1).findLastIndex(({ picked }) => picked) + 1;
+
+/** The texts of earlier turns about the present reference; what they ask for is kept. @param {Trail} trail @returns {string[]} */
+export const earlierOf = (trail) =>
+  trail.turns
+    .slice(begun(trail), -1)
+    .map(({ text }) => text)
+    .filter(Boolean);
+
+/** A further text is a turn of its own, about the same reference. @param {Trail} trail @param {string} text @returns {Trail} */
+export function saidNext(trail, text) {
+  const turn = present(trail);
+  return !text || !turn.text
+    ? changed(trail, { text: text || turn.text })
+    : { ...trail, turns: [...trail.turns, { ...turn, text }] };
+}
+
+/** One text takes the place of all turns about the present reference. @param {Trail} trail @param {string} text @returns {Trail} */
+export const restated = (trail, text) => ({
+  ...trail,
+  turns: [...trail.turns.slice(0, begun(trail)), { ...present(trail), text }],
+});
+
+/** The last turn is taken back, or the text of the only one. @param {Trail} trail @returns {Trail} */
+export const undone = (trail) =>
+  trail.turns.length > 1 ? walkedBack(trail, trail.turns.length - 2) : changed(trail, { text: "" });
 
 /** What stays when a search begins from another reference. @param {Trail} trail @returns {Partial<Turn>} */
 export function lasting(trail) {
