@@ -37,12 +37,13 @@ page:
 	if ! npm ping --silent >/dev/null 2>&1; then echo "no npm registry here: the page's JavaScript is not checked"; exit 0; fi; \
 	npm ci --silent --no-audit --no-fund && npm run --silent check
 
-# What a release uploads. The wheel must hold the notices of others' weights.
+# What a release uploads. The wheel must hold the notices of others' weights, and all that the demonstration needs.
 package: install
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/python -m zipfile --list dist/*.whl | grep -q licenses/THIRD_PARTY_NOTICES.md
+	$(BIN)/python tests/e2e/wheel.py dist/*.whl
 
 # The documents and the API reference as a site in site/; a link that leads nowhere is an error.
 site: install
