@@ -1,8 +1,8 @@
 """The pictures of the page in the README and docs: drawn garments, the shipped model, a real browser.
 
-    dqecir catalogue render GARMENTS --items 12000 --split train
-    dqecir train recipes/clip4cir.yaml --data GARMENTS --out RIVAL     # or any other model to compare with
-    python benchmarks/page_pictures.py --rival CLIP4Cir=RIVAL/best
+    python -c "from dqecir import ComposedRetriever as R; \\
+        R.from_pretrained().model.with_method('image_plus_text', {}).save_pretrained('RIVAL')"
+    python benchmarks/page_pictures.py --rival plain=RIVAL    # or any other model
 
 Writes docs/pictures/page-*.webp. Needs a Chromium (`make browser`).
 """
@@ -39,6 +39,7 @@ PHONE = ViewportSize(width=390, height=800)
 # Of these references the shop drawn here has several items that are what the texts ask for.
 FLORAL, FLORAL_TEXT = "images/000974.jpg", "is blue and has short sleeves"
 STRIPED, STRIPED_TEXT = "images/001416.jpg", "is green and has short sleeves"
+TURNS = ("a red dress", "now in blue", "and striped")
 LARGEST = 250_000
 PATIENCE = 60.0
 
@@ -113,6 +114,16 @@ def take(browser: Browser, service: str, *, compared: bool) -> None:
     expect(page.locator("canvas")).to_have_count(2)
     keep(page, "page-dark")
 
+    page = desk()
+    page.goto(service)
+    expect(page.locator(".wall li").first).to_be_visible()
+    for text in TURNS:
+        page.get_by_role("search").get_by_role("combobox").fill(text)
+        page.keyboard.press("Enter")
+        expect(page.locator("#crumbs li").last).to_have_text(text)
+        settled(page)
+    keep(page, "page-turns")
+
     page = browser.new_context(
         viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=2, reduced_motion="reduce"
     ).new_page()
@@ -145,7 +156,7 @@ def settled(page: Page) -> None:
 
 def keep(page: Page, name: str) -> None:
     """Write a picture once all thumbnails in sight are there; never a large file."""
-    # RequestedValue again and again from here: the page's policy lets no script wait within it.
+    # Asked again and again from here: the page's policy lets no script wait within it.
     loaded = "[...document.images].every(i => i.complete || i.getBoundingClientRect().top > innerHeight)"
     for _ in range(50):
         page.wait_for_timeout(200)

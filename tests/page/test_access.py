@@ -250,6 +250,23 @@ def test_small_windows_and_large_letters_lose_nothing(open_page, service, state)
         assert words <= set(page.locator("body").inner_text().split()), name
 
 
+def test_long_words_stay_in_a_small_window_and_are_cut_visibly(open_page, service):
+    page = open_page(viewport={"width": 320, "height": 640})
+    long = "x" * 400
+    page.goto(address(service, text=f"is blue, {long}", where=f"{long} = red"))
+    expect(page.get_by_role("alert")).to_contain_text(long[:40])
+    assert page.evaluate((HERE / "out_of_sight.js").read_text()) == []
+    page.get_by_role("alert").get_by_role("button", name="Clear the filter").click()
+    settled(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert page.evaluate((HERE / "out_of_sight.js").read_text()) == []
+    turn = page.locator(".crumb span")
+    assert turn.evaluate("text => text.scrollWidth > text.clientWidth")
+    expect(turn).to_have_css("text-overflow", "ellipsis")
+    heading = page.locator("#results")
+    assert heading.evaluate("text => text.scrollHeight > text.clientHeight")
+
+
 def test_nothing_moves_for_who_wants_no_motion(open_page, service):
     page = open_page(reduced_motion="reduce")
     visit(page, service, text="is red")

@@ -73,7 +73,7 @@ def test_the_words_of_the_present_turn_can_be_changed(page, service):
     # Without words the turn asks for what those before it do.
     crumbs(page).last.get_by_role("button").click()
     ask(page, "")
-    expect(page.get_by_role("heading", name="“long sleeves”")).to_be_visible()
+    expect(page.get_by_role("heading", name="long sleeves”")).to_be_visible()
     crumbs(page).first.get_by_role("button").click()
     expect(crumbs(page)).to_have_text(["has long sleeves"])
 
