@@ -530,3 +530,24 @@ class EngineContract:
         before = [hit.id for hit in index.search(torch.ones(1, 1, 8), 1)[0]]
         self.engine.build(tmp_path / "index", HEADER, slow())
         assert answers == [before] * 4
+
+    def test_pages_through_its_items(self, index):
+        late = torch.ones(3, index.header.tokens, 8)
+        index.add(ItemBatch(["late", "item3", "later"], late, [{"n": 1}, {"n": 2}, {"n": 3}]))
+        index.delete(["item0"])
+        for where in (None, parse_filter("n > 1"), parse_filter("not n > 1")):
+            right = [(item_id, index.payload(item_id)) for item_id in index.ids(where)]
+            found, after, pages = [], None, 0
+            while pages == 0 or after is not None:
+                entries, after = index.page(3, after, where)
+                found += entries
+                pages += 1
+            assert found == right
+            assert pages == max(1, -(-len(right) // 3))
+        assert index.page(2, "item3") == ([("later", {"n": 3})], None)
+        with pytest.raises(EngineError, match="no item 'item0'"):
+            index.page(3, "item0")
+        with pytest.raises(FilterError, match="did you mean 'n'"):
+            index.page(3, None, parse_filter("nn = 1"))
+        index.delete(index.ids())
+        assert index.page(3) == ([], None)

@@ -12,6 +12,7 @@ from dqecir.index.filters import Compare, parse_filter
 from dqecir.index.item_list import StoredItems
 from dqecir.service import listing
 from dqecir.service.listing import Listing
+from dqecir.service.problems import Problem
 from dqecir.service.schemas import AttributeFacts, NumberFacts
 
 
@@ -26,6 +27,9 @@ class Slow:
     """An index of as many items as it has generations, which takes two seconds to read."""
 
     has_products = False
+
+    def page(self, *asked):
+        """As an engine without quick pages."""
 
     def __init__(self, clock: Clock) -> None:
         self.generation, self._clock = 1, clock
@@ -126,14 +130,18 @@ def test_columns_have_the_roles_of_the_table_or_else_those_that_their_names_tell
         roles()
 
 
-def test_a_page_is_read_once_and_leaves_out_what_was_deleted_since(index, clock, monkeypatch):
-    read, ids = [], ExactIndex.ids
-    monkeypatch.setattr(ExactIndex, "ids", lambda index, where=None: read.append(where) or ids(index, where))
-    listed = Listing(index, lambda: 1)
+def test_a_page_is_as_new_as_the_index_and_goes_on_after_its_last_item(index):
+    listed = Listing(index, lambda: index.generation)
     assert [item_id for item_id, _ in listed.page(3, None, None, None)[0]] == ["i0", "i1", "i2"]
     index.delete(["i4"])
-    assert [item_id for item_id, _ in listed.page(3, "i2", None, None)[0]] == ["i3", "i5"]
-    assert read == [None]
+    assert [item_id for item_id, _ in listed.page(3, "i2", None, None)[0]] == ["i3", "i5", "i6"]
+    with pytest.raises(Problem, match="begin again"):
+        listed.page(3, "i4", None, None)
+
+
+def test_few_readings_are_kept(clock):
+    index = Slow(clock)
+    listed = Listing(index, lambda: index.generation)
     for bound in range(20):
-        listed.page(1, None, parse_filter(f"n > {bound}"), None)
+        listed.page(1, None, Compare("n", "<", bound), None)
     assert len(listed._readings) == listing.KEPT

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -66,6 +66,14 @@ class Hit:
     id: str
     score: float
     payload: Mapping[str, Any]
+
+
+class Page(NamedTuple):
+    """Some items of a list: ids and payloads."""
+
+    entries: list[tuple[str, Mapping[str, Any]]]
+    next: str | None
+    """Where the list goes on; None on the last page."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +185,17 @@ class Index(ABC):
 
     def count(self, where: Filter | None = None) -> int | None:
         """Return how many products ``where`` allows; ``None`` if the engine cannot count them fast."""
+        return None
+
+    def page(
+        self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
+    ) -> Page | None:
+        """Return ``limit`` items that ``where`` allows, one for each product, in the order of adding.
+
+        With ``seed`` they come in an order that is drawn by it and stays while items come and go. ``after``
+        is the ``next`` of the page before. None if the engine cannot page fast. Raises
+        :class:`UnknownItemError` if the item ``after`` is gone, and ``FilterError`` as :meth:`ids`.
+        """
         return None
 
     @abstractmethod

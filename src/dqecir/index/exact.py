@@ -23,8 +23,17 @@ import numpy as np
 
 from dqecir.data.payload_fields import PRODUCT, RESERVED
 from dqecir.errors import EngineError, UnknownItemError
-from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
+from dqecir.index.contract import (
+    Hit,
+    Index,
+    IndexHeader,
+    ItemBatch,
+    Page,
+    SearchSettings,
+    check_replaceable,
+)
 from dqecir.index.filters import Filter
+from dqecir.index.item_pages import Places, drawn_order, listed_places, product_numbers
 from dqecir.index.item_preferences import CatalogueText, ItemTexts, Preference, Scores
 from dqecir.index.item_text import FILE as TEXT
 from dqecir.index.item_text import NO_FTS5, has_fts5, text_digest
@@ -79,6 +88,11 @@ class _Generation:
             if segment.text is not None
         ]
         return CatalogueText(found) if len(found) == len(self.segments) else None
+
+    @cached_property
+    def products(self) -> Places:
+        """The numbers of the products of all items."""
+        return product_numbers(self.segments)
 
     def added(self, prefer: Sequence[Preference]) -> list[Scores]:
         """Return what preferences, one for each query, add to the scores of each segment [B, N]."""
@@ -291,6 +305,32 @@ class ExactIndex(Index):
             alone += int((allowed & (column.codes == 0)).sum())
         return alone + len(products)
 
+    def page(
+        self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
+    ) -> Page:
+        now = self._current
+        segments = now.segments
+        if where is not None:
+            where.check(_columns(segments))
+        starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
+        last = None if after is None else _place_of(segments, starts, after)
+        if not segments:
+            return Page([], None)
+        places = listed_places(segments, now.products, where)
+        if seed is None:
+            begin = 0 if last is None else int(np.searchsorted(places, last, side="right"))
+        else:
+            order = drawn_order(segments, places, seed)
+            sequence = np.argsort(order, kind="stable")
+            begin = 0
+            if last is not None:
+                own = drawn_order(segments, np.array([last]), seed)
+                begin = int(np.searchsorted(order[sequence], own, side="right")[0])
+            places = places[sequence]
+        chosen = (_within(starts, place) for place in places[begin : begin + limit].tolist())
+        entries = [segments[number].items.entry(row) for number, row in chosen]
+        return Page(entries, entries[-1][0] if begin + limit < len(places) else None)
+
     def sample(self, count: int, seed: int) -> list[str]:
         segments = self._current.segments
         rows = [np.flatnonzero(segment.alive) for segment in segments]
@@ -426,6 +466,15 @@ def _within(starts: Sequence[int], place: int) -> tuple[int, int]:
     """Return the segment of a place among all items, and the place within it."""
     number = bisect_right(starts, place) - 1
     return number, place - starts[number]
+
+
+def _place_of(segments: Sequence[Segment], starts: Sequence[int], item_id: str) -> int:
+    """Return the place of a living item among all items; raises :class:`UnknownItemError`."""
+    for start, segment in zip(starts, segments, strict=False):
+        [row] = segment.rows([item_id]).tolist()
+        if row >= 0:
+            return start + row
+    raise UnknownItemError(item_id)
 
 
 def _columns(segments: Sequence[Segment]) -> list[Columns]:

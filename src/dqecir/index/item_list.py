@@ -14,6 +14,7 @@ import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,13 @@ class StoredItems:
 
     def __len__(self) -> int:
         return len(self.hashes)
+
+    @cached_property
+    def hashes_by_row(self) -> NDArray[np.uint64]:
+        """The hash of the id in each row [N]."""
+        found = np.empty_like(self.hashes)
+        found[self.hashed_rows] = self.hashes
+        return found
 
     def entry(self, row: int) -> Entry:
         """Return the id and the payload of an item."""

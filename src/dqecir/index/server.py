@@ -30,7 +30,7 @@ from torch import Tensor
 
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError, EngineError, UnknownItemError
-from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, SearchSettings, check_replaceable
+from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, Page, SearchSettings, check_replaceable
 from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
@@ -247,6 +247,27 @@ class ServerIndex(Index):
             return found
 
         return self._of_one_generation(by_id)
+
+    def page(
+        self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
+    ) -> Page | None:
+        """As the contract says; None for a drawn order, and for an index of products."""
+        if seed is not None or self.has_products:
+            return None
+        last = 0
+        if after is not None:
+            known = self._points([after], tokens=False)
+            if after not in known:
+                raise UnknownItemError(after)
+            last = known[after].number
+
+        def read(state: _State) -> list[StoredPoint]:
+            seen = visible(state.record.generation, *_conditions(where, state.record))
+            return state.collection.scroll(seen, last, limit + 1, tokens=False)
+
+        found = self._of_one_generation(read)
+        entries = [(point.item, json.loads(point.payload)) for point in found[:limit]]
+        return Page(entries, entries[-1][0] if len(found) > limit else None)
 
     def sample(self, count: int, seed: int) -> list[str]:
         def drawn(state: _State) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from dqecir.data.cells import measured
 from dqecir.data.column_roles import NOT_IN_INDEX, Role, column_name, roles_of
+from dqecir.errors import UnknownItemError
 from dqecir.index.column_roles_file import read_roles
 from dqecir.index.contract import Index
 from dqecir.index.filters import Filter
@@ -56,6 +57,13 @@ class Listing:
         There is one item for each product, in the order of adding, or shuffled by ``seed``. Raises a
         :class:`Problem` if ``after`` was deleted, and ``FilterError``.
         """
+        self._generation()
+        try:
+            page = self._index.page(limit, after, where, seed)
+        except UnknownItemError:
+            raise _gone() from None
+        if page is not None:
+            return page
         ids = self._ids(where)
         if seed is not None:
             # Sort by a hash of the id, so that the order is stable while items are added and deleted.
@@ -63,7 +71,7 @@ class Listing:
         start = 0
         if after is not None:
             if after not in ids:
-                raise Problem(422, "the item after which the list should go on is not in it: begin again")
+                raise _gone()
             start = ids.index(after) + 1
         chosen = ids[start : start + limit]
         last = chosen[-1] if start + limit < len(ids) else None
@@ -114,6 +122,10 @@ class Listing:
                 self._readings[name] = read(), time.monotonic() - begun
             found: ReadT = self._readings[name][0]
             return found
+
+
+def _gone() -> Problem:
+    return Problem(422, "the item after which the list should go on is not in it: begin again")
 
 
 def _facts_of(counts: Mapping[str, int], role: Role) -> AttributeFacts:
