@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import EngineError
+from dqecir.index.column_facts import ColumnFacts, facts_of_counts
 from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
 from dqecir.index.picture_root import picture_path
@@ -244,6 +245,13 @@ class Index(ABC):
 
         ``path`` and the product are not attributes.
         """
+
+    def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
+        """Return facts about every attribute that a living item has.
+
+        ``few``: the largest number of values that are listed. ``bins``: into how many numbers are counted.
+        """
+        return {name: facts_of_counts(counts, few, bins) for name, counts in self.values().items()}
 
     @property
     @abstractmethod

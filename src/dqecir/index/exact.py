@@ -23,6 +23,7 @@ import numpy as np
 
 from dqecir.data.payload_fields import PRODUCT, RESERVED
 from dqecir.errors import EngineError, UnknownItemError
+from dqecir.index.column_facts import ColumnFacts, facts_of_columns
 from dqecir.index.contract import (
     Hit,
     Index,
@@ -354,6 +355,15 @@ class ExactIndex(Index):
                 for value, count in segment.items.columns[name].counted(segment.alive):
                     found.setdefault(name, Counter())[str(value)] += count
         return {name: values for name, values in found.items() if values}
+
+    def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
+        segments = self._current.segments
+        names = {name for part in _columns(segments) for name in part.names} - RESERVED
+        found = {
+            name: facts_of_columns([(one.items.columns[name], one.alive) for one in segments], few, bins)
+            for name in names
+        }
+        return {name: facts for name, facts in found.items() if facts is not None}
 
     @classmethod
     def verify(cls, folder: Path) -> None:

@@ -68,7 +68,7 @@ class PayloadColumn:
 
     def between(self, bounds: Iterable[tuple[np.ufunc, float]]) -> Mask:
         """Return which items have a number that fulfils all comparisons [N]; of several numbers, any one."""
-        numbers, codes = self._numbers
+        numbers, codes = self.numbers
         holds = np.logical_and.reduce([order(numbers, bound) for order, bound in bounds])
         table = np.zeros(1 + len(self.values), dtype=np.bool_)
         table[codes[holds]] = True
@@ -77,10 +77,10 @@ class PayloadColumn:
     @property
     def has_numbers(self) -> bool:
         """Whether any item has a number."""
-        return len(self._numbers[0]) > 0
+        return len(self.numbers[0]) > 0
 
     @cached_property
-    def _numbers(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def numbers(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the numbers of all values [M], and the code of each [M]."""
         found = [
             (number, code)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from threading import Lock
 from typing import Any, TypeVar
 
 from dqecir.data.cells import measured
 from dqecir.data.column_roles import NOT_IN_INDEX, Role, column_name, roles_of
 from dqecir.errors import UnknownItemError
+from dqecir.index.column_facts import ColumnFacts
 from dqecir.index.column_roles_file import read_roles
 from dqecir.index.contract import Index
 from dqecir.index.filters import Filter
@@ -93,14 +94,13 @@ class Listing:
         return self._kept("attributes", self._facts)
 
     def _facts(self) -> dict[str, AttributeFacts]:
-        values = dict(sorted(self._index.values().items()))
-        roles = self._roles(values)
-        return {name: _facts_of(counts, roles[name]) for name, counts in values.items()}
+        facts = dict(sorted(self._index.column_facts(FEW, PARTS).items()))
+        roles = self._roles({name: one.some for name, one in facts.items()})
+        return {name: _as_schema(one, roles[name]) for name, one in facts.items()}
 
-    def _roles(self, values: Mapping[str, Collection[str]]) -> dict[str, Role]:
+    def _roles(self, values: Mapping[str, Sequence[str]]) -> dict[str, Role]:
         """Return the role of each column: from the index, else by its name and values."""
-        cells = [list(found) for found in values.values()]
-        told = dict(zip(values, roles_of([*map(column_name, values)], cells), strict=True))
+        told = dict(zip(values, roles_of([*map(column_name, values)], list(values.values())), strict=True))
         plain: dict[str, Role] = {
             name: "attribute" if role in NOT_IN_INDEX else role for name, role in told.items()
         }
@@ -128,27 +128,14 @@ def _gone() -> Problem:
     return Problem(422, "the item after which the list should go on is not in it: begin again")
 
 
-def _facts_of(counts: Mapping[str, int], role: Role) -> AttributeFacts:
-    numbers = {value: measured(value) for value in counts}
-    is_numeric = all(map(math.isfinite, numbers.values()))
+def _as_schema(facts: ColumnFacts, role: Role) -> AttributeFacts:
+    numbers = facts.numbers
     return AttributeFacts(
-        values=sorted(counts, key=_by_number) if len(counts) <= FEW else None,
-        numeric=is_numeric,
+        values=None if facts.values is None else sorted(facts.values, key=_by_number),
+        numeric=numbers is not None,
         role=role,
-        numbers=_histogram([(numbers[value], count) for value, count in counts.items()])
-        if is_numeric
-        else None,
+        numbers=None if numbers is None else NumberFacts(**numbers._asdict()),
     )
-
-
-def _histogram(numbers: Sequence[tuple[float, int]]) -> NumberFacts:
-    """Count numbers, given as (number, count), in :data:`PARTS` equal bins."""
-    least, most = min(number for number, _ in numbers), max(number for number, _ in numbers)
-    counts = [0] * PARTS
-    for number, count in numbers:
-        part = int(PARTS * (number - least) / (most - least)) if most > least else 0
-        counts[min(part, PARTS - 1)] += count
-    return NumberFacts(least=least, most=most, counts=counts)
 
 
 def _by_number(value: str) -> tuple[float, str]:

@@ -1,0 +1,105 @@
+"""Facts about the attributes of an index: their values with counts, and the range and spread of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.cells import measured
+from dqecir.index.payload_columns import Mask, PayloadColumn, Value, values_in
+
+SOME = 1000
+"""Different values of an attribute that are read to judge what it is for."""
+
+
+class NumberRange(NamedTuple):
+    """The least and the largest number of an attribute, and the counts in equal bins between them."""
+
+    least: float
+    most: float
+    counts: list[int]
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """Facts about one attribute."""
+
+    some: Sequence[str]
+    """Different values as texts, at most :data:`SOME`."""
+    values: Mapping[str, int] | None
+    """Value -> number of items that have it; None for too many values."""
+    numbers: NumberRange | None
+    """None if any value is no number."""
+
+
+def facts_of_counts(counts: Mapping[str, int], few: int, bins: int) -> ColumnFacts:
+    """Return the facts about an attribute, given how many items have each of its values.
+
+    ``few``: the largest number of values that are listed. ``bins``: into how many numbers are counted.
+    """
+    numbers = np.array([measured(value) for value in counts])
+    spread = (
+        number_range(numbers, np.array(list(counts.values())), bins) if np.isfinite(numbers).all() else None
+    )
+    return ColumnFacts(list(counts)[:SOME], counts if len(counts) <= few else None, spread)
+
+
+def facts_of_columns(parts: Sequence[tuple[PayloadColumn, Mask]], few: int, bins: int) -> ColumnFacts | None:
+    """Return the facts about an attribute of several segments, given its columns and the living items [N].
+
+    Values beyond the first :data:`SOME` are read only if all are numbers. None if no living item has a value.
+    """
+    counted = [
+        (column, np.bincount(column.codes[alive], minlength=1 + len(column.values)))
+        for column, alive in parts
+    ]
+    counts: Counter[str] = Counter()
+    for value, count in _living(counted):
+        counts[str(value)] += count
+        if len(counts) > max(few, SOME):
+            break
+    if not counts:
+        return None
+    values = counts if len(counts) <= few else None
+    return ColumnFacts(list(counts)[:SOME], values, _spread(counted, bins))
+
+
+def _spread(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]], bins: int) -> NumberRange | None:
+    """Return the range of an attribute's numbers; None if a living item has another value."""
+    if not all(math.isfinite(measured(value)) for value, _ in islice(_living(counted), SOME)):
+        return None
+    pairs = [(column.numbers, own) for column, own in counted]
+    numbers = np.concatenate([numbers for (numbers, _), _ in pairs])
+    counts = np.concatenate([own[codes] for (_, codes), own in pairs])
+    if np.count_nonzero(counts) < sum(1 for _ in _living(counted)):
+        return None
+    return number_range(numbers, counts, bins)
+
+
+def number_range(numbers: NDArray[np.float64], counts: NDArray[np.int64], bins: int) -> NumberRange:
+    """Count numbers [M], each of which so many items have [M], in equal bins."""
+    numbers, counts = numbers[counts > 0], counts[counts > 0]
+    least, most = float(numbers.min()), float(numbers.max())
+    places = np.zeros(len(numbers), dtype=np.int64)
+    if most > least:
+        places = np.minimum(bins * (numbers - least) / (most - least), bins - 1).astype(np.int64)
+    found = np.bincount(places, weights=counts, minlength=bins)
+    return NumberRange(least, most, found.astype(np.int64).tolist())
+
+
+def _living(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]]) -> Iterator[tuple[Value, int]]:
+    """Yield the values that living items have, and how many have each.
+
+    A value that stands in several lists of values comes several times.
+    """
+    for column, counts in counted:
+        for code in np.flatnonzero(counts[1:]).tolist():
+            for value in values_in(column.values[code]):
+                yield value, int(counts[code + 1])
