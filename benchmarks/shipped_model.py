@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "shipped-model.md"
 EARLIER = ROOT / "tests" / "models" / "of_0_1_0"
 BEGIN, END = "<!-- written by benchmarks/shipped_model.py -->\n", "<!-- end -->\n"
-COLUMNS = ("garment", "color", "pattern", "print", "sleeves", "length", "neck")
+COLUMNS = ("garment", "color", "pattern", "print", "sleeves", "length", "neck", "gender", "usage")
 QUESTIONS = 2000
 
 
