@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -63,11 +64,23 @@ class Service:
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 urllib.request.urlopen(f"{self.address}/readyz", timeout=2).close()
-                return
+                if self._answers():
+                    return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
         self.kill()
         pytest.fail(f"the service did not get ready:\n{self.log.read_text()}")
+
+    def _answers(self) -> bool:
+        """Return whether a search is answered in time: on a busy machine the first one may not be."""
+        request = urllib.request.Request(
+            f"{self.address}/v1/search", b'{"text": "is red"}', {"Content-Type": "application/json"}
+        )
+        try:
+            urllib.request.urlopen(request).close()
+        except urllib.error.HTTPError as error:
+            return error.code != HTTPStatus.GATEWAY_TIMEOUT
+        return True
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
