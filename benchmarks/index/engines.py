@@ -1,14 +1,14 @@
 """Indexes side by side: build, disk, memory, times, throughput and recall, of our engines and others.
 
     python -m benchmarks.index.engines --pictures PHOTOS GARMENTS --work WORK --out WORK/engines.json
-    python -m benchmarks.index.engines --sizes 1000000 --sets shipped --work WORK --out WORK/engines-1m.json
+    python -m benchmarks.index.engines --sizes 1000000 --work WORK --out WORK/engines-1m.json
 
-What the sets are is said in ``material.py``, what the engines are in ``rivals.py``. Every engine is built and
-asked in processes of its own; recall@10 is against our exact engine. At last, ours are timed while they are
-written to (``waits.py``).
+What the items are is said in ``material.py``, what the engines are in ``rivals.py``. Every engine is built
+and asked in processes of its own; recall@10 is against our exact engine. At last, ours are timed while they
+are written to (``waits.py``).
 What was measured is written after every engine, and an engine that fails is named with its error; with
 ``--update`` what the file holds of other engines stays. What an
-engine built is removed when it has been asked, and all of a set when it is done.
+engine built is removed when it has been asked, and all of a size when it is done.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.index.material import SETS, Material, encode, material, queries
-from benchmarks.index.rivals import BEST, RIVALS, WHERES, Rival, Sketched
+from benchmarks.index.material import Material, encode, queries
+from benchmarks.index.rivals import BEST, RIVALS, WHERES, Rival
 from benchmarks.index.waits import waits
 from benchmarks.speed.timing import machine
 
@@ -42,9 +42,6 @@ from dqecir.io.starting import let_threads_sleep
 CLIENTS = (1, 4, 16)
 FIRST = "ours, exact"
 """It is built first: others read its tokens."""
-ENOUGH = 0.99
-"""Recall@10 that an audit is content with."""
-
 Found = dict[str, Any]
 
 
@@ -118,6 +115,7 @@ def memory() -> Found:
 def right_answers(folder: Path, asked_for: torch.Tensor) -> dict[str, list[list[int]]]:
     """What the exact engine finds, by filter."""
     index = ExactIndex.open(folder / "exact").with_settings(None)
+    assert index is not None
     return {
         where: [
             [int(hit.id) for hit in hits]
@@ -126,17 +124,6 @@ def right_answers(folder: Path, asked_for: torch.Tensor) -> dict[str, list[list[
         ]
         for where, text in WHERES.items()
     }
-
-
-def few_enough(engines: Found) -> int | None:
-    """The fewest candidates of a sketch that found enough of everything; none where none did."""
-    good = (
-        rival.candidates
-        for name, row in engines.items()
-        if issubclass(rival := RIVALS[name], Sketched)
-        and row.get("everything", {}).get("recall", 0) >= ENOUGH
-    )
-    return min(good, default=None)
 
 
 def _in_process(link: Connection, work: Callable[..., Any], given: tuple[Any, ...]) -> None:
@@ -174,7 +161,13 @@ def compare(
     folder: Path, items: Material, asked_for: torch.Tensor, names: list[str], seconds: float, known: Found
 ) -> Any:
     """Build and ask every engine; yields what is known after each, beside what was ``known`` before."""
-    found: Found = {"set": items.name, "items": items.count, "real_items": items.real, "engines": {}, **known}
+    found: Found = {
+        "items": items.count,
+        "numbers": items.header.size,
+        "real_items": items.real,
+        "engines": {},
+        **known,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     first = in_process(_built, FIRST, folder, items)
     if "error" in first:
@@ -183,7 +176,7 @@ def compare(
     for name in names:
         if items.count > RIVALS[name].largest:
             continue
-        print(f"{items.name}, {items.count} items: {name}", flush=True)
+        print(f"{items.count} items: {name}", flush=True)
         done = first if name == FIRST else in_process(_built, name, folder, items)
         if "error" not in done:
             done = done | in_process(_asked, name, folder, items, asked_for, rights, seconds)
@@ -192,8 +185,7 @@ def compare(
         if place.name != "exact":
             shutil.rmtree(place, ignore_errors=True)
         yield found
-    few = few_enough(found["engines"])
-    found["waits"] = in_process(waits, folder / "exact", asked_for, max(5.0, seconds), few)
+    found["waits"] = in_process(waits, folder / "exact", asked_for, max(5.0, seconds))
     shutil.rmtree(folder)
     yield found
 
@@ -204,7 +196,6 @@ def main() -> None:
     )
     parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders to encode at first")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--sets", choices=SETS, nargs="+", default=SETS)
     parser.add_argument("--engines", choices=list(RIVALS), nargs="+", default=list(RIVALS))
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=4.0, help="for each measurement of one engine")
@@ -216,18 +207,16 @@ def main() -> None:
     source = given.work / "encoded"
     encode(given.pictures, source)
     kept = json.loads(given.out.read_text(encoding="utf-8"))["runs"] if given.update else []
-    runs: dict[tuple[str, int], Found] = {(run["set"], run["items"]): run for run in kept}
+    runs: dict[int, Found] = {run["items"]: run for run in kept}
+    asked_for = queries(given.queries, source)
     for count in given.sizes:
-        for name in given.sets:
-            items = material(name, count, source)
-            asked_for = queries(name, given.queries, source)
-            folder = given.work / f"{name}-{count}"
-            started = time.perf_counter()
-            known = runs.get((name, count), {})
-            for found in compare(folder, items, asked_for, given.engines, given.seconds, known):
-                runs[name, count] = {**found, "seconds": time.perf_counter() - started}
-                told = {"machine": machine() | {"processor": processor()}, "runs": list(runs.values())}
-                write_json(given.out, told)
+        folder = given.work / f"engines-{count}"
+        started = time.perf_counter()
+        known = runs.get(count, {})
+        for found in compare(folder, Material(count, source), asked_for, given.engines, given.seconds, known):
+            runs[count] = {**found, "seconds": time.perf_counter() - started}
+            told = {"machine": machine() | {"processor": processor()}, "runs": list(runs.values())}
+            write_json(given.out, told)
 
 
 def processor() -> str:

@@ -1,12 +1,8 @@
-"""Tokens to index, and queries for them: of really encoded pictures, and drawn ones.
+"""Vectors to index and queries for them, made of really encoded pictures.
 
-Three sets, all of 17 tokens of width 128:
-
-- ``shipped``: pictures encoded by the shipped model, rule ``likelihood``. Beyond the pictures that there are,
-  an item has the base tokens of one picture with a little noise, and each of its distributions, with
-  probability 0.3, is that of another picture.
-- ``strong`` and ``weak``: drawn unit vectors whose mean cosine within an item is about 0.8 or 0.3, around
-  2,000 centres, rule ``max_t``; a query is a token of an item with noise.
+An item has the vector of the shipped model (rule ``dot``). Beyond the pictures that there are, its base
+numbers are those of one picture with a little noise, and each column's slice, with probability 0.3, is that
+of another picture. Seeds are fixed: the same number of items is always the same items.
 """
 
 from __future__ import annotations
@@ -14,83 +10,80 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from dqecir.data.picture_files import PICTURE_SUFFIXES
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
-from dqecir.methods.score_rules import ScoreRule
+from dqecir.methods.value_vectors import ValueSlices
+from dqecir.model.composed_model import ComposedModel
 from dqecir.search.audit import picture_queries
 from dqecir.search.retriever import ComposedRetriever
 
-TOKENS, WIDTH = 17, 128
 BATCH = 5_000
 NOISE = 0.02
-"""Standard deviation of each number of a copied base token."""
+"""Standard deviation of what is added to each base number."""
 SWAPPED = 0.3
-CENTRES = 2_000
-SPREAD = {"strong": 0.5, "weak": 1.5}
-"""Length of what is a token's own beside what is its item's."""
-
-SETS = ("shipped", "strong", "weak")
 
 
 @dataclass(frozen=True)
 class Material:
-    """Items in batches, always the same, and queries [B, n_q, D]."""
+    """Items in batches, always the same."""
 
-    name: str
     count: int
-    rule: ScoreRule
-    real: int
-    """Items that are encoded pictures, unchanged."""
     source: Path
     """The index of encoded pictures."""
 
+    @cached_property
+    def encoded(self) -> Tensor:
+        """The vectors [N, D] float16 of all encoded pictures, memory-mapped."""
+        [path] = self.source.glob("s*/tokens.npy")
+        return torch.from_numpy(np.load(path, mmap_mode="c"))[:, 0]
+
+    @cached_property
+    def widths(self) -> list[int]:
+        """How many base numbers a vector has, and how many numbers each column."""
+        layout = ComposedModel.from_pretrained().method.layout
+        assert isinstance(layout, ValueSlices)
+        return [layout.width, *layout.widths]
+
     @property
     def header(self) -> IndexHeader:
-        return IndexHeader(model=f"benchmark-{self.name}", tokens=TOKENS, size=WIDTH, score_rule=self.rule)
+        return IndexHeader(model="benchmark", tokens=1, size=self.encoded.shape[1], score_rule="dot")
+
+    @property
+    def real(self) -> int:
+        """Items that are encoded pictures, unchanged."""
+        return min(self.count, len(self.encoded))
 
     def batches(self) -> Iterator[ItemBatch]:
-        """All items; each tenth and each hundredth of them can be filtered for."""
-        for number, start in enumerate(range(0, self.count, BATCH)):
+        """All items; each tenth, hundredth and thousandth of them can be filtered for."""
+        for start in range(0, self.count, BATCH):
             rows = range(start, min(start + BATCH, self.count))
-            draw = torch.Generator().manual_seed(1 + number)
-            tokens = self._resampled(rows, draw) if self.name == "shipped" else _drawn(self.name, rows, draw)
-            payloads = [{"tenth": str(row % 10), "hundredth": str(row % 100)} for row in rows]
-            yield ItemBatch([str(row) for row in rows], tokens, payloads)
+            payloads = [
+                {"tenth": str(row % 10), "hundredth": str(row % 100), "thousandth": str(row % 1000)}
+                for row in rows
+            ]
+            yield ItemBatch([str(row) for row in rows], self._vectors(rows)[:, None], payloads)
 
-    def _resampled(self, rows: range, draw: torch.Generator) -> Tensor:
-        encoded = encoded_tokens(self.source)
-        base = encoded.shape[1] - distributions(encoded)
-        parts = []
-        if rows.start < self.real:
-            # Pictures in an order that mixes their catalogues.
-            order = torch.randperm(len(encoded), generator=torch.Generator().manual_seed(0))
-            parts.append(encoded[order[rows.start : min(rows.stop, self.real)]].float())
-        made = len(rows) - sum(map(len, parts))
-        if made:
-            tokens = encoded[torch.randint(len(encoded), (made,), generator=draw)].float()
-            noise = NOISE * torch.randn(made, base, WIDTH, generator=draw)
-            tokens[:, :base] = normalize(tokens[:, :base] + noise, dim=2)
-            for place in range(base, TOKENS):
-                swapped = (torch.rand(made, generator=draw) < SWAPPED).nonzero()[:, 0]
-                others = torch.randint(len(encoded), (len(swapped),), generator=draw)
-                tokens[swapped, place] = encoded[others, place].float()
-            parts.append(tokens)
-        return torch.cat(parts)
-
-
-def material(name: str, count: int, source: Path) -> Material:
-    """A set of ``count`` items; ``source`` is the index of encoded pictures."""
-    if name == "shipped":
-        return Material(name, count, "likelihood", min(count, len(encoded_tokens(source))), source)
-    return Material(name, count, "max_t", 0, source)
+    def _vectors(self, rows: range) -> Tensor:
+        draw = torch.Generator().manual_seed(1 + rows.start // BATCH)
+        kept = self.encoded[rows.start : min(rows.stop, self.real)].float()
+        made = len(rows) - len(kept)
+        chosen = torch.randint(len(self.encoded), (made,), generator=draw)
+        parts = list(self.encoded[chosen].float().split(self.widths, dim=1))
+        parts[0] = parts[0] + NOISE * torch.randn(parts[0].shape, generator=draw)
+        columns = self.encoded.split(self.widths, dim=1)
+        for place in range(1, len(parts)):
+            others = torch.randint(len(self.encoded), (made,), generator=draw)
+            swapped = torch.rand(made, 1, generator=draw) < SWAPPED
+            parts[place] = torch.where(swapped, columns[place][others].float(), parts[place])
+        return torch.cat([kept, torch.cat(parts, dim=1)])
 
 
 def encode(folders: Sequence[Path], source: Path) -> None:
@@ -104,39 +97,15 @@ def encode(folders: Sequence[Path], source: Path) -> None:
     ComposedRetriever.from_pretrained().build_index(pictures, source)
 
 
-def encoded_tokens(source: Path) -> Tensor:
-    """Tokens [N, 17, 128] float16 of all encoded pictures, memory-mapped."""
-    [path] = source.glob("s*/tokens.npy")
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
-
-
-def distributions(tokens: Tensor) -> int:
-    """How many of the last tokens are distributions."""
-    some = tokens[:1000].float()
-    return int(((some >= 0).all(dim=2) & ((some.sum(dim=2) - 1).abs() < 0.05)).all(dim=0).sum())
-
-
-def queries(name: str, count: int, source: Path) -> Tensor:
-    """Queries of a set; ``shipped`` ones are of pictures and texts that change one or two attributes."""
-    if name != "shipped":
-        draw = torch.Generator().manual_seed(0)
-        tokens = _drawn(name, range(count), torch.Generator().manual_seed(1))
-        return normalize(tokens[:, :1] + 0.08 * torch.randn(count, 1, WIDTH, generator=draw), dim=2)
+def queries(count: int, source: Path) -> Tensor:
+    """Return queries [count, 1, D] of pictures and texts that change one or two attributes."""
     kept = source.parent / f"queries-{count}.npy"
     if not kept.exists():
         choice = random.Random(0)
-        payloads = [payload for _, payload in ExactIndex.open(source).entries()]
-        model = ComposedRetriever.from_pretrained().model
-        composed = picture_queries(model, choice.sample(payloads, count), choice)
+        index = ExactIndex.open(source)
+        payloads = [{**payload, "path": str(index.picture_path(payload))} for _, payload in index.entries()]
+        composed = picture_queries(ComposedModel.from_pretrained(), choice.sample(payloads, count), choice)
         if composed is None:
             raise SystemExit("the encoded pictures are gone: queries are composed of them")
         np.save(kept, composed.numpy())
     return torch.from_numpy(np.load(kept))
-
-
-def _drawn(name: str, rows: range, draw: torch.Generator) -> Tensor:
-    centres = torch.randn(CENTRES, 1, WIDTH, generator=torch.Generator().manual_seed(0))
-    own = centres[torch.randint(CENTRES, (len(rows),), generator=draw)]
-    item = normalize(own + 0.7 * torch.randn(len(rows), 1, WIDTH, generator=draw), dim=2)
-    apart = normalize(torch.randn(len(rows), TOKENS, WIDTH, generator=draw), dim=2)
-    return normalize(item + SPREAD[name] * apart, dim=2)

@@ -15,6 +15,7 @@ from dqecir.index import exact, segments
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.segments import write_head
+from dqecir.methods.scoring import RULES
 from tests.conftest import PATIENCE
 from tests.index.contract import HEADER, EngineContract, batches
 
@@ -23,6 +24,7 @@ FIRST = "s00000001"
 
 class TestExact(EngineContract):
     engine = ExactIndex
+    rules = RULES
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,6 @@ def test_cells_add_where_they_are_known(tmp_path):
     prefer = Preference((CellPreference("color", {"red": 2.0}, others=-1.0),))
     [hits] = index.search(torch.zeros(1, 1, 8), 9, prefer=[prefer])
     assert [(hit.id, hit.score) for hit in hits] == [("a", 2.0), ("b", 2.0), ("d", 0.0), ("c", -1.0)]
-    index.configure(exact.SearchSettings(candidates=2, exact_up_to=1))
-    [few] = index.search(torch.zeros(1, 1, 8), 2, prefer=[prefer])
-    assert [hit.id for hit in few] == ["a", "b"]
 
 
 def test_threads_search_while_segments_come_and_go(tmp_path):

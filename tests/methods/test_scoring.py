@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqecir.methods import scoring
-from dqecir.methods.scoring import RULES, best_columns, score, top_scores
+from dqecir.methods.scoring import RULES, best_columns, score
 
 PRODUCT_RULES = sorted(set(RULES) - {"likelihood", "product", "harris"})
 
@@ -96,43 +96,6 @@ def test_a_rule_that_does_not_fit_the_shapes_is_refused():
         score(torch.zeros(1, 1, 3), torch.zeros(4, 5, 2), "max_t")
     with pytest.raises(ValueError, match="of one width D"):
         score(torch.zeros(1, 3), torch.zeros(4, 5, 3), "max_t")
-
-
-def test_top_scores_are_in_order_ties_by_position_and_left_out_last():
-    targets = torch.tensor([[[0.5]], [[1.0]], [[1.0]], [[2.0]]])
-    left_out = torch.tensor([[False, False, False, True]])
-    scores, places = top_scores(torch.ones(1, 1, 1), targets, 4, "max_t", left_out)
-    assert places.tolist() == [[1, 2, 0, 3]]
-    assert scores[0, :3].tolist() == [1.0, 1.0, 0.5]
-    assert scores[0, 3] == -float("inf")
-
-
-@settings(max_examples=80)
-@given(seed=st.integers(0, 10_000), items=st.integers(1, 30), k=st.integers(1, 35), part=st.integers(1, 40))
-def test_top_scores_are_a_stable_sort_in_any_parts(seed, items, k, part):
-    random = np.random.default_rng(seed)
-    targets = torch.from_numpy(random.integers(-2, 3, (items, 1, 1)).astype(np.float16))
-    left_out = torch.from_numpy(random.random((2, items)) < 0.3)
-    queries = torch.tensor([[[1.0]], [[-1.0]]])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "PART", part)
-        values, places = top_scores(queries, targets, k, "max_t", left_out)
-    whole = score(queries, targets, "max_t").masked_fill(left_out, -torch.inf)
-    expected = whole.sort(dim=1, descending=True, stable=True)
-    assert torch.equal(values, expected.values[:, :k])
-    assert torch.equal(places, expected.indices[:, :k])
-
-
-def test_memory_mapped_targets_are_never_converted_whole(tmp_path, monkeypatch):
-    np.save(tmp_path / "t.npy", np.random.default_rng(0).random((500, 4, 8)).astype(np.float16))
-    targets = torch.from_numpy(np.load(tmp_path / "t.npy", mmap_mode="c"))
-    seen = []
-    monkeypatch.setattr(scoring, "CONVERTED", 320)
-    rule = RULES["max_t"]
-    monkeypatch.setitem(RULES, "max_t", lambda q, t: seen.append(t.numel()) or rule(q, t))
-    top_scores(torch.ones(1, 1, 8), targets, 5, "max_t")
-    assert max(seen) == 320
-    assert sum(seen) == targets.numel()
 
 
 def test_best_columns_prefer_the_lower_of_equals():

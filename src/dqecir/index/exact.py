@@ -12,8 +12,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock, Timer
@@ -40,7 +39,6 @@ from dqecir.index.item_text import FILE as TEXT
 from dqecir.index.item_text import NO_FTS5, has_fts5, text_digest
 from dqecir.index.locking import write_lock
 from dqecir.index.payload_columns import Columns, Value
-from dqecir.index.quantized_tokens import QuantizedTokens, write_quantized
 from dqecir.index.segments import (
     FORMAT,
     Manifest,
@@ -54,7 +52,6 @@ from dqecir.index.segments import (
     sweep,
     token_digest,
     with_dead,
-    with_quantized,
     write_manifest,
     write_segment,
 )
@@ -117,8 +114,6 @@ class ExactIndex(Index):
         self.header = self._current.manifest.header
         # Held while a generation is opened, so that no older one replaces it; searches never hold it.
         self._opening = Lock()
-        # Held while tokens are quantized, so that two threads do not do the same work.
-        self._quantizing = Lock()
 
     def __len__(self) -> int:
         return sum(segment.living for segment in self._current.segments)
@@ -143,9 +138,7 @@ class ExactIndex(Index):
         where: Filter | None = None,
         prefer: Sequence[Preference] | None = None,
     ) -> list[list[Hit]]:
-        from dqecir.index.ranking import (
-            best_of_segments,
-        )  # It imports torch, which is not needed to read facts.
+        from dqecir.index.scan import best_of_segments  # It imports torch, which is not needed to read facts.
 
         self.check_search(queries, k, exclude)
         now = self._current
@@ -154,7 +147,6 @@ class ExactIndex(Index):
             return [[] for _ in queries]
         if where is not None:
             where.check(_columns(segments))
-        # Segments are in the order of adding, so equal scores keep that order.
         found = best_of_segments(
             segments,
             queries,
@@ -162,7 +154,6 @@ class ExactIndex(Index):
             self.header.score_rule,
             exclude,
             where,
-            now.manifest.sketch,
             None if prefer is None or not any(prefer) else now.added(prefer),
         )
         starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
@@ -185,11 +176,7 @@ class ExactIndex(Index):
         else:
             # In place, so that a kill at any moment leaves the old index or the new one.
             with write_lock(folder):
-                old = read_manifest(folder)
-                # The number of candidates that is enough depends on the model.
-                _replace_all(
-                    folder, old.generation, header, batches, old.sketch if old.header == header else None
-                )
+                _replace_all(folder, read_manifest(folder).generation, header, batches)
         return cls.open(folder)
 
     @classmethod
@@ -202,7 +189,6 @@ class ExactIndex(Index):
         with self._writing() as now:
             number = now.manifest.generation + 1
             entry = write_segment(self.folder, number, self.header, [batch])
-            entry = with_quantized(self.folder, entry, now.manifest.sketch)
             self._commit(now, [*self._without(now, [*batch.ids, *instead_of]), entry])
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -214,28 +200,12 @@ class ExactIndex(Index):
         return count
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """Store the settings of searches; with settings, quantize tokens that are not quantized yet."""
-        with self._writing() as now:
-            entries = [segment.entry for segment in now.segments]
-            if settings is None:
-                entries = [entry.model_copy(update={"sketch_sha256": None}) for entry in entries]
-            manifest = now.manifest.model_copy(update={"sketch": settings})
-            self._commit(_Generation(manifest, now.segments), entries)
+        """Raise :class:`EngineError` for settings: every search scores every item."""
+        if settings is not None:
+            raise EngineError("the engine exact scores every item: there are no candidates to set")
 
-    def with_settings(self, settings: SearchSettings | None) -> ExactIndex:
-        """Return the open generation with other settings; missing quantized tokens are made in memory."""
-        now = self._current
-        handle = copy(self)
-        handle._current = _Generation(
-            now.manifest.model_copy(update={"sketch": settings}),
-            tuple(
-                replace(segment, quantized=segment.quantize())
-                if _lacks_quantized(segment, settings)
-                else segment
-                for segment in now.segments
-            ),
-        )
-        return handle
+    def with_settings(self, settings: SearchSettings | None) -> ExactIndex | None:
+        return self if settings is None else None
 
     @property
     def text(self) -> CatalogueText | None:
@@ -267,8 +237,6 @@ class ExactIndex(Index):
             "score rule": self.header.score_rule,
             "generation": self.generation,
             "segments": len(now.segments),
-            "sketched items": sum(segment.entry.items for segment in now.segments if segment.quantized),
-            "sketch": None if now.manifest.sketch is None else now.manifest.sketch.model_dump(),
             "text": self.why_no_text() if now.text is None else list(now.text.columns),
             "dead items": sum(segment.entry.dead for segment in now.segments),
             "bytes of tokens": sum(segment.entry.token_bytes for segment in now.segments),
@@ -395,30 +363,6 @@ class ExactIndex(Index):
             with suppress(OSError):
                 self._merge()
                 sweep(self.folder, self._current.manifest)
-        self._quantize_segments()
-
-    def _quantize_segments(self) -> None:
-        """Quantize the tokens of segments that need it, without blocking other writers."""
-        if not self._quantizing.acquire(blocking=False):
-            return
-        try:
-            # Without them the search is exact, so a failed write does no harm.
-            with suppress(OSError, EngineError):
-                for segment in self._current.segments:
-                    if _lacks_quantized(segment, self._current.manifest.sketch):
-                        self._keep_quantized(segment.entry.name, segment.quantize())
-        finally:
-            self._quantizing.release()
-
-    def _keep_quantized(self, name: str, quantized: QuantizedTokens) -> None:
-        with write_lock(self.folder):
-            self.refresh()
-            now = self._current
-            entries = {segment.entry.name: segment.entry for segment in now.segments}
-            if name in entries:  # It was not merged in the meantime.
-                sha256 = write_quantized(self.folder / name, quantized)
-                entries[name] = entries[name].model_copy(update={"sketch_sha256": sha256})
-                self._commit(now, list(entries.values()))
 
     def _commit(self, now: _Generation, entries: Sequence[SegmentEntry]) -> None:
         living = tuple(entry for entry in entries if entry.dead < entry.items)
@@ -447,7 +391,6 @@ class ExactIndex(Index):
             number = now.manifest.generation + 1
             merged = now.segments[run.start : run.stop]
             entry = join_segments(self.folder, number, self.header, merged)
-            entry = with_quantized(self.folder, entry, now.manifest.sketch, merged)
             entries = [segment.entry for segment in now.segments]
             self._commit(now, [*entries[: run.start], entry, *entries[run.stop :]])
 
@@ -457,16 +400,14 @@ def _replace_all(
     generation: int,
     header: IndexHeader,
     batches: Iterator[ItemBatch],
-    settings: SearchSettings | None = None,
 ) -> None:
-    entry = with_quantized(folder, write_segment(folder, generation + 1, header, batches), settings)
+    entry = write_segment(folder, generation + 1, header, batches)
     manifest = Manifest(
         format=FORMAT,
         engine="exact",
         generation=generation + 1,
         header=header,
         segments=(entry,),
-        sketch=settings,
     )
     write_manifest(folder, manifest)
     sweep(folder, manifest)
@@ -501,14 +442,6 @@ def _linger(replaced: Sequence[Segment]) -> None:
         timer = Timer(_LINGERS, held.clear)
         timer.daemon = True
         timer.start()
-
-
-def _lacks_quantized(segment: Segment, settings: SearchSettings | None) -> bool:
-    return (
-        settings is not None
-        and segment.entry.items > settings.exact_up_to
-        and (segment.quantized is None or segment.entry.sketch_sha256 is None)
-    )
 
 
 def _worth_merging(segments: Sequence[Segment]) -> range | None:

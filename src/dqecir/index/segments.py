@@ -13,18 +13,18 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from dqecir.errors import DataError, EngineError
-from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
+from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.filters import Filter
 from dqecir.index.item_list import (
     LINES,
@@ -38,8 +38,6 @@ from dqecir.index.item_list import (
 )
 from dqecir.index.item_text import FILE as TEXT
 from dqecir.index.item_text import StoredText, has_fts5
-from dqecir.index.quantized_tokens import FILE as QUANTIZED
-from dqecir.index.quantized_tokens import QuantizedTokens, read_quantized, write_quantized
 from dqecir.io.files import sync_folder, write_bytes, write_json
 from dqecir.settings import Strict, parse_settings
 
@@ -70,8 +68,8 @@ class SegmentEntry(Strict):
     """The file with one bit for each item, set for dead ones."""
     text_sha256: str | None = None
     """SHA-256 of the words of its items (``item_text.py``), if they were written."""
-    sketch_sha256: str | None = None
-    """SHA-256 of the quantized tokens, if they were made."""
+    longest: float | None = None
+    """The largest length of a token, for the rule ``dot``; not in indexes of version 0.1.0."""
 
 
 class Manifest(Strict):
@@ -82,8 +80,6 @@ class Manifest(Strict):
     generation: int
     header: IndexHeader
     segments: tuple[SegmentEntry, ...]
-    sketch: SearchSettings | None = None
-    """Settings of searches by quantized tokens; None: every search scores every item."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +91,8 @@ class Segment:
     stored: NDArray[np.float16]
     """The tokens [N, n_t, D]."""
     alive: NDArray[np.bool_]
-    quantized: QuantizedTokens | None = None
-    """None if they were not made or are damaged; then all items are scored."""
+    longest: float
+    """The largest length of a token; 0 for rules whose scan does not need it."""
     text: StoredText | None = None
     """The words of its items; None in an index of an earlier version, and in a Python without FTS5."""
 
@@ -104,12 +100,6 @@ class Segment:
     def tokens(self) -> Tensor:
         """The tokens as a tensor."""
         return as_tensor(self.stored)
-
-    def quantize(self) -> QuantizedTokens:
-        """Return the quantized tokens; make them in memory if there are none."""
-        from dqecir.index.codebooks import quantize
-
-        return self.quantized or quantize(self.tokens)
 
     @property
     def living(self) -> int:
@@ -134,7 +124,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the finished generation of an index; raises :class:`EngineError` if there is none."""
     path = folder / "manifest.json"
     try:
-        data = json.loads(_read(path))
+        data = json.loads(_read(path), object_hook=_without_sketch)
     except ValueError as error:
         if isinstance(error, DataError):
             raise
@@ -145,6 +135,11 @@ def read_manifest(folder: Path) -> Manifest:
         return parse_settings(data, Manifest, str(path))
     except DataError as error:
         raise EngineError(f"{error}\nBuild the index again.") from None
+
+
+def _without_sketch(part: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the quantized tokens that version 0.1.0 could make: every item is scored instead."""
+    return {name: value for name, value in part.items() if name not in ("sketch", "sketch_sha256")}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -177,11 +172,7 @@ def open_segment(
         if segment.entry == entry:
             return segment
         if _same_items(segment.entry, entry):
-            alive = _read_alive(folder / entry.name, entry)
-            quantized = segment.quantized
-            if segment.entry.sketch_sha256 != entry.sketch_sha256:
-                quantized = read_quantized(folder / entry.name, entry.sketch_sha256, entry.items)
-            return replace(segment, entry=entry, alive=alive, quantized=quantized)
+            return replace(segment, entry=entry, alive=_read_alive(folder / entry.name, entry))
     place = folder / entry.name
     path = place / "tokens.npy"
     try:
@@ -208,14 +199,8 @@ def open_segment(
     header = manifest.header
     if tokens.shape != (entry.items, header.tokens, header.size) or tokens.dtype != np.float16:
         raise EngineError(f"{path} does not belong to its manifest: {AGAIN}")
-    return Segment(
-        entry,
-        items,
-        tokens,
-        _read_alive(place, entry),
-        read_quantized(place, entry.sketch_sha256, entry.items),
-        text,
-    )
+    longest = entry.longest or (_longest(tokens) if header.score_rule == "dot" else 0.0)
+    return Segment(entry, items, tokens, _read_alive(place, entry), longest, text)
 
 
 def write_segment(
@@ -252,27 +237,6 @@ def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDA
             yield [segment.items.entry(row) for row in part.tolist()], tokens[part]
 
 
-def with_quantized(
-    folder: Path, entry: SegmentEntry, settings: SearchSettings | None, merged: Sequence[Segment] = ()
-) -> SegmentEntry:
-    """Quantize the tokens of a segment that no manifest names yet, if ``settings`` need it.
-
-    ``merged`` are the segments that it was merged from, if any. On a full disk the segment gets no quantized
-    tokens, and every search scores all of its items.
-    """
-    if settings is None or entry.items <= settings.exact_up_to:
-        return entry
-    from dqecir.index.codebooks import joined_quantized, quantize
-
-    quantized = joined_quantized([(one.quantized, one.tokens, one.alive) for one in merged])
-    if quantized is None:
-        tokens = np.load(folder / entry.name / "tokens.npy", mmap_mode="c")
-        quantized = quantize(as_tensor(tokens))
-    with suppress(OSError):
-        return entry.model_copy(update={"sketch_sha256": write_quantized(folder / entry.name, quantized)})
-    return entry
-
-
 def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str]) -> SegmentEntry:
     """Mark items of the segment as dead in a file of this generation; return the segment's entry."""
     rows = segment.rows(ids)
@@ -304,7 +268,6 @@ def sweep(folder: Path, manifest: Manifest) -> None:
                 LOOKUP,
                 TEXT if entry.text_sha256 else None,
                 entry.dead_file,
-                QUANTIZED if entry.sketch_sha256 else None,
             ):
                 path.unlink(missing_ok=True)
 
@@ -347,7 +310,7 @@ def _write_segment(
 def _write_items(
     place: Path, header: IndexHeader, parts: Iterable[tuple[Iterable[Entry], NDArray[np.float16]]]
 ) -> SegmentEntry:
-    digest = hashlib.sha256()
+    digest, longest = hashlib.sha256(), 0.0
     path = place / "tokens.npy"
     with closing(ItemsWriter(place)) as items, path.open("wb") as file:
         write_head(file, 0, header)
@@ -358,6 +321,8 @@ def _write_items(
                 raise EngineError(str(error)) from None
             file.write(tokens.data)
             digest.update(tokens.data)
+            if header.score_rule == "dot":
+                longest = max(longest, _longest(tokens))
         if not len(items):
             raise EngineError("there is nothing to index: no image could be used")
         file.seek(0)
@@ -372,7 +337,14 @@ def _write_items(
         token_sha256=digest.hexdigest(),
         items_sha256=items_digest(place),
         text_sha256=items.text_sha256,
+        longest=longest or None,
     )
+
+
+def _longest(tokens: NDArray[np.float16]) -> float:
+    """The largest length of tokens [N, n_t, D], some of which are converted at once."""
+    parts = (tokens[start : start + _COPIED].astype(np.float32) for start in range(0, len(tokens), _COPIED))
+    return max((float(np.linalg.norm(part, axis=2).max()) for part in parts), default=0.0)
 
 
 def write_head(file: BinaryIO, items: int, header: IndexHeader) -> None:
@@ -382,7 +354,7 @@ def write_head(file: BinaryIO, items: int, header: IndexHeader) -> None:
 
 
 def _same_items(one: SegmentEntry, other: SegmentEntry) -> bool:
-    plain = {"dead": 0, "dead_file": None, "sketch_sha256": None}
+    plain = {"dead": 0, "dead_file": None}
     return one.model_copy(update=plain) == other.model_copy(update=plain)
 
 

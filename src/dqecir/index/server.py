@@ -57,7 +57,7 @@ from dqecir.index.qdrant_points import (
     visible,
 )
 from dqecir.io.files import sync_folder, whole_folder, write_json
-from dqecir.methods.scoring import best_columns, score
+from dqecir.methods.scoring import best_columns, score_of_results
 from dqecir.settings import Strict, parse_settings
 
 KEPT = 16
@@ -594,7 +594,9 @@ def _hits(query: Tensor, points: Sequence[tuple[int, StoredPoint]], k: int, head
     if not points:
         return []
     found = [point for _, point in points]
-    values, columns = best_columns(score(query[None], _as_tokens(found, header), header.score_rule), k)
+    values, columns = best_columns(
+        score_of_results(query[None], _as_tokens(found, header), header.score_rule), k
+    )
     return [
         Hit(found[column].item, value, json.loads(found[column].payload))
         for value, column in zip(values[0].tolist(), columns[0].tolist(), strict=True)

@@ -107,12 +107,6 @@ taken is 1.5 times as fast."""
 LARGE_BLOCK = 1 << 25
 """The same on an accelerator, which needs large products."""
 
-PART = 1 << 22
-"""Most scores that a search holds in memory."""
-
-GATHERED = 1 << 14
-"""Most chosen targets that a search gathers in one copy."""
-
 CONVERTED = 1 << 20
 """Most numbers converted to float32 in one step; blocks that fit a cache are 3 to 5 times as fast."""
 
@@ -120,8 +114,9 @@ CONVERTED = 1 << 20
 def score(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
     """Return scores [B, N] of queries [B, n_q, D] against targets [N, n_t, D], in float32 under autocast too.
 
-    Targets are processed in chunks, so that memory is bounded; float32 targets are not copied. Raises
-    ``ValueError`` for shapes that do not fit each other or the rule.
+    Queries in float64 give scores in float64. Targets are processed in chunks, so that memory is bounded;
+    those of the queries' type are not copied. Raises ``ValueError`` for shapes that do not fit each other or
+    the rule.
     """
     if queries.ndim != 3 or targets.ndim != 3 or queries.shape[2] != targets.shape[2]:
         raise ValueError(
@@ -134,9 +129,18 @@ def score(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
     if targets.dtype != torch.float32:
         chunk = min(chunk, CONVERTED // max(1, tokens * width))
     with torch.autocast(queries.device.type, enabled=False):
-        queries = queries.float()
-        parts = [RULES[rule](queries, part.float()) for part in targets.split(max(1, chunk))]
+        if queries.dtype != torch.float64:
+            queries = queries.float()
+        parts = [RULES[rule](queries, part.to(queries.dtype)) for part in targets.split(max(1, chunk))]
     return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+
+def score_of_results(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
+    """Return scores as :func:`score`, computed in float64 and rounded to float32.
+
+    Equal targets have equal scores wherever they stand, which products of float32 do not promise.
+    """
+    return score(queries.double(), targets, rule).float()
 
 
 def best_columns(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -153,38 +157,3 @@ def best_columns(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     columns = columns.sort(dim=1).values
     values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
     return values, columns.gather(1, order)
-
-
-def top_scores(
-    queries: Tensor,
-    targets: Tensor,
-    k: int,
-    rule: ScoreRule,
-    left_out: Tensor | None = None,
-    rows: Tensor | None = None,
-    added: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return the ``k`` best targets of each query: (scores [B, k], positions [B, k]), best first.
-
-    ``targets`` may be memory-mapped float16; they are read once, a part at a time, and only a part's scores
-    are in memory. ``rows`` [N] are the rows to search (default: all); positions then count within them.
-    ``added`` [B, N] is added to the scores. ``left_out`` [B, N] bool marks excluded targets, whose scores are
-    -inf. Equal scores are ordered by position. If N < k there are N columns.
-    """
-    values = queries.new_empty(len(queries), 0, dtype=torch.float32)
-    positions = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-    part = PART // max(1, len(queries))
-    part = max(k, part if rows is None else min(part, GATHERED))
-    for start in range(0, len(targets if rows is None else rows), part):
-        span = slice(start, start + part)
-        scores = score(queries, targets[span if rows is None else rows[span]], rule)
-        if added is not None:
-            scores = scores + added[:, span]
-        if left_out is not None:
-            scores = scores.masked_fill(left_out[:, start : start + part], -torch.inf)
-        found, columns = best_columns(scores, k)
-        values = torch.cat([values, found], dim=1)
-        positions = torch.cat([positions, columns + start], dim=1)
-        values, order = best_columns(values, k)
-        positions = positions.gather(1, order)
-    return values, positions

@@ -1,0 +1,148 @@
+"""The scan: every item that may be found is scored, roughly at first, and the best of them exactly.
+
+A rough score is a float16 product where the rule is ``dot``, and the scorer's own float32 otherwise. It is
+wrong by no more than a known number, so every item that may belong among the best is a candidate. The scorer
+scores candidates in float64 and rounds to float32, so that equal items have equal scores wherever they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dqecir.index.filters import Filter
+from dqecir.index.item_preferences import Scores
+from dqecir.index.segments import Segment
+from dqecir.methods.score_rules import ScoreRule
+from dqecir.methods.scoring import best_columns, score, score_of_results
+
+FEW = 0.25
+"""Share of a segment up to which its allowed items are copied together instead of scoring all."""
+
+COPIED = 1 << 14
+"""Allowed items that are copied together at once."""
+
+SCORED = 1 << 22
+"""Rough scores in memory at once."""
+
+SINGLE_PRODUCTS = 3
+"""Queries up to which a float16 product of each is quicker than a float32 product of all."""
+
+_PEAK = 256.0
+"""The largest product in float16; smaller ones are as precise down to a ten-millionth of it."""
+
+Best = list[tuple[float, int]]
+"""(score, row), best first; equal scores in the order of rows."""
+
+
+def best_of_segments(
+    segments: Sequence[Segment],
+    queries: Tensor,
+    k: int,
+    rule: ScoreRule,
+    exclude: Sequence[Sequence[str]] | None = None,
+    where: Filter | None = None,
+    added: Sequence[Scores] | None = None,
+) -> list[Best]:
+    """Return the best ``k`` items of each query [B, n_q, D], or all that may be found.
+
+    ``added``: for each segment what is added to its scores [B, N]. Rows are counted through all segments.
+    """
+    found: list[Best] = [[] for _ in queries]
+    starts = accumulate((segment.entry.items for segment in segments), initial=0)
+    for number, (segment, start) in enumerate(zip(segments, starts, strict=False)):
+        left_out = [segment.rows(ids) for ids in exclude or [()] * len(queries)]
+        more = None if added is None else torch.from_numpy(added[number])
+        scan = Scan(segment.tokens, rule, segment.longest if rule == "dot" else 0.0)
+        for own, best in zip(
+            found, scan.best(queries, k, segment.allowed(where), left_out, more), strict=True
+        ):
+            own += [(value, start + row) for value, row in best]
+    # Segments stand in the order of adding, and sorting keeps it among equals.
+    return [sorted(own, key=lambda one: -one[0])[:k] for own in found]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Targets [N, n_t, D] in float16, perhaps memory-mapped, that are scored by a rule."""
+
+    targets: Tensor
+    rule: ScoreRule
+    longest: float
+    """The largest length of a target; the rule ``dot`` alone needs it."""
+
+    def best(
+        self,
+        queries: Tensor,
+        k: int,
+        allowed: NDArray[np.bool_],
+        left_out: Sequence[NDArray[np.int64]],
+        added: Tensor | None = None,
+    ) -> list[Best]:
+        """Return the best ``k`` allowed rows of each query, or all of them.
+
+        ``left_out`` holds rows that one query may not find; -1 is none. ``added`` [B, N] is added to scores.
+        """
+        rows = hidden = None
+        share = allowed.mean()
+        if share <= FEW:
+            rows = torch.from_numpy(np.flatnonzero(allowed))
+        elif share < 1:
+            hidden = torch.from_numpy(~allowed)
+        candidates = [[torch.empty(0, dtype=torch.int64)] for _ in queries]
+        least = [-torch.inf] * len(queries)
+        count = len(self.targets if rows is None else rows)
+        part = max(1, SCORED // max(1, len(queries)))
+        part = part if rows is None else min(part, COPIED)
+        for start in range(0, count, part):
+            chosen = slice(start, start + part) if rows is None else rows[start : start + part]
+            rough, doubts = self._rough(queries, self.targets[chosen])
+            if added is not None:
+                rough += added[:, chosen]
+            if hidden is not None:
+                rough.masked_fill_(hidden[chosen], -torch.inf)
+            for number, own in enumerate(rough):
+                # Rows that are left out may be the best, so that many more are candidates.
+                wanted = k + len(left_out[number])
+                if wanted <= len(own):
+                    last = float(own.topk(wanted).values[-1])
+                    least[number] = max(least[number], last - 2 * doubts[number])
+                good = ((own >= least[number]) & (own > -torch.inf)).nonzero()[:, 0]
+                candidates[number].append(good + start if rows is None else rows[good + start])
+        best = []
+        for number, own in enumerate(candidates):
+            found = torch.cat(own)
+            found = found[~torch.isin(found, torch.from_numpy(left_out[number]))]
+            exact = score_of_results(queries[number, None], self.targets[found], self.rule)
+            if added is not None:
+                exact = exact + added[number, found]
+            values, columns = best_columns(exact, k)
+            best.append(list(zip(values[0].tolist(), found[columns[0]].tolist(), strict=True)))
+        return best
+
+    def _rough(self, queries: Tensor, targets: Tensor) -> tuple[Tensor, list[float]]:
+        """Return rough scores [B, N], and by how much those of each query may be wrong."""
+        queries = queries.float()
+        lengths = queries.flatten(1).norm(dim=1)
+        if self.rule == "dot" and queries.shape[1] == 1 and len(queries) <= SINGLE_PRODUCTS:
+            return self._rough_products(queries[:, 0], lengths * self.longest, targets[:, 0])
+        rough = score(queries, targets, self.rule)
+        sizes = torch.maximum(rough.abs().amax(dim=1), lengths * self.longest)
+        return rough, (sizes * 2.0**-16).tolist()
+
+    def _rough_products(self, queries: Tensor, bounds: Tensor, targets: Tensor) -> tuple[Tensor, list[float]]:
+        """Multiply in float16, which adds up in float32; no product is larger than ``bounds`` [B]."""
+        scales = (_PEAK / bounds.clamp(min=1e-30))[:, None]
+        scaled = queries * scales
+        halves = scaled.half()
+        rough = torch.stack([torch.mv(targets, half) for half in halves]).float() / scales
+        # What the query loses by rounding, then the result, then the sum.
+        lost = (scaled - halves.float()).norm(dim=1) * self.longest / scales[:, 0]
+        sums = bounds * (2.0**-11 + queries.shape[1] * 2.0**-24)
+        return rough, (lost + sums).tolist()
