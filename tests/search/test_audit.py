@@ -11,6 +11,7 @@ from dqecir.errors import DataError
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.engines import move_index
 from dqecir.index.exact import ExactIndex
+from dqecir.index.filters import parse_filter
 from dqecir.index.qdrant_collection import IN_MEMORY, URL
 from dqecir.index.server import ServerIndex
 from dqecir.search import audit as auditing
@@ -35,6 +36,42 @@ def shop(tmp_path):
     header = IndexHeader(model="m1", tokens=3, size=8)
     batch = ItemBatch([f"i{row}" for row in range(2000)], tokens, payloads)
     return ExactIndex.build(tmp_path / "shop", header, iter([batch]))
+
+
+def test_the_least_trusting_setting_that_is_good_is_recommended(tmp_path, monkeypatch):
+    monkeypatch.setattr(auditing, "QUICK", 0.0)
+    draw = torch.Generator().manual_seed(1)
+    tokens = torch.randn(2000, 12, generator=draw) @ torch.randn(12, 64, generator=draw)
+    tokens += torch.randn(2000, 64, generator=draw) / 4
+    payloads = [
+        {"fit": "slim" if row % 10 == 3 else "wide", "print": "yes" if row % 100 == 7 else "no"}
+        for row in range(2000)
+    ]
+    header = IndexHeader(model="m1", tokens=1, size=64, score_rule="dot")
+    batch = ItemBatch([f"i{row}" for row in range(2000)], tokens[:, None], payloads)
+    index = ExactIndex.build(tmp_path / "shop", header, iter([batch]))
+    found = audit(index, None, count=20, numbers=(10, 400, 500, 1000))
+    assert not found.of_pictures
+    limits = list(dict.fromkeys(row.limit for row in found.rows))
+    assert [(limit.said, limit.share) for limit in limits] == [
+        ("everything", 1.0),
+        ("fit = slim", 0.1),
+        ("print = yes", 0.01),
+    ]
+    assert limits[1].where == parse_filter("fit = slim")
+    # The exact search, and those of which four times as many items are there.
+    assert [row.settings and row.settings.candidates for row in found.rows[::3]] == [None, 10, 400, 500]
+    recalls = {row.settings and row.settings.candidates: row.recall for row in found.rows[::3]}
+    assert recalls[None] == 1.0
+    assert recalls[10] < auditing.ENOUGH <= recalls[400]
+    assert len(found.table().splitlines()) == 2 + 12 + 1
+    # Which is quicker hangs on the machine; what is recommended must be good and no slower.
+    if found.recommended is not None:
+        assert found.recommended.candidates in (400, 500)
+        assert 0 <= found.recommended.exact_up_to < 2000
+    # Projections of an audit are its own.
+    assert index.info()["quick"] is None
+    assert not list(index.folder.glob("s*/projected.npy"))
 
 
 @pytest.mark.parametrize("engine", ["exact", "server"])
@@ -76,7 +113,7 @@ def test_few_items_cannot_be_audited(engine, tmp_path):
 
 @pytest.mark.parametrize(
     ("engine", "written"),
-    [("exact", {}), ("server", {})],
+    [("exact", {"quick": None}), ("server", {})],
 )
 def test_the_command_measures_by_pictures_and_writes_what_it_recommends(
     engine, written, dqecir, model_folder, tmp_path

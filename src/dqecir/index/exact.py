@@ -12,7 +12,8 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock, Timer
@@ -39,6 +40,7 @@ from dqecir.index.item_text import FILE as TEXT
 from dqecir.index.item_text import NO_FTS5, has_fts5, text_digest
 from dqecir.index.locking import write_lock
 from dqecir.index.payload_columns import Columns, Value
+from dqecir.index.projection import PROJECTED, project, projected_digest
 from dqecir.index.segments import (
     FORMAT,
     Manifest,
@@ -52,6 +54,7 @@ from dqecir.index.segments import (
     sweep,
     token_digest,
     with_dead,
+    with_projected,
     write_manifest,
     write_segment,
 )
@@ -154,6 +157,7 @@ class ExactIndex(Index):
             self.header.score_rule,
             exclude,
             where,
+            now.manifest.quick,
             None if prefer is None or not any(prefer) else now.added(prefer),
         )
         starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
@@ -176,7 +180,10 @@ class ExactIndex(Index):
         else:
             # In place, so that a kill at any moment leaves the old index or the new one.
             with write_lock(folder):
-                _replace_all(folder, read_manifest(folder).generation, header, batches)
+                old = read_manifest(folder)
+                # The number of candidates that is enough depends on the model.
+                quick = old.quick if old.header == header else None
+                _replace_all(folder, old.generation, header, batches, quick)
         return cls.open(folder)
 
     @classmethod
@@ -189,6 +196,7 @@ class ExactIndex(Index):
         with self._writing() as now:
             number = now.manifest.generation + 1
             entry = write_segment(self.folder, number, self.header, [batch])
+            entry = with_projected(self.folder, entry, now.manifest.quick)
             self._commit(now, [*self._without(now, [*batch.ids, *instead_of]), entry])
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -200,12 +208,38 @@ class ExactIndex(Index):
         return count
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """Raise :class:`EngineError` for settings: every search scores every item."""
-        if settings is not None:
-            raise EngineError("the engine exact scores every item: there are no candidates to set")
+        """Store the settings of searches; with settings, project vectors that are not projected yet."""
+        if settings is not None and self.header.score_rule != "dot":
+            raise EngineError(
+                f"the engine exact scores every item by the rule {self.header.score_rule}: there are no "
+                "candidates to set"
+            )
+        with self._writing() as now:
+            entries = [segment.entry for segment in now.segments]
+            if settings is None:
+                entries = [entry.model_copy(update={"projected_sha256": None}) for entry in entries]
+            else:
+                entries = [
+                    entry if segment.projected else with_projected(self.folder, entry, settings)
+                    for entry, segment in zip(entries, now.segments, strict=True)
+                ]
+            manifest = now.manifest.model_copy(update={"quick": settings})
+            self._commit(_Generation(manifest, now.segments), entries)
 
     def with_settings(self, settings: SearchSettings | None) -> ExactIndex | None:
-        return self if settings is None else None
+        """Return the open generation with other settings; missing projections are made in memory."""
+        if settings is not None and self.header.score_rule != "dot":
+            return None
+        now = self._current
+        segments = tuple(
+            segment
+            if settings is None or segment.projected or segment.entry.items <= settings.exact_up_to
+            else replace(segment, projected=project(segment.stored))
+            for segment in now.segments
+        )
+        handle = copy(self)
+        handle._current = _Generation(now.manifest.model_copy(update={"quick": settings}), segments)
+        return handle
 
     @property
     def text(self) -> CatalogueText | None:
@@ -238,6 +272,7 @@ class ExactIndex(Index):
             "generation": self.generation,
             "segments": len(now.segments),
             "text": self.why_no_text() if now.text is None else list(now.text.columns),
+            "quick": None if now.manifest.quick is None else now.manifest.quick.model_dump(),
             "dead items": sum(segment.entry.dead for segment in now.segments),
             "bytes of tokens": sum(segment.entry.token_bytes for segment in now.segments),
         }
@@ -341,6 +376,11 @@ class ExactIndex(Index):
                 raise EngineError(
                     f"{folder}/{segment.entry.name}/tokens.npy is damaged: build the index again"
                 )
+            if segment.projected and projected_digest(segment.projected) != segment.entry.projected_sha256:
+                raise EngineError(
+                    f"{folder}/{segment.entry.name}/{PROJECTED} is damaged: audit the index again "
+                    "(dqecir index audit --apply)"
+                )
             if (
                 segment.text is not None
                 and text_digest(folder / segment.entry.name) != segment.entry.text_sha256
@@ -392,6 +432,7 @@ class ExactIndex(Index):
             merged = now.segments[run.start : run.stop]
             entry = join_segments(self.folder, number, self.header, merged)
             entries = [segment.entry for segment in now.segments]
+            entry = with_projected(self.folder, entry, now.manifest.quick)
             self._commit(now, [*entries[: run.start], entry, *entries[run.stop :]])
 
 
@@ -400,14 +441,16 @@ def _replace_all(
     generation: int,
     header: IndexHeader,
     batches: Iterator[ItemBatch],
+    quick: SearchSettings | None = None,
 ) -> None:
-    entry = write_segment(folder, generation + 1, header, batches)
+    entry = with_projected(folder, write_segment(folder, generation + 1, header, batches), quick)
     manifest = Manifest(
         format=FORMAT,
         engine="exact",
         generation=generation + 1,
         header=header,
         segments=(entry,),
+        quick=quick,
     )
     write_manifest(folder, manifest)
     sweep(folder, manifest)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dqecir.index.contract import SearchSettings
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Scores
 from dqecir.index.segments import Segment
@@ -48,22 +49,34 @@ def best_of_segments(
     rule: ScoreRule,
     exclude: Sequence[Sequence[str]] | None = None,
     where: Filter | None = None,
+    settings: SearchSettings | None = None,
     added: Sequence[Scores] | None = None,
 ) -> list[Best]:
     """Return the best ``k`` items of each query [B, n_q, D], or all that may be found.
 
-    ``added``: for each segment what is added to its scores [B, N]. Rows are counted through all segments.
+    Where more than ``settings.exact_up_to`` items of a segment may be found, its projected vectors, if there
+    are any, choose what is scored. ``added``: for each segment what is added to its scores [B, N]. Rows are
+    counted through all segments.
     """
     found: list[Best] = [[] for _ in queries]
     starts = accumulate((segment.entry.items for segment in segments), initial=0)
     for number, (segment, start) in enumerate(zip(segments, starts, strict=False)):
+        allowed = segment.allowed(where)
         left_out = [segment.rows(ids) for ids in exclude or [()] * len(queries)]
         more = None if added is None else torch.from_numpy(added[number])
-        scan = Scan(segment.tokens, rule, segment.longest if rule == "dot" else 0.0)
-        for own, best in zip(
-            found, scan.best(queries, k, segment.allowed(where), left_out, more), strict=True
-        ):
-            own += [(value, start + row) for value, row in best]
+        scan = Scan(segment.tokens, rule, segment.longest)
+        if settings is None or segment.projected is None or allowed.sum() <= settings.exact_up_to:
+            best = scan.best(queries, k, allowed, left_out, more)
+        else:
+            best = []
+            for row, query in enumerate(queries):
+                one = slice(row, row + 1)
+                part = None if more is None else more[one]
+                count = max(k, settings.candidates) + len(left_out[row])
+                chosen = segment.projected.candidates(query[0], count, allowed, part)
+                best += scan.best(queries[one], k, chosen, left_out[one], part)
+        for own, hits in zip(found, best, strict=True):
+            own += [(value, start + row) for value, row in hits]
     # Segments stand in the order of adding, and sorting keeps it among equals.
     return [sorted(own, key=lambda one: -one[0])[:k] for own in found]
 

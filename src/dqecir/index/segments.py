@@ -13,7 +13,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from dqecir.errors import DataError, EngineError
-from dqecir.index.contract import IndexHeader, ItemBatch
+from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.filters import Filter
 from dqecir.index.item_list import (
     LINES,
@@ -38,6 +38,14 @@ from dqecir.index.item_list import (
 )
 from dqecir.index.item_text import FILE as TEXT
 from dqecir.index.item_text import StoredText, has_fts5
+from dqecir.index.projection import (
+    DIRECTIONS,
+    PROJECTED,
+    ProjectedVectors,
+    project,
+    read_projected,
+    write_projected,
+)
 from dqecir.io.files import sync_folder, write_bytes, write_json
 from dqecir.settings import Strict, parse_settings
 
@@ -70,6 +78,8 @@ class SegmentEntry(Strict):
     """SHA-256 of the words of its items (``item_text.py``), if they were written."""
     longest: float | None = None
     """The largest length of a token, for the rule ``dot``; not in indexes of version 0.1.0."""
+    projected_sha256: str | None = None
+    """SHA-256 of the projected vectors, if they were made."""
 
 
 class Manifest(Strict):
@@ -80,6 +90,8 @@ class Manifest(Strict):
     generation: int
     header: IndexHeader
     segments: tuple[SegmentEntry, ...]
+    quick: SearchSettings | None = None
+    """Settings of searches by projected vectors; None: every search scores every item."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,8 @@ class Segment:
     alive: NDArray[np.bool_]
     longest: float
     """The largest length of a token; 0 for rules whose scan does not need it."""
+    projected: ProjectedVectors | None
+    """None if they were not made or are damaged; then all items are scored."""
     text: StoredText | None = None
     """The words of its items; None in an index of an earlier version, and in a Python without FTS5."""
 
@@ -172,7 +186,10 @@ def open_segment(
         if segment.entry == entry:
             return segment
         if _same_items(segment.entry, entry):
-            return replace(segment, entry=entry, alive=_read_alive(folder / entry.name, entry))
+            alive, projected = _read_alive(folder / entry.name, entry), segment.projected
+            if segment.entry.projected_sha256 != entry.projected_sha256:
+                projected = _read_projected(folder, entry, segment.stored.shape[2])
+            return replace(segment, entry=entry, alive=alive, projected=projected)
     place = folder / entry.name
     path = place / "tokens.npy"
     try:
@@ -200,7 +217,8 @@ def open_segment(
     if tokens.shape != (entry.items, header.tokens, header.size) or tokens.dtype != np.float16:
         raise EngineError(f"{path} does not belong to its manifest: {AGAIN}")
     longest = entry.longest or (_longest(tokens) if header.score_rule == "dot" else 0.0)
-    return Segment(entry, items, tokens, _read_alive(place, entry), longest, text)
+    projected = _read_projected(folder, entry, header.size)
+    return Segment(entry, items, tokens, _read_alive(place, entry), longest, projected, text)
 
 
 def write_segment(
@@ -237,6 +255,26 @@ def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDA
             yield [segment.items.entry(row) for row in part.tolist()], tokens[part]
 
 
+def with_projected(folder: Path, entry: SegmentEntry, settings: SearchSettings | None) -> SegmentEntry:
+    """Project the vectors of a segment, if ``settings`` need it, and return its entry with them.
+
+    On a full disk the segment gets none, and every search scores all of its items.
+    """
+    if settings is None or entry.items <= settings.exact_up_to:
+        return entry
+    tokens = np.load(folder / entry.name / "tokens.npy", mmap_mode="r")
+    with suppress(OSError):
+        digest = write_projected(folder / entry.name, project(tokens))
+        return entry.model_copy(update={"projected_sha256": digest})
+    return entry
+
+
+def _read_projected(folder: Path, entry: SegmentEntry, size: int) -> ProjectedVectors | None:
+    if entry.projected_sha256 is None:
+        return None
+    return read_projected(folder / entry.name, entry.items, size)
+
+
 def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str]) -> SegmentEntry:
     """Mark items of the segment as dead in a file of this generation; return the segment's entry."""
     rows = segment.rows(ids)
@@ -268,6 +306,7 @@ def sweep(folder: Path, manifest: Manifest) -> None:
                 LOOKUP,
                 TEXT if entry.text_sha256 else None,
                 entry.dead_file,
+                *((PROJECTED, DIRECTIONS) if entry.projected_sha256 else ()),
             ):
                 path.unlink(missing_ok=True)
 
@@ -354,7 +393,7 @@ def write_head(file: BinaryIO, items: int, header: IndexHeader) -> None:
 
 
 def _same_items(one: SegmentEntry, other: SegmentEntry) -> bool:
-    plain = {"dead": 0, "dead_file": None}
+    plain = {"dead": 0, "dead_file": None, "projected_sha256": None}
     return one.model_copy(update=plain) == other.model_copy(update=plain)
 
 

@@ -35,10 +35,10 @@ from dqecir.questions.wording import CaptionGenerator, Change
 BEST = 10
 """Number of results that are compared."""
 
-ENOUGH = 0.99
+ENOUGH = 0.995
 """Least recall of a recommended setting, without a filter and with each filter."""
 
-QUICK = 25.0
+QUICK = 8.0
 """If an exact search takes at most so many milliseconds, it is recommended."""
 
 CANDIDATES = (100, 300, 1_000, 3_000, 10_000)
@@ -151,7 +151,7 @@ def audit(
         rows += [_measured(whole, None, queries, excluded, limit, rights[limit]) for limit in limits]
     for candidates in _worth_trying(numbers, len(entries), whole is not None):
         settings = SearchSettings(candidates=candidates, exact_up_to=0)
-        # Reuse the quantized tokens of one setting for the next.
+        # Reuse the projected vectors of one setting for the next.
         tried = (tried or index).with_settings(settings)
         if tried is not None:
             rows += [_measured(tried, settings, queries, excluded, limit, rights[limit]) for limit in limits]
@@ -330,7 +330,7 @@ def _recommended(rows: Sequence[Measured], items: int) -> tuple[SearchSettings |
     )
     if whole <= QUICK:
         return None, f"scoring every item takes {whole:.1f} ms, which is quick enough"
-    sure = f"{100 * ENOUGH:.0f} % of the exact first {BEST}"
+    sure = f"{100 * ENOUGH:.1f} % of the exact first {BEST}"
     tried = list(dict.fromkeys(row.settings for row in rows if row.settings is not None))
     for settings in tried:
         median = next(row.median for row in rows if row.settings == settings and row.limit.where is None)
