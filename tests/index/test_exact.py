@@ -25,6 +25,7 @@ FIRST = "s00000001"
 class TestExact(EngineContract):
     engine = ExactIndex
     rules = RULES
+    equals = 101
 
 
 @pytest.mark.parametrize(

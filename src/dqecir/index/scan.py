@@ -108,8 +108,10 @@ class Scan:
             rows = torch.from_numpy(np.flatnonzero(allowed))
         elif share < 1:
             hidden = torch.from_numpy(~allowed)
-        candidates = [[torch.empty(0, dtype=torch.int64)] for _ in queries]
-        least = [-torch.inf] * len(queries)
+        # Rows that are left out may be the best, so that many more are candidates.
+        wanted = k + max(map(len, left_out), default=0)
+        candidates = []
+        least = torch.full((len(queries), 1), -torch.inf)
         count = len(self.targets if rows is None else rows)
         part = max(1, SCORED // max(1, len(queries)))
         part = part if rows is None else min(part, COPIED)
@@ -120,18 +122,17 @@ class Scan:
                 rough += added[:, chosen]
             if hidden is not None:
                 rough.masked_fill_(hidden[chosen], -torch.inf)
-            for number, own in enumerate(rough):
-                # Rows that are left out may be the best, so that many more are candidates.
-                wanted = k + len(left_out[number])
-                if wanted <= len(own):
-                    last = float(own.topk(wanted).values[-1])
-                    least[number] = max(least[number], last - 2 * doubts[number])
-                good = ((own >= least[number]) & (own > -torch.inf)).nonzero()[:, 0]
-                candidates[number].append(good + start if rows is None else rows[good + start])
+            if wanted <= rough.shape[1]:
+                last = rough.topk(wanted, dim=1).values[:, -1:]
+                least = torch.maximum(least, last - 2 * doubts)
+            good = ((rough >= least) & (rough > -torch.inf)).nonzero()
+            candidates.append(good + torch.tensor([0, start]))
+        numbers, places = torch.cat([torch.empty(0, 2, dtype=torch.int64), *candidates]).unbind(dim=1)
         best = []
-        for number, own in enumerate(candidates):
-            found = torch.cat(own)
-            found = found[~torch.isin(found, torch.from_numpy(left_out[number]))]
+        for number, own in enumerate(left_out):
+            found = places[numbers == number]
+            found = found if rows is None else rows[found]
+            found = found[~torch.isin(found, torch.from_numpy(own))]
             exact = score_of_results(queries[number, None], self.targets[found], self.rule)
             if added is not None:
                 exact = exact + added[number, found]
@@ -139,17 +140,17 @@ class Scan:
             best.append(list(zip(values[0].tolist(), found[columns[0]].tolist(), strict=True)))
         return best
 
-    def _rough(self, queries: Tensor, targets: Tensor) -> tuple[Tensor, list[float]]:
-        """Return rough scores [B, N], and by how much those of each query may be wrong."""
+    def _rough(self, queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rough scores [B, N], and by how much those of each query may be wrong [B, 1]."""
         queries = queries.float()
         lengths = queries.flatten(1).norm(dim=1)
         if self.rule == "dot" and queries.shape[1] == 1 and len(queries) <= SINGLE_PRODUCTS:
             return self._rough_products(queries[:, 0], lengths * self.longest, targets[:, 0])
         rough = score(queries, targets, self.rule)
         sizes = torch.maximum(rough.abs().amax(dim=1), lengths * self.longest)
-        return rough, (sizes * 2.0**-16).tolist()
+        return rough, (sizes * 2.0**-16)[:, None]
 
-    def _rough_products(self, queries: Tensor, bounds: Tensor, targets: Tensor) -> tuple[Tensor, list[float]]:
+    def _rough_products(self, queries: Tensor, bounds: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Multiply in float16, which adds up in float32; no product is larger than ``bounds`` [B]."""
         scales = (_PEAK / bounds.clamp(min=1e-30))[:, None]
         scaled = queries * scales
@@ -158,4 +159,4 @@ class Scan:
         # What the query loses by rounding, then the result, then the sum.
         lost = (scaled - halves.float()).norm(dim=1) * self.longest / scales[:, 0]
         sums = bounds * (2.0**-11 + queries.shape[1] * 2.0**-24)
-        return rough, (lost + sums).tolist()
+        return rough, (lost + sums)[:, None]
