@@ -42,7 +42,7 @@ def test_the_least_trusting_setting_that_is_good_is_recommended(tmp_path, monkey
     monkeypatch.setattr(auditing, "QUICK", 0.0)
     draw = torch.Generator().manual_seed(1)
     tokens = torch.randn(2000, 12, generator=draw) @ torch.randn(12, 64, generator=draw)
-    tokens += torch.randn(2000, 64, generator=draw) / 4
+    tokens += torch.randn(2000, 64, generator=draw) / 7
     payloads = [
         {"fit": "slim" if row % 10 == 3 else "wide", "print": "yes" if row % 100 == 7 else "no"}
         for row in range(2000)
