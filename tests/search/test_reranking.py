@@ -8,6 +8,7 @@ import torch
 
 from dqecir.data.images import load_image
 from dqecir.errors import DataError
+from dqecir.search.cross_encoder import ATTRIBUTE_HEADS, reranker_named
 from dqecir.search.engine import SearchEngine
 from dqecir.search.reranking import AttributeChecker, admissible_values
 from dqecir.search.response import RequestedValue
@@ -80,26 +81,32 @@ def test_a_candidate_without_a_usable_picture_comes_last(engine, garments, monke
     assert [one.id for one in found.results] == [*(one.id for one in first[1:]), first[0].id]
 
 
-def test_attribute_heads_rerank_unless_another_reranker_is_named(engine, garments, model, dqecir, tmp_path):
+def test_attribute_heads_rerank_where_they_are_named(engine, garments, model, dqecir, tmp_path):
     request = SearchRequest(image=garments.image_paths[40], text="is red", k=12)
     response = engine.search(request)
     pictures = [load_image(engine.index.picture_path(one.payload)) for one in response.results]
     scores = AttributeChecker(model)(request, response, pictures)
     order = sorted(range(12), key=lambda place: -scores[place])
     expected = [response.results[place].id for place in order]
-    assert [one.id for one in engine.search(replace(request, rerank=12)).results] == expected
+    found = ranked_by(engine, reranker_named(ATTRIBUTE_HEADS, model)).search(replace(request, rerank=12))
+    assert [one.id for one in found.results] == expected
     code, out, err = dqecir(
         "search", "--index", engine.index.folder, "--model", model.save_pretrained(tmp_path / "model"),
-        "--image", garments.image_paths[40], "--text", "is red", "-k", 3, "--rerank", 12, "--json",
+        "--image", garments.image_paths[40], "--text", "is red", "-k", 3, "--rerank", 12,
+        "--reranker", ATTRIBUTE_HEADS, "--json",
     )  # fmt: skip
     assert code == 0, err
     assert [one["id"] for one in json.loads(out)["answers"]] == expected[:3]
 
 
-def test_a_model_without_heads_needs_a_reranker(engine, garments):
-    headless = SearchEngine(replace(engine.model, heads=None), engine.index)
-    with pytest.raises(DataError, match="no attribute heads to rerank with: name a reranker"):
-        headless.search(SearchRequest(image=garments.image_paths[40], rerank=5))
+def test_nothing_reranks_unless_it_is_named(engine, garments):
+    with pytest.raises(DataError, match="nothing is named that reranks: name it"):
+        engine.search(SearchRequest(image=garments.image_paths[40], rerank=5))
+
+
+def test_heads_that_a_model_lacks_do_not_rerank(model):
+    with pytest.raises(DataError, match="the model has no attribute heads"):
+        reranker_named(ATTRIBUTE_HEADS, replace(model, heads=None))
 
 
 def test_the_checker_adds_up_what_the_heads_see(engine, model, garments):

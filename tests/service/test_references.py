@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from dqecir.search.cross_encoder import ATTRIBUTE_HEADS, reranker_named
+from dqecir.search.retriever import ComposedRetriever
 from dqecir.search.search_request import WeightedReference
 from tests.service.conftest import refused
 
@@ -89,11 +91,17 @@ def test_an_explanation_looks_at_the_first_reference(client, ids):
     assert only.json() == alone.json()
 
 
-def test_the_first_candidates_are_reranked_as_in_python(client, retriever, ids):
+def test_the_first_candidates_are_reranked_as_in_python(client, serving, served, ids):
     request = {"item": ids[0], "text": "is red", "k": 3}
-    found = client.post("/v1/search", json={**request, "rerank": 20}).json()
+    with serving(reranker=ATTRIBUTE_HEADS) as reranking:
+        found = reranking.post("/v1/search", json={**request, "rerank": 20}).json()
+    retriever = ComposedRetriever.from_pretrained(served[0]).open_index(served[1])
+    retriever.reranker = reranker_named(ATTRIBUTE_HEADS, retriever.model)
     path = retriever.index.picture_path(retriever.index.payload(ids[0]))
     expected = retriever.search(path, "is red", k=3, rerank=20).results
     assert [one["id"] for one in found["answers"]] == [one.id for one in expected]
     assert "rerank" in found["timings"]
+    assert "nothing is named that reranks" in refused(
+        client.post("/v1/search", json={**request, "rerank": 5}), 422
+    )
     refused(client.post("/v1/search", json={**request, "rerank": 201}), 422)

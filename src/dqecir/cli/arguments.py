@@ -31,8 +31,8 @@ Reranker = Annotated[
     str | None,
     typer.Option(
         "--reranker",
-        help="A cross encoder of sentence-transformers that scores candidates again: a hub name or a folder. "
-        "Default: the attribute heads of the model.",
+        help="What scores candidates again: attribute-heads, or a cross encoder of sentence-transformers by "
+        "its hub name or folder. Default: nothing.",
     ),
 ]
 

@@ -332,9 +332,9 @@ def search(
 
             retriever = ComposedRetriever.of_index(index, model, device)
             if reranker is not None:
-                from dqecir.search.cross_encoder import CrossEncoderReranker
+                from dqecir.search.cross_encoder import reranker_named
 
-                retriever.reranker = CrossEncoderReranker.from_pretrained(reranker, device)
+                retriever.reranker = reranker_named(reranker, retriever.model)
         result = retriever.search(
             image,
             text,

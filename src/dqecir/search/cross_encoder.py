@@ -1,8 +1,9 @@
-"""Rerankers of others: cross encoders of sentence-transformers that read a query together with a picture."""
+"""Rerankers by name, among them cross encoders of sentence-transformers that read a query with a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from dqecir.encoders.checkpoint_files import located
 from dqecir.encoders.embedder_folder import check_modules
 from dqecir.errors import CheckpointError
 from dqecir.io.device import device_named
+from dqecir.model.composed_model import ComposedModel
+from dqecir.search.reranking import AttributeChecker, Reranker
 from dqecir.search.response import SearchResponse
 from dqecir.search.search_request import SearchRequest
 
+ATTRIBUTE_HEADS = "attribute-heads"
+"""The name of the reranker that checks requested values by the model's attribute heads."""
 INSTRUCTION = "Retrieve the image that shows the reference image changed as the text says."
 """The instruction for a reranker that reads one, such as Qwen3-VL-Reranker."""
 
@@ -63,6 +68,23 @@ class CrossEncoderReranker:
         )
         found: list[float] = scores.float().flatten().tolist()
         return found
+
+
+def reranker_named(name: str, model: ComposedModel) -> Reranker:
+    """Return a reranker: ``attribute-heads``, or a cross encoder by its hub name or folder.
+
+    Raises :class:`DataError` for attribute heads that the model lacks, :class:`CheckpointError` as
+    :meth:`CrossEncoderReranker.from_pretrained` does. A cross encoder stands on the
+    model's device, and is loaded once for all models.
+    """
+    if name == ATTRIBUTE_HEADS:
+        return AttributeChecker(model)
+    return _cross_encoder(name, model.device.type)
+
+
+@lru_cache(maxsize=1)
+def _cross_encoder(name: str, device: str) -> CrossEncoderReranker:
+    return CrossEncoderReranker.from_pretrained(name, device)
 
 
 def _loaded(folder: Path, device: str) -> Any:

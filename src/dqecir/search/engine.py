@@ -47,7 +47,7 @@ from dqecir.search.preferring import (
     values_by_model,
 )
 from dqecir.search.request_text import RequestReader, RequestText
-from dqecir.search.reranking import AttributeChecker, Reranker, reranked
+from dqecir.search.reranking import Reranker, reranked
 from dqecir.search.response import (
     Contribution,
     ProductResult,
@@ -84,12 +84,12 @@ class SearchEngine:
     ) -> None:
         """``tokens_kept``: size of the cache of references' image tokens, in bytes. ``refresh``: least
         seconds between two checks for changes of other processes. ``reranker``: what scores candidates again.
-        Default: the attribute heads of the model, if it has any. Raises :class:`EngineError` for an index of
+        Default: nothing. Raises :class:`EngineError` for an index of
         another model."""
         index.check_model(model)
         self.composer = QueryComposer(model, tokens_kept)
         self.model, self.index = model, index
-        self.reranker = AttributeChecker(model) if reranker is None and model.heads else reranker
+        self.reranker = reranker
         self.attributes = [vocabulary.name for vocabulary in model.vocabularies]
         # Without trained heads, take the values of the method itself.
         self.values = model.method.target_values if model.heads is None else model.heads.config.columns
@@ -142,7 +142,8 @@ class SearchEngine:
         check_weights(request.weights, self.weighted)
         if request.rerank and self.reranker is None:
             raise DataError(
-                "the model has no attribute heads to rerank with: name a reranker, or do not rerank"
+                "nothing is named that reranks: name it (--reranker, in Python the retriever's reranker), or "
+                "do not rerank"
             )
         said = self.reader.read(request.text, items[0] if items else None, request.where, request.earlier)
         if request.earlier and not references and not said.together:

@@ -72,7 +72,7 @@ class ComposedRetriever:
         self._composer = QueryComposer(model)
         self._search: SearchEngine | None = None
         self.reranker: Reranker | None = None
-        """What scores candidates again, set before the first search. Default: the model's attribute heads."""
+        """What scores candidates again, set before the first search. Default: nothing."""
 
     @classmethod
     def from_pretrained(cls, folder: Path | str | None = None, device: str = "cpu") -> Self:

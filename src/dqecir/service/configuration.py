@@ -47,7 +47,7 @@ class ServiceSettings(Strict):
     """auto, cpu, cuda or mps."""
     also: tuple[Beside, ...] = ()
     reranker: str | None = None
-    """A cross encoder, by its hub name or folder. Default: the attribute heads of each model."""
+    """``attribute-heads``, or a cross encoder by its hub name or folder. Default: no reranking."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     root_path: str = Field(default="", pattern=r"^(/[\w.~-]+)*$")

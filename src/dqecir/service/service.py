@@ -22,7 +22,7 @@ from dqecir.index.product_search import item_named
 from dqecir.io.device import device_named
 from dqecir.language.suggesting import Suggester
 from dqecir.language.vocabulary import shipped_vocabularies
-from dqecir.search.cross_encoder import CrossEncoderReranker
+from dqecir.search.cross_encoder import reranker_named
 from dqecir.search.engine import SearchEngine, reading_picture_of
 from dqecir.search.opening import model_of_index
 from dqecir.service.batching import Gate, Worker
@@ -179,11 +179,11 @@ def address_of(item_id: str, root_path: str) -> str:
 
 def _engines(settings: ServiceSettings) -> dict[str, SearchEngine]:
     device = device_named(settings.device)
-    name = settings.reranker
-    reranker = None if name is None else CrossEncoderReranker.from_pretrained(name, settings.device)
 
     def made(model_folder: Path | None, index: Path) -> SearchEngine:
         model = model_of_index(index, model_folder).to(device)
+        name = settings.reranker
+        reranker = None if name is None else reranker_named(name, model)
         return SearchEngine(model, open_index(index), settings.tokens_kept, settings.refresh, reranker)
 
     first = made(settings.model, settings.index)
