@@ -85,6 +85,24 @@ def test_words_about_a_price_filter_and_say_so(page, service, table, shop):
     expect(page.get_by_role("alert")).to_contain_text("No picture fulfils price < 1, as the words ask.")
 
 
+def test_what_is_asked_while_a_picture_is_read_is_asked_of_it(page, service, shop):
+    visit(page, service)
+    page.evaluate(
+        """() => { const made = createImageBitmap.bind(window);
+                   window.createImageBitmap = (file) =>
+                     new Promise((done) => { window.letIn = () => done(made(file)); }); }"""
+    )
+    page.get_by_label("Choose a picture").set_input_files(shop / REFERENCE)
+    page.wait_for_function("() => 'letIn' in window")
+    field(page).fill("is blue")
+    page.keyboard.press("Enter")
+    with page.expect_response("**/v1/search"):
+        page.evaluate("letIn()")
+    settled(page)
+    expect(page.locator("#reference")).to_contain_text("your own picture")
+    expect(read(page)).to_have_text(["color: blue"])
+
+
 def test_what_was_understood_is_taken_back_by_a_click(page, service, table):
     visit(page, service)
     ask(page, "is blue and below 30 euros, for a wedding")

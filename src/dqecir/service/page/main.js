@@ -54,6 +54,8 @@ class Page {
     this.addresses = new Map();
     this.count = FIRST;
     this.generation = -1;
+    /** @type {Promise<boolean> | null} Whether the picture that is being read can be searched from; null if none is. */
+    this.arriving = null;
     /** Whether the field has the text of the present turn, to be changed. */
     this.rewording = false;
     this.wall = new Wall((item) => this.start({ item: item.id }, item));
@@ -152,6 +154,10 @@ class Page {
 
   /** Send the words in the field, and change the turn that they make. @param {Partial<Turn>} change @param {boolean} [replace] */
   turn(change, replace = false) {
+    if (this.arriving) {
+      this.arriving.then((isUsable) => isUsable && this.turn(change, replace));
+      return;
+    }
     const text = byId("text").value.trim();
     const trail = this.rewording ? changed(this.trail, { text }) : saidNext(this.trail, text);
     this.go(changed(trail, change), replace && trail.turns.length === this.trail.turns.length);
@@ -183,15 +189,26 @@ class Page {
     this.askNext();
   }
 
-  /** @param {File} file */
-  async upload(file) {
+  /** Begin from a picture; what is asked while it is read is asked of it. @param {File} file */
+  upload(file) {
+    const arriving = this.begunFrom(file);
+    this.arriving = arriving;
+    arriving.finally(() => {
+      if (this.arriving === arriving) this.arriving = null;
+    });
+  }
+
+  /** Read a picture and begin anew from it; tell whether it can be used. @param {File} file @returns {Promise<boolean>} */
+  async begunFrom(file) {
     const { bytes } = this.about.limits;
     const { picture, isRead } = await lightened(file);
     if (picture.size > bytes) {
       showProblem(word("file.too_large", { size: Math.ceil(picture.size / 1e6), most: Math.floor(bytes / 1e6) }));
-      return;
+      return false;
     }
-    if (isRead || (await this.canUse(picture))) this.start({ upload: await keepUpload(picture) });
+    if (!isRead && !(await this.canUse(picture))) return false;
+    this.start({ upload: await keepUpload(picture) });
+    return true;
   }
 
   /** Ask the service about a picture that the browser cannot read; a broken one leaves the page as it is. @param {Blob} picture */
