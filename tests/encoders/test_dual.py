@@ -359,11 +359,11 @@ HOSTILE = {
     ),
     "an oblong preparation": (
         lambda f: _retyped(f / "preprocessor_config.json", crop_size={"height": 32, "width": 16}),
-        "a way that is not known",
+        "preprocessing that is not supported",
     ),
     "a preparation of patches": (
         lambda f: _retyped(f / "preprocessor_config.json", image_processor_type="Siglip2ImageProcessor"),
-        "preprocessor_config.json|a way that is not known",
+        "preprocessor_config.json|preprocessing that is not supported",
     ),
     "a deviation of zero": (
         lambda f: _retyped(f / "preprocessor_config.json", image_std=[0, 0, 0]),

@@ -316,6 +316,7 @@ def test_protocols_are_frozen_and_named():
         "fashioniq-covr",
         "cirr",
         "circo-covr",
+        "fashion200k",
     ]
     assert all(protocol.source for protocol in PROTOCOLS.values())
 

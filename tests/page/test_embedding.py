@@ -48,9 +48,9 @@ def test_a_tag_brings_the_search_onto_a_page_of_an_allowed_origin(
         page = open_page(viewport={"width": 360, "height": 740})
         page.goto(origin)
         search = page.locator("#search > div")
-        assert search.evaluate("host => host.shadowRoot !== null")
         # Playwright's locators look into open shadow roots.
         page.get_by_label("Choose a picture").set_input_files(shop / REFERENCE)
+        assert search.evaluate("host => host.shadowRoot !== null")
         results = search.get_by_role("listitem")
         expect(results).to_have_count(8)
         search.get_by_role("searchbox", name="What should change?").fill("is blue")

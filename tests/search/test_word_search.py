@@ -38,10 +38,10 @@ def test_what_a_title_calls_leather_is_found_and_it_is_said(shop):
     assert answer.reading.without_effect == ("wedding",)
     assert "Searched in titles: leather. Without effect: wedding." in answer.reading.sentence()
     assert answer.as_json()["searched"] == {"words": ["leather"], "columns": ["title"]}
-    plain = retriever.search(reference, "", k=20)
-    order = [hit.id for hit in plain.results]
     found = [hit.id for hit in answer.results[:3]]
-    assert found == sorted(found, key=order.index)
+    [query] = retriever.encode_query([reference], ["in leather, for a wedding"])
+    alike = retriever.encode_images([folder / item for item in found])[:, 0] @ query[0]
+    assert alike.tolist() == sorted(alike.tolist(), reverse=True)
 
 
 def test_a_refused_word_is_not_searched(shop):
