@@ -1,9 +1,10 @@
-"""Write docs/results.md and the table of the README from what the other benchmarks measured.
+"""Write docs/results.md, docs/results-small.md and the table of the README from what was measured.
 
     python benchmarks/write_results.py WORK
 
-Reads what `dqecir compare` left in WORK/photos, WORK/scenes and WORK/garments, every JSON that the other
-scripts left in WORK, and benchmarks/published_results.yaml. Nothing in the written parts is typed by hand.
+Reads what `dqecir compare` left in the folders of WORK that PAGES names, every JSON that the other scripts
+left in WORK, and benchmarks/published_results.yaml. Nothing in the written parts is typed by hand. A page of
+which no comparison lies in WORK stays as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from dqecir.experiments.compare.plan import slug
 from dqecir.experiments.compare.results_page import BUDGET_NAMES, markdown, result_budgets, spread
 from dqecir.io.files import write_bytes, write_text
 
@@ -25,7 +27,26 @@ PICTURE_NAMES = {"map": "mAP@10 of every row", "confusion": "mAP@10 against conf
 METRICS = ("R@1", "R@10", "R@50", "mAP@10")
 START, END = "<!-- results: written by benchmarks/write_results.py -->", "<!-- end of results -->"
 SHORT = ("R@10", "mAP@10")
-COMPARISONS = ("photos", "scenes", "garments")
+PAGES = {
+    "results.md": ("pretrained-photos", "pretrained-products"),
+    "results-small.md": ("photos", "scenes", "garments"),
+}
+HEADS = {
+    "results.md": [
+        "# Results",
+        "",
+        "On the pretrained backbone from which the [shipped model](shipped-model.md) is trained. "
+        "[results-small.md](results-small.md) has more methods, two budgets and drawn pictures, on small "
+        "backbones trained from scratch. The pretrained backbone saw the training and dev pictures with their "
+        "attributes: dev, by which learning rates are chosen, flatters every row, and val was never seen.",
+    ],
+    "results-small.md": [
+        "# Results on small backbones",
+        "",
+        "On backbones that were trained from scratch, before the shipped model was made anew. "
+        "[results.md](results.md) has the tables on the backbone of the shipped model.",
+    ],
+}
 PUBLISHED_NAMES = {"fashioniq": "FashionIQ", "cirr": "CIRR", "circo": "CIRCO"}
 
 
@@ -166,16 +187,16 @@ def put_between_marks(path: Path, lines: list[str]) -> None:
     write_text(path, f"{before}{START}\n\n" + "\n".join(lines) + f"{END}{after}")
 
 
-def main() -> None:
-    work = Path(sys.argv[1])
-    read = {path.stem: json.loads(path.read_text()) for path in sorted(work.glob("*.json"))}
-    results = [
-        json.loads((work / name / "results.json").read_text())
-        for name in COMPARISONS
-        if (work / name / "results.json").exists()
-    ]
+def compared(work: Path, page: str) -> list[tuple[Path, dict[str, Any]]]:
+    """Folder and results of each comparison of a page that lies in WORK."""
+    files = [work / name / "results.json" for name in PAGES[page]]
+    return [(path.parent, json.loads(path.read_text("utf-8"))) for path in files if path.exists()]
+
+
+def page_lines(page: str, results: list[tuple[Path, dict[str, Any]]]) -> list[str]:
+    """Head and comparisons of a page; their pictures are copied."""
     lines = [
-        "# Results",
+        *HEADS[page],
         "",
         "Written by `benchmarks/write_results.py` from the JSON of the other scripts in `benchmarks/`; no "
         "figure here is typed. All in percent unless said. [methods.md](methods.md) says what the rows are "
@@ -183,19 +204,31 @@ def main() -> None:
         "BLIP-2 weights, FashionIQ, CIRR and CIRCO (their images are not at hand).",
         "",
     ]
-    for result in results:
+    for folder, result in results:
         lines += markdown(result)
         for name in ("map", "confusion"):
-            picture = f"{result['name']}-{name}.png"
-            write_bytes(PICTURES / picture, (work / result["name"] / f"{name}.png").read_bytes())
+            picture = f"{slug(result['name'])}-{name}.png"
+            write_bytes(PICTURES / picture, (folder / f"{name}.png").read_bytes())
             lines += [f"![{result['name']}: {PICTURE_NAMES[name]}](pictures/{picture})", ""]
-    if "backbone" in read:
-        lines += backbone(read["backbone"])
-    if "stages" in read:
-        lines += stages(read["stages"])
-    lines += published(yaml.safe_load((ROOT / "benchmarks" / "published_results.yaml").read_text("utf-8")))
-    write_text(ROOT / "docs" / "results.md", "\n".join(lines).rstrip() + "\n")
-    put_between_marks(ROOT / "README.md", summary(results))
+    return lines
+
+
+def main() -> None:
+    work = Path(sys.argv[1])
+    read = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(work.glob("*.json"))}
+    for page in PAGES:
+        results = compared(work, page)
+        if not results:
+            continue
+        lines = page_lines(page, results)
+        if page == "results.md":
+            rows = yaml.safe_load((ROOT / "benchmarks" / "published_results.yaml").read_text("utf-8"))
+            lines += published(rows)
+            put_between_marks(ROOT / "README.md", summary([result for _, result in results]))
+        else:
+            lines += backbone(read["backbone"]) if "backbone" in read else []
+            lines += stages(read["stages"]) if "stages" in read else []
+        write_text(ROOT / "docs" / page, "\n".join(lines).rstrip() + "\n")
 
 
 if __name__ == "__main__":
