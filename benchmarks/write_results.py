@@ -38,7 +38,7 @@ HEADS = {
         "On the pretrained backbone from which the [shipped model](shipped-model.md) is trained. "
         "[results-small.md](results-small.md) has more methods, two budgets and drawn pictures, on small "
         "backbones trained from scratch. The pretrained backbone saw the training and dev pictures with "
-        "their attributes: dev, by which learning rates are chosen, flatters every row, and val was never seen.",
+        "their attributes: dev, by which learning rates are chosen, flatters every row; val was never seen.",
     ],
     "results-small.md": [
         "# Results on small backbones",
