@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +181,7 @@ def main() -> None:
             drawing = Drawing(attributes, seed)
             own: dict[str, float] = {}
             for draw in (drawing.two_references(), drawing.two_turns()):
-                asked = [one for one, _ in zip(draw, range(given.questions), strict=False)]
+                asked = list(islice(draw, given.questions))
                 own |= measured(engine, asked)
         print(seed, own, file=sys.stderr, flush=True)
         columns.append(own)

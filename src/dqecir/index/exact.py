@@ -464,10 +464,10 @@ def _within(starts: Sequence[int], place: int) -> tuple[int, int]:
 
 def _place_of(segments: Sequence[Segment], starts: Sequence[int], item_id: str) -> int:
     """Return the place of a living item among all items; raises :class:`UnknownItemError`."""
-    for start, segment in zip(starts, segments, strict=False):
+    for number, segment in enumerate(segments):
         [row] = segment.rows([item_id]).tolist()
         if row >= 0:
-            return start + row
+            return starts[number] + row
     raise UnknownItemError(item_id)
 
 

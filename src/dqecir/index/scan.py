@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 import torch
@@ -59,8 +58,8 @@ def best_of_segments(
     counted through all segments.
     """
     found: list[Best] = [[] for _ in queries]
-    starts = accumulate((segment.entry.items for segment in segments), initial=0)
-    for number, (segment, start) in enumerate(zip(segments, starts, strict=False)):
+    start = 0
+    for number, segment in enumerate(segments):
         allowed = segment.allowed(where)
         left_out = [segment.rows(ids) for ids in exclude or [()] * len(queries)]
         more = None if added is None else torch.from_numpy(added[number])
@@ -77,6 +76,7 @@ def best_of_segments(
                 best += scan.best(queries[one], k, chosen, left_out[one], part)
         for own, hits in zip(found, best, strict=True):
             own += [(value, start + row) for value, row in hits]
+        start += segment.entry.items
     # Segments stand in the order of adding, and sorting keeps it among equals.
     return [sorted(own, key=lambda one: -one[0])[:k] for own in found]
 
