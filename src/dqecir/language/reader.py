@@ -31,8 +31,8 @@ from dqecir.language.tagging import (
 
 SMALL = word_set(
     """a about also am an and any anything are as at be bit but by can could different do does else for from
-    get give has have how i i'd i'm i'll if in instead is isn't it it's its just kind let like little look
-    looking looks lot made make maybe me more much my need needs no not now of on one ones only or other
+    on get give has have how i i'd i'm i'll if in instead is isn't it it's its just kind let like little look
+    looking looks lot made make maybe me more much my need needs no not nothing now of one ones only or other
     pair please rather really same see should show similar slightly so some something style styled than thank
     thanks that the their them then there these they thing this those to too type up very want was we what
     when which while will with without would you your item garment"""
