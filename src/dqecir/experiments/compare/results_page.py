@@ -94,6 +94,12 @@ def result_budgets(result: ResultRecord) -> list[str]:
 def _protocol(result: ResultRecord) -> list[str]:
     galleries = ", ".join(f"{name} {size:,}" for name, size in result["galleries"].items())
     seconds = result[_spent(result)]
+    operations = (
+        f"Equal counted operations: those of {result['reference']} in that many steps, refreshes of "
+        f"negatives included ({result['refreshes']} a run), steps fixed beforehand. "
+        if "operations" in result_budgets(result)
+        else ""
+    )
     wordings = ", half of the questions in wordings that training never shows" if result["parsing"] else ""
     return [
         f"{result['questions']:,} questions ({result['right_answers']:.1f} right answers each on average"
@@ -102,9 +108,8 @@ def _protocol(result: ResultRecord) -> list[str]:
         f"standard deviation over seeds {', '.join(map(str, result['seeds']))}; seeds vary the training, not "
         "the backbone, the triplets or the questions. All rows start from the same backbone and its stored "
         f"features. Equal steps: {result['steps']} steps of {result['batch_size']}, shared out between the "
-        f"stages of a method that has several. Equal counted operations: those of {result['reference']} in "
-        f"that many steps, refreshes of negatives included ({result['refreshes']} a run), steps fixed "
-        f"beforehand. Learning rates: {len(next(iter(result['contestants'].values()))['search']['dev'])} "
+        f"stages of a method that has several. {operations}"
+        f"Learning rates: {len(next(iter(result['contestants'].values()))['search']['dev'])} "
         "trials a method on dev, at equal steps, one seed. "
         f"Machine: {result['machine']}, {result['precision']}, one thread a run; "
         f"{seconds['training']:.0f} {UNITS[_spent(result)]} of training and {seconds['search']:.0f} of "
