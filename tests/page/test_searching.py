@@ -25,9 +25,11 @@ def test_the_wall_leads_to_what_looks_alike(page, service):
     page.goto(service)
     tiles = page.get_by_role("list", name="Products to start from").get_by_role("button")
     expect(tiles.first).to_be_visible()
-    before = tiles.first.get_attribute("aria-label")
+    shown = "() => [...document.querySelectorAll('.wall button')].map((tile) => tile.ariaLabel).join()"
+    before = page.evaluate(shown)
     page.get_by_role("button", name="Others").click()
-    expect(tiles.first).not_to_have_attribute("aria-label", before)
+    # One tile may stay by chance, and not all of them.
+    page.wait_for_function(f"(before) => ({shown})() !== before && ({shown})() !== ''", arg=before)
     tiles.nth(2).click()
     settled(page)
     expect(page.get_by_role("heading", name="Looks alike")).to_be_visible()
