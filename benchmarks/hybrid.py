@@ -3,8 +3,8 @@
     python -m benchmarks.hybrid --data PRODUCTS --split val --write docs/language.md
 
 A question shows a product and asks for another colour or another gender, or for both ("in red", "but for
-women"). Right answers are the products of the reference's article that show what is asked, and for the
-rest the reference's colour and gender. The rivals are the picture alone, BM25 of the titles by the text, and
+women"). A right answer has the reference's article, the requested values, and the reference's colour or
+gender where the text requests none. The rivals are the picture alone, BM25 of the titles by the text, and
 BM25 by the reference's title and the text. All rank the same items, without the reference.
 """
 

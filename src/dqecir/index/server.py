@@ -362,7 +362,7 @@ class ServerIndex(Index):
         claimed = record.model_copy(update={"claim": change.name})
         if not _replaced(collection, record, claimed):
             raise self._slower()
-        # Whoever wrote these before the claim cannot finish after it.
+        # A writer that left these before the claim cannot finish after it.
         for by, names in left:
             for name in names:
                 _take_back(collection, by, name)

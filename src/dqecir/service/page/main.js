@@ -189,7 +189,7 @@ class Page {
     this.askNext();
   }
 
-  /** Begin from a picture; what is asked while it is read is asked of it. @param {File} file */
+  /** Start a search from a picture. A text sent while the picture is read waits for it. @param {File} file */
   upload(file) {
     const arriving = this.begunFrom(file);
     this.arriving = arriving;
@@ -404,7 +404,7 @@ class Page {
     if (shown) forgetReading();
   }
 
-  /** Name the results by what was asked for. @param {SearchReply | null} reply @returns {string} the name within a sentence */
+  /** Return the heading of the results: the request in words. @param {SearchReply | null} reply @returns {string} the name within a sentence */
   entitle(reply) {
     const text = this.asked(reply);
     byId("results").textContent = text ? word("results.of_text", { text }) : word("results.alike");
