@@ -3,7 +3,8 @@
     python -m benchmarks.write_performance WORK
 
 Reads the JSON of benchmarks/speed in WORK, as much as there is, and the sections of the index and the
-service; what is missing is said to be unmeasured. Nothing in the written document is typed by hand.
+service. A section without any measurement in WORK stays as it is in the document, or says that it is not
+measured. Nothing in the written document is typed by hand.
 """
 
 from __future__ import annotations
@@ -303,6 +304,14 @@ def section(write: Callable[[Found], list[str]], found: dict[str, Found]) -> lis
     return write(found[name]) if name in found else [f"## {name.capitalize()}", "", "Not measured.", ""]
 
 
+def kept(written: str, before: str) -> str:
+    """Return the document, with each section that is not measured as it was; sections keep their order."""
+    head, *parts = written.split("\n## ")
+    earlier = before.split("\n## ")[1:]
+    chosen = [old if "Not measured" in part else part for part, old in zip(parts, earlier, strict=True)]
+    return "\n## ".join([head, *(part.rstrip() + "\n" for part in chosen)])
+
+
 def shown(name: str) -> str:
     """A tower as people write it."""
     return name.replace("vit_", "ViT-").replace("ViT-l", "ViT-L")
@@ -319,6 +328,7 @@ def main() -> None:
         "",
         "On a machine with an accelerator the same commands measure it:",
         "",
+        "<!-- not run: takes hours -->",
         "```",
         "python -m benchmarks.speed.all --out WORK",
         "python -m benchmarks.write_performance WORK",
@@ -353,7 +363,8 @@ def main() -> None:
     lines += section(growth, found)
     for report in (benchmarks.index.report, benchmarks.service.report):
         lines += report.section(work)
-    write_text(ROOT / "docs" / "performance.md", "\n".join(lines).rstrip() + "\n")
+    document = ROOT / "docs" / "performance.md"
+    write_text(document, kept("\n".join(lines).rstrip() + "\n", document.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ def section(work: Path) -> list[str]:
     for found in scans:
         lines += _scans(found)
     runs = [(found, run) for found in map(_read, sorted(work.glob("engines*.json"))) for run in found["runs"]]
+    if not runs and not scans:
+        return [*lines, "Not measured.", ""]
     if not runs:
-        return [*lines, "Engines: not measured.", ""]
+        return [*lines, "Engines are not measured.", ""]
     lines += [
         "p50 and p99 in milliseconds of one query after the other, recall@10 against scoring every item, "
         "without a filter and behind filters; beside it answers a second with 1, 4 and 16 clients. Memory is "
