@@ -2,6 +2,7 @@
 
 import os
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,25 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real data at {folder}: set DQECIR_SHARED to have this tested")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """One PostgreSQL server a test process."""
+    from tests.postgres_server import postgres_server
+
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres, monkeypatch) -> str:
+    """The address of a database with pgvector; indexes of the test go to an empty schema there."""
+    schema = f"shop_{uuid.uuid4().hex[:8]}"
+    postgres.execute(f"CREATE SCHEMA {schema}", database="shop")
+    monkeypatch.setenv("DQECIR_DATABASE_URL", postgres.address("shop"))
+    monkeypatch.setenv("DQECIR_DATABASE_SCHEMA", schema)
+    return postgres.address("shop")
 
 
 @pytest.fixture(scope="session")
