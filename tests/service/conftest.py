@@ -46,7 +46,7 @@ def retriever(served) -> ComposedRetriever:
 def settings(served, tmp_path) -> ServiceSettings:
     """Settings of a service whose index may be changed."""
     shutil.copytree(served[1], tmp_path / "index")
-    return ServiceSettings(index=tmp_path / "index", model=served[0], refresh=0)
+    return ServiceSettings(index=tmp_path / "index", model=served[0])
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def one_vector(tmp_path_factory, garments_folder) -> tuple[Path, Path]:
 
 @pytest.fixture
 def settings(one_vector) -> ServiceSettings:
-    return ServiceSettings(index=one_vector[1], model=one_vector[0], refresh=0)
+    return ServiceSettings(index=one_vector[1], model=one_vector[0])
 
 
 @pytest.fixture(scope="module")

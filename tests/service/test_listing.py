@@ -31,6 +31,9 @@ class Slow:
     def page(self, *asked):
         """As an engine without quick pages."""
 
+    def refresh(self):
+        """Nobody else changes it."""
+
     def __init__(self, clock: Clock) -> None:
         self.generation, self._clock = 1, clock
 
@@ -51,7 +54,7 @@ def clock(monkeypatch) -> Clock:
 
 def test_a_slow_index_that_changes_is_read_for_a_tenth_of_the_time(clock):
     index = Slow(clock)
-    listed = Listing(index, lambda: index.generation)
+    listed = Listing(index)
 
     def count() -> int:
         return len(listed.page(10, None, None, None)[0])
@@ -73,7 +76,7 @@ def test_a_slow_index_that_changes_is_read_for_a_tenth_of_the_time(clock):
 
 def test_lists_stay_fresh_however_many_filters_people_try(clock):
     index = Slow(clock)
-    listed = Listing(index, lambda: index.generation)
+    listed = Listing(index)
     for number in range(100):
         listed.page(10, None, Compare("price", "<", number), None)
     index.generation = 2
@@ -92,7 +95,7 @@ def index(tmp_path) -> ExactIndex:
 def test_no_payload_is_parsed_but_those_of_the_page(index, monkeypatch):
     parsed, entry = [], StoredItems.entry
     monkeypatch.setattr(StoredItems, "entry", lambda items, row: parsed.append(row) or entry(items, row))
-    listed = Listing(index, lambda: index.generation)
+    listed = Listing(index)
     assert listed.attributes() == {
         "color": AttributeFacts(values=["blue", "red"], numeric=False, role="attribute", numbers=None),
         "n": AttributeFacts(
@@ -118,7 +121,7 @@ def test_columns_have_the_roles_of_the_table_or_else_those_that_their_names_tell
     index = ExactIndex.build(tmp_path / "index", header, iter([batch]))
 
     def roles() -> dict[str, str]:
-        return {name: facts.role for name, facts in Listing(index, lambda: 1).attributes().items()}
+        return {name: facts.role for name, facts in Listing(index).attributes().items()}
 
     assert roles() == {"name": "title", "preis": "attribute", "image": "attribute", "link": "url"}
     write_roles(index.folder, {"preis": "price"})
@@ -131,7 +134,7 @@ def test_columns_have_the_roles_of_the_table_or_else_those_that_their_names_tell
 
 
 def test_a_page_is_as_new_as_the_index_and_goes_on_after_its_last_item(index):
-    listed = Listing(index, lambda: index.generation)
+    listed = Listing(index)
     assert [item_id for item_id, _ in listed.page(3, None, None, None)[0]] == ["i0", "i1", "i2"]
     index.delete(["i4"])
     assert [item_id for item_id, _ in listed.page(3, "i2", None, None)[0]] == ["i3", "i5", "i6"]
@@ -141,7 +144,7 @@ def test_a_page_is_as_new_as_the_index_and_goes_on_after_its_last_item(index):
 
 def test_few_readings_are_kept(clock):
     index = Slow(clock)
-    listed = Listing(index, lambda: index.generation)
+    listed = Listing(index)
     for bound in range(20):
         listed.page(1, None, Compare("n", "<", bound), None)
     assert len(listed._readings) == listing.KEPT

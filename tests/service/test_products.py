@@ -28,7 +28,7 @@ def settings(served, tmp_path) -> ServiceSettings:
     (shop / "products_export.csv").write_text("\n".join([*rows, ""]), encoding="utf-8")
     retriever = ComposedRetriever.from_pretrained(served[0])
     retriever.build_index(shop, tmp_path / "index", quiet=True)
-    return ServiceSettings(index=tmp_path / "index", model=served[0], refresh=0)
+    return ServiceSettings(index=tmp_path / "index", model=served[0])
 
 
 def listed(client, **query) -> list[dict]:

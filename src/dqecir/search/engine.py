@@ -79,13 +79,11 @@ class SearchEngine:
         model: ComposedModel,
         index: Index,
         tokens_kept: int = 0,
-        refresh: float = 0.0,
         reranker: Reranker | None = None,
     ) -> None:
-        """``tokens_kept``: size of the cache of references' image tokens, in bytes. ``refresh``: least
-        seconds between two checks for changes of other processes. ``reranker``: what scores candidates again.
-        Default: nothing. Raises :class:`EngineError` for an index of
-        another model."""
+        """``tokens_kept``: size of the cache of references' image tokens, in bytes. ``reranker``:
+        what scores candidates again. Default: nothing. Raises :class:`EngineError` for an index of another
+        model."""
         index.check_model(model)
         self.composer = QueryComposer(model, tokens_kept)
         self.model, self.index = model, index
@@ -96,7 +94,6 @@ class SearchEngine:
         self.garments = tuple(Linker(self.values).columns.get("garment", ()))
         parser = model.method.parser
         self.reader = RequestReader(index, self.values if parser is None else parser.values, model.tagger)
-        self._refresh, self._refreshed = refresh, time.monotonic()
         self._sample: tuple[int, Tensor] | None = None
 
     @property
@@ -109,20 +106,14 @@ class SearchEngine:
         """Whether any item is sold out."""
         return any(SOLD_OUT in part for part in self.index.columns())
 
-    def see_changes(self) -> None:
-        """Open changes of other processes, if it is time to check."""
-        now = time.monotonic()
-        if now - self._refreshed >= self._refresh:
-            self._refreshed = now
-            self.index.refresh()
-
     def prepare(self, request: SearchRequest) -> PreparedRequest:
-        """Read a request's text, filters and steering.
+        """Read a request's text, filters and steering, in the newest state of the index.
 
         Raises ``FilterError`` for a filter that does not fit the index, :class:`UnknownItemError` for an
         unknown id, and :class:`DataError` for a weight that cannot be set.
         """
         begun = time.perf_counter()
+        self.index.refresh()
         references = [
             one if one.item is None else replace(one, item=item_named(self.index, one.item))
             for one in request.all_references
@@ -197,7 +188,6 @@ class SearchEngine:
     @torch.no_grad()
     def answer(self, prepared: Sequence[PreparedRequest]) -> list[SearchResponse]:
         """Answer prepared requests; those with the same filter are searched together."""
-        self.see_changes()
         clock = _Clock()
         steered, embedded = self._steered(prepared)
         read = readings(steered.query, self.values)

@@ -74,8 +74,6 @@ class ServiceSettings(Strict):
     """Size of the cache of items' image tokens, in bytes."""
     thumbnails_kept: int = Field(default=64_000_000, ge=0)
     """Size of the cache of thumbnails, in bytes."""
-    refresh: float = Field(default=1.0, ge=0)
-    """Seconds between two checks for changes of the index by other processes."""
 
     @property
     def upload_folder(self) -> Path:

@@ -42,8 +42,8 @@ class Listing:
     at most :data:`READING` of the time, so the list of a large index that is being changed may be old.
     """
 
-    def __init__(self, index: Index, generation: Callable[[], int]) -> None:
-        self._index, self._generation = index, generation
+    def __init__(self, index: Index) -> None:
+        self._index = index
         self._lock = Lock()
         self._readings: dict[Hashable, tuple[Any, float]] = {}
         """Cached results, and the seconds that reading took."""
@@ -58,7 +58,7 @@ class Listing:
         There is one item for each product, in the order of adding, or shuffled by ``seed``. Raises a
         :class:`Problem` if ``after`` was deleted, and ``FilterError``.
         """
-        self._generation()
+        self._index.refresh()
         try:
             page = self._index.page(limit, after, where, seed)
         except UnknownItemError:
@@ -112,7 +112,8 @@ class Listing:
             begun = time.monotonic()
             spent = sum(seconds for _, seconds in self._readings.values())
             if begun >= self._since + spent / READING:
-                generation = self._generation()
+                self._index.refresh()
+                generation = self._index.generation
                 if generation != self._read_generation:
                     self._readings.clear()
                     self._read_generation, self._since = generation, begun

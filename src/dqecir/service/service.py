@@ -32,6 +32,7 @@ from dqecir.service.keys import Keys, checked_origin
 from dqecir.service.listing import Listing
 from dqecir.service.problems import Problem
 from dqecir.service.prometheus import Metrics
+from dqecir.service.readiness import Readiness
 from dqecir.service.schemas import Item, ProductItem
 from dqecir.service.uploads import Decoders, Uploads
 from dqecir.service.writing import Writer
@@ -58,8 +59,10 @@ class Service:
         self.thumbnails = Gate(4 * settings.queue, "pictures")
         self.decoders = Decoders(settings.decoders, settings.limits, settings.thumbnails_kept)
         uploads = Uploads(settings.upload_folder)
-        self.writer = Writer([engine.index for engine in self.engines.values()], uploads)
-        self.listing = Listing(self.main.index, self.newest)
+        indexes = [engine.index for engine in self.engines.values()]
+        self.writer = Writer(indexes, uploads)
+        self.readiness = Readiness(indexes)
+        self.listing = Listing(self.main.index)
         self.edits = Edits(settings.checkpoint, settings.limits.edit_seconds)
         self.suggester = _suggester(self.main)
         self.metrics.watch("queue_depth", "Requests that wait or are answered", lambda: self.gate.inside)
@@ -73,11 +76,6 @@ class Service:
             yield
         finally:
             await asyncio.to_thread(self._stop)
-
-    def newest(self) -> int:
-        """Open changes, and return the generation of the first index."""
-        self.main.see_changes()
-        return self.main.index.generation
 
     def _stop(self) -> None:
         self.writer.close()
@@ -109,7 +107,7 @@ class Service:
         May wait for the index.
         ``name`` is its id, or that of the product whose first view it is.
         """
-        self.main.see_changes()
+        self.main.index.refresh()
         item_id = item_named(self.main.index, name)
         found = self.main.index.payload(item_id)
         if found is None:
@@ -121,13 +119,17 @@ class Service:
         if image is not None:
             return self.decoders.decode(image)
         with reading_picture_of(item_id):
-            return load_image(self.main.picture_of(item_id))
+            return load_image(self._newest_picture_of(item_id))
 
     async def thumbnail(self, item_id: str, size: int) -> tuple[bytes, str]:
         """Return an item's picture as a JPEG, and its tag; raises ``DataError``."""
         with self.thumbnails.entered(), reading_picture_of(item_id):
-            path = await asyncio.to_thread(self.main.picture_of, item_id)
+            path = await asyncio.to_thread(self._newest_picture_of, item_id)
             return await self.decoders.thumbnail(path, size)
+
+    def _newest_picture_of(self, item_id: str | None) -> Path:
+        self.main.index.refresh()
+        return self.main.picture_of(item_id)
 
 
 async def service_of(request: Request) -> Service:
@@ -184,7 +186,7 @@ def _engines(settings: ServiceSettings) -> dict[str, SearchEngine]:
         model = model_of_index(index, model_folder).to(device)
         name = settings.reranker
         reranker = None if name is None else reranker_named(name, model)
-        return SearchEngine(model, open_index(index), settings.tokens_kept, settings.refresh, reranker)
+        return SearchEngine(model, open_index(index), settings.tokens_kept, reranker)
 
     first = made(settings.model, settings.index)
     found = {first.model.method.name: first}

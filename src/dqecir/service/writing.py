@@ -86,6 +86,8 @@ class Writer:
                 done.set_result(count)
 
     def _changed(self, changes: Sequence[Change]) -> list[int]:
+        for index in self._indexes:
+            index.refresh()
         first = changes[0]
         if not isinstance(first, Put):
             ids = items_named(self._indexes[0], first)

@@ -23,7 +23,7 @@ from dqecir.service.schemas import (
     ProductAbout,
     Suggestions,
 )
-from dqecir.service.service import Served, title_of
+from dqecir.service.service import Served, Service, title_of
 
 router = APIRouter()
 
@@ -31,13 +31,19 @@ router = APIRouter()
 @router.get("/v1/about", dependencies=[Depends(may_read)])
 async def about(service: Served) -> ProductAbout | About:
     """Describe the items, methods and attributes that can be searched."""
-    products = await asyncio.to_thread(service.listing.count_products)
+    return await asyncio.to_thread(_facts, service)
+
+
+def _facts(service: Service) -> ProductAbout | About:
+    service.main.index.refresh()
+    items = len(service.main.index)
+    products = service.listing.count_products()
     found = About(
         version=version("dqecir"),
-        items=len(service.main.index) if products is None else products,
+        items=items if products is None else products,
         model=title_of(service.main),
         methods=[MethodFacts(name=name, title=title_of(one)) for name, one in service.engines.items()],
-        attributes=await asyncio.to_thread(service.listing.attributes),
+        attributes=service.listing.attributes(),
         weights=service.main.weighted,
         has_sold_out=service.main.has_sold_out,
         expert=service.settings.expert,
@@ -56,7 +62,7 @@ async def about(service: Served) -> ProductAbout | About:
     )
     if products is None:
         return found
-    return ProductAbout(**found.model_dump(), pictures=len(service.main.index))
+    return ProductAbout(**found.model_dump(), pictures=items)
 
 
 @router.get("/v1/suggestions", dependencies=[Depends(may_read)], responses=problems(401, 404, 422))
@@ -85,13 +91,15 @@ async def healthz() -> JSONResponse:
 
 @router.get("/readyz")
 async def readyz(service: Served) -> JSONResponse:
-    """Answer once the model answers."""
+    """Answer while the model and the index answer."""
     if not service.worker.alive:
         raise Problem(503, "the model does not answer", {"Retry-After": "5"})
+    await service.readiness.check()
     return JSONResponse({"status": "ready"})
 
 
 @router.get("/metrics", dependencies=[Depends(may_read_inside)])
 async def metrics(service: Served) -> Response:
     """Return the metrics for Prometheus."""
-    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    text = await asyncio.to_thread(service.metrics.text)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,57 @@
+"""Ask the indexes whether they answer, in threads of their own, so that nothing else has to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from dqecir.index.contract import Index
+from dqecir.service.problems import Problem, of_index
+
+SECONDS = 0.8
+"""Seconds in which every index has to answer."""
+
+MOST = 8
+"""Most questions that wait for an index at a time; a further one waits with the newest of them."""
+
+
+class Readiness:
+    """Whether every index answers."""
+
+    def __init__(self, indexes: Sequence[Index]) -> None:
+        self._indexes = indexes
+        self._asked: list[Future[None]] = []
+
+    async def check(self) -> None:
+        """Raise a :class:`Problem` with status 503 unless every index answers in time."""
+        self._asked = [asked for asked in self._asked if not asked.done()]
+        if len(self._asked) < MOST:
+            self._asked.append(self._ask())
+        try:
+            async with asyncio.timeout(SECONDS):
+                await asyncio.wrap_future(self._asked[-1])
+        except TimeoutError:
+            said = f"the index does not answer within {SECONDS:g} seconds"
+            raise Problem(503, said, {"Retry-After": "5"}) from None
+        except Exception as error:  # However the index failed, it does not answer.
+            raise of_index(error) from None
+
+    def _ask(self) -> Future[None]:
+        answered: Future[None] = Future()
+        # Other requests may wait for the same answer, so it cannot be cancelled.
+        answered.set_running_or_notify_cancel()
+
+        def ask() -> None:
+            try:
+                for index in self._indexes:
+                    index.refresh()
+            except BaseException as error:  # The error is for those who wait; here it would be lost.
+                answered.set_exception(error)
+            else:
+                answered.set_result(None)
+
+        # Not a pool, because its threads would keep the process from ending while an index hangs.
+        threading.Thread(target=ask, name="readiness", daemon=True).start()
+        return answered
