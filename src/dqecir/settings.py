@@ -43,15 +43,15 @@ class Strict(BaseModel):
             if key in cls.removed_keys:
                 if value != cls.removed_keys[key]:
                     raise ValueError(
-                        f"the option {key!r} went in version 0.2.0; remove it to get "
+                        f"the option {key!r} was removed in version 0.2.0; leave it out to get "
                         f"{cls.removed_keys[key]!r}, or use version 0.1.0 for {value!r}"
                     )
             elif key not in cls.model_fields:
                 raise ValueError(f"unknown key {key!r}{nearest(str(key), cls.model_fields)}")
             elif value in cls.removed_values.get(key, ()):
                 raise ValueError(
-                    f"the option {value!r} of {key!r} went in version 0.2.0; choose another one, or use "
-                    "version 0.1.0"
+                    f"the value {value!r} of {key!r} was removed in version 0.2.0; choose another one, or "
+                    "use version 0.1.0"
                 )
         return {key: value for key, value in data.items() if key not in cls.removed_keys}
 

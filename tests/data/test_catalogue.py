@@ -52,9 +52,9 @@ def test_says_every_problem_at_once(tmp_path):
         ("image,color\n,red\n", "a row names no image"),
         ("image,color\n/a.png,red\n", "'/a.png' is an absolute path"),
         ("image,color\nC:\\a.png,red\n", "is an absolute path"),
-        ("image,color\nx\\..\\..\\a.png,red\n", "leads out of the folder"),
-        ("image,color\na.png,red\na.png,blue\n", "'a.png' stands in 2 rows"),
-        ("image,split,color\na.png,,red\n", "1 rows have the split ''; a split is train, val or test"),
+        ("image,color\nx\\..\\..\\a.png,red\n", "points outside the folder"),
+        ("image,color\na.png,red\na.png,blue\n", "'a.png' is in 2 rows"),
+        ("image,split,color\na.png,,red\n", "1 rows have the split '': write train, val or test"),
     ],
 )
 def test_wrong_tables_are_refused(tmp_path, table, message):
@@ -97,7 +97,7 @@ def test_a_split_that_is_not_there_is_named(tmp_path):
     catalogue = read_catalogue(write(tmp_path / "c", "image,split,color\na.png,train,red\n"))
     with pytest.raises(DataError, match="did you mean 'train'"):
         catalogue.split("trian")
-    with pytest.raises(DataError, match=r"'test' of the catalogue .* holds no image"):
+    with pytest.raises(DataError, match=r"'test' of the catalogue .* has no image"):
         catalogue.split("test")
 
 
@@ -198,7 +198,7 @@ def test_two_rows_that_name_one_file_are_refused_with_their_lines(tmp_path, rows
         tmp_path / "c", f"image,color\nb.png,red\n{rows}", ("a.png", "b.png", "x/a.png", "café.png")
     )
     (problem,) = check_catalogue(folder).problems
-    assert "stands in 2 rows (lines 3, 4): keep one of them" in problem
+    assert "is in 2 rows (lines 3, 4): keep one of them" in problem
 
 
 def test_rows_of_one_product_with_one_picture_are_its_variants(tmp_path):
@@ -300,7 +300,10 @@ def test_roles_are_told_listed_and_changed(tmp_path):
     with pytest.raises(CatalogueError, match=r"roles\.misc"):
         read_catalogue(folder)
     (folder / "catalogue.yaml").write_text("roles: {nam: attribute}\n")
-    with pytest.raises(CatalogueError, match="names a column 'nam'; did you mean 'name'"):
+    with pytest.raises(
+        CatalogueError,
+        match=r"names the column 'nam', which attributes\.csv does not have; did you mean 'name'",
+    ):
         read_catalogue(folder)
 
 

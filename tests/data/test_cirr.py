@@ -56,7 +56,11 @@ def test_missing_images_are_counted(folder):
     ("file", "value", "message"),
     [
         ("captions/cap.rc2.val.json", "[", "is not JSON"),
-        ("captions/cap.rc2.val.json", [{**PAIR, "pairid": "7"}], "entry 0 has no 'pairid' of the kind int"),
+        (
+            "captions/cap.rc2.val.json",
+            [{**PAIR, "pairid": "7"}],
+            "entry 0 needs a field 'pairid' of the type int",
+        ),
         ("captions/cap.rc2.val.json", [{**PAIR, "target_hard": "z"}], "image 'z', which is not in the split"),
         ("captions/cap.rc2.val.json", [{**PAIR, "img_set": {}}], "pair 7 has no list of members"),
         (
@@ -65,7 +69,7 @@ def test_missing_images_are_counted(folder):
             "not in its own subset",
         ),
         ("captions/cap.rc2.val.json", [{**PAIR, "img_set": {"members": [{}]}}], "the image {}, which is not"),
-        ("image_splits/split.rc2.val.json", ["a"], "should map names to relative paths"),
+        ("image_splits/split.rc2.val.json", ["a"], "maps names to relative paths"),
     ],
 )
 def test_damaged_files_are_named(folder, file, value, message):
@@ -96,5 +100,5 @@ def test_real_counts(shared):
     assert all(len(question.subset) == 5 for question in questions.questions)
     assert sum(not question.captions[0].strip() for question in questions.questions) == 1
     # The captions of the train split are not among the annotations at hand.
-    with pytest.raises(DataError, match="a CIRR caption file is read from it"):
+    with pytest.raises(DataError, match=r"a CIRR caption file\): name the folder"):
         read_cirr(folder, "train", check_images=False)

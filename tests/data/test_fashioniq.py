@@ -90,7 +90,7 @@ def test_missing_images_are_counted(folder):
         ({"split": "vall"}, "no split 'vall'; did you mean 'val'"),
         ({"split": "test"}, "test split are not published"),
         ({"categories": ("dres",)}, "no category 'dres'; did you mean 'dress'"),
-        ({"categories": ()}, "no category: name one"),
+        ({"categories": ()}, "no category of FashionIQ is given: name one"),
         ({"gallery": "val-split"}, "no gallery 'val-split'; did you mean 'val_split'"),
         ({"categories": ("toptee",)}, r"there is no file .*split\.toptee\.val\.json"),
     ],
@@ -107,11 +107,11 @@ GOOD = {"candidate": "b", "target": "a", "captions": ["x"]}
     ("file", "value", "message"),
     [
         ("captions/cap.dress.val.json", "{", "is not JSON"),
-        ("captions/cap.dress.val.json", {}, "should be a list of questions"),
-        ("captions/cap.dress.val.json", [GOOD, {**GOOD, "target": 3}], "entry 1 has no 'target'"),
+        ("captions/cap.dress.val.json", {}, "is a list of questions"),
+        ("captions/cap.dress.val.json", [GOOD, {**GOOD, "target": 3}], "entry 1 needs a field 'target'"),
         ("captions/cap.dress.val.json", [{**GOOD, "captions": []}], "captions of entry 0"),
         ("captions/cap.dress.val.json", [{**GOOD, "target": "z"}], "image 'z', which is not in the split"),
-        ("image_splits/split.dress.val.json", {"a": 1}, "should be a list of names"),
+        ("image_splits/split.dress.val.json", {"a": 1}, "is a list of names"),
         ("image_splits/split.dress.val.json", ["a", "b", "a"], "names an image twice"),
     ],
 )

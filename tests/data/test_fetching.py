@@ -166,7 +166,7 @@ def test_a_host_that_does_not_answer_is_given_up(tmp_path):
     web = Web(dict.fromkeys(addresses, silent) | {"https://a.example/1": picture()})
     summary = fetch(path, tmp_path / "shop", web)
     assert len(web.asked) == 11
-    assert "down.example failed 10 times in a row and was not asked again" in summary.missing[10]
+    assert "down.example failed 10 times in a row and was not tried again" in summary.missing[10]
     noted = [json.loads(line) for line in (tmp_path / "shop" / LEDGER).read_text().splitlines() if line]
     assert not [entry for entry in noted if "failed" in entry]
 
@@ -174,13 +174,13 @@ def test_a_host_that_does_not_answer_is_given_up(tmp_path):
 def test_what_cannot_be_fetched_is_said(tmp_path):
     out = tmp_path / "shop"
     path = source(tmp_path / "from", "image,color\na.png,red\n")
-    with pytest.raises(DataError, match="names no picture by an address"):
+    with pytest.raises(DataError, match="has no address of a picture"):
         fetch(path, out, Web({}))
     path = source(tmp_path / "from", "image,color\nhttps://a.example/1,red\n")
     with pytest.raises(DataError, match=r"none of 1 pictures could be fetched.*404"):
         fetch(path, out, Web({"https://a.example/1": GONE}))
     assert not (out / "attributes.csv").exists()
-    with pytest.raises(CatalogueError, match="cells where the header has"):
+    with pytest.raises(CatalogueError, match="cells, but the header has"):
         fetch(source(tmp_path / "from", "image,color\nhttps://a.example/1\n"), out, Web({}))
     mine = tmp_path / "mine"
     source(mine, "precious", "attributes.csv")

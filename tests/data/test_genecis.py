@@ -81,11 +81,11 @@ def test_annotations_are_read_without_pictures(folder):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"condition": "x"}, "no 'reference'"),
-        ({**question("object"), "target": {"id": 3}}, "neither by val_image_id nor by image_id"),
-        ({**question("object"), "gallery": [boxed(3, 1, 2, 3)]}, "neither by val_image_id"),
-        ({**question("object"), "gallery": [boxed("../7", 1, 2, 3, 4)]}, "neither by val_image_id"),
-        ({**question("object"), "gallery": [3]}, "neither by val_image_id"),
+        ({"condition": "x"}, "needs a field 'reference'"),
+        ({**question("object"), "target": {"id": 3}}, "needs val_image_id, or image_id"),
+        ({**question("object"), "gallery": [boxed(3, 1, 2, 3)]}, "needs val_image_id"),
+        ({**question("object"), "gallery": [boxed("../7", 1, 2, 3, 4)]}, "needs val_image_id"),
+        ({**question("object"), "gallery": [3]}, "needs val_image_id"),
     ],
 )
 def test_a_damaged_entry_is_named(folder, entry, message):

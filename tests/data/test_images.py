@@ -148,7 +148,7 @@ def test_a_truncated_picture_is_refused(kind, kept):
 
 
 def test_formats_beyond_the_list_are_refused():
-    with pytest.raises(ImageError, match="not a picture in a format that is read"):
+    with pytest.raises(ImageError, match="not a picture in a supported format"):
         load_image(encoded(RED, "ICO"))
 
 

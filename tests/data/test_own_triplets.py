@@ -89,10 +89,10 @@ def test_a_count_is_drawn_by_seed(tmp_path):
         (line(right_answers=["images/1.png", "images/0.png"]), "is also an answer"),
         (line(right_answers="images/1.png"), "'right_answers' must be a list"),
         (line(texts="is red"), "'texts' must be a list"),
-        (line(texts=[]), "'texts' must be a list that is not empty"),
-        (line(texts=["is red", " "]), "a text must say something"),
-        (line(texts=[3]), "a text must say something, not 3"),
-        ('{"reference": "a", "target": "b", "texts": ["\\ud800"]}', "half a character"),
+        (line(texts=[]), "'texts' must be a list with at least one entry"),
+        (line(texts=["is red", " "]), "a text is empty"),
+        (line(texts=[3]), "a text is empty or is no string (3)"),
+        ('{"reference": "a", "target": "b", "texts": ["\\ud800"]}', "an incomplete character"),
         (line(split=1), "'split' must be a name, not 1"),
         (line(category=""), "'category' must be a name"),
         ({**line(), "reference": "../0.png"}, "must name a file in the folder"),
@@ -114,7 +114,7 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path, bad, message):
 
 def test_a_file_that_is_not_text_or_empty_and_a_split_without_lines(tmp_path):
     folder = write(tmp_path / "mine", line(split="val"))
-    with pytest.raises(DataError, match="no line is of the split 'vall'; did you mean 'val'"):
+    with pytest.raises(DataError, match="no line belongs to the split 'vall'; did you mean 'val'"):
         read_triplets(folder, "vall")
     (folder / "triplets.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not UTF-8"):

@@ -52,11 +52,11 @@ def test_every_other_file_is_named_with_the_reason(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     pictures, left_out = listed(tmp_path)
     assert pictures == []
-    assert left_out["gone.jpg"] == "a link to a file that is not there"
-    assert left_out["pipe.jpg"] == "it is no file, but a pipe or a device"
+    assert left_out["gone.jpg"] == "a link to a file that does not exist"
+    assert left_out["pipe.jpg"] == "it is a pipe or a device, not a file"
     assert left_out[".hidden.jpg"] == "a hidden file"
-    assert left_out["raw.CR2"] == "a camera's raw file: export it as JPEG"
-    assert left_out["empty"] == left_out["notes.txt"] == "it is no picture"
+    assert left_out["raw.CR2"] == "a raw file of a camera is not read: export it as JPEG"
+    assert left_out["empty"] == left_out["notes.txt"] == "it is not a picture"
     assert {"clip.mp4", "scan.pdf", "drawing.svg", "round.jpg"} <= set(left_out)
 
 

@@ -311,7 +311,7 @@ def test_rows_of_one_product_that_differ_in_title_are_named(tmp_path):
     ]
     folder = shop(tmp_path / "s", rows)
     assert check_catalogue(folder).warnings == (
-        "rows of one product differ in 'title', and each picture has what its own row says: "
+        "rows of one product differ in 'title', so each picture has the value of its own row: "
         "'1': 'Shirt' (line 2), 'Teapot' (line 3)",
     )
     assert read_catalogue(folder).attributes["title"] == ("Shirt", "Teapot")

@@ -62,13 +62,13 @@ def test_lines_of_two_encodings_are_refused_with_the_line(tmp_path, end):
         (
             "attributes.csv",
             b"<!DOCTYPE html>\n<html><table></table></html>",
-            "a web page or XML and no table",
+            "a web page or XML, not a table",
         ),
-        ("attributes.xls", b"\n <html xmlns:x='urn'><table><tr><td>image", "a web page or XML and no table"),
-        ("attributes.xml", b"<?xml version='1.0'?><rss></rss>", "a web page or XML and no table"),
-        ("attributes.json", b'[{"image": "p1.jpg", "color": "red"}]', "a JSON array and no table"),
-        ("attributes.csv", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "a PDF and no table"),
-        ("attributes.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "of an old kind"),
+        ("attributes.xls", b"\n <html xmlns:x='urn'><table><tr><td>image", "a web page or XML, not a table"),
+        ("attributes.xml", b"<?xml version='1.0'?><rss></rss>", "a web page or XML, not a table"),
+        ("attributes.json", b'[{"image": "p1.jpg", "color": "red"}]', "a JSON array, not a table"),
+        ("attributes.csv", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "a PDF, not a table"),
+        ("attributes.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "an old Excel workbook"),
     ],
 )
 def test_files_that_are_no_tables_are_named_as_what_they_are(tmp_path, name, data, said):
@@ -110,7 +110,7 @@ def test_an_address_outside_the_folder_is_never_opened(tmp_path):
 )
 def test_a_quotation_mark_that_swallows_rows_is_refused_with_its_line(tmp_path, text, line):
     (problem, *_) = read(tmp_path / "t.csv", text.encode()).problems
-    assert problem.startswith(f"t.csv, line {line}: a quotation mark is opened")
+    assert problem.startswith(f"t.csv, line {line}: a quotation mark is ")
 
 
 def test_quoted_cells_may_have_lines_and_inches(tmp_path):
@@ -125,8 +125,8 @@ def test_rows_of_another_width_are_named(tmp_path):
     table = read(tmp_path / "t.csv", b"image,color\np1.jpg,red,x\np2.jpg\np3.jpg,red\n")
     assert [row.cells for row in table.rows] == [("p3.jpg", "red")]
     assert table.problems == (
-        "t.csv line 2 has 3 cells where the header has 2",
-        "t.csv line 3 has 1 cells where the header has 2",
+        "t.csv line 2 has 3 cells, but the header has 2",
+        "t.csv line 3 has 1 cells, but the header has 2",
     )
 
 

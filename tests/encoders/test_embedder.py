@@ -120,7 +120,7 @@ def test_an_index_is_built_and_searched(folder, garments_folder, tmp_path, dqeci
 
 
 def test_a_model_folder_cannot_hold_it(folder, tmp_path):
-    with pytest.raises(DataError, match="name it by --encoder"):
+    with pytest.raises(DataError, match="name it with --encoder"):
         ComposedRetriever.from_encoder(str(folder)).save_pretrained(tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
@@ -157,7 +157,7 @@ def _modules(folder, **changes):
         (lambda f: _modules(f, type="custom_st.Evil"), "needs code of its own .*custom_st.Evil"),
         (lambda f: (f / "modules.json").write_text("{"), "modules.json is damaged"),
         (lambda f: (f / "modules.json").write_text('[{"type": "x"}]'), "modules.json is damaged"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 99), "is no embedder that can be read"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 99), "cannot be read as an embedder"),
         (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "is a pickle"),
         (lambda f: (f / "config.json").unlink(), "."),
     ],

@@ -180,7 +180,7 @@ def test_what_cannot_be_read_is_refused(tmp_path, paths):
         build(tmp_path / "s", Tower(), paths[:9])
     old = {"tower": "t1", "images": "0123", "views": 1, "done": 9}
     (tmp_path / "s" / "state.json").write_text(json.dumps(old))
-    with pytest.raises(DataError, match="no longer read: remove the folder"):
+    with pytest.raises(DataError, match="not supported: remove the folder"):
         build(tmp_path / "s", Tower(), paths[:9])
 
 

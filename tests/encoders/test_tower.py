@@ -258,13 +258,13 @@ HOSTILE = [
     (_no_preparation, "has no preprocessor_config.json"),
     (_config_says(auto_map={"AutoModel": "modeling_evil.Evil"}), "needs code of its own"),
     (_prepared_by(auto_map={"AutoImageProcessor": "processing_evil.Evil"}), "needs code of its own"),
-    (_config_says(model_type="siglip2"), "'siglip2' is not read"),
+    (_config_says(model_type="siglip2"), "'siglip2' is not supported"),
     (_config_says(hidden_size="wide"), "describes no dinov2 that can be built"),
     (_config_says(num_attention_heads=5), "do not fit their config.json"),
     (_config_says(patch_size=64), "do not fit their config.json"),
     (_config_says(hidden_size=30), "describes no dinov2 that can be built|do not fit their config.json"),
     (_prepared_by(crop_size={"height": 32, "width": 40}), "preprocessing that is not supported"),
-    (_prepared_by(image_std=[0, 0, 0]), "no picture can be made with"),
+    (_prepared_by(image_std=[0, 0, 0]), "invalid image_mean, image_std or resample"),
 ]
 
 

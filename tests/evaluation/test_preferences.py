@@ -65,7 +65,7 @@ def test_a_set_scores_the_mean_of_its_images(shared):
     [
         (np.zeros((2, 3)), np.array([1, 2]), "two scores"),
         (np.zeros((2, 2)), np.array([0, 2]), "1 or 2"),
-        (np.zeros((2, 2)), np.array([1, 2]), "score alike"),
+        (np.zeros((2, 2)), np.array([1, 2]), "have equal scores"),
     ],
 )
 def test_what_has_no_ratio_is_refused(scores, preferred, message):

@@ -146,12 +146,12 @@ def test_what_cannot_be_encoded_is_named(model, garments):
         ([{"picture": path}], "unknown key 'picture'"),
         ([{"text": "is red"}], "no image"),
         ([{"image": path, "text": 3}], "not a string"),
-        ([], "a list of inputs that is not empty"),
-        ("dress.jpg", "a list of inputs"),
+        ([], "a list of at least one input"),
+        ("dress.jpg", "a list of at least one input"),
     ):
         with pytest.raises(DataError, match=message):
             encoder.encode(inputs)
-    with pytest.raises(DataError, match="came with the text 'is red'"):
+    with pytest.raises(DataError, match="has the text 'is red'"):
         encoder.encode_document([{"image": path, "text": "is red"}])
     with pytest.raises(DataError, match="not both"):
         mteb_model(model, encoder="owner/name")

@@ -60,10 +60,10 @@ def test_pictures_that_moved_alone_are_told(place, model_folder, tmp_path, dqeci
     assert (code, "there is no folder" in err) == (1, True)
     (tmp_path / "else").mkdir()
     code, _, err = dqecir("index", "reroot", "--index", place / "index", "--images", tmp_path / "else")
-    assert (code, "none of the 3 pictures" in err, "name the folder that holds" in err) == (1, True, True)
+    assert (code, "none of the 3 pictures" in err, "give the folder that contains" in err) == (1, True, True)
     (tmp_path / "pictures" / "b.png").rename(tmp_path / "b.png")
     code, out, _ = dqecir("index", "reroot", "--index", place / "index", "--images", tmp_path / "pictures")
-    assert (code, "2 of 3 are there" in out) == (0, True)
+    assert (code, "finds 2 of its 3 pictures" in out) == (0, True)
     (tmp_path / "b.png").rename(tmp_path / "pictures" / "b.png")
     assert len(found(place, tmp_path / "pictures", model_folder).hits) == 2
     _, out, _ = dqecir("index", "info", "--index", place / "index")

@@ -347,8 +347,8 @@ def test_what_killed_builds_left_is_named_and_removed(in_memory, clock, tmp_path
     assert code == 0
     draft = tmp_path / ".index.draft-abcd1234"
     assert out.splitlines() == [
-        f"left by a killed build: {draft}",
-        f"left by a killed build: {left.name} at {IN_MEMORY}",
+        f"left by an interrupted build: {draft}",
+        f"left by an interrupted build: {left.name} at {IN_MEMORY}",
     ]
     code, out, _ = dqecir("index", "leftovers", "--index", tmp_path / "index", "--remove")
     assert out.startswith("removed ")
@@ -356,7 +356,7 @@ def test_what_killed_builds_left_is_named_and_removed(in_memory, clock, tmp_path
     names = left.names()
     assert left.name not in names and {alive.name, "somebody's", done} <= set(names)
     alive.drop()
-    assert dqecir("index", "leftovers")[1] == "no killed build left anything\n"
+    assert dqecir("index", "leftovers")[1] == "no interrupted build left anything behind\n"
     monkeypatch.delenv(URL)
     assert "name an index folder with --index" in dqecir("index", "leftovers")[2]
 

@@ -88,9 +88,9 @@ def test_fallback_never_returns_the_target_even_when_all_outrank_it():
         ({"low": 0.2, "high": 0.1}, "must be below"),
         ({"bounds": "quantile", "low": 0.2, "high": 1.5}, "shares of the ranking"),
         ({"lowest": 0.1}, "lowest"),
-        ({"empty": "widen"}, "the option 'widen' of 'empty' went in version 0.2.0"),
-        ({"bounds": "calibrated"}, "the option 'calibrated' of 'bounds' went in version 0.2.0"),
-        ({"pool_size": 64}, "the option 'pool_size' went in version 0.2.0; remove it to get 256"),
+        ({"empty": "widen"}, "the value 'widen' of 'empty' was removed in version 0.2.0"),
+        ({"bounds": "calibrated"}, "the value 'calibrated' of 'bounds' was removed in version 0.2.0"),
+        ({"pool_size": 64}, "the option 'pool_size' was removed in version 0.2.0; leave it out to get 256"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

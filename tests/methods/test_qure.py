@@ -138,7 +138,7 @@ def test_it_trains_and_comes_back_from_disk(garments_folder, model_folder, tmp_p
     [
         ({"choose": "none"}, "set negatives.choose"),
         ({"choose": "steepest_drops", "warm_up": "in_batch"}, "warm_up to random"),
-        ({"choose": "mid_zone", "empty": "previous"}, "belongs to negatives.choose: steepest_drops"),
+        ({"choose": "mid_zone", "empty": "previous"}, "needs negatives.choose: steepest_drops"),
     ],
 )
 def test_recipes_that_could_not_train_are_refused(negatives, message):

@@ -314,7 +314,7 @@ def test_objects_of_other_classes_beside_the_tensors_are_refused(covr, tmp_path,
 def test_a_composer_is_no_model_and_says_what_opens_it(covr, tmp_path):
     save_file(covr[0], tmp_path / "covr.safetensors")
     convert("covr", tmp_path / "covr.safetensors", tmp_path / "out")
-    with pytest.raises(DataError, match=r"composer alone, that of covr.*load_composer opens it") as error:
+    with pytest.raises(DataError, match=r"only the composer of covr.*open it with .*load_composer") as error:
         ComposedModel.from_pretrained(tmp_path / "out")
     assert "\n" not in str(error.value)
 

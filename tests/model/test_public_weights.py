@@ -268,8 +268,11 @@ def without(*beginnings):
     ("change", "message"),
     [
         (without("vision_model."), "no image tower"),
-        (without("embeddings."), "reads no text"),
-        (without("qformer.encoder.layer.1.intermediate.dense"), "reads no text .no qformer.encoder.layer.1"),
+        (without("embeddings."), "cannot read text"),
+        (
+            without("qformer.encoder.layer.1.intermediate.dense"),
+            "cannot read text .it has no qformer.encoder.layer.1",
+        ),
         (lambda tensors: tensors | {"query_tokens": torch.zeros(1, 7, 48)}, "5 query tokens.* 7"),
         (without("text_projection.bias"), "1 missing: text_projection.bias"),
         (lambda tensors: tensors | {"language_model.x": torch.zeros(1)}, "unexpected: language_model.x"),
@@ -289,7 +292,7 @@ def test_transformers_weights_that_lack_something_are_refused(hf_copy, change, m
         ("preprocessor_config.json", {"size": {"height": 56, "width": 56}}, "size .*56.*28.* is needed"),
         ("preprocessor_config.json", {"image_std": [1, 0, 1]}, "image_mean or image_std"),
         ("config.json", {"vision_config": {"hidden_act": "relu", "image_size": SIZE}}, "hidden_act 'relu'"),
-        ("config.json", {"num_query_tokens": "many"}, "none of BLIP-2's"),
+        ("config.json", {"num_query_tokens": "many"}, "does not describe a BLIP-2"),
     ],
 )
 def test_settings_that_would_compute_something_else_are_refused(hf_copy, file, changes, message):
@@ -311,10 +314,10 @@ def test_lavis_files_that_do_not_fit_are_refused(golden, bert, hf_folder):
     for arguments, message in [
         ({"weights": folder / "rest.pth"}, "no image tower"),
         ({"weights": folder / "tower.pth"}, "no Q-Former"),
-        ({"weights": folder / "rest.pth", "tower": folder / "rest.pth"}, "holds no image tower"),
-        ({"weights": hf_folder / "model.safetensors"}, "name the folder"),
+        ({"weights": folder / "rest.pth", "tower": folder / "rest.pth"}, "contains no image tower"),
+        ({"weights": hf_folder / "model.safetensors"}, "name its folder"),
         ({"weights": folder / "none.pth"}, "there is no folder or file"),
-        ({"weights": hf_folder, "tower": folder / "tower.pth"}, "LAVIS' files alone"),
+        ({"weights": hf_folder, "tower": folder / "tower.pth"}, "only for a LAVIS file"),
     ]:
         with pytest.raises(DataError, match=message) as error:
             model_of(**arguments, tokenizer=str(bert))
@@ -326,7 +329,7 @@ def test_a_tower_of_another_width_is_refused(golden, bert):
     tower = torch.load(folder / "tower.pth", weights_only=True)
     tower["patch_embed.proj.weight"] = torch.zeros(48, 3, 14, 14)
     torch.save(tower, folder / "wide.pth")
-    with pytest.raises(CheckpointError, match="48 numbers and the Q-Former reads 40"):
+    with pytest.raises(CheckpointError, match="48 numbers but the Q-Former reads 40"):
         model_of(folder / "rest.pth", tokenizer=str(bert), tower=folder / "wide.pth")
 
 
@@ -422,7 +425,7 @@ def test_a_tower_that_would_be_lost_is_not_left_out(model, hf_folder, tmp_path):
     whole = model.save_pretrained(tmp_path / "runs" / "m")
     read = ComposedModel.from_pretrained(whole)
     for target in (whole, tmp_path / "runs"):
-        with pytest.raises(DataError, match="holds the tower itself"):
+        with pytest.raises(DataError, match="contains the tower itself"):
             read.save_pretrained(target, tower_by_reference=True)
     assert ComposedModel.from_pretrained(whole).fingerprint == model.fingerprint
     read.backbone.tower.requires_grad_(True)
@@ -467,7 +470,7 @@ def test_pushing_uploads_the_model_folder(model, uploads):
 def test_pushing_without_the_tower_needs_one_that_others_have(hub, hf_folder, uploads):
     trained(model_of("owner/tiny")).push_to_hub("owner/mine", tower_by_reference=True)
     assert uploads["read"].tower_source == "owner/tiny@abc1"
-    with pytest.raises(DataError, match="lies on this machine alone"):
+    with pytest.raises(DataError, match="is a file of this machine only"):
         model_of(hf_folder).push_to_hub("owner/mine", tower_by_reference=True)
 
 

@@ -150,7 +150,7 @@ def test_what_is_no_reranker_is_refused(folder, tmp_path, monkeypatch):
         CrossEncoderReranker.from_pretrained(str(copy))
     shutil.copy(folder / "modules.json", copy)
     next(copy.rglob("*.safetensors")).write_bytes(b"half")
-    with pytest.raises(CheckpointError, match="is no reranker that can be read"):
+    with pytest.raises(CheckpointError, match="cannot be read as a reranker"):
         CrossEncoderReranker.from_pretrained(str(copy))
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(CheckpointError, match=r"pip install 'dqecir\[embedders\]'"):

@@ -37,7 +37,7 @@ def test_a_folder_is_described_line_by_line(dqecir, pictures, tmp_path):
     code, printed, _ = dqecir("describe", pictures, "--out", out)
     assert code == 0
     assert "3 pictures described" in printed
-    assert "table.csv: it is no picture" in printed
+    assert "table.csv: it is not a picture" in printed
     lines = lines_of(out)
     assert [line["path"] for line in lines] == [
         str(pictures / name) for name in ("0.png", "1.png", "2.png", "broken.jpg", "empty.png")

@@ -173,4 +173,4 @@ def test_a_picture_is_edited_from_the_command_line(dqecir, checkpoint, picture, 
     assert (code, "40 x 64 pixels" in out) == (0, True)
     assert Image.open(tmp_path / "b.png").size == (40, 64)
     code, _, err = dqecir(*asked, "--checkpoint", tmp_path / "nowhere")
-    assert (code, "no folder of a diffusers pipeline" in err) == (1, True)
+    assert (code, "not a folder of a diffusers pipeline" in err) == (1, True)

@@ -141,7 +141,7 @@ def test_the_command_line_searches_by_text_alone(shop, dqecir):
     code, out, _ = dqecir(*asked, "-k", 2, "--json")
     assert code == 0 and json.loads(out)["decided_by"] == ["requested values"]
     code, _, err = dqecir(*asked, "--sheet", folder / "sheet.png")
-    assert code == 1 and "a contact sheet shows a reference" in err
+    assert code == 1 and "a contact sheet shows the reference image" in err
     code, _, err = dqecir("search", "--index", folder.parent / "index")
     assert code == 1 and "give at least one" in err
 

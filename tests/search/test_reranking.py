@@ -100,7 +100,7 @@ def test_attribute_heads_rerank_where_they_are_named(engine, garments, model, dq
 
 
 def test_nothing_reranks_unless_it_is_named(engine, garments):
-    with pytest.raises(DataError, match="nothing is named that reranks: name it"):
+    with pytest.raises(DataError, match="there is no reranker: name one"):
         engine.search(SearchRequest(image=garments.image_paths[40], rerank=5))
 
 

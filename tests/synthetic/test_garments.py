@@ -78,8 +78,8 @@ def test_a_pattern_colour_that_comes_with_its_pattern_is_no_edit_of_its_own():
     ("change", "message"),
     [
         ({"color": "blak"}, "did you mean 'black'"),
-        ({"pattern_color": "red"}, "only plain has none"),
-        ({"pattern": "dotted"}, "only plain has none"),
+        ({"pattern_color": "red"}, "the pattern plain, and no other"),
+        ({"pattern": "dotted"}, "the pattern plain, and no other"),
         ({"pattern": "dotted", "pattern_color": "white"}, "both 'white'"),
     ],
 )

@@ -63,8 +63,8 @@ def test_random_vectors_are_valid_and_reach_every_value():
     ("change", "message"),
     [
         ({"figure": "starr"}, "did you mean 'star'"),
-        ({"other": "circle"}, "only none has none"),
-        ({"other_colour": "red"}, "only none has none"),
+        ({"other": "circle"}, "the object none, and no other"),
+        ({"other_colour": "red"}, "the object none, and no other"),
         ({"other": "star", "other_colour": "red"}, "both 'star'"),
     ],
 )

@@ -164,7 +164,7 @@ def test_a_tower_that_is_published_or_frozen_needs_its_weights(stage):
 
 
 def test_as_many_sources_as_catalogues(garments, tmp_path):
-    with pytest.raises(DataError, match="sources is for 2 catalogues, and 1 were given"):
+    with pytest.raises(DataError, match="the recipe has sources for 2 catalogues, but 1 are given"):
         Pretrainer(recipe(), [garments], "train", tmp_path, quiet=True)
 
 
@@ -173,7 +173,7 @@ def test_published_weights_need_their_kind_of_tower():
         **yaml.safe_load(RECIPE)["backbone"],
         "tower": {"kind": "stem", "image_size": 32, "widths": [8]},
     }
-    with pytest.raises(DataError, match="tower_weights are for a tower of the kind efficientnet or"):
+    with pytest.raises(DataError, match="tower_weights need a tower of the kind efficientnet or"):
         recipe(backbone=backbone, tower_weights="somewhere")
 
 

@@ -31,8 +31,10 @@ Reranker = Annotated[
     str | None,
     typer.Option(
         "--reranker",
-        help="What scores candidates again: attribute-heads, or a cross encoder of sentence-transformers by "
-        "its hub name or folder. Default: nothing.",
+        help=(
+            "The reranker, which scores the first candidates again: attribute-heads, or the hub name or "
+            "folder of a cross encoder of sentence-transformers. Default: none."
+        ),
     ),
 ]
 
@@ -48,5 +50,5 @@ Device = Annotated[
 def start_of(model: Path | None, encoder: str | None) -> Path | str | None:
     """Return the model or the encoder to start from; raises :class:`DataError` if both are named."""
     if model is not None and encoder is not None:
-        raise DataError("a model has its encoder: name --model or --encoder, not both")
+        raise DataError("give --model or --encoder, not both: a model folder contains its encoder")
     return encoder if model is None else model

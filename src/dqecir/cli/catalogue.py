@@ -113,7 +113,7 @@ def catalogue_update(
         f"{summary.rows_changed} rows changed, {summary.removed} removed, {summary.unchanged} unchanged"
     )
     if summary.kept:
-        output.print(f"{summary.kept} that were added in other ways are unchanged")
+        output.print(f"{summary.kept} items that were added in other ways are unchanged")
 
 
 @catalogue_app.command("fetch")
@@ -138,7 +138,7 @@ def catalogue_fetch(
     if len(summary.missing) > PROBLEMS_SHOWN:
         output.print(f"… and {len(summary.missing) - PROBLEMS_SHOWN} more")
     if summary.missing:
-        output.print(f"all that is missing is listed in {escape(str(out / MISSING))}")
+        output.print(f"all missing pictures are listed in {escape(str(out / MISSING))}")
     output.print(
         f"{summary.fetched} pictures fetched, {summary.kept} were there; "
         f"{summary.rows} rows are in {escape(str(out))}"

@@ -107,7 +107,7 @@ def index_delete(
     found = open_index(index)
     named = set(items_named(found, ids))
     count = found.delete(list(named))
-    output.print(f"{count} items deleted, {len(named) - count} were not there")
+    output.print(f"{count} items deleted, {len(named) - count} not found")
 
 
 @index_app.command("move")
@@ -141,11 +141,13 @@ def index_leftovers(
         Path | None,
         typer.Option(
             "--index",
-            help="An index folder, or one where a build was killed. Default: none, for the server of "
-            "DQECIR_QDRANT_URL alone.",
+            help=(
+                "An index folder, or one whose build was interrupted. Default: none, for the server of "
+                "DQECIR_QDRANT_URL alone."
+            ),
         ),
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove them. Default: name them only.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove them. Default: only list them.")] = False,
 ) -> None:
     """Name what killed builds left: collections on a Qdrant server, and drafts beside an index folder."""
     from dqecir.index.engines import leftovers_of
@@ -154,9 +156,9 @@ def index_leftovers(
     for left in found:
         if remove:
             left.remove()
-        output.print(f"{'removed' if remove else 'left by a killed build:'} {escape(left.name)}")
+        output.print(f"{'removed' if remove else 'left by an interrupted build:'} {escape(left.name)}")
     if not found:
-        output.print("no killed build left anything")
+        output.print("no interrupted build left anything behind")
 
 
 @index_app.command("set")
@@ -222,19 +224,19 @@ def index_reroot(
     from dqecir.index.picture_root import write_root
 
     if not images.is_dir():
-        raise DataError(f"there is no folder {images}")
+        raise DataError(f"there is no folder {images}: give the folder of the pictures with --images")
     stored = [Path(str(payload.get("path", ""))) for _, payload in open_index(index).entries()]
     relative = [path for path in stored if not path.is_absolute()]
     there = sum((images / path).is_file() for path in relative)
     if relative and not there:
         raise DataError(
-            f"none of the {len(relative):,} pictures of {index} is in {images}: name the folder that holds "
-            f"{relative[0]}"
+            f"none of the {len(relative):,} pictures of {index} is in {images}: give the folder that "
+            f"contains {relative[0]}"
         )
     write_root(index, images)
     output.print(
-        f"pictures of {escape(str(index))} are looked for in {escape(str(images))}: "
-        f"{there:,} of {len(relative):,} are there"
+        f"the index {escape(str(index))} now finds {there:,} of its {len(relative):,} pictures in "
+        f"{escape(str(images))}"
     )
 
 
@@ -261,10 +263,10 @@ def search(
     where: Annotated[str | None, typer.Option(help="A filter: color = red and price < 40.")] = None,
     weight: Annotated[list[str] | None, typer.Option(help="Set an attribute's weight: colour=2.")] = None,
     more: Annotated[
-        list[str] | None, typer.Option(help="The id of an item that results should be like.")
+        list[str] | None, typer.Option(help="The id of an item that results should resemble.")
     ] = None,
     less: Annotated[
-        list[str] | None, typer.Option(help="The id of an item that results should not be like.")
+        list[str] | None, typer.Option(help="The id of an item that results should not resemble.")
     ] = None,
     sold_out: Annotated[bool, typer.Option("--sold-out", help="Also find sold-out products.")] = False,
     strictness: Annotated[
@@ -295,16 +297,17 @@ def search(
     """Find the pictures that show the reference changed as the text says, or that a text alone asks for."""
     if sheet is not None and image is None:
         raise DataError(
-            "a contact sheet shows a reference: name a picture with --image, or leave --sheet out"
+            "a contact sheet shows the reference image: give one with --image, or leave out --sheet"
         )
     if (index is None) is (server is None):
-        raise DataError("name what to search: --index INDEX, or --server URL")
+        raise DataError("there is nothing to search: give --index INDEX or --server URL")
     weights = dict(map(_weight, weight or ()))
     references = list(map(_reference, reference or ()))
     if index is None:
         if not all(one is None for one in (sheet, model, reranker)):
             raise DataError(
-                "a service has its own model, reranker and pictures: leave --model, --reranker, --sheet out"
+                "a service has its own model, reranker and pictures: leave out --model, --reranker and "
+                "--sheet"
             )
         from dqecir.service.client import search_on
 

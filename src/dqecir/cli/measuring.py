@@ -169,7 +169,9 @@ def reproduce_command(
     if data_set is None or data is None or weights is None or out is None:
         needed = {"DATA_SET": data_set, "--data": data, "--weights": weights, "--out": out}
         missing_one = next(name for name, value in needed.items() if value is None)
-        raise DataError(f"{missing_one} is missing: dqecir reproduce DATA_SET --data … --weights … --out …")
+        raise DataError(
+            f"{missing_one} is missing: write dqecir reproduce DATA_SET --data … --weights … --out …"
+        )
     from dqecir.experiments.reproduce.request import Request
     from dqecir.experiments.reproduce.retrieval import reproduce
 

@@ -19,7 +19,7 @@ def serve(
     model: Model = None,
     device: Device = "auto",
     host: Annotated[
-        str, typer.Option(help="The address to listen at. Default: 127.0.0.1, this machine only.")
+        str, typer.Option(help="The address to listen on. Default: 127.0.0.1, this machine only.")
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any free port.")] = 8000,
     root_path: Annotated[
@@ -91,6 +91,6 @@ def _beside(text: str) -> Beside:
 
     parts = re.fullmatch(r"([^=]+)=([^@]+)(?:@(.+))?", text)
     if parts is None:
-        raise typer.BadParameter(f"--also is NAME=INDEX@MODEL, not {text!r}")
+        raise typer.BadParameter(f"write --also as NAME=INDEX@MODEL, not {text!r}")
     name, index, model = parts.groups()
     return parse_settings({"name": name, "index": index, "model": model}, Beside, "--also")

@@ -36,7 +36,7 @@ def pretrain(
     work = out.with_name(f".{out.name}.work")
     model = Pretrainer(settings, catalogues, split, work, captions).run()
     model.save_pretrained(out)
-    console.print(f"the model is in {out}; what a killed run would resume from is in {work}")
+    console.print(f"the model is in {out}; the checkpoints of its training are in {work}")
 
 
 def train(
@@ -128,4 +128,6 @@ def convert_command(
 
     report = convert(source, file, out, pretrained=pretrained, tokenizer=tokenizer)
     output.print(escape(str(report)))
-    console.print(f"{out} holds it; what became of every key is in {out / 'conversion.json'}")
+    console.print(
+        f"the model is in {out}; the use of each key of the checkpoint is listed in {out / 'conversion.json'}"
+    )

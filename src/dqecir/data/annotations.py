@@ -61,23 +61,22 @@ def _read(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise DataError(
-            f"there is no file {path}: {what} is read from it, so name the folder that holds it"
-        ) from None
+        raise DataError(f"there is no file {path} ({what}): name the folder that contains it") from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
 
 
 def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[str, Any]]:
     """Read a JSON list of objects that have all ``fields`` of the given types."""
     rows = read_json(path, what)
     if not isinstance(rows, list):
-        raise DataError(f"{path} is not {what}: it should be a list of questions")
+        raise DataError(f"{path} is not {what}, which is a list of questions: fetch it again")
     for number, row in enumerate(rows):
         for name, kind in fields.items():
             if not isinstance(row, dict) or not isinstance(row.get(name), kind):
                 raise DataError(
-                    f"{path} is not {what}: entry {number} has no {name!r} of the kind {kind.__name__}"
+                    f"{path} is not {what}: entry {number} needs a field {name!r} of the type "
+                    f"{kind.__name__}; fetch it again"
                 )
     return rows
 
@@ -85,16 +84,19 @@ def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[st
 def strings(values: Any, path: Path, what: str) -> list[str]:
     """Check that a JSON value is a list of different strings, and return it."""
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise DataError(f"{path} is not {what}: it should be a list of names")
+        raise DataError(f"{path} is not {what}, which is a list of names: fetch it again")
     if len(set(values)) != len(values):
-        raise DataError(f"{path} names an image twice, which {what} never does: fetch it again")
+        raise DataError(f"{path} names an image twice: fetch {what} again")
     return values
 
 
 def require_named(image: Any, known: Container[str], path: Path, split: Path) -> None:
     """Raise :class:`DataError` if a split lacks the ``image`` that ``path`` names."""
     if not isinstance(image, str) or image not in known:
-        raise DataError(f"{path} names the image {image!r}, which is not in the split {split}")
+        raise DataError(
+            f"{path} names the image {image!r}, which is not in the split {split}: fetch annotations and "
+            "splits of the same release"
+        )
 
 
 def found_images(folder: Path, ids: Sequence[str]) -> tuple[Path, ...]:
@@ -110,7 +112,7 @@ def require_images(paths: Iterable[Path], name: str) -> None:
     if missing:
         first = ", ".join(str(path) for path in missing[:3])
         raise DataError(
-            f"{name}: {len(missing):,} of {len(paths):,} images are missing ({first}"
-            f"{', …' if len(missing) > 3 else ''}): put them there, name their folder with images, or "
-            "read the annotations alone with check_images=False"
+            f"{name}: {len(missing):,} of {len(paths):,} images are missing "
+            f"({first}{', …' if len(missing) > 3 else ''}): put them there, name their folder with images, "
+            "or read only the annotations with check_images=False"
         )

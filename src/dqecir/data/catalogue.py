@@ -115,7 +115,9 @@ class Catalogue:
             raise DataError(f"the catalogue {self.folder} has no split {name!r}{nearest(name, self.splits)}")
         positions = self.splits[name]
         if positions.size == 0:
-            raise DataError(f"the split {name!r} of the catalogue {self.folder} holds no image")
+            raise DataError(
+                f"the split {name!r} of the catalogue {self.folder} has no image: choose another split"
+            )
         return positions
 
 

@@ -171,7 +171,7 @@ def _names_pictures(path: Path, sheet: str | None) -> bool:
 
 def _read(table: CatalogueTable, folder: Path, sheet: str | None) -> None:
     if not folder.is_dir():
-        raise DataError("there is no such folder")
+        raise DataError("there is no such folder: check the path")
     settings = _settings(folder)
     path = _find_table(folder, settings)
     if path is None:
@@ -220,7 +220,7 @@ def _add_column(table: CatalogueTable, name: str, role: Role, values: Sequence[t
 def _warn_of_conflicts(table: CatalogueTable, name: str, conflicts: Sequence[str]) -> None:
     more = f"; and {len(conflicts) - _SHOWN} more products" if len(conflicts) > _SHOWN else ""
     table.warnings.append(
-        f"rows of one product differ in {name!r}, and each picture has what its own row says: "
+        f"rows of one product differ in {name!r}, so each picture has the value of its own row: "
         f"{'; '.join(conflicts[:_SHOWN])}{more}"
     )
 
@@ -246,7 +246,10 @@ def _tell(table: CatalogueTable, names: Sequence[str], roles: list[Role], told: 
     """Give columns the roles that the user sets; if one is the image, no other column keeps that role."""
     for name, role in told.items():
         if column_name(name) not in names:
-            table.problems.append(f"{SETTINGS} names a column {name!r}{nearest(name, names)}")
+            table.problems.append(
+                f"{SETTINGS} names the column {name!r}, which {table.name} does not "
+                f"have{nearest(name, names)}"
+            )
             continue
         if role == "image":
             roles[:] = ["further images" if its == "image" else its for its in roles]
@@ -282,20 +285,22 @@ def _check_header(table: CatalogueTable, names: Sequence[str]) -> None:
     for name in sorted(RESERVED):
         if table.roles.get(name) not in (None, *NOT_IN_INDEX):
             table.problems.append(
-                f"{table.name} has an attribute {name!r}, which an index needs: rename the column"
+                f"{table.name} has a column {name!r}, a name that an index uses itself: rename the column"
             )
     for name, times in Counter(names).items():
         if not name:
-            table.problems.append(f"{table.name} has a column without a name")
+            table.problems.append(f"{table.name} has a column without a name: name it or remove it")
         elif times > 1:
-            table.problems.append(f"{table.name} has {times} columns named {name!r}")
+            table.problems.append(
+                f"{table.name} has {times} columns named {name!r}: rename or remove all but one"
+            )
 
 
 def _check_splits(table: CatalogueTable) -> None:
     splits, sets = table.of_role("split"), table.of_role("set")
     for name, times in sorted(Counter(splits).items()):
         if name not in SPLITS:
-            table.problems.append(f"{times} rows have the split {name!r}; a split is train, val or test")
+            table.problems.append(f"{times} rows have the split {name!r}: write train, val or test")
     for kind, units in (("set", sets), ("product", table.products)):
         splits_of: dict[str, set[str]] = {}
         # A table may have no column of splits, or none of sets.
@@ -319,8 +324,8 @@ def _check_values(table: CatalogueTable, name: str, cells: Sequence[str]) -> Non
     ):
         listed = ", ".join(map(repr, odd[:_SHOWN]))
         table.warnings.append(
-            f"column {name!r} does not say whether a product can be ordered in {sum(counts[c] for c in odd)} "
-            f"of its cells, which counts as yes: {listed}"
+            f"column {name!r} does not say whether the product is in stock in {sum(counts[c] for c in odd)} "
+            f"of its cells, which count as in stock: {listed}"
         )
     if table.roles[name] != "attribute":
         return

@@ -54,7 +54,10 @@ def read_circo(
     image that the gallery lacks, an aspect that does not exist, and images that are missing.
     """
     if split == "test":
-        raise DataError("the answers of CIRCO's test split are not published: read it as questions")
+        raise DataError(
+            "the answers of CIRCO's test split are not published: use dqecir protocol --submit, or "
+            "read_circo_questions in Python"
+        )
     fields: dict[str, type] = {"target_img_id": int, "gt_img_ids": list, "semantic_aspects": list}
     path, rows = _rows(folder, split, fields)
     places, paths = _candidates(folder, gallery, images, check_images)
@@ -62,7 +65,9 @@ def read_circo(
     for row in rows:
         unknown = [aspect for aspect in row["semantic_aspects"] if aspect not in ASPECTS]
         if unknown:
-            raise DataError(f"{path}: question {row['id']} has an unknown aspect {unknown[0]!r}")
+            raise DataError(
+                f"{path}: question {row['id']} has an unknown aspect {unknown[0]!r}: fetch the file again"
+            )
         triplets.append(
             Triplet(
                 reference=_place(row["reference_img_id"], places, path),
@@ -134,7 +139,7 @@ def _candidates(
 
 def _place(image: Any, places: dict[int, int], path: Path) -> int:
     if not isinstance(image, int) or image not in places:
-        raise DataError(f"{path} names the image {image}, which is not in the gallery")
+        raise DataError(f"{path} names the image {image}, which is not in the gallery: fetch it again")
     return places[image]
 
 

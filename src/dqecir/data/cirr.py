@@ -39,7 +39,10 @@ def read_cirr(
     image that the split does not name, and images that are missing.
     """
     if split == "test1":
-        raise DataError("the answers of CIRR's test1 split are not published: read it as questions")
+        raise DataError(
+            "the answers of CIRR's test1 split are not published: use dqecir protocol --submit, or "
+            "read_cirr_questions in Python"
+        )
     places, paths, rows = _read(folder, split, images, check_images, ("target_hard",))
     triplets = tuple(
         Triplet(
@@ -83,13 +86,17 @@ def _read(
     texts = folder / "captions" / f"cap.rc2.{split}.json"
     files = read_json(names, "a CIRR image split")
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
-        raise DataError(f"{names} is not a CIRR image split: it should map names to relative paths")
+        raise DataError(
+            f"{names} is not a CIRR image split, which maps names to relative paths: fetch it again"
+        )
     fields: dict[str, type] = {"pairid": int, "reference": str, "caption": str, "img_set": dict}
     rows = read_rows(texts, "a CIRR caption file", {**fields, **dict.fromkeys(sides, str)})
     for row in rows:
         members = row["img_set"].get("members")
         if not isinstance(members, list):
-            raise DataError(f"{texts}: the image set of the pair {row['pairid']} has no list of members")
+            raise DataError(
+                f"{texts}: the image set of the pair {row['pairid']} has no list of members: fetch it again"
+            )
         for image in (row["reference"], *(row[side] for side in sides), *members):
             require_named(image, files, texts, names)
     root = folder if images is None else images

@@ -44,7 +44,10 @@ def read_fashion200k(
         for number, line in enumerate(read_text(file, "Fashion200k's descriptions"), 1):
             cells = line.rstrip("\n").split("\t")
             if len(cells) != 3 or not cells[2].strip():
-                raise DataError(f"{file}, line {number}: not a picture, a score and a description: {line!r}")
+                raise DataError(
+                    f"{file}, line {number}: a picture, a score and a description are expected, not "
+                    f"{line!r}: fetch it again"
+                )
             descriptions[cells[0]] = _plain(cells[2])
     names = list(descriptions)
     places = {name: place for place, name in enumerate(names)}
@@ -59,7 +62,10 @@ def read_fashion200k(
     for number, line in enumerate(read_text(folder / QUERIES, "Fashion200k's queries"), 1):
         pair = line.split()
         if len(pair) != 2 or not all(name in places for name in pair):
-            raise DataError(f"{folder / QUERIES}, line {number}: not two pictures of labels/: {line!r}")
+            raise DataError(
+                f"{folder / QUERIES}, line {number}: two pictures of labels/ are expected, not {line!r}: "
+                "fetch it again"
+            )
         before, after = (descriptions[name] for name in pair)
         reference, target = (places[name] for name in pair)
         right = tuple(place for place in alike[after] if place != reference)

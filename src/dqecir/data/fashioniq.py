@@ -45,7 +45,7 @@ def read_captions(path: Path) -> list[str]:
         rows = json.loads(path.read_text(encoding="utf-8"))
         return [str(caption) for row in rows for caption in row["captions"]]
     except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
+        raise DataError(f"there is no file {path}: name a cap.*.json of FashionIQ") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a FashionIQ caption file ({error!r}): name a cap.*.json") from None
 
@@ -73,7 +73,10 @@ def read_fashioniq(
     missing or damaged, an image that its split does not name, and images that are missing.
     """
     if split == "test":
-        raise DataError("the answers of FashionIQ's test split are not published: read it as questions")
+        raise DataError(
+            "the answers of FashionIQ's test split are not published: read its questions with "
+            "read_fashioniq_questions"
+        )
     if gallery not in GALLERIES:
         raise DataError(f"FashionIQ has no gallery {gallery!r}{nearest(gallery, GALLERIES)}")
     parts = _parts(folder, split, categories, ("candidate", "target"))
@@ -140,7 +143,7 @@ def _parts(folder: Path, split: str, categories: Sequence[str], sides: Sequence[
     if split not in SPLITS:
         raise DataError(f"FashionIQ has no split {split!r}{nearest(split, SPLITS)}")
     if not categories:
-        raise DataError("FashionIQ was asked for no category: name one or more")
+        raise DataError("no category of FashionIQ is given: name one or more")
     parts = []
     for category in categories:
         if category not in CATEGORIES:
@@ -155,7 +158,9 @@ def _parts(folder: Path, split: str, categories: Sequence[str], sides: Sequence[
             for side in sides:
                 require_named(row[side], known, texts, images)
             if not row["captions"] or not all(isinstance(caption, str) for caption in row["captions"]):
-                raise DataError(f"{texts}: the captions of entry {number} are not a list of texts")
+                raise DataError(
+                    f"{texts}: the captions of entry {number} are not a list of texts: fetch it again"
+                )
         parts.append(_Part(category, ids, rows))
     return parts
 

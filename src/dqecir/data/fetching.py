@@ -93,7 +93,10 @@ def fetch_pictures(
     source = _read(table, sheet)
     addresses = source.addresses()
     if not addresses:
-        raise DataError(f"{table.name} names no picture by an address that begins with http:// or https://")
+        raise DataError(
+            f"{table.name} has no address of a picture that begins with http:// or https://: there is "
+            "nothing to fetch"
+        )
     if len(addresses) > MOST_ADDRESSES:
         raise DataError(
             f"{table.name} names {len(addresses):,} addresses, more than {MOST_ADDRESSES:,}: split it"
@@ -150,7 +153,7 @@ def _download(
         if address in ledger.failures:
             failures[address] = ledger.failures[address]
         elif silent[host] >= _SILENT:
-            failures[address] = f"{host} failed {_SILENT} times in a row and was not asked again"
+            failures[address] = f"{host} failed {_SILENT} times in a row and was not tried again"
         else:
             try:
                 ledger.keep(address, downloader.get(f"https:{address}" if address[0] == "/" else address))

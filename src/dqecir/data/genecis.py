@@ -91,7 +91,7 @@ def _picture(entry: Any, where: str) -> tuple[str, Path, list[float] | None]:
     is_box = isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)
     if not (is_box and isinstance(image, int | str) and str(image).isdigit()):
         raise DataError(
-            f"{where} names a picture neither by val_image_id nor by image_id and instance_bbox [x, y, w, h]"
+            f"{where} needs val_image_id, or image_id and instance_bbox [x, y, w, h]: fetch it again"
         )
     assert isinstance(box, list)
     return "_".join(f"{part:g}" for part in (int(image), *box)), GENOME / f"{image}.jpg", box

@@ -50,7 +50,7 @@ def read_hp_fashioniq(path: Path, images: Path | None = None, *, check_images: b
     """
     people = read_json(path, WHAT)
     if not isinstance(people, Mapping):
-        raise DataError(f"{path} is not {WHAT}: it should map people to their answers")
+        raise DataError(f"{path} is not {WHAT}: it should map people to their answers; fetch it again")
     places: dict[str, int] = {}
     judgements = []
     try:

@@ -72,7 +72,10 @@ def _rows(path: Path) -> list[tuple[str, str, str]]:
     for number, line in enumerate(lines, 1):
         fields = [field.strip() for field in line.split(",")]
         if len(fields) != 3 or not all(fields):
-            raise DataError(f"{path}, line {number}: not three fields picture,text,instance: {line!r}")
+            raise DataError(
+                f"{path}, line {number}: the three fields picture,text,instance are expected, not {line!r}: "
+                "fetch it again"
+            )
         rows.append((fields[0], fields[1], fields[2]))
     if not rows:
         raise DataError(f"{path} is empty: fetch it again")

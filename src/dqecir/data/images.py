@@ -51,7 +51,7 @@ def file_state(path: Path) -> tuple[str, int, int]:
         about = path.stat()
     except (OSError, ValueError):
         raise ImageError(
-            "its file", "it is no longer where the index says: index reroot moves all at once"
+            "its file", "it is no longer where the index says: name its new folder with dqecir index reroot"
         ) from None
     return str(path), about.st_mtime_ns, about.st_size
 
@@ -110,7 +110,7 @@ def _as_image_error(name: str) -> Iterator[None]:
     except ImageError as error:
         raise ImageError(name, error.reason) from None
     except UnidentifiedImageError:
-        raise ImageError(name, f"not a picture in a format that is read ({', '.join(FORMATS)})") from None
+        raise ImageError(name, f"not a picture in a supported format ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(name, f"the picture has too many pixels ({error}): make it smaller") from None
     except Exception as error:  # Decoders raise any kind of exception on damaged files.

@@ -30,7 +30,7 @@ def read_lasco(
     lacks, and missing pictures.
     """
     if split != "val":
-        raise DataError(f"LaSCo's split {split!r} is not read: the gallery is known of 'val' alone")
+        raise DataError(f"LaSCo's split {split!r} has no known gallery: read its split 'val'")
     notes = folder if (folder / "lasco_val.json").is_file() else folder / "downloads"
     corpus_file, questions_file = notes / "lasco_val_corpus.json", notes / "lasco_val.json"
     corpus = read_rows(corpus_file, "LaSCo's corpus", {"id": int, "path": str})
@@ -58,5 +58,7 @@ def read_lasco(
 def _place(image: list[Any], places: dict[int, int], where: str) -> int:
     """Return the position of a picture that is named by its number and its path."""
     if not image or image[0] not in places:
-        raise DataError(f"{where} speaks of the picture {image}, which is not in the corpus")
+        raise DataError(
+            f"{where} names the picture {image}, which is not in the corpus: fetch both files again"
+        )
     return places[image[0]]

@@ -62,8 +62,8 @@ def read_triplets(
     if not chosen:
         splits = sorted({line.split for line in lines})
         raise DataError(
-            f"{folder / TRIPLETS}: no line is of the split {split!r}{nearest(split, splits)}; its splits are "
-            f"{', '.join(splits)}"
+            f"{folder / TRIPLETS}: no line belongs to the split {split!r}{nearest(split, splits)}; its "
+            f"splits are {', '.join(splits)}"
         )
     if count is not None and count < len(chosen):
         drawn = np.sort(np.random.default_rng(seed).permutation(len(chosen))[:count])
@@ -171,8 +171,8 @@ def _line(folder: Path, number: int, text: str) -> _Line:
     answers = dict.fromkeys([target, *(_image(image, "a right answer", where) for image in named)])
     if reference in answers:
         raise DataError(
-            f"{where}: the reference {reference!r} is also an answer, but a ranking leaves its reference "
-            "out: take it out of the answers"
+            f"{where}: the reference {reference!r} is also an answer, but a ranking excludes its reference: "
+            "remove it from the answers"
         )
     return _Line(
         reference,
@@ -186,13 +186,13 @@ def _line(folder: Path, number: int, text: str) -> _Line:
 
 def _list(value: Any, field: str, where: str) -> list[Any]:
     if not isinstance(value, list) or not value:
-        raise DataError(f'{where}: the field {field!r} must be a list that is not empty, such as ["…"]')
+        raise DataError(f'{where}: the field {field!r} must be a list with at least one entry, such as ["…"]')
     return value
 
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: a text must say something, not {value!r}")
+        raise DataError(f"{where}: a text is empty or is no string ({value!r}): write what should change")
     return _plain(value.strip(), where)
 
 
@@ -218,5 +218,7 @@ def _plain(text: str, where: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{where}: {text!r} has half a character: write it as UTF-8") from None
+        raise DataError(
+            f"{where}: {text!r} contains an incomplete character: save the file as UTF-8"
+        ) from None
     return text

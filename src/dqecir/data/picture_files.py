@@ -39,23 +39,24 @@ UPLOADS_MARK = ".dqecir-uploads"
 """Marks a folder of pictures that the service stored."""
 
 _ELSEWHERE = {
-    ".svg": "a drawing of lines is no photo: export it as PNG",
-    ".psd": "a file of an image editor: export it as JPEG or PNG",
-    ".ai": "a file of an image editor: export it as JPEG or PNG",
-    ".pdf": "a document is no picture: export its pages as JPEG",
+    ".svg": "a vector drawing is not read: export it as PNG",
+    ".psd": "a file of an image editor is not read: export it as JPEG or PNG",
+    ".ai": "a file of an image editor is not read: export it as JPEG or PNG",
+    ".pdf": "a document is not read: export its pages as JPEG",
     ".jxl": "JPEG XL is not read: save it as JPEG",
     ".zip": "an archive is not unpacked: unpack it into the folder",
     **dict.fromkeys(
-        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf"), "a camera's raw file: export it as JPEG"
+        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf"),
+        "a raw file of a camera is not read: export it as JPEG",
     ),
-    **dict.fromkeys((".mp4", ".mov", ".avi", ".webm", ".mkv"), "a video is no picture"),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".webm", ".mkv"), "a video is not read: export a frame as JPEG"),
 }
 _LEFT_FOLDERS = {
     "@eadir": "thumbnails that a network drive made",
     "#recycle": "the bin of a network drive",
     "$recycle.bin": "the bin of Windows",
-    "__macosx": "what macOS adds to archives",
-    "lost+found": "what a file system found again",
+    "__macosx": "files that macOS adds to archives",
+    "lost+found": "files that a disk check recovered",
     **dict.fromkeys(("thumbnails", "thumbs", "_thumbs"), "a folder of thumbnails"),
 }
 _HEAD = 64
@@ -176,7 +177,7 @@ def _why_no_folder(path: Path) -> str | None:
         return reason
     index = path.with_name(path.name.removesuffix("-uploads"))
     if (path / UPLOADS_MARK).exists() or (index != path and _is_index(index)):
-        return "pictures that were put through the service"
+        return "pictures that were uploaded to the service"
     return "an index" if _is_index(path) else None
 
 
@@ -192,7 +193,7 @@ def _why_no_picture(path: Path) -> str | None:
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
-            return "it is no file, but a pipe or a device"
+            return "it is a pipe or a device, not a file"
         if path.name.startswith("."):
             return "a hidden file"
         if suffix in PICTURE_SUFFIXES:
@@ -200,12 +201,12 @@ def _why_no_picture(path: Path) -> str | None:
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except FileNotFoundError:
-        return "a link to a file that is not there" if path.is_symlink() else "there is no such file"
+        return "a link to a file that does not exist" if path.is_symlink() else "there is no such file"
     except OSError as error:
         return f"the file cannot be read ({error.strerror})"
     if is_picture(head):
         return None
-    return _ELSEWHERE.get(suffix, "it is no picture")
+    return _ELSEWHERE.get(suffix, "it is not a picture")
 
 
 def is_picture(head: bytes) -> bool:

@@ -124,7 +124,7 @@ def _claimed_twice(
     for file, rows in rows_of.items():
         if len(rows) > 1 and not all(has_value(products[row]) for row in rows):
             where = _listed([str(lines[row]) for row in rows])
-            yield rows[0], f"image {file!r} stands in {len(rows)} rows (lines {where}): keep one of them"
+            yield rows[0], f"image {file!r} is in {len(rows)} rows (lines {where}): keep one of them"
 
 
 def view_cells(views: Sequence[View], cells: Sequence[str], name: str, role: Role) -> list[tuple[str, ...]]:

@@ -54,7 +54,7 @@ def row_pictures(folder: Path, rows: Sequence[Sequence[str]], lines: Sequence[in
             found.append(picture)
     more = f" and {len(respelt) - 1} more" if len(respelt) > 1 else ""
     warnings = (
-        (f"names of images are written otherwise than their files: {respelt[0]}{more}",) if respelt else ()
+        (f"names of images are spelled differently from their files: {respelt[0]}{more}",) if respelt else ()
     )
     return RowPictures(tuple(found), warnings)
 
@@ -98,5 +98,5 @@ def path_problem(name: str) -> str | None:
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\"):
         return f"image {name!r} is an absolute path: write it relative to the folder"
     if ".." in name.replace("\\", "/").split("/"):
-        return f"image {name!r} leads out of the folder"
+        return f"image {name!r} points outside the folder: name a picture in it"
     return None

@@ -74,13 +74,13 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
     if data.startswith(b"PK\x03\x04"):
         return _workbook(name, data, sheet)
     if data.startswith(b"\xd0\xcf\x11\xe0"):
-        raise DataError(f"{name} is a workbook of an old kind (.xls): save it as .xlsx or as CSV")
+        raise DataError(f"{name} is an old Excel workbook (.xls): save it as .xlsx or as CSV")
     if data.startswith(b"%PDF-"):
-        raise DataError(f"{name} is a PDF and no table: {_EXPORT}")
+        raise DataError(f"{name} is a PDF, not a table: {_EXPORT}")
     text, notes = _text(name, data)
     if found := _NO_TABLE.match(text):
         kind = "a JSON array" if found[0].endswith("[") else "a web page or XML"
-        raise DataError(f"{name} is {kind} and no table: {_EXPORT}")
+        raise DataError(f"{name} is {kind}, not a table: {_EXPORT}")
     if text.lstrip().startswith("{"):
         return _json_lines(name, text, notes)
     return _csv(name, text, notes)
@@ -111,7 +111,9 @@ def _text(name: str, data: bytes) -> tuple[str, list[str]]:
         notes = [f"{name} is not UTF-8; it is read as Windows-1252: check its accents, or save it as UTF-8"]
     if found := _CONTROLS.search(text):
         line = text.count("\n", 0, found.start()) + 1
-        raise DataError(f"{name}, line {line}: the character {found[0]!r} cannot stand in a text")
+        raise DataError(
+            f"{name}, line {line}: the character {found[0]!r} is not allowed in a text: remove it"
+        )
     return text, notes
 
 
@@ -188,11 +190,11 @@ def _swallowed(lines: Sequence[str], delimiter: str, width: int) -> str | None:
         # On one line a mark that is closed too early is harmless: "13" wide.
         if len(lines) == 1 and "end of data" not in str(error):
             return None
-        return "a quotation mark is opened and never closed: close it, or write two for an inch"
+        return "a quotation mark is never closed: close it, or write two for an inch sign"
     for line in lines[1:]:
         cells = line.strip().split(delimiter)
         if len(cells) >= width > 1 and any(_PICTURE.search(cell.strip('" ')) for cell in cells):
-            return "a quotation mark is opened and closed in a later row: close it in its own row"
+            return "a quotation mark is closed only in a later row: close it in its own row"
     return None
 
 
@@ -212,7 +214,7 @@ def _json_lines(name: str, text: str, notes: Sequence[str]) -> Table:
             problems.append(f'{name}, line {number}: an object is expected, such as {{"image": "a.jpg"}}')
             continue
         if odd := [key for key, value in values.items() if not _is_cell(value)]:
-            problems.append(f"{name}, line {number}: {odd[0]!r} holds an object, which is no value")
+            problems.append(f"{name}, line {number}: {odd[0]!r} holds an object: write a text or a number")
             continue
         found.append((number, {key.strip(): _of_json(value) for key, value in values.items()}))
     header = tuple(dict.fromkeys(key for _, values in found for key in values))
@@ -244,7 +246,9 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
             sheets = [part for part in parts.namelist() if part.startswith("xl/worksheets/")]
             has_formulas = unpacked <= MAX_UNPACKED and any(b"<f" in parts.read(part) for part in sheets)
         if unpacked > MAX_UNPACKED:
-            raise DataError(f"{name} unpacks to {unpacked:,} bytes; at most {MAX_UNPACKED:,} are read")
+            raise DataError(
+                f"{name} unpacks to {unpacked:,} bytes; at most {MAX_UNPACKED:,} are read: split it"
+            )
         book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         names = [one.title for one in book.worksheets]
         if sheet is not None and sheet not in names:
@@ -329,10 +333,10 @@ def _table(name: str, rows: Iterable[Row], problems: Sequence[str], notes: Seque
             kept.append(row)
         else:
             said.append(
-                f"{name} line {row.line} has {len(row.cells)} cells where the header has {len(header)}"
+                f"{name} line {row.line} has {len(row.cells)} cells, but the header has {len(header)}"
             )
     if not body and not said:
-        said.append(f"{name} has a header and no rows")
+        said.append(f"{name} has a header but no rows: add a row for each picture")
     if len(header) > MAX_COLUMNS:
         said.append(f"{name} has more than {MAX_COLUMNS:,} columns: remove those that you do not need")
     if len(kept) > MAX_ROWS:

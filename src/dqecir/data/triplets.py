@@ -103,7 +103,7 @@ class Benchmark:
             raise DataError(f"{self.name}: {len(self.products)} products for {count} images")
         missing = {triplet.category for triplet in self.triplets} - set(self.galleries)
         if missing:
-            raise DataError(f"{self.name}: triplets ask galleries that do not exist: {sorted(missing)}")
+            raise DataError(f"{self.name}: triplets name galleries that do not exist: {sorted(missing)}")
 
     @property
     def checksum(self) -> str:

@@ -46,7 +46,7 @@ def located(weights: str | Path) -> tuple[Path, str]:
     if packed is not None:
         return packed
     if name is None:
-        raise CheckpointError(f"there is no folder or file {weights}")
+        raise CheckpointError(f"there is no folder or file {weights}: check the path")
     repository, revision = name[1], name[2]
     try:
         fetched = Path(
@@ -57,8 +57,8 @@ def located(weights: str | Path) -> tuple[Path, str]:
             _snapshot(repository, revision, ["pytorch_model*.bin"])
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"there is no folder {weights}, and the hub does not give it ({_first_line(error)}): "
-            "check the name and the network, or download it and name the folder"
+            f"there is no folder {weights}, and the hub does not have it ({_first_line(error)}): check the "
+            "name and the network, or download it and name the folder"
         ) from error
     return fetched, f"{repository}@{fetched.name}"
 
@@ -105,11 +105,11 @@ def read_published(path: Path) -> State:
         with torch.serialization.safe_globals([(_Inert, name) for name in _SCHEDULES]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no file {path}") from error
+        raise CheckpointError(f"there is no file {path}: check the path") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than tensors, and reading that could run code: where you trust it, open it "
-            "with the code that wrote it and save its state_dict() alone"
+            f"{path} contains more than tensors, and reading it could run code: if you trust it, open it "
+            "with the code that wrote it and save only its state_dict()"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({error}): copy it again") from error
@@ -118,7 +118,7 @@ def read_published(path: Path) -> State:
 
 def _state_in(loaded: Any, path: Path) -> State:
     if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"{path} holds no state dict: name a checkpoint of weights")
+        raise CheckpointError(f"{path} contains no state dict: name a checkpoint of weights")
     if loaded and all(isinstance(value, Tensor) for value in loaded.values()):
         return dict(loaded)
     inside = {
@@ -128,7 +128,9 @@ def _state_in(loaded: Any, path: Path) -> State:
     }
     if len(inside) != 1:
         found = f"several state dicts ({', '.join(map(str, inside))})" if inside else "no state dict"
-        raise CheckpointError(f"{path} holds {found}: save the one that is meant alone, and convert that")
+        raise CheckpointError(
+            f"{path} contains {found}: save the right one to a file of its own and convert that file"
+        )
     return next(iter(inside.values()))
 
 

@@ -140,7 +140,9 @@ def eva_tower_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif block[2] == "q":
             other = key.replace("q_bias", "v_bias")
             if other not in state:
-                raise CheckpointError(f"the checkpoint has no visual_encoder.{other}, and EVA's towers do")
+                raise CheckpointError(
+                    f"the checkpoint has no visual_encoder.{other}, which EVA's towers have: copy it again"
+                )
             renamed[f"encoder.layers.{block[1]}.self_attn.qkv.bias"] = torch.cat(
                 [value, torch.zeros_like(value), state[other]]
             )

@@ -182,8 +182,8 @@ def architecture_of(said: Mapping[str, Any]) -> Any:
     kind = said.get("model_type")
     if kind not in ARCHITECTURES:
         raise CheckpointError(
-            f"the checkpoint is of the kind {kind!r}, has no Q-Former and is no dual encoder of the kinds "
-            f"{', '.join(ARCHITECTURES)} (SigLIP 2 of a fixed resolution is siglip): name another one"
+            f"the checkpoint is of the kind {kind!r}, has no Q-Former and is not a dual encoder of the "
+            f"kinds {', '.join(ARCHITECTURES)} (SigLIP 2 of a fixed resolution is siglip): name another one"
         )
     try:
         return CONFIG_MAPPING[kind].from_dict(dict(said))

@@ -75,8 +75,8 @@ def refuse_own_code(folder: Path, names: Sequence[str] = _OWN_CODE) -> None:
         named = (json_of(folder / name) or {}).get("auto_map")
         if named:
             raise CheckpointError(
-                f"{folder} needs code of its own ({name} names it in auto_map), and code of a "
-                "checkpoint is never run: name an encoder whose class transformers has (docs/encoders.md)"
+                f"{folder} needs code of its own ({name} names it in auto_map), but dqecir never runs the "
+                "code of a checkpoint: name an encoder whose class is in transformers (docs/encoders.md)"
             )
 
 
@@ -106,13 +106,13 @@ def preparation(folder: Path, image_size: int | None) -> Preprocessing:
     square = crop is None or crop.height == crop.width
     if not (plain and made.do_resize and square and side and (squash or shorter)) or cut_after_squash:
         raise CheckpointError(
-            f"{folder} has a preprocessing that is not supported ({type(made).__name__}, size {size}, "
-            f"crop {crop}): name an encoder of squares of one size"
+            f"{folder} has a preprocessing that is not supported ({type(made).__name__}, size {size}, crop "
+            f"{crop}): name an encoder whose pictures are squares of one size"
         )
     if image_size is not None and side != image_size:
         raise CheckpointError(
-            f"{folder} makes pictures of {side} pixels, and its tower sees {image_size}: copy both from one "
-            "revision"
+            f"{folder} makes pictures of {side} pixels, but its tower needs {image_size}: copy both from "
+            "one revision"
         )
     # Fold a rescaling factor other than 1/255, and missing normalisation, into mean and deviation.
     factor = 255 * (made.rescale_factor if made.do_rescale else 1.0)
@@ -128,7 +128,8 @@ def preparation(folder: Path, image_size: int | None) -> Preprocessing:
         )
     except (ValidationError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(
-            f"{folder} has an image_mean, image_std or resample that no picture can be made with"
+            f"{folder} has an invalid image_mean, image_std or resample: copy its preprocessor_config.json "
+            "again"
         ) from error
 
 
@@ -161,7 +162,7 @@ def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, 
             # Its own class needs sentencepiece; tokenizer.json holds the same.
             if not (folder / "tokenizer.json").exists():
                 raise CheckpointError(
-                    f"{folder} has its tokenizer as a sentencepiece model alone: name a revision that has a "
+                    f"{folder} has its tokenizer only as a sentencepiece model: name a revision that has a "
                     "tokenizer.json"
                 )
             read = PreTrainedTokenizerFast.from_pretrained(str(folder))

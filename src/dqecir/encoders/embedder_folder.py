@@ -30,8 +30,8 @@ def read_embedder(folder: Path) -> Embedder:
     model = _loaded(folder)
     if not all(model.supports(modality) for modality in ("image", ("image", "text"))):
         raise CheckpointError(
-            f"{folder} takes {', '.join(map(str, model.modalities))} and no image with a text: name an "
-            "embedder of both (docs/encoders.md)"
+            f"{folder} takes {', '.join(map(str, model.modalities))} but not an image with a text: name an "
+            "embedder that takes both (docs/encoders.md)"
         )
     return Embedder(EmbedderConfig(embedding=int(model.get_embedding_dimension())), model)
 
@@ -49,8 +49,9 @@ def check_modules(folder: Path) -> None:
     for kind in kinds:
         if not kind.startswith("sentence_transformers."):
             raise CheckpointError(
-                f"{folder} needs code of its own ({MODULES} names {kind}), and code of a checkpoint is never "
-                "run: name an encoder whose classes sentence-transformers has (docs/encoders.md)"
+                f"{folder} needs code of its own ({MODULES} names {kind}), but dqecir never runs the code "
+                "of a checkpoint: name an encoder whose classes are in sentence-transformers "
+                "(docs/encoders.md)"
             )
     for pickled in (path for place in (folder, *places) for path in place.glob("*.bin")):
         if not any(pickled.parent.glob("*.safetensors")):
@@ -71,6 +72,4 @@ def _loaded(folder: Path) -> Any:
         ).eval()
     except Exception as error:  # It raises any kind of exception.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CheckpointError(
-            f"{folder} is no embedder that can be read ({reason}): copy it again"
-        ) from error
+        raise CheckpointError(f"{folder} cannot be read as an embedder ({reason}): copy it again") from error

@@ -202,7 +202,7 @@ class Encoder(nn.Module, ABC):
         self._lacks("word_embeddings")
 
     def _lacks(self, capability: Capability) -> NoReturn:
-        raise DataError(f"the encoder {self} gives no {capability}: use another encoder")
+        raise DataError(f"the encoder {self} does not provide {capability}: use another encoder")
 
 
 ENCODERS: dict[str, type[Encoder]] = {}

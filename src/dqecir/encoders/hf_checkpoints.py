@@ -41,7 +41,7 @@ def hf_config(folder: Path) -> dict[str, Any]:
     """Read the ``config.json`` of a transformers folder; raises :class:`CheckpointError` if it is missing."""
     config = json_of(folder / "config.json")
     if config is None:
-        raise CheckpointError(f"{folder} has no config.json: it is no folder that transformers wrote")
+        raise CheckpointError(f"{folder} has no config.json: name a folder that transformers wrote")
     return config
 
 
@@ -80,12 +80,14 @@ def hf_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Blip2Con
     try:
         read = HfConfig.from_dict(copy.deepcopy(dict(config)))
     except Exception as error:  # transformers raises any kind of exception
-        raise CheckpointError(f"its config.json is none of BLIP-2's ({error!r}): {_CLASSES}") from error
+        raise CheckpointError(
+            f"its config.json does not describe a BLIP-2 ({error!r}): {_CLASSES}"
+        ) from error
     for part, name, known in _FIXED:
         found = getattr(getattr(read, part), name)
         if found not in known:
             raise CheckpointError(
-                f"the checkpoint has {part}.{name} {found!r}, and only {known[0]!r} is known"
+                f"the checkpoint has {part}.{name} {found!r}, but only {known[0]!r} is supported"
             )
     vision, qformer = read.vision_config, read.qformer_config
     _check_parts(state, qformer.num_hidden_layers, read.num_query_tokens)
@@ -121,8 +123,8 @@ def _check_parts(state: Mapping[str, Tensor], layers: int, queries: int) -> None
     lacking = [key for key in text if key not in state]
     if lacking:
         raise CheckpointError(
-            f"the checkpoint's Q-Former reads no text (no {lacking[0]}), as that of the captioning models: "
-            f"{_CLASSES}"
+            f"the checkpoint's Q-Former cannot read text (it has no {lacking[0]}), like those of captioning "
+            f"models: {_CLASSES}"
         )
     shape = tuple(state["query_tokens"].shape) if "query_tokens" in state else ()
     if len(shape) != 3 or shape[1] != queries:
@@ -135,7 +137,9 @@ def _check_parts(state: Mapping[str, Tensor], layers: int, queries: int) -> None
 def _side(value: int | list[int] | tuple[int, int]) -> int:
     sides = {value} if isinstance(value, int) else set(value)
     if len(sides) != 1:
-        raise CheckpointError(f"the checkpoint reads images or patches that are no squares ({value})")
+        raise CheckpointError(
+            f"the checkpoint needs images or patches that are not square, which is not supported ({value})"
+        )
     return sides.pop()
 
 
@@ -196,7 +200,7 @@ def hf_preprocessing(folder: Path, image_size: int) -> Preprocessing:
         )
     except ValidationError as error:
         raise CheckpointError(
-            f"{folder} has an image_mean or image_std that no picture can be normalised with"
+            f"{folder} has an invalid image_mean or image_std: copy its preprocessor_config.json again"
         ) from error
 
 
@@ -209,5 +213,5 @@ def json_of(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}): copy it again") from error
     if not isinstance(read, dict):
-        raise CheckpointError(f"{path} is no map of settings: copy it again")
+        raise CheckpointError(f"{path} is not a map of settings: copy it again")
     return read

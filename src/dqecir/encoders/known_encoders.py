@@ -64,7 +64,7 @@ class KnownEncoders(Strict):
         for encoder in self.encoders:
             if encoder.kind not in self.kinds:
                 raise ValueError(
-                    f"the encoder {encoder.name} is of the kind {encoder.kind}, which the table lacks"
+                    f"the encoder {encoder.name} is of the kind {encoder.kind}, which the table does not have"
                 )
         return self
 

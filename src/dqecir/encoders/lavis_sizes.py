@@ -50,10 +50,10 @@ def lavis_sizes(
     Numbers of attention heads cannot be read from tensors. Default: those of BERT and CLIP (64 numbers a
     head) and EVA ViT-g (16 heads). Raises :class:`CheckpointError` if the Q-Former or the tower is missing.
     """
-    _needed(state, "query_tokens", "it holds no Q-Former of BLIP-2")
-    _needed(state, "ln_vision.weight", "it holds no ln_vision")
-    words = _needed(state, "Qformer.bert.embeddings.word_embeddings.weight", "its Q-Former reads no text")
-    positions = _needed(state, "Qformer.bert.embeddings.position_embeddings.weight", "it reads no text")
+    _needed(state, "query_tokens", "it contains no Q-Former of BLIP-2")
+    _needed(state, "ln_vision.weight", "it contains no ln_vision")
+    words = _needed(state, "Qformer.bert.embeddings.word_embeddings.weight", "its Q-Former cannot read text")
+    positions = _needed(state, "Qformer.bert.embeddings.position_embeddings.weight", "it cannot read text")
     feed_forward = _needed(
         state, f"{_LAYER}.0.intermediate.dense.weight", "its Q-Former has no feed-forward for text"
     )
@@ -68,8 +68,8 @@ def lavis_sizes(
     width = int(state["ln_vision.weight"].shape[0])
     if tower.token_width != width:
         raise CheckpointError(
-            f"the tower's tokens have {tower.token_width} numbers and the Q-Former reads {width}: the tower "
-            "is another checkpoint's"
+            f"the tower's tokens have {tower.token_width} numbers but the Q-Former reads {width}: give the "
+            "tower of the same checkpoint"
         )
     layers = 1 + max(int(found[1]) for key in state if (found := re.match(rf"{_LAYER}\.(\d+)\.", key)))
     crossing = sorted(
@@ -85,7 +85,7 @@ def lavis_sizes(
         intermediate_size=int(feed_forward.shape[0]),
         cross_attention_frequency=crossing[1] - crossing[0] if len(crossing) > 1 else layers,
         query_tokens=int(query.shape[1]),
-        embedding_size=int(_needed(state, "vision_proj.weight", "it projects no images").shape[0]),
+        embedding_size=int(_needed(state, "vision_proj.weight", "it has no projection of images").shape[0]),
         vocabulary_size=int(words.shape[0]),
         text_positions=int(positions.shape[0]),
     )

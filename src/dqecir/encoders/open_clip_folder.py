@@ -94,9 +94,9 @@ def read_open_clip(folder: Path) -> tuple[dict[str, Any], State, Preprocessing]:
             architecture, named = _clip(model, state), _renamed(state, _CLIP_NAMES)
         else:
             vision = model["vision_cfg"]
-            kind = vision.get("timm_model_name") or "a tower that is no plain ViT"
+            kind = vision.get("timm_model_name") or "a tower that is not a plain ViT"
             raise CheckpointError(
-                f"{folder} is a model of open_clip with {kind}, which transformers has no class for: name a "
+                f"{folder} is a model of open_clip with {kind}, for which transformers has no class: name a "
                 "CLIP with a ViT or a SigLIP (docs/encoders.md)"
             )
         return architecture, named, _preparation(prepares, _side(model))
@@ -205,10 +205,10 @@ def _renamed(state: State, names: tuple[tuple[str, str], ...]) -> dict[str, Tens
 def _preparation(said: Mapping[str, Any], side: int) -> Preprocessing:
     mode = said.get("resize_mode") or "shortest"
     if mode not in ("shortest", "squash"):
-        raise ValueError(f"its pictures are resized by {mode!r}")
+        raise ValueError(f"the resize mode {mode!r} is not supported")
     resample = said.get("interpolation") or "bicubic"
     if resample not in RESAMPLES:
-        raise ValueError(f"its pictures are resized by {resample!r}")
+        raise ValueError(f"the interpolation {resample!r} is not supported")
     return Preprocessing(
         size=side,
         squash=mode == "squash",

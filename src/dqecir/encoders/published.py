@@ -77,14 +77,18 @@ def read_hf(weights: str | Path, tower: str | Path | None = None) -> PublishedEn
     if not place.is_dir():
         raise CheckpointError(f"{weights} is a file: weights of transformers are a folder with a config.json")
     if tower is not None:
-        raise CheckpointError("weights of transformers have their tower: name one for LAVIS' files alone")
+        raise CheckpointError(
+            "weights of transformers contain their image tower: name a tower only for a LAVIS file"
+        )
     state = hf_tensors(place)
     backbone = Blip2(hf_sizes(hf_config(place), state))
     backbone.origin = origin_of(name, place)
     report = load_hf(backbone, state)
     preprocessing = hf_preprocessing(place, backbone.config.tower.image_size)
     own = any((place / file).exists() for file in ("tokenizer.json", "vocab.txt"))
-    notes = {"temperature": f"{backbone.config.temperature}, where LAVIS begins: the weights have none"}
+    notes = {
+        "temperature": f"{backbone.config.temperature}, the starting value of LAVIS: the weights have none"
+    }
     return PublishedEncoder(backbone, preprocessing, report, name, place if own else None, notes=notes)
 
 
@@ -95,7 +99,7 @@ def read_efficientnet(weights: str | Path, tower: str | Path | None = None) -> P
     """
     place, name = located(weights)
     if tower is not None:
-        raise CheckpointError("a vision model is a tower itself: name one for LAVIS' files alone")
+        raise CheckpointError("a vision model is itself an image tower: name a tower only for a LAVIS file")
     variant = variant_of(read_published(place))
     assert variant is not None  # The form is recognised by this.
     config = TowerConfig(
@@ -122,7 +126,7 @@ def read_lavis(weights: str | Path, tower: str | Path | None = None) -> Publishe
         lent = lavis_tower(_lavis_file(tower_place))
         if not lent:
             raise CheckpointError(
-                f"{tower} holds no image tower of LAVIS: name eva_vit_g.pth or clip_vit_L.pth"
+                f"{tower} contains no image tower of LAVIS: name eva_vit_g.pth or clip_vit_L.pth"
             )
         state = state | lent
     backbone = Blip2(lavis_sizes(state))
@@ -135,7 +139,7 @@ def read_dual_encoder(weights: str | Path, tower: str | Path | None = None) -> P
     """Read a folder or hub repository of a dual encoder; raises :class:`CheckpointError`."""
     place, name = located(weights)
     if tower is not None:
-        raise CheckpointError("a dual encoder has its tower: name one for LAVIS' files alone")
+        raise CheckpointError("a dual encoder contains its image tower: name a tower only for a LAVIS file")
     encoder, preprocessing, pieces, report = read_dual(place)
     encoder.origin = origin_of(name, place)
     return PublishedEncoder(
@@ -147,7 +151,7 @@ def read_tower_encoder(weights: str | Path, tower: str | Path | None = None) -> 
     """Read a folder or hub repository of a vision model; raises :class:`CheckpointError`."""
     place, name = located(weights)
     if tower is not None:
-        raise CheckpointError("a vision model is a tower itself: name one for LAVIS' files alone")
+        raise CheckpointError("a vision model is itself an image tower: name a tower only for a LAVIS file")
     published = read_tower(place)
     encoder = Tower(published.config)
     report = load_strictly(encoder.tower, published.state)
@@ -159,7 +163,7 @@ def read_embedding_model(weights: str | Path, tower: str | Path | None = None) -
     """Read a folder or hub repository of sentence-transformers; raises :class:`CheckpointError`."""
     place, name = located(weights)
     if tower is not None:
-        raise CheckpointError("an embedder has no tower of its own: name one for LAVIS' files alone")
+        raise CheckpointError("an embedder has no separate image tower: name a tower only for a LAVIS file")
     encoder = read_embedder(place)
     encoder.origin = origin_of(name, place)
     report = LoadReport((), (), (), (), ())  # sentence-transformers checks its own weights.
@@ -218,7 +222,7 @@ def tower_state(place: Path) -> State:
         named = lavis_state(tower, tower_sizes(tower).kind)
     found = {key: value for key, value in named.items() if key.startswith("tower.")}
     if not found:
-        raise CheckpointError(f"{place} holds no image tower")
+        raise CheckpointError(f"{place} contains no image tower: name weights that do")
     return found
 
 
@@ -227,5 +231,7 @@ def _lavis_file(place: Path) -> State:
         raise CheckpointError(f"{place} is a folder: weights of LAVIS are a file")
     state = read_published(place)
     if any(key.startswith("vision_model.") for key in state):
-        raise CheckpointError(f"{place} has transformers' names: name the folder that it lies in")
+        raise CheckpointError(
+            f"the tensors of {place} have the names of transformers: name its folder, not the file"
+        )
     return state

@@ -105,7 +105,7 @@ class WordPieces:
                 parts.append(read((folder / name).read_text(encoding="utf-8")))
             except FileNotFoundError as error:
                 raise CheckpointError(
-                    f"{folder / name} is missing: the model folder is half there, copy it again"
+                    f"{folder / name} is missing: the model folder is incomplete, copy it again"
                 ) from error
             except Exception as error:  # The library raises no narrower exception.
                 raise CheckpointError(f"{folder / name} is damaged ({error}): copy it again") from error

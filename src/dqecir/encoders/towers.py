@@ -63,7 +63,7 @@ class TowerConfig(Strict):
             if not (as_published or 0 < self.colour_width < self.hidden_size):
                 raise ValueError(
                     "colour_width must be more than 0 and less than hidden_size, or 0 with hidden_size "
-                    f"{HEAD_WIDTH} for the published map as it is"
+                    f"{HEAD_WIDTH} for the published feature map unchanged"
                 )
         return self
 

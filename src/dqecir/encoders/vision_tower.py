@@ -65,7 +65,7 @@ def patch_size(architecture: Mapping[str, Any]) -> int:
     size = getattr(_class_and_config(architecture)[1], "patch_size", None)
     if not isinstance(size, int) or size < 1:
         raise CheckpointError(
-            f"its config.json has a patch_size {size!r}, where one number of pixels is needed"
+            f"its config.json has a patch_size {size!r}, but one number of pixels is needed"
         )
     return size
 
@@ -121,7 +121,7 @@ def _class_and_config(architecture: Mapping[str, Any]) -> tuple[Any, Any]:
     kind = architecture.get("model_type")
     if kind not in VISION_MODELS + DUAL_ENCODERS:
         raise CheckpointError(
-            f"an image tower of the kind {kind!r} is not read: name one of the kinds "
+            f"an image tower of the kind {kind!r} is not supported: name one of the kinds "
             f"{', '.join(VISION_MODELS + DUAL_ENCODERS)}"
         )
     try:

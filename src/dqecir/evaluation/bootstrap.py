@@ -40,7 +40,10 @@ def paired_gain(after: RetrievalResults, before: RetrievalResults, seed: int = 0
     """
     benchmark = after.benchmark
     if before.benchmark is not benchmark:
-        raise DataError("two models are compared on the same questions, and these results are of others")
+        raise DataError(
+            "two models can only be compared on the same questions, but these results are of different "
+            "ones: measure both on one benchmark"
+        )
     differences = 100 * (after.average_precision_10 - before.average_precision_10)
     references = np.array([triplet.reference for triplet in benchmark.triplets])
     units = np.array(benchmark.products)[references] if benchmark.products else references

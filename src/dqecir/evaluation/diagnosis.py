@@ -131,7 +131,7 @@ def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
     another ``kind``.
     """
     if kind not in ("reference", "captions"):
-        raise DataError(f"{kind!r} is neither the reference nor the captions of a query")
+        raise DataError(f"{kind!r} is not a part of a query: choose reference or captions")
     random = np.random.default_rng(seed)
     by_category: dict[str, list[Triplet]] = {}
     for triplet in benchmark.triplets:

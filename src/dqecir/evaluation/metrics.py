@@ -114,9 +114,9 @@ class RetrievalResults:
                 raise DataError(f"{name} has shape {list(values.shape)} where {list(shape)} is needed")
             values.setflags(write=False)
         if self.ranks.min() < 0:
-            raise DataError("a rank is negative: the target of a query was taken out of its ranking")
+            raise DataError("a rank is negative: the target of a query was excluded from its ranking")
         if self.kept and (self.found.min() < -1 or self.found.max() >= len(self.benchmark.image_ids)):
-            raise DataError("a candidate that was found is no image of the benchmark")
+            raise DataError("a result is not an image of the benchmark")
         for name in _FRACTIONS:
             fractions = getattr(self, name)
             if not np.all((fractions >= 0) & (fractions <= 1 + 1e-9)):

@@ -38,12 +38,14 @@ def preference_ratio(
     Raises :class:`DataError` for shapes that do not fit, and if all judgements have equal scores.
     """
     if scores.shape != (len(preferred), 2) or not np.isin(preferred, (1, 2)).all():
-        raise DataError("a preference ratio needs two scores and a preferred set, 1 or 2, of each judgement")
+        raise DataError("a preference ratio needs two scores and a preferred set (1 or 2) for each judgement")
     higher = np.where(scores[:, 0] > scores[:, 1], 1, np.where(scores[:, 1] > scores[:, 0], 2, 0))
     if one_sided:
         chosen = higher == 1
         return float((preferred[chosen] == 1).mean()) if chosen.any() else 0.0
     chosen = higher != 0
     if not chosen.any():
-        raise DataError("the two sets of every judgement score alike: there is no preference to compare")
+        raise DataError(
+            "the two sets of every judgement have equal scores: there is no preference to compare"
+        )
     return float((preferred[chosen] == higher[chosen]).mean())

@@ -109,7 +109,10 @@ class Protocol:
     ) -> Questions:
         """Read a split without its answers, for a submission; the reference is masked as published."""
         if self.data not in _QUESTION_READERS:
-            raise DataError(f"{self.data} publishes all answers: measure it, there is nothing to submit")
+            raise DataError(
+                f"{self.data} publishes all answers, so there is nothing to submit: measure it without "
+                "--submit"
+            )
         return _QUESTION_READERS[self.data](folder, split, images=images, check_images=check_images)
 
     def text(self, question: Triplet | Question) -> str:

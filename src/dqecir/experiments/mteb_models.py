@@ -41,7 +41,7 @@ def mteb_model(
     MTEB's results. Raises :class:`DataError` if both are given, and if they cannot be read.
     """
     if encoder is not None and model is not None:
-        raise DataError("a model has its encoder: give a model or an encoder, not both")
+        raise DataError("give a model or an encoder, not both: a model contains its encoder")
     if encoder is not None:
         found, _ = untrained(encoder, method, {})
     else:
@@ -146,7 +146,8 @@ def _inputs(batch: Mapping[str, Any]) -> list[Input]:
     """Return the inputs of a batch of ``image`` and ``text``, row by row."""
     if batch.get("image") is None:
         raise DataError(
-            "a composed query and its candidates have images, and this task has none: choose it2i"
+            "this task has no images, but composed queries and their candidates need them: choose an it2i "
+            "task"
         )
     texts = batch.get("text") or [None] * len(batch["image"])
     return [{"image": image, "text": text} for image, text in zip(batch["image"], texts, strict=True)]

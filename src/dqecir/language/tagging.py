@@ -276,7 +276,7 @@ class Tagger:
         known = [list(part) for part in (ROLES, OPERATIONS, VALUES)]
         if [notes.get(key) for key in ("roles", "operations", "values")] != known:
             raise CheckpointError(
-                f"{folder} holds a text reader whose columns and values are not those of this dqecir: "
+                f"{folder} holds a text reader with other columns and values than this version of dqecir: "
                 "save the model again"
             )
         network = TaggerNetwork(len(pieces.pieces), notes["layers"])

@@ -116,7 +116,9 @@ class Basic(Baseline):
     def from_context(cls, backbone: Any, options: MethodOptions, context: MethodContext) -> Basic:
         assert isinstance(options, BasicOptions)
         if context.text_encoder is None:
-            raise DataError("basic needs a text encoder for its corpora: build it with a model's")
+            raise DataError(
+                "basic needs a text encoder to encode its corpora: build it with the text encoder of a model"
+            )
         return cls(backbone, options, context.text_encoder)
 
     @torch.no_grad()

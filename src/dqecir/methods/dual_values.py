@@ -80,14 +80,19 @@ class DualValues(Baseline):
     def from_context(cls, backbone: Any, options: MethodOptions, context: MethodContext) -> DualValues:
         assert isinstance(options, DualValuesOptions)
         if context.text_encoder is None:
-            raise DataError("dual_values needs the vocabularies of a text encoder: build it with a model's")
+            raise DataError(
+                "dual_values needs a text encoder with its vocabularies: build it with the text encoder of "
+                "a model"
+            )
         if context.heads is None:
             columns = described_columns(context.vocabularies)
         else:
             known = context.heads.config.columns
             columns = {column: values for column, values in known.items() if column in context.columns}
         if not columns:
-            raise DataError("the vocabularies that dual_values names describe no column: name others")
+            raise DataError(
+                "the vocabularies that dual_values names describe no column: name other vocabularies"
+            )
         return cls(backbone, options, columns, context.heads, context.text_encoder)
 
     def train(self, mode: bool = True) -> DualValues:

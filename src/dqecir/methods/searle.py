@@ -110,7 +110,10 @@ class Searle(Inversion):
         assert isinstance(options, SearleOptions)
         placeholder = placeholder_of(context, cls.name)
         if context.text_encoder is None:
-            raise DataError("searle inverts images in sentences of its own: build it with a text encoder")
+            raise DataError(
+                "searle needs a text encoder for the sentences that it inverts images in: build it with "
+                "the text encoder of a model"
+            )
         return cls(backbone, options, placeholder, context.text_encoder)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:

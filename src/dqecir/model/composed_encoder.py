@@ -68,7 +68,7 @@ class ComposedEncoder:
             for one in some:
                 picture, text = _parts(one)
                 if text:
-                    raise DataError(f"a candidate is a picture alone, and one came with the text {text!r}")
+                    raise DataError(f"a candidate is a picture without a text, but one has the text {text!r}")
                 pictures.append(self._composer.reference(picture))
             found += self._composer.target_embeddings(pictures)
         return self._plain(torch.stack(found))
@@ -112,5 +112,5 @@ def _parts(one: Input) -> tuple[ImageSource, str]:
 
 def _batches(inputs: Sequence[Input], size: int) -> list[Sequence[Input]]:
     if isinstance(inputs, Mapping | str | bytes) or not inputs:
-        raise DataError("encode takes a list of inputs that is not empty")
+        raise DataError("encode takes a list of at least one input")
     return [inputs[start : start + size] for start in range(0, len(inputs), size)]

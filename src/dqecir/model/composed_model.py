@@ -176,7 +176,9 @@ class ComposedModel:
         """
         target = Path(folder)
         if not self.backbone.is_saved:
-            raise DataError(f"a model folder cannot hold the encoder {self.backbone}: name it by --encoder")
+            raise DataError(
+                f"a model folder cannot contain the encoder {self.backbone}: name it with --encoder"
+            )
         tower = self._tower_reference(target) if tower_by_reference else None
         with whole_folder(target) as draft:
             write_json(draft / "config.json", self._config(tower))
@@ -209,7 +211,7 @@ class ComposedModel:
         """
         source = self.tower_source
         if tower_by_reference and source is not None and HUB_NAME.fullmatch(source) is None:
-            raise DataError(f"{source} lies on this machine alone: push the model with its tower")
+            raise DataError(f"{source} is a file of this machine only: push the model with its tower")
         with tempfile.TemporaryDirectory() as scratch:
             folder = self.save_pretrained(Path(scratch) / "model", half, tower_by_reference)
             try:
@@ -226,7 +228,7 @@ class ComposedModel:
             raise DataError("the tower of this model is trained, not frozen: save the model with its tower")
         # Saving replaces the whole folder, and would delete a tower in it.
         if Path(self.tower_source).is_relative_to(target.resolve()):
-            raise DataError(f"{target} holds the tower itself: save to another folder, or with the tower")
+            raise DataError(f"{target} contains the tower itself: save to another folder, or with the tower")
         return {"weights": self.tower_source, "fingerprint": self.tower_fingerprint}
 
     def _config(self, tower: Mapping[str, str] | None) -> dict[str, Any]:
@@ -401,8 +403,8 @@ def _named_tower(folder: Path, named: Mapping[str, str], preprocessing: Preproce
         ) from error
     if tower_fingerprint(tower, preprocessing) != fingerprint:
         raise CheckpointError(
-            f"{weights} holds another tower than the one {folder} was trained with: name the right one under "
-            f"tower.weights in {folder}/config.json"
+            f"{weights} contains another tower than the one that {folder} was trained with: name the right "
+            f"one under tower.weights in {folder}/config.json"
         )
     return {_TOWER + key: value for key, value in tower.items()}
 
@@ -412,8 +414,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if "composer" in config:
             raise DataError(
-                f"{folder} holds a composer alone, that of {config['composer']}: the tower it was trained "
-                "on is none of ours, so it is no model; dqecir.model.conversion.load_composer opens it"
+                f"{folder} contains only the composer of {config['composer']}, not a whole model: open it "
+                "with dqecir.model.conversion.load_composer"
             )
         version, reader = config["format"], config.get("reader_version", 1)
         needed = ("method", "options", "backbone", "heads", "vocabularies", "max_text_length", "notes")
@@ -472,7 +474,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing: the model folder is half there, copy it again") from error
+        raise CheckpointError(f"{path} is missing: the model folder is incomplete, copy it again") from error
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy it again") from error
 
@@ -481,6 +483,6 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing: the model folder is half there, copy it again") from error
+        raise CheckpointError(f"{path} is missing: the model folder is incomplete, copy it again") from error
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy it again") from error

@@ -40,7 +40,7 @@ def model_of(weights: str | Path, *, tokenizer: str = BERT, tower: str | Path | 
         place, name = located(weights)
     if is_shipped or is_model_folder(place):
         if tower is not None:
-            raise DataError("a model folder has a tower: leave out the tower, which only LAVIS' files need")
+            raise DataError("a model folder contains its image tower: name a tower only for a LAVIS file")
         model = ComposedModel.from_pretrained(None if is_shipped else name)
         return model.with_method(untrained_method(model.backbone), {})
     return read_weights(form_of(place), weights, tokenizer=tokenizer, tower=tower)[0]

@@ -35,8 +35,8 @@ def folder_questions(
         if columns is not None or gallery_column is not None:
             column = gallery_column or ", ".join(columns or ())
             raise DataError(
-                f"{folder} asks the questions of its {TRIPLETS}, which has no columns: leave out {column!r}, "
-                "or give each line a category for a gallery of its own"
+                f"{folder} takes its questions from {TRIPLETS}, which has no columns: leave out {column!r}, "
+                "or give each line a category with its own gallery"
             )
         return read_triplets(folder, split, count, seed, name)
     catalogue = read_catalogue(folder)

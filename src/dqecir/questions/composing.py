@@ -121,14 +121,16 @@ def _galleries(coded: CodedAttributes, count: int, column: str | None) -> dict[s
         return {WHOLE_GALLERY: np.arange(count, dtype=np.int64)}
     if column not in coded.columns:
         hint = nearest(column, coded.columns)
-        raise DataError(f"the catalogue has no column {column!r} to part galleries by{hint}")
+        raise DataError(f"the catalogue has no column {column!r} to split galleries by{hint}")
     place = coded.columns.index(column)
     galleries = {
         value: np.flatnonzero(coded.codes[place] == FIRST_CODE + i)
         for i, value in enumerate(coded.values[place])
     }
     if not galleries:
-        raise DataError(f"the column {column!r} has no value in this split to part galleries by")
+        raise DataError(
+            f"the column {column!r} has no value in this split to split galleries by: choose another column"
+        )
     return galleries
 
 

@@ -47,8 +47,8 @@ class CrossEncoderReranker:
         model = _loaded(folder, str(device_named(device)))
         if not all(model.supports(modality) for modality in ("image", ("image", "text"))):
             raise CheckpointError(
-                f"{name} reads {', '.join(map(str, model.modalities))} and no image with a text: name a "
-                "reranker of both, such as Qwen/Qwen3-VL-Reranker-2B"
+                f"{name} reads {', '.join(map(str, model.modalities))} but not an image with a text: name a "
+                "reranker that reads both, such as Qwen/Qwen3-VL-Reranker-2B"
             )
         return cls(model)
 
@@ -99,6 +99,4 @@ def _loaded(folder: Path, device: str) -> Any:
         return CrossEncoder(str(folder), device=device, trust_remote_code=False, local_files_only=True).eval()
     except Exception as error:  # it raises whatever the mistake makes of its own code
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CheckpointError(
-            f"{folder} is no reranker that can be read ({reason}): copy it again"
-        ) from error
+        raise CheckpointError(f"{folder} cannot be read as a reranker ({reason}): copy it again") from error

@@ -56,13 +56,16 @@ class Editor:
         """Return a sentence about what is missing for an edit; None if nothing is."""
         if self.checkpoint is None:
             return (
-                "editing needs an instruction-following pipeline of diffusers, such as InstructPix2Pix: "
+                "editing needs a diffusers pipeline that follows instructions, such as InstructPix2Pix: "
                 "name its folder as the checkpoint"
             )
         if importlib.util.find_spec("diffusers") is None:
             return "editing needs diffusers, which is not installed: pip install 'dqecir[edit]'"
         if not (self.checkpoint / "model_index.json").is_file():
-            return f"{self.checkpoint} is no folder of a diffusers pipeline: it has no model_index.json"
+            return (
+                f"{self.checkpoint} is not a folder of a diffusers pipeline, because it has no "
+                "model_index.json: name another folder"
+            )
         return None
 
     def edit(self, picture: Image.Image, text: str) -> Image.Image:

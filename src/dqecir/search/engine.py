@@ -126,19 +126,19 @@ class SearchEngine:
             if not 0 < one.weight <= HEAVIEST_REFERENCE:
                 raise DataError(
                     f"the weight of a reference must be more than 0 and at most {HEAVIEST_REFERENCE:g}, not "
-                    f"{one.weight}: name with less what the results should not resemble"
+                    f"{one.weight}: name items that the results should not resemble as less"
                 )
         if not 0 <= request.strictness <= STRICTEST:
             raise DataError(f"strictness must be between 0 and {STRICTEST:g}, not {request.strictness}")
         check_weights(request.weights, self.weighted)
         if request.rerank and self.reranker is None:
             raise DataError(
-                "nothing is named that reranks: name it (--reranker, in Python the retriever's reranker), or "
-                "do not rerank"
+                "there is no reranker: name one (--reranker, or the retriever's reranker in Python), or "
+                "leave out rerank"
             )
         said = self.reader.read(request.text, items[0] if items else None, request.where, request.earlier)
         if request.earlier and not references and not said.together:
-            raise DataError("all turns together ask for nothing any more: say what to search for")
+            raise DataError("the turns together request nothing: say what to search for")
         if said.where is not None:
             said.where.check(self.index.columns())
         cells = [cells_of(self.index.payload(item) or {}, said.garments) for item in items]

@@ -85,7 +85,9 @@ def _device() -> Finding:
     try:
         chosen = chosen_device()
     except DataError as error:
-        return Finding("device", str(error), "unset DQECIR_DEVICE, or name one that is here", is_fatal=True)
+        return Finding(
+            "device", str(error), "unset DQECIR_DEVICE, or name a device of this machine", is_fatal=True
+        )
     return Finding("device", f"{chosen}; this machine has {' and '.join(usable_devices())}")
 
 
@@ -116,7 +118,7 @@ def _index(folder: Path, model: ComposedModel, weights: int) -> Iterator[Finding
         yield Finding("index", str(error), "name its model with --model, or build it again", is_fatal=True)
         return
     maker = read_maker(folder)
-    checked = ["every vector is as it was written"] if is_read else []
+    checked = ["every vector is unchanged since it was written"] if is_read else []
     made = [] if maker is None else [f"encoder {maker.encoder}"]
     facts = [f"{len(opened):,} items", f"engine {engine_of(folder)}", *checked, *made]
     yield Finding("index", ", ".join(facts))
@@ -135,4 +137,4 @@ def _pictures(opened: Index) -> Finding:
     missing = sum(path is None or not path.is_file() for path in paths)
     advice = "say where they are: dqecir index reroot --index INDEX --images FOLDER" if missing else ""
     found = len(paths) - missing
-    return Finding("pictures", f"{found} of {len(paths)} that were looked for are there", advice)
+    return Finding("pictures", f"{found} of {len(paths)} checked pictures exist", advice)

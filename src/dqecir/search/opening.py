@@ -73,7 +73,7 @@ def load_learned(method: Method, learned: Mapping[str, NDArray[Any]], index: Pat
     """Load what a method learned from the gallery of ``index``; raises :class:`EngineError`."""
     wanted = _learned_tensors(method)
     if {name: value.shape for name, value in learned.items()} != {k: v.shape for k, v in wanted.items()}:
-        raise EngineError(f"{index} holds what another method learned of it: build the index again")
+        raise EngineError(f"{index} contains the learned data of another method: build the index again")
     for name, value in learned.items():
         wanted[name].copy_(torch.from_numpy(value))
 

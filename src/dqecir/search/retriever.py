@@ -110,7 +110,7 @@ class ComposedRetriever:
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 64) -> Tensor:
         """Return target embeddings [N, n_t, D] of images; raises ``ImageError`` for one it cannot use."""
         if not images:
-            raise DataError("there are no images to encode")
+            raise DataError("there are no images to encode: give at least one")
         starts = range(0, len(images), batch_size)
         parts = (self._references(images[start : start + batch_size]) for start in starts)
         return torch.stack([one for part in parts for one in self._composer.target_embeddings(part)])
@@ -129,7 +129,7 @@ class ComposedRetriever:
                 f"{len(images)} images came with {len(texts)} texts: every query needs one of each"
             )
         if not images:
-            raise DataError("there is no query to encode")
+            raise DataError("there are no queries to encode: give at least one")
         return self._composer.compose(self._references(images), texts)
 
     def build_index(

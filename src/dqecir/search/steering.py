@@ -44,7 +44,7 @@ STRICTEST = 3.0
 """The largest strictness of a request."""
 
 _NOTHING = 1e-6
-_NO_WEIGHTS = "this model has no attribute weights that could be set"
+_NO_WEIGHTS = "this model has no attribute weights: leave them out"
 
 
 @dataclass(frozen=True)

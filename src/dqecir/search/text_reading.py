@@ -115,7 +115,9 @@ def _reader(model: Path | None, index: Path | None) -> Reader:
 
     heads = ComposedModel.from_pretrained(model).heads
     if heads is None:
-        raise DataError(f"the model {model} has no attribute columns to read: give an --index, or neither")
+        raise DataError(
+            f"the model {model} has no attribute columns to read: give --index instead, or leave out both"
+        )
     return Reader(heads.config.columns)
 
 

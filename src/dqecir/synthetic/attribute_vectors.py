@@ -22,7 +22,7 @@ def check_values(
             raise DataError(f"a {what} needs the attribute {column!r}{nearest(column, attributes)}")
         value = attributes[column]
         if value not in values and not (value == "" and column == optional):
-            raise DataError(f"{value!r} is no {column} of a {what}{nearest(value, values)}")
+            raise DataError(f"a {what} has no {column} {value!r}{nearest(value, values)}")
 
 
 def edits_between(one: Mapping[str, str], other: Mapping[str, str]) -> int:

@@ -101,7 +101,7 @@ class DrawnCatalogue:
         folder = Path(folder)
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise DataError(
-                f"{folder} is there already: name a new or an empty folder, or delete this one first"
+                f"{folder} already exists: name a new or an empty folder, or delete this one first"
             )
         check_size(self.what, self.size if size is None else size)
         rows = self.rows(items, seed, arrangement, split)

@@ -51,7 +51,8 @@ def check_vector(attributes: Mapping[str, str]) -> None:
     pattern, color = attributes["pattern"], attributes["pattern_color"]
     if (pattern == "plain") != (color == ""):
         raise DataError(
-            f"the pattern {pattern!r} does not go with the pattern_color {color!r}: only plain has none"
+            f"the pattern {pattern!r} does not fit the pattern_color {color!r}: the pattern plain, and no "
+            "other, has the pattern_color none"
         )
     if color == attributes["color"]:
         raise DataError(f"color and pattern_color are both {color!r}: a pattern needs a colour of its own")

@@ -50,8 +50,8 @@ def check_vector(attributes: Mapping[str, str]) -> None:
     check_values("scene", attributes, SCENE_ATTRIBUTES, "other_colour")
     if (attributes["other"] == ALONE) != (attributes["other_colour"] == ""):
         raise DataError(
-            f"the other object {attributes['other']!r} does not go with the other_colour "
-            f"{attributes['other_colour']!r}: only none has none"
+            f"the other object {attributes['other']!r} does not fit the other_colour "
+            f"{attributes['other_colour']!r}: the object none, and no other, has the colour none"
         )
     if attributes["other"] == attributes["figure"]:
         raise DataError(f"figure and other are both {attributes['other']!r}: their shapes must differ")

@@ -106,7 +106,7 @@ class Pretrainer:
             ("contrast.views", recipe.contrast.views),
         ):
             if len(settings) != len(catalogues):
-                raise DataError(f"{name} is for {len(settings)} catalogues, and {len(catalogues)} were given")
+                raise DataError(f"{name} is for {len(settings)} catalogues, but {len(catalogues)} are given")
         self.columns = shared_columns(catalogues)
         names = tuple(catalogue.folder.name for catalogue in catalogues)
         claimed = PretrainingSettings(recipe=recipe, catalogues=names, split=split)

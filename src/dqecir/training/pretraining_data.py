@@ -115,9 +115,13 @@ def as_sources(
     if sources is None:
         return list(catalogues)
     if isinstance(sources, str):
-        raise DataError(f"the sources are in the file {sources}: read the recipe from its own file")
+        raise DataError(
+            f"the sources are in the file {sources}: read the recipe with read_pretraining_recipe"
+        )
     if len(sources) != len(catalogues):
-        raise DataError(f"sources is for {len(sources)} catalogues, and {len(catalogues)} were given")
+        raise DataError(
+            f"the recipe has sources for {len(sources)} catalogues, but {len(catalogues)} are given"
+        )
     return [
         hold_out(as_source(catalogue, source), split, source.held_out, seed)
         for catalogue, source in zip(catalogues, sources, strict=True)

@@ -217,7 +217,9 @@ class PretrainingRecipe(Strict):
             )
         kind = self.backbone.tower.kind
         if self.tower_weights is not None and kind not in ("efficientnet", "transformers"):
-            raise ValueError("tower_weights are for a tower of the kind efficientnet or transformers")
+            raise ValueError(
+                "tower_weights need a tower of the kind efficientnet or transformers: leave them out"
+            )
         if self.tower_weights is None and (kind == "transformers" or self.classification.frozen_tower):
             raise ValueError(
                 "a tower of the kind transformers, or one that stays frozen, needs tower_weights: name a hub "

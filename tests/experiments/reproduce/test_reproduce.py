@@ -190,7 +190,7 @@ def test_hp_fashioniq_gives_both_ratios(command, hp_fashioniq, tmp_path, model):
         (("fashioniq", "--data", ".", "--protocol", "cirr"), "measures cirr, not fashioniq"),
         (("fashioniq", "--data", "nowhere"), "there is no file nowhere/image_splits"),
         (("fashioniq", "--data", ".", "--run", "nowhere"), "nowhere is not a run"),
-        (("cirr", "--data", ".", "--run", ".", "--recipe", "r.yaml"), "name either --recipe or --run"),
+        (("cirr", "--data", ".", "--run", ".", "--recipe", "r.yaml"), "give --recipe or --run, not both"),
         (("cirr", "--data", ".", "--recipe", "r.yaml"), "there is no file r.yaml"),
     ],
 )

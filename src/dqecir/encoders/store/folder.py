@@ -130,8 +130,8 @@ class Appender:
                 write_json(self.folder / "state.json", state)
         if (tokens, width) != (self.layout.tokens, self.layout.width):
             raise DataError(
-                f"{self.folder} keeps {self.layout.tokens} tokens of width {self.layout.width} an image, and "
-                f"the tower gives {tokens} of {width}: remove the folder or name another"
+                f"{self.folder} keeps {self.layout.tokens} tokens of width {self.layout.width} an image, "
+                f"but the tower gives {tokens} of width {width}: remove the folder or name another"
             )
         row = PRECISIONS[self.identity.precision].row(self.identity.views, tokens, width)
         block = np.empty(len(hashes), dtype=row)
@@ -192,8 +192,8 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"{folder}: image tokens cannot be written ({error.strerror}); what was written before is kept, "
-            "and the same command goes on from there"
+            f"{folder}: image tokens cannot be written ({error.strerror}); free some space and run the same "
+            "command again, which continues from the tokens that are stored"
         ) from error
 
 
@@ -217,8 +217,8 @@ def _read_layout(folder: Path, identity: StoreIdentity) -> Layout | None:
         raise _damaged(path) from None
     if not isinstance(state, dict) or state.get("form") != FORM:
         raise DataError(
-            f"{folder} keeps image tokens in a form that is no longer read: remove the folder, and they are "
-            "computed again"
+            f"{folder} keeps image tokens in an old format that is not supported: remove the folder, and "
+            "they are computed again"
         )
     for key, needed in asdict(identity).items():
         if state.get(key) != needed:

@@ -92,7 +92,7 @@ class TokenStore:
         image cannot be used.
         """
         if not paths:
-            raise DataError("there are no images to encode")
+            raise DataError("there are no images to encode: give at least one")
         identity = StoreIdentity(preprocessing.to_dict(), fingerprint, precision, views)
         images = dict(zip(hashes := content_hashes(paths), paths, strict=True))
         held = _held(folder, identity, images, tower, preprocessing, quiet)
@@ -193,7 +193,7 @@ class JoinedStore:
                 result = tokens.new_empty(len(ids), *tokens.shape[1:])
             result[rows.to(tokens.device)] = tokens
         if result is None:
-            raise DataError("no image was asked for")
+            raise DataError("no image is requested: name at least one")
         return result
 
     def to(self, device: torch.device | str, budget: int) -> JoinedStore:

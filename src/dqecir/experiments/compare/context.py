@@ -73,9 +73,9 @@ class ComparisonContext:
         )
         if self.recipe.frozen is not None and questions.checksum != self.recipe.frozen:
             raise DataError(
-                f"the questions of the comparison {self.recipe.name} are not the frozen ones: their checksum "
-                f"is {questions.checksum}, not {self.recipe.frozen}; draw the catalogue as the recipe says, "
-                "or take frozen out of the recipe to ask others"
+                f"the questions of the comparison {self.recipe.name} are not the frozen ones: their "
+                f"checksum is {questions.checksum}, not {self.recipe.frozen}; draw the catalogue as the "
+                "recipe says, or remove frozen from the recipe to use other questions"
             )
         return questions
 

@@ -37,7 +37,10 @@ def reproduce_preferences(request: Request) -> Report | None:
     data_set = request.data_set
     assert request.run is not None
     if request.protocol is not None:
-        raise DataError(f"{data_set.name} has no protocol to choose: its report gives both ratios")
+        raise DataError(
+            f"{data_set.name} has no protocol to choose, because its report gives both ratios: leave out "
+            "--protocol"
+        )
     folders = models_of(request.run)
     made_of = Settings.beside(request.run)
     read = read_hp_fashioniq(request.folder / FILE, request.images, check_images=False)
@@ -48,7 +51,7 @@ def reproduce_preferences(request: Request) -> Report | None:
         _row(f"untrained weights, {name.replace('_', ' ')}", "not trained", model, preferences, request)
         for name, model in baselines(start).items()
     ]
-    source = "a run that says no more" if made_of is None else f"a run on {made_of.data}"
+    source = "a run without further details" if made_of is None else f"a run on {made_of.data}"
     for name, folder in folders.items():
         model = read_model(folder)
         rows.append(
@@ -68,8 +71,8 @@ def reproduce_preferences(request: Request) -> Report | None:
         shown=(PUBLISHED, CHANCE, SYMMETRIC),
         notes=(
             "The published script looks only at judgements in which set 1 scores higher, so its chance is "
-            "the share that prefers set 1. The symmetric ratio looks at both sides; its chance is 50. No "
-            "published number is at hand to compare with.",
+            "the share that prefers set 1. The symmetric ratio looks at both sides; its chance is 50. "
+            "There is no published number to compare with.",
         ),
     )
     report.write(request.out)

@@ -74,7 +74,7 @@ class Request:
             raise DataError(f"there is no data set {self.data!r}{nearest(self.data, DATA_SETS)}")
         found = DATA_SETS[self.data]
         if self.run is not None and self.recipe is not None:
-            raise DataError("a run is trained already: name either --recipe or --run")
+            raise DataError("give --recipe or --run, not both: a run is already trained")
         if found.recipe is None and self.run is None:
             raise DataError(
                 f"{found.name} has no training split: name a run with --run, such as the folder that "
@@ -135,7 +135,7 @@ class Settings(Strict):
     @classmethod
     def read(cls, path: Path) -> Settings:
         """Read what :meth:`keep` wrote; raises :class:`DataError` for another file."""
-        return parse_settings(read_json(path, "what a reproduction was made of"), cls, str(path))
+        return parse_settings(read_json(path, "settings of a reproduction"), cls, str(path))
 
     def keep(self, out: Path) -> None:
         """Write the settings into ``out``; raises :class:`DataError` where it holds others."""

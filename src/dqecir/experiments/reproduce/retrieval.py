@@ -150,7 +150,7 @@ class _Measurement:
     def chosen(self, name: str, made_of: Settings | None) -> str:
         """Return how an epoch was chosen, and on which split."""
         if made_of is None:
-            return f"{name} of a run that says no more"
+            return f"{name} of a run without further details"
         epoch, course = "", self.course
         if course is not None:
             number = course.best_epoch if name == "best" else course.last_epoch
