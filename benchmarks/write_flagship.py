@@ -1,11 +1,11 @@
-"""Write docs/flagship.md and docs/ablations.md from what `dqecir compare` measured.
+"""Write docs/flagship.md and docs/ablations.md from the results of `dqecir compare`.
 
     python benchmarks/write_flagship.py WORK
 
-Reads WORK/flagship-*, WORK/ambiguous-* and WORK/ablation-* (the folders that `dqecir compare` of the
-recipes of those names left), WORK/limits-*.json of benchmarks/limits.py and WORK/fresh-*.json of
-benchmarks/fresh_wordings.py and WORK/asked-*.json of benchmarks/asked_first.py, as many as there are.
-Nothing in the written documents is typed by hand.
+Reads WORK/flagship-*, WORK/ambiguous-* and WORK/ablation-* (the output folders of `dqecir compare` with the
+recipes of those names), WORK/limits-*.json of benchmarks/limits.py, WORK/fresh-*.json of
+benchmarks/fresh_wordings.py and WORK/asked-*.json of benchmarks/asked_first.py, if they exist. No figure in
+the written documents is typed by hand.
 """
 
 from __future__ import annotations
@@ -22,8 +22,16 @@ from dqecir.io.files import write_text
 ROOT = Path(__file__).parent.parent
 FLAGSHIP = "DQE with attribute values"
 METRICS = ("R@1", "R@10", "mAP@10", "R-precision", "both told apart")
+BACKBONES = (
+    "All methods start from a small backbone that was trained from scratch, without public weights: "
+    "`recipes/pretrain-small.yaml` for photos and garments, `recipes/pretrain-scenes.yaml` for scenes "
+    "([sizes and accuracy](results-small.md#the-backbone-from-scratch)). A stronger backbone may give "
+    "another order; [results.md](results.md) compares fewer methods on the pretrained backbone of the "
+    "shipped model."
+)
+"""The head of both pages says which backbones their figures stand on."""
 NOT_RIVALS = ("oracle", "exact, perfect parse")
-"""Rows that see the true attributes or the true parse: bounds, not methods."""
+"""Rows that use the true attributes or the true parse: upper bounds, not methods."""
 
 Result = dict[str, Any]
 
@@ -34,7 +42,7 @@ def read(work: Path, kind: str) -> list[Result]:
 
 
 def values(result: Result, budget: str, title: str, key: str) -> list[float]:
-    """A metric of every seed of a contestant, or once of a row without training."""
+    """Return a metric of every seed of a contestant; one value for a row without training."""
     if title in result["contestants"]:
         runs = result["contestants"][title]["budgets"][budget]["runs"]
         return [run["metrics"][key] for run in runs if key in run["metrics"]]
@@ -43,13 +51,13 @@ def values(result: Result, budget: str, title: str, key: str) -> list[float]:
 
 
 def rivals(result: Result) -> list[str]:
-    """All other methods: not the flagship's own variants, not the bounds."""
+    """Return all other methods: neither the flagship's own variants nor the bounds."""
     fixed = [name for name in result["fixed"] if not any(part in name for part in NOT_RIVALS)]
     return [title for title in result["contestants"] if not title.startswith(FLAGSHIP)] + fixed
 
 
 def lead(result: Result, budget: str, key: str) -> str:
-    """The flagship's mean lead over the best rival of a metric, the least of any seed, and who that is."""
+    """Return the flagship's mean and least lead over the best rival in a metric, and that rival."""
     own = values(result, budget, FLAGSHIP, key)
     means = {title: mean(found) for title in rivals(result) if (found := values(result, budget, title, key))}
     best = max(means, key=lambda title: means[title])
@@ -111,7 +119,7 @@ def rivalry(result: Result, heading: str) -> list[str]:
 
 
 def difference(result: Result, budget: str, title: str, key: str) -> str:
-    """Mean difference to the reference row, paired by seed, with the standard deviation of the pairs."""
+    """Return the mean difference to the reference row, paired by seed, with its standard deviation."""
     own = values(result, budget, title, key)
     base = values(result, budget, result["reference"], key)
     if len(own) != len(base) or not own:
@@ -146,7 +154,7 @@ def ablation(result: Result) -> list[str]:
 
 
 def permuted(result: Result, budget: str, asked: list[str]) -> list[str]:
-    """What it costs the reference row to give every question the attribute weights of another."""
+    """Return the loss of the reference row if every question gets the attribute weights of another."""
     title = result["reference"]
     keys = [
         key for key in ("R@10", "mAP@10", *asked) if values(result, budget, title, f"weights permuted/{key}")
@@ -174,8 +182,8 @@ def limits(work: Path) -> list[str]:
             "## What the heads allow",
             "",
             f"{found['name'].capitalize()}, dev, {found['questions']:,} questions over {found['images']} "
-            "images: attribute heads and a perfect parse, ranked in five ways (`benchmarks/limits.py`). Dev "
-            "is easier than val: its galleries are smaller.",
+            "images: attribute heads with a perfect parse of the text, ranked in five ways "
+            "(`benchmarks/limits.py`). Dev is easier than val, because its galleries are smaller.",
             "",
             "| ranked | R@10 | mAP@10 | R-precision |",
             "|---|---|---|---|",
@@ -193,12 +201,12 @@ def fresh(work: Path) -> list[str]:
     lines = [
         "## In words that nobody had seen",
         "",
-        "The reader's settings were chosen while looking at the questions above, and the rules' authors "
-        "could read their phrases. Here questions that name one value a column are drawn anew and asked "
-        "twice: as the catalogue words them, and in phrases that another author wrote from the names of "
-        "columns and values alone, without a sight of parser, vocabularies or questions. The rules were "
-        "then bettered with the first set of phrases in view; the second was written for the measure and "
-        "none of it was seen while the rules were worked on. Written by `benchmarks/fresh_wordings.py`.",
+        "The settings of the text reader were chosen on the questions above, and the authors of its rules "
+        "could read their phrases. Here, new questions that request one value for each column are asked "
+        "twice: in the catalogue's wording, and in phrases of another author, who knew only the names of "
+        "columns and values, not the parser, the vocabularies or the questions. The rules were improved "
+        "after the first set of phrases had been read. The second set was written for this measurement, "
+        "and the authors of the rules never saw it. Measured by `benchmarks/fresh_wordings.py`.",
         "",
     ]
     for path in paths:
@@ -208,7 +216,7 @@ def fresh(work: Path) -> list[str]:
             f"### {found['name'].capitalize()}, {found['phrases']} set",
             "",
             f"{found['questions']:,} questions, seed {found['seed']}, {found['images']:,} images. The rules "
-            f"read all that is asked, and no more, from {read_rightly['usual']:.1f} % of the usual texts and "
+            f"read exactly the requested values from {read_rightly['usual']:.1f} % of the usual texts and "
             f"{read_rightly['fresh']:.1f} % of the fresh ones.",
             "",
             "| ranked by | usual: R@10 | mAP@10 | R-precision | fresh: R@10 | mAP@10 | R-precision |",
@@ -231,14 +239,13 @@ def asked_first(work: Path) -> list[str]:
     if not paths:
         return []
     lines = [
-        "## RequestedValue first",
+        "## Requested values first",
         "",
-        "A question of a benchmark has a right answer; a shop may hold nothing that is as it was asked and "
-        "else the same. So `dqecir search` and the service let the columns that a text asks of count several "
-        "times as much (`dqecir.search.steering.REQUEST_BOOST`), and tables do not. What that gives and "
-        "costs the shipped model, by `benchmarks/asked_first.py`; *as asked*: the share of the ten best that "
-        "show all "
-        "that was asked, by the table.",
+        "A question of a benchmark has a right answer. A shop may have no item that shows the requested "
+        "values and otherwise equals the reference. Therefore `dqecir search` and the service multiply the "
+        "weights of requested columns (`dqecir.search.steering.REQUEST_BOOST`); the other tables do not. "
+        "This is the effect on the shipped model, measured by `benchmarks/asked_first.py`. *As requested*: "
+        "the share of the first ten results that show all requested values, by the table.",
         "",
     ]
     for path in paths:
@@ -248,7 +255,7 @@ def asked_first(work: Path) -> list[str]:
             f"{found['name'].capitalize()}, val, {found['questions']:,} questions of seed {found['seed']} "
             f"over {found['images']:,} images; searches use {found['used']:g}:",
             "",
-            "| asked columns count | " + " | ".join(keys[:-1]) + " | as asked |",
+            "| weight of requested columns | " + " | ".join(keys[:-1]) + " | as requested |",
             "|---|" + "---|" * len(keys),
         ]
         for factor, row in found["rows"].items():
@@ -262,11 +269,16 @@ def main() -> None:
     lines = [
         "# DQE with attribute values and its rivals",
         "",
-        "Written by `benchmarks/write_flagship.py` from the results of `recipes/compare/flagship-*.yaml` and "
-        "`recipes/compare/ambiguous-*.yaml`; no figure here is typed. In percent, mean ± sample standard "
-        "deviation over seeds. Rows in italics need no training; *perfect parse* and the oracles see what no "
-        "method may see and count as bounds, not as rivals. A lead is over the best rival of that metric. "
-        "[method.md](method.md) says what the method is and why it stands where it stands.",
+        "How DQE with attribute values compares with its strongest rivals, over several seeds. "
+        "[method.md](method.md) describes the method and explains these results.",
+        "",
+        f"{BACKBONES} Only [requested values first](#requested-values-first) measures the shipped model.",
+        "",
+        "Figures are in percent, mean ± sample standard deviation over seeds. Rows in italics need no "
+        "training. Rows with *perfect parse* and *oracle* use the true requests or attributes, which no "
+        "method knows: they are upper bounds, not rivals. A lead is the difference to the best rival in "
+        "that metric. `benchmarks/write_flagship.py` writes this page from the results of "
+        "`recipes/compare/flagship-*.yaml` and `recipes/compare/ambiguous-*.yaml`.",
         "",
     ]
     for result in read(work, "flagship"):
@@ -276,8 +288,8 @@ def main() -> None:
         lines += [
             "## Heavy ambiguity",
             "",
-            "Catalogues described by few columns, texts that change one of them: many right answers a "
-            "question, and batches of 256 in which plain contrast takes many of them for negatives.",
+            "The catalogues have few columns and each text changes one of them. A question then has many "
+            "right answers, and plain contrast with batches of 256 treats many of them as negatives.",
             "",
         ]
         for result in ambiguous:
@@ -289,9 +301,12 @@ def main() -> None:
     lines = [
         "# Ablations",
         "",
-        "Written by `benchmarks/write_flagship.py` from the results of `recipes/compare/ablation-*.yaml`; no "
-        "figure here is typed. In percent, mean ± sample standard deviation over seeds, equal steps; the "
-        "learning rates are those of the recipes.",
+        "What each part of a method is worth: one part is changed in each row. Figures are in percent, "
+        "mean ± sample standard deviation over seeds, at equal steps and with the learning rates of the "
+        "recipes. `benchmarks/write_flagship.py` writes this page from the results of "
+        "`recipes/compare/ablation-*.yaml`.",
+        "",
+        BACKBONES,
         "",
     ]
     for result in read(work, "ablation"):

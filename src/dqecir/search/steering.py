@@ -88,7 +88,7 @@ def boost_requested(
 
     A benchmark's gallery holds right answers. A shop may have no item that fulfils the request and is the
     same otherwise; then results should still fulfil the request. Queries of methods that do not tell the
-    requests are unchanged. For measurements see docs/flagship.md, "Asked first".
+    requests are unchanged. For measurements see docs/flagship.md, "Requested values first".
     """
     parts = query.parts
     if parts is None or parts.asked is None:
