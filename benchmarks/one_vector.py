@@ -22,6 +22,7 @@ import torch
 from benchmarks.speed.timing import machine, paired
 from torch import Tensor
 
+from dqecir import __version__
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.triplets import Benchmark
 from dqecir.encoders.store import TokenStore
@@ -64,8 +65,14 @@ def stored(model: ComposedModel, benchmark: Benchmark, work: Path, split: str) -
     return store_of(model, benchmark, work / f"tokens-{split}", quiet=True)
 
 
+def shipped(model: ComposedModel) -> str:
+    """Return which shipped model was measured: its version, and the rule that trained it."""
+    rule = model.options.model_dump()["rule"]
+    return f"the model shipped with version {__version__} (trained with `{rule}`)"
+
+
 def read_by(rule: str, model: ComposedModel) -> ComposedModel:
-    """The model's weights under a rule."""
+    """Return the model's weights under another rule."""
     read = model.with_method(DqeValues.name, {**model.options.model_dump(), "rule": rule}).eval()
     # Slices have buffers of their own, which no weights of the model take the place of.
     read.method.load_state_dict(read.method.state_dict() | model.method.state_dict())
@@ -73,7 +80,7 @@ def read_by(rule: str, model: ComposedModel) -> ComposedModel:
 
 
 def row(model: ComposedModel, asked: dict[str, tuple[Benchmark, TokenStore]]) -> Found:
-    """Metrics of each split, and the numbers of a target."""
+    """Return metrics of each split, and the numbers of a target."""
     found: Found = {"numbers": model.method.target_shape[0] * model.method.target_shape[1]}
     for split, (benchmark, store) in asked.items():
         summary = summarise(evaluate(model.method, store, model.text_encoder, benchmark, kept=0))
@@ -102,11 +109,11 @@ def untrained(data: Path, work: Path) -> Found:
         method.layout = ValueSlices(method.sizes, model.backbone.sizes.embedding, most)
         method.fit_targets(pictures.gather(some) for some in torch.arange(len(pictures)).split(256))
         rows[f"dot, reduced to {method.target_shape[1]} numbers"] = row(read, asked)
-    return {"rows": rows}
+    return {"rows": rows, "model": shipped(model)}
 
 
 def trained(data: Path, work: Path, steps: int, seeds: list[int]) -> Found:
-    """Metrics of each rule and seed; ``best`` is chosen on dev."""
+    """Return metrics of each rule and seed; ``best`` is chosen on dev."""
     base = read_recipe(ROOT / "recipes" / "dqe-values.yaml")
     asked = parts(data, work, ComposedModel.from_pretrained())
     rows: dict[str, list[Found]] = {rule: [] for rule in RULES}
@@ -122,7 +129,7 @@ def trained(data: Path, work: Path, steps: int, seeds: list[int]) -> Found:
             rows[rule].append(
                 row(ComposedModel.from_pretrained(run / "best"), asked) | {"seed": seed, "seconds": seconds}
             )
-    return {"steps": steps, "rows": rows}
+    return {"steps": steps, "rows": rows, "model": shipped(ComposedModel.from_pretrained())}
 
 
 def items(targets: Tensor, count: int) -> Iterator[ItemBatch]:
@@ -175,7 +182,7 @@ def search(data: Path, work: Path) -> Found:
 
 
 def quality(found: Found) -> list[str]:
-    lines = ["| R@10 / mAP@10 | numbers a picture | dev | val |", "|---|---|---|---|"]
+    lines = ["| R@10 / mAP@10 | numbers per picture | dev | val |", "|---|---|---|---|"]
     for name, values in found["rows"].items():
         cells = (" / ".join(f"{values[split][key]:.1f}" for key in KEPT) for split in ("dev", "val"))
         lines.append(f"| {name} | {values['numbers']:,} | {' | '.join(cells)} |")
@@ -211,7 +218,7 @@ def after_training(found: Found) -> list[str]:
 
 
 def timed(found: Found) -> list[str]:
-    lines = ["| items | rule | ms a search: median (least to most) | MB of tokens |", "|---|---|---|---|"]
+    lines = ["| items | rule | ms per search: median (least to most) | MB of tokens |", "|---|---|---|---|"]
     for count, rules in found["rows"].items():
         for rule, values in rules.items():
             took = values["milliseconds"]
@@ -227,7 +234,7 @@ def where(found: Found) -> str:
 
 
 def written(work: Path) -> str:
-    """The section, of the parts that were measured."""
+    """Return the section, with the parts that were measured."""
     read = {
         part: json.loads((work / f"{part}.json").read_text(encoding="utf-8"))
         for part in ("untrained", "trained", "search")
@@ -237,8 +244,8 @@ def written(work: Path) -> str:
     if found := read.get("untrained"):
         lines += [
             "",
-            "The shipped model's weights, which `likelihood` trained, read by either rule; photos, two "
-            "questions a picture of dev and 2,000 of val. The form of `dot` was chosen on dev.",
+            f"Photos: {found['model']}, scored by each rule, on two questions for each picture of dev and "
+            "2,000 questions of val. The form of `dot` was chosen on dev.",
             "",
             *quality(found),
         ]
@@ -246,15 +253,15 @@ def written(work: Path) -> str:
         seeds = len(found["rows"]["dot"])
         lines += [
             "",
-            f"Trained on photos by `recipes/dqe-values.yaml` for {found['steps']} steps from the shipped "
-            f"backbone, {seeds} seeds, mean ± standard deviation ({where(found)}).",
+            f"Photos: trained by `recipes/dqe-values.yaml` for {found['steps']} steps from the backbone of "
+            f"{found['model']}; {seeds} seeds, mean ± standard deviation ({where(found)}).",
             "",
             *after_training(found),
         ]
     if found := read.get("search"):
         lines += [
             "",
-            f"An exact search, both rules in turns, {ROUNDS} searches each ({where(found)}).",
+            f"Exact search: {ROUNDS} searches for each rule, in turns ({where(found)}).",
             "",
             *timed(found),
         ]

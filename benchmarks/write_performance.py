@@ -56,19 +56,21 @@ def step(found: Found) -> list[str]:
         "",
         *times(found["seconds"]),
         "",
-        f"From stored tokens {speed['stored tokens']:.2f} samples a second, with the tower in every step "
-        f"{speed['tower in every step']:.2f}: **{found['ratio']:.1f} times**. By operations alone it would "
-        f"be {found['operations_ratio']:.1f} times. Products of large square matrices reach "
-        f"{most / 1e9:.0f} GFLOP/s in the same run; "
+        f"{speed['stored tokens']:.2f} samples per second from stored tokens, "
+        f"{speed['tower in every step']:.2f} with the tower in every step: **{found['ratio']:.1f} times** "
+        f"as fast. Counted operations differ by a factor of {found['operations_ratio']:.1f}. Products of "
+        f"large square matrices reach {most / 1e9:.0f} GFLOP/s in the same run, and the steps: "
         + ", ".join(
             f"{name} {rate / 1e9:.0f}, **{100 * rate / most:.0f} %** of it"
             for name, rate in found["rate"].items()
         )
-        + f". {found['rounds']} rounds in turns. An epoch of 18,000 samples at this rate, extrapolated: "
-        f"{18_000 / speed['stored tokens'] / 60:.1f} minutes against "
-        f"{18_000 / speed['tower in every step'] / 60:.1f}. {where(found)}",
+        + (
+            f". {found['rounds']} rounds in turns. Extrapolated to an epoch of 18,000 samples: "
+            f"{18_000 / speed['stored tokens'] / 60:.1f} minutes instead of "
+            f"{18_000 / speed['tower in every step'] / 60:.1f}. {where(found)}"
+        ),
         "",
-        f"Where a step from stored tokens spends its time (operations' own, {profile['seconds']:.3g} seconds "
+        f"Time of each kind of operation in a step from stored tokens ({profile['seconds']:.3g} seconds "
         "under the profiler):",
         "",
         "| " + " | ".join(name for name, _ in shares) + " |",
@@ -85,11 +87,10 @@ def mining(found: Found) -> list[str]:
         "",
         *times(seconds),
         "",
-        f"{found['queries']:,} queries and as many targets of 32 tokens, from ready embeddings to every "
-        f"query's mid-zone; memory grew by {found['peak_growth_mb']:.0f} MB. Every token's score of every "
-        f"pair at once would take {found['published_tensor_mb'] / 1000:.0f} GB; on a tenth "
-        f"({found['tenth']:,}) it takes {found['tenth_tensor_mb'] / 1000:.1f} GB.{of_epoch(found)} "
-        f"{where(found)}",
+        f"From embeddings to the mid-zone of every query, with {found['queries']:,} queries and as many "
+        f"targets of 32 tokens. Memory grew by {found['peak_growth_mb']:.0f} MB. The scores of all tokens "
+        f"of all pairs at once would need {found['published_tensor_mb'] / 1000:.0f} GB; for a tenth of them "
+        f"({found['tenth']:,}) {found['tenth_tensor_mb'] / 1000:.1f} GB.{of_epoch(found)} {where(found)}",
         "",
     ]
 
@@ -100,8 +101,8 @@ def of_epoch(found: Found) -> str:
         return ""
     share = found["seconds"]["whole size"]["median"] / found["epoch"]
     return (
-        f" That is {100 * share:.1f} % of the quickest epoch above; that queries and targets are embedded "
-        "before it, a forward pass over all of them, is not in it."
+        f" This is {100 * share:.1f} % of the fastest epoch above. It does not include the forward pass "
+        "that embeds all queries and targets."
     )
 
 
@@ -116,14 +117,14 @@ def evaluation(found: Found) -> list[str]:
         "## Evaluation",
         "",
         f"FashionIQ's three categories ({sizes}; 32 tokens of 256 numbers). The published codes score all "
-        "pairs, sort every row whole, write all names in that order, and compare each with the target's; "
-        "ours counts which scores are above the target's. From ready scores:",
+        "pairs, sort every row, write all names in that order, and compare each with the target's. dqecir "
+        "counts the scores above the target's. From scores to metrics:",
         "",
         *times(found["metrics"]),
         "",
-        f"**{ratios['metrics, recalls']:.0f} times** as fast where recalls are asked for, "
-        f"{ratios['metrics, fifty best']:.0f} times with the fifty best candidates of every query, which "
-        "only pictures and mAP@50 need. The published steps by category, seconds:",
+        f"**{ratios['metrics, recalls']:.0f} times** as fast for recalls, "
+        f"{ratios['metrics, fifty best']:.0f} times as fast with the fifty best candidates of every query, "
+        "which only figures and mAP@50 need. Seconds of the published steps, by category:",
         "",
         "| | " + " | ".join(names) + " |",
         "|---" * (len(names) + 1) + "|",
@@ -133,16 +134,16 @@ def evaluation(found: Found) -> list[str]:
     return [
         *lines,
         "",
-        "From ready embeddings, products included:",
+        "From embeddings to metrics, including products:",
         "",
         *times(found["whole"]),
         "",
-        f"Against one product of all tokens and the published metrics: "
-        f"**{ratios['embeddings, one product']:.1f} times**, "
-        "for both wait for the same multiplications. Against a product that is broadcast over "
-        "queries and candidates, as SPRC has it, which copies the gallery once a query: "
-        f"**{ratios['embeddings, broadcast']:.0f} times** (its {found['broadcast_seconds']:.0f} seconds are "
-        f"extrapolated from {found['sample']} queries a category). The recalls differ by "
+        "Compared with one product of all tokens and the published metrics, dqecir is "
+        f"**{ratios['embeddings, one product']:.1f} times** as fast, because both need the same "
+        "multiplications. Compared with SPRC's product, which is broadcast over queries and candidates and "
+        f"copies the gallery for each query, it is **{ratios['embeddings, broadcast']:.0f} times** as fast "
+        f"(the {found['broadcast_seconds']:.0f} seconds of that product are extrapolated from "
+        f"{found['sample']} queries per category). The recalls differ by "
         f"{found['largest_difference_in_points']:.1g} points at most. {where(found)}",
         "",
     ]
@@ -154,20 +155,21 @@ def extraction(found: Found) -> list[str]:
     kept, together = found["images_per_second"]["stored, fp16"], found["one_after_the_other"]
     of = f"a {shown(found['tower'])} of random weights" if found["tower"] else "the small model's tower"
     shared = (
-        f"Both have the same cores here: one after the other they would give {number(together)}, of which "
-        f"{100 * kept / together:.0f} % are reached. "
+        "On this machine both use the same cores. One after the other, they would process "
+        f"{number(together)} images per second, of which {100 * kept / together:.0f} % are reached. "
     )
-    whole = f"FashionIQ's 40,151 pictures at this rate, extrapolated: {40_151 / kept / 60:,.0f} minutes. "
+    whole = f"Extrapolated to FashionIQ's 40,151 pictures: {40_151 / kept / 60:,.0f} minutes. "
     return [
         f"### {found['images']:,} pictures under {of}",
         "",
         *times(found["seconds"]),
         "",
-        f"{speed['stored, fp16']} images a second from files to disk, {speed['tower alone']} of the tower "
-        f"alone on ready tensors: **{100 * found['share']:.0f} %**. Reading, decoding and resizing alone, "
-        f"by the same threads, {speed['reading alone']} images a second. "
+        f"{speed['stored, fp16']} images per second from files to stored tokens, which is "
+        f"**{100 * found['share']:.0f} %** of the {speed['tower alone']} that the tower alone processes "
+        "from tensors. Reading, decoding and resizing alone, with the same threads: "
+        f"{speed['reading alone']} images per second. "
         f"{'' if 'accelerator' in found['machine'] else shared}{found['rounds']} rounds in turns. "
-        f"{whole if found['tower'] else ''}Mean relative error of what is kept: {errors}. {where(found)}",
+        f"{whole if found['tower'] else ''}Mean relative error of stored tokens: {errors}. {where(found)}",
         "",
     ]
 
@@ -180,10 +182,10 @@ def memory(found: Found) -> list[str]:
     lines = [
         "## Memory of a training step",
         "",
-        "Counted operation by operation without computing it, in GB: weights with the frozen tower, "
-        "gradients, AdamW's moments, activations, the batch's tokens; stored tokens that are held on a "
-        "device come on top. Attention counts as on a CPU, which keeps more than a GPU does, above all in "
-        "bf16.",
+        "In GB, counted operation by operation without running them: weights including the frozen tower, "
+        "gradients, AdamW's moments, activations, and the tokens of the batch. Stored tokens on the device "
+        "need additional memory. Attention is counted as on a CPU, which needs more memory than a GPU, "
+        "especially in bf16.",
         "",
         "| | "
         + " | ".join(f"batch {batch}" for batch in batches)
@@ -204,12 +206,13 @@ def memory(found: Found) -> list[str]:
         lines.append(f"| {shown(tower)}, {precision} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"The table assumes that {100 * USABLE:.0f} % of the GPU's memory is usable. All is computed.",
+        f"The table assumes that {100 * USABLE:.0f} % of the GPU's memory is usable. All numbers are "
+        "computed.",
     ]
     if found["checks"]:
         lines += [
-            "Beside it, what a process on this machine took for the same step with a tower of one block, "
-            "what its libraries hold included:",
+            "For comparison, the memory of a process on this machine for the same step with a tower of one "
+            "block, including its libraries:",
             "",
             "| | counted, GB | measured, GB |",
             "|---|---|---|",
@@ -225,19 +228,22 @@ def memory(found: Found) -> list[str]:
 def compiling(found: Found | None) -> str:
     """Whether `torch.compile` pays."""
     if found is None:
-        return "Whether `torch.compile` pays is not measured."
+        return "The effect of `torch.compile` is not measured."
     step = f"a step of {shown(found['tower'])}, batch {found['batch']}, fp32"
     if found["found"] is None:
-        return f"`torch.compile` of {step} was not ready after {found['limit']:.0f} seconds and was given up."
+        return (
+            f"`torch.compile` of {step} did not finish within {found['limit']:.0f} seconds and was stopped."
+        )
     plain, fast = (found["found"]["seconds"][name]["median"] for name in ("as it is", "compiled"))
     first = found["found"]["first"]
     pays = (
-        f"it has paid for itself after {max(1, first / (plain - fast)):.0f} steps"
+        f"it pays off after {max(1, first / (plain - fast)):.0f} steps"
         if plain > fast
-        else "it does not pay"
+        else "it does not pay off"
     )
     return (
-        f"`torch.compile` of {step}: {plain:.2f} seconds, compiled {fast:.2f}, the first {first:.0f}: {pays}."
+        f"`torch.compile` of {step}: {plain:.2f} seconds; compiled {fast:.2f}, and {first:.0f} for the "
+        f"first step: {pays}."
     )
 
 
@@ -263,11 +269,11 @@ def growth(found: Found) -> list[str]:
     return [
         *lines,
         "",
-        f"Extrapolated from {found['queries']} queries against the whole corpus at each size: an evaluation "
-        f"of {found['asked']:,} questions grows with the corpus, mining of as many queries as there are "
-        "images with its square, from ready embeddings both. The store's bytes are computed. While "
-        f"{found['queries']} queries were scored against the largest, memory grew by "
-        f"{sizes[-1]['peak_growth_mb']:.0f} MB. {where(found)}",
+        f"Times are extrapolated from {found['queries']} queries against the whole corpus at each size, "
+        f"from embeddings. The time of an evaluation of {found['asked']:,} questions is proportional to the "
+        "size of the corpus; that of mining, with one query for each image, to its square. The bytes of "
+        f"the store are computed. Scoring {found['queries']} queries against the largest corpus needed "
+        f"{sizes[-1]['peak_growth_mb']:.0f} MB of memory. {where(found)}",
         "",
     ]
 
@@ -323,10 +329,12 @@ def main() -> None:
     lines = [
         "# Performance",
         "",
-        "Written by `benchmarks/write_performance.py` from the JSON of the scripts in `benchmarks/`; no "
-        "figure here is typed. Random weights of the true shapes, since time does not depend on the values.",
+        "How long training, evaluation, encoding, indexes and the service take, and how much memory they "
+        "need. `benchmarks/write_performance.py` writes this page from the JSON of the scripts in "
+        "`benchmarks/`. Weights are random and have the published shapes, because time does not depend on "
+        "their values.",
         "",
-        "On a machine with an accelerator the same commands measure it:",
+        "These commands measure it, also on a machine with an accelerator:",
         "",
         "<!-- not run: takes hours -->",
         "```",
@@ -341,7 +349,8 @@ def main() -> None:
     lines += [
         "## Training step",
         "",
-        "A query, its target and one negative a sample; the tower is frozen. `benchmarks/speed/step.py`.",
+        "A sample is a query, its target and one negative; the tower is frozen. Measured by "
+        "`benchmarks/speed/step.py`.",
         "",
     ]
     steps = [value for name, value in found.items() if name.startswith("step-")]
@@ -354,7 +363,7 @@ def main() -> None:
         found["mining"]["epoch"] = 18_000 / quickest
     for write in (memory, mining, evaluation):
         lines += section(write, found)
-    lines += ["## Storing image tokens", "", "`benchmarks/speed/extraction.py`.", ""]
+    lines += ["## Storing image tokens", "", "Measured by `benchmarks/speed/extraction.py`.", ""]
     encoded = [value for name, value in found.items() if name.split("-")[0] == "extraction"]
     for value in encoded:
         lines += extraction(value)
