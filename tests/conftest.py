@@ -133,6 +133,13 @@ def model_folder(tmp_path_factory) -> Path:
     return tiny_model().save_pretrained(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def one_vector_folder(tmp_path_factory) -> Path:
+    """A model of the rule ``dot``, which every engine follows."""
+    model = tiny_model().with_method("dqe_values", {"rule": "dot"})
+    return model.save_pretrained(tmp_path_factory.mktemp("models") / "one-vector")
+
+
 @pytest.fixture
 def dqecir(monkeypatch, capsys):
     """Run the command line in this process: (exit code, standard output, standard error)."""

@@ -101,6 +101,13 @@ class PostgresServer:
             for statement in statements:
                 connection.execute(statement)
 
+    def rows(self, query: str) -> list[tuple]:
+        """Return what a query finds in the database ``shop``."""
+        import psycopg
+
+        with psycopg.connect(self.address("shop")) as connection:
+            return connection.execute(query).fetchall()
+
     def remove(self) -> None:
         with suppress(Exception):
             self.stop(crash=True)

@@ -1,7 +1,24 @@
 """The engine ``postgres`` on servers of the tests' own."""
 
-import pytest
+import json
+import os
+import platform
+import random
+import signal
+import sys
 
+import pytest
+import torch
+from hypothesis import given, settings
+
+from dqecir.errors import EngineError, FilterError
+from dqecir.index import engines
+from dqecir.index.contract import ItemBatch
+from dqecir.index.exact import ExactIndex
+from dqecir.index.filters import parse_filter
+from dqecir.index.payload_columns import Columns
+from tests.index.contract import DOT, EngineContract, batches, item
+from tests.index.test_server import NAMES, SCALARS, filters
 from tests.postgres_server import postgres_server
 
 
@@ -21,3 +38,231 @@ def test_a_server_of_the_wheel_comes_back_after_a_crash(version):
             server.stop(crash=True)
             server.start()
     assert not server.folder.exists()
+
+
+class TestPostgres(EngineContract):
+    sees_at_once = True
+
+    @pytest.fixture(autouse=True)
+    def with_engine(self, postgres_index):
+        type(self).engine = postgres_index
+
+
+@pytest.fixture
+def postgres_index(database):
+    """The engine, with a database of which nothing is written yet."""
+    from dqecir.index.postgres import PostgresIndex
+
+    return PostgresIndex
+
+
+@pytest.fixture
+def index(postgres_index, tmp_path):
+    return postgres_index.build(tmp_path / "index", DOT, batches(header=DOT))
+
+
+@pytest.fixture(scope="module")
+def shop(postgres, tmp_path_factory):
+    """150 items of all kinds of payload, and their payloads."""
+    from dqecir.index.postgres import PostgresIndex
+
+    draw, names = random.Random(0), (*NAMES, "A")
+    payloads = [
+        {name: draw.choice(SCALARS) for name in draw.sample(names, draw.randrange(len(names)))}
+        for _ in range(150)
+    ]
+    batch = ItemBatch([f"item{row}" for row in range(150)], torch.rand(150, 1, 8), payloads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DQECIR_DATABASE_URL", postgres.address("shop"))
+        yield PostgresIndex.build(tmp_path_factory.mktemp("shop") / "index", DOT, iter([batch])), payloads
+
+
+@settings(max_examples=150)
+@given(where=filters)
+def test_filters_mean_what_a_loop_over_payloads_finds(shop, where):
+    index, payloads = shop
+    where = parse_filter(str(where))
+
+    def right():
+        columns = Columns.of(payloads)
+        where.check([columns])
+        return [f"item{row}" for row in where.mask(columns).nonzero()[0]]
+
+    def found(read):
+        try:
+            return sorted(read())
+        except FilterError as error:
+            return str(error)
+
+    wanted = found(right)
+    assert found(lambda: index.ids(where)) == wanted
+    assert found(lambda: [hit.id for hit in index.search(torch.ones(1, 1, 8), 200, None, where)[0]]) == wanted
+    if isinstance(wanted, list):
+        assert index.count(where) == len(wanted)
+
+
+def test_an_index_moves_there_and_back(postgres_index, tmp_path):
+    first = ExactIndex.build(tmp_path / "exact", DOT, batches(2500, header=DOT))
+    first.add(item("item7", 3, DOT, price="30", odd=[1, None]))
+    there = engines.move_index(tmp_path / "exact", tmp_path / "there", "postgres")
+    assert there.info()["engine"] == "postgres"
+    back = engines.move_index(tmp_path / "there", tmp_path / "back", "exact")
+    assert list(back.entries()) == list(first.entries())
+    assert torch.equal(*(torch.cat([part.tokens for part in one.items()]) for one in (first, back)))
+
+
+def test_two_processes_that_each_add_forty_items_leave_eighty(index, tmp_path):
+    children = []
+    for prefix in "ab":
+        child = os.fork()
+        if child == 0:
+            try:
+                own = engines.open_index(tmp_path / "index")
+                for number in range(40):
+                    own.add(item(f"{prefix}{number}", number, DOT))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert len(index) == len(index.ids()) == 90
+    assert index.generation == 81
+
+
+def test_a_new_price_leaves_the_vector_where_it_is(index, postgres):
+    def places():
+        """Where PostgreSQL stores each vector."""
+        vectors = postgres.rows(f"SELECT oid::regclass FROM pg_class WHERE relname LIKE '{name}%vectors'")[0][
+            0
+        ]
+        items = vectors.replace("_vectors", "_items")
+        return dict(postgres.rows(f"SELECT id, v.ctid::text FROM {items} JOIN {vectors} v USING (key)"))
+
+    name = index.info()["view"].split(".")[1]
+    before = places()
+    vectors = dict(zip(index.ids(), index.tokens(index.ids()), strict=True))
+    index.add(
+        ItemBatch(["item3", "item4"], torch.stack([vectors["item3"], vectors["item5"]]), [{"price": 2}] * 2)
+    )
+    assert index.ids()[-2:] == ["item3", "item4"]
+    assert torch.equal(index.tokens(["item4"])[0], vectors["item5"])
+    assert index.ids(parse_filter("price < 3")) == ["item3", "item4"]
+    after = places()
+    assert [item for item in before if before[item] != after[item]] == ["item4"]
+
+
+def test_the_view_outlives_a_build_and_names_the_model(index, postgres, tmp_path):
+    view = index.info()["view"]
+    other = DOT.model_copy(update={"model": "another 'model' of 100%", "size": 12})
+    postgres.execute(f"CREATE VIEW {view}_own AS SELECT id FROM {view}", database="shop")
+    assert postgres.rows(f"SELECT DISTINCT model FROM {view}") == [("m1",)]
+    built = type(index).build(tmp_path / "index", other, batches(4, width=12, header=other))
+    assert built.info()["view"] == view
+    rows = postgres.rows(f"SELECT id, payload->>'path', model FROM {view} ORDER BY number")
+    assert rows[3] == ("item3", "/3", other.model)
+    assert len(rows) == 4
+
+
+@pytest.mark.parametrize("rule", ["max_t", "likelihood"])
+def test_rules_of_several_vectors_are_refused(postgres_index, tmp_path, rule):
+    header = DOT.model_copy(update={"score_rule": rule, "tokens": 3})
+    with pytest.raises(
+        EngineError, match=f"follows the score rule dot .* not the score rule {rule}: use the"
+    ):
+        postgres_index.build(tmp_path / "i", header, batches(header=header))
+    wide = DOT.model_copy(update={"size": 16_001})
+    with pytest.raises(EngineError, match="up to width 16000, and not width 16001"):
+        postgres_index.build(tmp_path / "i", wide, iter([]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_stored_is_refused_by_name(index):
+    wrong = {
+        "n\0": {},
+        "half \ud800": {},
+        "x": {"title": "\udfff"},
+        "y": {"a": {"b\0": 1}},
+        "z": {"n": float("nan")},
+    }
+    fine = {"\\u0000": {"t": "\\u0000 \\\\ud800"}, "😀": {"😀": "😀", "deep": [[None, {"": 1e300}]]}}
+    with pytest.raises(EngineError, match="cannot store") as error:
+        index.add(ItemBatch([*fine, *wrong], torch.ones(7, 1, 8), [*fine.values(), *wrong.values()]))
+    assert all(ascii(name) in str(error.value) for name in wrong)
+    assert not any(ascii(name) in str(error.value) for name in fine)
+    assert len(index) == 10
+    index.add(ItemBatch([*fine], torch.ones(2, 1, 8), [*fine.values()]))
+    assert index.payloads([*fine, *wrong]) == fine
+    assert index.delete([*wrong, "😀"]) == 1
+    assert len(index.search(torch.ones(1, 1, 8), 20, [[*wrong, *fine]])[0]) == 10
+
+
+def test_every_fault_of_the_database_is_one_sentence(postgres_index, postgres, tmp_path, monkeypatch):
+    def refused(address, schema="public"):
+        monkeypatch.setenv("DQECIR_DATABASE_URL", address)
+        monkeypatch.setenv("DQECIR_DATABASE_SCHEMA", schema)
+        with pytest.raises(EngineError) as error:
+            postgres_index.build(tmp_path / "i", DOT, batches(header=DOT))
+        assert "s3cret" not in str(error.value)
+        assert "hidden" not in str(error.value)
+        assert not (tmp_path / "i").exists()
+        return str(error.value)
+
+    assert "CREATE EXTENSION vector" in refused(postgres.address("postgres"))
+    assert "cannot be reached (Connection refused)" in refused("postgresql://me:s3cret@localhost:9/shop")
+    assert "cannot be reached (does not exist)" in refused(postgres.address("nothing"))
+    assert "%40" in refused("postgres//me:s3cret@localhost/shop")
+    assert "cannot be reached" in refused("postgresql://me:s3cret@hidden@localhost/shop")
+    assert "cannot be reached" in refused("postgresql://me:s3cret/hidden@localhost/shop")
+    assert "does not exist" in refused(postgres.address("shop"), "nothing")
+    assert "DQECIR_DATABASE_SCHEMA" in refused(postgres.address("shop"), 'x"; DROP')
+
+
+def test_without_the_package_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    for name in [name for name in sys.modules if name.startswith("dqecir.index.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(
+        EngineError, match=r"needs psycopg, which is not installed: pip install 'dqecir\[postgres\]'"
+    ):
+        engines.engine("postgres")
+
+
+def test_the_folder_holds_no_address(index, tmp_path, database):
+    manifest = json.loads((tmp_path / "index" / "manifest.json").read_text())
+    assert sorted(manifest) == ["engine", "format", "name", "namespace"]
+    assert manifest["name"].startswith("dqecir_index_")
+
+
+def test_a_running_build_refuses_others_and_a_killed_one_does_not(index, tmp_path, dqecir, database):
+    def slow():
+        yield from batches(4, header=DOT)
+        for refused in (lambda: index.add(item("new", 1, DOT)), lambda: index.delete(["item1"]), again):
+            with pytest.raises(EngineError, match=f"is being built on {platform.node()} since 20"):
+                refused()
+        # A read-only call still answers.
+        assert len(index) == 10
+        assert dqecir("index", "leftovers")[1] == "no interrupted build left anything behind\n"
+        yield from batches(4, header=DOT, prefix="more")
+
+    def again():
+        type(index).build(tmp_path / "index", DOT, batches(header=DOT))
+
+    def killed():
+        yield from batches(4, header=DOT)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert len(type(index).build(tmp_path / "index", DOT, slow())) == 8
+    for folder in ("index", "never"):
+        child = os.fork()
+        if child == 0:
+            type(index).build(tmp_path / folder, DOT, killed())
+        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    index.add(item("new", 1, DOT))
+    assert len(index) == 9
+    out = dqecir("index", "leftovers")[1].splitlines()
+    assert [line.split("dqecir_")[1][:5] for line in out] == ["index", "never"]
+    assert dqecir("index", "leftovers", "--index", tmp_path / "never", "--remove")[1].count("removed") == 3
+    assert dqecir("index", "leftovers")[1] == "no interrupted build left anything behind\n"
+    assert len(index) == 9
+    again()
+    assert len(index) == 10

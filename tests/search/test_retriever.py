@@ -180,11 +180,15 @@ def test_without_a_text_a_picture_finds_its_like(pictures, tmp_path, name):
     assert len(retriever.search(sorted(pictures.rglob("*.jpg"))[0], k=5).hits) == 5
 
 
-@pytest.mark.parametrize("engine", ["exact", "server"])
-def test_one_vector_a_picture_is_indexed_searched_and_explained(pictures, tmp_path, engine, monkeypatch):
+@pytest.mark.parametrize("engine", ["exact", "server", "postgres"])
+def test_one_vector_a_picture_is_indexed_searched_and_explained(
+    pictures, tmp_path, engine, monkeypatch, request
+):
     if engine == "server":
         pytest.importorskip("qdrant_client")
         monkeypatch.setenv("DQECIR_QDRANT_URL", ":memory:")
+    if engine == "postgres":
+        request.getfixturevalue("database")
     retriever = ComposedRetriever(tiny_model().with_method("dqe_values", {"rule": "dot"}))
     retriever.build_index(pictures, tmp_path / "index", quiet=True, engine=engine)
     header = retriever.index.header

@@ -56,7 +56,9 @@ def index_build(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option("--engine", help="exact or server. Default: that of the index in OUT, else exact."),
+        typer.Option(
+            "--engine", help="exact, server or postgres. Default: that of the index in OUT, else exact."
+        ),
     ] = None,
     tokens: Tokens = None,
     sheet_name: SheetName = None,
@@ -114,7 +116,9 @@ def index_delete(
 def index_move(
     source: Annotated[Path, typer.Argument(metavar="FROM", help="An index folder, which is not changed.")],
     target: Annotated[Path, typer.Argument(metavar="TO", help="The folder of the new index.")],
-    engine: Annotated[str, typer.Option("--engine", help="The engine of the new index: exact or server.")],
+    engine: Annotated[
+        str, typer.Option("--engine", help="The engine of the new index: exact, server or postgres.")
+    ],
 ) -> None:
     """Write the items of an index into another engine's, whole or not at all; nothing is encoded again."""
     from dqecir.index.engines import move_index
@@ -143,13 +147,13 @@ def index_leftovers(
             "--index",
             help=(
                 "An index folder, or one whose build was interrupted. Default: none, for the server of "
-                "DQECIR_QDRANT_URL alone."
+                "DQECIR_QDRANT_URL and the database of DQECIR_DATABASE_URL."
             ),
         ),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove them. Default: only list them.")] = False,
 ) -> None:
-    """Name what killed builds left: collections on a Qdrant server, and drafts beside an index folder."""
+    """Name what killed builds left: collections, tables of a database, and drafts beside an index folder."""
     from dqecir.index.engines import leftovers_of
 
     found = leftovers_of(index)

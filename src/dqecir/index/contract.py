@@ -9,7 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -69,6 +69,13 @@ class Hit:
     payload: Mapping[str, Any]
 
 
+def reordered(hits: Sequence[Hit], preference: Preference) -> list[Hit]:
+    """Return hits with what a preference adds for their cells in their scores, best first."""
+    added = preference.of_cells(Columns.of([hit.payload for hit in hits])).tolist()
+    scored = [replace(hit, score=hit.score + more) for hit, more in zip(hits, added, strict=True)]
+    return sorted(scored, key=lambda hit: -hit.score)
+
+
 class Page(NamedTuple):
     """Some items of a list: ids and payloads."""
 
@@ -109,6 +116,13 @@ class ItemBatch:
                 "the model is damaged"
             )
         return stored
+
+    def check_once(self, seen: set[str]) -> None:
+        """Add the ids to ``seen``; raises :class:`EngineError` for a repeated id."""
+        for item in self.ids:
+            if item in seen:
+                raise EngineError(f"the item {item!r} comes twice: every item needs an id of its own")
+            seen.add(item)
 
 
 class Index(ABC):

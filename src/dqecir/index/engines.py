@@ -23,8 +23,12 @@ from dqecir.settings import nearest
 ENGINES: dict[str, str] = {
     "exact": "dqecir.index.exact:ExactIndex",
     "server": "dqecir.index.server:ServerIndex",
+    "postgres": "dqecir.index.postgres:PostgresIndex",
 }
 """Name in the manifest -> class, which is imported when needed, because some need further packages."""
+
+_EXTRAS = {"server": "qdrant", "postgres": "postgres"}
+"""Engine -> the extra that installs its packages."""
 
 
 def engine(name: str) -> type[Index]:
@@ -36,7 +40,8 @@ def engine(name: str) -> type[Index]:
         found: type[Index] = getattr(import_module(module), kind)
     except ModuleNotFoundError as error:
         raise EngineError(
-            f"the engine {name} needs {error.name}, which is not installed: pip install 'dqecir[qdrant]'"
+            f"the engine {name} needs {error.name}, which is not installed: "
+            f"pip install 'dqecir[{_EXTRAS[name]}]'"
         ) from None
     return found
 
@@ -81,24 +86,33 @@ class Leftover:
 
 
 def leftovers_of(folder: Path | None) -> list[Leftover]:
-    """Return what killed builds left: drafts beside an index folder, and collections on its Qdrant server.
+    """Return what killed builds left: drafts beside an index folder, and tables or collections of its engine.
 
-    The server is that of the index in ``folder``, else that of ``DQECIR_QDRANT_URL``, if any is named. Raises
-    :class:`EngineError` where there is neither a folder nor a server.
+    The Qdrant server is that of the index in ``folder``, else that of ``DQECIR_QDRANT_URL``, and the database
+    is that of ``DQECIR_DATABASE_URL``, if any is named. Raises :class:`EngineError` where there is nothing to
+    look at.
     """
-    found = []
-    url = os.environ.get("DQECIR_QDRANT_URL", "")
+    found, manifest = [], {"url": os.environ.get("DQECIR_QDRANT_URL"), "engine": "", "namespace": None}
+    is_named = bool(os.environ.get("DQECIR_DATABASE_URL"))
     if folder is not None:
         found = [Leftover(str(draft), partial(rmtree, draft)) for draft in dead_drafts(folder)]
         with suppress(OSError, ValueError):
-            url = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("url", url)
-    elif not url:
-        raise EngineError("name an index folder with --index, or a Qdrant server in DQECIR_QDRANT_URL")
-    if url:
+            manifest |= json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    elif not manifest["url"] and not is_named:
+        raise EngineError(
+            "name an index folder with --index, a Qdrant server in DQECIR_QDRANT_URL, or a database in "
+            "DQECIR_DATABASE_URL"
+        )
+    if url := manifest["url"]:
         engine("server")
         from dqecir.index.qdrant_leftovers import leftovers
 
         found += [Leftover(f"{left.name} at {url}", left.drop) for left in leftovers(url)]
+    if is_named or manifest["engine"] == "postgres":
+        engine("postgres")
+        from dqecir.index.postgres_records import leftover_stores
+
+        found += [Leftover(*pair) for pair in leftover_stores(manifest["namespace"])]
     return found
 
 

@@ -163,7 +163,7 @@ class Columns:
 
     def __getitem__(self, name: str) -> PayloadColumn:
         """Return the column of an attribute, ignoring case; it is empty if no item has the attribute."""
-        name = self._written(name)
+        name = self.written(name)
         if name not in self._columns:
             found = self._read(name) if name in self.names else ColumnCoder().column(self._count)
             self._columns[name] = found
@@ -171,9 +171,10 @@ class Columns:
 
     def __contains__(self, name: str) -> bool:
         """Return whether any item has an attribute of this name, in any case."""
-        return self._written(name) in self.names
+        return self.written(name) in self.names
 
-    def _written(self, name: str) -> str:
+    def written(self, name: str) -> str:
+        """Return how the items write an attribute that is named in any case."""
         return name if name in self.names else self._by_folded.get(folded(name), name)
 
     @cached_property

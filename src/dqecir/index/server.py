@@ -30,7 +30,16 @@ from torch import Tensor
 
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError, EngineError, UnknownItemError
-from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, Page, SearchSettings, check_replaceable
+from dqecir.index.contract import (
+    Hit,
+    Index,
+    IndexHeader,
+    ItemBatch,
+    Page,
+    SearchSettings,
+    check_replaceable,
+    reordered,
+)
 from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
@@ -152,7 +161,7 @@ class ServerIndex(Index):
         if not batch.ids:
             return
         batch.as_stored(self.header)
-        _check_once(batch, set())
+        batch.check_once(set())
         with write_lock(self.folder):
             state, change = self._claimed()
             gone = _mark(state, [*batch.ids, *instead_of], change)
@@ -213,7 +222,7 @@ class ServerIndex(Index):
         found = self._of_one_generation(answers)
         if fetched == k or prefer is None:
             return found
-        return [_preferred(*pair)[:k] for pair in zip(found, prefer, strict=True)]
+        return [reordered(*pair)[:k] for pair in zip(found, prefer, strict=True)]
 
     def _of_one_generation(self, read: Callable[[_State], ReadT]) -> ReadT:
         """Read the open generation, or a newer one if the open one is being removed."""
@@ -448,7 +457,7 @@ def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -
         del first
         with being_built(collection):
             while batch is not None:
-                _check_once(batch, seen)
+                batch.check_once(seen)
                 record = _write_batch(collection, record, batch, change)
                 batch = None
                 batch = next(batches, None)
@@ -503,14 +512,6 @@ def _payload_of(record: IndexRecord) -> dict[str, str]:
     return {"record": record.model_dump_json(), "change": record.writer, "claim": record.claim}
 
 
-def _check_once(batch: ItemBatch, seen: set[str]) -> None:
-    """Add the batch's ids to ``seen``; raises :class:`EngineError` for a repeated id."""
-    for item in batch.ids:
-        if item in seen:
-            raise EngineError(f"the item {item!r} comes twice: every item needs an id of its own")
-        seen.add(item)
-
-
 def _write_batch(
     collection: Collection, record: IndexRecord, batch: ItemBatch, change: _Change
 ) -> IndexRecord:
@@ -557,13 +558,6 @@ def _conditions(where: Filter | None, record: IndexRecord) -> list[Condition]:
         return []
     where.check([record.columns()])
     return [condition(where)]
-
-
-def _preferred(hits: Sequence[Hit], preference: Preference) -> list[Hit]:
-    """Add the preference to the scores of hits, and sort them."""
-    added = preference.of_cells(Columns.of([hit.payload for hit in hits]))
-    scored = [replace(hit, score=hit.score + more) for hit, more in zip(hits, added.tolist(), strict=True)]
-    return sorted(scored, key=lambda hit: -hit.score)
 
 
 def _without(ids: Sequence[str]) -> list[Condition]:

@@ -1,0 +1,369 @@
+"""The engine ``postgres``: items in tables of a PostgreSQL database with pgvector.
+
+The folder holds a manifest that names a schema and the index's row there. The database is that of
+``DQECIR_DATABASE_URL``, else of libpq's own settings; its address is stored nowhere. A call reads one
+snapshot. A change is one transaction that holds the row, so writers of all machines take turns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import psycopg
+from torch import Tensor
+
+from dqecir.data.payload_fields import RESERVED
+from dqecir.errors import EngineError, UnknownItemError
+from dqecir.index.contract import (
+    Hit,
+    Index,
+    IndexHeader,
+    ItemBatch,
+    Page,
+    SearchSettings,
+    check_replaceable,
+    reordered,
+)
+from dqecir.index.filters import Filter
+from dqecir.index.item_preferences import Preference
+from dqecir.index.payload_columns import Columns, values_in
+from dqecir.index.postgres_building import build_store, location_before, read_location
+from dqecir.index.postgres_connections import URL, Connection, Row, may_repeat, plain_errors, pool
+from dqecir.index.postgres_records import DatabaseLocation, busy, is_built
+from dqecir.index.postgres_search import Condition, both, but_not, condition, of_ids, query_text, scan
+from dqecir.index.postgres_tables import Store, StoreRecord, as_tokens, rows_of
+from dqecir.io.files import sync_folder, whole_folder, write_json
+from dqecir.methods.scoring import best_columns, score_of_results
+from dqecir.settings import parse_settings
+
+READ = 1024
+"""Items read at once, where all are read."""
+
+SPARE = 16
+"""Items that are fetched beyond the wanted ones, because the database's products are of float16 numbers."""
+
+PREFERRED = 256
+"""Items that a search with preferences fetches and reorders."""
+
+READ_MS = 25_000
+WRITE_MS = 300_000
+LOCK_MS = 30_000
+"""Milliseconds that a statement of a reader and of a writer may take, and that a writer waits for others."""
+
+ReadT = TypeVar("ReadT")
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """One transaction: the record of an index, and what is read and written with it."""
+
+    connection: Connection
+    record: StoreRecord
+    store: Store
+
+    @property
+    def vector(self) -> str:
+        """SQL of the vector of an item ``i``."""
+        return f"(SELECT v.vector FROM {self.store.vectors} v WHERE v.key = i.key)"
+
+    def send(self, statement: str, parameters: Sequence[Any] = ()) -> psycopg.Cursor[Row]:
+        return self.connection.cursor(binary=True).execute(statement.encode(), parameters)
+
+    def rows(self, columns: str, allowed: Condition, more: str = "", *parameters: object) -> list[Row]:
+        """Select columns of the allowed items ``i``; ``more`` has its own parameters."""
+        return self.send(
+            f"SELECT {columns} FROM {self.store.items} i WHERE {allowed[0]} {more}",
+            [*allowed[1], *parameters],
+        ).fetchall()
+
+    def remove(self, keys: Sequence[int], kept: Collection[int] = ()) -> None:
+        """Delete items by their keys; the vectors of ``kept`` keys stay."""
+        for table in (self.store.items, self.store.numbers):
+            self.send(f"DELETE FROM {table} WHERE key = ANY(%s::bigint[])", [list(keys)])
+        gone = [key for key in keys if key not in kept]
+        self.send(f"DELETE FROM {self.store.vectors} WHERE key = ANY(%s::bigint[])", [gone])
+
+    def limit(self, where: Filter | None) -> Condition:
+        """Return the condition for items; raises ``FilterError`` as :meth:`Filter.check`."""
+        if where is None:
+            return "TRUE", []
+        columns = self.record.columns()
+        where.check([columns])
+        return condition(where, columns, self.store)
+
+
+class PostgresIndex(Index):
+    """Items of one model in tables that a row of the database names."""
+
+    def __init__(self, folder: Path) -> None:
+        """As :meth:`open`."""
+        self.folder = folder
+        self._location = read_location(folder)
+        with plain_errors(), self._reading() as now:
+            self.header = now.record.header
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        return cls(folder)
+
+    @classmethod
+    def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Self:
+        check_replaceable(folder)
+        with plain_errors():
+            if location := location_before(folder):
+                build_store(location, header, batches)
+            else:
+                with whole_folder(folder) as draft:
+                    location = DatabaseLocation.new(folder.name)
+                    build_store(location, header, batches)
+                    write_json(draft / "manifest.json", location.model_dump(mode="json"))
+                    sync_folder(draft)
+        return cls.open(folder)
+
+    def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
+        if not batch.ids:
+            return
+        stored = batch.as_stored(self.header)
+        batch.check_once(set())
+        rows = rows_of(batch, stored)
+        vectors = {row.id: row.vector for row in rows}
+
+        def change(now: _Snapshot) -> StoreRecord:
+            found = now.rows(f"i.id, i.key, {now.vector}", of_ids({*batch.ids, *instead_of}))
+            # The vector of an item that changes only its payload stays where it is.
+            kept = {item: key for item, key, vector in found if vectors.get(item) == vector}
+            now.remove([key for _, key, _ in found], set(kept.values()))
+            now.store.insert(now.connection, rows, now.record.next, kept)
+            return now.record.changed(len(found), batch)
+
+        self._write(change)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        gone: list[int] = []
+
+        def change(now: _Snapshot) -> StoreRecord | None:
+            gone.extend(key for (key,) in now.rows("i.key", of_ids(set(ids))))
+            now.remove(gone)
+            return now.record.changed(len(gone)) if gone else None
+
+        self._write(change)
+        return len(gone)
+
+    def refresh(self) -> None:
+        self._read(lambda now: None)
+
+    def search(
+        self,
+        queries: Tensor,
+        k: int,
+        exclude: Sequence[Sequence[str]] | None = None,
+        where: Filter | None = None,
+        prefer: Sequence[Preference] | None = None,
+    ) -> list[list[Hit]]:
+        self.check_search(queries, k, exclude)
+        queries = queries.float()
+        count = max(k, PREFERRED) if prefer is not None and any(prefer) else k
+        without = exclude or [()] * len(queries)
+        found = self._read(lambda now: _best(now, queries, count, without, where))
+        if count == k or prefer is None:
+            return found
+        return [reordered(*pair)[:k] for pair in zip(found, prefer, strict=True)]
+
+    def tokens(self, ids: Sequence[str]) -> Tensor:
+        rows = self._read(lambda now: now.rows(f"i.id, {now.vector}", of_ids(set(ids))))
+        found: dict[str, bytes] = dict(rows)
+        lacking = [item for item in ids if item not in found]
+        if lacking:
+            raise UnknownItemError(lacking[0])
+        return as_tokens([found[item] for item in ids], self.header.size)
+
+    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        found = self._read(lambda now: now.rows("i.id, i.payload", of_ids(set(ids)), "ORDER BY i.number"))
+        return {item: json.loads(payload) for item, payload in found}
+
+    def items(self) -> Iterator[ItemBatch]:
+        for rows in self._parts(tokens=True):
+            tokens = as_tokens([row[3] for row in rows], self.header.size)
+            yield ItemBatch([row[1] for row in rows], tokens, [json.loads(row[2]) for row in rows])
+
+    def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for rows in self._parts(tokens=False):
+            yield from ((item, json.loads(payload)) for _, item, payload in rows)
+
+    def _parts(self, tokens: bool) -> Iterator[list[Row]]:
+        """Yield numbers, ids, payloads and perhaps vectors of all items, a part at a time."""
+        last = 0
+        with plain_errors(), self._reading() as now:
+            columns = "i.number, i.id, i.payload" + (f", {now.vector}" if tokens else "")
+            later = f"ORDER BY i.number LIMIT {READ}"
+            while rows := now.rows(columns, ("i.number > %s", [last]), later):
+                last = rows[-1][0]
+                yield rows
+
+    def ids(self, where: Filter | None = None) -> list[str]:
+        found = self._read(lambda now: now.rows("i.id", now.limit(where), "ORDER BY i.number"))
+        return [item for (item,) in found]
+
+    def count(self, where: Filter | None = None) -> int:
+        counted = "count(DISTINCT product) + count(*) FILTER (WHERE product IS NULL)"
+        return self._read(lambda now: now.rows(counted, now.limit(where))[0][0])
+
+    def page(
+        self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
+    ) -> Page:
+        def read(now: _Snapshot) -> list[Row]:
+            allowed, parameters = now.limit(where)
+            order = "number" if seed is None else f"{_drawn(seed)}, number"
+            start, last = "TRUE", ()
+            if after is not None:
+                found = now.rows(order, of_ids([after]))
+                if not found:
+                    raise UnknownItemError(after)
+                last = found[0]
+                start = f"({order}) > ({', '.join('%s' for _ in last)})"
+            # Within the inner query, i is another item that is allowed, too.
+            earlier = "i.product = shown.product AND i.number < shown.number"
+            return now.send(
+                f"SELECT id, payload FROM (SELECT * FROM {now.store.items} i WHERE {allowed}) shown "
+                f"WHERE {start} AND NOT EXISTS (SELECT FROM {now.store.items} i WHERE {earlier} "
+                f"AND {allowed}) ORDER BY {order} LIMIT %s",
+                [*parameters, *last, *parameters, limit + 1],
+            ).fetchall()
+
+        rows = self._read(read)
+        entries = [(item, json.loads(payload)) for item, payload in rows[:limit]]
+        return Page(entries, entries[-1][0] if len(rows) > limit else None)
+
+    def sample(self, count: int, seed: int) -> list[str]:
+        order = f"ORDER BY {_drawn(seed)}, number LIMIT %s"
+        return [item for (item,) in self._read(lambda now: now.rows("i.id", ("TRUE", []), order, count))]
+
+    def values(self) -> dict[str, Counter[str]]:
+        found: dict[str, Counter[str]] = {}
+        for _, payload in self.entries():
+            for name, value in payload.items():
+                if name not in RESERVED and (values := values_in(value)):
+                    found.setdefault(name, Counter()).update(map(str, values))
+        return found
+
+    def columns(self) -> list[Columns]:
+        return [self._read(lambda now: now.record).columns()]
+
+    @property
+    def generation(self) -> int:
+        return self._read(lambda now: now.record.generation)
+
+    def __len__(self) -> int:
+        return self._read(lambda now: now.record.items)
+
+    def info(self) -> dict[str, Any]:
+        def read(now: _Snapshot) -> dict[str, Any]:
+            return {
+                "engine": "postgres",
+                "items": now.record.items,
+                "attributes": sorted(set(now.record.attributes) - RESERVED),
+                "model": self.header.model,
+                "tokens": f"{self.header.tokens} of width {self.header.size}",
+                "score rule": self.header.score_rule,
+                "generation": now.record.generation,
+                "database": now.connection.info.dbname,
+                "view": f"{self._location.namespace}.{self._location.name}",
+            }
+
+        return self._read(read)
+
+    def with_settings(self, settings: SearchSettings | None) -> Self | None:
+        return self if settings is None else None
+
+    def configure(self, settings: SearchSettings | None) -> None:
+        """As the contract says; raises :class:`EngineError` for settings: every item is compared."""
+        if settings is not None:
+            raise EngineError("the engine postgres compares every item: there is nothing to set")
+
+    def _read(self, work: Callable[[_Snapshot], ReadT]) -> ReadT:
+        """Read one snapshot; once more where the connection broke or a build replaced the tables."""
+        with plain_errors():
+            try:
+                with self._reading() as now:
+                    return work(now)
+            except psycopg.Error as error:
+                if not may_repeat(error):
+                    raise
+            with self._reading() as now:
+                return work(now)
+
+    def _write(self, change: Callable[[_Snapshot], StoreRecord | None]) -> None:
+        """Change the index, which is held against other writers, and write the record that is returned."""
+        with plain_errors(), self._transaction("", " FOR UPDATE", WRITE_MS) as (now, building):
+            if building and is_built(now.connection, self._location):
+                raise busy(building)
+            record = change(now)
+            if record is not None:
+                now.send(
+                    f"UPDATE {self._location.records} SET record = %s WHERE name = %s",
+                    [record.model_dump_json(), self._location.name],
+                )
+
+    @contextmanager
+    def _reading(self) -> Iterator[_Snapshot]:
+        with self._transaction("ISOLATION LEVEL REPEATABLE READ READ ONLY", "", READ_MS) as (now, _):
+            yield now
+
+    @contextmanager
+    def _transaction(self, kind: str, lock: str, milliseconds: int) -> Iterator[tuple[_Snapshot, str | None]]:
+        location, connections = self._location, pool()
+        extension = connections.extension()
+        begin = (
+            f"BEGIN {kind}; SET LOCAL statement_timeout = {milliseconds}; "
+            f"SET LOCAL lock_timeout = {LOCK_MS}; SET LOCAL jit = off; "
+            f"SELECT record, building FROM {location.records} WHERE name = '{location.name}'{lock}"
+        )
+        with connections.transaction(begin) as (connection, rows):
+            if not rows or rows[0][0] is None:
+                raise EngineError(
+                    f"the database has no index {location.name} of {self.folder}: name its database in "
+                    f"{URL}, or build the index again"
+                )
+            record = parse_settings(json.loads(rows[0][0]), StoreRecord, f"the record of {self.folder}")
+            if record.header != getattr(self, "header", record.header):
+                raise EngineError(f"{self.folder} was built again by another model: open it again")
+            store = Store(location.namespace, record.store, extension)
+            yield _Snapshot(connection, record, store), rows[0][1]
+
+
+def _drawn(seed: int) -> str:
+    """Return SQL that orders items by the seed and the id alone."""
+    return f"hashint8extended(hash, '{(seed + 2**63) % 2**64 - 2**63}')"
+
+
+def _best(
+    now: _Snapshot, queries: Tensor, k: int, without: Sequence[Sequence[str]], where: Filter | None
+) -> list[list[Hit]]:
+    limit = now.limit(where)
+    with now.connection.pipeline():
+        cursors = [
+            now.send(*scan(now.store, query_text(query[0]), both(limit, but_not(ids)), k + SPARE))
+            for query, ids in zip(queries, without, strict=True)
+        ]
+    return [
+        _hits(query, cursor.fetchall(), k, now.record.header)
+        for query, cursor in zip(queries, cursors, strict=True)
+    ]
+
+
+def _hits(query: Tensor, rows: Sequence[Row], k: int, header: IndexHeader) -> list[Hit]:
+    """Return the best of some rows, which stand in the order of adding, by the one scorer."""
+    if not rows:
+        return []
+    tokens = as_tokens([vector for _, _, vector in rows], header.size)
+    values, columns = best_columns(score_of_results(query[None], tokens, header.score_rule), k)
+    return [
+        Hit(rows[column][0], value, json.loads(rows[column][1]))
+        for value, column in zip(values[0].tolist(), columns[0].tolist(), strict=True)
+    ]

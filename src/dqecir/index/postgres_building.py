@@ -1,0 +1,157 @@
+"""Build an index of the engine ``postgres``, and find what killed builds left.
+
+A build writes tables that no record names, and points the record to them in one short transaction. A lock of
+the database, which ends with the build's process, tells a build that runs from one that was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+
+from dqecir.errors import DataError, EngineError
+from dqecir.index.contract import IndexHeader, ItemBatch
+from dqecir.index.engines import engine_of
+from dqecir.index.postgres_connections import Connection, ConnectionPool, pool
+from dqecir.index.postgres_records import BOUNDED, FORMAT, SHORTLY, DatabaseLocation, busy, stores_of
+from dqecir.index.postgres_tables import Store, StoreRecord, rows_of
+from dqecir.settings import parse_settings
+
+_WIDEST = 16_000
+"""Largest width of pgvector's halfvec."""
+
+
+def read_location(folder: Path) -> DatabaseLocation:
+    """Read the manifest of an index; raises :class:`EngineError` if it is not of this engine."""
+    named = engine_of(folder)
+    if named != "postgres":
+        raise EngineError(f"{folder} is an index of the engine {named}, not of postgres")
+    path = folder / "manifest.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("format") != FORMAT:
+        raise EngineError(f"{folder} is an index of another version: build it again")
+    return parse_settings(data, DatabaseLocation, str(path))
+
+
+def location_before(folder: Path) -> DatabaseLocation | None:
+    """Return the place of the index that a build replaces; None where there is none of this engine."""
+    with suppress(DataError):
+        return read_location(folder)
+    return None
+
+
+def build_store(location: DatabaseLocation, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
+    """Write all items into new tables, and point the index's record to them."""
+    if header.score_rule != "dot" or header.size > _WIDEST:
+        what = f"the score rule {header.score_rule}" if header.score_rule != "dot" else f"width {header.size}"
+        raise EngineError(
+            f"the engine postgres follows the score rule dot up to width {_WIDEST}, and not {what}: use the "
+            "engine exact"
+        )
+    batch = next((one for one in batches if one.ids), None)
+    if batch is None:
+        raise EngineError("there is nothing to index: no image could be used")
+    connections = pool()
+    name = f"{location.name}_{uuid.uuid4().hex[:8]}"
+    store = Store(location.namespace, name, connections.extension())
+    with _building(connections, location, store) as connection:
+        with connection.transaction():
+            connection.execute(BOUNDED)
+            store.create(connection, header.size)
+        record = StoreRecord(header=header, store=name, generation=0, items=0, next=1, attributes={})
+        seen: set[str] = set()
+        while batch is not None:
+            batch.check_once(seen)
+            with connection.transaction():
+                connection.execute(BOUNDED)
+                store.insert(connection, rows_of(batch, batch.as_stored(header)), record.next, {})
+            record = record.changed(0, batch)
+            batch = None
+            batch = next(batches, None)
+        with connection.transaction():
+            connection.execute(BOUNDED)
+            store.add_indexes(connection)
+        for table in (store.items, store.vectors, store.numbers):
+            connection.execute(f"VACUUM (ANALYZE) {table}".encode())
+        _switch(connection, location, store, record)
+        _drop_others(connection, location, store)
+
+
+@contextmanager
+def _building(connections: ConnectionPool, location: DatabaseLocation, store: Store) -> Iterator[Connection]:
+    """Hold the lock of builds, name this one in the record, and yield a connection; clean up after errors."""
+    with closing(connections.dedicated()) as guard, closing(connections.dedicated()) as connection:
+        guard.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0")
+        cursor = guard.execute("SELECT pg_try_advisory_xact_lock(%s)", [location.lock])
+        [(is_alone,)] = cursor.fetchall()
+        with suppress(psycopg.errors.UniqueViolation):  # Another process creates it at the same moment.
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {location.records} "
+                "(name text PRIMARY KEY, record text, building text)".encode()
+            )
+        own = f"WHERE name = '{location.name}'"
+        if not is_alone:
+            [(building,)] = connection.execute(
+                f"SELECT building FROM {location.records} {own}".encode()
+            ).fetchall()
+            raise busy(building)
+        with connection.transaction():
+            connection.execute(BOUNDED)
+            connection.execute(
+                f"INSERT INTO {location.records} (name) VALUES ('{location.name}') "
+                "ON CONFLICT DO NOTHING".encode()
+            )
+            connection.execute(
+                f"UPDATE {location.records} SET building = json_build_object('store', %s::text, "
+                f"'host', %s::text, 'since', date_trunc('second', now()))::text {own}".encode(),
+                [store.name, platform.node()],
+            )
+        try:
+            yield connection
+        except BaseException:
+            # Where the database is away, `dqecir index leftovers` finds the tables.
+            with suppress(psycopg.Error), connection.transaction():
+                connection.execute(SHORTLY)
+                store.drop(connection)
+                connection.execute(f"UPDATE {location.records} SET building = NULL {own}".encode())
+                connection.execute(f"DELETE FROM {location.records} {own} AND record IS NULL".encode())
+            raise
+
+
+def _switch(connection: Connection, location: DatabaseLocation, store: Store, record: StoreRecord) -> None:
+    """Point the record and the view to a store that is complete."""
+    model = record.header.model.replace("'", "''").replace("%", "%%")
+    with connection.transaction():
+        connection.execute(BOUNDED)
+        [(old, building)] = connection.execute(
+            f"SELECT record, building FROM {location.records} WHERE name = %s FOR UPDATE".encode(),
+            [location.name],
+        ).fetchall()
+        if building is None or json.loads(building)["store"] != store.name:
+            raise EngineError("another build took the place of this one: build the index again")
+        generation = 1 + (json.loads(old)["generation"] if old else 0)
+        connection.execute(
+            f"UPDATE {location.records} SET record = %s, building = NULL WHERE name = %s".encode(),
+            [record.model_copy(update={"generation": generation}).model_dump_json(), location.name],
+        )
+        connection.execute(
+            f'CREATE OR REPLACE VIEW "{location.namespace}"."{location.name}" AS SELECT \'{model}\'::text AS '
+            f"model, i.number, i.id, i.payload::jsonb AS payload, v.vector FROM {store.items} i "
+            f"JOIN {store.vectors} v USING (key)".encode(),
+            (),
+        )
+
+
+def _drop_others(connection: Connection, location: DatabaseLocation, store: Store) -> None:
+    """Drop the older tables of an index; those that a long call reads stay until the next build."""
+    for name in stores_of(connection, location.namespace):
+        if name.startswith(f"{location.name}_") and name != store.name:
+            with suppress(psycopg.Error), connection.transaction():
+                connection.execute(SHORTLY)
+                Store(location.namespace, name, store.extension).drop(connection)

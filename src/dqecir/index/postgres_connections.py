@@ -1,0 +1,205 @@
+"""Connections to the database of the engine ``postgres``: address, pool, and errors as one sentence each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from queue import Empty, LifoQueue
+from threading import BoundedSemaphore
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+
+from dqecir.errors import EngineError
+
+URL = "DQECIR_DATABASE_URL"
+
+TOGETHER = 16
+"""Connections of one process that are open at once; further calls wait for one."""
+
+_WAIT = 30.0
+"""Seconds that a call waits for a free connection."""
+
+_REASONS = (
+    "Connection refused",
+    "No such file or directory",
+    "timeout expired",
+    "could not translate host name",
+    "password authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "root certificate",
+    "certificate verify failed",
+    "SSL",
+    "too many clients",
+    "starting up",
+    "shutting down",
+    "does not exist",
+)
+"""Reasons that an error may quote: the rest of the library's text may hold parts of a password."""
+
+_SENTENCES = {
+    "25006": "the database takes no changes (it is a standby, or read-only): name the primary server",
+    "42501": "the role may not do this in the database ({}): grant it the right, as docs/engines.md says",
+    "53100": "the disk of the database is full: free some space, and make the change again",
+    "55P03": "another writer has held the index for too long: try again when it has ended",
+    "42P01": "the database no longer has the tables of this index ({}): build the index again",
+    "57014": "the database took too long, so it was stopped: {}",
+}
+"""SQLSTATE -> what to do about it."""
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Row = tuple[Any, ...]
+
+
+class VectorExtension(NamedTuple):
+    """pgvector, as a database has it."""
+
+    schema: str
+    version: tuple[int, ...]
+
+    def named(self, name: str) -> str:
+        """Return the qualified name of a type or a function."""
+        return f"{_quoted(self.schema)}.{name}"
+
+    def operator(self, sign: str) -> str:
+        return f"OPERATOR({_quoted(self.schema)}.{sign})"
+
+
+class ConnectionPool:
+    """Idle connections of this process to one database; a new one is opened where all are in use."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._idle: LifoQueue[Connection] = LifoQueue()
+        self._room = BoundedSemaphore(TOGETHER)
+        self._extension: VectorExtension | None = None
+
+    def dedicated(self) -> Connection:
+        """Open a connection that the pool does not hold; the caller closes it."""
+        try:
+            found = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        except psycopg.Error as error:
+            reason = next((one for one in _REASONS if one in str(error)), "it does not answer")
+            raise EngineError(
+                f"the database of {URL} cannot be reached ({reason}): check the address, and that it runs"
+            ) from None
+        encoding = found.info.parameter_status("server_encoding")
+        if found.info.server_version < 150_000 or encoding != "UTF8":
+            found.close()
+            raise EngineError("the engine postgres needs PostgreSQL 15 or newer and a database in UTF-8")
+        return found
+
+    @contextmanager
+    def transaction(self, begin: str) -> Iterator[tuple[Connection, list[Row]]]:
+        """Begin a transaction, and yield its connection and the rows of the last statement of ``begin``.
+
+        It is committed at the end, or rolled back by an error. Errors of the database are
+        :class:`EngineError`, but those that :meth:`may_repeat` names.
+        """
+        if not self._room.acquire(timeout=_WAIT):
+            raise EngineError(f"all {TOGETHER} connections to the database are in use: try again")
+        try:
+            connection, rows = self._begun(begin)
+            try:
+                yield connection, rows
+                connection.execute("COMMIT")
+            finally:
+                with suppress(psycopg.Error):
+                    connection.rollback()
+                if connection.info.transaction_status == TransactionStatus.IDLE:
+                    self._idle.put(connection)
+                else:
+                    connection.close()
+        finally:
+            self._room.release()
+
+    def _begun(self, begin: str) -> tuple[Connection, list[Row]]:
+        """Begin on an idle connection, passing over those that a restart of the server broke."""
+        while True:
+            try:
+                connection, fresh = self._idle.get_nowait(), False
+            except Empty:
+                connection, fresh = self.dedicated(), True
+            try:
+                cursor = connection.execute(begin.encode())
+                while cursor.nextset():
+                    pass
+                return connection, cursor.fetchall()
+            except psycopg.Error:
+                broken = connection.broken
+                connection.close()
+                if fresh or not broken:
+                    raise
+
+    def extension(self) -> VectorExtension:
+        """Return pgvector's place and version; raises :class:`EngineError` where it is missing or old."""
+        if self._extension is None:
+            begin = (
+                "BEGIN; SELECT nspname, extversion FROM pg_extension "
+                "JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
+            )
+            with self.transaction(begin) as (_, rows):
+                for schema, version in rows:
+                    self._extension = VectorExtension(schema, tuple(map(int, version.split("."))))
+        if self._extension is None:
+            raise EngineError(
+                "the database lacks the extension vector: let its owner run CREATE EXTENSION vector there"
+            )
+        if self._extension.version < (0, 7):
+            raise EngineError(
+                "the engine postgres needs pgvector 0.7 or newer: let the database's owner run "
+                "ALTER EXTENSION vector UPDATE"
+            )
+        return self._extension
+
+
+def pool() -> ConnectionPool:
+    """Return this process's pool for the database of ``DQECIR_DATABASE_URL``, or of libpq's own settings."""
+    url = os.environ.get(URL, "")
+    try:
+        given = conninfo_to_dict(url)
+        own = {"connect_timeout": "3", "application_name": "dqecir"}
+        conninfo = make_conninfo(url, **{name: value for name, value in own.items() if name not in given})
+        conninfo = make_conninfo(conninfo, client_encoding="UTF8")
+    except psycopg.Error:
+        # The library's own message quotes the password.
+        raise EngineError(
+            f"{URL} is not the address of a database: write postgresql://USER@HOST:5432/DATABASE, and signs "
+            "such as @ and / in a password as %40 and %2F"
+        ) from None
+    return _pool(conninfo, os.getpid())
+
+
+@cache
+def _pool(conninfo: str, process: int) -> ConnectionPool:
+    """Connections must not be shared with a process that was forked."""
+    return ConnectionPool(conninfo)
+
+
+def may_repeat(error: psycopg.Error) -> bool:
+    """Return whether reading again may go well: the connection broke, or a table was replaced."""
+    state = error.sqlstate or ""
+    return state in ("", "42P01") or (state[:2] in ("08", "40", "57") and state != "57014")
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn errors of the database into :class:`EngineError`, in one sentence without secrets."""
+    try:
+        yield
+    except psycopg.Error as error:
+        said = error.diag.message_primary or ""
+        sentence = _SENTENCES.get(error.sqlstate or "", "the database failed ({})")
+        if not said:
+            sentence = "the connection to the database broke: try again; a change may or may not be made"
+        raise EngineError(sentence.format(said)) from None
+
+
+def _quoted(name: str) -> str:
+    # Every statement of ours has parameters, so a percent sign is doubled.
+    return '"' + name.replace('"', '""').replace("%", "%%") + '"'

@@ -1,0 +1,137 @@
+"""Records of the engine ``postgres``: a row for each index, and what killed builds left beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from typing import Literal, Self
+
+from pydantic import Field
+
+from dqecir.errors import EngineError
+from dqecir.index.postgres_connections import Connection, plain_errors, pool
+from dqecir.index.postgres_tables import Store, hash64
+from dqecir.settings import Strict
+
+SCHEMA = "DQECIR_DATABASE_SCHEMA"
+FORMAT = 1
+_PREFIX = "dqecir_"
+_RECORDS = "dqecir_indexes"
+"""The table with a row for each index of a schema."""
+
+_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
+BOUNDED = "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0"
+SHORTLY = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0"
+
+
+class DatabaseLocation(Strict):
+    """``manifest.json``: where in the database an index is stored."""
+
+    format: int = FORMAT
+    engine: Literal["postgres"] = "postgres"
+    namespace: str = Field(pattern=_NAME)
+    """The schema."""
+    name: str = Field(pattern=r"^[a-z0-9_]{1,40}$")
+    """Key of the index's row, and name of the view for people's own SQL."""
+
+    @classmethod
+    def new(cls, folder: str) -> Self:
+        """Return a new place in the schema of ``DQECIR_DATABASE_SCHEMA``, else in the role's own."""
+        readable = re.sub("[^a-z0-9]+", "_", folder.lower())[:20].strip("_")
+        return cls(namespace=own_namespace(), name=f"{_PREFIX}{readable}_{uuid.uuid4().hex[:6]}")
+
+    @property
+    def records(self) -> str:
+        return f'"{self.namespace}"."{_RECORDS}"'
+
+    @property
+    def lock(self) -> int:
+        """Number of the lock that a build of the index holds."""
+        return hash64(f"{self.namespace}.{self.name}")
+
+
+def busy(building: str) -> EngineError:
+    """Return the error for a change or a build while another build runs."""
+    by = json.loads(building)
+    return EngineError(
+        f"the index is being built on {by['host']} since {by['since']}: try again when that has ended"
+    )
+
+
+def is_built(connection: Connection, location: DatabaseLocation) -> bool:
+    """Return whether a process builds the index now."""
+    cursor = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND database = "
+        "(SELECT oid FROM pg_database WHERE datname = current_database()) AND "
+        "(classid::bigint << 32 | objid::bigint) = %s)",
+        [location.lock],
+    )
+    [(found,)] = cursor.fetchall()
+    return found
+
+
+def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]]]:
+    """Return the tables that killed builds left in a schema, each with what removes it.
+
+    None: the schema of new indexes.
+    """
+    with plain_errors():
+        connections = pool()
+        namespace = namespace or own_namespace()
+        extension = connections.extension()
+        with closing(connections.dedicated()) as connection:
+            found = set(stores_of(connection, namespace))
+            if not found:
+                return []
+            records = connection.execute(
+                f'SELECT name, record, building FROM "{namespace}".{_RECORDS}'.encode()
+            )
+            for name, record, building in records.fetchall():
+                if record is not None:
+                    found.discard(json.loads(record)["store"])
+                if building and is_built(connection, DatabaseLocation(namespace=namespace, name=name)):
+                    found.discard(json.loads(building)["store"])
+    return [
+        (f"{namespace}.{name} in the database", partial(_remove, Store(namespace, name, extension)))
+        for name in sorted(found)
+    ]
+
+
+def _remove(store: Store) -> None:
+    with plain_errors(), closing(pool().dedicated()) as connection, connection.transaction():
+        connection.execute(BOUNDED)
+        store.drop(connection)
+        records = f'"{store.schema}".{_RECORDS}'
+        connection.execute(
+            f"DELETE FROM {records} WHERE record IS NULL AND building::json->>'store' = %s".encode(),
+            [store.name],
+        )
+
+
+def stores_of(connection: Connection, namespace: str) -> list[str]:
+    """Return the names of all stores in a schema."""
+    rows = connection.execute(
+        "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND "
+        "relkind = 'r'",
+        [namespace],
+    ).fetchall()
+    kind = "_items"
+    return [name.removesuffix(kind) for (name,) in rows if name.startswith(_PREFIX) and name.endswith(kind)]
+
+
+def own_namespace() -> str:
+    """Return the schema of new indexes; raises :class:`EngineError` for one that cannot be used."""
+    name = os.environ.get(SCHEMA, "")
+    if not name:
+        with pool().transaction("BEGIN; SELECT current_schema()") as (_, rows):
+            name = rows[0][0] or ""
+    if not re.fullmatch(_NAME, name):
+        raise EngineError(
+            f"name a schema of the database in {SCHEMA}, of letters, digits and _: {name!r} cannot be used"
+        )
+    return name

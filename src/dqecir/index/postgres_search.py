@@ -1,0 +1,94 @@
+"""Searches of the engine ``postgres``: filters as SQL, a scan of every item, and the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from dqecir.errors import EngineError
+from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
+from dqecir.index.payload_columns import Columns
+from dqecir.index.postgres_tables import Store, facts_of, hash64, is_storable, name_hash
+
+Condition = tuple[str, list[Any]]
+"""SQL on the row ``i`` of items, and its parameters."""
+
+
+def condition(where: Filter, columns: Columns, store: Store) -> Condition:
+    """Translate a filter; ``columns`` say how the attributes are written."""
+    match where:
+        case Equal(name, values):
+            facts = [fact for value in values for fact in facts_of(columns.written(name), value)]
+            return "i.facts && %s::uuid[]", [facts]
+        case Compare(name):
+            return _between(columns.written(name), [where], store)
+        case Not(part):
+            text, parameters = condition(part, columns, store)
+            return f"NOT ({text})", parameters
+        case And():
+            orders, others = where.parted()
+            return _joined(
+                "AND",
+                [_between(columns.written(name), own, store) for name, own in orders.items()]
+                + [condition(part, columns, store) for part in others],
+            )
+        case Or(parts):
+            return _joined("OR", [condition(part, columns, store) for part in parts])
+    raise EngineError(f"the engine postgres has no condition for {where!r}")
+
+
+def _joined(word: str, parts: Sequence[Condition]) -> Condition:
+    texts = [f"({text})" for text, _ in parts]
+    return f" {word} ".join(texts), [one for _, parameters in parts for one in parameters]
+
+
+def _between(name: str, orders: Sequence[Compare], store: Store) -> Condition:
+    """Return the condition that one number of an attribute fulfils all orders."""
+    bounds = "".join(f" AND n.value {one.order} %s" for one in orders)
+    return (
+        f"EXISTS (SELECT FROM {store.numbers} n WHERE n.key = i.key AND n.name = %s{bounds})",
+        [name_hash(name), *(one.bound for one in orders)],
+    )
+
+
+def both(one: Condition, other: Condition) -> Condition:
+    """Return the condition that both are fulfilled."""
+    return _joined("AND", [one, other])
+
+
+def but_not(ids: Collection[str]) -> Condition:
+    """Return the condition for all items but those with these ids."""
+    text, parameters = of_ids(ids)
+    return (f"NOT ({text})", parameters) if ids else ("TRUE", [])
+
+
+def of_ids(ids: Collection[str]) -> Condition:
+    """Return the condition for the items with these ids; an id that cannot be stored is no item's."""
+    there = [one for one in ids if is_storable(one)]
+    return "i.hash = ANY(%s::bigint[]) AND i.id = ANY(%s::text[])", [list(map(hash64, there)), there]
+
+
+def scan(store: Store, query: str, allowed: Condition, count: int) -> Condition:
+    """Return the statement that finds the first ``count`` items by scoring all that are allowed."""
+    text, parameters = allowed
+    nearest = (
+        f"SELECT i.key FROM {store.items} i JOIN {store.vectors} v USING (key) WHERE {text} "
+        f"ORDER BY v.vector {store.product} %s::{store.half}, i.number LIMIT %s"
+    )
+    return _with_rows(store, nearest), [*parameters, query, count]
+
+
+def _with_rows(store: Store, keys: str) -> str:
+    return (
+        f"SELECT i.id, i.payload, v.vector FROM ({keys}) best JOIN {store.items} i USING (key) "
+        f"JOIN {store.vectors} v USING (key) ORDER BY i.number"
+    )
+
+
+def query_text(vector: Tensor) -> str:
+    """Write a query [D] as pgvector reads it, scaled so that float16 holds it; the order stays."""
+    largest = float(vector.abs().max())
+    scaled = vector.double() / largest if largest else vector
+    return "[" + ",".join(f"{number:.6g}" for number in scaled.tolist()) + "]"

@@ -1,0 +1,285 @@
+"""Tables of the engine ``postgres``, their rows, and filters as SQL.
+
+Every index has a row in the table of records, and three tables that the row names: ``items`` with payloads,
+``vectors``, and ``numbers``, which orders compare. A key joins them. An item that changes only its payload
+keeps its key and its vector, so that the graph is not touched; its number, the place in the order of adding,
+changes. What filters compare is computed here, because texts are equal by rules that no database has.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from dqecir.data.cells import as_number, folded, measured
+from dqecir.data.payload_fields import PRODUCT
+from dqecir.errors import EngineError
+from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
+from dqecir.index.payload_columns import Columns, least_number, values_in
+from dqecir.index.postgres_connections import Connection, VectorExtension
+from dqecir.settings import Strict
+
+INLINE = 3_900
+"""Largest width of a vector whose row fits a page; a wider one is stored out of line."""
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL in JSON text."""
+
+
+class VectorGraph(Strict):
+    """The HNSW index of a store and the centred vectors in it."""
+
+    name: str
+    centre: str
+    """The mean vector, as pgvector writes it."""
+    bound: float
+    """Largest length of a centred vector in the graph; longer ones are scanned besides."""
+
+
+class StoreRecord(Strict):
+    """The record of an index: its store, generation and facts."""
+
+    header: IndexHeader
+    store: str
+    """Name that the tables begin with."""
+    generation: int
+    items: int
+    next: int = Field(ge=1)
+    """Number of the next item."""
+    attributes: dict[str, bool]
+    """Name -> whether any item has a number there."""
+    quick: SearchSettings | None = None
+    graph: VectorGraph | None = None
+
+    def columns(self) -> Columns:
+        """Return the columns of one item with every attribute, for checking a filter."""
+        return Columns.of([{name: 0 if numeric else "" for name, numeric in self.attributes.items()}])
+
+    def changed(self, gone: int, batch: ItemBatch | None = None) -> StoreRecord:
+        """Return the record after a change that deleted ``gone`` items and added those of a batch."""
+        payloads = batch.payloads if batch else ()
+        attributes = dict(self.attributes)
+        for payload in payloads:
+            for name, value in payload.items():
+                attributes[name] = attributes.get(name, False) or math.isfinite(least_number(value))
+        return self.model_copy(
+            update={
+                "generation": self.generation + 1,
+                "items": self.items - gone + len(payloads),
+                "next": self.next + len(payloads),
+                "attributes": attributes,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Store:
+    """The three tables of a built index."""
+
+    schema: str
+    name: str
+    extension: VectorExtension
+
+    def table(self, kind: str) -> str:
+        return f'"{self.schema}"."{self.name}_{kind}"'
+
+    @property
+    def items(self) -> str:
+        return self.table("items")
+
+    @property
+    def vectors(self) -> str:
+        return self.table("vectors")
+
+    @property
+    def numbers(self) -> str:
+        return self.table("numbers")
+
+    @property
+    def half(self) -> str:
+        return self.extension.named("halfvec")
+
+    @property
+    def product(self) -> str:
+        """The operator of the negative inner product."""
+        return self.extension.operator("<#>")
+
+    def create(self, connection: Connection, width: int) -> None:
+        vectors = "MAIN" if width <= INLINE else "EXTERNAL"
+        for statement in (
+            f"CREATE TABLE {self.items} (key bigint NOT NULL, number bigint NOT NULL, id text NOT NULL, "
+            "hash bigint NOT NULL, product bigint, facts uuid[] NOT NULL, payload text NOT NULL)",
+            f"CREATE TABLE {self.vectors} (key bigint NOT NULL, vector {self.half} NOT NULL)",
+            f"ALTER TABLE {self.vectors} ALTER vector SET STORAGE {vectors}",
+            f"CREATE TABLE {self.numbers} (key bigint NOT NULL, name uuid NOT NULL, value float8 NOT NULL)",
+        ):
+            connection.execute(statement.encode(), ())
+
+    def add_indexes(self, connection: Connection) -> None:
+        for statement in (
+            f"ALTER TABLE {self.items} ADD PRIMARY KEY (key)",
+            f"CREATE UNIQUE INDEX ON {self.items} (number)",
+            f"CREATE INDEX ON {self.items} (hash)",
+            f"CREATE INDEX ON {self.items} (product, number) WHERE product IS NOT NULL",
+            f"CREATE INDEX ON {self.items} USING gin (facts) WITH (fastupdate = off)",
+            f"ALTER TABLE {self.vectors} ADD PRIMARY KEY (key)",
+            f"CREATE INDEX ON {self.numbers} (name, value, key)",
+            f"CREATE INDEX ON {self.numbers} (key)",
+        ):
+            connection.execute(statement.encode())
+
+    def drop(self, connection: Connection) -> None:
+        connection.execute(
+            f"DROP TABLE IF EXISTS {self.items}, {self.vectors}, {self.numbers} CASCADE".encode()
+        )
+
+    def insert(
+        self, connection: Connection, rows: Sequence[ItemRow], first: int, kept: Mapping[str, int]
+    ) -> None:
+        """Copy rows into the tables, numbered from ``first``.
+
+        ``kept`` are keys of items whose vectors are stored already, by id.
+        """
+        keys = [kept.get(row.id, number) for number, row in enumerate(rows, start=first)]
+        # pgvector reads the bytes that are sent as those of its own type.
+        for table, types, found in (
+            (
+                self.items,
+                ("int8", "int8", "text", "int8", "int8", "uuid[]", "text"),
+                (
+                    (key, first + place, row.id, hash64(row.id), row.product, row.facts, row.payload)
+                    for place, (key, row) in enumerate(zip(keys, rows, strict=True))
+                ),
+            ),
+            (
+                self.vectors,
+                ("int8", "bytea"),
+                ((key, row.vector) for key, row in zip(keys, rows, strict=True) if row.id not in kept),
+            ),
+            (
+                self.numbers,
+                ("int8", "uuid", "float8"),
+                ((key, *pair) for key, row in zip(keys, rows, strict=True) for pair in row.numbers),
+            ),
+        ):
+            with connection.cursor().copy(f"COPY {table} FROM STDIN (FORMAT binary)".encode()) as copy:
+                copy.set_types(types)
+                for line in found:
+                    copy.write_row(line)
+
+
+@dataclass(frozen=True)
+class ItemRow:
+    """What the tables hold of an item."""
+
+    id: str
+    product: int | None
+    facts: list[UUID]
+    payload: str
+    numbers: list[tuple[UUID, float]]
+    vector: bytes
+
+
+def rows_of(batch: ItemBatch, stored: Tensor) -> list[ItemRow]:
+    """Return the rows of a batch whose tokens are ``stored`` as float16 [N, 1, D].
+
+    Raises :class:`EngineError` for ids and payloads that PostgreSQL cannot store, and names every one.
+    """
+    texts = [_json_of(payload) for payload in batch.payloads]
+    wrong = [
+        item for item, text in zip(batch.ids, texts, strict=True) if text is None or not is_storable(item)
+    ]
+    if wrong:
+        raise EngineError(
+            f"PostgreSQL cannot store these items: {', '.join(map(ascii, wrong))}; their ids or payloads "
+            "hold NUL, half of a surrogate pair, NaN or infinity: remove these"
+        )
+    return [
+        ItemRow(
+            id=item,
+            product=product_hash(payload),
+            facts=sorted({fact for name, value in payload.items() for fact in _facts_in(name, value)}),
+            payload=text or "",
+            numbers=sorted({pair for name, value in payload.items() for pair in _numbers_in(name, value)}),
+            vector=to_binary(stored[row, 0].numpy()),
+        )
+        for row, (item, payload, text) in enumerate(zip(batch.ids, batch.payloads, texts, strict=True))
+    ]
+
+
+def is_storable(item: str) -> bool:
+    """Return whether the database has the signs of an id."""
+    return _json_of({"id": item}) is not None
+
+
+def _json_of(payload: Mapping[str, Any]) -> str | None:
+    """Return a payload as ASCII JSON; None where the database cannot read it as JSON."""
+    try:
+        json.dumps(payload, ensure_ascii=False).encode()
+        text = json.dumps(payload, allow_nan=False)
+    except ValueError:
+        return None
+    return None if _NUL.search(text) else text
+
+
+def product_hash(payload: Mapping[str, Any]) -> int | None:
+    """Return a number for the product of an item; None without one."""
+    values = values_in(payload.get(PRODUCT))
+    return hash64(str(values[0])) if values else None
+
+
+def hash64(text: str) -> int:
+    """Return a number that stands for a text in an index, as bigint."""
+    return int.from_bytes(_digest(text, 8), "big", signed=True)
+
+
+def _digest(text: str, size: int) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
+
+
+def _facts_in(name: str, value: object) -> Iterator[UUID]:
+    for one in values_in(value):
+        yield from facts_of(name, one)
+
+
+def facts_of(name: str, value: object) -> list[UUID]:
+    """Return what equal values share: their text in lower case, and their number."""
+    number = as_number(value)
+    texts = [f"{len(name)}:{name}={folded(str(value))}"]
+    if math.isfinite(number):
+        # Adding 0.0 turns -0.0 into 0.0.
+        texts.append(f"{len(name)}:{name}#{number + 0.0!r}")
+    return [UUID(bytes=_digest(text, 16)) for text in texts]
+
+
+def _numbers_in(name: str, value: object) -> Iterator[tuple[UUID, float]]:
+    for one in values_in(value):
+        if math.isfinite(number := measured(one)):
+            yield name_hash(name), number
+
+
+def name_hash(name: str) -> UUID:
+    return UUID(bytes=_digest(name, 16))
+
+
+def to_binary(vector: NDArray[np.float16]) -> bytes:
+    """Return a vector as pgvector sends it: its width, two empty bytes, and its numbers."""
+    return len(vector).to_bytes(2, "big") + b"\0\0" + vector.astype(">f2").tobytes()
+
+
+def as_tokens(found: Sequence[bytes], width: int) -> Tensor:
+    """Return vectors that pgvector sent, as float16 tokens [N, 1, D]."""
+    read = [np.frombuffer(one, dtype=">f2", offset=4) for one in found]
+    return torch.from_numpy(np.array(read, dtype=np.float16).reshape(len(found), 1, width))
