@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from dqecir.errors import EngineError
+from dqecir.index.contract import ItemBatch
 from dqecir.index.engines import move_index, open_index
 from dqecir.index.picture_root import FILE, picture_path, read_root
 from dqecir.search.retriever import ComposedRetriever
@@ -62,8 +63,13 @@ def test_pictures_that_moved_alone_are_told(place, model_folder, tmp_path, dqeci
     code, _, err = dqecir("index", "reroot", "--index", place / "index", "--images", tmp_path / "else")
     assert (code, "none of the 3 pictures" in err, "give the folder that contains" in err) == (1, True, True)
     (tmp_path / "pictures" / "b.png").rename(tmp_path / "b.png")
+    # A picture at an address moves with no folder.
+    index = open_index(place / "index")
+    index.add(ItemBatch(["far"], index.tokens(["b.png"]), [{"path": "s3://bucket/shop/far.png"}]))
+    assert index.picture_path(index.payload("far")) is None
     code, out, _ = dqecir("index", "reroot", "--index", place / "index", "--images", tmp_path / "pictures")
     assert (code, "finds 2 of its 3 pictures" in out) == (0, True)
+    index.delete(["far"])
     (tmp_path / "b.png").rename(tmp_path / "pictures" / "b.png")
     assert len(found(place, tmp_path / "pictures", model_folder).hits) == 2
     _, out, _ = dqecir("index", "info", "--index", place / "index")

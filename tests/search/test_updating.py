@@ -143,9 +143,10 @@ def test_what_was_put_or_added_from_elsewhere_stays(retriever, shop, tmp_path):
         retriever.index.add(
             ItemBatch([item_id], tokens, [{"path": str(uploads / "put.png"), "color": "put"}])
         )
-    assert counts(retriever.update_index(shop, quiet=True)) == (0, 0, 0, 0, 5, 3)
+    retriever.index.add(ItemBatch(["far"], tokens, [{"path": "s3://bucket/shop/0.png"}]))
+    assert counts(retriever.update_index(shop, quiet=True)) == (0, 0, 0, 0, 5, 4)
     assert retriever.index.payload("images/1.png")["color"] == "put"
-    assert {"put", "other.png"} <= set(retriever.index.ids())
+    assert {"put", "far", "other.png"} <= set(retriever.index.ids())
 
 
 def test_a_picture_that_cannot_be_used_any_more_is_named_and_removed(retriever, shop, tmp_path):

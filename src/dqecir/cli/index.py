@@ -225,12 +225,12 @@ def index_reroot(
 ) -> None:
     """Write into an index where its pictures have moved to."""
     from dqecir.index.engines import open_index
-    from dqecir.index.picture_root import write_root
+    from dqecir.index.picture_root import is_address, write_root
 
     if not images.is_dir():
         raise DataError(f"there is no folder {images}: give the folder of the pictures with --images")
-    stored = [Path(str(payload.get("path", ""))) for _, payload in open_index(index).entries()]
-    relative = [path for path in stored if not path.is_absolute()]
+    stored = [str(payload.get("path", "")) for _, payload in open_index(index).entries()]
+    relative = [path for path in stored if not (Path(path).is_absolute() or is_address(path))]
     there = sum((images / path).is_file() for path in relative)
     if relative and not there:
         raise DataError(

@@ -44,7 +44,11 @@ def serve(
         ),
     ] = None,
     uploads: Annotated[
-        Path | None, typer.Option(help="The folder for pictures of new items. Default: INDEX-uploads.")
+        str | None,
+        typer.Option(
+            help="The folder for pictures of new items, or an address such as s3://bucket/pictures. Default: "
+            "INDEX-uploads."
+        ),
     ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="A folder of an instruction-following diffusion pipeline, for edits.")

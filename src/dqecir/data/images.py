@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,21 +39,33 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-ImageSource = Path | str | bytes | Image.Image
+@dataclass(frozen=True)
+class RemotePicture:
+    """A picture outside the file system, under an address where no other picture will ever be."""
+
+    address: str
+    read: Callable[[int], bytes]
+    """Return at most so many bytes of it; raises :class:`ImageError` if it is gone."""
 
 
-def file_state(path: Path) -> tuple[str, int, int]:
-    """Identify a file's current state: path, modification time, size.
+StoredPicture = Path | RemotePicture
+ImageSource = str | bytes | Image.Image | StoredPicture
 
-    Raises :class:`ImageError` if it is gone.
+
+def file_state(picture: StoredPicture) -> tuple[str, int, int]:
+    """Identify the current state of a picture: path, modification time, size.
+
+    Raises :class:`ImageError` if a file is gone.
     """
+    if isinstance(picture, RemotePicture):
+        return picture.address, 0, 0
     try:
-        about = path.stat()
+        about = picture.stat()
     except (OSError, ValueError):
         raise ImageError(
             "its file", "it is no longer where the index says: name its new folder with dqecir index reroot"
         ) from None
-    return str(path), about.st_mtime_ns, about.st_size
+    return str(picture), about.st_mtime_ns, about.st_size
 
 
 def load_image(
@@ -69,14 +81,21 @@ def load_image(
     if isinstance(source, Image.Image):
         with _as_image_error("the image given"):
             return _decoded(source, "the image given", max_pixels)
-    name = "the uploaded image" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _read(Path(source), max_bytes)
+    name, data = _named_bytes(source, max_bytes)
     if not data:
         raise ImageError(name, "the file is empty")
     if len(data) > max_bytes:
         raise ImageError(name, _too_many_bytes(len(data), max_bytes))
     with _as_image_error(name), _opened(data) as picture:
         return _decoded(picture, name, max_pixels)
+
+
+def _named_bytes(source: Path | str | bytes | RemotePicture, max_bytes: int) -> tuple[str, bytes]:
+    if isinstance(source, bytes):
+        return "the uploaded image", source
+    if isinstance(source, RemotePicture):
+        return source.address, source.read(max_bytes + 1)
+    return str(source), _read(Path(source), max_bytes)
 
 
 def format_of(data: bytes) -> str:

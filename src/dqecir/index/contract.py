@@ -20,7 +20,7 @@ from dqecir.errors import EngineError
 from dqecir.index.column_facts import ColumnFacts, facts_of_counts
 from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
-from dqecir.index.picture_root import picture_path
+from dqecir.index.picture_root import is_address, picture_path
 from dqecir.methods.score_rules import SINGLE, ScoreRule
 from dqecir.settings import Strict
 
@@ -229,9 +229,11 @@ class Index(ABC):
         return self.payloads([item_id]).get(item_id)
 
     def picture_path(self, payload: Mapping[str, Any]) -> Path | None:
-        """Return the path of an item's picture, by its payload; None if the payload has none."""
+        """Return the path of an item's picture, by its payload; None for an address, or if there is none."""
         stored = payload.get("path")
-        return picture_path(self.folder, stored) if isinstance(stored, str) else None
+        if not isinstance(stored, str) or is_address(stored):
+            return None
+        return picture_path(self.folder, stored)
 
     def __contains__(self, item_id: str) -> bool:
         """Return whether an item has this id."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,13 @@ from dqecir.errors import EngineError
 from dqecir.io.files import write_json
 
 FILE = "pictures.json"
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_address(stored: str) -> bool:
+    """Return whether a payload names a picture by an address, such as ``s3://…``, and not by a path."""
+    return _ADDRESS.match(stored) is not None
 
 
 def stored_path(path: Path, root: Path | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dqecir.data.images import ImageSource, file_state, load_image
+from dqecir.data.images import ImageSource, RemotePicture, file_state, load_image
 from dqecir.encoders.encoder import TextBatch
 from dqecir.encoders.store import Store
 from dqecir.io.recent import Recent
@@ -80,7 +80,7 @@ class QueryComposer:
 
         Raises ``ImageError`` for a picture that cannot be used.
         """
-        key = file_state(image) if self._keeps and isinstance(image, Path) else None
+        key = file_state(image) if self._keeps and isinstance(image, Path | RemotePicture) else None
         tokens = None if key is None else self._tokens.get(key)
         if tokens is not None:
             return Reference(tokens=tokens)

@@ -7,16 +7,18 @@ boosts, steers, searches and explains a batch of prepared requests, in one threa
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from dqecir.data.images import ImageSource
+from dqecir.data.images import ImageSource, StoredPicture
 from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.errors import DataError, ImageError, ItemPictureError, UnknownItemError
 from dqecir.index.contract import Index
@@ -71,6 +73,10 @@ SAMPLE = 64
 """Number of items that a result is compared with, to compute contributions of attributes."""
 
 
+def _file_of(index: Index, payload: Mapping[str, Any]) -> Path | None:
+    return index.picture_path(payload)
+
+
 class SearchEngine:
     """A model that searches an index."""
 
@@ -80,14 +86,17 @@ class SearchEngine:
         index: Index,
         tokens_kept: int = 0,
         reranker: Reranker | None = None,
+        stored_picture: Callable[[Index, Mapping[str, Any]], StoredPicture | None] = _file_of,
     ) -> None:
         """``tokens_kept``: size of the cache of references' image tokens, in bytes. ``reranker``:
-        what scores candidates again. Default: nothing. Raises :class:`EngineError` for an index of another
+        what scores candidates again. Default: nothing. ``stored_picture``: the picture of an item, by its
+        payload. Default: the files of the index. Raises :class:`EngineError` for an index of another
         model."""
         index.check_model(model)
         self.composer = QueryComposer(model, tokens_kept)
         self.model, self.index = model, index
         self.reranker = reranker
+        self._stored_picture = partial(stored_picture, index)
         self.attributes = [vocabulary.name for vocabulary in model.vocabularies]
         # Without trained heads, take the values of the method itself.
         self.values = model.method.target_values if model.heads is None else model.heads.config.columns
@@ -168,8 +177,8 @@ class SearchEngine:
         with reading_picture_of(item):
             return self.composer.reference(self.picture_of(item))
 
-    def picture_of(self, item: str | None) -> Path:
-        """Return the path of the picture of an item, or of the first view of a product.
+    def picture_of(self, item: str | None) -> StoredPicture:
+        """Return the picture of an item, or of the first view of a product.
 
         Raises :class:`UnknownItemError` and :class:`ItemPictureError`.
         """
@@ -178,12 +187,12 @@ class SearchEngine:
         payload = self.index.payload(item_named(self.index, item))
         if payload is None:
             raise UnknownItemError(item)
-        path = self.index.picture_path(payload)
-        if path is None:
+        picture = self._stored_picture(payload)
+        if picture is None:
             raise ItemPictureError(
                 f"the picture of the item {item!r} is missing: search from another item, or from an image"
             )
-        return path
+        return picture
 
     @torch.no_grad()
     def answer(self, prepared: Sequence[PreparedRequest]) -> list[SearchResponse]:
@@ -226,7 +235,7 @@ class SearchEngine:
         if request.image is None and (references := request.all_references):
             first = references[0]
             request = replace(request, image=first.image or self.picture_of(first.item))
-        results = reranked(self.reranker, request, response, self.index)
+        results = reranked(self.reranker, request, response, self._stored_picture)
         clock.lap("rerank")
         return replace(response, results=results, timings={**response.timings, **clock.milliseconds})
 

@@ -133,8 +133,9 @@ def _index(folder: Path, model: ComposedModel, weights: int) -> Iterator[Finding
 
 def _pictures(opened: Index) -> Finding:
     items = opened.payloads(opened.sample(LOOKED_AT, seed=0))
-    paths = [opened.picture_path(payload) for payload in items.values()]
-    missing = sum(path is None or not path.is_file() for path in paths)
+    # Pictures at an address are the service's.
+    paths = [path for one in items.values() if (path := opened.picture_path(one)) is not None]
+    missing = sum(not path.is_file() for path in paths)
     advice = "say where they are: dqecir index reroot --index INDEX --images FOLDER" if missing else ""
     found = len(paths) - missing
     return Finding("pictures", f"{found} of {len(paths)} checked pictures exist", advice)

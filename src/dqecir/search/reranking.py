@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 
-from dqecir.data.images import load_image
+from dqecir.data.images import StoredPicture, load_image
 from dqecir.errors import DataError, ImageError
-from dqecir.index.contract import Index
 from dqecir.methods.score_rules import SMOOTHING
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.response import RequestedValue, SearchResponse, SearchResult
@@ -35,19 +33,23 @@ class Reranker(Protocol):
 
 
 def reranked(
-    reranker: Reranker, request: SearchRequest, response: SearchResponse, index: Index
+    reranker: Reranker,
+    request: SearchRequest,
+    response: SearchResponse,
+    picture_of: Callable[[Mapping[str, Any]], StoredPicture | None],
 ) -> tuple[SearchResult, ...]:
     """Return the ``k`` results of a request, its first ``rerank`` candidates in the order of ``reranker``.
 
-    Equal scores keep the order of the search; candidates without a usable picture come last. Results keep the
-    scores of the search. Raises :class:`DataError` if the reranker returns a wrong number of scores.
+    ``picture_of`` finds the picture of a payload. Equal scores keep the order of the search; candidates
+    without a usable picture come last. Results keep the scores of the search. Raises :class:`DataError` if
+    the reranker returns a wrong number of scores.
     """
     results = response.results
     count = min(request.rerank, len(results))
     pictures = {
         place: picture
         for place in range(count)
-        if (picture := _picture(index.picture_path(results[place].payload))) is not None
+        if (picture := _picture(picture_of(results[place].payload))) is not None
     }
     scores = list(reranker(request, response, list(pictures.values())))
     if len(scores) != len(pictures):
@@ -59,11 +61,11 @@ def reranked(
     return (*(results[place] for place in order), *results[count:])[: request.k]
 
 
-def _picture(path: Path | None) -> Image.Image | None:
-    if path is None:
+def _picture(stored: StoredPicture | None) -> Image.Image | None:
+    if stored is None:
         return None
     try:
-        picture = load_image(path)
+        picture = load_image(stored)
     except ImageError:
         return None
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BICUBIC)

@@ -218,7 +218,7 @@ class SearchResponse:
         from dqecir.data.images import load_image
         from dqecir.io.contact_sheets import Candidate, SheetRow, contact_sheet
 
-        found = [Candidate(load_image(Path(one.payload["path"])), one.score) for one in self.results]
+        found = [Candidate(load_image(str(one.payload["path"])), one.score) for one in self.results]
         contact_sheet([SheetRow(load_image(image), text, found, self.attribute_weights)], path)
 
 

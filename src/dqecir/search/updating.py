@@ -11,6 +11,7 @@ from dqecir.data.payload_fields import CONTENT
 from dqecir.data.picture_files import UPLOADS_MARK, Refusal
 from dqecir.errors import EngineError
 from dqecir.index.contract import Index
+from dqecir.index.picture_root import is_address
 from dqecir.search.pictures import Picture, Pictures
 
 
@@ -83,7 +84,10 @@ def plan_update(index: Index, pictures: Pictures, root: Path, with_products: boo
 
 def _is_of_folder(payload: Mapping[str, Any], root: Path) -> bool:
     """Return whether an item is a picture of the indexed folder, not one added otherwise."""
-    path = Path(str(payload.get("path", "")))
+    stored = str(payload.get("path", ""))
+    path = Path(stored)
+    if is_address(stored):
+        return False
     if not path.is_absolute():
         return True
     return path.is_relative_to(root) and not (path.parent / UPLOADS_MARK).exists()

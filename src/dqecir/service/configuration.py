@@ -55,8 +55,8 @@ class ServiceSettings(Strict):
     keys: Path | None = None
     origins: tuple[str, ...] = ()
     """Origins whose pages may read here, such as ``https://shop.example``, besides those of keys to embed."""
-    uploads: Path | None = None
-    """Folder for pictures of added items. Default: next to the index."""
+    uploads: Path | str | None = None
+    """Folder or fsspec address for pictures of added items. Default: a folder next to the index."""
     checkpoint: Path | None = None
     """A folder of an instruction-following diffusion pipeline, for edits."""
     expert: bool = False
@@ -77,8 +77,9 @@ class ServiceSettings(Strict):
 
     @property
     def upload_folder(self) -> Path:
-        """The folder for pictures of added items."""
-        return self.uploads or self.index.resolve().with_name(f"{self.index.resolve().name}-uploads")
+        """The folder for pictures of added items, unless they are kept at an address."""
+        beside = self.index.resolve().with_name(f"{self.index.resolve().name}-uploads")
+        return Path(self.uploads or beside)
 
     @property
     def is_local(self) -> bool:

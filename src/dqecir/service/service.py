@@ -13,11 +13,12 @@ from urllib.parse import quote
 from fastapi import Depends, Request
 from PIL import Image
 
-from dqecir.data.images import load_image
+from dqecir.data.images import StoredPicture, load_image
 from dqecir.data.payload_fields import PRODUCT, RESERVED, SOLD_OUT
 from dqecir.errors import DataError, UnknownItemError
 from dqecir.index.contract import Index
 from dqecir.index.engines import open_index
+from dqecir.index.picture_root import is_address
 from dqecir.index.product_search import item_named
 from dqecir.io.device import device_named
 from dqecir.language.suggesting import Suggester
@@ -34,7 +35,8 @@ from dqecir.service.problems import Problem
 from dqecir.service.prometheus import Metrics
 from dqecir.service.readiness import Readiness
 from dqecir.service.schemas import Item, ProductItem
-from dqecir.service.uploads import Decoders, Uploads
+from dqecir.service.upload_store import UploadStore
+from dqecir.service.uploads import Decoders, UploadFolder, Uploads
 from dqecir.service.writing import Writer
 from dqecir.settings import nearest
 
@@ -50,7 +52,8 @@ class Service:
         self.keys = Keys.read(settings.keys, settings.is_local)
         named = (checked_origin(origin, "--allow-origin") for origin in settings.origins)
         self.origins = self.keys.origins.union(named)
-        self.engines = _engines(settings)
+        uploads = _uploads(settings)
+        self.engines = _engines(settings, uploads)
         self.first, self.main = next(iter(self.engines.items()))
         self.metrics = Metrics()
         self.worker = Worker(settings.batch, self.metrics.batch)
@@ -58,7 +61,6 @@ class Service:
         # Thumbnails are many requests, but do not need the model.
         self.thumbnails = Gate(4 * settings.queue, "pictures")
         self.decoders = Decoders(settings.decoders, settings.limits, settings.thumbnails_kept)
-        uploads = Uploads(settings.upload_folder)
         indexes = [engine.index for engine in self.engines.values()]
         self.writer = Writer(indexes, uploads)
         self.readiness = Readiness(indexes)
@@ -124,10 +126,10 @@ class Service:
     async def thumbnail(self, item_id: str, size: int) -> tuple[bytes, str]:
         """Return an item's picture as a JPEG, and its tag; raises ``DataError``."""
         with self.thumbnails.entered(), reading_picture_of(item_id):
-            path = await asyncio.to_thread(self._newest_picture_of, item_id)
-            return await self.decoders.thumbnail(path, size)
+            stored = await asyncio.to_thread(self._newest_picture_of, item_id)
+            return await self.decoders.thumbnail(stored, size)
 
-    def _newest_picture_of(self, item_id: str | None) -> Path:
+    def _newest_picture_of(self, item_id: str | None) -> StoredPicture:
         self.main.index.refresh()
         return self.main.picture_of(item_id)
 
@@ -179,14 +181,20 @@ def address_of(item_id: str, root_path: str) -> str:
     return f"{root_path}/v1/images/{quote(item_id)}"
 
 
-def _engines(settings: ServiceSettings) -> dict[str, SearchEngine]:
+def _uploads(settings: ServiceSettings) -> Uploads:
+    if isinstance(settings.uploads, str) and is_address(settings.uploads):
+        return UploadStore(settings.uploads)
+    return UploadFolder(settings.upload_folder)
+
+
+def _engines(settings: ServiceSettings, uploads: Uploads) -> dict[str, SearchEngine]:
     device = device_named(settings.device)
 
     def made(model_folder: Path | None, index: Path) -> SearchEngine:
         model = model_of_index(index, model_folder).to(device)
         name = settings.reranker
         reranker = None if name is None else reranker_named(name, model)
-        return SearchEngine(model, open_index(index), settings.tokens_kept, reranker)
+        return SearchEngine(model, open_index(index), settings.tokens_kept, reranker, uploads.picture)
 
     first = made(settings.model, settings.index)
     found = {first.model.method.name: first}

@@ -6,15 +6,16 @@ import asyncio
 import hashlib
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
-from dqecir.data.images import file_state, format_of, load_image
+from dqecir.data.images import StoredPicture, file_state, format_of, load_image
 from dqecir.data.picture_files import UPLOADS_MARK
+from dqecir.index.contract import Index
 from dqecir.io.files import write_bytes
 from dqecir.io.plots import encoded
 from dqecir.io.recent import Recent
@@ -39,15 +40,15 @@ class Decoders:
         """Run ``work`` in a thread, where it may decode pictures and wait for an index; return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    async def thumbnail(self, path: Path, size: int) -> tuple[bytes, str]:
+    async def thumbnail(self, stored: StoredPicture, size: int) -> tuple[bytes, str]:
         """Return a JPEG whose longer side is ``size`` pixels at most, and a tag that changes when it does."""
 
         def made() -> bytes:
-            picture = load_image(path)
+            picture = load_image(stored)
             picture.thumbnail((size, size), Image.Resampling.BICUBIC)
             return as_jpeg(picture)
 
-        key = (*file_state(path), size)
+        key = (*file_state(stored), size)
         found = self._thumbnails.get(key)
         if found is None:
             found = await self.run(made)
@@ -64,23 +65,49 @@ def as_jpeg(picture: Image.Image) -> bytes:
     return encoded(picture, "JPEG", quality=85, progressive=True)
 
 
-class Uploads:
-    """A folder of pictures of added items. File names do not reveal ids."""
+class Uploads(Protocol):
+    """Where pictures of added items are kept."""
+
+    def keep(self, item_id: str, data: bytes) -> str:
+        """Write a decodable picture, whole or not at all, and return the path for its payload.
+
+        Raises :class:`DataError` and ``OSError``.
+        """
+        ...
+
+    def picture(self, index: Index, payload: Mapping[str, Any]) -> StoredPicture | None:
+        """Return the picture of an item, by its payload; None if it has none that may be read."""
+        ...
+
+    def forget(self, index: Index, payload: Mapping[str, Any]) -> None:
+        """Remove a picture that no item uses any more, if it was kept here."""
+        ...
+
+
+class UploadFolder:
+    """A folder of pictures of added items."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100  (the folder need not be there yet)
 
-    def keep(self, item_id: str, data: bytes) -> Path:
-        """Write a decodable picture, whole or not at all, named by a hash of id and content."""
-        named = hashlib.sha256(len(item_id).to_bytes(8) + item_id.encode("utf-8", "surrogatepass") + data)
-        path = self.folder / f"{named.hexdigest()[:40]}.{format_of(data).casefold()}"
+    def keep(self, item_id: str, data: bytes) -> str:
+        path = self.folder / upload_name(item_id, data)
         if not path.exists():
             # The mark excludes this folder from an index of its parent folder.
             write_bytes(self.folder / UPLOADS_MARK, b"")
             write_bytes(path, data)
-        return path
+        return str(path)
 
-    def forget(self, path: Path | None) -> None:
-        """Remove a picture that no item uses, if it is in this folder."""
+    def picture(self, index: Index, payload: Mapping[str, Any]) -> Path | None:
+        return index.picture_path(payload)
+
+    def forget(self, index: Index, payload: Mapping[str, Any]) -> None:
+        path = index.picture_path(payload)
         if path is not None and path.parent == self.folder:
             path.unlink(missing_ok=True)
+
+
+def upload_name(item_id: str, data: bytes) -> str:
+    """Return a file name that does not reveal the id, and that no other picture and no other item has."""
+    named = hashlib.sha256(len(item_id).to_bytes(8) + item_id.encode("utf-8", "surrogatepass") + data)
+    return f"{named.hexdigest()[:40]}.{format_of(data).casefold()}"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -96,7 +95,7 @@ class Writer:
                 for index in self._indexes:
                     indexes.enter_context(_restoring(index, ids))
                 counts = [index.delete(ids) for index in self._indexes]
-            self._forget(known)
+            self._forget(known.values())
             return [counts[0]]
         puts = [change for change in changes if isinstance(change, Put)]
         known = self._indexes[0].payloads([put.item_id for put in puts])
@@ -107,7 +106,7 @@ class Writer:
         paths: list[str] = []
         changed = [*(put.item_id for put in puts), *replaced]
         try:
-            paths += (str(self._uploads.keep(put.item_id, put.image)) for put in puts)
+            paths += (self._uploads.keep(put.item_id, put.image) for put in puts)
             payloads = [
                 {"path": path, **_product(put.item_id, known, views), **put.attributes}
                 for path, put in zip(paths, puts, strict=True)
@@ -119,16 +118,15 @@ class Writer:
                     index.add(ItemBatch([put.item_id for put in puts], tokens, payloads), list(replaced))
         except Exception:  # It is raised again below, after the pictures of the failed change are removed.
             shown = {payload.get("path") for payload in self._indexes[0].payloads(list(known)).values()}
-            for path in set(paths) - shown:
-                self._uploads.forget(Path(path))
+            self._forget({"path": path} for path in set(paths) - shown)
             raise
         gone = {**known, **replaced}
-        self._forget({name: old for name, old in gone.items() if old.get("path") not in paths})
+        self._forget(old for old in gone.values() if old.get("path") not in paths)
         return [int(put.item_id in known or put.item_id in views) for put in puts]
 
-    def _forget(self, payloads: Mapping[str, Mapping[str, Any]]) -> None:
-        for payload in payloads.values():
-            self._uploads.forget(self._indexes[0].picture_path(payload))
+    def _forget(self, payloads: Iterable[Mapping[str, Any]]) -> None:
+        for payload in payloads:
+            self._uploads.forget(self._indexes[0], payload)
 
 
 @contextmanager
