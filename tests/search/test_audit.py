@@ -75,7 +75,7 @@ def test_the_least_trusting_setting_that_is_good_is_recommended(tmp_path, monkey
         assert 0 <= found.recommended.exact_up_to < 2000
     # Projections of an audit are its own.
     assert index.info()["quick"] is None
-    assert not list(index.folder.glob("s*/projected.npy"))
+    assert not list(index.folder.glob("s*/projected.faiss"))
 
 
 @pytest.mark.parametrize("engine", ["exact", "server"])

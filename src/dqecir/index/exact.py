@@ -40,7 +40,7 @@ from dqecir.index.item_text import FILE as TEXT
 from dqecir.index.item_text import NO_FTS5, has_fts5, text_digest
 from dqecir.index.locking import write_lock
 from dqecir.index.payload_columns import Columns, Value
-from dqecir.index.projection import PROJECTED, project, projected_digest
+from dqecir.index.projection import NO_FAISS, PROJECTED, has_faiss, project
 from dqecir.index.segments import (
     FORMAT,
     Manifest,
@@ -214,6 +214,8 @@ class ExactIndex(Index):
                 f"the engine exact scores every item by the rule {self.header.score_rule}: there are no "
                 "candidates to set"
             )
+        if settings is not None and not has_faiss():
+            raise EngineError(NO_FAISS)
         with self._writing() as now:
             entries = [segment.entry for segment in now.segments]
             if settings is None:
@@ -228,7 +230,7 @@ class ExactIndex(Index):
 
     def with_settings(self, settings: SearchSettings | None) -> ExactIndex | None:
         """Return the open generation with other settings; missing projections are made in memory."""
-        if settings is not None and self.header.score_rule != "dot":
+        if settings is not None and (self.header.score_rule != "dot" or not has_faiss()):
             return None
         now = self._current
         segments = tuple(
@@ -272,10 +274,17 @@ class ExactIndex(Index):
             "generation": self.generation,
             "segments": len(now.segments),
             "text": self.why_no_text() if now.text is None else list(now.text.columns),
-            "quick": None if now.manifest.quick is None else now.manifest.quick.model_dump(),
+            "quick": self._quick(),
             "dead items": sum(segment.entry.dead for segment in now.segments),
             "bytes of tokens": sum(segment.entry.token_bytes for segment in now.segments),
         }
+
+    def _quick(self) -> dict[str, int] | str | None:
+        """Return how searches choose candidates, why they do not, or None where they shall not."""
+        settings = self._current.manifest.quick
+        if settings is None:
+            return None
+        return settings.model_dump() if has_faiss() else f"every item is scored: {NO_FAISS}"
 
     def columns(self) -> list[Columns]:
         return _columns(self._current.segments)
@@ -376,7 +385,7 @@ class ExactIndex(Index):
                 raise EngineError(
                     f"{folder}/{segment.entry.name}/tokens.npy is damaged: build the index again"
                 )
-            if segment.projected and projected_digest(segment.projected) != segment.entry.projected_sha256:
+            if segment.projected is None and segment.entry.projected_sha256 and has_faiss():
                 raise EngineError(
                     f"{folder}/{segment.entry.name}/{PROJECTED} is damaged: audit the index again "
                     "(dqecir index audit --apply)"

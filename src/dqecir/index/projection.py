@@ -1,15 +1,17 @@
-"""Projected vectors: the first principal directions of a segment's vectors, which choose candidates quickly.
+"""Projected vectors: a segment's vectors in few directions and four bits, which choose candidates quickly.
 
-Where a few directions hold nearly all of the variance, the order of inner products in them is nearly that of
-whole vectors. A search multiplies these short vectors, and the scan scores the best of them exactly.
+Where a few principal directions hold nearly all of the variance, the order of inner products in them is
+nearly that of whole vectors. FAISS keeps every two of these numbers in four bits (product quantization,
+"fast scan") and multiplies a query with millions of them; the scan scores the best of them exactly.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,96 +21,107 @@ from dqecir.io.files import sync_folder
 if TYPE_CHECKING:
     from torch import Tensor
 
-PROJECTED, DIRECTIONS = "projected.npy", "directions.npy"
+PROJECTED, DIRECTIONS = "projected.faiss", "directions.npy"
 
-_HELD = 0.998
+NO_FAISS = "quicker searches need faiss, which is not installed: pip install 'dqecir[fast]'"
+
+_HELD = 0.999
 """Share of the variance that the directions hold."""
 
 _STEP = 16
 """Their number is a multiple of it: products of such rows are quickest."""
 
-_LEARNED = 20_000
-"""Vectors from which directions are learned."""
+_LEARNED = 50_000
+"""Vectors from which directions and codes are learned."""
+
+_BITS = 4
+"""Of a code, which stands for two numbers; FAISS is quickest with four."""
 
 _BLOCK = 8_192
 """Vectors projected at once."""
 
-_MOST = 60_000.0
-"""Larger numbers are cut, because float16 holds none."""
+
+def has_faiss() -> bool:
+    """Whether vectors can be projected and searched."""
+    return find_spec("faiss") is not None
 
 
 @dataclass(frozen=True)
 class ProjectedVectors:
     """The vectors of a segment in few directions."""
 
-    vectors: NDArray[np.float16]
-    """[N, d], perhaps memory-mapped; centred, which changes no order."""
+    codes: Any
+    """A FAISS index of N vectors of width d; centred, which changes no order."""
     directions: NDArray[np.float32]
     """[D, d], orthonormal."""
 
-    def candidates(
-        self, query: Tensor, count: int, allowed: NDArray[np.bool_], added: Tensor | None = None
-    ) -> NDArray[np.bool_]:
-        """Mark [N] the ``count`` allowed rows of the largest products with a query [D].
+    def candidates(self, query: Tensor, count: int, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Mark [N] at least ``count`` allowed rows of the largest products with a query [D].
 
-        ``added`` [1, N] is added to the products.
+        All allowed rows are marked where they are few, or where too few of them are among the best of all.
         """
-        import torch
-
-        short = query.float() @ torch.from_numpy(self.directions)
-        # No product overflows, and the largest are far from the least that float16 holds.
-        scale = 1 / max(float(short.norm()), 1e-30)
-        products = torch.mv(torch.from_numpy(self.vectors), (short * scale).half()).float()
-        if added is not None:
-            products += scale * added[0]
-        if not allowed.all():
-            products.masked_fill_(torch.from_numpy(~allowed), -torch.inf)
-        chosen = np.zeros(len(products), dtype=np.bool_)
-        chosen[products.topk(min(count, len(products))).indices.numpy()] = True
-        return chosen & allowed
+        items, found = len(allowed), int(allowed.sum())
+        # FAISS finds among all rows, so it is asked for as many as are likely to hold enough allowed ones.
+        asked = count * items // max(found, 1) + 1
+        if 2 * asked > items:
+            return allowed
+        short = query.float().numpy() @ self.directions
+        _, rows = self.codes.search(short[None], asked)
+        chosen = np.zeros(items, dtype=np.bool_)
+        chosen[rows[rows >= 0]] = True
+        chosen &= allowed
+        return chosen if 2 * int(chosen.sum()) >= count else allowed
 
 
 def project(tokens: NDArray[np.float16]) -> ProjectedVectors:
-    """Learn the directions of tokens [N, 1, D] from some of them, and project all, a part at a time."""
+    """Learn directions and codes of tokens [N, 1, D] from some of them, and project all, a part at a time."""
+    import faiss
+
     whole = tokens[:, 0]
     some = whole[:: -(-len(whole) // _LEARNED)].astype(np.float32)
     mean = some.mean(axis=0)
     variances, directions = np.linalg.eigh((some - mean).T @ (some - mean))
     held = np.cumsum(variances[::-1]) / max(float(variances.sum()), 1e-30)
-    count = min(-(-(int((held < _HELD).sum()) + 1) // _STEP) * _STEP, whole.shape[1])
+    needed = -(-(int((held < _HELD).sum()) + 1) // _STEP) * _STEP
+    count = max(min(needed, whole.shape[1] // 2 * 2), 1)
     directions = np.ascontiguousarray(directions[:, ::-1][:, :count])
-    vectors = np.empty((len(whole), count), dtype=np.float16)
+    codes = faiss.IndexPQFastScan(count, -(-count // 2), _BITS, faiss.METRIC_INNER_PRODUCT)
+    codes.pq.cp.min_points_per_centroid = 1
+    # As many as there are codes are needed, so that a few vectors are repeated.
+    codes.train(np.resize((some - mean) @ directions, (max(len(some), 1 << _BITS), count)))
     for start in range(0, len(whole), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        vectors[part] = np.clip((whole[part].astype(np.float32) - mean) @ directions, -_MOST, _MOST)
-    return ProjectedVectors(vectors, directions)
+        codes.add((whole[start : start + _BLOCK].astype(np.float32) - mean) @ directions)
+    return ProjectedVectors(codes, directions)
 
 
 def write_projected(place: Path, projected: ProjectedVectors) -> str:
     """Write the files into the folder of a segment, and return their SHA-256."""
-    for name, array in ((PROJECTED, projected.vectors), (DIRECTIONS, projected.directions)):
-        with (place / name).open("wb") as file:
-            np.save(file, array)
+    import faiss
+
+    with (place / PROJECTED).open("wb") as file:
+        file.write(faiss.serialize_index(projected.codes).tobytes())
+    with (place / DIRECTIONS).open("wb") as file:
+        np.save(file, projected.directions)
     sync_folder(place)
-    return projected_digest(projected)
+    return projected_digest(place)
 
 
-def read_projected(place: Path, items: int, size: int) -> ProjectedVectors | None:
-    """Open the files of a segment; None where they are missing, cut off or of other items."""
+def read_projected(place: Path, digest: str) -> ProjectedVectors | None:
+    """Read the files of a segment; None where they have changed or are missing, and without FAISS."""
     try:
-        vectors, directions = (np.load(place / name, mmap_mode="c") for name in (PROJECTED, DIRECTIONS))
-    except (OSError, ValueError):
+        if not has_faiss() or projected_digest(place) != digest:
+            return None
+    except OSError:
         return None
-    if vectors.shape != (items, directions.shape[-1]) or directions.shape[:-1] != (size,):
-        return None
-    if (vectors.dtype, directions.dtype) != (np.float16, np.float32):
-        return None
-    return ProjectedVectors(np.asarray(vectors), np.asarray(directions))
+    import faiss
+
+    codes = faiss.deserialize_index(np.fromfile(place / PROJECTED, dtype=np.uint8))
+    return ProjectedVectors(codes, np.load(place / DIRECTIONS))
 
 
-def projected_digest(projected: ProjectedVectors) -> str:
-    """Return the SHA-256 of the numbers."""
-    digest = hashlib.sha256(projected.directions.tobytes())
-    for start in range(0, len(projected.vectors), _BLOCK):
-        digest.update(projected.vectors[start : start + _BLOCK].tobytes())
+def projected_digest(place: Path) -> str:
+    """Return the SHA-256 of the files; raises :class:`OSError` where one is missing."""
+    digest = hashlib.sha256()
+    for name in (DIRECTIONS, PROJECTED):
+        digest.update((place / name).read_bytes())
     return digest.hexdigest()

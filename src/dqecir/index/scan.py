@@ -64,16 +64,17 @@ def best_of_segments(
         left_out = [segment.rows(ids) for ids in exclude or [()] * len(queries)]
         more = None if added is None else torch.from_numpy(added[number])
         scan = Scan(segment.tokens, rule, segment.longest)
-        if settings is None or segment.projected is None or allowed.sum() <= settings.exact_up_to:
+        # What is added to scores may bring up any item, so that all are scored.
+        projected = segment.projected if more is None else None
+        if settings is None or projected is None or allowed.sum() <= settings.exact_up_to:
             best = scan.best(queries, k, allowed, left_out, more)
         else:
             best = []
             for row, query in enumerate(queries):
                 one = slice(row, row + 1)
-                part = None if more is None else more[one]
                 count = max(k, settings.candidates) + len(left_out[row])
-                chosen = segment.projected.candidates(query[0], count, allowed, part)
-                best += scan.best(queries[one], k, chosen, left_out[one], part)
+                chosen = projected.candidates(query[0], count, allowed)
+                best += scan.best(queries[one], k, chosen, left_out[one])
         for own, hits in zip(found, best, strict=True):
             own += [(value, start + row) for value, row in hits]
         start += segment.entry.items
@@ -117,7 +118,7 @@ class Scan:
         part = part if rows is None else min(part, COPIED)
         for start in range(0, count, part):
             chosen = slice(start, start + part) if rows is None else rows[start : start + part]
-            rough, doubts = self._rough(queries, self.targets[chosen])
+            rough, doubts = self._rough(queries, self._copied(chosen))
             if added is not None:
                 rough += added[:, chosen]
             if hidden is not None:
@@ -133,12 +134,18 @@ class Scan:
             found = places[numbers == number]
             found = found if rows is None else rows[found]
             found = found[~torch.isin(found, torch.from_numpy(own))]
-            exact = score_of_results(queries[number, None], self.targets[found], self.rule)
+            exact = score_of_results(queries[number, None], self._copied(found), self.rule)
             if added is not None:
                 exact = exact + added[number, found]
             values, columns = best_columns(exact, k)
             best.append(list(zip(values[0].tolist(), found[columns[0]].tolist(), strict=True)))
         return best
+
+    def _copied(self, chosen: slice | Tensor) -> Tensor:
+        """Return some targets; numpy copies rows several times as quickly as torch does."""
+        if isinstance(chosen, slice):
+            return self.targets[chosen]
+        return torch.from_numpy(self.targets.numpy()[chosen.numpy()])
 
     def _rough(self, queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return rough scores [B, N], and by how much those of each query may be wrong [B, 1]."""

@@ -42,6 +42,7 @@ from dqecir.index.projection import (
     DIRECTIONS,
     PROJECTED,
     ProjectedVectors,
+    has_faiss,
     project,
     read_projected,
     write_projected,
@@ -106,7 +107,7 @@ class Segment:
     longest: float
     """The largest length of a token; 0 for rules whose scan does not need it."""
     projected: ProjectedVectors | None
-    """None if they were not made or are damaged; then all items are scored."""
+    """None if they were not made or are damaged, and without FAISS; then all items are scored."""
     text: StoredText | None = None
     """The words of its items; None in an index of an earlier version, and in a Python without FTS5."""
 
@@ -188,7 +189,7 @@ def open_segment(
         if _same_items(segment.entry, entry):
             alive, projected = _read_alive(folder / entry.name, entry), segment.projected
             if segment.entry.projected_sha256 != entry.projected_sha256:
-                projected = _read_projected(folder, entry, segment.stored.shape[2])
+                projected = _read_projected(folder, entry)
             return replace(segment, entry=entry, alive=alive, projected=projected)
     place = folder / entry.name
     path = place / "tokens.npy"
@@ -217,7 +218,7 @@ def open_segment(
     if tokens.shape != (entry.items, header.tokens, header.size) or tokens.dtype != np.float16:
         raise EngineError(f"{path} does not belong to its manifest: {AGAIN}")
     longest = entry.longest or (_longest(tokens) if header.score_rule == "dot" else 0.0)
-    projected = _read_projected(folder, entry, header.size)
+    projected = _read_projected(folder, entry)
     return Segment(entry, items, tokens, _read_alive(place, entry), longest, projected, text)
 
 
@@ -258,9 +259,9 @@ def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDA
 def with_projected(folder: Path, entry: SegmentEntry, settings: SearchSettings | None) -> SegmentEntry:
     """Project the vectors of a segment, if ``settings`` need it, and return its entry with them.
 
-    On a full disk the segment gets none, and every search scores all of its items.
+    On a full disk and without FAISS the segment gets none, and every search scores all of its items.
     """
-    if settings is None or entry.items <= settings.exact_up_to:
+    if settings is None or entry.items <= settings.exact_up_to or not has_faiss():
         return entry
     tokens = np.load(folder / entry.name / "tokens.npy", mmap_mode="r")
     with suppress(OSError):
@@ -269,10 +270,10 @@ def with_projected(folder: Path, entry: SegmentEntry, settings: SearchSettings |
     return entry
 
 
-def _read_projected(folder: Path, entry: SegmentEntry, size: int) -> ProjectedVectors | None:
+def _read_projected(folder: Path, entry: SegmentEntry) -> ProjectedVectors | None:
     if entry.projected_sha256 is None:
         return None
-    return read_projected(folder / entry.name, entry.items, size)
+    return read_projected(folder / entry.name, entry.projected_sha256)
 
 
 def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str]) -> SegmentEntry:

@@ -26,6 +26,7 @@ from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
 from dqecir.index.prefetch import distributions_of
 from dqecir.index.product_search import all_views, best_products, product_of
+from dqecir.index.projection import NO_FAISS, has_faiss
 from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import score
 from dqecir.model.compose import compose
@@ -343,6 +344,8 @@ def _recommended(rows: Sequence[Measured], items: int) -> tuple[SearchSettings |
                 f"they hold {100 * least:.1f} % or more of the exact first {BEST}, "
                 f"in {median:.1f} ms{instead}"
             )
+    if not tried and not has_faiss():
+        return None, NO_FAISS
     if whole < float("inf"):
         return None, f"no number of candidates holds {sure} any sooner"
     # The engine has no search that scores every item, so recommend the largest number.
