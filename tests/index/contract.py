@@ -164,6 +164,33 @@ class EngineContract:
         assert index.payloads([]) == {}
         assert index.values() == {"n": {"1": 1, "1.0": 1, "True": 1}, "color": {"Red": 1}}
 
+    def test_payloads_change_alone(self, index, tmp_path):
+        """Items keep their vectors and their places, and filters find the new values."""
+        other = self.engine.open(tmp_path / "index")
+        query = torch.randn(1, 1, 8)
+        scores = [(hit.id, hit.score) for hit in index.search(query, 10)[0]]
+        before = index.generation
+        new = {f"item{i}": {"price": f"{i}.50", "color": "Red"} for i in (7, 2, 3)}
+        assert index.change_payloads({**new, "nobody": {"price": "1"}}) == 3
+        assert index.generation > before
+        assert index.payloads(["item2", "item4"]) == {"item2": new["item2"], "item4": {"path": "/4"}}
+        assert index.ids() == [f"item{i}" for i in range(10)]
+        assert [(hit.id, hit.score) for hit in index.search(query, 10)[0]] == scores
+        assert index.ids(parse_filter("color = red and price < 5")) == ["item2", "item3"]
+        assert index.values()["price"] == {"2.50": 1, "3.50": 1, "7.50": 1}
+        index.change_payloads({"item3": {"price": "9.50"}})
+        assert index.ids(parse_filter("color = red")) == ["item2", "item7"]
+        other.refresh()
+        for one in (other, self.engine.open(tmp_path / "index")):
+            assert one.ids(parse_filter("price > 5")) == ["item3", "item7"]
+            assert {hit.id: hit.payload for hit in one.search(query, 10)[0]} == dict(one.entries())
+
+    def test_payloads_that_are_the_same_may_be_written_again(self, index):
+        before = dict(index.entries())
+        assert index.change_payloads(before) == 10
+        assert index.change_payloads({}) == index.change_payloads({"nobody": {}}) == 0
+        assert dict(index.entries()) == before
+
     def test_an_item_with_several_values_fulfils_what_any_of_them_does(self, index):
         index.add(self.item("tee", 1, size=["S", "M"], price=["19.90 €", "45"]))
         index.add(self.item("cap", 2, size="M", price="30"))

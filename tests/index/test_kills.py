@@ -36,7 +36,7 @@ def each_call(act: Callable[[], object]) -> None:
 
 
 def write_until_killed(folder, version: int, calls: int, pipe: int) -> None:
-    """Say on the pipe, in one write each, what is begun and what is done."""
+    """Say on the pipe, in one write each, what is begun and what is done: additions and deletions."""
     left = iter(range(calls))
     index = ExactIndex.open(folder)
     draw = random.Random(version)
@@ -53,13 +53,26 @@ def write_until_killed(folder, version: int, calls: int, pipe: int) -> None:
         os.write(pipe, b"done\n")
 
 
-def killed_writer(folder, version: int, calls: int) -> list[str]:
+def reprice_until_killed(folder, version: int, calls: int, pipe: int) -> None:
+    """As :func:`write_until_killed`: new payloads of all items, with one version, or of some."""
+    left = iter(range(calls))
+    index = ExactIndex.open(folder)
+    while True:
+        version += 1
+        some = 10 if version % 3 else 4
+        os.write(pipe, f"begin {some} {version}\n".encode())
+        each_call(lambda: next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL))
+        index.change_payloads({f"item{i}": {"version": version} for i in range(some)})
+        os.write(pipe, b"done\n")
+
+
+def killed_writer(folder, version: int, calls: int, write=write_until_killed) -> list[str]:
     """What a writer said before it was killed, ``calls`` calls after its first change was begun."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            write_until_killed(folder, version, calls, theirs)
+            write(folder, version, calls, theirs)
         finally:
             os._exit(1)
     os.close(theirs)
@@ -121,6 +134,42 @@ def test_what_is_acknowledged_survives_a_kill_at_any_moment(tmp_path):
     index = ExactIndex.open(folder)
     index.add(pair(0, 1))
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+def test_changed_payloads_survive_a_kill_at_any_moment(tmp_path):
+    folder = tmp_path / "index"
+    index = ExactIndex.build(folder, HEADER, batches())
+    tokens = (folder / "s00000001" / "tokens.npy").stat()
+    calls = count()
+    each_call(lambda: next(calls))
+    for version in range(5):
+        index.change_payloads({f"item{i}": {"version": -version} for i in range(10 if version % 3 else 4)})
+    sys.setprofile(None)
+    five_changes = next(calls)
+    there = {f"item{i}": index.payload(f"item{i}")["version"] for i in range(10)}
+    draw = random.Random(0)
+    version = interrupted = 0
+    for _ in range(KILLS // 2):
+        lines = killed_writer(folder, version, draw.randrange(five_changes), reprice_until_killed)
+        done = dict(there)
+        for line in lines:
+            if line == "done":
+                there = done
+            else:
+                some, version = (int(word) for word in line.split()[1:])
+                done = {**there, **{f"item{i}": version for i in range(some)}}
+        found = {item: payload["version"] for item, payload in ExactIndex.open(folder).entries()}
+        # Begun and not acknowledged: whole or not at all.
+        assert found in (there, done)
+        interrupted += done is not there
+        there = found
+    assert interrupted > 3
+    ExactIndex.verify(folder)
+    index = ExactIndex.open(folder)
+    assert index.change_payloads({f"item{i}": {} for i in range(10)}) == 10
+    # A dead writer's leftovers go with the next change, and the vectors were never written again.
+    assert len(list((folder / "s00000001").glob("changed-*"))) == 1
+    assert os.path.samestat(tokens, (folder / "s00000001" / "tokens.npy").stat())
 
 
 def test_a_living_writer_is_waited_for_and_then_refused(tmp_path):

@@ -98,6 +98,8 @@ def test_a_new_export_changes_what_it_says_and_encodes_what_is_new(retriever, en
     assert counts(retriever.update_index(shop, quiet=True)) == (1, 1, 2, 1, 2, 0)
     assert sum(encoded) == 2
     assert torch.equal(retriever.index.tokens(["images/1.png"]), before)
+    # Other payloads keep their vectors, and so their places.
+    assert retriever.index.ids() == [f"images/{number}.png" for number in (1, 2, 4, 5, 3, 6)]
     assert reader.payload("images/1.png")["price"] == "2"  # it searches what was open
     reader.refresh()
     assert reader.payload("images/1.png")["price"] == "99"
@@ -112,15 +114,11 @@ def test_a_stopped_update_is_finished_by_the_next(retriever, encoded, shop, tmp_
     draw(shop / "images" / "6.png", 251)
     (shop / "images" / "5.png").unlink()
     write_table(shop, {**dict.fromkeys(range(5), "blue,1,1"), 6: "blue,1,1"})
-    add, calls = retriever.index.add, []
 
-    def stopping(batch):
-        if calls:
-            raise KeyboardInterrupt
-        calls.append(batch)
-        add(batch)
+    def stopping(payloads):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(retriever.index, "add", stopping)
+    monkeypatch.setattr(retriever.index, "change_payloads", stopping)
     with pytest.raises(KeyboardInterrupt):
         retriever.update_index(shop, quiet=True)
     encoded.clear()

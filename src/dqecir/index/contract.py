@@ -176,6 +176,14 @@ class Index(ABC):
         """Delete the items with these ids and return their number; unknown ids are ignored."""
 
     @abstractmethod
+    def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
+        """Replace the payloads of items, by id, and return how many of these items there are.
+
+        Tokens are not written again, and items keep their places in the order of adding. Unknown ids are
+        ignored.
+        """
+
+    @abstractmethod
     def refresh(self) -> None:
         """Open the newest generation of other processes.
 

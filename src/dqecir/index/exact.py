@@ -47,6 +47,7 @@ from dqecir.index.segments import (
     Segment,
     SegmentEntry,
     as_tensor,
+    join_changes,
     join_segments,
     living_items,
     open_generation,
@@ -54,6 +55,7 @@ from dqecir.index.segments import (
     sweep,
     token_digest,
     with_dead,
+    with_payloads,
     with_projected,
     write_manifest,
     write_segment,
@@ -206,6 +208,18 @@ class ExactIndex(Index):
             if count:
                 self._commit(now, entries)
         return count
+
+    def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
+        with self._writing() as now:
+            entries, left = [], list(payloads)
+            for segment in now.segments:
+                rows = segment.rows(left).tolist()
+                new = {row: (item, payloads[item]) for item, row in zip(left, rows, strict=True) if row >= 0}
+                left = [item for item, row in zip(left, rows, strict=True) if row < 0]
+                entries.append(with_payloads(self.folder, now.manifest.generation + 1, segment, new))
+            if entries != [segment.entry for segment in now.segments]:
+                self._commit(now, entries)
+        return len(payloads) - len(left)
 
     def configure(self, settings: SearchSettings | None) -> None:
         """Store the settings of searches; with settings, project vectors that are not projected yet."""
@@ -390,11 +404,12 @@ class ExactIndex(Index):
                     f"{folder}/{segment.entry.name}/{PROJECTED} is damaged: audit the index again "
                     "(dqecir index audit --apply)"
                 )
-            if (
-                segment.text is not None
-                and text_digest(folder / segment.entry.name) != segment.entry.text_sha256
-            ):
-                raise EngineError(f"{folder}/{segment.entry.name}/{TEXT} is damaged: build the index again")
+            place = folder / segment.entry.name
+            words = [(place, segment.entry.text_sha256)]
+            words += [(place / change.name, change.text_sha256) for change in segment.entry.changes]
+            for part, digest in words:
+                if digest is not None and text_digest(part) != digest:
+                    raise EngineError(f"{part / TEXT} is damaged: build the index again")
 
     @contextmanager
     def _writing(self) -> Iterator[_Generation]:
@@ -434,7 +449,19 @@ class ExactIndex(Index):
         number = now.manifest.generation + 1
         return [with_dead(self.folder, number, segment, ids) for segment in now.segments]
 
+    def _merge_changes(self) -> None:
+        now = self._current
+        number = now.manifest.generation + 1
+        entries = [
+            join_changes(self.folder, number, segment, run) if run else segment.entry
+            for segment in now.segments
+            for run in [_alike([change.items for change in segment.entry.changes])]
+        ]
+        if entries != [segment.entry for segment in now.segments]:
+            self._commit(now, entries)
+
     def _merge(self) -> None:
+        self._merge_changes()
         while run := _worth_merging(self._current.segments):
             now = self._current
             number = now.manifest.generation + 1
@@ -497,17 +524,22 @@ def _linger(replaced: Sequence[Segment]) -> None:
 
 
 def _worth_merging(segments: Sequence[Segment]) -> range | None:
-    """Return neighbouring segments to merge: mostly dead ones, or the newest if many are of similar size.
-
-    A run is extended backwards as long as the next segment is no larger than the whole run. Thus an item is
-    copied once each time its segment multiplies in size, and there are about as many segments as the number
-    of items has digits.
-    """
+    """Return neighbouring segments to merge: a mostly dead one, or the newest if many are of similar size."""
     for place, segment in enumerate(segments):
         if segment.entry.dead > segment.living:
             return range(place, place + 1)
-    start, total = len(segments), 0
-    while start and (not total or segments[start - 1].living <= total):
+    return _alike([segment.living for segment in segments])
+
+
+def _alike(sizes: Sequence[int]) -> range | None:
+    """Return the places of the last parts, if many are of similar size.
+
+    A run is extended backwards as long as the next part is no larger than the whole run. Thus an item is
+    copied once each time its part multiplies in size, and there are about as many parts as the number of
+    items has digits.
+    """
+    start, total = len(sizes), 0
+    while start and (not total or sizes[start - 1] <= total):
         start -= 1
-        total += segments[start].living
-    return range(start, len(segments)) if len(segments) - start >= MERGED else None
+        total += sizes[start]
+    return range(start, len(sizes)) if len(sizes) - start >= MERGED else None

@@ -12,7 +12,8 @@ import json
 import mmap
 import os
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from dqecir.index.item_text import TextWriter, has_fts5
+from dqecir.index.item_text import StoredText, TextWriter, has_fts5, is_searched
 from dqecir.index.payload_columns import ColumnCoder, Columns, PayloadColumn
 from dqecir.io.files import write_bytes
 
@@ -52,7 +53,10 @@ class StoredItems:
     """Hashes of all ids, sorted [N]."""
     hashed_rows: NDArray[np.int64]
     """The row of each hash [N]."""
-    columns: Columns
+    written: Columns
+    """The columns without the changes."""
+    changes: tuple[ItemChanges, ...] = ()
+    """Changes of payloads, the newest last."""
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -64,8 +68,26 @@ class StoredItems:
         found[self.hashed_rows] = self.hashes
         return found
 
+    @cached_property
+    def columns(self) -> Columns:
+        """The columns of the payloads."""
+        if not self.changes:
+            return self.written
+        changed: dict[str, PayloadColumn] = {}
+        for change in self.changes:
+            for name in change.names:
+                before = changed.get(name) or self.written.exactly(name)
+                changed[name] = before.changed(change.rows, change.items.written[name])
+        left = {name: column for name, column in changed.items() if column.values}
+        names = (self.written.names - changed.keys()) | left.keys()
+        return Columns(names, len(self), lambda name: left[name] if name in left else self.written[name])
+
     def entry(self, row: int) -> Entry:
         """Return the id and the payload of an item."""
+        for change in reversed(self.changes):
+            place = bisect_left(change.rows.data, row)
+            if place < len(change.rows) and change.rows[place] == row:
+                return change.items.entry(place)
         item_id, payload = json.loads(self.lines[self.starts[row] : self.starts[row + 1]])
         return item_id, payload
 
@@ -92,17 +114,36 @@ class StoredItems:
         return found
 
 
+@dataclass(frozen=True)
+class ItemChanges:
+    """New payloads of some items of a segment."""
+
+    rows: NDArray[np.int64]
+    """The rows of these items in the segment, sorted [M]."""
+    items: StoredItems
+    """The new payloads [M]; its columns are only those that were changed."""
+    text: StoredText | None
+    """The words of the changed columns; None where no changed column can hold words."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The changed columns."""
+        return self.items.written.names
+
+
 class ItemsWriter:
     """Write the items of a segment in the given order."""
 
-    def __init__(self, place: Path) -> None:
-        """Write into the existing folder ``place``."""
+    def __init__(self, place: Path, names: Collection[str] | None = None) -> None:
+        """Write into the existing folder ``place``; ``names``: the columns to write. Default: all."""
         self._place = place
         self._file = (place / LINES).open("wb")
         self._ids: set[str] = set()
         self._hashes, self._starts = array("Q"), array("q", [0])
-        self._coders: dict[str, ColumnCoder] = {}
-        self._text = TextWriter(place) if has_fts5() else None
+        self._names = names
+        self._coders = {name: ColumnCoder() for name in names or ()}
+        has_words = names is None or any(map(is_searched, names))
+        self._text = TextWriter(place) if has_words and has_fts5() else None
         self.text_sha256: str | None = None
         """SHA-256 of the words of the items, once they are complete."""
 
@@ -116,10 +157,13 @@ class ItemsWriter:
                 raise ItemsError(f"the item {item_id!r} comes twice: every item needs an id of its own")
             line = _head(item_id) + json.dumps(payload).encode("ascii") + b"]\n"
             self._file.write(line)
-            for name, value in payload.items():
+            known = {
+                name: value for name, value in payload.items() if self._names is None or name in self._names
+            }
+            for name, value in known.items():
                 self._coders.setdefault(name, ColumnCoder()).add(len(self), value)
             if self._text is not None:
-                self._text.add(len(self), payload)
+                self._text.add(len(self), known)
             self._ids.add(item_id)
             self._hashes.append(_hash(item_id))
             self._starts.append(self._starts[-1] + len(line))
@@ -130,8 +174,11 @@ class ItemsWriter:
         if self._text is not None:
             self._text.close()
 
-    def finish(self) -> None:
-        """Complete the files, so that they survive a power cut."""
+    def finish(self, rows: NDArray[np.int64] | None = None) -> None:
+        """Complete the files, so that they survive a power cut.
+
+        ``rows``: those of :class:`ItemChanges`, where the items are changes.
+        """
         self._file.flush()
         os.fsync(self._file.fileno())
         hashes = np.frombuffer(self._hashes, dtype=np.uint64)
@@ -141,6 +188,8 @@ class ItemsWriter:
             "hashes": hashes[order],
             "hashed_rows": order.astype(np.int64),
         }
+        if rows is not None:
+            parts["rows"] = rows
         for name, coder in self._coders.items():
             column = coder.column(len(self))
             parts[f"codes {name}"] = column.codes
@@ -178,6 +227,14 @@ def open_items(place: Path) -> StoredItems:
         return PayloadColumn(codes, json.loads(values.tobytes()))
 
     return StoredItems(lines, starts, hashes, rows, Columns(names, len(hashes), column))
+
+
+def open_changes(place: Path, has_words: bool) -> ItemChanges:
+    """Open changes of payloads; raises as :func:`open_items`, and ``sqlite3.Error``."""
+    items = open_items(place)
+    with safe_open(place / LOOKUP, framework="np") as kept:
+        rows = kept.get_tensor("rows")
+    return ItemChanges(rows, items, StoredText(place) if has_words and has_fts5() else None)
 
 
 def _hash(item_id: str) -> int:

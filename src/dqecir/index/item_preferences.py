@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dqecir.data.column_roles import holds_text
 from dqecir.data.payload_fields import RESERVED
-from dqecir.index.item_text import StoredText, terms_of
+from dqecir.index.item_text import ChangedText, StoredText, terms_of
 from dqecir.index.payload_columns import Columns
 
 SATURATION = 1.2
@@ -79,7 +79,7 @@ class Preference:
 class ItemTexts(NamedTuple):
     """The texts of a segment's items."""
 
-    stored: StoredText
+    stored: StoredText | ChangedText
     columns: Columns
     alive: NDArray[np.bool_]
 

@@ -10,9 +10,10 @@ import hashlib
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
-from functools import cache, lru_cache
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -61,6 +62,11 @@ def terms_of(word: str) -> tuple[str, ...]:
         connection.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(words, 'instance')")
         connection.execute("INSERT INTO words(rowid, t) VALUES (0, ?)", (word,))
         return tuple(term for (term,) in connection.execute("SELECT term FROM terms ORDER BY offset"))
+
+
+def is_searched(name: str) -> bool:
+    """Return whether a column's texts may be searched by words."""
+    return name not in RESERVED and may_hold_text(name)
 
 
 class TextWriter:
@@ -126,7 +132,7 @@ class StoredText:
         self.lengths = {name: np.frombuffer(lengths, dtype=np.uint32) for name, lengths in columns}
         """Column -> number of words of each row [N]."""
 
-    def counts(self, term: str, columns: Iterable[str]) -> Counts:
+    def counts(self, term: str, columns: Collection[str]) -> Counts:
         """Return which rows have a term in any of the columns, and how many times."""
         with self._turn:
             [[found]] = self._database.execute(_DOCUMENTS, (term,))
@@ -136,10 +142,49 @@ class StoredText:
         return np.unique(documents[wanted] // _COLUMNS, return_counts=True)
 
 
+@dataclass(frozen=True)
+class ChangedText:
+    """The words of a segment's items, after some columns of some rows were changed."""
+
+    before: StoredText | ChangedText
+    after: StoredText
+    """The words of the changed columns, of the changed rows only."""
+    rows: NDArray[np.int64]
+    """The changed rows [M]."""
+    names: Collection[str]
+    """The changed columns."""
+    items: int
+    """Number of the segment's items [N]."""
+
+    @cached_property
+    def lengths(self) -> dict[str, NDArray[np.uint32]]:
+        """Column -> number of words of each row [N]."""
+        found = dict(self.before.lengths)
+        for name in self.names:
+            own = found.get(name, np.zeros(self.items, dtype=np.uint32)).copy()
+            own[self.rows] = self.after.lengths.get(name, 0)
+            found[name] = own
+        return found
+
+    def counts(self, term: str, columns: Collection[str]) -> Counts:
+        """As :meth:`StoredText.counts`."""
+        changed = [name for name in columns if name in self.names]
+        kept = self.before.counts(term, [name for name in columns if name not in self.names])
+        if not changed:
+            return kept
+        old_rows, old_counts = self.before.counts(term, changed)
+        new_rows, new_counts = self.after.counts(term, changed)
+        same = ~np.isin(old_rows, self.rows)
+        rows = np.concatenate([kept[0], old_rows[same], self.rows[new_rows]])
+        counts = np.concatenate([kept[1], old_counts[same], new_counts])
+        found, places = np.unique(rows, return_inverse=True)
+        return found, np.bincount(places, counts, len(found)).astype(np.int64)
+
+
 def _texts_of(payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the fields of a payload that may be searched by words."""
     for name, value in payload.items():
-        if name not in RESERVED and may_hold_text(name):
+        if is_searched(name):
             texts = [one for one in values_in(value) if isinstance(one, str) and _LETTER.search(one)]
             plain = " ".join(_ADDRESS.sub(" ", _TAG.sub(" ", text)) for text in texts)
             if plain.strip():

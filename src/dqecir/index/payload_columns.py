@@ -74,6 +74,21 @@ class PayloadColumn:
         table[codes[holds]] = True
         return table[self.codes]
 
+    def changed(self, rows: NDArray[np.int64], newer: PayloadColumn) -> PayloadColumn:
+        """Return the column where some rows [M] have the values of a newer column of M items.
+
+        Values that no item has any more are left out.
+        """
+        values = [*self.values, *newer.values]
+        codes = self.codes.astype(np.int64)
+        codes[rows] = np.where(newer.codes > 0, newer.codes.astype(np.int64) + len(self.values), 0)
+        used = np.bincount(codes, minlength=1 + len(values)) > 0
+        used[0] = False
+        kept = [value for value, is_used in zip(values, used[1:].tolist(), strict=True) if is_used]
+        return PayloadColumn(
+            np.where(used, used.cumsum(), 0).astype(np.min_scalar_type(len(kept)))[codes], kept
+        )
+
     @property
     def has_numbers(self) -> bool:
         """Whether any item has a number."""
@@ -168,6 +183,10 @@ class Columns:
             found = self._read(name) if name in self.names else ColumnCoder().column(self._count)
             self._columns[name] = found
         return self._columns[name]
+
+    def exactly(self, name: str) -> PayloadColumn:
+        """Return the column of exactly this name; it is empty if no item has the attribute."""
+        return self[name] if name in self.names else ColumnCoder().column(self._count)
 
     def __contains__(self, name: str) -> bool:
         """Return whether any item has an attribute of this name, in any case."""

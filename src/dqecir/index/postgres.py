@@ -139,10 +139,31 @@ class PostgresIndex(Index):
             # The vector of an item that changes only its payload stays where it is.
             kept = {item: key for item, key, vector in found if vectors.get(item) == vector}
             now.remove([key for _, key, _ in found], set(kept.values()))
-            now.store.insert(now.connection, rows, now.record.next, kept)
+            now.store.insert(now.connection, rows, now.record.following(len(rows)), kept)
             return now.record.changed(len(found), batch)
 
         self._write(change)
+
+    def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
+        count = 0
+
+        def change(now: _Snapshot) -> StoreRecord | None:
+            nonlocal count
+            found = now.rows(f"i.id, i.key, i.number, {now.vector}", of_ids(set(payloads)))
+            count = len(found)
+            if not found:
+                return None
+            ids, keys, numbers, vectors = zip(*found, strict=True)
+            tokens = as_tokens(vectors, self.header.size)
+            batch = ItemBatch(ids, tokens, [payloads[item] for item in ids])
+            now.remove(keys, keys)
+            now.store.insert(
+                now.connection, rows_of(batch, tokens), numbers, dict(zip(ids, keys, strict=True))
+            )
+            return now.record.changed(count, batch)
+
+        self._write(change)
+        return count
 
     def delete(self, ids: Sequence[str]) -> int:
         gone: list[int] = []

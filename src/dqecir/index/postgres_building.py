@@ -70,7 +70,8 @@ def build_store(location: DatabaseLocation, header: IndexHeader, batches: Iterat
             batch.check_once(seen)
             with connection.transaction():
                 connection.execute(BOUNDED)
-                store.insert(connection, rows_of(batch, batch.as_stored(header)), record.next, {})
+                rows = rows_of(batch, batch.as_stored(header))
+                store.insert(connection, rows, record.following(len(rows)), {})
             record = record.changed(0, batch)
             batch = None
             batch = next(batches, None)

@@ -67,6 +67,10 @@ class StoreRecord(Strict):
         """Return the columns of one item with every attribute, for checking a filter."""
         return Columns.of([{name: 0 if numeric else "" for name, numeric in self.attributes.items()}])
 
+    def following(self, count: int) -> range:
+        """Return the numbers of the next items."""
+        return range(self.next, self.next + count)
+
     def changed(self, gone: int, batch: ItemBatch | None = None) -> StoreRecord:
         """Return the record after a change that deleted ``gone`` items and added those of a batch."""
         payloads = batch.payloads if batch else ()
@@ -146,21 +150,21 @@ class Store:
         )
 
     def insert(
-        self, connection: Connection, rows: Sequence[ItemRow], first: int, kept: Mapping[str, int]
+        self, connection: Connection, rows: Sequence[ItemRow], numbers: Sequence[int], kept: Mapping[str, int]
     ) -> None:
-        """Copy rows into the tables, numbered from ``first``.
+        """Copy rows into the tables, with these numbers.
 
         ``kept`` are keys of items whose vectors are stored already, by id.
         """
-        keys = [kept.get(row.id, number) for number, row in enumerate(rows, start=first)]
+        keys = [kept.get(row.id, number) for number, row in zip(numbers, rows, strict=True)]
         # pgvector reads the bytes that are sent as those of its own type.
         for table, types, found in (
             (
                 self.items,
                 ("int8", "int8", "text", "int8", "int8", "uuid[]", "text"),
                 (
-                    (key, first + place, row.id, hash64(row.id), row.product, row.facts, row.payload)
-                    for place, (key, row) in enumerate(zip(keys, rows, strict=True))
+                    (key, number, row.id, hash64(row.id), row.product, row.facts, row.payload)
+                    for key, number, row in zip(keys, numbers, rows, strict=True)
                 ),
             ),
             (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from ipaddress import ip_address
@@ -141,6 +141,15 @@ class Collection:
         """Set fields of points."""
         selected = _filter(where)
         self._call(lambda client: client.set_payload(self.name, marks, points=selected, wait=True))
+
+    def set_payloads(self, payloads: Mapping[str, dict[str, Any]]) -> None:
+        """Set fields of points, by the ids of points."""
+        if payloads:
+            operations: list[models.UpdateOperation] = [
+                models.SetPayloadOperation(set_payload=models.SetPayload(payload=payload, points=[point]))
+                for point, payload in payloads.items()
+            ]
+            self._call(lambda client: client.batch_update_points(self.name, operations, wait=True))
 
     def unmark(self, where: Condition, keys: Sequence[str]) -> None:
         """Remove fields of points."""
@@ -317,4 +326,4 @@ def _stored(point: models.Record | models.ScoredPoint) -> StoredPoint:
     known: dict[str, Any] = point.payload or {}
     vectors: Any = point.vector or {}
     tokens = np.array(vectors[VECTOR], dtype=np.float16).ravel() if VECTOR in vectors else None
-    return StoredPoint(known[NUMBER], known["item"], known["payload"], tokens)
+    return StoredPoint(str(point.id), known[NUMBER], known["item"], known["payload"], tokens)

@@ -88,6 +88,7 @@ class Point:
 class StoredPoint:
     """A point that was read."""
 
+    id: str
     number: int
     item: str
     payload: str

@@ -12,8 +12,8 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,14 +30,16 @@ from dqecir.index.item_list import (
     LINES,
     LOOKUP,
     Entry,
+    ItemChanges,
     ItemsError,
     ItemsWriter,
     StoredItems,
     items_digest,
+    open_changes,
     open_items,
 )
 from dqecir.index.item_text import FILE as TEXT
-from dqecir.index.item_text import StoredText, has_fts5
+from dqecir.index.item_text import ChangedText, StoredText, has_fts5, is_searched
 from dqecir.index.projection import (
     DIRECTIONS,
     PROJECTED,
@@ -58,6 +60,16 @@ AGAIN = "build the index again"
 
 _COPIED = 1024
 """Items that are copied in one step."""
+
+
+class ChangeEntry(Strict):
+    """The entry of changed payloads of a segment."""
+
+    name: str
+    items: int
+    items_sha256: str
+    text_sha256: str | None = None
+    """SHA-256 of the words of the changed columns, if any of them holds words."""
 
 
 class SegmentEntry(Strict):
@@ -81,6 +93,8 @@ class SegmentEntry(Strict):
     """The largest length of a token, for the rule ``dot``; not in indexes of version 0.1.0."""
     projected_sha256: str | None = None
     """SHA-256 of the projected vectors, if they were made."""
+    changes: tuple[ChangeEntry, ...] = ()
+    """Changed payloads of its items, the newest last."""
 
 
 class Manifest(Strict):
@@ -108,8 +122,17 @@ class Segment:
     """The largest length of a token; 0 for rules whose scan does not need it."""
     projected: ProjectedVectors | None
     """None if they were not made or are damaged, and without FAISS; then all items are scored."""
-    text: StoredText | None = None
-    """The words of its items; None in an index of an earlier version, and in a Python without FTS5."""
+    written_text: StoredText | None
+    """The words of its items without changes; None in an index of an earlier version, or without FTS5."""
+
+    @cached_property
+    def text(self) -> StoredText | ChangedText | None:
+        """The words of its items; None if they cannot be searched."""
+        text: StoredText | ChangedText | None = self.written_text
+        for change in self.items.changes:
+            if text is not None and change.text is not None:
+                text = ChangedText(text, change.text, change.rows, change.names, self.entry.items)
+        return text
 
     @cached_property
     def tokens(self) -> Tensor:
@@ -190,18 +213,55 @@ def open_segment(
             alive, projected = _read_alive(folder / entry.name, entry), segment.projected
             if segment.entry.projected_sha256 != entry.projected_sha256:
                 projected = _read_projected(folder, entry)
-            return replace(segment, entry=entry, alive=alive, projected=projected)
+            items = segment.items
+            if segment.entry.changes != entry.changes:
+                with _reading():
+                    items = replace(items, changes=_open_changes(folder, entry, segment))
+            return replace(segment, entry=entry, alive=alive, projected=projected, items=items)
     place = folder / entry.name
     path = place / "tokens.npy"
-    try:
-        if items_digest(place) != entry.items_sha256:
-            raise EngineError(f"the list of items in {place} does not belong to its manifest: {AGAIN}")
-        items = open_items(place)
+    with _reading():
+        _check_items(place, entry.items_sha256)
+        items = replace(open_items(place), changes=_open_changes(folder, entry))
         if path.stat().st_size != entry.token_bytes:
             raise EngineError(f"{path} is cut off: {AGAIN}")
-        # Copy-on-write, because torch requires writable memory.
-        tokens = np.asarray(np.load(path, mmap_mode="c"))
+        try:
+            # Copy-on-write, because torch requires writable memory.
+            tokens = np.asarray(np.load(path, mmap_mode="c"))
+        except ValueError as error:
+            raise EngineError(f"{path} is damaged ({error}): {AGAIN}") from None
         text = StoredText(place) if entry.text_sha256 and has_fts5() else None
+    header = manifest.header
+    if tokens.shape != (entry.items, header.tokens, header.size) or tokens.dtype != np.float16:
+        raise EngineError(f"{path} does not belong to its manifest: {AGAIN}")
+    longest = entry.longest or (_longest(tokens) if header.score_rule == "dot" else 0.0)
+    projected = _read_projected(folder, entry)
+    return Segment(entry, items, tokens, _read_alive(place, entry), longest, projected, text)
+
+
+def _open_changes(folder: Path, entry: SegmentEntry, known: Segment | None = None) -> tuple[ItemChanges, ...]:
+    """Open the changed payloads of a segment; those that it has open already are reused."""
+    opened = {} if known is None else dict(zip(known.entry.changes, known.items.changes, strict=True))
+    found = []
+    for change in entry.changes:
+        if change not in opened:
+            place = folder / entry.name / change.name
+            _check_items(place, change.items_sha256)
+            opened[change] = open_changes(place, change.text_sha256 is not None)
+        found.append(opened[change])
+    return tuple(found)
+
+
+def _check_items(place: Path, digest: str) -> None:
+    if items_digest(place) != digest:
+        raise EngineError(f"the list of items in {place} does not belong to its manifest: {AGAIN}")
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Raise errors of reading a segment's files as :class:`EngineError`."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise _MissingError(f"{error.filename} is missing: {AGAIN}") from None
     except OSError as error:
@@ -210,16 +270,6 @@ def open_segment(
         ) from None
     except (ItemsError, sqlite3.Error) as error:
         raise EngineError(f"{error}: {AGAIN}") from None
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise EngineError(f"{path} is damaged ({error}): {AGAIN}") from None
-    header = manifest.header
-    if tokens.shape != (entry.items, header.tokens, header.size) or tokens.dtype != np.float16:
-        raise EngineError(f"{path} does not belong to its manifest: {AGAIN}")
-    longest = entry.longest or (_longest(tokens) if header.score_rule == "dot" else 0.0)
-    projected = _read_projected(folder, entry)
-    return Segment(entry, items, tokens, _read_alive(place, entry), longest, projected, text)
 
 
 def write_segment(
@@ -291,6 +341,65 @@ def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str
     return segment.entry.model_copy(update={"dead": int((~alive).sum()), "dead_file": name})
 
 
+def with_payloads(
+    folder: Path, generation: int, segment: Segment, entries: Mapping[int, Entry]
+) -> SegmentEntry:
+    """Write the new payloads among some entries, by row; return the segment's entry with them."""
+    names = {
+        row: _changed_names(segment.items.entry(row)[1], payload) for row, (_, payload) in entries.items()
+    }
+    new = {row: entry for row, entry in entries.items() if names[row]}
+    if not new:
+        return segment.entry
+    return _write_changes(folder, generation, segment, new, set().union(*names.values()))
+
+
+def join_changes(folder: Path, generation: int, segment: Segment, merged: range) -> SegmentEntry:
+    """Merge the newest of the segment's changes into one; return the segment's entry with it."""
+    rows = {row for change in segment.items.changes[merged.start :] for row in change.rows.tolist()}
+    entries = {row: segment.items.entry(row) for row in rows}
+    return _write_changes(folder, generation, segment, entries, set())
+
+
+def _write_changes(
+    folder: Path, generation: int, segment: Segment, entries: Mapping[int, Entry], names: set[str]
+) -> SegmentEntry:
+    """Write entries by row with these columns, instead of all earlier changes of the same rows."""
+    rows = np.array(sorted(entries), dtype=np.int64)
+    kept = []
+    for change, opened in zip(segment.entry.changes, segment.items.changes, strict=True):
+        if np.isin(opened.rows, rows).all():
+            names = names | opened.names
+        else:
+            kept.append(change)
+    place = folder / segment.entry.name / f"changed-{generation:08}"
+    # A writer that was killed before its manifest may have left a folder of this name.
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    with closing(ItemsWriter(place, names)) as items:
+        items.add(entries[row] for row in rows.tolist())
+        items.finish(rows)
+    sync_folder(place)
+    sync_folder(place.parent)
+    change = ChangeEntry(
+        name=place.name, items=len(rows), items_sha256=items_digest(place), text_sha256=items.text_sha256
+    )
+    update: dict[str, Any] = {"changes": (*kept, change)}
+    if any(map(is_searched, names)) and not has_fts5():
+        # The words that are stored are not those of the items any more.
+        update["text_sha256"] = None
+    return segment.entry.model_copy(update=update)
+
+
+def _changed_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Return the columns whose values differ, also in type: 1 and 1.0 are shown in different ways."""
+    return {
+        name
+        for name in before.keys() | after.keys()
+        if (name in before) != (name in after) or repr(before.get(name)) != repr(after.get(name))
+    }
+
+
 def sweep(folder: Path, manifest: Manifest) -> None:
     """Remove files that no manifest names: replaced segments and marks, and leftovers of killed writers."""
     named = {entry.name: entry for entry in manifest.segments}
@@ -308,8 +417,12 @@ def sweep(folder: Path, manifest: Manifest) -> None:
                 TEXT if entry.text_sha256 else None,
                 entry.dead_file,
                 *((PROJECTED, DIRECTIONS) if entry.projected_sha256 else ()),
+                *(change.name for change in entry.changes),
             ):
-                path.unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 def as_tensor(tokens: NDArray[np.float16]) -> Tensor:
@@ -394,7 +507,7 @@ def write_head(file: BinaryIO, items: int, header: IndexHeader) -> None:
 
 
 def _same_items(one: SegmentEntry, other: SegmentEntry) -> bool:
-    plain = {"dead": 0, "dead_file": None, "projected_sha256": None}
+    plain = {"dead": 0, "dead_file": None, "projected_sha256": None, "changes": ()}
     return one.model_copy(update=plain) == other.model_copy(update=plain)
 
 

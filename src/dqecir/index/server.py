@@ -15,7 +15,7 @@ import json
 import os
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +61,7 @@ from dqecir.index.qdrant_points import (
     has_number,
     is_of,
     number_key,
+    point_payload,
     points_of,
     unfinished,
     visible,
@@ -175,6 +176,25 @@ class ServerIndex(Index):
             if gone:
                 self._commit(state, state.record, change, gone)
         return gone
+
+    def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
+        """As the contract says, but item by item: after a kill, make the change again."""
+        count = 0
+        with write_lock(self.folder):
+            state, change = self._claimed()
+            collection, wanted = state.collection.patient, list(payloads)
+            attributes = _with_attributes(collection, state.record, payloads.values())
+            for start in range(0, len(wanted), WRITTEN):
+                there = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
+                points = collection.scroll(there, 0, WRITTEN, tokens=False)
+                collection.set_payloads(
+                    {point.id: point_payload(point.item, payloads[point.item]) for point in points}
+                )
+                count += len(points)
+            if count:
+                record = state.record.model_copy(update={"attributes": attributes})
+                self._commit(state, record, change, 0)
+        return count
 
     def refresh(self) -> None:
         self._open_newest(_read_location(self.folder), patience=0.0)
@@ -517,10 +537,7 @@ def _write_batch(
 ) -> IndexRecord:
     """Write a batch, and return the record that includes it, which is not written yet."""
     stored = batch.as_stored(record.header)
-    named = attributes_of(batch.payloads)
-    for name, numeric in named.items():
-        if numeric and not record.attributes.get(name):
-            collection.index(number_key(name), "float")
+    attributes = _with_attributes(collection, record, batch.payloads)
     for start in range(0, len(batch.ids), WRITTEN):
         part = slice(start, start + WRITTEN)
         points = points_of(
@@ -531,13 +548,22 @@ def _write_batch(
             change.name,
         )
         collection.write(points)
-    attributes = record.attributes | {
-        name: numeric or record.attributes.get(name, False) for name, numeric in named.items()
-    }
     count = len(batch.ids)
     return record.model_copy(
         update={"next": record.next + count, "items": record.items + count, "attributes": attributes}
     )
+
+
+def _with_attributes(
+    collection: Collection, record: IndexRecord, payloads: Iterable[Mapping[str, Any]]
+) -> dict[str, bool]:
+    """Return the attributes of a record and of payloads, after making the new ones' numbers comparable."""
+    found = dict(record.attributes)
+    for name, numeric in attributes_of(payloads).items():
+        if numeric and not found.get(name):
+            collection.index(number_key(name), "float")
+        found[name] = numeric or found.get(name, False)
+    return found
 
 
 def _mark(state: _State, ids: Sequence[str], change: _Change) -> int:

@@ -37,9 +37,6 @@ from dqecir.search.search_request import SearchRequest, WeightedReference
 from dqecir.search.steering import Steering, attribute_weights, steered
 from dqecir.search.updating import UpdateSummary, plan_update
 
-_TOGETHER = 1024
-"""Items whose payloads are replaced in one change."""
-
 _SAMPLE = 1024
 """Number of pictures shown to a method before it embeds a gallery."""
 
@@ -231,9 +228,8 @@ class ComposedRetriever:
             for batch in self._batches(todo, root, with_products, refusals, workers, quiet, None):
                 index.add(batch)
                 encoded.update(batch.ids)
-        for start in range(0, len(plan.payloads), _TOGETHER):
-            ids, payloads = zip(*plan.payloads[start : start + _TOGETHER], strict=True)
-            index.add(ItemBatch(ids, index.tokens(ids), payloads))
+        if plan.payloads:
+            index.change_payloads(plan.payloads)
         # As in a build, pictures that cannot be used are not in the index.
         broken = plan.changed - encoded
         removed = index.delete([*plan.gone, *sorted(broken)])

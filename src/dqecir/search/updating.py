@@ -39,8 +39,8 @@ class UpdatePlan:
     """New and changed pictures."""
     changed: set[str] = field(default_factory=set)
     """Ids of changed pictures, which the index has already."""
-    payloads: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
-    """Items with the same picture and their new payloads."""
+    payloads: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """New payloads of items with the same picture, by id."""
     gone: list[str] = field(default_factory=list)
     unchanged: int = 0
     kept: int = 0
@@ -70,7 +70,7 @@ def plan_update(index: Index, pictures: Pictures, root: Path, with_products: boo
             plan.encode.append(picture)
             plan.changed.add(item_id)
         elif new != payload:
-            plan.payloads.append((item_id, new))
+            plan.payloads[item_id] = new
         else:
             plan.unchanged += 1
     if plan.gone and not is_related:
