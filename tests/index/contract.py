@@ -15,9 +15,9 @@ from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import EngineError, FilterError
 from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.filters import has_numbers, parse_filter
-from dqecir.index.product_search import all_views, best_products, item_named
 from dqecir.methods.score_rules import SINGLE, ScoreRule
 from dqecir.methods.scoring import score
+from dqecir.search.product_search import all_views, best_products, item_named
 from tests.conftest import PATIENCE
 
 DOT = IndexHeader(model="m1", tokens=1, size=8, score_rule="dot")

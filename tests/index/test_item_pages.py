@@ -10,7 +10,7 @@ from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.index.item_list import StoredItems
-from dqecir.index.product_search import first_views
+from dqecir.search.product_search import first_views
 
 HEADER = IndexHeader(model="m1", tokens=1, size=4, score_rule="dot")
 

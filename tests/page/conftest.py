@@ -21,9 +21,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from dqecir import ComposedRetriever
 from dqecir.data.payload_fields import SOLD_OUT
+from dqecir.data.picture_root import read_root, write_root
 from dqecir.index.contract import ItemBatch
 from dqecir.index.engines import open_index
-from dqecir.index.picture_root import read_root, write_root
 from dqecir.synthetic.garments import GARMENTS
 from tests.conftest import PATIENCE
 from tests.page.visiting import REFERENCE

@@ -16,7 +16,7 @@ from dqecir.index.filters import parse_filter
 from dqecir.index.qdrant_collection import IN_MEMORY, URL
 from dqecir.index.server import ServerIndex
 from dqecir.search import audit as auditing
-from dqecir.search.audit import audit, likeness, token_queries
+from dqecir.search.audit import audit, token_queries
 
 
 @pytest.fixture(autouse=True)
@@ -96,12 +96,6 @@ def test_questions_of_tokens_change_one_distribution():
     assert masses.allclose(masses[0, 0])
     same = (queries[:, 1:] / masses[..., None] - tokens[:, 1:]).abs().amax(dim=2) < 1e-6
     assert same.sum(dim=1).tolist() == [2] * 6
-
-
-def test_how_alike_tokens_are():
-    tokens = torch.tensor([[[1.0, 0], [2, 0], [0, 3]]])
-    assert likeness(tokens) == pytest.approx(1 / 3)
-    assert likeness(tokens[:, :1]) is None
 
 
 @pytest.mark.parametrize("engine", [ExactIndex, ServerIndex])

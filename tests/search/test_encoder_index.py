@@ -12,8 +12,8 @@ from dqecir.data.images import load_image
 from dqecir.encoders.encoder import unit
 from dqecir.errors import DataError, EngineError
 from dqecir.index.engines import open_index
-from dqecir.index.maker import FILE, LEARNED, Maker, read_maker
 from dqecir.methods.scoring import score
+from dqecir.model.maker import FILE, LEARNED, Maker, read_maker
 from dqecir.search.opening import model_of_index
 from dqecir.search.retriever import ComposedRetriever
 from dqecir.service.app import create_app

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from dqecir.data.column_roles_file import read_roles, write_roles
 from dqecir.errors import DataError
-from dqecir.index.column_roles_file import read_roles, write_roles
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.engines import move_index
 from dqecir.index.exact import ExactIndex

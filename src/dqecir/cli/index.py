@@ -104,7 +104,7 @@ def index_delete(
 ) -> None:
     """Delete items from an index by their ids, and products by theirs with all their pictures."""
     from dqecir.index.engines import open_index
-    from dqecir.index.product_search import items_named
+    from dqecir.search.product_search import items_named
 
     found = open_index(index)
     named = set(items_named(found, ids))
@@ -206,10 +206,10 @@ def index_audit(
 @index_app.command("info")
 def index_info(index: IndexFolder) -> None:
     """Say what an index holds, and where its pictures are, as JSON."""
+    from dqecir.data.picture_root import read_root
     from dqecir.index.engines import open_index
-    from dqecir.index.maker import read_maker
-    from dqecir.index.picture_root import read_root
-    from dqecir.index.product_search import first_views
+    from dqecir.model.maker import read_maker
+    from dqecir.search.product_search import first_views
 
     root, found, maker = read_root(index), open_index(index), read_maker(index)
     products = {"products": len(first_views(found)), "pictures": len(found)} if found.has_products else {}
@@ -224,8 +224,8 @@ def index_reroot(
     images: Annotated[Path, typer.Option("--images", help="The folder that now holds its pictures.")],
 ) -> None:
     """Write into an index where its pictures have moved to."""
+    from dqecir.data.picture_root import is_address, write_root
     from dqecir.index.engines import open_index
-    from dqecir.index.picture_root import is_address, write_root
 
     if not images.is_dir():
         raise DataError(f"there is no folder {images}: give the folder of the pictures with --images")

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from dqecir.data.payload_fields import PRODUCT
+from dqecir.data.picture_root import is_address, picture_path
 from dqecir.errors import EngineError
 from dqecir.index.column_facts import ColumnFacts, facts_of_counts
 from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
-from dqecir.index.picture_root import is_address, picture_path
 from dqecir.methods.score_rules import SINGLE, ScoreRule
 from dqecir.settings import Strict
 

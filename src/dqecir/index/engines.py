@@ -12,12 +12,12 @@ from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
 
+from dqecir.data.column_roles_file import read_roles, write_roles
+from dqecir.data.picture_root import read_root, write_root
 from dqecir.errors import EngineError
-from dqecir.index.column_roles_file import read_roles, write_roles
 from dqecir.index.contract import Index
-from dqecir.index.maker import copy_maker
-from dqecir.index.picture_root import read_root, write_root
 from dqecir.io.files import dead_drafts
+from dqecir.model.maker import copy_maker
 from dqecir.settings import nearest
 
 ENGINES: dict[str, str] = {

@@ -24,14 +24,13 @@ from dqecir.errors import DataError, ImageError
 from dqecir.index.contract import Index, SearchSettings
 from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
-from dqecir.index.prefetch import distributions_of
-from dqecir.index.product_search import all_views, best_products, product_of
 from dqecir.index.projection import NO_FAISS, has_faiss
 from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import score
 from dqecir.model.compose import compose
 from dqecir.model.composed_model import ComposedModel
 from dqecir.questions.wording import CaptionGenerator, Change
+from dqecir.search.product_search import all_views, best_products, product_of
 
 BEST = 10
 """Number of results that are compared."""
@@ -83,8 +82,6 @@ class Audit:
     queries: int
     of_pictures: bool
     """Whether queries were composed from stored pictures, not made from tokens."""
-    alike: float | None
-    """Mean cosine between the tokens of an item; None for single tokens."""
     rows: tuple[Measured, ...]
     recommended: SearchSettings | None
     reason: str
@@ -94,7 +91,6 @@ class Audit:
         made = "composed of their pictures" if self.of_pictures else "made of their tokens"
         lines = [
             f"{self.items} items, {self.queries} questions {made}",
-            *([] if self.alike is None else [f"cosine between tokens of an item: {self.alike:.2f} (mean)"]),
             f"{'candidates':>10}  {'recall@' + str(BEST):>9}  {'p50 ms':>8}  {'p99 ms':>8}  among",
         ]
         for row in self.rows:
@@ -157,9 +153,7 @@ def audit(
         if tried is not None:
             rows += [_measured(tried, settings, queries, excluded, limit, rights[limit]) for limit in limits]
     recommended, reason = _recommended(rows, len(entries))
-    # Distributions belong to different columns, so their similarity does not matter.
-    alike = likeness(own[:, : own.shape[1] - distributions_of(own, index.header.score_rule)])
-    return Audit(len(entries), len(queries), of_pictures, alike, tuple(rows), recommended, reason)
+    return Audit(len(entries), len(queries), of_pictures, tuple(rows), recommended, reason)
 
 
 def picture_queries(
@@ -205,16 +199,6 @@ def token_queries(tokens: Tensor, others: Tensor, rule: ScoreRule) -> Tensor:
     if columns.shape[1]:
         columns[rows, changed] = _MASS * others[:, shares][rows, changed]
     return torch.cat([_BASE * tokens[:, :1], columns], dim=1)
-
-
-def likeness(tokens: Tensor) -> float | None:
-    """Return the mean cosine between different tokens of an item [N, t, D]; None for a single token."""
-    count = tokens.shape[1]
-    if count < 2:
-        return None
-    unit = torch.nn.functional.normalize(tokens.float(), dim=2)
-    squares = unit.sum(dim=1).square().sum(dim=1)
-    return float(((squares - count) / (count * (count - 1))).mean())
 
 
 def _values(model: ComposedModel, payloads: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -24,13 +24,6 @@ from dqecir.errors import DataError, ImageError, ItemPictureError, UnknownItemEr
 from dqecir.index.contract import Index
 from dqecir.index.filters import Filter, conjuncts
 from dqecir.index.item_preferences import CellPreference, Preference
-from dqecir.index.product_search import (
-    ProductHit,
-    all_views,
-    best_products,
-    item_named,
-    items_of_one_picture,
-)
 from dqecir.language.linking import Linker
 from dqecir.language.reader import Ask
 from dqecir.language.tagging import words_of
@@ -47,6 +40,13 @@ from dqecir.search.preferring import (
     of_reference,
     of_requests,
     values_by_model,
+)
+from dqecir.search.product_search import (
+    ProductHit,
+    all_views,
+    best_products,
+    item_named,
+    items_of_one_picture,
 )
 from dqecir.search.request_text import RequestReader, RequestText
 from dqecir.search.reranking import Reranker, reranked

@@ -15,9 +15,9 @@ from dqecir.errors import DataError
 from dqecir.index.contract import Index
 from dqecir.index.engines import engine_of, open_index
 from dqecir.index.exact import ExactIndex
-from dqecir.index.maker import read_maker
 from dqecir.io.device import chosen_device, usable_devices
 from dqecir.model.composed_model import ComposedModel
+from dqecir.model.maker import read_maker
 from dqecir.search.opening import model_of_index
 
 LOOKED_AT = 200

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dqecir.errors import DataError, EngineError
-from dqecir.index.maker import Maker, read_learned, read_maker
 from dqecir.methods.method import Method, method_named
 from dqecir.model.composed_model import SHIPPED_MODEL, ComposedModel
+from dqecir.model.maker import Maker, read_learned, read_maker
 from dqecir.model.public_weights import model_of
 
 UNTRAINED = (

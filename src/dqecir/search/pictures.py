@@ -13,9 +13,9 @@ from dqecir.data.cells import has_value
 from dqecir.data.column_roles import Role
 from dqecir.data.payload_fields import CONTENT, PRODUCT, SOLD_OUT
 from dqecir.data.picture_files import Refusal, list_pictures
+from dqecir.data.picture_root import stored_path
 from dqecir.encoders.store.encoding import usable_hashes
 from dqecir.errors import PROBLEMS_SHOWN, DataError
-from dqecir.index.picture_root import stored_path
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,21 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from dqecir.data.column_roles_file import read_roles, write_roles
 from dqecir.data.images import ImageSource, load_batches
 from dqecir.data.picture_files import Refusal
+from dqecir.data.picture_root import read_root, write_root
 from dqecir.encoders.store import TokenStore
 from dqecir.errors import DataError, EngineError
-from dqecir.index.column_roles_file import read_roles, write_roles
 from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.engines import engine_for, open_index
 from dqecir.index.filters import parse_filter
-from dqecir.index.maker import Maker, read_maker, write_maker
-from dqecir.index.picture_root import read_root, write_root
 from dqecir.io.device import device_named
 from dqecir.io.progress import track
 from dqecir.methods.method import Query
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
+from dqecir.model.maker import Maker, read_maker, write_maker
 from dqecir.search.engine import SearchEngine
 from dqecir.search.opening import learned_of, model_of_index, untrained
 from dqecir.search.pictures import Pictures

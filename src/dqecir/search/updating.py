@@ -9,9 +9,9 @@ from typing import Any
 
 from dqecir.data.payload_fields import CONTENT
 from dqecir.data.picture_files import UPLOADS_MARK, Refusal
+from dqecir.data.picture_root import is_address
 from dqecir.errors import EngineError
 from dqecir.index.contract import Index
-from dqecir.index.picture_root import is_address
 from dqecir.search.pictures import Picture, Pictures
 
 

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 from dqecir.data.cells import measured
 from dqecir.data.column_roles import NOT_IN_INDEX, Role, column_name, roles_of
+from dqecir.data.column_roles_file import read_roles
 from dqecir.errors import UnknownItemError
 from dqecir.index.column_facts import ColumnFacts
-from dqecir.index.column_roles_file import read_roles
 from dqecir.index.contract import Index
 from dqecir.index.filters import Filter
-from dqecir.index.product_search import first_views
+from dqecir.search.product_search import first_views
 from dqecir.service.problems import Problem
 from dqecir.service.schemas import AttributeFacts, NumberFacts
 

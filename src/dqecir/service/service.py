@@ -15,17 +15,17 @@ from PIL import Image
 
 from dqecir.data.images import StoredPicture, load_image
 from dqecir.data.payload_fields import PRODUCT, RESERVED, SOLD_OUT
+from dqecir.data.picture_root import is_address
 from dqecir.errors import DataError, UnknownItemError
 from dqecir.index.contract import Index
 from dqecir.index.engines import open_index
-from dqecir.index.picture_root import is_address
-from dqecir.index.product_search import item_named
 from dqecir.io.device import device_named
 from dqecir.language.suggesting import Suggester
 from dqecir.language.vocabulary import shipped_vocabularies
 from dqecir.search.cross_encoder import reranker_named
 from dqecir.search.engine import SearchEngine, reading_picture_of
 from dqecir.search.opening import model_of_index
+from dqecir.search.product_search import item_named
 from dqecir.service.batching import Gate, Worker
 from dqecir.service.configuration import ServiceSettings
 from dqecir.service.edits import Edits

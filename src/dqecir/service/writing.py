@@ -17,7 +17,7 @@ from torch import Tensor
 from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import DataError
 from dqecir.index.contract import Index, ItemBatch
-from dqecir.index.product_search import items_named
+from dqecir.search.product_search import items_named
 from dqecir.service.problems import log, of_index
 from dqecir.service.uploads import Uploads
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dqecir.data.picture_root import FILE, picture_path, read_root
 from dqecir.errors import EngineError
 from dqecir.index.contract import ItemBatch
 from dqecir.index.engines import move_index, open_index
-from dqecir.index.picture_root import FILE, picture_path, read_root
 from dqecir.search.retriever import ComposedRetriever
 
 
