@@ -1,9 +1,9 @@
-"""What a search gains and loses when it boosts the requested attributes (``boost_requested``).
+"""Measure what a search gains and loses by boosting requested attributes (``boost_requested``).
 
     python benchmarks/asked_first.py --data PHOTOS --name photos --out WORK/asked-photos.json
 
-The shipped model on the val split, by how many times the asked columns count: the usual metrics, and the
-share of the ten best that show all that was asked, by the table.
+For several weights of requested columns, the shipped model is measured on the val split: the usual metrics,
+and the share of the ten best results that show all requested values, by the table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ KEPT = ("R@1", "R@10", "R@50", "mAP@10", "R-precision")
 
 @torch.no_grad()
 def composed(model: ComposedModel, store: Store, benchmark: Benchmark) -> Iterator[RequestedValue]:
-    """Every question's query, a chunk of one category at a time."""
+    """Yield the queries of all questions, a chunk of one category at a time."""
     for category in benchmark.galleries:
         rows = [row for row, triplet in enumerate(benchmark.triplets) if triplet.category == category]
         for start in range(0, len(rows), CHUNK):
@@ -57,14 +57,14 @@ def composed(model: ComposedModel, store: Store, benchmark: Benchmark) -> Iterat
 def scores(
     asked: list[RequestedValue], targets: Tensor, benchmark: Benchmark, factor: float, rule: ScoreRule
 ) -> Iterator[tuple[str, NDArray[np.int64], Scores]]:
-    """Scores of queries in which what is asked of counts ``factor`` times."""
+    """Yield scores of queries in which requested columns count ``factor`` times."""
     for category, rows, query in asked:
         candidates = targets[torch.from_numpy(benchmark.galleries[category])]
         yield category, rows, score(boost_requested(query, factor).embeddings, candidates, rule).numpy()
 
 
 def fulfilled(results: RetrievalResults) -> float:
-    """Share of the ten best that show all that was asked, in percent."""
+    """Return the share of the ten best results that show all requested values, in percent."""
     benchmark = results.benchmark
     shares = []
     for triplet, found in zip(benchmark.triplets, results.found[:, :10].tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""What the pretrained backbone knows: accuracy of its attribute heads, and what each stage cost.
+"""Measure the pretrained backbone: accuracy of its attribute heads, and the cost of each stage.
 
     python benchmarks/backbone.py --model MODEL --data PHOTOS --data GARMENTS_VAL --work WORK
 
@@ -28,7 +28,8 @@ from dqecir.training.pretraining_data import LabelledImages, read_images
 
 @torch.no_grad()
 def head_accuracy(model: ComposedModel, heads: AttributeHeads, images: LabelledImages) -> dict[str, float]:
-    """Share of images whose attribute the model's heads name rightly, per column and ``all`` together.
+    """Return the share of images whose attribute the heads predict correctly, for each column and for ``all``
+    together.
 
     Attributes that do not apply or are unknown are not counted.
     """

@@ -3,7 +3,7 @@
     python benchmarks/describing.py --photos PHOTOS --products PRODUCTS
 
 PHOTOS and PRODUCTS are catalogues whose ``attributes.csv`` has a column ``split``. The pictures of ``val``
-are described. A cell of PRODUCTS that is empty is unknown; in PHOTOS it says that the column does not apply.
+are described. An empty cell of PRODUCTS is unknown; in PHOTOS it means that the column does not apply.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BEGIN, END = "<!-- written by benchmarks/describing.py -->\n", "<!-- end -->\n"
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
-    """The rows of the validation split."""
+    """Return the rows of the validation split."""
     with (folder / "attributes.csv").open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row["split"] == "val"]
 
@@ -38,7 +38,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 def described(
     describer: Describer, folder: Path, rows: Sequence[Mapping[str, str]], columns: ColumnSet
 ) -> list[dict[str, str]]:
-    """Column -> value of each row's picture."""
+    """Return column -> predicted value for each row's picture."""
     paths = [folder / row["image"] for row in rows]
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "described.jsonl"
@@ -49,7 +49,7 @@ def described(
 
 
 def share(right: Sequence[bool]) -> str:
-    """Percent right, and its standard error."""
+    """Return the percentage of right predictions, and its standard error."""
     part = sum(right) / len(right)
     return f"{100 * part:.1f} ± {100 * sqrt(part * (1 - part) / len(right)):.1f}"
 
@@ -57,7 +57,9 @@ def share(right: Sequence[bool]) -> str:
 def shares(
     rows: Sequence[Mapping[str, str]], found: Sequence[Mapping[str, str]], columns: ColumnSet
 ) -> list[str]:
-    """The share that is right of every column, and of all columns at once where every cell is known."""
+    """Return the share of right predictions for every column, and for all columns of rows without unknown
+    cells.
+    """
     pairs = list(zip(rows, found, strict=True))
     whole = columns == "photos"
     cells = [

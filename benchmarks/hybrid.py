@@ -4,8 +4,8 @@
 
 A question shows a product and asks for another colour or another gender, or for both ("in red", "but for
 women"). A right answer has the reference's article, the requested values, and the reference's colour or
-gender where the text requests none. The rivals are the picture alone, BM25 of the titles by the text, and
-BM25 by the reference's title and the text. All rank the same items, without the reference.
+gender where the text requests none. The rivals are the picture alone, BM25 of the titles with the text,
+and BM25 with the reference's title and the text. All rank the same items, without the reference.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def measured(
     paths: Sequence[Path],
     asked: Sequence[Question],
 ) -> dict[str, float]:
-    """mAP@10 of every row."""
+    """Return the mAP@10 of every row."""
     assert index.text is not None
     row_of = {name: row for row, name in enumerate(index.ids())}
     order = np.array([row_of[catalogue.image_ids[place]] for place in places])

@@ -3,8 +3,8 @@
     python -m benchmarks.lighthouse                                  # a drawn shop, served for this
     python -m benchmarks.lighthouse --address http://127.0.0.1:8000  # a page that runs already
 
-Ends with 1 where accessibility is below 95 or performance below 90. Performance is a measure of the machine,
-too: other work on it makes it worse. Needs Node, npm and a Chromium (`make browser`).
+The exit status is 1 if accessibility is below 95 or performance below 90. Performance also depends on the
+machine and its other work. Needs Node, npm and a Chromium (`make browser`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
 
 @contextmanager
 def page_at(address: str | None) -> Iterator[str]:
-    """The address of a page that runs, or of one that is served meanwhile."""
+    """Yield the address of a running page, or of one that is served in the meantime."""
     if address is not None:
         yield address
         return
@@ -73,7 +73,7 @@ def page_at(address: str | None) -> Iterator[str]:
 
 
 def run(address: str, browser: str) -> dict[str, Any]:
-    """The report of one run."""
+    """Return the report of one run."""
     command = [
         *("npx", "--yes", LIGHTHOUSE, address, "--quiet", "--output=json"),
         "--chrome-flags=--headless=new --no-sandbox --disable-gpu",

@@ -1,9 +1,10 @@
-"""What attribute heads allow: predicted attributes with a perfect parse, and what would help them.
+"""Measure the upper limit of attribute heads: predicted attributes with a perfect parse, and possible
+improvements.
 
     python benchmarks/limits.py --data PHOTOS --model MODEL --name photos --out WORK/limits-photos.json
 
-Asks questions of the dev split, with what they ask for taken from the questions themselves, and ranks by
-the log-probability that a candidate shows it: as an inner product, exactly, with the true values of the
+Questions of the dev split are ranked by the log-probability that a candidate shows the requested values,
+which are taken from the questions themselves: as an inner product, exactly, with the true values of the
 reference or of the candidates, and with heads that also see the mirror image of every picture.
 """
 
@@ -35,7 +36,7 @@ Shares = dict[str, Tensor]
 
 
 def heads_see(model: ComposedModel, benchmark: Benchmark, views: Callable[[Tensor], list[Tensor]]) -> Shares:
-    """Column -> [N, values]: probabilities, the mean over the views of every picture."""
+    """Return column -> probabilities [N, values], the mean over the views of every picture."""
     assert model.heads is not None
     found: dict[str, list[Tensor]] = {}
     for batch in load_batches(benchmark.image_paths, model.preprocessing):
@@ -47,7 +48,7 @@ def heads_see(model: ComposedModel, benchmark: Benchmark, views: Callable[[Tenso
 
 
 def true_values(model: ComposedModel, benchmark: Benchmark, columns: list[str]) -> Shares:
-    """Column -> [N, values]: 1 for the value that the table holds."""
+    """Return column -> [N, values], with 1 for the value in the table."""
     assert model.heads is not None
     known = model.heads.config.columns
     codes = attribute_codes(benchmark.attributes, len(benchmark.image_ids), known)

@@ -1,10 +1,10 @@
-"""Measure the rule ``dot`` of dqe_values beside ``likelihood``, and write the section into docs/method.md.
+"""Compare the rule ``dot`` of dqe_values with ``likelihood``, and write the section of docs/method.md.
 
     python -m benchmarks.one_vector --data PHOTOS --work WORK --part untrained trained search write
 
-``untrained``: the shipped model's weights, read by either rule, and by ``dot`` in fewer numbers. ``trained``:
+``untrained``: the shipped model's weights, scored by each rule, and by ``dot`` in fewer numbers. ``trained``:
 both rules trained on PHOTOS from the shipped backbone, with the same steps and seeds. ``search``: an exact
-search by either rule, in turns. Each part leaves a JSON file in WORK; ``write`` makes the section of them.
+search by each rule, in turns. Each part writes a JSON file to WORK; ``write`` makes the section from them.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ FEWER = (224, 192, 176)
 ITEMS = (10_000, 100_000)
 BATCH = 5_000
 ROUNDS = 30
-Found = dict[str, Any]
+Measurement = dict[str, Any]
 
 
 def questions(data: Path, split: str) -> Benchmark:
-    """The questions of dev as training draws them, or the 2,000 of val."""
+    """Return the questions of dev as training draws them, or the 2,000 of val."""
     catalogue = read_catalogue(data)
     if split == "val":
         return catalogue_benchmark(catalogue, "val", seed=0, count=2000)
@@ -79,9 +79,9 @@ def read_by(rule: str, model: ComposedModel) -> ComposedModel:
     return read
 
 
-def row(model: ComposedModel, asked: dict[str, tuple[Benchmark, TokenStore]]) -> Found:
+def row(model: ComposedModel, asked: dict[str, tuple[Benchmark, TokenStore]]) -> Measurement:
     """Return metrics of each split, and the numbers of a target."""
-    found: Found = {"numbers": model.method.target_shape[0] * model.method.target_shape[1]}
+    found: Measurement = {"numbers": model.method.target_shape[0] * model.method.target_shape[1]}
     for split, (benchmark, store) in asked.items():
         summary = summarise(evaluate(model.method, store, model.text_encoder, benchmark, kept=0))
         found[split] = {key: summary[key] for key in KEPT}
@@ -95,7 +95,7 @@ def parts(data: Path, work: Path, model: ComposedModel) -> dict[str, tuple[Bench
     }
 
 
-def untrained(data: Path, work: Path) -> Found:
+def untrained(data: Path, work: Path) -> Measurement:
     model = ComposedModel.from_pretrained().eval()
     asked = parts(data, work, model)
     rows = {rule: row(read_by(rule, model), asked) for rule in RULES}
@@ -112,11 +112,11 @@ def untrained(data: Path, work: Path) -> Found:
     return {"rows": rows, "model": shipped(model)}
 
 
-def trained(data: Path, work: Path, steps: int, seeds: list[int]) -> Found:
+def trained(data: Path, work: Path, steps: int, seeds: list[int]) -> Measurement:
     """Return metrics of each rule and seed; ``best`` is chosen on dev."""
     base = read_recipe(ROOT / "recipes" / "dqe-values.yaml")
     asked = parts(data, work, ComposedModel.from_pretrained())
-    rows: dict[str, list[Found]] = {rule: [] for rule in RULES}
+    rows: dict[str, list[Measurement]] = {rule: [] for rule in RULES}
     for seed in seeds:
         for rule in RULES:
             recipe = base.model_copy(update={"options": {**base.options, "rule": rule}})
@@ -133,7 +133,7 @@ def trained(data: Path, work: Path, steps: int, seeds: list[int]) -> Found:
 
 
 def items(targets: Tensor, count: int) -> Iterator[ItemBatch]:
-    """So many items of the targets [N, n_t, D], in turn, each with a little noise of its own."""
+    """Yield ``count`` items from the targets [N, n_t, D], in turn, each with a little noise."""
     draw = torch.Generator().manual_seed(0)
     for start in range(0, count, BATCH):
         rows = torch.arange(start, min(start + BATCH, count))
@@ -142,12 +142,12 @@ def items(targets: Tensor, count: int) -> Iterator[ItemBatch]:
         yield ItemBatch([str(row) for row in rows.tolist()], tokens + noise, [{}] * len(rows))
 
 
-def search(data: Path, work: Path) -> Found:
+def search(data: Path, work: Path) -> Measurement:
     model = ComposedModel.from_pretrained().eval()
     benchmark = questions(data, "dev")
     store = stored(model, benchmark, work, "dev")
     triplets = benchmark.triplets[:ROUNDS]
-    rows: Found = {}
+    rows: Measurement = {}
     for count in ITEMS:
         works, sizes = {}, {}
         for rule in RULES:
@@ -181,7 +181,7 @@ def search(data: Path, work: Path) -> Found:
     return {"rows": rows}
 
 
-def quality(found: Found) -> list[str]:
+def quality(found: Measurement) -> list[str]:
     lines = ["| R@10 / mAP@10 | numbers per picture | dev | val |", "|---|---|---|---|"]
     for name, values in found["rows"].items():
         cells = (" / ".join(f"{values[split][key]:.1f}" for key in KEPT) for split in ("dev", "val"))
@@ -193,7 +193,7 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0:.1f}"
 
 
-def after_training(found: Found) -> list[str]:
+def after_training(found: Measurement) -> list[str]:
     rows, lines = found["rows"], ["| R@10 / mAP@10 | dev | val | CPU seconds |", "|---|---|---|---|"]
     for rule in RULES:
         cells = (
@@ -217,7 +217,7 @@ def after_training(found: Found) -> list[str]:
     return [*lines, f"| dot less likelihood, of the same seed | {' | '.join(cells)} | |"]
 
 
-def timed(found: Found) -> list[str]:
+def timed(found: Measurement) -> list[str]:
     lines = ["| items | rule | ms per search: median (least to most) | MB of tokens |", "|---|---|---|---|"]
     for count, rules in found["rows"].items():
         for rule, values in rules.items():
@@ -227,7 +227,7 @@ def timed(found: Found) -> list[str]:
     return lines
 
 
-def where(found: Found) -> str:
+def where(found: Measurement) -> str:
     used = found["machine"]
     machine = f"{used['cpu']}, {used['cores']} cores, threads: {used['threads']}, torch {used['torch']}"
     return f"{machine}, load {used['load']} at the end"

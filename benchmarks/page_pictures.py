@@ -1,4 +1,4 @@
-"""The pictures of the page in the README and docs: drawn garments, the shipped model, a real browser.
+"""Take the pictures of the page for the README and docs: drawn garments, the shipped model, a real browser.
 
     python -c "from dqecir import ComposedRetriever as R; \\
         R.from_pretrained().model.with_method('image_plus_text', {}).save_pretrained('RIVAL')"
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def serving(work: Path, rival: str | None) -> list[str]:
-    """Draw a shop, index it, and say how it is served; the port stands last."""
+    """Draw a shop, index it, and return the arguments for serving it; the port is the last."""
     shop = GARMENTS.write(work / "shop", items=ITEMS, seed=SEED, size=SIDE, quiet=True)
     ComposedRetriever.from_pretrained().build_index(shop, work / "index")
     command = [str(Path(sys.executable).with_name("dqecir")), "serve", "--index", str(work / "index")]
@@ -155,7 +155,7 @@ def settled(page: Page) -> None:
 
 
 def keep(page: Page, name: str) -> None:
-    """Write a picture once all thumbnails in sight are there; never a large file."""
+    """Write a picture once all visible thumbnails are loaded; raise if the file is large."""
     # Asked again and again from here: the page's policy lets no script wait within it.
     loaded = "[...document.images].every(i => i.complete || i.getBoundingClientRect().top > innerHeight)"
     for _ in range(50):

@@ -1,9 +1,9 @@
-"""The pictures of the README: the demonstration's first sheet, and answers on real photos.
+"""Make the pictures of the README: the demonstration's first sheet, and results on real photos.
 
     make demo
     python benchmarks/pictures.py --photos PHOTOS --demo demo
 
-The photos' questions were fixed before their answers were seen. Writes docs/pictures.
+The questions about the photos were chosen before the results were known. Writes docs/pictures.
 """
 
 from __future__ import annotations

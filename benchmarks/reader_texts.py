@@ -1,8 +1,8 @@
 """Generate texts that train the reader, each word with its label.
 
-The phrases are those of ``language/vocabularies/spoken.yaml``. Every fourth text speaks of columns of a
-made-up shop as well, whose names are marked for the tagger. Hard negatives are colours of parts, contents of
-prints, what is denied, and what something is wanted instead of.
+The phrases are those of ``language/vocabularies/spoken.yaml``. Every fourth text also names columns of
+an invented shop, whose names are marked for the tagger. Hard negatives are colours of parts, contents of
+prints, denied values, and values that are to be replaced.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Phrases = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Label:
-    """What one word of a training text asks for, as :class:`dqecir.language.tagging.Tag`."""
+    """The request that one word of a training text belongs to, as :class:`dqecir.language.tagging.Tag`."""
 
     word: str
     role: str | None = None
@@ -61,7 +61,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A text, word by word, and what the reference is (``""`` where that is not known)."""
+    """A text, word by word, and the reference's garment (``""`` if it is unknown)."""
 
     labels: tuple[Label, ...]
     category: str = ""
@@ -71,14 +71,15 @@ Part = list[Label]
 
 
 def bare(text: str) -> Part:
-    """Words that ask for nothing."""
+    """Return words without a request."""
     return [Label(word.text) for word in words_of(text)]
 
 
 def asking(text: str, role: str, operation: Operation = "is", value: str | None = None) -> Part:
-    """Words that ask for a value; those in [brackets] ask for what no column says, and articles for nothing.
+    """Return words that request a value; those in [brackets] request something that no column has, articles
+    nothing.
 
-    Where there are such words, the others ask for it as well ("thin straps").
+    If there are such words, the other words request the same ("thin straps").
     """
     part: Part = []
     inside = False
@@ -94,13 +95,13 @@ def asking(text: str, role: str, operation: Operation = "is", value: str | None 
 
 
 def beyond(text: str) -> Part:
-    """Words that ask for something that no column says."""
+    """Return words that request something that no column has."""
     small = ("a", "an", "the", "at", "of", "for", "and")
     return [Label(word.text, beyond=word.text not in small) for word in words_of(text)]
 
 
 def marked(part: Part, mark: Mark) -> Part:
-    """The same words as names of a catalogue."""
+    """Return the same words, marked as names of a catalogue."""
     return [replace(label, mark=mark) for label in part]
 
 
@@ -113,15 +114,15 @@ def without_brackets(text: str) -> str:
 
 
 class TextGenerator:
-    """Draws labelled texts; the same seed draws the same texts."""
+    """Draw labelled texts; the same seed gives the same texts."""
 
     def __init__(self, seed: int, words: Sequence[str]) -> None:
-        """``words`` are English ones of any kind, some of which become names of a made-up shop."""
+        """Keep the English ``words``, some of which become names of an invented shop."""
         self._draw, self._words = Random(seed), tuple(words)
         self._spoken: Mapping[str, Any] = spoken()
 
     def texts(self, count: int, own_columns: int = 4) -> Iterator[Labelled]:
-        """Yield ``count`` texts; every ``own_columns``-th speaks of columns of a made-up shop as well."""
+        """Yield ``count`` texts; every ``own_columns``-th also names columns of an invented shop."""
         while count:
             category = self._pick(("dress", "shirt", "toptee", ""))
             own = count % own_columns == 0
@@ -131,7 +132,7 @@ class TextGenerator:
                 yield Labelled(tuple(map(self._mistyped, labels)), category)
 
     def swapped(self, text: Labelled) -> Labelled:
-        """The text with some of its phrases for other phrases of the same columns."""
+        """Return the text with some phrases replaced by other phrases of the same columns."""
         labels: Part = []
         for run in _runs(text.labels):
             first = run[0]
@@ -199,7 +200,7 @@ class TextGenerator:
         return bare("is") + self._adjective() + bare(self._pick(("with", "and"))) + self._adjective()
 
     def _adjective(self) -> Part:
-        """What stands after "is"."""
+        """Return what follows "is"."""
         choice, known = self._draw.random(), self._spoken["adjectives"]
         if choice < 0.42:
             return self._colours()
@@ -259,7 +260,7 @@ class TextGenerator:
         return asking(self._pick(self._spoken["compared"][role][operation][after]), role, operation)
 
     def _thing(self) -> Part:
-        """What stands after "has"."""
+        """Return what follows "has"."""
         choice, known = self._draw.random(), self._spoken["things"]
         if choice < 0.2:
             return self._pattern()
@@ -295,7 +296,7 @@ class TextGenerator:
         return part + asking(without_article(phrase), "pattern", "is", value)
 
     def _lacking(self) -> Part:
-        """What is denied by a verb: "does not have a collar"."""
+        """Return what a verb denies: "does not have a collar"."""
         phrase, role, operation, value = self._pick(_LACKING)
         verb = self._pick(("does not have", "doesn't have", "doesnt have", "has not", "without"))
         return asking(f"{verb} {self._pick(('', 'any '))}{phrase}", role, operation, value)
@@ -322,7 +323,7 @@ class TextGenerator:
         return asking(phrase, "print", "is", value)
 
     def _content(self) -> Part:
-        """What a print shows, without a word for the print."""
+        """Return what a print shows, without a word for the print."""
         one = self._pick(("a ", "")) + self._pick(self._spoken["contents"])
         shown = self._pick((one, self._pick(self._spoken["names"])))
         choice = self._draw.random()
@@ -343,7 +344,7 @@ class TextGenerator:
         return beyond(f"{self._colour()} {part}")
 
     def _noun(self, category: str) -> Part:
-        """A garment with adjectives: "a black v-neck tee"."""
+        """Return a garment with adjectives: "a black v-neck tee"."""
         part = bare(self._pick(("a", "a", "", "")))
         used: set[str | None] = set()
         for _ in range(self._draw.randint(0, 2)):
@@ -362,7 +363,7 @@ class TextGenerator:
         return part + asking(phrase, "garment", "is", value)
 
     def _instead(self) -> Part:
-        """A value that is wanted instead of another one, which is not asked for."""
+        """Return a value that is requested instead of another one."""
         role = self._pick(("color", "color", "garment", "pattern", "sleeves"))
         known = self._spoken["garments"] if role == "garment" else self._spoken["adjectives"][role]
         new, old = self._draw.sample(list(known), 2)
@@ -387,7 +388,7 @@ class TextGenerator:
         return wanted + bare(self._pick(say["no_more"])) + before
 
     def _spoken_to_a_shop(self) -> Part:
-        """One to three wishes for different columns: "hi, lose the sleeves, plus in red"."""
+        """Return one to three requests for different columns: "hi, lose the sleeves, plus in red"."""
         part = bare(self._pick(self._spoken["asides"]) if self._draw.random() < 0.6 else "")
         columns = ("color", "garment", "pattern", "sleeves", "neck", "length", "fit", "print")
         for place, role in enumerate(self._draw.sample(columns, self._pick((1, 2, 2, 3)))):
@@ -425,7 +426,7 @@ class TextGenerator:
         return part + bare(self._pick(("", "that is", "to be"))) + self._adjective()
 
     def _own_clause(self) -> Part:
-        """A clause about a column of a made-up shop."""
+        """Return a clause about a column of an invented shop."""
         choice, say = self._draw.random(), self._spoken["own"]
         name = self._own_value()
         wanted = marked(asking(name, OWN), Mark.VALUE)
@@ -452,7 +453,7 @@ class TextGenerator:
         return asking(phrase, "color", "is", value) + wanted
 
     def _own_thing(self, wanted: Part) -> Part:
-        """A thing of a made-up shop: "a Kestrel jacket", "a red bag by Kestrel", "a Kestrel bag"."""
+        """Return a thing of an invented shop: "a Kestrel jacket", "a red bag by Kestrel", "a Kestrel bag"."""
         choice, say = self._draw.random(), self._spoken["own"]
         thing = marked(asking(self._own_value(), OWN), Mark.VALUE)
         if choice < 0.4:
@@ -506,7 +507,7 @@ class TextGenerator:
 
 
 def _runs(labels: Sequence[Label]) -> Iterator[list[Label]]:
-    """Neighbouring words of one role, operation and value, in lists."""
+    """Return lists of neighbouring words of one role, operation and value."""
     run: list[Label] = []
     for label in labels:
         if run and (label.role, label.operation, label.value) != (
@@ -523,7 +524,7 @@ def _runs(labels: Sequence[Label]) -> Iterator[list[Label]]:
 
 @cache
 def _phrase_table() -> Mapping[tuple[str, str], Phrases]:
-    """(role, phrase) -> the phrases of the same kind, by value."""
+    """Return (role, phrase) -> the phrases of the same kind, by value."""
     table: dict[tuple[str, str], Phrases] = {}
     kinds = [spoken()["adjectives"], {"garment": spoken()["garments"]}, spoken()["things"]]
     for role, known in (pair for kind in kinds for pair in kind.items()):

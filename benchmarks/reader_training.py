@@ -46,7 +46,7 @@ _BEYOND = 0.7
 
 @dataclass(frozen=True)
 class StageSettings:
-    """How long and how fast a stage of training goes."""
+    """The length and the rates of a stage of training."""
 
     epochs: int
     rate: float
@@ -65,7 +65,7 @@ GENERATED_TEXTS = 48_000
 
 
 def new_tagger(start: Path, layers: int = 2) -> Tagger:
-    """An untrained tagger on the first layers of MiniLM, which lies in the folder ``start``."""
+    """Return an untrained tagger on the first layers of MiniLM, which is in the folder ``start``."""
     known = json.loads((start / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     needed = {word.text for phrase in phrases() for word in words_of(phrase)}
     kept = [
@@ -99,7 +99,9 @@ def _start(network: TaggerNetwork, state: dict[str, Tensor], pieces: Sequence[in
 
 
 def annotated(row: dict[str, Any]) -> Labelled:
-    """A line of annotations as labels of words; of two requests of one word the shorter one counts."""
+    """Return a line of annotations as labels of words; if two requests share a word, the shorter one
+    counts.
+    """
     words, low = words_of(row["text"]), row["text"].lower()
     labels = [Label(word.text) for word in words]
     shortest = [math.inf] * len(words)
@@ -130,7 +132,7 @@ def annotated(row: dict[str, Any]) -> Labelled:
 
 
 def _one_form(ask: dict[str, Any]) -> tuple[Operation, str | None]:
-    """The operation and value of a request that has several forms, so that a word has one label."""
+    """Return the operation and value of a request with several forms, so that a word has one label."""
     form = (ask["column"], ask["op"], ask["value"])
     if form == ("pattern", "is not", "plain") and "plain" not in ask["span"].lower():
         return "is", "other"
@@ -146,7 +148,7 @@ def _inside(words: Sequence[Any], start: int, end: int) -> list[int]:
 def generated(
     tagger: Tagger, count: int = GENERATED_TEXTS, seed: int = 0, own_columns: int = 4
 ) -> list[Labelled]:
-    """Generated texts, with English words from the tagger's pieces as names of shops."""
+    """Yield generated texts, with English words from the tagger's pieces as names of shops."""
     return list(TextGenerator(seed, _english(tagger)).texts(count, own_columns))
 
 
@@ -183,7 +185,7 @@ def train_tagger(tagger: Tagger, texts: Sequence[Labelled], course: StageSetting
 
 
 def _batches(texts: list[Labelled], size: int, draw: Random) -> Iterable[list[Labelled]]:
-    """Batches of texts of about one length, in random order."""
+    """Yield batches of texts of similar length, in random order."""
     draw.shuffle(texts)
     found = []
     for start in range(0, len(texts), 16 * size):
@@ -194,7 +196,9 @@ def _batches(texts: list[Labelled], size: int, draw: Random) -> Iterable[list[La
 
 
 def _loss(tagger: Tagger, texts: Sequence[Labelled], draw: Random) -> Tensor:
-    """Cross-entropy of roles, operations, values and what no column says, summed over a text's words."""
+    """Return the cross-entropy of roles, operations, values and out-of-column requests, summed over a
+    text's words.
+    """
     inputs = [
         (
             [label.word for label in text.labels],

@@ -1,9 +1,11 @@
-"""Measure what reading its text adds to a search: the reader's milliseconds a text, and those of the rules.
+"""Measure the time that reading its text adds to a search: milliseconds per text of the reader, and of the
+rules.
 
     python benchmarks/reading_time.py
 
 Texts are the reader's own test texts. Rules and reader read every text in turns on one core. The command
-prints medians of CPU milliseconds over texts and rounds, which other work disturbs less than the clock.
+prints medians of CPU milliseconds over texts and rounds, because other work disturbs them less than the
+clock.
 """
 
 from __future__ import annotations

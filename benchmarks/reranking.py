@@ -1,11 +1,11 @@
-"""What a second stage gains and costs: mAP@10 and processor time of reranking, on a split of photos.
+"""Measure the gain and the cost of reranking: mAP@10 and processor time, on a split of photos.
 
     python -m benchmarks.reranking --data PHOTOS --split val --write docs/steering.md
 
-Questions and right answers come from the catalogue's table; the index holds pictures alone. The first N
-candidates of the search are scored again by the attribute heads of the model. A perfect reranker puts the
-right answers among them first: no other can gain more. Time is that of the processor, on one thread, with
-decoding the candidates' pictures.
+Questions and right answers come from the catalogue's table; the index holds only pictures. The first N
+candidates of the search are scored again by the attribute heads of the model. A perfect reranker, which puts
+the right answers among them first, is the upper limit. Time is processor time on one thread, including the
+decoding of the candidates' pictures.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def average_precision(found: Sequence[int], right: frozenset[int]) -> float:
 def measured(
     engine: SearchEngine, asked: Sequence[Triplet], ids: Sequence[str]
 ) -> dict[str, tuple[float, float]]:
-    """Return the row of each way of searching -> mAP@10, and milliseconds of the processor a query."""
+    """Return way of searching -> mAP@10, and milliseconds of processor time per query."""
     places = {item: place for place, item in enumerate(ids)}
     found: dict[str, list[tuple[float, float]]] = {}
     for number, question in enumerate(asked):

@@ -1,6 +1,6 @@
 """Count the calls between files that one search makes: ``python benchmarks/search_path.py``.
 
-A call counts once, however often it is made, where its caller and its callee stand in different files of
+A call counts once, however often it is made, if its caller and its callee are in different files of
 ``service/``, ``search/`` and ``model/``. Calls below the public functions of other rooms do not count.
 """
 
@@ -27,14 +27,14 @@ ROOMS = ("service/", "search/", "model/")
 
 
 def file_of(frame: FrameType | None) -> str:
-    """The file of a frame, relative to the package; empty for one of another package."""
+    """Return the file of a frame, relative to the package; empty for one of another package."""
     if frame is None or not frame.f_code.co_filename.startswith(str(PACKAGE)):
         return ""
     return Path(frame.f_code.co_filename).relative_to(PACKAGE).as_posix()
 
 
 def calls_of_a_search(folder: Path) -> set[tuple[str, str]]:
-    """The calls of a search with a text, a filter, a weight and steering, over drawn garments."""
+    """Return the calls of a search with a text, a filter, a weight and steering, over drawn garments."""
     pictures = GARMENTS.write(folder / "garments", items=120, seed=1, size=64, quiet=True)
     ComposedRetriever.from_pretrained().build_index(pictures, folder / "index", quiet=True)
     found: set[tuple[str, str]] = set()

@@ -1,10 +1,10 @@
-"""Two references, and two turns, in one search: on drawn garments, whose right answers are known.
+"""Measure searches with two references, and with two turns, on drawn garments, whose right answers are known.
 
     python -m benchmarks.several_references --write docs/steering.md
 
-Two references: the right answers have the value that the text asks for, and in every other column the value
-of one of the two references. Two turns: each asks for another column, and the right answers have both values
-and else those of the reference. The index holds pictures alone, no table.
+Two references: right answers have the requested value, and in every other column the value of one of the two
+references. Two turns: each requests a value of another column; right answers have both values, and otherwise
+those of the reference. The index holds only pictures, no table.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question: references (places), a text a turn, and which items are right."""
+class Question:
+    """A question: references (positions), a text for each turn, and which items are right."""
 
     references: tuple[int, ...]
     turns: tuple[str, ...]
@@ -53,7 +53,7 @@ class Asked:
 
 
 class Drawing:
-    """Draws questions about one catalogue."""
+    """Draw questions about one catalogue."""
 
     def __init__(self, attributes: Mapping[str, Sequence[str]], seed: int) -> None:
         self.coded = CodedAttributes.of(attributes)
@@ -62,7 +62,7 @@ class Drawing:
         )
         self.draw = random.Random(seed)
 
-    def two_references(self) -> Iterator[Asked]:
+    def two_references(self) -> Iterator[Question]:
         """Yield questions about two references that differ from a target in other columns each."""
         codes = self.coded.codes
         for target in self.draw.sample(range(codes.shape[1]), codes.shape[1]):
@@ -77,9 +77,9 @@ class Drawing:
                 a, b = self.draw.choice(pairs)
                 fits = (codes == codes[:, a, None]) | (codes == codes[:, b, None])
                 fits[column] = codes[column] == codes[column, target]
-                yield Asked((int(a), int(b)), (text,), fits.all(axis=0))
+                yield Question((int(a), int(b)), (text,), fits.all(axis=0))
 
-    def two_turns(self) -> Iterator[Asked]:
+    def two_turns(self) -> Iterator[Question]:
         """Yield questions whose target differs from the reference in two columns, one a turn."""
         codes = self.coded.codes
         for target in self.draw.sample(range(codes.shape[1]), codes.shape[1]):
@@ -90,7 +90,7 @@ class Drawing:
                 reference = self.draw.choice(near.tolist())
                 turns = [self._text(column, reference, target) for column in columns]
                 if None not in turns:
-                    yield Asked((reference,), tuple(map(str, turns)), (~differs).all(axis=0))
+                    yield Question((reference,), tuple(map(str, turns)), (~differs).all(axis=0))
 
     def _text(self, column: int, reference: int, target: int) -> str | None:
         """Return a text that states the target's value of a column, in phrases that training never shows."""
@@ -103,7 +103,7 @@ class Drawing:
         return None
 
 
-def average_precision(found: Sequence[int], asked: Asked) -> float:
+def average_precision(found: Sequence[int], asked: Question) -> float:
     """Return AP@10 in percent; references are no answers."""
     right = set(np.flatnonzero(asked.right).tolist()) - set(asked.references)
     hits = [place in right for place in found]
@@ -112,7 +112,7 @@ def average_precision(found: Sequence[int], asked: Asked) -> float:
     )
 
 
-def measured(engine: SearchEngine, asked: Sequence[Asked]) -> dict[str, float]:
+def measured(engine: SearchEngine, asked: Sequence[Question]) -> dict[str, float]:
     """Return the row of each way of asking -> mAP@10 in percent."""
     first = asked[0]
     ways = _of_references if len(first.references) > 1 else _of_turns
@@ -127,7 +127,7 @@ def measured(engine: SearchEngine, asked: Sequence[Asked]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def _of_references(engine: SearchEngine, one: Asked) -> dict[str, PreparedRequest]:
+def _of_references(engine: SearchEngine, one: Question) -> dict[str, PreparedRequest]:
     a, b = (_id(place) for place in one.references)
     plain = SearchRequest(item=a, text=one.turns[0], k=KEPT, explain=False, exclude=(b,))
     both = engine.prepare(replace(plain, references=(WeightedReference(item=b),)))
@@ -145,7 +145,7 @@ def _of_references(engine: SearchEngine, one: Asked) -> dict[str, PreparedReques
     }
 
 
-def _of_turns(engine: SearchEngine, one: Asked) -> dict[str, PreparedRequest]:
+def _of_turns(engine: SearchEngine, one: Question) -> dict[str, PreparedRequest]:
     last = SearchRequest(item=_id(one.references[0]), text=one.turns[-1], k=KEPT, explain=False)
     return {
         "the last turn alone": engine.prepare(last),

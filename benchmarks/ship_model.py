@@ -1,4 +1,4 @@
-"""Make the model that the package ships out of a trained one: half precision, and its card.
+"""Turn a trained model into the shipped one: half precision, and its card.
 
     python benchmarks/ship_model.py RUN/best
 

@@ -1,9 +1,9 @@
-"""Measure the shipped model beside the one of version 0.1.0, and write the tables of docs/shipped-model.md.
+"""Compare the shipped model with that of version 0.1.0, and write the tables of docs/shipped-model.md.
 
     python benchmarks/shipped_model.py --photos PHOTOS --products PRODUCTS --drawn GARMENTS
 
-The ``val`` split of three catalogues is asked, PRODUCTS as ``recipes/data/shop-sources.yaml`` reads it, and
-GARMENTS as ``dqecir catalogue render GARMENTS --items 2000 --seed 99 --split val`` draws it.
+Questions are those of the ``val`` splits of three catalogues: PRODUCTS as ``recipes/data/shop-sources.yaml``
+reads it, and GARMENTS as ``dqecir catalogue render GARMENTS --items 2000 --seed 99 --split val`` draws it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ QUESTIONS = 2000
 
 
 def asked(catalogue: Catalogue) -> Benchmark:
-    """The questions of a catalogue; those of photos are the frozen ones of recipes/compare/photos.yaml."""
+    """Return the questions of a catalogue; those of photos are the frozen ones of
+    recipes/compare/photos.yaml.
+    """
     known = [name for name in catalogue.attributes if name in COLUMNS]
     return catalogue_benchmark(
         catalogue.with_columns(known), "val", seed=0, count=QUESTIONS, wording="evaluation"
@@ -51,7 +53,7 @@ def asked(catalogue: Catalogue) -> Benchmark:
 
 
 def found(model: ComposedModel, benchmark: Benchmark) -> Iterator[tuple[str, RetrievalResults]]:
-    """What each way of answering finds, all of them on the tower of ``model``."""
+    """Return the results of each way of searching, all of them with the tower of ``model``."""
     with tempfile.TemporaryDirectory() as work:
         store = store_of(model, benchmark, Path(work) / "tokens", quiet=True)
         yield "composed", evaluate(model.method, store, model.text_encoder, benchmark, kept=0)
@@ -79,7 +81,7 @@ def row(name: str, results: RetrievalResults) -> list[str]:
 
 
 def measured(catalogue: Catalogue, model: ComposedModel, earlier: ComposedModel | None) -> list[str]:
-    """A table of what the model finds in a catalogue, and what the earlier one composes."""
+    """Return a table of the model's results in a catalogue, and of those that the earlier model composes."""
     benchmark = asked(catalogue)
     rows = [row(name, results) for name, results in found(model, benchmark)]
     if earlier is not None:

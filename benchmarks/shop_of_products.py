@@ -2,9 +2,9 @@
 
     python benchmarks/shop_of_products.py SCRATCH --products 600
 
-``$DQECIR_SHARED/data/products`` holds ``attributes.csv`` and ``images.zip``; products are drawn by seed. What
-was measured is written to ``SCRATCH/measured.json``. A search asks from a random product for a kind of
-article and a colour that at least five products have; counted is how many of the first five show both.
+``$DQECIR_SHARED/data/products`` holds ``attributes.csv`` and ``images.zip``; products are drawn by seed.
+Results are written to ``SCRATCH/measured.json``. A search requests, from a random product, a kind of article
+and a colour that at least five products have; counted is how many of the first five results show both.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def draw(shop: Path, products: int, seed: int) -> list[dict[str, str]]:
 
 
 def megabytes(pid: int) -> float:
-    """Memory that a process holds; 0 once it has ended."""
+    """Return the memory of a process; 0 if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
@@ -67,7 +67,9 @@ def megabytes(pid: int) -> float:
 
 
 def measured(name: str, *words: object) -> dict[str, dict[str, float]]:
-    """Run a command of dqecir: seconds and peak memory of each step that it names on standard error."""
+    """Run a command of dqecir; return seconds and peak memory of each step that it prints on standard
+    error.
+    """
     command = [sys.executable, "-c", "from dqecir.cli import main; main()", *map(str, words)]
     step, begun = name, time.monotonic()
     seconds: dict[str, float] = {}
@@ -98,7 +100,9 @@ def measured(name: str, *words: object) -> dict[str, dict[str, float]]:
 
 
 def questions(rows: list[dict[str, str]], seed: int) -> list[tuple[dict[str, str], str, str]]:
-    """References, each with a kind of article and a colour that it does not have and five products have."""
+    """Return references, each with a kind of article and a colour that it lacks and that five products
+    have.
+    """
     counts = Counter((row["article"], row["color"]) for row in rows if row["article"] and row["color"])
     offered = sorted(pair for pair, count in counts.items() if count >= FIRST)
     rng = random.Random(seed)
@@ -111,7 +115,7 @@ def questions(rows: list[dict[str, str]], seed: int) -> list[tuple[dict[str, str
 def search(
     shop: Path, rows: list[dict[str, str]], index: Path, model: Path | None, seed: int
 ) -> list[dict[str, Any]]:
-    """Ask the ten questions, and say how many of the first five show the kind and the colour."""
+    """Ask the ten questions; return how many of the first five results show kind and colour."""
     from dqecir import ComposedRetriever
 
     retriever = ComposedRetriever.of_index(index, model)

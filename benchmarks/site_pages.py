@@ -35,14 +35,14 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Point links at pages of the site; a link to a file that is no page becomes its text."""
+    """Point links at pages of the site; a link to a file that is not a page becomes its text."""
     source = next((own for own, name in OUTSIDE.items() if name == page.file.src_uri), None)
     folder = posixpath.dirname(source or f"docs/{page.file.src_uri}")
     return _PICTURE.sub("", _LINK.sub(lambda link: _within(link, folder), markdown))
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Leave out the roles that docstrings have before names."""
+    """Remove the roles that docstrings have before names."""
     return _ROLE.sub("", html)
 
 

@@ -1,10 +1,10 @@
-"""CPU-seconds of each stage of the shipped model on one core.
+"""Measure the CPU seconds of each stage of the shipped model on one core.
 
     python benchmarks/stages.py --data PHOTOS --data GARMENTS_INDEPENDENT --work WORK
 
-Each stage is run for a few and for more steps; the difference gives a step, the rest what comes before
-the first one (reading pictures, encoding tokens). The total of the recipe is extrapolated from both,
-and said to be. Prints one table and writes WORK/stages.json for ``benchmarks/write_results.py``.
+Each stage runs for a few and for more steps; the difference gives the time of a step, the rest is the time
+before the first step (reading pictures, encoding tokens). The total of the recipe is extrapolated from both,
+and marked as such. Prints one table and writes WORK/stages.json for ``benchmarks/write_results.py``.
 """
 
 from __future__ import annotations

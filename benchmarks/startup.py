@@ -1,11 +1,10 @@
-"""How long commands take from their start to their end, beside another checkout of the package.
+"""Compare the time of whole commands with another checkout of the package.
 
     python benchmarks/startup.py --other ../older --images PHOTOS
 
-Both checkouts run every command once a round, in turns, on one index that the other one built. Shown are
-medians over the rounds of seconds by the clock and of CPU seconds, and the ratio of this checkout to the
-other with the 95 % interval of its bootstrap over rounds. On a machine that does other work, trust CPU
-seconds.
+Both checkouts run every command once per round, in turns, on one index that the other one built. The table
+has medians over the rounds, in seconds of the clock and CPU seconds, and the ratio of this checkout to the
+other with the 95 % interval of its bootstrap over rounds. If the machine does other work, use CPU seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MEASURES = ("seconds", "CPU seconds")
 
 
 def commands(index: Path, image: Path, text: str) -> dict[str, list[str]]:
-    """Name -> arguments of the commands that are measured."""
+    """Return name -> arguments of the measured commands."""
     return {
         "--help": ["--help"],
         "--version": ["--version"],
@@ -52,7 +51,7 @@ def run(checkout: Path, arguments: list[str]) -> tuple[float, float]:
 
 
 def ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> str:
-    """The ratio of two medians over the same rounds, with its 95 % interval."""
+    """Return the ratio of two medians over the same rounds, with its 95 % interval."""
     rounds = np.random.default_rng(0).integers(0, len(ours), (10_000, len(ours)))
     ratios = np.median(ours[rounds], axis=1) / np.median(theirs[rounds], axis=1)
     low, high = np.quantile(ratios, [0.025, 0.975])

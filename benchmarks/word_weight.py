@@ -1,11 +1,11 @@
-"""How much the words of titles count beside the picture: two rules of fusion on dev questions of products.
+"""Measure the best weight of words of titles besides the picture: two rules of fusion on dev questions.
 
     python benchmarks/word_weight.py --data PRODUCTS --out WORK/word-weight.json
 
 A question shows a product of the dev split and says "in leather": a word of another title of the same kind
 of article, which is no value of a column. Right answers are the products of the reference's article and
-gender whose titles hold the word. A calibrated sum adds to the picture's score the share of BM25 that a
-title reaches, times so many standard deviations of the picture's scores; reciprocal rank fusion adds
+gender whose titles hold the word. A calibrated sum adds to the picture's score the title's share of the
+highest BM25 score, times a weight in standard deviations of the picture's scores; reciprocal rank fusion adds
 1 / (c + rank) of both. ``WORDS`` of ``dqecir.search.preferring`` is among the best weights.
 """
 
@@ -40,7 +40,7 @@ Right = NDArray[np.bool_]
 
 
 def write_split(catalogue: Catalogue, split: str, folder: Path) -> list[int]:
-    """Write one split as a catalogue of its own, and return the places of its images."""
+    """Write one split as a separate catalogue; return the positions of its images."""
     places = [int(place) for place in catalogue.splits[split]]
     columns = ["image", *catalogue.attributes]
     with (folder / "attributes.csv").open("w", newline="", encoding="utf-8") as file:
@@ -57,7 +57,9 @@ def write_split(catalogue: Catalogue, split: str, folder: Path) -> list[int]:
 
 
 def questions(catalogue: Catalogue, places: Sequence[int], seed: int, count: int) -> list[tuple[int, str]]:
-    """References (among ``places``) and words: of another title, not of the reference's, and no value."""
+    """Yield references (among ``places``) and words of another title that are not in the reference's and
+    not values.
+    """
     draw = random.Random(seed)
     titles = [set(re.findall(r"[a-z]{4,}", catalogue.attributes["title"][i].lower())) for i in places]
     values = {
@@ -84,7 +86,7 @@ def questions(catalogue: Catalogue, places: Sequence[int], seed: int, count: int
 
 
 def average_precision(scores: Scores, right: Right, reference: int) -> float:
-    """AP@10 of one ranking in percent, the reference taken out."""
+    """Return AP@10 of one ranking in percent, without the reference."""
     scores = scores.copy()
     scores[reference] = -np.inf
     best = right[np.argsort(-scores, kind="stable")[:10]]
@@ -93,7 +95,7 @@ def average_precision(scores: Scores, right: Right, reference: int) -> float:
 
 
 def by_rank(scores: Scores, constant: int) -> Scores:
-    """1 / (constant + rank) of each item."""
+    """Return 1 / (constant + rank) of each item."""
     found = np.empty(len(scores), dtype=np.float32)
     found[np.argsort(-scores, kind="stable")] = 1 / (constant + np.arange(1, len(scores) + 1))
     return found
@@ -102,7 +104,7 @@ def by_rank(scores: Scores, constant: int) -> Scores:
 def measured(
     retriever: ComposedRetriever, catalogue: Catalogue, places: Sequence[int], asked: list[tuple[int, str]]
 ) -> dict[str, float]:
-    """mAP@10 of every rule."""
+    """Return the mAP@10 of every rule."""
     index = retriever.index
     assert index is not None and index.text is not None
     ids = [catalogue.image_ids[place] for place in places]

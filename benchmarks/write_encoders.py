@@ -1,6 +1,6 @@
 """Write the tables of docs/encoders.md: ``python benchmarks/write_encoders.py``.
 
-They come from src/dqecir/assets/known_encoders.yaml, and what runs over a kind of encoder from the methods.
+Encoders come from src/dqecir/assets/known_encoders.yaml; the fitting methods from their requirements.
 """
 
 import re
@@ -39,7 +39,7 @@ def written(page: str, known: KnownEncoders) -> str:
 
 
 def _fitting(provides: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
-    """The methods over an encoder: without training, with training, and with attribute heads."""
+    """Return the methods for an encoder: without training, with training, and with attribute heads."""
     fitting = [name for name, method in sorted(all_methods().items()) if method.requires <= set(provides)]
     return (
         [name for name in fitting if name in UNTRAINED],

@@ -1,10 +1,9 @@
-"""Write docs/performance.md from what the scripts in benchmarks/speed measured, and draw how costs grow.
+"""Write docs/performance.md from the measurements of benchmarks/speed, and draw the growth of costs.
 
     python -m benchmarks.write_performance WORK
 
-Reads the JSON of benchmarks/speed in WORK, as much as there is, and the sections of the index and the
-service. A section without any measurement in WORK stays as it is in the document, or says that it is not
-measured. Nothing in the written document is typed by hand.
+Reads the JSON of benchmarks/speed in WORK, if it exists, and the sections of the index and the service. A
+section without a measurement stays as it is. No figure in the written document is typed by hand.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).parent.parent
-Found = dict[str, Any]
+Measurement = dict[str, Any]
 CARDS = (8, 24, 80)
 USABLE = 0.9
-"""Share of a card's memory that a step may take: its driver and gaps between blocks have the rest."""
+"""Share of a GPU's memory that a step can use; the driver and gaps between blocks need the rest."""
 
 
 def times(seconds: dict[str, dict[str, float]]) -> list[str]:
@@ -38,7 +37,7 @@ def times(seconds: dict[str, dict[str, float]]) -> list[str]:
     return lines
 
 
-def where(found: Found) -> str:
+def where(found: Measurement) -> str:
     machine = found["machine"]
     device = machine.get("accelerator", "no accelerator")
     return (
@@ -47,7 +46,7 @@ def where(found: Found) -> str:
     )
 
 
-def step(found: Found) -> list[str]:
+def step(found: Measurement) -> list[str]:
     speed, profile = found["samples_per_second"], found["profile"]
     most = found["matrix_rate"]
     shares = sorted(profile["shares"].items(), key=lambda item: -item[1])
@@ -80,7 +79,7 @@ def step(found: Found) -> list[str]:
     ]
 
 
-def mining(found: Found) -> list[str]:
+def mining(found: Measurement) -> list[str]:
     seconds = found["seconds"]
     return [
         "## Mining",
@@ -95,8 +94,8 @@ def mining(found: Found) -> list[str]:
     ]
 
 
-def of_epoch(found: Found) -> str:
-    """How much of the quickest epoch of the steps above mining takes; nothing where none was measured."""
+def of_epoch(found: Measurement) -> str:
+    """Return the share of mining in the fastest epoch of the steps above; empty if none was measured."""
     if "epoch" not in found:
         return ""
     share = found["seconds"]["whole size"]["median"] / found["epoch"]
@@ -106,7 +105,7 @@ def of_epoch(found: Found) -> str:
     )
 
 
-def evaluation(found: Found) -> list[str]:
+def evaluation(found: Measurement) -> list[str]:
     ratios, steps = found["ratios"], found["steps"]
     names = list(next(iter(steps.values())))
     sizes = ", ".join(
@@ -149,7 +148,7 @@ def evaluation(found: Found) -> list[str]:
     ]
 
 
-def extraction(found: Found) -> list[str]:
+def extraction(found: Measurement) -> list[str]:
     speed = {name: number(rate) for name, rate in found["images_per_second"].items()}
     errors = ", ".join(f"{name} {100 * error:.2f} %" for name, error in found["relative_error"].items())
     kept, together = found["images_per_second"]["stored, fp16"], found["one_after_the_other"]
@@ -174,7 +173,7 @@ def extraction(found: Found) -> list[str]:
     ]
 
 
-def memory(found: Found) -> list[str]:
+def memory(found: Measurement) -> list[str]:
     rows = found["counted"]
     batches = sorted({row["batch"] for row in rows})
     most = {(row["tower"], row["precision"], row["batch"]): row["most"] for row in rows}
@@ -225,8 +224,8 @@ def memory(found: Found) -> list[str]:
     return [*lines, "", f"{compiling(found['compiled'])} {where(found)}", ""]
 
 
-def compiling(found: Found | None) -> str:
-    """Whether `torch.compile` pays."""
+def compiling(found: Measurement | None) -> str:
+    """Return a sentence about the gain of `torch.compile`."""
     if found is None:
         return "The effect of `torch.compile` is not measured."
     step = f"a step of {shown(found['tower'])}, batch {found['batch']}, fp32"
@@ -247,7 +246,7 @@ def compiling(found: Found | None) -> str:
     )
 
 
-def growth(found: Found) -> list[str]:
+def growth(found: Measurement) -> list[str]:
     sizes = found["sizes"]
     stores = list(sizes[0]["store_bytes"])
     draw_growth(sizes, ROOT / "docs" / "pictures" / "growth.png")
@@ -278,8 +277,8 @@ def growth(found: Found) -> list[str]:
     ]
 
 
-def draw_growth(sizes: list[Found], path: Path) -> None:
-    """Three panels over the number of images, both axes logarithmic."""
+def draw_growth(sizes: list[Measurement], path: Path) -> None:
+    """Draw three panels over the number of images, with logarithmic axes."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
     images = [row["images"] for row in sizes]
     for name in sizes[0]["store_bytes"]:
@@ -300,12 +299,12 @@ def draw_growth(sizes: list[Found], path: Path) -> None:
 
 
 def number(value: float) -> str:
-    """Three figures, and never an exponent."""
+    """Return a number with three digits, without an exponent."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def section(write: Callable[[Found], list[str]], found: dict[str, Found]) -> list[str]:
-    """What ``write`` makes of the measurement of its name."""
+def section(write: Callable[[Measurement], list[str]], found: dict[str, Measurement]) -> list[str]:
+    """Return what ``write`` makes of the measurement ``name``."""
     name = write.__name__
     return write(found[name]) if name in found else [f"## {name.capitalize()}", "", "Not measured.", ""]
 
@@ -319,7 +318,7 @@ def kept(written: str, before: str) -> str:
 
 
 def shown(name: str) -> str:
-    """A tower as people write it."""
+    """Return the name of a tower as in publications."""
     return name.replace("vit_", "ViT-").replace("ViT-l", "ViT-L")
 
 

@@ -1,10 +1,10 @@
-"""Write how the text reader reads every text of a corpus, when the reader has a new version.
+"""Write the readings of every text of a corpus after a change of the text reader's version.
 
     python benchmarks/write_readings.py
 
 The first line of tests/language/readings.jsonl holds the version of the reader and the catalogues. Every
-other line holds a catalogue, a text and its readings; ``null`` stands for the readings of a new text. Where
-a text is read otherwise than before, raise READER_VERSION first. The texts were drawn from the catalogues'
+other line holds a catalogue, a text and its readings; ``null`` stands for the readings of a new text. If
+the reading of a text has changed, raise READER_VERSION first. The texts were drawn from the catalogues'
 own phrases and from fresh_wordings*.yaml; those of the shop were written by hand.
 """
 
@@ -93,9 +93,9 @@ def _mention(mention: Mention) -> str:
 
 
 def rewrite(path: Path) -> str:
-    """Write the readings of today's reader into the corpus at ``path``, and say how many changed.
+    """Write the readings of today's reader into the corpus at ``path``, and return how many changed.
 
-    Raises ``SystemExit`` where a reading changed and the version of the reader did not.
+    Raises ``SystemExit`` if a reading changed but the version of the reader did not.
     """
     before = Corpus.read(path)
     after = before.read_again()

@@ -1,10 +1,10 @@
-"""Write docs/results.md, docs/results-small.md and the table of the README from what was measured.
+"""Write docs/results.md, docs/results-small.md and the table of the README from measurements.
 
     python benchmarks/write_results.py WORK
 
-Reads what `dqecir compare` left in the folders of WORK that PAGES names, every JSON that the other scripts
-left in WORK, and benchmarks/published_results.yaml. Nothing in the written parts is typed by hand. A page of
-which no comparison lies in WORK stays as it is.
+Reads the results of `dqecir compare` in the folders of WORK that PAGES names, every JSON of the other scripts
+in WORK, and benchmarks/published_results.yaml. No figure in the written parts is typed by hand. A page
+without a comparison in WORK is not changed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def cell(row: dict[str, Any], key: str) -> str:
 
 
 def published(rows: list[dict[str, Any]]) -> list[str]:
-    """Other people's numbers, one table a benchmark; never beside ours."""
+    """Return tables of published numbers, one for each benchmark."""
     circo = dict.fromkeys(row["method"] for row in rows if row["benchmark"] == "circo")
     if any(row["method"] == "ComposeAE" for row in rows):
         raise ValueError("there is a row of ComposeAE: take out the sentence that says there is none")
@@ -140,7 +140,7 @@ def stages(result: dict[str, Any]) -> list[str]:
 
 
 def summary(results: list[dict[str, Any]]) -> list[str]:
-    """One table of all comparisons at the last budget, best first on the first of them."""
+    """Return one table of all comparisons at the last budget, ordered by the first of them."""
     columns = [summary_column(result) for result in results]
     names = sorted(
         {name for column in columns for name in column},
@@ -167,7 +167,7 @@ def summary(results: list[dict[str, Any]]) -> list[str]:
 
 
 def summary_column(result: dict[str, Any]) -> dict[str, dict[str, tuple[float, str]]]:
-    """Row -> metric -> (mean, as text) of one comparison at its last budget."""
+    """Return row -> metric -> (mean, as text) of one comparison at its last budget."""
     budget = result_budgets(result)[-1]
     column = {}
     for title, row in result["contestants"].items():
@@ -188,13 +188,13 @@ def put_between_marks(path: Path, lines: list[str]) -> None:
 
 
 def compared(work: Path, page: str) -> list[tuple[Path, dict[str, Any]]]:
-    """Folder and results of each comparison of a page that lies in WORK."""
+    """Return folder and results of each comparison of a page that exists in WORK."""
     files = [work / name / "results.json" for name in PAGES[page]]
     return [(path.parent, json.loads(path.read_text("utf-8"))) for path in files if path.exists()]
 
 
 def page_lines(page: str, results: list[tuple[Path, dict[str, Any]]]) -> list[str]:
-    """Head and comparisons of a page; their pictures are copied."""
+    """Return head and comparisons of a page; copy their pictures."""
     lines = [
         *HEADS[page],
         "",

@@ -1,14 +1,13 @@
-"""Indexes side by side: build, disk, memory, times, throughput and recall, of our engines and others.
+"""Compare indexes: build, disk, memory, times, throughput and recall, of dqecir's engines and others.
 
     python -m benchmarks.index.engines --pictures PHOTOS GARMENTS --work WORK --out WORK/engines.json
     python -m benchmarks.index.engines --sizes 1000000 --work WORK --out WORK/engines-1m.json
 
-What the items are is said in ``material.py``, what the engines are in ``rivals.py``. Every engine is built
-and asked in processes of its own; recall@10 is against our exact engine. At last, ours are timed while they
-are written to (``waits.py``).
-What was measured is written after every engine, and an engine that fails is named with its error; with
-``--update`` what the file holds of other engines stays. What an
-engine built is removed when it has been asked, and all of a size when it is done.
+``material.py`` describes the items, ``rivals.py`` the engines. Every engine is built and queried in separate
+processes; recall@10 is relative to dqecir's exact engine, which is finally timed while it is written to
+(``waits.py``). Results are written after every engine, with the error of an engine that fails; with
+``--update``, results of other engines in the file are kept. The files of an engine are removed after its
+queries, and all files of a size at its end.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ from dqecir.io.starting import let_threads_sleep
 CLIENTS = (1, 4, 16)
 FIRST = "ours, exact"
 """It is built first: others read its tokens."""
-Found = dict[str, Any]
+Measurement = dict[str, Any]
 
 
-def built(rival: Rival) -> Found:
-    """Seconds, the most memory that it took, and what lies on the disk then."""
+def built(rival: Rival) -> Measurement:
+    """Return the seconds and the peak memory of a build, and its size on disk."""
     started = time.perf_counter()
     rival.build()
     return {
@@ -56,11 +55,13 @@ def built(rival: Rival) -> Found:
     }
 
 
-def asked(rival: Rival, asked_for: torch.Tensor, rights: dict[str, list[list[int]]], seconds: float) -> Found:
-    """Times and recall of one query after the other, throughput of clients, and memory in the end."""
+def asked(
+    rival: Rival, asked_for: torch.Tensor, rights: dict[str, list[list[int]]], seconds: float
+) -> Measurement:
+    """Return times and recall of single queries, throughput of clients, and memory at the end."""
     started = time.perf_counter()
     rival.open()
-    found: Found = {"open_s": time.perf_counter() - started}
+    found: Measurement = {"open_s": time.perf_counter() - started}
     for where in WHERES:
         rival.search(asked_for[-1], where)
         taken, shares = [], []
@@ -85,7 +86,7 @@ def asked(rival: Rival, asked_for: torch.Tensor, rights: dict[str, list[list[int
 
 
 def throughput(rival: Rival, asked_for: torch.Tensor, clients: int, seconds: float) -> float:
-    """Answers a second to clients that each ask again as soon as they are answered."""
+    """Return results per second for clients that send the next query as soon as they have a result."""
     end = time.perf_counter() + seconds
 
     def ask(client: int) -> int:
@@ -105,15 +106,15 @@ def throughput(rival: Rival, asked_for: torch.Tensor, clients: int, seconds: flo
     return sum(done) / (time.perf_counter() - started)
 
 
-def memory() -> Found:
-    """Megabytes of this process: its own, and pages of files that it has mapped."""
+def memory() -> Measurement:
+    """Return megabytes of this process: its own, and pages of files that it has mapped."""
     lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
     kilobytes = {line[0]: int(line[1]) for line in lines if line[0].startswith("Rss")}
     return {"own": kilobytes["RssAnon:"] / 1024, "mapped": kilobytes["RssFile:"] / 1024}
 
 
 def right_answers(folder: Path, asked_for: torch.Tensor) -> dict[str, list[list[int]]]:
-    """What the exact engine finds, by filter."""
+    """Return the results of the exact engine, for each filter."""
     index = ExactIndex.open(folder / "exact").with_settings(None)
     assert index is not None
     return {
@@ -135,7 +136,7 @@ def _in_process(link: Connection, work: Callable[..., Any], given: tuple[Any, ..
 
 
 def in_process(work: Callable[..., Any], *given: Any) -> Any:
-    """What a function returns in a process of its own; {"error": …} where it fails."""
+    """Return the result of a function in a separate process; {"error": …} if it fails."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_in_process, args=(theirs, work, given))
@@ -149,19 +150,24 @@ def in_process(work: Callable[..., Any], *given: Any) -> Any:
     return result
 
 
-def _built(name: str, folder: Path, items: Material) -> Found:
+def _built(name: str, folder: Path, items: Material) -> Measurement:
     return built(RIVALS[name](folder, items))
 
 
-def _asked(name: str, folder: Path, items: Material, *given: Any) -> Found:
+def _asked(name: str, folder: Path, items: Material, *given: Any) -> Measurement:
     return asked(RIVALS[name](folder, items), *given)
 
 
 def compare(
-    folder: Path, items: Material, asked_for: torch.Tensor, names: list[str], seconds: float, known: Found
+    folder: Path,
+    items: Material,
+    asked_for: torch.Tensor,
+    names: list[str],
+    seconds: float,
+    known: Measurement,
 ) -> Any:
-    """Build and ask every engine; yields what is known after each, beside what was ``known`` before."""
-    found: Found = {
+    """Build and query every engine; yield the results after each one, with those ``known`` before."""
+    found: Measurement = {
         "items": items.count,
         "numbers": items.header.size,
         "real_items": items.real,
@@ -207,7 +213,7 @@ def main() -> None:
     source = given.work / "encoded"
     encode(given.pictures, source)
     kept = json.loads(given.out.read_text(encoding="utf-8"))["runs"] if given.update else []
-    runs: dict[int, Found] = {run["items"]: run for run in kept}
+    runs: dict[int, Measurement] = {run["items"]: run for run in kept}
     asked_for = queries(given.queries, source)
     for count in given.sizes:
         folder = given.work / f"engines-{count}"
@@ -220,7 +226,7 @@ def main() -> None:
 
 
 def processor() -> str:
-    """The processor's own name."""
+    """Return the name of the processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 

@@ -1,8 +1,8 @@
-"""Vectors to index and queries for them, made of really encoded pictures.
+"""Make vectors to index, and queries for them, from encoded pictures.
 
-An item has the vector of the shipped model (rule ``dot``). Beyond the pictures that there are, its base
-numbers are those of one picture with a little noise, and each column's slice, with probability 0.3, is that
-of another picture. Seeds are fixed: the same number of items is always the same items.
+An item has the vector of the shipped model (rule ``dot``). If there are fewer pictures than items, further
+items have the base numbers of one picture with a little noise, and each column's slice is, with probability
+0.3, that of another picture. Seeds are fixed: the same number of items always gives the same items.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SWAPPED = 0.3
 
 @dataclass(frozen=True)
 class Material:
-    """Items in batches, always the same."""
+    """Items in batches; the same settings give the same items."""
 
     count: int
     source: Path
@@ -41,13 +41,13 @@ class Material:
 
     @cached_property
     def encoded(self) -> Tensor:
-        """The vectors [N, D] float16 of all encoded pictures, memory-mapped."""
+        """Return the vectors [N, D] float16 of all encoded pictures, memory-mapped."""
         [path] = self.source.glob("s*/tokens.npy")
         return torch.from_numpy(np.load(path, mmap_mode="c"))[:, 0]
 
     @cached_property
     def widths(self) -> list[int]:
-        """How many base numbers a vector has, and how many numbers each column."""
+        """Return the number of base numbers of a vector, and of numbers for each column."""
         layout = ComposedModel.from_pretrained().method.layout
         assert isinstance(layout, ValueSlices)
         return [layout.width, *layout.widths]
@@ -58,11 +58,11 @@ class Material:
 
     @property
     def real(self) -> int:
-        """Items that are encoded pictures, unchanged."""
+        """Return the number of items that are unchanged encoded pictures."""
         return min(self.count, len(self.encoded))
 
     def batches(self) -> Iterator[ItemBatch]:
-        """All items; each tenth, hundredth and thousandth of them can be filtered for."""
+        """Yield all items; filters can select each tenth, hundredth and thousandth of them."""
         for start in range(0, self.count, BATCH):
             rows = range(start, min(start + BATCH, self.count))
             payloads = [
@@ -87,7 +87,9 @@ class Material:
 
 
 def encode(folders: Sequence[Path], source: Path) -> None:
-    """Encode all pictures of some folders into ``source`` with the shipped model, unless that was done."""
+    """Encode all pictures of some folders into ``source`` with the shipped model, unless that was done
+    before.
+    """
     if source.exists():
         return
     found = (path for folder in folders for path in sorted(folder.rglob("*")))

@@ -1,4 +1,4 @@
-"""The part of docs/performance.md about indexes, from scans*.json and engines*.json."""
+"""Write the section of docs/performance.md about indexes, from scans*.json and engines*.json."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-Found = dict[str, Any]
+Measurement = dict[str, Any]
 
 WHERES = ("everything", "10 %", "1 %", "0.1 %")
 
 
 def section(work: Path) -> list[str]:
-    """Markdown lines of what is in ``work``; "not measured" for what is missing."""
+    """Return Markdown lines of the measurements in ``work``; "not measured" if one is missing."""
     lines = ["## Indexes", ""]
     scans = [_read(path) for path in sorted(work.glob("scans*.json"))]
     for found in scans:
@@ -23,11 +23,11 @@ def section(work: Path) -> list[str]:
     if not runs:
         return [*lines, "Engines are not measured.", ""]
     lines += [
-        "p50 and p99 in milliseconds of one query after the other, recall@10 against scoring every item, "
-        "without a filter and behind filters; beside it answers a second with 1, 4 and 16 clients. Memory is "
-        "a process's own and, after the plus, pages of files that it has mapped and that the system may take "
-        "back. Beyond the pictures that there are, items are put together from several and noise "
-        "(`benchmarks/index/material.py`).",
+        "p50 and p99 are milliseconds of single queries, one after the other; recall@10 is relative to "
+        "scoring every item. Both are measured without and with filters. The last column has searches per "
+        "second with 1, 4 and 16 clients. Memory is the process's own and, after the plus, that of mapped "
+        "files, which the system may take back. If there are fewer pictures than items, further items are "
+        "combined from several pictures and noise (`benchmarks/index/material.py`).",
         "",
     ]
     for found, run in sorted(runs, key=lambda pair: pair[1]["items"]):
@@ -35,8 +35,8 @@ def section(work: Path) -> list[str]:
     return lines
 
 
-def _scans(found: Found) -> list[str]:
-    """One search in turns with others of the same vectors."""
+def _scans(found: Measurement) -> list[str]:
+    """Yield the lines about one search, in turns with other scans of the same vectors."""
     lines = [
         f"A search of the engine `exact`, in turns with others of the same vectors in one process "
         f"({found['queries']} queries; `benchmarks/index/scans.py`): milliseconds of one query, and of 64 at "
@@ -60,19 +60,19 @@ def _scans(found: Found) -> list[str]:
     ]
 
 
-def _read(path: Path) -> Found:
+def _read(path: Path) -> Measurement:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _run(run: Found, machine: Found) -> list[str]:
+def _run(run: Measurement, machine: Measurement) -> list[str]:
     lines = [
         f"### {run['items']:,} items of {run['numbers']} numbers",
         "",
-        f"{run['real_items']:,} items are pictures as they are.",
+        f"{run['real_items']:,} items are unchanged pictures.",
         "",
         "| engine | build s | disk MB | memory MB | all: p50 / p99 | recall | "
         + " | ".join(f"{where}: p50 | recall" for where in WHERES[1:])
-        + " | a second, 1 / 4 / 16 |",
+        + " | per second, 1 / 4 / 16 |",
         "|---" * 13 + "|",
     ]
     lines += [_row(name, row) for name, row in run["engines"].items()]
@@ -85,7 +85,7 @@ def _run(run: Found, machine: Found) -> list[str]:
     return lines
 
 
-def _waits(waits: Found | None) -> list[str]:
+def _waits(waits: Measurement | None) -> list[str]:
     if not waits or "error" in waits:
         return ["While another process writes: not measured.", ""]
     quiet, busy = waits["quiet"], waits["while_written"]
@@ -98,7 +98,7 @@ def _waits(waits: Found | None) -> list[str]:
     ]
 
 
-def _row(name: str, row: Found) -> str:
+def _row(name: str, row: Measurement) -> str:
     if "error" in row:
         return f"| {name} | failed: {row['error'].replace('|', '/')[:120]} |" + " |" * 11
     every = row["everything"]

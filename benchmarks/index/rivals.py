@@ -1,6 +1,6 @@
-"""Engines that are compared: ours and others', each built, opened and asked in the same way.
+"""Engines to compare, dqecir's and others; each is built, opened and queried in the same way.
 
-Each finds items by their row. Others read the file of vectors of ours.
+Each returns items by their rows. Other engines read the vectors from dqecir's index.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MODULO = {"10 %": (10, 3), "1 %": (100, 7), "0.1 %": (1000, 11)}
 
 
 class Rival(ABC):
-    """An engine in its own process: ``build`` in one, ``open`` and ``search`` in another."""
+    """An engine in separate processes: ``build`` in one, ``open`` and ``search`` in another."""
 
     largest: ClassVar[int] = 10**9
     """Items beyond which it is not run, because that takes too long."""
@@ -42,23 +42,23 @@ class Rival(ABC):
 
     @abstractmethod
     def folder(self) -> Path:
-        """Where it keeps what it built."""
+        """The folder of its index."""
 
     @abstractmethod
     def build(self) -> None:
-        """Write it."""
+        """Build the index."""
 
     @abstractmethod
     def open(self) -> None:
-        """Make it ready to be asked."""
+        """Open the index for queries."""
 
     @abstractmethod
     def search(self, query: Tensor, where: str) -> Sequence[int]:
-        """Rows of the ten best of one query [1, D]."""
+        """Return the rows of the ten best results of one query [1, D]."""
 
 
 class Exact(Rival):
-    """Ours, every item scored."""
+    """The engine ``exact`` of dqecir, which scores every item."""
 
     index: Index
     settings: SearchSettings | None = None
@@ -143,13 +143,13 @@ class Faiss(Rival):
 
 
 class Flat(Faiss):
-    """Every vector compared."""
+    """FAISS with a comparison of every vector."""
 
     kind = "Flat"
 
 
 class InvertedLists(Faiss):
-    """Lists of near vectors, in eight bits a number."""
+    """FAISS with lists of near vectors, eight bits for each number."""
 
     kind = "IVF1024,SQ8"
 
@@ -161,7 +161,7 @@ class InvertedLists(Faiss):
 
 
 class Graph(Faiss):
-    """A graph over vectors in eight bits a number."""
+    """FAISS with a graph over vectors, eight bits for each number."""
 
     kind = "HNSW16,SQ8"
     largest = 100_000
@@ -174,7 +174,8 @@ class Graph(Faiss):
 
 
 class FastScan(Faiss):
-    """Four bits for every two numbers, all of them looked up; the best refined by float32 vectors.
+    """FAISS with four bits for every two numbers, scanned completely; the best are refined by float32
+    vectors.
 
     It takes no selector: behind a filter it finds among all.
     """
@@ -228,7 +229,7 @@ class Lance(Rival):
 
 
 def stored(work: Path) -> NDArray[np.float16]:
-    """Return the vectors [N, D] of our index, memory-mapped."""
+    """Return the vectors [N, D] of dqecir's index, memory-mapped."""
     [path] = (work / "exact").glob("s*/tokens.npy")
     return np.load(path, mmap_mode="r")[:, 0]
 

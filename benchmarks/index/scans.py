@@ -3,8 +3,8 @@
     python -m benchmarks.index.scans --pictures PHOTOS --work WORK --out WORK/scans.json
 
 ``ours`` is the search of an index, from a query to results with payloads; ``float32`` converts the stored
-vectors to float32 and multiplies, as version 0.1.0 did; ``FAISS flat`` holds them in float32. Each is asked
-one query after the other, and then 64 at once.
+vectors to float32 and multiplies, as version 0.1.0 did; ``FAISS flat`` holds them in float32. Each gets
+queries one after the other, and then 64 at once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Search = Callable[[Tensor], object]
 
 
 def ways(folder: Path, threads: int) -> dict[str, Search]:
-    """Return searches of the ten best of queries [B, 1, D], by name."""
+    """Return name -> search of the ten best of queries [B, 1, D]."""
     import faiss
 
     index = ExactIndex.open(folder)

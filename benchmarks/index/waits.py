@@ -1,6 +1,7 @@
-"""How long searches wait while items are added, deleted, and half of all are deleted at once.
+"""Measure how long searches wait while items are added and deleted, and while half of all are deleted at
+once.
 
-Another process writes to an exact index, and a thread looks for changes all the time, as a service does.
+Another process writes to an exact index, and a thread checks for changes all the time, as in a service.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from dqecir.index.engines import open_index
 ADDED = 64
 """Items of one addition."""
 
-Found = dict[str, Any]
+Measurement = dict[str, Any]
 Over = Callable[[], bool]
 
 
-def waits(folder: Path, asked_for: torch.Tensor, seconds: float, candidates: int | None = None) -> Found:
-    """Times of searches in milliseconds, before and while an index is written to.
+def waits(
+    folder: Path, asked_for: torch.Tensor, seconds: float, candidates: int | None = None
+) -> Measurement:
+    """Return the times of searches in milliseconds, before and while an index is written to.
 
     With no number of candidates it is searched in the engine's own way.
     """
@@ -50,7 +53,7 @@ def waits(folder: Path, asked_for: torch.Tensor, seconds: float, candidates: int
     }
 
 
-def _searches(index: Index, asked_for: torch.Tensor, over: Over) -> Found:
+def _searches(index: Index, asked_for: torch.Tensor, over: Over) -> Measurement:
     taken: list[float] = []
     while not over():
         started = time.perf_counter()

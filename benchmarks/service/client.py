@@ -1,4 +1,4 @@
-"""HTTP as bytes: a client that takes next to nothing from the machine that it measures."""
+"""A client that sends HTTP as bytes, so that it needs little of the measured machine."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _BOUNDARY = "a3f1c4b2d5e6"
 
 
 def json_of(method: str, path: str, value: Any) -> bytes:
-    """A request with a body of JSON, or with none for ``None``."""
+    """Return a request with a JSON body, or without a body for ``None``."""
     body = b"" if value is None else json.dumps(value).encode()
     return _request(method, path, "application/json", body)
 
 
 def form_of(method: str, path: str, name: str, value: Any, image: bytes) -> bytes:
-    """A request with a form of JSON and a picture."""
+    """Return a request with a form of JSON and a picture."""
     head = (
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{json.dumps(value)}\r\n'
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
@@ -31,7 +31,7 @@ def _request(method: str, path: str, kind: str, body: bytes) -> bytes:
 
 
 class Client:
-    """One connection, kept."""
+    """A connection that stays open."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -44,7 +44,7 @@ class Client:
         self._writer.close()
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Status and body."""
+        """Send a request; return status and body."""
         self._writer.write(request)
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]

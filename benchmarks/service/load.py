@@ -1,13 +1,13 @@
-"""How many searches a second the service answers, beside the model's own speed without HTTP in the same run.
+"""Measure the searches per second of the service, and of the model without HTTP in the same run.
 
     OMP_WAIT_POLICY=PASSIVE \\
     python -m benchmarks.service.load --index INDEX --out WORK [--model MODEL] [--seconds 8] [--soak 300]
 
-It starts the real service on a copy of the index, asks it with 1, 16 and 64 clients for new pictures and for
-items, and checks every answer. The model's own speed is that of batches as large as the service's were: for
-pictures ``ComposedRetriever.compose`` and ``Index.search``, for items the same from image tokens that are
-kept, as the service keeps them. Both are taken in turns; figures are medians of the rounds. The setting has
-the model's threads wait as the service's do (``dqecir/io/starting.py``).
+The script starts the real service on a copy of the index, sends searches from new pictures and from items
+with 1, 16 and 64 clients, and checks every response. The model alone is measured in batches of the same sizes
+as the service's: for pictures ``ComposedRetriever.compose`` and ``Index.search``, for items the same from
+stored image tokens. Both are measured in turns; figures are medians of the rounds. ``OMP_WAIT_POLICY`` makes
+the model's threads wait as in the service (``dqecir/io/starting.py``).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CLOSE = 3e-3
 
 
 class Served:
-    """The service as a process of its own."""
+    """The service as a separate process."""
 
     def __init__(self, index: Path, model: Path | None) -> None:
         command = [sys.executable, "-c", "from dqecir.cli import main; main()", "serve", "--port", "0"]
@@ -71,7 +71,7 @@ class Served:
             return str(told.read().decode())
 
     def batches(self) -> tuple[float, float]:
-        """Batches so far, and requests in them."""
+        """The number of batches so far, and of requests in them."""
         text = self.get("/metrics")
         count, total = (
             float(text.partition(f"dqecir_batch_size_{part} ")[2].split()[0]) for part in ("count", "sum")
@@ -79,7 +79,7 @@ class Served:
         return count, total
 
     def resident(self) -> int:
-        """Bytes of memory that are its own."""
+        """The process's own memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return 1024 * int(status.partition("VmRSS:")[2].split()[0])
 
@@ -90,7 +90,7 @@ class Served:
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """A search, as bytes to send, and what must come back."""
+    """A search as bytes to send, and the expected results."""
 
     item: str
     picture: bytes
@@ -100,7 +100,7 @@ class LoadRequest:
 
 @dataclass
 class Round:
-    """What came of asking for a while."""
+    """The results of asking for some seconds."""
 
     seconds: float = 0.0
     waits: list[float] = field(default_factory=list)
@@ -129,7 +129,7 @@ class Model:
         )
 
     def pictures(self, rows: Sequence[int]) -> Any:
-        """Searches from pictures that were never seen."""
+        """Return searches from pictures that are new to the service."""
         asked = [self.questions[row] for row in rows]
         query = boost_requested(
             self.retriever.compose([one.picture for one in asked], [one.text for one in asked])
@@ -138,14 +138,14 @@ class Model:
 
     @torch.no_grad()
     def items(self, rows: Sequence[int]) -> Any:
-        """Searches from items, whose image tokens are kept."""
+        """Return searches from items, whose image tokens are stored."""
         asked, model = [self.questions[row] for row in rows], self.retriever.model
         text = model.text_encoder([model.method.text((one.text,)) for one in asked], blank=True)
         query = boost_requested(model.method.embed_query(self.tokens[list(rows)], text))
         return self.index.search(query.embeddings, K, [[one.item] for one in asked])
 
     def with_right_answers(self, work: Callable[[Sequence[int]], Any]) -> list[LoadRequest]:
-        """The questions, with what a search without the service finds."""
+        """Return the questions, with the results of a search without the service."""
         found = [
             hits
             for n in range(0, len(self.questions), 16)
@@ -157,7 +157,7 @@ class Model:
         ]
 
     def per_second(self, work: Callable[[Sequence[int]], Any], batch: int, seconds: float) -> float:
-        """Searches a second in batches of this size, one after the other."""
+        """Return searches per second in batches of this size, one after the other."""
         rows = itertools.cycle(range(len(self.questions)))
         work([next(rows) for _ in range(batch)])
         begun, done = time.perf_counter(), 0
@@ -168,7 +168,7 @@ class Model:
 
 
 def request_of(question: LoadRequest, kind: str) -> bytes:
-    """A search as it goes over the line; it asks for what the model alone does as well."""
+    """Return a search as bytes; it requests only results that the model alone also gives."""
     asked = {"text": question.text, "k": K, "spoke": kind == EXPLAINED}
     if kind != "pictures":
         return json_of("POST", "/v1/search", {"item": question.item, **asked})
@@ -176,7 +176,7 @@ def request_of(question: LoadRequest, kind: str) -> bytes:
 
 
 def is_right(question: LoadRequest, status: int, body: bytes) -> bool:
-    """Whether an answer is what the model finds, but for items whose scores are as good as equal."""
+    """Return whether a response has the model's results, except for items with practically equal scores."""
     if status != 200:
         return False
     found = json.loads(body)["answers"]
@@ -195,7 +195,9 @@ def is_right(question: LoadRequest, status: int, body: bytes) -> bool:
 async def ask(
     port: int, questions: Sequence[tuple[bytes, LoadRequest]], clients: int, seconds: float
 ) -> Round:
-    """Ask with so many clients for so long; each waits for its answer and asks again."""
+    """Send requests from a number of clients for some seconds; each waits for its response before the next
+    one.
+    """
     took = Round()
     turns: Iterator[tuple[bytes, LoadRequest]] = itertools.cycle(questions)
     answers: list[tuple[LoadRequest, int, bytes]] = []
@@ -218,7 +220,7 @@ async def ask(
 
 
 def load(served: Served, model: Model, seconds: float, rounds: int) -> list[dict[str, Any]]:
-    """Every kind of question with every number of clients."""
+    """Measure every kind of question with every number of clients."""
     runs = []
     for kind, work in (("pictures", model.pictures), ("items", model.items), (EXPLAINED, model.items)):
         questions = [(request_of(one, kind), one) for one in model.with_right_answers(work)]
@@ -254,7 +256,9 @@ def load(served: Served, model: Model, seconds: float, rounds: int) -> list[dict
 
 
 async def soak(served: Served, model: Model, seconds: float) -> dict[str, Any]:
-    """Ask for long while items are added and deleted; memory at the start and at the end."""
+    """Send requests for a long time while items are added and deleted; return memory at the start and at
+    the end.
+    """
     questions = [(request_of(one, "items"), one) for one in model.with_right_answers(model.items)]
     pictures = [one.picture for one in model.questions[:16]]
     asked = changes = wrong = 0

@@ -1,4 +1,4 @@
-"""The section of docs/performance.md about the service, from what ``benchmarks.service.load`` measured."""
+"""Write the section of docs/performance.md about the service, from results of ``benchmarks.service.load``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMMAND = "python -m benchmarks.service.load --index INDEX --out WORK --soak 300
 
 
 def section(work: Path) -> list[str]:
-    """Lines of markdown; they say so where nothing was measured."""
+    """Return Markdown lines, also if nothing was measured."""
     lines = ["## The service", ""]
     path = work / NAME
     if not path.is_file():

@@ -1,9 +1,9 @@
-"""Run every measurement of this folder in turn, within a time.
+"""Run every measurement of this folder in turn, within a time limit.
 
     python -m benchmarks.speed.all --out WORK --minutes 30
 
-The pictures of ``extraction`` are drawn here unless ``--data`` names a catalogue. What is not finished when
-the time is over is ended and named, and its figures stay as they were in WORK.
+The pictures of ``extraction`` are drawn here unless ``--data`` names a catalogue. Measurements that
+are not finished in time are stopped and named, and their earlier figures in WORK are kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DRAWN = 1500
 
 
 def commands(data: Path, rounds: int) -> dict[str, list[str]]:
-    """Name of the JSON -> module and arguments, what matters most first."""
+    """Return name of the JSON -> module and arguments, the most important first."""
     taken, pictures = ["--rounds", str(rounds)], ["--data", str(data)]
     return {
         "step-vit_g": ["step", "--tower", "vit_g", "--batch", "4", *taken],
@@ -38,7 +38,7 @@ def commands(data: Path, rounds: int) -> dict[str, list[str]]:
 
 
 def run(command: list[str], seconds: float) -> str:
-    """Run a command and its children for so long at most; how it ended."""
+    """Run a command and its children within a time limit; return how it ended."""
     process = subprocess.Popen(command, start_new_session=True)
     try:
         return "done" if process.wait(timeout=max(seconds, 1)) == 0 else "FAILED"

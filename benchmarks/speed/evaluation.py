@@ -1,4 +1,5 @@
-"""Time FashionIQ's evaluation from ready embeddings against metrics by matrices of names, as published.
+"""Compare the time of FashionIQ's evaluation, from embeddings, with the published metrics by matrices of
+names.
 
     python -m benchmarks.speed.evaluation --out WORK/evaluation.json
 
@@ -12,8 +13,8 @@ codes do for each category, measured step by step:
 4. the target's name repeated N times for every query, and a comparison string by string;
 5. the first 10 and 50 columns of the comparison added up.
 
-Ours takes 256 queries at a time, multiplies, and counts which scores are above the target's while they are
-in a cache. SPRC's product is timed on a few queries, and the rest is extrapolated.
+dqecir multiplies 256 queries at a time and counts the scores above the target's while they are in a cache.
+SPRC's product is timed on a few queries, and the rest is extrapolated.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def sized(share: float, generator: np.random.Generator) -> Benchmark:
-    """A benchmark of ``share`` of FashionIQ's sizes whose answers are drawn at random."""
+    """Return a benchmark of ``share`` of FashionIQ's sizes with randomly drawn answers."""
     galleries, triplets, start = {}, [], 0
     for category, whole in GALLERIES.items():
         size = round(share * whole)
@@ -58,17 +59,19 @@ def sized(share: float, generator: np.random.Generator) -> Benchmark:
 
 
 def one_product(queries: Tensor, targets: Tensor) -> Tensor:
-    """QuRe's: every token's score of every pair, then the maximum."""
+    """Return scores as QuRe does: the score of every token of every pair, then the maximum."""
     return torch.einsum("qd,nkd->qnk", queries[:, 0], targets).amax(dim=2)
 
 
 def broadcast(queries: Tensor, targets: Tensor) -> Tensor:
-    """SPRC's: a vector of each query against a matrix of each candidate, broadcast over both."""
+    """Return scores as SPRC does: a vector of each query and a matrix of each candidate, broadcast over
+    both.
+    """
     return torch.matmul(queries[:, None], targets.transpose(1, 2)).squeeze(2).amax(dim=2)
 
 
 class Published:
-    """The published metrics, and what each step of them took, category by category."""
+    """The published metrics, and the time of each step, category by category."""
 
     def __init__(self, benchmark: Benchmark, numbers: dict[str, NDArray[np.int64]]) -> None:
         self.benchmark, self.numbers = benchmark, numbers
@@ -76,7 +79,7 @@ class Published:
         self.taken: dict[str, dict[str, list[float]]] = {category: {} for category in numbers}
 
     def __call__(self, scores: dict[str, Tensor]) -> dict[str, float]:
-        """R@10 and R@50, the mean over categories."""
+        """Return R@10 and R@50, the mean over categories."""
         recalls: dict[str, list[float]] = {"R@10": [], "R@50": []}
         for category, found in scores.items():
             clock = Clock(self.taken[category])
@@ -98,7 +101,7 @@ class Published:
 
 
 class Clock:
-    """Adds what passed since the last look to ``taken`` under a name."""
+    """Add the time since the last call to ``taken`` under a name."""
 
     def __init__(self, taken: dict[str, list[float]]) -> None:
         self.taken, self.last = taken, time.perf_counter()
@@ -110,7 +113,7 @@ class Clock:
 
 
 def seconds_a_query(ready: Embeddings, sample: int) -> dict[str, float]:
-    """What the broadcast product takes for one query of each category, on ``sample`` of them."""
+    """Return the seconds of the broadcast product for one query of each category, from ``sample`` of them."""
     found = {}
     for category, (queries, targets) in ready.items():
         started = time.perf_counter()
@@ -213,7 +216,7 @@ def main() -> None:
 
 
 def ratio(times: dict[str, dict[str, float]], slow: str, fast: str) -> float:
-    """How many times as fast the second is, by medians."""
+    """Return how many times as fast the second is, by medians."""
     return times[slow]["median"] / times[fast]["median"]
 
 

@@ -1,13 +1,12 @@
-"""Time storing image tokens end to end against the tower alone on ready tensors.
+"""Compare the time of storing image tokens, from files to disk, with the time of the tower alone on tensors.
 
     python -m benchmarks.speed.extraction --data PHOTOS --out WORK/extraction.json
     python -m benchmarks.speed.extraction --data PHOTOS --tower vit_l --images 48 --out WORK/extraction-l.json
 
-End to end: files are read, decoded and prepared by several threads, encoded, quantised and flushed to
-disk. The tower alone gets the same pictures as tensors that are ready. Both in batches of 64. Reading
-alone is the same without a tower: the same threads, and one number a picture is kept. Where there is no
-accelerator those threads have the same cores as the tower, and no more can be had than the rate of both,
-one after the other.
+End to end: files are read, decoded and prepared by several threads, encoded, quantised and flushed to disk.
+The tower alone gets the same pictures as tensors. Both use batches of 64. Reading alone is the same without a
+tower: the same threads, and one number for each picture is stored. Without an accelerator, these threads use
+the same cores as the tower, so the rate of both, one after the other, is the upper limit.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Tower = Callable[[Tensor], Tensor]
 
 
 def nothing(pixels: Tensor) -> Tensor:
-    """A tower that takes no time: one number a picture."""
+    """Return one number for each picture, as a tower that needs no time."""
     return pixels.new_ones(len(pixels), 1, 1)
 
 

@@ -1,11 +1,11 @@
-"""Costs as the corpus grows ten- and a hundredfold: store, mining, evaluation.
+"""Measure costs for a corpus of ten and a hundred times the size: store, mining, evaluation.
 
     python -m benchmarks.speed.growth --out WORK/growth.json
 
-FashionIQ's shapes (32 tokens of 256 numbers) over 4,000, 40,000 and 400,000 images. A few queries are
-timed against the whole corpus, and their time is multiplied: mining and evaluation ask as many queries as
-a corpus of that size would, and an evaluation 6,000 whatever the corpus. Vectors beyond the first 4,000 are
-those again, since time does not depend on the values. Bytes of the store are counted by its own layout.
+FashionIQ's shapes (32 tokens of 256 numbers) over 4,000, 40,000 and 400,000 images. A few queries are timed
+against the whole corpus, and their time is multiplied: mining has one query for each image, an evaluation
+6,000 for every corpus. Vectors beyond the first 4,000 repeat those, because time does not depend on the
+values. Bytes of the store follow from its layout.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ASKED = 6_000
 
 
 def image_bytes() -> dict[str, int]:
-    """What the store keeps of one image, by tower and number type."""
+    """Return the bytes that the store needs for one image, by tower and number type."""
     return {
         f"{name}, {precision}": kind.row(1, size.tower.token_count, size.tower.token_width).itemsize
         for name, size in SIZES.items()

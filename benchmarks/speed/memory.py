@@ -1,16 +1,16 @@
-"""Memory of a training step by batch and precision, counted and measured; and whether compiling it pays.
+"""Count and measure the memory of a training step by batch and precision; measure whether compiling pays off.
 
     python -m benchmarks.speed.memory --out WORK/memory.json
 
-Counted: a step of the true shapes is taken on tensors without values, and all that is alive is added up,
-operation by operation: weights (the frozen tower among them), gradients, AdamW's moments, activations,
-the batch's tokens. Attention is counted as a CPU computes it, which keeps more than a GPU's does.
+Counted: a step of the published shapes runs on tensors without values, and all existing tensors are added up,
+operation by operation: weights (including the frozen tower), gradients, AdamW's moments, activations, the
+batch's tokens. Attention is counted as a CPU computes it, which needs more memory than a GPU.
 
-Measured: the same step, its tower cut to one block so that it fits a small machine, in a process of its
-own: on a CPU the growth of its resident memory, on a GPU what the allocator held at most. It stands
-beside the count of that very step.
+Measured: the same step, its tower cut to one block so that it fits a small machine, in a separate process: on
+a CPU the growth of its resident memory, on a GPU the maximum of the allocator. It is compared with the count
+of the same step.
 
-Every row is written as soon as it is there, so that little is lost where this is ended early.
+Every row is written immediately, so that little is lost if the script is stopped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ for small, tower in SMALL.items():
 
 
 class Alive(TorchDispatchMode):
-    """Bytes of all storages that operations have made and that still exist; and the most there were."""
+    """The bytes of all existing storages that operations have made, and their maximum."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -73,13 +73,13 @@ class Alive(TorchDispatchMode):
 
 
 def stored(tower: str, batch: int) -> Tensor:
-    """Tokens of the images of a batch as the store gives them."""
+    """Return tokens of the images of a batch as the store gives them."""
     config = SIZES[tower].tower
     return torch.randn(3 * batch, config.token_count, config.token_width)
 
 
 def counted(tower: str, batch: int, precision: str) -> dict[str, int]:
-    """Bytes that are alive at most in two steps, and those of weights alone; nothing is computed."""
+    """Return the maximum of bytes alive in two steps, and those of weights alone; nothing is computed."""
     with torch.device("meta"):
         method = method_of(tower)
     alive = Alive()
@@ -94,7 +94,7 @@ def counted(tower: str, batch: int, precision: str) -> dict[str, int]:
 
 
 def measured(tower: str, batch: int, precision: str) -> int:
-    """Bytes that a real process took for the same two steps."""
+    """Return the bytes that a real process needed for the same two steps."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -109,7 +109,7 @@ def measured(tower: str, batch: int, precision: str) -> int:
 
 
 def compiled(tower: str, batch: int, rounds: int) -> dict[str, Any]:
-    """Seconds of a step as it is and compiled, and of the first compiled one."""
+    """Return the seconds of a step, of a compiled one, and of the first compiled one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     method = method_of(f"{tower}, one block").to(device)
     optimizer = optimizer_of(method)
@@ -126,7 +126,7 @@ def compiled(tower: str, batch: int, rounds: int) -> dict[str, Any]:
 
 
 def elsewhere(*arguments: str, limit: float | None = None) -> Any:
-    """What a process of its own, with the memory of none before it, has measured; None past the limit."""
+    """Return the result of a measurement in a new process; None if it exceeds the time limit."""
     command = [sys.executable, "-m", "benchmarks.speed.memory", *arguments]
     # Its compilers too are ended with it.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)

@@ -1,11 +1,11 @@
-"""Time mining from ready embeddings against scoring all of it at once, as published.
+"""Compare the time of mining, from embeddings, with scoring everything at once, as published.
 
     python -m benchmarks.speed.mining --out WORK/mining.json
 
-FashionIQ's size: 18,000 queries against 18,000 targets of 32 tokens and 256 numbers, in one corpus. Ours
-takes queries in chunks, keeps the maximum over tokens alone, and chooses each query's mid-zone. The
-published codes hold every token's score of every pair at once (41 GB at this size), so they are timed on
-a tenth of the queries and targets, and ours beside them on the same tenth.
+FashionIQ's size: 18,000 queries against 18,000 targets of 32 tokens and 256 numbers, in one corpus. dqecir
+takes queries in chunks, keeps only the maximum over tokens, and chooses each query's mid-zone. The published
+codes hold the scores of all tokens of all pairs at once (41 GB at this size), so they are timed on a tenth of
+the queries and targets, and dqecir on the same tenth.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOKENS, WIDTH, CHUNK = 32, 256, 256
 
 
 def mined(queries: Tensor, targets: Tensor, options: NegativeSampling) -> int:
-    """Members of all mid-zones, a chunk of queries at a time."""
+    """Return the number of members of all mid-zones, computed a chunk of queries at a time."""
     members = 0
     for start in range(0, len(queries), CHUNK):
         scores = score(queries[start : start + CHUNK], targets, "max_t")
@@ -39,7 +39,7 @@ def mined(queries: Tensor, targets: Tensor, options: NegativeSampling) -> int:
 
 
 def at_once(queries: Tensor, targets: Tensor, options: NegativeSampling) -> int:
-    """The same with every token's score of every pair in memory, as published."""
+    """Return the same with the scores of all tokens of all pairs in memory, as published."""
     scores = torch.einsum("qd,nkd->qnk", queries[:, 0], targets).amax(dim=2)
     eligible = ~torch.eye(len(queries), dtype=torch.bool)
     delta = target_relative_scores(scores, scores.diagonal())

@@ -1,7 +1,6 @@
-"""Where the time of a piece of work goes, in kinds of operations that a reader knows.
+"""Measure the time of each kind of operation in a piece of work.
 
-Times are what operations take themselves: of the processor where there is no accelerator, of its kernels
-where there is one.
+Times are those of the operations themselves: on the accelerator if there is one, else on the processor.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ REST = "rest"
 
 
 def profiled(work: Callable[[], Any], device: torch.device, times: int = 2) -> dict[str, Any]:
-    """Seconds of one piece of ``work`` by its operations' own times, and each kind's share of them."""
+    """Return the seconds of one piece of ``work``, summed over its operations, and the share of each kind."""
     on_device = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_device else [])]
     waited(device)
@@ -55,7 +54,7 @@ def profiled(work: Callable[[], Any], device: torch.device, times: int = 2) -> d
 
 
 def kind_of(operation: str) -> str:
-    """The kind of an operation by its name."""
+    """Return the kind of an operation by its name."""
     if operation.startswith("autograd::") or "Backward" in operation:
         return REST
     return next((kind for kind, parts in KINDS.items() if any(part in operation for part in parts)), REST)

@@ -1,12 +1,12 @@
-"""Time a training step from stored tokens against one that runs the frozen tower again, as published.
+"""Compare the time of a training step from stored tokens with one that runs the frozen tower, as published.
 
     python -m benchmarks.speed.step --tower vit_g --out WORK/step-vit_g.json
 
-Random weights of the true shapes, since time does not depend on the values. Each sample is a query, its
-target and one negative. Ours: tokens of stored images, each distinct image through the Q-Former once.
-As published: three pictures a sample through the tower at every step, then the same Q-Former. Both train
-DQE-CIR's losses with AdamW in the same run on the same device, in turns, and in turns with them large
-square matrices are multiplied, whose rate is the most that a step could reach. Afterwards a step from
+Weights are random and have the published shapes, because time does not depend on their values. A sample is a
+query, its target and one negative. dqecir: stored tokens of images, each distinct image once through the
+Q-Former. As published: the three pictures of each sample through the tower at every step, then the same
+Q-Former. Both train DQE-CIR's losses with AdamW in the same run on the same device, in turns, and in turns
+with products of large square matrices, whose rate is the upper limit for a step. Afterwards, a step from
 stored tokens is profiled.
 """
 
@@ -35,7 +35,7 @@ WORDS = 24
 
 
 def a_batch(size: int, tokens: Tensor, generator: torch.Generator) -> TrainingBatch:
-    """``size`` samples whose references, targets and negatives are ``tokens`` [3 size, M, W]."""
+    """Return ``size`` samples whose references, targets and negatives are ``tokens`` [3 size, M, W]."""
     ids = torch.randint(1000, 20_000, (size, WORDS), generator=generator)
     text = TextBatch(ids, torch.ones_like(ids), torch.rand(size, 2, WORDS, generator=generator) < 0.1)
     device = tokens.device
@@ -52,14 +52,14 @@ def a_batch(size: int, tokens: Tensor, generator: torch.Generator) -> TrainingBa
 
 
 def method_of(tower: str) -> Dqe:
-    """DQE-CIR over a random backbone of a published size, its tower frozen."""
+    """Return DQE-CIR over a random backbone of a published size with a frozen tower."""
     backbone = Blip2(SIZES[tower])
     backbone.freeze_tower()
     return Dqe(backbone, DqeOptions(lexicon_bias=2.0)).train()
 
 
 def optimizer_of(method: Dqe) -> torch.optim.Optimizer:
-    """AdamW over what is trained."""
+    """Return AdamW over the trained parameters."""
     return torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-5, fused=True)
 
 
@@ -69,7 +69,7 @@ def train(
     batch: TrainingBatch,
     precision: str,
 ) -> None:
-    """One step."""
+    """Run one training step."""
     with torch.autocast(batch.reference.device.type, torch.bfloat16, enabled=precision == "bf16"):
         terms = method(batch)
     torch.stack(list(terms.values())).sum().backward()

@@ -1,4 +1,4 @@
-"""Fair timings: warm-up, alternation, medians, and what machine it was."""
+"""Time pieces of work fairly: warm-up, alternation, medians, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def machine() -> dict[str, Any]:
-    """What a timing was taken on."""
+    """Describe the machine of a timing."""
     found: dict[str, Any] = {
         "cpu": platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -28,15 +28,16 @@ def machine() -> dict[str, Any]:
 
 
 def waited(device: torch.device) -> None:
-    """Wait for what the device was given to do."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def square_product(device: torch.device, precision: str) -> tuple[Callable[[], Tensor], int]:
-    """A product of two large square matrices in ``precision`` (fp32 or bf16), and its operations.
+    """Return a product of two large square matrices in ``precision`` (fp32 or bf16), and its number of
+    operations.
 
-    Its rate is what the device's matrix products reach at best.
+    Its rate is the upper limit for matrix products of the device.
     """
     side = 8192 if device.type == "cuda" else 4096
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -47,7 +48,7 @@ def square_product(device: torch.device, precision: str) -> tuple[Callable[[], T
 def paired(
     what: Mapping[str, Callable[[], Any]], device: torch.device, rounds: int, warm_up: int = 1
 ) -> dict[str, dict[str, float]]:
-    """Seconds of each piece of work, taken in turns: median, least and most of ``rounds``."""
+    """Return seconds of each piece of work, done in turns: median, least and most of ``rounds``."""
     for work in what.values():
         for _ in range(warm_up):
             work()
