@@ -1,4 +1,4 @@
-"""What tests share: a small drawn catalogue, a tiny random model, and the place of real data."""
+"""Shared fixtures: a small drawn catalogue, a tiny random model, and the folder of real data."""
 
 import os
 import sys
@@ -52,7 +52,7 @@ TINY = Blip2Config(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """The tests of the page go to one process, because they share one service and one browser."""
+    """Run the tests of the page in one process, because they share one service and one browser."""
     # Not by marks of groups: they are passed over in silence by pairs of releases of pytest and xdist.
     from xdist.scheduler import LoadGroupScheduling
 
@@ -70,7 +70,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real annotations and photos, or a skip that says where it was looked for."""
+    """Return the folder of real annotations and photos, or skip the test and say which folder is missing."""
     folder = Path(os.environ.get("DQECIR_SHARED", Path(__file__).parent.parent.parent / "shared"))
     if not (folder / "data").is_dir():
         pytest.skip(f"no real data at {folder}: set DQECIR_SHARED to have this tested")
@@ -79,7 +79,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def postgres():
-    """One PostgreSQL server a test process."""
+    """Yield a PostgreSQL server, one for each test process."""
     from tests.postgres_server import postgres_server
 
     with postgres_server() as server:
@@ -88,7 +88,7 @@ def postgres():
 
 @pytest.fixture
 def database(postgres, monkeypatch) -> str:
-    """The address of a database with pgvector; indexes of the test go to an empty schema there."""
+    """Return the address of a database with pgvector; indexes of the test go to an empty schema there."""
     schema = f"shop_{uuid.uuid4().hex[:8]}"
     postgres.execute(f"CREATE SCHEMA {schema}", database="shop")
     monkeypatch.setenv("DQECIR_DATABASE_URL", postgres.address("shop"))
@@ -98,7 +98,7 @@ def database(postgres, monkeypatch) -> str:
 
 @pytest.fixture(scope="session")
 def garments_folder(tmp_path_factory) -> Path:
-    """A catalogue of 240 drawn garments in all three splits."""
+    """Return a catalogue of 240 drawn garments in all three splits."""
     return GARMENTS.write(
         tmp_path_factory.mktemp("data") / "garments", items=240, seed=3, size=64, quiet=True
     )
@@ -110,7 +110,7 @@ def garments(garments_folder):
 
 
 def tiny_model() -> ComposedModel:
-    """A random model with attribute heads, of the same classes as the published ones."""
+    """Return a random model with attribute heads, of the same classes as the published ones."""
     torch.manual_seed(0)
     words = [word for vocabulary in shipped_vocabularies() for word in sorted(vocabulary.lexicon)]
     tokenizer = train_word_pieces([*words, "is and has with the same but not color"] * 2, 500)

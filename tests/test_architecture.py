@@ -1,4 +1,4 @@
-"""Data flows one way: a module imports only what stands before it in docs/rooms.yaml."""
+"""Dependencies go one way: a module imports only modules before it in docs/rooms.yaml."""
 
 import ast
 import re
@@ -30,7 +30,7 @@ FILES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def imports_of(module: str, path: Path) -> set[str]:
-    """Modules of the package that a file imports, wherever in it the import stands."""
+    """Return the modules of the package that a file imports anywhere."""
     parents = ["dqecir", *module.split(".")]
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""What a release consists of: one version everywhere, and notices for every asset."""
+"""A release has one version everywhere, and notices for every asset."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What docs/compatibility.md promises: model folders and exact indexes of every version open in this one."""
+"""The promise of docs/compatibility.md: model folders and exact indexes of every version open in this one."""
 
 import json
 import re
@@ -16,7 +16,7 @@ VERSIONS = sorted(path.parent.name for path in HERE.glob("*/expected.json"))
 
 @pytest.fixture(params=VERSIONS)
 def written(request, tmp_path) -> Path:
-    """A copy of what a version wrote (write.py)."""
+    """Return a copy of the files that a version wrote (write.py)."""
     return shutil.copytree(HERE / request.param, tmp_path / "written")
 
 

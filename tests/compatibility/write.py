@@ -1,4 +1,4 @@
-"""Write a tiny model folder and an index as the version of dqecir that is imported writes them.
+"""Write a tiny model folder and an index with the imported version of dqecir.
 
     git worktree add ../written TAG && cd ../written
     PYTHONPATH=src:. python ../dqecir/tests/compatibility/write.py ../dqecir/tests/compatibility/VERSION

@@ -1,4 +1,4 @@
-"""Whether a product can be ordered, as tables of shops say it."""
+"""Availability of products in the tables of shops."""
 
 import pytest
 

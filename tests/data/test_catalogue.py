@@ -1,4 +1,4 @@
-"""Reading a catalogue: every problem at once, by name; splits that hold."""
+"""Reading a catalogue: all problems at once, by name, and correct splits."""
 
 from pathlib import Path
 

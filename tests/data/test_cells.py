@@ -1,4 +1,4 @@
-"""Numbers as shops write them, and codes that are none."""
+"""Numbers as shops write them, and codes that are not numbers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""CIRCO: the real annotations, and a small folder laid out as they are."""
+"""CIRCO: the real annotations, and a small folder of the same form."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""CIRR: the real annotations, and a small folder laid out as they are."""
+"""CIRR: the real annotations, and a small folder of the same form."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Exports of shop systems: recognised, and brought into the form of a plain table."""
+"""Exports of shop systems: recognised, and converted to plain tables."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Fashion200k: texts and right answers as TIRG makes them, by hand."""
+"""Fashion200k: texts and right answers as TIRG makes them, checked by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""FashionIQ: the real annotations, and small folders laid out as they are."""
+"""FashionIQ: the real annotations, and small folders of the same form."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ CATEGORIES = ("dress", "shirt", "toptee")
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Two categories that share the image ``c``; ``a`` is a PNG, the others JPEGs."""
+    """Return two categories that share the image ``c``; ``a`` is a PNG, the others are JPEGs."""
     splits = {"dress": ["b", "a", "c"], "shirt": ["c", "d", "e"]}
     asked = {"dress": [("b", "a")], "shirt": [("d", "c"), ("c", "d")]}
     for category, ids in splits.items():

@@ -1,4 +1,4 @@
-"""A table of addresses becomes a catalogue: pictures fetched, every address kept, what is missing named."""
+"""A table of addresses becomes a catalogue: pictures are fetched, addresses kept, missing pictures named."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ def picture(kind: str = "PNG", shade: int = 0) -> bytes:
 
 
 class Web:
-    """Stands for a downloader: what is at each address, bytes or an error."""
+    """A downloader that returns given bytes or raises a given error for each address."""
 
     def __init__(self, content):
         self.content, self.asked = content, []

@@ -1,4 +1,4 @@
-"""Every kind of bad or odd picture: handled, or refused with one sentence."""
+"""Every kind of damaged or unusual picture: decoded, or rejected in one sentence."""
 
 import contextlib
 import io
@@ -246,7 +246,7 @@ def test_pictures_of_usual_shapes_are_not_shrunk_before_padding():
     ("width", "height"), [(300, 400), (400, 300), (225, 224), (224, 279), (101, 500), (7, 9)]
 )
 def test_resize_and_crop_by_hand(width, height):
-    """The longer side is cut to a whole number of pixels, the crop is rounded to even halves."""
+    """The longer side is cut to whole pixels; the crop is rounded to even halves."""
     picture = Image.fromarray(
         np.random.default_rng(2).integers(0, 255, (height, width, 3), dtype=np.uint8), "RGB"
     )
@@ -319,7 +319,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(bits: int, kind: int, row: bytes, *chunks: bytes, behind: bytes = b"") -> bytes:
-    """Two pixels of one row, with chunks before the pixels and behind them."""
+    """Return a PNG with two pixels in one row, and with chunks before and after the pixels."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, bits, kind, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(b"\0" + row))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + pixels + behind + chunk(b"IEND", b"")
@@ -392,7 +392,7 @@ def test_a_deep_picture_whose_zero_is_white_is_not_its_negative(order, kind):
 
 
 def wide_profile() -> bytes:
-    """A profile like Display P3's: the curve of sRGB, and primaries of purer colours."""
+    """Return a profile like Display P3's: the curve of sRGB, and primaries of purer colours."""
 
     def fixed(*numbers: float) -> bytes:
         return b"".join(struct.pack(">i", round(number * 65536)) for number in numbers)

@@ -1,4 +1,4 @@
-"""Triplets of one's own: what is read, and the sentence for what cannot be."""
+"""A user's own triplets: what is read, and the errors for wrong lines."""
 
 import json
 

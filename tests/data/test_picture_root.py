@@ -1,4 +1,4 @@
-"""An index finds its pictures where they have moved to."""
+"""An index finds its pictures in the folder that they were moved to."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from dqecir.search.retriever import ComposedRetriever
 
 @pytest.fixture
 def place(tmp_path, model_folder) -> Path:
-    """A folder with a shop of three pictures and its index beside it."""
+    """Return a folder with a shop of three pictures and its index beside it."""
     place = tmp_path / "old"
     (place / "shop" / "x").mkdir(parents=True)
     for number, name in enumerate(("a.png", "b.png", "x/c.png")):

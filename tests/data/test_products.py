@@ -1,4 +1,4 @@
-"""Products of a table: variants, views, and what is odd with them."""
+"""Products of a table: variants, views, and warnings."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CDN = "https://cdn.shop.example/files/{}.png?v=17"
 
 
 def shop(folder: Path, rows: Rows, images: str = "abcd", kind: str = "csv") -> Path:
-    """A folder of pictures and a table of the rows, as CSV or as a workbook."""
+    """Return a folder of pictures and a table of the rows, as CSV or as a workbook."""
     folder.mkdir()
     for name in images:
         Image.new("RGB", (4, 4)).save(folder / f"{name}.png")
@@ -33,7 +33,7 @@ def shop(folder: Path, rows: Rows, images: str = "abcd", kind: str = "csv") -> P
 
 
 def values(catalogue: Catalogue, column: str) -> list[tuple[str, ...]]:
-    """The values of each image."""
+    """Return the values of each image."""
     several = catalogue.several.get(column, {})
     return [several.get(i, (cell,)) for i, cell in enumerate(catalogue.attributes[column])]
 

@@ -1,4 +1,4 @@
-"""Shoes: its questions by split, and annotations that do not belong together."""
+"""Shoes: its questions by split, and annotations that do not match."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tables as programs export them: read alike, and refused with the line where they are broken."""
+"""Tables as programs export them: all forms give the same rows, and errors name the line."""
 
 import datetime
 import json

@@ -1,4 +1,4 @@
-"""Every code block of the README and the documents is run, or a comment before it says why it is not.
+"""Code blocks of the README and the documents: each is run, or a comment before it states why not.
 
 The comment is one of
 
@@ -41,30 +41,30 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        """Whether test_blocks.py runs it."""
+        """Return whether test_blocks.py runs it."""
         return self.mark == "run" or _EXCEPT.fullmatch(self.mark) is not None
 
     @property
     def reader(self) -> tuple[str, str] | None:
-        """The module and the name of what reads the block as a file."""
+        """Return the module and the name of what reads the block as a file."""
         found = _READER.fullmatch(self.mark)
         return (found[1], found[2]) if found else None
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """How lines begin that are not run."""
+        """Return the beginnings of lines that are not run."""
         found = _EXCEPT.fullmatch(self.mark)
         parts = found["lines"].split("; ") if found else []
         return tuple(_ONE_EXCEPTION.fullmatch(part)["start"] for part in parts)
 
     def commands(self) -> Iterator[str]:
-        """The lines of a block of commands, without those that are not run."""
+        """Yield the lines of a block of commands, without those that are not run."""
         for line in self.lines():
             if line.strip() and not line.startswith(("#", *self.skipped)):
                 yield line
 
     def lines(self) -> list[str]:
-        """All lines; one that ends in a backslash goes on in the next."""
+        """Return all lines; a line that ends in a backslash is joined with the next."""
         return self.text.replace("\\\n", " ").splitlines()
 
 
@@ -82,7 +82,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands_of(block: Block) -> list[list[str]]:
-    """The words of every dqecir command of a block, also of those that are not run."""
+    """Return the words of every dqecir command of a block, including those that are not run."""
     return [shlex.split(line, comments=True) for line in block.lines() if line.startswith("dqecir ")]
 
 

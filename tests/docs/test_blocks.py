@@ -48,7 +48,7 @@ def test_a_file_of_the_documents_can_be_read(block, tmp_path):
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory, garments_folder) -> Path:
-    """What the documents name, as far as blocks that are run need it."""
+    """Make the files that blocks use: a shop, an index, pictures, a model folder."""
     folder = tmp_path_factory.mktemp("documents")
     pictures = sorted((garments_folder / "images").iterdir())
     places = [f"{kind}/{number}.jpg" for kind in ("dresses", "shirts") for number in (1, 2, 3, 5, 7, 9)]

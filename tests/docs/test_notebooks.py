@@ -1,4 +1,4 @@
-"""Notebooks are whole, hold no outputs, and run from the first cell to the last on a miniature."""
+"""Notebooks are complete, contain no outputs, and run from the first cell to the last on small data."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def cells_of(path):
 
 @pytest.fixture
 def address(garments_folder):
-    """Where a server of this machine shows the drawn catalogue."""
+    """Yield the address of a local server that shows the drawn catalogue."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *arguments):

@@ -1,4 +1,4 @@
-"""Every benchmark without a server, in miniature: read, measured by a model, under its protocol."""
+"""Every benchmark without an evaluation server, in miniature: read, and measured under its protocol."""
 
 import json
 from itertools import pairwise

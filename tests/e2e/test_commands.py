@@ -1,4 +1,4 @@
-"""The command line as a user meets it: every command, and what wrong input gets."""
+"""The command line as users see it: every command, and the errors for wrong input."""
 
 import json
 import os
@@ -142,7 +142,7 @@ def test_a_pretraining_killed_in_a_stage_ends_where_an_unbroken_one_does(
 
 
 def free_port() -> str:
-    """A port at which nothing listens: two suites on one machine must not meet."""
+    """Return a free port, so that two test suites on one machine do not collide."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return str(free.getsockname()[1])
@@ -229,7 +229,7 @@ def test_render_and_check(dqecir, tmp_path):
 
 
 def test_the_shipped_model_answers_sensibly(dqecir, tmp_path):
-    """On garments it never saw, the model that ships finds far more than image and text alone."""
+    """On unseen garments, the shipped model is far better than image and text alone."""
     dqecir(
         "catalogue", "render", tmp_path / "g", "--items", 300, "--seed", 4242, "--size", 96, "--split", "val"
     )

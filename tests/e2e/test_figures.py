@@ -1,4 +1,4 @@
-"""Figures of models: what is written, for whom, and what is refused."""
+"""Figures of models: the written files, and errors."""
 
 import pytest
 from PIL import Image

@@ -1,4 +1,4 @@
-"""Train, evaluate and compare on triplets of one's own, by the commands."""
+"""Train, evaluate and compare on a user's own triplets, by the commands."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from dqecir.questions.composing import catalogue_benchmark
 
 @pytest.fixture(scope="module")
 def mine(garments, garments_folder, tmp_path_factory):
-    """A folder of triplets without a table."""
+    """Return a folder of triplets without a table."""
     folder = tmp_path_factory.mktemp("mine") / "mine"
     shutil.copytree(garments_folder, folder, ignore=shutil.ignore_patterns("*.csv", "*.yaml"))
     rows = []

@@ -12,7 +12,7 @@ from dqecir.methods.clip4cir import Combiner
 
 @pytest.fixture
 def cirr(garments, tmp_path):
-    """Twelve pictures in two image sets, laid out as CIRR is, with a val and a test1 split."""
+    """Return twelve pictures in two image sets, in the form of CIRR, with a val and a test1 split."""
     folder = tmp_path / "cirr"
     for part in ("dev", "captions", "image_splits"):
         (folder / part).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What a command imports: it should start at once, and torch and transformers take seconds."""
+"""Imports of commands: a command must start fast, and torch and transformers take seconds to import."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from dqecir import __version__
 
 
 def run(code: str, *arguments: object) -> tuple[str, set[str]]:
-    """Run ``code`` in a fresh interpreter; its output, and the modules that it imported."""
+    """Run ``code`` in a new interpreter; return its output and the imported modules."""
     shown = "import atexit, sys; atexit.register(lambda: print('\\n'.join(sys.modules), file=sys.stderr))"
     command = [sys.executable, "-c", f"{shown}\n{code}", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

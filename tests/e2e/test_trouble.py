@@ -1,4 +1,4 @@
-"""What the system refuses is one sentence, and nothing is lost by it."""
+"""Rejected input gives a one-sentence error, and no data are lost."""
 
 import errno
 import io
@@ -15,7 +15,7 @@ from dqecir.search.retriever import ComposedRetriever
 
 @pytest.fixture
 def shop(tmp_path, model_folder):
-    """A folder of pictures with odd names, and its index."""
+    """Return a folder of pictures with odd names, and its index."""
     (tmp_path / "shop").mkdir()
     for number, name in enumerate((":smile:.png", "日本.png", "[red]a.png", "b.png")):
         Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(tmp_path / "shop" / name)

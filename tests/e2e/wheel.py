@@ -1,4 +1,4 @@
-"""Install a wheel into a fresh environment, and run the demonstration of it from an empty folder.
+"""Install a wheel into a new environment, and run its demonstration from an empty folder.
 
     python tests/e2e/wheel.py dist/*.whl
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def run(command: list[str], folder: Path) -> None:
-    """Run a command in a folder, without what this environment would add to it."""
+    """Run a command in a folder, without the variables of this environment."""
     subprocess.run(command, cwd=folder, env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}, check=True)
 
 

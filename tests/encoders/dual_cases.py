@@ -1,4 +1,4 @@
-"""Tiny random dual encoders in folders as transformers writes them, with tokenizers trained on the spot."""
+"""Tiny random dual encoders in folders as transformers writes them, with newly trained tokenizers."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,9 @@ TEXT = {"hidden_size": 20, "intermediate_size": 36, "num_hidden_layers": 2, "num
 
 
 def clip_tokenizer():
-    """CLIP's own: byte pairs between a start and an end token, padded with the end token."""
+    """Return a tokenizer like CLIP's: byte pairs between a start and an end token, padded with the end
+    token.
+    """
     made = transformers.CLIPTokenizer()
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     learner.normalizer = made.backend_tokenizer.normalizer
@@ -56,7 +58,9 @@ def clip_tokenizer():
 
 
 def gemma_tokenizer(masked: bool = False, left: bool = False):
-    """What SigLIP 2 has: byte pairs over spaces made visible, an end token, padded to one length."""
+    """Return a tokenizer like SigLIP 2's: byte pairs with visible spaces, an end token, padded to one
+    length.
+    """
     learner = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     learner.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(" ", "▁")])
     learner.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
@@ -82,7 +86,7 @@ def gemma_tokenizer(masked: bool = False, left: bool = False):
 
 
 def louder(model):
-    """Random weights that differ from one another: transformers starts many at zero or one."""
+    """Give a model random weights that all differ, because transformers initialises many to zero or one."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
@@ -145,7 +149,7 @@ def write(folder: Path, model, tokenizer, processor, safe: bool = True) -> Path:
 
 
 def write_clip(folder: Path, kind: str = "clip", legacy: bool = False, safe: bool = True) -> Path:
-    """A CLIP; ``legacy``: its config.json has the end token 2, as those published first have."""
+    """Return a CLIP; with ``legacy``, its config.json has the end token 2, like the first published ones."""
     tokenizer = clip_tokenizer()
     end = tokenizer.eos_token_id
     model = clip_model(len(tokenizer), 2 if legacy else end, kind)
@@ -153,13 +157,13 @@ def write_clip(folder: Path, kind: str = "clip", legacy: bool = False, safe: boo
 
 
 def write_siglip(folder: Path, masked: bool = False, left: bool = False) -> Path:
-    """A SigLIP 2 of a fixed resolution: SigLIP's classes and Gemma's tokenizer."""
+    """Return a SigLIP 2 of a fixed resolution: SigLIP's classes and Gemma's tokenizer."""
     tokenizer = gemma_tokenizer(masked, left)
     return write(folder, siglip_model(len(tokenizer)), tokenizer, siglip_processor())
 
 
 def pictures(count: int = 3) -> list[Image.Image]:
-    """Pictures of odd sizes."""
+    """Return pictures of odd sizes."""
     random = np.random.default_rng(5)
     sizes = [(37, 61), (90, 41), (33, 33), (64, 47)]
     return [

@@ -1,4 +1,4 @@
-"""The worked example of docs/encoders.md, run as it stands there."""
+"""The example of docs/encoders.md, run unchanged."""
 
 import importlib.util
 import re
@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "encoders.md"
 
 @pytest.fixture
 def example(tmp_path):
-    """The example's file, imported as one of the encoders; forgotten afterwards."""
+    """Yield the example's file, imported as one of the encoders, and unregister it afterwards."""
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     path = tmp_path / "mean_colour.py"
     path.write_text(code[1], encoding="utf-8")

@@ -1,4 +1,4 @@
-"""BLIP's text encoder over image tokens: equal to the published code, and to its parts joined by hand."""
+"""BLIP's text encoder over image tokens equals the published code, and its parts joined by hand."""
 
 import pytest
 import torch

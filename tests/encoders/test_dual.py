@@ -1,4 +1,4 @@
-"""Dual encoders of transformers: what they compute there, read safely, kept in a model folder."""
+"""Dual encoders of transformers: equal results, safe reading, storing in a model folder."""
 
 import json
 import pickle
@@ -63,7 +63,8 @@ def close(found, wanted, atol=1e-4):
 
 @torch.no_grad()
 def theirs(folder: Path, texts=TEXTS):
-    """(image features, text features, text states) of transformers' own classes, from words and pictures."""
+    """Return (image features, text features, text states) of transformers' own classes, from words and
+    pictures."""
     model = transformers.AutoModel.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     pixels = transformers.AutoImageProcessor.from_pretrained(folder)(pictures(), return_tensors="pt")
@@ -117,7 +118,7 @@ def test_text_states_stand_at_their_tokens(folder):
 
 @torch.no_grad()
 def test_a_word_replaced_by_another_is_that_word(folder):
-    """ "this $ is blue" with the embedding of "red" for its sign is "this red is blue"."""
+    """ "this $ is blue" with the embedding of "red" for the placeholder equals "this red is blue"."""
     model = model_of(folder)
     backbone, placeholder = model.backbone, model.text_encoder.tokenizer.placeholder
     assert placeholder is not None

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite computes what the published network does; its weights load whole or not at all."""
+"""EfficientNet-Lite equals the published network; its weights load whole or not at all."""
 
 import json
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_sizes_that_do_not_fit_are_named(changes, message):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package that holds made-up weights, as the registry's do."""
+    """Return a package with synthetic weights, like those of the registry."""
     folder = tmp_path / "efficientnet_lite9_made_up"
     folder.mkdir()
     (folder / "__init__.py").touch()

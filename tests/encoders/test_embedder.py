@@ -1,4 +1,4 @@
-"""Embedders of sentence-transformers: what its own classes compute, and folders that are none."""
+"""Embedders of sentence-transformers: equal results, and folders that are rejected."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "nu
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny BLIP, which sentence-transformers reads with images, texts, and both."""
+    """Return a tiny BLIP, which sentence-transformers reads with images, texts, and both."""
     from sentence_transformers.base.modules import Transformer
 
     place = tmp_path_factory.mktemp("embedder")

@@ -1,4 +1,4 @@
-"""The contract of encoders: what is refused, and pictures prepared as each of them wants."""
+"""The contract of encoders: errors, and the preprocessing that each encoder needs."""
 
 import json
 
@@ -33,7 +33,7 @@ class MeanColourConfig(Strict):
 
 
 class MeanColour(Encoder):
-    """Sees the mean colour of 16 cells, and reads the length of a text."""
+    """An encoder of the mean colours of 16 cells and of the lengths of texts."""
 
     config_type = MeanColourConfig
     provides = frozenset({"tokens", "image", "text"})
@@ -213,7 +213,7 @@ def test_preparation_outlives_its_file(preprocessing):
 
 
 def test_preparation_that_was_there_before_keeps_its_name():
-    """Stored tokens are named by these settings."""
+    """These settings are part of the names of stored tokens."""
     assert set(Preprocessing().to_dict()) == {
         "image_processor_type",
         "do_resize",

@@ -1,4 +1,4 @@
-"""The table of known encoders: in step with the code, the document and published sizes."""
+"""The table of known encoders agrees with the code, the document and published sizes."""
 
 import json
 

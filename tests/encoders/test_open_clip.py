@@ -1,4 +1,4 @@
-"""Checkpoints of open_clip in transformers' classes: what open_clip computes, and what is refused."""
+"""Checkpoints of open_clip in transformers' classes: equal results, and errors."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ PREPARED = {
 
 
 def written(folder, kind, config=None, words=None):
-    """A checkpoint as open_clip writes it; ``words``: as many as its tokenizer has."""
+    """Return a checkpoint as open_clip writes it; ``words`` is the size of its tokenizer."""
     folder.mkdir()
     config = json.loads(json.dumps(CONFIGS[kind] if config is None else config))
     shapes = dict(SHAPES[kind])

@@ -1,4 +1,4 @@
-"""A Q-Former that is trained reads stored tokens as one that is not, and learns the same from them."""
+"""A trained Q-Former reads stored tokens as an untrained one does, and learns the same from them."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Image tokens: computed once, by content; resumed after a kill; refused where they are something else's."""
+"""Stored image tokens: computed once for each content, resumed after a kill, rejected for another tower."""
 
 import json
 import os
@@ -23,7 +23,7 @@ EVERY = torch.arange(150)
 
 
 class Tower:
-    """Four tokens of five numbers of the pixels, and a count of the pictures it has seen."""
+    """A tower with four tokens of five numbers of the pixels, which counts the pictures it has seen."""
 
     def __init__(self, stop_after: int | None = None, wait_after: int | None = None) -> None:
         self.seen, self.stop_after, self.wait_after = 0, stop_after, wait_after
@@ -92,7 +92,7 @@ build(at / "s", Tower(wait_after=2 * 64), [at / f"{number}.png" for number in ra
 
 
 def test_a_killed_build_goes_on(tmp_path, paths):
-    """SIGKILL, at whatever it does after the first rows count, and again after a few more; it never ends."""
+    """The build is killed at any moment after the first valid rows, and again after a few more."""
     journal, counted = tmp_path / "s" / "images.txt", 0
     for _ in range(2):
         child = subprocess.Popen([sys.executable, "-c", WAITING_BUILD, str(tmp_path)])
@@ -132,7 +132,7 @@ def test_a_finished_store_is_only_opened(tmp_path, paths):
 
 
 def test_only_what_is_new_is_computed(tmp_path, paths):
-    """An image replaced, one added, one removed, the order reversed: views and all as if made afresh."""
+    """After replaced, added, removed and reordered images, all tokens equal those of a new store."""
     before = build(tmp_path / "s", Tower(), paths[:20], views=3)
     kept = all_of(before, 2)
     Image.new("RGB", (9, 9), "white").save(paths[5])

@@ -1,4 +1,4 @@
-"""Word pieces that are trained here: the same from the same corpus, and special tokens kept whole."""
+"""Trained word pieces: the same for the same corpus, and special tokens stay whole."""
 
 import pytest
 from transformers import AutoTokenizer

@@ -1,4 +1,6 @@
-"""Image towers of transformers: the tokens and pictures of its own classes, and folders that are no tower."""
+"""Image towers of transformers: tokens and preprocessing equal those of its own classes; wrong folders are
+rejected.
+"""
 
 import json
 import pickle
@@ -36,7 +38,7 @@ LEADING = {"dinov2_with_registers": 4, "dinov3_vit": 3, "siglip": 0, "siglip_vis
 
 
 def published(kind):
-    """A random model of transformers that differs everywhere from its initialisation."""
+    """Return a random model of transformers that differs everywhere from its initialisation."""
     torch.manual_seed(0)
     sizes = VISION | OTHERS.get(kind, {})
     if kind in ARCHITECTURES:
@@ -76,7 +78,7 @@ def dino(tmp_path_factory):
 
 @pytest.fixture
 def broken(dino, tmp_path):
-    """A copy to break."""
+    """Return a copy for tests that damage it."""
     return shutil.copytree(dino, tmp_path / "broken")
 
 
@@ -109,7 +111,7 @@ def test_tokens_are_those_of_transformers(tmp_path, kind, safe):
 
 
 def test_registers_of_a_small_map_are_no_patches():
-    """The largest square of 2 x 2 patches, a class token and 4 registers is 3 x 3."""
+    """A class token and 4 registers do not turn a map of 2 x 2 patches into one of 3 x 3."""
     sizes = VISION | {"model_type": "dinov2_with_registers", "num_register_tokens": 4, "image_size": 16}
     tower = Tower(TowerConfig(kind="transformers", image_size=16, architecture=sizes))
     tokens = tower.eval().image_tokens(torch.rand(1, 3, 16, 16))
@@ -118,7 +120,7 @@ def test_registers_of_a_small_map_are_no_patches():
 
 
 def test_weights_in_several_files_and_other_names_are_read(broken):
-    """transformers 4 wrote these names, and the hub has them."""
+    """Weights with the names of transformers 4, which are common on the hub, are read."""
     state = load_file(broken / "model.safetensors")
     renamed = {
         key.replace("attention.q_proj", "attention.attention.query")

@@ -1,4 +1,4 @@
-"""Paired intervals: by references as a whole, certain where all agree, wide where references are few."""
+"""Paired intervals: drawn by reference, certain if all questions agree, wide for few references."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from tests.evaluation.test_metrics import asked, benchmark_of, ranked
 
 
 def results(references, found, images=60, products=(), ahead=1):
-    """Questions whose one target, some places ahead of the reference, is found first, or else second."""
+    """Return questions whose only target is ranked first, or else second."""
     triplets = [asked(reference, (reference + ahead) % images) for reference in references]
     scores = np.zeros((len(triplets), images))
     for row, (triplet, first) in enumerate(zip(triplets, found, strict=True)):

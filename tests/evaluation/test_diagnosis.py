@@ -1,4 +1,4 @@
-"""Confusion, intents and shortcuts on methods whose answers are known beforehand."""
+"""Confusion, intents and shortcuts of methods with known results."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from dqecir.questions.paraphrases import paraphrases
 
 
 class Knowing(Method):
-    """Finds the image whose number a text names; tokens carry the number of their image."""
+    """A method that finds the image whose number a text names; tokens contain the number of their image."""
 
     options_type = MethodOptions
     score_rule = "dot"
@@ -53,7 +53,7 @@ class Knowing(Method):
 
 
 class ImageMinded(Knowing):
-    """Answers with the reference itself, whatever is asked."""
+    """A method that always finds the reference itself."""
 
     def embed_query(self, reference, text):
         return Query(self.embed_target(reference))

@@ -1,4 +1,4 @@
-"""Ranks and metrics by hand, and against the published evaluators."""
+"""Ranks and metrics, compared with cases by hand and with the published evaluators."""
 
 import json
 from dataclasses import replace
@@ -169,7 +169,7 @@ def test_ranks_equal_a_plain_sort(seed):
 @settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), images=st.sampled_from([6, 12, 80]), values=st.sampled_from([2, 1000]))
 def test_results_are_those_of_plain_sorts_and_counts(seed, images, values):
-    """Ties, several right answers, subsets and what is left out; with and without the best kept."""
+    """Ties, several right answers, subsets and excluded candidates, with and without kept candidates."""
     random = np.random.default_rng(seed)
     triplets = []
     for _ in range(9):
@@ -266,7 +266,7 @@ def unit(values):
 
 
 def recipe_scores(published, facts, references, targets):
-    """The scores that the published evaluator was given: drawn as its notes say, in float32."""
+    """Return the scores given to the published evaluator, drawn as its notes say, in float32."""
     random = np.random.RandomState(facts["seed"])
     items, noise = facts["n_gallery"], np.float32(facts["noise"])
     if published == "clip4cir":

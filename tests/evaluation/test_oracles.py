@@ -1,4 +1,4 @@
-"""Oracles: scores from true attributes, by a case worked by hand and by what they promise."""
+"""Oracles: scores from true attributes, in a case by hand and in general properties."""
 
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def test_scores_do_not_depend_on_the_chunks_and_follow_from_the_seed(garments, k
 
 
 def test_position_does_not_break_ties():
-    """Over many seeds each of two tied candidates stands first about as often."""
+    """Over many seeds, each of two tied candidates ranks first about equally often."""
     wins = 0
     for seed in range(200):
         ((_, _, scores),) = oracle_scores(by_hand(), "text", seed=seed)

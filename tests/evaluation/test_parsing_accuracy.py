@@ -1,4 +1,4 @@
-"""How often a parser is right, counted by hand."""
+"""Accuracy of a parser, counted by hand."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ RED, LONG = {"color": frozenset({"red"})}, {"sleeves": frozenset({"long"})}
 
 
 class Said:
-    """Stands for a parser: what it reads of each text is written down here."""
+    """A parser whose reading of each text is given here."""
 
     def __init__(self, values, readings):
         self.values, self.readings, self.references = values, readings, []

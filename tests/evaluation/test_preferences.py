@@ -1,4 +1,4 @@
-"""Preference ratios: the published script's, and the one that looks at both sides."""
+"""Preference ratios: the published script's, and the symmetric one."""
 
 import json
 from pathlib import Path

@@ -32,7 +32,7 @@ def unit(values):
 
 
 def single_vectors(random, items, references, targets, noise):
-    """CLIP4Cir's fixture: one vector an image."""
+    """Return CLIP4Cir's fixture: one vector for each image."""
     images = random.standard_normal((items, 8)).astype(np.float32)
     drawn = random.standard_normal((len(targets), 8)).astype(np.float32)
     text = np.float32(1.2) * images[targets] + np.float32(noise) * drawn
@@ -40,7 +40,7 @@ def single_vectors(random, items, references, targets, noise):
 
 
 def token_vectors(random, items, references, targets, noise):
-    """SPRC's and QuRe's fixtures: three vectors an image, the best counts."""
+    """Return SPRC's and QuRe's fixtures: three vectors for each image, of which the best counts."""
     tokens = unit(random.standard_normal((items, 3, 8)).astype(np.float32))
     drawn = random.standard_normal((len(targets), 8)).astype(np.float32)
     queries = unit(tokens[targets, 0] + np.float32(0.8) * tokens[references, 1] + np.float32(noise) * drawn)
@@ -48,7 +48,7 @@ def token_vectors(random, items, references, targets, noise):
 
 
 def scaled_vectors(random, items, references, targets, noise):
-    """CoSMo's and MGUR's fixtures: vectors of length 4."""
+    """Return CoSMo's and MGUR's fixtures: vectors of length 4."""
     images = np.float32(4) * unit(random.standard_normal((items, 8)).astype(np.float32))
     drawn = random.standard_normal((len(targets), 8)).astype(np.float32)
     queries = np.float32(4) * unit(images[targets] + images[references] + np.float32(noise) * drawn)
@@ -56,7 +56,7 @@ def scaled_vectors(random, items, references, targets, noise):
 
 
 def scored(benchmark, category, order, recipe, seed, noise):
-    """Chunks of one category: scores drawn over its images in the published ``order``."""
+    """Return chunks of one category: scores drawn over its images in the published ``order``."""
     gallery = benchmark.galleries[category]
     ids = [benchmark.image_ids[place] for place in gallery]
     assert sorted(order) == sorted(ids)
@@ -322,7 +322,7 @@ def test_protocols_are_frozen_and_named():
 
 
 def test_genecis_equals_the_published_evaluator():
-    """Recall of made-up scores by its own function, over the gallery of each question."""
+    """Recall of synthetic scores by the published function, over the gallery of each question."""
     published = golden("19_genecis_icir.json")["genecis"]
     galleries, triplets, chunks, start = {}, [], [], 1
     for task, facts in published.items():
@@ -350,7 +350,9 @@ def test_genecis_equals_the_published_evaluator():
 
 
 def test_icir_equals_the_published_evaluator():
-    """Average precisions of made-up rankings by its own function, and the means that its script prints."""
+    """Average precisions of synthetic rankings by the published function, and the means that its script
+    prints.
+    """
     published = golden("19_genecis_icir.json")["icir"]
     galleries, triplets, chunks, expected, start = {}, [], [], [], 1
     for instance, facts in published["instances"].items():

@@ -1,4 +1,4 @@
-"""The rows beside a method's."""
+"""The rows of baselines and oracles."""
 
 import io
 

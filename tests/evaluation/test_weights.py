@@ -1,4 +1,4 @@
-"""Recall by what is asked, attribute weights by question, and what permuting them costs."""
+"""Recall by requested attribute, attribute weights by question, and the effect of permuting them."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_weights_of_questions_follow_the_text(benchmark, store, model):
 
 
 class ToldApart(torch.nn.Module):
-    """In place of a norm: what little tells untrained text states apart, enlarged."""
+    """A replacement of a norm that enlarges the small differences of untrained text states."""
 
     first: Tensor | None = None
 

@@ -1,4 +1,4 @@
-"""What every engine must do; a test module of an engine inherits this."""
+"""The tests that every engine must pass; the test module of an engine inherits them."""
 
 import threading
 import weakref
@@ -72,7 +72,7 @@ class EngineContract:
         return item(name, seed, self.header, **payload)
 
     def full(self, count: int, value: float = 1.0) -> torch.Tensor:
-        """Tokens of so many items, all numbers of which are the value."""
+        """Return tokens of ``count`` items, all numbers of which have one value."""
         return torch.full((count, self.header.tokens, self.header.size), value)
 
     @pytest.fixture
@@ -516,7 +516,7 @@ class EngineContract:
         assert len(self.engine.open(tmp_path / "index")) == 4
 
     def test_searches_go_on_while_others_write(self, index, tmp_path):
-        """Ten items are never touched; the pair x, y comes and goes together, under one version."""
+        """Ten items never change; the pair x, y is added and removed together, under one version."""
         wrong, done, searches, searched = [], threading.Event(), [], threading.Condition()
 
         def wait_for_a_search():
@@ -573,7 +573,7 @@ class EngineContract:
         assert len(index) == 10
 
     def test_no_search_waits_for_a_writer(self, index, tmp_path):
-        """A search answers, and an index opens, in the middle of a build that takes the index's place."""
+        """A search runs, and an index opens, during a build that replaces the index."""
         answers = []
 
         def slow():

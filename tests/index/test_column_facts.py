@@ -1,4 +1,4 @@
-"""Facts about attributes: counts, ranges and bins, the same from columns as from every payload."""
+"""Facts about attributes: counts, ranges and bins are the same from columns and from payloads."""
 
 import random
 

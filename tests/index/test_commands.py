@@ -1,4 +1,4 @@
-"""The commands of an index: built from a catalogue, filtered, added to, deleted from, looked at."""
+"""The commands of an index: build, filter, add, delete, info."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from dqecir.data.cells import UNKNOWN
 
 @pytest.fixture
 def dqecir(dqecir):
-    """The command line, with its output on one line: the console wraps it as it likes."""
+    """Return the command line with its output on one line, because the console wraps lines."""
 
     def run(*arguments) -> tuple[int, str, str]:
         code, out, err = dqecir(*arguments)

@@ -1,4 +1,4 @@
-"""Indexes of the engine ``exact`` that version 0.1.0 wrote, in ``written_by_0_1_0/``, still open."""
+"""Indexes of the engine ``exact`` written by version 0.1.0, in ``written_by_0_1_0/``, still open."""
 
 import shutil
 from importlib.metadata import version
@@ -32,7 +32,7 @@ def test_an_index_opens_with_the_model_of_then(tmp_path):
 
 
 def test_segments_and_deleted_items_are_read_and_changed_and_quantized_tokens_left_out(tmp_path):
-    """Of 34 items in two segments two were deleted; the first segment has quantized tokens."""
+    """Of 34 items in two segments, two are deleted; the first segment has quantized tokens."""
     folder = shutil.copytree(WRITTEN / "changed", tmp_path / "index")
     ExactIndex.verify(folder)
     index = ExactIndex.open(folder)

@@ -1,4 +1,4 @@
-"""The exact engine: the contract, and what happens to damaged files."""
+"""The exact engine: the contract, and damaged files."""
 
 import gc
 import io

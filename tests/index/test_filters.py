@@ -1,4 +1,4 @@
-"""Filters: every expression against a plain reading of it, and a sentence for every mistake."""
+"""Filters: every expression compared with a simple implementation, and an error for every mistake."""
 
 import operator
 

@@ -1,4 +1,4 @@
-"""The list of a segment's items: what is written is read again, by row, by id and by column."""
+"""The list of a segment's items: written items are read again by row, by id and by column."""
 
 import os
 from contextlib import closing

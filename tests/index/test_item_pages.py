@@ -1,4 +1,4 @@
-"""Pages of an exact index: the first view of each product, in the order of adding or in a drawn one."""
+"""Pages of an exact index: the first view of each product, in the order of adding or in a drawn order."""
 
 import random
 
@@ -21,7 +21,7 @@ def batch(names, payloads) -> ItemBatch:
 
 @pytest.fixture
 def index(tmp_path) -> ExactIndex:
-    """Several segments of views of products, of items without one, and of dead ones."""
+    """Return several segments of views of products, of items without a product, and of deleted items."""
     draw = random.Random(0)
 
     def payload() -> dict:

@@ -1,4 +1,4 @@
-"""The words of items: what is written is found again, in step with every change, and by any thread."""
+"""The words of items: found again after every change, and from any thread."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ CHANGES = st.lists(
 
 
 def batch(titles, **more) -> ItemBatch:
-    """Items of these titles, all alike to a query."""
+    """Return items with these titles and equal tokens."""
     payloads = [{"title": title, **more} for title in titles.values()]
     return ItemBatch(list(titles), torch.ones(len(titles), 3, 8), payloads)
 
@@ -38,7 +38,7 @@ def built(folder, titles, **more) -> ExactIndex:
 
 
 def found(index, *words, k=9) -> list[tuple[str, float]]:
-    """Items that hold any of the words, the best first, and what these add to their scores."""
+    """Return the items with any of the words, the best first, and the scores that the words add."""
     [with_words] = index.search(torch.zeros(1, 1, 8), k, prefer=[Preference(words=words, word_weight=1.0)])
     return [(hit.id, round(hit.score, 4)) for hit in with_words if hit.score > 0]
 

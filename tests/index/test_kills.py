@@ -1,4 +1,4 @@
-"""Writers that are killed at any moment: what they acknowledged is there, and nothing is torn."""
+"""Writers that are killed at any moment: acknowledged changes remain, and none is incomplete."""
 
 import errno
 import os
@@ -22,7 +22,9 @@ KILLS = 40
 
 
 def pair(number: int, version: int) -> ItemBatch:
-    """Two items that are always written together, with tokens and payloads that tell their version."""
+    """Return two items that are always written together, with tokens and payloads that contain their
+    version.
+    """
     return ItemBatch(
         [f"a{number}", f"b{number}"],
         torch.full((2, 3, 8), float(version % 512)),
@@ -31,12 +33,12 @@ def pair(number: int, version: int) -> ItemBatch:
 
 
 def each_call(act: Callable[[], object]) -> None:
-    """From here on call ``act`` whenever a function, of C too, is called or left: moments of no clock."""
+    """Call ``act`` from now on whenever a Python or C function is called or returns, which needs no clock."""
     sys.setprofile(lambda *_: act())
 
 
 def write_until_killed(folder, version: int, calls: int, pipe: int) -> None:
-    """Say on the pipe, in one write each, what is begun and what is done: additions and deletions."""
+    """Write to the pipe, one write each, which additions and deletions have begun and which are done."""
     left = iter(range(calls))
     index = ExactIndex.open(folder)
     draw = random.Random(version)
@@ -54,7 +56,7 @@ def write_until_killed(folder, version: int, calls: int, pipe: int) -> None:
 
 
 def reprice_until_killed(folder, version: int, calls: int, pipe: int) -> None:
-    """As :func:`write_until_killed`: new payloads of all items, with one version, or of some."""
+    """Write as :func:`write_until_killed` does: new payloads of all items, with one version, or of some."""
     left = iter(range(calls))
     index = ExactIndex.open(folder)
     while True:
@@ -67,7 +69,7 @@ def reprice_until_killed(folder, version: int, calls: int, pipe: int) -> None:
 
 
 def killed_writer(folder, version: int, calls: int, write=write_until_killed) -> list[str]:
-    """What a writer said before it was killed, ``calls`` calls after its first change was begun."""
+    """Return the output of a writer that is killed ``calls`` calls after its first change has begun."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""An exported index holds ids, vectors and payloads as they are stored, and is there whole or not at all."""
+"""An exported index contains ids, vectors and payloads as they are stored, and is complete or missing."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Projected vectors: what they find, that they hide nothing without being asked to, and how they are kept."""
+"""Projected vectors: their results, no hidden items by default, and their storage."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ class TestProjected(EngineContract):
 
 
 def shop(count: int = 3000) -> tuple[ItemBatch, torch.Tensor]:
-    """Items of few directions and some noise, and queries."""
+    """Return items of few directions and some noise, and queries."""
     draw = torch.Generator().manual_seed(3)
     directions = torch.randn(12, 64, generator=draw)
     tokens = torch.randn(count, 12, generator=draw) @ directions + torch.randn(count, 64, generator=draw) / 10

@@ -1,4 +1,4 @@
-"""The scan: rough scores hide none of the best, whatever is left out, and however it is cut."""
+"""The scan: approximate scores never hide the best items, for all exclusions and all cuts."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def nothing(queries: torch.Tensor) -> list[np.ndarray]:
 
 
 def by_sorting(queries: torch.Tensor, targets: torch.Tensor, rule: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return scores of one product of float64, rounded, and rows, in a stable order."""
+    """Return scores by one product in float64, rounded, and rows, in a stable order."""
     scores = score_of_results(queries, targets, rule)
     return scores.sort(dim=1, descending=True, stable=True)
 
@@ -81,7 +81,7 @@ def test_equal_items_have_equal_scores_wherever_they_stand(rule, many):
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])
 @pytest.mark.parametrize("apart", [0.0, 1e-3, 0.05, 1.0])
 def test_what_float16_cannot_tell_apart_is_told_apart(many, scale, apart):
-    """Items differ by less than the rounding of their products, as those of a large common part do."""
+    """Items differ by less than the rounding of their products, like items with a large common part."""
     draw = torch.Generator().manual_seed(1)
     targets = (
         20 * torch.randn(1, 1, 64, generator=draw) + apart * torch.randn(3000, 1, 64, generator=draw)

@@ -1,4 +1,4 @@
-"""The engine ``server``: the contract, and what it shares with the exact one: filters, scores, moves.
+"""The engine ``server``: the contract, and what it shares with the exact engine: filters, scores, moves.
 
 Qdrant's client plays server in these tests; the contract also runs on a real one where there is one.
 """
@@ -60,7 +60,7 @@ class TestServerInTheClient(EngineContract):
 
     @pytest.fixture(autouse=True)
     def one_thread_at_a_time(self, monkeypatch):
-        """Unlike a server, the client's own memory is not made for more."""
+        """Let one thread at a time use the client's memory, which is not thread-safe, unlike a server."""
         one, call = RLock(), Collection._call
 
         def alone(collection, work):
@@ -76,7 +76,7 @@ class TestServer(EngineContract):
 
     @pytest.fixture(autouse=True)
     def clean(self):
-        """Nothing stays on the server."""
+        """Yield, and remove everything from the server afterwards."""
         before = self.collections()
         yield
         for name in self.collections() - before:
@@ -89,7 +89,7 @@ class TestServer(EngineContract):
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory):
-    """The same 150 items of all kinds of payload in both engines."""
+    """Return the same 150 items of all kinds of payload in both engines."""
     draw = random.Random(0)
     payloads = [
         {name: draw.choice(SCALARS) for name in draw.sample(NAMES, draw.randrange(len(NAMES)))}

@@ -1,4 +1,4 @@
-"""The engine ``server`` where servers fail, writers collide and builds are killed.
+"""The engine ``server`` with failing servers, colliding writers and killed builds.
 
 A transport that fails plays the network, Qdrant's client plays server, and a clock of the tests plays time.
 """
@@ -35,7 +35,7 @@ def vectors(names, seed: int = 0, **payload) -> ItemBatch:
 
 
 class Clock:
-    """Time that passes while someone sleeps."""
+    """A clock that advances while a caller sleeps."""
 
     def __init__(self):
         self.now = 0.0
@@ -57,7 +57,7 @@ def clock(monkeypatch) -> Clock:
 
 @pytest.fixture
 def in_memory(monkeypatch):
-    """A server in memory that holds nothing yet."""
+    """Yield a server in memory that holds nothing yet."""
     monkeypatch.setenv(URL, IN_MEMORY)
     client = QdrantClient(IN_MEMORY)
     monkeypatch.setattr(qdrant_collection, "_in_memory", lambda: client)
@@ -71,7 +71,7 @@ COUNTED = {"result": {"count": 3}, "status": "ok", "time": 0.0}
 
 @pytest.fixture
 def answering(monkeypatch):
-    """Let a function of requests answer instead of a server."""
+    """Replace the server by a function of requests."""
 
     def start(answer):
         transport = httpx.MockTransport(answer)
@@ -200,7 +200,7 @@ def test_a_key_that_others_can_read_is_one_line(address, is_said, answering, mon
 
 
 class Flaky:
-    """A client whose calls fail at random, before or after they were done."""
+    """A client whose calls fail at random, before or after they took effect."""
 
     def __init__(self, client, seed: int):
         self.client, self.draw, self.failed = client, random.Random(seed), 0
@@ -253,7 +253,7 @@ def test_changes_through_a_failing_network_are_those_of_a_sound_one(
 
 @contextmanager
 def between(monkeypatch, done):
-    """Do something when a change has written its points and is about to count."""
+    """Do something after a change has written its points and before it counts."""
     write, todo = Collection.write_record, [lambda: None, done]
 
     def then(collection, payload, before=None):

@@ -1,4 +1,4 @@
-"""The device that is chosen, and a model on it."""
+"""The chosen device, and a model on it."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from dqecir.io.device import chosen_device, device_named, on_cpu, use_device
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """A machine with two GPUs, of which nothing is used but their names."""
+    """Let the machine have two GPUs, of which only the names are used."""
     monkeypatch.delenv("DQECIR_DEVICE", raising=False)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))

@@ -1,4 +1,4 @@
-"""Downloads within limits, from a server that is slow, broken, endless, or leads elsewhere."""
+"""Downloads within limits, from servers that are slow, broken, endless, or redirect."""
 
 import itertools
 import socket
@@ -17,7 +17,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
 
 
 class Clock:
-    """A clock that ticks only where somebody waits."""
+    """A clock that advances only while a caller waits."""
 
     def __init__(self):
         self.now, self.waited = 0.0, []
@@ -31,7 +31,7 @@ class Clock:
 
 
 class Server:
-    """Answers the requests of one address with raw bytes, one answer a connection."""
+    """A server that sends given raw bytes to the requests of one address, one response per connection."""
 
     def __init__(self, answers):
         self.answers = iter(answers)
@@ -234,7 +234,9 @@ def test_addresses_of_the_public_internet(address):
 
 
 def test_a_connection_goes_to_the_address_that_was_checked(monkeypatch):
-    """A name server that answers otherwise the second time is asked once, and TLS is with the host's name."""
+    """The name server is asked only once, although its second answer would differ; TLS uses the host's
+    name.
+    """
     resolved, connected, secured = [], [], []
 
     def resolve(host, port, **_):

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, wherever a path leads."""
+"""Files that are complete or missing, wherever a path leads."""
 
 import errno
 import os

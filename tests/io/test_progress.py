@@ -1,4 +1,4 @@
-"""Progress without a terminal: lines in time, however long an item takes, and none where none are wanted."""
+"""Progress without a terminal: lines at intervals, however long an item takes, and none in quiet mode."""
 
 import io
 from queue import Queue
@@ -11,7 +11,7 @@ from dqecir.io.progress import track
 
 
 class Ticks:
-    """A clock and a wait for it that a test moves by hand."""
+    """A clock, and a wait for it, that a test moves by hand."""
 
     def __init__(self):
         self.now, self._waiting, self._answers = 0.0, Queue(), Queue()
@@ -24,7 +24,7 @@ class Ticks:
         return self._answers.get()
 
     def pass_time(self, seconds):
-        """Let so much time pass, in which a line is due; returns once it is printed."""
+        """Let time pass in which a line is due; return once it is printed."""
         waited = self._waiting.get()
         self.now += seconds
         self._answers.put(False)

@@ -1,4 +1,4 @@
-"""One way to claim a run folder, and what another run is told."""
+"""Claims of run folders, and the error for another run."""
 
 import json
 from typing import Any, ClassVar

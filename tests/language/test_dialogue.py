@@ -1,4 +1,4 @@
-"""Ten dialogues define what turns ask for together."""
+"""Ten dialogues, and the requests of all their turns together."""
 
 from pathlib import Path
 

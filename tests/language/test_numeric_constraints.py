@@ -1,4 +1,4 @@
-"""What texts say of numbers: read, and taken out of them."""
+"""Numbers in texts: read, and removed from them."""
 
 import pytest
 
@@ -106,5 +106,5 @@ def test_of_two_prices_money_is_said_of_the_shorter_name_in_any_order():
     ],
 )
 def test_a_text_made_to_be_slow_is_read_to_its_end(text, rest):
-    """Clauses that are tried from every blank, or with words and digits parted in every way, never end."""
+    """Texts with very many possible starts of clauses, or splits of words and digits, are read fast."""
     assert ConstraintReader([f"column {number}" for number in range(30)] + COLUMNS).parted(text)[0] == rest

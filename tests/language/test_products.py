@@ -1,4 +1,4 @@
-"""Texts about a shop of 40,000 products, written from its columns alone, beside their readings."""
+"""Texts about a shop of 40,000 products, written from its columns alone, with their readings."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The reader: texts of every kind with their right reading, a shop's own columns, slips, and odd input."""
+"""The reader: texts of every kind with their right reading, a shop's own columns, misspelt and odd input."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The corpus of readings: no text is read otherwise unless the reader's version says so."""
+"""The corpus of readings: a reading changes only with the reader's version."""
 
 import pytest
 from benchmarks import write_readings
@@ -18,7 +18,7 @@ def test_no_text_is_read_otherwise_without_a_new_version():
 
 @pytest.fixture
 def another_rule(monkeypatch):
-    """A reader that passes over clauses it cannot read."""
+    """Replace the reader by one that skips clauses it cannot read."""
     clauses = Parser.clauses
     monkeypatch.setattr(
         Parser, "clauses", lambda self, text: [clause for clause in clauses(self, text) if clause.readings]

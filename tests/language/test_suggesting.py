@@ -1,4 +1,4 @@
-"""Suggestions: what is completed is understood, sensible for the reference, and the same every time."""
+"""Suggestions: each completion is understood, fits the reference, and is always the same."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Vocabulary files: what ships is whole, and a mistake is named."""
+"""Vocabulary files: shipped ones are complete, and errors name mistakes."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_shipped_vocabularies_have_many_phrases_and_hold_some_out(name):
 
 
 def kinds_of(name):
-    """Every set of phrases that a vocabulary has: (where it stands, phrases)."""
+    """Yield every set of phrases of a vocabulary: (its place, phrases)."""
     for title, column in load_vocabulary(name).columns.items():
         yield f"{title} statements", column.statements
         yield f"{title} negations", column.negations

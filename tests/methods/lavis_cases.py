@@ -1,4 +1,4 @@
-"""The tiny weights of published whole-backbone methods, with a tower under its published names."""
+"""Tiny weights of published methods with whole backbones, with a tower under its published names."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def part(tensors, prefix: str) -> dict[str, torch.Tensor]:
 
 
 def tiny_backbone(embedding_size: int) -> Blip2:
-    """The sizes of the cases; the tower is the tiny EVA of the towers' own case, of the same width."""
+    """Return the sizes of the cases; the tower is the tiny EVA of the towers' own case, of the same width."""
     tower = TowerConfig(kind="eva", image_size=42, hidden_size=40, layers=3, heads=4, intermediate_size=174)
     sizes = {"hidden_size": 48, "layers": 4, "heads": 4, "intermediate_size": 96, "text_positions": 64}
     config = Blip2Config(tower=tower, embedding_size=embedding_size, vocabulary_size=64, dropout=0.0, **sizes)
@@ -34,7 +34,7 @@ def tiny_backbone(embedding_size: int) -> Blip2:
 
 
 def published_case(name: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """(all tensors of the case, the whole state dict under the published names)."""
+    """Return (all tensors of the case, the whole state dict under the published names)."""
     tensors = load_file(GOLDEN / f"{name}.safetensors")
     tower = part(load_file(GOLDEN / "14_vit_trunks.safetensors"), "state_eva_g_tiny/")
     return tensors, part(tensors, "state/") | {f"visual_encoder.{k}": v for k, v in tower.items()}
@@ -46,14 +46,14 @@ def text_of(tensors) -> TextBatch:
 
 
 def our_name(key: str) -> str:
-    """A published name as the method's parameter."""
+    """Return the parameter's name in dqecir for a published name."""
     if key == "prompt_tokens":
         return key
     return f"backbone.{next(iter(lavis_state({key: torch.zeros(1)}, 'eva')))}"
 
 
 def compare_gradients(method: torch.nn.Module, stored: dict[str, torch.Tensor]) -> None:
-    """Every stored gradient against ours; one we do not have must be nothing but zeros there."""
+    """Compare every stored gradient with ours; gradients without a parameter of ours must be zero."""
     parameters = dict(method.named_parameters())
     for key, value in stored.items():
         gradient = parameters[our_name(key)].grad
@@ -65,7 +65,7 @@ def compare_gradients(method: torch.nn.Module, stored: dict[str, torch.Tensor]) 
 
 
 def published_shapes() -> dict[str, torch.Tensor]:
-    """The state dict of the published ViT-L size, without memory."""
+    """Return the state dict of the published ViT-L size, without memory."""
     lists = json.loads((GOLDEN / "15_state_dict_keys.json").read_text())
     shapes = lists["qformer_and_heads"] | {
         f"visual_encoder.{key}": shape for key, shape in lists["vision"]["visual_encoder clip_L 224"].items()
@@ -74,7 +74,7 @@ def published_shapes() -> dict[str, torch.Tensor]:
 
 
 def trained_and_read(data: Path, model: Path, folder: Path, **settings) -> None:
-    """Six steps by the loop end in a folder that embeds as the trained model does."""
+    """Train six steps, and check that the model folder embeds as the trained model does."""
     training = {"steps": 6, "batch_size": 16, "precision": "fp32", "evaluate_every": 100}
     recipe = parse_settings(
         {"triplets": {"per_reference": 1}, "training": training, **settings}, Recipe, "recipe"

@@ -1,4 +1,4 @@
-"""What tests of methods share: a batch of a drawn catalogue, and gradients by published names."""
+"""Helpers for tests of methods: a batch of a drawn catalogue, and gradients by published names."""
 
 import re
 
@@ -10,7 +10,7 @@ from dqecir.training.data import TrainingData
 
 
 class RandomStore:
-    """Stands for stored tokens: the same random numbers for an image at every call."""
+    """A token store that returns the same random numbers for an image at every call."""
 
     def __init__(self, images, tokens=16, width=16):
         self.tokens = torch.randn(images, tokens, width, generator=torch.Generator().manual_seed(1))
@@ -23,7 +23,7 @@ class RandomStore:
 
 
 def a_batch(model, garments, size=6, **tokens) -> TrainingBatch:
-    """The first triplets of a catalogue as a batch for ``model``'s method, all in-batch.
+    """Return the first triplets of a catalogue as a batch for ``model``'s method, all in-batch.
 
     ``tokens``: shape of the image tokens, as :class:`RandomStore` takes it.
     """
@@ -47,7 +47,7 @@ def a_batch(model, garments, size=6, **tokens) -> TrainingBatch:
 
 
 def trained_names(method) -> list[str]:
-    """Parameters that a backward pass gave a gradient that is not zero everywhere."""
+    """Return parameters with a gradient that is not zero everywhere after a backward pass."""
     return [
         name
         for name, parameter in method.named_parameters()
@@ -56,7 +56,7 @@ def trained_names(method) -> list[str]:
 
 
 def renamed(key, renames) -> str:
-    """A published key under our names."""
+    """Return the name in dqecir of a published key."""
     for pattern, replacement in renames:
         new, count = re.subn(pattern, replacement, key)
         if count:
@@ -65,7 +65,7 @@ def renamed(key, renames) -> str:
 
 
 def assert_gradients(module, published, renames, scale=1.0):
-    """Every published gradient equals ours to 1e-3 of its largest entry; ``scale`` times ours."""
+    """Check that every published gradient equals ours to 1e-3 of its largest entry; ``scale`` times ours."""
     assert published
     own = dict(module.named_parameters())
     for key, wanted in published.items():

@@ -1,4 +1,4 @@
-"""The worked example of docs/adding-a-method.md, run as it stands there."""
+"""The example of docs/adding-a-method.md, run unchanged."""
 
 import importlib.util
 import re
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "adding-a-method.md"
 
 
 def block(language: str) -> str:
-    """The first code block of a language."""
+    """Return the first code block of a language."""
     found = re.search(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     return found[1]
@@ -26,7 +26,7 @@ def block(language: str) -> str:
 
 @pytest.fixture
 def gated_sum(tmp_path):
-    """The example's file, imported as one of the methods; forgotten afterwards."""
+    """Yield the example's file, imported as one of the methods, and unregister it afterwards."""
     path = tmp_path / "gated_sum.py"
     path.write_text(block("python"), encoding="utf-8")
     specification = importlib.util.spec_from_file_location("gated_sum", path)

@@ -1,4 +1,4 @@
-"""BASIC on synthetic features: ranks of its public code, and what it learns of a gallery."""
+"""BASIC on synthetic features: ranks of its public code, and what it learns from a gallery."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 class Given(torch.nn.Module):
-    """An encoder whose images and texts are features already."""
+    """An encoder whose images and texts are already features."""
 
     sizes = SimpleNamespace(embedding=WIDTH)
     device = torch.device("cpu")

@@ -23,7 +23,7 @@ def fixture():
 
 
 def method_with(fixture, model, **options) -> Composeae:
-    """The method with the published composer, its dropout off as the fixture has it."""
+    """Return the method with the published composer, without dropout, as in the fixture."""
     state = part(fixture, "state/")
     method = Composeae(model.backbone, ComposeaeOptions(channels=6, **options))
     method.composer = Composeae.composer_of(state)

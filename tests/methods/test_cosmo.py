@@ -70,7 +70,7 @@ def test_loss_and_every_gradient_are_the_published_ones(fixture, composer):
 
 
 def test_the_method_weighs_unit_vectors_as_published(fixture, model, garments, monkeypatch):
-    """Retrieval has unit vectors; the loss must give them back the length that was published."""
+    """Retrieval uses unit vectors; the loss must scale them to the published length."""
     method = model.with_method("cosmo", OPTIONS).method
     queries, targets = fixture["out/composed_features"] / 4, fixture["out/target_features"] / 4
     order = torch.tensor([2, 0, 3, 1])

@@ -35,7 +35,7 @@ def features() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def settings_of(name: str) -> dict[str, float]:
-    """alpha, beta and temperature from the name of a stored loss."""
+    """Return alpha, beta and temperature from the name of a stored loss."""
     parts = dict(zip(("alpha", "beta", "temperature"), name.split("_"), strict=True))
     return {key: float(part.lstrip("abehlmpt")) for key, part in parts.items()}
 
@@ -212,7 +212,7 @@ def test_drawn_negatives_are_refused(name):
 
 
 def covr2_state() -> dict[str, torch.Tensor]:
-    """Weights as CoVR-2 names them: the temperature and the matching head are not among them."""
+    """Return weights under the names of CoVR-2, without the temperature and the matching head."""
     _, state = published_case("02_qure_model")
     return {k: v for k, v in state.items() if k != "temp" and not k.startswith("itm_head.")}
 

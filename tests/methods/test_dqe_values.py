@@ -1,4 +1,4 @@
-"""DQE with attribute values: what a query asks, what it keeps, who reads it, and what supervises it."""
+"""DQE with attribute values: requested values, kept values, the text's reader, and supervision."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ UNREAD = "wibble the frobnitz"
 
 @pytest.fixture
 def ready(model, garments):
-    """(model, batch) of the method over the tiny backbone, in evaluation mode."""
+    """Return (model, batch) of the method over the tiny backbone, in evaluation mode."""
     model = model.with_method(NAME, {}).eval()
     return model, a_batch(model, garments)
 
@@ -223,7 +223,7 @@ def test_the_reader_learns_what_a_text_asks_of(model, garments):
 
 @pytest.fixture
 def one_vector(model, garments):
-    """(model, batch) as ``ready``, with the rule dot."""
+    """Return (model, batch) as ``ready``, with the rule dot."""
     model = model.with_method(NAME, {"rule": "dot"}).eval()
     return model, a_batch(model, garments)
 
@@ -273,7 +273,7 @@ def test_a_folder_that_names_no_rule_has_the_likelihood(ready, tmp_path):
 
 
 def wide_model(model):
-    """The tiny model with a column of more values than an embedding has numbers, and than fit whole."""
+    """Return the tiny model with a column of more values than an embedding has numbers."""
     columns = {"color": tuple(f"shade {number}" for number in range(300)), "sleeves": ("", "long", "short")}
     heads = AttributeHeads(HeadsConfig(token_width=16, columns=columns)).eval()
     return replace(model, heads=heads)

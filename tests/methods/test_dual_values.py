@@ -1,4 +1,4 @@
-"""DQE with attribute values over a dual encoder: heads from descriptions, worked by hand and searched."""
+"""DQE with attribute values over a dual encoder: heads from descriptions, by hand and in searches."""
 
 import json
 import shutil
@@ -37,7 +37,9 @@ VOCABULARY = Vocabulary.model_validate(
 
 
 class Tints(Encoder):
-    """Images are their colours, and texts the colours that they name; a fourth number tells images apart."""
+    """An encoder whose images are colours and whose texts are the named colours; a fourth number
+    identifies images.
+    """
 
     kind = "tints"
     provides = frozenset({"tokens", "image", "text"})
@@ -65,7 +67,7 @@ class Words:
 
 
 def pictures(*colours, shape=0.5):
-    """Image tokens [N, 1, 4]; everything is somewhat red, as photos have something in common."""
+    """Return image tokens [N, 1, 4]; all are somewhat red, because photos also have a common part."""
     rows = torch.full((len(colours), 1, 4), 0.1)
     for row, colour in enumerate(colours):
         rows[row, 0, COLOURS[colour]] += 0.6

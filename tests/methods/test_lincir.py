@@ -1,4 +1,4 @@
-"""LinCIR: what is masked, what noise does, and what is trained."""
+"""LinCIR: masked words, noise, and trained parameters."""
 
 from types import SimpleNamespace
 
@@ -29,7 +29,9 @@ def test_a_run_of_marked_words_becomes_one_token():
 
 
 def test_the_loss_worked_by_hand(lincir):
-    """One text, one marked word, no noise: "that is $" with φ of "that is red", against "that is red"."""
+    """One text, one marked word, no noise: "that is $" with φ of "that is red", compared with "that is
+    red".
+    """
     method = lincir.method
     method.noise = 0.0
     encoder, backbone = lincir.text_encoder, lincir.backbone

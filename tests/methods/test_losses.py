@@ -1,4 +1,4 @@
-"""Every loss against a case worked by hand."""
+"""Every loss compared with a case computed by hand."""
 
 import math
 

@@ -69,7 +69,7 @@ def test_the_loss_and_its_gradients_are_the_published_ones(fixture, case, epoch,
 @pytest.mark.parametrize("case", ["aug0", "aug1"])
 @pytest.mark.parametrize("fading", [1, 4])
 def test_the_method_s_own_loss_is_the_published_one(fixture, case, fading, model, garments, monkeypatch):
-    """From unit vectors and a progress, with the published draws, candidates in another order."""
+    """From unit vectors and a progress, with the published draws, and candidates in another order."""
     method = model.with_method("mgur", {"heads": 4, "fading": fading}).method
     raw_queries, raw_targets = features(fixture)
     order = torch.tensor([3, 0, 5, 1, 4, 2])

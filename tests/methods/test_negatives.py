@@ -1,4 +1,4 @@
-"""Zones, drops and pools against cases worked by hand and QuRe's published sets."""
+"""Zones, drops and pools, compared with cases by hand and QuRe's published sets."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Predicted attributes: the query, the exact ranking, and what is refused."""
+"""Predicted attributes: the query, the exact ranking, and errors."""
 
 from dataclasses import replace
 
@@ -17,7 +17,9 @@ from tests.methods.steps import RandomStore, a_batch
 
 @pytest.fixture
 def knowing(model, garments, monkeypatch):
-    """(model, benchmark, store): heads that name every attribute of a drawn garment rightly."""
+    """Return (model, benchmark, store) with heads that predict every attribute of a drawn garment
+    correctly.
+    """
     benchmark = catalogue_benchmark(garments, "train", seed=2, count=120)
     columns = tuple(benchmark.attributes)
     model = model.with_method("predicted_attributes", {"columns": columns}).eval()

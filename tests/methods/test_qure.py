@@ -147,7 +147,7 @@ def test_recipes_that_could_not_train_are_refused(negatives, message):
 
 
 def multi_query_sets(last: LastWindow | None) -> list[list[str]]:
-    """The published run of 59 queries, a category after the other."""
+    """Return the published run of 59 queries, category by category."""
     scores = (np.random.RandomState(77).randn(59, 59) * 0.1 + np.eye(59) * 0.35).astype(np.float32)
     names, sets = np.array(MULTI["targets"]), []
     for category in MULTI["n_per_category"]:

@@ -1,4 +1,4 @@
-"""The rules against their definitions, however the targets are cut."""
+"""The score rules compared with their definitions, for all cuts of the targets."""
 
 import math
 

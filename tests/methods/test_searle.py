@@ -1,4 +1,4 @@
-"""SEARLE: the pseudo-word's place, inversion by itself, and what distillation trains."""
+"""SEARLE: the position of the pseudo-word, inversion, and the parameters that distillation trains."""
 
 import math
 
@@ -22,7 +22,9 @@ CONCEPTS = {"dress": ("a dress that is red", "a dress with long sleeves"), "hat"
 
 @pytest.fixture
 def model(model):
-    """The tiny model with louder weights: as it starts, its text encoder hardly hears single words."""
+    """Return the tiny model with larger weights, because its initial text encoder hardly depends on single
+    words.
+    """
     with torch.no_grad():
         for parameter in model.backbone.qformer.parameters():
             if parameter.ndim == 2:
@@ -36,7 +38,7 @@ def searle(model):
 
 
 def test_contrast_of_two_pairs_worked_by_hand():
-    """Each vector has its partner at cosine 1 and two others at 0: log(1 + 2 e^-4) at τ = 0.25."""
+    """Each vector has cosine 1 with its partner and 0 with two others: log(1 + 2 e^-4) at τ = 0.25."""
     vectors = torch.eye(2)
     loss = paired_contrast(3 * vectors, 0.5 * vectors, 0.25)
     assert float(loss) == pytest.approx(math.log(1 + 2 * math.exp(-4)), rel=1e-5)
@@ -117,7 +119,7 @@ def test_inversion_brings_the_text_to_the_image(model):
 
 
 def test_one_step_of_inversion_is_adamw_worked_by_hand(model):
-    """The first AdamW step is decay and a step of the rate against the gradient's sign; then the mean."""
+    """The first AdamW step is decay and a step against the gradient's sign; then the mean."""
     options = {"inversion_steps": 1, "inversion_rate": 0.5, "inversion_decay": 0.1, "averaging": 0.75}
     method = model.with_method("searle", options).eval().method
     tokens = RandomStore(2).tokens
@@ -159,7 +161,7 @@ def test_a_step_lowers_the_loss(model, garments):
 
 
 def test_no_triplet_and_no_text_is_read(model, garments):
-    """The loss is the same whatever the texts and references are."""
+    """The loss does not depend on texts and references."""
     searle = model.with_method("searle", {"inversion_steps": 2})
     batch = a_batch(searle, garments)
     other = batch.__class__(

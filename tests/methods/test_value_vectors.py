@@ -1,4 +1,4 @@
-"""One vector a picture: slices come near the likelihood, fit into their room, and are read back."""
+"""One vector for each picture: slices approximate the likelihood, fit into their room, and are read back."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def shares(rows: int, size: int, seed: int, sharpness: float = 3.0) -> torch.Ten
 
 
 def products(layout: ValueSlices, wanted: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
-    """[B, N] of queries and targets of a single column without a base."""
+    """Return products [B, N] of queries and targets of a single column without a base."""
     targets = layout.targets(torch.zeros(len(shown), 1, layout.width), [shown])[:, 0]
     return layout.pieces([wanted])[:, 0, 0] @ targets.T
 
@@ -66,7 +66,7 @@ def test_a_picture_never_has_more_numbers_than_it_may():
 
 
 def alike(rows: int, size: int, seed: int) -> torch.Tensor:
-    """Distributions of values that come in five families."""
+    """Return distributions of values from five families."""
     families = torch.randn(5, size, generator=torch.Generator().manual_seed(0))
     logits = 2 * torch.randn(rows, 5, generator=torch.Generator().manual_seed(seed)) @ families
     return logits.softmax(dim=1)

@@ -1,4 +1,4 @@
-"""Model folders: what is written is what is read, and what does not belong is refused."""
+"""Model folders: reading returns what was written, and wrong content is rejected."""
 
 import json
 import shutil
@@ -112,7 +112,8 @@ def test_saving_over_a_model_replaces_it_whole(model, tmp_path):
 
 @pytest.fixture
 def folder_of_0_1_0(model, tmp_path):
-    """A folder with the ``config.json`` of the model that version 0.1.0 shipped, and random weights."""
+    """Return a folder with the ``config.json`` of the model that version 0.1.0 shipped, and random
+    weights."""
     backbone = Blip2(Blip2Config.model_validate(CONFIG_OF_0_1_0["backbone"]))
     heads = AttributeHeads(HeadsConfig.model_validate(CONFIG_OF_0_1_0["heads"]))
     tokenizer = model.text_encoder.tokenizer

@@ -1,4 +1,4 @@
-"""Published checkpoints in, ours out: every key accounted for, nothing unsafe read, nothing half written."""
+"""Conversion of published checkpoints: a use for every key, safe reading, complete writing."""
 
 import json
 import pickle
@@ -40,7 +40,7 @@ def tokenizer_folder(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lavis(tokenizer):
-    """A random state dict under the published names of BLIP-2 with ViT-L, two layers of everything."""
+    """Return a random state dict under the published names of BLIP-2 with ViT-L, two layers of everything."""
     published = json.loads((GOLDEN / "15_state_dict_keys.json").read_text())
     small = {768: HIDDEN, 3072: 128, 30523: len(tokenizer), 512: 48, 1024: WIDTH, 256: SIZE, 32: QUERIES}
     generator = torch.Generator().manual_seed(0)
@@ -165,7 +165,7 @@ def test_an_unknown_source_names_the_nearest(tmp_path):
 
 
 class Evil:
-    """What leaves a file behind where its pickle is read."""
+    """An object that writes a file when its pickle is read."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -207,7 +207,7 @@ def test_wrappers_names_are_taken_off(tmp_path):
 
 @pytest.fixture(scope="module")
 def covr():
-    """A state dict under CoVR's published names, two of the tower's among them, and what it answers."""
+    """Return a state dict under CoVR's published names, with two of the tower's, and its results."""
     case = load_file(GOLDEN / "16_covr_blip.safetensors")
     state = {k.removeprefix("state/"): v for k, v in case.items() if k.startswith("state/")}
     state["visual_encoder.cls_token"] = torch.zeros(1, 1, 48)
@@ -216,7 +216,7 @@ def covr():
 
 
 def save_as_covr_does(state, path, monkeypatch, name="CosineSchedule"):
-    """Weights under ``model``, and beside them the object of the learning rate, of a class of that code."""
+    """Save weights under ``model``, and the object of the learning rate, whose class is CoVR's own."""
     module = ModuleType("src.tools.scheduler")
     schedule = type(name, (), {"__module__": module.__name__})
     setattr(module, name, schedule)

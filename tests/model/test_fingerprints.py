@@ -1,4 +1,4 @@
-"""Fingerprints: which change of a model renames its target embeddings, and which only its answers."""
+"""Fingerprints: which change of a model changes its target embeddings, and which only its results."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Public BLIP-2 weights: in as they compute elsewhere, out without their tower, or not in at all."""
+"""Public BLIP-2 weights: read with equal results, saved without their tower, or rejected."""
 
 import functools
 import json
@@ -38,14 +38,16 @@ def word_pieces(size: int):
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    """A folder with word pieces of the size of the tiny checkpoints."""
+    """Return a folder with word pieces of the size of the tiny checkpoints."""
     folder = tmp_path_factory.mktemp("bert")
     word_pieces(64).save_pretrained(folder)
     return folder
 
 
 def hf_model():
-    """A random model of the published class; transformers starts much of it at zero or one."""
+    """Return a random model of the published class, because transformers initialises much of it to zero or
+    one.
+    """
     vision = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
     qformer = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 6}
     config = transformers.Blip2Config(
@@ -175,7 +177,9 @@ def test_word_pieces_with_an_image_token_give_way_to_the_named(hf_copy, bert):
 
 @pytest.fixture
 def golden(monkeypatch, tmp_path):
-    """Golden cases as LAVIS keeps them: one file, or two of which the tower's holds more."""
+    """Return golden cases as LAVIS stores them: one file, or two of which the tower's has additional
+    weights.
+    """
     # Their four heads leave no trace in tensors, and have not the published width.
     tiny = functools.partial(lavis_sizes, heads=4, tower_heads=4)
     monkeypatch.setattr(published, "lavis_sizes", tiny)
@@ -358,7 +362,7 @@ def test_a_failed_conversion_leaves_what_was_there(golden, bert, model_folder, t
 
 @pytest.fixture
 def hub(monkeypatch, hf_folder, tmp_path):
-    """A hub that has the tiny weights as owner/tiny, at revision abc1."""
+    """Return a hub that has the tiny weights as owner/tiny, at revision abc1."""
     place = shutil.copytree(hf_folder, tmp_path / "hub" / "abc1")
 
     def snapshot(repository, revision, allow_patterns):
@@ -379,7 +383,7 @@ def test_hub_names_are_fetched_and_kept_with_their_revision(hub):
 
 
 def trained(model):
-    """The model after something was trained."""
+    """Return the model after a training step."""
     changed = model.with_method("sprc", {})
     changed.backbone.query_tokens.data += 0.5
     return changed.eval()

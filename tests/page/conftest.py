@@ -41,7 +41,7 @@ expect.set_options(timeout=1000 * PATIENCE)
 
 
 class Service:
-    """`dqecir serve` as a process of its own."""
+    """A process that runs `dqecir serve`."""
 
     def __init__(self, log: Path, *arguments: str | Path) -> None:
         with socket.socket() as free:
@@ -89,7 +89,7 @@ class Service:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory) -> Path:
-    """Drawn garments as a shop lists them: with a title, an address and a price."""
+    """Return drawn garments as a shop lists them: with a title, an address and a price."""
     folder = tmp_path_factory.mktemp("page") / "shop"
     GARMENTS.write(folder, items=ITEMS, seed=5, size=96, arrangement="independent", quiet=True)
     table = folder / "attributes.csv"
@@ -103,7 +103,7 @@ def shop(tmp_path_factory) -> Path:
 
 
 def as_sold(row: dict[str, str], place: int) -> dict[str, str]:
-    """What the table says of a garment besides what it looks like."""
+    """Return the columns of a garment that its picture does not show."""
     return {
         "title": TITLES.get(row["image"], f"{row['color']} {row['garment']} {place}"),
         "link": ADDRESSES.get(row["image"], f"https://shop.example/products/{place}"),
@@ -115,7 +115,7 @@ def as_sold(row: dict[str, str], place: int) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def table(shop) -> dict[str, dict[str, str]]:
-    """Id -> what its row says."""
+    """Return id -> row of the table."""
     with (shop / "attributes.csv").open(newline="") as file:
         return {row["image"]: row for row in csv.DictReader(file)}
 
@@ -129,7 +129,7 @@ def index(shop, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def service(shop, index, model_folder, tmp_path_factory) -> Iterator[str]:
-    """The address of a service with two methods: the shipped model, and a small random one."""
+    """Yield the address of a service with two methods: the shipped model, and a small random one."""
     work = tmp_path_factory.mktemp("page-service")
     ComposedRetriever.from_pretrained(model_folder).build_index(shop, work / "other", quiet=True)
     running = Service(
@@ -141,7 +141,7 @@ def service(shop, index, model_folder, tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def shop_page(index, tmp_path_factory) -> Iterator[str]:
-    """The address of a service as a shop starts it, without what only makers want to see."""
+    """Yield the address of a service as a shop starts it, without the views for experts."""
     running = Service(tmp_path_factory.mktemp("page-shop") / "log", "--index", index)
     yield running.address
     running.kill()
@@ -149,7 +149,7 @@ def shop_page(index, tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture
 def guarded(index, tmp_path) -> Iterator[Service]:
-    """A service of its own that asks for a key."""
+    """Yield a separate service that needs a key."""
     keys = tmp_path / "keys"
     keys.write_text("read:open-the-shop-please\n")
     running = Service(tmp_path / "log", "--index", index, "--keys", keys)
@@ -159,7 +159,7 @@ def guarded(index, tmp_path) -> Iterator[Service]:
 
 @pytest.fixture
 def with_sold_out(index, tmp_path) -> Iterator[Service]:
-    """A service of its own in which every tenth product is sold out, but for the reference."""
+    """Yield a separate service in which every tenth product except the reference is sold out."""
     shutil.copytree(index, tmp_path / "index")
     opened = open_index(tmp_path / "index")
     ids = [item for item in opened.ids() if item.endswith("0.jpg") and item != REFERENCE]
@@ -185,7 +185,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser, request) -> Iterator[Callable[..., Page]]:
-    """Open a page in a context of its own; in the end a picture of it is kept. No script may fail."""
+    """Return a function that opens a page in a new context; keep a picture at the end; no script may fail."""
     contexts: list[BrowserContext] = []
     faults: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Usable by keyboard, by screen reader, on a phone, light and dark."""
+"""Use by keyboard, by screen reader, on a phone, in light and dark."""
 
 from __future__ import annotations
 

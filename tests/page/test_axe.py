@@ -1,4 +1,4 @@
-"""WCAG 2.2 AA by axe-core, on each main state of the page: phone and desk, light and dark."""
+"""WCAG 2.2 AA by axe-core on each main state of the page: phone and desktop, light and dark."""
 
 from __future__ import annotations
 

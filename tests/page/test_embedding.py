@@ -1,4 +1,4 @@
-"""The search on a shop's own page: one tag, another origin, a key that everybody can read."""
+"""The search on a shop's own page: one tag, another origin, a public key."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def shop_site(tmp_path) -> Iterator[tuple[Path, str]]:
-    """A folder of a shop's pages, and the origin at which they are."""
+    """Yield a folder of a shop's pages, and their origin."""
     folder = tmp_path / "site"
     folder.mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))

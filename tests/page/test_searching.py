@@ -1,4 +1,4 @@
-"""What a person does on the page, in a real browser against the real service."""
+"""Searches on the page, in a real browser with the real service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 def read(page):
-    """The chips that say how the text was read."""
+    """Return the chips that show how the text was read."""
     return page.get_by_role("list", name="How your words were read").get_by_role("listitem")
 
 
@@ -446,7 +446,7 @@ def refused_by_the_second(route):
 
 
 def test_a_drawing_stands_beside_what_was_found(page, service):
-    """The page's part alone: the service draws nothing without a checkpoint."""
+    """Only the page is tested, because the service draws nothing without a checkpoint."""
     drawing = "data:image/gif;base64,R0lGODlhAQABAIAAAP8AAP///yH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
 
     def able(route):

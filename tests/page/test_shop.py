@@ -1,4 +1,4 @@
-"""The page as a shopper sees it: products with price and link, two languages, honest states."""
+"""The page for shoppers: products with price and link, two languages, clear states."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.page.visiting import REFERENCE, ask, cards, field, found, settled, vi
 
 
 def of_link(link: str) -> dict[str, dict[str, list[str]]]:
-    """A filter that one product fulfils."""
+    """Return a filter that selects one product."""
     return {"link": {"values": [link]}}
 
 

@@ -1,4 +1,4 @@
-"""What the page says when something is wrong, slow, full or locked."""
+"""The messages of the page if something is wrong, slow, full or locked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search of several turns: each keeps what earlier ones asked, and the trail shows and undoes them."""
+"""A search of several turns: each keeps earlier requests, and the trail shows and undoes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every text of the page stands in its language files, in each language."""
+"""Every text of the page is in its language files, in each language."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOT_SHOWN = {
 
 
 def places(text: str | dict[str, str]) -> set[str]:
-    """The values that a text stands for, in any of its forms."""
+    """Return the placeholders of a text, in any of its forms."""
     forms = text.values() if isinstance(text, dict) else [text]
     return {name for form in forms for name in re.findall(r"\{(\w+)\}", form)}
 
@@ -50,7 +50,7 @@ def test_every_language_has_every_text_with_the_same_values():
 
 
 def named_keys() -> set[str]:
-    """The keys that scripts and the document name; of those that are put together, a pattern."""
+    """Return the keys that scripts and the document name; for composed keys, a pattern."""
     found: set[str] = set()
     for path in SCRIPTS:
         text = path.read_text(encoding="utf-8")
@@ -93,7 +93,7 @@ def test_no_text_stands_in_the_document_or_the_style():
 
 
 def test_the_document_asks_for_all_its_scripts_at_once():
-    """They would be found one after the other, each where another imports it."""
+    """Otherwise the browser finds them one after the other, through imports."""
     document = (PAGE / "index.html").read_text(encoding="utf-8")
     asked = set(re.findall(r'<link rel="modulepreload" href="page/([a-z]+\.js)">', document))
     imported: set[str] = set()

@@ -1,4 +1,4 @@
-"""What tests of the page do again and again."""
+"""Steps that several tests of the page use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def visit(page: Page, service: str, item: str = REFERENCE, **turn) -> None:
 
 
 def settled(page: Page) -> None:
-    """Wait until what is shown is what was asked for last."""
+    """Wait until the page shows the results of the last request."""
     expect(page.locator(".card:not(.skeleton)").first).to_be_visible()
     expect(page.locator(".grid[aria-busy]")).to_have_count(0)
 
@@ -31,12 +31,12 @@ def cards(page: Page, pane: int = 0) -> Locator:
 
 
 def found(page: Page, pane: int = 0) -> list[str]:
-    """The ids of the answers, best first."""
+    """Return the ids of the results, best first."""
     return cards(page, pane).evaluate_all("cards => cards.map(card => card.dataset.id)")
 
 
 def field(page: Page) -> Locator:
-    """Where a text is typed."""
+    """Return the field for a text."""
     return page.get_by_role("search").get_by_role("combobox")
 
 

@@ -1,4 +1,4 @@
-"""The packed rule of right answers against the rule written out plainly."""
+"""The packed rule of right answers, compared with the rule written plainly."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ ASKED = st.dictionaries(
 
 
 def verdict(table, asked, reference, candidate) -> str:
-    """``right``, ``wrong`` or ``undecided``, one attribute after the other."""
+    """Return ``right``, ``wrong`` or ``undecided``, comparing one attribute after the other."""
     undecided = False
     for column, values in table.items():
         mine, theirs = values[reference], values[candidate]

@@ -1,4 +1,4 @@
-"""Numbers that no picture shows: how they are read, said, taken out of a text, and answered."""
+"""Numbers that no picture shows: read, worded, removed from a text, and answered."""
 
 import numpy as np
 import pytest

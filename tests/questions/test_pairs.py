@@ -1,4 +1,4 @@
-"""Drawing pairs: who may be drawn, how evenly, and what is refused."""
+"""Drawing pairs: which images, how evenly, and errors."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Captions of changes: everything mentioned, and admissible exactly what is said."""
+"""Captions of changes: every change is mentioned, and the right answers fit the words."""
 
 import random
 
@@ -17,7 +17,7 @@ WORDING = CaptionGenerator(shipped_vocabularies(), VALUES)
 
 
 def said(change: Change, held_out: bool = False) -> dict[str, set[frozenset[str]]]:
-    """Everything that a few hundred draws say of a change: caption -> what it was taken to ask."""
+    """Return what a few hundred draws say about a change: caption -> requested values."""
     found: dict[str, set[frozenset[str]]] = {}
     for seed in range(400):
         worded = WORDING.describe([change], random.Random(seed), held_out)
@@ -149,7 +149,7 @@ STARS = {"figure": "star", "figure_count": "3", "other": "circle", "other_colour
 
 
 def told(change: Change, reference: dict[str, str] | None = None) -> str:
-    """Everything that a few hundred draws say of a change in a scene."""
+    """Return what a few hundred draws say about a change in a scene."""
     found = set()
     for seed in range(300):
         found.update(SCENES.describe([change], random.Random(seed), False, reference).captions)

@@ -21,13 +21,13 @@ from dqecir.search.audit import audit, token_queries
 
 @pytest.fixture(autouse=True)
 def in_memory(monkeypatch):
-    """The engine ``server`` is played by its client."""
+    """Replace the server of the engine ``server`` by its client."""
     monkeypatch.setenv(URL, IN_MEMORY)
 
 
 @pytest.fixture
 def shop(tmp_path):
-    """2,000 items of few dimensions, with a value that a tenth of them has and one of a hundredth."""
+    """Return 2,000 items of few dimensions, with a value that a tenth of them has and one of a hundredth."""
     draw = torch.Generator().manual_seed(1)
     tokens = torch.randn(2000, 3, 3, generator=draw) @ torch.randn(3, 8, generator=draw)
     payloads = [

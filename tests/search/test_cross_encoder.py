@@ -1,4 +1,4 @@
-"""Cross encoders as rerankers: a tiny Qwen3-VL scores pairs as sentence-transformers and its classes do."""
+"""Cross encoders as rerankers: a tiny Qwen3-VL scores pairs as sentence-transformers does."""
 
 import shutil
 import sys
@@ -27,7 +27,7 @@ TEMPLATE = """{% for message in messages %}{{ message.role }}: {% for part in me
 
 
 class Processor(transformers.Qwen3VLProcessor):
-    """Qwen3-VL's own without videos, which need torchvision."""
+    """The processor of Qwen3-VL without videos, which need torchvision."""
 
     def check_argument_for_proper_class(self, name, argument):
         return type(argument)
@@ -51,7 +51,7 @@ def processor(tmp_path_factory):
 
 @pytest.fixture
 def folder(processor, tmp_path_factory, monkeypatch):
-    """A tiny random Qwen3-VL as a cross encoder; its score is the logit of yes less that of no."""
+    """Return a tiny random Qwen3-VL as a cross encoder; its score is the logit of yes minus that of no."""
     from sentence_transformers.base.modules import Transformer
     from sentence_transformers.cross_encoder.modules import LogitScore
 

@@ -1,4 +1,4 @@
-"""Descriptions: one line a picture, whole files, and sentences for what is wrong."""
+"""Descriptions: one line for each picture, complete files, and errors."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_a_picture_and_its_mirror_image_are_described_alike(model, pictures, tmp
 
 
 def with_columns(model, columns):
-    """The model with other heads, of ``columns``."""
+    """Return the model with other heads, of ``columns``."""
     heads = model.heads
     values = dict.fromkeys(columns, heads.config.columns["color"])
     torch.manual_seed(1)
@@ -150,7 +150,7 @@ def test_a_name_that_is_not_utf8_is_written(model, pictures, tmp_path):
 
 
 def test_a_set_is_told_in_its_own_spellings(model, pictures, tmp_path):
-    """A model may know watches; the garments of photos are none."""
+    """A model may predict watches, which are not a garment of the photos."""
     values = {column: model.heads.config.columns[column] for column in PHOTOS}
     values["garment"] = (*values["garment"], "watch")
     torch.manual_seed(1)

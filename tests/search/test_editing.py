@@ -1,4 +1,4 @@
-"""Edits by a tiny random pipeline: seeded, of the picture's shape, and a sentence for what is missing."""
+"""Edits by a tiny random pipeline: seeded, of the picture's shape, and errors for missing parts."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ QUICK = EditSettings(steps=2, side=64)
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A folder of InstructPix2Pix whose parts are tiny and random, its tokenizer of single letters."""
+    """Return a folder of InstructPix2Pix whose parts are tiny and random, its tokenizer of single letters."""
     import torch
     from diffusers import (
         AutoencoderKL,

@@ -1,4 +1,4 @@
-"""An index made with an encoder of others: built, remembered, searched with words, moved, served."""
+"""An index made with a published encoder: built, reopened, searched with words, moved, served."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory, garments_folder):
-    """A dozen pictures of garments."""
+    """Return a dozen pictures of garments."""
     folder = tmp_path_factory.mktemp("shop")
     for path in sorted((garments_folder / "images").iterdir())[:12]:
         shutil.copy(path, folder / path.name)

@@ -1,4 +1,4 @@
-"""Explanations: what spoke for a result adds up to its score, and what was read is what was written."""
+"""Explanations: contributions add up to a result's score, and requests are those of the text."""
 
 import numpy as np
 import pytest
@@ -27,14 +27,14 @@ NAMES = ["colour", "shape", "pattern"]
 
 
 def with_method(model, name: str):
-    """The model with a method, "NAME" or "NAME by RULE"."""
+    """Return the model with a method, "NAME" or "NAME by RULE"."""
     method, _, rule = name.partition(" by ")
     return model.with_method(method, {"attributes": NAMES} | ({"rule": rule} if rule else {})).eval()
 
 
 @pytest.fixture
 def asked(request, model):
-    """(model, queries of two texts, tokens of eight items)."""
+    """Return (model, queries of two texts, tokens of eight items)."""
     model = with_method(model, request.param)
     tokens = torch.randn(8, 16, 16, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
@@ -117,7 +117,7 @@ def test_what_was_read_is_said(asked):
 
 
 def drawn(number: int, color: str) -> Image.Image:
-    """A garment that is the same but for its colour, whatever the colour."""
+    """Return a garment that is always the same except for its colour."""
     rng = np.random.default_rng(number)
     kinds = GARMENT_ATTRIBUTES["garment"]
     vector = random_vector(kinds[number % len(kinds)], rng) | {"color": color}
@@ -128,7 +128,9 @@ def drawn(number: int, color: str) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def looked() -> list[tuple[Image.Image, np.ndarray, tuple[HeatMap, HeatMap]]]:
-    """(reference, its cells' share of garment [6, 6], maps) of "is red" by the model of 0.1.0, 24 times."""
+    """Return (reference, its cells' share of garment [6, 6], maps) of "is red" by the model of 0.1.0, 24
+    times.
+    """
     shipped = ComposedModel.from_pretrained(MODEL_OF_0_1_0).eval()
     found = []
     for number in range(24):
@@ -166,7 +168,7 @@ def test_blurring_where_it_looked_costs_more_than_elsewhere(looked):
 
 
 def blurred(picture: Image.Image, places: np.ndarray) -> Image.Image:
-    """A picture with some of its 6 x 6 cells out of focus."""
+    """Return a picture with some of its 6 x 6 cells out of focus."""
     soft, result = picture.filter(ImageFilter.GaussianBlur(picture.width / 8)), picture.copy()
     for place in places:
         row, column = divmod(int(place), 6)

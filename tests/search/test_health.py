@@ -1,4 +1,4 @@
-"""What `dqecir doctor` finds, and what it advises."""
+"""The findings and the advice of `dqecir doctor`."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Several references: one query that is the weighted mean of what each composes with the text."""
+"""Several references: one query that is the weighted mean of each reference composed with the text."""
 
 import json
 
@@ -19,7 +19,8 @@ TEXTS = ["is red", "is red", "has long sleeves"]
 
 @pytest.fixture(params=["dqe", "dqe_values", "dqe_values by dot", "sprc"])
 def composed(request):
-    """(model, queries of two references with one text and of one with another) of each kind of query."""
+    """Return (model, queries of two references with one text and of one with another) of each kind of
+    query."""
     name, _, rule = request.param.partition(" by ")
     model = tiny_model().with_method(name, {"rule": rule} if rule else {}).eval()
     tokens = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(5))

@@ -1,4 +1,4 @@
-"""Which model opens which index: whatever makes its target embeddings must be the same, and nothing else."""
+"""Which model opens which index: everything that changes target embeddings must be equal, nothing else."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ OF_0_1_0 = Path(__file__).parents[1] / "index" / "of_0_1_0"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory, garments_folder) -> Path:
-    """An index of the tiny model."""
+    """Return an index of the tiny model."""
     folder = tmp_path_factory.mktemp("opening") / "index"
     ComposedRetriever(tiny_model().with_method("dqe_values", {})).build_index(
         sorted((garments_folder / "images").iterdir())[:12], folder, quiet=True
@@ -30,7 +30,7 @@ def built(tmp_path_factory, garments_folder) -> Path:
 
 
 def ways_to_open(model, folder):
-    """Open an index as the Python API, the service and the audit do."""
+    """Return functions that open an index as the Python API, the service and the audit do."""
     yield lambda: ComposedRetriever(model).open_index(folder)
     yield lambda: SearchEngine(model, open_index(folder))
     yield lambda: audit(open_index(folder), model, count=2, numbers=(2,))

@@ -1,4 +1,4 @@
-"""Requests and the garment are held by what the table says, and texts alone are searches."""
+"""Results keep requested values and the garment by the table, and texts alone are searches."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ COLORS = ("red", "blue", "black")
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """Pictures of noise, so that only the table tells what they show: (retriever, folder)."""
+    """Return (retriever, folder) of pictures of noise, so that only the table contains attributes."""
     folder = tmp_path_factory.mktemp("kept") / "shop"
     folder.mkdir()
     draw = torch.Generator().manual_seed(0)

@@ -20,7 +20,9 @@ def retriever() -> ComposedRetriever:
 
 @pytest.fixture
 def shop(tmp_path):
-    """Six products of two views, in two sizes and at two prices each; the last two share a third picture."""
+    """Return six products with two views, two sizes and two prices each; the last two share a third
+    picture.
+    """
     folder = tmp_path / "shop"
     folder.mkdir()
     rows = ["id,image,further images,color,size,price"]
@@ -44,7 +46,7 @@ def built(retriever, shop, tmp_path):
 
 
 def ask(retriever, request):
-    """Search as the service does, which leaves out no file of the reference."""
+    """Search as the service does, without excluding the reference's file."""
     return SearchEngine(retriever.model, retriever.index).search(request)
 
 

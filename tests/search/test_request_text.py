@@ -1,4 +1,4 @@
-"""What a text says of numbers and of the table filters an index's items, beside the filter that there is."""
+"""Numbers and values of the table in a text filter the items of an index, in addition to a given filter."""
 
 import pytest
 import torch

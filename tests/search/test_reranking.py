@@ -1,4 +1,4 @@
-"""The second stage of a search: its contract, and the attribute checker."""
+"""The second stage of a search: its contract, and the reranker by attribute heads."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""How a text was read is said in one line."""
+"""The reading of a text in one line."""
 
 from pathlib import Path
 

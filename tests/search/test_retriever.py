@@ -1,4 +1,4 @@
-"""The object a user holds: encode, index, search; bad pictures left out one by one."""
+"""ComposedRetriever: encode, index, search; unusable pictures are left out one by one."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Steering: the weights a person sets are those used, and likes and dislikes move look-alikes."""
+"""Steering: the weights that a user sets are applied, and likes and dislikes change similar items."""
 
 import re
 import shutil
@@ -20,7 +20,8 @@ TEXTS = ["is red", "has long sleeves", "is striped"]
 
 @pytest.fixture(params=WEIGHTED)
 def composed(request, model):
-    """(model, three queries, image tokens of their references) of each method with attribute weights."""
+    """Return (model, three queries, image tokens of their references) of each method with attribute
+    weights."""
     name, _, rule = request.param.partition(" by ")
     options = {"attributes": ["colour", "shape", "pattern"]} | ({"rule": rule} if rule else {})
     model = model.with_method(name, options).eval()
@@ -134,7 +135,7 @@ RULES = [("dot", 1, 1), ("max_t", 1, 3), ("mean_mean", 2, 3), ("max_max", 2, 3),
 
 
 def world(vectors: int, tokens: int, rule: str):
-    """(a query, items): random directions, and for likelihood random distributions."""
+    """Return (a query, items): random directions, and for likelihood random distributions."""
     generator = torch.Generator().manual_seed(2)
     query = torch.randn(1, vectors, 32, generator=generator)
     items = torch.nn.functional.normalize(torch.randn(200, tokens, 32, generator=generator), dim=2)

@@ -1,4 +1,4 @@
-"""The command that reads a file of texts: what it writes, and one sentence for every bad input."""
+"""The command that reads a file of texts: its output, and one sentence for every bad input."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""An index follows its catalogue: only what is new is encoded, and what was put stays."""
+"""An index follows its catalogue: only new pictures are encoded, and items added in other ways stay."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def retriever() -> ComposedRetriever:
 
 @pytest.fixture
 def encoded(retriever, monkeypatch) -> list[int]:
-    """How many pictures each call of the tower encoded."""
+    """Return a list to which each call of the tower adds its number of pictures."""
     counts: list[int] = []
     tokens = retriever.model.backbone.image_tokens
 
@@ -72,7 +72,7 @@ def counts(summary) -> tuple[int, ...]:
 
 
 def same_as_built(retriever, shop, tmp_path) -> bool:
-    """Whether the open index holds what one has that is built now."""
+    """Return whether the open index equals a newly built one."""
     built = ComposedRetriever(retriever.model)
     built.build_index(shop, tmp_path / "again", quiet=True)
     own = dict(retriever.index.entries())

@@ -1,4 +1,4 @@
-"""A search finds what a title says, shows that it did, and ranks by the picture among equals."""
+"""A search finds words of titles, shows them, and ranks equal items by the picture."""
 
 import csv
 import json
@@ -12,7 +12,8 @@ from dqecir.index.exact import ExactIndex
 
 @pytest.fixture(scope="module")
 def shop(garments_folder, tmp_path_factory):
-    """Twenty garments, three of which are of leather by their titles: (retriever, folder, index, rows)."""
+    """Return twenty garments, three of which are of leather by their titles: (retriever, folder, index,
+    rows)."""
     with (garments_folder / "attributes.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))[:20]
     folder = tmp_path_factory.mktemp("shop")

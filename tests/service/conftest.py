@@ -28,7 +28,7 @@ HERE = "http://127.0.0.1:8000"
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory, garments_folder) -> tuple[Path, Path]:
-    """A model folder, and an index of 240 garments that nobody changes."""
+    """Return a model folder, and an index of 240 garments that no test changes."""
     folder = tmp_path_factory.mktemp("served")
     model = tiny_model().with_method("dqe_values", {})
     model.save_pretrained(folder / "model")
@@ -38,20 +38,20 @@ def served(tmp_path_factory, garments_folder) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def retriever(served) -> ComposedRetriever:
-    """The same model and index without a service."""
+    """Return the same model and index without a service."""
     return ComposedRetriever.from_pretrained(served[0]).open_index(served[1])
 
 
 @pytest.fixture
 def settings(served, tmp_path) -> ServiceSettings:
-    """Settings of a service whose index may be changed."""
+    """Return settings of a service whose index may be changed."""
     shutil.copytree(served[1], tmp_path / "index")
     return ServiceSettings(index=tmp_path / "index", model=served[0])
 
 
 @pytest.fixture
 def serving(settings):
-    """Start a service in this process, with settings of its own: a context manager of its client."""
+    """Return a function that starts a service in this process and returns a context manager of its client."""
 
     @contextmanager
     def start(**changed):
@@ -71,14 +71,14 @@ def client(serving):
 
 @pytest.fixture(scope="session")
 def picture() -> bytes:
-    """A small picture as a client uploads it."""
+    """Return a small picture as a client uploads it."""
     written = io.BytesIO()
     Image.linear_gradient("L").resize((60, 80)).convert("RGB").save(written, "PNG")
     return written.getvalue()
 
 
 def form(request: dict, image: bytes) -> dict:
-    """The arguments of a request with a picture."""
+    """Return the arguments of a request with a picture."""
     return {"data": {"request": json.dumps(request)}, "files": {"image": ("a.png", image)}}
 
 
@@ -88,7 +88,7 @@ def put(client: TestClient, item_id: str, image: bytes, attributes: dict | None 
 
 
 def refused(response, status: int) -> str:
-    """The sentence of a problem, once the response is found to be one of this status."""
+    """Return the sentence of a problem, after checking the status of the response."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     told = response.json()
@@ -99,7 +99,7 @@ def refused(response, status: int) -> str:
 
 
 class Process:
-    """``dqecir serve`` as a process of its own."""
+    """A process that runs ``dqecir serve``."""
 
     def __init__(self, folder: Path, *arguments: object) -> None:
         self.log = folder / "log"
@@ -121,7 +121,7 @@ class Process:
         return self.process.wait(PATIENCE)
 
     def lines(self) -> list[dict]:
-        """What it logged."""
+        """Return the lines of its log."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 

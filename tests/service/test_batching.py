@@ -1,4 +1,4 @@
-"""The thread of the model, and what is kept of what it made."""
+"""The thread of the model, and cached results."""
 
 import asyncio
 from collections.abc import Sequence

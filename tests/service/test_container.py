@@ -1,4 +1,4 @@
-"""The Dockerfile and the compose file are read here; nothing builds or runs them."""
+"""The Dockerfile and the compose file are only read here, not built or run."""
 
 import json
 import re
@@ -16,14 +16,14 @@ KNOWN = {"FROM", "RUN", "COPY", "USER", "WORKDIR", "EXPOSE", "HEALTHCHECK", "ENT
 
 @pytest.fixture(scope="module")
 def steps() -> list[tuple[str, str]]:
-    """The instructions of the Dockerfile, in their order."""
+    """Return the instructions of the Dockerfile, in their order."""
     text = re.sub(r"\\\n\s*", " ", (ROOT / "Dockerfile").read_text())
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return [(line.split(" ", 1)[0], line.split(" ", 1)[1].strip()) for line in lines]
 
 
 def check_command(words: list[str]) -> None:
-    """Check a command line of `dqecir` against the options that there are."""
+    """Check a command line of `dqecir` against the existing options."""
     command = get_command(app).commands[words[0]]
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known

@@ -1,4 +1,4 @@
-"""What docs/service.md says is so: its commands work, and its limits are those of the code."""
+"""docs/service.md is right: its commands work, and its limits are those of the code."""
 
 import os
 import re
@@ -15,7 +15,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "service.md"
 
 
 def limits() -> str:
-    """The table of limits, from the code."""
+    """Return the table of limits, from the code."""
     defaults, settings = Limits(), ServiceSettings(index=Path("INDEX"))
     rows = {
         "a picture": f"{defaults.bytes:,} bytes, {defaults.pixels:,} pixels",

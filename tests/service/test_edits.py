@@ -1,4 +1,4 @@
-"""Edits over HTTP: what is missing is said, and what is there is used."""
+"""Edits over HTTP: errors for missing parts, and edits by an editor."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ def test_without_a_pipeline_the_service_says_what_is_missing(client, picture):
 
 @pytest.fixture
 def editing(serving, monkeypatch):
-    """A service whose editor turns pictures into their negatives."""
+    """Yield a service whose editor turns pictures into their negatives."""
     monkeypatch.setattr(Editor, "missing", lambda self: None)
     monkeypatch.setattr(Editor, "edit", lambda self, picture, text: ImageOps.invert(picture))
     with serving() as client:

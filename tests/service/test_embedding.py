@@ -1,4 +1,4 @@
-"""What pages of a shop may do here: read, within limits, and leave nothing of their shoppers behind."""
+"""Pages of a shop may only read, within limits, and leave no data of shoppers."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ TEXT = "zebrafarbenes Abendkleid"
 
 
 def test_pictures_and_texts_of_shoppers_reach_neither_disk_nor_logs(settings, tmp_path, monkeypatch):
-    """Both are looked for in every file that the service can write, after searches that worked and failed."""
+    """Every file that the service can write is searched for both, after searches that worked and failed."""
     httpx = pytest.importorskip("httpx")
     written = io.BytesIO()
     Image.effect_noise((400, 400), 90).convert("RGB").save(written, "JPEG", quality=95)

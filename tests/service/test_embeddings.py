@@ -1,4 +1,4 @@
-"""A query's vectors find in an exported index, by plain products, what a search finds in the index."""
+"""A query's vectors find the same items in an exported index, by inner products, as a search in the index."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ read_table = pytest.importorskip(
 
 @pytest.fixture(scope="module")
 def one_vector(tmp_path_factory, garments_folder) -> tuple[Path, Path]:
-    """A model of the rule ``dot``, and its index of 240 pictures without a table."""
+    """Return a model of the rule ``dot``, and its index of 240 pictures without a table."""
     folder = tmp_path_factory.mktemp("one-vector")
     model = tiny_model().with_method("dqe_values", {"rule": "dot"})
     model.save_pretrained(folder / "model")
@@ -36,7 +36,7 @@ def settings(one_vector) -> ServiceSettings:
 
 @pytest.fixture(scope="module")
 def exported(one_vector, tmp_path_factory):
-    """The ids and the vectors of the index as another program reads them."""
+    """Return the ids and the vectors of the index as another program reads them."""
     path = tmp_path_factory.mktemp("exported") / "items.parquet"
     assert export_parquet(open_index(one_vector[1]), path) == 240
     table = read_table(path)

@@ -1,4 +1,4 @@
-"""The forms of an answer: the engine's, the HTTP interface's, the command line's and the page's agree."""
+"""The forms of a response agree: the engine's, the HTTP interface's, the command line's and the page's."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def response(retriever) -> SearchResponse:
 
 
 def properties(name: str) -> set[str]:
-    """The properties of a type of the page."""
+    """Return the properties of a type of the page."""
     block = re.search(rf"@typedef {{Object}} {name}\n(.*?)\n \*\n", TYPES, re.DOTALL)
     return set(re.findall(r"@property {.*?} (\w+)(?:  |\n|$)", block[1] + "\n"))
 

@@ -1,4 +1,4 @@
-"""Whatever is sent, the service answers in a sentence, stays up, and takes no more than its limits."""
+"""For any input, the service responds in a sentence, keeps running, and stays within its limits."""
 
 import asyncio
 import io
@@ -27,7 +27,7 @@ from tests.service.conftest import form, put, refused
 
 @pytest.fixture
 def api(settings):
-    """The service's own description of itself, asked of a real server."""
+    """Yield the OpenAPI description of a running service."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -60,7 +60,7 @@ def test_what_its_own_description_allows_and_what_it_forbids(api, mode):
 
 
 def bomb() -> bytes:
-    """A PNG of a few kilobytes that says, rightly, that it is 9,000 x 9,000 pixels large."""
+    """Return a PNG of a few kilobytes with 9,000 x 9,000 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -102,7 +102,7 @@ def test_what_is_no_picture_is_refused_before_it_costs_anything(client, image, s
 
 @pytest.fixture
 def small(serving):
-    """A service of small limits."""
+    """Yield a service with small limits."""
     limits = Limits(bytes=50_000, body=5_000)
     with serving(limits=limits.model_dump()) as client:
         yield client

@@ -1,4 +1,4 @@
-"""Items are listed, shown, put and deleted; nothing else of the file system is."""
+"""Items are listed, shown, put and deleted; no other file is accessible."""
 
 import io
 import logging
@@ -25,12 +25,12 @@ def other_picture() -> bytes:
 
 
 def uploaded(settings) -> list[str]:
-    """Names of the pictures that the service keeps."""
+    """Return the names of the pictures that the service stores."""
     return [path.name for path in settings.upload_folder.glob("[!.]*")]
 
 
 def listed(client, **query) -> list[str]:
-    """Ids over all pages."""
+    """Return ids over all pages."""
     ids, after = [], {}
     while True:
         page = client.get("/v1/items", params={"limit": 50, **query, **after}).json()

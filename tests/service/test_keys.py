@@ -1,4 +1,4 @@
-"""Who may read and who may write."""
+"""Rights to read and to write."""
 
 import hmac
 import json
@@ -96,7 +96,7 @@ def test_without_keys_only_this_machine_writes(client, picture, headers):
 
 @pytest.mark.parametrize("origin", ["http://elsewhere.example", "http://127.0.0.1:9000", "null"])
 def test_a_page_from_elsewhere_deletes_nothing_by_a_form(client, retriever, origin):
-    """Browsers send a form anywhere without asking first, and say where from."""
+    """Browsers send forms to other origins without a preflight request, but with their origin."""
     item = next(iter(retriever.index.entries()))[0]
     form = {"files": {"request": (None, json.dumps({"ids": [item]}))}, "headers": {"origin": origin}}
     assert "page" in refused(client.post("/v1/items:delete", **form), 403)

@@ -1,4 +1,4 @@
-"""Lists follow an index that is being changed, without reading all of it or all the time."""
+"""Lists follow an index that changes, without reading all of it or reading it all the time."""
 
 import pytest
 import torch
@@ -24,15 +24,15 @@ class Clock:
 
 
 class Slow:
-    """An index of as many items as it has generations, which takes two seconds to read."""
+    """An index whose number of items is its generation, and which takes two seconds to read."""
 
     has_products = False
 
     def page(self, *asked):
-        """As an engine without quick pages."""
+        """Raise, as an engine without fast pages does."""
 
     def refresh(self):
-        """Nobody else changes it."""
+        """Do nothing, because nothing else changes the index."""
 
     def __init__(self, clock: Clock) -> None:
         self.generation, self._clock = 1, clock

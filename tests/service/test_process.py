@@ -1,4 +1,4 @@
-"""The service as a process: it starts, ends without losing what it accepted, and keeps secrets."""
+"""The service as a process: it starts, stops without losing accepted changes, and keeps secrets."""
 
 import json
 import socket

@@ -14,7 +14,9 @@ COLOURS = ("red", "blue", "green")
 
 @pytest.fixture
 def settings(served, tmp_path) -> ServiceSettings:
-    """Three products of three pictures, each in two sizes and at two prices, and one of one picture."""
+    """Return settings with three products of three pictures, each in two sizes and at two prices, and one
+    of one picture.
+    """
     shop = tmp_path / "shop"
     shop.mkdir()
     rows = ["Handle,Title,Image Src,Option1 Name,Option1 Value,Variant Price"]

@@ -1,4 +1,4 @@
-"""Several references in one request to a service: items, uploads, and what does not belong together."""
+"""Several references in one request to a service: items, uploads, and errors."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Searches through the service find what searches without it find, alone and together."""
+"""Searches through the service give the same results as searches without it, alone and in batches."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The drawn catalogue is hard in the way that was asked for: neither image nor text alone suffices."""
+"""The drawn catalogue is as hard as specified: neither image nor text alone is enough."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from dqecir.synthetic.garments import GARMENTS
 
 @pytest.mark.parametrize("seed", [1, 99])
 def test_oracles_score_what_was_asked_for(seed):
-    """R@10 of the oracles on 2,000 a garment lies within 3 points of 97.7, 26.0 and 21.2."""
+    """With 2,000 of each garment, R@10 of the oracles is within 3 points of 97.7, 26.0 and 21.2."""
     items = GARMENTS.rows(6000, seed=seed)
     ids = tuple(str(number) for number in range(len(items)))
     columns = {column: tuple(row[column] for row in items) for column in GARMENT_ATTRIBUTES}

@@ -161,7 +161,7 @@ def test_colours_keep_their_names():
 
 
 def ink(count: str, place: str, seed: int) -> np.ndarray:
-    """Where red figures show on a background without any red: [96, 96]."""
+    """Return where red figures show on a background without red: [96, 96]."""
     red, green, blue = pixels(
         STARS
         | {"figure": "circle", "figure_colour": "red", "figure_size": "small", "background": "paper"}
@@ -172,7 +172,7 @@ def ink(count: str, place: str, seed: int) -> np.ndarray:
 
 
 def blobs(mask: np.ndarray) -> int:
-    """Number of connected regions of a mask."""
+    """Return the number of connected regions of a mask."""
     left, found = set(zip(*np.nonzero(mask), strict=True)), 0
     while left:
         found += 1

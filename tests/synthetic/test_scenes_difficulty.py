@@ -1,4 +1,4 @@
-"""Drawn scenes are hard in the way that was asked for: neither image nor text alone suffices."""
+"""Drawn scenes are as hard as specified: neither image nor text alone is enough."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from dqecir.synthetic.scenes import SCENES
 
 @pytest.mark.parametrize("seed", [1, 99])
 def test_oracles_score_what_was_asked_for(seed):
-    """In a gallery of 2,000: 2.7 right answers a question; R@10 of the oracles 100, 25 and 21."""
+    """In a gallery of 2,000: 2.7 right answers for each question; R@10 of the oracles 100, 25 and 21."""
     rows = SCENES.rows(2000, seed, split="val")
     ids = tuple(str(number) for number in range(len(rows)))
     columns = {column: tuple(row[column] for row in rows) for column in SCENE_ATTRIBUTES}

@@ -1,4 +1,4 @@
-"""Calibrated heads name the same values, with probabilities that fit how often they are right."""
+"""Calibrated heads predict the same values, with probabilities that equal their accuracy."""
 
 import torch
 from torch import nn
@@ -16,7 +16,9 @@ class Pixels(nn.Module):
 
 
 def overconfident(seed: int):
-    """Heads, and pictures whose first column they name rightly in 7 of 10 cases, at a probability near 1."""
+    """Return heads and pictures; the heads predict the first column correctly in 7 of 10 cases, at a
+    probability near 1.
+    """
     torch.manual_seed(seed)
     heads = AttributeHeads(HeadsConfig(token_width=3, columns={"one": ("a", "b"), "other": ("c", "d")}))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Training and comparing over an encoder of others, which one option names."""
+"""Training and comparing with a published encoder, which one option names."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Training: it learns, it is the same every time, and a killed run continues as if it had not been."""
+"""Training: it learns, it is reproducible, and a killed run continues as if it had not been killed."""
 
 import copy
 import csv
@@ -359,7 +359,7 @@ def test_the_optimiser_takes_its_settings(garments_folder, model_folder, tmp_pat
 
 
 def with_columns(garments_folder, folder, renamed):
-    """The catalogue under other column names, those mapped to None left out."""
+    """Return the catalogue with renamed columns, without those mapped to None."""
     folder.mkdir()
     (folder / "images").symlink_to(garments_folder / "images")
     rows = list(csv.DictReader((garments_folder / "attributes.csv").open()))

@@ -14,7 +14,7 @@ MINED = {"choose": "around_target", "count": 4, "refresh_epochs": 0.2}
 
 
 def trained(options, negatives, data, model, run):
-    """The losses of three steps, and how many negatives were mined."""
+    """Return the losses of three steps, and the number of mined negatives."""
     recipe = {
         "method": "dqe",
         "options": options,

@@ -1,4 +1,4 @@
-"""Pretraining reads catalogues of different columns, and starts from published weights."""
+"""Pretraining reads catalogues with different columns, and starts from published weights."""
 
 import csv
 
@@ -48,7 +48,7 @@ precision: fp32
 
 @pytest.fixture
 def shop(tmp_path):
-    """A catalogue of 12 pictures whose colours are spelled in a shop's way."""
+    """Return a catalogue of 12 pictures whose colours have a shop's spelling."""
     folder = tmp_path / "shop"
     (folder / "images").mkdir(parents=True)
     with (folder / "attributes.csv").open("w", newline="") as file:

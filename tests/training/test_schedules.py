@@ -1,4 +1,4 @@
-"""Learning-rate schedules against the published ones, and by hand."""
+"""Learning-rate schedules compared with the published ones, and with values by hand."""
 
 import json
 from pathlib import Path

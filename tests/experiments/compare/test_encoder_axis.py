@@ -1,4 +1,4 @@
-"""A comparison over several encoders: who runs over which, and what explains the results."""
+"""A comparison over several encoders: which methods fit which encoders, and the analysis of variance."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A whole comparison on a tiny model: the tables, resuming, and what is refused."""
+"""A whole comparison on a tiny model: tables, resuming, and errors."""
 
 import copy
 import csv
@@ -74,7 +74,7 @@ def recipe_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(recipe_file, garments_folder, model_folder, tmp_path_factory):
-    """A finished comparison: (its result, its folder)."""
+    """Return a finished comparison: (its result, its folder)."""
     out = tmp_path_factory.mktemp("compared") / "out"
     return compare(recipe_file, garments_folder, out, model=model_folder, processes=1), out
 
@@ -128,7 +128,7 @@ def test_a_row_of_which_it_was_not_measured_is_left_out_of_what_is_asked_of(fini
     result = copy.deepcopy(finished[0])
 
     def rows():
-        """First cell -> the others, of the table of equal steps by what is asked of."""
+        """Return first cell -> the others, of the table of equal steps by what is asked of."""
         lines = markdown(result)
         start = next(n for n, line in enumerate(lines) if line.startswith("By what the text asks of"))
         table = lines[start + 2 : lines.index("", start + 2)]
@@ -165,7 +165,7 @@ def test_a_stopped_comparison_runs_what_is_missing_and_gives_the_same_table(
 
 
 def timeless(result):
-    """A result as it would be if nothing took time."""
+    """Return a result as it would be if nothing took time."""
     result = copy.deepcopy(result)
     result["cpu_seconds"] = {"search": 0.0, "training": 0.0}
     for row in result["contestants"].values():

@@ -39,7 +39,7 @@ training: {steps: 9, batch_size: 16, precision: fp32, checkpoint_every: 2}
 
 
 def with_own_columns(garments):
-    """The garments with columns of a shop's own: material goes with the sleeves."""
+    """Return the garments with columns of a shop's own: material goes with the sleeves."""
     count = len(garments.image_ids)
     known = {"long": "Wool", "short": "Cotton", "": "Linen"}
     material = [known.get(value, "Silk") for value in garments.attributes["sleeves"]]
@@ -55,7 +55,7 @@ def with_own_columns(garments):
 
 @pytest.fixture(scope="session")
 def shop(garments_folder, garments, tmp_path_factory):
-    """The garments as a shop has them: a few columns that models know, and its own."""
+    """Return the garments as a shop has them: a few columns that models know, and its own."""
     folder = tmp_path_factory.mktemp("shop") / "shop"
     folder.mkdir()
     shutil.copytree(garments_folder / "images", folder / "images")
@@ -70,7 +70,7 @@ def shop(garments_folder, garments, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def fitted(shop, model_folder, tmp_path_factory):
-    """A fit that nobody disturbed, by the command line."""
+    """Return a fit that nobody disturbed, by the command line."""
     place = tmp_path_factory.mktemp("fit")
     (place / "recipe.yaml").write_text(RECIPE)
     words = ["catalogue", "fit", shop, "--out", place / "out", "--model", model_folder]

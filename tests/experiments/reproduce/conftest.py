@@ -1,4 +1,4 @@
-"""The published annotations, cut to a few dozen questions, with drawn pictures in the images' place."""
+"""The published annotations, cut to a few dozen questions, with drawn pictures instead of the images."""
 
 import json
 import zlib
@@ -14,7 +14,7 @@ CATEGORIES = ("dress", "shirt", "toptee")
 
 
 def draw(path: Path) -> None:
-    """A small picture that only its name decides."""
+    """Draw a small picture that depends only on its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(zlib.crc32(path.stem.encode()))
     blocks = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
@@ -32,7 +32,7 @@ def write(path: Path, value) -> None:
 
 @pytest.fixture(scope="session")
 def fashioniq(shared, tmp_path_factory) -> Path:
-    """24 training questions and 18 of val; every other image is a .png."""
+    """Return 24 training questions and 18 of val; every other image is a .png."""
     source, folder = shared / "data" / "fashioniq", tmp_path_factory.mktemp("data") / "fashioniq"
     for category in CATEGORIES:
         for split, count, more in (("train", 8, 4), ("val", 6, 6)):
@@ -50,7 +50,7 @@ def fashioniq(shared, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def cirr(shared, tmp_path_factory) -> Path:
-    """14 questions of val, 24 others of val under the name of train, and 8 of test1."""
+    """Return 14 questions of val, 24 others of val under the name of train, and 8 of test1."""
     source, folder = shared / "data" / "cirr", tmp_path_factory.mktemp("data") / "cirr"
     for split, origin, start, count in (
         ("val", "val", 0, 14),
@@ -70,7 +70,7 @@ def cirr(shared, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def circo(shared, tmp_path_factory) -> Path:
-    """Six questions of val and six of test over the images that they name, and 60 that they do not."""
+    """Return six questions of val and six of test over their images and 60 other images."""
     source, folder = shared / "data" / "circo", tmp_path_factory.mktemp("data") / "circo"
     named = set(range(1, 61))
     for split in ("val", "test"):
@@ -87,7 +87,7 @@ def circo(shared, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def hp_fashioniq(shared, tmp_path_factory) -> Path:
-    """The first six judgements of three people."""
+    """Return the first six judgements of three people."""
     folder = tmp_path_factory.mktemp("data") / "hp"
     people = read(shared / "data" / "hp_fashioniq" / "hpfiq.json")
     cut = {}
@@ -107,7 +107,7 @@ def hp_fashioniq(shared, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def recipes(tmp_path_factory) -> dict[str, Path]:
-    """The published recipes, three short epochs long, at a rate from which something changes."""
+    """Return the published recipes with three short epochs, at a rate that changes something."""
     folder, found = tmp_path_factory.mktemp("recipes"), {}
     for name in ("fashioniq", "cirr"):
         recipe = yaml.safe_load((RECIPES / f"dqe-{name}.yaml").read_text())
@@ -120,7 +120,9 @@ def recipes(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def command(dqecir, model_folder):
-    """Run ``dqecir reproduce`` on tiny weights: (exit code, standard output, standard error)."""
+    """Return a function that runs ``dqecir reproduce`` on tiny weights: (exit code, standard output,
+    standard error).
+    """
 
     def run(data_set, *arguments) -> tuple[int, str, str]:
         return dqecir("reproduce", data_set, "--weights", model_folder, *arguments)

@@ -1,4 +1,4 @@
-"""The list of benchmarks: every protocol has an entry, and the tests that it names exist."""
+"""The list of benchmarks: every protocol has an entry, and the named tests exist."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What counts as reproduced, what a server takes, and the recipes."""
+"""When a number counts as reproduced, which files a server accepts, and the recipes."""
 
 import json
 from dataclasses import replace
@@ -88,7 +88,7 @@ def test_the_published_list():
 
 @pytest.fixture
 def submitted(tmp_path):
-    """CIRR's two files for two questions over 60 images, and the questions."""
+    """Return CIRR's two files for two questions over 60 images, and the questions."""
     questions = Questions(
         "cirr",
         "test1",
