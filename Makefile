@@ -25,11 +25,14 @@ demo: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
-# The whole suite once more, with the branches that it takes counted; about twice as long as `make test`.
+# The whole suite with branch coverage, which takes longer than `make test`; its figures go into docs/coverage.md.
 coverage: install
 	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n $(JOBS)
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --skip-covered --skip-empty
+	@mkdir -p build
+	$(BIN)/coverage json --quiet -o build/coverage.json
+	$(BIN)/python benchmarks/write_coverage.py build/coverage.json
+	@grep covers docs/coverage.md
 
 # Types and form of the page's JavaScript, by the tools that package-lock.json names.
 page:
