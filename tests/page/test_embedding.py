@@ -71,6 +71,20 @@ def test_a_tag_brings_the_search_onto_a_page_of_an_allowed_origin(
         expect(search.get_by_role("status")).to_have_text("8 products for what looks alike.")
         assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
 
+        # What had no effect is said, also of a text alone, and no old result stays beside an error.
+        page.reload()
+        box = search.get_by_role("searchbox", name="What should change?")
+        box.fill("gren, qwerty")
+        page.keyboard.press("Enter")
+        expect(results).to_have_count(8)
+        reading = search.locator(".reading")
+        expect(reading).to_contain_text("“gren” was read as “green”. Without effect: qwerty.")
+        box.fill("")
+        page.keyboard.press("Enter")
+        expect(search.get_by_role("alert")).not_to_be_empty()
+        expect(results).to_have_count(0)
+        expect(reading).to_be_empty()
+
         # A product's own page begins with what is similar to it; texts of the table stay texts.
         (folder / "product.html").write_text(
             example.replace("KEY-TO-EMBED", KEY).replace(

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { el } from "./dom.js";
 import { describe, know, linked, linkOf, nameOf, priceOf } from "./product.js";
+import { sentencesOf } from "./reading.js";
 import { lightened } from "./upload.js";
 import { speak, spoken, word } from "./words.js";
 
@@ -64,6 +65,7 @@ class EmbeddedSearch {
     });
     this.status = el("p", { class: "status", role: "status" });
     this.problem = el("p", { class: "problem", role: "alert" });
+    this.reading = el("p", { class: "reading" });
     this.grid = el("ul", { class: "grid", "aria-label": word("results.label") });
     const submitted = (/** @type {Event} */ event) => {
       event.preventDefault();
@@ -79,7 +81,7 @@ class EmbeddedSearch {
       el("label", { for: "file", class: "button", text: word("file.choose") }),
     );
     root.replaceChildren(
-      el("section", { class: "dqecir", lang: spoken() }, form, this.problem, this.status, this.grid),
+      el("section", { class: "dqecir", lang: spoken() }, form, this.problem, this.status, this.reading, this.grid),
     );
   }
 
@@ -131,8 +133,10 @@ class EmbeddedSearch {
     const text = this.text.value.trim();
     const request = { ...(this.item === null ? {} : { item: this.item }), text, k: this.most, spoke: false };
     try {
-      const { answers } = await api.search(request, this.picture, signal);
+      const reply = await api.search(request, this.picture, signal);
       if (signal.aborted) return;
+      const { answers } = reply;
+      this.reading.textContent = sentencesOf(reply, text).join(" ");
       this.grid.replaceChildren(...answers.map((answer) => this.card(answer)));
       const what = text ? word("results.of_text", { text }) : word("results.what_alike");
       this.status.textContent = answers.length ? word("results.count", { n: answers.length, what }) : word("nothing");
@@ -174,5 +178,7 @@ class EmbeddedSearch {
   failed(error) {
     if (!(error instanceof api.Problem)) throw error;
     this.problem.textContent = error.message;
+    [this.status.textContent, this.reading.textContent] = ["", ""];
+    this.grid.replaceChildren();
   }
 }

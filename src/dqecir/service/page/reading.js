@@ -41,23 +41,8 @@ const bounded = ({ attribute, order, number }) =>
  * @param {SearchReply} reply @param {string} text
  * @param {(text: string) => void} ask  search again with another text
  */
-export function showReading(
-  {
-    asked,
-    bounds,
-    unread,
-    searched,
-    no_text: noText,
-    corrections,
-    lacking,
-    language,
-    alike,
-    nowhere,
-    decided_by: decidedBy,
-  },
-  text,
-  ask,
-) {
+export function showReading(reply, text, ask) {
+  const { asked, bounds, unread, searched, corrections } = reply;
   const again = (/** @type {string} */ next) => {
     ask(next);
     byId("results").focus({ preventScroll: true });
@@ -103,7 +88,14 @@ export function showReading(
       ),
     ),
   ];
-  const notes = [
+  byId("reading").replaceChildren(...chips.map((chip) => el("li", {}, chip)));
+  byId("reading").hidden = !chips.length;
+  byId("reading-note").textContent = notesOf(reply, text).join(" ");
+}
+
+/** What is said of the text as a whole, and of requests that nothing could fulfil. @param {SearchReply} reply @param {string} text */
+function notesOf({ lacking, nowhere, language, alike, no_text: noText, searched, decided_by: decidedBy }, text) {
+  return [
     language !== "English" && word("reading.language", { language: wordOr(`language.${language}`, language) }),
     ...lacking.map(({ attribute, words }) => word("reading.lacking", { attribute: readable(attribute), words })),
     ...nowhere.map(({ attribute, value }) =>
@@ -113,9 +105,16 @@ export function showReading(
     alike && decidedBy === null && text && word("reading.alike"),
     decidedBy && decided(decidedBy, searched.columns),
   ].filter(Boolean);
-  byId("reading").replaceChildren(...chips.map((chip) => el("li", {}, chip)));
-  byId("reading").hidden = !chips.length;
-  byId("reading-note").textContent = notes.join(" ");
+}
+
+/** All that has to be said of how a text was read, in sentences, where there are no chips. @param {SearchReply} reply @param {string} text */
+export function sentencesOf(reply, text) {
+  const idle = reply.unread.filter((word) => !reply.searched.words.includes(word));
+  return [
+    ...reply.corrections.map(({ word: slip, read_as: by }) => word("reading.read_as", { word: slip, by })),
+    ...(idle.length ? [word("reading.idle", { words: idle.join(", ") })] : []),
+    ...notesOf(reply, text),
+  ];
 }
 
 /** What decided a search by words alone, as the service names it; all else are words of columns. @type {Object<string, () => string>} */
