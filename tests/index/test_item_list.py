@@ -70,3 +70,18 @@ def test_a_cut_off_file_is_refused(tmp_path, name):
     os.truncate(tmp_path / name, 0)
     with pytest.raises(ItemsError, match=name):
         open_items(tmp_path)
+
+
+@pytest.mark.parametrize("first", range(1, 60, 7))
+def test_the_first_values_of_a_column_are_read_without_the_others(tmp_path, monkeypatch, first):
+    monkeypatch.setattr(items, "FIRST", first)
+    values = [1234, "a title", [5.25, "x, y"], 'with "quotes"', 99.5, True, -7, "é", "end"] * 3
+    write(tmp_path, [(f"i{n}", {"mixed": value}) for n, value in enumerate(values)])
+    read = open_items(tmp_path).columns["mixed"].values
+    right = values[:9]
+    if first > 20:
+        assert read[0] == right[0]
+        assert "_all" not in vars(read)
+    assert [read[place] for place in (8, 0, -1)] == [right[place] for place in (8, 0, -1)]
+    assert list(read) == right
+    assert len(read) == 9

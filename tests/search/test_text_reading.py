@@ -1,12 +1,15 @@
 """The command that reads a file of texts: its output, and one sentence for every bad input."""
 
 import json
+from collections.abc import Sequence
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from dqecir.errors import DataError
-from dqecir.index.payload_columns import Columns
-from dqecir.search.text_reading import read_texts, reader_of_index
+from dqecir.index.payload_columns import Columns, PayloadColumn
+from dqecir.search.text_reading import MANY_VALUES, read_texts, reader_of_index
 
 GOOD = '{"id": "a/1", "text": "is red with a bow", "category": "dress"}\n'
 
@@ -101,3 +104,20 @@ def test_a_model_is_read_by_the_columns_of_its_heads(tmp_path, model_folder, dqe
     source.write_text('{"id": "1", "text": "is red"}', encoding="utf-8")
     assert dqecir("read", source, "--out", out, "--model", model_folder)[0] == 0
     assert [ask["value"] for ask in rows(out)[0]["asks"]] == ["red"]
+
+
+class _Titles(Sequence):
+    """More titles than are read."""
+
+    def __len__(self):
+        return 3 * MANY_VALUES
+
+    def __getitem__(self, place):
+        assert place <= MANY_VALUES
+        return f"Jacket no. {place}"
+
+
+def test_of_a_column_of_many_texts_the_first_are_read():
+    column = PayloadColumn(np.arange(1, 3 * MANY_VALUES + 1), _Titles())
+    index = SimpleNamespace(columns=lambda: [Columns({"title"}, len(column.codes), lambda name: column)])
+    assert not reader_of_index(index).linker.values

@@ -11,11 +11,14 @@ import hashlib
 import json
 import mmap
 import os
+import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +33,10 @@ from dqecir.io.files import write_bytes
 
 LINES = "items.jsonl"
 LOOKUP = "lookup.safetensors"
+FIRST = 1 << 19
+"""Bytes of a column's values that are read to judge what the column is for."""
 
-
-_ID = json.JSONDecoder()
+_VALUES = json.JSONDecoder()
 
 Entry = tuple[str, Mapping[str, Any]]
 """The id and the payload of an item."""
@@ -40,6 +44,43 @@ Entry = tuple[str, Mapping[str, Any]]
 
 class ItemsError(ValueError):
     """The files are not those of :class:`ItemsWriter`."""
+
+
+class StoredValues(Sequence[Any]):
+    """The values of a column, which are all read only when one beyond the first of them is needed."""
+
+    def __init__(self, count: int, read: Callable[[int], bytes]) -> None:
+        """``read`` returns the first bytes of the values as JSON, or all if there are fewer."""
+        self._count, self._read = count, read
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._first[place] if place in range(len(self._first)) else self._all[place]
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._first
+        if len(self._first) < self._count:
+            yield from islice(self._all, len(self._first), None)
+
+    @cached_property
+    def _all(self) -> list[Any]:
+        found: list[Any] = json.loads(self._read(sys.maxsize))
+        return found
+
+    @cached_property
+    def _first(self) -> list[Any]:
+        text = self._read(FIRST).decode("ascii")
+        if len(text) < FIRST:
+            return self._all
+        found, place = [], 1
+        # A number at the end of the text may go on.
+        with suppress(ValueError):
+            while (decoded := _VALUES.raw_decode(text, place))[1] < len(text):
+                found.append(decoded[0])
+                place = decoded[1] + len(", ")
+        return found
 
 
 @dataclass(frozen=True)
@@ -94,7 +135,7 @@ class StoredItems:
     def item_id(self, row: int) -> str:
         """Return the id of an item, without parsing its payload."""
         line = self.lines[self.starts[row] : self.starts[row + 1]].decode("ascii")
-        found: str = _ID.raw_decode(line, 1)[0]
+        found: str = _VALUES.raw_decode(line, 1)[0]
         return found
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
@@ -223,8 +264,11 @@ def open_items(place: Path) -> StoredItems:
         raise ItemsError(f"{place / LOOKUP}: {error}") from None
 
     def column(name: str) -> PayloadColumn:
-        codes, values = kept.get_tensor(f"codes {name}"), kept.get_tensor(f"values {name}")
-        return PayloadColumn(codes, json.loads(values.tobytes()))
+        codes, values = kept.get_tensor(f"codes {name}"), kept.get_slice(f"values {name}")
+        # Each value is one of an item.
+        count = int(codes.max(initial=0))
+        length = values.get_shape()[0]
+        return PayloadColumn(codes, StoredValues(count, lambda size: values[: min(size, length)].tobytes()))
 
     return StoredItems(lines, starts, hashes, rows, Columns(names, len(hashes), column))
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dqecir.data.cells import has_value
+from dqecir.data.cells import has_value, measured
 from dqecir.data.column_roles import roles_of
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError
 from dqecir.index.contract import Index
 from dqecir.index.engines import open_index
-from dqecir.index.filters import has_numbers
 from dqecir.index.payload_columns import Columns, values_in
 from dqecir.io.files import write_text
 from dqecir.language.number_words import names_a_number
@@ -87,7 +88,7 @@ def reader_of_index(index: Index, tagger: Tagger | None = None) -> Reader:
     numbers = []
     for name, role in zip(names, roles_of(names, list(known.values())), strict=True):
         many = names_a_number(name) or len(known[name]) > _FIGURES
-        if role != "id" and has_numbers(columns, name) and many:
+        if role != "id" and many and any(math.isfinite(measured(value)) for value in known[name]):
             numbers.append(name)
         elif role == "attribute" and 0 < len(known[name]) <= MANY_VALUES:
             values[name] = known[name]
@@ -95,10 +96,12 @@ def reader_of_index(index: Index, tagger: Tagger | None = None) -> Reader:
 
 
 def _values(columns: Collection[Columns], name: str) -> list[str]:
-    """Return the values of a column, the commonest first."""
+    """Return the values of a column, the commonest first; the first of too many values."""
     counts: Counter[str] = Counter()
     for part in columns:
         column = part[name]
+        if len(column.values) > MANY_VALUES:
+            return list(dict.fromkeys(map(str, islice(column.values, MANY_VALUES + 1))))
         found = np.bincount(column.codes, minlength=1 + len(column.values))[1:]
         for value, count in zip(column.values, found.tolist(), strict=True):
             counts.update({str(one): count for one in values_in(value)})
