@@ -13,10 +13,11 @@ from hypothesis import given, settings
 
 from dqecir.errors import EngineError, FilterError
 from dqecir.index import engines
-from dqecir.index.contract import ItemBatch
+from dqecir.index.contract import ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.index.payload_columns import Columns
+from dqecir.search.audit import audit
 from tests.index.contract import DOT, EngineContract, batches, item
 from tests.index.test_server import NAMES, SCALARS, filters
 from tests.postgres_server import postgres_server
@@ -266,3 +267,91 @@ def test_a_running_build_refuses_others_and_a_killed_one_does_not(index, tmp_pat
     assert len(index) == 9
     again()
     assert len(index) == 10
+
+
+def uneven(count: int, width: int = 16, seed: int = 0) -> torch.Tensor:
+    """Vectors [N, 1, D] that lie to one side of the origin and differ in length."""
+    draw = torch.Generator().manual_seed(seed)
+    lengths = 0.7 + 0.6 * torch.rand(count, 1, 1, generator=draw)
+    return lengths * torch.nn.functional.normalize(torch.randn(count, 1, width, generator=draw) + 1, dim=2)
+
+
+@pytest.fixture
+def large(postgres_index, tmp_path):
+    """2,000 items in the engine, and the same in the exact one."""
+    tokens = uneven(2000)
+    payloads = [{"tenth": str(row % 10), "n": row, "rare": str(row % 1000)} for row in range(2000)]
+    header = DOT.model_copy(update={"size": 16})
+    batch = ItemBatch([str(row) for row in range(2000)], tokens, payloads)
+    return [
+        engine.build(tmp_path / engine.__name__, header, iter([batch]))
+        for engine in (postgres_index, ExactIndex)
+    ]
+
+
+def recall(index, exact, where=None, k=10) -> float:
+    queries = uneven(50, seed=9)
+    without = [[str(row), "nobody"] for row in range(50)]
+    found, right = [
+        [{hit.id for hit in hits} for hits in one.search(queries, k, without, where)]
+        for one in (index, exact)
+    ]
+    return sum((len(a & b) / len(b) if b else not a) for a, b in zip(found, right, strict=True)) / 50
+
+
+def test_a_graph_finds_what_a_scan_finds(large, postgres):
+    index, exact = large
+    assert recall(index, exact) == 1
+    index.configure(SearchSettings(candidates=400, exact_up_to=100))
+    for where in (None, "tenth = 3", "not tenth = 3", "n > 1500", "rare = 7", "rare = 7 and n < 0"):
+        assert recall(index, exact, where and parse_filter(where)) >= 0.99, where
+    assert recall(index, exact, k=1500) >= 0.999
+    assert recall(index, exact, parse_filter("tenth = 4"), k=500) >= 0.999
+
+
+def test_an_audit_measures_scans_and_graphs(large):
+    report = audit(large[0], None, count=10, numbers=(100, 400))
+    tried = [(row.settings and row.settings.candidates, row.limit.share) for row in report.rows]
+    assert tried == [(count, share) for count in (None, 100, 400) for share in (1.0, 0.1)]
+    assert all(row.recall == 1 for row in report.rows[:2])
+    assert all(row.recall > 0.95 for row in report.rows)
+    assert large[0].with_settings(SearchSettings(candidates=1001, exact_up_to=0)) is None
+    with pytest.raises(EngineError, match="at most 1000 candidates"):
+        large[0].configure(SearchSettings(candidates=1001, exact_up_to=0))
+
+
+def test_wide_vectors_are_scanned(postgres_index, tmp_path):
+    header = DOT.model_copy(update={"size": 4000})
+    index = postgres_index.build(tmp_path / "i", header, batches(8, width=4000, header=header))
+    tokens = index.tokens(["item5"])
+    assert index.search(tokens.float(), 1)[0][0].id == "item5"
+    assert index.with_settings(SearchSettings(candidates=10, exact_up_to=0)) is None
+    with pytest.raises(EngineError, match="at most 3999 numbers: every item is compared"):
+        index.configure(SearchSettings(candidates=10, exact_up_to=0))
+
+
+def test_a_graph_stays_right_while_items_change_and_grow_beyond_it(large):
+    index, exact = large
+    index.configure(SearchSettings(candidates=400, exact_up_to=100))
+    for one in large:
+        one.add(ItemBatch(["far", "near"], torch.cat([300 * uneven(1, seed=1), uneven(1, seed=2)]), [{}, {}]))
+        one.delete([str(row) for row in range(0, 2000, 2)])
+        one.add(ItemBatch([str(row) for row in range(300)], uneven(300, seed=3), [{"n": 1}] * 300))
+    assert recall(index, exact) >= 0.99
+    [hits] = index.search(uneven(1, seed=1), 1)
+    assert hits[0].id == "far"
+    outgrown = index.info()["graph"]
+    index.configure(SearchSettings(candidates=500, exact_up_to=100))
+    assert index.info()["graph"] != outgrown
+    assert recall(index, exact) >= 0.99
+    kept = index.info()["graph"]
+    index.configure(SearchSettings(candidates=400, exact_up_to=100))
+    assert index.info()["graph"] == kept
+    # A build by the same model keeps the settings, and makes a graph of its own.
+    again = type(index).build(index.folder, index.header, exact.items())
+    assert again.info()["quick"] == index.info()["quick"]
+    assert again.info()["graph"] not in (kept, None)
+    assert recall(again, exact) >= 0.99
+    again.configure(None)
+    assert (again.info()["quick"], again.info()["graph"]) == (None, None)
+    assert recall(again, exact) == 1

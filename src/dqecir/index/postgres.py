@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -33,8 +34,15 @@ from dqecir.index.contract import (
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import Columns, values_in
-from dqecir.index.postgres_building import build_store, location_before, read_location
+from dqecir.index.postgres_building import (
+    build_store,
+    location_before,
+    read_location,
+    remove_graph,
+    renew_graph,
+)
 from dqecir.index.postgres_connections import URL, Connection, Row, may_repeat, plain_errors, pool
+from dqecir.index.postgres_graph import MOST, graph_settings, is_outgrown, near, why_no_graph
 from dqecir.index.postgres_records import DatabaseLocation, busy, is_built
 from dqecir.index.postgres_search import Condition, both, but_not, condition, of_ids, query_text, scan
 from dqecir.index.postgres_tables import Store, StoreRecord, as_tokens, rows_of
@@ -66,6 +74,19 @@ class _Snapshot:
     connection: Connection
     record: StoreRecord
     store: Store
+
+    def all_rows(self, statements: Sequence[Condition]) -> list[list[Row]]:
+        """Return the rows of several statements, which take one round trip together."""
+        with self.connection.pipeline():
+            cursors = [self.send(*statement) for statement in statements]
+        return [cursor.fetchall() for cursor in cursors]
+
+    def allows_more_than(self, few: int, limit: Condition) -> bool:
+        """Return whether more than a few items are allowed, without counting all of them."""
+        if limit[0] == "TRUE":
+            return self.record.items > few
+        counted = self.rows("1", limit, "LIMIT %s", few + 1)
+        return len(counted) > few
 
     @property
     def vector(self) -> str:
@@ -105,6 +126,7 @@ class PostgresIndex(Index):
         """As :meth:`open`."""
         self.folder = folder
         self._location = read_location(folder)
+        self._trial: tuple[SearchSettings | None] | None = None
         with plain_errors(), self._reading() as now:
             self.header = now.record.header
 
@@ -191,7 +213,7 @@ class PostgresIndex(Index):
         queries = queries.float()
         count = max(k, PREFERRED) if prefer is not None and any(prefer) else k
         without = exclude or [()] * len(queries)
-        found = self._read(lambda now: _best(now, queries, count, without, where))
+        found = self._read(lambda now: _best(now, queries, count, without, where, self._quick(now)))
         if count == k or prefer is None:
             return found
         return [reordered(*pair)[:k] for pair in zip(found, prefer, strict=True)]
@@ -293,6 +315,8 @@ class PostgresIndex(Index):
                 "tokens": f"{self.header.tokens} of width {self.header.size}",
                 "score rule": self.header.score_rule,
                 "generation": now.record.generation,
+                "quick": None if now.record.quick is None else now.record.quick.model_dump(),
+                "graph": None if now.record.graph is None else now.record.graph.name,
                 "database": now.connection.info.dbname,
                 "view": f"{self._location.namespace}.{self._location.name}",
             }
@@ -300,12 +324,38 @@ class PostgresIndex(Index):
         return self._read(read)
 
     def with_settings(self, settings: SearchSettings | None) -> Self | None:
-        return self if settings is None else None
+        """As the contract says, but for the graph, which is made if it is missing or outgrown."""
+        if settings is not None:
+            if self._read(lambda now: why_no_graph(now.store, self.header.size, settings)):
+                return None
+            if not self._trial or self._trial[0] is None:
+                self._renew_graph()
+        handle = copy(self)
+        handle._trial = (settings,)
+        return handle
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """As the contract says; raises :class:`EngineError` for settings: every item is compared."""
+        """Store the settings of searches; a graph is made for them, or removed without any."""
         if settings is not None:
-            raise EngineError("the engine postgres compares every item: there is nothing to set")
+            if why := self._read(lambda now: why_no_graph(now.store, self.header.size, settings)):
+                raise EngineError(why)
+            self._renew_graph()
+        self._write(lambda now: now.record.model_copy(update={"quick": settings}))
+        if settings is None and self._read(lambda now: now.record.graph):
+            with plain_errors():
+                remove_graph(self._location)
+
+    def _renew_graph(self) -> None:
+        def is_missing(now: _Snapshot) -> bool:
+            graph = now.record.graph
+            return graph is None or is_outgrown(now.connection, now.store, graph)
+
+        if self._read(is_missing):
+            with plain_errors():
+                renew_graph(self._location)
+
+    def _quick(self, now: _Snapshot) -> SearchSettings | None:
+        return now.record.quick if self._trial is None else self._trial[0]
 
     def _read(self, work: Callable[[_Snapshot], ReadT]) -> ReadT:
         """Read one snapshot; once more where the connection broke or a build replaced the tables."""
@@ -364,27 +414,40 @@ def _drawn(seed: int) -> str:
 
 
 def _best(
-    now: _Snapshot, queries: Tensor, k: int, without: Sequence[Sequence[str]], where: Filter | None
+    now: _Snapshot,
+    queries: Tensor,
+    k: int,
+    without: Sequence[Sequence[str]],
+    where: Filter | None,
+    quick: SearchSettings | None,
 ) -> list[list[Hit]]:
-    limit = now.limit(where)
-    with now.connection.pipeline():
-        cursors = [
-            now.send(*scan(now.store, query_text(query[0]), both(limit, but_not(ids)), k + SPARE))
-            for query, ids in zip(queries, without, strict=True)
-        ]
-    return [
-        _hits(query, cursor.fetchall(), k, now.record.header)
-        for query, cursor in zip(queries, cursors, strict=True)
+    """Return the ``k`` best items of each query [B, 1, D], by the graph if more than few may be found."""
+    limit, graph, count = now.limit(where), now.record.graph, k + SPARE
+    asked = [
+        (query_text(query[0]), both(limit, but_not(ids))) for query, ids in zip(queries, without, strict=True)
     ]
+    found: list[list[Row]] = [[] for _ in asked]
+    if quick is not None and graph is not None and now.allows_more_than(quick.exact_up_to, limit):
+        width, candidates = now.record.header.size, min(MOST, max(quick.candidates, count))
+        ways = [near(now.store, graph, width, *one, count) for one in asked]
+        found = now.all_rows([graph_settings(candidates), *ways])[1:]
+    # A graph may end before it has found enough, behind a filter above all.
+    few = [row for row, rows in enumerate(found) if len(rows) < min(k, now.record.items)]
+    for row, rows in zip(
+        few, now.all_rows([scan(now.store, *asked[row], count) for row in few]), strict=True
+    ):
+        found[row] = rows
+    return [_hits(query, rows, k, now.record.header) for query, rows in zip(queries, found, strict=True)]
 
 
 def _hits(query: Tensor, rows: Sequence[Row], k: int, header: IndexHeader) -> list[Hit]:
-    """Return the best of some rows, which stand in the order of adding, by the one scorer."""
+    """Return the best of some rows by the one scorer, equal scores in the order of adding."""
     if not rows:
         return []
-    tokens = as_tokens([vector for _, _, vector in rows], header.size)
+    rows = sorted(rows)
+    tokens = as_tokens([row[3] for row in rows], header.size)
     values, columns = best_columns(score_of_results(query[None], tokens, header.score_rule), k)
     return [
-        Hit(rows[column][0], value, json.loads(rows[column][1]))
+        Hit(rows[column][1], value, json.loads(rows[column][2]))
         for value, column in zip(values[0].tolist(), columns[0].tolist(), strict=True)
     ]

@@ -18,9 +18,18 @@ import psycopg
 from dqecir.errors import DataError, EngineError
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.engines import engine_of
-from dqecir.index.postgres_connections import Connection, ConnectionPool, pool
-from dqecir.index.postgres_records import BOUNDED, FORMAT, SHORTLY, DatabaseLocation, busy, stores_of
-from dqecir.index.postgres_tables import Store, StoreRecord, rows_of
+from dqecir.index.postgres_connections import Connection, pool
+from dqecir.index.postgres_graph import add_graph, drop_graphs
+from dqecir.index.postgres_records import (
+    BOUNDED,
+    FORMAT,
+    SHORTLY,
+    DatabaseLocation,
+    busy,
+    record_of,
+    stores_of,
+)
+from dqecir.index.postgres_tables import Store, StoreRecord, VectorGraph, rows_of
 from dqecir.settings import parse_settings
 
 _WIDEST = 16_000
@@ -57,10 +66,9 @@ def build_store(location: DatabaseLocation, header: IndexHeader, batches: Iterat
     batch = next((one for one in batches if one.ids), None)
     if batch is None:
         raise EngineError("there is nothing to index: no image could be used")
-    connections = pool()
     name = f"{location.name}_{uuid.uuid4().hex[:8]}"
-    store = Store(location.namespace, name, connections.extension())
-    with _building(connections, location, store) as connection:
+    store = Store(location.namespace, name, pool().extension())
+    with _building(location, store) as connection:
         with connection.transaction():
             connection.execute(BOUNDED)
             store.create(connection, header.size)
@@ -80,28 +88,80 @@ def build_store(location: DatabaseLocation, header: IndexHeader, batches: Iterat
             store.add_indexes(connection)
         for table in (store.items, store.vectors, store.numbers):
             connection.execute(f"VACUUM (ANALYZE) {table}".encode())
+        old = record_of(connection, location)
+        if old and old.quick and old.header == header:
+            # How many candidates are enough depends on the model.
+            graph = add_graph(connection, store, header.size)
+            record = record.model_copy(update={"quick": old.quick, "graph": graph})
         _switch(connection, location, store, record)
         _drop_others(connection, location, store)
 
 
+def renew_graph(location: DatabaseLocation) -> None:
+    """Make a new graph for an index, whose items may be changed meanwhile, and drop the old one."""
+    with _alone(location) as connection:
+        # Another build that began was killed; changes need not wait for it.
+        statement = f"UPDATE {location.records} SET building = NULL WHERE name = %s"
+        connection.execute(statement.encode(), [location.name])
+        record = record_of(connection, location)
+        if record is None:
+            return
+        store = Store(location.namespace, record.store, pool().extension())
+        graph = add_graph(connection, store, record.header.size)
+        _set_graph(connection, location, graph)
+        drop_graphs(connection, store, graph)
+
+
+def remove_graph(location: DatabaseLocation) -> None:
+    """Drop the graph of an index, if it has one."""
+    with _alone(location) as connection:
+        _set_graph(connection, location, None)
+        record = record_of(connection, location)
+        if record is not None:
+            drop_graphs(connection, Store(location.namespace, record.store, pool().extension()), None)
+
+
+def _set_graph(connection: Connection, location: DatabaseLocation, graph: VectorGraph | None) -> None:
+    with connection.transaction():
+        connection.execute(BOUNDED)
+        record = record_of(connection, location, " FOR UPDATE")
+        if record is not None:
+            text = record.model_copy(update={"graph": graph}).model_dump_json()
+            connection.execute(
+                f"UPDATE {location.records} SET record = %s WHERE name = %s".encode(), [text, location.name]
+            )
+
+
 @contextmanager
-def _building(connections: ConnectionPool, location: DatabaseLocation, store: Store) -> Iterator[Connection]:
-    """Hold the lock of builds, name this one in the record, and yield a connection; clean up after errors."""
+def _alone(location: DatabaseLocation) -> Iterator[Connection]:
+    """Yield a connection while the lock of builds is held, which ends with the process."""
+    connections = pool()
     with closing(connections.dedicated()) as guard, closing(connections.dedicated()) as connection:
-        guard.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0")
-        cursor = guard.execute("SELECT pg_try_advisory_xact_lock(%s)", [location.lock])
-        [(is_alone,)] = cursor.fetchall()
+        # A statement without parameters leaves no snapshot, for which an index and VACUUM would wait.
+        cursor = guard.execute(
+            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; "
+            f"SELECT pg_try_advisory_xact_lock({location.lock})".encode()
+        )
+        while cursor.nextset():
+            pass
+        if not cursor.fetchall()[0][0]:
+            [(building,)] = connection.execute(
+                f"SELECT building FROM {location.records} WHERE name = %s".encode(), [location.name]
+            ).fetchall()
+            raise busy(building)
+        yield connection
+
+
+@contextmanager
+def _building(location: DatabaseLocation, store: Store) -> Iterator[Connection]:
+    """Hold the lock of builds, name this one in the record, and yield a connection; clean up after errors."""
+    own = f"WHERE name = '{location.name}'"
+    with _alone(location) as connection:
         with suppress(psycopg.errors.UniqueViolation):  # Another process creates it at the same moment.
             connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {location.records} "
                 "(name text PRIMARY KEY, record text, building text)".encode()
             )
-        own = f"WHERE name = '{location.name}'"
-        if not is_alone:
-            [(building,)] = connection.execute(
-                f"SELECT building FROM {location.records} {own}".encode()
-            ).fetchall()
-            raise busy(building)
         with connection.transaction():
             connection.execute(BOUNDED)
             connection.execute(

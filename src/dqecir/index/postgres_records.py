@@ -15,7 +15,7 @@ from pydantic import Field
 
 from dqecir.errors import EngineError
 from dqecir.index.postgres_connections import Connection, plain_errors, pool
-from dqecir.index.postgres_tables import Store, hash64
+from dqecir.index.postgres_tables import Store, StoreRecord, hash64
 from dqecir.settings import Strict
 
 SCHEMA = "DQECIR_DATABASE_SCHEMA"
@@ -55,8 +55,18 @@ class DatabaseLocation(Strict):
         return hash64(f"{self.namespace}.{self.name}")
 
 
-def busy(building: str) -> EngineError:
-    """Return the error for a change or a build while another build runs."""
+def record_of(connection: Connection, location: DatabaseLocation, lock: str = "") -> StoreRecord | None:
+    """Return the record of an index; None where no build has finished."""
+    rows = connection.execute(
+        f"SELECT record FROM {location.records} WHERE name = %s{lock}".encode(), [location.name]
+    ).fetchall()
+    return StoreRecord.model_validate_json(rows[0][0]) if rows and rows[0][0] else None
+
+
+def busy(building: str | None) -> EngineError:
+    """Return the error for a change or a build while another process builds the index or its graph."""
+    if building is None:
+        return EngineError("the graph of the index is being made: try again when that has ended")
     by = json.loads(building)
     return EngineError(
         f"the index is being built on {by['host']} since {by['since']}: try again when that has ended"

@@ -77,13 +77,14 @@ def scan(store: Store, query: str, allowed: Condition, count: int) -> Condition:
         f"SELECT i.key FROM {store.items} i JOIN {store.vectors} v USING (key) WHERE {text} "
         f"ORDER BY v.vector {store.product} %s::{store.half}, i.number LIMIT %s"
     )
-    return _with_rows(store, nearest), [*parameters, query, count]
+    return with_rows(store, nearest), [*parameters, query, count]
 
 
-def _with_rows(store: Store, keys: str) -> str:
+def with_rows(store: Store, keys: str) -> str:
+    """Return the statement for the rows of the items that a query of keys finds."""
     return (
-        f"SELECT i.id, i.payload, v.vector FROM ({keys}) best JOIN {store.items} i USING (key) "
-        f"JOIN {store.vectors} v USING (key) ORDER BY i.number"
+        f"SELECT i.number, i.id, i.payload, (SELECT v.vector FROM {store.vectors} v WHERE v.key = i.key) "
+        f"FROM {store.items} i WHERE i.key = ANY(ARRAY({keys}))"
     )
 
 

@@ -1,0 +1,135 @@
+"""The graph of the engine ``postgres``: an HNSW index on an expression over the vectors.
+
+A graph on raw inner products finds few of the best items, because long vectors are near to everything. So
+each vector x is centred, and gets one more number, sqrt(M² - |x - c|²): all are then of one length M, and
+their order by inner product with (q, 0) is that of the vectors with q. Vectors that are longer than M have no
+place in the graph and are scanned besides, until an audit or a build makes a new one.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from dqecir.index.contract import SearchSettings
+from dqecir.index.postgres_connections import Connection
+from dqecir.index.postgres_search import Condition, with_rows
+from dqecir.index.postgres_tables import Store, VectorGraph
+
+WIDEST_GRAPH = 3_999
+"""Largest width of a vector in a graph: pgvector's limit for halfvec, less the number that is added."""
+
+MOST = 1_000
+"""Largest number of candidates of a graph: pgvector's limit for ef_search."""
+
+_NEWEST = (0, 8, 4)
+"""Older releases of pgvector had faults in building graphs and in VACUUM."""
+
+
+def why_no_graph(store: Store, width: int, settings: SearchSettings) -> str | None:
+    """Return why an index cannot be searched by a graph with these settings, if so."""
+    if store.extension.version < _NEWEST:
+        return f"graphs need pgvector {'.'.join(map(str, _NEWEST))} or newer: every item is compared"
+    if width > WIDEST_GRAPH:
+        return f"graphs hold vectors of at most {WIDEST_GRAPH} numbers: every item is compared"
+    if settings.candidates > MOST:
+        return f"a graph finds at most {MOST} candidates: name at most so many"
+    return None
+
+
+def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph | None:
+    """Make the graph of a store, while others change the store; None for a store without items."""
+    vector = store.extension.named("vector")
+    [(centre,)] = connection.execute(
+        f"SELECT {store.extension.named('avg')}(vector::{vector})::text FROM {store.vectors}".encode(), ()
+    ).fetchall()
+    if centre is None:
+        return None
+    graph = VectorGraph(name=f"{store.name}_{uuid.uuid4().hex[:4]}", centre=centre, bound=0.0)
+    [(bound,)] = connection.execute(
+        f"SELECT max({_length(store, graph)}) FROM {store.vectors} v".encode(), ()
+    ).fetchall()
+    graph = graph.model_copy(update={"bound": bound})
+    connection.execute(b"SET maintenance_work_mem = '1GB'")
+    for definition in (
+        f'"{graph.name}_far" ON {store.vectors} (key) WHERE {_far(store, graph)}',
+        f'"{graph.name}_near" ON {store.vectors} USING hnsw ({_line(store, graph, width)} '
+        f"{store.extension.named('halfvec_ip_ops')}) WITH (m = 16, ef_construction = 100) "
+        f"WHERE {_near(store, graph)}",
+    ):
+        statement = f"CREATE INDEX CONCURRENTLY {definition}".replace("v.vector", "vector")
+        connection.execute(statement.encode(), ())
+    return graph
+
+
+def drop_graphs(connection: Connection, store: Store, but: VectorGraph | None) -> None:
+    """Drop the graphs of a store but one, and what is left of graphs that were not finished."""
+    kept = (f"{but.name}_near", f"{but.name}_far") if but else ()
+    found = connection.execute(
+        "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass AND NOT indisprimary",
+        [store.vectors],
+    ).fetchall()
+    for (name,) in found:
+        bare = name.split(".")[-1].strip('"')
+        if bare.startswith(store.name) and bare not in kept:
+            connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}".encode())
+
+
+def is_outgrown(connection: Connection, store: Store, graph: VectorGraph) -> bool:
+    """Return whether vectors have come that are too long for the graph."""
+    cursor = connection.execute(
+        f"SELECT EXISTS (SELECT FROM {store.vectors} v WHERE {_far(store, graph)})".encode(), ()
+    )
+    return bool(cursor.fetchall()[0][0])
+
+
+def graph_settings(candidates: int) -> Condition:
+    """Return the statement that makes the planner take the graph within a transaction."""
+    wanted = {
+        "hnsw.ef_search": str(candidates),
+        "hnsw.iterative_scan": "strict_order",
+        **{f"enable_{way}": "off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")},
+    }
+    calls = ", ".join("set_config(%s, %s, true)" for _ in wanted)
+    return f"SELECT {calls}", [one for pair in wanted.items() for one in pair]
+
+
+def near(
+    store: Store, graph: VectorGraph, width: int, query: str, allowed: Condition, count: int
+) -> Condition:
+    """Return the statement that finds about the first ``count`` items, by the graph and what it lacks."""
+    text, parameters = allowed
+    # OFFSET keeps the planner from looking at the few far vectors after all items.
+    far = f"(SELECT * FROM {store.vectors} v WHERE {_far(store, graph)} OFFSET 0)"
+    nearest = f"v.vector {store.product} %s::{store.half}"
+    keys = (
+        f"(SELECT i.key FROM {store.vectors} v JOIN {store.items} i USING (key) WHERE {_near(store, graph)} "
+        f"AND {text} ORDER BY {nearest.replace('v.vector', _line(store, graph, width))} LIMIT %s) UNION ALL "
+        f"(SELECT i.key FROM {far} v JOIN {store.items} i USING (key) WHERE {text} ORDER BY {nearest} "
+        "LIMIT %s)"
+    )
+    return with_rows(store, keys), [*parameters, f"{query[:-1]},0]", count, *parameters, query, count]
+
+
+def _length(store: Store, graph: VectorGraph) -> str:
+    return f"{store.extension.named('vector_norm')}({_centred(store, graph)})"
+
+
+def _centred(store: Store, graph: VectorGraph) -> str:
+    vector = store.extension.named("vector")
+    return f"(v.vector::{vector} {store.extension.operator('-')} '{graph.centre}'::{vector})"
+
+
+def _near(store: Store, graph: VectorGraph) -> str:
+    return f"{_length(store, graph)} <= '{graph.bound!r}'::float8"
+
+
+def _far(store: Store, graph: VectorGraph) -> str:
+    return f"{_length(store, graph)} > '{graph.bound!r}'::float8"
+
+
+def _line(store: Store, graph: VectorGraph, width: int) -> str:
+    """Return the centred vector with its further number, of length 1."""
+    named, joined = store.extension.named, store.extension.operator("||")
+    rest = f"sqrt(greatest('{graph.bound!r}'::float8 ^ 2 - {_length(store, graph)} ^ 2, 0))"
+    whole = f"{_centred(store, graph)} {joined} ARRAY[{rest}]::{named('vector')}"
+    return f"({named('l2_normalize')}({whole})::{store.half}({width + 1}))"
