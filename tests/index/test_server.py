@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqecir.errors import EngineError, FilterError
-from dqecir.index import engines, qdrant_collection
+from dqecir.index import engines, qdrant_collection, server
 from dqecir.index.contract import ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or, parse_filter
@@ -139,6 +139,28 @@ def test_filters_mean_what_they_mean_in_the_exact_engine(shops, where):
 
     right, other = [found(index) for index in shops]
     assert other == right
+
+
+@pytest.mark.parametrize("some", [5, 1000])
+def test_the_server_counts_values_and_no_payload_is_read(shops, tmp_path, monkeypatch, some):
+    exact, counted = shops
+    right = exact.values()
+    more = [{"price": f"{n % 40} €", "title": f"Dress {n}", "mixed": n % 30 or "none"} for n in range(120)]
+    monkeypatch.setenv(URL, IN_MEMORY)
+    batch = ItemBatch([f"i{n}" for n in range(120)], torch.rand(120, 3, 8), more)
+    many = [
+        engine.build(tmp_path / engine.__name__, HEADER, iter([batch]))
+        for engine in (ExactIndex, ServerIndex)
+    ]
+    facts = many[0].column_facts(8, 4)
+    monkeypatch.setattr(server, "SOME", some)
+    monkeypatch.setattr(Collection, "scroll", lambda *_: pytest.fail("reads payloads"))
+    assert counted.values() == right
+    found = many[1].column_facts(8, 4)
+    assert found.keys() == facts.keys() == {"price", "title", "mixed"}
+    for name, one in facts.items():
+        assert (found[name].values, found[name].numbers) == (one.values, one.numbers)
+        assert set(found[name].some) <= set(one.some)
 
 
 def test_names_of_attributes_stay_different():

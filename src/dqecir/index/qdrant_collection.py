@@ -46,6 +46,8 @@ _LONGEST_PAUSE = 2.0
 _LATER = frozenset({408, 425, 429})
 """Statuses besides 5xx that say to come again."""
 
+ASCENDING, DESCENDING = models.Direction.ASC, models.Direction.DESC
+
 ResultT = TypeVar("ResultT")
 
 
@@ -165,6 +167,31 @@ class Collection:
         """Count the points that fulfil a condition."""
         selected = _filter(where)
         return self._call(lambda client: client.count(self.name, count_filter=selected, exact=True).count)
+
+    def counted(self, where: Condition, key: str, most: int) -> dict[str, int]:
+        """Return the commonest texts that points have in a field, and how many points have each."""
+        selected = _filter(where)
+
+        def read(client: QdrantClient) -> dict[str, int]:
+            found = client.facet(self.name, key=key, facet_filter=selected, limit=most, exact=True)
+            return {str(hit.value): hit.count for hit in found.hits}
+
+        return self._call(read)
+
+    def outermost(self, where: Condition, key: str, direction: models.Direction) -> float:
+        """Return the least (``asc``) or largest (``desc``) number that a point has in a field."""
+        selected = _filter(where)
+        order = models.OrderBy(key=key, direction=direction)
+
+        def read(client: QdrantClient) -> float:
+            found, _ = client.scroll(self.name, selected, order_by=order, limit=1, with_payload=[key])
+            number: Any = found[0].payload
+            for part in key.split("."):
+                number = number[part]
+            best = min if direction == ASCENDING else max
+            return float(best(number) if isinstance(number, list) else number)
+
+        return self._call(read)
 
     def writers(self, where: Condition, key: str) -> list[str]:
         """Return the different texts that points have in a field, which all of them have."""

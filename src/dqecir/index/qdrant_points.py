@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dqecir.data.cells import as_number, folded, measured
+from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import EngineError
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
@@ -123,7 +124,7 @@ def points_of(batch: ItemBatch, stored: Tensor, first: int, generation: int, wri
 
 
 def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Qdrant's payload of an item: the item as text, unchanged, and the facts that filters use."""
+    """Return Qdrant's payload of an item: the item as text, unchanged, and what filters and counts use."""
     known = {name: values_in(value) for name, value in payload.items()}
     numbers = {
         safe_name(name): [number for number in map(measured, values) if math.isfinite(number)]
@@ -133,6 +134,12 @@ def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         "item": item,
         "payload": json.dumps(dict(payload)),
         "facts": [fact for name, values in known.items() for value in values for fact in _facts(name, value)],
+        # With a sign before, because Qdrant spells UUIDs anew.
+        "values": {
+            _shown_name(name): [f"={value}" for value in values]
+            for name, values in known.items()
+            if name not in RESERVED
+        },
         "numbers": {name: own[0] if len(own) == 1 else own for name, own in numbers.items() if own},
     }
 
@@ -151,14 +158,26 @@ def number_key(name: str) -> str:
     return f"numbers.{safe_name(name)}"
 
 
+def value_key(name: str) -> str:
+    """Return the payload key of an attribute's values, as they are shown."""
+    return f"values.{_shown_name(name)}"
+
+
+def _shown_name(name: str) -> str:
+    return f"_{_spelled(name)}"
+
+
 def safe_name(name: str) -> str:
     """Spell an attribute's name so that it is safe in a key path.
 
     Names that differ only in case become equal.
     """
+    return _spelled(folded(name))
+
+
+def _spelled(name: str) -> str:
     return "".join(
-        sign if sign.isascii() and (sign.isalnum() or sign == "_") else f"-{ord(sign):x}-"
-        for sign in folded(name)
+        sign if sign.isascii() and (sign.isalnum() or sign == "_") else f"-{ord(sign):x}-" for sign in name
     )
 
 
@@ -177,6 +196,16 @@ def has_item(ids: Sequence[str]) -> Condition:
 def has_number(numbers: Sequence[int]) -> Condition:
     """Return the condition for points with these numbers."""
     return {"key": NUMBER, "match": {"any": list(numbers)}}
+
+
+def has_value(key: str) -> Condition:
+    """Return the condition for points with a value in a field."""
+    return {"must_not": [{"is_empty": {"key": key}}]}
+
+
+def is_within(key: str, limits: Mapping[str, float]) -> Condition:
+    """Return the condition for points with a number within limits (``gte``, ``lt`` and others)."""
+    return {"key": key, "range": dict(limits)}
 
 
 def is_of(key: str, writer: str) -> Condition:

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from threading import Lock
@@ -30,6 +31,7 @@ from torch import Tensor
 
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError, EngineError, UnknownItemError
+from dqecir.index.column_facts import SOME, ColumnFacts, NumberRange, facts_of_counts
 from dqecir.index.contract import (
     Hit,
     Index,
@@ -44,8 +46,8 @@ from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
 from dqecir.index.locking import write_lock
-from dqecir.index.payload_columns import Columns, values_in
-from dqecir.index.qdrant_collection import PATIENCE, URL, Collection
+from dqecir.index.payload_columns import Columns
+from dqecir.index.qdrant_collection import ASCENDING, DESCENDING, PATIENCE, URL, Collection
 from dqecir.index.qdrant_earlier import earlier_items
 from dqecir.index.qdrant_leftovers import being_built, siblings
 from dqecir.index.qdrant_points import (
@@ -59,11 +61,14 @@ from dqecir.index.qdrant_points import (
     condition,
     has_item,
     has_number,
+    has_value,
     is_of,
+    is_within,
     number_key,
     point_payload,
     points_of,
     unfinished,
+    value_key,
     visible,
 )
 from dqecir.io.files import sync_folder, whole_folder, write_json
@@ -87,6 +92,9 @@ SPARE = 16
 
 HELD = 1 << 13
 """Items of several queries that are fetched at once; other searches take turns with them."""
+
+_ALL = 1 << 31
+"""More values than an attribute has."""
 
 ReadT = TypeVar("ReadT")
 
@@ -332,12 +340,18 @@ class ServerIndex(Index):
         return [point.item for found in self._parts(False, *more) for point in found]
 
     def values(self) -> dict[str, Counter[str]]:
-        found: dict[str, Counter[str]] = {}
-        for _, payload in self.entries():
-            for name, value in payload.items():
-                if name not in RESERVED and (values := values_in(value)):
-                    found.setdefault(name, Counter()).update(map(str, values))
-        return found
+        facts = self.column_facts(_ALL, 1)
+        return {name: Counter(one.values) for name, one in facts.items()}
+
+    def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
+        """As the contract says, by counts of the server; of many numbers, an item counts once in a bin."""
+
+        def read(state: _State) -> dict[str, ColumnFacts]:
+            names = sorted(set(state.record.attributes) - RESERVED)
+            found = {name: _facts_of(state, name, few, bins) for name in names}
+            return {name: facts for name, facts in found.items() if facts is not None}
+
+        return self._of_one_generation(read)
 
     def _parts(self, tokens: bool, *more: Condition) -> Iterator[list[StoredPoint]]:
         """Yield the points of the open generation that fulfil ``more``, by number, a part at a time."""
@@ -560,6 +574,8 @@ def _with_attributes(
     """Return the attributes of a record and of payloads, after making the new ones' numbers comparable."""
     found = dict(record.attributes)
     for name, numeric in attributes_of(payloads).items():
+        if name not in found and name not in RESERVED:
+            collection.index(value_key(name), "keyword")
         if numeric and not found.get(name):
             collection.index(number_key(name), "float")
         found[name] = numeric or found.get(name, False)
@@ -576,6 +592,31 @@ def _mark(state: _State, ids: Sequence[str], change: _Change) -> int:
             collection.mark(there, {"died": change.generation, "killer": change.name})
             count += number
     return count
+
+
+def _facts_of(state: _State, name: str, few: int, bins: int) -> ColumnFacts | None:
+    """Return the facts about an attribute; None if no item has it."""
+    collection, generation = state.collection, state.record.generation
+    values, numbers = value_key(name), number_key(name)
+    most = max(few, SOME)
+    found = collection.counted(visible(generation), values, most + 1)
+    counts = {value.removeprefix("="): count for value, count in found.items()}
+    if not counts:
+        return None
+    if len(counts) <= most:
+        return facts_of_counts(counts, few, bins)
+    some = list(counts)[:SOME]
+    numeric = visible(generation, has_value(numbers))
+    if collection.count(numeric) < collection.count(visible(generation, has_value(values))):
+        return ColumnFacts(some, None, None)
+    least, largest = (collection.outermost(numeric, numbers, end) for end in (ASCENDING, DESCENDING))
+    edges = np.linspace(least, largest, bins + 1).tolist()
+    inner = [
+        collection.count(visible(generation, is_within(numbers, {"gte": low, "lt": high})))
+        for low, high in pairwise(edges[:-1])
+    ]
+    last = collection.count(visible(generation, is_within(numbers, {"gte": edges[-2]})))
+    return ColumnFacts(some, None, NumberRange(least, largest, [*inner, last]))
 
 
 def _conditions(where: Filter | None, record: IndexRecord) -> list[Condition]:
