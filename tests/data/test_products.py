@@ -245,7 +245,7 @@ def test_rows_of_one_id_are_one_product_and_a_row_without_a_picture_is_a_variant
     ]
     catalogue = read_catalogue(shop(tmp_path / "s", rows))
     assert catalogue.products == ("1", "1")
-    assert values(catalogue, "size") == [("S",), ("L",)]
+    assert values(catalogue, "size") == [("S", "M"), ("L",)]
     assert values(catalogue, "color") == [("red",), (UNKNOWN,)]
     assert values(catalogue, "price") == [("9,50", "10", "1200")] * 2
 
@@ -324,3 +324,18 @@ def test_a_product_in_two_splits_is_a_problem(tmp_path):
     ]
     with pytest.raises(CatalogueError, match="the product '1' is in the splits train, val"):
         read_catalogue(shop(tmp_path / "s", rows))
+
+
+@pytest.mark.parametrize("lost", ["", "gone.png"])
+def test_a_row_that_shows_no_picture_belongs_to_the_one_most_like_it(tmp_path, lost):
+    rows = [
+        {"handle": "tee", "image": "a.png", "size": "S", "color": "red"},
+        {"handle": "tee", "image": "b.png", "size": "S", "color": "blue"},
+        {"handle": "tee", "image": lost, "size": "M", "color": "blue"},
+        {"handle": "tee", "image": lost, "size": "L", "color": "red"},
+        {"handle": "cap", "image": "c.png", "size": "S", "color": ""},
+        {"handle": "cap", "image": lost, "size": "M", "color": "green"},
+    ]
+    catalogue = read_catalogue(shop(tmp_path / "shop", rows, "abc"))
+    assert values(catalogue, "size") == [("S", "L"), ("S", "M"), ("S", "M")]
+    assert values(catalogue, "color") == [("red",), ("blue",), ("green",)]

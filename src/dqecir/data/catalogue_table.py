@@ -197,7 +197,8 @@ def _read(table: CatalogueTable, folder: Path, sheet: str | None) -> None:
     shown = [columns[roles.index("image")]]
     shown += [cells for role, cells in zip(roles, columns, strict=True) if role == "further images"]
     pictures = row_pictures(folder, list(zip(*shown, strict=True)), lines)
-    found = views_of(pictures.pictures, product_ids(names, roles, columns), lines)
+    attributes = [cells for role, cells in zip(roles, columns, strict=True) if role == "attribute"]
+    found = views_of(pictures.pictures, product_ids(names, roles, columns), lines, attributes)
     table.views = [*found.views]
     table.problems += found.problems
     table.warnings += [*pictures.warnings, *found.warnings]

@@ -1,7 +1,8 @@
 """Group a table's rows by product: which rows are variants, and which pictures show the product.
 
-A picture of a product is a view of it. The attributes of a view come from the rows that name the picture;
-where their cells are empty, from the other rows of the product.
+A picture of a product is a view of it. The attributes of a view come from the rows that name the picture and
+from rows without a picture that are most like these. Where the cells of the rows that name it are empty, they
+come from all rows of the product.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class View:
     """The rows that name the picture."""
     variants: tuple[int, ...]
     """All rows of the product."""
+    alike: tuple[int, ...] = ()
+    """Rows of the product that show no picture, and are more like ``rows`` than like those of other views."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,16 @@ def product_ids(names: Sequence[str], roles: Sequence[Role], columns: Sequence[S
     ]
 
 
-def views_of(pictures: Sequence[RowPicture], products: Sequence[str], lines: Sequence[int]) -> Views:
+def views_of(
+    pictures: Sequence[RowPicture],
+    products: Sequence[str],
+    lines: Sequence[int],
+    attributes: Sequence[Sequence[str]],
+) -> Views:
     """Group the pictures of rows by product; a row without a product id is its own product.
 
-    A missing picture is a problem if its product has no other, else a warning.
+    A missing picture is a problem if its product has no other, else a warning. A row that shows no picture
+    belongs to the picture of its product whose rows have most ``attributes`` (columns) in common with it.
     """
     rows_of: dict[str | int, list[int]] = {}
     for row, product in enumerate(products):
@@ -97,11 +106,12 @@ def views_of(pictures: Sequence[RowPicture], products: Sequence[str], lines: Seq
         for picture in found or named[:1]:
             rows_by_file.setdefault(picture.file, []).append(picture.row)
         product = key if isinstance(key, str) else next(iter(rows_by_file))
+        alike = _most_alike(rows, rows_by_file, attributes)
         for file, own in rows_by_file.items():
             others = shown_by.setdefault(file, [])
             view_id = f"{file}@{product}" if others else file
             others.append(product)
-            views.append(View(view_id, file, product, tuple(dict.fromkeys(own)), tuple(rows)))
+            views.append(View(view_id, file, product, tuple(dict.fromkeys(own)), tuple(rows), alike[file]))
     warnings = [f"{problem}; the product keeps its other pictures" for problem in missing[:_LISTED]]
     if len(missing) > _LISTED:
         warnings.append(f"{len(missing) - _LISTED} more further pictures are not in the folder")
@@ -111,6 +121,25 @@ def views_of(pictures: Sequence[RowPicture], products: Sequence[str], lines: Seq
             f"{len(shared)} pictures are of several products, such as {file!r} of {_listed(owners)}"
         )
     return Views(tuple(views), tuple(problem for _, problem in sorted(problems)), tuple(warnings))
+
+
+def _most_alike(
+    rows: Sequence[int], rows_by_file: Mapping[str, Sequence[int]], attributes: Sequence[Sequence[str]]
+) -> dict[str, tuple[int, ...]]:
+    """Return the rows without a picture that belong to each file; of equally good files, to the first."""
+    found: dict[str, list[int]] = {file: [] for file in rows_by_file}
+
+    def common(row: int, file: str) -> int:
+        return max(
+            sum(has_value(cells[row]) and cells[row] == cells[own] for cells in attributes)
+            for own in rows_by_file[file]
+        )
+
+    shown = {row for own in rows_by_file.values() for row in own}
+    for row in rows:
+        if row not in shown:
+            found[max(rows_by_file, key=lambda file: common(row, file))].append(row)
+    return {file: tuple(own) for file, own in found.items()}
 
 
 def _claimed_twice(
@@ -131,7 +160,8 @@ def view_cells(views: Sequence[View], cells: Sequence[str], name: str, role: Rol
     """Return the values of a column for each view: none, one, or the several that its variants have.
 
     Prices are those of all variants, the lowest first; a product is available if any variant is. Attributes
-    and ids come from the rows that name the view, else from all variants. Other columns have one value.
+    and ids come from the rows that name the view and those most like them, else from all variants. Other
+    columns have one value.
     """
     if role == "price":
         return [prices(cells[row] for row in view.variants) for view in views]
@@ -139,10 +169,12 @@ def view_cells(views: Sequence[View], cells: Sequence[str], name: str, role: Rol
         told = (list(filter(None, (cells[row] for row in view.variants))) for view in views)
         return [tuple(filter(None, (best_availability(name, own),))) for own in told]
     most = None if role in ("attribute", "id") else 1
-    return [
-        (_values(cells[row] for row in view.rows) or _values(cells[row] for row in view.variants))[:most]
-        for view in views
-    ]
+    found = []
+    for view in views:
+        named = any(cells[row] for row in view.rows)
+        rows = (*view.rows, *view.alike) if named else view.variants
+        found.append(_values(cells[row] for row in rows)[:most])
+    return found
 
 
 def prices(cells: Iterable[str]) -> tuple[str, ...]:
