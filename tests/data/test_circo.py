@@ -65,7 +65,7 @@ def test_missing_images_are_counted(folder):
         (
             "annotations/val.json",
             [{**ROW, "relative_caption": None}],
-            "no 'relative_caption' of the kind str",
+            "needs a field 'relative_caption' of the type str",
         ),
         ("annotations/val.json", [{**ROW, "gt_img_ids": [[9]]}], r"the image \[9\], which is not"),
         (INFO, {"pictures": []}, "is not the list of COCO's unlabelled images"),

@@ -49,7 +49,7 @@ def test_what_cannot_be_used_is_named(tmp_path):
         read_icir(folder, "train")
     with pytest.raises(DataError, match=r"'query/mug/1\.jpg' has no right answer"):
         read_icir(write(tmp_path / "other", database=DATABASE[:2] + DATABASE[3:]))
-    with pytest.raises(DataError, match="line 2: not three fields"):
+    with pytest.raises(DataError, match="line 2: the three fields"):
         read_icir(write(tmp_path / "commas", [QUERIES[0], "query/a.jpg,at night, in snow,owl"]))
     with pytest.raises(DataError, match="there is no file"):
         read_icir(tmp_path)

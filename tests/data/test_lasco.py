@@ -40,12 +40,12 @@ def test_a_small_folder(tmp_path, inside):
     [
         ({"target-image": image(5)}, "which is not in the corpus"),
         ({"query-image": []}, "which is not in the corpus"),
-        ({"query-text": 3}, "no 'query-text' of the kind str"),
+        ({"query-text": 3}, "needs a field 'query-text' of the type str"),
     ],
 )
 def test_a_damaged_entry_is_named(tmp_path, change, message):
     write(tmp_path, [{**ROW, **change}])
     with pytest.raises(DataError, match=message):
         read_lasco(tmp_path, check_images=False)
-    with pytest.raises(DataError, match="split 'train' is not read"):
+    with pytest.raises(DataError, match="split 'train' has no known gallery"):
         read_lasco(tmp_path, "train")
