@@ -39,6 +39,7 @@ from dqecir.index.item_preferences import CatalogueText, ItemTexts, Preference, 
 from dqecir.index.item_text import FILE as TEXT
 from dqecir.index.item_text import NO_FTS5, has_fts5, text_digest
 from dqecir.index.locking import write_lock
+from dqecir.index.payload_changes import join_changes, with_payloads
 from dqecir.index.payload_columns import Columns, Value
 from dqecir.index.projection import NO_FAISS, PROJECTED, has_faiss, project
 from dqecir.index.segments import (
@@ -47,7 +48,6 @@ from dqecir.index.segments import (
     Segment,
     SegmentEntry,
     as_tensor,
-    join_changes,
     join_segments,
     living_items,
     open_generation,
@@ -55,7 +55,6 @@ from dqecir.index.segments import (
     sweep,
     token_digest,
     with_dead,
-    with_payloads,
     with_projected,
     write_manifest,
     write_segment,

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -41,6 +41,9 @@ SILENCE = 60
 
 SEARCH_SILENCE = 10
 """The same of a search."""
+
+CHANGES = 1024
+"""More changes than killed writers leave at once."""
 
 _LONGEST_PAUSE = 2.0
 _LATER = frozenset({408, 425, 429})
@@ -194,14 +197,9 @@ class Collection:
         return self._call(read)
 
     def writers(self, where: Condition, key: str) -> list[str]:
-        """Return the different texts that points have in a field, which all of them have."""
-        found: list[str] = []
-        while True:
-            others = _filter({"must": [where], "must_not": [{"key": key, "match": {"any": found}}]})
-            read = partial(_first, name=self.name, where=others, key=key)
-            if (writer := self._call(read)) is None:
-                return found
-            found.append(writer)
+        """Return the names of the changes that points have in a field."""
+        # Qdrant may write UUIDs with hyphens.
+        return [name.replace("-", "") for name in self.counted(where, key, CHANGES)]
 
     def scroll(self, where: Condition, after: int, limit: int, tokens: bool = True) -> list[StoredPoint]:
         """Return points in the order of their numbers, beyond ``after``, with or without tokens."""
@@ -272,12 +270,6 @@ class Collection:
     @property
     def _silence(self) -> int:
         return SILENCE if self.patience else SEARCH_SILENCE
-
-
-def _first(client: QdrantClient, name: str, where: models.Filter, key: str) -> str | None:
-    """Return what the first point that fulfils a condition has in a field; None where none does."""
-    found, _ = client.scroll(name, scroll_filter=where, limit=1, with_payload=[key])
-    return str((found[0].payload or {})[key]) if found else None
 
 
 _READ = [NUMBER, "item", "payload"]
