@@ -51,7 +51,7 @@ def test_damaged_files_are_refused(folder):
     with pytest.raises(DataError, match="line 1: two pictures of labels/ are expected"):
         read_fashion200k(folder, check_images=False)
     (folder / "labels" / "skirt_test_detect_all.txt").write_text("d.jpeg\tskirt\n")
-    with pytest.raises(DataError, match="line 1: not a picture, a score and a description"):
+    with pytest.raises(DataError, match="line 1: a picture, a score and a description are expected"):
         read_fashion200k(folder, check_images=False)
     with pytest.raises(DataError, match=r"has no file \*test\*"):
         read_fashion200k(folder / "labels", check_images=False)
