@@ -81,10 +81,10 @@ def test_words_about_a_price_filter_and_say_so(page, service, table, shop):
     page.get_by_label("Choose a picture").set_input_files(shop / REFERENCE)
     settled(page)
     ask(page, "is blue and is cheaper")
-    expect(read(page).nth(1)).to_have_text("price: not known of this picture, so not filtered")
+    expect(read(page).nth(1)).to_have_text("price: unknown for this picture, so not filtered")
     field(page).fill("is blue and below 1 euro")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("No picture fulfils price < 1, as the words ask.")
+    expect(page.get_by_role("alert")).to_contain_text("No picture fulfils price < 1, as your words request.")
 
 
 def test_what_is_asked_while_a_picture_is_read_is_asked_of_it(page, service, shop):
@@ -117,14 +117,16 @@ def test_what_was_understood_is_taken_back_by_a_click(page, service, table):
     expect(read(page).first).to_have_text("color: blue")
     read(page).get_by_role("button", name="color: blue, read from “blue”: take it back").click()
     settled(page)
-    expect(page.get_by_text("Nothing of this was understood: these look alike.")).to_be_visible()
+    expect(
+        page.get_by_text("Your words were not understood, so these results look like your picture.")
+    ).to_be_visible()
 
 
 def test_a_slip_can_be_put_right(page, service):
     visit(page, service)
     ask(page, "is gren")
     expect(read(page).first).to_have_text("color: green")
-    read(page).get_by_role("button", name="Did you mean “green”? “gren” was read so").click()
+    read(page).get_by_role("button", name="Did you mean “green”? “gren” was read this way").click()
     settled(page)
     expect(page.get_by_role("heading", name="“is green”")).to_be_visible()
     expect(read(page)).to_have_text(["color: green"])
@@ -349,7 +351,7 @@ def test_an_uploaded_picture_is_in_no_address(page, open_page, service, shop):
     settled(page)
     other = open_page()
     other.goto(page.url)
-    expect(other.get_by_role("alert")).to_contain_text("such pictures are in no link")
+    expect(other.get_by_role("alert")).to_contain_text("links do not contain such pictures")
     expect(other.locator(".wall li").first).to_be_visible()
 
 
@@ -367,11 +369,11 @@ def test_filters_by_boxes_ranges_and_words(page, service, table):
     settled(page)
     assert all(float(table[item]["price"]) <= 30 for item in found(page))
     page.locator("#advanced summary").click()
-    expression = page.get_by_label("Only products for which this holds")
+    expression = page.get_by_label("Only products that match this expression")
     expect(expression).to_have_value("")
     expression.fill("not color = red and price < 20")
     expression.press("Enter")
-    expect(page.get_by_text("Holds besides the boxes above.")).to_be_visible()
+    expect(page.get_by_text("Applies in addition to the boxes above.")).to_be_visible()
     settled(page)
     assert all(table[item]["color"] == "blue" and float(table[item]["price"]) < 20 for item in found(page))
     page.reload()

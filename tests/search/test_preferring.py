@@ -88,7 +88,10 @@ def test_a_text_alone_is_a_search(shop):
     assert set(cells(answer, "garment")) == {"dress"}
     assert {"red"} <= set(cells(answer, "color")) <= {"red", None}
     assert answer.reading.decided_by == ("requested values",)
-    assert "No picture was given: decided by requested values." in answer.reading.sentence()
+    assert (
+        "There is no reference image: the results are decided by requested values."
+        in answer.reading.sentence()
+    )
     velvet = retriever.search(text="velvet", k=3)
     assert velvet.results[0].id == "00.png"
     assert velvet.reading.decided_by == ("words of title",)
@@ -96,7 +99,7 @@ def test_a_text_alone_is_a_search(shop):
     assert both.reading.decided_by == ("requested values", "words of title")
     nothing = retriever.search(text="asdf qwerty")
     assert nothing.reading.decided_by == ()
-    assert "Nothing of it was understood, so the items come in the order" in nothing.reading.sentence()
+    assert "The text was not understood, so the items are in the order" in nothing.reading.sentence()
     with pytest.raises(DataError, match="a picture, an item of the index or a text: give at least one"):
         retriever.search(text="  ")
 
@@ -130,7 +133,7 @@ def test_a_value_that_nothing_has_is_said(shop):
     retriever, folder = shop
     answer = retriever.search(folder / "01.png", "in purple")
     assert [(one.attribute, one.value) for one in answer.reading.nowhere] == [("color", "purple")]
-    assert "Nothing here has color: purple." in answer.reading.sentence()
+    assert "No item has color: purple." in answer.reading.sentence()
     assert answer.as_json()["nowhere"][0]["value"] == "purple"
     assert retriever.search(folder / "01.png", "in red").reading.nowhere == ()
 

@@ -30,7 +30,7 @@ YEAR = NumericConstraint("year", "more", number=2019.0, words="newer than 2019")
         ),
         (
             TextReading(constraints=(NumericConstraint("price", "less", words="cheaper"),)),
-            "The index knows no price of the picture, so “cheaper” had no effect: filter with --where.",
+            "The index has no price of the reference, so “cheaper” had no effect: filter with --where.",
         ),
         (
             TextReading(
@@ -47,11 +47,11 @@ YEAR = NumericConstraint("year", "more", number=2019.0, words="newer than 2019")
         (TextReading(corrections=(Correction("gren", "green"),)), "“gren” was read as “green”."),
         (
             TextReading(unread=("asdf",), alike=True),
-            "Without effect: asdf. Nothing of it was understood, so this is what looks alike.",
+            "Without effect: asdf. The text was not understood, so the results are similar to the reference.",
         ),
         (
             TextReading(language="German"),
-            "This looks like German, of which only names of values are read.",
+            "The text looks like German, in which only names of values are read.",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""docs/service.md is right: its commands work, and its limits are those of the code."""
+"""docs/service.md and docs/embedding.md: commands and keys work, and limits are those of the code."""
 
 import os
 import re
@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from dqecir.service.configuration import Limits, ServiceSettings
+from dqecir.service.keys import Keys
 from tests.conftest import PATIENCE
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "service.md"
+EMBEDDING = DOCUMENT.with_name("embedding.md")
 
 
 def limits() -> str:
@@ -56,3 +58,11 @@ def test_the_commands_work(process, retriever, tmp_path):
     assert told.stdout.count('"answers"') == 2
     assert (tmp_path / "picture.jpg").read_bytes().startswith(b"\xff\xd8")
     assert '{"deleted":0}' in told.stdout.replace(" ", "")
+
+
+def test_the_key_of_a_page_is_read(tmp_path):
+    (line,) = re.findall(r"```\n(embed:.*?)```", EMBEDDING.read_text(), re.DOTALL)
+    (tmp_path / "keys").write_text(line)
+    keys = Keys.read(tmp_path / "keys", local=True)
+    assert keys.origins == {"https://shop.example", "https://www.shop.example"}
+    assert keys.needed == {"read": True, "write": True}

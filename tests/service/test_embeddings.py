@@ -1,8 +1,10 @@
 """A query's vectors find the same items in an exported index, by inner products, as a search in the index."""
 
+import re
 import shutil
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -12,6 +14,8 @@ from dqecir.search.retriever import ComposedRetriever
 from dqecir.service.configuration import ServiceSettings
 from tests.conftest import tiny_model
 from tests.service.conftest import form
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "service.md"
 
 read_table = pytest.importorskip(
     "pyarrow.parquet", reason="pyarrow is not installed: pip install 'dqecir[export]'"
@@ -98,3 +102,18 @@ def test_the_first_ten_of_a_search_are_found_in_the_exported_vectors(
     assert found == [answer["id"] for answer in answers]
     scores = [float(vectors[ids.index(one)] @ query) for one in found]
     assert scores == pytest.approx([answer["score"] for answer in answers], abs=1e-4)
+
+
+def test_the_example_of_the_documents_ranks_as_a_search_does(
+    process, one_vector, exported, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    export_parquet(open_index(one_vector[1]), Path("items.parquet"))
+    _, ids, _ = exported
+    (block,) = re.findall(r"```python\n(import httpx.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    names = {"SERVICE": process.address, "ITEM": ids[0]}
+    exec(compile(block, str(DOCUMENT), "exec"), names)
+    best = [ids[row] for row in np.argsort(-names["scores"], kind="stable") if ids[row] != ids[0]][:10]
+    request = {"item": ids[0], "text": "is white", "k": 10}
+    found = httpx.post(f"{process.address}/v1/search", json=request).json()["answers"]
+    assert [one["id"] for one in found] == best

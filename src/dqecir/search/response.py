@@ -122,13 +122,13 @@ class TextReading:
         """Return the reading as one line for users."""
         parts = [f"All turns together: {self.together}."] if self.together else []
         if self.language != "English":
-            parts.append(f"This looks like {self.language}, of which only names of values are read.")
+            parts.append(f"The text looks like {self.language}, in which only names of values are read.")
         if self.requested:
             named = (
                 f"{one.attribute}: {one.value}" if one.value else one.attribute for one in self.requested
             )
             parts.append(f"Read as {', '.join(named)}.")
-        parts += [f"Nothing here has {one.attribute}: {one.value}." for one in self.nowhere]
+        parts += [f"No item has {one.attribute}: {one.value}." for one in self.nowhere]
         parts += [f"“{one.word}” was read as “{one.read_as}”." for one in self.corrections]
         parts += [_told(one) for one in self.constraints]
         parts += [
@@ -143,7 +143,7 @@ class TextReading:
         if self.decided_by is not None:
             parts.append(_decided(self.decided_by))
         elif self.alike and (self.unread or self.lacking):
-            parts.append("Nothing of it was understood, so this is what looks alike.")
+            parts.append("The text was not understood, so the results are similar to the reference.")
         return " ".join(parts)
 
 
@@ -225,8 +225,8 @@ class SearchResponse:
 def _decided(parts: Sequence[str]) -> str:
     """Return a sentence about what decided a search by text alone."""
     if not parts:
-        return "Nothing of it was understood, so the items come in the order in which they were added."
-    return f"No picture was given: decided by {' and '.join(parts)}."
+        return "The text was not understood, so the items are in the order in which they were added."
+    return f"There is no reference image: the results are decided by {' and '.join(parts)}."
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -246,7 +246,7 @@ def _bound(constraint: NumericConstraint) -> dict[str, Any]:
 def _told(constraint: NumericConstraint) -> str:
     if constraint.number is None:
         return (
-            f"The index knows no {constraint.column} of the picture, so “{constraint.words}” had no effect: "
+            f"The index has no {constraint.column} of the reference, so “{constraint.words}” had no effect: "
             "filter with --where."
         )
     return f"Only {constraint.column} {constraint.order} {constraint.number:g}."
