@@ -121,7 +121,7 @@ def test_what_nothing_has_and_what_decided_are_said(page, open_page, service):
         "Ohne Bild gefunden, nach den genannten Eigenschaften."
     )
     page.goto(f"{service}/#turns=%5B%7B%22text%22%3A%22asdf%20qwerty%22%7D%5D")
-    expect(note).to_have_text(re.compile("the products come in no special order"))
+    expect(note).to_have_text(re.compile("the products are in no special order"))
     visit(page, service, REFERENCE, text="is blue")
     expect(note).to_be_empty()
 
