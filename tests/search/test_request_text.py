@@ -1,12 +1,18 @@
 """Numbers and values of the table in a text filter the items of an index, in addition to a given filter."""
 
+import threading
+import time
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from dqecir.index.contract import ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
+from dqecir.search import request_text
 from dqecir.search.request_text import RequestReader
+from tests.conftest import PATIENCE
 from tests.index.contract import HEADER
 
 SHOP = {
@@ -164,3 +170,42 @@ def test_corrections_and_the_language_are_said(index):
     german = reader_of(index).read("ein rotes Kleid mit langen Ärmeln")
     assert (german.read.language, german.text) == ("German", "")
     assert reader_of(index).read("ein Kleid in red mit langen Ärmeln").text == "red"
+
+
+def test_new_values_are_read_at_once_where_that_is_quick(index):
+    reader = reader_of(index)
+    assert "brand" not in {ask.column for ask in reader.read("by Kestrel").read.asks}
+    index.add(ItemBatch(["new"], torch.randn(1, 3, 8), [{"brand": "Kestrel"}]))
+    assert "brand" in {ask.column for ask in reader.read("by Kestrel").read.asks}
+
+
+def test_nobody_waits_for_the_values_of_a_slow_index(index, monkeypatch):
+    """They are read in a thread, for a tenth of the time, and texts meanwhile in the values of before."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(request_text, "time", clock)
+    facts, goes_on, calls = index.column_facts, threading.Event(), []
+
+    def slow(*asked, **more):
+        calls.append(clock.now)
+        clock.now += 2
+        assert len(calls) == 1 or goes_on.wait(PATIENCE)
+        return facts(*asked, **more)
+
+    monkeypatch.setattr(index, "column_facts", slow)
+    reader = reader_of(index)
+
+    def brands() -> list[str]:
+        return [ask.value for ask in reader.read("by Kestrel").read.asks if ask.column == "brand"]
+
+    assert brands() == []
+    index.add(ItemBatch(["new"], torch.randn(1, 3, 8), [{"brand": "Kestrel"}]))
+    clock.now += 19
+    assert brands() == [] and calls == [0]
+    clock.now += 2
+    for _ in range(3):
+        assert brands() == []
+    goes_on.set()
+    end = time.monotonic() + PATIENCE
+    while brands() == []:
+        assert time.monotonic() < end
+    assert calls == [0, 23]

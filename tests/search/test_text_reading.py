@@ -1,15 +1,16 @@
 """The command that reads a file of texts: its output, and one sentence for every bad input."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from dqecir.errors import DataError
-from dqecir.index.payload_columns import Columns, PayloadColumn
-from dqecir.search.text_reading import MANY_VALUES, read_texts, reader_of_index
+from dqecir.index.column_facts import facts_of_columns, facts_of_counts
+from dqecir.index.payload_columns import PayloadColumn
+from dqecir.search.text_reading import MANY_VALUES, read_texts, reader_of_facts
 
 GOOD = '{"id": "a/1", "text": "is red with a bow", "category": "dress"}\n'
 
@@ -73,24 +74,13 @@ def test_an_index_or_a_model_is_read_but_not_both(tmp_path):
         read_texts(tmp_path / "in", tmp_path / "out", tmp_path, tmp_path)
 
 
-class _Indexed:
-    """The columns of an index of four items."""
-
-    def columns(self):
-        rows = [
-            {
-                "title": f"Kestrel jacket no. {n} with a zip",
-                "brand": brand,
-                "price": str(10 * n),
-                "path": f"{n}.jpg",
-            }
-            for n, brand in enumerate(["Kestrel", "KESTREL", "Kestrel", "Nike"])
-        ]
-        return [Columns.of(rows[:2]), Columns.of(rows[2:])]
-
-
 def test_an_index_is_read_by_its_attributes_and_numbers_and_the_commoner_spelling():
-    reader = reader_of_index(_Indexed())
+    values = {
+        "title": Counter(f"Kestrel jacket no. {n} with a zip" for n in range(4)),
+        "brand": Counter(["Kestrel", "KESTREL", "Kestrel", "Nike"]),
+        "price": Counter(["0", "10", "20", "30"]),
+    }
+    reader = reader_of_facts({name: facts_of_counts(own, 1000, 1) for name, own in values.items()})
     reading = reader.read("from kestrel, under 20 euros")
     assert [(ask.column, ask.operation, ask.value) for ask in reading.asks] == [("brand", "is", "Kestrel")]
     assert [(bound.column, bound.order, bound.number) for bound in reading.constraints] == [
@@ -119,5 +109,5 @@ class _Titles(Sequence):
 
 def test_of_a_column_of_many_texts_the_first_are_read():
     column = PayloadColumn(np.arange(1, 3 * MANY_VALUES + 1), _Titles())
-    index = SimpleNamespace(columns=lambda: [Columns({"title"}, len(column.codes), lambda name: column)])
-    assert not reader_of_index(index).linker.values
+    facts = facts_of_columns([(column, column.codes > 0)], MANY_VALUES, 1)
+    assert not reader_of_facts({"title": facts}).linker.values

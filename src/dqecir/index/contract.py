@@ -221,6 +221,11 @@ class Index(ABC):
         """
         return None
 
+    def has_any(self, where: Filter) -> bool:
+        """Return whether ``where`` allows any item; raises ``FilterError`` as :meth:`ids`."""
+        found = self.page(1, where=where)
+        return bool(self.ids(where) if found is None else found.entries)
+
     @abstractmethod
     def sample(self, count: int, seed: int) -> list[str]:
         """Draw the ids of ``count`` items, or of all if there are fewer, without parsing payloads.

@@ -62,9 +62,9 @@ class PayloadColumn:
 
         A value that is in several lists of values is yielded several times.
         """
-        for code, count in zip(*np.unique(self.codes[items], return_counts=True), strict=True):
-            if code:
-                yield from ((one, int(count)) for one in values_in(self.values[code - 1]))
+        counts = np.bincount(self.codes[items], minlength=1 + len(self.values))[1:]
+        for place in counts.nonzero()[0].tolist():
+            yield from ((one, int(counts[place])) for one in values_in(self.values[place]))
 
     def between(self, bounds: Iterable[tuple[np.ufunc, float]]) -> Mask:
         """Return which items have a number that fulfils all comparisons [N]; of several numbers, any one."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any, Self, TypeVar
 
 import psycopg
@@ -211,12 +212,13 @@ class PostgresIndex(Index):
     ) -> list[list[Hit]]:
         self.check_search(queries, k, exclude)
         queries = queries.float()
-        count = max(k, PREFERRED) if prefer is not None and any(prefer) else k
+        wished = prefer if prefer is not None and any(prefer) else None
+        count = k if wished is None else max(k, PREFERRED)
         without = exclude or [()] * len(queries)
         found = self._read(lambda now: _best(now, queries, count, without, where, self._quick(now)))
-        if count == k or prefer is None:
+        if wished is None:
             return found
-        return [reordered(*pair)[:k] for pair in zip(found, prefer, strict=True)]
+        return [reordered(*pair)[:k] for pair in zip(found, wished, strict=True)]
 
     def tokens(self, ids: Sequence[str]) -> Tensor:
         rows = self._read(lambda now: now.rows(f"i.id, {now.vector}", of_ids(set(ids))))
@@ -284,15 +286,26 @@ class PostgresIndex(Index):
         return Page(entries, entries[-1][0] if len(rows) > limit else None)
 
     def sample(self, count: int, seed: int) -> list[str]:
-        order = f"ORDER BY {_drawn(seed)}, number LIMIT %s"
-        return [item for (item,) in self._read(lambda now: now.rows("i.id", ("TRUE", []), order, count))]
+        def drawn(now: _Snapshot) -> list[str]:
+            # As the engine exact draws, so that scores are scaled alike.
+            places = Random(seed).sample(range(now.record.items), min(count, now.record.items))
+            numbered = f"SELECT id, row_number() OVER (ORDER BY number) - 1 AS place FROM {now.store.items}"
+            chosen = f"SELECT place, id FROM ({numbered}) numbered WHERE place = ANY(%s::bigint[])"
+            found: dict[int, str] = dict(now.send(chosen, [places]).fetchall())
+            return [found[place] for place in places]
+
+        return self._read(drawn)
 
     def values(self) -> dict[str, Counter[str]]:
+        def counted(now: _Snapshot) -> list[Row]:
+            fields = f"{now.store.items} i, json_each(i.payload::json) cell (name, value)"
+            counts = f"SELECT name, value::text, count(*) FROM {fields} WHERE name <> ALL(%s) GROUP BY 1, 2"
+            return now.send(counts, [list(RESERVED)]).fetchall()
+
         found: dict[str, Counter[str]] = {}
-        for _, payload in self.entries():
-            for name, value in payload.items():
-                if name not in RESERVED and (values := values_in(value)):
-                    found.setdefault(name, Counter()).update(map(str, values))
+        for name, value, count in self._read(counted):
+            for one in values_in(json.loads(value)):
+                found.setdefault(name, Counter())[str(one)] += count
         return found
 
     def columns(self) -> list[Columns]:

@@ -235,7 +235,8 @@ class ServerIndex(Index):
         self.check_search(queries, k, exclude)
         queries = queries.float()
 
-        fetched = max(k, PREFERRED) if prefer is not None and any(prefer) else k
+        wished = prefer if prefer is not None and any(prefer) else None
+        fetched = k if wished is None else max(k, PREFERRED)
 
         def answers(state: _State) -> list[list[Hit]]:
             if not state.record.items:
@@ -248,9 +249,9 @@ class ServerIndex(Index):
             return _best(state, queries, fetched, limits)
 
         found = self._of_one_generation(answers)
-        if fetched == k or prefer is None:
+        if wished is None:
             return found
-        return [reordered(*pair)[:k] for pair in zip(found, prefer, strict=True)]
+        return [reordered(*pair)[:k] for pair in zip(found, wished, strict=True)]
 
     def _of_one_generation(self, read: Callable[[_State], ReadT]) -> ReadT:
         """Read the open generation, or a newer one if the open one is being removed."""

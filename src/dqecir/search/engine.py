@@ -22,7 +22,7 @@ from dqecir.data.images import ImageSource, StoredPicture
 from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.errors import DataError, ImageError, ItemPictureError, UnknownItemError
 from dqecir.index.contract import Index
-from dqecir.index.filters import Filter, conjuncts
+from dqecir.index.filters import Equal, Filter, conjuncts
 from dqecir.index.item_preferences import CellPreference, Preference
 from dqecir.language.linking import Linker
 from dqecir.language.reader import Ask
@@ -280,16 +280,13 @@ class SearchEngine:
         """Return the requests whose value no item has, in columns with cells in the index."""
         columns = self.index.columns()
 
-        def is_somewhere(column: str, value: str) -> bool:
-            return any(part[column].matching((value, *value.split(" or "))).any() for part in columns)
-
         return tuple(
             one
             for one in asked
             if one.value is not None
             and not one.value.startswith("not ")
             and any(one.attribute in part for part in columns)
-            and not is_somewhere(one.attribute, one.value)
+            and not self.index.has_any(Equal(one.attribute, (one.value, *one.value.split(" or "))))
         )
 
     def search(self, request: SearchRequest) -> SearchResponse:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from dqecir.data.payload_fields import RESERVED
+from dqecir.errors import DataError
 from dqecir.index.contract import Index
 from dqecir.index.filters import Compare, Equal, Filter, Not, all_of, conjuncts, has_numbers
 from dqecir.index.payload_columns import least_number
@@ -20,7 +23,7 @@ from dqecir.language.numeric_constraints import NumericConstraint, constraint_re
 from dqecir.language.reader import Ask, Reader, Reading
 from dqecir.language.roles import Role, roles, segments
 from dqecir.language.tagging import Tagger
-from dqecir.search.text_reading import reader_of_index
+from dqecir.search.text_reading import facts_to_read, reader_of_facts
 
 COMPARED = ("price", "year")
 """Columns that the response names as missing if a text compares by them."""
@@ -54,14 +57,37 @@ class RequestText:
     """Why the index has no texts, if there are words to search."""
 
 
+QUICK = 0.1
+"""Seconds for which a request may wait while the values of a changed index are read."""
+
+READING = 0.1
+"""Largest share of the time for reading values, if that takes longer."""
+
+
+@dataclass(frozen=True)
+class _IndexReader:
+    """A reader of the values of one generation."""
+
+    generation: int
+    reader: Reader
+    seconds: float
+    """How long reading the values took."""
+    since: float
+    """When that ended."""
+
+
 class RequestReader:
-    """Read the texts of searches in one index, from any thread."""
+    """Read the texts of searches in one index, from any thread.
+
+    After a change the values of its columns are read again: at once if that is quick, else in a thread, and
+    texts are meanwhile read in the values of before.
+    """
 
     def __init__(self, index: Index, shown: Iterable[str], tagger: Tagger | None = None) -> None:
         """Take the columns that the model predicts from pictures, and the model's tagger, if it has one."""
         self._index, self._shown, self._tagger = index, frozenset(shown), tagger
         self._lock = Lock()
-        self._reader: tuple[int, Reader] | None = None
+        self._known: _IndexReader | None = None
 
     def read(
         self,
@@ -130,12 +156,31 @@ class RequestReader:
         return rest, constraints, others
 
     def _of_index(self) -> Reader:
-        """Return the reader of the index's current values."""
-        with self._lock:
-            generation = self._index.generation
-            if self._reader is None or self._reader[0] != generation:
-                self._reader = generation, reader_of_index(self._index, self._tagger)
-            return self._reader[1]
+        """Return the reader of the index's values, which are current unless reading them takes long."""
+        known, generation = self._known, self._index.generation
+        if known is None or (known.generation != generation and known.seconds <= QUICK):
+            with self._lock:
+                if self._known is None or self._known.generation != generation:
+                    self._known = self._read_values(generation)
+                return self._known.reader
+        is_due = known.generation != generation and time.monotonic() > known.since + known.seconds / READING
+        if is_due and self._lock.acquire(blocking=False):
+            Thread(target=self._read_later, args=(generation,), name="values", daemon=True).start()
+        return known.reader
+
+    def _read_values(self, generation: int) -> _IndexReader:
+        begun = time.monotonic()
+        facts = facts_to_read(self._index)
+        now = time.monotonic()
+        return _IndexReader(generation, reader_of_facts(facts, self._tagger), now - begun, now)
+
+    def _read_later(self, generation: int) -> None:
+        try:
+            # Other requests say what is wrong with an index that fails.
+            with suppress(DataError):
+                self._known = self._read_values(generation)
+        finally:
+            self._lock.release()
 
 
 @cache

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dqecir.data.cells import has_value, measured
 from dqecir.data.column_roles import roles_of
-from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError
+from dqecir.index.column_facts import ColumnFacts
 from dqecir.index.contract import Index
 from dqecir.index.engines import open_index
-from dqecir.index.payload_columns import Columns, values_in
 from dqecir.io.files import write_text
 from dqecir.language.number_words import names_a_number
 from dqecir.language.reader import Reader, Reading
@@ -76,41 +71,38 @@ def as_json(reading: Reading) -> dict[str, Any]:
     }
 
 
-def reader_of_index(index: Index, tagger: Tagger | None = None) -> Reader:
+def facts_to_read(index: Index) -> dict[str, ColumnFacts]:
+    """Return the facts about the columns of an index that :func:`reader_of_facts` needs."""
+    return index.column_facts(MANY_VALUES, bins=1)
+
+
+def reader_of_facts(facts: Mapping[str, ColumnFacts], tagger: Tagger | None = None) -> Reader:
     """Return the reader of an index's columns: it compares numbers, and finds values of other attributes.
 
     Default of ``tagger``: the shipped one.
     """
-    columns = index.columns()
-    names = sorted({name for part in columns for name in part.names} - RESERVED)
-    known = {name: _values(columns, name) for name in names}
+    known = {name: _values(one) for name, one in sorted(facts.items())}
     values: dict[str, list[str]] = {}
     numbers = []
-    for name, role in zip(names, roles_of(names, list(known.values())), strict=True):
+    for name, role in zip(known, roles_of([*known], [*known.values()]), strict=True):
         many = names_a_number(name) or len(known[name]) > _FIGURES
         if role != "id" and many and any(math.isfinite(measured(value)) for value in known[name]):
             numbers.append(name)
-        elif role == "attribute" and 0 < len(known[name]) <= MANY_VALUES:
+        elif role == "attribute" and known[name] and facts[name].values is not None:
             values[name] = known[name]
     return Reader(values, numbers, tagger)
 
 
-def _values(columns: Collection[Columns], name: str) -> list[str]:
-    """Return the values of a column, the commonest first; the first of too many values."""
-    counts: Counter[str] = Counter()
-    for part in columns:
-        column = part[name]
-        if len(column.values) > MANY_VALUES:
-            return list(dict.fromkeys(map(str, islice(column.values, MANY_VALUES + 1))))
-        found = np.bincount(column.codes, minlength=1 + len(column.values))[1:]
-        for value, count in zip(column.values, found.tolist(), strict=True):
-            counts.update({str(one): count for one in values_in(value)})
-    return sorted(filter(has_value, counts), key=lambda value: (-counts[value], value))
+def _values(facts: ColumnFacts) -> list[str]:
+    """Return the values of a column, the commonest first; some of too many values."""
+    counts = facts.values
+    found = facts.some if counts is None else sorted(counts, key=lambda value: (-counts[value], value))
+    return [value for value in found if has_value(value)]
 
 
 def _reader(model: Path | None, index: Path | None) -> Reader:
     if index is not None:
-        return reader_of_index(open_index(index))
+        return reader_of_facts(facts_to_read(open_index(index)))
     if model is None:
         return Reader()
     # Imported here, because it is slow to import and most readings need no model.
