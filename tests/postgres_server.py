@@ -64,7 +64,8 @@ class PostgresServer:
         assert done.returncode == 0, done.stderr.decode()
 
     def address(self, database: str = "postgres", user: str = "postgres") -> str:
-        return f"postgresql://{user}@/{database}?host={self.folder}"
+        port = self._settings.get("port", "5432")
+        return f"postgresql://{user}@/{database}?host={self.folder}&port={port}"
 
     def start(self) -> None:
         import psycopg

@@ -49,17 +49,11 @@ class TestPostgres(EngineContract):
         type(self).engine = postgres_index
 
 
-@pytest.fixture
-def postgres_index(database):
-    """The engine, with a database of which nothing is written yet."""
-    from dqecir.index.postgres import PostgresIndex
-
-    return PostgresIndex
-
-
-@pytest.fixture
-def index(postgres_index, tmp_path):
-    return postgres_index.build(tmp_path / "index", DOT, batches(header=DOT))
+class TestPostgres16(TestPostgres):
+    @pytest.fixture(scope="class")
+    def postgres(self):
+        with postgres_server(16) as server:
+            yield server
 
 
 @pytest.fixture(scope="module")
