@@ -17,7 +17,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from dqecir.errors import EngineError
-from dqecir.index import engines, qdrant_collection, qdrant_leftovers
+from dqecir.index import engines, qdrant_collection, qdrant_leftovers, server
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.qdrant_collection import IN_MEMORY, KEY, URL, Collection
@@ -241,7 +241,9 @@ def test_changes_through_a_failing_network_are_those_of_a_sound_one(
         names = draw.sample("abcdefghij", 3)
         with failing():
             for one in (right, index):
-                if step % 3:
+                if step % 3 == 1:
+                    one.change_payloads({name: {"price": step} for name in names})
+                elif step % 3:
                     one.add(vectors(names, step, step=step))
                 else:
                     one.delete(names)
@@ -293,6 +295,27 @@ def test_of_two_writers_with_copies_of_a_manifest_the_slower_is_refused(
     assert second.delete(["d"]) == 1
     first.refresh()
     assert first.ids() == second.ids() == ["b", "e", "f", "a", "x", "y"]
+
+
+def test_of_two_writers_of_payloads_the_slower_is_refused(in_memory, tmp_path, monkeypatch):
+    first = ServerIndex.build(tmp_path / "one", DOT, iter([vectors("abcdef")]))
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "manifest.json").write_bytes((tmp_path / "one" / "manifest.json").read_bytes())
+    second, set_payloads = ServerIndex.open(tmp_path / "two"), Collection.set_payloads
+    turns = [lambda: None, lambda: second.change_payloads({item: {"price": 2} for item in "ac"})]
+
+    def then(collection, payloads):
+        set_payloads(collection, payloads)
+        if turns:
+            turns.pop()()
+
+    monkeypatch.setattr(server, "WRITTEN", 1)
+    monkeypatch.setattr(Collection, "set_payloads", then)
+    with pytest.raises(EngineError, match=r"another writer changed .*: make it again"):
+        first.change_payloads({item: {"price": 1} for item in "abc"})
+    found = ServerIndex.open(tmp_path / "one").payloads(["a", "b", "c"])
+    assert found == {"a": {"price": 2}, "b": {}, "c": {"price": 2}}
+    assert first.change_payloads({"b": {"price": 3}}) == 1
 
 
 def test_no_acknowledged_change_of_two_writers_is_lost(in_memory, tmp_path, monkeypatch):

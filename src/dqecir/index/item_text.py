@@ -64,6 +64,7 @@ def terms_of(word: str) -> tuple[str, ...]:
         return tuple(term for (term,) in connection.execute("SELECT term FROM terms ORDER BY offset"))
 
 
+@lru_cache(maxsize=1024)
 def is_searched(name: str) -> bool:
     """Return whether a column's texts may be searched by words."""
     return name not in RESERVED and may_hold_text(name)

@@ -193,6 +193,8 @@ class ServerIndex(Index):
             collection, wanted = state.collection.patient, list(payloads)
             attributes = _with_attributes(collection, state.record, payloads.values())
             for start in range(0, len(wanted), WRITTEN):
+                if _record(collection, self.folder).claim != change.name:
+                    raise self._slower()
                 there = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
                 points = collection.scroll(there, 0, WRITTEN, tokens=False)
                 collection.set_payloads(
