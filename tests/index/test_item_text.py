@@ -171,3 +171,14 @@ def test_the_file_is_never_written_to_again(tmp_path):
     stored = index._current.segments[0].text
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         stored._database.execute("DELETE FROM main.columns")
+
+
+def test_of_many_titles_the_first_say_that_words_are_searched(tmp_path, monkeypatch):
+    index = built(tmp_path / "i", {f"i{n}": f"Kestrel jacket no. {n}, with a zip" for n in range(3000)})
+    monkeypatch.setattr(item_list, "FIRST", 1 << 16)
+    monkeypatch.setattr(
+        item_list.StoredValues, "_all", property(lambda values: pytest.fail("reads every title"))
+    )
+    index = ExactIndex.open(tmp_path / "i")
+    assert index.text.columns == ("title",)
+    assert index.column_facts(60, 20)["title"].values is None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dqecir.data.column_roles import holds_text
+from dqecir.data.column_roles import MANY_VALUES, holds_text
 from dqecir.data.payload_fields import RESERVED
 from dqecir.index.item_text import ChangedText, StoredText, terms_of
 from dqecir.index.payload_columns import Columns
@@ -98,8 +99,13 @@ class CatalogueText:
         return tuple(name for name in names if holds_text(name, self._values(name)))
 
     def _values(self, name: str) -> list[str]:
-        values = (str(value) for part in self.segments for value in part.columns[name].values)
-        return list(dict.fromkeys(values))
+        """Return different values of a column, not many more than are read to judge what it is for."""
+        found: dict[str, None] = {}
+        for value in chain.from_iterable(part.columns[name].values for part in self.segments):
+            found[str(value)] = None
+            if len(found) > MANY_VALUES:
+                break
+        return list(found)
 
     def knows(self, word: str) -> bool:
         """Return whether a text of a living item has the word."""
