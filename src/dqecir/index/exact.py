@@ -8,6 +8,7 @@ replaces the manifest.
 from __future__ import annotations
 
 import random
+import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dqecir.data.payload_fields import PRODUCT, RESERVED
+from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import EngineError, UnknownItemError
 from dqecir.index.column_facts import ColumnFacts, facts_of_columns
 from dqecir.index.contract import (
@@ -40,7 +41,7 @@ from dqecir.index.item_text import FILE as TEXT
 from dqecir.index.item_text import NO_FTS5, has_fts5, text_digest
 from dqecir.index.locking import write_lock
 from dqecir.index.payload_changes import join_changes, with_payloads
-from dqecir.index.payload_columns import Columns, Value
+from dqecir.index.payload_columns import Columns
 from dqecir.index.projection import NO_FAISS, PROJECTED, has_faiss, project
 from dqecir.index.segments import (
     FORMAT,
@@ -323,13 +324,8 @@ class ExactIndex(Index):
         ]
 
     def count(self, where: Filter | None = None) -> int:
-        products: set[Value] = set()
-        alone = 0
-        for segment in self._current.segments:
-            allowed, column = segment.allowed(where), segment.items.columns[PRODUCT]
-            products.update(column.shown(allowed))
-            alone += int((allowed & (column.codes == 0)).sum())
-        return alone + len(products)
+        now = self._current
+        return len(listed_places(now.segments, now.products, where))
 
     def page(
         self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
@@ -374,12 +370,7 @@ class ExactIndex(Index):
         )
 
     def values(self) -> dict[str, Counter[str]]:
-        found: dict[str, Counter[str]] = {}
-        for segment in self._current.segments:
-            for name in segment.items.columns.names - RESERVED:
-                for value, count in segment.items.columns[name].counted(segment.alive):
-                    found.setdefault(name, Counter())[str(value)] += count
-        return {name: values for name, values in found.items() if values}
+        return {name: Counter(facts.values) for name, facts in self.column_facts(sys.maxsize, 1).items()}
 
     def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
         segments = self._current.segments

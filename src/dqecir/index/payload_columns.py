@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -52,19 +52,6 @@ class PayloadColumn:
             table[self._codes_by_text.get(folded(text), [])] = True
             table[self._codes_by_number.get(as_number(text), [])] = True
         return table[self.codes]
-
-    def shown(self, items: Mask) -> list[Value]:
-        """Return the different values of the items of a mask [N]."""
-        return [value for value, _ in self.counted(items)]
-
-    def counted(self, items: Mask) -> Iterator[tuple[Value, int]]:
-        """Yield the different values of the items of a mask [N], each with its number of items.
-
-        A value that is in several lists of values is yielded several times.
-        """
-        counts = np.bincount(self.codes[items], minlength=1 + len(self.values))[1:]
-        for place in counts.nonzero()[0].tolist():
-            yield from ((one, int(counts[place])) for one in values_in(self.values[place]))
 
     def between(self, bounds: Iterable[tuple[np.ufunc, float]]) -> Mask:
         """Return which items have a number that fulfils all comparisons [N]; of several numbers, any one."""
