@@ -30,12 +30,12 @@ from dqecir.language.tagging import (
 )
 
 SMALL = word_set(
-    """a about also am an and any anything are as at be bit but by can could different do does else for from
-    on get give has have how i i'd i'm i'll if in instead is isn't it it's its just kind let like little look
-    looking looks lot made make maybe me more much my need needs no not nothing now of one ones only or other
-    pair please rather really same see should show similar slightly so some something style styled than thank
-    thanks that the their them then there these they thing this those to too type up very want was we what
-    when which while will with without would you your item garment"""
+    """a about also am an and any anything are as at be bit but by can could different do does else for
+    from on get give has have how i i'd i'm i'll if in instead is isn't it it's its just kind less let
+    like little look looking looks lot made make maybe me more much my need needs no not nothing now of
+    one ones only or other pair please rather really same see should show similar slightly so some
+    something style styled than thank thanks that the their them then there these they thing this those to
+    too type up very want was we what when which while will with without would you your item garment"""
 )
 """Words that alone ask for nothing."""
 _PATTERN = word_set("a any design designs has pattern patterned patterns print printed prints some with")
@@ -48,6 +48,23 @@ SURE = 0.6
 """Least probability of a request; below it, its words are unread. Chosen by folds of captions, for F1."""
 _SURE_GARMENT = 0.5
 """The same for garments: a bare noun ("dress, in blue") is seldom surer, and decides most of a search."""
+_POINTING = word_set("the this that")
+_SUBJECT_VERBS = word_set("is has looks look should was needs does doesn't doesnt isn't hasn't have")
+_GENERIC = {"dress": word_set("dress"), "shirt": word_set("shirt"), "toptee": word_set("shirt top")}
+"""Kind of the reference -> nouns that as a subject only mean it: "the dress is red" asks for no dress."""
+_LESS = word_set("less not")
+"""Words that turn an adjective's direction: "less dark", "not as dark"."""
+_DEGREES: Mapping[str, Mapping[Operation, frozenset[str]]] = {
+    "color": {
+        "more": word_set("bright brighter light lighter vivid vibrant brightly"),
+        "less": word_set("dark darker dull duller"),
+    },
+    "fit": {
+        "more": word_set("baggy baggier flowing flowy flowier loose looser roomy"),
+        "less": word_set("fitted fitting tight tighter clingy snug"),
+    },
+}
+"""The operation of an adjective of a comparison; "less dark" has the other one."""
 _SEVERAL = ("color", "pattern_color")
 """Roles whose neighbouring words may name several values: "black white"."""
 
@@ -151,12 +168,16 @@ class Reader:
         for place, tag in enumerate(tags):
             if tag.beyond or (tag.role is None and not self._knows(words[place])):
                 yield _Span(place, place + 1), None
-        spans = list(_spans(tags))
+        spans, unsure = _spans(tags)
+        yield from ((span, None) for span in unsure)
         told = _told(words, spans)
         for span in spans:
             said = words[span.start : span.end]
             if span.operation == "is" and told.issuperset(range(span.start, span.end)):
                 continue
+            if span.role == "garment" and _is_subject(words, span, category.lower()):
+                continue
+            span = _turned(words, span)
             if (
                 span.usual == "other"
                 and span.role == "pattern"
@@ -210,8 +231,12 @@ class Reader:
         return mean
 
 
-def _spans(tags: Sequence[Tag]) -> Iterator[_Span]:
-    """Yield spans of neighbouring words with the same role and operation (for colours: and value)."""
+def _spans(tags: Sequence[Tag]) -> tuple[list[_Span], list[_Span]]:
+    """Return spans of neighbouring words with the same role and operation (for colours: and value).
+
+    The second list holds those whose request is not sure.
+    """
+    found: tuple[list[_Span], list[_Span]] = ([], [])
 
     def alike(place: int) -> tuple[object, ...]:
         tag = tags[place]
@@ -227,8 +252,9 @@ def _spans(tags: Sequence[Tag]) -> Iterator[_Span]:
             sure = max(tags[place].sure for place in places)
             if first.role != OWN:
                 sure *= float(np.exp(scores[:, VALUES.index(usual)].max()))
-            if sure >= (_SURE_GARMENT if first.role == "garment" else SURE):
-                yield _Span(places[0], places[-1] + 1, first.role, first.operation, usual)
+            is_sure = sure >= (_SURE_GARMENT if first.role == "garment" else SURE)
+            found[not is_sure].append(_Span(places[0], places[-1] + 1, first.role, first.operation, usual))
+    return found
 
 
 def _told(words: Sequence[str], spans: Sequence[_Span]) -> set[int]:
@@ -238,6 +264,26 @@ def _told(words: Sequence[str], spans: Sequence[_Span]) -> set[int]:
         named[span.start : span.end] = [True] * (span.end - span.start)
     found = roles(words, segments(words, named), named)
     return {place for place, role in enumerate(found) if role is Role.TOLD}
+
+
+def _is_subject(words: Sequence[str], span: _Span, category: str) -> bool:
+    """Whether a span is a noun that only means the reference: "the long shirt is red"."""
+    begins = words[0] in _POINTING and span.end < len(words) and words[span.end] in _SUBJECT_VERBS
+    nouns = _GENERIC.get(category, frozenset())
+    return begins and span.end == span.start + 1 and words[span.start] in nouns and span.operation == "is"
+
+
+def _turned(words: Sequence[str], span: _Span) -> _Span:
+    """Return a comparison with the direction that "less" gives its adjective: "less dark" is lighter."""
+    said = words[max(span.start - 2, 0) : span.end]
+    degrees = _DEGREES.get(span.role)
+    if degrees is None or span.usual is not None or _LESS.isdisjoint(said):
+        return span
+    opposites: tuple[tuple[Operation, Operation], ...] = (("more", "less"), ("less", "more"))
+    for operation, other in opposites:
+        if span.operation in degrees and not degrees[operation].isdisjoint(words[span.start : span.end]):
+            return replace(span, operation=other)
+    return span
 
 
 def _says_something(word: str) -> bool:
