@@ -6,7 +6,7 @@ FROM python:3.12-slim
 RUN pip install --no-cache-dir torch --index-url https://download.pytorch.org/whl/cpu
 COPY pyproject.toml README.md LICENSE /src/
 COPY src /src/src
-RUN pip install --no-cache-dir "/src[serve]" && rm -rf /src \
+RUN pip install --no-cache-dir "/src[serve,postgres,s3]" && rm -rf /src \
     && useradd --create-home --uid 10001 shop \
     && mkdir /data && chown shop /data
 

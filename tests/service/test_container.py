@@ -66,6 +66,35 @@ def test_the_compose_file_serves_one_index_twice_to_this_machine_alone():
     assert len({tuple(service["ports"]) for service in services}) == len(services) == 2
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml"])
+def test_the_compose_file_of_a_database_balances_two_services():
+    composed = yaml.safe_load((ROOT / "docs" / "compose-database.yaml").read_text())
+    services, configs = composed["services"], composed["configs"]
+    assert set(services) == {"database", "search", "search-2", "balancer"}
+    assert services["search"] == services["search-2"]
+    check_command(services["search"]["command"])
+    assert (ROOT / services["search"]["build"] / "Dockerfile").is_file()
+    assert "@database/" in services["search"]["environment"]["DQECIR_DATABASE_URL"]
+    # Only the balancer is reached from outside, and by this machine alone.
+    assert [name for name, service in services.items() if "ports" in service] == ["balancer"]
+    assert all(port.startswith("127.0.0.1:") for port in services["balancer"]["ports"])
+    for service in services.values():
+        assert "build" in service or re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", service["image"])
+        assert {one["source"] for one in service.get("configs", ())} <= set(configs)
+        assert set(service.get("depends_on", ())) <= set(services)
+        for name, value in service.get("environment", {}).items():
+            # Passwords come from the environment.
+            assert "PASSWORD" not in name or value.startswith("${DATABASE_PASSWORD:?")
+            assert not re.search(r"://\w+:[^$]", value)
+    balancer = configs["balancer"]["content"]
+    assert "httpchk GET /readyz" in balancer
+    port = services["search"]["command"][services["search"]["command"].index("--port") + 1]
+    assert set(re.findall(r"server ([\w-]+) ([\w-]+):(\d+)", balancer)) == {
+        (name, name, port) for name in ("search", "search-2")
+    }
+    bound = re.search(r"bind :(\d+)", balancer)
+    assert bound and services["balancer"]["ports"][0].endswith(f":{bound[1]}")
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", "docs/compose-database.yaml"])
 def test_it_is_marked_as_not_run(name):
     assert "Not run where this file is written" in (ROOT / name).read_text().split("\n\n")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -16,7 +17,7 @@ from PIL import Image
 from dqecir.data.images import StoredPicture, load_image
 from dqecir.data.payload_fields import PRODUCT, RESERVED, SOLD_OUT
 from dqecir.data.picture_root import is_address
-from dqecir.errors import DataError, UnknownItemError
+from dqecir.errors import DataError, EngineError, UnknownItemError
 from dqecir.index.contract import Index
 from dqecir.index.engines import open_index
 from dqecir.io.device import device_named
@@ -68,7 +69,14 @@ class Service:
         self.edits = Edits(settings.checkpoint, settings.limits.edit_seconds)
         self.suggester = _suggester(self.main)
         self.metrics.watch("queue_depth", "Requests that wait or are answered", lambda: self.gate.inside)
-        self.metrics.watch("items", "Items of the index", lambda: len(self.main.index))
+        self.metrics.watch("items", "Items of the index", self._count)
+
+    def _count(self) -> float:
+        """Return the number of items; NaN while the index does not answer."""
+        try:
+            return len(self.main.index)
+        except EngineError:
+            return math.nan
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
