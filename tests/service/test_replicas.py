@@ -25,9 +25,7 @@ def test_an_item_of_another_service_is_shown_at_once(replicas, picture):
     assert other.get("/v1/items/new").json() == one.get("/v1/items/new").json()
     assert other.get("/v1/images/new").content == one.get("/v1/images/new").content
     assert ids(other, where="shade = teal") == ["new"]
-    about = other.get("/v1/about").json()
-    assert about["items"] == before + 1
-    assert about["attributes"]["shade"]["values"] == ["teal"]
+    assert other.get("/v1/about").json()["items"] == before + 1
     assert other.post("/v1/search", json={"item": "new", "text": "is red", "k": 1}).status_code == 200
     assert other.get("/v1/suggestions", params={"item": "new"}).status_code == 200
 
