@@ -172,7 +172,9 @@ def test_corrections_and_the_language_are_said(index):
     assert reader_of(index).read("ein Kleid in red mit langen Ärmeln").text == "red"
 
 
-def test_new_values_are_read_at_once_where_that_is_quick(index):
+def test_new_values_are_read_at_once_where_that_is_quick(index, monkeypatch):
+    # However slow the machine is.
+    monkeypatch.setattr(request_text, "QUICK", PATIENCE)
     reader = reader_of(index)
     assert "brand" not in {ask.column for ask in reader.read("by Kestrel").read.asks}
     index.add(ItemBatch(["new"], torch.randn(1, 3, 8), [{"brand": "Kestrel"}]))
