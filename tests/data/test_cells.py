@@ -113,3 +113,9 @@ def test_a_plain_cell_means_the_same_without_its_column(cell, sign):
 
 def test_one_word_in_two_unicode_forms_is_one_value():
     assert folded("CAFE\u0301") == folded("café")
+
+
+@given(st.from_regex(r"[0-9]{0,17}(\.[0-9]{0,4})?", fullmatch=True))
+def test_clear_numbers_are_read_as_all_others(cell):
+    number = number_in(cell)
+    assert repr(measured(cell)) == repr(math.nan if number is None else number)

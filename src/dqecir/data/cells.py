@@ -130,10 +130,16 @@ def as_number(value: object) -> float:
     return number if math.isfinite(number) else math.nan
 
 
+_CLEAR = re.compile(r"[1-9][0-9]{0,14}|[1-9][0-9]{0,11}\.[0-9]{1,2}")
+"""Numbers that can be read in one way alone; a large index has millions of them."""
+
+
 def measured(value: object) -> float:
     """Return the number that comparisons such as < use, as people write numbers, or NaN."""
     if not isinstance(value, str):
         return as_number(value)
+    if _CLEAR.fullmatch(value):
+        return float(value)
     number = number_in(value)
     return math.nan if number is None else number
 
