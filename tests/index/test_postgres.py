@@ -155,6 +155,22 @@ def test_the_view_outlives_a_build_and_names_the_model(index, postgres, tmp_path
     assert built.info()["view"] == view
     rows = postgres.rows(f"SELECT id, payload->>'path', model FROM {view} ORDER BY number")
     assert rows[3] == ("item3", "/3", other.model)
+    # The search of docs/engines.md, with a table of the shop's own.
+    table = view.replace("dqecir_index", "products")
+    postgres.execute(
+        f"CREATE TABLE {table} (picture text, stock int)",
+        f"INSERT INTO {table} VALUES ('item0', 2), ('item1', 0), ('item3', 5)",
+        database="shop",
+    )
+    query = torch.randn(1, 1, 12, generator=torch.Generator().manual_seed(2))
+    nearest = f"v.vector OPERATOR(ext.<#>) '{query.flatten().tolist()}'"
+    found = postgres.rows(
+        f"SELECT v.id, -({nearest}) FROM {view} v JOIN {table} p ON p.picture = v.id WHERE p.stock > 0 "
+        f"ORDER BY {nearest} LIMIT 10"
+    )
+    right = [hit for hit in built.search(query, 9)[0] if hit.id in ("item0", "item3")]
+    assert [item for item, _ in found] == [hit.id for hit in right]
+    assert [score for _, score in found] == pytest.approx([hit.score for hit in right], abs=1e-2)
     assert len(rows) == 4
 
 
@@ -271,8 +287,9 @@ def uneven(count: int, width: int = 16, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.fixture
-def large(postgres_index, tmp_path):
+def large(postgres_index, tmp_path, monkeypatch):
     """2,000 items in the engine, and the same in the exact one."""
+    monkeypatch.setattr("dqecir.index.postgres.FEW", 100)
     tokens = uneven(2000)
     payloads = [{"tenth": str(row % 10), "n": row, "rare": str(row % 1000)} for row in range(2000)]
     header = DOT.model_copy(update={"size": 16})

@@ -57,6 +57,9 @@ READ = 1024
 SPARE = 16
 """Items that are fetched beyond the wanted ones, because the database's products are of float16 numbers."""
 
+FEW = 10_000
+"""Comparing so many items takes no longer than the graph behind a filter, and finds all that are right."""
+
 PREFERRED = 256
 """Items that a search with preferences fetches and reorders."""
 
@@ -64,6 +67,11 @@ READ_MS = 25_000
 WRITE_MS = 300_000
 LOCK_MS = 30_000
 """Milliseconds that a statement of a reader and of a writer may take, and that a writer waits for others."""
+
+_PLANNER = (
+    "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL random_page_cost = 1"
+)
+"""For short statements on tables that fit in memory: compilers and workers start too slowly."""
 
 ReadT = TypeVar("ReadT")
 
@@ -405,7 +413,7 @@ class PostgresIndex(Index):
         extension = connections.extension()
         begin = (
             f"BEGIN {kind}; SET LOCAL statement_timeout = {milliseconds}; "
-            f"SET LOCAL lock_timeout = {LOCK_MS}; SET LOCAL jit = off; "
+            f"SET LOCAL lock_timeout = {LOCK_MS}; {_PLANNER}; "
             f"SELECT record, building FROM {location.records} WHERE name = '{location.name}'{lock}"
         )
         with connections.transaction(begin) as (connection, rows):
@@ -440,7 +448,7 @@ def _best(
         (query_text(query[0]), both(limit, but_not(ids))) for query, ids in zip(queries, without, strict=True)
     ]
     found: list[list[Row]] = [[] for _ in asked]
-    if quick is not None and graph is not None and now.allows_more_than(quick.exact_up_to, limit):
+    if quick is not None and graph is not None and now.allows_more_than(max(FEW, quick.exact_up_to), limit):
         width, candidates = now.record.header.size, min(MOST, max(quick.candidates, count))
         ways = [near(now.store, graph, width, *one, count) for one in asked]
         found = now.all_rows([graph_settings(candidates), *ways])[1:]

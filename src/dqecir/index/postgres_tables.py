@@ -259,9 +259,13 @@ def _facts_in(name: str, value: object) -> Iterator[UUID]:
 
 
 def facts_of(name: str, value: object) -> list[UUID]:
-    """Return what equal values share: their text in lower case, and their number."""
-    number = as_number(value)
-    texts = [f"{len(name)}:{name}={folded(str(value))}"]
+    """Return what equal values share: their number, or else their text in lower case.
+
+    A number that is not written as a plain one, such as 1e+17, has both.
+    """
+    number, texts = as_number(value), []
+    if not math.isfinite(as_number(str(value))):
+        texts.append(f"{len(name)}:{name}={folded(str(value))}")
     if math.isfinite(number):
         # Adding 0.0 turns -0.0 into 0.0.
         texts.append(f"{len(name)}:{name}#{number + 0.0!r}")
