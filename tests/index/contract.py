@@ -321,8 +321,8 @@ class EngineContract:
             (lambda self: iter(()), "nothing to index"),
             (lambda self: iter([*self.batches(), *self.batches()]), "'item0' comes twice"),
             (lambda self: iter([ItemBatch(["a", "a"], self.full(2), [{}, {}])]), "'a' comes twice"),
-            (lambda self: self.batches(width=9), "do not fit an index"),
-            (lambda self: iter([ItemBatch(["a"], self.full(2), [{}])]), "do not fit an index"),
+            (lambda self: self.batches(width=9), "items of this index need"),
+            (lambda self: iter([ItemBatch(["a"], self.full(2), [{}])]), "items of this index need"),
             (lambda self: iter([ItemBatch(["a"], self.full(1), [])]), "1 items came with 0 payloads"),
             (lambda self: iter([ItemBatch([""], self.full(1), [{}])]), "empty id"),
             (
@@ -429,7 +429,7 @@ class EngineContract:
         ("batch", "message"),
         [
             (lambda self: ItemBatch(["new", "new"], self.full(2), [{}, {}]), "'new' comes twice"),
-            (lambda self: ItemBatch(["new"], torch.ones(1, 1, 9), [{}]), "do not fit an index"),
+            (lambda self: ItemBatch(["new"], torch.ones(1, 1, 9), [{}]), "items of this index need"),
             (lambda self: ItemBatch(["new"], self.full(1, torch.nan), [{}]), "not numbers"),
         ],
     )

@@ -89,7 +89,7 @@ def test_an_index_changes_its_engine(dqecir, shop, model_folder, tmp_path, monke
     code, out, _ = dqecir("index", "move", first, moved, "--engine", "server")
     assert (code, out.startswith("4 items in")) == (0, True)
     code, _, err = dqecir("index", "set", "--index", moved, "--candidates", 7)
-    assert (code, "compares every item: there is nothing to set" in err) == (1, True)
+    assert (code, "compares every item: the number of candidates cannot be set" in err) == (1, True)
     assert dqecir("index", "set", "--index", moved, "--candidates", 0)[0] == 0
     # Built again it keeps its engine.
     assert dqecir("index", "build", "--images", shop, "--out", moved, "--model", model_folder)[0] == 0

@@ -193,7 +193,7 @@ def test_a_search_with_other_settings_is_there_where_every_item_is_compared(tmp_
     assert index.with_settings(None) is index
     assert index.with_settings(some) is None
     index.configure(None)
-    with pytest.raises(EngineError, match="compares every item: there is nothing to set"):
+    with pytest.raises(EngineError, match="compares every item: the number of candidates cannot be set"):
         index.configure(some)
 
 

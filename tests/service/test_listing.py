@@ -138,7 +138,7 @@ def test_a_page_is_as_new_as_the_index_and_goes_on_after_its_last_item(index):
     assert [item_id for item_id, _ in listed.page(3, None, None, None)[0]] == ["i0", "i1", "i2"]
     index.delete(["i4"])
     assert [item_id for item_id, _ in listed.page(3, "i2", None, None)[0]] == ["i3", "i5", "i6"]
-    with pytest.raises(Problem, match="begin again"):
+    with pytest.raises(Problem, match="start again from the beginning"):
         listed.page(3, "i4", None, None)
 
 

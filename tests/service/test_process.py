@@ -129,7 +129,7 @@ def test_what_cannot_be_served_ends_as_a_sentence(dqecir, settings, tmp_path):
         port = taken.getsockname()[1]
         code, _, said = dqecir("serve", "--index", settings.index, "--port", port)
         assert code == 1
-        assert "cannot be listened at" in said
+        assert "cannot listen on" in said
     model = ["--model", settings.model]
     for arguments, sentence in (
         (["--index", tmp_path / "none", *model], "is not an index"),
@@ -160,7 +160,7 @@ def test_a_search_on_a_server_prints_what_one_in_its_index_does(process, setting
     code, _, err = dqecir(*asked, "--server", "http://127.0.0.1:1")
     assert code == 1 and "does not answer" in err
     code, _, err = dqecir(*asked, "--server", "shop.example")
-    assert code == 1 and "is no address" in err
+    assert code == 1 and "is not the address" in err
     code, _, err = dqecir(*asked)
     assert code == 1 and "--server" in err
     code, _, err = dqecir(*asked, "--server", process.address, "--model", settings.model)

@@ -71,7 +71,7 @@ def test_a_command_sends_its_references(client, ids, monkeypatch, dqecir, tmp_pa
 
 
 def test_references_without_their_pictures_are_refused(client, ids, picture):
-    assert "2 references are images, and 1 were uploaded" in refused(
+    assert "2 references are images, but 1 were uploaded" in refused(
         ask(client, {"references": [{}, {}]}, picture), 422
     )
     refused(ask(client, {"item": ids[0], "references": [{"item": ids[1]}]}, picture), 422)

@@ -46,7 +46,7 @@ class IndexHeader(Strict):
     def _rule_fits(self) -> Self:
         if self.score_rule in SINGLE and self.tokens != 1:
             raise ValueError(
-                f"the score rule {self.score_rule} compares single vectors, not {self.tokens} tokens an item"
+                f"the score rule {self.score_rule} compares single vectors, not {self.tokens} tokens per item"
             )
         return self
 
@@ -101,13 +101,13 @@ class ItemBatch:
         shape = (len(self.ids), header.tokens, header.size)
         if self.tokens.shape != shape:
             raise EngineError(
-                f"tokens of shape {list(self.tokens.shape)} do not fit an index where "
-                f"{len(self.ids)} items have {list(shape)}"
+                f"the tokens have the shape {list(self.tokens.shape)}, but {len(self.ids)} items of this "
+                f"index need {list(shape)}"
             )
         if len(self.payloads) != len(self.ids):
             raise EngineError(f"{len(self.ids)} items came with {len(self.payloads)} payloads")
         if not all(self.ids):
-            raise EngineError("an item has an empty id: every item needs an id of its own")
+            raise EngineError("an item has an empty id: give every item its own id")
         stored = self.tokens.detach().half().cpu()
         broken = ~stored.isfinite().flatten(1).all(dim=1)
         if broken.any():
@@ -121,7 +121,7 @@ class ItemBatch:
         """Add the ids to ``seen``; raises :class:`EngineError` for a repeated id."""
         for item in self.ids:
             if item in seen:
-                raise EngineError(f"the item {item!r} comes twice: every item needs an id of its own")
+                raise EngineError(f"the item {item!r} comes twice: give every item its own id")
             seen.add(item)
 
 
@@ -159,7 +159,7 @@ class Index(ABC):
         """
         index = cls.open(folder)
         if not len(index):
-            raise EngineError(f"{folder} holds no items: there is nothing to move")
+            raise EngineError(f"{folder} has no items to move: name another index")
         return index.header, index.items()
 
     @abstractmethod
@@ -334,8 +334,8 @@ class Index(ABC):
     def why_no_text(self) -> str:
         """Return a sentence that says why no words can be searched."""
         return (
-            f"the engine {self.info()['engine']} searches no words of titles: move the index to the engine "
-            "exact (dqecir index move)"
+            f"the engine {self.info()['engine']} cannot search words of titles: move the index to the "
+            "engine exact (dqecir index move)"
         )
 
     @abstractmethod
@@ -357,15 +357,15 @@ class Index(ABC):
             raise EngineError(f"queries have shape {list(queries.shape)} where [B, n_q, D] is needed")
         if queries.shape[2] != self.header.size:
             raise EngineError(
-                f"the query has width {queries.shape[2]} and the index {self.header.size}: "
-                "they come from different models; open the index with the model that built it"
+                f"the query has width {queries.shape[2]} but the index {self.header.size}, so they come "
+                "from different models: open the index with the model that built it"
             )
         if not queries.isfinite().all():
             raise EngineError("a query contains NaN or infinity: the model is damaged")
         if exclude is not None and len(exclude) != len(queries):
             raise EngineError(
-                f"{len(queries)} queries came with {len(exclude)} lists of ids to leave out: "
-                "give a list for each query"
+                f"{len(queries)} queries came with {len(exclude)} lists of ids to exclude: give a list for "
+                "each query"
             )
 
     def check_model(self, model: ComposedModel) -> None:

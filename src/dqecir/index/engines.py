@@ -123,10 +123,11 @@ def engine_of(folder: Path) -> str:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise EngineError(
-            f"{folder} is not an index, or not a whole one: {path.name} is missing; build it again"
+            f"{folder} is not an index, or an incomplete one ({path.name} is missing): name another folder, "
+            "or build it again"
         ) from None
     except OSError as error:
-        raise EngineError(f"{path} cannot be read ({error.strerror})") from None
+        raise EngineError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
     except ValueError as error:
         raise EngineError(f"{path} is damaged ({error}): build the index again") from None
     if not isinstance(data, dict) or not isinstance(data.get("engine"), str):

@@ -225,8 +225,8 @@ class ExactIndex(Index):
         """Store the settings of searches; with settings, project vectors that are not projected yet."""
         if settings is not None and self.header.score_rule != "dot":
             raise EngineError(
-                f"the engine exact scores every item by the rule {self.header.score_rule}: there are no "
-                "candidates to set"
+                f"the engine exact scores every item by the rule {self.header.score_rule}: the number of "
+                "candidates cannot be set"
             )
         if settings is not None and not has_faiss():
             raise EngineError(NO_FAISS)
@@ -410,8 +410,8 @@ class ExactIndex(Index):
                 yield self._current
             except OSError as error:
                 raise EngineError(
-                    f"{self.folder} cannot be written to ({error.strerror}): the change may be lost. "
-                    "Free some space, or check the rights of the folder, and make the change again"
+                    f"{self.folder} cannot be written to ({error.strerror}): the change may be lost. Free "
+                    "some space, or check the permissions of the folder, and repeat the change"
                 ) from None
             # The change has taken effect already; the next one will report a full disk.
             with suppress(OSError):

@@ -270,7 +270,7 @@ class _Parser:
                     raise self.error(
                         f"the quotation that begins with {rest[:12]!r} is not closed: add a quote"
                     )
-                raise self.error(f"{rest[0]!r} is not expected here")
+                raise self.error(f"{rest[0]!r} is not expected here: remove it, or quote the value")
             group = match.lastindex or 0
             kind: Literal["quoted", "bare", "sign"] = (
                 "quoted" if group <= 2 else "bare" if group == 3 else "sign"
@@ -308,7 +308,7 @@ class _Parser:
     def one(self) -> Filter:
         self.depth += 1
         if self.depth > _DEPTH:
-            raise self.error(f"it is nested more than {_DEPTH} deep")
+            raise self.error(f"it is nested more than {_DEPTH} deep: use fewer parentheses")
         try:
             if self.take("not"):
                 return Not(self.one())
@@ -332,7 +332,7 @@ class _Parser:
         if self.take("not"):
             if self.take("in"):
                 return Not(Equal(name, self.values(name)))
-            raise self.error(f"after {name!r} not must be followed by in {{…}}")
+            raise self.error(f"after {name!r}, not must be followed by in {{…}}")
         for order in _ORDERS:
             if self.take(order):
                 value = self.value(f"a number after {name} {order}")

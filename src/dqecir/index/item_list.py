@@ -195,7 +195,7 @@ class ItemsWriter:
         """Write items; raises :class:`ItemsError` for an id that was written already."""
         for item_id, payload in entries:
             if item_id in self._ids:
-                raise ItemsError(f"the item {item_id!r} comes twice: every item needs an id of its own")
+                raise ItemsError(f"the item {item_id!r} comes twice: give every item its own id")
             line = _head(item_id) + json.dumps(payload).encode("ascii") + b"]\n"
             self._file.write(line)
             known = {

@@ -28,7 +28,9 @@ def write_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         try:
             handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise EngineError(f"{folder} cannot be written to ({error.strerror})") from None
+            raise EngineError(
+                f"{folder} cannot be written to ({error.strerror}): check its permissions"
+            ) from None
         try:
             if _taken(handle, folder) and _is_named(handle, folder):
                 yield

@@ -72,8 +72,8 @@ def _rows(batch: ItemBatch, schema: pa.Schema) -> pa.RecordBatch:
         ids = pa.array(batch.ids, pa.string())
     except UnicodeEncodeError as error:
         raise EngineError(
-            f"Parquet cannot hold the id {error.object!r}, which is no valid Unicode: "
-            "rename the picture and build the index again"
+            f"Parquet cannot hold the id {error.object!r}, which is not valid Unicode: rename the picture "
+            "and build the index again"
         ) from None
     payloads = pa.array([json.dumps(dict(payload)) for payload in batch.payloads], pa.string())
     return pa.record_batch([ids, vectors, payloads], schema=schema)

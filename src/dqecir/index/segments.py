@@ -418,7 +418,7 @@ def _write_items(
             if header.score_rule == "dot":
                 longest = max(longest, _longest(tokens))
         if not len(items):
-            raise EngineError("there is nothing to index: no image could be used")
+            raise EngineError("no image can be used, so there is nothing to index: check the folder")
         file.seek(0)
         write_head(file, len(items), header)
         file.flush()
@@ -468,7 +468,8 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise _MissingError(
-            f"{path.parent} is not an index, or not a whole one: {path.name} is missing; build it again"
+            f"{path.parent} is not an index, or an incomplete one ({path.name} is missing): name another "
+            "folder, or build it again"
         ) from None
     except OSError as error:
-        raise EngineError(f"{path} cannot be read ({error.strerror})") from None
+        raise EngineError(f"{path} cannot be read ({error.strerror}): check its permissions") from None

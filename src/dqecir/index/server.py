@@ -224,7 +224,7 @@ class ServerIndex(Index):
     def configure(self, settings: SearchSettings | None) -> None:
         """As the contract says; raises :class:`EngineError` for settings: Qdrant compares every item."""
         if settings is not None:
-            raise EngineError("the engine server compares every item: there is nothing to set")
+            raise EngineError("the engine server compares every item: the number of candidates cannot be set")
 
     def search(
         self,
@@ -364,7 +364,7 @@ class ServerIndex(Index):
         last = 0
         while found := collection.scroll(seen, last, WRITTEN, tokens):
             if state.record.generation < _record(state.collection, self.folder).oldest:
-                raise EngineError(f"{self.folder} was changed many times while it was read: try again")
+                raise EngineError(f"{self.folder} was changed too often while it was read: try again")
             last = found[-1].number
             yield found
 
@@ -465,12 +465,12 @@ def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -
     """Write all items into a new collection and then the manifest that names it."""
     if header.score_rule not in FOLLOWED:
         raise EngineError(
-            f"the engine server follows the score rules {', '.join(FOLLOWED)}, and not {header.score_rule}: "
-            "use the engine exact"
+            f"the engine server supports the score rules {', '.join(FOLLOWED)}, but not "
+            f"{header.score_rule}: use the engine exact"
         )
     first = next((batch for batch in batches if batch.ids), None)
     if first is None:
-        raise EngineError("there is nothing to index: no image could be used")
+        raise EngineError("no image can be used, so there is nothing to index: check the folder")
     old = _collection_before(folder)
     # The base of the name is unique to the index.
     base = old.name.rpartition("-")[0] if old else f"dqecir-{uuid.uuid4().hex[:12]}"

@@ -30,7 +30,7 @@ class Gate:
     def entered(self) -> Iterator[None]:
         """Count a request while the block runs, or raise a :class:`Problem` with status 429."""
         if self.inside >= self.most:
-            raise overloaded(f"{self.most} {self._what} wait already: try again in a second")
+            raise overloaded(f"{self.most} {self._what} are already waiting: try again in a second")
         self.inside += 1
         try:
             yield

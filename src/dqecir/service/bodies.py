@@ -40,11 +40,14 @@ async def read_request(
     own = len(body.images) - asked.uploads
     if own < 0:
         raise Problem(
-            422, f"{asked.uploads} references are images, and {len(body.images)} were uploaded: send each"
+            422,
+            f"{asked.uploads} references are images, but {len(body.images)} were uploaded: send one for each",
         )
     given = (asked.item is not None) + own
     if given > 1 or (given == 0 and not asked.stands_alone):
-        raise Problem(422, "a reference is either an item of the index or an image that is uploaded")
+        raise Problem(
+            422, "a reference is either an item of the index or an uploaded image: send one of them"
+        )
     return asked, body.images[0] if own else None, body.images[own:]
 
 
@@ -80,7 +83,7 @@ async def read_body(request: Request, field: str, limits: Limits, images: int = 
             408, f"the body did not arrive within {limits.body_seconds:g} seconds", {"Connection": "close"}
         ) from None
     except UnicodeDecodeError:
-        raise Problem(400, "the body is not UTF-8 text") from None
+        raise Problem(400, "the body is not UTF-8 text: encode it as UTF-8") from None
 
 
 async def _chunks(request: Request, most: int) -> AsyncGenerator[bytes, None]:
@@ -98,8 +101,8 @@ async def _chunks(request: Request, most: int) -> AsyncGenerator[bytes, None]:
             else:
                 return
     except ClientDisconnect:
-        raise Problem(400, "the body was cut off") from None
-    raise Problem(413, f"the body is larger than {most:,} bytes", {"Connection": "close"})
+        raise Problem(400, "the body is incomplete: send it again") from None
+    raise Problem(413, f"the body is larger than {most:,} bytes: send less", {"Connection": "close"})
 
 
 async def _form(
@@ -116,11 +119,11 @@ async def _form(
     images: list[bytes] = []
     for name, part in form.multi_items():
         if (name == field and text is not None) or (name == "image" and len(images) == most):
-            raise Problem(422, f"the form has the field {name!r} too often")
+            raise Problem(422, f"the form has too many fields {name!r}")
         if name not in (field, "image"):
             raise Problem(422, f"the form has no field {name!r}: its fields are {field} and image")
         if name == "image" and isinstance(part, str):
-            raise Problem(422, "the image must be a file, with a name of its own")
+            raise Problem(422, "the image must be a file with a file name")
         content = part.encode("utf-8") if isinstance(part, str) else await part.read()
         if name == field:
             text = content
@@ -128,7 +131,9 @@ async def _form(
             images.append(content)
     size = sum(map(len, images))
     if size > limits.bytes:
-        raise Problem(413, f"the picture has {size:,} bytes; at most {limits.bytes:,} are read")
+        raise Problem(
+            413, f"the picture has {size:,} bytes; at most {limits.bytes:,} are read: make it smaller"
+        )
     return Body(None if text is None else text.decode("utf-8"), tuple(images))
 
 

@@ -24,7 +24,7 @@ def search_on(
     Raises :class:`DataError` with the service's message if it refuses, and if it does not answer.
     """
     if urlsplit(server).scheme not in ("http", "https"):
-        raise DataError(f"{server} is no address of a service: write it as http://127.0.0.1:8000")
+        raise DataError(f"{server} is not the address of a service: write it like http://127.0.0.1:8000")
     boundary = uuid.uuid4().hex
     parts = [("request", "application/json", json.dumps(request).encode())]
     parts += [("image", "image/*", image) for image in images]
@@ -44,11 +44,14 @@ def search_on(
         with urlopen(asked, timeout=SECONDS) as answered:
             reply: dict[str, Any] = json.load(answered)
     except HTTPError as error:
-        raise DataError(f"{server} refused: {_detail(error)}") from None
+        raise DataError(f"{server} rejected the search: {_detail(error)}") from None
     except (URLError, OSError) as error:
-        raise DataError(f"{server} does not answer ({getattr(error, 'reason', error)})") from None
+        raise DataError(
+            f"{server} does not answer ({getattr(error, 'reason', error)}): check the address, and that the "
+            "service runs"
+        ) from None
     except ValueError:
-        raise DataError(f"{server} answered with something that is no reply to a search") from None
+        raise DataError(f"the answer of {server} is not a search response: check the address") from None
     return reply
 
 

@@ -41,9 +41,9 @@ class Edits:
             async with asyncio.timeout(self._seconds):
                 edited = await loop.run_in_executor(self._thread, self._editor.edit, picture, text)
         except TimeoutError:
-            raise Problem(504, f"there was no edit within {self._seconds:g} seconds") from None
+            raise Problem(504, f"the edit took longer than {self._seconds:g} seconds: try again") from None
         except EditError as error:
             # The error's message is about this machine, so do not send it.
             log.error("edit failed", extra={"fields": {"reason": str(error)}})
-            raise Problem(503, "the picture could not be edited; the service's log says why") from None
+            raise Problem(503, "the picture could not be edited; the service's log has the reason") from None
         return as_jpeg(edited)

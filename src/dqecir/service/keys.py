@@ -71,7 +71,7 @@ class Keys:
             if line.strip() and not line.startswith("#")
         ]
         if not found:
-            raise DataError(f"{path} has no key: leave --keys away to need none")
+            raise DataError(f"{path} has no key: add one, or leave out --keys to need none")
         # With keys, a request's origin grants nothing.
         return cls(found, local=False)
 
@@ -102,7 +102,10 @@ class Keys:
         if key is None:
             raise Problem(401, "reading needs a key: send it as Authorization: Bearer KEY", _CHALLENGE)
         if key.kind == "embed" and headers.get("origin") not in key.origins:
-            raise Problem(403, "this key is for pages of other origins: add yours to its line of --keys")
+            raise Problem(
+                403,
+                "this key is for pages of other origins: add this origin to its line in the file of --keys",
+            )
         if counted:
             self._count(key)
 
@@ -119,15 +122,13 @@ class Keys:
             if is_foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
                 raise Problem(403, "a page of another site cannot write: start the service with --keys")
             if any(map(_FORWARDED.fullmatch, headers)) or not is_loopback(_host(headers)):
-                raise Problem(403, "without keys only this machine writes: start the service with --keys")
+                raise Problem(403, "without keys, only this machine can write: start the service with --keys")
             return
         if not self.can_write:
             raise Problem(403, "nobody can write here: start the service with --keys and a write key")
         key = self._known(headers, ("write",))
         if key is None:
-            raise Problem(
-                401, "writing needs a key for writing: send it as Authorization: Bearer KEY", _CHALLENGE
-            )
+            raise Problem(401, "writing needs a write key: send it as Authorization: Bearer KEY", _CHALLENGE)
         self._count(key)
 
     def _count(self, key: Key) -> None:
@@ -160,7 +161,7 @@ class Allowance:
             wait = math.ceil(60 * (1 - self._left) / self._rate)
             raise Problem(
                 429,
-                f"this key allows {self._rate} requests a minute: come again in {wait} seconds",
+                f"this key allows {self._rate} requests a minute: try again in {wait} seconds",
                 {"Retry-After": str(wait)},
             )
         self._left -= 1
@@ -174,13 +175,13 @@ def _key_of(line: str, place: str) -> Key:
     rate = options.pop("rate", str(EMBEDDED_RATE) if kind == "embed" else None)
     if kind not in _KINDS or len(key) < SHORTEST or options:
         raise DataError(
-            f"{place}: a line is read:KEY, write:KEY or embed:KEY origin=https://SHOP, perhaps with rate=60, "
-            f"and the key has {SHORTEST} characters or more; this is one of no such keys"
+            f"{place}: write read:KEY, write:KEY or embed:KEY origin=https://SHOP, optionally with rate=60, "
+            f"and a key of at least {SHORTEST} characters"
         )
     if (kind == "embed") is not bool(origins):
-        raise DataError(f"{place}: a key to embed, and no other, names its pages: origin=https://SHOP")
+        raise DataError(f"{place}: an embed key needs origin=https://SHOP, and no other key may have it")
     if rate is not None and not (rate.isascii() and rate.isdigit() and int(rate)):
-        raise DataError(f"{place}: rate={rate} is no number of requests a minute, such as rate=60")
+        raise DataError(f"{place}: rate={rate} is not a number of requests a minute: write it like rate=60")
     checked = frozenset(checked_origin(origin, place) for origin in origins)
     return Key(kind, _digest(key), checked, None if rate is None else int(rate))
 
@@ -193,7 +194,9 @@ def checked_origin(origin: str, place: str) -> str:
         or not parts.netloc
         or origin != f"{parts.scheme}://{parts.netloc}"
     ):
-        raise DataError(f"{place}: {origin} is no origin: write it as https://shop.example, without a path")
+        raise DataError(
+            f"{place}: {origin} is not an origin: write it like https://shop.example, without a path"
+        )
     return origin.casefold()
 
 

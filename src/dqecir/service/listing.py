@@ -126,7 +126,9 @@ class Listing:
 
 
 def _gone() -> Problem:
-    return Problem(422, "the item after which the list should go on is not in it: begin again")
+    return Problem(
+        422, "the item after which the list should continue is not in it: start again from the beginning"
+    )
 
 
 def _as_schema(facts: ColumnFacts, role: Role) -> AttributeFacts:

@@ -108,7 +108,7 @@ class Middleware:
             number = uuid.uuid4().hex[:12]
             log.exception("failed", extra={"fields": {"number": number}})
             if status == 0:
-                problem = Problem(500, f"the service failed; its log says why under {number}")
+                problem = Problem(500, f"the service failed; its log has the reason under {number}")
                 await answer(problem)(scope, receive, framed)
         finally:
             self._say({**answered, "method": scope["method"]}, status, time.perf_counter() - begun)

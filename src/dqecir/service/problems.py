@@ -53,7 +53,7 @@ def of_index(error: Exception) -> Problem:
     """Return the problem of an index that cannot be read or changed, which is no fault of the client."""
     # The error's message is about this machine, so do not send it.
     log.error("index failed", extra={"fields": {"reason": str(error)}})
-    said = "the index cannot be read or changed now; the service's log says why"
+    said = "the index cannot be read or changed now; the service's log has the reason"
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, said, {"Retry-After": "5"})
 
 
@@ -92,8 +92,8 @@ def _of_http(error: HTTPException) -> Problem:
 
 
 _SENTENCES = {
-    404: "there is nothing at this address",
-    405: "this address is not asked in this way",
+    404: "this address does not exist",
+    405: "this address does not support this method",
 }
 
 _PROBLEMS: Mapping[type[Exception], Callable[[Any], Problem]] = {

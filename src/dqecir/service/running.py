@@ -88,6 +88,6 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         said = error.strerror or str(error)
         raise DataError(
-            f"{host}:{port} cannot be listened at ({said}): name another --port or --host"
+            f"the service cannot listen on {host}:{port} ({said}): name another --port or --host"
         ) from None
     return found

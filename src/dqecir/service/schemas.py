@@ -53,9 +53,9 @@ def _checked_value(value: object) -> object:
         if abs(value) > _EXACT:
             raise ValueError("JSON cannot hold a number of this size: send it as a text, in quotes")
     elif value is None:
-        raise ValueError("null is no value: leave the attribute out")
+        raise ValueError("null is not a value: leave out the attribute")
     else:
-        raise ValueError("a value is a text, a number, true or false")
+        raise ValueError("a value must be a text, a number, true or false")
     return value
 
 

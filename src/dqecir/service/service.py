@@ -101,7 +101,9 @@ class Service:
                 async with asyncio.timeout(self.limits.seconds):
                     yield
             except TimeoutError:
-                raise Problem(504, f"there was no answer within {self.limits.seconds:g} seconds") from None
+                raise Problem(
+                    504, f"the answer took longer than {self.limits.seconds:g} seconds: try again"
+                ) from None
 
     def engine(self, method: str | None) -> SearchEngine:
         """Return the engine of this method, or the first one for None; raises a :class:`Problem`."""
@@ -209,7 +211,9 @@ def _engines(settings: ServiceSettings, uploads: Uploads) -> dict[str, SearchEng
     for beside in settings.also:
         engine = made(beside.model, beside.index)
         if beside.name in found:
-            raise DataError(f"two methods have the name {beside.name!r}: name the second otherwise in --also")
+            raise DataError(
+                f"two methods have the name {beside.name!r}: give the second another name in --also"
+            )
         found[beside.name] = engine
     return found
 

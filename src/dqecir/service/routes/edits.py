@@ -44,5 +44,5 @@ async def _best(service: Service, asked: EditBody, image: bytes | None) -> str:
     async with service.admitted():
         found = await answered(service, service.engine(asked.method), search, image)
     if not found.results:
-        raise Problem(422, "nothing was found that could be edited")
+        raise Problem(422, "the search has no result that could be edited")
     return found.results[0].id

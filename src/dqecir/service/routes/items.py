@@ -105,12 +105,14 @@ async def put_item(request: Request, service: Served, item_id: ItemId) -> Respon
     Under the id of a product, it replaces all pictures of the product.
     """
     if any(not character.isprintable() for character in item_id):
-        raise Problem(422, "an id is made of characters that can be seen")
+        raise Problem(422, "an id may only contain visible characters")
     if "\ufffd" in item_id:
-        raise Problem(422, "the id in the address is not UTF-8: encode it as UTF-8, then by percent signs")
+        raise Problem(422, "the id in the address is not UTF-8: encode it as UTF-8, then percent-encode it")
     if not {"", ".", ".."}.isdisjoint(item_id.split("/")):
         raise Problem(
-            422, "between the slashes of an id stands a name: browsers and proxies remove //, . and .."
+            422,
+            "an id may not contain //, . or .. as parts, because browsers and proxies remove them: use "
+            "another id",
         )
     async with service.admitted():
         body = await read_body(request, "attributes", service.limits)
@@ -127,7 +129,7 @@ def _reference(service: Service, engine: SearchEngine, image: bytes) -> Referenc
 
 async def _encoded(service: Service, item_id: str, body: Body) -> Put:
     if not body.images:
-        raise Problem(422, "the form has no image")
+        raise Problem(422, "the form has no image: send one as the field image")
     [image] = body.images
     attributes = {} if body.text is None else parsed(body.text, Attributes).root
     tokens: list[Tensor] = []
