@@ -60,6 +60,11 @@ class EditError(DataError):
     """A picture that cannot be edited."""
 
 
+def reason_of(error: Exception) -> str:
+    """Return an exception of another library as one short line: its message, else its name."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def trouble_with_a_file(error: OSError) -> str:
     """Return one sentence: what failed, for which file, and what helps."""
     what = f"{error.filename}: " if error.filename else ""

@@ -339,7 +339,7 @@ HOSTILE = {
     "a missing tensor": (_fewer, "missing: text_projection.weight"),
     "no config": (lambda f: (f / "config.json").unlink(), "has no config.json"),
     "half a config": (lambda f: _cut(f / "config.json"), "config.json cannot be read"),
-    "a config that is a list": (lambda f: (f / "config.json").write_text("[]"), "config.json is no map"),
+    "a config that is a list": (lambda f: (f / "config.json").write_text("[]"), "config.json is not a map"),
     "a config without a kind": (lambda f: (f / "config.json").write_text("{}"), "the kind None"),
     "another kind": (lambda f: _retyped(f / "config.json", model_type="vit"), "the kind 'vit'"),
     "SigLIP 2 of any resolution": (

@@ -130,14 +130,14 @@ def _without(folder, key):
 @pytest.mark.parametrize(
     ("breaking", "sentence"),
     [
-        (_other_tower, "open_clip with fastvit_mci0, which transformers has no class for"),
+        (_other_tower, "open_clip with fastvit_mci0, for which transformers has no class"),
         (lambda f: _config(f, "{"), "cannot be read"),
         (lambda f: _config(f, "{}"), "does not fit its weights"),
         (
             lambda f: _config(f, '{"model_cfg": {"vision_cfg": 3, "text_cfg": {}}}'),
             "does not fit its weights",
         ),
-        (lambda f: _prepared(f, resize_mode="longest"), "resized by 'longest'"),
+        (lambda f: _prepared(f, resize_mode="longest"), "the resize mode 'longest' is not supported"),
         (lambda f: _prepared(f, mean=[0.5]), "does not fit its weights"),
         (lambda f: _without(f, "ln_final.weight"), "final_layer_norm"),
         (lambda f: _without(f, "visual.transformer.resblocks.0.mlp.c_fc.weight"), "c_fc"),

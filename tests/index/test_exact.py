@@ -116,7 +116,7 @@ def test_the_head_of_the_tokens_is_as_long_for_any_number_of_items():
 
 
 def test_a_rule_for_single_vectors_has_single_tokens():
-    with pytest.raises(ValueError, match="not 3 tokens an item"):
+    with pytest.raises(ValueError, match="not 3 tokens per item"):
         IndexHeader(model="m", tokens=3, size=8, score_rule="dot")
 
 

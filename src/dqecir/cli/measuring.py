@@ -44,7 +44,9 @@ def evaluate_command(
     ] = "balanced",
     seed: Annotated[int, typer.Option(help="The random seed of the questions.")] = 0,
 ) -> None:
-    """Measure a model on a catalogue, beside image only, text only, their sum, and the oracles."""
+    """Measure a model on a catalogue, and compare it with image only, text only, their sum and the
+    oracles.
+    """
     from dqecir.evaluation.runs import evaluate_on_catalogue
     from dqecir.evaluation.table import as_table, beyond_recall
     from dqecir.io.files import write_json

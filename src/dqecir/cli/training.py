@@ -123,7 +123,7 @@ def convert_command(
         str, typer.Option(help="The folder or hub name of BERT's word pieces, for whole models.")
     ] = "bert-base-uncased",
 ) -> None:
-    """Turn a checkpoint of a published repository into one of ours, with a report of every key."""
+    """Convert a checkpoint of a published repository to a model folder, with a report of every key."""
     from dqecir.model.conversion import convert
 
     report = convert(source, file, out, pretrained=pretrained, tokenizer=tokenizer)

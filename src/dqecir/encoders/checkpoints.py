@@ -1,4 +1,4 @@
-"""Load published BLIP-2 weights: map LAVIS' key names to ours, strictly, with a report.
+"""Load published BLIP-2 weights: map LAVIS' key names to dqecir's, strictly, with a report.
 
 The map was checked against tiny models with the published names, and its names against the key
 lists of the published sizes.
@@ -45,7 +45,7 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class PublishedKeys:
-    """The mapping from a published state dict's keys to ours."""
+    """The mapping from a published state dict's keys to dqecir's."""
 
     renames: tuple[tuple[str, str], ...]
     """(regular expression, replacement); the first that matches a key renames it. The replacement contains

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dqecir.encoders.encoder import Encoder, EncoderSizes, TextBatch, register_encoder
-from dqecir.errors import CheckpointError
+from dqecir.errors import CheckpointError, reason_of
 from dqecir.settings import Strict
 
 ARCHITECTURES = ("clip", "siglip", "metaclip_2", "chinese_clip")
@@ -206,7 +206,7 @@ def _built(architecture: Mapping[str, Any]) -> nn.Module:
 
 
 def _no_model(kind: str, error: Exception) -> CheckpointError:
-    reason = " ".join(str(error).split())[:200]
+    reason = reason_of(error)
     return CheckpointError(f"the config.json describes no {kind} model ({reason}): copy it again")
 
 

@@ -16,7 +16,7 @@ from dqecir.encoders.dual import Dual, DualConfig, architecture_of, published_na
 from dqecir.encoders.hf_checkpoints import hf_config, hf_tensors, json_of
 from dqecir.encoders.open_clip_folder import is_open_clip, read_open_clip
 from dqecir.encoders.tokenizer import WordPieces
-from dqecir.errors import CheckpointError
+from dqecir.errors import CheckpointError, reason_of
 
 _OWN_CODE = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _STEPS = ("preprocess", "_preprocess", "resize", "center_crop", "rescale", "normalize", "pad")
@@ -95,7 +95,7 @@ def preparation(folder: Path, image_size: int | None) -> Preprocessing:
         made: Any = _image_processor(folder)
     except Exception as error:  # transformers raises any kind of exception
         raise CheckpointError(
-            f"{folder} has a preprocessor_config.json of an unknown kind ({_line(error)}): copy it again"
+            f"{folder} has a preprocessor_config.json of an unknown kind ({reason_of(error)}): copy it again"
         ) from error
     plain = all(getattr(type(made), step, None) is getattr(PilBackend, step, None) for step in _STEPS)
     size, crop = made.size, made.crop_size if made.do_center_crop else None
@@ -173,7 +173,7 @@ def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, 
         raise
     except Exception as error:  # transformers raises any kind of exception
         raise CheckpointError(
-            f"{folder} has a tokenizer that cannot be read ({_line(error)}): copy it again"
+            f"{folder} has a tokenizer that cannot be read ({reason_of(error)}): copy it again"
         ) from error
     return pieces, {
         "pad_id": int(read.pad_token_id or 0),
@@ -190,7 +190,3 @@ def _slow_or_fast(reader: Any, folder: Path) -> Any:
         return reader.from_pretrained(str(folder))
     except ImportError:
         return None
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any
 from dqecir.data.images import Preprocessing
 from dqecir.encoders.dual_folder import refuse_own_code
 from dqecir.encoders.embedder import SIDE, Embedder, EmbedderConfig
-from dqecir.errors import CheckpointError
+from dqecir.errors import CheckpointError, reason_of
 
 MODULES = "modules.json"
 """The file by which a folder of sentence-transformers is recognised."""
@@ -71,5 +71,5 @@ def _loaded(folder: Path) -> Any:
             str(folder), device="cpu", trust_remote_code=False, local_files_only=True
         ).eval()
     except Exception as error:  # It raises any kind of exception.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = reason_of(error)
         raise CheckpointError(f"{folder} cannot be read as an embedder ({reason}): copy it again") from error

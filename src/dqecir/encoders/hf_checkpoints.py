@@ -1,7 +1,7 @@
 """Read BLIP-2 in the form of transformers (``Blip2ForImageTextRetrieval``): sizes, names, preprocessing.
 
-It reads the classes of ``Salesforce/blip2-itm-vit-g`` (224 pixels) and ``-coco`` (364). Settings of their
-forward pass that ours lacks raise an error, so that no result differs silently.
+It reads the classes of ``Salesforce/blip2-itm-vit-g`` (224 pixels) and ``-coco`` (364). A setting of
+their forward pass that dqecir does not support raises an error, so that no result differs silently.
 """
 
 from __future__ import annotations

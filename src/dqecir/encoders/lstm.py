@@ -1,4 +1,4 @@
-"""The text encoder of early methods: an LSTM over learned words."""
+"""The text encoder of early methods: an LSTM over learned word embeddings."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from dqecir.data.images import CLIP_MEAN, CLIP_STD, RESAMPLES, Preprocessing
 from dqecir.encoders.checkpoint_files import State, read_published
 from dqecir.encoders.hf_checkpoints import json_of
-from dqecir.errors import CheckpointError
+from dqecir.errors import CheckpointError, reason_of
 
 CONFIG = "open_clip_config.json"
 _WEIGHTS = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
@@ -101,7 +101,7 @@ def read_open_clip(folder: Path) -> tuple[dict[str, Any], State, Preprocessing]:
             )
         return architecture, named, _preparation(prepares, _side(model))
     except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise CheckpointError(
             f"{folder}/{CONFIG} does not fit its weights ({reason}): copy both again"
         ) from error

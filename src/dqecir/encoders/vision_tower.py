@@ -13,7 +13,7 @@ import torch
 from dqecir.encoders.checkpoint_files import State
 from dqecir.encoders.dual import ARCHITECTURES as DUAL_ENCODERS
 from dqecir.encoders.dual import VisionTower
-from dqecir.errors import CheckpointError
+from dqecir.errors import CheckpointError, reason_of
 
 VISION_MODELS = (
     "dinov2",
@@ -137,7 +137,7 @@ def _class_and_config(architecture: Mapping[str, Any]) -> tuple[Any, Any]:
 def _misdescribed(architecture: Mapping[str, Any], error: Exception) -> CheckpointError:
     if isinstance(error, CheckpointError):
         return error
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = reason_of(error)
     return CheckpointError(
         f"its config.json describes no {architecture.get('model_type')} that can be built ({reason}): "
         "copy it again"

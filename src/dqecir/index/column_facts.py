@@ -84,7 +84,7 @@ def _spread(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]], bins: in
 
 
 def number_range(numbers: NDArray[np.float64], counts: NDArray[np.int64], bins: int) -> NumberRange:
-    """Count numbers [M], each of which so many items have [M], in equal bins."""
+    """Count items in equal bins of their numbers; ``counts`` [M] items have each of the ``numbers`` [M]."""
     numbers, counts = numbers[counts > 0], counts[counts > 0]
     least, most = float(numbers.min()), float(numbers.max())
     places = np.zeros(len(numbers), dtype=np.int64)
@@ -97,7 +97,7 @@ def number_range(numbers: NDArray[np.float64], counts: NDArray[np.int64], bins: 
 def _living(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]]) -> Iterator[tuple[Value, int]]:
     """Yield the values that living items have, and how many have each.
 
-    A value that stands in several lists of values comes several times.
+    A value that is in several lists of values is yielded several times.
     """
     for column, counts in counted:
         for code in np.flatnonzero(counts[1:]).tolist():

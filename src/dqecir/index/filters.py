@@ -286,7 +286,7 @@ class _Parser:
         return self.tokens[self.place] if self.place < len(self.tokens) else None
 
     def take(self, *texts: str) -> str | None:
-        """Consume one of these words or signs, and return it; else None."""
+        """Consume one of these words or symbols, and return it; else None."""
         here = self.here
         if here is not None and here.kind != "quoted" and here.text in texts:
             self.place += 1

@@ -45,7 +45,7 @@ Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @cache
 def has_fts5() -> bool:
-    """Return whether this Python can search texts."""
+    """Return whether this Python's SQLite has full-text search (FTS5)."""
     with closing(sqlite3.connect(":memory:")) as connection:
         try:
             connection.execute(f"CREATE VIRTUAL TABLE words {_FULL_TEXT}")

@@ -224,7 +224,7 @@ def rows_of(batch: ItemBatch, stored: Tensor) -> list[ItemRow]:
 
 
 def is_storable(item: str) -> bool:
-    """Return whether the database has the signs of an id."""
+    """Return whether the database can store the characters of an id."""
     return _json_of({"id": item}) is not None
 
 

@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
-from dqecir.errors import EngineError
+from dqecir.errors import EngineError, reason_of
 from dqecir.index.qdrant_points import (
     INDEXED,
     NUMBER,
@@ -78,7 +78,7 @@ class Collection:
         return replace(self, patience=PATIENCE)
 
     def create(self, sizes: tuple[int, int]) -> None:
-        """Create the collection for items of so many vectors of this width."""
+        """Create the collection; ``sizes`` are the number and the width of an item's vectors."""
         tokens, width = sizes
         many = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
         vector = models.VectorParams(
@@ -261,7 +261,7 @@ class Collection:
                 attempt += 1
                 tried = attempt >= max(2, len(addresses)) and time.monotonic() + pause > end
                 if tried or not _passes(error):
-                    what = " ".join(str(error).split())[:200]
+                    what = reason_of(error)
                     raise EngineError(f"the Qdrant server at {self.url} failed: {what}") from None
             time.sleep(pause)
             if attempt % len(addresses) == 0:

@@ -23,7 +23,7 @@ WATCHED = 45.0
 
 @contextmanager
 def being_built(collection: Collection) -> Iterator[None]:
-    """Give signs of life in a collection that has no record yet, until the block ends."""
+    """Show at intervals that the build of a collection without a record is alive, until the block ends."""
     done, beats = Event(), count()
     collection.write_record({"building": next(beats)})
 

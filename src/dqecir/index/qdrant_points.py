@@ -145,7 +145,7 @@ def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def attributes_of(payloads: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
-    """Return the attributes of payloads, and whether any has a number there."""
+    """Return attribute of payloads -> whether any of its values is a number."""
     found: dict[str, bool] = {}
     for payload in payloads:
         for name, value in payload.items():

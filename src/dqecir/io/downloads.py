@@ -1,4 +1,4 @@
-"""Download files over HTTP: within limits, slowly enough for servers, with retries."""
+"""Download files over HTTP, with limits on size and time, pauses between requests, and retries."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Mark(IntEnum):
 
 
 class Word(NamedTuple):
-    """A word or a sign of a text in lower case, and its position."""
+    """A word or a symbol of a text in lower case, and its position."""
 
     text: str
     start: int
@@ -69,7 +69,7 @@ class Word(NamedTuple):
 
 
 def words_of(text: str) -> list[Word]:
-    """Return the words, numbers and signs of a text."""
+    """Return the words, numbers and symbols of a text."""
     return [Word(found.group().lower(), found.start(), found.end()) for found in _WORD.finditer(text)]
 
 

@@ -31,7 +31,7 @@ from dqecir.encoders.encoder import Encoder, encoder_named
 from dqecir.encoders.licences import Origin
 from dqecir.encoders.published import tower_state
 from dqecir.encoders.tokenizer import TextTokenizer
-from dqecir.errors import CheckpointError, DataError
+from dqecir.errors import CheckpointError, DataError, reason_of
 from dqecir.io.files import whole_folder, write_json, write_text
 from dqecir.language.reader_version import READER_VERSION
 from dqecir.language.tagging import Tagger, shipped_name, shipped_tagger
@@ -218,7 +218,7 @@ class ComposedModel:
                 huggingface_hub.create_repo(repo_id, private=private, exist_ok=True)
                 huggingface_hub.upload_folder(repo_id=repo_id, folder_path=folder)
             except (OSError, ValueError) as error:
-                reason = " ".join(str(error).split())
+                reason = reason_of(error)
                 raise DataError(f"the hub refused {repo_id} ({reason})") from error
 
     def _tower_reference(self, target: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from PIL import Image
 from dqecir.data.images import load_image
 from dqecir.encoders.checkpoint_files import located
 from dqecir.encoders.embedder_folder import check_modules
-from dqecir.errors import CheckpointError
+from dqecir.errors import CheckpointError, reason_of
 from dqecir.io.device import device_named
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.reranking import AttributeChecker, Reranker
@@ -98,5 +98,5 @@ def _loaded(folder: Path, device: str) -> Any:
     try:
         return CrossEncoder(str(folder), device=device, trust_remote_code=False, local_files_only=True).eval()
     except Exception as error:  # it raises whatever the mistake makes of its own code
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = reason_of(error)
         raise CheckpointError(f"{folder} cannot be read as a reranker ({reason}): copy it again") from error

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from pydantic import Field
 
-from dqecir.errors import EditError
+from dqecir.errors import EditError, reason_of
 from dqecir.settings import Strict
 
 _TAKEN = ("prompt", "image", "num_inference_steps", "generator")
@@ -98,7 +98,7 @@ class Editor:
                 with torch.no_grad():
                     edited: Image.Image = self._pipeline(**taken).images[0]
             except (RuntimeError, ValueError, TypeError) as error:
-                reason = " ".join(str(error).split())
+                reason = reason_of(error)
                 raise EditError(f"the picture could not be edited ({reason})") from error
         return edited.convert("RGB")
 
@@ -109,7 +109,7 @@ class Editor:
                 self.checkpoint, local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
         except Exception as error:  # A folder of any origin may fail in any way.
-            reason = " ".join(str(error).split())
+            reason = reason_of(error)
             raise EditError(f"{self.checkpoint} cannot be read as a pipeline ({reason})") from error
         known = inspect.signature(pipeline.__call__).parameters
         lacking = [name for name in _TAKEN if name not in known]

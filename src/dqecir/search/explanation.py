@@ -179,10 +179,10 @@ def heat_maps(
 ) -> tuple[HeatMap, HeatMap]:
     """Return heat maps of a query for its reference and a result, both RGB pictures.
 
-    They are gradient x input: how much the score would change if a place of the picture took the picture's
+    They are gradient x input: how much the score would change if a place of the picture had the picture's
     mean colour. It is computed at pixels, because a tower's token depends on more than its own place. If a
     method has no gradient, the picture is covered with that colour cell by cell.
-    Raises :class:`DataError` for a steering that :func:`dqecir.search.steering.steered` refuses.
+    Raises :class:`DataError` for a steering that :func:`dqecir.search.steering.steered` rejects.
     """
     method, names = model.method, [vocabulary.name for vocabulary in model.vocabularies]
 

@@ -300,7 +300,9 @@ def _reference_alone(
 def _with_moved_values(
     query: Query, parts: QueryParts, slices: SlicedValues, steerings: Sequence[Steering]
 ) -> Query:
-    """Steer queries of one vector: their values move as distributions do, and become slices again."""
+    """Steer one-vector queries: read values as distributions, move these, and convert them to slices
+    again.
+    """
     layout = slices.layout
     sizes = tuple(values.shape[1] for values in parts.wanted)
     spread = ValueTokens(sizes, 1, max(layout.width, *sizes))

@@ -94,7 +94,7 @@ def reader_of_facts(facts: Mapping[str, ColumnFacts], tagger: Tagger | None = No
 
 
 def _values(facts: ColumnFacts) -> list[str]:
-    """Return the values of a column, the commonest first; some of too many values."""
+    """Return the values of a column, the commonest first, and only some if there are too many."""
     counts = facts.values
     found = facts.some if counts is None else sorted(counts, key=lambda value: (-counts[value], value))
     return [value for value in found if has_value(value)]

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from dqecir.data.images import RemotePicture, StoredPicture
-from dqecir.errors import DataError, EngineError, ImageError
+from dqecir.errors import DataError, EngineError, ImageError, reason_of
 from dqecir.index.contract import Index
 from dqecir.service.problems import log
 from dqecir.service.uploads import upload_name
@@ -40,7 +40,7 @@ class UploadStore:
         try:
             self._files.pipe_file(address, data)
         except Exception as error:  # Each store has exceptions of its own.
-            raise EngineError(f"pictures cannot be written to {self.root} ({_reason(error)})") from None
+            raise EngineError(f"pictures cannot be written to {self.root} ({reason_of(error)})") from None
         return address
 
     def picture(self, index: Index, payload: Mapping[str, Any]) -> StoredPicture | None:
@@ -58,7 +58,7 @@ class UploadStore:
         except FileNotFoundError:
             pass
         except Exception as error:  # The item is gone already, so the request has succeeded.
-            log.error("picture not removed", extra={"fields": {"reason": f"{address}: {_reason(error)}"}})
+            log.error("picture not removed", extra={"fields": {"reason": f"{address}: {reason_of(error)}"}})
 
     def _kept(self, payload: Mapping[str, Any]) -> str | None:
         """Return the address of a payload's picture, if a service kept it here."""
@@ -74,7 +74,7 @@ class UploadStore:
         except FileNotFoundError:
             raise ImageError(address, "there is no such file") from None
         except Exception as error:  # Each store has exceptions of its own.
-            raise EngineError(f"pictures at {self.root} cannot be read ({_reason(error)})") from None
+            raise EngineError(f"pictures at {self.root} cannot be read ({reason_of(error)})") from None
 
 
 def _opened(address: str, scheme: str) -> Any:
@@ -86,11 +86,7 @@ def _opened(address: str, scheme: str) -> Any:
         # A list of files that another service has changed must not be used again.
         files, _ = url_to_fs(address, use_listings_cache=False)
     except ImportError as error:
-        raise DataError(f"--uploads {address} needs a package ({_reason(error)}): {extra}") from None
+        raise DataError(f"--uploads {address} needs a package ({reason_of(error)}): {extra}") from None
     except Exception as error:  # Each file system has exceptions of its own.
-        raise DataError(f"--uploads {address} cannot be used: {_reason(error)}") from None
+        raise DataError(f"--uploads {address} cannot be used: {reason_of(error)}") from None
     return files
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
