@@ -81,18 +81,28 @@ class PayloadColumn:
         """Whether any item has a number."""
         return len(self.numbers[0]) > 0
 
-    @cached_property
+    @property
     def numbers(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the numbers of all values [M], and the code of each [M]."""
-        found = [
-            (number, code)
-            for code, value in enumerate(self.values, start=1)
-            for one in values_in(value)
-            if math.isfinite(number := measured(one))
-        ]
-        return np.array([number for number, _ in found]), np.array(
-            [code for _, code in found], dtype=np.int64
-        )
+        """The numbers of all values [M], and the code of each [M]."""
+        return self._measured[0], self._measured[1]
+
+    @property
+    def wordy_codes(self) -> NDArray[np.int64]:
+        """The codes of values that are no numbers, or hold one that is none."""
+        return self._measured[2]
+
+    @cached_property
+    def _measured(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        numbers, codes, wordy = array("d"), array("q"), array("q")
+        for code, value in enumerate(self.values, start=1):
+            for one in value if isinstance(value, list) else (value,):
+                number = measured(one)
+                if math.isfinite(number):
+                    numbers.append(number)
+                    codes.append(code)
+                else:
+                    wordy.append(code)
+        return np.array(numbers), np.array(codes), np.array(wordy)
 
     @cached_property
     def _codes_by_text(self) -> dict[str, list[int]]:
