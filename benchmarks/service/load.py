@@ -1,13 +1,12 @@
 """Measure the searches per second of the service, and of the model without HTTP in the same run.
 
     OMP_WAIT_POLICY=PASSIVE \\
-    python -m benchmarks.service.load --index INDEX --out WORK [--model MODEL] [--seconds 8] [--soak 300]
+    python -m benchmarks.service.load --index INDEX --out WORK [--model MODEL] [--seconds 8] [--soak 600]
 
 The script starts the real service on a copy of the index, sends searches from new pictures and from items
-with 1, 16 and 64 clients, and checks every response. The model alone is measured in batches of the same sizes
-as the service's: for pictures ``ComposedRetriever.compose`` and ``Index.search``, for items the same from
-stored image tokens. Both are measured in turns; figures are medians of the rounds. ``OMP_WAIT_POLICY`` makes
-the model's threads wait as in the service (``dqecir/io/starting.py``).
+with 1, 16 and 64 clients, and checks every response. The model alone is the search core (``SearchEngine``) in
+one thread, in batches of the same sizes as the service's. Both are measured in turns; figures are medians of
+the rounds. ``OMP_WAIT_POLICY`` makes the model's threads wait as in the service (``dqecir/io/starting.py``).
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from benchmarks.service.client import Client, form_of, json_of
 from benchmarks.speed.timing import machine
 
-from dqecir.data.images import load_image
 from dqecir.index.engines import open_index
 from dqecir.io.files import write_json
+from dqecir.search.engine import SearchEngine
+from dqecir.search.response import SearchResponse
 from dqecir.search.retriever import ComposedRetriever
-from dqecir.search.steering import boost_requested
+from dqecir.search.search_request import SearchRequest
 
 CLIENTS = (1, 16, 64)
 K = 24
@@ -46,6 +45,8 @@ EXPLAINED = "items, saying what spoke for each answer"
 QUESTIONS = 256
 NAME = "service.json"
 TEXTS = ("is blue", "is red and has long sleeves", "is plain", "is black and is a dress", "has short sleeves")
+TOKENS_KEPT = 256_000_000
+"""Bytes of image tokens that are kept, as the service keeps them."""
 CLOSE = 3e-3
 """By how much a score may differ with what else was in its batch."""
 
@@ -108,61 +109,52 @@ class Round:
 
 
 class Model:
-    """The model and its index in this process."""
+    """The search core in this process: the same model and index, without HTTP."""
 
     def __init__(self, index: Path, model: Path | None) -> None:
-        self.retriever = ComposedRetriever.from_pretrained(model).open_index(index)
-        assert self.retriever.index is not None
-        self.index = self.retriever.index
-        placed = ((item_id, self.index.picture_path(payload)) for item_id, payload in self.index.entries())
+        retriever = ComposedRetriever.from_pretrained(model).open_index(index)
+        opened = retriever.index
+        assert opened is not None
+        self.engine = SearchEngine(retriever.model, opened, TOKENS_KEPT)
+        placed = ((item_id, opened.picture_path(payload)) for item_id, payload in opened.entries())
         entries = [(item_id, path) for item_id, path in placed if path is not None and path.is_file()]
         chosen = entries[:: max(1, len(entries) // QUESTIONS)][:QUESTIONS]
         texts = itertools.cycle(TEXTS)
         self.questions = [LoadRequest(item_id, path.read_bytes(), next(texts)) for item_id, path in chosen]
-        prepared = self.retriever.model.preprocessing
-        pixels = [prepared(load_image(question.picture)) for question in self.questions]
-        self.tokens = torch.cat(
-            [
-                self.retriever.model.backbone.image_tokens(torch.stack(pixels[n : n + 32]))
-                for n in range(0, len(pixels), 32)
-            ]
-        )
 
-    def pictures(self, rows: Sequence[int]) -> Any:
-        """Return searches from pictures that are new to the service."""
-        asked = [self.questions[row] for row in rows]
-        query = boost_requested(
-            self.retriever.compose([one.picture for one in asked], [one.text for one in asked])
-        )
-        return self.index.search(query.embeddings, K)
+    def answers(self, kind: str, rows: Sequence[int]) -> list[SearchResponse]:
+        """Answer questions of a kind in one batch."""
+        asked = [
+            SearchRequest(
+                one.picture if kind == "pictures" else None,
+                one.text,
+                K,
+                item=None if kind == "pictures" else one.item,
+                explain=kind == EXPLAINED,
+            )
+            for one in (self.questions[row] for row in rows)
+        ]
+        return self.engine.answer([self.engine.prepare(one) for one in asked])
 
-    @torch.no_grad()
-    def items(self, rows: Sequence[int]) -> Any:
-        """Return searches from items, whose image tokens are stored."""
-        asked, model = [self.questions[row] for row in rows], self.retriever.model
-        text = model.text_encoder([model.method.text((one.text,)) for one in asked], blank=True)
-        query = boost_requested(model.method.embed_query(self.tokens[list(rows)], text))
-        return self.index.search(query.embeddings, K, [[one.item] for one in asked])
-
-    def with_right_answers(self, work: Callable[[Sequence[int]], Any]) -> list[LoadRequest]:
-        """Return the questions, with the results of a search without the service."""
+    def with_right_answers(self, kind: str) -> list[LoadRequest]:
+        """The questions, with what a search without the service finds."""
         found = [
-            hits
+            response
             for n in range(0, len(self.questions), 16)
-            for hits in work(range(n, min(n + 16, len(self.questions))))
+            for response in self.answers(kind, range(n, min(n + 16, len(self.questions))))
         ]
         return [
-            LoadRequest(one.item, one.picture, one.text, [(hit.id, hit.score) for hit in hits])
-            for one, hits in zip(self.questions, found, strict=True)
+            replace(one, right=[(result.id, result.score) for result in response.results])
+            for one, response in zip(self.questions, found, strict=True)
         ]
 
-    def per_second(self, work: Callable[[Sequence[int]], Any], batch: int, seconds: float) -> float:
-        """Return searches per second in batches of this size, one after the other."""
+    def per_second(self, kind: str, batch: int, seconds: float) -> float:
+        """Searches a second in batches of this size, one after the other."""
         rows = itertools.cycle(range(len(self.questions)))
-        work([next(rows) for _ in range(batch)])
+        self.answers(kind, [next(rows) for _ in range(batch)])
         begun, done = time.perf_counter(), 0
         while time.perf_counter() - begun < seconds:
-            work([next(rows) for _ in range(batch)])
+            self.answers(kind, [next(rows) for _ in range(batch)])
             done += batch
         return done / (time.perf_counter() - begun)
 
@@ -222,8 +214,8 @@ async def ask(
 def load(served: Served, model: Model, seconds: float, rounds: int) -> list[dict[str, Any]]:
     """Measure every kind of question with every number of clients."""
     runs = []
-    for kind, work in (("pictures", model.pictures), ("items", model.items), (EXPLAINED, model.items)):
-        questions = [(request_of(one, kind), one) for one in model.with_right_answers(work)]
+    for kind in ("pictures", "items", EXPLAINED):
+        questions = [(request_of(one, kind), one) for one in model.with_right_answers(kind)]
         for clients in CLIENTS:
             asyncio.run(ask(served.port, questions, clients, min(2.0, seconds)))
             rates, own, waits, batches, wrong = [], [], [], [], 0
@@ -235,7 +227,7 @@ def load(served: Served, model: Model, seconds: float, rounds: int) -> list[dict
                 rates.append(len(took.waits) / took.seconds)
                 waits += took.waits
                 wrong += took.wrong
-                own.append(model.per_second(work, max(1, round(batches[-1])), seconds))
+                own.append(model.per_second(kind, max(1, round(batches[-1])), seconds))
             waits.sort()
             runs.append(
                 {
@@ -259,7 +251,7 @@ async def soak(served: Served, model: Model, seconds: float) -> dict[str, Any]:
     """Send requests for a long time while items are added and deleted; return memory at the start and at
     the end.
     """
-    questions = [(request_of(one, "items"), one) for one in model.with_right_answers(model.items)]
+    questions = [(request_of(one, "items"), one) for one in model.with_right_answers("items")]
     pictures = [one.picture for one in model.questions[:16]]
     asked = changes = wrong = 0
     resident: list[int] = []
@@ -276,7 +268,9 @@ async def soak(served: Served, model: Model, seconds: float) -> dict[str, Any]:
         async with Client(served.port) as client:
             while on():
                 request, question = next(turns)
-                wrong += not is_right(question, *await client.ask(request))
+                answer = await client.ask(request)
+                # Counted after the wait, in which others count, too.
+                wrong += not is_right(question, *answer)
                 asked += 1
 
     async def change(name: str) -> None:

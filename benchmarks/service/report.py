@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.service.load import NAME
 
-COMMAND = "python -m benchmarks.service.load --index INDEX --out WORK --soak 300"
+COMMAND = "python -m benchmarks.service.load --index INDEX --out WORK --soak 600"
 
 
 def section(work: Path) -> list[str]:
@@ -21,9 +21,8 @@ def section(work: Path) -> list[str]:
     machine = found["machine"]
     lines += [
         f"`{COMMAND}`: the shipped model over {found['items']:,} items, {machine['cores']} cores, which the "
-        "clients share with the service. *Model* is the model and the index without HTTP in the same run, in "
-        "batches as large as the service's were; for items from image tokens that are kept, as the service "
-        "keeps them.",
+        "clients share with the service. *Model* is the search core without HTTP in the same run, in batches "
+        "as large as the service's were.",
         "",
         "| asked | clients | requests/s | p50, ms | p99, ms | in a batch | model, requests/s | ratio |",
         "|---|---|---|---|---|---|---|---|",
@@ -47,7 +46,7 @@ def section(work: Path) -> list[str]:
 
 def _soak(soak: dict[str, Any] | None) -> list[str]:
     if soak is None:
-        return ["Memory under long load: not measured (`--soak 300`)."]
+        return ["Memory under long load: not measured (`--soak 600`)."]
     before, after = (soak[name] / 2**20 for name in ("resident_start", "resident_end"))
     return [
         f"{soak['seconds'] / 60:.1f} minutes of searches by eight clients while two others add and delete: "
