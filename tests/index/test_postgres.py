@@ -228,6 +228,17 @@ def test_every_fault_of_the_database_is_one_sentence(postgres_index, postgres, t
     assert "DQECIR_DATABASE_SCHEMA" in refused(postgres.address("shop"), 'x"; DROP')
 
 
+def test_an_index_of_another_database_says_where_to_look(index, postgres, monkeypatch):
+    postgres.execute("CREATE DATABASE other")
+    postgres.execute("CREATE EXTENSION vector", database="other")
+    for address in (postgres.address("other"), postgres.address("shop")):
+        monkeypatch.setenv("DQECIR_DATABASE_URL", address)
+        with pytest.raises(EngineError, match="name its database in DQECIR_DATABASE_URL, or"):
+            index.refresh()
+        table = os.environ["DQECIR_DATABASE_SCHEMA"] + ".dqecir_indexes"
+        postgres.execute(f"DELETE FROM {table}", database="shop")
+
+
 def test_without_the_package_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     for name in [name for name in sys.modules if name.startswith("dqecir.index.postgres")]:

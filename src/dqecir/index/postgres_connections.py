@@ -47,7 +47,7 @@ _SENTENCES = {
     "42501": "the role may not do this in the database ({}): grant it the right, as docs/engines.md says",
     "53100": "the disk of the database is full: free some space, and make the change again",
     "55P03": "another writer has held the index for too long: try again when it has ended",
-    "42P01": "the database no longer has the tables of this index ({}): build the index again",
+    "42P01": f"the database lacks the tables of the index ({{}}): name its database in {URL}, or build again",
     "57014": "the database took too long, so it was stopped: {}",
 }
 """SQLSTATE -> what to do about it."""

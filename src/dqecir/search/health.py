@@ -23,7 +23,7 @@ from dqecir.search.opening import model_of_index
 LOOKED_AT = 200
 """Number of items whose pictures are checked."""
 
-_PACKAGES = ("torch", "numpy", "pillow", "fastapi", "uvicorn", "transformers", "qdrant-client")
+_PACKAGES = ("torch", "numpy", "pillow", "fastapi", "uvicorn", "transformers", "psycopg", "qdrant-client")
 _GIB = 2**30
 _ROOM = 1.5
 """Memory that a search needs, as a multiple of the model and the vectors of the index."""
