@@ -6,6 +6,7 @@ import platform
 import random
 import signal
 import sys
+import threading
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
 from dqecir.index.payload_columns import Columns
 from dqecir.search.audit import audit
+from tests.conftest import PATIENCE
 from tests.index.contract import DOT, EngineContract, batches, item
 from tests.index.test_server import NAMES, SCALARS, filters
 from tests.postgres_server import postgres_server
@@ -319,6 +321,35 @@ def recall(index, exact, where=None, k=10) -> float:
         for one in (index, exact)
     ]
     return sum((len(a & b) / len(b) if b else not a) for a, b in zip(found, right, strict=True)) / 50
+
+
+def test_readers_go_on_while_builds_replace_the_tables(index):
+    wrong, done = [], threading.Event()
+
+    def read(reads):
+        own = engines.open_index(index.folder)
+        try:
+            while not done.is_set():
+                for one in reads:
+                    assert one(own) in (4, 10)
+        except Exception as error:
+            wrong.append(error)
+
+    query = torch.ones(1, 1, 8)
+    ways = [
+        [lambda own: len(list(own.entries())), lambda own: sum(len(part.ids) for part in own.items())],
+        [lambda own: len(own.search(query, 20)[0]), lambda own: len(own.page(20).entries)],
+    ]
+    threads = [threading.Thread(target=read, args=(reads,)) for reads in ways]
+    for thread in threads:
+        thread.start()
+    for count in (4, 10) * 6:
+        type(index).build(index.folder, DOT, batches(count, header=DOT))
+    done.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert not wrong
+    assert len(index) == 10
 
 
 def test_a_graph_finds_what_a_scan_finds(large, postgres):

@@ -251,13 +251,20 @@ class PostgresIndex(Index):
 
     def _parts(self, tokens: bool) -> Iterator[list[Row]]:
         """Yield numbers, ids, payloads and perhaps vectors of all items, a part at a time."""
-        last = 0
-        with plain_errors(), self._reading() as now:
-            columns = "i.number, i.id, i.payload" + (f", {now.vector}" if tokens else "")
-            later = f"ORDER BY i.number LIMIT {READ}"
-            while rows := now.rows(columns, ("i.number > %s", [last]), later):
-                last = rows[-1][0]
-                yield rows
+        later, last, is_first = f"ORDER BY i.number LIMIT {READ}", 0, True
+        with plain_errors():
+            while True:
+                try:
+                    with self._reading() as now:
+                        columns = "i.number, i.id, i.payload" + (f", {now.vector}" if tokens else "")
+                        while rows := now.rows(columns, ("i.number > %s", [last]), later):
+                            last = rows[-1][0]
+                            yield rows
+                    return
+                except psycopg.Error as error:
+                    if last or not is_first or not may_repeat(error):
+                        raise
+                    is_first = False
 
     def ids(self, where: Filter | None = None) -> list[str]:
         found = self._read(lambda now: now.rows("i.id", now.limit(where), "ORDER BY i.number"))

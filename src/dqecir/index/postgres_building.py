@@ -137,19 +137,22 @@ def _alone(location: DatabaseLocation) -> Iterator[Connection]:
     """Yield a connection while the lock of builds is held, which ends with the process."""
     connections = pool()
     with closing(connections.dedicated()) as guard, closing(connections.dedicated()) as connection:
-        # A statement without parameters leaves no snapshot, for which an index and VACUUM would wait.
-        cursor = guard.execute(
-            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; "
-            f"SELECT pg_try_advisory_xact_lock({location.lock})".encode()
-        )
-        while cursor.nextset():
-            pass
-        if not cursor.fetchall()[0][0]:
-            [(building,)] = connection.execute(
-                f"SELECT building FROM {location.records} WHERE name = %s".encode(), [location.name]
-            ).fetchall()
-            raise busy(building)
-        yield connection
+        try:
+            # A statement without parameters leaves no snapshot, for which an index and VACUUM would wait.
+            guard.execute(
+                "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = '2s'; "
+                f"SELECT pg_advisory_xact_lock({location.lock})".encode()
+            )
+        except psycopg.errors.LockNotAvailable:
+            statement = f"SELECT building FROM {location.records} WHERE name = %s"
+            [(building,)] = connection.execute(statement.encode(), [location.name]).fetchall()
+            raise busy(building) from None
+        try:
+            yield connection
+        finally:
+            # The server notices a closed connection only later.
+            with suppress(psycopg.Error):
+                guard.rollback()
 
 
 @contextmanager

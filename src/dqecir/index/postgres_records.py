@@ -11,6 +11,7 @@ from contextlib import closing
 from functools import partial
 from typing import Literal, Self
 
+import psycopg
 from pydantic import Field
 
 from dqecir.errors import EngineError
@@ -74,15 +75,14 @@ def busy(building: str | None) -> EngineError:
 
 
 def is_built(connection: Connection, location: DatabaseLocation) -> bool:
-    """Return whether a process builds the index now."""
-    cursor = connection.execute(
-        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND database = "
-        "(SELECT oid FROM pg_database WHERE datname = current_database()) AND "
-        "(classid::bigint << 32 | objid::bigint) = %s)",
-        [location.lock],
-    )
-    [(found,)] = cursor.fetchall()
-    return found
+    """Return whether a process builds the index now; the lock of a killed one ends a moment later."""
+    try:
+        with connection.transaction():
+            connection.execute("SET LOCAL lock_timeout = '500ms'")
+            connection.execute(f"SELECT pg_advisory_xact_lock_shared({location.lock})".encode())
+    except psycopg.errors.LockNotAvailable:
+        return True
+    return False
 
 
 def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]]]:
