@@ -14,7 +14,13 @@ def test_shares_are_of_lines_and_branches():
         "src/dqecir/index/scan.py": {"summary": summary(100, 100, 0, 0)},
         "src/dqecir/errors.py": {"summary": summary(0, 0, 0, 0)},
     }
-    page = written({"meta": {"version": "7"}, "files": files, "totals": summary(180, 180, 20, 10)})
+    page = written(
+        {
+            "meta": {"version": "7", "timestamp": "2026-11-30T15:37:18"},
+            "files": files,
+            "totals": summary(180, 180, 20, 10),
+        }
+    )
     assert "covers **95.0 %** of the package's lines and branches" in page
     assert "| index/ | 180 | 20 | 95.0 % |" in page
     assert "| top level | 0 | 0 | 100.0 % |" in page

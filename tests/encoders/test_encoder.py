@@ -112,7 +112,7 @@ def test_methods_that_fit_run_over_another_encoder(simple):
 
 
 def test_operations_that_an_encoder_lacks_say_so(mean_colour):
-    with pytest.raises(DataError, match="the encoder mean_colour gives no composed"):
+    with pytest.raises(DataError, match="the encoder mean_colour does not provide composed"):
         mean_colour(MeanColourConfig()).composed_states(torch.zeros(1, 16, 3), None, None)
 
 

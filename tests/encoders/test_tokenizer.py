@@ -46,6 +46,6 @@ def test_what_is_saved_reads_texts_alike_here_and_in_transformers(tmp_path):
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path):
     with pytest.raises(
-        CheckpointError, match=r"tokenizer_config\.json is missing: the model folder is half there"
+        CheckpointError, match=r"tokenizer_config\.json is missing: the model folder is incomplete"
     ):
         WordPieces.from_pretrained(tmp_path)
