@@ -53,7 +53,8 @@ class TestPostgres(EngineContract):
 
 class TestPostgres16(TestPostgres):
     @pytest.fixture(scope="class")
-    def postgres(self):
+    @classmethod
+    def postgres(cls):
         with postgres_server(16) as server:
             yield server
 

@@ -94,8 +94,9 @@ class _Snapshot:
         """Return whether more than a few items are allowed, without counting all of them."""
         if limit[0] == "TRUE":
             return self.record.items > few
-        counted = self.rows("1", limit, "LIMIT %s", few + 1)
-        return len(counted) > few
+        some = f"SELECT FROM {self.store.items} i WHERE {limit[0]} LIMIT %s"
+        [(count,)] = self.send(f"SELECT count(*) FROM ({some}) some", [*limit[1], few + 1]).fetchall()
+        return bool(count > few)
 
     @property
     def vector(self) -> str:
