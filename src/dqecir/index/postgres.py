@@ -95,7 +95,7 @@ class _Snapshot:
         if limit[0] == "TRUE":
             return self.record.items > few
         some = f"SELECT FROM {self.store.items} i WHERE {limit[0]} LIMIT %s"
-        [(count,)] = self.send(f"SELECT count(*) FROM ({some}) some", [*limit[1], few + 1]).fetchall()
+        [(count,)] = self.send(f"SELECT count(*) FROM ({some}) AS found", [*limit[1], few + 1]).fetchall()
         return bool(count > few)
 
     @property
