@@ -46,9 +46,9 @@ def written(found: Mapping[str, Any]) -> str:
             "",
             "The measurement is a CI step of its own, because it makes the suite slower and `.ci/run` "
             "must end within ten minutes on two cores. `benchmarks/write_coverage.py` writes this page "
-            f"from its report (coverage.py {found['meta']['version']}, Python "
-            f"{platform.python_version()}). Code that only runs on other systems, or with a GPU, counts as "
-            "not covered.",
+            f"from its report (coverage.py {found['meta']['version']}, Python {platform.python_version()}, "
+            f"{found['meta']['timestamp'][:10]}). Code that only runs on other systems, or with a GPU, "
+            "counts as not covered.",
             "",
             "| room | statements | branches | lines and branches covered |",
             "|---|---|---|---|",

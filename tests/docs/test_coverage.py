@@ -27,3 +27,4 @@ def test_shares_are_of_lines_and_branches():
     assert "Modules that are not fully covered:" in page
     assert "| `index/exact.py` | 90.0 % |" in page
     assert "scan.py" not in page
+    assert "2026-11-30)" in page

@@ -17,12 +17,9 @@ from dqecir.encoders.checkpoints import (
 )
 from dqecir.encoders.towers import TowerConfig, build_tower
 from dqecir.errors import CheckpointError
+from tests.methods.lavis_cases import relative
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-
-
-def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])

@@ -14,16 +14,13 @@ from dqecir.methods.losses import draw_triplets, soft_triplet
 from dqecir.methods.tirg import Tirg, base_loss
 from dqecir.model.composed_model import ComposedModel
 from dqecir.training.recipe import Recipe
+from tests.methods.lavis_cases import part
 from tests.methods.steps import a_batch, assert_gradients, trained_names
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 LSTM_KEYS = PublishedKeys(
     ((r"^embedding_layer\.", r"embedding."), (r"^fc\.1\.", r"output."), (r"^fc_output\.1\.", r"output."))
 )
-
-
-def part(tensors, prefix):
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 @pytest.fixture(scope="module")

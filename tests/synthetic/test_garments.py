@@ -20,6 +20,7 @@ from dqecir.synthetic.garment_vectors import (
     random_vector,
 )
 from dqecir.synthetic.garments import GARMENTS
+from tests.synthetic.folders import folder_bytes
 
 PLAIN = {
     "garment": "shirt",
@@ -41,10 +42,6 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def pixels(vector: dict[str, str], size: int = 64, seed: int = 0) -> np.ndarray:
     return np.asarray(render_garment(vector, rng(seed), size), dtype=np.float64)
-
-
-def folder_bytes(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def test_random_vectors_are_valid_and_reach_every_value():

@@ -22,6 +22,7 @@ from dqecir.synthetic.scene_vectors import (
     scene_sets,
 )
 from dqecir.synthetic.scenes import SCENES
+from tests.synthetic.folders import folder_bytes
 
 STARS = {
     "figure": "star",
@@ -43,10 +44,6 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def pixels(vector: dict[str, str], size: int = 96, seed: int = 0) -> np.ndarray:
     return np.asarray(render_scene(vector, rng(seed), size), dtype=np.float64)
-
-
-def folder_bytes(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def test_random_vectors_are_valid_and_reach_every_value():
