@@ -276,7 +276,7 @@ def test_both_an_item_and_a_picture_are_one_too_many(client, item, picture):
 def test_no_search_waits_for_the_index_on_the_event_loop(client, item, retriever, monkeypatch):
     ids = [entry[0] for entry in retriever.index.entries()][:3]
     asked = []
-    for name in ("payload", "columns", "tokens"):
+    for name in ("payloads", "columns", "tokens"):
         method = getattr(ExactIndex, name)
 
         def watched(*given, name=name, method=method):
@@ -286,7 +286,7 @@ def test_no_search_waits_for_the_index_on_the_event_loop(client, item, retriever
         monkeypatch.setattr(ExactIndex, name, watched)
     body = {"item": item, "text": "is red", "more": ids, "less": ids[:1], "where": "color = red"}
     assert client.post("/v1/search", json=body).status_code == 200
-    assert {name for name, _ in asked} == {"payload", "columns", "tokens"}
+    assert {name for name, _ in asked} == {"payloads", "columns", "tokens"}
     assert {re.sub(r"[-_]\d+", "", thread) for _, thread in asked} <= {"decoder", "model"}
 
 

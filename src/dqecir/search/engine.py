@@ -7,7 +7,7 @@ boosts, steers, searches and explains a batch of prepared requests, in one threa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,12 +18,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dqecir.data.images import ImageSource, StoredPicture
+from dqecir.data.images import StoredPicture
 from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.errors import DataError, ImageError, ItemPictureError, UnknownItemError
 from dqecir.index.contract import Index
 from dqecir.index.filters import Equal, Filter, conjuncts
 from dqecir.index.item_preferences import CellPreference, Preference
+from dqecir.index.payload_columns import Columns
 from dqecir.language.linking import Linker
 from dqecir.language.reader import Ask
 from dqecir.language.tagging import words_of
@@ -59,7 +60,7 @@ from dqecir.search.response import (
     SearchResult,
     TextReading,
 )
-from dqecir.search.search_request import HEAVIEST_REFERENCE, PreparedRequest, SearchRequest
+from dqecir.search.search_request import HEAVIEST_REFERENCE, PreparedRequest, SearchRequest, WeightedReference
 from dqecir.search.steering import (
     STRICTEST,
     SteeredQuery,
@@ -113,7 +114,7 @@ class SearchEngine:
     @property
     def has_sold_out(self) -> bool:
         """Whether any item is sold out."""
-        return any(SOLD_OUT in part for part in self.index.columns())
+        return _is_in(SOLD_OUT, self.index.columns())
 
     def prepare(self, request: SearchRequest) -> PreparedRequest:
         """Read a request's text, filters and steering, in the newest state of the index.
@@ -148,15 +149,18 @@ class SearchEngine:
         said = self.reader.read(request.text, items[0] if items else None, request.where, request.earlier)
         if request.earlier and not references and not said.together:
             raise DataError("the turns together request nothing: say what to search for")
+        columns = self.index.columns()
         if said.where is not None:
-            said.where.check(self.index.columns())
-        cells = [cells_of(self.index.payload(item) or {}, said.garments) for item in items]
+            said.where.check(columns)
+        payloads = self.index.payloads(items)
+        cells = [cells_of(payloads.get(item, {}), said.garments) for item in items]
         same = [one for item in items for one in items_of_one_picture(self.index, item)]
         return PreparedRequest(
             request,
-            tuple(self.reference(one.image, one.item) for one in references),
+            tuple(self._reference(one, payloads) for one in references),
+            columns,
             said,
-            self.has_sold_out and not request.sold_out,
+            not request.sold_out and _is_in(SOLD_OUT, columns),
             Steering(
                 request.weights, self._target_tokens(more), self._target_tokens(less), request.strictness
             ),
@@ -166,25 +170,24 @@ class SearchEngine:
             1000 * (time.perf_counter() - begun),
         )
 
-    def reference(self, image: ImageSource | None, item: str | None) -> Reference:
-        """Return the reference: ``image``, or the picture of ``item`` if it is None.
-
-        Raises :class:`UnknownItemError`, :class:`ItemPictureError`, and ``ImageError`` for an ``image`` that
-        cannot be used.
-        """
-        if image is not None:
-            return self.composer.reference(image)
-        with reading_picture_of(item):
-            return self.composer.reference(self.picture_of(item))
+    def _reference(self, one: WeightedReference, payloads: Mapping[str, Mapping[str, Any]]) -> Reference:
+        """Return the picture of a reference, or that of its item, whose payload is one of ``payloads``."""
+        if one.image is not None:
+            return self.composer.reference(one.image)
+        with reading_picture_of(one.item):
+            return self.composer.reference(self._picture(one.item, payloads.get(one.item or "")))
 
     def picture_of(self, item: str | None) -> StoredPicture:
         """Return the picture of an item, or of the first view of a product.
 
         Raises :class:`UnknownItemError` and :class:`ItemPictureError`.
         """
+        payload = None if item is None else self.index.payload(item_named(self.index, item))
+        return self._picture(item, payload)
+
+    def _picture(self, item: str | None, payload: Mapping[str, Any] | None) -> StoredPicture:
         if item is None:
             raise DataError("a search needs a reference: an image, or an item of the index")
-        payload = self.index.payload(item_named(self.index, item))
         if payload is None:
             raise UnknownItemError(item)
         picture = self._stored_picture(payload)
@@ -210,6 +213,7 @@ class SearchEngine:
         contributions = self._contributions(steered.query, prepared, hits)
         clock.lap("explain")
         timings = clock.milliseconds
+        hidden = {where: self.index.count(where) for where in {one.hidden for one in prepared} if where}
         responses = [
             SearchResponse(
                 tuple(
@@ -219,7 +223,7 @@ class SearchEngine:
                 steered.weights[row],
                 steered.own_weights[row],
                 tuple(map(str, conjuncts(one.said.where))),
-                0 if one.hidden is None else self.index.count(one.hidden),
+                0 if one.hidden is None else hidden[one.hidden],
                 generation,
                 {"read": one.reading_ms, **timings},
             )
@@ -272,20 +276,21 @@ class SearchEngine:
             said.read.language,
             tells and not (asked or said.constraints or said.searched),
             None if prepared.references else _deciding(asked, said, embedded),
-            self._nowhere(asked),
+            self._nowhere(asked, prepared.columns),
             said.together,
         )
 
-    def _nowhere(self, asked: Sequence[RequestedValue]) -> tuple[RequestedValue, ...]:
+    def _nowhere(
+        self, asked: Sequence[RequestedValue], columns: Collection[Columns]
+    ) -> tuple[RequestedValue, ...]:
         """Return the requests whose value no item has, in columns with cells in the index."""
-        columns = self.index.columns()
 
         return tuple(
             one
             for one in asked
             if one.value is not None
             and not one.value.startswith("not ")
-            and any(one.attribute in part for part in columns)
+            and _is_in(one.attribute, columns)
             and not self.index.has_any(Equal(one.attribute, (one.value, *one.value.split(" or "))))
         )
 
@@ -365,11 +370,10 @@ class SearchEngine:
 
     def _wished(self, query: Query, row: int, prepared: PreparedRequest) -> Preference:
         """Return the preference of one search, in standard deviations of its scores."""
-        columns = self.index.columns()
         cells = tuple(
             cell
             for cell in self._cells(query, row, prepared)
-            if cell and any(cell.column in part for part in columns)
+            if cell and _is_in(cell.column, prepared.columns)
         )
         return Preference(cells, prepared.said.searched, WORDS)
 
@@ -408,6 +412,10 @@ class SearchEngine:
         if self._sample is None or not 0.5 < len(self.index) / max(1, self._sample[0]) < 2:
             self._sample = len(self.index), self.index.tokens(self.index.sample(SAMPLE, seed=0))
         return self._sample[1]
+
+
+def _is_in(name: str, columns: Collection[Columns]) -> bool:
+    return any(name in part for part in columns)
 
 
 def _deciding(asked: Sequence[RequestedValue], said: RequestText, embedded: bool) -> tuple[str, ...]:

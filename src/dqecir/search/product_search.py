@@ -131,8 +131,8 @@ def items_named(index: Index, names: Collection[str]) -> list[str]:
 
 def items_of_one_picture(index: Index, item_id: str) -> list[str]:
     """Return the ids of all items with the picture of an item, because products may share one."""
-    path = (index.payload(item_id) or {}).get("path")
-    if not index.has_products or not isinstance(path, str):
+    path = (index.payload(item_id) or {}).get("path") if index.has_products else None
+    if not isinstance(path, str):
         return [item_id]
     alike = index.payloads(index.ids(Equal("path", (path,))))
     return [name for name, payload in alike.items() if payload["path"] == path]

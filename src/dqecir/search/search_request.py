@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from dqecir.data.images import ImageSource
 from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.index.filters import Equal, Filter, Not, all_of, conjuncts
+from dqecir.index.payload_columns import Columns
 from dqecir.model.compose import Reference
 from dqecir.search.request_text import RequestText
 from dqecir.search.steering import Steering
@@ -81,6 +82,8 @@ class PreparedRequest:
     request: SearchRequest
     references: tuple[Reference, ...]
     """Empty for a search by text alone."""
+    columns: Collection[Columns]
+    """The columns of the index, for the names of its attributes."""
     said: RequestText
     """The reading of the text; the method composes the text without numeric constraints."""
     hides_sold_out: bool
