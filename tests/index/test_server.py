@@ -202,7 +202,7 @@ def test_a_search_with_other_settings_is_there_where_every_item_is_compared(tmp_
 def test_a_rule_that_qdrant_does_not_follow_is_refused(tmp_path, rule):
     header = HEADER.model_copy(update={"score_rule": rule})
     with pytest.raises(
-        EngineError, match=f"follows the score rules dot, max_t, max_max, and not {rule}: use"
+        EngineError, match=f"supports the score rules dot, max_t, max_max, but not {rule}: use"
     ):
         ServerIndex.build(tmp_path / "i", header, batches())
     assert list(tmp_path.iterdir()) == []
