@@ -188,7 +188,7 @@ def test_an_engine_of_one_inner_product_says_that_it_cannot_follow(clip, shop, t
         *("--method", "product", "--engine", "server"),
     )
     assert code == 1
-    assert "dot, max_t, max_max, and not product: use the engine exact" in err
+    assert "dot, max_t, max_max, but not product: use the engine exact" in err
 
 
 def test_a_model_and_an_encoder_are_one_too_many(clip, shop, model_folder, tmp_path, dqecir):

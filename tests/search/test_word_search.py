@@ -76,4 +76,4 @@ def test_another_engine_says_by_name_that_it_has_no_words(shop, monkeypatch):
         monkeypatch.setattr(ExactIndex, name, getattr(Index, name))
     fresh = ComposedRetriever(retriever.model).open_index(index)
     answer = fresh.search(folder / rows[0]["image"], "in leather")
-    assert "The engine exact searches no words of titles: move" in answer.reading.sentence()
+    assert "The engine exact cannot search words of titles: move" in answer.reading.sentence()
