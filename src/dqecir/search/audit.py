@@ -321,8 +321,7 @@ def _recommended(rows: Sequence[Measured], items: int) -> tuple[SearchSettings |
         median = next(row.median for row in rows if row.settings == settings and row.limit.where is None)
         least = _least(rows, settings)
         if least >= ENOUGH and median < whole:
-            # Up to so many items, scoring all takes no longer.
-            level = int(items * median / whole)
+            level = _scanned(rows, settings, items)
             instead = "" if whole == float("inf") else f" instead of {whole:.1f}"
             return settings.model_copy(update={"exact_up_to": level}), (
                 f"they hold {100 * least:.1f} % or more of the exact first {BEST}, "
@@ -335,6 +334,19 @@ def _recommended(rows: Sequence[Measured], items: int) -> tuple[SearchSettings |
     # The engine has no search that scores every item, so recommend the largest number.
     least = _least(rows, tried[-1])
     return tried[-1], f"they hold {100 * least:.1f} %, and no number {sure}: the engine exact scores all"
+
+
+def _scanned(rows: Sequence[Measured], settings: SearchSettings, items: int) -> int:
+    """Return up to how many allowed items scoring all of them took no longer than these settings; 0: none."""
+    quick = {row.limit: row.median for row in rows if row.settings == settings}
+    return max(
+        (
+            int(row.limit.share * items)
+            for row in rows
+            if row.settings is None and row.limit.where is not None and row.median <= quick[row.limit]
+        ),
+        default=0,
+    )
 
 
 def _least(rows: Sequence[Measured], settings: SearchSettings) -> float:
