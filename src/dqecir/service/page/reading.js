@@ -93,7 +93,7 @@ export function showReading(reply, text, ask) {
   byId("reading-note").textContent = notesOf(reply, text).join(" ");
 }
 
-/** What is said of the text as a whole, and of requests that nothing could fulfil. @param {SearchReply} reply @param {string} text */
+/** Sentences about the whole text, and about requests that no product fulfils. @param {SearchReply} reply @param {string} text */
 function notesOf({ lacking, nowhere, language, alike, no_text: noText, searched, decided_by: decidedBy }, text) {
   return [
     language !== "English" && word("reading.language", { language: wordOr(`language.${language}`, language) }),
