@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from benchmarks.index.rivals import BEST, WHERES
+from benchmarks.speed.timing import machine
 
 from dqecir.index.contract import Index, ItemBatch
 from dqecir.index.engines import move_index
@@ -140,6 +141,8 @@ def main() -> None:
         change(index, given.items)
     vacuum()
     lines += rows(exact, own, asked, "half deleted, prices changed")
+    measured_on = machine()
+    lines += ["", f"{measured_on['cores']} cores for both, load {measured_on['load']} at the end."]
     write_text(given.out, "\n".join(lines) + "\n")
     print("\n".join(lines))
 

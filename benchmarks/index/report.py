@@ -32,6 +32,9 @@ def section(work: Path) -> list[str]:
     ]
     for found, run in sorted(runs, key=lambda pair: pair[1]["items"]):
         lines += _run(run, found["machine"])
+    if (postgres := work / "postgres.md").exists():
+        title = "### PostgreSQL beside `exact` (`benchmarks/index/postgres.py`)"
+        lines += [title, "", postgres.read_text(encoding="utf-8")]
     return lines
 
 
