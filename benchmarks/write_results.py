@@ -199,8 +199,8 @@ def page_lines(page: str, results: list[tuple[Path, dict[str, Any]]]) -> list[st
         *HEADS[page],
         "",
         "Written by `benchmarks/write_results.py` from the JSON of the other scripts in `benchmarks/`; no "
-        "figure here is typed. All in percent unless said. [methods.md](methods.md) says what the rows are "
-        "and what is measured of each. Not measured: anything on an accelerator, anything with public "
+        "figure here is typed. All in percent unless said. [methods.md](methods.md) explains the rows and "
+        "the measurements. Not measured: anything on an accelerator, anything with public "
         "BLIP-2 weights, FashionIQ, CIRR and CIRCO (their images are not at hand).",
         "",
     ]

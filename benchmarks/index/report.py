@@ -80,6 +80,8 @@ def _run(run: Measurement, machine: Measurement) -> list[str]:
     ]
     lines += [_row(name, row) for name, row in run["engines"].items()]
     lines += ["", *_waits(run.get("waits"))]
+    if "note" in run:
+        lines += [run["note"], ""]
     lines += [
         f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch "
         f"{machine['torch']}, load {machine['load']} at the end.",

@@ -39,6 +39,7 @@ def section(work: Path) -> list[str]:
         f"it takes {found['start_seconds']:.1f} seconds (median of three).",
         "",
         *_soak(found.get("soak")),
+        *(["", found["note"]] if "note" in found else []),
         "",
     ]
     return lines

@@ -234,9 +234,9 @@ def _parsing_line(result: ResultRecord) -> list[str]:
         if key.startswith("recall/")
     )
     return [
-        f"The parser of predicted attributes reads exactly what is asked in {shares}; of what is asked of a "
-        f"column it reads: {columns}. Its general rules were written by people who could read the unseen "
-        "wordings, so that these flatter it."
+        f"The parser of predicted attributes reads the requests without any error in {shares}. Share of the "
+        f"requests of each column that it reads: {columns}. The authors of its rules knew the unseen "
+        "wordings, so the figures for these are too high."
     ]
 
 
