@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -291,6 +292,47 @@ def test_a_running_build_refuses_others_and_a_killed_one_does_not(index, tmp_pat
     assert len(index) == 9
     again()
     assert len(index) == 10
+
+
+@pytest.mark.parametrize("is_renamed", [False, True])
+def test_a_build_killed_at_the_rename_of_its_folder_is_found(
+    is_renamed, postgres_index, tmp_path, dqecir, postgres, monkeypatch
+):
+    folder, rename = tmp_path / "index", Path.replace
+
+    def killed(path, target):
+        if target == folder and not is_renamed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(path, target)
+        if target == folder:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(Path, "replace", killed)
+        postgres_index.build(folder, DOT, batches(header=DOT))
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert dqecir("index", "leftovers")[1].count("left by an interrupted build") == 1
+    if is_renamed:
+        assert len(engines.open_index(folder)) == 10
+    else:
+        assert dqecir("index", "leftovers", "--remove", "--index", folder)[1].count("removed") == 2
+        schema = os.environ["DQECIR_DATABASE_SCHEMA"]
+        assert postgres.rows(f"SELECT * FROM {schema}.dqecir_indexes") == []
+        relations = "SELECT relname FROM pg_class WHERE relname ~ '^dqecir_index_'"
+        assert postgres.rows(f"{relations} AND relnamespace = '{schema}'::regnamespace") == []
+    assert dqecir("index", "leftovers")[1] == "no interrupted build left anything behind\n"
+
+
+def test_an_interrupt_after_the_switch_keeps_the_new_items(index, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dqecir.index.postgres_building._drop_others", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        type(index).build(index.folder, DOT, batches(4, header=DOT))
+    assert len(index) == len(index.ids()) == 4
+    index.add(item("new", 1, DOT))
 
 
 def uneven(count: int, width: int = 16, seed: int = 0) -> torch.Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ from dqecir.index.postgres_building import (
 )
 from dqecir.index.postgres_connections import URL, Connection, Row, may_repeat, plain_errors, pool
 from dqecir.index.postgres_graph import MOST, graph_settings, is_outgrown, near, why_no_graph
-from dqecir.index.postgres_records import DatabaseLocation, busy, is_built
+from dqecir.index.postgres_records import DatabaseLocation, busy, confirm, is_built
 from dqecir.index.postgres_search import Condition, both, but_not, condition, of_ids, query_text, scan
 from dqecir.index.postgres_tables import Store, StoreRecord, as_tokens, rows_of
 from dqecir.io.files import sync_folder, whole_folder, write_json
@@ -72,6 +72,8 @@ _PLANNER = (
     "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL random_page_cost = 1"
 )
 """For short statements on tables that fit in memory: compilers and workers start too slowly."""
+
+_SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 ReadT = TypeVar("ReadT")
 
@@ -137,8 +139,13 @@ class PostgresIndex(Index):
         self.folder = folder
         self._location = read_location(folder)
         self._trial: tuple[SearchSettings | None] | None = None
-        with plain_errors(), self._reading() as now:
+        with plain_errors(), self._transaction(_SNAPSHOT, "", READ_MS) as (now, building):
             self.header = now.record.header
+            store = now.record.store
+        if building and json.loads(building)["store"] == store:
+            # Its build was killed after the folder was complete. A role that may only read leaves it so.
+            with suppress(EngineError, psycopg.Error), pool().transaction("BEGIN; SELECT") as (connection, _):
+                confirm(connection, self._location)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -149,13 +156,10 @@ class PostgresIndex(Index):
         check_replaceable(folder)
         with plain_errors():
             if location := location_before(folder):
-                build_store(location, header, batches)
+                build_store(location, header, batches, nullcontext())
             else:
-                with whole_folder(folder) as draft:
-                    location = DatabaseLocation.new(folder.name)
-                    build_store(location, header, batches)
-                    write_json(draft / "manifest.json", location.model_dump(mode="json"))
-                    sync_folder(draft)
+                location = DatabaseLocation.new(folder.name)
+                build_store(location, header, batches, _new_folder(folder, location))
         return cls.open(folder)
 
     def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
@@ -412,7 +416,7 @@ class PostgresIndex(Index):
 
     @contextmanager
     def _reading(self) -> Iterator[_Snapshot]:
-        with self._transaction("ISOLATION LEVEL REPEATABLE READ READ ONLY", "", READ_MS) as (now, _):
+        with self._transaction(_SNAPSHOT, "", READ_MS) as (now, _):
             yield now
 
     @contextmanager
@@ -435,6 +439,15 @@ class PostgresIndex(Index):
                 raise EngineError(f"{self.folder} was built again by another model: open it again")
             store = Store(location.namespace, record.store, extension)
             yield _Snapshot(connection, record, store), rows[0][1]
+
+
+@contextmanager
+def _new_folder(folder: Path, location: DatabaseLocation) -> Iterator[None]:
+    """Make the folder of an index, which is complete when the block ends without an error."""
+    with whole_folder(folder) as draft:
+        write_json(draft / "manifest.json", location.model_dump(mode="json"))
+        sync_folder(draft)
+        yield
 
 
 def _drawn(seed: int) -> str:

@@ -10,7 +10,7 @@ import json
 import platform
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -26,6 +26,8 @@ from dqecir.index.postgres_records import (
     SHORTLY,
     DatabaseLocation,
     busy,
+    confirm,
+    discard,
     record_of,
     stores_of,
 )
@@ -55,8 +57,17 @@ def location_before(folder: Path) -> DatabaseLocation | None:
     return None
 
 
-def build_store(location: DatabaseLocation, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
-    """Write all items into new tables, and point the index's record to them."""
+def build_store(
+    location: DatabaseLocation,
+    header: IndexHeader,
+    batches: Iterator[ItemBatch],
+    folder: AbstractContextManager[None],
+) -> None:
+    """Write all items into new tables, and point the index's record to them.
+
+    The folder of a new index is complete when the block of ``folder`` has ended. Until then the record names
+    the build, so that what is left after a kill can be found.
+    """
     if header.score_rule != "dot" or header.size > _WIDEST:
         what = f"the score rule {header.score_rule}" if header.score_rule != "dot" else f"width {header.size}"
         raise EngineError(
@@ -68,32 +79,31 @@ def build_store(location: DatabaseLocation, header: IndexHeader, batches: Iterat
         raise EngineError("there is nothing to index: no image could be used")
     name = f"{location.name}_{uuid.uuid4().hex[:8]}"
     store = Store(location.namespace, name, pool().extension())
-    with _building(location, store) as connection:
-        with connection.transaction():
-            connection.execute(BOUNDED)
-            store.create(connection, header.size)
-        record = StoreRecord(header=header, store=name, generation=0, items=0, next=1, attributes={})
-        seen: set[str] = set()
-        while batch is not None:
-            batch.check_once(seen)
+    with _alone(location) as connection:
+        with folder, _building(connection, location, store, header.size):
+            record = StoreRecord(header=header, store=name, generation=0, items=0, next=1, attributes={})
+            seen: set[str] = set()
+            while batch is not None:
+                batch.check_once(seen)
+                with connection.transaction():
+                    connection.execute(BOUNDED)
+                    rows = rows_of(batch, batch.as_stored(header))
+                    store.insert(connection, rows, record.following(len(rows)), {})
+                record = record.changed(0, batch)
+                batch = None
+                batch = next(batches, None)
             with connection.transaction():
                 connection.execute(BOUNDED)
-                rows = rows_of(batch, batch.as_stored(header))
-                store.insert(connection, rows, record.following(len(rows)), {})
-            record = record.changed(0, batch)
-            batch = None
-            batch = next(batches, None)
-        with connection.transaction():
-            connection.execute(BOUNDED)
-            store.add_indexes(connection)
-        for table in (store.items, store.vectors, store.numbers):
-            connection.execute(f"VACUUM (ANALYZE) {table}".encode())
-        old = record_of(connection, location)
-        if old and old.quick and old.header == header:
-            # How many candidates are enough depends on the model.
-            graph = add_graph(connection, store, header.size)
-            record = record.model_copy(update={"quick": old.quick, "graph": graph})
-        _switch(connection, location, store, record)
+                store.add_indexes(connection)
+            for table in (store.items, store.vectors, store.numbers):
+                connection.execute(f"VACUUM (ANALYZE) {table}".encode())
+            old = record_of(connection, location)
+            if old and old.quick and old.header == header:
+                # How many candidates are enough depends on the model.
+                graph = add_graph(connection, store, header.size)
+                record = record.model_copy(update={"quick": old.quick, "graph": graph})
+            _switch(connection, location, store, record)
+        confirm(connection, location)
         _drop_others(connection, location, store)
 
 
@@ -101,8 +111,7 @@ def renew_graph(location: DatabaseLocation) -> None:
     """Make a new graph for an index, whose items may be changed meanwhile, and drop the old one."""
     with _alone(location) as connection:
         # Another build that began was killed; changes need not wait for it.
-        statement = f"UPDATE {location.records} SET building = NULL WHERE name = %s"
-        connection.execute(statement.encode(), [location.name])
+        confirm(connection, location)
         record = record_of(connection, location)
         if record is None:
             return
@@ -156,40 +165,40 @@ def _alone(location: DatabaseLocation) -> Iterator[Connection]:
 
 
 @contextmanager
-def _building(location: DatabaseLocation, store: Store) -> Iterator[Connection]:
-    """Hold the lock of builds, name this one in the record, and yield a connection; clean up after errors."""
-    own = f"WHERE name = '{location.name}'"
-    with _alone(location) as connection:
-        with suppress(psycopg.errors.UniqueViolation):  # Another process creates it at the same moment.
-            connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {location.records} "
-                "(name text PRIMARY KEY, record text, building text)".encode()
-            )
-        with connection.transaction():
-            connection.execute(BOUNDED)
-            connection.execute(
-                f"INSERT INTO {location.records} (name) VALUES ('{location.name}') "
-                "ON CONFLICT DO NOTHING".encode()
-            )
-            connection.execute(
-                f"UPDATE {location.records} SET building = json_build_object('store', %s::text, "
-                f"'host', %s::text, 'since', date_trunc('second', now()))::text {own}".encode(),
-                [store.name, platform.node()],
-            )
-        try:
-            yield connection
-        except BaseException:
-            # Where the database is away, `dqecir index leftovers` finds the tables.
-            with suppress(psycopg.Error), connection.transaction():
-                connection.execute(SHORTLY)
-                store.drop(connection)
-                connection.execute(f"UPDATE {location.records} SET building = NULL {own}".encode())
-                connection.execute(f"DELETE FROM {location.records} {own} AND record IS NULL".encode())
-            raise
+def _building(connection: Connection, location: DatabaseLocation, store: Store, width: int) -> Iterator[None]:
+    """Make the tables of a build, which the record names; clean up after errors.
+
+    The caller holds the lock of builds.
+    """
+    with suppress(psycopg.errors.UniqueViolation):  # Another process creates it at the same moment.
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {location.records} "
+            "(name text PRIMARY KEY, record text, building text)".encode()
+        )
+    with connection.transaction():
+        connection.execute(BOUNDED)
+        connection.execute(
+            f"INSERT INTO {location.records} (name) VALUES ('{location.name}') "
+            "ON CONFLICT DO NOTHING".encode()
+        )
+        connection.execute(
+            f"UPDATE {location.records} SET building = json_build_object('store', %s::text, "
+            f"'host', %s::text, 'since', date_trunc('second', now()))::text WHERE name = %s".encode(),
+            [store.name, platform.node(), location.name],
+        )
+        store.create(connection, width)
+    try:
+        yield
+    except BaseException:
+        # Where the database is away, `dqecir index leftovers` finds the tables.
+        with suppress(psycopg.Error), connection.transaction():
+            connection.execute(SHORTLY)
+            discard(connection, store)
+        raise
 
 
 def _switch(connection: Connection, location: DatabaseLocation, store: Store, record: StoreRecord) -> None:
-    """Point the record and the view to a store that is complete."""
+    """Point the record and the view to a store that is complete; a new index stays named as being built."""
     model = record.header.model.replace("'", "''").replace("%", "%%")
     with connection.transaction():
         connection.execute(BOUNDED)
@@ -201,7 +210,8 @@ def _switch(connection: Connection, location: DatabaseLocation, store: Store, re
             raise EngineError("another build took the place of this one: build the index again")
         generation = 1 + (json.loads(old)["generation"] if old else 0)
         connection.execute(
-            f"UPDATE {location.records} SET record = %s, building = NULL WHERE name = %s".encode(),
+            f"UPDATE {location.records} SET record = %s, "
+            "building = CASE WHEN record IS NULL THEN building END WHERE name = %s".encode(),
             [record.model_copy(update={"generation": generation}).model_dump_json(), location.name],
         )
         connection.execute(

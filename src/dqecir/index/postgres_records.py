@@ -102,10 +102,11 @@ def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]
                 f'SELECT name, record, building FROM "{namespace}".{_RECORDS}'.encode()
             )
             for name, record, building in records.fetchall():
-                if record is not None:
+                built = building and json.loads(building)["store"]
+                if record is not None and json.loads(record)["store"] != built:
                     found.discard(json.loads(record)["store"])
-                if building and is_built(connection, DatabaseLocation(namespace=namespace, name=name)):
-                    found.discard(json.loads(building)["store"])
+                if built and is_built(connection, DatabaseLocation(namespace=namespace, name=name)):
+                    found.discard(built)
     return [
         (f"{namespace}.{name} in the database", partial(_remove, Store(namespace, name, extension)))
         for name in sorted(found)
@@ -115,12 +116,30 @@ def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]
 def _remove(store: Store) -> None:
     with plain_errors(), closing(pool().dedicated()) as connection, connection.transaction():
         connection.execute(BOUNDED)
-        store.drop(connection)
-        records = f'"{store.schema}".{_RECORDS}'
-        connection.execute(
-            f"DELETE FROM {records} WHERE record IS NULL AND building::json->>'store' = %s".encode(),
-            [store.name],
-        )
+        discard(connection, store)
+
+
+def discard(connection: Connection, store: Store) -> None:
+    """Drop the tables of a build, and the row that names it alone; tables of a finished build stay."""
+    records = f'"{store.schema}".{_RECORDS}'
+    rows = connection.execute(
+        f"SELECT name, record, building FROM {records} WHERE %s IN (record::json->>'store', "
+        "building::json->>'store') FOR UPDATE".encode(),
+        [store.name],
+    ).fetchall()
+    for name, record, building in rows:
+        if building is None or json.loads(building)["store"] != store.name:
+            return
+        is_new = record is None or json.loads(record)["store"] == store.name
+        change = "DELETE FROM {}" if is_new else "UPDATE {} SET building = NULL"
+        connection.execute(f"{change.format(records)} WHERE name = %s".encode(), [name])
+    store.drop(connection)
+
+
+def confirm(connection: Connection, location: DatabaseLocation) -> None:
+    """Say in the record of an index that no build of it is unfinished."""
+    statement = f"UPDATE {location.records} SET building = NULL WHERE name = %s"
+    connection.execute(statement.encode(), [location.name])
 
 
 def stores_of(connection: Connection, namespace: str) -> list[str]:
