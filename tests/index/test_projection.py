@@ -94,6 +94,15 @@ def test_a_filter_that_leaves_none_of_the_best_finds_all_the_same(tmp_path):
     assert index.search(query, 10, where=where) == index.with_settings(None).search(query, 10, where=where)
 
 
+def test_a_filter_leaves_as_many_results_as_were_requested(tmp_path):
+    batch, queries = shop()
+    index = built(tmp_path / "i", batch)
+    index.configure(SearchSettings(candidates=10, exact_up_to=0))
+    for where in ("tenth >= 5", "tenth = 3"):
+        found = index.search(queries, 10, [["i7"]] * len(queries), where=parse_filter(where))
+        assert [len(hits) for hits in found] == [10] * len(queries)
+
+
 def test_without_faiss_every_item_is_scored_and_that_is_said(tmp_path, monkeypatch):
     batch, queries = shop(500)
     index = built(tmp_path / "i", batch)

@@ -55,7 +55,7 @@ class SearchSettings(Strict):
     """How many candidates a search scores; ``dqecir index audit`` recommends settings for an index."""
 
     candidates: int = Field(ge=1)
-    """Number of candidates that are scored, or the number of requested results, if more."""
+    """Number of candidates that are scored; a search for many results scores more."""
     exact_up_to: int = Field(ge=0)
     """If a search may find at most so many items, all of them are scored, which is as fast."""
 

@@ -56,9 +56,10 @@ class ProjectedVectors:
     """[D, d], orthonormal."""
 
     def candidates(self, query: Tensor, count: int, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Mark [N] at least ``count`` allowed rows of the largest products with a query [D].
+        """Return [N] bool: about ``count`` of the allowed rows [N], at least half as many.
 
-        All allowed rows are marked where they are few, or where too few of them are among the best of all.
+        They are those whose projected inner product with the query [D] is largest. If few rows are allowed,
+        or too few of them are among the best of all rows, all allowed rows are returned.
         """
         items, found = len(allowed), int(allowed.sum())
         # FAISS finds among all rows, so it is asked for as many as are likely to hold enough allowed ones.

@@ -72,7 +72,9 @@ def best_of_segments(
             best = []
             for row, query in enumerate(queries):
                 one = slice(row, row + 1)
-                count = max(k, settings.candidates) + len(left_out[row])
+                # A filter may halve the candidates: half of them must still be enough for the results.
+                needed = len(left_out[row]) + k
+                count = max(2 * needed, settings.candidates + len(left_out[row]))
                 chosen = projected.candidates(query[0], count, allowed)
                 best += scan.best(queries[one], k, chosen, left_out[one])
         for own, hits in zip(found, best, strict=True):
