@@ -384,6 +384,20 @@ def test_answers_that_are_public_are_not_submitted(tmp_path):
         protocol_named("i-cir").questions(tmp_path, "test")
 
 
+@pytest.mark.parametrize("name", ["circo", "circo-qure", "circo-covr"])
+def test_a_submission_masks_the_reference_as_its_protocol_does(name, tmp_path):
+    row = {"id": 0, "reference_img_id": 5, "relative_caption": "is new"}
+    files = {"images": [{"id": image, "file_name": f"{image}.jpg"} for image in (5, 2)]}
+    for place, value in (
+        ("annotations/test.json", [row]),
+        ("COCO2017_unlabeled/annotations/image_info_unlabeled2017.json", files),
+    ):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).write_text(json.dumps(value))
+    questions = protocol_named(name).questions(tmp_path, "test", check_images=False)
+    assert questions.mask_reference == (name == "circo-covr")
+
+
 def test_three_means_by_hand():
     assert three_means([1, 4]) == pytest.approx(
         {"arithmetic mean": 2.5, "harmonic mean": 1.6, "geometric mean": 2.0}

@@ -6,7 +6,7 @@ Published figures of FashionIQ and CIRCO use different protocols, and cannot be 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,13 +107,17 @@ class Protocol:
     def questions(
         self, folder: Path, split: str, *, images: Path | None = None, check_images: bool = True
     ) -> Questions:
-        """Read a split without its answers, for a submission; the reference is masked as published."""
+        """Read a split without its answers, for a submission that masks the reference as this protocol does.
+
+        Raises :class:`DataError` for a data set that publishes all answers, and as the data set's reader.
+        """
         if self.data not in _QUESTION_READERS:
             raise DataError(
                 f"{self.data} publishes all answers, so there is nothing to submit: measure it without "
                 "--submit"
             )
-        return _QUESTION_READERS[self.data](folder, split, images=images, check_images=check_images)
+        read = _QUESTION_READERS[self.data](folder, split, images=images, check_images=check_images)
+        return replace(read, mask_reference=self.mask_reference)
 
     def text(self, question: Triplet | Question) -> str:
         """Return the text of a question under this protocol."""
