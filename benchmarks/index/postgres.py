@@ -126,8 +126,7 @@ def main() -> None:
     own = move_index(given.work / "exact", given.work / "postgres", "postgres")
     written = time.perf_counter() - started
     started = time.perf_counter()
-    found = audit(own, None)
-    own.configure(found.recommended)
+    found = audit(own, None, apply=True)
     print(found.table(), flush=True)
     lines = [
         f"{len(exact):,} items of {source.header.size} numbers, written in {written:.0f} s; the audit took "

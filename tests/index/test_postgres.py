@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -414,6 +415,77 @@ def test_an_audit_measures_scans_and_graphs(large):
     assert large[0].with_settings(SearchSettings(candidates=1001, exact_up_to=0)) is None
     with pytest.raises(EngineError, match="at most 1000 candidates"):
         large[0].configure(SearchSettings(candidates=1001, exact_up_to=0))
+
+
+@pytest.fixture
+def graphs(postgres):
+    """Return the names of the graphs in the test's schema."""
+    relations = (
+        "SELECT relname FROM pg_class WHERE relname ~ '_(near|far)$' AND relnamespace = '{}'::regnamespace"
+    )
+    return lambda: postgres.rows(relations.format(os.environ["DQECIR_DATABASE_SCHEMA"]))
+
+
+def test_an_audit_leaves_a_graph_only_where_it_is_applied(large, graphs, monkeypatch):
+    index, exact = large
+    audit(index, None, count=3, numbers=(100,))
+    assert (graphs(), index.info()["graph"]) == ([], None)
+    monkeypatch.setattr("dqecir.search.audit.QUICK", 0.0)
+    monkeypatch.setattr("dqecir.search.audit._recommended", lambda rows, _: (rows[-1].settings, ""))
+    audit(index, None, count=3, numbers=(100,), apply=True)
+    assert index.info()["quick"]["candidates"] == 100
+    assert len(graphs()) == 2
+    kept = index.info()["graph"]
+    audit(index, None, count=3, numbers=(100, 400))
+    assert (index.info()["graph"], len(graphs())) == (kept, 2)
+    assert recall(index, exact) >= 0.95
+
+
+@pytest.mark.parametrize("place", ["search.audit._measured", "index.postgres_building.add_graph"])
+def test_an_interrupted_audit_leaves_nothing(place, large, graphs, monkeypatch, dqecir):
+    index, _ = large
+    module, _, name = f"dqecir.{place}".rpartition(".")
+    work = getattr(import_module(module), name)
+
+    def until(stop):
+        """Do the work, and stop where the first graph was made."""
+
+        def stopped(*arguments):
+            done = work(*arguments)
+            if graphs():
+                stop()
+            return done
+
+        monkeypatch.setattr(f"{module}.{name}", stopped)
+        audit(index, None, count=3, numbers=(100,))
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        until(interrupt)
+    assert (graphs(), index.info()["graph"]) == ([], None)
+    child = os.fork()
+    if child == 0:
+        until(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert len(graphs()) == 2
+    assert dqecir("index", "leftovers", "--remove")[1].count("removed") == 1
+    assert graphs() == []
+    assert dqecir("index", "leftovers")[1] == "no interrupted build left anything behind\n"
+
+
+def test_a_running_audit_leaves_no_leftovers_and_refuses_builds(large, dqecir):
+    index, exact = large
+    assert (
+        len(index.with_settings(SearchSettings(candidates=100, exact_up_to=0)).search(uneven(1), 5)[0]) == 5
+    )
+    assert dqecir("index", "leftovers")[1] == "no interrupted build left anything behind\n"
+    with pytest.raises(EngineError, match="is being audited, or its graph made: try again"):
+        type(index).build(index.folder, index.header, exact.items())
+    index.delete(["0"])
+    index.end_trials()
+    assert len(type(index).build(index.folder, index.header, exact.items())) == 2000
 
 
 def test_wide_vectors_are_scanned(postgres_index, tmp_path):

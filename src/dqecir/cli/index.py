@@ -196,10 +196,9 @@ def index_audit(
     from dqecir.search.opening import model_of_index
 
     found = open_index(index)
-    result = audit(found, model_of_index(index, model), queries)
+    result = audit(found, model_of_index(index, model), queries, apply=apply)
     print(result.table())
     if apply:
-        found.configure(result.recommended)
         output.print(f"written to {escape(str(index))}")
 
 

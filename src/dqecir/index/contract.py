@@ -340,10 +340,14 @@ class Index(ABC):
 
     @abstractmethod
     def with_settings(self, settings: SearchSettings | None) -> Index | None:
-        """Return the open generation with other settings of searches, for an audit; nothing is written.
+        """Return the open generation with other settings of searches, for an audit; nothing is stored.
 
-        Without settings every item that may be found is scored. None if the engine has no such search.
+        Without settings every item that may be found is scored. None if the engine has no such search. Call
+        :meth:`end_trials` afterwards.
         """
+
+    def end_trials(self) -> None:  # noqa: B027 (most engines make nothing)
+        """Remove what :meth:`with_settings` made, unless :meth:`configure` stored its settings."""
 
     @abstractmethod
     def configure(self, settings: SearchSettings | None) -> None:

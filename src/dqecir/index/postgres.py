@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,17 +36,16 @@ from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import Columns, values_in
 from dqecir.index.postgres_building import (
+    TrialGraph,
     build_store,
     location_before,
     read_location,
-    remove_graph,
-    renew_graph,
 )
 from dqecir.index.postgres_connections import URL, Connection, Row, may_repeat, plain_errors, pool
-from dqecir.index.postgres_graph import MOST, graph_settings, is_outgrown, near, why_no_graph
+from dqecir.index.postgres_graph import MOST, graph_settings, near, why_no_graph
 from dqecir.index.postgres_records import DatabaseLocation, busy, confirm, is_built
 from dqecir.index.postgres_search import Condition, both, but_not, condition, of_ids, query_text, scan
-from dqecir.index.postgres_tables import Store, StoreRecord, as_tokens, rows_of
+from dqecir.index.postgres_tables import Store, StoreRecord, VectorGraph, as_tokens, rows_of
 from dqecir.io.files import sync_folder, whole_folder, write_json
 from dqecir.methods.scoring import best_columns, score_of_results
 from dqecir.settings import parse_settings
@@ -138,7 +137,8 @@ class PostgresIndex(Index):
         """As :meth:`open`."""
         self.folder = folder
         self._location = read_location(folder)
-        self._trial: tuple[SearchSettings | None] | None = None
+        self._graph = TrialGraph(self._location)
+        self._trial: tuple[SearchSettings | None, VectorGraph | None] | None = None
         with plain_errors(), self._transaction(_SNAPSHOT, "", READ_MS) as (now, building):
             self.header = now.record.header
             store = now.record.store
@@ -228,7 +228,7 @@ class PostgresIndex(Index):
         wished = prefer if prefer is not None and any(prefer) else None
         count = k if wished is None else max(k, PREFERRED)
         without = exclude or [()] * len(queries)
-        found = self._read(lambda now: _best(now, queries, count, without, where, self._quick(now)))
+        found = self._read(lambda now: _best(now, queries, count, without, where, self._trial))
         if wished is None:
             return found
         return [reordered(*pair)[:k] for pair in zip(found, wished, strict=True)]
@@ -357,38 +357,30 @@ class PostgresIndex(Index):
         return self._read(read)
 
     def with_settings(self, settings: SearchSettings | None) -> Self | None:
-        """As the contract says, but for the graph, which is made if it is missing or outgrown."""
+        """As the contract says; a graph is made if that of the index is missing or outgrown."""
+        graph = None
         if settings is not None:
             if self._read(lambda now: why_no_graph(now.store, self.header.size, settings)):
                 return None
-            if not self._trial or self._trial[0] is None:
-                self._renew_graph()
+            with plain_errors():
+                graph = self._graph.made()
+        # The handles of all settings share the graph.
         handle = copy(self)
-        handle._trial = (settings,)
+        handle._trial = settings, graph
         return handle
+
+    def end_trials(self) -> None:
+        with plain_errors():
+            self._graph.close()
 
     def configure(self, settings: SearchSettings | None) -> None:
         """Store the settings of searches; a graph is made for them, or removed without any."""
-        if settings is not None:
-            if why := self._read(lambda now: why_no_graph(now.store, self.header.size, settings)):
-                raise EngineError(why)
-            self._renew_graph()
-        self._write(lambda now: now.record.model_copy(update={"quick": settings}))
-        if settings is None and self._read(lambda now: now.record.graph):
-            with plain_errors():
-                remove_graph(self._location)
-
-    def _renew_graph(self) -> None:
-        def is_missing(now: _Snapshot) -> bool:
-            graph = now.record.graph
-            return graph is None or is_outgrown(now.connection, now.store, graph)
-
-        if self._read(is_missing):
-            with plain_errors():
-                renew_graph(self._location)
-
-    def _quick(self, now: _Snapshot) -> SearchSettings | None:
-        return now.record.quick if self._trial is None else self._trial[0]
+        why = settings and self._read(lambda now: why_no_graph(now.store, self.header.size, settings))
+        if why:
+            raise EngineError(why)
+        with plain_errors(), closing(self._graph.open()):
+            graph = self._graph.made() if settings else None
+            self._write(lambda now: now.record.model_copy(update={"quick": settings, "graph": graph}))
 
     def _read(self, work: Callable[[_Snapshot], ReadT]) -> ReadT:
         """Read one snapshot; once more where the connection broke or a build replaced the tables."""
@@ -461,10 +453,14 @@ def _best(
     k: int,
     without: Sequence[Sequence[str]],
     where: Filter | None,
-    quick: SearchSettings | None,
+    trial: tuple[SearchSettings | None, VectorGraph | None] | None,
 ) -> list[list[Hit]]:
-    """Return the ``k`` best items of each query [B, 1, D], by the graph if more than few may be found."""
-    limit, graph, count = now.limit(where), now.record.graph, k + SPARE
+    """Return the ``k`` best items of each query [B, 1, D], by the graph if more than few may be found.
+
+    ``trial``: settings and a graph to use. Default: those of the index.
+    """
+    limit, count = now.limit(where), k + SPARE
+    quick, graph = trial or (now.record.quick, now.record.graph)
     asked = [
         (query_text(query[0]), both(limit, but_not(ids))) for query, ids in zip(queries, without, strict=True)
     ]

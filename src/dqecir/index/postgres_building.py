@@ -10,8 +10,9 @@ import json
 import platform
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import psycopg
 
@@ -19,7 +20,7 @@ from dqecir.errors import DataError, EngineError
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.engines import engine_of
 from dqecir.index.postgres_connections import Connection, pool
-from dqecir.index.postgres_graph import add_graph, drop_graphs
+from dqecir.index.postgres_graph import add_graph, drop_graphs, is_outgrown
 from dqecir.index.postgres_records import (
     BOUNDED,
     FORMAT,
@@ -107,38 +108,51 @@ def build_store(
         _drop_others(connection, location, store)
 
 
-def renew_graph(location: DatabaseLocation) -> None:
-    """Make a new graph for an index, whose items may be changed meanwhile, and drop the old one."""
-    with _alone(location) as connection:
-        # Another build that began was killed; changes need not wait for it.
-        confirm(connection, location)
-        record = record_of(connection, location)
+class TrialGraph:
+    """A graph for an audit or for new settings: the record of the index names it later or never.
+
+    While it is open, others may search and change the index, and not build it.
+    """
+
+    def __init__(self, location: DatabaseLocation) -> None:
+        self._location = location
+        self._held = ExitStack()
+        self._connection: Connection | None = None
+        self._graph: VectorGraph | None = None
+
+    def open(self) -> Self:
+        """Refuse builds until :meth:`close`, unless that is so already."""
+        if self._connection is None:
+            self._connection = self._held.enter_context(_alone(self._location))
+            # Another build that began was killed; changes need not wait for it.
+            confirm(self._connection, self._location)
+        return self
+
+    def made(self) -> VectorGraph | None:
+        """Return a graph of all vectors, that of the record if possible; None for an index without items."""
+        connection = self.open()._connection
+        if self._graph is None and connection is not None:
+            record, store = self._named(connection)
+            self._graph = record.graph
+            if self._graph is None or is_outgrown(connection, store, self._graph):
+                self._graph = add_graph(connection, store, record.header.size)
+        return self._graph
+
+    def close(self) -> None:
+        """Drop all graphs of the index that its record does not name, and allow builds."""
+        with self._held:
+            # Where the database is away, `dqecir index leftovers` finds the graph.
+            with suppress(psycopg.Error):
+                if self._connection is not None:
+                    record, store = self._named(self._connection)
+                    drop_graphs(self._connection, store, record.graph)
+            self._connection = self._graph = None
+
+    def _named(self, connection: Connection) -> tuple[StoreRecord, Store]:
+        record = record_of(connection, self._location)
         if record is None:
-            return
-        store = Store(location.namespace, record.store, pool().extension())
-        graph = add_graph(connection, store, record.header.size)
-        _set_graph(connection, location, graph)
-        drop_graphs(connection, store, graph)
-
-
-def remove_graph(location: DatabaseLocation) -> None:
-    """Drop the graph of an index, if it has one."""
-    with _alone(location) as connection:
-        _set_graph(connection, location, None)
-        record = record_of(connection, location)
-        if record is not None:
-            drop_graphs(connection, Store(location.namespace, record.store, pool().extension()), None)
-
-
-def _set_graph(connection: Connection, location: DatabaseLocation, graph: VectorGraph | None) -> None:
-    with connection.transaction():
-        connection.execute(BOUNDED)
-        record = record_of(connection, location, " FOR UPDATE")
-        if record is not None:
-            text = record.model_copy(update={"graph": graph}).model_dump_json()
-            connection.execute(
-                f"UPDATE {location.records} SET record = %s WHERE name = %s".encode(), [text, location.name]
-            )
+            raise EngineError(f"the database has no index {self._location.name}: build the index again")
+        return record, Store(self._location.namespace, record.store, pool().extension())
 
 
 @contextmanager

@@ -21,6 +21,9 @@ WIDEST_GRAPH = 3_999
 MOST = 1_000
 """Largest number of candidates of a graph: pgvector's limit for ef_search."""
 
+GRAPH_ENDS = ("_far", "_near")
+"""Ends of the names of a graph's indexes: of the vectors beyond its bound, and of the others."""
+
 _NEWEST = (0, 8, 4)
 """Older releases of pgvector had faults in building graphs and in VACUUM."""
 
@@ -63,7 +66,7 @@ def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph |
 
 def drop_graphs(connection: Connection, store: Store, but: VectorGraph | None) -> None:
     """Drop the graphs of a store but one, and what is left of graphs that were not finished."""
-    kept = (f"{but.name}_near", f"{but.name}_far") if but else ()
+    kept = [but.name + end for end in GRAPH_ENDS] if but else []
     found = connection.execute(
         "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass AND NOT indisprimary",
         [store.vectors],

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Literal, Self
@@ -16,6 +16,7 @@ from pydantic import Field
 
 from dqecir.errors import EngineError
 from dqecir.index.postgres_connections import Connection, plain_errors, pool
+from dqecir.index.postgres_graph import GRAPH_ENDS
 from dqecir.index.postgres_tables import Store, StoreRecord, hash64
 from dqecir.settings import Strict
 
@@ -67,7 +68,7 @@ def record_of(connection: Connection, location: DatabaseLocation, lock: str = ""
 def busy(building: str | None) -> EngineError:
     """Return the error for a change or a build while another process builds the index or its graph."""
     if building is None:
-        return EngineError("the graph of the index is being made: try again when that has ended")
+        return EngineError("the index is being audited, or its graph made: try again when that has ended")
     by = json.loads(building)
     return EngineError(
         f"the index is being built on {by['host']} since {by['since']}: try again when that has ended"
@@ -86,7 +87,7 @@ def is_built(connection: Connection, location: DatabaseLocation) -> bool:
 
 
 def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]]]:
-    """Return the tables that killed builds left in a schema, each with what removes it.
+    """Return the tables and graphs that killed builds and audits left in a schema, each with what removes it.
 
     None: the schema of new indexes.
     """
@@ -95,21 +96,26 @@ def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]
         namespace = namespace or own_namespace()
         extension = connections.extension()
         with closing(connections.dedicated()) as connection:
-            found = set(stores_of(connection, namespace))
-            if not found:
+            stores = set(stores_of(connection, namespace))
+            if not stores:
                 return []
+            found = stores.union(_beginnings(connection, namespace, GRAPH_ENDS))
             records = connection.execute(
                 f'SELECT name, record, building FROM "{namespace}".{_RECORDS}'.encode()
             )
             for name, record, building in records.fetchall():
-                built = building and json.loads(building)["store"]
-                if record is not None and json.loads(record)["store"] != built:
-                    found.discard(json.loads(record)["store"])
-                if built and is_built(connection, DatabaseLocation(namespace=namespace, name=name)):
-                    found.discard(built)
+                own = {one for one in found if one.startswith(f"{name}_")}
+                kept, built = set(), building and json.loads(building)["store"]
+                if record is not None and (finished := json.loads(record))["store"] != built:
+                    kept = {finished["store"], (finished["graph"] or {}).get("name")}
+                if own - kept and is_built(connection, DatabaseLocation(namespace=namespace, name=name)):
+                    kept = own
+                found -= kept
+    removers = {name: partial(_remove, Store(namespace, name, extension)) for name in stores}
     return [
-        (f"{namespace}.{name} in the database", partial(_remove, Store(namespace, name, extension)))
+        (f"{namespace}.{name} in the database", removers.get(name) or partial(_remove_graph, namespace, name))
         for name in sorted(found)
+        if name.rpartition("_")[0] not in found  # A graph goes with its tables.
     ]
 
 
@@ -117,6 +123,12 @@ def _remove(store: Store) -> None:
     with plain_errors(), closing(pool().dedicated()) as connection, connection.transaction():
         connection.execute(BOUNDED)
         discard(connection, store)
+
+
+def _remove_graph(namespace: str, name: str) -> None:
+    with plain_errors(), closing(pool().dedicated()) as connection:
+        for end in GRAPH_ENDS:
+            connection.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{namespace}"."{name}{end}"'.encode())
 
 
 def discard(connection: Connection, store: Store) -> None:
@@ -144,13 +156,18 @@ def confirm(connection: Connection, location: DatabaseLocation) -> None:
 
 def stores_of(connection: Connection, namespace: str) -> list[str]:
     """Return the names of all stores in a schema."""
+    return _beginnings(connection, namespace, ("_items",))
+
+
+def _beginnings(connection: Connection, namespace: str, ends: Sequence[str]) -> list[str]:
+    """Return what the names of our tables and indexes with these ends begin with."""
+    pattern = f"^({_PREFIX}.*)({'|'.join(ends)})$"
     rows = connection.execute(
-        "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND "
-        "relkind = 'r'",
-        [namespace],
+        "SELECT DISTINCT (regexp_match(relname, %s))[1] FROM pg_class c "
+        "JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname ~ %s",
+        [pattern, namespace, pattern],
     ).fetchall()
-    kind = "_items"
-    return [name.removesuffix(kind) for (name,) in rows if name.startswith(_PREFIX) and name.endswith(kind)]
+    return [name for (name,) in rows]
 
 
 def own_namespace() -> str:

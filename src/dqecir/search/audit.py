@@ -114,13 +114,14 @@ def audit(
     count: int = 100,
     seed: int = 0,
     numbers: Sequence[int] = CANDIDATES,
+    apply: bool = False,
 ) -> Audit:
     """Measure searches that score every item, if the engine has such, and growing numbers of candidates.
 
     ``model`` composes queries from ``count`` items' pictures and texts of its vocabularies; without pictures
-    or without a model, queries are made from tokens. Right results come from scoring every item. Nothing is
-    written. Raises ``EngineError`` for an index of another model, ``DataError`` for an index of at most
-    ``BEST`` items.
+    or without a model, queries are made from tokens. Right results come from scoring every item. With
+    ``apply`` the index stores the recommended settings; else nothing is left behind. Raises ``EngineError``
+    for an index of another model, ``DataError`` for an index of at most ``BEST`` items.
     """
     if model is not None:
         index.check_model(model)
@@ -142,17 +143,13 @@ def audit(
     limits = [Limit(None, "everything", 1.0), *_limits([payload for _, payload in entries])]
     products = {item: product_of(item, payload) for item, payload in entries} if index.has_products else {}
     rights = _best_scores(index, queries, excluded, limits, products)
-    whole = tried = index.with_settings(None)
-    rows: list[Measured] = []
-    if whole is not None:
-        rows += [_measured(whole, None, queries, excluded, limit, rights[limit]) for limit in limits]
-    for candidates in _worth_trying(numbers, len(entries), whole is not None):
-        settings = SearchSettings(candidates=candidates, exact_up_to=0)
-        # Reuse the projected vectors of one setting for the next.
-        tried = (tried or index).with_settings(settings)
-        if tried is not None:
-            rows += [_measured(tried, settings, queries, excluded, limit, rights[limit]) for limit in limits]
-    recommended, reason = _recommended(rows, len(entries))
+    try:
+        rows = _rows(index, numbers, len(entries), queries, excluded, rights)
+        recommended, reason = _recommended(rows, len(entries))
+        if apply:
+            index.configure(recommended)
+    finally:
+        index.end_trials()
     return Audit(len(entries), len(queries), of_pictures, tuple(rows), recommended, reason)
 
 
@@ -276,6 +273,32 @@ def _best_scores(
                 both = torch.cat([held, allowed], dim=1)
                 best[limit] = both.topk(min(BEST, both.shape[1]), dim=1).values
     return {limit: held.topk(min(BEST, held.shape[1]), dim=1).values for limit, held in best.items()}
+
+
+def _rows(
+    index: Index,
+    numbers: Sequence[int],
+    items: int,
+    queries: Tensor,
+    excluded: Sequence[Sequence[str]],
+    rights: Mapping[Limit, Tensor],
+) -> list[Measured]:
+    """Measure every setting under every limit; ``rights`` are the best scores of each query."""
+
+    def under_limits(tried: Index, settings: SearchSettings | None) -> list[Measured]:
+        return [
+            _measured(tried, settings, queries, excluded, limit, right) for limit, right in rights.items()
+        ]
+
+    whole = tried = index.with_settings(None)
+    rows = [] if whole is None else under_limits(whole, None)
+    for candidates in _worth_trying(numbers, items, whole is not None):
+        settings = SearchSettings(candidates=candidates, exact_up_to=0)
+        # Reuse the projected vectors of one setting for the next.
+        tried = (tried or index).with_settings(settings)
+        if tried is not None:
+            rows += under_limits(tried, settings)
+    return rows
 
 
 def _measured(
