@@ -162,7 +162,7 @@ def test_a_host_that_does_not_answer_is_given_up(tmp_path):
     path = source(
         tmp_path / "from", "image,color\nhttps://a.example/1,red\n" + "".join(f"{a},red\n" for a in addresses)
     )
-    silent = DownloadError("the connection failed, 4 times", may_pass=True)
+    silent = DownloadError("the connection to down.example failed: refused (tried 4 times)", may_pass=True)
     web = Web(dict.fromkeys(addresses, silent) | {"https://a.example/1": picture()})
     summary = fetch(path, tmp_path / "shop", web)
     assert len(web.asked) == 11

@@ -92,7 +92,7 @@ def test_a_count_is_drawn_by_seed(tmp_path):
         (line(texts=[]), "'texts' must be a list with at least one entry"),
         (line(texts=["is red", " "]), "a text is empty"),
         (line(texts=[3]), "a text is empty or is no string (3)"),
-        ('{"reference": "a", "target": "b", "texts": ["\\ud800"]}', "an incomplete character"),
+        ('{"reference": "a", "target": "b", "texts": ["\\ud800"]}', "half of a character"),
         (line(split=1), "'split' must be a name, not 1"),
         (line(category=""), "'category' must be a name"),
         ({**line(), "reference": "../0.png"}, "must name a file in the folder"),

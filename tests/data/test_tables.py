@@ -52,7 +52,7 @@ def test_windows_1252_is_read_and_said(tmp_path):
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_lines_of_two_encodings_are_refused_with_the_line(tmp_path, end):
     lines = [b"image,color", "p1.jpg,grün".encode(), "p2.jpg,grün".encode("cp1252"), b"p3.jpg,red"]
-    with pytest.raises(DataError, match=r"line 3: it is not UTF-8, and other lines are"):
+    with pytest.raises(DataError, match=r"line 3: this line is not UTF-8, but other lines are"):
         read(tmp_path / "t.csv", end.join(lines))
 
 

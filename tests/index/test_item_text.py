@@ -159,7 +159,7 @@ def test_damage_is_told(tmp_path):
     with pytest.raises(EngineError, match=r"text\.sqlite is damaged: build the index again"):
         ExactIndex.verify(tmp_path / "i")
     file.write_bytes(b"no database" * 99)
-    with pytest.raises(EngineError, match="build the index again"):
+    with pytest.raises(EngineError, match=r"words of .*s00000001 are damaged .*: build the index again"):
         ExactIndex.open(tmp_path / "i")
     file.unlink()
     with pytest.raises(EngineError, match=r"text\.sqlite is missing: build the index again"):

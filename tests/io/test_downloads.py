@@ -143,7 +143,7 @@ def test_what_may_pass_is_tried_again_after_a_while(serve):
         assert made.get(server.address) == b"fine"
     assert clock.waited == [1, 2, 4]
     server, clock = serve(*[answer("500 Broken")] * 9), Clock()
-    assert reason(server.address, clock=clock) == "the server answers 500, 4 times"
+    assert reason(server.address, clock=clock) == "the server answers 500 (tried 4 times)"
     assert len(server.requests) == 4
 
 
@@ -181,16 +181,23 @@ def test_an_endless_body_ends_at_the_limit(serve):
 def test_a_body_or_a_head_that_trickles_ends_at_the_deadline(serve, head):
     ticks = itertools.count(step=10)
     server = serve(*[itertools.chain([head.encode()], itertools.repeat(b"x"))] * 4)
-    assert "answer did not arrive in time, 4 times" in reason(
+    assert "answer did not arrive in time (tried 4 times)" in reason(
         server.address, clock=lambda: next(ticks), most_bytes=10**9
     )
+
+
+def test_a_refused_connection_names_the_host():
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = f"http://127.0.0.1:{gone.getsockname()[1]}/"
+    found = reason(address)
+    assert found.startswith("the connection to 127.0.0.1 failed: ") and found.endswith(" (tried 4 times)")
 
 
 def test_a_server_that_says_nothing_is_left(monkeypatch):
     monkeypatch.setattr(downloads, "_TIMEOUTS", dict.fromkeys(downloads._TIMEOUTS, 0.05))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        assert reason(address) == "the whole answer did not arrive in time, 4 times"
+        assert reason(address) == "the whole answer did not arrive in time (tried 4 times)"
 
 
 def test_redirects_are_followed_as_far_as_they_lead_somewhere(serve):

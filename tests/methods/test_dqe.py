@@ -151,7 +151,7 @@ def test_an_empty_text_is_refused(model):
 
 def test_a_text_of_another_encoding_is_refused(model):
     # What Python makes of an argument that is not UTF-8.
-    with pytest.raises(DataError, match="write it in UTF-8"):
+    with pytest.raises(DataError, match="set the terminal to UTF-8"):
         model.text_encoder(["caf\udce9"])
 
 

@@ -333,7 +333,7 @@ def test_a_tower_of_another_width_is_refused(golden, bert):
     tower = torch.load(folder / "tower.pth", weights_only=True)
     tower["patch_embed.proj.weight"] = torch.zeros(48, 3, 14, 14)
     torch.save(tower, folder / "wide.pth")
-    with pytest.raises(CheckpointError, match="48 numbers but the Q-Former reads 40"):
+    with pytest.raises(CheckpointError, match="48 numbers, but the Q-Former reads 40"):
         model_of(folder / "rest.pth", tokenizer=str(bert), tower=folder / "wide.pth")
 
 

@@ -219,6 +219,7 @@ def _plain(text: str, where: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"{where}: {text!r} contains an incomplete character: save the file as UTF-8"
+            f"{where}: {text!r} contains half of a character (an escape such as \\ud83d alone): write the "
+            "character itself"
         ) from None
     return text

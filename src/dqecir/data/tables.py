@@ -102,7 +102,8 @@ def _text(name: str, data: bytes) -> tuple[str, list[str]]:
         if any(not line.isascii() and _is_utf8(line) for line in data.splitlines()):
             line = data.count(b"\n", 0, error.start) + 1
             raise DataError(
-                f"{name}, line {line}: it is not UTF-8, and other lines are: save the whole table as UTF-8"
+                f"{name}, line {line}: this line is not UTF-8, but other lines are: save the whole table as "
+                "UTF-8"
             ) from None
         try:
             text = data.decode("cp1252")

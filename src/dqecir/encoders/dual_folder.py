@@ -111,8 +111,8 @@ def preparation(folder: Path, image_size: int | None) -> Preprocessing:
         )
     if image_size is not None and side != image_size:
         raise CheckpointError(
-            f"{folder} makes pictures of {side} pixels, but its tower needs {image_size}: copy both from "
-            "one revision"
+            f"{folder}: preprocessor_config.json makes pictures of {side} pixels, but the model of "
+            f"config.json reads {image_size}: download both files from the same revision"
         )
     # Fold a rescaling factor other than 1/255, and missing normalisation, into mean and deviation.
     factor = 255 * (made.rescale_factor if made.do_rescale else 1.0)

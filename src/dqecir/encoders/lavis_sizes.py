@@ -68,8 +68,8 @@ def lavis_sizes(
     width = int(state["ln_vision.weight"].shape[0])
     if tower.token_width != width:
         raise CheckpointError(
-            f"the tower's tokens have {tower.token_width} numbers but the Q-Former reads {width}: give the "
-            "tower of the same checkpoint"
+            f"the image tower makes tokens of {tower.token_width} numbers, but the Q-Former reads {width}: "
+            "take both from one checkpoint"
         )
     layers = 1 + max(int(found[1]) for key in state if (found := re.match(rf"{_LAYER}\.(\d+)\.", key)))
     crossing = sorted(

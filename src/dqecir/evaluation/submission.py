@@ -98,7 +98,7 @@ def submission_files(rankings: Rankings) -> dict[str, dict[str, Any]]:
     if name == "circo":
         return {f"circo_{split}.json": {pair: [int(image) for image in own] for pair, own in found.items()}}
     if name != "cirr":
-        raise DataError(f"{name} has no evaluation server: there is no submission to write")
+        raise DataError(f"{name} has no evaluation server: a submission is written for cirr and circo only")
     if not all(rankings.subset_found):
         raise DataError("cirr has questions without a subset: read CIRR's test1")
     inside = dict(zip(pairs, map(rankings.names, rankings.subset_found), strict=True))

@@ -102,7 +102,7 @@ class ItemBatch:
         if self.tokens.shape != shape:
             raise EngineError(
                 f"the tokens have the shape {list(self.tokens.shape)}, but {len(self.ids)} items of this "
-                f"index need {list(shape)}"
+                f"index need {list(shape)}: encode them with the index's own model (dqecir index info)"
             )
         if len(self.payloads) != len(self.ids):
             raise EngineError(f"{len(self.ids)} items came with {len(self.payloads)} payloads")

@@ -255,13 +255,13 @@ def open_items(place: Path) -> StoredItems:
         try:
             lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as error:
-            raise ItemsError(f"{place / LINES}: {error}") from None
+            raise ItemsError(f"{place / LINES} is damaged ({error})") from None
     try:
         kept: Any = safe_open(place / LOOKUP, framework="np")
         starts, hashes, rows = (kept.get_tensor(name) for name in ("starts", "hashes", "hashed_rows"))
         names = [key.removeprefix("codes ") for key in kept.keys() if key.startswith("codes ")]  # noqa: SIM118
     except SafetensorError as error:
-        raise ItemsError(f"{place / LOOKUP}: {error}") from None
+        raise ItemsError(f"{place / LOOKUP} is damaged ({error})") from None
 
     def column(name: str) -> PayloadColumn:
         codes, values = kept.get_tensor(f"codes {name}"), kept.get_slice(f"values {name}")

@@ -43,7 +43,7 @@ def read_location(folder: Path) -> DatabaseLocation:
     """Read the manifest of an index; raises :class:`EngineError` if it is not of this engine."""
     named = engine_of(folder)
     if named != "postgres":
-        raise EngineError(f"{folder} is an index of the engine {named}, not of postgres")
+        raise EngineError(f"{folder} has the engine {named}, not postgres: open it with open_index(folder)")
     path = folder / "manifest.json"
     data = json.loads(path.read_text(encoding="utf-8"))
     if data.get("format") != FORMAT:

@@ -147,9 +147,7 @@ class ConnectionPool:
                 for schema, version in rows:
                     self._extension = VectorExtension(schema, tuple(map(int, version.split("."))))
         if self._extension is None:
-            raise EngineError(
-                "the database lacks the extension vector: let its owner run CREATE EXTENSION vector there"
-            )
+            raise EngineError("the database lacks pgvector: let its owner run CREATE EXTENSION vector there")
         if self._extension.version < (0, 7):
             raise EngineError(
                 "the engine postgres needs pgvector 0.7 or newer: let the database's owner run "

@@ -215,12 +215,12 @@ def open_segment(
                 projected = _read_projected(folder, entry)
             items = segment.items
             if segment.entry.changes != entry.changes:
-                with _reading():
+                with _reading(folder / entry.name):
                     items = replace(items, changes=_open_changes(folder, entry, segment))
             return replace(segment, entry=entry, alive=alive, projected=projected, items=items)
     place = folder / entry.name
     path = place / "tokens.npy"
-    with _reading():
+    with _reading(place):
         _check_items(place, entry.items_sha256)
         items = replace(open_items(place), changes=_open_changes(folder, entry))
         if path.stat().st_size != entry.token_bytes:
@@ -258,8 +258,8 @@ def _check_items(place: Path, digest: str) -> None:
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
-    """Raise errors of reading a segment's files as :class:`EngineError`."""
+def _reading(place: Path) -> Iterator[None]:
+    """Raise errors of reading a segment's files in ``place`` as :class:`EngineError`."""
     try:
         yield
     except FileNotFoundError as error:
@@ -268,8 +268,10 @@ def _reading() -> Iterator[None]:
         raise EngineError(
             f"{error.filename} cannot be read ({error.strerror}): check its permissions"
         ) from None
-    except (ItemsError, sqlite3.Error) as error:
+    except ItemsError as error:
         raise EngineError(f"{error}: {AGAIN}") from None
+    except sqlite3.Error as error:
+        raise EngineError(f"the words of {place} are damaged ({error}): {AGAIN}") from None
 
 
 def write_segment(

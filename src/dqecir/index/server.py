@@ -516,7 +516,7 @@ def _read_location(folder: Path) -> StoreLocation:
     """Read the manifest of an index; raises :class:`EngineError` if it is not of this engine."""
     named = engine_of(folder)
     if named != "server":
-        raise EngineError(f"{folder} is an index of the engine {named}, not of server")
+        raise EngineError(f"{folder} has the engine {named}, not server: open it with open_index(folder)")
     path = folder / "manifest.json"
     data = json.loads(path.read_text(encoding="utf-8"))
     if data.get("format") != FORMAT:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore
 
-from dqecir.errors import DataError
+from dqecir.errors import DataError, reason_of
 from dqecir.io.network import CheckedNetwork, PrivateAddressError
 
 _ATTEMPTS = 4
@@ -92,7 +92,7 @@ class Downloader:
                     raise DownloadError(f"{reason} and asks to wait {wait:,.0f} seconds", True) from None
                 if attempt + 1 < _ATTEMPTS:
                     self._wait(wait)
-        raise DownloadError(f"{reason}, {_ATTEMPTS} times", may_pass=True)
+        raise DownloadError(f"{reason} (tried {_ATTEMPTS} times)", may_pass=True)
 
     def _once(self, address: str) -> bytes:
         self._network.deadline = self._clock() + _DEADLINE
@@ -116,7 +116,8 @@ class Downloader:
             except httpcore.TimeoutException:
                 raise _PassingError("the whole answer did not arrive in time") from None
             except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
-                raise _PassingError(f"the connection failed ({error})") from None
+                host = url.host.decode()
+                raise _PassingError(f"the connection to {host} failed: {reason_of(error)}") from None
             except httpcore.LocalProtocolError as error:
                 raise DownloadError(f"the request failed ({error})") from None
         raise DownloadError(f"it redirects more than {_REDIRECTS} times")

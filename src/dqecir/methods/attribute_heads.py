@@ -46,7 +46,10 @@ class TextEncoder:
             if not text.strip() and not blank:
                 raise DataError("a modification text is empty: say what should change")
             if _HALF.search(text):
-                raise DataError(f"the modification text {text!r} is not Unicode: write it in UTF-8")
+                raise DataError(
+                    f"the modification text {text!r} has bytes that are not UTF-8, or half of a character: "
+                    "save its file as UTF-8, or set the terminal to UTF-8 (export LANG=C.UTF-8)"
+                )
         cut = self.tokenizer(texts, self.max_length)
         ids, mask = (
             pad_sequence([torch.tensor(row) for row in rows], batch_first=True)  # 0 is [PAD]
