@@ -48,7 +48,10 @@ Device = Annotated[
 
 
 def start_of(model: Path | None, encoder: str | None) -> Path | str | None:
-    """Return the model or the encoder to start from; raises :class:`DataError` if both are named."""
+    """Return the model or the encoder to start from; None if neither is named, for the command's default.
+
+    Raises :class:`DataError` if both are named.
+    """
     if model is not None and encoder is not None:
         raise DataError("give --model or --encoder, not both: a model folder contains its encoder")
     return encoder if model is None else model

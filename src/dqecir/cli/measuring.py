@@ -73,12 +73,14 @@ def figures(
     split: Split = "val",
     recipe: Annotated[
         Path | None,
-        typer.Option(help="A training recipe whose mid-zone to draw. Default: the published bounds."),
+        typer.Option(help="A training recipe whose mid-zone to plot. Default: the published bounds."),
     ] = None,
-    questions: Annotated[int, typer.Option(min=2, help="Number of questions to draw figures from.")] = 400,
+    questions: Annotated[
+        int, typer.Option(min=2, help="Number of questions that the figures choose from.")
+    ] = 400,
     seed: Annotated[int, typer.Option(help="The random seed of the questions.")] = 0,
 ) -> None:
-    """Draw the mid-zone, attribute weights by question, and the answers of several models side by side."""
+    """Plot the mid-zone and attribute weights, and show the answers of several models side by side."""
     from dqecir.experiments.figures import draw_figures, models_named
     from dqecir.training.recipe import read_recipe
 

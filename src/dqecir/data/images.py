@@ -283,7 +283,7 @@ class Preprocessing(Strict):
         return self.normalised(from_numpy(array).permute(2, 0, 1).contiguous())
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Normalise pixels [..., 3, S, S] in 0..1 for the tower."""
+        """Subtract ``mean`` from pixels [..., 3, S, S] in 0..1 and divide by ``std``, for each channel."""
         return (pixels - _channels(self.mean, pixels)) / _channels(self.std, pixels)
 
     def denormalised(self, pixels: Tensor) -> Tensor:

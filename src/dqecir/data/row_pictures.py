@@ -92,7 +92,10 @@ def _found(row: int, cell: str, names: FileNames, line: int) -> RowPicture:
 
 
 def path_problem(name: str) -> str | None:
-    """Return why no file of the folder can have this name; None if one can."""
+    """Return a sentence that says why ``name`` cannot be a file in the catalogue's folder; None if it can.
+
+    A name that is empty, absolute, or points outside the folder cannot.
+    """
     if not name:
         return "a row names no image"
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\"):

@@ -180,9 +180,10 @@ _TOWER_NAMES = {
 
 
 def lavis_state(state: Mapping[str, Tensor], tower_kind: str) -> dict[str, Tensor]:
-    """Return a whole LAVIS ``blip2_qformer`` state dict under the names of :class:`Blip2`.
+    """Rename the tensors of a LAVIS ``blip2_qformer`` state dict to the names of :class:`Blip2`.
 
-    Raises :class:`CheckpointError` for a kind of tower that LAVIS does not have.
+    Tensors that :class:`Blip2` does not need, such as the heads of other tasks, are left out. Raises
+    :class:`CheckpointError` if ``tower_kind`` is neither ``eva`` nor ``clip``.
     """
     if tower_kind not in _TOWER_STATES:
         raise CheckpointError(

@@ -36,7 +36,7 @@ _EPSILON, _MOMENTUM = 1e-3, 0.01
 
 
 class ConvNorm(nn.Module):
-    """A convolution padded as TensorFlow's ``same``, batch normalisation, and ReLU6 where ``acts``."""
+    """A convolution padded as TensorFlow's ``same``, batch normalisation, and ReLU6 if ``acts``."""
 
     def __init__(
         self, width_in: int, width: int, kernel: int, stride: int = 1, groups: int = 1, acts: bool = True

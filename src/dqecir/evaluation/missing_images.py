@@ -70,7 +70,7 @@ def checked_benchmark(benchmark: Benchmark) -> tuple[Benchmark, Inventory]:
 
 
 def checked_questions(questions: Questions) -> tuple[Questions, Inventory]:
-    """Return a test split with the existing suffixes, and its inventory.
+    """Return a test split with the file endings that its images have on disk, and its inventory.
 
     No question is left out, because the server needs all.
     """

@@ -1,4 +1,4 @@
-"""Draw figures of trained models: the mid-zone, attribute weights by question, and results of several models.
+"""Plot the mid-zone and the attribute weights of trained models, and show results of several models.
 
 Questions are chosen by rule and seed, never by their results.
 """
@@ -79,8 +79,8 @@ def draw_figures(
 ) -> list[Path]:
     """Write the figures of ``models`` (name -> folder, None for the shipped one) on a catalogue's split.
 
-    ``zone.png``: sorted Δ of an easy and a hard question under the first model, with the mid-zone that
-    ``zone`` asks for (the published bounds unless given); ``weights-<name>.png`` of every model with
+    ``zone.png``: sorted Δ of an easy and a hard question under the first model, with the mid-zone of
+    ``zone`` (default: the published bounds); ``weights-<name>.png`` of every model with
     attribute weights; ``answers-<attribute>.png``: ``per_attribute`` questions about only that attribute,
     with the results of all models. Return the written files; raises :class:`DataError`.
     """
@@ -125,7 +125,7 @@ def _answer(one: Shown, number: int) -> SheetRow:
 
 
 def _zone_figure(one: Shown, options: NegativeSampling, path: Path) -> Path:
-    """Draw the sorted Δ of every candidate for an easy and a hard question, with the mid-zone shaded."""
+    """Plot the sorted Δ of every candidate for an easy and a hard question, with the mid-zone shaded."""
     model = one.model
     temperature = float(model.backbone.temperature.detach())
     ordered = np.argsort(one.results.ranks, kind="stable")
@@ -173,7 +173,7 @@ def _short(triplet: Triplet, most: int = 60) -> str:
 
 
 def _weights_figure(one: Shown, method: Dqe, path: Path) -> Path:
-    """Draw each attribute's mean weight and deviation, for questions that request it and others."""
+    """Plot each attribute's mean weight and deviation, for questions that request it and others."""
     weights = attribute_weights(method, one.store, one.model.text_encoder, one.benchmark)
     names = method.options.attributes
     asked = {name: rows for name, rows in asking_of(one.benchmark).items() if name in names}

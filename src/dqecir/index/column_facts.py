@@ -16,7 +16,7 @@ from dqecir.data.cells import measured
 from dqecir.index.payload_columns import Mask, PayloadColumn, Value, values_in
 
 SOME = 1000
-"""Different values of an attribute that are read to judge what it is for."""
+"""Number of different values of an attribute that are read to judge its role."""
 
 
 class NumberRange(NamedTuple):
@@ -42,7 +42,8 @@ class ColumnFacts:
 def facts_of_counts(counts: Mapping[str, int], few: int, bins: int) -> ColumnFacts:
     """Return the facts about an attribute, given how many items have each of its values.
 
-    ``few``: the largest number of values that are listed. ``bins``: into how many numbers are counted.
+    ``few``: with more different values, the result has ``values=None``. ``bins``: the number of equal
+    intervals in which numbers are counted.
     """
     numbers = np.array([measured(value) for value in counts])
     spread = (
@@ -54,7 +55,8 @@ def facts_of_counts(counts: Mapping[str, int], few: int, bins: int) -> ColumnFac
 def facts_of_columns(parts: Sequence[tuple[PayloadColumn, Mask]], few: int, bins: int) -> ColumnFacts | None:
     """Return the facts about an attribute of several segments, given its columns and the living items [N].
 
-    Values beyond the first :data:`SOME` are read only if all are numbers. None if no living item has a value.
+    ``few`` and ``bins`` as in :func:`facts_of_counts`. Values beyond the first :data:`SOME` are read only if
+    those are all numbers. Return None if no living item has a value.
     """
     counted = [
         (column, np.bincount(column.codes[alive], minlength=1 + len(column.values)))

@@ -70,7 +70,7 @@ class Hit:
 
 
 def reordered(hits: Sequence[Hit], preference: Preference) -> list[Hit]:
-    """Return hits with what a preference adds for their cells in their scores, best first."""
+    """Add a preference's numbers for the cells of hits to their scores, and return them, best first."""
     added = preference.of_cells(Columns.of([hit.payload for hit in hits])).tolist()
     scored = [replace(hit, score=hit.score + more) for hit, more in zip(hits, added, strict=True)]
     return sorted(scored, key=lambda hit: -hit.score)
@@ -81,7 +81,7 @@ class Page(NamedTuple):
 
     entries: list[tuple[str, Mapping[str, Any]]]
     next: str | None
-    """Where the list goes on; None on the last page."""
+    """The ``after`` of the next page; None on the last page."""
 
 
 @dataclass(frozen=True)
@@ -215,8 +215,8 @@ class Index(ABC):
     ) -> Page | None:
         """Return ``limit`` items that ``where`` allows, one for each product, in the order of adding.
 
-        With ``seed`` they come in an order that is drawn by it and stays while items come and go. ``after``
-        is the ``next`` of the page before. None if the engine cannot page fast. Raises
+        With ``seed`` they come in a random order, which depends on the seed and the ids alone. ``after`` is
+        the ``next`` of the page before. Return None if the engine cannot page fast. Raises
         :class:`UnknownItemError` if the item ``after`` is gone, and ``FilterError`` as :meth:`ids`.
         """
         return None
@@ -278,7 +278,8 @@ class Index(ABC):
     def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
         """Return facts about every attribute that a living item has.
 
-        ``few``: the largest number of values that are listed. ``bins``: into how many numbers are counted.
+        ``few``: an attribute with more different values gets ``values=None``. ``bins``: the number of equal
+        intervals in which its numbers are counted.
         """
         return {name: facts_of_counts(counts, few, bins) for name, counts in self.values().items()}
 

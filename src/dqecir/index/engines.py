@@ -79,7 +79,7 @@ def move_index(source: Path, target: Path, name: str) -> Index:
 
 @dataclass(frozen=True)
 class Leftover:
-    """What a killed build left."""
+    """A draft, a table or a collection that a killed build left, and how to remove it."""
 
     name: str
     remove: Callable[[], None]

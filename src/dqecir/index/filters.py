@@ -42,11 +42,11 @@ class Filter(ABC):
 
     @abstractmethod
     def mask(self, columns: Columns) -> Mask:
-        """Return which items fulfil it [N]."""
+        """Return [N] bool: which items fulfil the filter."""
 
     @abstractmethod
     def comparisons(self) -> Iterator[Equal | Compare]:
-        """Yield every comparison in it."""
+        """Yield every comparison of the filter."""
 
     @abstractmethod
     def __str__(self) -> str:

@@ -34,7 +34,7 @@ from dqecir.io.files import write_bytes
 LINES = "items.jsonl"
 LOOKUP = "lookup.safetensors"
 FIRST = 1 << 19
-"""Bytes of a column's values that are read to judge what the column is for."""
+"""Bytes of a column's values that are read to judge the column's role."""
 
 _VALUES = json.JSONDecoder()
 

@@ -44,7 +44,7 @@ class CellPreference:
         return bool(self.others or any(self.values.values()))
 
     def added(self, columns: Columns) -> Scores:
-        """Return the number that is added for each item [N]; 0 for an item without a cell."""
+        """Return the number that is added for each item [N]; 0 for an item without a value."""
         column = columns[self.column]
         found = np.where(column.codes > 0, np.float32(self.others), np.float32(0))
         for value, gain in self.values.items():
@@ -94,12 +94,12 @@ class CatalogueText:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns that are searched by words."""
+        """Sorted names of the columns with texts, such as titles, whose words are searched."""
         names = sorted({name for part in self.segments for name in part.stored.lengths} - RESERVED)
         return tuple(name for name in names if holds_text(name, self._values(name)))
 
     def _values(self, name: str) -> list[str]:
-        """Return different values of a column, not many more than are read to judge what it is for."""
+        """Return different values of a column, enough to judge whether it holds texts."""
         found: dict[str, None] = {}
         for value in chain.from_iterable(part.columns[name].values for part in self.segments):
             found[str(value)] = None

@@ -20,13 +20,16 @@ Value = str | int | float
 
 
 def values_in(value: object) -> list[Value]:
-    """Return the comparable values of a payload's field: its value, or those of a list; else none."""
+    """Return the comparable values of a payload's field: a list's values, or the one value."""
     several = value if isinstance(value, list) and len(value) > 1 else [value]
     return [one for one in several if isinstance(one, str | int | float)]
 
 
 def least_number(value: object) -> float:
-    """Return the number of a field (the least of several, as in "from 20 €"), or NaN."""
+    """Return the number of a payload's field, or NaN if it has none.
+
+    Of several numbers, return the smallest, which is a product's "from" price.
+    """
     numbers = [number for one in values_in(value) if math.isfinite(number := measured(one))]
     return min(numbers, default=math.nan)
 
@@ -190,7 +193,7 @@ class Columns:
         return self.written(name) in self.names
 
     def written(self, name: str) -> str:
-        """Return how the items write an attribute that is named in any case."""
+        """Return the items' spelling of an attribute's name in any case; an unknown name is unchanged."""
         return name if name in self.names else self._by_folded.get(folded(name), name)
 
     @cached_property

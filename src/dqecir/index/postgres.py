@@ -54,7 +54,7 @@ READ = 1024
 """Items read at once, where all are read."""
 
 SPARE = 16
-"""Items that are fetched beyond the wanted ones, because the database's products are of float16 numbers."""
+"""Items that are fetched beyond the wanted ones, because the database multiplies float16 numbers."""
 
 FEW = 10_000
 """Comparing so many items takes no longer than the graph behind a filter, and finds all that are right."""

@@ -29,20 +29,20 @@ _HELD = 0.999
 """Share of the variance that the directions hold."""
 
 _STEP = 16
-"""Their number is a multiple of it: products of such rows are quickest."""
+"""The number of directions is a multiple of this: matrix products with such rows are fastest."""
 
 _LEARNED = 50_000
 """Vectors from which directions and codes are learned."""
 
 _BITS = 4
-"""Of a code, which stands for two numbers; FAISS is quickest with four."""
+"""Bits of a code, which stands for two numbers; FAISS is fastest with four."""
 
 _BLOCK = 8_192
 """Vectors projected at once."""
 
 
 def has_faiss() -> bool:
-    """Whether vectors can be projected and searched."""
+    """Return whether FAISS is installed, which projects vectors and searches them."""
     return find_spec("faiss") is not None
 
 

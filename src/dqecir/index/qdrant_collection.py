@@ -40,14 +40,14 @@ SILENCE = 60
 """Seconds after which a call that has no answer has failed."""
 
 SEARCH_SILENCE = 10
-"""The same of a search."""
+"""Seconds after which a search that has no answer has failed."""
 
 CHANGES = 1024
 """More changes than killed writers leave at once."""
 
 _LONGEST_PAUSE = 2.0
 _LATER = frozenset({408, 425, 429})
-"""Statuses besides 5xx that say to come again."""
+"""HTTP statuses besides 5xx after which a call is repeated."""
 
 ASCENDING, DESCENDING = models.Direction.ASC, models.Direction.DESC
 

@@ -88,7 +88,7 @@ PREFERRED = 256
 """Items that a search with preferences fetches and reorders."""
 
 SPARE = 16
-"""Items that are fetched beyond the wanted ones, because Qdrant's products are of float16 vectors."""
+"""Items that are fetched beyond the wanted ones, because Qdrant multiplies float16 numbers."""
 
 HELD = 1 << 13
 """Items of several queries that are fetched at once; other searches take turns with them."""

@@ -62,7 +62,7 @@ class BasicStatistics:
 
     @classmethod
     def of(cls, images: Tensor, subjects: Tensor, styles: Tensor, options: BasicOptions) -> BasicStatistics:
-        """Compute them from unit features of a gallery [N, D] and of two corpora [T, D]."""
+        """Compute the statistics of unit features of a gallery [N, D] and of two corpora [T, D]."""
         image_mean, text_mean = images.mean(dim=0), subjects.mean(dim=0)
         centred = images - image_mean
         kept = projection(subjects - text_mean, styles - text_mean, options)
@@ -76,7 +76,10 @@ class BasicStatistics:
 
 
 def projection(subjects: Tensor, styles: Tensor, options: BasicOptions) -> Tensor:
-    """Project to the main directions [D, D] of centred features [T, D] of subjects, but not of styles."""
+    """Return the projection [D, D] to directions in which subjects vary and styles do not.
+
+    ``subjects`` and ``styles`` are centred features [T, D] of texts.
+    """
 
     def covariance(features: Tensor) -> Tensor:
         return features.T @ features / max(1, len(features) - 1)

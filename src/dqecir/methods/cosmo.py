@@ -151,7 +151,7 @@ COSMO_KEYS = PublishedKeys(
 
 
 class CosmoOptions(InBatchOptions):
-    """Options of CoSMo."""
+    """Options of CoSMo: attention heads and text features."""
 
     heads: int = Field(default=8, gt=0)
     text_source: Literal["backbone", "lstm"] = "backbone"

@@ -169,7 +169,7 @@ class Method(nn.Module, ABC):
     """Whether the published code resizes pictures to a square instead of padding and cropping."""
 
     parser: Parser | None = None
-    """What reads the texts, if not only the method's text encoder."""
+    """The parser that reads texts besides the method's text encoder, if there is one."""
 
     learns_gallery: bool = False
     """Whether :meth:`fit_targets` must see pictures of the gallery before embedding."""

@@ -78,9 +78,10 @@ def base_loss(
 
 
 class TirgOptions(InBatchOptions):
-    """Options of TIRG."""
+    """Options of TIRG: its loss, its backward pass, and its text features."""
 
     base_loss: BaseLoss = "batch"
+    """See :func:`base_loss`."""
     halved_gradient: bool = False
     """Halve the soft triplet's gradient, as the published code's backward pass does."""
     text_source: Literal["backbone", "lstm"] = "backbone"

@@ -335,9 +335,10 @@ def new_model(
 
 
 def untrained_method(backbone: Encoder) -> str:
-    """Name how an encoder composes until it is trained: by the sum of image and text.
+    """Return the name of the method by which an encoder composes until it is trained.
 
-    An encoder that reads both together composes by that, and one without texts by the image alone.
+    It is the sum of image and text; the two read together, if the encoder can; or the image alone, if it
+    reads no texts.
     """
     names = ("image_plus_text", "read_together", "token_mean")
     return next(name for name in names if method_named(name).requires <= backbone.provides)

@@ -52,7 +52,7 @@ def read_maker(folder: Path) -> Maker | None:
 
 
 def read_learned(folder: Path) -> dict[str, NDArray[Any]]:
-    """Read what the method of the index in ``folder`` learned from the gallery, by name.
+    """Read the tensors that the method of the index in ``folder`` learned from the gallery, by name.
 
     Raises :class:`EngineError` if it is damaged or missing.
     """
@@ -65,7 +65,7 @@ def read_learned(folder: Path) -> dict[str, NDArray[Any]]:
 def write_maker(folder: Path, maker: Maker | None, learned: Mapping[str, NDArray[Any]]) -> None:
     """Write the encoder and the method of the index in ``folder``; None for a model folder.
 
-    ``learned`` is what the method learned from the gallery; empty if it learns nothing.
+    ``learned``: the tensors that the method learned from the gallery; empty if it learns nothing.
     """
     for name in (FILE, LEARNED):
         (folder / name).unlink(missing_ok=True)

@@ -53,10 +53,12 @@ class CodedAttributes:
         return ("", *self.values[column], UNKNOWN)[code]
 
     def admitted(self, column: int, references: Positions, asked: Sequence[RequestedValues]) -> Bools:
-        """Return which codes of a column satisfy each question: [questions, codes] bool.
+        """Return [questions, codes] bool: which values of column number ``column`` satisfy each question.
 
-        ``references`` holds the reference of each question, ``asked`` its requested values by column.
-        ``UNKNOWN_CODE`` is admitted only if the column is not compared.
+        The codes are ``EMPTY_CODE``, those of the values, and last ``UNKNOWN_CODE``. ``references`` holds the
+        position of each question's reference, ``asked`` its requested values by column. An unknown value
+        satisfies a question only if the text does not request the column, and the reference's value is
+        unknown or empty.
         """
         names = self.values[column]
         keeps = np.eye(len(names) + 2, dtype=bool)

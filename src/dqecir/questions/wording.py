@@ -100,9 +100,9 @@ class CaptionGenerator:
         self._columns = {column: _spoken_by(vocabularies, column) for column in values}
 
     def group(self, column: str, value: str) -> str | None:
-        """Return the group of values within which a value may change.
+        """Return the name of the group within which a value may change, or the value itself without a group.
 
-        ``None`` if its column has no groups.
+        None if its column has no groups.
         """
         known = self._columns[column]
         return known.group(_folded(known, value)) if known.groups else None

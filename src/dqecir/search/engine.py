@@ -89,10 +89,12 @@ class SearchEngine:
         reranker: Reranker | None = None,
         stored_picture: Callable[[Index, Mapping[str, Any]], StoredPicture | None] = _file_of,
     ) -> None:
-        """``tokens_kept``: size of the cache of references' image tokens, in bytes. ``reranker``:
-        what scores candidates again. Default: nothing. ``stored_picture``: the picture of an item, by its
-        payload. Default: the files of the index. Raises :class:`EngineError` for an index of another
-        model."""
+        """Take a model and its index; raises :class:`EngineError` for an index of another model.
+
+        ``tokens_kept``: size of the cache of references' image tokens, in bytes. ``reranker`` scores the
+        first candidates again. Default: none. ``stored_picture`` finds an item's picture by its payload.
+        Default: among the files of the index.
+        """
         index.check_model(model)
         self.composer = QueryComposer(model, tokens_kept)
         self.model, self.index = model, index
@@ -419,7 +421,7 @@ def _is_in(name: str, columns: Collection[Columns]) -> bool:
 
 
 def _deciding(asked: Sequence[RequestedValue], said: RequestText, embedded: bool) -> tuple[str, ...]:
-    """Return what decides a search by text alone."""
+    """Name the parts of a text that decide a search without a reference."""
     decides = {
         "requested values": asked,
         "numbers": said.constraints,

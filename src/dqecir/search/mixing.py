@@ -1,8 +1,8 @@
 """Several references in one request: one query out of those that each reference composes with the text.
 
 The query is the weighted mean of those queries, so that every index serves it and one search answers it.
-Where a method says which values are wanted, these are mixed too: what is not asked for may be as any of the
-references has it.
+If a method predicts the wanted values, these are mixed too: in a column that the text does not request, the
+value of any of the references is wanted.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from dqecir.methods.method import Query, QueryParts
 
 
 def mixed(query: Query, groups: Sequence[Sequence[float]]) -> Query:
-    """Return one query a group; ``groups`` are the weights of the successive queries of each group.
+    """Return, for each group, the weighted mean of its queries.
 
-    Weights are positive, and only their proportions count. A group of one query leaves it as it is.
+    ``groups`` holds the positive weights of each group's successive queries; only their proportions count. If
+    every group has one query, ``query`` is returned unchanged.
     """
     if all(len(group) == 1 for group in groups):
         return query

@@ -63,14 +63,14 @@ def model_of_index(index: Path, model: Path | str | None = None) -> ComposedMode
 
 
 def learned_of(method: Method) -> dict[str, NDArray[Any]]:
-    """Return what a method learned from a gallery, by name; empty if it learns nothing."""
+    """Return the tensors that a method learned from a gallery, by name; empty if it learns nothing."""
     if not method.learns_gallery:
         return {}
     return {name: value.cpu().numpy() for name, value in _learned_tensors(method).items()}
 
 
 def load_learned(method: Method, learned: Mapping[str, NDArray[Any]], index: Path) -> None:
-    """Load what a method learned from the gallery of ``index``; raises :class:`EngineError`."""
+    """Load the tensors that a method learned from the gallery of ``index``; raises :class:`EngineError`."""
     wanted = _learned_tensors(method)
     if {name: value.shape for name, value in learned.items()} != {k: v.shape for k, v in wanted.items()}:
         raise EngineError(f"{index} contains the learned data of another method: build the index again")

@@ -35,9 +35,11 @@ Shares = Mapping[str, Mapping[str, float]]
 
 
 def values_by_model(query: Query, row: int, values: Mapping[str, Sequence[str]]) -> tuple[Shares, Shares]:
-    """Return a model's reading of one text, and in other columns its predictions for the reference.
+    """Return two maps column -> value -> probability, for the query in ``row``.
 
-    ``values`` are those of each column, in the order of the model's attribute heads.
+    The first has the columns that the model reads as requested (probability at least :data:`SURE`), the
+    second all others, whose values describe the reference. Both are empty if the method predicts no values.
+    ``values``: column -> its values, in the order of the model's attribute heads.
     """
     parts = query.parts
     if parts is None or parts.asked is None or not parts.wanted:
@@ -62,9 +64,10 @@ def of_model(read: Shares, known: Collection[str]) -> list[Ask]:
 
 
 def of_requests(asks: Iterable[Ask], garments: Collection[str], strictness: float) -> list[CellPreference]:
-    """Return preferences for cells of items, by the requests of a text.
+    """Return a preference of each column that a text requests.
 
-    ``garments`` are the columns of garments. Several values of a column are equally good.
+    A cell with a requested value adds ``strictness`` times :data:`GARMENT` in a column of ``garments``, else
+    times :data:`ASKED`; any other value subtracts as much. Several values of a column are equally good.
     """
     wanted: dict[str, dict[str, float]] = {}
     for ask in asks:
@@ -78,9 +81,11 @@ def of_requests(asks: Iterable[Ask], garments: Collection[str], strictness: floa
 
 
 def of_reference(shown: Shares, strictness: float) -> list[CellPreference]:
-    """Return preferences for cells of items, by the garment that a reference shows.
+    """Return a preference of each column for the values that the reference shows.
 
-    ``shown``: column -> value -> its probability.
+    ``shown``: column -> value -> its probability p. A cell with the value adds
+    ``KEPT * strictness * (2p - 1)``; a cell with a value that ``shown`` lacks subtracts
+    ``KEPT * strictness``.
     """
     unit = strictness * KEPT
     return [

@@ -103,7 +103,7 @@ def boost_requested(
 
 
 def without_reference(query: Query, alone: Tensor, texts: Tensor | None) -> Query:
-    """Have the queries of ``alone`` [B] ask for what their texts ask for, without their references.
+    """Return the queries, those of ``alone`` [B] by their texts without their references.
 
     A method that tells the requests keeps only requested columns. Another method uses ``texts`` [B, n_q, D],
     the embeddings of the texts, if there are any.

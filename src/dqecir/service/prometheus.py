@@ -11,7 +11,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The metrics of one service, in a separate registry."""
+    """The metrics of one service, in a registry of its own instead of Prometheus' global one."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

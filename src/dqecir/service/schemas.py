@@ -90,12 +90,12 @@ class ReferenceBody(_Body):
 
     @property
     def uploads(self) -> int:
-        """Return how many images come with it besides that of the reference."""
+        """Return the number of images that the request uploads besides the reference."""
         return 0
 
     @property
     def stands_alone(self) -> bool:
-        """Return whether it needs no reference."""
+        """Return whether the request needs no reference."""
         return False
 
 
@@ -165,7 +165,7 @@ class SearchBody(ReferenceBody):
 
     @property
     def uploads(self) -> int:
-        """Return how many images come with it besides that of the first reference."""
+        """Return the number of images that the request uploads besides the first reference."""
         return sum(one.item is None for one in self.references)
 
     @property

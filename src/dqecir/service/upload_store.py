@@ -23,7 +23,7 @@ class UploadStore:
     """Pictures under one address. No other address is ever read, whatever an index says."""
 
     def __init__(self, address: str) -> None:
-        """Raises :class:`DataError` if the address or its packages cannot be used; connects to nothing."""
+        """Check the address, without connecting; raises :class:`DataError` if it cannot be used."""
         parts = _ROOT.fullmatch(address)
         if parts is None or {".", ".."} & set(address.split("/")):
             raise DataError(

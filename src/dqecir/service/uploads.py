@@ -85,7 +85,7 @@ class Uploads(Protocol):
 
 
 class UploadFolder:
-    """A folder of pictures of added items."""
+    """:class:`Uploads` that keeps pictures in a local folder, which is created with the first picture."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100  (the folder need not be there yet)

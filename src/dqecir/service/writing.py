@@ -49,7 +49,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
     def close(self) -> None:
-        """Finish what was asked, and end."""
+        """Finish the waiting changes, and end the thread."""
         self._thread.shutdown()
 
     async def change(self, change: Change) -> int:

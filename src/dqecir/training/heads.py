@@ -127,7 +127,7 @@ def _round(images: int, generator: torch.Generator) -> Iterator[Tensor]:
 
 
 def warm_start(new: DqeValues, old: DqeValues) -> None:
-    """Copy to a method what another has learned about texts, for columns with the same values."""
+    """Copy to ``new`` the parameters that ``old`` learned for columns with the same values."""
     for name in ("key", "word_norm", "read_norm"):
         new.get_submodule(name).load_state_dict(old.get_submodule(name).state_dict())
     new.base_scale.data.copy_(old.base_scale.data)

@@ -142,10 +142,11 @@ def read_images(
     quiet: bool = False,
     kept: Path | None = None,
 ) -> LabelledImages:
-    """Decode one split of a catalogue; raises ``ImageError`` for a bad picture.
+    """Return the pixels and the attribute codes of one split of a catalogue.
 
-    ``kept`` is a file of this split's pixels, which is read if it exists, else written. Default: the pixels
-    are in memory.
+    ``columns``: column -> values, whose places are the codes. ``kept`` is a file of the split's pixels. If it
+    exists, it is read without a check, so it must be of the same split and preprocessing; else it is written.
+    Default: the pixels are in memory. Raises :class:`ImageError` for a picture that cannot be used.
     """
     images = catalogue.split(split)
     shape = (len(images), 3, preprocessing.size, preprocessing.size)

@@ -17,9 +17,13 @@ Part = TypeVar("Part")
 
 
 class Replicas:
-    """Copies of modules with shared weights; each has its own gradients and running statistics."""
+    """A module and copies of it that share its weights, each of which learns in its own thread.
+
+    Each has its own gradients and running statistics.
+    """
 
     def __init__(self, modules: nn.Module, count: int) -> None:
+        """Make ``count - 1`` copies of ``modules``."""
         self.modules = modules
         self.copies = [copy.deepcopy(modules) for _ in range(count - 1)]
         for each in self.copies:

@@ -34,7 +34,7 @@ Tower = Callable[[Tensor], Tensor]
 
 
 def content_hash(path: Path) -> str:
-    """Return the hash of a file's bytes; raises :class:`ImageError` if it cannot be read."""
+    """Return the SHA-256 of a file's bytes, in hex; raises :class:`ImageError` if it cannot be read."""
     # Reading a pipe may never end.
     if not path.is_file():
         raise ImageError(str(path), "there is no such file")
@@ -46,7 +46,7 @@ def content_hash(path: Path) -> str:
 
 
 def content_hashes(paths: Sequence[Path]) -> list[str]:
-    """Return the :func:`content_hash` of every file, in order."""
+    """Return the :func:`content_hash` of every file, in order; raises :class:`ImageError`."""
     hashes = []
     for found in usable_hashes(paths):
         if isinstance(found, ImageError):
@@ -56,7 +56,7 @@ def content_hashes(paths: Sequence[Path]) -> list[str]:
 
 
 def usable_hashes(paths: Sequence[Path]) -> list[str | ImageError]:
-    """Return hashes as :func:`content_hashes`, with the error for a file that cannot be read."""
+    """Return for each file, in order, its :func:`content_hash`, or the error if it cannot be read."""
 
     def read(path: Path) -> str | ImageError:
         try:

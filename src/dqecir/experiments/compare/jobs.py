@@ -71,7 +71,7 @@ def count(context: ComparisonContext, title: str) -> Result:
 
 
 def fixed_steps(counted: Result, budget: float | None, steps: int, refreshes: int) -> list[int]:
-    """Return every stage's steps: ``steps`` shared out, or what equal shares of ``budget`` pay for.
+    """Return every stage's steps: ``steps`` in equal shares, or as many as equal shares of ``budget`` allow.
 
     Refreshes of the negatives are paid first, then steps.
     """

@@ -69,9 +69,10 @@ class FitData:
         )
 
     def measuring_questions(self, model: ComposedModel, split: str) -> Benchmark:
-        """Return two questions a product of a split, but ``LEAST_QUESTIONS`` or all there are.
+        """Return questions about a split: two for each product, and at most ``MOST_QUESTIONS``.
 
-        At most ``MOST_QUESTIONS``."""
+        For a few products there are more: ``LEAST_QUESTIONS``, or all that the split offers.
+        """
         catalogue = self.plan.catalogue
         wanted = 2 * catalogue.count_products(catalogue.split(split))
         return self._questions(model, split, min(max(wanted, LEAST_QUESTIONS), MOST_QUESTIONS))

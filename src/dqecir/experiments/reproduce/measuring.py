@@ -77,9 +77,11 @@ class MeasuredRow:
 def tokens_of(
     model: ComposedModel, images: Benchmark | Questions | Preferences, request: Request, views: int = 1
 ) -> TokenStore:
-    """Return the image tokens of a split by ``model``'s tower, encoded on the model's device.
+    """Return the stored image tokens of a split, after encoding the missing ones on the model's device.
 
-    All splits, also of other reproductions with the same ``request.tokens``, share one folder for each tower.
+    Under ``request.tokens`` (default: ``request.out/tokens``) there is a folder for each tower and number of
+    ``views``, which are augmented copies of a picture. All splits share it, and so do other reproductions
+    with the same ``request.tokens``.
     """
     folder = (request.tokens or request.out / "tokens") / f"{model.tower_fingerprint}-{views}"
     return store_of(model, images, folder, views)

@@ -25,6 +25,7 @@ class PageFile(NamedTuple):
     packed: bytes
     """The same in gzip."""
     kind: str
+    """Its MIME type."""
 
 
 def page_files() -> dict[str, PageFile]:
