@@ -12,7 +12,7 @@ from dqecir.index.engines import open_index
 from dqecir.index.parquet import export_parquet
 from dqecir.search.retriever import ComposedRetriever
 from dqecir.service.configuration import ServiceSettings
-from tests.conftest import tiny_model
+from tests.conftest import PATIENCE, tiny_model
 from tests.service.conftest import form
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "service.md"
@@ -115,5 +115,5 @@ def test_the_example_of_the_documents_ranks_as_a_search_does(
     exec(compile(block, str(DOCUMENT), "exec"), names)
     best = [ids[row] for row in np.argsort(-names["scores"], kind="stable") if ids[row] != ids[0]][:10]
     request = {"item": ids[0], "text": "is white", "k": 10}
-    found = httpx.post(f"{process.address}/v1/search", json=request).json()["answers"]
+    found = httpx.post(f"{process.address}/v1/search", json=request, timeout=PATIENCE).json()["answers"]
     assert [one["id"] for one in found] == best
