@@ -9,7 +9,7 @@ from PIL import Image
 from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import DataError
 from dqecir.index import projection
-from dqecir.index.contract import IndexHeader, ItemBatch
+from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.engines import move_index
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
@@ -76,6 +76,19 @@ def test_the_least_trusting_setting_that_is_good_is_recommended(tmp_path, monkey
     # Projections of an audit are its own.
     assert index.info()["quick"] is None
     assert not list(index.folder.glob("s*/projected.faiss"))
+
+
+def test_a_recall_that_few_questions_show_by_chance_is_not_enough():
+    everything = auditing.Limit(None, "everything", 1.0)
+    few, more = (SearchSettings(candidates=count, exact_up_to=0) for count in (100, 200))
+    rows = [
+        auditing.Measured(None, everything, 1.0, 0.0, 50.0, 60.0),
+        auditing.Measured(few, everything, 0.997, 0.003, 2.0, 3.0),
+        auditing.Measured(more, everything, 0.997, 0.001, 4.0, 5.0),
+    ]
+    settings, reason = auditing._recommended(rows, 1000)
+    assert settings == more
+    assert "99.6 % or more" in reason
 
 
 @pytest.mark.parametrize("engine", ["exact", "server"])

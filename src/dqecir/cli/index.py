@@ -185,7 +185,7 @@ def index_set(
 def index_audit(
     index: IndexFolder,
     model: Model = None,
-    queries: Annotated[int, typer.Option(min=1, help="Number of items to make queries from.")] = 100,
+    queries: Annotated[int, typer.Option(min=1, help="Number of items to make queries from.")] = 200,
     apply: Annotated[
         bool, typer.Option("--apply", help="Write the recommended setting into the index.")
     ] = False,

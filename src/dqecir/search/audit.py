@@ -6,12 +6,14 @@ results depends on the tokens, so it is measured on the user's index, with queri
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, pstdev
 from typing import Any
 
 import torch
@@ -36,12 +38,13 @@ BEST = 10
 """Number of results that are compared."""
 
 ENOUGH = 0.995
-"""Least recall of a recommended setting, without a filter and with each filter."""
+"""Least recall of a recommended setting, less its standard error, without a filter and with each filter."""
 
 QUICK = 8.0
 """If an exact search takes at most so many milliseconds, it is recommended."""
 
-CANDIDATES = (100, 300, 1_000, 3_000, 10_000)
+QUESTIONS = 200
+CANDIDATES = (100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 SHARES = (0.1, 0.01)
 """Shares of items that the tested filters keep."""
 
@@ -63,12 +66,14 @@ class Limit:
 
 @dataclass(frozen=True)
 class Measured:
-    """A setting under a limit: recall of the exact first ten, and milliseconds of a search."""
+    """A setting under a limit: recall of the exact first ten with its error, and milliseconds of a search."""
 
     settings: SearchSettings | None
     """None if every item is scored."""
     limit: Limit
     recall: float
+    error: float
+    """The standard error of the recall."""
     median: float
     slowest: float
     """The 99th percentile."""
@@ -111,7 +116,7 @@ class Audit:
 def audit(
     index: Index,
     model: ComposedModel | None,
-    count: int = 100,
+    count: int = QUESTIONS,
     seed: int = 0,
     numbers: Sequence[int] = CANDIDATES,
     apply: bool = False,
@@ -320,7 +325,12 @@ def _measured(
         shares.append(_share([hit.best.score for hit in hits], right[row][right[row].isfinite()].tolist()))
     times = torch.tensor(seconds)
     return Measured(
-        settings, limit, sum(shares) / len(shares), float(times.median()), float(times.quantile(0.99))
+        settings,
+        limit,
+        mean(shares),
+        pstdev(shares) / math.sqrt(asked),
+        float(times.median()),
+        float(times.quantile(0.99)),
     )
 
 
@@ -373,5 +383,5 @@ def _scanned(rows: Sequence[Measured], settings: SearchSettings, items: int) -> 
 
 
 def _least(rows: Sequence[Measured], settings: SearchSettings) -> float:
-    """Return the lowest recall of some settings over all limits."""
-    return min(row.recall for row in rows if row.settings == settings)
+    """Return the lowest recall of some settings over all limits, less its standard error."""
+    return min(row.recall - row.error for row in rows if row.settings == settings)
