@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from dqecir.data.currencies import COIN
+
 UNKNOWN = "?"
 """The cell of an unknown value. The cell of an attribute that does not apply is empty."""
 
@@ -19,24 +21,14 @@ DecimalSign = Literal[",", "."]
 
 _BLANKS = " \u00a0\u2007\u2009\u202f"
 _QUOTES = "'’ʼ"
-_CODES = (
-    "AED ARS AUD BDT BGN BHD BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HRK HUF IDR ILS INR ISK JOD JPY "
-    "KES KRW KWD MAD MXN MYR NGN NOK NZD OMR PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD THB TND TRY TWD UAH "
-    "USD UYU VND ZAR"
-)
-_COIN = (
-    r"(?:[A-Za-z]{0,3}[$£¥€¢₠-⃀฿﷼＄￡￥]"
-    rf"|{_CODES.replace(' ', '|')}|{_CODES.lower().replace(' ', '|')}"
-    r"|(?i:euros?|dollars?|bucks|pounds?|francs?|yen|kr|zł|zl|kč|ft|lei|лв|руб|грн|rs|rm|rp|tl|s?fr)\.?|円|元)"
-)
 _UNIT = (
     r"(?:(?:[mckµ]?m|in|inch|inches|ft|feet|yd|yds|[mk]?g|lbs?|oz|[mcd]?l|L|gal|k?W|m?V|m?Ah|k?Wh|[kMGT]B|"
     r"[kMG]?Hz|px|dpi|[ckm]m²|m2|pcs?|stk|den|ct|kt|years?|yrs?)\.?|%|°[CF]?|[\"″]|'')"
 )
 _CELL = re.compile(
-    rf"(?P<sign>[-−+]?)(?P<before>{_COIN})?[{_BLANKS}]*(?P<sign2>[-−+]?)"
+    rf"(?P<sign>[-−+]?)(?P<before>{COIN})?[{_BLANKS}]*(?P<sign2>[-−+]?)"
     rf"(?P<body>[.,]?[0-9](?:[0-9.,{_QUOTES}{_BLANKS}]*[0-9])?)(?:[.,][-–—]{{0,2}}|:-)?"
-    rf"[{_BLANKS}]*(?:(?P<behind>{_COIN})|{_UNIT})?"
+    rf"[{_BLANKS}]*(?:(?P<behind>{COIN})|{_UNIT})?"
 )
 _GROUPED = re.compile(
     rf"[1-9][0-9]{{0,2}}(?:([{_QUOTES}]|[{_BLANKS}])[0-9]{{3}})(?:\1[0-9]{{3}})*([.,][0-9]+)?"

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dqecir.data.cells import folded, measured
+from dqecir.data.currencies import is_currency
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import FilterError
 from dqecir.index.payload_columns import Columns, Mask
@@ -220,8 +221,6 @@ _TOKEN = re.compile(rf"""\s*(?:"((?:[^"]|"")*)"|'((?:[^']|'')*)'|({_BARE})|([<>!
 _WORDS = ("and", "or", "not", "in")
 _LONG_NUMBER = re.compile(r"-?(?=(?:\.?[0-9]){16})[0-9]+(?:\.[0-9]+)?")
 _DEPTH = 100
-_COINS = ("€", "$", "£", "¥")
-"""Currency signs that may precede or follow a number."""
 
 
 def _quoted(value: str) -> str:
@@ -336,9 +335,10 @@ class _Parser:
         for order in _ORDERS:
             if self.take(order):
                 value = self.value(f"a number after {name} {order}")
-                if value in _COINS:
+                if is_currency(value):
                     value += self.value(f"a number after {name} {order} {value}")
-                self.take(*_COINS)
+                elif self.here is not None and is_currency(self.here.text):
+                    self.place += 1
                 # In a table so many digits are a code, but an order needs a number.
                 bound = float(value) if _LONG_NUMBER.fullmatch(value) else measured(value)
                 if not math.isfinite(bound):

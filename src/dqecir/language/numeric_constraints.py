@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Literal
 
 from dqecir.data.cells import number_in
+from dqecir.data.currencies import SPOKEN_COIN
 from dqecir.language.number_words import MONEY, SEEN, YEARS, Direction, by_name, column_words
 
 Order = Literal["<", "<=", ">", ">="]
@@ -42,9 +43,8 @@ _DEAR_THAN: tuple[tuple[Direction, str], ...] = (
     ("more", "more expensive than|pricier than"),
 )
 _RECENT: tuple[tuple[Direction, str], ...] = (("less", "older"), ("more", "newer|more recent"))
-_COINS = "euros?|eur|dollars?|usd|bucks|pounds?|gbp|francs?|chf|yen"
 _DIGITS = r"\d(?:[\d.,]*\d)?"
-_MONEY = rf"(?:[€$£¥]\s*{_DIGITS}(?:\s*[€$£¥])?|{_DIGITS}\s*(?:[€$£¥]|(?:{_COINS})\b))"
+_MONEY = rf"(?:{SPOKEN_COIN}\s*{_DIGITS}(?:\s*{SPOKEN_COIN})?|{_DIGITS}\s*{SPOKEN_COIN})"
 _YEAR = r"(?:19|20)\d\d\b"
 _LEAD = (
     r"(?:,?\s*\b(?:and|but)\b|,)?\s*(?<![\w-])"
@@ -127,7 +127,8 @@ class ConstraintReader:
 
     def _add_span(self, column: str, named: str, amount: str) -> None:
         # "Between 20 and 40 euros" names the currency once.
-        ends = rf"(?P<low>[€$£¥]?\s*{_DIGITS}(?:\s*[€$£¥])?)\s+(?:and|to)\s+(?P<high>{amount})"
+        low = rf"(?:{SPOKEN_COIN}\s*)?{_DIGITS}(?:\s*{SPOKEN_COIN})?"
+        ends = rf"(?P<low>{low})\s+(?:and|to)\s+(?P<high>{amount})"
         self._spans.append((_compiled(rf"{named}(?:between|from)\s+{ends}"), column))
 
     def parted(self, text: str) -> tuple[str, tuple[NumericConstraint, ...]]:
@@ -181,7 +182,8 @@ def _first_readable(
     """Return the first clause whose amounts are all numbers, and these numbers."""
     is_money = bool(MONEY & set(column_words(column)))
     for match in pattern.finditer(text):
-        numbers = [number_in(amount, is_money=is_money) for amount in match.groupdict().values()]
+        amounts = [amount.lower() for amount in match.groupdict().values()]
+        numbers = [number_in(amount, is_money=is_money) for amount in amounts]
         known = [number for number in numbers if number is not None]
         if len(known) == len(numbers):
             return match, known
