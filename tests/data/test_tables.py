@@ -1,6 +1,7 @@
 """Tables as programs export them: all forms give the same rows, and errors name the line."""
 
 import datetime
+import gzip
 import json
 import re
 import zipfile
@@ -106,11 +107,23 @@ def test_an_address_outside_the_folder_is_never_opened(tmp_path):
         ('image;note\n"p1.jpg;x\np2.jpg;y\n', 2),
         ('image,"note\np1.jpg,x\n', 1),
         ('sep=,\nimage,note\np1.jpg,"x\np2.jpg,y\n', 3),
+        (
+            'image,note\nhttps://x.org/1.jpg?v=1,"13 inch\nhttps://x.org/2.jpg?v=2,y"\nhttps://x.org/3.jpg,z\n',
+            2,
+        ),
+        ('color,image,note\n"red, big",p1.jpg,"13 inch\nblue,p2.jpg,y"\nred,p3.jpg,z\n', 2),
     ],
 )
 def test_a_quotation_mark_that_swallows_rows_is_refused_with_its_line(tmp_path, text, line):
     (problem, *_) = read(tmp_path / "t.csv", text.encode()).problems
     assert problem.startswith(f"t.csv, line {line}: a quotation mark is ")
+
+
+def test_a_mark_that_swallows_more_than_a_cell_may_hold_is_named(tmp_path):
+    swallowed = "p2.jpg,x\n" * (tables.MAX_CELL // 8)
+    table = read(tmp_path / "t.csv", f'image,note\np1.jpg,"13 inch\n{swallowed}'.encode())
+    says = "a cell has more than 1,000,000 characters: shorten it, or close its quotation mark"
+    assert table.problems == (f"t.csv, line 2: {says}",)
 
 
 def test_quoted_cells_may_have_lines_and_inches(tmp_path):
@@ -124,16 +137,45 @@ def test_quoted_cells_may_have_lines_and_inches(tmp_path):
 def test_rows_of_another_width_are_named(tmp_path):
     table = read(tmp_path / "t.csv", b"image,color\np1.jpg,red,x\np2.jpg\np3.jpg,red\n")
     assert [row.cells for row in table.rows] == [("p3.jpg", "red")]
+    says = "write a cell for each column, and quote cells that contain the separator"
     assert table.problems == (
-        "t.csv line 2 has 3 cells, but the header has 2",
-        "t.csv line 3 has 1 cells, but the header has 2",
+        f"t.csv, line 2: the row has 3 cells, but the header has 2: {says}",
+        f"t.csv, line 3: the row has 1 cells, but the header has 2: {says}",
     )
 
 
-def test_columns_without_name_and_cells_are_passed_over(tmp_path):
-    table = read(tmp_path / "t.csv", b"image,color,,\np1.jpg,red,,\n")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,color,,\np1.jpg,red,,\n",
+        ",image,,color\n,p1.jpg,,red\n",
+        "image,color\np1.jpg,red,,\n",
+        "\n\nimage,color\n\np1.jpg,red\n\n\n",
+        'image, color\n"p1.jpg", "red"\n',
+        "\ufeff\u200bimage|color\ufeff\np1.jpg\u200b|red\n",
+    ],
+)
+def test_what_surrounds_cells_and_columns_does_not_matter(tmp_path, text):
+    table = read(tmp_path / "t.csv", text.encode())
     assert table.header == ("image", "color")
-    assert table.rows[0].cells == ("p1.jpg", "red")
+    assert [row.cells for row in table.rows] == [("p1.jpg", "red")]
+    assert table.problems == ()
+
+
+@pytest.mark.parametrize("text", ["Spring list\n\nimage;color\np1.jpg;red\n", "List,,\nimage,color,price\n"])
+def test_lines_above_the_header_are_named(tmp_path, text):
+    table = read(tmp_path / "t.csv", text.encode())
+    assert table.rows == ()
+    assert table.problems == (
+        "t.csv, line 1: this line has one cell, and the lines below have more: remove the lines above the "
+        "names of the columns",
+    )
+
+
+def test_errors_of_a_spreadsheet_are_unknown_and_named(tmp_path):
+    table = read(tmp_path / "t.csv", b"image,color,price\np1.jpg,#N/A,#DIV/0!\np2.jpg,#1 red,#REF!\n")
+    assert [row.cells for row in table.rows] == [("p1.jpg", "?", "?"), ("p2.jpg", "#1 red", "?")]
+    assert "3 cells hold an error of a spreadsheet and count as unknown (lines 2, 3)" in table.notes[0]
 
 
 def test_json_lines_keep_numbers_as_they_are_written(tmp_path):
@@ -144,6 +186,24 @@ def test_json_lines_keep_numbers_as_they_are_written(tmp_path):
     assert table.rows[0].cells == ("p1.jpg", "123456789012345678", "10.0", "true", "a, b", "")
     assert [(row.line, row.cells[0]) for row in table.rows] == [(1, "p1.jpg"), (3, "p2.jpg")]
     assert [problem.split(":")[0] for problem in table.problems] == [f"t.jsonl, line {n}" for n in (4, 5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"image": "p1.jpg", "color": "red", "color": "blue"}', "the name 'color' comes several times"),
+        ('{"image": "p1.jpg", "color": "a\\u0000b"}', r"the character '\\x00' in 'color' is not allowed"),
+        ('{"image": "p1.jpg", "color": "\\ud83d"}', r"the character '\\ud83d' in 'color' is not allowed"),
+        ('{"image": "p1.jpg", "variants": [{"size": "S"}]}', "'variants' holds an object"),
+    ],
+)
+def test_objects_that_are_no_rows_are_named_with_their_line(tmp_path, line, says):
+    good = '{"image": "p2.jpg", "color": "a\u2028b"}'
+    table = read(tmp_path / "t.jsonl", f"{good}\r\n{line}\r\n".encode())
+    assert [row.cells for row in table.rows] == [("p2.jpg", "a\u2028b")]
+    (problem,) = table.problems
+    assert problem.startswith("t.jsonl, line 2: ")
+    assert re.search(says, problem)
 
 
 def workbook(path, rows, **sheets):
@@ -181,6 +241,63 @@ def test_a_code_in_a_workbook_keeps_its_zeros(tmp_path):
     assert read_table(tmp_path / "t.xlsx").rows[0].cells == ("p1.jpg", "007")
 
 
+def test_numbers_of_a_workbook_have_the_digits_that_it_shows(tmp_path):
+    book = Workbook()
+    for cells in (("image", "price", "weight", "off", "code"), ("p1.jpg", 19.99, 1e-7, 0.25, 1e17)):
+        book.active.append(cells)
+    book.active["D2"].number_format = "0%"
+    book.save(tmp_path / "t.xlsx")
+    with zipfile.ZipFile(tmp_path / "t.xlsx") as parts:
+        content = {name: parts.read(name) for name in parts.namelist()}
+    # As a spreadsheet program stores the sum of 9.99 and 10.
+    content["xl/worksheets/sheet1.xml"] = content["xl/worksheets/sheet1.xml"].replace(
+        b"<v>19.99</v>", b"<v>19.989999999999998</v>"
+    )
+    with zipfile.ZipFile(tmp_path / "t.xlsx", "w") as parts:
+        for name, data in content.items():
+            parts.writestr(name, data)
+    table = read_table(tmp_path / "t.xlsx")
+    assert table.rows[0].cells == ("p1.jpg", "19.99", "0.0000001", "25%", "100000000000000000")
+    assert "spreadsheets round numbers of more than 15 digits (E2)" in table.notes[0]
+
+
+def test_merged_cells_count_for_each_row(tmp_path):
+    book = Workbook()
+    for cells in (
+        ("image", "color", "price"),
+        ("p1.jpg", "red", 1),
+        ("p2.jpg", None, 2),
+        ("p3.jpg", None, 3),
+    ):
+        book.active.append(cells)
+    book.active.merge_cells("B2:B3")
+    book.active.merge_cells("E1:G1")
+    book.save(tmp_path / "t.xlsx")
+    table = read_table(tmp_path / "t.xlsx")
+    assert [row.cells[1] for row in table.rows] == ["red", "red", ""]
+    assert table.notes == ("t.xlsx: cells that are merged over several rows count for each of them (B2:B3)",)
+
+
+def test_a_hidden_sheet_is_not_the_first(tmp_path):
+    book = Workbook()
+    book.active.title = "Lists"
+    book.active.sheet_state = "hidden"
+    book.create_sheet("Products").append(("image", "color"))
+    book.save(tmp_path / "t.xlsx")
+    table = read_table(tmp_path / "t.xlsx")
+    assert table.header == ("image", "color")
+    says = "t.xlsx: the sheet 'Products' is read, and not Lists: --sheet-name names another one"
+    assert table.notes == (says,)
+    assert read_table(tmp_path / "t.xlsx", sheet="Lists").header == ()
+
+
+def test_a_table_that_has_no_sheets_has_none_of_that_name(tmp_path):
+    with pytest.raises(
+        DataError, match=r"is not a workbook .*, so it has no sheet 'Products': name no sheet"
+    ):
+        read(tmp_path / "t.csv", b"image,color\np1.jpg,red\n", sheet="Products")
+
+
 def test_a_sheet_is_chosen_by_name(tmp_path):
     path = workbook(tmp_path / "t.xlsx", [("a",), ("1",)], Products=[("image",), ("p1.jpg",)])
     assert read_table(path).header == ("a",)
@@ -209,7 +326,19 @@ def test_what_is_no_table_is_one_sentence(tmp_path):
         ("cut.xlsx", (tmp_path / "z.xlsx").read_bytes()[:40], "cannot be read as a workbook"),
         ("old.xls", b"\xd0\xcf\x11\xe0" * 4, "save it as .xlsx"),
         ("a.csv", b"image,color\np1.jpg,a\0b\n", "line 2: the character "),
-        ("b.csv", b"image,color\np1.jpg,\x81\n", "not UTF-8 text"),
+        (
+            "cut.csv",
+            "image,color\np1.jpg,red".encode("utf-16")[:-1],
+            "begins as UTF-16 and cannot be read to",
+        ),
+        ("packed.csv", gzip.compress(b"image,color"), "not a text and not a workbook, so it is not a table"),
+        ("p1.csv", b"\xff\xd8\xff\xe0" + bytes(range(99)), "not a text and not a workbook"),
+        (
+            "a.json",
+            json.dumps({"image": "p1.jpg"}, indent=1).encode(),
+            "does not hold one object in each line",
+        ),
+        ("b.csv", b"image,color\np1.jpg,\x81\n", "line 2: it is not UTF-8 text, and not Windows-1252"),
     ]:
         with pytest.raises(DataError, match=message) as error:
             read(tmp_path / name, data)

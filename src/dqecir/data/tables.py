@@ -11,12 +11,15 @@ import json
 import re
 import unicodedata
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from dqecir.data.cells import UNKNOWN
 from dqecir.errors import DataError
 from dqecir.settings import nearest
 
@@ -33,8 +36,19 @@ MAX_CELL = 1_000_000
 """Most characters of a cell."""
 _LISTED = 5
 
-_PICTURE = re.compile(r"\.(?:jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2)$", re.IGNORECASE)
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_PICTURE = re.compile(
+    r"\.(?:jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2)(?:[?#].*)?$|^(?:https?:)?//", re.IGNORECASE
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_MANY = 8
+"""Bytes of this kind at the beginning of a file, above which it holds no text."""
+_AROUND = "\u200b\u2060\ufeff"
+"""Characters without width, which copying leaves around cells."""
+_ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NULL!|NUM!|SPILL!|CALC!)")
+"""What a spreadsheet shows for a formula that fails."""
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="(([A-Z]+)([0-9]+):[A-Z]+([0-9]+))"')
+_FORMULA = re.compile(rb"<(?:\w+:)?f[\s/>]")
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,8 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
         raise DataError(f"{name} cannot be read: {error.strerror}") from None
     if data.startswith(b"PK\x03\x04"):
         return _workbook(name, data, sheet)
+    if sheet is not None:
+        raise DataError(f"{name} is not a workbook (.xlsx), so it has no sheet {sheet!r}: name no sheet")
     if data.startswith(b"\xd0\xcf\x11\xe0"):
         raise DataError(f"{name} is an old Excel workbook (.xls): save it as .xlsx or as CSV")
     if data.startswith(b"%PDF-"):
@@ -96,9 +112,15 @@ def _text(name: str, data: bytes) -> tuple[str, list[str]]:
     elif (zeros := data[:4096].count(0)) and zeros >= len(data[:4096]) // 4:
         # Without a byte order mark, the zero bytes of Latin letters show the byte order.
         encoding = "utf-16-le" if data[1:4096:2].count(0) > data[0:4096:2].count(0) else "utf-16-be"
+    elif len(_BINARY.findall(data[:4096])) > _MANY:
+        raise DataError(f"{name} is not a text and not a workbook, so it is not a table: {_EXPORT}")
     try:
         text, notes = data.decode(encoding), []
     except UnicodeDecodeError as error:
+        if encoding != "utf-8-sig":
+            raise DataError(
+                f"{name} begins as {encoding.upper()} and cannot be read to its end: save it as UTF-8"
+            ) from None
         if any(not line.isascii() and _is_utf8(line) for line in data.splitlines()):
             line = data.count(b"\n", 0, error.start) + 1
             raise DataError(
@@ -107,8 +129,11 @@ def _text(name: str, data: bytes) -> tuple[str, list[str]]:
             ) from None
         try:
             text = data.decode("cp1252")
-        except UnicodeDecodeError:
-            raise DataError(f"{name} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+        except UnicodeDecodeError as other:
+            line = data.count(b"\n", 0, other.start) + 1
+            raise DataError(
+                f"{name}, line {line}: it is not UTF-8 text, and not Windows-1252: save it as UTF-8"
+            ) from None
         notes = [f"{name} is not UTF-8; it is read as Windows-1252: check its accents, or save it as UTF-8"]
     if found := _CONTROLS.search(text):
         line = text.count("\n", 0, found.start()) + 1
@@ -143,15 +168,15 @@ def _csv(name: str, text: str, notes: Sequence[str]) -> Table:
 
 
 def _delimiter(text: str) -> str:
-    """Return the sign between cells (comma, semicolon or tab) that gives the first rows equal widths."""
+    """Return the sign between cells (comma, semicolon, tab or bar) that gives the first rows equal widths."""
 
-    def fitness(delimiter: str) -> tuple[bool, float, int]:
-        sample = [row.cells for row in islice(_records(text[:100_000], delimiter), 50)]
-        width = len(sample[0]) if sample else 0
-        alike = sum(len(cells) == width for cells in sample) / max(1, len(sample))
+    def fitness(delimiter: str) -> tuple[bool, int, int]:
+        sample = islice(_records(text[:100_000], delimiter), 50)
+        widths = Counter(len(row.cells) for row in sample if any(row.cells))
+        ((width, alike),) = widths.most_common(1) or [(0, 0)]
         return width > 1, alike, width
 
-    return max(",;\t", key=fitness)
+    return max(",;\t|", key=fitness)
 
 
 @dataclass(frozen=True)
@@ -164,14 +189,17 @@ class _Broken(Row):
 def _records(text: str, delimiter: str) -> Iterator[Row]:
     """Yield every record of a CSV text; a :class:`_Broken` one if a quotation mark is never closed."""
     lines = list(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     width = 0
     while True:
         start = reader.line_num
         try:
             cells = next(reader, None)
-        except csv.Error as error:
-            yield _Broken(start + 1, (), f"this is not CSV: {error}")
+        except csv.Error:
+            too_long = (
+                f"a cell has more than {MAX_CELL:,} characters: shorten it, or close its quotation mark"
+            )
+            yield _Broken(start + 1, (), too_long)
             return
         if cells is None:
             return
@@ -186,41 +214,73 @@ def _records(text: str, delimiter: str) -> Iterator[Row]:
 def _swallowed(lines: Sequence[str], delimiter: str, width: int) -> str | None:
     """Return why a record of several lines is wrong: its quotation mark is not closed in its own row."""
     try:
-        list(csv.reader(lines, delimiter=delimiter, strict=True))
+        list(csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True))
     except csv.Error as error:
         # On one line a mark that is closed too early is harmless: "13" wide.
         if len(lines) == 1 and "end of data" not in str(error):
             return None
         return "a quotation mark is never closed: close it, or write two for an inch sign"
-    for line in lines[1:]:
-        cells = line.strip().split(delimiter)
-        if len(cells) >= width > 1 and any(_PICTURE.search(cell.strip('" ')) for cell in cells):
+    # A line is a row of its own if it names a picture in the same column as the first.
+    first, *others = (_picture_columns(line, delimiter) for line in lines)
+    for line, columns in zip(lines[1:], others, strict=True):
+        if columns & (first or columns) and len(_cells(line, delimiter)) >= width > 1:
             return "a quotation mark is closed only in a later row: close it in its own row"
     return None
+
+
+def _picture_columns(line: str, delimiter: str) -> set[int]:
+    """Return the numbers of the cells of a line that name pictures."""
+    return {place for place, cell in enumerate(_cells(line, delimiter)) if _PICTURE.search(cell.strip())}
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
 
 
 def _json_lines(name: str, text: str, notes: Sequence[str]) -> Table:
     found: list[tuple[int, dict[str, str]]] = []
     problems: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
+    broken = 0
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
         try:
-            # Numbers stay as they are written; a code of 18 digits does not fit a float.
-            values = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+            if line.strip():
+                found.append((number, _json_cells(line)))
+        except DataError as error:
+            problems.append(f"{name}, line {number}: {error}")
         except (ValueError, RecursionError) as error:
+            broken += 1
             problems.append(f"{name}, line {number}: this is not JSON: {error}")
-            continue
-        if not isinstance(values, dict):
-            problems.append(f'{name}, line {number}: an object is expected, such as {{"image": "a.jpg"}}')
-            continue
-        if odd := [key for key, value in values.items() if not _is_cell(value)]:
-            problems.append(f"{name}, line {number}: {odd[0]!r} holds an object: write a text or a number")
-            continue
-        found.append((number, {key.strip(): _of_json(value) for key, value in values.items()}))
+    if broken > 1 and not found:
+        raise DataError(f"{name} does not hold one object in each line: {_EXPORT}")
     header = tuple(dict.fromkeys(key for _, values in found for key in values))
     rows = [Row(number, tuple(values.get(key, "") for key in header)) for number, values in found]
     return _table(name, [Row(0, header), *rows], problems, notes)
+
+
+def _json_cells(line: str) -> dict[str, str]:
+    """Return the names and cells of a JSON object; raises :class:`DataError` for one that is no row."""
+    # Numbers stay as they are written; a code of 18 digits does not fit a float.
+    values = json.loads(
+        line, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_without_repetition
+    )
+    if not isinstance(values, dict):
+        raise DataError('an object is expected, such as {"image": "a.jpg"}')
+    for key, value in values.items():
+        if not _is_cell(value):
+            raise DataError(f"{key!r} holds an object: write a text or a number")
+    cells = {_clean(key): _of_json(value) for key, value in values.items()}
+    for key, cell in cells.items():
+        if found := _CONTROLS.search(key + cell):
+            raise DataError(f"the character {found[0]!r} in {key!r} is not allowed in a text: remove it")
+    return cells
+
+
+def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise DataError(f"the name {key!r} comes several times: keep one")
+    return values
 
 
 def _is_cell(value: object) -> bool:
@@ -244,35 +304,72 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as parts:
             unpacked = sum(part.file_size for part in parts.infolist())
-            sheets = [part for part in parts.namelist() if part.startswith("xl/worksheets/")]
-            has_formulas = unpacked <= MAX_UNPACKED and any(b"<f" in parts.read(part) for part in sheets)
-        if unpacked > MAX_UNPACKED:
-            raise DataError(
-                f"{name} unpacks to {unpacked:,} bytes; at most {MAX_UNPACKED:,} are read: split it"
-            )
-        book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        names = [one.title for one in book.worksheets]
-        if sheet is not None and sheet not in names:
-            raise DataError(f"{name} has no sheet {sheet!r}{nearest(sheet, names)}")
-        chosen = book[sheet if sheet is not None else names[0]]
+            if unpacked > MAX_UNPACKED:
+                raise DataError(
+                    f"{name} unpacks to {unpacked:,} bytes; at most {MAX_UNPACKED:,} are read: split it"
+                )
+            book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+            sheets = {one.title: one for one in book.worksheets}
+            if sheet is not None and sheet not in sheets:
+                raise DataError(f"{name} has no sheet {sheet!r}{nearest(sheet, sheets)}")
+            shown = [title for title, one in sheets.items() if one.sheet_state == "visible"]
+            chosen: Any = sheets[sheet if sheet is not None else next(iter(shown or sheets))]
+            # The library reads merged cells only together with the whole workbook.
+            xml = parts.read(chosen._worksheet_path)
         # The size that a sheet states may be wrong.
         chosen.reset_dimensions()
-        rows = list(_sheet_rows(name, chosen))
-        empty = _without_value(data, chosen) if has_formulas else []
+        rounded: list[str] = []
+        areas = [tuple(map(bytes.decode, area)) for area in _MERGED.findall(xml)]
+        merged = {
+            area: (column, int(first), int(last)) for area, column, first, last in areas if first != last
+        }
+        rows = _with_merged_cells(list(_sheet_rows(chosen, rounded)), merged.values())
+        empty = _without_value(data, chosen) if _FORMULA.search(xml) else []
     except DataError:
         raise
     except Exception as error:  # The library raises any kind of exception on damaged files.
         raise DataError(f"{name} cannot be read as a workbook ({error}): save it as .xlsx again") from None
-    others = [one for one in names if one != chosen.title]
-    notes = [f"{name}: the sheet {chosen.title!r} is read, and not {', '.join(others)}"] if others else []
+    notes = []
+    if others := [title for title in sheets if title != chosen.title]:
+        notes.append(
+            f"{name}: the sheet {chosen.title!r} is read, and not {', '.join(others)}: "
+            "--sheet-name names another one"
+        )
+    if merged:
+        notes.append(
+            f"{name}: cells that are merged over several rows count for each of them ({_listed([*merged])})"
+        )
+    if rounded:
+        notes.append(
+            f"{name}: spreadsheets round numbers of more than 15 digits ({_listed(rounded)}): give codes the "
+            "format of a text, and write them again"
+        )
     problems = []
     if empty:
-        listed = ", ".join(empty[:_LISTED]) + (", …" if len(empty) > _LISTED else "")
         problems = [
-            f"{name}: {len(empty):,} formulas have no stored value ({listed}): open the file in a "
+            f"{name}: {len(empty):,} formulas have no stored value ({_listed(empty)}): open the file in a "
             "spreadsheet program and save it there"
         ]
     return _table(name, rows, problems, notes)
+
+
+def _listed(places: Sequence[str]) -> str:
+    return ", ".join(places[:_LISTED]) + (", …" if len(places) > _LISTED else "")
+
+
+def _with_merged_cells(rows: list[Row], merged: Iterable[tuple[str, int, int]]) -> list[Row]:
+    """Give all rows of merged cells (column, first row, last row) the value, which only the first stores."""
+    from openpyxl.utils.cell import column_index_from_string
+
+    places = {row.line: place for place, row in enumerate(rows)}
+    for letters, first, last in merged:
+        column = column_index_from_string(letters)
+        for line in range(first + 1, last + 1) if first in places else ():
+            if line in places:
+                value = rows[places[first]].cells[column - 1 : column]
+                cells = rows[places[line]].cells
+                rows[places[line]] = Row(line, (*cells[: column - 1], *value, *cells[column:]))
+    return rows
 
 
 def _without_value(data: bytes, values: Any) -> list[str]:
@@ -291,10 +388,14 @@ def _without_value(data: bytes, values: Any) -> list[str]:
     ]
 
 
-def _sheet_rows(name: str, sheet: Any) -> Iterator[Row]:
+def _sheet_rows(sheet: Any, rounded: list[str]) -> Iterator[Row]:
+    """Yield the rows of a sheet, and append the places of rounded numbers to ``rounded``."""
     width = 0
     for number, cells in enumerate(sheet.iter_rows(max_col=MAX_COLUMNS + 1, max_row=MAX_ROWS + 2), start=1):
         values = [_of_cell(cell) for cell in cells]
+        rounded += [
+            cell.coordinate for cell in cells if isinstance(cell.value, float) and abs(cell.value) >= 1e15
+        ]
         while values and not values[-1]:
             values.pop()
         if values:
@@ -310,40 +411,84 @@ def _of_cell(cell: Any) -> str:
         return str(value).lower()
     if isinstance(value, int) and re.fullmatch(r"0+", str(cell.number_format)):
         return str(value).zfill(len(cell.number_format))
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
+    if isinstance(value, float):
+        return _of_number(value, "%" in str(cell.number_format))
     if hasattr(value, "isoformat"):
         return str(value.isoformat()).removesuffix("T00:00:00")
     return _clean(str(value))
 
 
+def _of_number(value: float, is_percent: bool) -> str:
+    """Return a number with the 15 digits that a spreadsheet shows, without an exponent."""
+    digits = f"{100 * value if is_percent else value:.15g}"
+    return f"{Decimal(digits):f}" + ("%" if is_percent else "")
+
+
 def _table(name: str, rows: Iterable[Row], problems: Sequence[str], notes: Sequence[str]) -> Table:
     """Take the first row as the header, and check the other rows against it."""
     found = list(rows)
-    said = list(problems)
+    said, told = list(problems), list(notes)
     if not found or not any(found[0].cells):
         return Table(name, (), (), (*said, *(() if said else (f"{name} is empty",))), tuple(notes))
     header, body = found[0].cells, found[1:]
-    # Some programs write columns with neither a name nor a value.
-    while header and not header[-1] and not any(any(row.cells[len(header) - 1 :]) for row in body):
-        header = header[:-1]
-        body = [Row(row.line, row.cells[: len(header)]) for row in body]
+    if sum(map(bool, header)) == 1 and any(sum(map(bool, row.cells)) > 1 for row in body):
+        line = found[0].line
+        said.append(
+            f"{name}, line {line}: this line has one cell, and the lines below have more: remove the lines "
+            "above the names of the columns"
+        )
+        return Table(name, (), (), tuple(said), tuple(notes))
+    # Some programs write columns with neither a name nor a value, and cells behind the last column.
+    body = [_without_empty_end(row, len(header)) for row in body]
+    named = [
+        place
+        for place, title in enumerate(header)
+        if title or any(any(row.cells[place : place + 1]) for row in body)
+    ]
     kept = []
     for row in body:
         if len(row.cells) == len(header):
-            kept.append(row)
+            kept.append(replace(row, cells=tuple(row.cells[place] for place in named)))
         else:
             said.append(
-                f"{name} line {row.line} has {len(row.cells)} cells, but the header has {len(header)}"
+                f"{name}, line {row.line}: the row has {len(row.cells)} cells, but the header has "
+                f"{len(header)}: write a cell for each column, and quote cells that contain the separator"
             )
+    header = tuple(header[place] for place in named)
+    kept, failed = _without_errors(kept)
+    if failed:
+        told.append(
+            f"{name}: {len(failed):,} cells hold an error of a spreadsheet and count as unknown "
+            f"(lines {_listed(list(dict.fromkeys(map(str, failed))))}): correct their formulas"
+        )
     if not body and not said:
         said.append(f"{name} has a header but no rows: add a row for each picture")
     if len(header) > MAX_COLUMNS:
         said.append(f"{name} has more than {MAX_COLUMNS:,} columns: remove those that you do not need")
     if len(kept) > MAX_ROWS:
         said.append(f"{name} has more than {MAX_ROWS:,} rows: split it")
-    return Table(name, header, tuple(kept), tuple(said), tuple(notes))
+    return Table(name, header, tuple(kept), tuple(said), tuple(told))
+
+
+def _without_empty_end(row: Row, width: int) -> Row:
+    """Return a row without empty cells behind the last column."""
+    cells = row.cells
+    while len(cells) > width and not cells[-1]:
+        cells = cells[:-1]
+    return replace(row, cells=cells)
+
+
+def _without_errors(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
+    """Return rows with unknown cells instead of errors of a spreadsheet, and the line of each such cell."""
+    found: list[Row] = []
+    lines: list[int] = []
+    for row in rows:
+        failed = [place for place, cell in enumerate(row.cells) if cell[:1] == "#" and _ERROR.fullmatch(cell)]
+        lines += [row.line] * len(failed)
+        cells = tuple(UNKNOWN if place in failed else cell for place, cell in enumerate(row.cells))
+        found.append(replace(row, cells=cells) if failed else row)
+    return found, lines
 
 
 def _clean(cell: str) -> str:
-    return unicodedata.normalize("NFC", cell).strip()
+    return unicodedata.normalize("NFC", cell).strip().strip(_AROUND).strip()
