@@ -17,6 +17,7 @@ from dqecir.data.fetching import LEDGER, MISSING, fetch_pictures
 from dqecir.data.images import load_image
 from dqecir.errors import CatalogueError, DataError
 from dqecir.io.downloads import DownloadError
+from dqecir.search.pictures import Pictures
 from tests.data.test_exports import table
 
 
@@ -91,7 +92,7 @@ def test_a_plain_table_becomes_a_catalogue(tmp_path):
     assert (summary.fetched, summary.kept, summary.rows) == (5, 0, 4)
     assert summary.missing == (
         "line 3: https://a.example/gone.png: the server answers 404",
-        "line 5: https://a.example/page.png: it is a web page, not a picture",
+        "line 5: https://a.example/page.png: it is a web page or a drawing (SVG), not a picture",
         "line 5: the row is left out, because it has no picture",
     )
     assert (tmp_path / "shop" / MISSING).read_text().splitlines() == list(summary.missing)
@@ -157,6 +158,20 @@ def test_a_stopped_run_goes_on_and_a_new_export_fetches_what_is_new(tmp_path):
     assert (fetch(new, out, web).fetched, len(cells(out))) == (1, 5)
 
 
+def test_a_picture_that_a_new_export_no_longer_names_is_not_indexed(tmp_path):
+    old, changed, kept = (f"https://a.example/{name}" for name in ("1.png?v=1", "1.png?v=2", "2.png"))
+    out = tmp_path / "shop"
+    web = Web({address: picture(shade=shade) for shade, address in enumerate((old, changed, kept))})
+    fetch(source(tmp_path / "from", f"image,color\n{old},red\n{kept},blue\n"), out, web)
+    (first, _) = [row["image"] for row in cells(out)]
+    fetch(source(tmp_path / "from", f"image,color\n{changed},red\n{kept},blue\n"), out, web)
+    pictures = Pictures.of(out)
+    assert {one.id for one in pictures.pictures} == {row["image"] for row in cells(out)}
+    assert [(one.path, one.reason) for one in pictures.left_out] == [
+        (out / first, "no row of attributes.csv names it: add a row to index it")
+    ]
+
+
 def test_a_host_that_does_not_answer_is_given_up(tmp_path):
     addresses = [f"https://down.example/{number}" for number in range(30)]
     path = source(
@@ -180,6 +195,8 @@ def test_what_cannot_be_fetched_is_said(tmp_path):
     with pytest.raises(DataError, match=r"none of 1 pictures could be fetched.*404"):
         fetch(path, out, Web({"https://a.example/1": GONE}))
     assert not (out / "attributes.csv").exists()
+    says = "line 2: https://a.example/1: the server answers 404"
+    assert (out / MISSING).read_text().splitlines() == [says]
     with pytest.raises(CatalogueError, match="cells, but the header has"):
         fetch(source(tmp_path / "from", "image,color\nhttps://a.example/1\n"), out, Web({}))
     mine = tmp_path / "mine"

@@ -109,6 +109,27 @@ def test_a_new_export_changes_what_it_says_and_encodes_what_is_new(retriever, en
     assert found.sold_out_hidden == 1
 
 
+def test_a_product_that_the_table_no_longer_has_is_removed_and_its_picture_named(retriever, shop, tmp_path):
+    retriever.build_index(shop, tmp_path / "index", quiet=True)
+    write_table(shop, {number: f"red,{number + 1},{number}" for number in (1, 2, 3)})
+    summary = retriever.update_index(shop, quiet=True)
+    assert counts(summary) == (0, 0, 0, 3, 3, 0)
+    assert [(one.path.name, one.reason) for one in summary.refusals] == [
+        (f"{number}.png", "no row of attributes.csv names it: add a row to index it") for number in (0, 4, 5)
+    ]
+    assert same_as_built(retriever, shop, tmp_path)
+
+
+def test_a_catalogue_without_its_table_is_refused(retriever, shop, tmp_path):
+    retriever.build_index(shop, tmp_path / "index", quiet=True)
+    table = (shop / "attributes.csv").rename(tmp_path / "attributes.csv")
+    with pytest.raises(EngineError, match=r"has no table any more, .*: put the table back"):
+        retriever.update_index(shop, quiet=True)
+    assert retriever.index.payload("images/1.png")["price"] == "2"
+    table.rename(shop / "attributes.csv")
+    assert counts(retriever.update_index(shop, quiet=True)) == (0, 0, 0, 0, 6, 0)
+
+
 def test_a_stopped_update_is_finished_by_the_next(retriever, encoded, shop, tmp_path, monkeypatch):
     retriever.build_index(shop, tmp_path / "index", quiet=True)
     draw(shop / "images" / "6.png", 251)

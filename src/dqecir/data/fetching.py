@@ -27,6 +27,7 @@ from dqecir.data.catalogue_table import SETTINGS, TABLE, CatalogueSettings
 from dqecir.data.column_roles import ADDRESS, Role, column_name, roles_of
 from dqecir.data.exports import plain_table
 from dqecir.data.images import format_of, load_image
+from dqecir.data.picture_files import FETCHED
 from dqecir.data.tables import Row, Table, read_table
 from dqecir.errors import CatalogueError, DataError, ImageError
 from dqecir.io.downloads import Downloader, DownloadError
@@ -37,7 +38,8 @@ from dqecir.settings import read_settings
 MOST_BYTES = 50_000_000
 """Of one picture."""
 MOST_ADDRESSES = 200_000
-LEDGER, MISSING, IMAGES = "fetched.log", "not-fetched.txt", "images"
+LEDGER, MISSING = FETCHED
+IMAGES = "images"
 _SILENT = 10
 """Failures in a row after which a host gets no more requests."""
 _ADDRESS = re.compile(r"(?:https?:)?//\S", re.IGNORECASE)
@@ -106,14 +108,19 @@ def fetch_pictures(
         failures = _download(addresses, ledger, downloader, quiet)
         ledger.finish()
         fetched = len(addresses.keys() & ledger.files) - kept
+        not_fetched = [
+            f"line {addresses[address]}: {address}: {reason}" for address, reason in failures.items()
+        ]
         if not fetched + kept:
+            _list_missing(out, not_fetched)
             address, reason = next(iter(failures.items()))
             raise DataError(
-                f"none of {len(addresses):,} pictures could be fetched; the first: {address}: {reason}"
+                f"none of {len(addresses):,} pictures could be fetched, as {out / MISSING} says; the first: "
+                f"{address}: {reason}"
             )
         rows, left_out = _with_files(source, ledger.files)
         missing = [
-            *(f"line {addresses[address]}: {address}: {reason}" for address, reason in failures.items()),
+            *not_fetched,
             *(f"line {line}: the row is left out, because it has no picture" for line in left_out),
         ]
         _write(out, source, rows, missing)
@@ -234,7 +241,9 @@ def _file_name(address: str, data: bytes) -> str:
         kind = format_of(data)
     except ImageError as error:
         page = data.lstrip()[:1] == b"<"
-        raise DownloadError("it is a web page, not a picture" if page else error.reason) from None
+        raise DownloadError(
+            "it is a web page or a drawing (SVG), not a picture" if page else error.reason
+        ) from None
     last = PurePosixPath(unquote(urlsplit(address).path)).stem
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", last)[:_LONGEST_NAME].strip("-") or "picture"
     digest = hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest()[:12]
@@ -274,6 +283,10 @@ def _write(out: Path, source: _Source, rows: Sequence[Row], missing: Sequence[st
     write_text(out / TABLE, text.getvalue())
     if source.settings.roles and not (out / SETTINGS).exists():
         write_text(out / SETTINGS, yaml.safe_dump({"roles": dict(source.settings.roles)}, allow_unicode=True))
+    _list_missing(out, missing)
+
+
+def _list_missing(out: Path, missing: Sequence[str]) -> None:
     if missing:
         write_text(out / MISSING, "".join(f"{one}\n" for one in missing))
     else:

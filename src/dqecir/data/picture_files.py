@@ -37,6 +37,8 @@ PICTURE_SUFFIXES = [
 """File endings of pictures; other files are recognised by their first bytes."""
 UPLOADS_MARK = ".dqecir-uploads"
 """Marks a folder of pictures that the service stored."""
+FETCHED = ("fetched.log", "not-fetched.txt")
+"""Files that dqecir writes into a catalogue whose pictures it fetches."""
 
 _ELSEWHERE = {
     ".svg": "a vector drawing is not read: export it as PNG",

@@ -12,7 +12,7 @@ from dqecir.data.catalogue_table import SETTINGS, table_of_pictures
 from dqecir.data.cells import has_value
 from dqecir.data.column_roles import Role
 from dqecir.data.payload_fields import CONTENT, PRODUCT, SOLD_OUT
-from dqecir.data.picture_files import Refusal, list_pictures
+from dqecir.data.picture_files import FETCHED, Refusal, list_pictures
 from dqecir.data.picture_root import stored_path
 from dqecir.encoders.store.encoding import usable_hashes
 from dqecir.errors import PROBLEMS_SHOWN, DataError
@@ -64,29 +64,34 @@ class Pictures:
 
     @classmethod
     def of(cls, images: Path | str | Sequence[Path], sheet: str | None = None) -> Pictures:
-        """Return the files of a list, or of a folder and its table; raises :class:`DataError`."""
+        """Return the files of a list, or of a folder, or those that its table names.
+
+        Raises :class:`DataError`.
+        """
         if not isinstance(images, Path | str):
             return cls([Picture(Path(path).as_posix(), Path(path)) for path in images])
         root = Path(images)
         if not root.is_dir():
             raise DataError(f"there is no folder {root}")
-        table = table_of_pictures(root, sheet)
-        catalogue = None if table is None else read_catalogue(root, sheet=sheet)
-        named = [] if catalogue is None else _of_catalogue(catalogue)
         files = list_pictures(root)
+        table = table_of_pictures(root, sheet)
+        if table is None:
+            if not files.pictures:
+                listed = "".join(
+                    f"\n- {one.path.relative_to(root)}: {one.reason}"
+                    for one in files.left_out[:PROBLEMS_SHOWN]
+                )
+                raise DataError(f"the folder {root} holds no pictures{listed}")
+            found = [Picture(path.relative_to(root).as_posix(), path) for path in files.pictures]
+            return cls(found, root, files.left_out)
+        catalogue = read_catalogue(root, sheet=sheet)
+        named = _in_order(_of_catalogue(catalogue))
+        unnamed = f"no row of {table.name} names it: add a row to index it"
+        left_out = (*files.left_out, *(Refusal(path, unnamed) for path in files.pictures))
         # A picture of the table may be in a linked folder, which the listing does not follow.
-        used = {table, root / SETTINGS, *files.pictures, *(picture.path for picture in named)}
-        left_out = tuple(refusal for refusal in files.left_out if refusal.path not in used)
-        others = set(files.pictures) - {picture.path for picture in named}
-        pictures = _in_order([*named, *(Picture(path.relative_to(root).as_posix(), path) for path in others)])
-        if not pictures:
-            listed = "".join(
-                f"\n- {one.path.relative_to(root)}: {one.reason}" for one in left_out[:PROBLEMS_SHOWN]
-            )
-            raise DataError(f"the folder {root} holds no pictures{listed}")
-        if catalogue is None:
-            return cls(pictures, root, left_out)
-        return cls(pictures, root, left_out, catalogue.has_views, catalogue.roles)
+        used = {table, root / SETTINGS, *(root / name for name in FETCHED), *(one.path for one in named)}
+        others = tuple(refusal for refusal in left_out if refusal.path not in used)
+        return cls(named, root, others, catalogue.has_views, catalogue.roles)
 
 
 def _in_order(pictures: Sequence[Picture]) -> list[Picture]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dqecir.data.payload_fields import CONTENT
+from dqecir.data.payload_fields import CONTENT, RESERVED
 from dqecir.data.picture_files import UPLOADS_MARK, Refusal
 from dqecir.data.picture_root import is_address
 from dqecir.errors import EngineError
@@ -50,12 +50,12 @@ def plan_update(index: Index, pictures: Pictures, root: Path, with_products: boo
     """Compare the items of an index with pictures and their hashes; ``root`` is their absolute folder.
 
     Raises :class:`EngineError` if none of the index's items of a folder is a picture here, because it then is
-    the index of another catalogue.
+    the index of another catalogue, and if the folder has lost the table of the index's columns.
     """
     plan = UpdatePlan()
     wanted = {picture.id: picture for picture in pictures.pictures}
     known: set[str] = set()
-    is_related = False
+    is_related = had_table = False
     for item_id, payload in index.entries():
         known.add(item_id)
         picture = wanted.get(item_id)
@@ -63,6 +63,7 @@ def plan_update(index: Index, pictures: Pictures, root: Path, with_products: boo
             plan.kept += 1
             continue
         is_related = is_related or picture is not None
+        had_table = had_table or not payload.keys() <= RESERVED
         new = None if picture is None else picture.payload(root, with_products)
         if picture is None or new is None:
             plan.gone.append(item_id)
@@ -77,6 +78,11 @@ def plan_update(index: Index, pictures: Pictures, root: Path, with_products: boo
         raise EngineError(
             f"{index.folder} holds no picture of {root}: it belongs to another catalogue. Build an index "
             "of this one with dqecir index build"
+        )
+    if had_table and not pictures.roles:
+        raise EngineError(
+            f"{root} has no table any more, and {index.folder} has columns of one: put the table back, or "
+            "build an index without it with dqecir index build"
         )
     plan.encode += [picture for picture in pictures.pictures if picture.id not in known]
     return plan
