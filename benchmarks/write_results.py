@@ -146,13 +146,13 @@ def summary(results: list[dict[str, Any]]) -> list[str]:
         {name for column in columns for name in column},
         key=lambda name: [-column.get(name, {"mAP@10": (0.0, "")})["mAP@10"][0] for column in columns],
     )
-    what = ", ".join(
-        f"{result['name']} {result['questions']:,} questions, {len(result['seeds'])} seeds"
+    what = "; ".join(
+        f"{result['name']}: {result['questions']:,} questions, {len(result['seeds'])} seeds"
         for result in results
     )
     lines = [
-        f"Percent, {BUDGET_NAMES[result_budgets(results[0])[-1]]}, R@10 / mAP@10; {what}. In italics: no "
-        "training.",
+        "Each cell is R@10 / mAP@10 in percent, mean ± standard deviation over seeds, at "
+        f"{BUDGET_NAMES[result_budgets(results[0])[-1]]} ({what}). Rows in italics are not trained.",
         "",
         "| | " + " | ".join(result["name"] for result in results) + " |",
         "|---|" + "---|" * len(results),

@@ -116,7 +116,7 @@ def test_columns_of_numbers(garments, column, cells, kind):
 
 def test_nothing_to_learn_is_said_column_by_column(garments):
     own = replace(garments, attributes={"sku": with_own_columns(garments)["sku"]})
-    with pytest.raises(DataError, match="sku: it reads like an id"):
+    with pytest.raises(DataError, match="sku: it looks like an id"):
         plan_columns(own, {}, 24)
 
 
@@ -315,7 +315,7 @@ def test_products_of_several_pictures_are_held_out_whole_and_their_sizes_left_ou
     assert val
     assert not train & val
     [size] = [use for use in plan_columns(shop, {}, 64).uses if use.column == "size"]
-    assert (size.kind, size.note) == ("left out", "most products come in several of its values")
+    assert (size.kind, size.note) == ("left out", "most products have several of its values")
 
 
 def test_a_fit_by_dot_ends_in_an_index_of_one_vector_a_picture(shop, model_folder, tmp_path):

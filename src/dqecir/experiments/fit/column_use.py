@@ -66,7 +66,7 @@ def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], large
         role = catalogue.roles.get(column, "attribute")
         several = len(catalogue.several.get(column, ()))
         if role == "attribute" and 2 * several > sum(cell != "" for cell in cells):
-            use = ColumnUse(column, "left out", "most products come in several of its values")
+            use = ColumnUse(column, "left out", "most products have several of its values")
         elif role in ("attribute", "price"):
             use = _use(column, cells, train, known.get(column, ()), min(largest, MAX_VALUES))
         else:
@@ -95,11 +95,11 @@ def _use(column: str, cells: Sequence[str], train: set[int], known: Sequence[str
     whole = all(figure is not None and figure == int(figure) for figure in figures)
     every_other = len(counts) == len(given) > _LISTED
     if _ID.search(column) or (every_other and (whole or not numeric) and not names_a_number(column)):
-        return ColumnUse(column, "left out", "it reads like an id: nearly every value stands once")
+        return ColumnUse(column, "left out", "it looks like an id: nearly every value occurs only once")
     if numeric and (len(counts) > MANY or names_a_number(column)):
         note = (
-            "no picture shows it; training passes over comparisons of it, and the row 'numbers filtered' "
-            "keeps what they admit beside the reference, as a search does"
+            "no picture shows it; training teaches the model to ignore comparisons of it, and the row "
+            "'numbers filtered' filters by them, as a search does"
         )
         return ColumnUse(column, "number", note)
     if len(counts) > max(_LISTED, len(given) / 2):
@@ -116,7 +116,7 @@ def _use(column: str, cells: Sequence[str], train: set[int], known: Sequence[str
     note = f"{len(kept)} values learned from the pictures"
     if rare:
         shown = ", ".join(rare[:5]) + (", …" if len(rare) > 5 else "")
-        note += f"; {len(rare)} rare ones are taken for unknown ({shown})"
+        note += f"; {len(rare)} rare ones count as unknown ({shown})"
     return ColumnUse(column, "attribute", note, tuple(sorted([*kept, *applies])))
 
 

@@ -61,8 +61,8 @@ def verdict(gain: PairedGain) -> str:
     chosen = FITTED if gain.difference > 0 else BEFORE
     return (
         f"{said}: mAP@10 {gain.difference:+.1f} points (95 % interval {gain.low:+.1f} to {gain.high:+.1f}, "
-        f"{gain.questions:,} questions). The index is built with {chosen}, which did "
-        f"{'better' if gain.difference else 'no worse'} on them."
+        f"{gain.questions:,} questions). The index is built with {chosen}, which answered these questions "
+        f"{'better' if gain.difference else 'equally well'}."
     )
 
 
