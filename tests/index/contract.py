@@ -15,6 +15,7 @@ from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import EngineError, FilterError
 from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.filters import has_numbers, parse_filter
+from dqecir.index.item_preferences import CellPreference, Preference
 from dqecir.methods.score_rules import SINGLE, ScoreRule
 from dqecir.methods.scoring import score
 from dqecir.search.product_search import all_views, best_products, item_named
@@ -277,6 +278,25 @@ class EngineContract:
         best = [hit.id for hit in index.search(queries[:1], 2)[0]]
         found = index.search(queries, 1, [[best[0]], [], [best[1]]])
         assert [hits[0].id for hits in found] == [best[1], best[0], best[0]]
+
+    def test_preferences_add_to_scores(self, tmp_path):
+        payloads = [{}, {"Fit": "slim"}, {"Fit": ["Wide", "cosy"]}, {"Fit": "7", "x": 1}, {"Fit": ["wide"]}]
+        tokens = torch.rand(5, self.header.tokens, 8, generator=torch.Generator().manual_seed(4))
+        batch = ItemBatch([f"i{row}" for row in range(5)], tokens, payloads)
+        index = self.engine.build(tmp_path / "preferred", self.header, iter([batch]))
+        queries = torch.rand(2, 1, 8, generator=torch.Generator().manual_seed(5))
+        plain = [{hit.id: hit.score for hit in hits} for hits in index.search(queries, 5)]
+        cells = CellPreference("fit", {"SLIM": 9.0, "wide": 3.0, "cosy": -5.0, "7.0": 20.0}, others=-30.0)
+        missing = CellPreference("nobody has this", {"a": 9.0}, others=7.0)
+        prefer = [Preference(), Preference((cells, CellPreference("X", {}, others=2.0), missing))]
+        found = [{hit.id: hit.score for hit in hits} for hits in index.search(queries, 5, prefer=prefer)]
+        assert found[0] == plain[0]
+        added = {"i0": 0.0, "i1": 9.0, "i2": -5.0, "i3": 22.0, "i4": 0.0}
+        assert found[1] == pytest.approx({item: plain[1][item] + more for item, more in added.items()})
+        assert list(found[1]) == sorted(found[1], key=found[1].get, reverse=True)
+        where = parse_filter("fit = slim or fit = 7")
+        hits = index.search(queries, 1, [[], ["i3"]], where, prefer)
+        assert [hit.id for hit in hits[1]] == ["i1"]
 
     def test_equals_come_in_the_order_of_adding(self, tmp_path, rule):
         header, count = header_of(rule), self.equals

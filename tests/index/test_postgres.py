@@ -19,6 +19,7 @@ from dqecir.index import engines
 from dqecir.index.contract import ItemBatch, SearchSettings
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
+from dqecir.index.item_preferences import CellPreference, Preference
 from dqecir.index.payload_columns import Columns
 from dqecir.search.audit import audit
 from tests.conftest import PATIENCE
@@ -404,6 +405,19 @@ def test_a_graph_finds_what_a_scan_finds(large, postgres):
         assert recall(index, exact, where and parse_filter(where)) >= 0.99, where
     assert recall(index, exact, k=1500) >= 0.999
     assert recall(index, exact, parse_filter("tenth = 4"), k=500) >= 0.999
+
+
+def test_preferences_count_for_all_items_that_are_scanned(large):
+    index, exact = large
+    preferred = Preference(
+        (CellPreference("tenth", {"3": 0.4}, -0.3), CellPreference("rare", {"3": 0.5, "8": 9.0, "9": 9.0}))
+    )
+    queries, prefer = uneven(20, seed=9), [preferred, Preference()] * 10
+    for where in (None, parse_filter("n > 1000")):
+        found, right = ([one.search(queries, 300, None, where, prefer)] for one in (index, exact))
+        for own, hits in zip(*found, *right, strict=True):
+            assert [hit.id for hit in own] == [hit.id for hit in hits]
+            assert [hit.score for hit in own] == pytest.approx([hit.score for hit in hits])
 
 
 def test_an_audit_measures_scans_and_graphs(large):

@@ -9,7 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -67,13 +67,6 @@ class Hit:
     id: str
     score: float
     payload: Mapping[str, Any]
-
-
-def reordered(hits: Sequence[Hit], preference: Preference) -> list[Hit]:
-    """Add a preference's numbers for the cells of hits to their scores, and return them, best first."""
-    added = preference.of_cells(Columns.of([hit.payload for hit in hits])).tolist()
-    scored = [replace(hit, score=hit.score + more) for hit, more in zip(hits, added, strict=True)]
-    return sorted(scored, key=lambda hit: -hit.score)
 
 
 class Page(NamedTuple):

@@ -30,7 +30,6 @@ from dqecir.index.contract import (
     Page,
     SearchSettings,
     check_replaceable,
-    reordered,
 )
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
@@ -44,23 +43,26 @@ from dqecir.index.postgres_building import (
 from dqecir.index.postgres_connections import URL, Connection, Row, may_repeat, plain_errors, pool
 from dqecir.index.postgres_graph import MOST, graph_settings, near, why_no_graph
 from dqecir.index.postgres_records import DatabaseLocation, busy, confirm, is_built
-from dqecir.index.postgres_search import Condition, both, but_not, condition, of_ids, query_text, scan
+from dqecir.index.postgres_search import (
+    Condition,
+    both,
+    but_not,
+    condition,
+    of_ids,
+    preferred,
+    query_text,
+    scan,
+)
 from dqecir.index.postgres_tables import Store, StoreRecord, VectorGraph, as_tokens, rows_of
+from dqecir.index.remote_items import PREFERRED, SPARE, best_hits
 from dqecir.io.files import sync_folder, whole_folder, write_json
-from dqecir.methods.scoring import best_columns, score_of_results
 from dqecir.settings import parse_settings
 
 READ = 1024
 """Items read at once, where all are read."""
 
-SPARE = 16
-"""Items that are fetched beyond the wanted ones, because the database multiplies float16 numbers."""
-
 FEW = 10_000
 """Comparing so many items takes no longer than the graph behind a filter, and finds all that are right."""
-
-PREFERRED = 256
-"""Items that a search with preferences fetches and reorders."""
 
 READ_MS = 25_000
 WRITE_MS = 300_000
@@ -224,14 +226,8 @@ class PostgresIndex(Index):
         prefer: Sequence[Preference] | None = None,
     ) -> list[list[Hit]]:
         self.check_search(queries, k, exclude)
-        queries = queries.float()
-        wished = prefer if prefer is not None and any(prefer) else None
-        count = k if wished is None else max(k, PREFERRED)
-        without = exclude or [()] * len(queries)
-        found = self._read(lambda now: _best(now, queries, count, without, where, self._trial))
-        if wished is None:
-            return found
-        return [reordered(*pair)[:k] for pair in zip(found, wished, strict=True)]
+        without, wished = exclude or [()] * len(queries), prefer or [Preference()] * len(queries)
+        return self._read(lambda now: _best(now, queries.float(), k, without, where, wished, self._trial))
 
     def tokens(self, ids: Sequence[str]) -> Tensor:
         rows = self._read(lambda now: now.rows(f"i.id, {now.vector}", of_ids(set(ids))))
@@ -453,39 +449,34 @@ def _best(
     k: int,
     without: Sequence[Sequence[str]],
     where: Filter | None,
+    prefer: Sequence[Preference],
     trial: tuple[SearchSettings | None, VectorGraph | None] | None,
 ) -> list[list[Hit]]:
     """Return the ``k`` best items of each query [B, 1, D], by the graph if more than few may be found.
 
-    ``trial``: settings and a graph to use. Default: those of the index.
+    A scan adds preferences to the scores of all items, the graph to those of the first it finds. ``trial``:
+    settings and a graph to use. Default: those of the index.
     """
-    limit, count = now.limit(where), k + SPARE
+    limit, columns, header = now.limit(where), now.record.columns(), now.record.header
     quick, graph = trial or (now.record.quick, now.record.graph)
-    asked = [
-        (query_text(query[0]), both(limit, but_not(ids))) for query, ids in zip(queries, without, strict=True)
-    ]
-    found: list[list[Row]] = [[] for _ in asked]
+    texts = [query_text(query[0]) for query in queries]
+    allowed = [both(limit, but_not(ids)) for ids in without]
+    found: list[list[Row]] = [[] for _ in texts]
     if quick is not None and graph is not None and now.allows_more_than(max(FEW, quick.exact_up_to), limit):
-        width, candidates = now.record.header.size, min(MOST, max(quick.candidates, count))
-        ways = [near(now.store, graph, width, *one, count) for one in asked]
+        count = SPARE + (max(k, PREFERRED) if any(prefer) else k)
+        ways = [near(now.store, graph, header.size, *one, count) for one in zip(texts, allowed, strict=True)]
+        candidates = min(MOST, max(quick.candidates, count))
         found = now.all_rows([graph_settings(candidates), *ways])[1:]
     # A graph may end before it has found enough, behind a filter above all.
     few = [row for row, rows in enumerate(found) if len(rows) < min(k, now.record.items)]
-    for row, rows in zip(
-        few, now.all_rows([scan(now.store, *asked[row], count) for row in few]), strict=True
-    ):
-        found[row] = rows
-    return [_hits(query, rows, k, now.record.header) for query, rows in zip(queries, found, strict=True)]
-
-
-def _hits(query: Tensor, rows: Sequence[Row], k: int, header: IndexHeader) -> list[Hit]:
-    """Return the best of some rows by the one scorer, equal scores in the order of adding."""
-    if not rows:
-        return []
-    rows = sorted(rows)
-    tokens = as_tokens([row[3] for row in rows], header.size)
-    values, columns = best_columns(score_of_results(query[None], tokens, header.score_rule), k)
-    return [
-        Hit(rows[column][1], value, json.loads(rows[column][2]))
-        for value, column in zip(values[0].tolist(), columns[0].tolist(), strict=True)
+    scans = [
+        scan(now.store, texts[row], allowed[row], preferred(prefer[row], columns, queries[row]), k + SPARE)
+        for row in few
     ]
+    for row, rows in zip(few, now.all_rows(scans), strict=True):
+        found[row] = rows
+    answers = []
+    for query, rows, preference in zip(queries, map(sorted, found), prefer, strict=True):
+        tokens, items = as_tokens([row[3] for row in rows], header.size), [row[1:3] for row in rows]
+        answers.append(best_hits(query, tokens, items, k, header.score_rule, preference))
+    return answers

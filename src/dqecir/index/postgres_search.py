@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dqecir.errors import EngineError
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
+from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import Columns
 from dqecir.index.postgres_tables import Store, facts_of, hash64, is_storable, name_hash
 
@@ -70,14 +71,30 @@ def of_ids(ids: Collection[str]) -> Condition:
     return "i.hash = ANY(%s::bigint[]) AND i.id = ANY(%s::text[])", [list(map(hash64, there)), there]
 
 
-def scan(store: Store, query: str, allowed: Condition, count: int) -> Condition:
-    """Return the statement that finds the first ``count`` items by scoring all that are allowed."""
+def scan(store: Store, query: str, allowed: Condition, added: Condition, count: int) -> Condition:
+    """Return the statement that finds the first ``count`` items by scoring all that are allowed.
+
+    ``added``: a number that is added to the score of an item.
+    """
     text, parameters = allowed
     nearest = (
         f"SELECT i.key FROM {store.items} i JOIN {store.vectors} v USING (key) WHERE {text} "
-        f"ORDER BY v.vector {store.product} %s::{store.half}, i.number LIMIT %s"
+        f"ORDER BY (v.vector {store.product} %s::{store.half}) - ({added[0]}), i.number LIMIT %s"
     )
-    return with_rows(store, nearest), [*parameters, query, count]
+    return with_rows(store, nearest), [*parameters, query, *added[1], count]
+
+
+def preferred(preference: Preference, columns: Columns, query: Tensor) -> Condition:
+    """Return SQL for the number that a preference adds to a score by :func:`query_text`."""
+    cases, parameters, scale = ["0"], [], _largest(query)
+    for cell in preference.cells:
+        name = columns.written(cell.column)
+        # Of several values of an item the last one that is named counts.
+        gains = [(facts_of(name, value), gain) for value, gain in reversed([*cell.values.items()])]
+        gains.append(([name_hash(name)], cell.others))
+        cases.append(f"CASE {'WHEN i.facts && %s::uuid[] THEN %s::float8 ' * len(gains)}ELSE 0 END")
+        parameters += [one for facts, gain in gains for one in (facts, gain / scale)]
+    return " + ".join(cases), parameters
 
 
 def with_rows(store: Store, keys: str) -> str:
@@ -90,6 +107,9 @@ def with_rows(store: Store, keys: str) -> str:
 
 def query_text(vector: Tensor) -> str:
     """Write a query [D] as pgvector reads it, scaled so that float16 holds it; the order stays."""
-    largest = float(vector.abs().max())
-    scaled = vector.double() / largest if largest else vector
+    scaled = vector.double() / _largest(vector)
     return "[" + ",".join(f"{number:.6g}" for number in scaled.tolist()) + "]"
+
+
+def _largest(vector: Tensor) -> float:
+    return float(vector.abs().max()) or 1.0

@@ -20,15 +20,15 @@ from uuid import UUID
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from dqecir.data.cells import as_number, folded, measured
 from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import EngineError
-from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
-from dqecir.index.payload_columns import Columns, least_number, values_in
+from dqecir.index.contract import ItemBatch, SearchSettings
+from dqecir.index.payload_columns import values_in
 from dqecir.index.postgres_connections import Connection, VectorExtension
+from dqecir.index.remote_items import ItemsRecord
 from dqecir.settings import Strict
 
 INLINE = 3_900
@@ -48,24 +48,13 @@ class VectorGraph(Strict):
     """Largest length of a centred vector in the graph; longer ones are scanned besides."""
 
 
-class StoreRecord(Strict):
+class StoreRecord(ItemsRecord):
     """The record of an index: its store, generation and facts."""
 
-    header: IndexHeader
     store: str
     """Name that the tables begin with."""
-    generation: int
-    items: int
-    next: int = Field(ge=1)
-    """Number of the next item."""
-    attributes: dict[str, bool]
-    """Name -> whether any item has a number there."""
     quick: SearchSettings | None = None
     graph: VectorGraph | None = None
-
-    def columns(self) -> Columns:
-        """Return the columns of one item with every attribute, for checking a filter."""
-        return Columns.of([{name: 0 if numeric else "" for name, numeric in self.attributes.items()}])
 
     def following(self, count: int) -> range:
         """Return the numbers of the next items."""
@@ -74,16 +63,12 @@ class StoreRecord(Strict):
     def changed(self, gone: int, batch: ItemBatch | None = None) -> StoreRecord:
         """Return the record after a change that deleted ``gone`` items and added those of a batch."""
         payloads = batch.payloads if batch else ()
-        attributes = dict(self.attributes)
-        for payload in payloads:
-            for name, value in payload.items():
-                attributes[name] = attributes.get(name, False) or math.isfinite(least_number(value))
         return self.model_copy(
             update={
                 "generation": self.generation + 1,
                 "items": self.items - gone + len(payloads),
                 "next": self.next + len(payloads),
-                "attributes": attributes,
+                "attributes": self.attributes_with(payloads),
             }
         )
 
@@ -214,7 +199,7 @@ def rows_of(batch: ItemBatch, stored: Tensor) -> list[ItemRow]:
         ItemRow(
             id=item,
             product=product_hash(payload),
-            facts=sorted({fact for name, value in payload.items() for fact in _facts_in(name, value)}),
+            facts=sorted({fact for cell in payload.items() for fact in _facts_in(*cell)}),
             payload=text or "",
             numbers=sorted({pair for name, value in payload.items() for pair in _numbers_in(name, value)}),
             vector=to_binary(stored[row, 0].numpy()),
@@ -254,7 +239,9 @@ def _digest(text: str, size: int) -> bytes:
 
 
 def _facts_in(name: str, value: object) -> Iterator[UUID]:
+    """Yield what filters and preferences compare: that there is a value, and every value."""
     for one in values_in(value):
+        yield name_hash(name)
         yield from facts_of(name, one)
 
 

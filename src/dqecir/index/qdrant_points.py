@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,11 @@ from torch import Tensor
 from dqecir.data.cells import as_number, folded, measured
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import EngineError
-from dqecir.index.contract import IndexHeader, ItemBatch
+from dqecir.index.contract import ItemBatch
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
-from dqecir.index.payload_columns import Columns, least_number, values_in
+from dqecir.index.payload_columns import values_in
+from dqecir.index.remote_items import ItemsRecord
 from dqecir.methods.score_rules import ScoreRule
-from dqecir.settings import Strict
 
 FORMAT = 3
 RECORD = 0
@@ -52,27 +52,16 @@ Condition = dict[str, Any]
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
-class IndexRecord(Strict):
+class IndexRecord(ItemsRecord):
     """The record of a collection: its generation and facts."""
 
     format: int = FORMAT
-    header: IndexHeader
     writer: str
     """The change that made the generation: what others wrote of it does not count."""
     claim: str
     """The change that may make the next generation; no other can any more."""
-    generation: int
     oldest: int
     """The oldest generation that can still be searched."""
-    next: int
-    """Number of the next point."""
-    items: int
-    attributes: dict[str, bool]
-    """Name -> whether any item has a number there."""
-
-    def columns(self) -> Columns:
-        """Return the columns of one item with every attribute, for checking a filter."""
-        return Columns.of([{name: 0 if numeric else "" for name, numeric in self.attributes.items()}])
 
 
 @dataclass(frozen=True)
@@ -142,15 +131,6 @@ def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         },
         "numbers": {name: own[0] if len(own) == 1 else own for name, own in numbers.items() if own},
     }
-
-
-def attributes_of(payloads: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
-    """Return attribute of payloads -> whether any of its values is a number."""
-    found: dict[str, bool] = {}
-    for payload in payloads:
-        for name, value in payload.items():
-            found[name] = found.get(name, False) or math.isfinite(least_number(value))
-    return found
 
 
 def number_key(name: str) -> str:

@@ -40,7 +40,6 @@ from dqecir.index.contract import (
     Page,
     SearchSettings,
     check_replaceable,
-    reordered,
 )
 from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
@@ -57,7 +56,6 @@ from dqecir.index.qdrant_points import (
     IndexRecord,
     PointQuery,
     StoredPoint,
-    attributes_of,
     condition,
     has_item,
     has_number,
@@ -71,8 +69,8 @@ from dqecir.index.qdrant_points import (
     value_key,
     visible,
 )
+from dqecir.index.remote_items import PREFERRED, SPARE, best_hits
 from dqecir.io.files import sync_folder, whole_folder, write_json
-from dqecir.methods.scoring import best_columns, score_of_results
 from dqecir.settings import Strict, parse_settings
 
 KEPT = 16
@@ -83,12 +81,6 @@ WRITTEN = 128
 
 MARKED = 1024
 """Items marked as deleted in one request, which takes as long as writing a part."""
-
-PREFERRED = 256
-"""Items that a search with preferences fetches and reorders."""
-
-SPARE = 16
-"""Items that are fetched beyond the wanted ones, because Qdrant multiplies float16 numbers."""
 
 HELD = 1 << 13
 """Items of several queries that are fetched at once; other searches take turns with them."""
@@ -237,9 +229,6 @@ class ServerIndex(Index):
         self.check_search(queries, k, exclude)
         queries = queries.float()
 
-        wished = prefer if prefer is not None and any(prefer) else None
-        fetched = k if wished is None else max(k, PREFERRED)
-
         def answers(state: _State) -> list[list[Hit]]:
             if not state.record.items:
                 return [[] for _ in queries]
@@ -248,12 +237,9 @@ class ServerIndex(Index):
                 visible(state.record.generation, *more, *_without(ids))
                 for ids in exclude or [[] for _ in queries]
             ]
-            return _best(state, queries, fetched, limits)
+            return _best(state, queries, k, limits, prefer)
 
-        found = self._of_one_generation(answers)
-        if wished is None:
-            return found
-        return [reordered(*pair)[:k] for pair in zip(found, wished, strict=True)]
+        return self._of_one_generation(answers)
 
     def _of_one_generation(self, read: Callable[[_State], ReadT]) -> ReadT:
         """Read the open generation, or a newer one if the open one is being removed."""
@@ -575,13 +561,12 @@ def _with_attributes(
     collection: Collection, record: IndexRecord, payloads: Iterable[Mapping[str, Any]]
 ) -> dict[str, bool]:
     """Return the attributes of a record and of payloads, after making the new ones' numbers comparable."""
-    found = dict(record.attributes)
-    for name, numeric in attributes_of(payloads).items():
-        if name not in found and name not in RESERVED:
+    before, found = record.attributes, record.attributes_with(payloads)
+    for name, numeric in found.items():
+        if name not in before and name not in RESERVED:
             collection.index(value_key(name), "keyword")
-        if numeric and not found.get(name):
+        if numeric and not before.get(name):
             collection.index(number_key(name), "float")
-        found[name] = numeric or found.get(name, False)
     return found
 
 
@@ -634,9 +619,16 @@ def _without(ids: Sequence[str]) -> list[Condition]:
     return [{"must_not": [has_item(ids)]}] if ids else []
 
 
-def _best(state: _State, queries: Tensor, k: int, limits: Sequence[Condition]) -> list[list[Hit]]:
+def _best(
+    state: _State,
+    queries: Tensor,
+    k: int,
+    limits: Sequence[Condition],
+    prefer: Sequence[Preference] | None,
+) -> list[list[Hit]]:
     """Return the ``k`` best items of each query [B, n_q, D] among those that fulfil its condition."""
-    many, limit = state.record.header.tokens > 1, k + SPARE
+    header, preferences = state.record.header, iter(prefer or [Preference()] * len(queries))
+    many, limit = header.tokens > 1, SPARE + (max(k, PREFERRED) if any(prefer or ()) else k)
     answers: list[list[Hit]] = []
     together = max(1, HELD // (limit * queries.shape[1]))
     for start in range(0, len(queries), together):
@@ -649,22 +641,10 @@ def _best(state: _State, queries: Tensor, k: int, limits: Sequence[Condition]) -
         found = iter(state.collection.search(asked))
         for query in some:
             points = {point.number: point for _ in query for point in next(found)}
-            answers.append(_hits(query, sorted(points.items()), k, state.record.header))
+            own = [point for _, point in sorted(points.items())]
+            items, tokens = [(point.item, point.payload) for point in own], _as_tokens(own, header)
+            answers.append(best_hits(query, tokens, items, k, header.score_rule, next(preferences)))
     return answers
-
-
-def _hits(query: Tensor, points: Sequence[tuple[int, StoredPoint]], k: int, header: IndexHeader) -> list[Hit]:
-    """Return the best of some points, which stand in the order of adding, by the one scorer."""
-    if not points:
-        return []
-    found = [point for _, point in points]
-    values, columns = best_columns(
-        score_of_results(query[None], _as_tokens(found, header), header.score_rule), k
-    )
-    return [
-        Hit(found[column].item, value, json.loads(found[column].payload))
-        for value, column in zip(values[0].tolist(), columns[0].tolist(), strict=True)
-    ]
 
 
 def _as_tokens(points: Sequence[StoredPoint], header: IndexHeader) -> Tensor:
