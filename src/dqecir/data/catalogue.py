@@ -143,7 +143,7 @@ def check_catalogue(
     """Check a catalogue: list every problem and oddity, and count its images and values.
 
     ``decode`` opens one image and raises ``ValueError`` or ``OSError`` on failure; without it, files must
-    only exist. Default: no progress is shown.
+    only exist. ``seed`` and ``sheet`` as in :func:`read_catalogue`. ``quiet``: whether to hide the progress.
     """
     folder = Path(folder)
     table = read_catalogue_table(folder, sheet)

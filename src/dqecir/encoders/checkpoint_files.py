@@ -96,7 +96,7 @@ def _first_line(error: Exception) -> str:
 def read_published(path: Path) -> State:
     """Read a checkpoint file's tensors: safetensors, or ``torch.save`` with ``weights_only=True``.
 
-    The only state dict inside a training checkpoint is found. Raises :class:`CheckpointError` for a file
+    Of a training checkpoint, return the only state dict inside. Raises :class:`CheckpointError` for a file
     that is missing, damaged, or cannot be read without running code.
     """
     try:

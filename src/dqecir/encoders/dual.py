@@ -31,11 +31,13 @@ class DualConfig(Strict):
     architecture: dict[str, Any]
     """The ``config.json`` of transformers."""
     pad_id: int = 0
+    """Id of the padding token."""
     text_length: int = Field(default=77, gt=0)
     """Most tokens of a text, including special ones; no more than the text model has positions."""
     pads_to_length: bool = False
     """Whether every text is padded to ``text_length``, as in SigLIP's training."""
     pads_left: bool = False
+    """Whether texts are padded on the left, as in the encoder's training."""
     sees_padding: bool = False
     """Whether texts attend to their padding."""
 

@@ -47,7 +47,7 @@ class Inventory:
 
 
 def existing(path: Path) -> Path:
-    """Return the path, with another suffix if only that file exists."""
+    """Return the path of an image, with another suffix of :data:`SUFFIXES` if only that file exists."""
     others = (path.with_suffix(suffix) for suffix in SUFFIXES)
     return path if path.is_file() else next((other for other in others if other.is_file()), path)
 

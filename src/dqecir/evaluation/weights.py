@@ -58,7 +58,8 @@ def with_permuted_weights(
 ) -> RetrievalResults:
     """Rank every question with the attribute weights of a random other question of its category.
 
-    The loss, compared with its own weights, shows the benefit of weights that follow the text.
+    The difference to the results with each question's own weights is the benefit of weights that follow the
+    text.
     """
     return collect(benchmark, _permuted_scores(method, store, encoder, benchmark, seed))
 

@@ -56,7 +56,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def fitted(picture: Image.Image) -> Image.Image:
-    """Return the picture, whole, in a white square of ``SIDE`` pixels."""
+    """Return the whole picture, scaled to fit, in the middle of a white square of ``SIDE`` pixels."""
     scale = SIDE / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     square = Image.new("RGB", (SIDE, SIDE), PAPER)

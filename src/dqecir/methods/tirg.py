@@ -65,10 +65,11 @@ def base_loss(
     kind: BaseLoss,
     halved_gradient: bool,
 ) -> Tensor:
-    """Return a TIRG loss of unit queries [B, D] and unit candidates [C, D]; ``targets`` [B] are columns.
+    """Return the TIRG loss ``kind`` of unit queries [B, D] and candidates [C, D], scaled to length ``scale``.
 
-    ``batch``: cross-entropy of inner products of vectors of length s, in one direction.
-    ``soft_triplet``: over queries and their targets at length s, three random triplets for each anchor.
+    ``targets`` [B] are places among the candidates. ``batch``: the cross-entropy of each query's target among
+    all candidates, by inner products. ``soft_triplet``: :func:`soft_triplet` of queries and their targets,
+    with three random triplets for each anchor; ``halved_gradient`` is only used there.
     """
     if kind == "batch":
         scores = score(queries[:, None], candidates[:, None], "dot")

@@ -49,7 +49,10 @@ def compose_stored(
 
 
 def learn_images(method: Method, store: Store) -> None:
-    """Show a method some of the images that it will be trained on or search."""
+    """Show a method a random sample of the images that it will be trained on or search.
+
+    Only a method with :meth:`Method.fit_targets` learns from them.
+    """
     rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(0))[:SEEN]
     method.fit_targets(store.gather(some) for some in rows.split(CHUNK))
 

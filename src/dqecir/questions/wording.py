@@ -145,7 +145,10 @@ class CaptionGenerator:
         return caption
 
     def statements(self, column: str, value: str) -> list[str]:
-        """Return every statement that an image shows a value, with all words for it, without its owner."""
+        """Return every statement that an image shows a value, with all words for the value.
+
+        If the column belongs to an object, its name is ``Owner.unknown``.
+        """
         spoken = self._columns[column]
         known, plain = _value(spoken, value), value.replace("_", " ")
         owned = _Owned("" if spoken.owner is None else spoken.owner.unknown)

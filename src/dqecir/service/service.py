@@ -187,7 +187,7 @@ def item_of(item_id: str, payload: Mapping[str, Any], root_path: str) -> Item:
 
 @lru_cache(maxsize=1 << 16)
 def address_of(item_id: str, root_path: str) -> str:
-    """Return the address of an item's picture."""
+    """Return the path of an item's picture in the addresses of the service, under ``root_path``."""
     return f"{root_path}/v1/images/{quote(item_id)}"
 
 

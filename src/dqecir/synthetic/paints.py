@@ -21,5 +21,5 @@ def shade(paint: RGB, chance: Sequence[float]) -> RGB:
 
 
 def luma(color: RGB) -> float:
-    """Return how light a colour is, from 0 to 255."""
+    """Return how light a colour is, from 0 to 255, by the weights of ITU-R BT.601."""
     return 0.30 * color[0] + 0.59 * color[1] + 0.11 * color[2]

@@ -68,7 +68,7 @@ def build_trainer(
 
 
 def joined(parts: Sequence[Part]) -> tuple[Benchmark, Store]:
-    """Join several parts into one."""
+    """Join the benchmarks of several parts into one, and their stores into another."""
     benchmarks, stores = zip(*parts, strict=True)
     return join_benchmarks(benchmarks), JoinedStore.of(stores)
 

@@ -25,11 +25,11 @@ class ColumnCalibration:
     """The calibration of a column's head, on pictures outside its training."""
 
     temperature: float
-    """The temperature that divides its logits."""
+    """The number by which the head's logits are divided."""
     accuracy: float
-    """Share of known values that it predicts, in percent."""
+    """Share of known values that the head predicts, in percent."""
     calibration_error: float
-    """Mean difference of a probability and the share of right values in its bin, in percent."""
+    """Mean difference between a probability and the share of right values in its bin, in percent."""
     pictures: int
     """Number of pictures whose value is known."""
 

@@ -123,7 +123,11 @@ class ComparisonContext:
         return read_model(self.model)
 
     def trainer(self, title: str, stage: Recipe, start: Path | None, run: Path, with_dev: bool) -> Trainer:
-        """Return the trainer of a contestant's stage, from ``start`` or the weights that all start from."""
+        """Return the trainer of a contestant's stage, which writes to the folder ``run``.
+
+        ``start``: the model folder of the stage before. Default: the weights that all contestants start from.
+        ``with_dev``: whether it evaluates on dev, to choose the best model.
+        """
         model = model_for(stage, read_model(start or self.model))
         evaluator = Evaluator.on(self.dev, self.dev_store) if with_dev else None
         share = next(one.shuffled_targets for one in self.recipe.contestants if one.title == title)

@@ -67,10 +67,11 @@ class RateSearch(Strict):
 
 
 class ComparisonRecipe(Strict):
-    """Contestants x seeds x budgets on one catalogue."""
+    """The recipe of a comparison: every contestant with every seed and every budget, on one catalogue."""
 
     name: str
     gallery_column: str | None = None
+    """The column whose values have separate galleries. Default: one gallery of all images."""
     columns: tuple[str, ...] | None = None
     """Columns of the catalogue that are used. Default: all. Fewer columns give more right answers."""
     max_changes: int = Field(default=3, gt=0)
@@ -84,6 +85,7 @@ class ComparisonRecipe(Strict):
     confusable: int = Field(default=400, gt=0)
     """Number of pairs of questions that differ in one attribute value."""
     question_seed: int = 7
+    """The random seed of the questions of the table."""
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = Field(default=200, gt=1)
     batch_size: int = Field(default=64, gt=1)

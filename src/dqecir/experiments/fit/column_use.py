@@ -56,9 +56,10 @@ class ColumnPlan:
 
 
 def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], largest: int) -> ColumnPlan:
-    """Decide the use of the columns of a catalogue; ``known`` are the values of a model's heads.
+    """Decide the use of each column of a catalogue.
 
-    A column keeps at most its ``largest`` commonest values. Raises ``DataError`` if no column is left.
+    ``known``: column -> the values that the model's heads predict. Of a column's values, at most the
+    ``largest`` commonest are kept. Raises ``DataError`` if no column is left to learn.
     """
     train = set(catalogue.split("train").tolist())
     uses, attributes, numbers = [], {}, {}

@@ -83,7 +83,10 @@ class Request:
         return found
 
     def chosen_protocol(self) -> Protocol:
-        """Return the protocol (default: the data set's plain one); raises :class:`DataError`."""
+        """Return the protocol. Default: the data set's plain one.
+
+        Raises :class:`DataError` for an unknown protocol, and for one of another data set.
+        """
         protocol = protocol_named(self.protocol or self.data)
         if protocol.data != self.data:
             raise DataError(f"the protocol {protocol.name} measures {protocol.data}, not {self.data}")
