@@ -67,7 +67,7 @@ def _rows(path: Path) -> list[tuple[str, str, str]]:
             f"there is no file {path}: name the folder of i-CIR, in which {path.name} lies"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error})") from None
+        raise DataError(f"{path} cannot be read ({error}): fetch it again") from None
     rows = []
     for number, line in enumerate(lines, 1):
         fields = [field.strip() for field in line.split(",")]

@@ -133,7 +133,7 @@ def _written(path: Path) -> list[tuple[int, str]]:
             f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
         ) from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
     # splitlines() would also split at characters that a JSON text may contain.
     found = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not found:

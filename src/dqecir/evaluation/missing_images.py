@@ -154,7 +154,7 @@ def settle(data: str, inventories: Sequence[Inventory], missing: Missing, out: P
     if missing == "refuse":
         raise DataError(
             f"{data}: images are missing ({counts}; the first is {first}), all of them named in "
-            f"{out / LIST}: put them there, or leave out what they belong to with --missing skip"
+            f"{out / LIST}: put them there, or skip the questions that need them with --missing skip"
         )
     empty = [one.split for one in inventories if one.questions and len(one.fallen) == one.questions]
     if empty:

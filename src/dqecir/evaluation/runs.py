@@ -78,7 +78,10 @@ def evaluate_on_protocol(
     if missing == "skip":
         benchmark, inventory = checked_benchmark(benchmark)
         if not benchmark.triplets:
-            raise DataError(f"{folder}: no question of {split} is left without its missing images")
+            raise DataError(
+                f"{folder}: without its missing images no question of {split} is left: name the folder of "
+                "the pictures with --images"
+            )
         lacking = {"missing": asdict(inventory), "note": inventory.sentence()}
     model = read_model(model_folder)
     with _stored(model, benchmark) as store:

@@ -170,7 +170,10 @@ def _checked(path: Path, questions: Questions, form: _Form) -> dict[str, int]:
             raise DataError(f"{path}: {key!r} should be {wanted!r}")
     odd = sorted(set(values) ^ {question.pair_id for question in questions.questions})
     if odd:
-        raise DataError(f"{path}: {len(odd)} questions are missing or too many ({', '.join(odd[:3])})")
+        raise DataError(
+            f"{path}: {len(odd)} questions are missing or too many ({', '.join(odd[:3])}): write the file "
+            "again"
+        )
     candidates, fewest = form.candidates(questions), form.most
     for question in questions.questions:
         answers, known = values[question.pair_id], candidates(question)
@@ -182,5 +185,5 @@ def _checked(path: Path, questions: Questions, form: _Form) -> dict[str, int]:
             raise DataError(f"{path}: question {question.pair_id} names {strange!r}, which is no candidate")
     size = path.stat().st_size
     if size > LARGEST:
-        raise DataError(f"{path} has {size:,} bytes, and the server takes {LARGEST:,} at most")
+        raise DataError(f"{path} has {size:,} bytes, but the server takes at most {LARGEST:,}")
     return {"questions": len(values), "answers": fewest, "bytes": size}

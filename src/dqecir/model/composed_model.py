@@ -219,7 +219,9 @@ class ComposedModel:
                 huggingface_hub.upload_folder(repo_id=repo_id, folder_path=folder)
             except (OSError, ValueError) as error:
                 reason = reason_of(error)
-                raise DataError(f"the hub refused {repo_id} ({reason})") from error
+                raise DataError(
+                    f"the hub refused {repo_id} ({reason}): check the name, and log in (hf auth login)"
+                ) from error
 
     def _tower_reference(self, target: Path) -> dict[str, str]:
         if self.tower_source is None:

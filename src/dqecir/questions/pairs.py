@@ -70,7 +70,10 @@ def draw_pairs(
     has an unknown value in an attribute that is compared.
     """
     if len(coded.columns) > _MOST_COLUMNS:
-        raise DataError(f"{len(coded.columns)} attribute columns are more than the {_MOST_COLUMNS} that fit")
+        raise DataError(
+            f"{len(coded.columns)} attribute columns are more than the {_MOST_COLUMNS} that fit: use fewer "
+            "columns"
+        )
     pools = [_Pool.of(coded, number, gallery, groups, products) for number, gallery in enumerate(galleries)]
     turns = [[(pool, int(place)) for place in own] for pool in pools for own in pool.by_product()]
     taken: set[tuple[int, int]] = set()

@@ -96,9 +96,10 @@ def _found(pictures: Sequence[Path]) -> tuple[list[Path], list[Refusal]]:
         elif place.exists():
             paths[place] = None
         else:
-            raise DataError(f"there is no file or folder {place}")
+            raise DataError(f"there is no file or folder {place}: check the path")
     if not paths:
-        raise DataError(f"there is no picture in {', '.join(map(str, pictures))}")
+        named = ", ".join(map(str, pictures))
+        raise DataError(f"there is no picture in {named}: name a folder with pictures")
     return list(paths), left_out
 
 

@@ -110,7 +110,9 @@ class Editor:
             )
         except Exception as error:  # A folder of any origin may fail in any way.
             reason = reason_of(error)
-            raise EditError(f"{self.checkpoint} cannot be read as a pipeline ({reason})") from error
+            raise EditError(
+                f"{self.checkpoint} cannot be read as a pipeline ({reason}): copy it again"
+            ) from error
         known = inspect.signature(pipeline.__call__).parameters
         lacking = [name for name in _TAKEN if name not in known]
         if lacking:

@@ -72,7 +72,7 @@ class Pictures:
             return cls([Picture(Path(path).as_posix(), Path(path)) for path in images])
         root = Path(images)
         if not root.is_dir():
-            raise DataError(f"there is no folder {root}")
+            raise DataError(f"there is no folder {root}: check the path")
         files = list_pictures(root)
         table = table_of_pictures(root, sheet)
         if table is None:

@@ -120,7 +120,7 @@ def _lines(source: Path) -> Iterator[TextLine]:
     try:
         text = source.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror}") from error
+        raise DataError(f"{source} cannot be read ({error.strerror}): check the path") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{source} is not UTF-8 text: save it as UTF-8") from error
     if not text.strip():

@@ -64,7 +64,7 @@ class Keys:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"the keys in {path} cannot be read ({error})") from None
+            raise DataError(f"the keys in {path} cannot be read ({error}): check the file") from None
         found = [
             _key_of(line, f"{path}, line {number}")
             for number, line in enumerate(lines, start=1)

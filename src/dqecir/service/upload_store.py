@@ -40,7 +40,10 @@ class UploadStore:
         try:
             self._files.pipe_file(address, data)
         except Exception as error:  # Each store has exceptions of its own.
-            raise EngineError(f"pictures cannot be written to {self.root} ({reason_of(error)})") from None
+            raise EngineError(
+                f"pictures cannot be written to {self.root} ({reason_of(error)}): check the address and "
+                "its keys"
+            ) from None
         return address
 
     def picture(self, index: Index, payload: Mapping[str, Any]) -> StoredPicture | None:
@@ -74,7 +77,9 @@ class UploadStore:
         except FileNotFoundError:
             raise ImageError(address, "there is no such file") from None
         except Exception as error:  # Each store has exceptions of its own.
-            raise EngineError(f"pictures at {self.root} cannot be read ({reason_of(error)})") from None
+            raise EngineError(
+                f"pictures at {self.root} cannot be read ({reason_of(error)}): check the address and its keys"
+            ) from None
 
 
 def _opened(address: str, scheme: str) -> Any:
@@ -88,5 +93,5 @@ def _opened(address: str, scheme: str) -> Any:
     except ImportError as error:
         raise DataError(f"--uploads {address} needs a package ({reason_of(error)}): {extra}") from None
     except Exception as error:  # Each file system has exceptions of its own.
-        raise DataError(f"--uploads {address} cannot be used: {reason_of(error)}") from None
+        raise DataError(f"--uploads {address} cannot be used ({reason_of(error)}): check it") from None
     return files

@@ -82,7 +82,7 @@ class TrainingData:
         triplets, method = benchmark.triplets, model.method
         columns = model.heads.config.columns if model.heads is not None else {}
         if len(triplets) < 2:
-            raise DataError(f"{benchmark.name}: {len(triplets)} triplets are too few to train on")
+            raise DataError(f"{benchmark.name}: {len(triplets)} triplets are too few to train on: add some")
         texts, reverse = _texts(triplets, (0, 1), method, text)
         rows = {
             category: torch.tensor([q for q, triplet in enumerate(triplets) if triplet.category == category])

@@ -106,7 +106,10 @@ class Pretrainer:
             ("contrast.views", recipe.contrast.views),
         ):
             if len(settings) != len(catalogues):
-                raise DataError(f"{name} is for {len(settings)} catalogues, but {len(catalogues)} are given")
+                raise DataError(
+                    f"{name} is for {len(settings)} catalogues, but {len(catalogues)} are given: give one "
+                    "--data for each"
+                )
         self.columns = shared_columns(catalogues)
         names = tuple(catalogue.folder.name for catalogue in catalogues)
         claimed = PretrainingSettings(recipe=recipe, catalogues=names, split=split)

@@ -120,7 +120,8 @@ def as_sources(
         )
     if len(sources) != len(catalogues):
         raise DataError(
-            f"the recipe has sources for {len(sources)} catalogues, but {len(catalogues)} are given"
+            f"the recipe has sources for {len(sources)} catalogues, but {len(catalogues)} are given: give "
+            "one --data for each"
         )
     return [
         hold_out(as_source(catalogue, source), split, source.held_out, seed)

@@ -111,7 +111,10 @@ def fit_catalogue(
     start = read_model(model)
     settings = read_recipe(recipe) if recipe is not None else _shipped_recipe()
     if settings.method != DqeValues.name:
-        raise DataError(f"a catalogue is fitted by {DqeValues.name}, and the recipe is for {settings.method}")
+        raise DataError(
+            f"a catalogue is fitted by {DqeValues.name}, but the recipe is for {settings.method}: name "
+            "another --recipe"
+        )
     _claim(folder, out, start, settings, seed, sheet)
     known = start.heads.config.columns if start.heads is not None else {}
     catalogue = with_val(read_catalogue(folder, seed, sheet), seed)

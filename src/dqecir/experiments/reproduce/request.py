@@ -89,7 +89,10 @@ class Request:
         """
         protocol = protocol_named(self.protocol or self.data)
         if protocol.data != self.data:
-            raise DataError(f"the protocol {protocol.name} measures {protocol.data}, not {self.data}")
+            raise DataError(
+                f"the protocol {protocol.name} measures {protocol.data}, not {self.data}: leave out "
+                "--protocol, or name another one"
+            )
         return protocol
 
     def chosen_recipe(self) -> Recipe:
@@ -165,7 +168,8 @@ def models_of(run: Path) -> dict[str, Path]:
         if found:
             return found
     raise DataError(
-        f"{run} is not a run: it has neither of the model folders best and last that training writes"
+        f"{run} is not a run, because it has no model folder best or last: name the --out of dqecir train or "
+        "of dqecir reproduce"
     )
 
 

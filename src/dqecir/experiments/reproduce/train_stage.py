@@ -76,7 +76,7 @@ def course_of(run: Path, headline: str, epoch_steps: int) -> TrainingCourse:
         loss = {line["step"]: line["loss"] for line in lines if line["what"] == "train"}
         metric = {line["step"]: line[headline] for line in lines if line["what"] == "dev"}
     except (OSError, json.JSONDecodeError, KeyError) as error:
-        raise DataError(f"{path} is not the log of a training ({error!r})") from None
+        raise DataError(f"{path} is not the log of a training ({error!r}): train again") from None
 
     def by_epoch(points: dict[int, float]) -> tuple[tuple[float, float], ...]:
         return tuple((round(step / epoch_steps, 3), points[step]) for step in sorted(points))
