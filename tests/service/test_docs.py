@@ -21,13 +21,13 @@ def limits() -> str:
     defaults, settings = Limits(), ServiceSettings(index=Path("INDEX"))
     rows = {
         "a picture": f"{defaults.bytes:,} bytes, {defaults.pixels:,} pixels",
-        "a body beside its picture": f"{defaults.body:,} bytes",
-        "a body's way here": f"{defaults.body_seconds:g} seconds",
+        "a body without its picture": f"{defaults.body:,} bytes",
+        "time for a body to arrive": f"{defaults.body_seconds:g} seconds",
         "an answer": f"within {defaults.seconds:g} seconds; an edit within {defaults.edit_seconds:g}",
-        "requests that wait for the model": f"{settings.queue}; a further one is told to come again",
-        "requests that go through the model together": str(settings.batch),
-        "image tokens of items that are kept": f"{settings.tokens_kept // 10**6} MB",
-        "thumbnails that are kept": f"{settings.thumbnails_kept // 10**6} MB",
+        "requests that wait for the model": f"{settings.queue}; a further one gets status 429",
+        "requests that the model answers together": str(settings.batch),
+        "cache of items' image tokens": f"{settings.tokens_kept // 10**6} MB",
+        "cache of thumbnails": f"{settings.thumbnails_kept // 10**6} MB",
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
