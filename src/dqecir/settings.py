@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from dqecir.errors import DataError
+from dqecir.errors import DataError, reason_of
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -65,8 +65,13 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}: check the path") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read as YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        place = f"{path}, line {error.problem_mark.line + 1}," if error.problem_mark else str(path)
+        raise DataError(f"{place} cannot be read as YAML ({error.problem}): correct it there") from error
+    except (OSError, yaml.YAMLError) as error:
+        raise DataError(f"{path} cannot be read as YAML: {reason_of(error)}") from error
     if not isinstance(data, dict):
         raise DataError(f"{path} must hold a map of settings, such as key: value")
     return parse_settings(data, kind, str(path))

@@ -1,5 +1,6 @@
 """Reading a catalogue: all problems at once, by name, and correct splits."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -262,6 +263,63 @@ def test_cells_without_a_number_are_listed(tmp_path):
     rows = "".join(f"{name},{number}\n" for number, name in enumerate(names))
     folder = write(tmp_path / "c", f"image,price\n{rows}a.png,n/a\n", [*names, "a.png"])
     assert check_catalogue(folder).warnings == ("column 'price' has no number in 1 of its cells: 'n/a'",)
+
+
+def test_columns_are_prices_by_their_names_and_their_cells(tmp_path):
+    table = "image;Preis;g:price;amount;weight\na.png;39,90;5;1.299 €;5 kg\nb.png;5;6;EUR 3;6 kg\n"
+    roles = check_catalogue(write(tmp_path / "c", table)).roles
+    assert [roles[name] for name in ("preis", "price", "amount", "weight")] == ["price"] * 3 + ["attribute"]
+
+
+def test_values_by_which_people_mean_none_are_named(tmp_path):
+    folder = write(tmp_path / "c", "image,color\na.png,N/A\nb.png,N/A\nc.png,-\n")
+    says = "write ? for an unknown value, or leave the cell empty if none applies"
+    assert check_catalogue(folder).warnings == (
+        f"column 'color' has 'N/A' 2 times: {says}",
+        f"column 'color' has '-' once: {says}",
+    )
+
+
+def test_a_table_or_settings_that_are_not_read_are_named(tmp_path):
+    folder = write(tmp_path / "c", "image,color\na.png,red\n")
+    (folder / "attributes.tsv").write_text("image\tcolor\na.png\tblue\n")
+    says = "attributes.csv is read, and not attributes.tsv: write `table: attributes.tsv` into catalogue.yaml"
+    assert check_catalogue(folder).warnings == (f"{says} to read that",)
+    (folder / "catalogue.yml").write_text("table: attributes.tsv\n")
+    with pytest.raises(CatalogueError, match=r"catalogue\.yml is not read: name it catalogue\.yaml"):
+        read_catalogue(folder)
+    (folder / "catalogue.yml").rename(folder / "catalogue.yaml")
+    assert read_catalogue(folder).attributes == {"color": ("blue",)}
+    (folder / "attributes.tsv").unlink()
+    with pytest.raises(CatalogueError, match=r"names the table attributes\.tsv, which is not there: correct"):
+        read_catalogue(folder)
+
+
+def test_a_file_that_marks_an_open_workbook_is_no_table(tmp_path):
+    folder = write(tmp_path / "c", "image,color\na.png,red\n")
+    (folder / "attributes.csv").rename(folder / "export.csv")
+    for name in ("~$export.csv", "._export.csv"):
+        (folder / name).write_bytes(b"\x05owner")
+    assert read_catalogue(folder).attributes == {"color": ("red",)}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_pipes_and_links_that_lead_nowhere_are_no_pictures(tmp_path):
+    folder = write(tmp_path / "c", "image,color\na.png,red\nb.png,red\nC.png,red\nd.png,red\n", ["a.png"])
+    (folder / "b.png").symlink_to("b.png")
+    (folder / "c.png").symlink_to("nowhere.png")
+    os.mkfifo(folder / "d.png")
+    says = "add it, or correct its name"
+    assert check_catalogue(folder).problems == tuple(
+        f"image {name!r} is not in the folder (line {line}): {says}"
+        for line, name in enumerate(("b.png", "C.png", "d.png"), start=3)
+    )
+
+
+def test_an_address_may_leave_out_its_scheme(tmp_path):
+    folder = write(tmp_path / "c", "image,color\n//cdn.example/x/a.png,red\n//cdn.example/gone.png,red\n")
+    says = "image 'gone.png' is not in the folder (line 3): dqecir catalogue fetch downloads it"
+    assert check_catalogue(folder).problems == (says,)
 
 
 def test_a_value_that_is_likely_misspelt_is_named(tmp_path):

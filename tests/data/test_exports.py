@@ -157,3 +157,28 @@ def test_availability_in_exports(tmp_path):
     catalogue = read_catalogue(write(tmp_path / "w", table(*rows)))
     assert catalogue.roles["in stock"] == "availability"
     assert catalogue.sold_out == (False, False, False)
+
+
+def test_options_and_attributes_that_are_named_as_other_columns_keep_their_values(tmp_path):
+    cream = {"Handle": "cream", "Title": "Cream", "Type": "Skin care", "Image Src": ADDRESS.format("a")}
+    cream |= {"Option1 Name": "Type", "Option1 Value": "Gel", "Option2 Name": "Price", "Option2 Value": "low"}
+    attributes = read_catalogue(write(tmp_path / "s", table(cream | {"Variant Price": "9"}))).attributes
+    assert [attributes[name] for name in ("type", "type (option)", "price", "price (option)")] == [
+        ("Skin care",),
+        ("Gel",),
+        ("9",),
+        ("low",),
+    ]
+    mug = {"ID": "1", "Type": "simple", "SKU": "M", "Name": "Mug", "Images": ADDRESS.format("a")}
+    for number, name in enumerate(("Brand", "Regular price", "Name", "Price", "Image"), start=1):
+        mug |= {f"Attribute {number} name": name, f"Attribute {number} value(s)": f"own {name}"}
+    attributes = read_catalogue(write(tmp_path / "w", table(mug | {"Regular price": "5"}))).attributes
+    assert attributes["brand"] == ("own Brand",)
+    assert (attributes["price"], attributes["price (attribute)"]) == (("5",), ("own Price",))
+    assert attributes["image (attribute)"] == ("own Image",)
+    assert attributes["title"] == ("Mug",)
+
+
+def test_an_export_without_pictures_is_one_problem(tmp_path):
+    report = check_catalogue(write(tmp_path / "c", table({"Handle": "a", "Title": "A", "Image Src": ""})))
+    assert report.problems == ("attributes.csv names no picture of a product",)

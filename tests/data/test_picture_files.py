@@ -113,6 +113,40 @@ def test_an_index_names_what_it_leaves_out(tmp_path, model_folder):
     assert [refusal.path.name for refusal in summary.refusals] == ["other.csv", "b.heic"]
 
 
+def test_a_raw_file_is_named_as_one_although_it_begins_like_a_picture(tmp_path):
+    for name in ("a.CR2", "b.dng", "c.nef"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "TIFF")
+    reason = "a raw file of a camera is not read: export it as JPEG"
+    assert listed(tmp_path) == ([], dict.fromkeys(("a.CR2", "b.dng", "c.nef"), reason))
+
+
+@pytest.mark.parametrize("kind", ["BMP", "PPM", "TIFF", "GIF", "WEBP", "PNG", "JPEG", "JPEG2000", "AVIF"])
+def test_a_picture_without_an_ending_is_known_by_its_bytes(tmp_path, kind):
+    Image.new("RGB", (4, 4)).save(tmp_path / "picture", kind)
+    assert listed(tmp_path) == (["picture"], {})
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    jpeg(tmp_path / "a.jpg")
+    jpeg(tmp_path / "locked" / "b.jpg")
+
+    stat, scandir, locked = os.stat, os.scandir, str(tmp_path / "locked")
+
+    def refused_stat(path, **options):
+        if str(path).startswith(locked + os.sep):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    def refused_scandir(path):
+        if str(path) == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "stat", refused_stat)
+    monkeypatch.setattr(os, "scandir", refused_scandir)
+    assert listed(tmp_path) == (["a.jpg"], {"locked": "the folder cannot be read (Permission denied)"})
+
+
 def test_a_sheet_of_a_workbook_is_chosen(tmp_path, dqecir, model_folder):
     jpeg(tmp_path / "shop" / "a.jpg")
     book = Workbook()

@@ -35,7 +35,7 @@ def test_there_are_recipes():
         ("method: dqe\ntraining: {epochs: -1}\n", "training.epochs"),
         ("method: dqe\nnegatives: {choose: midzone}\n", "negatives.choose"),
         ("just text\n", "must hold a map"),
-        ("a: [\n", "cannot be read as YAML"),
+        ("a: [\n", r"line 2, cannot be read as YAML \(expected the node content, .*\): correct it there"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):

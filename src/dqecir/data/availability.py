@@ -22,14 +22,17 @@ def _words(listed: str) -> frozenset[str]:
 _AVAILABLE = _words(
     "in stock, available, available for order, available to order, preorder, presale, backorder, "
     "backordered, on backorder, made to order, limited availability, limited stock, low stock, online only, "
-    "in store only, auf Lager, lieferbar, sofort lieferbar, verfügbar, vorrätig, vorbestellbar, en stock, "
-    "disponible"
+    "in store only, ready to ship, auf Lager, lieferbar, sofort lieferbar, verfügbar, sofort verfügbar, "
+    "vorrätig, vorbestellbar, en stock, disponible, disponibile, op voorraad, i lager"
 )
 _NOT_AVAILABLE = _words(
     "out of stock, oos, sold out, sold, mark as sold, unavailable, not available, currently unavailable, "
-    "temporarily out of stock, not in stock, no stock, discontinued, ausverkauft, vergriffen, "
-    "nicht auf Lager, nicht lieferbar, nicht verfügbar, en rupture de stock, épuisé, agotado, esaurito, "
-    "esgotado"
+    "temporarily out of stock, temporarily unavailable, no longer available, not in stock, no stock, "
+    "coming soon, discontinued, ausverkauft, vergriffen, nicht auf Lager, nicht lieferbar, nicht verfügbar, "
+    "nicht mehr lieferbar, nicht mehr verfügbar, derzeit nicht lieferbar, derzeit nicht verfügbar, "
+    "rupture de stock, en rupture de stock, en rupture, épuisé, indisponible, non disponible, agotado, "
+    "sin stock, sin existencias, no disponible, esaurito, non disponibile, esgotado, uitverkocht, "
+    "niet op voorraad"
 )
 _YES = _words("yes, y, true, ja, oui, sí, si")
 _NO = _words("no, n, false, nein, non")
@@ -48,6 +51,8 @@ _COUNTING_NAMES = _words("quantity, qty")
 _COUNT = re.compile(r"(?:only |just |nur |noch |over |more than |[<>≥~] ?)*(\d{1,9}) ?\+?(?: [^\W\d]+){0,2}")
 _MOST = 0.8
 """Share of a column's cells that must state availability."""
+_MANY = 0.5
+"""The same for a column that is named as availability."""
 _LONGEST = 60
 """Longest cell that may state availability, in characters."""
 
@@ -82,7 +87,10 @@ def says_available(name: str, cell: str) -> bool | None:
     if word in _NOT_AVAILABLE:
         return False
     says = True if word in _YES else False if word in _NO else _counted(cell)
-    return not says if says is not None and _squeezed(name) in _OPPOSITE_NAMES else says
+    if _squeezed(name) not in _OPPOSITE_NAMES:
+        return says
+    # A column "sold" may count the pieces that were sold.
+    return None if says is None or word not in {"0", "1", *_YES, *_NO} else not says
 
 
 def tells_availability(name: str, cells: Sequence[str]) -> bool:
@@ -99,7 +107,8 @@ def tells_availability(name: str, cells: Sequence[str]) -> bool:
         says = {cell: says[cell] if _word(cell) in _AVAILABLE | _NOT_AVAILABLE else None for cell in says}
         if False not in says.values():
             return False
-    return sum(says[cell] is not None for cell in given) >= _MOST * len(given)
+    least = 1.0 if plain in _OPPOSITE_NAMES else _MANY if _is_name(plain) else _MOST
+    return sum(says[cell] is not None for cell in given) >= least * len(given)
 
 
 def best_availability(name: str, cells: Iterable[str]) -> str:

@@ -24,7 +24,9 @@ SETTINGS = "catalogue.yaml"
 _OTHER_SUFFIXES = (".txt", ".json", ".xls", ".xlsm", ".ods", ".html", ".htm", ".xml", ".pdf")
 SPLITS = ("train", "val", "test")
 
-_SHOWN = 5
+_SHOWN = 10
+_WRITTEN_UNKNOWN = frozenset({"n/a", "n.a.", "nan", "null", "unknown", "unbekannt", "tbd", "k.a.", "-", "--"})
+"""Values by which people mean that they know none."""
 _NUMERIC = 0.8
 """Share of a column's cells that must be numbers for it to be a column of numbers."""
 
@@ -104,9 +106,9 @@ def table_of_pictures(folder: Path, sheet: str | None = None) -> Path | None:
     """Return the table of a folder of pictures as :func:`find_table` does; a table of another name
     counts only if it names pictures."""
     settings = _settings(folder)
-    if settings.table is None and not _called_attributes(folder):
+    if sheet is None and settings == CatalogueSettings() and not _called_attributes(folder):
         tables = _tables(folder)
-        if len(tables) != 1 or not _names_pictures(tables[0], sheet or settings.sheet):
+        if len(tables) != 1 or not _names_pictures(tables[0]):
             return None
     return _find_table(folder, settings)
 
@@ -127,11 +129,17 @@ def read_catalogue_table(folder: Path, sheet: str | None = None) -> CatalogueTab
 
 def _settings(folder: Path) -> CatalogueSettings:
     path = folder / SETTINGS
+    if not path.is_file() and (other := path.with_suffix(".yml")).is_file():
+        raise DataError(f"{other.name} is not read: name it {SETTINGS}")
     return read_settings(path, CatalogueSettings) if path.is_file() else CatalogueSettings()
 
 
 def _find_table(folder: Path, settings: CatalogueSettings) -> Path | None:
     if settings.table is not None:
+        if not (folder / settings.table).is_file():
+            raise DataError(
+                f"{SETTINGS} names the table {settings.table}, which is not there: correct its name"
+            )
         return folder / settings.table
     called = _called_attributes(folder)
     tables = [path for path in called if path.name == TABLE] or called or _tables(folder)
@@ -145,7 +153,12 @@ def _find_table(folder: Path, settings: CatalogueSettings) -> Path | None:
 
 def _tables(folder: Path) -> list[Path]:
     return sorted(
-        path for path in folder.iterdir() if path.suffix.casefold() in TABLE_SUFFIXES and path.is_file()
+        path
+        for path in folder.iterdir()
+        # Spreadsheet programs keep a file ~$NAME beside an open workbook.
+        if path.suffix.casefold() in TABLE_SUFFIXES
+        and not path.name.startswith((".", "~$"))
+        and path.is_file()
     )
 
 
@@ -158,9 +171,9 @@ def _called_attributes(folder: Path) -> list[Path]:
     return []
 
 
-def _names_pictures(path: Path, sheet: str | None) -> bool:
+def _names_pictures(path: Path) -> bool:
     try:
-        table = plain_table(read_table(path, sheet))
+        table = plain_table(read_table(path))
     except DataError:
         return False
     names = [column_name(name) for name in table.header]
@@ -177,6 +190,11 @@ def _read(table: CatalogueTable, folder: Path, sheet: str | None) -> None:
     if path is None:
         raise DataError(f"there is no file {TABLE} in it: write one with a column image and your attributes")
     table.name = path.name
+    if others := [one.name for one in _called_attributes(folder) if one != path and settings.table is None]:
+        table.warnings.append(
+            f"{path.name} is read, and not {', '.join(others)}: write `table: {others[0]}` into {SETTINGS} "
+            "to read that"
+        )
     raw = plain_table(read_table(path, sheet or settings.sheet))
     table.problems += raw.problems
     table.warnings += raw.notes
@@ -267,8 +285,7 @@ def _with_plain_numbers(table: CatalogueTable, name: str, cells: list[str], is_p
     if not given or (not is_price and len(odd) > (1 - _NUMERIC) * len(given)):
         return cells
     if odd:
-        listed = ", ".join(map(repr, list(dict.fromkeys(odd))[:_SHOWN]))
-        table.warnings.append(f"column {name!r} has no number in {len(odd)} of its cells: {listed}")
+        table.warnings.append(f"column {name!r} has no number in {len(odd)} of its cells: {_listed(odd)}")
     sign = decimal_sign(given)
     plain = {value: plainly(value, sign, is_price) for value in given}
     if changed := next((value for value in plain if plain[value] != value), None):
@@ -276,6 +293,11 @@ def _with_plain_numbers(table: CatalogueTable, name: str, cells: list[str], is_p
             f"column {name!r}: {changed!r} is read as {plain[changed]!r}, as the column writes its numbers"
         )
     return [SEPARATOR.join(plain.get(value, value) for value in cell.split(SEPARATOR)) for cell in cells]
+
+
+def _listed(cells: Sequence[str]) -> str:
+    different = [*dict.fromkeys(cells)]
+    return ", ".join(map(repr, different[:_SHOWN])) + (", …" if len(different) > _SHOWN else "")
 
 
 def _check_header(table: CatalogueTable, names: Sequence[str]) -> None:
@@ -323,15 +345,20 @@ def _check_values(table: CatalogueTable, name: str, cells: Sequence[str]) -> Non
     if table.roles[name] == "availability" and (
         odd := [cell for cell in counts if has_value(cell) and says_available(name, cell) is None]
     ):
-        listed = ", ".join(map(repr, odd[:_SHOWN]))
         table.warnings.append(
             f"column {name!r} does not say whether the product is in stock in {sum(counts[c] for c in odd)} "
-            f"of its cells, which count as in stock: {listed}"
+            f"of its cells, which count as in stock: {_listed(odd)}"
         )
     if table.roles[name] != "attribute":
         return
     if len(counts) > 20 and len(counts) == len(cells):
         table.warnings.append(f"column {name!r} has another value in every row: is it an id?")
+    for value in counts:
+        if folded(value) in _WRITTEN_UNKNOWN:
+            table.warnings.append(
+                f"column {name!r} has {value!r} {_times(counts[value])}: write ? for an unknown value, or "
+                "leave the cell empty if none applies"
+            )
     spellings: dict[str, list[str]] = {}
     for value in sorted(counts):
         spellings.setdefault(folded(value), []).append(value)
@@ -339,7 +366,11 @@ def _check_values(table: CatalogueTable, name: str, cells: Sequence[str]) -> Non
         if len(alike) > 1:
             table.warnings.append(f"column {name!r} spells one value in several ways: {', '.join(alike)}")
     for value, meant in misspelt_values(counts).items():
-        times = "once" if counts[value] == 1 else f"{counts[value]} times"
         table.warnings.append(
-            f"column {name!r} has {value!r} {times} and {meant!r} {counts[meant]:,} times: is it misspelt?"
+            f"column {name!r} has {value!r} {_times(counts[value])} and {meant!r} {_times(counts[meant])}: "
+            "is it misspelt?"
         )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"

@@ -27,7 +27,7 @@ _UNIT = (
 )
 _CELL = re.compile(
     rf"(?P<sign>[-−+]?)(?P<before>{COIN})?[{_BLANKS}]*(?P<sign2>[-−+]?)"
-    rf"(?P<body>[.,]?[0-9](?:[0-9.,{_QUOTES}{_BLANKS}]*[0-9])?)(?:[.,][-–—]{{0,2}}|:-)?"
+    rf"(?P<body>[.,]?[0-9](?:[0-9.,{_QUOTES}{_BLANKS}]*[0-9])?)(?P<dash>[.,][-–—]{{0,2}}|:-)?"
     rf"[{_BLANKS}]*(?:(?P<behind>{COIN})|{_UNIT})?"
 )
 _GROUPED = re.compile(
@@ -68,7 +68,7 @@ def number_in(cell: str, decimal: DecimalSign | None = None, is_money: bool = Fa
     found = _CELL.fullmatch(cell.strip())
     if found is None or (found["sign"] and found["sign2"]):
         return None
-    body = _Body.of(found["body"])
+    body = _body(found)
     if body is None:
         return None
     is_money = is_money or bool(found["before"] or found["behind"])
@@ -78,12 +78,18 @@ def number_in(cell: str, decimal: DecimalSign | None = None, is_money: bool = Fa
     return -number if (found["sign"] or found["sign2"]) in ("-", "−") else number
 
 
+def has_currency(cell: str) -> bool:
+    """Return whether a cell is a number with a currency."""
+    found = _CELL.fullmatch(cell)
+    return found is not None and bool(found["before"] or found["behind"]) and _body(found) is not None
+
+
 def decimal_sign(cells: Iterable[str]) -> DecimalSign | None:
     """Return the decimal sign of a column, by the cells that can be read in one way only.
 
     ``None`` if there is no such cell, or if fewer than four of five agree.
     """
-    bodies = (_Body.of(found["body"]) for found in map(_CELL.fullmatch, cells) if found)
+    bodies = (_body(found) for found in map(_CELL.fullmatch, cells) if found)
     votes = Counter(body.sign for body in bodies if body is not None and body.sign)
     if not votes:
         return None
@@ -182,6 +188,13 @@ class _Body:
         if decimal is not None:
             return self.ambiguous == decimal
         return self.ambiguous == "." and not is_money
+
+
+def _body(found: re.Match[str]) -> _Body | None:
+    """Return the digits of a cell; a dash instead of cents, as in ``1.299,-``, tells the decimal sign."""
+    dash = found["dash"] or ""
+    whole = _Body.of(f"{found['body']}{dash[0]}0") if len(dash) > 1 and dash[0] in ".," else None
+    return whole or _Body.of(found["body"])
 
 
 def _in_groups(text: str, sign: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from dqecir.data.availability import tells_availability
-from dqecir.data.cells import has_value
+from dqecir.data.cells import has_currency, has_value
 from dqecir.data.picture_files import PICTURE_SUFFIXES
 
 Role = Literal[
@@ -47,7 +47,7 @@ _NAMES: dict[Role, str] = {
 _BY_NAME = {name: role for role, names in _NAMES.items() for name in names.split(", ")}
 ADDRESS = " (address)"
 """Suffix of columns with addresses of pictures, if other columns name the files."""
-_PRICES = frozenset({"price", "prices", "cost", "rrp", "msrp"})
+_PRICES = frozenset({"price", "prices", "cost", "rrp", "msrp", "preis", "preise", "prix", "precio", "prezzo"})
 _ADDRESS = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _ENOUGH = 0.8
@@ -63,12 +63,12 @@ _JUDGED = 1000
 
 
 def column_name(header: str) -> str:
-    """Return a column's name in lower case with single blanks.
+    """Return a column's name in lower case with single blanks, without Google's ``g:``.
 
-    >>> column_name("  Image   Src ")
-    'image src'
+    >>> column_name("  Image   Src "), column_name("g:image_link")
+    ('image src', 'image_link')
     """
-    return " ".join(header.casefold().split())
+    return " ".join(header.casefold().split()).removeprefix("g:")
 
 
 def spaced(name: str) -> str:
@@ -141,6 +141,8 @@ def _by_cells(cells: Sequence[str]) -> Role:
         return "image"
     if _most(_ADDRESS.match(cell) is not None for cell in given):
         return "url"
+    if _most(map(has_currency, given)):
+        return "price"
     if given and sum(map(len, given)) > _LONG * len(given):
         return "description"
     return "attribute"

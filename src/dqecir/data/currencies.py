@@ -15,8 +15,8 @@ _CODES = (
 _WORDS = "euros?|dollars?|bucks|pounds?|francs?|yen|kr|zł|zl|kč|lei|лв|руб|грн|rs|rm|rp|tl|s?fr"
 
 COIN = (
-    rf"(?:[A-Za-z]{{0,3}}[{SIGNS}]|{_CODES.replace(' ', '|')}|{_CODES.lower().replace(' ', '|')}"
-    rf"|(?i:{_WORDS}|ft)\.?|円|元)"
+    rf"(?:(?:[A-Za-z]{{0,3}}|[A-Z]{{2,3}} )[{SIGNS}]|{_CODES.replace(' ', '|')}"
+    rf"|{_CODES.lower().replace(' ', '|')}|(?i:{_WORDS}|ft)\.?|円|元)"
 )
 """Regular expression of a currency beside a cell's number; ``ft`` may be forints, or feet."""
 

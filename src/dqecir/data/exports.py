@@ -44,6 +44,7 @@ _SHOPIFY = {
     "type": "type",
     "tags": "tags",
 }
+_SHOPIFY_COLUMNS = frozenset({"handle", "image", "price", "availability", *_SHOPIFY.values()})
 _SHOPIFY_NAMED = " (product.metafields."
 """Follows the name of a fact that the shop added."""
 _WOOCOMMERCE = {
@@ -86,7 +87,7 @@ def plain_table(table: Table) -> Table:
         )
     return replace(
         table,
-        header=header or table.header,
+        header=header,
         rows=tuple(Row(row.line, tuple(row[name] for name in header)) for row in shown),
         problems=table.problems + (() if shown else (f"{table.name} names no picture of a product",)),
         notes=(*table.notes, *notes),
@@ -116,6 +117,11 @@ def _shopify(records: Sequence[Record]) -> Iterator[Record]:
             f"option{number} value": name
             for number in (1, 2, 3)
             if (name := column_name(first[f"option{number} name"])) not in ("", "title")
+        }
+        # A shop may name an option as a column of its own: "Type" or "Price".
+        options = {
+            column: f"{name} (option)" if name in _SHOPIFY_COLUMNS else name
+            for column, name in options.items()
         }
         facts["availability"] = _shopify_availability(rows)
         for row in sorted(rows, key=_image_position):
@@ -162,7 +168,10 @@ def _woocommerce(records: Sequence[Record]) -> Iterator[Record]:
         for column, name in record.cells.items():
             if column.startswith("attribute ") and column.endswith(" name") and name:
                 values = _BETWEEN_VALUES.split(record[f"{column.removesuffix(' name')} value(s)"])
-                facts[column_name(name)] = SEPARATOR.join(value.replace("\\,", ",") for value in values)
+                own = column_name(name)
+                # An attribute may be named as another column, such as "Brand" or "Price".
+                own = f"{own} (attribute)" if own == "image" or facts.get(own) else own
+                facts[own] = SEPARATOR.join(value.replace("\\,", ",") for value in values)
         yield Record(record.line, {"image": record["images"], **facts})
 
 

@@ -130,8 +130,10 @@ def _as_image_error(name: str) -> Iterator[None]:
         raise ImageError(name, error.reason) from None
     except UnidentifiedImageError:
         raise ImageError(name, f"not a picture in a supported format ({', '.join(FORMATS)})") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(name, f"the picture has too many pixels ({error}): make it smaller") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(
+            name, f"the picture has too many pixels; at most {MAX_PIXELS:,} are decoded: make it smaller"
+        ) from None
     except Exception as error:  # Decoders raise any kind of exception on damaged files.
         raise ImageError(name, f"the file is truncated or damaged ({error}); save it again") from None
 
@@ -164,7 +166,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 
 def _too_many_bytes(size: int, most: int) -> str:
-    return f"the file has {size:,} bytes; at most {most:,} are read"
+    return f"the file has {size:,} bytes; at most {most:,} are read: make it smaller"
 
 
 def _decoded(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
@@ -173,7 +175,9 @@ def _decoded(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
         raise ImageError(name, "the picture has no pixels")
     if width * height > max_pixels:
         raise ImageError(
-            name, f"the picture has {width:,} x {height:,} pixels; at most {max_pixels:,} are decoded"
+            name,
+            f"the picture has {width:,} x {height:,} pixels; at most {max_pixels:,} are decoded: "
+            "make it smaller",
         )
     return upright_rgb(picture)
 

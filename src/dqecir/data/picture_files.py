@@ -40,6 +40,8 @@ UPLOADS_MARK = ".dqecir-uploads"
 FETCHED = ("fetched.log", "not-fetched.txt")
 """Files that dqecir writes into a catalogue whose pictures it fetches."""
 
+_RAW = (".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw")
+"""Endings of raw files, many of which begin like TIFF."""
 _ELSEWHERE = {
     ".svg": "a vector drawing is not read: export it as PNG",
     ".psd": "a file of an image editor is not read: export it as JPEG or PNG",
@@ -47,10 +49,7 @@ _ELSEWHERE = {
     ".pdf": "a document is not read: export its pages as JPEG",
     ".jxl": "JPEG XL is not read: save it as JPEG",
     ".zip": "an archive is not unpacked: unpack it into the folder",
-    **dict.fromkeys(
-        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf"),
-        "a raw file of a camera is not read: export it as JPEG",
-    ),
+    **dict.fromkeys(_RAW, "a raw file of a camera is not read: export it as JPEG"),
     **dict.fromkeys((".mp4", ".mov", ".avi", ".webm", ".mkv"), "a video is not read: export a frame as JPEG"),
 }
 _LEFT_FOLDERS = {
@@ -70,6 +69,8 @@ _MAGIC = (
     b"GIF89a",
     b"II*\0",
     b"MM\0*",
+    b"BM",
+    *(b"P%d%c" % (number, blank) for number in range(1, 7) for blank in b" \t\r\n"),
     b"\0\0\0\x0cjP  ",
     b"\xff\x4f\xff\x51",
 )
@@ -128,11 +129,15 @@ class FileNames:
         # For an impossible name, ``os.path.isfile`` returns False; ``Path.is_file`` raises.
         if os.path.isfile(self.root / plain):  # noqa: PTH113
             return [plain]
-        return self._by_name.get(folded(_without_detours(name.replace("\\", "/"))), [])
+        return self._readable(self._by_name.get(folded(_without_detours(name.replace("\\", "/"))), []))
 
     def of_last_part(self, name: str) -> list[str]:
         """Return the relative paths of the files named ``name``, in any subfolder."""
-        return self._by_last_part.get(folded(name), [])
+        return self._readable(self._by_last_part.get(folded(name), []))
+
+    def _readable(self, paths: list[str]) -> list[str]:
+        """Return the paths of files, not of pipes, devices and links that lead nowhere."""
+        return [path for path in paths if os.path.isfile(self.root / path)]  # noqa: PTH113  (as find)
 
     @cached_property
     def _by_last_part(self) -> dict[str, list[str]]:
@@ -178,7 +183,9 @@ def _why_no_folder(path: Path) -> str | None:
     if reason := _LEFT_FOLDERS.get(path.name.casefold()):
         return reason
     index = path.with_name(path.name.removesuffix("-uploads"))
-    if (path / UPLOADS_MARK).exists() or (index != path and _is_index(index)):
+    # For a folder that cannot be read, ``os.path.exists`` returns False; ``Path.exists`` raises.
+    is_marked = os.path.exists(path / UPLOADS_MARK)  # noqa: PTH110
+    if is_marked or (index != path and _is_index(index)):
         return "pictures that were uploaded to the service"
     return "an index" if _is_index(path) else None
 
@@ -206,7 +213,7 @@ def _why_no_picture(path: Path) -> str | None:
         return "a link to a file that does not exist" if path.is_symlink() else "there is no such file"
     except OSError as error:
         return f"the file cannot be read ({error.strerror})"
-    if is_picture(head):
+    if is_picture(head) and suffix not in _RAW:
         return None
     return _ELSEWHERE.get(suffix, "it is not a picture")
 

@@ -115,7 +115,7 @@ def views_of(
     warnings = [f"{problem}; the product keeps its other pictures" for problem in missing[:_LISTED]]
     if len(missing) > _LISTED:
         warnings.append(f"{len(missing) - _LISTED} more further pictures are not in the folder")
-    if shared := {file: owners for file, owners in shown_by.items() if len(owners) > 1}:
+    if shared := {file: owners for file, owners in shown_by.items() if len(set(owners)) > 1}:
         file, owners = next(iter(shared.items()))
         warnings.append(
             f"{len(shared)} pictures are of several products, such as {file!r} of {_listed(owners)}"

@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from dqecir.data.picture_files import PICTURE_SUFFIXES, FileNames
 
-_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
-_BETWEEN_ADDRESSES = re.compile(r"[\s,;|]+(?=https?://)", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?:https?:)?//[^/]", re.IGNORECASE)
+_BETWEEN_ADDRESSES = re.compile(r"[\s,;|]+(?=(?:https?:)?//)", re.IGNORECASE)
 _BETWEEN_NAMES = re.compile(r"\s*[,;|\n]\s*")
 
 
@@ -83,8 +83,8 @@ def _found(row: int, cell: str, names: FileNames, line: int) -> RowPicture:
     else:
         found = names.find(cell)
     if not found:
-        fetch = ": dqecir catalogue fetch downloads it" if wanted != cell else ""
-        return RowPicture(row, cell, f"image {wanted!r} is not in the folder (line {line}){fetch}", True)
+        helps = "dqecir catalogue fetch downloads it" if wanted != cell else "add it, or correct its name"
+        return RowPicture(row, cell, f"image {wanted!r} is not in the folder (line {line}): {helps}", True)
     if len(found) > 1:
         several = f"image {wanted!r} may be {' or '.join(found)} (line {line}): write its exact name"
         return RowPicture(row, found[0], several)
