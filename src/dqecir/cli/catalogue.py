@@ -83,7 +83,7 @@ def catalogue_fit(
     sheet_name: SheetName = None,
     device: Device = "auto",
 ) -> None:
-    """Check a catalogue, train on it, measure, index it and write a report; a stopped one goes on."""
+    """Check a catalogue, train on it, measure, index it and write a report; resume a stopped run."""
     from dqecir.evaluation.table import as_table
     from dqecir.experiments.fit.steps import fit_catalogue
     from dqecir.io.device import chosen_device, use_device
@@ -102,7 +102,7 @@ def catalogue_update(
     sheet_name: SheetName = None,
     device: Device = "auto",
 ) -> None:
-    """Bring an index up to date with its catalogue: encode what is new, change rows, remove what is gone."""
+    """Bring an index up to date with its catalogue: encode new pictures, change rows, delete items."""
     from dqecir.search.retriever import ComposedRetriever
 
     summary = ComposedRetriever.of_index(index, model, device).update_index(folder, sheet=sheet_name)
@@ -126,7 +126,7 @@ def catalogue_fetch(
     ] = False,
     sheet_name: SheetName = None,
 ) -> None:
-    """Download the pictures that a table names by address, into a catalogue; a stopped run goes on."""
+    """Download the pictures that a table names by address, into a catalogue; resume a stopped run."""
     from dqecir import __version__
     from dqecir.data.fetching import MISSING, MOST_BYTES, fetch_pictures
     from dqecir.io.downloads import Downloader

@@ -102,7 +102,7 @@ def _say_indexed(summary: BuildSummary, what: str) -> None:
 def index_delete(
     index: IndexFolder, ids: Annotated[list[str], typer.Argument(help="Ids of items or products.")]
 ) -> None:
-    """Delete items from an index by their ids, and products by theirs with all their pictures."""
+    """Delete items of an index by their ids, or products by theirs, with all their pictures."""
     from dqecir.index.engines import open_index
     from dqecir.search.product_search import items_named
 
@@ -153,7 +153,7 @@ def index_leftovers(
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove them. Default: only list them.")] = False,
 ) -> None:
-    """Name what killed builds left: collections, tables of a database, and drafts beside an index folder."""
+    """List leftovers of killed builds: collections, tables of a database, and drafts beside an index."""
     from dqecir.index.engines import leftovers_of
 
     found = leftovers_of(index)
@@ -204,7 +204,7 @@ def index_audit(
 
 @index_app.command("info")
 def index_info(index: IndexFolder) -> None:
-    """Say what an index holds, and where its pictures are, as JSON."""
+    """Print facts about an index, and the folder of its pictures, as JSON."""
     from dqecir.data.picture_root import read_root
     from dqecir.index.engines import open_index
     from dqecir.model.maker import read_maker
@@ -222,7 +222,7 @@ def index_reroot(
     index: IndexFolder,
     images: Annotated[Path, typer.Option("--images", help="The folder that now holds its pictures.")],
 ) -> None:
-    """Write into an index where its pictures have moved to."""
+    """Store the folder to which the pictures of an index have moved."""
     from dqecir.data.picture_root import is_address, write_root
     from dqecir.index.engines import open_index
 

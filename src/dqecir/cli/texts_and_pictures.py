@@ -48,7 +48,7 @@ def describe(
         ),
     ] = None,
 ) -> None:
-    """Write what each picture shows: the value of every attribute, and how probable it is."""
+    """Describe each picture: the value of every attribute, and its probability."""
     from dqecir.model.describer import Describer
     from dqecir.search.describing import describe_pictures
 

@@ -51,7 +51,7 @@ def train(
     model: Model = None,
     encoder: Encoder = None,
 ) -> None:
-    """Train a method on triplets of catalogues or of your own; a run that was killed is resumed."""
+    """Train a method on triplets of catalogues or of your own; resume a killed run."""
     from dqecir.training.build import trainer_for
     from dqecir.training.recipe import read_recipe
 
@@ -86,7 +86,7 @@ def compare(
         typer.Option(min=1, help="Number of parallel runs, one thread each. Default: the number of cores."),
     ] = None,
 ) -> None:
-    """Train and measure several methods over several seeds at equal budgets; a stopped one is resumed."""
+    """Train and measure several methods over several seeds at equal budgets; resume a stopped comparison."""
     from dqecir.evaluation.table import as_table, beyond_recall
     from dqecir.experiments.compare.encoder_axis import compare_encoders, page
     from dqecir.experiments.compare.results_page import budget_means

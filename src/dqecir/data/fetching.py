@@ -36,7 +36,7 @@ from dqecir.io.progress import track
 from dqecir.settings import read_settings
 
 MOST_BYTES = 50_000_000
-"""Of one picture."""
+"""Most bytes of one picture."""
 MOST_ADDRESSES = 200_000
 LEDGER, MISSING = FETCHED
 IMAGES = "images"

@@ -45,7 +45,7 @@ class RemotePicture:
 
     address: str
     read: Callable[[int], bytes]
-    """Return at most so many bytes of it; raises :class:`ImageError` if it is gone."""
+    """Return at most this many bytes of the picture; raises :class:`ImageError` if it is gone."""
 
 
 StoredPicture = Path | RemotePicture

@@ -43,7 +43,7 @@ SEARCH_SILENCE = 10
 """Seconds after which a search that has no answer has failed."""
 
 CHANGES = 1024
-"""More changes than killed writers leave at once."""
+"""Most names of changes that are read at once; killed writers leave fewer."""
 
 _LONGEST_PAUSE = 2.0
 _LATER = frozenset({408, 425, 429})

@@ -57,9 +57,9 @@ class IndexRecord(ItemsRecord):
 
     format: int = FORMAT
     writer: str
-    """The change that made the generation: what others wrote of it does not count."""
+    """The change that made the generation; points that other changes wrote for it are ignored."""
     claim: str
-    """The change that may make the next generation; no other can any more."""
+    """The only change that can make the next generation."""
     oldest: int
     """The oldest generation that can still be searched."""
 
@@ -90,7 +90,7 @@ class StoredPoint:
 class PointQuery:
     """One search: find the nearest ``limit`` points to a vector, by inner product.
 
-    Where items have ``many`` vectors, the largest product counts (MAX_SIM).
+    Where items have ``many`` vectors, the largest inner product counts (MAX_SIM).
     """
 
     vector: NDArray[np.float32]
@@ -113,7 +113,7 @@ def points_of(batch: ItemBatch, stored: Tensor, first: int, generation: int, wri
 
 
 def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Qdrant's payload of an item: the item as text, unchanged, and what filters and counts use."""
+    """Return Qdrant's payload of an item: the item as text, and the fields that filters and counts use."""
     known = {name: values_in(value) for name, value in payload.items()}
     numbers = {
         safe_name(name): [number for number in map(measured, values) if math.isfinite(number)]
@@ -189,14 +189,14 @@ def is_within(key: str, limits: Mapping[str, float]) -> Condition:
 
 
 def is_of(key: str, writer: str) -> Condition:
-    """Return the condition for what a change wrote (``writer``) or marked as gone (``killer``)."""
+    """Return the condition for points that a change wrote (``writer``) or marked as deleted (``killer``)."""
     return {"key": key, "match": {"value": writer}}
 
 
 def unfinished(key: str, by: str, record: IndexRecord) -> Condition:
-    """Return the condition for what writers left that did not finish.
+    """Return the condition for points that changes left which did not finish.
 
-    ``key`` and ``by`` are ``born`` and ``writer``, or ``died`` and ``killer``. What they left is of a later
+    ``key`` and ``by`` are ``born`` and ``writer``, or ``died`` and ``killer``. Such points are of a later
     generation than the record's, or of the same one but by another change.
     """
     same = {"key": key, "match": {"value": record.generation}}

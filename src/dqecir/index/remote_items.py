@@ -22,7 +22,7 @@ SPARE = 16
 """Items that are fetched beyond the wanted ones, because inner products there are of float16 numbers."""
 
 PREFERRED = 256
-"""Items that are fetched and ordered anew where the engine itself cannot add preferences to scores."""
+"""Items that are fetched and reordered if the engine cannot add preferences to scores itself."""
 
 
 class ItemsRecord(Strict):

@@ -1,8 +1,8 @@
-"""The scan: every item that may be found is scored, roughly at first, and the best of them exactly.
+"""The scan: score every allowed item roughly, and the best of them exactly.
 
-A rough score is a float16 product where the rule is ``dot``, and the scorer's own float32 otherwise. It is
-wrong by no more than a known number, so every item that may belong among the best is a candidate. The scorer
-scores candidates in float64 and rounds to float32, so that equal items have equal scores wherever they stand.
+A rough score is an inner product in float16 with the rule ``dot``, else the scorer's own in float32. Its
+error is at most a known number, so every item that may be among the best is a candidate. The scorer scores
+candidates in float64 and rounds to float32, so that equal items have equal scores wherever they are.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ SCORED = 1 << 22
 """Rough scores in memory at once."""
 
 SINGLE_PRODUCTS = 3
-"""Queries up to which a float16 product of each is quicker than a float32 product of all."""
+"""Queries up to which multiplying each in float16 is faster than multiplying all together in float32."""
 
 _PEAK = 256.0
-"""The largest product in float16; smaller ones are as precise down to a ten-millionth of it."""
+"""The largest inner product in float16; smaller ones are as precise, down to a ten-millionth of it."""
 
 Best = list[tuple[float, int]]
 """(score, row), best first; equal scores in the order of rows."""
@@ -53,9 +53,9 @@ def best_of_segments(
 ) -> list[Best]:
     """Return the best ``k`` items of each query [B, n_q, D], or all that may be found.
 
-    Where more than ``settings.exact_up_to`` items of a segment may be found, its projected vectors, if there
-    are any, choose what is scored. ``added``: for each segment what is added to its scores [B, N]. Rows are
-    counted through all segments.
+    If more than ``settings.exact_up_to`` items of a segment are allowed, its projected vectors, if there are
+    any, choose the items to score. ``added``: for each segment, numbers [B, N] that are added to its scores.
+    Rows are numbered through all segments.
     """
     found: list[Best] = [[] for _ in queries]
     start = 0
@@ -103,7 +103,8 @@ class Scan:
     ) -> list[Best]:
         """Return the best ``k`` allowed rows of each query, or all of them.
 
-        ``left_out`` holds rows that one query may not find; -1 is none. ``added`` [B, N] is added to scores.
+        ``left_out`` holds the rows that each query leaves out; -1 is none. ``added`` [B, N] is added to the
+        scores.
         """
         rows = hidden = None
         share = allowed.mean()

@@ -74,7 +74,7 @@ from dqecir.io.files import sync_folder, whole_folder, write_json
 from dqecir.settings import Strict, parse_settings
 
 KEPT = 16
-"""Number of generations that can be searched; a handle that is further behind opens the newest."""
+"""Number of generations that can be searched; a reader that is further behind opens the newest."""
 
 WRITTEN = 128
 """Points written or read in one request, so that other requests can be served in between."""
@@ -86,7 +86,7 @@ HELD = 1 << 13
 """Items of several queries that are fetched at once; other searches take turns with them."""
 
 _ALL = 1 << 31
-"""More values than an attribute has."""
+"""A number of values that no attribute reaches."""
 
 ReadT = TypeVar("ReadT")
 

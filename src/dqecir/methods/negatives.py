@@ -100,7 +100,7 @@ def mid_zone(delta: Tensor, eligible: Tensor, bounds: ZoneLimits) -> Tensor:
 
 
 def nearest_to_band(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: int) -> Tensor:
-    """Return the ``size`` eligible candidates with Δ > 0 that lie nearest to the band, [Q, N]."""
+    """Return the ``size`` eligible candidates with Δ > 0 nearest to the zone within ``bounds``, [Q, N]."""
     low, high = bounds
     distance = torch.maximum(low[:, None] - delta, delta - high[:, None]).clamp(min=0)
     distance = distance.masked_fill(~(eligible & (delta > 0)), torch.inf)

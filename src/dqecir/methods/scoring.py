@@ -105,7 +105,7 @@ BLOCK = 1 << 21
 taken is 1.5 times as fast."""
 
 LARGE_BLOCK = 1 << 25
-"""The same on an accelerator, which needs large products."""
+"""The same on an accelerator, which is faster with large matrices."""
 
 CONVERTED = 1 << 20
 """Most numbers converted to float32 in one step; blocks that fit a cache are 3 to 5 times as fast."""
@@ -138,7 +138,7 @@ def score(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
 def score_of_results(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
     """Return scores as :func:`score`, computed in float64 and rounded to float32.
 
-    Equal targets have equal scores wherever they stand, which products of float32 do not promise.
+    Equal targets have equal scores wherever they stand, which float32 does not guarantee.
     """
     return score(queries.double(), targets, rule).float()
 
