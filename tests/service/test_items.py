@@ -187,6 +187,12 @@ def test_what_an_index_names_and_is_no_picture_is_not_shown(client, settings):
         ('{"price": 1e999}', "price: a number must be finite"),
         ('{"ean": 123456789012345678}', "ean: JSON cannot hold a number of this size"),
         ('{"ean": -9007199254740993}', "ean: JSON cannot hold a number of this size"),
+        ('{"price": 1E-400}', "price: JSON cannot hold this number exactly: send it as a text, in quotes"),
+        ('{"price": 0.123456789012345678}', "price: JSON cannot hold this number exactly"),
+        ('{"color": "red", "color": "blue"}', "color: the name comes several times: keep one"),
+        ('{"color": "a\\u0000b"}', "color: a text may not contain control characters: remove them"),
+        ('{" ": "x"}', "an attribute cannot be named ' ': use visible characters"),
+        ('{"a\\nb": "x"}', "an attribute cannot be named 'a\\nb': use visible characters"),
         ('["a"]', "object"),
         ("{", "JSON"),
         ('{"": "x"}', "1 character"),
@@ -206,6 +212,9 @@ def test_values_come_back_as_they_came(client, picture):
         "m": -3,
         "price": 3.5,
         "whole": 2.0,
+        "tenth": 0.1,
+        "tiny": 1e-300,
+        "note": "two\nlines",
         "code": "007",
     }
     assert put(client, "a", picture, given).status_code == 201

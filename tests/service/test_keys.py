@@ -87,6 +87,16 @@ def test_every_key_is_compared_whichever_is_right(keys_file, monkeypatch):
         *({"host": "localhost", name: "1"} for name in ("Forwarded-For", "X-Original-Forwarded-For")),
         *({"host": "localhost", name: "1"} for name in ("X-Original-URL", "X-Amzn-Trace-Id", "X-Scheme")),
         {"host": "localhost", "X-Appengine-User-IP": "1"},
+        *({"host": "localhost", name: "1"} for name in ("X-Rewrite-URL", "Front-End-Https", "X-Url-Scheme")),
+        *({"host": "localhost", name: "1"} for name in ("X-Request-Start", "X-Varnish", "X-NginX-Proxy")),
+        *(
+            {"host": "localhost", name: "1"}
+            for name in ("X-Host", "Max-Forwards", "X-Forward-For", "X-Real-Ip")
+        ),
+        *(
+            {"host": "localhost", name: "1"}
+            for name in ("Fastly-SSL", "CDN-Loop", "X-Proxy-Id", "X-Coming-From")
+        ),
     ],
 )
 def test_without_keys_only_this_machine_writes(client, picture, headers):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import TypeVar
+from decimal import Decimal
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -14,10 +17,13 @@ from starlette.requests import ClientDisconnect
 
 from dqecir.service.configuration import Limits
 from dqecir.service.problems import Problem, invalid
-from dqecir.service.schemas import MOST_REFERENCES, ReferenceBody
+from dqecir.service.schemas import MOST_REFERENCES, Attributes, ReferenceBody
 
 Schema = TypeVar("Schema", bound=BaseModel)
 BodyT = TypeVar("BodyT", bound=ReferenceBody)
+
+_MOST_DIGITS = 17
+"""Digits that a number in JSON keeps."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,23 @@ def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
         return schema.model_validate_json(text)
     except ValidationError as error:
         raise invalid(error, name) from None
+
+
+def attributes_of(text: str) -> dict[str, Any]:
+    """Parse the attributes of an item; raises a :class:`Problem`, also for values that JSON would change."""
+    found = parsed(text, Attributes).root
+    pairs: list[tuple[str, Any]] = json.loads(text, parse_float=Decimal, object_pairs_hook=list)
+    if len(pairs) > len(found):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise Problem(422, f"{name}: the name comes several times: keep one")
+    for name, value in pairs:
+        if isinstance(value, Decimal) and value != 0:
+            digits = len(value.normalize().as_tuple().digits)
+            if digits > _MOST_DIGITS or not float(value):
+                raise Problem(
+                    422, f"{name}: JSON cannot hold this number exactly: send it as a text, in quotes"
+                )
+    return found
 
 
 async def read_body(request: Request, field: str, limits: Limits, images: int = 1) -> Body:

@@ -27,8 +27,10 @@ EMBEDDED_RATE = 600
 
 _KINDS = ("read", "write", "embed")
 _FORWARDED = re.compile(
-    r"via|(?:.+-)?forwarded(?:-.+)?|x-original-.+|x-real-ip|x-scheme|cdn-loop|cf-.+"
-    r"|x-(?:amz|amzn|appengine|arr|azure|envoy)-.+|(?:.+-)?(?:client|connecting|peer|user|proxyuser)-ip",
+    r"via|(?:.+-)?forwarded(?:-.+)?|(?:x-)?(?:coming-from|proxy-.+)|max-forwards|front-end-https"
+    r"|x-(?:original|rewrite|forward)-.+|x-(?:host|https?|proto|protocol|scheme|url-scheme|ssl|request-start)"
+    r"|(?:x-)?(?:akamai|amz|amzn|appengine|arr|azure|cdn|cf|envoy|fastly|fly|nginx|varnish)(?:-.+)?"
+    r"|(?:.+-)?(?:client|connecting|peer|real|user|proxyuser)-ip",
     re.IGNORECASE,
 )
 """Headers that proxies add."""

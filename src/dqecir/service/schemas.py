@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -39,12 +40,16 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _EXACT = 2**53
 """Larger integers are not exact in JSON."""
 _LONGEST = 500
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Control characters that no table has either; line breaks and tabs may be in a text."""
 
 
 def _checked_value(value: object) -> object:
     if isinstance(value, str):
         if len(value) > _LONGEST:
             raise ValueError(f"a text has at most {_LONGEST} characters")
+        if _CONTROL.search(value):
+            raise ValueError("a text may not contain control characters: remove them")
     elif isinstance(value, bool):
         return value
     elif isinstance(value, int | float):
@@ -208,6 +213,9 @@ class Attributes(RootModel[Annotated[dict[Name, Value], Field(max_length=64)]]):
     def _leave_the_path(cls, given: dict[str, Any]) -> dict[str, Any]:
         if taken := RESERVED & given.keys():
             raise ValueError(f"an attribute cannot be named {min(taken)}: the index uses this name itself")
+        for name in given:
+            if not name.isprintable() or not name.strip():
+                raise ValueError(f"an attribute cannot be named {name!r}: use visible characters")
         return given
 
 

@@ -15,7 +15,7 @@ from dqecir.data.availability import marked
 from dqecir.index.filters import filter_from
 from dqecir.model.compose import Reference
 from dqecir.search.engine import SearchEngine
-from dqecir.service.bodies import Body, parsed, read_body
+from dqecir.service.bodies import Body, attributes_of, parsed, read_body
 from dqecir.service.documented import FORM_OF_ITEM, body_of, problems
 from dqecir.service.keys import may_read, may_read_pictures, may_write
 from dqecir.service.problems import Problem
@@ -24,7 +24,6 @@ from dqecir.service.schemas import (
     LARGEST_THUMBNAIL,
     MOST_LISTED,
     MOST_TEXT,
-    Attributes,
     DeleteBody,
     Deleted,
     FilterConditions,
@@ -131,7 +130,7 @@ async def _encoded(service: Service, item_id: str, body: Body) -> Put:
     if not body.images:
         raise Problem(422, "the form has no image: send one as the field image")
     [image] = body.images
-    attributes = {} if body.text is None else parsed(body.text, Attributes).root
+    attributes = {} if body.text is None else attributes_of(body.text)
     tokens: list[Tensor] = []
     for engine in service.engines.values():
         reference = await service.decoders.run(partial(_reference, service, engine, image))
