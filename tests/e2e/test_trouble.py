@@ -38,6 +38,28 @@ def test_ids_are_printed_as_they_are(dqecir, shop, model_folder):
     ]
 
 
+def test_an_id_is_printed_on_one_line_without_commands_for_the_terminal(dqecir, tmp_path, model_folder):
+    names = ("new\nline.png", "tab\t.png", "\x1b[31mred.png", "back\u202egnp.png", "👩\u200d🦰.png")
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    for number, name in enumerate(names):
+        Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(folder / name)
+    (folder / "bad\n.png").write_text("x")
+    build = ["index", "build", "--images", folder, "--out", tmp_path / "index", "--model", model_folder]
+    assert f"left out {folder}/bad\\n.png: " in dqecir(*build)[1]
+    out = dqecir("search", "--index", tmp_path / "index", "--model", model_folder, "--text", "red")[1]
+    printed = {line.split("  ")[-1] for line in out.splitlines()}
+    assert {r"new\nline.png", r"tab\t.png", r"\x1b[31mred.png", r"back\u202egnp.png", names[-1]} <= printed
+
+
+def test_a_sheet_that_cannot_be_drawn_takes_no_results_away(dqecir, shop, model_folder):
+    (shop / "shop" / "[red]a.png").unlink()
+    code, out, err = dqecir(*search(shop, model_folder), "--sheet", shop / "s.png")
+    assert (code, len(out.splitlines())) == (1, 3)
+    assert "the sheet cannot show the item '[red]a.png' (there is no such file): name the new folder" in err
+    assert not (shop / "s.png").exists()
+
+
 def test_an_output_that_cannot_show_an_id_gets_its_numbers(monkeypatch, shop, model_folder):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))

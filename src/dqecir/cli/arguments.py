@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from dqecir.errors import DataError
 
 # Print ids unchanged: ":smile:" is no emoji.
 output = Console(soft_wrap=True, emoji=False)
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Characters that end a line, command a terminal or turn the direction of writing."""
+
+
+def shown(text: object) -> str:
+    r"""Return an id, a path or a value for :data:`output`, with escapes for unprintable characters.
+
+    >>> shown("new\nline.jpg")
+    'new\\nline.jpg'
+    """
+    return escape(_UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], str(text)))
+
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 IndexFolder = Annotated[Path, typer.Option("--index", help="An index folder.")]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import Device, Encoder, IndexFolder, Model, SheetName, output, start_of
+from dqecir.cli.arguments import Device, Encoder, IndexFolder, Model, SheetName, output, shown, start_of
 from dqecir.errors import PROBLEMS_SHOWN
 from dqecir.io.progress import console
 
@@ -63,8 +63,8 @@ def catalogue_check(
     output.print(", ".join(f"{count} {name}" for name, count in report.counts.items()))
     for column, role in report.roles.items():
         values = report.values.get(column, {}) if role in ("attribute", "price", "availability") else {}
-        shown = ", ".join(f"{value} {count}" for value, count in list(values.items())[:12])
-        output.print(escape(f"{column} [{role}]" + (f": {shown}" if shown else "")))
+        first = ", ".join(f"{value} {count}" for value, count in list(values.items())[:12])
+        output.print(shown(f"{column} [{role}]" + (f": {first}" if first else "")))
     if report.problems:
         raise typer.Exit(1)
     output.print("[green]the catalogue can be used[/]")
@@ -107,7 +107,7 @@ def catalogue_update(
 
     summary = ComposedRetriever.of_index(index, model, device).update_index(folder, sheet=sheet_name)
     for refusal in summary.refusals:
-        output.print(f"[yellow]left out[/] {escape(str(refusal.path))}: {escape(refusal.reason)}")
+        output.print(f"[yellow]left out[/] {shown(refusal.path)}: {escape(refusal.reason)}")
     output.print(
         f"{summary.new} new, {summary.pictures_changed} pictures changed, "
         f"{summary.rows_changed} rows changed, {summary.removed} removed, {summary.unchanged} unchanged"
@@ -134,7 +134,7 @@ def catalogue_fetch(
     with Downloader(f"dqecir/{__version__}", MOST_BYTES, allow_private) as downloader:
         summary = fetch_pictures(table, out, downloader, sheet_name)
     for sentence in summary.missing[:PROBLEMS_SHOWN]:
-        output.print(f"[yellow]missing[/] {escape(sentence)}")
+        output.print(f"[yellow]missing[/] {shown(sentence)}")
     if len(summary.missing) > PROBLEMS_SHOWN:
         output.print(f"… and {len(summary.missing) - PROBLEMS_SHOWN} more")
     if summary.missing:

@@ -20,6 +20,7 @@ from dqecir.cli.arguments import (
     Reranker,
     SheetName,
     output,
+    shown,
     start_of,
 )
 from dqecir.errors import DataError
@@ -94,7 +95,7 @@ def index_add(
 
 def _say_indexed(summary: BuildSummary, what: str) -> None:
     for refusal in summary.refusals:
-        output.print(f"[yellow]left out[/] {escape(str(refusal.path))}: {escape(refusal.reason)}")
+        output.print(f"[yellow]left out[/] {shown(refusal.path)}: {escape(refusal.reason)}")
     output.print(f"{summary.indexed} images {escape(what)}, {len(summary.refusals)} left out")
 
 
@@ -357,19 +358,19 @@ def search(
             rerank=rerank,
         )
         reply = result.as_json()
-        if sheet is not None and image is not None:
-            result.write_sheet(sheet, image, text)
-            console.print(f"the sheet is {sheet}")
     if as_json:
         print(json.dumps(reply, indent=2))
     else:
         _print_reply(reply)
+    if index is not None and sheet is not None and image is not None:
+        result.write_sheet(sheet, image, text)
+        console.print(f"the sheet is {sheet}")
 
 
 def _print_reply(reply: Mapping[str, Any]) -> None:
     for rank, answer in enumerate(reply["answers"], start=1):
         views = f"  ({answer['product']}, {1 + len(answer['views'])} pictures)" if "product" in answer else ""
-        output.print(f"{rank:3}. {answer['score']:.3f}  {escape(answer['id'] + views)}")
+        output.print(f"{rank:3}. {answer['score']:.3f}  {shown(answer['id'] + views)}")
     if reply["sentence"]:
         output.print(escape(reply["sentence"]))
     hidden = reply["sold_out_hidden"]

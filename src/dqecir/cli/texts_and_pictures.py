@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import Model, output
+from dqecir.cli.arguments import Model, output, shown
 
 
 def read(
@@ -54,7 +54,7 @@ def describe(
 
     count, left_out = describe_pictures(pictures, Describer.from_pretrained(model), out, columns)
     for refusal in left_out:
-        output.print(f"[yellow]left out[/] {escape(str(refusal.path))}: {escape(refusal.reason)}")
+        output.print(f"[yellow]left out[/] {shown(refusal.path)}: {escape(refusal.reason)}")
     output.print(f"{count} pictures described, written to {escape(str(out))}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dqecir.data.payload_fields import RESERVED, SOLD_OUT
+from dqecir.errors import ImageError, ItemPictureError
 from dqecir.language.numeric_constraints import NumericConstraint
 from dqecir.language.reader import Correction
 
@@ -218,7 +219,15 @@ class SearchResponse:
         from dqecir.data.images import load_image
         from dqecir.io.contact_sheets import Candidate, SheetRow, contact_sheet
 
-        found = [Candidate(load_image(str(one.payload["path"])), one.score) for one in self.results]
+        found = []
+        for one in self.results:
+            try:
+                found.append(Candidate(load_image(str(one.payload["path"])), one.score))
+            except ImageError as error:
+                raise ItemPictureError(
+                    f"the sheet cannot show the item {one.id!r} ({error.reason}): name the new folder of the "
+                    "pictures with dqecir index reroot, or run dqecir catalogue update"
+                ) from None
         contact_sheet([SheetRow(load_image(image), text, found, self.attribute_weights)], path)
 
 
