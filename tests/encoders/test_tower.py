@@ -19,7 +19,7 @@ from dqecir.encoders.dual import ARCHITECTURES
 from dqecir.encoders.tower import Tower
 from dqecir.encoders.tower_folder import read_tower
 from dqecir.encoders.towers import TowerConfig
-from dqecir.encoders.vision_tower import VISION_MODELS
+from dqecir.encoders.transformers_tower import VISION_MODELS
 from dqecir.errors import CheckpointError, DataError
 from dqecir.experiments.fit.steps import fit_catalogue
 from dqecir.methods.attribute_heads import AttributeHeads, HeadsConfig

@@ -33,7 +33,7 @@ from dqecir.encoders.tokenizer import WordPieces, train_word_pieces
 from dqecir.encoders.tower import Tower
 from dqecir.encoders.tower_folder import read_tower
 from dqecir.encoders.towers import EfficientNetTower, TowerConfig
-from dqecir.encoders.vision_tower import VISION_MODELS
+from dqecir.encoders.transformers_tower import VISION_MODELS
 from dqecir.errors import CheckpointError
 from dqecir.language.vocabulary import shipped_vocabularies
 

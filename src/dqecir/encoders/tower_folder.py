@@ -10,7 +10,7 @@ from dqecir.encoders.checkpoint_files import State
 from dqecir.encoders.dual_folder import preparation, refuse_own_code
 from dqecir.encoders.hf_checkpoints import hf_config, hf_tensors
 from dqecir.encoders.towers import TowerConfig
-from dqecir.encoders.vision_tower import image_size, loaded_state
+from dqecir.encoders.transformers_tower import image_size, loaded_state
 from dqecir.errors import CheckpointError
 
 

