@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGINT, SIGQUIT
+from threading import Thread
 
 import pytest
 
@@ -114,6 +116,50 @@ class PostgresServer:
             self.stop(crash=True)
         shutil.rmtree(self.data, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+FLUSH = b"H\0\0\0\4"
+"""A message that psycopg sends after a pipeline, perhaps behind the answer; nothing answers it."""
+
+
+class CountingRelay:
+    """A socket in front of a server, which counts how often a client waits for an answer."""
+
+    def __init__(self, server: PostgresServer, folder: Path) -> None:
+        self.round_trips = 0
+        self.address = server.address("shop").replace(str(server.folder), str(folder))
+        self._server = str(server.folder / ".s.PGSQL.5432")
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(folder / ".s.PGSQL.5432"))
+        self._listening.listen()
+        Thread(target=self._relay, daemon=True).start()
+
+    def _relay(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._server)
+                self._pass_on(client, server, ends := [])
+                self._pass_on(server, client, ends)
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, ends: list[socket.socket]) -> None:
+        """Pass on what a side sends; ``ends`` holds the sides that have sent so far."""
+        ends.append(source)
+
+        def run() -> None:
+            with suppress(OSError):
+                while data := source.recv(1 << 16):
+                    if data != FLUSH:
+                        self.round_trips += source is ends[0] and ends[-1] is not source
+                        ends.append(source)
+                    target.sendall(data)
+                target.shutdown(socket.SHUT_WR)
+
+        Thread(target=run, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.close()
 
 
 @contextmanager

@@ -9,11 +9,13 @@ import sys
 import threading
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 from hypothesis import given, settings
 
+from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import EngineError, FilterError
 from dqecir.index import engines
 from dqecir.index.contract import ItemBatch, SearchSettings
@@ -22,10 +24,11 @@ from dqecir.index.filters import parse_filter
 from dqecir.index.item_preferences import CellPreference, Preference
 from dqecir.index.payload_columns import Columns
 from dqecir.search.audit import audit
+from dqecir.search.product_search import all_views, best_products
 from tests.conftest import PATIENCE
 from tests.index.contract import DOT, EngineContract, batches, item
 from tests.index.test_server import NAMES, SCALARS, filters
-from tests.postgres_server import postgres_server
+from tests.postgres_server import CountingRelay, postgres_server
 
 
 @pytest.mark.parametrize("version", [16, 18])
@@ -366,6 +369,40 @@ def recall(index, exact, where=None, k=10) -> float:
         for one in (index, exact)
     ]
     return sum((len(a & b) / len(b) if b else not a) for a, b in zip(found, right, strict=True)) / 50
+
+
+def test_a_search_of_products_takes_few_round_trips(index, postgres, monkeypatch):
+    views = [f"view{row}" for row in range(60)]
+    payloads = [{PRODUCT: f"p{row // 3}", "path": f"{row}.png"} for row in range(60)]
+    index.add(ItemBatch(views, uneven(60, 8), payloads))
+    with TemporaryDirectory(prefix="pg-") as folder:
+        relay = CountingRelay(postgres, Path(folder))
+        monkeypatch.setenv("DQECIR_DATABASE_URL", relay.address)
+        own, query = engines.open_index(index.folder), uneven(1, 8, seed=1)
+
+        def trips(call) -> int:
+            call()
+            before = relay.round_trips
+            call()
+            return relay.round_trips - before
+
+        for one in (
+            lambda: own.search(query, 9, [["view3"]], parse_filter(f"{PRODUCT} = p1")),
+            lambda: own.page(9, "view5"),
+            lambda: (own.payloads(views), own.has_products),
+            lambda: own.views(["p1", "p2"]),
+            lambda: own.generation,
+        ):
+            assert trips(one) == 1
+        without = trips(lambda: all_views(own, ["view4"]))
+        found = trips(lambda: best_products(own, query, 9, [["view4"]]))
+        assert (without, found) == (2, 2)
+        # A change of others is found by one more attempt.
+        index.add(item("new", 1, DOT, another="x"))
+        assert own.ids(parse_filter("another = x")) == ["new"]
+        again = type(index).build(index.folder, DOT, index.items())
+        assert own.ids() == again.ids()
+        relay.close()
 
 
 def test_readers_go_on_while_builds_replace_the_tables(index):

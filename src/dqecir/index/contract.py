@@ -230,6 +230,10 @@ class Index(ABC):
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """Return the payloads of items by id, without unknown ids; other payloads are not parsed."""
 
+    def matching(self, where: Filter) -> dict[str, Mapping[str, Any]]:
+        """Return the payloads of the items that ``where`` allows, by id; raises as :meth:`ids`."""
+        return self.payloads(self.ids(where))
+
     def payload(self, item_id: str) -> Mapping[str, Any] | None:
         """Return the payload of an item; None if there is no such item."""
         return self.payloads([item_id]).get(item_id)
@@ -254,8 +258,7 @@ class Index(ABC):
         """Return the ids of the views of products, by product and in the order of adding."""
         found: dict[str, list[str]] = {}
         if products and self.has_products:
-            ids = self.ids(Equal(PRODUCT, tuple(products)))
-            for item_id, payload in self.payloads(ids).items():
+            for item_id, payload in self.matching(Equal(PRODUCT, tuple(products))).items():
                 # Filters ignore case.
                 if payload[PRODUCT] in products:
                     found.setdefault(payload[PRODUCT], []).append(item_id)

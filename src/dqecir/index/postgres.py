@@ -20,8 +20,8 @@ from typing import Any, Self, TypeVar
 import psycopg
 from torch import Tensor
 
-from dqecir.data.payload_fields import RESERVED
-from dqecir.errors import EngineError, UnknownItemError
+from dqecir.data.payload_fields import PRODUCT, RESERVED
+from dqecir.errors import EngineError, FilterError, UnknownItemError
 from dqecir.index.contract import (
     Hit,
     Index,
@@ -69,19 +69,17 @@ WRITE_MS = 300_000
 LOCK_MS = 30_000
 """Milliseconds that a statement of a reader and of a writer may take, and that a writer waits for others."""
 
-_PLANNER = (
-    "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL random_page_cost = 1"
-)
+_PLANNER = {"jit": "off", "max_parallel_workers_per_gather": "0", "random_page_cost": "1"}
 """For short statements on tables that fit in memory: compilers and workers start too slowly."""
 
-_SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 ReadT = TypeVar("ReadT")
 
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """One transaction: the record of an index, and what is read and written with it."""
+    """One transaction: the record of an index, and what is read and written by it."""
 
     connection: Connection
     record: StoreRecord
@@ -109,12 +107,12 @@ class _Snapshot:
     def send(self, statement: str, parameters: Sequence[Any] = ()) -> psycopg.Cursor[Row]:
         return self.connection.cursor(binary=True).execute(statement.encode(), parameters)
 
-    def rows(self, columns: str, allowed: Condition, more: str = "", *parameters: object) -> list[Row]:
-        """Select columns of the allowed items ``i``; ``more`` has its own parameters."""
-        return self.send(
-            f"SELECT {columns} FROM {self.store.items} i WHERE {allowed[0]} {more}",
-            [*allowed[1], *parameters],
-        ).fetchall()
+    def items(self, columns: str, allowed: Condition, more: str = "") -> Condition:
+        """Return the statement for columns of the allowed items ``i``."""
+        return f"SELECT {columns} FROM {self.store.items} i WHERE {allowed[0]} {more}", allowed[1]
+
+    def rows(self, columns: str, allowed: Condition, more: str = "") -> list[Row]:
+        return self.send(*self.items(columns, allowed, more)).fetchall()
 
     def remove(self, keys: Sequence[int], kept: Collection[int] = ()) -> None:
         """Delete items by their keys; the vectors of ``kept`` keys stay."""
@@ -143,8 +141,7 @@ class PostgresIndex(Index):
         self._trial: tuple[SearchSettings | None, VectorGraph | None] | None = None
         with plain_errors(), self._transaction(_SNAPSHOT, "", READ_MS) as (now, building):
             self.header = now.record.header
-            store = now.record.store
-        if building and json.loads(building)["store"] == store:
+        if building and json.loads(building)["store"] == self._known.store:
             # Its build was killed after the folder was complete. A role that may only read leaves it so.
             with suppress(EngineError, psycopg.Error), pool().transaction("BEGIN; SELECT") as (connection, _):
                 confirm(connection, self._location)
@@ -215,7 +212,7 @@ class PostgresIndex(Index):
         return len(gone)
 
     def refresh(self) -> None:
-        self._read(lambda now: None)
+        self._newest()
 
     def search(
         self,
@@ -227,18 +224,32 @@ class PostgresIndex(Index):
     ) -> list[list[Hit]]:
         self.check_search(queries, k, exclude)
         without, wished = exclude or [()] * len(queries), prefer or [Preference()] * len(queries)
-        return self._read(lambda now: _best(now, queries.float(), k, without, where, wished, self._trial))
+        asked = _Question(queries.float(), k, without, where, wished, self._trial)
+        record, found = self._batch(asked.statements)
+        if len(found) > len(queries):
+            found = found[1:]  # The first statement sets up the graph.
+            # A graph may end before it has found enough, behind a filter above all.
+            if any(len(rows) < k for rows in found):
+                found = self._read(asked.rows)
+        return asked.hits(found, record.header)
 
     def tokens(self, ids: Sequence[str]) -> Tensor:
-        rows = self._read(lambda now: now.rows(f"i.id, {now.vector}", of_ids(set(ids))))
-        found: dict[str, bytes] = dict(rows)
+        found: dict[str, bytes] = dict(
+            self._rows(lambda now: now.items(f"i.id, {now.vector}", of_ids(set(ids))))
+        )
         lacking = [item for item in ids if item not in found]
         if lacking:
             raise UnknownItemError(lacking[0])
         return as_tokens([found[item] for item in ids], self.header.size)
 
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        found = self._read(lambda now: now.rows("i.id, i.payload", of_ids(set(ids)), "ORDER BY i.number"))
+        return self._entries(lambda now: of_ids(set(ids)))
+
+    def matching(self, where: Filter) -> dict[str, Mapping[str, Any]]:
+        return self._entries(lambda now: now.limit(where))
+
+    def _entries(self, allowed: Callable[[_Snapshot], Condition]) -> dict[str, Mapping[str, Any]]:
+        found = self._rows(lambda now: now.items("i.id, i.payload", allowed(now), "ORDER BY i.number"))
         return {item: json.loads(payload) for item, payload in found}
 
     def items(self) -> Iterator[ItemBatch]:
@@ -268,36 +279,36 @@ class PostgresIndex(Index):
                     is_first = False
 
     def ids(self, where: Filter | None = None) -> list[str]:
-        found = self._read(lambda now: now.rows("i.id", now.limit(where), "ORDER BY i.number"))
+        found = self._rows(lambda now: now.items("i.id", now.limit(where), "ORDER BY i.number"))
         return [item for (item,) in found]
 
     def count(self, where: Filter | None = None) -> int:
         counted = "count(DISTINCT product) + count(*) FILTER (WHERE product IS NULL)"
-        return self._read(lambda now: now.rows(counted, now.limit(where))[0][0])
+        [(count,)] = self._rows(lambda now: now.items(counted, now.limit(where)))
+        return int(count)
 
     def page(
         self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
     ) -> Page:
-        def read(now: _Snapshot) -> list[Row]:
+        order = "number" if seed is None else f"{_drawn(seed)}, number"
+
+        def statements(now: _Snapshot) -> list[Condition]:
             allowed, parameters = now.limit(where)
-            order = "number" if seed is None else f"{_drawn(seed)}, number"
-            start, last = "TRUE", ()
-            if after is not None:
-                found = now.rows(order, of_ids([after]))
-                if not found:
-                    raise UnknownItemError(after)
-                last = found[0]
-                start = f"({order}) > ({', '.join('%s' for _ in last)})"
+            last, before = now.items(order, of_ids([after or ""]))
+            start = "TRUE" if after is None else f"({order}) > ({last})"
             # Within the inner query, i is another item that is allowed, too.
             earlier = "i.product = shown.product AND i.number < shown.number"
-            return now.send(
+            page = (
                 f"SELECT id, payload FROM (SELECT * FROM {now.store.items} i WHERE {allowed}) shown "
                 f"WHERE {start} AND NOT EXISTS (SELECT FROM {now.store.items} i WHERE {earlier} "
-                f"AND {allowed}) ORDER BY {order} LIMIT %s",
-                [*parameters, *last, *parameters, limit + 1],
-            ).fetchall()
+                f"AND {allowed}) ORDER BY {order} LIMIT %s"
+            )
+            own = [] if after is None else before
+            return [(last, before), (page, [*parameters, *own, *parameters, limit + 1])]
 
-        rows = self._read(read)
+        _, (found, rows) = self._batch(statements)
+        if after is not None and not found:
+            raise UnknownItemError(after)
         entries = [(item, json.loads(payload)) for item, payload in rows[:limit]]
         return Page(entries, entries[-1][0] if len(rows) > limit else None)
 
@@ -313,26 +324,31 @@ class PostgresIndex(Index):
         return self._read(drawn)
 
     def values(self) -> dict[str, Counter[str]]:
-        def counted(now: _Snapshot) -> list[Row]:
+        def counted(now: _Snapshot) -> Condition:
             fields = f"{now.store.items} i, json_each(i.payload::json) cell (name, value)"
             counts = f"SELECT name, value::text, count(*) FROM {fields} WHERE name <> ALL(%s) GROUP BY 1, 2"
-            return now.send(counts, [list(RESERVED)]).fetchall()
+            return counts, [list(RESERVED)]
 
         found: dict[str, Counter[str]] = {}
-        for name, value, count in self._read(counted):
+        for name, value, count in self._rows(counted):
             for one in values_in(json.loads(value)):
                 found.setdefault(name, Counter())[str(one)] += count
         return found
 
     def columns(self) -> list[Columns]:
-        return [self._read(lambda now: now.record).columns()]
+        return [self._newest().columns()]
+
+    @property
+    def has_products(self) -> bool:
+        """As the contract says; the database is not asked if the last call has seen products."""
+        return PRODUCT in self._known.attributes or super().has_products
 
     @property
     def generation(self) -> int:
-        return self._read(lambda now: now.record.generation)
+        return self._newest().generation
 
     def __len__(self) -> int:
-        return self._read(lambda now: now.record.items)
+        return self._newest().items
 
     def info(self) -> dict[str, Any]:
         def read(now: _Snapshot) -> dict[str, Any]:
@@ -378,6 +394,37 @@ class PostgresIndex(Index):
             graph = self._graph.made() if settings else None
             self._write(lambda now: now.record.model_copy(update={"quick": settings, "graph": graph}))
 
+    def _rows(self, statement: Callable[[_Snapshot], Condition]) -> list[Row]:
+        """Return the rows of one statement, as :meth:`_batch`."""
+        _, [rows] = self._batch(lambda now: [statement(now)])
+        return rows
+
+    def _newest(self) -> StoreRecord:
+        return self._batch(lambda now: [])[0]
+
+    def _batch(
+        self, statements: Callable[[_Snapshot], Sequence[Condition]]
+    ) -> tuple[StoreRecord, list[list[Row]]]:
+        """Read one snapshot: its record, and the rows of statements.
+
+        They are written for the record of the last call and sent together with the question for the newest
+        one. So this takes one round trip, and a second attempt only where that record is outdated.
+        """
+        try:
+            with plain_errors(but=may_repeat), pool().transaction("") as (connection, _):
+                now = self._snapshot(connection, self._known)
+                with connection.pipeline():
+                    *_, told = [now.send(text) for text in self._beginning(_SNAPSHOT, "", READ_MS)]
+                    cursors = [now.send(*statement) for statement in statements(now)]
+                    now.send("COMMIT")
+                record, _ = self._told(told.fetchall())
+                if _parts_of(record) == _parts_of(now.record):
+                    return record, [cursor.fetchall() for cursor in cursors]
+        except (psycopg.Error, FilterError):
+            # The tables were replaced, the connection broke, or an attribute is new.
+            pass
+        return self._read(lambda now: (now.record, now.all_rows(statements(now))))
+
     def _read(self, work: Callable[[_Snapshot], ReadT]) -> ReadT:
         """Read one snapshot; once more where the connection broke or a build replaced the tables."""
         with plain_errors():
@@ -392,7 +439,7 @@ class PostgresIndex(Index):
 
     def _write(self, change: Callable[[_Snapshot], StoreRecord | None]) -> None:
         """Change the index, which is held against other writers, and write the record that is returned."""
-        with plain_errors(), self._transaction("", " FOR UPDATE", WRITE_MS) as (now, building):
+        with plain_errors(), self._transaction("BEGIN", " FOR UPDATE", WRITE_MS) as (now, building):
             if building and is_built(now.connection, self._location):
                 raise busy(building)
             record = change(now)
@@ -408,25 +455,41 @@ class PostgresIndex(Index):
             yield now
 
     @contextmanager
-    def _transaction(self, kind: str, lock: str, milliseconds: int) -> Iterator[tuple[_Snapshot, str | None]]:
-        location, connections = self._location, pool()
-        extension = connections.extension()
-        begin = (
-            f"BEGIN {kind}; SET LOCAL statement_timeout = {milliseconds}; "
-            f"SET LOCAL lock_timeout = {LOCK_MS}; {_PLANNER}; "
-            f"SELECT record, building FROM {location.records} WHERE name = '{location.name}'{lock}"
+    def _transaction(
+        self, begin: str, lock: str, milliseconds: int
+    ) -> Iterator[tuple[_Snapshot, str | None]]:
+        with pool().transaction("; ".join(self._beginning(begin, lock, milliseconds))) as (connection, rows):
+            record, building = self._told(rows)
+            yield self._snapshot(connection, record), building
+
+    def _beginning(self, begin: str, lock: str, milliseconds: int) -> list[str]:
+        """Return the first statements of a transaction; the last finds the record."""
+        settings = _PLANNER | {"statement_timeout": str(milliseconds), "lock_timeout": str(LOCK_MS)}
+        calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+        location = self._location
+        return [
+            begin,
+            f"SELECT {calls}",
+            f"SELECT record, building FROM {location.records} WHERE name = '{location.name}'{lock}",
+        ]
+
+    def _told(self, rows: Sequence[Row]) -> tuple[StoreRecord, str | None]:
+        """Return the record that the database told, and the build that runs."""
+        if not rows or rows[0][0] is None:
+            raise EngineError(
+                f"the database has no index {self._location.name} of {self.folder}: name its database in "
+                f"{URL}, or build the index again"
+            )
+        record = parse_settings(json.loads(rows[0][0]), StoreRecord, f"the record of {self.folder}")
+        if record.header != getattr(self, "header", record.header):
+            raise EngineError(f"{self.folder} was built again by another model: open it again")
+        self._known = record
+        return record, rows[0][1]
+
+    def _snapshot(self, connection: Connection, record: StoreRecord) -> _Snapshot:
+        return _Snapshot(
+            connection, record, Store(self._location.namespace, record.store, pool().extension())
         )
-        with connections.transaction(begin) as (connection, rows):
-            if not rows or rows[0][0] is None:
-                raise EngineError(
-                    f"the database has no index {location.name} of {self.folder}: name its database in "
-                    f"{URL}, or build the index again"
-                )
-            record = parse_settings(json.loads(rows[0][0]), StoreRecord, f"the record of {self.folder}")
-            if record.header != getattr(self, "header", record.header):
-                raise EngineError(f"{self.folder} was built again by another model: open it again")
-            store = Store(location.namespace, record.store, extension)
-            yield _Snapshot(connection, record, store), rows[0][1]
 
 
 @contextmanager
@@ -443,40 +506,66 @@ def _drawn(seed: int) -> str:
     return f"hashint8extended(hash, '{(seed + 2**63) % 2**64 - 2**63}')"
 
 
-def _best(
-    now: _Snapshot,
-    queries: Tensor,
-    k: int,
-    without: Sequence[Sequence[str]],
-    where: Filter | None,
-    prefer: Sequence[Preference],
-    trial: tuple[SearchSettings | None, VectorGraph | None] | None,
-) -> list[list[Hit]]:
-    """Return the ``k`` best items of each query [B, 1, D], by the graph if more than few may be found.
+@dataclass(frozen=True)
+class _Question:
+    """The arguments of a search, with queries [B, 1, D].
 
-    A scan adds preferences to the scores of all items, the graph to those of the first it finds. ``trial``:
-    settings and a graph to use. Default: those of the index.
+    A scan adds preferences to the scores of all items, a graph to those of the first that it finds.
     """
-    limit, columns, header = now.limit(where), now.record.columns(), now.record.header
-    quick, graph = trial or (now.record.quick, now.record.graph)
-    texts = [query_text(query[0]) for query in queries]
-    allowed = [both(limit, but_not(ids)) for ids in without]
-    found: list[list[Row]] = [[] for _ in texts]
-    if quick is not None and graph is not None and now.allows_more_than(max(FEW, quick.exact_up_to), limit):
-        count = SPARE + (max(k, PREFERRED) if any(prefer) else k)
-        ways = [near(now.store, graph, header.size, *one, count) for one in zip(texts, allowed, strict=True)]
-        candidates = min(MOST, max(quick.candidates, count))
-        found = now.all_rows([graph_settings(candidates), *ways])[1:]
-    # A graph may end before it has found enough, behind a filter above all.
-    few = [row for row, rows in enumerate(found) if len(rows) < min(k, now.record.items)]
-    scans = [
-        scan(now.store, texts[row], allowed[row], preferred(prefer[row], columns, queries[row]), k + SPARE)
-        for row in few
-    ]
-    for row, rows in zip(few, now.all_rows(scans), strict=True):
-        found[row] = rows
-    answers = []
-    for query, rows, preference in zip(queries, map(sorted, found), prefer, strict=True):
-        tokens, items = as_tokens([row[3] for row in rows], header.size), [row[1:3] for row in rows]
-        answers.append(best_hits(query, tokens, items, k, header.score_rule, preference))
-    return answers
+
+    queries: Tensor
+    k: int
+    without: Sequence[Sequence[str]]
+    where: Filter | None
+    prefer: Sequence[Preference]
+    trial: tuple[SearchSettings | None, VectorGraph | None] | None
+    """Settings and a graph. Default: those of the index."""
+
+    def statements(self, now: _Snapshot) -> list[Condition]:
+        """Return scans, or the statement that sets up the graph, and searches of it.
+
+        The graph is used if more than few items may be found.
+        """
+        limit, record = now.limit(self.where), now.record
+        quick, graph = self.trial or (record.quick, record.graph)
+        if quick is None or graph is None or not now.allows_more_than(max(FEW, quick.exact_up_to), limit):
+            return self._scans(now, range(len(self.queries)))
+        count = SPARE + (max(self.k, PREFERRED) if any(self.prefer) else self.k)
+        ways = [
+            near(now.store, graph, record.header.size, query_text(query[0]), allowed, count)
+            for query, allowed in zip(self.queries, self._allowed(limit), strict=True)
+        ]
+        return [graph_settings(min(MOST, max(quick.candidates, count))), *ways]
+
+    def rows(self, now: _Snapshot) -> list[list[Row]]:
+        """Return what the graph finds, and by scans where that is too few."""
+        found = now.all_rows(self.statements(now))[-len(self.queries) :]
+        few = [row for row, rows in enumerate(found) if len(rows) < min(self.k, now.record.items)]
+        for row, rows in zip(few, now.all_rows(self._scans(now, few)), strict=True):
+            found[row] = rows
+        return found
+
+    def _scans(self, now: _Snapshot, rows: Sequence[int]) -> list[Condition]:
+        columns, allowed = now.record.columns(), self._allowed(now.limit(self.where))
+        scans = []
+        for row in rows:
+            query = self.queries[row, 0]
+            added = preferred(self.prefer[row], columns, query)
+            scans.append(scan(now.store, query_text(query), allowed[row], added, self.k + SPARE))
+        return scans
+
+    def _allowed(self, limit: Condition) -> list[Condition]:
+        return [both(limit, but_not(ids)) for ids in self.without]
+
+    def hits(self, found: Sequence[Sequence[Row]], header: IndexHeader) -> list[list[Hit]]:
+        """Return the best of the rows of each query."""
+        answers = []
+        for query, rows, preference in zip(self.queries, map(sorted, found), self.prefer, strict=True):
+            tokens, items = as_tokens([row[3] for row in rows], header.size), [row[1:3] for row in rows]
+            answers.append(best_hits(query, tokens, items, self.k, header.score_rule, preference))
+        return answers
+
+
+def _parts_of(record: StoreRecord) -> tuple[object, ...]:
+    """Return all of a record that statements depend on."""
+    return record.store, record.attributes, record.quick, record.graph

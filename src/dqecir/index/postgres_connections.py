@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from queue import Empty, LifoQueue
@@ -98,8 +98,8 @@ class ConnectionPool:
     def transaction(self, begin: str) -> Iterator[tuple[Connection, list[Row]]]:
         """Begin a transaction, and yield its connection and the rows of the last statement of ``begin``.
 
-        It is committed at the end, or rolled back by an error. Errors of the database are
-        :class:`EngineError`, but those that :meth:`may_repeat` names.
+        It is committed at the end, or rolled back by an error. An empty ``begin`` leaves both to the caller.
+        Errors of the database are :class:`EngineError`, but those that :meth:`may_repeat` names.
         """
         if not self._room.acquire(timeout=_WAIT):
             raise EngineError(f"all {TOGETHER} connections to the database are in use: try again")
@@ -107,7 +107,8 @@ class ConnectionPool:
             connection, rows = self._begun(begin)
             try:
                 yield connection, rows
-                connection.execute("COMMIT")
+                if begin:
+                    connection.execute("COMMIT")
             finally:
                 with suppress(psycopg.Error):
                     connection.rollback()
@@ -125,6 +126,8 @@ class ConnectionPool:
                 connection, fresh = self._idle.get_nowait(), False
             except Empty:
                 connection, fresh = self.dedicated(), True
+            if not begin:
+                return connection, []
             try:
                 cursor = connection.execute(begin.encode())
                 while cursor.nextset():
@@ -158,25 +161,23 @@ class ConnectionPool:
 
 def pool() -> ConnectionPool:
     """Return this process's pool for the database of ``DQECIR_DATABASE_URL``, or of libpq's own settings."""
-    url = os.environ.get(URL, "")
+    # Connections must not be shared with a process that was forked.
+    return _pool(os.environ.get(URL, ""), os.getpid())
+
+
+@cache
+def _pool(url: str, process: int) -> ConnectionPool:
     try:
         given = conninfo_to_dict(url)
         own = {"connect_timeout": "3", "application_name": "dqecir"}
         conninfo = make_conninfo(url, **{name: value for name, value in own.items() if name not in given})
-        conninfo = make_conninfo(conninfo, client_encoding="UTF8")
+        return ConnectionPool(make_conninfo(conninfo, client_encoding="UTF8"))
     except psycopg.Error:
         # The library's own message quotes the password.
         raise EngineError(
             f"{URL} is not the address of a database: write postgresql://USER@HOST:5432/DATABASE, and signs "
             "such as @ and / in a password as %40 and %2F"
         ) from None
-    return _pool(conninfo, os.getpid())
-
-
-@cache
-def _pool(conninfo: str, process: int) -> ConnectionPool:
-    """Connections must not be shared with a process that was forked."""
-    return ConnectionPool(conninfo)
 
 
 def may_repeat(error: psycopg.Error) -> bool:
@@ -186,11 +187,13 @@ def may_repeat(error: psycopg.Error) -> bool:
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """Turn errors of the database into :class:`EngineError`, in one sentence without secrets."""
+def plain_errors(but: Callable[[psycopg.Error], bool] = lambda error: False) -> Iterator[None]:
+    """Turn errors of the database, but some, into :class:`EngineError`, in one sentence without secrets."""
     try:
         yield
     except psycopg.Error as error:
+        if but(error):
+            raise
         said = error.diag.message_primary or ""
         sentence = _SENTENCES.get(error.sqlstate or "", "the database failed ({})")
         if not said:

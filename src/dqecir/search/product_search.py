@@ -134,5 +134,5 @@ def items_of_one_picture(index: Index, item_id: str) -> list[str]:
     path = (index.payload(item_id) or {}).get("path") if index.has_products else None
     if not isinstance(path, str):
         return [item_id]
-    alike = index.payloads(index.ids(Equal("path", (path,))))
+    alike = index.matching(Equal("path", (path,)))
     return [name for name, payload in alike.items() if payload["path"] == path]
