@@ -352,6 +352,7 @@ BULK = {
     "tEXt": chunk(b"tEXt", b"c\0" + LONG),
     "iCCP": chunk(b"iCCP", b"p\0\0" + zlib.compress(LONG)),
     "many": chunk(b"zTXt", b"c\0\0" + zlib.compress(LONG[:1_000_000])) * 80,
+    "damaged": chunk(b"tEXt", b"c\0text")[:-1] + b"?",
     "cut": chunk(b"zTXt", b"c\0\0" + zlib.compress(LONG)[:20]),
 }
 
@@ -389,6 +390,14 @@ def test_a_deep_picture_whose_zero_is_white_is_not_its_negative(order, kind):
     data += b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags) + b"\0" * 4
     loaded = load_image(data)
     assert [loaded.getpixel((x, 0))[0] for x in (0, 1)] == [255, 0]
+
+
+def test_a_picture_of_12_bits_is_as_bright_as_others():
+    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
+    data = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\x00\0" + struct.pack("<H", len(tags))
+    data += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags) + b"\0" * 4
+    loaded = load_image(data)
+    assert [loaded.getpixel((x, 0))[0] for x in (0, 1)] == [255, 128]
 
 
 def wide_profile() -> bytes:

@@ -182,6 +182,14 @@ def test_a_folder_holds_its_text_reader_whose_weights_name_answers_and_no_target
     assert ComposedModel.from_pretrained(tmp_path / "m").tagger is None
 
 
+@pytest.mark.parametrize("name", ["vocabularies/shape.yaml", "preprocessor_config.json", "tokenizer.json"])
+def test_a_file_that_a_model_folder_lacks_is_named(model, tmp_path, name):
+    model.with_method("dqe", {}).save_pretrained(tmp_path / "m")
+    (tmp_path / "m" / name).unlink()
+    with pytest.raises(CheckpointError, match=rf"{name} is missing: the model folder is incomplete, copy it"):
+        ComposedModel.from_pretrained(tmp_path / "m")
+
+
 @pytest.mark.parametrize("name", ["reader.safetensors", "reader.json", "pieces.txt"])
 def test_a_damaged_text_reader_is_refused(model, tmp_path, name):
     model.save_pretrained(tmp_path / "m")

@@ -17,6 +17,10 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TOP = 65535.0
+"""White of grey levels of 16 bits."""
+_TOPS = {"I;12": 4095.0}
+"""The same for files with fewer bits, which are decoded to 16."""
 _SHALLOW = {"L;4": 17, "L;2": 85}
 """Factors that turn grey levels of 4 and 2 bits into 8 bits."""
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
@@ -31,7 +35,7 @@ def upright_rgb(picture: Image.Image) -> Image.Image:
     """
     raw = _raw_mode(picture)
     picture.load()
-    rgb = _on_white(picture, _alpha(picture, raw))
+    rgb = _on_white(picture, _alpha(picture, raw), _TOPS.get(raw, _TOP))
     turn = _TURNS.get(_orientation(picture))
     return rgb if turn is None else rgb.transpose(turn)
 
@@ -71,9 +75,9 @@ def _alpha(picture: Image.Image, raw: str) -> Image.Image | None:
     return keyed.convert("RGBA").getchannel("A")
 
 
-def _on_white(picture: Image.Image, alpha: Image.Image | None) -> Image.Image:
+def _on_white(picture: Image.Image, alpha: Image.Image | None, top: float) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
-        colours = _as_grey(picture)
+        colours = _as_grey(picture, top)
     elif picture.mode in ("La", "RGBa"):
         colours = picture.convert(picture.mode.upper())
     else:
@@ -111,16 +115,16 @@ def _in_srgb(colours: Image.Image, profile: bytes | None) -> Image.Image:
     return colours if converted is None else converted
 
 
-def _as_grey(picture: Image.Image) -> Image.Image:
+def _as_grey(picture: Image.Image, top: float) -> Image.Image:
     """Scale 16 bit, 32 bit and float pictures to 8 bit by the range of their kind, without clipping.
 
-    The range of 16 bit ends at 65535. That of 32 bit integers and floats ends at the first of 1 (only
+    The range of 16 bit ends at ``top``. That of 32 bit integers and floats ends at the first of 1 (only
     floats), 255 and 65535 that is not below the brightest pixel, else at that pixel.
     """
     values = np.nan_to_num(np.asarray(picture).astype(np.float32), posinf=0.0, neginf=0.0)
     highest = float(values.max())
     if picture.mode.startswith("I;16") or (picture.format == "PPM" and picture.mode == "I"):
-        scale = 65535.0
+        scale = top
     else:
         ranges = (1.0, 255.0, 65535.0) if picture.mode == "F" else (255.0, 65535.0)
         scale = next((top for top in ranges if highest <= top), highest)

@@ -1,4 +1,4 @@
-"""Remove metadata that are too large for the decoder from a PNG file, so that its pixels can be read."""
+"""Remove metadata that the decoder refuses from a PNG file: too large or damaged ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KINDS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 
 
 def without_bulk(data: bytes) -> bytes:
-    """Return a PNG file without texts and profiles that are too large; other data are not changed."""
+    """Return a PNG file without texts and profiles that are too large or damaged; other data stay."""
     if not data.startswith(SIGNATURE):
         return data
     kept, place, start, total = [], len(SIGNATURE), 0, 0
@@ -23,7 +23,8 @@ def without_bulk(data: bytes) -> bytes:
         length, kind = struct.unpack_from(">I4s", data, place)
         end = place + 12 + length
         if kind in _KINDS:
-            size = _unpacked(kind, data[place + 8 : end - 4]) if total < MAX_TOTAL else MAX_CHUNK
+            is_whole = zlib.crc32(data[place + 4 : end - 4]).to_bytes(4) == data[end - 4 : end]
+            size = _unpacked(kind, data[place + 8 : end - 4]) if is_whole and total < MAX_TOTAL else MAX_CHUNK
             total += size
             if size >= MAX_CHUNK:
                 kept.append(data[start:place])

@@ -290,7 +290,7 @@ class ComposedModel:
     def _read(cls, folder: Path, tower_source: str | None) -> ComposedModel:
         config = _read_config(folder)
         vocabularies = [
-            load_vocabulary(folder / "vocabularies" / f"{name}.yaml") for name in config["vocabularies"]
+            _read_vocabulary(folder / "vocabularies" / f"{name}.yaml") for name in config["vocabularies"]
         ]
         backbone = _read_encoder(folder, config)
         tokenizer = backbone.read_tokenizer(folder)
@@ -480,6 +480,11 @@ def _read_text(path: Path) -> str:
         raise CheckpointError(f"{path} is missing: the model folder is incomplete, copy it again") from error
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy it again") from error
+
+
+def _read_vocabulary(path: Path) -> Vocabulary:
+    _read_text(path)  # Reports a file that is missing as one of an incomplete model folder.
+    return load_vocabulary(path)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
