@@ -24,7 +24,6 @@ from dqecir.data.payload_fields import PRODUCT, RESERVED
 from dqecir.errors import EngineError, FilterError, UnknownItemError
 from dqecir.index.contract import (
     Hit,
-    Index,
     IndexHeader,
     ItemBatch,
     Page,
@@ -33,7 +32,7 @@ from dqecir.index.contract import (
 )
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
-from dqecir.index.payload_columns import Columns, values_in
+from dqecir.index.payload_columns import values_in
 from dqecir.index.postgres_building import (
     TrialGraph,
     build_store,
@@ -53,8 +52,8 @@ from dqecir.index.postgres_search import (
     query_text,
     scan,
 )
-from dqecir.index.postgres_tables import Store, StoreRecord, VectorGraph, as_tokens, rows_of
-from dqecir.index.remote_items import PREFERRED, SPARE, best_hits
+from dqecir.index.postgres_tables import ENTRY, Store, StoreRecord, VectorGraph, rows_of, stored_item
+from dqecir.index.remote_items import PREFERRED, SPARE, RemoteIndex, StoredItem, best_hits, page_of, tokens_of
 from dqecir.io.files import sync_folder, whole_folder, write_json
 from dqecir.settings import parse_settings
 
@@ -99,11 +98,6 @@ class _Snapshot:
         [(count,)] = self.send(f"SELECT count(*) FROM ({some}) AS found", [*limit[1], few + 1]).fetchall()
         return bool(count > few)
 
-    @property
-    def vector(self) -> str:
-        """SQL of the vector of an item ``i``."""
-        return f"(SELECT v.vector FROM {self.store.vectors} v WHERE v.key = i.key)"
-
     def send(self, statement: str, parameters: Sequence[Any] = ()) -> psycopg.Cursor[Row]:
         return self.connection.cursor(binary=True).execute(statement.encode(), parameters)
 
@@ -130,7 +124,7 @@ class _Snapshot:
         return condition(where, columns, self.store)
 
 
-class PostgresIndex(Index):
+class PostgresIndex(RemoteIndex):
     """Items of one model in tables that a row of the database names."""
 
     def __init__(self, folder: Path) -> None:
@@ -170,7 +164,7 @@ class PostgresIndex(Index):
         vectors = {row.id: row.vector for row in rows}
 
         def change(now: _Snapshot) -> StoreRecord:
-            found = now.rows(f"i.id, i.key, {now.vector}", of_ids({*batch.ids, *instead_of}))
+            found = now.rows(f"i.id, i.key, {now.store.vector}", of_ids({*batch.ids, *instead_of}))
             # The vector of an item that changes only its payload stays where it is.
             kept = {item: key for item, key, vector in found if vectors.get(item) == vector}
             now.remove([key for _, key, _ in found], set(kept.values()))
@@ -184,17 +178,15 @@ class PostgresIndex(Index):
 
         def change(now: _Snapshot) -> StoreRecord | None:
             nonlocal count
-            found = now.rows(f"i.id, i.key, i.number, {now.vector}", of_ids(set(payloads)))
+            found = now.rows(f"i.key, {now.store.entry}", of_ids(set(payloads)))
             count = len(found)
             if not found:
                 return None
-            ids, keys, numbers, vectors = zip(*found, strict=True)
-            tokens = as_tokens(vectors, self.header.size)
-            batch = ItemBatch(ids, tokens, [payloads[item] for item in ids])
-            now.remove(keys, keys)
-            now.store.insert(
-                now.connection, rows_of(batch, tokens), numbers, dict(zip(ids, keys, strict=True))
-            )
+            items, keys = [stored_item(*row[1:]) for row in found], {row[2]: row[0] for row in found}
+            tokens = tokens_of(items, self.header)
+            batch = ItemBatch([*keys], tokens, [payloads[item] for item in keys])
+            now.remove([*keys.values()], keys.values())
+            now.store.insert(now.connection, rows_of(batch, tokens), [item.number for item in items], keys)
             return now.record.changed(count, batch)
 
         self._write(change)
@@ -212,7 +204,7 @@ class PostgresIndex(Index):
         return len(gone)
 
     def refresh(self) -> None:
-        self._newest()
+        _ = self.record
 
     def search(
         self,
@@ -233,45 +225,28 @@ class PostgresIndex(Index):
                 found = self._read(asked.rows)
         return asked.hits(found, record.header)
 
-    def tokens(self, ids: Sequence[str]) -> Tensor:
-        found: dict[str, bytes] = dict(
-            self._rows(lambda now: now.items(f"i.id, {now.vector}", of_ids(set(ids))))
-        )
-        lacking = [item for item in ids if item not in found]
-        if lacking:
-            raise UnknownItemError(lacking[0])
-        return as_tokens([found[item] for item in ids], self.header.size)
-
-    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        return self._entries(lambda now: of_ids(set(ids)))
-
     def matching(self, where: Filter) -> dict[str, Mapping[str, Any]]:
-        return self._entries(lambda now: now.limit(where))
+        return {item.id: item.payload for item in self._found(lambda now: now.limit(where), False)}
 
-    def _entries(self, allowed: Callable[[_Snapshot], Condition]) -> dict[str, Mapping[str, Any]]:
-        found = self._rows(lambda now: now.items("i.id, i.payload", allowed(now), "ORDER BY i.number"))
-        return {item: json.loads(payload) for item, payload in found}
+    def _stored(self, ids: Sequence[str], tokens: bool) -> dict[str, StoredItem]:
+        return {item.id: item for item in self._found(lambda now: of_ids(set(ids)), tokens)}
 
-    def items(self) -> Iterator[ItemBatch]:
-        for rows in self._parts(tokens=True):
-            tokens = as_tokens([row[3] for row in rows], self.header.size)
-            yield ItemBatch([row[1] for row in rows], tokens, [json.loads(row[2]) for row in rows])
+    def _found(self, allowed: Callable[[_Snapshot], Condition], tokens: bool) -> list[StoredItem]:
+        def statement(now: _Snapshot) -> Condition:
+            return now.items(now.store.entry if tokens else ENTRY, allowed(now), "ORDER BY i.number")
 
-    def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for rows in self._parts(tokens=False):
-            yield from ((item, json.loads(payload)) for _, item, payload in rows)
+        return [stored_item(*row) for row in self._rows(statement)]
 
-    def _parts(self, tokens: bool) -> Iterator[list[Row]]:
-        """Yield numbers, ids, payloads and perhaps vectors of all items, a part at a time."""
+    def _parts(self, tokens: bool) -> Iterator[list[StoredItem]]:
         later, last, is_first = f"ORDER BY i.number LIMIT {READ}", 0, True
         with plain_errors():
             while True:
                 try:
                     with self._reading() as now:
-                        columns = "i.number, i.id, i.payload" + (f", {now.vector}" if tokens else "")
+                        columns = now.store.entry if tokens else ENTRY
                         while rows := now.rows(columns, ("i.number > %s", [last]), later):
                             last = rows[-1][0]
-                            yield rows
+                            yield [stored_item(*row) for row in rows]
                     return
                 except psycopg.Error as error:
                     if last or not is_first or not may_repeat(error):
@@ -299,7 +274,7 @@ class PostgresIndex(Index):
             # Within the inner query, i is another item that is allowed, too.
             earlier = "i.product = shown.product AND i.number < shown.number"
             page = (
-                f"SELECT id, payload FROM (SELECT * FROM {now.store.items} i WHERE {allowed}) shown "
+                f"SELECT number, id, payload FROM (SELECT * FROM {now.store.items} i WHERE {allowed}) shown "
                 f"WHERE {start} AND NOT EXISTS (SELECT FROM {now.store.items} i WHERE {earlier} "
                 f"AND {allowed}) ORDER BY {order} LIMIT %s"
             )
@@ -309,8 +284,7 @@ class PostgresIndex(Index):
         _, (found, rows) = self._batch(statements)
         if after is not None and not found:
             raise UnknownItemError(after)
-        entries = [(item, json.loads(payload)) for item, payload in rows[:limit]]
-        return Page(entries, entries[-1][0] if len(rows) > limit else None)
+        return page_of([stored_item(*row) for row in rows], limit)
 
     def sample(self, count: int, seed: int) -> list[str]:
         def drawn(now: _Snapshot) -> list[str]:
@@ -335,38 +309,26 @@ class PostgresIndex(Index):
                 found.setdefault(name, Counter())[str(one)] += count
         return found
 
-    def columns(self) -> list[Columns]:
-        return [self._newest().columns()]
-
     @property
     def has_products(self) -> bool:
         """As the contract says; the database is not asked if the last call has seen products."""
         return PRODUCT in self._known.attributes or super().has_products
 
     @property
-    def generation(self) -> int:
-        return self._newest().generation
-
-    def __len__(self) -> int:
-        return self._newest().items
+    def record(self) -> StoreRecord:
+        """Facts about the newest items."""
+        return self._batch(lambda now: [])[0]
 
     def info(self) -> dict[str, Any]:
-        def read(now: _Snapshot) -> dict[str, Any]:
-            return {
-                "engine": "postgres",
-                "items": now.record.items,
-                "attributes": sorted(set(now.record.attributes) - RESERVED),
-                "model": self.header.model,
-                "tokens": f"{self.header.tokens} of width {self.header.size}",
-                "score rule": self.header.score_rule,
-                "generation": now.record.generation,
-                "quick": None if now.record.quick is None else now.record.quick.model_dump(),
-                "graph": None if now.record.graph is None else now.record.graph.name,
-                "database": now.connection.info.dbname,
-                "view": f"{self._location.namespace}.{self._location.name}",
-            }
-
-        return self._read(read)
+        record = self.record
+        return {
+            "engine": "postgres",
+            **super().info(),
+            "quick": record.quick and record.quick.model_dump(),
+            "graph": record.graph and record.graph.name,
+            "database": self._read(lambda now: now.connection.info.dbname),
+            "view": f"{self._location.namespace}.{self._location.name}",
+        }
 
     def with_settings(self, settings: SearchSettings | None) -> Self | None:
         """As the contract says; a graph is made if that of the index is missing or outgrown."""
@@ -398,9 +360,6 @@ class PostgresIndex(Index):
         """Return the rows of one statement, as :meth:`_batch`."""
         _, [rows] = self._batch(lambda now: [statement(now)])
         return rows
-
-    def _newest(self) -> StoreRecord:
-        return self._batch(lambda now: [])[0]
 
     def _batch(
         self, statements: Callable[[_Snapshot], Sequence[Condition]]
@@ -559,11 +518,10 @@ class _Question:
 
     def hits(self, found: Sequence[Sequence[Row]], header: IndexHeader) -> list[list[Hit]]:
         """Return the best of the rows of each query."""
-        answers = []
-        for query, rows, preference in zip(self.queries, map(sorted, found), self.prefer, strict=True):
-            tokens, items = as_tokens([row[3] for row in rows], header.size), [row[1:3] for row in rows]
-            answers.append(best_hits(query, tokens, items, self.k, header.score_rule, preference))
-        return answers
+        return [
+            best_hits(query, [stored_item(*row) for row in rows], self.k, header, preference)
+            for query, rows, preference in zip(self.queries, found, self.prefer, strict=True)
+        ]
 
 
 def _parts_of(record: StoreRecord) -> tuple[object, ...]:

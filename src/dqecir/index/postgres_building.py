@@ -33,6 +33,7 @@ from dqecir.index.postgres_records import (
     stores_of,
 )
 from dqecir.index.postgres_tables import Store, StoreRecord, VectorGraph, rows_of
+from dqecir.index.remote_items import batches_to_build
 from dqecir.settings import parse_settings
 
 _WIDEST = 16_000
@@ -75,24 +76,18 @@ def build_store(
             f"the engine postgres follows the score rule dot up to width {_WIDEST}, and not {what}: use the "
             "engine exact"
         )
-    batch = next((one for one in batches if one.ids), None)
-    if batch is None:
-        raise EngineError("there is nothing to index: no image could be used")
     name = f"{location.name}_{uuid.uuid4().hex[:8]}"
     store = Store(location.namespace, name, pool().extension())
     with _alone(location) as connection:
         with folder, _building(connection, location, store, header.size):
-            record = StoreRecord(header=header, store=name, generation=0, items=0, next=1, attributes={})
-            seen: set[str] = set()
-            while batch is not None:
-                batch.check_once(seen)
+            record = StoreRecord(header=header, store=name, generation=0)
+            for batch in batches_to_build(batches):
                 with connection.transaction():
                     connection.execute(BOUNDED)
                     rows = rows_of(batch, batch.as_stored(header))
                     store.insert(connection, rows, record.following(len(rows)), {})
                 record = record.changed(0, batch)
-                batch = None
-                batch = next(batches, None)
+                del batch
             with connection.transaction():
                 connection.execute(BOUNDED)
                 store.add_indexes(connection)

@@ -99,10 +99,7 @@ def preferred(preference: Preference, columns: Columns, query: Tensor) -> Condit
 
 def with_rows(store: Store, keys: str) -> str:
     """Return the statement for the rows of the items that a query of keys finds."""
-    return (
-        f"SELECT i.number, i.id, i.payload, (SELECT v.vector FROM {store.vectors} v WHERE v.key = i.key) "
-        f"FROM {store.items} i WHERE i.key = ANY(ARRAY({keys}))"
-    )
+    return f"SELECT {store.entry} FROM {store.items} i WHERE i.key = ANY(ARRAY({keys}))"
 
 
 def query_text(vector: Tensor) -> str:

@@ -18,7 +18,6 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,11 +27,14 @@ from dqecir.errors import EngineError
 from dqecir.index.contract import ItemBatch, SearchSettings
 from dqecir.index.payload_columns import values_in
 from dqecir.index.postgres_connections import Connection, VectorExtension
-from dqecir.index.remote_items import ItemsRecord
+from dqecir.index.remote_items import ItemsRecord, StoredItem
 from dqecir.settings import Strict
 
 INLINE = 3_900
 """Largest width of a vector whose row fits a page; a wider one is stored out of line."""
+
+ENTRY = "i.number, i.id, i.payload"
+"""The columns of an item ``i`` without its vector."""
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL in JSON text."""
@@ -99,6 +101,16 @@ class Store:
     @property
     def half(self) -> str:
         return self.extension.named("halfvec")
+
+    @property
+    def vector(self) -> str:
+        """The vector of an item ``i``."""
+        return f"(SELECT v.vector FROM {self.vectors} v WHERE v.key = i.key)"
+
+    @property
+    def entry(self) -> str:
+        """The columns of an item ``i`` with its vector."""
+        return f"{ENTRY}, {self.vector}"
 
     @property
     def product(self) -> str:
@@ -274,7 +286,7 @@ def to_binary(vector: NDArray[np.float16]) -> bytes:
     return len(vector).to_bytes(2, "big") + b"\0\0" + vector.astype(">f2").tobytes()
 
 
-def as_tokens(found: Sequence[bytes], width: int) -> Tensor:
-    """Return vectors that pgvector sent, as float16 tokens [N, 1, D]."""
-    read = [np.frombuffer(one, dtype=">f2", offset=4) for one in found]
-    return torch.from_numpy(np.array(read, dtype=np.float16).reshape(len(found), 1, width))
+def stored_item(number: int, item: str, payload: str, vector: bytes | None = None) -> StoredItem:
+    """Return an item, given its columns, of which the vector is as pgvector sends it."""
+    read = None if vector is None else np.frombuffer(vector, dtype=">f2", offset=4)
+    return StoredItem(number, item, payload, read)

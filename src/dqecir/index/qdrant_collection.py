@@ -345,4 +345,4 @@ def _stored(point: models.Record | models.ScoredPoint) -> StoredPoint:
     known: dict[str, Any] = point.payload or {}
     vectors: Any = point.vector or {}
     tokens = np.array(vectors[VECTOR], dtype=np.float16).ravel() if VECTOR in vectors else None
-    return StoredPoint(str(point.id), known[NUMBER], known["item"], known["payload"], tokens)
+    return StoredPoint(known[NUMBER], known["item"], known["payload"], tokens, str(point.id))

@@ -25,7 +25,7 @@ from dqecir.errors import EngineError
 from dqecir.index.contract import ItemBatch
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or
 from dqecir.index.payload_columns import values_in
-from dqecir.index.remote_items import ItemsRecord
+from dqecir.index.remote_items import ItemsRecord, StoredItem
 from dqecir.methods.score_rules import ScoreRule
 
 FORMAT = 3
@@ -75,15 +75,11 @@ class Point:
 
 
 @dataclass(frozen=True)
-class StoredPoint:
+class StoredPoint(StoredItem):
     """A point that was read."""
 
-    id: str
-    number: int
-    item: str
-    payload: str
-    tokens: NDArray[np.float16] | None
-    """[n_t * D]; None where they were not read."""
+    point: str
+    """Its id."""
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,25 @@
-"""Items that a database or a server stores: the record of an index, and the scores of the items it found."""
+"""Indexes whose items a database or a server stores: their facts, reading items, and scoring those found."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from dqecir.index.contract import Hit, IndexHeader
+from dqecir.data.payload_fields import RESERVED
+from dqecir.errors import EngineError, UnknownItemError
+from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, Page
 from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import Columns, least_number
-from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import best_columns, score_of_results
 from dqecir.settings import Strict
 
@@ -30,10 +35,10 @@ class ItemsRecord(Strict):
 
     header: IndexHeader
     generation: int
-    items: int
-    next: int = Field(ge=1)
+    items: int = 0
+    next: int = Field(default=1, ge=1)
     """Number of the next item."""
-    attributes: dict[str, bool]
+    attributes: dict[str, bool] = Field(default={})
     """Name -> whether any item has a number there."""
 
     def columns(self) -> Columns:
@@ -49,26 +54,117 @@ class ItemsRecord(Strict):
         return found
 
 
-def best_hits(
-    query: Tensor,
-    tokens: Tensor,
-    items: Sequence[tuple[str, str]],
-    k: int,
-    rule: ScoreRule,
-    preference: Preference,
-) -> list[Hit]:
-    """Return the best of the items with ``tokens`` [N, n_t, D] for a query [n_q, D].
+@dataclass(frozen=True)
+class StoredItem:
+    """An item that was read."""
 
-    ``items`` are ids and payloads as JSON, in the order of adding, which is that of equal scores.
+    number: int
+    """Its place in the order of adding."""
+    id: str
+    text: str
+    """Its payload as JSON."""
+    vector: NDArray[np.float16] | None
+    """Its tokens [n_t * D]; None where they were not read."""
+
+    @property
+    def payload(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = json.loads(self.text)
+        return found
+
+
+class RemoteIndex(Index):
+    """An index whose items are read from elsewhere."""
+
+    @property
+    @abstractmethod
+    def record(self) -> ItemsRecord:
+        """Facts about the items that a call finds."""
+
+    @abstractmethod
+    def _stored(self, ids: Sequence[str], tokens: bool) -> dict[str, StoredItem]:
+        """Return items by id, without unknown ids."""
+
+    @abstractmethod
+    def _parts(self, tokens: bool) -> Iterator[Sequence[StoredItem]]:
+        """Yield all items in the order of adding, a part in memory at a time."""
+
+    def tokens(self, ids: Sequence[str]) -> Tensor:
+        found = self._stored(ids, tokens=True)
+        lacking = [item for item in ids if item not in found]
+        if lacking:
+            raise UnknownItemError(lacking[0])
+        return tokens_of([found[item] for item in ids], self.header)
+
+    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        return {item: stored.payload for item, stored in self._stored(ids, tokens=False).items()}
+
+    def items(self) -> Iterator[ItemBatch]:
+        for part in self._parts(tokens=True):
+            tokens = tokens_of(part, self.header)
+            yield ItemBatch([item.id for item in part], tokens, [item.payload for item in part])
+
+    def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for part in self._parts(tokens=False):
+            yield from ((item.id, item.payload) for item in part)
+
+    def columns(self) -> list[Columns]:
+        return [self.record.columns()]
+
+    @property
+    def generation(self) -> int:
+        return self.record.generation
+
+    def __len__(self) -> int:
+        return self.record.items
+
+    def info(self) -> dict[str, Any]:
+        record = self.record
+        return {
+            "items": record.items,
+            "attributes": sorted(set(record.attributes) - RESERVED),
+            "model": self.header.model,
+            "tokens": f"{self.header.tokens} of width {self.header.size}",
+            "score rule": self.header.score_rule,
+            "generation": record.generation,
+        }
+
+
+def batches_to_build(batches: Iterator[ItemBatch]) -> Iterator[ItemBatch]:
+    """Yield the batches of a build; raises :class:`EngineError` for a repeated id, and for no items.
+
+    To hold one batch in memory, delete each before the next is read.
     """
-    if not items:
+    seen: set[str] = set()
+    for batch in batches:
+        batch.check_once(seen)
+        yield batch
+        del batch
+    if not seen:
+        raise EngineError("no image can be used, so there is nothing to index: check the folder")
+
+
+def page_of(found: Sequence[StoredItem], limit: int) -> Page:
+    """Return a page, given its items and the first of the next page."""
+    entries = [(item.id, item.payload) for item in found[:limit]]
+    return Page(entries, entries[-1][0] if len(found) > limit else None)
+
+
+def tokens_of(items: Sequence[StoredItem], header: IndexHeader) -> Tensor:
+    """Return the float16 tokens [N, n_t, D] of items that were read with them."""
+    read = np.array([item.vector for item in items], dtype=np.float16)
+    return torch.from_numpy(read.reshape(len(items), header.tokens, header.size))
+
+
+def best_hits(
+    query: Tensor, items: Iterable[StoredItem], k: int, header: IndexHeader, preference: Preference
+) -> list[Hit]:
+    """Return the best of some items for a query [n_q, D], equal scores in the order of adding."""
+    ordered = sorted(items, key=lambda item: item.number)
+    if not ordered:
         return []
-    scores = score_of_results(query[None], tokens, rule)
+    scores = score_of_results(query[None], tokens_of(ordered, header), header.score_rule)
     if preference:
-        columns = Columns.of([json.loads(payload) for _, payload in items])
-        scores += torch.from_numpy(preference.of_cells(columns))
+        scores += torch.from_numpy(preference.of_cells(Columns.of([item.payload for item in ordered])))
     values, places = best_columns(scores, k)
-    return [
-        Hit(items[place][0], value, json.loads(items[place][1]))
-        for value, place in zip(values[0].tolist(), places[0].tolist(), strict=True)
-    ]
+    found = zip(values[0].tolist(), [ordered[place] for place in places[0].tolist()], strict=True)
+    return [Hit(item.id, value, item.payload) for value, item in found]

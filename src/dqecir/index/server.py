@@ -25,7 +25,6 @@ from threading import Lock
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -34,7 +33,6 @@ from dqecir.errors import DataError, EngineError, UnknownItemError
 from dqecir.index.column_facts import SOME, ColumnFacts, NumberRange, facts_of_counts
 from dqecir.index.contract import (
     Hit,
-    Index,
     IndexHeader,
     ItemBatch,
     Page,
@@ -45,7 +43,6 @@ from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
 from dqecir.index.locking import write_lock
-from dqecir.index.payload_columns import Columns
 from dqecir.index.qdrant_collection import ASCENDING, DESCENDING, PATIENCE, URL, Collection
 from dqecir.index.qdrant_earlier import earlier_items
 from dqecir.index.qdrant_leftovers import being_built, siblings
@@ -69,7 +66,15 @@ from dqecir.index.qdrant_points import (
     value_key,
     visible,
 )
-from dqecir.index.remote_items import PREFERRED, SPARE, best_hits
+from dqecir.index.remote_items import (
+    PREFERRED,
+    SPARE,
+    RemoteIndex,
+    StoredItem,
+    batches_to_build,
+    best_hits,
+    page_of,
+)
 from dqecir.io.files import sync_folder, whole_folder, write_json
 from dqecir.settings import Strict, parse_settings
 
@@ -126,7 +131,7 @@ class _State:
         return self.location.collection
 
 
-class ServerIndex(Index):
+class ServerIndex(RemoteIndex):
     """Items of one model in a collection, under a manifest that names it."""
 
     def __init__(self, folder: Path) -> None:
@@ -190,7 +195,7 @@ class ServerIndex(Index):
                 there = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
                 points = collection.scroll(there, 0, WRITTEN, tokens=False)
                 collection.set_payloads(
-                    {point.id: point_payload(point.item, payloads[point.item]) for point in points}
+                    {item.point: point_payload(item.id, payloads[item.id]) for item in points}
                 )
                 count += len(points)
             if count:
@@ -250,26 +255,15 @@ class ServerIndex(Index):
                 return found
             self.refresh()
 
-    def tokens(self, ids: Sequence[str]) -> Tensor:
-        found = self._points(ids, tokens=True)
-        lacking = [item for item in ids if item not in found]
-        if lacking:
-            raise UnknownItemError(lacking[0])
-        return _as_tokens([found[item] for item in ids], self.header)
-
-    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        return {item: json.loads(point.payload) for item, point in self._points(ids, tokens=False).items()}
-
-    def _points(self, ids: Sequence[str], tokens: bool) -> dict[str, StoredPoint]:
-        """Return the points of items by id, without unknown ids."""
+    def _stored(self, ids: Sequence[str], tokens: bool) -> dict[str, StoredItem]:
         wanted = list(dict.fromkeys(ids))
 
-        def by_id(state: _State) -> dict[str, StoredPoint]:
-            found: dict[str, StoredPoint] = {}
+        def by_id(state: _State) -> dict[str, StoredItem]:
+            found: dict[str, StoredItem] = {}
             for start in range(0, len(wanted), WRITTEN):
                 seen = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
                 points = state.collection.scroll(seen, 0, WRITTEN, tokens)
-                found |= {point.item: point for point in points}
+                found |= {point.id: point for point in points}
             return found
 
         return self._of_one_generation(by_id)
@@ -282,7 +276,7 @@ class ServerIndex(Index):
             return None
         last = 0
         if after is not None:
-            known = self._points([after], tokens=False)
+            known = self._stored([after], tokens=False)
             if after not in known:
                 raise UnknownItemError(after)
             last = known[after].number
@@ -291,9 +285,7 @@ class ServerIndex(Index):
             seen = visible(state.record.generation, *_conditions(where, state.record))
             return state.collection.scroll(seen, last, limit + 1, tokens=False)
 
-        found = self._of_one_generation(read)
-        entries = [(point.item, json.loads(point.payload)) for point in found[:limit]]
-        return Page(entries, entries[-1][0] if len(found) > limit else None)
+        return page_of(self._of_one_generation(read), limit)
 
     def sample(self, count: int, seed: int) -> list[str]:
         def drawn(state: _State) -> list[str]:
@@ -306,27 +298,15 @@ class ServerIndex(Index):
                 chosen = Random(seed).sample(numbers, min(size, len(numbers)))
                 seen = visible(state.record.generation, has_number(chosen))
                 points = state.collection.scroll(seen, 0, len(chosen), tokens=False)
-                found = {point.number: point.item for point in points}
+                found = {point.number: point.id for point in points}
                 size *= 4
             return [found[number] for number in chosen if number in found][:wanted]
 
         return self._of_one_generation(drawn)
 
-    def items(self) -> Iterator[ItemBatch]:
-        for found in self._parts(tokens=True):
-            yield ItemBatch(
-                [point.item for point in found],
-                _as_tokens(found, self.header),
-                [json.loads(point.payload) for point in found],
-            )
-
-    def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for found in self._parts(tokens=False):
-            yield from ((point.item, json.loads(point.payload)) for point in found)
-
     def ids(self, where: Filter | None = None) -> list[str]:
         more = _conditions(where, self._state.record)
-        return [point.item for found in self._parts(False, *more) for point in found]
+        return [point.id for found in self._parts(False, *more) for point in found]
 
     def values(self) -> dict[str, Counter[str]]:
         facts = self.column_facts(_ALL, 1)
@@ -354,29 +334,14 @@ class ServerIndex(Index):
             last = found[-1].number
             yield found
 
-    def columns(self) -> list[Columns]:
-        return [self._state.record.columns()]
-
     @property
-    def generation(self) -> int:
-        return self._state.record.generation
+    def record(self) -> IndexRecord:
+        """Facts about the open generation."""
+        return self._state.record
 
     def info(self) -> dict[str, Any]:
-        state = self._state
-        return {
-            "engine": state.location.engine,
-            "items": len(self),
-            "attributes": sorted(set(state.record.attributes) - RESERVED),
-            "model": self.header.model,
-            "tokens": f"{self.header.tokens} of width {self.header.size}",
-            "score rule": self.header.score_rule,
-            "generation": self.generation,
-            "server": state.location.url,
-            "collection": state.location.store,
-        }
-
-    def __len__(self) -> int:
-        return self._state.record.items
+        location = self._state.location
+        return {"engine": "server", **super().info(), "server": location.url, "collection": location.store}
 
     def _claimed(self) -> tuple[_State, _Change]:
         """Return the newest generation and the right to follow it; the caller holds the lock of writers.
@@ -454,9 +419,6 @@ def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -
             f"the engine server supports the score rules {', '.join(FOLLOWED)}, but not "
             f"{header.score_rule}: use the engine exact"
         )
-    first = next((batch for batch in batches if batch.ids), None)
-    if first is None:
-        raise EngineError("no image can be used, so there is nothing to index: check the folder")
     old = _collection_before(folder)
     # The base of the name is unique to the index.
     base = old.name.rpartition("-")[0] if old else f"dqecir-{uuid.uuid4().hex[:12]}"
@@ -465,25 +427,11 @@ def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -
     collection.create((header.tokens, header.size))
     try:
         change = _Change(uuid.uuid4().hex, 1)
-        record = IndexRecord(
-            header=header,
-            writer=change.name,
-            claim=change.name,
-            generation=1,
-            oldest=1,
-            next=1,
-            items=0,
-            attributes={},
-        )
-        seen: set[str] = set()
-        batch: ItemBatch | None = first
-        del first
+        record = IndexRecord(header=header, writer=change.name, claim=change.name, generation=1, oldest=1)
         with being_built(collection):
-            while batch is not None:
-                batch.check_once(seen)
+            for batch in batches_to_build(batches):
                 record = _write_batch(collection, record, batch, change)
-                batch = None
-                batch = next(batches, None)
+                del batch
         collection.write_record(_payload_of(record))
     except BaseException:
         # Where the server is away, `dqecir index leftovers` finds the collection.
@@ -641,14 +589,5 @@ def _best(
         found = iter(state.collection.search(asked))
         for query in some:
             points = {point.number: point for _ in query for point in next(found)}
-            own = [point for _, point in sorted(points.items())]
-            items, tokens = [(point.item, point.payload) for point in own], _as_tokens(own, header)
-            answers.append(best_hits(query, tokens, items, k, header.score_rule, next(preferences)))
+            answers.append(best_hits(query, points.values(), k, header, next(preferences)))
     return answers
-
-
-def _as_tokens(points: Sequence[StoredPoint], header: IndexHeader) -> Tensor:
-    """Return the float16 tokens [N, n_t, D] of points that were read with them."""
-    read = [point.tokens for point in points if point.tokens is not None]
-    shape = (len(points), header.tokens, header.size)
-    return torch.from_numpy(np.array(read, dtype=np.float16).reshape(shape))
