@@ -265,6 +265,13 @@ def test_cells_without_a_number_are_listed(tmp_path):
     assert check_catalogue(folder).warnings == ("column 'price' has no number in 1 of its cells: 'n/a'",)
 
 
+def test_the_first_of_numbered_columns_holds_the_main_picture(tmp_path):
+    folder = write(tmp_path / "c", "sku,photo_1,photo_2,color\nA,a.png,b.png,red\nB,c.png,,blue\n")
+    roles = check_catalogue(folder).roles
+    assert (roles["photo_1"], roles["photo_2"]) == ("image", "further images")
+    assert read_catalogue(folder).products == ("A", "A", "B")
+
+
 def test_columns_are_prices_by_their_names_and_their_cells(tmp_path):
     table = "image;Preis;g:price;amount;weight\na.png;39,90;5;1.299 €;5 kg\nb.png;5;6;EUR 3;6 kg\n"
     roles = check_catalogue(write(tmp_path / "c", table)).roles

@@ -331,6 +331,11 @@ def test_what_is_no_table_is_one_sentence(tmp_path):
             "image,color\np1.jpg,red".encode("utf-16")[:-1],
             "begins as UTF-16 and cannot be read to",
         ),
+        (
+            "locked.xlsx",
+            b"\xd0\xcf\x11\xe0" + "EncryptedPackage".encode("utf-16-le"),
+            "with a password: save it",
+        ),
         ("packed.csv", gzip.compress(b"image,color"), "not a text and not a workbook, so it is not a table"),
         ("p1.csv", b"\xff\xd8\xff\xe0" + bytes(range(99)), "not a text and not a workbook"),
         (
@@ -345,6 +350,23 @@ def test_what_is_no_table_is_one_sentence(tmp_path):
         assert "\n" not in str(error.value)
     with pytest.raises(DataError, match="cannot be read"):
         read_table(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.filterwarnings("ignore:File contains an invalid specification")
+def test_a_strict_workbook_is_named(tmp_path):
+    path = workbook(tmp_path / "t.xlsx", [("image",), ("p1.jpg",)])
+    with zipfile.ZipFile(path) as parts:
+        content = {name: parts.read(name) for name in parts.namelist()}
+    usual, strict = b"http://schemas.openxmlformats.org/", b"http://purl.oclc.org/ooxml/"
+    with zipfile.ZipFile(path, "w") as parts:
+        for name, data in content.items():
+            if not name.startswith(("_rels", "[Content")):
+                data = data.replace(usual, strict).replace(
+                    b"ooxml/spreadsheetml/2006/", b"ooxml/spreadsheetml/"
+                )
+            parts.writestr(name, data)
+    with pytest.raises(DataError, match="has no sheet that can be read: save it as a common"):
+        read_table(path)
 
 
 def test_an_ending_does_not_matter(tmp_path):

@@ -52,6 +52,16 @@ def test_an_id_is_printed_on_one_line_without_commands_for_the_terminal(dqecir, 
     assert {r"new\nline.png", r"tab\t.png", r"\x1b[31mred.png", r"back\u202egnp.png", names[-1]} <= printed
 
 
+def test_damaged_metadata_print_no_warnings_of_libraries(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif.tobytes()[:-8] + b"\xff" * 6)
+    (tmp_path / "attributes.csv").write_text("image,color\na.jpg,red\n")
+    command = [sys.executable, "-m", "dqecir", "catalogue", "check", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stderr, "can be used" in done.stdout) == ("", True)
+
+
 def test_a_sheet_that_cannot_be_drawn_takes_no_results_away(dqecir, shop, model_folder):
     (shop / "shop" / "[red]a.png").unlink()
     code, out, err = dqecir(*search(shop, model_folder), "--sheet", shop / "s.png")

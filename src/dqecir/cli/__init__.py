@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -84,6 +85,8 @@ def main() -> None:
     let_threads_sleep()
     from dqecir.errors import DataError, trouble_with_a_file
 
+    # What they warn of, such as damaged metadata, neither names a file nor asks for anything.
+    warnings.filterwarnings("ignore", module=r"(PIL|openpyxl)\.")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Characters that the terminal cannot show are escaped.

@@ -34,8 +34,8 @@ _NOT_AVAILABLE = _words(
     "sin stock, sin existencias, no disponible, esaurito, non disponibile, esgotado, uitverkocht, "
     "niet op voorraad"
 )
-_YES = _words("yes, y, true, ja, oui, sí, si")
-_NO = _words("no, n, false, nein, non")
+_YES = _words("yes, y, true, ja, wahr, oui, vrai, sí, si, verdadero, vero")
+_NO = _words("no, n, false, nein, falsch, non, faux, falso")
 _NAMES = _words(
     "availability, availability status, available, is available, in stock, is in stock, stock, stock status, "
     "stock level, stock quantity, stock qty, stock count, stock on hand, quantity in stock, qty in stock, "
@@ -49,6 +49,8 @@ _OPPOSITE_NAMES = _words(
 _COUNTING_NAMES = _words("quantity, qty")
 """Names of columns that are a stock only if a cell is 0; the quantity of a pack is never 0."""
 _COUNT = re.compile(r"(?:only |just |nur |noch |over |more than |[<>≥~] ?)*(\d{1,9}) ?\+?(?: [^\W\d]+){0,2}")
+_WORD_AND_COUNT = re.compile(r"(.+?)\s*[:(]\s*(\d{1,9})\s*\)?")
+"""Such as ``in stock (5)`` and ``In stock: 5``."""
 _MOST = 0.8
 """Share of a column's cells that must state availability."""
 _MANY = 0.5
@@ -82,6 +84,10 @@ def says_available(name: str, cell: str) -> bool | None:
     ``None`` if it says neither. In a column ``sold out``, yes means that it cannot.
     """
     word = _word(cell)
+    if counted := _WORD_AND_COUNT.fullmatch(cell):
+        word = _squeezed(counted[1])
+        if word in _AVAILABLE:
+            return int(counted[2]) > 0
     if word in _AVAILABLE:
         return True
     if word in _NOT_AVAILABLE:

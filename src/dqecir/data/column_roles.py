@@ -91,10 +91,11 @@ def roles_of(names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[Rol
         if roles[place] == "image" and names[place] != "image" and not _name_pictures(_given(cells)):
             roles[place] = "attribute"
     images = [place for place, role in enumerate(roles) if role == "image"]
+    images = images or [place for place, role in enumerate(roles) if role == "further images"][:1]
     named = [place for place in images if _by_name(names[place]) == "image"]
     chosen = [*(place for place in named if names[place] == "image"), *named, *images][:1]
-    for place in set(images) - set(chosen):
-        roles[place] = "further images"
+    for place in images:
+        roles[place] = "image" if place in chosen else "further images"
     return roles
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dqecir.data.cells import UNKNOWN
-from dqecir.errors import DataError
+from dqecir.errors import DataError, reason_of
 from dqecir.settings import nearest
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".jsonl", ".ndjson")
@@ -89,6 +89,8 @@ def read_table(path: Path, sheet: str | None = None) -> Table:
         return _workbook(name, data, sheet)
     if sheet is not None:
         raise DataError(f"{name} is not a workbook (.xlsx), so it has no sheet {sheet!r}: name no sheet")
+    if data.startswith(b"\xd0\xcf\x11\xe0") and "EncryptedPackage".encode("utf-16-le") in data:
+        raise DataError(f"{name} is a workbook with a password: save it without one")
     if data.startswith(b"\xd0\xcf\x11\xe0"):
         raise DataError(f"{name} is an old Excel workbook (.xls): save it as .xlsx or as CSV")
     if data.startswith(b"%PDF-"):
@@ -310,6 +312,10 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
                 )
             book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
             sheets = {one.title: one for one in book.worksheets}
+            if not sheets:
+                raise DataError(
+                    f"{name} has no sheet that can be read: save it as a common .xlsx, not a strict one"
+                )
             if sheet is not None and sheet not in sheets:
                 raise DataError(f"{name} has no sheet {sheet!r}{nearest(sheet, sheets)}")
             shown = [title for title, one in sheets.items() if one.sheet_state == "visible"]
@@ -328,7 +334,9 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Table:
     except DataError:
         raise
     except Exception as error:  # The library raises any kind of exception on damaged files.
-        raise DataError(f"{name} cannot be read as a workbook ({error}): save it as .xlsx again") from None
+        raise DataError(
+            f"{name} cannot be read as a workbook ({reason_of(error)}): save it as .xlsx again"
+        ) from None
     notes = []
     if others := [title for title in sheets if title != chosen.title]:
         notes.append(

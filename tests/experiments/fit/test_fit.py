@@ -116,8 +116,12 @@ def test_columns_of_numbers(garments, column, cells, kind):
 
 def test_nothing_to_learn_is_said_column_by_column(garments):
     own = replace(garments, attributes={"sku": with_own_columns(garments)["sku"]})
-    with pytest.raises(DataError, match="sku: it looks like an id"):
+    says = r"add a column such as color whose values differ, or .*\n- sku: it looks like an id"
+    with pytest.raises(DataError, match=says):
         plan_columns(own, {}, 24)
+    nothing = {**garments.splits, "train": garments.splits["train"][:0]}
+    with pytest.raises(DataError, match=r"no images to learn from \(split train\): add more images"):
+        plan_columns(replace(garments, splits=nothing), {}, 24)
 
 
 def test_texts_about_own_columns_are_understood():

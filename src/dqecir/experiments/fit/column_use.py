@@ -61,6 +61,10 @@ def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], large
     ``known``: column -> the values that the model's heads predict. Of a column's values, at most the
     ``largest`` commonest are kept. Raises ``DataError`` if no column is left to learn.
     """
+    if not catalogue.splits["train"].size:
+        raise DataError(
+            f"the catalogue {catalogue.folder} has no images to learn from (split train): add more images"
+        )
     train = set(catalogue.split("train").tolist())
     uses, attributes, numbers = [], {}, {}
     for column, cells in catalogue.comparable.items():
@@ -80,8 +84,9 @@ def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], large
             numbers[column] = np.array([_number(cell) for cell in cells])
     if not attributes:
         raise DataError(
-            f"no column of the catalogue {catalogue.folder} can be learned from its pictures: "
-            + "; ".join(f"{use.column}: {use.note}" for use in uses)
+            f"no column of the catalogue {catalogue.folder} can be learned from its pictures: add a column "
+            "such as color whose values differ, or search without fitting, with dqecir index build\n- "
+            + "\n- ".join(f"{use.column}: {use.note}" for use in uses)
         )
     return ColumnPlan(replace(catalogue, attributes=attributes), tuple(uses), numbers)
 
