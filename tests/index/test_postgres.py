@@ -228,12 +228,16 @@ def test_every_fault_of_the_database_is_one_sentence(postgres_index, postgres, t
         return str(error.value)
 
     assert "CREATE EXTENSION vector" in refused(postgres.address("postgres"))
-    assert "cannot be reached (Connection refused)" in refused("postgresql://me:s3cret@localhost:9/shop")
-    assert "cannot be reached (does not exist)" in refused(postgres.address("nothing"))
+    assert "cannot be reached (Connection refused): check the address, and that the server runs" in refused(
+        "postgresql://me:s3cret@localhost:9/shop"
+    )
+    assert "cannot be reached (does not exist): create the database or the role" in refused(
+        postgres.address("nothing")
+    )
     assert "%40" in refused("postgres//me:s3cret@localhost/shop")
     assert "cannot be reached" in refused("postgresql://me:s3cret@hidden@localhost/shop")
     assert "cannot be reached" in refused("postgresql://me:s3cret/hidden@localhost/shop")
-    assert "does not exist" in refused(postgres.address("shop"), "nothing")
+    assert "or name another in DQECIR_DATABASE_SCHEMA" in refused(postgres.address("shop"), "nothing")
     assert "DQECIR_DATABASE_SCHEMA" in refused(postgres.address("shop"), 'x"; DROP')
 
 
@@ -545,7 +549,9 @@ def test_wide_vectors_are_scanned(postgres_index, tmp_path):
     tokens = index.tokens(["item5"])
     assert index.search(tokens.float(), 1)[0][0].id == "item5"
     assert index.with_settings(SearchSettings(candidates=10, exact_up_to=0)) is None
-    with pytest.raises(EngineError, match="at most 3999 numbers: every item is compared"):
+    with pytest.raises(
+        EngineError, match="at most 3999 numbers, so every item of this index is compared: set no"
+    ):
         index.configure(SearchSettings(candidates=10, exact_up_to=0))
 
 

@@ -274,8 +274,14 @@ def test_a_password_and_tls_are_libpqs_and_stay_secret(tmp_path, monkeypatch):
         checked = {"sslmode": "verify-full", "sslrootcert": str(tmp_path / "root.crt")}
         # Here the connection stands, and Debian's PostgreSQL has no pgvector.
         assert "CREATE EXTENSION vector" in said("s3cret%40%2Fx", **checked)
-        assert "password authentication failed" in said("s3cret2", **checked)
-        assert "no pg_hba.conf entry" in said("s3cret%40%2Fx", sslmode="disable")
-        assert "cannot be reached (" in said("s3cret%40%2Fx", sslmode="verify-full", sslrootcert="/dev/null")
+        assert "(password authentication failed): check the role and its password" in said(
+            "s3cret2", **checked
+        )
+        assert "(no pg_hba.conf entry): let pg_hba.conf of the server admit" in said(
+            "s3cret%40%2Fx", sslmode="disable"
+        )
+        assert "(root certificate): check sslmode and sslrootcert" in said(
+            "s3cret%40%2Fx", sslmode="verify-full", sslrootcert="/dev/null"
+        )
     finally:
         server.remove()

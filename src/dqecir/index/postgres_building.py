@@ -216,7 +216,9 @@ def _switch(connection: Connection, location: DatabaseLocation, store: Store, re
             [location.name],
         ).fetchall()
         if building is None or json.loads(building)["store"] != store.name:
-            raise EngineError("another build took the place of this one: build the index again")
+            raise EngineError(
+                "another build of the index began meanwhile, and this one is lost: build it again"
+            )
         generation = 1 + (json.loads(old)["generation"] if old else 0)
         connection.execute(
             f"UPDATE {location.records} SET record = %s, "

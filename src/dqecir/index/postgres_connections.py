@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 from dqecir.errors import EngineError
 
 URL = "DQECIR_DATABASE_URL"
+SCHEMA = "DQECIR_DATABASE_SCHEMA"
 
 TOGETHER = 16
 """Connections of one process that are open at once; further calls wait for one."""
@@ -24,31 +25,33 @@ TOGETHER = 16
 _WAIT = 30.0
 """Seconds that a call waits for a free connection."""
 
-_REASONS = (
-    "Connection refused",
-    "No such file or directory",
-    "timeout expired",
-    "could not translate host name",
-    "password authentication failed",
-    "no password supplied",
-    "no pg_hba.conf entry",
-    "root certificate",
-    "certificate verify failed",
-    "SSL",
-    "too many clients",
-    "starting up",
-    "shutting down",
-    "does not exist",
-)
-"""Reasons that an error may quote: the rest of the library's text may hold parts of a password."""
+_CHECK = "check the address, and that the server runs"
+_REASONS = {
+    "password authentication failed": "check the role and its password",
+    "no password supplied": "check the role and its password",
+    "no pg_hba.conf entry": "let pg_hba.conf of the server admit this role, or set sslmode",
+    "root certificate": "check sslmode and sslrootcert",
+    "certificate verify failed": "check sslmode and sslrootcert",
+    "SSL": "check sslmode and sslrootcert",
+    "too many clients": "try again, or raise max_connections of the server",
+    "starting up": "try again in a moment",
+    "shutting down": "try again in a moment",
+    "does not exist": "create the database or the role, or correct its name",
+    "Connection refused": _CHECK,
+    "No such file or directory": _CHECK,
+    "timeout expired": _CHECK,
+    "could not translate host name": "check the address",
+}
+"""Reason in an error's text -> what to do. The rest of it is not shown: it may hold parts of a password."""
 
 _SENTENCES = {
     "25006": "the database takes no changes (it is a standby, or read-only): name the primary server",
     "42501": "the role may not do this in the database ({}): grant it the right, as docs/engines.md says",
     "53100": "the disk of the database is full: free some space, and make the change again",
     "55P03": "another writer has held the index for too long: try again when it has ended",
+    "3F000": f"the database lacks the schema ({{}}): create it, or name another in {SCHEMA}",
     "42P01": f"the database lacks the tables of the index ({{}}): name its database in {URL}, or build again",
-    "57014": "the database took too long, so it was stopped: {}",
+    "57014": "the database took too long ({}): try again when it has less to do",
 }
 """SQLSTATE -> what to do about it."""
 
@@ -84,14 +87,16 @@ class ConnectionPool:
         try:
             found = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
-            reason = next((one for one in _REASONS if one in str(error)), "it does not answer")
-            raise EngineError(
-                f"the database of {URL} cannot be reached ({reason}): check the address, and that it runs"
-            ) from None
+            known = ((reason, advice) for reason, advice in _REASONS.items() if reason in str(error))
+            reason, advice = next(known, ("it does not answer", _CHECK))
+            raise EngineError(f"the database of {URL} cannot be reached ({reason}): {advice}") from None
         encoding = found.info.parameter_status("server_encoding")
         if found.info.server_version < 150_000 or encoding != "UTF8":
             found.close()
-            raise EngineError("the engine postgres needs PostgreSQL 15 or newer and a database in UTF-8")
+            raise EngineError(
+                "the engine postgres needs PostgreSQL 15 or newer and a database in UTF-8: name another in "
+                f"{URL}"
+            )
         return found
 
     @contextmanager
@@ -102,7 +107,7 @@ class ConnectionPool:
         Errors of the database are :class:`EngineError`, but those that :meth:`may_repeat` names.
         """
         if not self._room.acquire(timeout=_WAIT):
-            raise EngineError(f"all {TOGETHER} connections to the database are in use: try again")
+            raise EngineError(f"all {TOGETHER} connections to the database are in use: try again in a moment")
         try:
             connection, rows = self._begun(begin)
             try:
@@ -195,9 +200,11 @@ def plain_errors(but: Callable[[psycopg.Error], bool] = lambda error: False) -> 
         if but(error):
             raise
         said = error.diag.message_primary or ""
-        sentence = _SENTENCES.get(error.sqlstate or "", "the database failed ({})")
+        sentence = _SENTENCES.get(error.sqlstate or "", "the database failed ({}): look into its log")
         if not said:
-            sentence = "the connection to the database broke: try again; a change may or may not be made"
+            sentence = (
+                "the connection to the database broke: try again; a change may be repeated without harm"
+            )
         raise EngineError(sentence.format(said)) from None
 
 

@@ -31,9 +31,16 @@ _NEWEST = (0, 8, 4)
 def why_no_graph(store: Store, width: int, settings: SearchSettings) -> str | None:
     """Return why an index cannot be searched by a graph with these settings, if so."""
     if store.extension.version < _NEWEST:
-        return f"graphs need pgvector {'.'.join(map(str, _NEWEST))} or newer: every item is compared"
+        newest = ".".join(map(str, _NEWEST))
+        return (
+            f"graphs need pgvector {newest} or newer, so every item is compared: let the database's owner "
+            "run ALTER EXTENSION vector UPDATE"
+        )
     if width > WIDEST_GRAPH:
-        return f"graphs hold vectors of at most {WIDEST_GRAPH} numbers: every item is compared"
+        return (
+            f"graphs hold vectors of at most {WIDEST_GRAPH} numbers, so every item of this index is "
+            "compared: set no candidates"
+        )
     if settings.candidates > MOST:
         return f"a graph finds at most {MOST} candidates: name at most so many"
     return None

@@ -15,12 +15,11 @@ import psycopg
 from pydantic import Field
 
 from dqecir.errors import EngineError
-from dqecir.index.postgres_connections import Connection, plain_errors, pool
+from dqecir.index.postgres_connections import SCHEMA, Connection, plain_errors, pool
 from dqecir.index.postgres_graph import GRAPH_ENDS
 from dqecir.index.postgres_tables import Store, StoreRecord, hash64
 from dqecir.settings import Strict
 
-SCHEMA = "DQECIR_DATABASE_SCHEMA"
 FORMAT = 1
 _PREFIX = "dqecir_"
 _RECORDS = "dqecir_indexes"
@@ -178,6 +177,8 @@ def own_namespace() -> str:
             name = rows[0][0] or ""
     if not re.fullmatch(_NAME, name):
         raise EngineError(
-            f"name a schema of the database in {SCHEMA}, of letters, digits and _: {name!r} cannot be used"
+            f"the schema {name!r} cannot be used: name one of letters, digits and _ in {SCHEMA}"
+            if name
+            else f"the role's search path has no schema: name one in {SCHEMA}"
         )
     return name
