@@ -10,6 +10,13 @@ PROBLEMS_SHOWN = 20
 """Most problems of a catalogue that its error lists."""
 
 
+def listed(reasons: Sequence[str]) -> str:
+    """Return reasons as lines below a sentence: at most :data:`PROBLEMS_SHOWN`, and the number of others."""
+    hidden = len(reasons) - PROBLEMS_SHOWN
+    shown = [*reasons[:PROBLEMS_SHOWN], *([f"and {hidden} more"] if hidden > 0 else [])]
+    return "".join(f"\n- {reason}" for reason in shown)
+
+
 class DataError(ValueError):
     """Input that cannot be used: a file, a table, a text, a setting, a request."""
 
@@ -27,10 +34,7 @@ class CatalogueError(DataError):
 
     def __init__(self, folder: Path, problems: Sequence[str]) -> None:
         self.folder, self.problems = folder, tuple(problems)
-        shown = "".join(f"\n- {problem}" for problem in problems[:PROBLEMS_SHOWN])
-        hidden = len(problems) - PROBLEMS_SHOWN
-        rest = f"\n- and {hidden} more" if hidden > 0 else ""
-        super().__init__(f"the catalogue {folder} cannot be used:{shown}{rest}")
+        super().__init__(f"the catalogue {folder} cannot be used:{listed(problems)}")
 
 
 class CheckpointError(DataError):

@@ -149,8 +149,16 @@ def test_what_cannot_be_done_is_said(retriever, tmp_path):
     with pytest.raises(DataError, match="2 images came with 1 texts"):
         retriever.encode_query([Image.new("RGB", (8, 8))] * 2, ["is red"])
     (tmp_path / "a.jpg").write_text("broken")
-    with pytest.raises(EngineError, match="none of 1 pictures could be used"):
+    says = r"none of 1 pictures could be used:\n- .*a\.jpg: not a picture in a supported format"
+    with pytest.raises(EngineError, match=says):
         retriever.build_index(tmp_path, tmp_path / "i", quiet=True)
+    (tmp_path / "a.jpg").unlink()
+    for number in range(25):
+        (tmp_path / f"{number}.txt").touch()
+    with pytest.raises(
+        DataError, match=r"holds no pictures\n- 0\.txt: it is not a picture\n(.*\n)*- and 5 more$"
+    ):
+        retriever.build_index(tmp_path, tmp_path / "i")
 
 
 def test_a_search_is_steered_by_weights_and_by_items(retriever, pictures, tmp_path):

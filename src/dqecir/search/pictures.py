@@ -15,7 +15,7 @@ from dqecir.data.payload_fields import CONTENT, PRODUCT, SOLD_OUT
 from dqecir.data.picture_files import FETCHED, Refusal, list_pictures
 from dqecir.data.picture_root import stored_path
 from dqecir.encoders.store.encoding import usable_hashes
-from dqecir.errors import PROBLEMS_SHOWN, DataError
+from dqecir.errors import DataError, listed
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,8 @@ class Pictures:
         table = table_of_pictures(root, sheet)
         if table is None:
             if not files.pictures:
-                listed = "".join(
-                    f"\n- {one.path.relative_to(root)}: {one.reason}"
-                    for one in files.left_out[:PROBLEMS_SHOWN]
-                )
-                raise DataError(f"the folder {root} holds no pictures{listed}")
+                reasons = [f"{one.path.relative_to(root)}: {one.reason}" for one in files.left_out]
+                raise DataError(f"the folder {root} holds no pictures{listed(reasons)}")
             found = [Picture(path.relative_to(root).as_posix(), path) for path in files.pictures]
             return cls(found, root, files.left_out)
         catalogue = read_catalogue(root, sheet=sheet)

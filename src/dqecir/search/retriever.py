@@ -18,7 +18,7 @@ from dqecir.data.images import ImageSource, load_batches
 from dqecir.data.picture_files import Refusal
 from dqecir.data.picture_root import read_root, write_root
 from dqecir.encoders.store import TokenStore
-from dqecir.errors import DataError, EngineError
+from dqecir.errors import DataError, EngineError, listed
 from dqecir.index.contract import Index, IndexHeader, ItemBatch
 from dqecir.index.engines import engine_for, open_index
 from dqecir.index.filters import parse_filter
@@ -446,6 +446,5 @@ def _is_any_file(path: Any, files: Sequence[os.stat_result]) -> bool:
 
 def _check_any_used(pictures: Pictures, refusals: Sequence[Refusal], cause: EngineError | None) -> None:
     if refusals and len(refusals) == len(pictures.pictures):
-        raise EngineError(
-            f"none of {len(refusals)} pictures could be used; the first: {refusals[0].reason}"
-        ) from cause
+        reasons = [f"{refusal.path}: {refusal.reason}" for refusal in refusals]
+        raise EngineError(f"none of {len(refusals)} pictures could be used:{listed(reasons)}") from cause
