@@ -158,12 +158,12 @@ def _asked_table(result: ResultRecord, budget: str) -> list[str]:
     known = {title: _cells(runs, keys) for title, runs in rows if set(keys) <= set(_shared(runs))}
     return [
         "",
-        "By what the text asks of (a question that asks of several attributes counts for each; means over "
-        "questions, not over galleries). Only rows of which this was measured: "
-        f"{len(known.keys() & result['contestants'].keys())} of the {len(result['contestants'])} that train.",
+        "By requested attribute (a question that requests several attributes counts for each; means over "
+        "questions, not over galleries). Of the methods that train, this was measured for "
+        f"{len(known.keys() & result['contestants'].keys())} of {len(result['contestants'])}.",
         "",
         *table(
-            ["", *(key.replace("_", " ").replace("/", ", ") for key in keys)],
+            ["", *(key.removeprefix("asks of ").replace("_", " ").replace("/", ", ") for key in keys)],
             [[title, *cells] for title, cells in known.items()],
         ),
     ]
