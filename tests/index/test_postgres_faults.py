@@ -8,6 +8,8 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 
 from dqecir.errors import EngineError, FilterError
 from dqecir.index import engines
-from dqecir.index.contract import ItemBatch
+from dqecir.index.contract import ItemBatch, SearchSettings
 from dqecir.index.filters import parse_filter
 from dqecir.index.payload_columns import Columns
 from tests.conftest import PATIENCE
@@ -285,3 +287,73 @@ def test_a_password_and_tls_are_libpqs_and_stay_secret(tmp_path, monkeypatch):
         )
     finally:
         server.remove()
+
+
+POOLER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+@pytest.fixture
+def pooler(postgres, database, tmp_path, monkeypatch):
+    """A pooler of transactions in front of the server, with three connections to it."""
+    if POOLER is None:
+        pytest.skip("there is no pgbouncer here")
+    folder = Path(tempfile.mkdtemp(prefix="pg-pooler-"))
+    (folder / "ini").write_text(
+        f"[databases]\nshop = host={postgres.folder} port=5432 dbname=shop user=postgres\n"
+        f"[pgbouncer]\nunix_socket_dir = {folder}\nlisten_port = 5432\nauth_type = any\n"
+        f"pool_mode = transaction\ndefault_pool_size = 3\nquery_wait_timeout = 20\n"
+    )
+    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    if user:
+        os.chown(folder, NOBODY, NOBODY)
+    process = subprocess.Popen([POOLER, folder / "ini"], **user, cwd="/", stderr=(folder / "log").open("wb"))
+    try:
+        address = postgres.address("shop").replace(str(postgres.folder), str(folder))
+        end = time.monotonic() + PATIENCE
+        while not (folder / ".s.PGSQL.5432").exists():
+            assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()
+            time.sleep(0.05)
+        monkeypatch.setenv("DQECIR_DATABASE_URL", address)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+        shutil.rmtree(folder)
+
+
+def test_it_works_behind_a_pooler_of_transactions(pooler, tmp_path, monkeypatch, dqecir):
+    monkeypatch.setattr("dqecir.index.postgres.FEW", 5)
+    own = engines.engine("postgres").build(tmp_path / "i", DOT, batches(header=DOT))
+    wrong = []
+
+    def use(number: int) -> None:
+        try:
+            handle = engines.open_index(tmp_path / "i")
+            for step in range(10):
+                handle.add(item(f"new{number}-{step}", step, DOT))
+                assert f"new{number}-{step}" in handle
+                assert len(handle.search(torch.ones(2, 1, 8), 5)[1]) == 5
+                assert handle.page(3).next == "item2"
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert not wrong
+    assert len(own) == 90
+    right = [hit.id for hit in own.search(torch.ones(1, 1, 8), 9)[0]]
+    own.configure(SearchSettings(candidates=100, exact_up_to=5))
+    assert [hit.id for hit in own.search(torch.ones(1, 1, 8), 9)[0]] == right
+    assert dqecir("index", "leftovers")[1] == "no interrupted build left anything behind\n"
+    assert len(type(own).build(tmp_path / "i", DOT, batches(4, header=DOT))) == 4
+    import psycopg
+
+    # Settings would stay on the connections that the next client is given.
+    with ExitStack() as opened:
+        for _ in range(3):
+            connection = opened.enter_context(psycopg.connect(pooler))
+            kept = "SELECT name, setting FROM pg_settings WHERE source = 'session' AND name <> ALL(%s)"
+            assert connection.execute(kept, [["client_encoding", "application_name"]]).fetchall() == []

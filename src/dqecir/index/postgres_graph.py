@@ -59,7 +59,10 @@ def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph |
         f"SELECT max({_length(store, graph)}) FROM {store.vectors} v".encode(), ()
     ).fetchall()
     graph = graph.model_copy(update={"bound": bound})
-    connection.execute(b"SET maintenance_work_mem = '1GB'")
+    [(backend,)] = connection.execute("SELECT pg_backend_pid()").fetchall()
+    if backend == connection.info.backend_pid:
+        # A pooler would keep the setting for others; there the server's own counts.
+        connection.execute("SET maintenance_work_mem = '1GB'")
     for definition in (
         f'"{graph.name}_far" ON {store.vectors} (key) WHERE {_far(store, graph)}',
         f'"{graph.name}_near" ON {store.vectors} USING hnsw ({_line(store, graph, width)} '
