@@ -78,6 +78,7 @@ def trouble_with_a_file(error: OSError) -> str:
 
 _HELPS = {
     errno.ENOSPC: "free some space, or write to another disk",
+    errno.EIO: "free some space, or write to another disk",
     errno.EDQUOT: "free some space, or write to another disk",
     errno.EFBIG: "write to a place where files may be larger",
     errno.EROFS: "write to another folder",

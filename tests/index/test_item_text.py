@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqecir.errors import EngineError
-from dqecir.index import exact, item_list, segments
+from dqecir.index import exact, item_list, item_text, segments
 from dqecir.index.contract import ItemBatch
 from dqecir.index.engines import move_index
 from dqecir.index.exact import ExactIndex
@@ -182,3 +182,24 @@ def test_of_many_titles_the_first_say_that_words_are_searched(tmp_path, monkeypa
     index = ExactIndex.open(tmp_path / "i")
     assert index.text.columns == ("title",)
     assert index.column_facts(60, 20)["title"].values is None
+
+
+def test_a_full_disk_is_told_as_by_other_files_and_the_index_stays(tmp_path, monkeypatch):
+    index = built(tmp_path / "index", {"a": "leather"})
+    opened = sqlite3.connect
+
+    def small(*arguments, **options):
+        database = opened(*arguments, **options)
+        database.execute("PRAGMA max_page_count = 8")
+        return database
+
+    monkeypatch.setattr(item_text.sqlite3, "connect", small)
+    with pytest.raises(
+        EngineError, match=r"cannot be written to \(database or disk is full\): .* Free some space"
+    ):
+        index.add(batch({"b": " ".join(f"word{number}" for number in range(20_000))}))
+    with pytest.raises(OSError, match="database or disk is full"):
+        built(tmp_path / "new", {"b": " ".join(f"word{number}" for number in range(20_000))})
+    monkeypatch.undo()
+    assert not (tmp_path / "new").exists()
+    assert ExactIndex.open(tmp_path / "index").ids() == ["a"]

@@ -6,12 +6,13 @@ are the texts of single columns: column c of row r has the number r x 1024 + c.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -70,18 +71,28 @@ def is_searched(name: str) -> bool:
     return name not in RESERVED and may_hold_text(name)
 
 
+@contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    """Raise an error of SQLite, such as one of a full disk, as the ``OSError`` that other files raise."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(errno.EIO, str(error), str(path)) from error
+
+
 class TextWriter:
-    """Write the words of a segment's items, in the order of their rows."""
+    """Write the words of a segment's items, in the order of their rows; raises ``OSError`` if it cannot."""
 
     def __init__(self, place: Path) -> None:
         """Write into the existing folder ``place``."""
         self._path = place / FILE
-        self._database = sqlite3.connect(self._path, isolation_level=None)
-        # The file is used only once a manifest names it, so a journal is not needed.
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("BEGIN")
-        self._database.execute(f"CREATE VIRTUAL TABLE words {_FULL_TEXT}")
+        with _as_os_error(self._path):
+            self._database = sqlite3.connect(self._path, isolation_level=None)
+            # The file is used only once a manifest names it, so a journal is not needed.
+            self._database.execute("PRAGMA journal_mode = OFF")
+            self._database.execute("PRAGMA synchronous = OFF")
+            self._database.execute("BEGIN")
+            self._database.execute(f"CREATE VIRTUAL TABLE words {_FULL_TEXT}")
         self._counts: dict[str, dict[int, int]] = {}
 
     def add(self, row: int, payload: Mapping[str, Any]) -> None:
@@ -91,7 +102,8 @@ class TextWriter:
                 counts = self._counts.setdefault(name, {})
                 counts[row] = len(_WORD.findall(text))
                 document = row * _COLUMNS + list(self._counts).index(name)
-                self._database.execute("INSERT INTO words(rowid, t) VALUES (?, ?)", (document, text))
+                with _as_os_error(self._path):
+                    self._database.execute("INSERT INTO words(rowid, t) VALUES (?, ?)", (document, text))
 
     def close(self) -> None:
         """Close the file; without :meth:`finish`, it cannot be used."""
@@ -99,14 +111,15 @@ class TextWriter:
 
     def finish(self, items: int) -> str:
         """Complete the file, so that it survives a power cut, and return its SHA-256."""
-        self._database.execute("CREATE TABLE columns (name TEXT, lengths BLOB)")
-        for name, counts in self._counts.items():
-            lengths = np.zeros(items, dtype=np.uint32)
-            lengths[list(counts)] = list(counts.values())
-            self._database.execute("INSERT INTO columns VALUES (?, ?)", (name, lengths.tobytes()))
-        self._database.execute("INSERT INTO words(words) VALUES ('optimize')")
-        self._database.execute("COMMIT")
-        self._database.close()
+        with _as_os_error(self._path):
+            self._database.execute("CREATE TABLE columns (name TEXT, lengths BLOB)")
+            for name, counts in self._counts.items():
+                lengths = np.zeros(items, dtype=np.uint32)
+                lengths[list(counts)] = list(counts.values())
+                self._database.execute("INSERT INTO columns VALUES (?, ?)", (name, lengths.tobytes()))
+            self._database.execute("INSERT INTO words(words) VALUES ('optimize')")
+            self._database.execute("COMMIT")
+            self._database.close()
         with self._path.open("rb") as file:
             os.fsync(file.fileno())
         return text_digest(self._path.parent)

@@ -38,12 +38,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     The folder of ``path`` is created if necessary. If ``path`` is a link, its target is replaced. Pipes and
     devices are written directly.
     """
-    if path.is_symlink():
-        path = path.resolve()
+    # A link such as /dev/stdout may lead to a pipe, which has no path of its own.
     if path.exists() and not path.is_file():
         with path.open("wb") as stream:
             yield stream
         return
+    if path.is_symlink():
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
