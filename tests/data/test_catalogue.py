@@ -46,7 +46,11 @@ def test_says_every_problem_at_once(tmp_path):
     [
         ("", "is empty"),
         ("image,color\n", "no rows"),
-        ("img,color\na,red\n", "no column image"),
+        (
+            "img,,color\na,x,red\n",
+            r"no column image: name the column of the pictures so, or give it this role in catalogue\.yaml; "
+            r"did you mean 'img'\?",
+        ),
         ("image\na.png\n", "no attribute column"),
         ("image,color,color\na.png,red,red\n", "2 columns named 'color'"),
         ("image,color,\na.png,red,x\n", "a column without a name"),

@@ -302,7 +302,11 @@ def _listed(cells: Sequence[str]) -> str:
 
 def _check_header(table: CatalogueTable, names: Sequence[str]) -> None:
     if "image" not in table.roles.values():
-        table.problems.append(f"{table.name} has no column image{nearest('image', names)}")
+        hint = nearest("image", [name for name in names if name not in ("", "image")])
+        table.problems.append(
+            f"{table.name} has no column image: name the column of the pictures so, or give it this role in "
+            f"{SETTINGS}{hint}"
+        )
     if not any(role not in NOT_IN_INDEX for name, role in table.roles.items() if name):
         table.problems.append(f"{table.name} has no attribute column: add one, such as color")
     for name in sorted(RESERVED):
