@@ -17,6 +17,11 @@ def listed(reasons: Sequence[str]) -> str:
     return "".join(f"\n- {reason}" for reason in shown)
 
 
+def about_warnings(warnings: Sequence[str], folder: Path) -> str:
+    """Return how many warnings the table of a catalogue has, and the command that lists them."""
+    return f"warnings about the table: {len(warnings)}; dqecir catalogue check {folder} lists them"
+
+
 class DataError(ValueError):
     """Input that cannot be used: a file, a table, a text, a setting, a request."""
 

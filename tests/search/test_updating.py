@@ -201,6 +201,13 @@ def test_the_command_counts_and_keeps_its_own_fields_to_itself(dqecir, shop, mod
     code, out, err = dqecir("catalogue", "update", shop, "--index", index, *model)
     assert code == 0, err
     assert "0 new, 0 pictures changed, 3 rows changed, 3 removed, 0 unchanged" in out
+    assert "warnings" not in err
+    write_table(shop, {0: "blue,1,1", 1: "blue,n/a,1", 2: "n/a,1,1"})
+    says = f"warnings about the table: 2; dqecir catalogue check {shop} lists them"
+    for command in (("catalogue", "update", shop, "--index"), ("index", "build", "--images", shop, "--out")):
+        code, _, err = dqecir(*command, index, *model)
+        assert (code, says in err) == (0, True)
+    write_table(shop, dict.fromkeys(NUMBERS[:3], "blue,1,1"))
     shutil.copy(shop / "images" / "0.png", tmp_path / "a.png")
     out = dqecir("search", "--index", index, "--image", tmp_path / "a.png", "--json", *model)[1]
     answers = json.loads(out)["answers"]

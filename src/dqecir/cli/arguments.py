@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dqecir.errors import DataError
+from dqecir.errors import DataError, about_warnings
+from dqecir.io.progress import console
+
+if TYPE_CHECKING:
+    from dqecir.data.picture_files import Refusal
 
 # Print ids unchanged: ":smile:" is no emoji.
 output = Console(soft_wrap=True, emoji=False)
@@ -26,6 +31,14 @@ def shown(text: object) -> str:
     'new\\nline.jpg'
     """
     return escape(_UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], str(text)))
+
+
+def print_left_out(refusals: Sequence[Refusal], warnings: Sequence[str] = (), folder: Path = Path()) -> None:
+    """Print which files were left out and why, and how many ``warnings`` the table of ``folder`` has."""
+    for refusal in refusals:
+        output.print(f"[yellow]left out[/] {shown(refusal.path)}: {escape(refusal.reason)}")
+    if warnings:
+        console.print(escape(about_warnings(warnings, folder)))
 
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]

@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import Device, Encoder, IndexFolder, Model, SheetName, output, shown, start_of
+from dqecir.cli.arguments import (
+    Device,
+    Encoder,
+    IndexFolder,
+    Model,
+    SheetName,
+    output,
+    print_left_out,
+    shown,
+    start_of,
+)
 from dqecir.errors import PROBLEMS_SHOWN
 from dqecir.io.progress import console
 
@@ -106,8 +116,7 @@ def catalogue_update(
     from dqecir.search.retriever import ComposedRetriever
 
     summary = ComposedRetriever.of_index(index, model, device).update_index(folder, sheet=sheet_name)
-    for refusal in summary.refusals:
-        output.print(f"[yellow]left out[/] {shown(refusal.path)}: {escape(refusal.reason)}")
+    print_left_out(summary.refusals, summary.warnings, folder)
     output.print(
         f"{summary.new} new, {summary.pictures_changed} pictures changed, "
         f"{summary.rows_changed} rows changed, {summary.removed} removed, {summary.unchanged} unchanged"

@@ -20,6 +20,7 @@ from dqecir.cli.arguments import (
     Reranker,
     SheetName,
     output,
+    print_left_out,
     shown,
     start_of,
 )
@@ -75,7 +76,7 @@ def index_build(
         retriever = ComposedRetriever.from_encoder(encoder, method, device=device)
         console.print(f"encoder: {escape(str(retriever.model.backbone.origin))}")
     summary = retriever.build_index(images, out, engine=engine, tokens=tokens, sheet=sheet_name)
-    _say_indexed(summary, f"indexed in {out}")
+    _say_indexed(summary, images, f"indexed in {out}")
 
 
 @index_app.command("add")
@@ -90,12 +91,11 @@ def index_add(
     from dqecir.search.retriever import ComposedRetriever
 
     retriever = ComposedRetriever.of_index(index, model, device)
-    _say_indexed(retriever.add_pictures(images, tokens=tokens), f"added to {index}")
+    _say_indexed(retriever.add_pictures(images, tokens=tokens), images, f"added to {index}")
 
 
-def _say_indexed(summary: BuildSummary, what: str) -> None:
-    for refusal in summary.refusals:
-        output.print(f"[yellow]left out[/] {shown(refusal.path)}: {escape(refusal.reason)}")
+def _say_indexed(summary: BuildSummary, folder: Path, what: str) -> None:
+    print_left_out(summary.refusals, summary.warnings, folder)
     output.print(f"{summary.indexed} images {escape(what)}, {len(summary.refusals)} left out")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from dqecir.cli.arguments import Model, output, shown
+from dqecir.cli.arguments import Model, output, print_left_out
 
 
 def read(
@@ -53,8 +53,7 @@ def describe(
     from dqecir.search.describing import describe_pictures
 
     count, left_out = describe_pictures(pictures, Describer.from_pretrained(model), out, columns)
-    for refusal in left_out:
-        output.print(f"[yellow]left out[/] {shown(refusal.path)}: {escape(refusal.reason)}")
+    print_left_out(left_out)
     output.print(f"{count} pictures described, written to {escape(str(out))}")
 
 

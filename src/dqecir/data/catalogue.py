@@ -72,6 +72,8 @@ class Catalogue:
     """The product that each image is a view of; if empty, every image shows another product."""
     several: Mapping[str, Mapping[int, tuple[str, ...]]] = field(default_factory=dict)
     """Column -> position of an image -> its values, if it has several."""
+    warnings: tuple[str, ...] = ()
+    """Oddities of the table."""
 
     @property
     def has_views(self) -> bool:
@@ -187,6 +189,7 @@ def _catalogue(folder: Path, table: CatalogueTable, seed: int) -> Catalogue:
         tuple(table.sold_out),
         tuple(table.products),
         table.several,
+        tuple(table.warnings),
     )
     return replace(catalogue, splits=_splits(catalogue, table.of_role("split"), seed))
 

@@ -49,6 +49,8 @@ class Pictures:
     """Whether a product has several pictures, so that the index must store products."""
     roles: Mapping[str, Role] = field(default_factory=dict)
     """Column -> its role in the table; empty without a table."""
+    warnings: tuple[str, ...] = ()
+    """Oddities of the table."""
 
     def with_contents(self) -> Pictures:
         """Return the same pictures with the hashes of their files, as far as these can be read."""
@@ -88,7 +90,7 @@ class Pictures:
         # A picture of the table may be in a linked folder, which the listing does not follow.
         used = {table, root / SETTINGS, *(root / name for name in FETCHED), *(one.path for one in named)}
         others = tuple(refusal for refusal in left_out if refusal.path not in used)
-        return cls(named, root, others, catalogue.has_views, catalogue.roles)
+        return cls(named, root, others, catalogue.has_views, catalogue.roles, catalogue.warnings)
 
 
 def _in_order(pictures: Sequence[Picture]) -> list[Picture]:

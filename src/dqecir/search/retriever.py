@@ -51,6 +51,8 @@ class BuildSummary:
     indexed: int
     refusals: tuple[Refusal, ...]
     """Files and folders that were left out, and why."""
+    warnings: tuple[str, ...] = ()
+    """Oddities of the table."""
 
 
 class ComposedRetriever:
@@ -176,7 +178,7 @@ class ComposedRetriever:
         except EngineError as error:
             _check_any_used(pictures, refusals, error)
             raise
-        return BuildSummary(len(self.index), (*pictures.left_out, *refusals))
+        return BuildSummary(len(self.index), (*pictures.left_out, *refusals), pictures.warnings)
 
     def add_pictures(
         self,
@@ -201,7 +203,7 @@ class ComposedRetriever:
             added += len(batch.ids)
         write_roles(index.folder, {**pictures.roles, **read_roles(index.folder)})
         _check_any_used(pictures, refusals, None)
-        return BuildSummary(added, (*pictures.left_out, *refusals))
+        return BuildSummary(added, (*pictures.left_out, *refusals), pictures.warnings)
 
     def update_index(
         self, images: Path | str, workers: int = 4, quiet: bool = False, sheet: str | None = None
@@ -209,7 +211,7 @@ class ComposedRetriever:
         """Bring the open index up to date with the folder or catalogue that it was built of.
 
         Only new and changed pictures are encoded. Payloads of other items are replaced if the table has
-        changed, and items whose pictures are no longer in the folder are deleted. Items that were added
+        changed, and items that are no longer in the table or in the folder are deleted. Items that were added
         through the service, or from elsewhere, stay. Searches continue meanwhile; after an interruption, call
         this again. Raises :class:`EngineError` if the index has no item of the folder.
         """
@@ -241,6 +243,7 @@ class ComposedRetriever:
             plan.unchanged,
             plan.kept,
             (*pictures.left_out, *refusals),
+            pictures.warnings,
         )
 
     def open_index(self, folder: Path | str) -> Self:

@@ -29,6 +29,8 @@ class UpdateSummary:
     """Number of items that were added through the service or from another folder, which stay."""
     refusals: tuple[Refusal, ...]
     """Files and folders that were left out, and why."""
+    warnings: tuple[str, ...] = ()
+    """Oddities of the table."""
 
 
 @dataclass

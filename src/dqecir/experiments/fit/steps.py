@@ -20,7 +20,7 @@ from dqecir.data.catalogue import Catalogue, check_catalogue, read_catalogue
 from dqecir.data.catalogue_table import find_table
 from dqecir.data.images import load_image
 from dqecir.data.triplets import Benchmark
-from dqecir.errors import CatalogueError, DataError, EngineError
+from dqecir.errors import CatalogueError, DataError, EngineError, about_warnings
 from dqecir.experiments.examples import answer_of, drawn_questions
 from dqecir.experiments.fit.column_use import plan_columns, vocabularies_for
 from dqecir.experiments.fit.fit_data import TOKENS, FitData
@@ -108,6 +108,8 @@ def fit_catalogue(
         checked = check_catalogue(folder, decode=load_image, sheet=sheet, quiet=quiet)
     if checked.problems:
         raise CatalogueError(folder, checked.problems)
+    if checked.warnings and not quiet:
+        console.print(escape(about_warnings(checked.warnings, folder)))
     start = read_model(model)
     settings = read_recipe(recipe) if recipe is not None else _shipped_recipe()
     if settings.method != DqeValues.name:
