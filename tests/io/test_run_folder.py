@@ -39,6 +39,7 @@ def test_a_folder_stays_claimed(tmp_path):
         ({"training": {"betas": (0.9, 0.98)}}, r"another training\.betas: "),
         ({"model": "b2", "training": {"steps": 5}}, r"another model \(a1, not b2\), training\.steps"),
         ({"training": None}, "another training: "),
+        ({"model": "0123456789abcdef" * 6}, "holds a run with another model: "),
         ({"rows": {"one": 1}}, r"another rows\.one \(None, not 1\): "),
     ],
 )

@@ -58,11 +58,16 @@ def _held(path: Path, settings: type[Strict], kind: str) -> dict[str, Any] | Non
     return parse_settings(held, settings, str(path)).model_dump(mode="json")
 
 
+_SHORT = 100
+"""Most characters of two values that an error shows; checksums are longer."""
+
+
 def _differences(held: Any, wanted: Any, name: str = "") -> Iterator[str]:
     """Yield the dotted name of each differing setting, with both values if they are short."""
     if isinstance(held, dict) and isinstance(wanted, dict):
         for key in dict.fromkeys([*wanted, *held]):
             yield from _differences(held.get(key), wanted.get(key), f"{name}.{key}" if name else key)
     elif held != wanted:
-        short = not isinstance(held, list | dict) and not isinstance(wanted, list | dict)
-        yield f"{name} ({held}, not {wanted})" if short else name
+        is_list = isinstance(held, list | dict) or isinstance(wanted, list | dict)
+        both = f"{held}, not {wanted}"
+        yield name if is_list or len(both) > _SHORT else f"{name} ({both})"
