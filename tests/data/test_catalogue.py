@@ -1,6 +1,7 @@
 """Reading a catalogue: all problems at once, by name, and correct splits."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -324,6 +325,22 @@ def test_pipes_and_links_that_lead_nowhere_are_no_pictures(tmp_path):
     assert check_catalogue(folder).problems == tuple(
         f"image {name!r} is not in the folder (line {line}): {says}"
         for line, name in enumerate(("b.png", "C.png", "d.png"), start=3)
+    )
+
+
+def test_a_file_of_another_folder_or_ending_is_suggested(tmp_path):
+    folder = write(tmp_path / "c", "image,color\nA,red\nb.jpg,red\nphotos\\c.png,red\nd.png,red\ne.png,red\n")
+    (folder / "images").mkdir()
+    for name in ("images/d.png", "images/e.png", "e.gif"):
+        shutil.copy(folder / "a.png", folder / name)
+    says = ["write 'a.png' if", "write 'b.png' if", "write 'c.png' if", "write 'images/d.png' if"]
+    for problem, hint in zip(
+        check_catalogue(folder).problems, [*says, "write 'images/e.png' if"], strict=True
+    ):
+        assert problem.endswith(f": {hint} you mean that")
+    (folder / "attributes.csv").write_text("image,color\ne,red\n")
+    assert check_catalogue(folder).problems == (
+        "image 'e' is not in the folder (line 2): add it, or correct its name",
     )
 
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from dqecir.data.cells import folded
 
@@ -135,6 +135,11 @@ class FileNames:
         """Return the relative paths of the files named ``name``, in any subfolder."""
         return self._readable(self._by_last_part.get(folded(name), []))
 
+    def similar(self, name: str) -> list[str]:
+        """Return the relative paths of files named as ``name`` but for their folder or their ending."""
+        last = PurePosixPath(folded(name.replace("\\", "/")))
+        return self._readable(self._by_last_part.get(last.name) or self._by_stem.get(last.stem, []))
+
     def _readable(self, paths: list[str]) -> list[str]:
         """Return the paths of files, not of pipes, devices and links that lead nowhere."""
         return [path for path in paths if os.path.isfile(self.root / path)]  # noqa: PTH113  (as find)
@@ -145,6 +150,13 @@ class FileNames:
         for paths in self._by_name.values():
             for path in paths:
                 found.setdefault(folded(path.rpartition("/")[2]), []).append(path)
+        return found
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for last, paths in self._by_last_part.items():
+            found.setdefault(PurePosixPath(last).stem, []).extend(paths)
         return found
 
     @cached_property

@@ -83,7 +83,11 @@ def _found(row: int, cell: str, names: FileNames, line: int) -> RowPicture:
     else:
         found = names.find(cell)
     if not found:
-        helps = "dqecir catalogue fetch downloads it" if wanted != cell else "add it, or correct its name"
+        similar = names.similar(wanted)
+        helps = (
+            f"write {similar[0]!r} if you mean that" if len(similar) == 1 else "add it, or correct its name"
+        )
+        helps = "dqecir catalogue fetch downloads it" if wanted != cell else helps
         return RowPicture(row, cell, f"image {wanted!r} is not in the folder (line {line}): {helps}", True)
     if len(found) > 1:
         several = f"image {wanted!r} may be {' or '.join(found)} (line {line}): write its exact name"
