@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -59,10 +59,24 @@ class Strict(BaseModel):
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as usual, but refuses a key that comes twice instead of dropping the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        known: set[str] = set()
+        for key, _ in node.value:
+            if key.value in known and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key.value!r} comes twice", problem_mark=key.start_mark
+                )
+            known.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def read_settings(path: Path, kind: type[Settings]) -> Settings:
     """Read a YAML file into ``kind``; raises :class:`DataError` with all mistakes."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}: check the path") from error
     except UnicodeDecodeError as error:

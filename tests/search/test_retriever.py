@@ -146,6 +146,8 @@ def test_what_cannot_be_done_is_said(retriever, tmp_path):
         retriever.build_index(tmp_path / "nowhere", tmp_path / "i")
     with pytest.raises(DataError, match="holds no pictures"):
         retriever.build_index(tmp_path, tmp_path / "i")
+    with pytest.raises(DataError, match="has no table, so it has no sheet 'Shoes': name no sheet"):
+        retriever.build_index(tmp_path, tmp_path / "i", sheet="Shoes")
     with pytest.raises(DataError, match="2 images came with 1 texts"):
         retriever.encode_query([Image.new("RGB", (8, 8))] * 2, ["is red"])
     (tmp_path / "a.jpg").write_text("broken")

@@ -35,6 +35,7 @@ def test_there_are_recipes():
         ("method: dqe\ntraining: {epochs: -1}\n", "training.epochs"),
         ("method: dqe\nnegatives: {choose: midzone}\n", "negatives.choose"),
         ("just text\n", "must hold a map"),
+        ("method: dqe\nmethod: covr\n", r"line 2, .* \(the key 'method' comes twice\): correct it there"),
         ("a: [\n", r"line 2, cannot be read as YAML \(expected the node content, .*\): correct it there"),
     ],
 )

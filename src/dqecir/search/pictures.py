@@ -77,6 +77,8 @@ class Pictures:
             raise DataError(f"there is no folder {root}: check the path")
         files = list_pictures(root)
         table = table_of_pictures(root, sheet)
+        if table is None and sheet is not None:
+            raise DataError(f"{root} has no table, so it has no sheet {sheet!r}: name no sheet")
         if table is None:
             if not files.pictures:
                 reasons = [f"{one.path.relative_to(root)}: {one.reason}" for one in files.left_out]
