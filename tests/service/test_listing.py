@@ -115,7 +115,7 @@ def test_no_payload_is_parsed_but_those_of_the_page(index, monkeypatch):
 
 
 def test_columns_have_the_roles_of_the_table_or_else_those_that_their_names_tell(tmp_path):
-    payloads = [{"name": "Tee", "preis": 9.9, "image": "no picture", "link": "https://shop.example/1"}]
+    payloads = [{"name": "Tee", "betrag": 9.9, "image": "no picture", "link": "https://shop.example/1"}]
     header = IndexHeader(model="m1", tokens=1, size=4)
     batch = ItemBatch(["i0"], torch.ones(1, 1, 4), payloads)
     index = ExactIndex.build(tmp_path / "index", header, iter([batch]))
@@ -123,13 +123,13 @@ def test_columns_have_the_roles_of_the_table_or_else_those_that_their_names_tell
     def roles() -> dict[str, str]:
         return {name: facts.role for name, facts in Listing(index).attributes().items()}
 
-    assert roles() == {"name": "title", "preis": "attribute", "image": "attribute", "link": "url"}
-    write_roles(index.folder, {"preis": "price"})
-    assert roles()["preis"] == "price"
+    assert roles() == {"name": "title", "betrag": "attribute", "image": "attribute", "link": "url"}
+    write_roles(index.folder, {"betrag": "price"})
+    assert roles()["betrag"] == "price"
     moved = move_index(index.folder, tmp_path / "moved", "exact")
-    assert read_roles(moved.folder) == {"preis": "price"}
-    (index.folder / "columns.json").write_text('{"roles": {"preis": "money"}}')
-    with pytest.raises(DataError, match="preis"):
+    assert read_roles(moved.folder) == {"betrag": "price"}
+    (index.folder / "columns.json").write_text('{"roles": {"betrag": "money"}}')
+    with pytest.raises(DataError, match="betrag"):
         roles()
 
 
