@@ -1,8 +1,10 @@
 """Texts that train the reader, and annotations as labels of words."""
 
+import json
 from itertools import pairwise
 
 import torch
+from benchmarks import train_reader
 from benchmarks.reader_texts import TextGenerator
 from benchmarks.reader_training import StageSettings, annotated, train_tagger
 
@@ -64,6 +66,21 @@ def test_annotations_become_labels_and_the_shorter_request_of_a_word_counts():
         "pattern",
     )
     assert [word for word, label in labels.items() if label.beyond] == ["bow"]
+
+
+def test_our_own_annotations_find_their_words_in_the_captions(tmp_path, monkeypatch):
+    captions = tmp_path / "fashioniq" / "captions"
+    captions.mkdir(parents=True)
+    for category in ("dress", "shirt", "toptee"):
+        pairs = [{"captions": ["is red", f"a {category} with a white bow"]}]
+        (captions / f"cap.{category}.train.json").write_text(json.dumps(pairs))
+    ask = {"column": "color", "op": "is", "value": "white", "span": [15, 20]}
+    written = tmp_path / "annotated.jsonl"
+    written.write_text(json.dumps({"id": "shirt.train.0.1", "asks": [ask], "other": [[15, 24]]}) + "\n")
+    monkeypatch.setattr(train_reader, "DATA", tmp_path)
+    (row,) = train_reader.further_captions(written)
+    assert (row["text"], row["category"]) == ("a shirt with a white bow", "shirt")
+    assert (row["asks"][0]["span"], row["other"]) == ("white", ["white bow"])
 
 
 def test_a_tagger_learns_is_repeatable_and_is_saved_whole(tmp_path):
