@@ -60,11 +60,11 @@ class StageSettings:
 
 
 GENERATED = StageSettings(epochs=1, rate=2e-4, batch=48)
-ANNOTATED = StageSettings(epochs=5, rate=1e-4, generated=1200, swapped=0.7, keep_pieces=True)
+ANNOTATED = StageSettings(epochs=5, rate=1e-4, generated=2800, swapped=0.7, keep_pieces=True)
 GENERATED_TEXTS = 48_000
 
 
-def new_tagger(start: Path, layers: int = 2) -> Tagger:
+def new_tagger(start: Path, layers: int = 3) -> Tagger:
     """Return an untrained tagger on the first layers of MiniLM, which is in the folder ``start``."""
     known = json.loads((start / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     needed = {word.text for phrase in phrases() for word in words_of(phrase)}

@@ -61,6 +61,23 @@ def test_texts_of_every_kind_are_read_as_people_read_them(reader, case):
 
 
 @pytest.mark.parametrize(
+    ("text", "garment"),
+    [
+        ("dress in red", "dress"),
+        ("a shirt with stripes", "shirt"),
+        ("green skirt", "skirt"),
+        ("yellow top", "top"),
+        ("shoes", "shoes"),
+        ("the dress is red", None),
+        ("top has lace", None),
+    ],
+)
+def test_a_text_that_begins_with_a_garment_asks_for_it(text, garment):
+    asked = [ask.value for ask in Reader().read(text, "dress").asks if ask.column == "garment"]
+    assert asked == ([garment] if garment else [])
+
+
+@pytest.mark.parametrize(
     ("text", "wanted"),
     [
         ("from Kestrel", {"brand is Kestrel"}),

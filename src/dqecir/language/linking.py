@@ -51,7 +51,7 @@ def usual_words() -> frozenset[str]:
 
 
 @cache
-def _usual_values(role: str) -> Mapping[str, tuple[str, int]]:
+def usual_values(role: str) -> Mapping[str, tuple[str, int]]:
     """Return a map: key of a phrase -> the usual value that it names, and its place among its phrases."""
     known = spoken()["adjectives"]
     known = spoken()["garments"] if role == "garment" else known.get(role.removeprefix("pattern_"), {})
@@ -102,7 +102,7 @@ class Linker:
         for column, own in self.values.items():
             role = _role(column, own)
             self.columns[role].append(column)
-            known = {} if role == OWN else _usual_values(role)
+            known = {} if role == OWN else usual_values(role)
             ranked = sorted((known[key][::-1], value) for value in own if (key := _key(value)) in known)
             for (_, usual), value in ranked:
                 self._usual.setdefault((column, usual), []).append(value)
@@ -224,7 +224,7 @@ def _role(column: str, values: Sequence[str]) -> str:
         if known in USUAL and column.casefold() in {known, *(alias.casefold() for alias in spec.aliases)}
     }
     for role in USUAL:
-        known = _usual_values(role)
+        known = usual_values(role)
         usual = {known[key][0] for value in values if (key := _key(value)) in known}
         if role in named and usual:
             return role

@@ -1,6 +1,6 @@
 """The learned part of the reader: tag the words of a text that ask for something, by kind.
 
-A small transformer over word pieces (two layers of MiniLM's shape) gives every word a role, an operation, a
+A small transformer over word pieces (three layers of MiniLM's shape) gives every word a role, an operation, a
 value, and whether it asks for something outside all columns. It knows the roles in ``ROLES`` and their usual
 values; the names of a catalogue's own values and columns are marked for it (``Mark``).
 """
