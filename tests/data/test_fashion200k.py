@@ -48,7 +48,7 @@ def test_damaged_files_are_refused(folder):
     with pytest.raises(DataError, match="4 of 4 images are missing"):
         read_fashion200k(folder)
     (folder / "test_queries.txt").write_text("a.jpeg x.jpeg\n")
-    with pytest.raises(DataError, match="line 1: two pictures of labels/ are expected"):
+    with pytest.raises(DataError, match="line 1: two pictures that the files in labels/ list"):
         read_fashion200k(folder, check_images=False)
     (folder / "labels" / "skirt_test_detect_all.txt").write_text("d.jpeg\tskirt\n")
     with pytest.raises(DataError, match="line 1: a picture, a score and a description are expected"):

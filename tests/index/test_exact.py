@@ -72,13 +72,13 @@ def test_items_and_tokens_of_another_index_are_refused(tmp_path):
         path = tmp_path / "i" / FIRST / name
         own = path.read_bytes()
         path.write_bytes((tmp_path / "j" / FIRST / name).read_bytes())
-        with pytest.raises(EngineError, match="does not belong to its manifest"):
+        with pytest.raises(EngineError, match="does not fit the index's manifest"):
             ExactIndex.open(tmp_path / "i")
         path.write_bytes(own)
     path = tmp_path / "j" / FIRST / "tokens.npy"
     tokens = np.load(path)
     np.save(path, tokens.reshape(5, 6, 8))
-    with pytest.raises(EngineError, match="does not belong to its manifest"):
+    with pytest.raises(EngineError, match="does not fit the index's manifest"):
         ExactIndex.open(tmp_path / "j")
     path.write_bytes(bytes(path.stat().st_size))
     with pytest.raises(EngineError, match="damaged"):
@@ -136,7 +136,7 @@ def test_marks_of_the_dead_that_do_not_belong_are_refused(tmp_path):
     ExactIndex.build(tmp_path / "i", HEADER, batches()).delete(["item1"])
     [path] = (tmp_path / "i" / FIRST).glob("dead-*")
     path.write_bytes(bytes(2))
-    with pytest.raises(EngineError, match="does not belong to its manifest"):
+    with pytest.raises(EngineError, match="does not fit the index's manifest"):
         ExactIndex.open(tmp_path / "i")
 
 

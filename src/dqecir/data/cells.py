@@ -98,9 +98,10 @@ def decimal_sign(cells: Iterable[str]) -> DecimalSign | None:
 
 
 def plainly(cell: str, decimal: DecimalSign | None, is_money: bool = False) -> str:
-    """Rewrite a cell so that its number can be read without its column: ``1.299 €`` as ``1299 €``.
+    """Rewrite a cell so that its number can be read alone: ``1.299`` beside ``39,90`` as ``1299``.
 
-    A cell that is unambiguous stays as it is.
+    ``decimal``: the decimal sign of the column. ``is_money``: whether it holds prices. A cell that is read
+    alike without its column stays as it is.
     """
     number = number_in(cell, decimal, is_money)
     if number is None or number == number_in(cell):

@@ -63,8 +63,8 @@ def read_fashion200k(
         pair = line.split()
         if len(pair) != 2 or not all(name in places for name in pair):
             raise DataError(
-                f"{folder / QUERIES}, line {number}: two pictures of labels/ are expected, not {line!r}: "
-                "fetch it again"
+                f"{folder / QUERIES}, line {number}: two pictures that the files in labels/ list "
+                f"are expected, not {line!r}: download this file and labels/ of the same release again"
             )
         before, after = (descriptions[name] for name in pair)
         reference, target = (places[name] for name in pair)

@@ -178,7 +178,10 @@ def view_cells(views: Sequence[View], cells: Sequence[str], name: str, role: Rol
 
 
 def prices(cells: Iterable[str]) -> tuple[str, ...]:
-    """Return the different prices of variants, the lowest first; cells without a number come last."""
+    """Return the prices of variants, the lowest first, one cell for each number.
+
+    Cells without a number are returned only if no cell has one.
+    """
     numbers: dict[str, float] = {}
     for cell in _values(cells):
         number = number_in(cell, is_money=True)

@@ -171,33 +171,39 @@ class Encoder(nn.Module, ABC):
         }
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
-        """Return a vector for each image, [B, D], not normalised (``image``)."""
+        """Return a vector for each image, [B, D], not normalised; needs the capability ``image``."""
         self._lacks("image")
 
     def target_embeddings(self, tokens: Tensor) -> Tensor:
-        """Return unit embeddings [B, n_t, D] of candidate images (``image``)."""
+        """Return unit embeddings [B, n_t, D] of candidate images; needs the capability ``image``."""
         return unit(self.pooled_image(tokens))[:, None]
 
     def pooled_text(self, text: TextBatch) -> Tensor:
-        """Return a vector for each text, [B, D], not normalised (``text``)."""
+        """Return a vector for each text, [B, D], not normalised; needs the capability ``text``."""
         self._lacks("text")
 
     def text_states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return states [B, L, H] of texts' tokens (``text_states``)."""
+        """Return states [B, L, H] of texts' tokens; needs the capability ``text_states``."""
         self._lacks("text_states")
 
     def composed_states(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode images with texts: (query states [B, n_q, H], text states [B, L, H]) (``composed``)."""
+        """Encode images with texts: query states [B, n_q, H] and text states [B, L, H].
+
+        Needs the capability ``composed``.
+        """
         self._lacks("composed")
 
     def pooled_composed(self, tokens: Tensor, text: TextBatch) -> Tensor:
-        """Return a vector for each image with its text, [B, D], not normalised (``composed``)."""
+        """Return a vector for each image with its text, [B, D], not normalised.
+
+        Needs the capability ``composed``.
+        """
         self._lacks("composed")
 
     def text_with_words(self, ids: Tensor, mask: Tensor, words: Tensor, places: Tensor) -> Tensor:
         """Encode texts as :meth:`pooled_text`, with ``words`` [B, H] for the embeddings at ``places`` [B, L].
 
-        A text's vector is used at all of its places (``word_embeddings``).
+        A text's vector is used at all of its places. Needs the capability ``word_embeddings``.
         """
         self._lacks("word_embeddings")
 

@@ -43,7 +43,7 @@ Entry = tuple[str, Mapping[str, Any]]
 
 
 class ItemsError(ValueError):
-    """The files are not those of :class:`ItemsWriter`."""
+    """The files are not those of :class:`ItemsWriter`, or an item's id comes twice."""
 
 
 class StoredValues(Sequence[Any]):

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 AGAIN = "build the index again"
+_UNFIT = f"does not fit the index's manifest: copy the whole index again, or {AGAIN}"
 
 _COPIED = 1024
 """Items that are copied in one step."""
@@ -233,7 +234,7 @@ def open_segment(
         text = StoredText(place) if entry.text_sha256 and has_fts5() else None
     header = manifest.header
     if tokens.shape != (entry.items, header.tokens, header.size) or tokens.dtype != np.float16:
-        raise EngineError(f"{path} does not belong to its manifest: {AGAIN}")
+        raise EngineError(f"{path} {_UNFIT}")
     longest = entry.longest or (_longest(tokens) if header.score_rule == "dot" else 0.0)
     projected = _read_projected(folder, entry)
     return Segment(entry, items, tokens, _read_alive(place, entry), longest, projected, text)
@@ -254,7 +255,7 @@ def _open_changes(folder: Path, entry: SegmentEntry, known: Segment | None = Non
 
 def _check_items(place: Path, digest: str) -> None:
     if items_digest(place) != digest:
-        raise EngineError(f"the list of items in {place} does not belong to its manifest: {AGAIN}")
+        raise EngineError(f"the list of items in {place} {_UNFIT}")
 
 
 @contextmanager
@@ -462,7 +463,7 @@ def _read_alive(place: Path, entry: SegmentEntry) -> NDArray[np.bool_]:
         dead = np.unpackbits(data, count=entry.items).astype(np.bool_)
         if int(dead.sum()) == entry.dead:
             return ~dead
-    raise EngineError(f"{place / entry.dead_file} does not belong to its manifest: {AGAIN}")
+    raise EngineError(f"{place / entry.dead_file} {_UNFIT}")
 
 
 def _read(path: Path) -> bytes:

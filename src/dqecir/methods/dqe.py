@@ -82,7 +82,8 @@ class DqeOptions(MethodOptions):
     def _something_is_trained(self) -> DqeOptions:
         if self.pair_weight + self.ranking_weight + self.contrast_weight == 0:
             raise ValueError(
-                "pair_weight, ranking_weight and contrast_weight are all zero: nothing would be learned"
+                "pair_weight, ranking_weight and contrast_weight are all zero, but attribute margins alone "
+                "do not train the whole query: set one of them above 0"
             )
         return self
 

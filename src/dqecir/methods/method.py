@@ -278,7 +278,7 @@ class Method(nn.Module, ABC):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Clip parameters to their bounds; called after every optimiser step."""
+        """Clip parameters to their bounds, after every optimiser step. Default: do nothing."""
 
 
 class PooledMethod(Method):

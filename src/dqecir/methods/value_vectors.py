@@ -168,11 +168,11 @@ class ColumnSlice(nn.Module):
         return self._reduced(_numbers(values))
 
     def wanted(self, values: Tensor) -> Tensor:
-        """Return slices of queries from distributions [B, values].
+        """Return the slice [B, n] of each query, from the distribution q [B, values] of its wanted value.
 
-        They are fitted by weighted least squares on the examples: the product of a query's slice and an
-        example's approximates log(1 + q·p/ε), best for examples with wanted values. Without examples it
-        would be the expected logarithm Σ q log(1 + p/ε).
+        Its inner product with the slice of a target of distribution p approximates log(1 + q·p/ε), where ε
+        is ``SMOOTHING``: from the expected logarithm Σ q log(1 + p/ε), corrected by weighted least squares
+        on the examples, of which those with wanted values count most.
         """
         with torch.autocast(values.device.type, enabled=False):
             values = values.float()

@@ -125,7 +125,10 @@ def _convert_composer(source: str, state: State, path: Path, out: Path) -> LoadR
 
 
 def published_composer(source: str, state: Mapping[str, Tensor]) -> tuple[nn.Module, LoadReport]:
-    """Return the composer of a published method with the weights of its state dict, and the report."""
+    """Return the composer of the method ``source`` with the weights of its published state dict ``state``.
+
+    The report says which keys were used.
+    """
     kind: Any = method_named(source)
     composer: nn.Module = kind.composer_of(state)
     return composer, kind.published_keys.load(composer, state)

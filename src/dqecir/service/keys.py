@@ -59,7 +59,8 @@ class Keys:
     def read(cls, path: Path | None, local: bool) -> Keys:
         """Read a file with a line for each key (``docs/service.md``); raises :class:`DataError`.
 
-        ``local``: whether only this machine can reach the service.
+        Without a file (``path`` is None) everybody may read, and a service that only this machine can reach
+        (``local``) accepts writes too.
         """
         if path is None:
             return cls((), local)

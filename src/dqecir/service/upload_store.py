@@ -41,8 +41,8 @@ class UploadStore:
             self._files.pipe_file(address, data)
         except Exception as error:  # Each store has exceptions of its own.
             raise EngineError(
-                f"pictures cannot be written to {self.root} ({reason_of(error)}): check the address and "
-                "its keys"
+                f"pictures cannot be written to {self.root} ({reason_of(error)}): check the address "
+                "of --uploads, and the store's access keys in the environment"
             ) from None
         return address
 

@@ -107,8 +107,8 @@ class Pretrainer:
         ):
             if len(settings) != len(catalogues):
                 raise DataError(
-                    f"{name} is for {len(settings)} catalogues, but {len(catalogues)} are given: give one "
-                    "--data for each"
+                    f"the recipe's {name} has {len(settings)} numbers, one for each catalogue, but --data "
+                    f"names {len(catalogues)}: name as many catalogues, or change the list in the recipe"
                 )
         self.columns = shared_columns(catalogues)
         names = tuple(catalogue.folder.name for catalogue in catalogues)

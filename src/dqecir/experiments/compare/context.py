@@ -103,7 +103,7 @@ class ComparisonContext:
         return paraphrases(self.questions, seed=self.recipe.question_seed)
 
     def store(self, benchmark: Benchmark, part: str) -> TokenStore:
-        """Return the stored image tokens of ``training``, ``dev`` or ``questions``."""
+        """Return the image tokens of a benchmark, which the first call stores in ``tokens/PART``."""
         return store_of(self.start(), benchmark, self.work / "tokens" / part, quiet=True)
 
     @cached_property

@@ -160,7 +160,10 @@ class _Measurement:
         return f"{epoch}chosen on {made_of.data} {MEASURED} by the headline of {made_of.protocol}"
 
     def submitted(self, model: ComposedModel) -> Mapping[str, Mapping[str, int]]:
-        """Rank the test split, write its submission files, and check them."""
+        """Rank the test split, write its submission files, and check them.
+
+        Return name of a file -> number of its entries by kind; nothing without a test split.
+        """
         questions = self.material.questions
         if questions is None:
             return {}
