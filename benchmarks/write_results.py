@@ -198,10 +198,11 @@ def page_lines(page: str, results: list[tuple[Path, dict[str, Any]]]) -> list[st
     lines = [
         *HEADS[page],
         "",
-        "Written by `benchmarks/write_results.py` from the JSON of the other scripts in `benchmarks/`; no "
-        "figure here is typed. All in percent unless said. [methods.md](methods.md) explains the rows and "
-        "the measurements. Not measured: anything on an accelerator, anything with public "
-        "BLIP-2 weights, FashionIQ, CIRR and CIRCO (their images are not at hand).",
+        "`benchmarks/write_results.py` writes every figure on this page from the JSON of the other scripts "
+        "in `benchmarks/`. Figures are in percent unless the text names another unit. "
+        "[methods.md](methods.md) explains the rows and the measurements. Not measured: anything on an "
+        "accelerator, anything with public BLIP-2 weights, FashionIQ, CIRR and CIRCO (their images are not "
+        "at hand).",
         "",
     ]
     for folder, result in results:
