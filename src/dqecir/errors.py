@@ -17,6 +17,11 @@ def listed(reasons: Sequence[str]) -> str:
     return "".join(f"\n- {reason}" for reason in shown)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and a noun: ``1 picture``, ``2,000 pictures``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def about_warnings(warnings: Sequence[str], folder: Path) -> str:
     """Return how many warnings the table of a catalogue has, and the command that lists them."""
     return f"warnings about the table: {len(warnings)}; dqecir catalogue check {folder} lists them"

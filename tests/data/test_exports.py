@@ -60,8 +60,8 @@ def test_shopify(tmp_path):
     assert first == facts | {"color": "blue", "size": "S, M, L", "price": "24.90", "availability": "in stock"}
     assert catalogue.roles["description"] == "description"
     assert check_catalogue(folder).warnings[:2] == (
-        "attributes.csv is an export of Shopify: 2 pictures of products are read",
-        "attributes.csv: 1 products name no picture and are left out (lines 5)",
+        "attributes.csv is an export of Shopify, with 2 pictures of products",
+        "attributes.csv: 1 product without a picture left out (lines 5)",
     )
 
 

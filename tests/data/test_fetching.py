@@ -15,6 +15,7 @@ from PIL import Image
 from dqecir.data.catalogue import check_catalogue, read_catalogue
 from dqecir.data.fetching import LEDGER, MISSING, fetch_pictures
 from dqecir.data.images import load_image
+from dqecir.data.picture_files import HALF_FETCHED, list_pictures
 from dqecir.errors import CatalogueError, DataError
 from dqecir.io.downloads import DownloadError
 from dqecir.search.pictures import Pictures
@@ -137,6 +138,7 @@ def test_a_stopped_run_goes_on_and_a_new_export_fetches_what_is_new(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fetch(path, out, web)
     assert not (out / "attributes.csv").exists()
+    assert [(one.path.name, one.reason) for one in list_pictures(out).left_out] == [(LEDGER, HALF_FETCHED)]
     with (out / LEDGER).open("ab") as ledger:
         ledger.write(b'{"address": "https://a.ex')  # as a kill leaves it
     web = Web(dict.fromkeys(addresses, picture()))
@@ -144,6 +146,7 @@ def test_a_stopped_run_goes_on_and_a_new_export_fetches_what_is_new(tmp_path):
     assert web.asked == addresses[2:]
     assert (summary.fetched, summary.kept) == (2, 1)
     assert len(summary.missing) == 2
+    assert HALF_FETCHED not in {one.reason for one in list_pictures(out).left_out}
     # What a finished run missed is asked for again, and what is gone from the folder is fetched again.
     first = cells(out)[0]["image"]
     (out / first).unlink()
@@ -192,7 +195,7 @@ def test_what_cannot_be_fetched_is_said(tmp_path):
     with pytest.raises(DataError, match="has no address of a picture"):
         fetch(path, out, Web({}))
     path = source(tmp_path / "from", "image,color\nhttps://a.example/1,red\n")
-    with pytest.raises(DataError, match=r"none of 1 pictures could be fetched.*404"):
+    with pytest.raises(DataError, match=r"none of the pictures could be fetched.*404"):
         fetch(path, out, Web({"https://a.example/1": GONE}))
     assert not (out / "attributes.csv").exists()
     says = "line 2: https://a.example/1: the server answers 404"
@@ -242,5 +245,5 @@ def test_the_command_fetches_from_this_machine_only_where_it_may(tmp_path, dqeci
         server.shutdown()
     assert code == 0, err
     assert f"missing line 3: {address}/b.png: the server answers 404" in out
-    assert "1 pictures fetched, 0 were there; 1 rows are in" in out
+    assert "1 picture fetched, 0 were there; 1 row in" in out
     assert dqecir("catalogue", "check", tmp_path / "shop")[0] == 0

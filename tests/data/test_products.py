@@ -291,7 +291,7 @@ def test_two_products_may_show_one_picture(tmp_path):
     assert catalogue.image_ids == ("a.png", "b.png", "a.png@2")
     assert [path.name for path in catalogue.image_paths] == ["a.png", "b.png", "a.png"]
     assert catalogue.attributes["color"] == ("red", "blue", "blue")
-    assert "1 pictures are of several products, such as 'a.png' of 1, 2" in check_catalogue(folder).warnings
+    assert "1 picture of several products, such as 'a.png' of 1, 2" in check_catalogue(folder).warnings
 
 
 def test_a_product_of_200_views(tmp_path):

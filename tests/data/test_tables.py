@@ -175,7 +175,7 @@ def test_lines_above_the_header_are_named(tmp_path, text):
 def test_errors_of_a_spreadsheet_are_unknown_and_named(tmp_path):
     table = read(tmp_path / "t.csv", b"image,color,price\np1.jpg,#N/A,#DIV/0!\np2.jpg,#1 red,#REF!\n")
     assert [row.cells for row in table.rows] == [("p1.jpg", "?", "?"), ("p2.jpg", "#1 red", "?")]
-    assert "3 cells hold an error of a spreadsheet and count as unknown (lines 2, 3)" in table.notes[0]
+    assert "3 cells with an error of a spreadsheet, taken as unknown (lines 2, 3)" in table.notes[0]
 
 
 def test_json_lines_keep_numbers_as_they_are_written(tmp_path):

@@ -151,7 +151,7 @@ def test_what_cannot_be_done_is_said(retriever, tmp_path):
     with pytest.raises(DataError, match="2 images came with 1 texts"):
         retriever.encode_query([Image.new("RGB", (8, 8))] * 2, ["is red"])
     (tmp_path / "a.jpg").write_text("broken")
-    says = r"none of 1 pictures could be used:\n- .*a\.jpg: not a picture in a supported format"
+    says = r"none of the pictures could be used:\n- .*a\.jpg: not a picture in a supported format"
     with pytest.raises(EngineError, match=says):
         retriever.build_index(tmp_path, tmp_path / "i", quiet=True)
     (tmp_path / "a.jpg").unlink()

@@ -19,7 +19,7 @@ from dqecir.cli.arguments import (
     shown,
     start_of,
 )
-from dqecir.errors import PROBLEMS_SHOWN
+from dqecir.errors import PROBLEMS_SHOWN, counted
 from dqecir.io.progress import console
 
 catalogue_app = typer.Typer(no_args_is_help=True, help="Catalogues: a folder of images and attributes.csv.")
@@ -149,6 +149,6 @@ def catalogue_fetch(
     if summary.missing:
         output.print(f"all missing pictures are listed in {escape(str(out / MISSING))}")
     output.print(
-        f"{summary.fetched} pictures fetched, {summary.kept} were there; "
-        f"{summary.rows} rows are in {escape(str(out))}"
+        f"{counted(summary.fetched, 'picture')} fetched, {summary.kept} were there; "
+        f"{counted(summary.rows, 'row')} in {escape(str(out))}"
     )

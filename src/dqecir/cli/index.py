@@ -24,7 +24,7 @@ from dqecir.cli.arguments import (
     shown,
     start_of,
 )
-from dqecir.errors import DataError
+from dqecir.errors import DataError, counted
 from dqecir.io.progress import console
 from dqecir.io.starting import loading
 
@@ -110,7 +110,7 @@ def index_delete(
     found = open_index(index)
     named = set(items_named(found, ids))
     count = found.delete(list(named))
-    output.print(f"{count} items deleted, {len(named) - count} not found")
+    output.print(f"{counted(count, 'item')} deleted, {len(named) - count} not found")
 
 
 @index_app.command("move")
@@ -124,7 +124,7 @@ def index_move(
     """Write the items of an index into another engine's, whole or not at all; nothing is encoded again."""
     from dqecir.index.engines import move_index
 
-    output.print(f"{len(move_index(source, target, engine))} items in {escape(str(target))}")
+    output.print(f"{counted(len(move_index(source, target, engine)), 'item')} in {escape(str(target))}")
 
 
 @index_app.command("export")
@@ -137,7 +137,7 @@ def index_export(
     from dqecir.index.parquet import export_parquet
 
     count = export_parquet(open_index(index), out)
-    output.print(f"{count:,} items in {escape(str(out))}")
+    output.print(f"{counted(count, 'item')} in {escape(str(out))}")
 
 
 @index_app.command("leftovers")

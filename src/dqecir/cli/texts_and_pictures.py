@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from dqecir.cli.arguments import Model, output, print_left_out
+from dqecir.errors import counted
 
 
 def read(
@@ -31,7 +32,7 @@ def read(
     from dqecir.search.text_reading import read_texts
 
     count = read_texts(texts, out, model, index)
-    output.print(f"{count} texts read, written to {escape(str(out))}")
+    output.print(f"{counted(count, 'text')} read, written to {escape(str(out))}")
 
 
 def describe(
@@ -54,7 +55,7 @@ def describe(
 
     count, left_out = describe_pictures(pictures, Describer.from_pretrained(model), out, columns)
     print_left_out(left_out)
-    output.print(f"{count} pictures described, written to {escape(str(out))}")
+    output.print(f"{counted(count, 'picture')} described, written to {escape(str(out))}")
 
 
 def edit(

@@ -16,7 +16,7 @@ from dqecir.data.payload_fields import RESERVED
 from dqecir.data.products import SEPARATOR, View, product_conflicts, product_ids, view_cells, views_of
 from dqecir.data.row_pictures import row_pictures
 from dqecir.data.tables import TABLE_SUFFIXES, read_table
-from dqecir.errors import DataError
+from dqecir.errors import DataError, counted
 from dqecir.settings import Strict, nearest, read_settings
 
 TABLE = "attributes.csv"
@@ -327,7 +327,9 @@ def _check_splits(table: CatalogueTable) -> None:
     splits, sets = table.of_role("split"), table.of_role("set")
     for name, times in sorted(Counter(splits).items()):
         if name not in SPLITS:
-            table.problems.append(f"{times} rows have the split {name!r}: write train, val or test")
+            table.problems.append(
+                f"{counted(times, 'row')} with the split {name!r}: write train, val or test"
+            )
     for kind, units in (("set", sets), ("product", table.products)):
         splits_of: dict[str, set[str]] = {}
         # A table may have no column of splits, or none of sets.

@@ -10,6 +10,7 @@ from dqecir.data.availability import says_available
 from dqecir.data.column_roles import column_name
 from dqecir.data.products import SEPARATOR
 from dqecir.data.tables import Row, Table
+from dqecir.errors import counted
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def plain_table(table: Table) -> Table:
     shown = [row for row in rows if row[export.product] in pictured]
     header = tuple(dict.fromkeys(name for row in shown for name in row.cells))
     count = len({row["image"] for row in shown if row["image"]})
-    notes = [f"{table.name} is an export of {export.shop}: {count} pictures of products are read"]
+    notes = [f"{table.name} is an export of {export.shop}, with {counted(count, 'picture')} of products"]
     lacking: dict[str, int] = {}
     for row in rows:
         if row[export.product] not in pictured:
@@ -83,7 +84,7 @@ def plain_table(table: Table) -> Table:
     if lacking:
         lines = ", ".join(map(str, [*lacking.values()][:10])) + (", …" if len(lacking) > 10 else "")
         notes.append(
-            f"{table.name}: {len(lacking)} products name no picture and are left out (lines {lines})"
+            f"{table.name}: {counted(len(lacking), 'product')} without a picture left out (lines {lines})"
         )
     return replace(
         table,

@@ -27,7 +27,7 @@ from dqecir.data.catalogue_table import SETTINGS, TABLE, CatalogueSettings
 from dqecir.data.column_roles import ADDRESS, Role, column_name, roles_of
 from dqecir.data.exports import plain_table
 from dqecir.data.images import format_of, load_image
-from dqecir.data.picture_files import FETCHED
+from dqecir.data.picture_files import FETCHED, FETCHED_ALL
 from dqecir.data.tables import Row, Table, read_table
 from dqecir.errors import CatalogueError, DataError, ImageError
 from dqecir.io.downloads import Downloader, DownloadError
@@ -115,7 +115,7 @@ def fetch_pictures(
             _list_missing(out, not_fetched)
             address, reason = next(iter(failures.items()))
             raise DataError(
-                f"none of {len(addresses):,} pictures could be fetched, as {out / MISSING} says; the first: "
+                f"none of the pictures could be fetched, as {out / MISSING} says; the first: "
                 f"{address}: {reason}"
             )
         rows, left_out = _with_files(source, ledger.files)
@@ -215,7 +215,9 @@ class _Ledger:
 
     def finish(self) -> None:
         """Record that all addresses of the table were tried."""
-        self._note({"finished": True})
+        self._file.write(FETCHED_ALL)
+        self._file.flush()
+        self.failures.clear()
 
     def _note(self, entry: dict[str, Any]) -> None:
         self._file.write(json.dumps(entry).encode("ascii") + b"\n")

@@ -39,6 +39,12 @@ UPLOADS_MARK = ".dqecir-uploads"
 """Marks a folder of pictures that the service stored."""
 FETCHED = ("fetched.log", "not-fetched.txt")
 """Files that dqecir writes into a catalogue whose pictures it fetches."""
+FETCHED_ALL = b'{"finished": true}\n'
+"""The last line of ``fetched.log`` when every address was tried."""
+HALF_FETCHED = (
+    "pictures are being fetched, or that was stopped: run dqecir catalogue fetch again to get the rest"
+)
+"""Why ``fetched.log`` is named among the files that are left out."""
 
 _RAW = (".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw")
 """Endings of raw files, many of which begin like TIFF."""
@@ -219,6 +225,8 @@ def _why_no_picture(path: Path) -> str | None:
             return "a hidden file"
         if suffix in PICTURE_SUFFIXES:
             return None
+        if path.name == FETCHED[0] and not path.read_bytes().endswith(FETCHED_ALL):
+            return HALF_FETCHED
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except FileNotFoundError:

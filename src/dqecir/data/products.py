@@ -15,6 +15,7 @@ from dqecir.data.availability import best_availability
 from dqecir.data.cells import has_value, number_in
 from dqecir.data.column_roles import Role, spaced
 from dqecir.data.row_pictures import RowPicture
+from dqecir.errors import counted
 
 SEPARATOR = "\x1f"
 """Separates several values in a cell; no table contains this character."""
@@ -118,7 +119,7 @@ def views_of(
     if shared := {file: owners for file, owners in shown_by.items() if len(set(owners)) > 1}:
         file, owners = next(iter(shared.items()))
         warnings.append(
-            f"{len(shared)} pictures are of several products, such as {file!r} of {_listed(owners)}"
+            f"{counted(len(shared), 'picture')} of several products, such as {file!r} of {_listed(owners)}"
         )
     return Views(tuple(views), tuple(problem for _, problem in sorted(problems)), tuple(warnings))
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dqecir.data.cells import UNKNOWN
-from dqecir.errors import DataError, reason_of
+from dqecir.errors import DataError, counted, reason_of
 from dqecir.settings import nearest
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".jsonl", ".ndjson")
@@ -466,7 +466,7 @@ def _table(name: str, rows: Iterable[Row], problems: Sequence[str], notes: Seque
     kept, failed = _without_errors(kept)
     if failed:
         told.append(
-            f"{name}: {len(failed):,} cells hold an error of a spreadsheet and count as unknown "
+            f"{name}: {counted(len(failed), 'cell')} with an error of a spreadsheet, taken as unknown "
             f"(lines {_listed(list(dict.fromkeys(map(str, failed))))}): correct their formulas"
         )
     if not body and not said:

@@ -12,7 +12,7 @@ from dqecir.data.catalogue_table import SETTINGS, table_of_pictures
 from dqecir.data.cells import has_value
 from dqecir.data.column_roles import Role
 from dqecir.data.payload_fields import CONTENT, PRODUCT, SOLD_OUT
-from dqecir.data.picture_files import FETCHED, Refusal, list_pictures
+from dqecir.data.picture_files import FETCHED, HALF_FETCHED, Refusal, list_pictures
 from dqecir.data.picture_root import stored_path
 from dqecir.encoders.store.encoding import usable_hashes
 from dqecir.errors import DataError, listed
@@ -91,7 +91,9 @@ class Pictures:
         left_out = (*files.left_out, *(Refusal(path, unnamed) for path in files.pictures))
         # A picture of the table may be in a linked folder, which the listing does not follow.
         used = {table, root / SETTINGS, *(root / name for name in FETCHED), *(one.path for one in named)}
-        others = tuple(refusal for refusal in left_out if refusal.path not in used)
+        others = tuple(
+            refusal for refusal in left_out if refusal.path not in used or refusal.reason == HALF_FETCHED
+        )
         return cls(named, root, others, catalogue.has_views, catalogue.roles, catalogue.warnings)
 
 

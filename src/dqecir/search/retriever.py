@@ -450,4 +450,4 @@ def _is_any_file(path: Any, files: Sequence[os.stat_result]) -> bool:
 def _check_any_used(pictures: Pictures, refusals: Sequence[Refusal], cause: EngineError | None) -> None:
     if refusals and len(refusals) == len(pictures.pictures):
         reasons = [f"{refusal.path}: {refusal.reason}" for refusal in refusals]
-        raise EngineError(f"none of {len(refusals)} pictures could be used:{listed(reasons)}") from cause
+        raise EngineError(f"none of the pictures could be used:{listed(reasons)}") from cause

@@ -20,7 +20,7 @@ from dqecir.data.catalogue import Catalogue, check_catalogue, read_catalogue
 from dqecir.data.catalogue_table import find_table
 from dqecir.data.images import load_image
 from dqecir.data.triplets import Benchmark
-from dqecir.errors import CatalogueError, DataError, EngineError, about_warnings
+from dqecir.errors import CatalogueError, DataError, EngineError, about_warnings, counted
 from dqecir.experiments.examples import answer_of, drawn_questions
 from dqecir.experiments.fit.column_use import plan_columns, vocabularies_for
 from dqecir.experiments.fit.fit_data import TOKENS, FitData
@@ -201,8 +201,8 @@ def with_val(catalogue: Catalogue, seed: int) -> Catalogue:
 
 def _indexed(catalogue: Catalogue, pictures: int) -> str:
     if not catalogue.has_views:
-        return f"{pictures:,} pictures"
-    return f"{pictures:,} pictures of {len(set(catalogue.products)):,} products"
+        return counted(pictures, "picture")
+    return f"{counted(pictures, 'picture')} of {counted(len(set(catalogue.products)), 'product')}"
 
 
 def _heads(data: FitData) -> tuple[AttributeHeads, dict[str, HeadScore]]:
