@@ -26,6 +26,11 @@ def results(page: Page, service: str) -> None:
     expect(page.locator("canvas")).to_have_count(2)
 
 
+def several(page: Page, service: str) -> None:
+    visit(page, service, text="is blue", also=["images/000003.jpg", "images/000004.jpg"])
+    expect(page.get_by_role("group", name="Combined with").get_by_role("button")).to_have_count(2)
+
+
 def suggestions(page: Page, service: str) -> None:
     visit(page, service)
     page.get_by_role("combobox", name="What should change?").press_sequentially("is bl")
@@ -67,4 +72,4 @@ def comparison(page: Page, service: str) -> None:
     expect(cards(page, 1).first).to_be_visible()
 
 
-STATES = [wall, text_alone, results, suggestions, filters, zoom, failure, key, nothing, comparison]
+STATES = [wall, text_alone, results, several, suggestions, filters, zoom, failure, key, nothing, comparison]

@@ -376,6 +376,7 @@ class LimitFacts(BaseModel):
     k: int
     text: int
     weight: float = Field(description="The largest weight of an attribute; the smallest is 0.")
+    references: int = Field(description="Most references besides the first.")
 
 
 class About(BaseModel):

@@ -2,7 +2,7 @@
 
 import { showPicture } from "./api.js";
 import { byId, el, icon } from "./dom.js";
-import { referenceOf } from "./trail.js";
+import { referencesOf } from "./trail.js";
 import { word } from "./words.js";
 
 /** @import { Trail } from "./types.js" */
@@ -28,7 +28,7 @@ export class Crumbs {
     const crumbs = byId("crumbs");
     crumbs.replaceChildren(
       ...trail.turns.map((turn, place) => {
-        const { item, image } = referenceOf(trail, place);
+        const { item, image } = referencesOf(trail, place);
         // A picture stands once for all turns about it.
         const isNew = place === 0 || trail.turns[place - 1].picked !== "";
         const picture = isNew && (item || image) ? el("img", { alt: "" }) : null;

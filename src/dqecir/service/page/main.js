@@ -10,7 +10,7 @@ import { askForKey, say, showProblem, clearProblem, Waiting } from "./notices.js
 import { havePrices, isExpert, know, nameOf } from "./product.js";
 import { forgetReading, showReading } from "./reading.js";
 import { markShared, Pane, settleTones } from "./results.js";
-import { showSteering } from "./steer.js";
+import { rowOf, showSteering } from "./steer.js";
 import { ChangeField } from "./suggest.js";
 import {
   changed,
@@ -22,11 +22,12 @@ import {
   present,
   read,
   recallUpload,
-  referenceOf,
+  referencesOf,
   restated,
   saidNext,
   undone,
   walkedBack,
+  withoutReference,
   written,
 } from "./trail.js";
 import { lightened, listen } from "./upload.js";
@@ -71,7 +72,7 @@ class Page {
       (error) => this.failed(error, null),
     );
     this.edits = new Edits(() => {
-      const { item, image } = referenceOf(this.trail, this.trail.turns.length - 1);
+      const { item, image } = this.references();
       const text = this.typed() || this.asked(this.panes[0]?.response ?? null);
       const best = this.panes[0]?.response?.answers[0] ?? null;
       return { request: { item, text }, image, best };
@@ -106,6 +107,8 @@ class Page {
     });
     byId("order").addEventListener("change", () => this.turn({ order: byId("order").value }));
     byId("further").addEventListener("click", () => this.further());
+    byId("drop-reference").append(icon("close"));
+    byId("drop-reference").addEventListener("click", () => this.drop(this.references().item));
     byId("look-reference").addEventListener("click", () => {
       const [pane] = this.panes;
       const card = this.looking.card ?? pane?.cards.values().next().value;
@@ -173,6 +176,12 @@ class Page {
     this.field.change(present(this.trail).text);
   }
 
+  /** The references of the present turn, as many as the service takes: an address may hold any number. */
+  references() {
+    const found = referencesOf(this.trail, this.trail.turns.length - 1);
+    return { ...found, further: found.further.slice(0, this.about.limits.references) };
+  }
+
   /** What all turns about the reference ask for. @param {SearchReply | null} reply @returns {string} */
   asked(reply) {
     const { text } = present(this.trail);
@@ -231,9 +240,8 @@ class Page {
 
   /** Show the trail as it is now. */
   show() {
-    const place = this.trail.turns.length - 1;
     const turn = present(this.trail);
-    const { item, image, lost } = referenceOf(this.trail, place);
+    const { item, image, lost } = this.references();
     const pictured = item !== null || image !== null;
     const asked = this.asked(null);
     const searching = pictured || (!lost && asked !== "");
@@ -260,7 +268,7 @@ class Page {
       this.showWall(lost);
       return;
     }
-    if (pictured) this.showReference(item, image);
+    if (pictured) this.showReferences();
     this.weights.show(turn.weights);
     byId("method").value = turn.method || this.about.methods[0]?.name || "";
     byId("against").value = turn.against;
@@ -273,8 +281,9 @@ class Page {
     this.search();
   }
 
-  /** @param {string | null} item @param {Blob | null} image */
-  showReference(item, image) {
+  /** Show the references of the present turn: the first, and further ones beside it. */
+  showReferences() {
+    const { item, image, further } = this.references();
     const picture = byId("reference-picture");
     byId("reference-frame").classList.remove("broken");
     if (image) {
@@ -283,18 +292,29 @@ class Page {
       picture.src = this.addressOf(image);
     } else if (item) api.showPicture(picture, item, 512);
     const name = item ? this.name(item) : word("file.own");
+    const dropping = (/** @type {string} */ name) => word("reference.take_away", { name });
     picture.alt = word("reference.alt", { name });
     byId("reference-name").textContent = name;
-    if (item && !this.seen.has(item))
-      api.item(item).then(
-        (found) => {
-          this.seen.set(item, found);
-          if (referenceOf(this.trail, this.trail.turns.length - 1).item !== item) return;
-          byId("reference-name").textContent = nameOf(found);
-          picture.alt = word("reference.alt", { name: nameOf(found) });
-        },
-        () => {},
-      ); // the search itself says what is wrong
+    byId("drop-reference").setAttribute("aria-label", dropping(name));
+    byId("drop-reference").hidden = !further.length && !present(this.trail).also.length;
+    const row = rowOf(
+      word("reference.further"),
+      further,
+      (id) => dropping(this.name(id)),
+      (id) => this.drop(id),
+    );
+    byId("further-references").replaceChildren(...(further.length ? [row] : []));
+    this.learnNames([item, ...further]);
+  }
+
+  /** Ask for the names of references that no answer told, and show them. @param {(string | null)[]} ids */
+  async learnNames(ids) {
+    const unknown = ids.flatMap((id) => (id !== null && !this.seen.has(id) ? [id] : []));
+    const told = await Promise.allSettled(unknown.map((id) => api.item(id)));
+    // Of an item that is not there the search itself says so.
+    const found = told.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    found.forEach((item) => this.seen.set(item.id, item));
+    if (found.length) this.showReferences();
   }
 
   /** @param {boolean} [lost] */
@@ -324,10 +344,11 @@ class Page {
   /** What is asked of the service for a pane. @param {Pane} pane */
   question(pane) {
     const turn = present(this.trail);
-    const { item, image } = referenceOf(this.trail, this.trail.turns.length - 1);
+    const { item, image, further } = this.references();
     const weights = Object.keys(turn.weights).length ? this.weights.within(turn.weights) : null;
     const request = {
       item,
+      references: further.map((id) => ({ item: id })),
       text: turn.text,
       earlier: earlierOf(this.trail),
       k: this.count,
@@ -425,7 +446,9 @@ class Page {
       .filter(Boolean)
       .join(" · ");
     byId("further").hidden = found < this.count || this.count >= this.about.limits.k;
-    const what = this.entitle(first.response);
+    const name = this.entitle(first.response);
+    const pictures = 1 + this.references().further.length;
+    const what = pictures > 1 ? word("results.of_pictures", { what: name, n: pictures }) : name;
     say(found ? word("results.count", { n: found, what }) : "");
     if (!found && hidden)
       showProblem(word("nothing.sold_out"), [word("nothing.sold_out.show"), () => this.turn({ soldOut: true })]);
@@ -454,6 +477,7 @@ class Page {
         more: (/** @type {string} */ id) => this.steer("more", id),
         less: (/** @type {string} */ id) => this.steer("less", id),
         from: (/** @type {string} */ id) => this.from(id),
+        also: (/** @type {string} */ id) => this.combine(id),
         zoom: (/** @type {Item} */ item) => showProduct(item, () => this.from(item.id)),
         why: (/** @type {HTMLElement} */ card, /** @type {Pane} */ pane) => this.looking.toggle(card, pane),
       };
@@ -486,6 +510,27 @@ class Page {
     this.go(saidNext(pickedUp(this.trail, id), this.typed()));
     this.askNext();
     say(word("results.moved", { name: this.name(id) }));
+  }
+
+  /** Search from an answer, too. @param {string} id */
+  combine(id) {
+    const { item, further } = this.references();
+    const { also } = present(this.trail);
+    const most = this.about.limits.references;
+    if ([item, ...also].includes(id)) return; // pressed twice
+    if (further.length >= most) {
+      showProblem(word("reference.most", { n: most + 1 }));
+      return;
+    }
+    this.turn({ also: [...also, id] });
+    this.askNext();
+    say(word("results.combined", { name: this.name(id) }));
+  }
+
+  /** Search without one of several references. @param {string | null} id  null: an upload */
+  drop(id) {
+    this.go(withoutReference(this.trail, id));
+    /** @type {HTMLElement} */ (byId("further-references").querySelector("button") ?? byId("text")).focus();
   }
 
   further() {

@@ -13,6 +13,7 @@ import { number, word } from "./words.js";
  * @property {(id: string) => void} more
  * @property {(id: string) => void} less
  * @property {(id: string) => void} from
+ * @property {(id: string) => void} also
  * @property {(answer: Answer) => void} zoom
  * @property {(card: HTMLElement, pane: Pane) => void} why
  */
@@ -195,6 +196,7 @@ export class Pane {
           el("span", { text: word("card.again") }),
           icon("arrow"),
         ),
+        press("also", "join", false, () => this.actions.also(id)),
         press("more", "plus", true, () => this.actions.more(id)),
         press("less", "minus", false, () => this.actions.less(id)),
         press("why", "eye", true, () => this.actions.why(card, this)),

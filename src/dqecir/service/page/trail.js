@@ -8,6 +8,7 @@ import { cleanedFilters } from "./filters.js";
 const BLANK = {
   text: "",
   weights: {},
+  also: [],
   more: [],
   less: [],
   filters: {},
@@ -63,15 +64,18 @@ export function recallUpload() {
 }
 
 /**
- * The reference of the turn at `place`: an item, an upload, an upload that is gone, or nothing yet.
+ * The references of the turn at `place`: the first, which is an item, an upload, an upload that is gone, or nothing
+ * yet, and further items.
  * @param {Trail} trail @param {number} place
- * @returns {{item: string | null, image: Blob | null, lost: boolean}}
+ * @returns {{item: string | null, image: Blob | null, lost: boolean, further: string[]}}
  */
-export function referenceOf(trail, place) {
+export function referencesOf(trail, place) {
+  const { also } = trail.turns[place];
   const before = trail.turns.slice(0, place).findLast(({ picked }) => picked)?.picked ?? trail.item;
-  if (before) return { item: before, image: null, lost: false };
-  const image = trail.upload === null ? null : (uploads.get(trail.upload) ?? null);
-  return { item: null, image, lost: trail.upload !== null && image === null };
+  if (before) return { item: before, image: null, lost: false, further: also };
+  if (trail.upload === null) return { item: also[0] ?? null, image: null, lost: false, further: also.slice(1) };
+  const image = uploads.get(trail.upload) ?? null;
+  return { item: null, image, lost: image === null, further: also };
 }
 
 /** @param {Trail} trail */
@@ -106,6 +110,19 @@ export const restated = (trail, text) => ({
   ...trail,
   turns: [...trail.turns.slice(0, begun(trail)), { ...present(trail), text }],
 });
+
+/**
+ * The search goes on without one of its references. In place of the first comes the next.
+ * @param {Trail} trail @param {string | null} id  null: an upload
+ * @returns {Trail}
+ */
+export function withoutReference(trail, id) {
+  const left = present(trail).also.filter((one) => one !== id);
+  if (left.length < present(trail).also.length) return changed(trail, { also: left });
+  const turns = trail.turns.slice(begun(trail));
+  const also = (/** @type {Turn} */ turn) => turn.also.filter((one) => one !== left[0]);
+  return { item: left[0], upload: null, turns: turns.map((turn) => ({ ...turn, also: also(turn) })) };
+}
 
 /** The last turn is taken back, or the text of the only one. @param {Trail} trail @returns {Trail} */
 export const undone = (trail) =>
@@ -164,7 +181,7 @@ function cleaned(raw) {
   const turn = newTurn();
   for (const name of /** @type {const} */ (["text", "where", "order", "method", "against", "picked"]))
     if (typeof raw?.[name] === "string") turn[name] = raw[name];
-  for (const name of /** @type {const} */ (["more", "less"]))
+  for (const name of /** @type {const} */ (["also", "more", "less"]))
     if (Array.isArray(raw?.[name])) turn[name] = raw[name].filter((/** @type {any} */ id) => typeof id === "string");
   if (raw?.weights && typeof raw.weights === "object")
     turn.weights = Object.fromEntries(

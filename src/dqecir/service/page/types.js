@@ -24,7 +24,7 @@
  * @property {string} edit_note
  * @property {boolean} can_write
  * @property {{read: boolean, write: boolean}} key_needed
- * @property {{bytes: number, pixels: number, k: number, text: number, weight: number}} limits
+ * @property {{bytes: number, pixels: number, k: number, text: number, weight: number, references: number}} limits
  *
  * @typedef {{attribute: string, share: number}} Spoke
  * @typedef {Item & {score: number, spoke: Spoke[]}} Answer
@@ -58,6 +58,7 @@
  * @typedef {Object} Turn
  * @property {string} text
  * @property {Object<string, number>} weights  empty: as the text decides
+ * @property {string[]} also  items that are references, too
  * @property {string[]} more
  * @property {string[]} less
  * @property {Chosen} filters  of boxes and ranges

@@ -15,6 +15,7 @@ from dqecir.service.keys import may_read, may_read_inside
 from dqecir.service.problems import Problem
 from dqecir.service.schemas import (
     MOST_ANSWERS,
+    MOST_REFERENCES,
     MOST_TEXT,
     About,
     KeyFacts,
@@ -58,6 +59,7 @@ def _facts(service: Service) -> ProductAbout | About:
             k=MOST_ANSWERS,
             text=MOST_TEXT,
             weight=HEAVIEST,
+            references=MOST_REFERENCES,
         ),
     )
     if products is None:
