@@ -33,6 +33,8 @@ class Strict(BaseModel):
     """Keys that version 0.2.0 removed, and their defaults in version 0.1.0."""
     removed_values: ClassVar[Mapping[str, tuple[object, ...]]] = {}
     """Keys that lost values in version 0.2.0, and these values."""
+    ignored_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys of version 0.1.0 that are dropped with any value."""
 
     @model_validator(mode="before")
     @classmethod
@@ -46,14 +48,15 @@ class Strict(BaseModel):
                         f"the option {key!r} was removed in version 0.2.0; leave it out to get "
                         f"{cls.removed_keys[key]!r}, or use version 0.1.0 for {value!r}"
                     )
-            elif key not in cls.model_fields:
+            elif key not in cls.model_fields.keys() | cls.ignored_keys:
                 raise ValueError(f"unknown key {key!r}{nearest(str(key), cls.model_fields)}")
             elif value in cls.removed_values.get(key, ()):
                 raise ValueError(
                     f"the value {value!r} of {key!r} was removed in version 0.2.0; choose another one, or "
                     "use version 0.1.0"
                 )
-        return {key: value for key, value in data.items() if key not in cls.removed_keys}
+        dropped = cls.removed_keys.keys() | cls.ignored_keys
+        return {key: value for key, value in data.items() if key not in dropped}
 
 
 Settings = TypeVar("Settings", bound=BaseModel)

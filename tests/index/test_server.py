@@ -20,7 +20,7 @@ from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import And, Compare, Equal, Filter, Not, Or, parse_filter
 from dqecir.index.qdrant_collection import IN_MEMORY, KEY, URL, Collection
 from dqecir.index.qdrant_leftovers import siblings
-from dqecir.index.qdrant_points import FOLLOWED, has_item, safe_name
+from dqecir.index.qdrant_points import FOLLOWED, among, safe_name
 from dqecir.index.server import ServerIndex
 from tests.index.contract import HEADER, EngineContract, batches, item
 
@@ -295,7 +295,7 @@ def test_old_generations_are_cleared_away_and_who_is_behind_goes_on(tmp_path):
     behind, reader = ServerIndex.open(tmp_path / "i"), ServerIndex.open(tmp_path / "i")
     for _ in range(20):
         index.add(item("item0", 5))
-    held = Collection(IN_MEMORY, index.info()["collection"]).count(has_item(["item0"]))
+    held = Collection(IN_MEMORY, index.info()["collection"]).count(among("item", ["item0"]))
     assert held <= 18
     hits = behind.search(torch.ones(1, 1, 8), 20)[0]
     assert sorted(hit.id for hit in hits) == sorted(f"item{number}" for number in range(10))

@@ -379,13 +379,30 @@ class Index(ABC):
             )
 
 
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """Return the manifest of an index of any engine; raises :class:`EngineError` for another folder."""
+    path = folder / "manifest.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise EngineError(
+            f"{folder} is not an index, or an incomplete one ({path.name} is missing): name another folder, "
+            "or build it again"
+        ) from None
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+    except ValueError as error:
+        raise EngineError(f"{path} is damaged ({error}): build the index again") from None
+    if not isinstance(data, dict) or not isinstance(data.get("engine"), str):
+        raise EngineError(f"{path} names no engine: build the index again")
+    return data
+
+
 def check_replaceable(folder: Path) -> None:
     """Raise :class:`EngineError` if building into ``folder`` would delete files that are not an index."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        if "engine" in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
-            return
-    except (OSError, ValueError, TypeError):
-        pass
-    raise EngineError(f"{folder} holds files that are not an index: name another folder")
+        manifest_of(folder)
+    except EngineError:
+        raise EngineError(f"{folder} holds files that are not an index: name another folder") from None

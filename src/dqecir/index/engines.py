@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +14,7 @@ from shutil import rmtree
 from dqecir.data.column_roles_file import read_roles, write_roles
 from dqecir.data.picture_root import read_root, write_root
 from dqecir.errors import EngineError
-from dqecir.index.contract import Index
+from dqecir.index.contract import Index, manifest_of
 from dqecir.io.files import dead_drafts
 from dqecir.model.maker import copy_maker
 from dqecir.settings import nearest
@@ -96,8 +95,8 @@ def leftovers_of(folder: Path | None) -> list[Leftover]:
     is_named = bool(os.environ.get("DQECIR_DATABASE_URL"))
     if folder is not None:
         found = [Leftover(str(draft), partial(rmtree, draft)) for draft in dead_drafts(folder)]
-        with suppress(OSError, ValueError):
-            manifest |= json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        with suppress(EngineError):
+            manifest |= manifest_of(folder)
     elif not manifest["url"] and not is_named:
         raise EngineError(
             "name an index folder with --index, a Qdrant server in DQECIR_QDRANT_URL, or a database in "
@@ -118,23 +117,10 @@ def leftovers_of(folder: Path | None) -> list[Leftover]:
 
 def engine_of(folder: Path) -> str:
     """Return the engine that a manifest names; raises :class:`EngineError` for a folder that is no index."""
-    path = folder / "manifest.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise EngineError(
-            f"{folder} is not an index, or an incomplete one ({path.name} is missing): name another folder, "
-            "or build it again"
-        ) from None
-    except OSError as error:
-        raise EngineError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
-    except ValueError as error:
-        raise EngineError(f"{path} is damaged ({error}): build the index again") from None
-    if not isinstance(data, dict) or not isinstance(data.get("engine"), str):
-        raise EngineError(f"{path} names no engine: build the index again")
-    if data["engine"] == "edge":
+    name: str = manifest_of(folder)["engine"]
+    if name == "edge":
         raise EngineError(
             f"{folder} is an index of Qdrant Edge, which dqecir does not read since version 0.2.0: "
             f"move it with version 0.1.0 (dqecir index move {folder} NEW --engine exact)"
         )
-    return data["engine"]
+    return name

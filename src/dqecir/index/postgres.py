@@ -21,7 +21,7 @@ import psycopg
 from torch import Tensor
 
 from dqecir.data.payload_fields import PRODUCT, RESERVED
-from dqecir.errors import EngineError, FilterError, UnknownItemError
+from dqecir.errors import DataError, EngineError, FilterError, UnknownItemError
 from dqecir.index.contract import (
     Hit,
     IndexHeader,
@@ -33,12 +33,7 @@ from dqecir.index.contract import (
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import values_in
-from dqecir.index.postgres_building import (
-    TrialGraph,
-    build_store,
-    location_before,
-    read_location,
-)
+from dqecir.index.postgres_building import TrialGraph, build_store
 from dqecir.index.postgres_connections import URL, Connection, Row, may_repeat, plain_errors, pool
 from dqecir.index.postgres_graph import MOST, graph_settings, near, why_no_graph
 from dqecir.index.postgres_records import DatabaseLocation, busy, confirm, is_built
@@ -54,7 +49,7 @@ from dqecir.index.postgres_search import (
 )
 from dqecir.index.postgres_tables import ENTRY, Store, StoreRecord, VectorGraph, rows_of, stored_item
 from dqecir.index.remote_items import PREFERRED, SPARE, RemoteIndex, StoredItem, best_hits, page_of, tokens_of
-from dqecir.io.files import sync_folder, whole_folder, write_json
+from dqecir.io.files import whole_folder
 from dqecir.settings import parse_settings
 
 READ = 1024
@@ -130,7 +125,7 @@ class PostgresIndex(RemoteIndex):
     def __init__(self, folder: Path) -> None:
         """As :meth:`open`."""
         self.folder = folder
-        self._location = read_location(folder)
+        self._location = DatabaseLocation.read(folder)
         self._graph = TrialGraph(self._location)
         self._trial: tuple[SearchSettings | None, VectorGraph | None] | None = None
         with plain_errors(), self._transaction(_SNAPSHOT, "", READ_MS) as (now, building):
@@ -147,8 +142,11 @@ class PostgresIndex(RemoteIndex):
     @classmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Self:
         check_replaceable(folder)
+        location = None
+        with suppress(DataError):
+            location = DatabaseLocation.read(folder)
         with plain_errors():
-            if location := location_before(folder):
+            if location:
                 build_store(location, header, batches, nullcontext())
             else:
                 location = DatabaseLocation.new(folder.name)
@@ -455,8 +453,7 @@ class PostgresIndex(RemoteIndex):
 def _new_folder(folder: Path, location: DatabaseLocation) -> Iterator[None]:
     """Make the folder of an index, which is complete when the block ends without an error."""
     with whole_folder(folder) as draft:
-        write_json(draft / "manifest.json", location.model_dump(mode="json"))
-        sync_folder(draft)
+        location.write(draft)
         yield
 
 

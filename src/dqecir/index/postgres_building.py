@@ -11,19 +11,16 @@ import platform
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from pathlib import Path
 from typing import Self
 
 import psycopg
 
-from dqecir.errors import DataError, EngineError
+from dqecir.errors import EngineError
 from dqecir.index.contract import IndexHeader, ItemBatch
-from dqecir.index.engines import engine_of
 from dqecir.index.postgres_connections import Connection, pool
 from dqecir.index.postgres_graph import add_graph, drop_graphs, is_outgrown
 from dqecir.index.postgres_records import (
     BOUNDED,
-    FORMAT,
     SHORTLY,
     DatabaseLocation,
     busy,
@@ -34,29 +31,9 @@ from dqecir.index.postgres_records import (
 )
 from dqecir.index.postgres_tables import Store, StoreRecord, VectorGraph, rows_of
 from dqecir.index.remote_items import batches_to_build
-from dqecir.settings import parse_settings
 
 _WIDEST = 16_000
 """Largest width of pgvector's halfvec."""
-
-
-def read_location(folder: Path) -> DatabaseLocation:
-    """Read the manifest of an index; raises :class:`EngineError` if it is not of this engine."""
-    named = engine_of(folder)
-    if named != "postgres":
-        raise EngineError(f"{folder} has the engine {named}, not postgres: open it with open_index(folder)")
-    path = folder / "manifest.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if data.get("format") != FORMAT:
-        raise EngineError(f"{folder} is an index of another version: build it again")
-    return parse_settings(data, DatabaseLocation, str(path))
-
-
-def location_before(folder: Path) -> DatabaseLocation | None:
-    """Return the place of the index that a build replaces; None where there is none of this engine."""
-    with suppress(DataError):
-        return read_location(folder)
-    return None
 
 
 def build_store(

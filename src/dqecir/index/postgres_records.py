@@ -18,9 +18,8 @@ from dqecir.errors import EngineError
 from dqecir.index.postgres_connections import SCHEMA, Connection, plain_errors, pool
 from dqecir.index.postgres_graph import GRAPH_ENDS
 from dqecir.index.postgres_tables import Store, StoreRecord, hash64
-from dqecir.settings import Strict
+from dqecir.index.remote_items import StoreLocation
 
-FORMAT = 1
 _PREFIX = "dqecir_"
 _RECORDS = "dqecir_indexes"
 """The table with a row for each index of a schema."""
@@ -30,10 +29,10 @@ BOUNDED = "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0"
 SHORTLY = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0"
 
 
-class DatabaseLocation(Strict):
-    """``manifest.json``: where in the database an index is stored."""
+class DatabaseLocation(StoreLocation):
+    """The schema and the row of an index."""
 
-    format: int = FORMAT
+    format: int = 1
     engine: Literal["postgres"] = "postgres"
     namespace: str = Field(pattern=_NAME)
     """The schema."""

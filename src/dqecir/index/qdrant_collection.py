@@ -23,8 +23,6 @@ from dqecir.index.qdrant_points import (
     RECORD,
     VECTOR,
     Condition,
-    Point,
-    PointQuery,
     StoredPoint,
 )
 from dqecir.io.progress import console
@@ -113,17 +111,9 @@ class Collection:
             schema = models.PayloadSchemaType(kind)
             self._call(lambda client: client.create_payload_index(self.name, key, schema, wait=True))
 
-    def write(self, points: Sequence[Point]) -> None:
+    def write(self, points: list[models.PointStruct]) -> None:
         """Write points, replacing those with the same ids."""
-        structs = [
-            models.PointStruct(
-                id=point.id,
-                vector={VECTOR: point.vector.astype("float32").tolist()},
-                payload=dict(point.payload),
-            )
-            for point in points
-        ]
-        self._call(lambda client: client.upsert(self.name, structs, wait=True))
+        self._call(lambda client: client.upsert(self.name, points, wait=True))
 
     def write_record(self, payload: dict[str, Any], before: Condition | None = None) -> None:
         """Write the record, whole or not at all; with ``before``, only over a record that fulfils it."""
@@ -218,19 +208,22 @@ class Collection:
 
         return self._call(read)
 
-    def search(self, queries: Sequence[PointQuery]) -> list[list[StoredPoint]]:
-        """Return the nearest points of each query, best first."""
+    def search(self, queries: Sequence[tuple[Any, Condition]], limit: int) -> list[list[StoredPoint]]:
+        """Return the nearest points, best first, of each query: numbers [D] or [1, D], and a condition.
+
+        Of several vectors of an item the largest inner product counts (MAX_SIM).
+        """
         requests = [
             models.QueryRequest(
-                query=[query.vector.tolist()] if query.many else query.vector.tolist(),
+                query=numbers,
                 using=VECTOR,
-                limit=query.limit,
-                filter=_filter(query.where),
+                limit=limit,
+                filter=_filter(where),
                 with_payload=_READ,
                 with_vector=[VECTOR],
                 params=None if self.url == IN_MEMORY else models.SearchParams(exact=True),
             )
-            for query in queries
+            for numbers, where in queries
         ]
 
         def read(client: QdrantClient) -> list[list[StoredPoint]]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dqecir.errors import EngineError
-from dqecir.index.contract import IndexHeader, ItemBatch
+from dqecir.index.contract import IndexHeader, ItemBatch, manifest_of
 from dqecir.index.qdrant_collection import Collection
 from dqecir.index.qdrant_points import visible
 from dqecir.settings import parse_settings
@@ -23,15 +23,14 @@ READ = 128
 
 def earlier_items(folder: Path) -> tuple[IndexHeader, Iterator[ItemBatch]] | None:
     """Return the header and the items of an index of version 0.1.0; None for an index of another version."""
-    path = folder / "manifest.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if data.get("engine") != "server" or data.get("format") != FORMAT:
+    data = manifest_of(folder)
+    if data["engine"] != "server" or data.get("format") != FORMAT:
         return None
     collection = Collection(data["url"], data["store"]).patient
     record = collection.read_record()
     if record is None:
         raise EngineError(f"the Qdrant server no longer has the points of {folder}: build the index again")
-    header = parse_settings(data["header"], IndexHeader, str(path))
+    header = parse_settings(data["header"], IndexHeader, str(folder / "manifest.json"))
     return header, _batches(collection, json.loads(record["record"])["generation"], header)
 
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from qdrant_client import models
 from torch import Tensor
 
 from dqecir.data.cells import as_number, folded, measured
@@ -48,6 +47,9 @@ INDEXED = {
 FOLLOWED: tuple[ScoreRule, ...] = ("dot", "max_t", "max_max")
 """The score rules that Qdrant follows: one inner product, and the maximum of several."""
 
+CHANGED = {"writer": "born", "killer": "died"}
+"""Field that names the change that wrote or deleted a point -> field with the generation of that change."""
+
 Condition = dict[str, Any]
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
@@ -65,16 +67,6 @@ class IndexRecord(ItemsRecord):
 
 
 @dataclass(frozen=True)
-class Point:
-    """A point to write."""
-
-    id: str
-    payload: Mapping[str, Any]
-    vector: NDArray[np.float16]
-    """[D], or [n_t, D] where an item has several vectors."""
-
-
-@dataclass(frozen=True)
 class StoredPoint(StoredItem):
     """A point that was read."""
 
@@ -82,30 +74,22 @@ class StoredPoint(StoredItem):
     """Its id."""
 
 
-@dataclass(frozen=True)
-class PointQuery:
-    """One search: find the nearest ``limit`` points to a vector, by inner product.
-
-    Where items have ``many`` vectors, the largest inner product counts (MAX_SIM).
-    """
-
-    vector: NDArray[np.float32]
-    many: bool
-    limit: int
-    where: Condition
-
-
-def points_of(batch: ItemBatch, stored: Tensor, first: int, generation: int, writer: str) -> list[Point]:
-    """Return the points of a batch whose tokens are ``stored`` as float16, numbered from ``first``."""
-    vectors = (stored[:, 0] if stored.shape[1] == 1 else stored).numpy()
-    return [
-        Point(
-            str(uuid.uuid4()),
-            {**point_payload(item, payload), NUMBER: first + row, "born": generation, "writer": writer},
-            vectors[row],
+def points_of(
+    batch: ItemBatch, stored: Tensor, first: int, generation: int, writer: str
+) -> Iterator[models.PointStruct]:
+    """Yield the points of a batch whose tokens are ``stored`` as float16, numbered from ``first``."""
+    vectors = (stored[:, 0] if stored.shape[1] == 1 else stored).float().numpy()
+    for row, (item, payload) in enumerate(zip(batch.ids, batch.payloads, strict=True)):
+        yield models.PointStruct(
+            id=str(uuid.uuid4()),
+            vector={VECTOR: vectors[row].tolist()},
+            payload={
+                **point_payload(item, payload),
+                NUMBER: first + row,
+                "born": generation,
+                "writer": writer,
+            },
         )
-        for row, (item, payload) in enumerate(zip(batch.ids, batch.payloads, strict=True))
-    ]
 
 
 def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,19 +143,18 @@ def _spelled(name: str) -> str:
 
 def visible(generation: int, *more: Condition) -> Condition:
     """Return the condition for points that a generation sees and that fulfil ``more``."""
-    born = {"key": "born", "range": {"lte": generation}}
-    died = {"key": "died", "range": {"lte": generation}}
+    born, died = within("born", lte=generation), within("died", lte=generation)
     return {"must": [born, *more], "must_not": [died]}
 
 
-def has_item(ids: Sequence[str]) -> Condition:
-    """Return the condition for versions of these items."""
-    return {"key": "item", "match": {"any": list(ids)}}
+def among(key: str, values: Iterable[str | int]) -> Condition:
+    """Return the condition for points with one of these values in a field."""
+    return {"key": key, "match": {"any": list(values)}}
 
 
-def has_number(numbers: Sequence[int]) -> Condition:
-    """Return the condition for points with these numbers."""
-    return {"key": NUMBER, "match": {"any": list(numbers)}}
+def within(key: str, **limits: float) -> Condition:
+    """Return the condition for points with a number within limits (``gte``, ``lt`` and others)."""
+    return {"key": key, "range": limits}
 
 
 def has_value(key: str) -> Condition:
@@ -179,29 +162,14 @@ def has_value(key: str) -> Condition:
     return {"must_not": [{"is_empty": {"key": key}}]}
 
 
-def is_within(key: str, limits: Mapping[str, float]) -> Condition:
-    """Return the condition for points with a number within limits (``gte``, ``lt`` and others)."""
-    return {"key": key, "range": dict(limits)}
+def unfinished(by: str, record: IndexRecord) -> Condition:
+    """Return the condition for points that changes left which did not finish, by a key of :data:`CHANGED`.
 
-
-def is_of(key: str, writer: str) -> Condition:
-    """Return the condition for points that a change wrote (``writer``) or marked as deleted (``killer``)."""
-    return {"key": key, "match": {"value": writer}}
-
-
-def unfinished(key: str, by: str, record: IndexRecord) -> Condition:
-    """Return the condition for points that changes left which did not finish.
-
-    ``key`` and ``by`` are ``born`` and ``writer``, or ``died`` and ``killer``. Such points are of a later
-    generation than the record's, or of the same one but by another change.
+    Such points are of a later generation than the record's, or of the same one but by another change.
     """
-    same = {"key": key, "match": {"value": record.generation}}
-    return {
-        "should": [
-            {"key": key, "range": {"gt": record.generation}},
-            {"must": [same], "must_not": [is_of(by, record.writer)]},
-        ]
-    }
+    key, own = CHANGED[by], among(by, [record.writer])
+    same = {"must": [among(key, [record.generation])], "must_not": [own]}
+    return {"should": [within(key, gt=record.generation), same]}
 
 
 def condition(where: Filter) -> Condition:
@@ -229,7 +197,7 @@ def _range(name: str, orders: Sequence[Compare]) -> Condition:
         key = _BOUNDS[one.order]
         tighter = min if key.startswith("l") else max
         limits[key] = tighter(limits.get(key, one.bound), one.bound)
-    return {"key": number_key(name), "range": limits}
+    return within(number_key(name), **limits)
 
 
 def _facts(name: str, value: object) -> list[str]:

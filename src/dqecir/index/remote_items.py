@@ -7,7 +7,8 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,17 +18,46 @@ from torch import Tensor
 
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import EngineError, UnknownItemError
-from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, Page
+from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, Page, manifest_of
 from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import Columns, least_number
+from dqecir.io.files import sync_folder, write_json
 from dqecir.methods.scoring import best_columns, score_of_results
-from dqecir.settings import Strict
+from dqecir.settings import Strict, parse_settings
 
 SPARE = 16
 """Items that are fetched beyond the wanted ones, because inner products there are of float16 numbers."""
 
 PREFERRED = 256
 """Items that are fetched and reordered if the engine cannot add preferences to scores itself."""
+
+
+class StoreLocation(Strict):
+    """``manifest.json``: where an index is stored; an engine's own has defaults for both fields."""
+
+    format: int
+    engine: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the manifest; raises :class:`EngineError` if it is not of this engine and version."""
+        manifest = manifest_of(folder)
+        version, engine = (cls.model_fields[name].default for name in ("format", "engine"))
+        if manifest["engine"] != engine:
+            raise EngineError(
+                f"{folder} has the engine {manifest['engine']}, not {engine}: open it with open_index(folder)"
+            )
+        if manifest.get("format") != version:
+            raise EngineError(
+                f"{folder} is an index of another version: build it again, or move it "
+                f"(dqecir index move {folder} NEW --engine exact)"
+            )
+        return parse_settings(manifest, cls, str(folder / "manifest.json"))
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest, so that it survives a power cut."""
+        write_json(folder / "manifest.json", self.model_dump(mode="json"))
+        sync_folder(folder)
 
 
 class ItemsRecord(Strict):

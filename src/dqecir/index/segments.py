@@ -8,7 +8,6 @@ left by a killed writer.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import sqlite3
@@ -17,14 +16,14 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from dqecir.errors import DataError, EngineError
-from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
+from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings, manifest_of
 from dqecir.index.filters import Filter
 from dqecir.index.item_list import (
     LINES,
@@ -76,6 +75,9 @@ class ChangeEntry(Strict):
 class SegmentEntry(Strict):
     """The entry of one segment in the manifest."""
 
+    # The quantized tokens that version 0.1.0 could make: every item is scored instead.
+    ignored_keys = frozenset({"sketch_sha256"})
+
     name: str
     items: int
     token_bytes: int
@@ -100,6 +102,8 @@ class SegmentEntry(Strict):
 
 class Manifest(Strict):
     """One finished generation of an index: ``manifest.json``."""
+
+    ignored_keys = frozenset({"sketch"})
 
     format: int
     engine: str
@@ -161,24 +165,13 @@ class _MissingError(EngineError):
 
 def read_manifest(folder: Path) -> Manifest:
     """Read the finished generation of an index; raises :class:`EngineError` if there is none."""
-    path = folder / "manifest.json"
-    try:
-        data = json.loads(_read(path), object_hook=_without_sketch)
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise EngineError(f"{path} is damaged ({error}): {AGAIN}") from None
-    if not isinstance(data, dict) or data.get("engine") != "exact" or data.get("format") != FORMAT:
+    data = manifest_of(folder)
+    if data["engine"] != "exact" or data.get("format") != FORMAT:
         raise EngineError(f"{folder} is not an exact index of this version: build it again")
     try:
-        return parse_settings(data, Manifest, str(path))
+        return parse_settings(data, Manifest, str(folder / "manifest.json"))
     except DataError as error:
         raise EngineError(f"{error}\nBuild the index again.") from None
-
-
-def _without_sketch(part: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the quantized tokens that version 0.1.0 could make: every item is scored instead."""
-    return {name: value for name, value in part.items() if name not in ("sketch", "sketch_sha256")}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -458,21 +451,10 @@ def _same_items(one: SegmentEntry, other: SegmentEntry) -> bool:
 def _read_alive(place: Path, entry: SegmentEntry) -> NDArray[np.bool_]:
     if entry.dead_file is None:
         return np.ones(entry.items, dtype=np.bool_)
-    data = np.frombuffer(_read(place / entry.dead_file), dtype=np.uint8)
+    with _reading(place):
+        data = np.fromfile(place / entry.dead_file, dtype=np.uint8)
     if len(data) == -(-entry.items // 8):
         dead = np.unpackbits(data, count=entry.items).astype(np.bool_)
         if int(dead.sum()) == entry.dead:
             return ~dead
     raise EngineError(f"{place / entry.dead_file} {_UNFIT}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise _MissingError(
-            f"{path.parent} is not an index, or an incomplete one ({path.name} is missing): name another "
-            "folder, or build it again"
-        ) from None
-    except OSError as error:
-        raise EngineError(f"{path} cannot be read ({error.strerror}): check its permissions") from None

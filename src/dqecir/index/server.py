@@ -17,8 +17,8 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
+from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
 from threading import Lock
@@ -38,45 +38,45 @@ from dqecir.index.contract import (
     Page,
     SearchSettings,
     check_replaceable,
+    manifest_of,
 )
-from dqecir.index.engines import engine_of
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
 from dqecir.index.locking import write_lock
-from dqecir.index.qdrant_collection import ASCENDING, DESCENDING, PATIENCE, URL, Collection
+from dqecir.index.qdrant_collection import ASCENDING, DESCENDING, URL, Collection
 from dqecir.index.qdrant_earlier import earlier_items
 from dqecir.index.qdrant_leftovers import being_built, siblings
 from dqecir.index.qdrant_points import (
+    CHANGED,
     FOLLOWED,
     FORMAT,
+    NUMBER,
     Condition,
     IndexRecord,
-    PointQuery,
     StoredPoint,
+    among,
     condition,
-    has_item,
-    has_number,
     has_value,
-    is_of,
-    is_within,
     number_key,
     point_payload,
     points_of,
     unfinished,
     value_key,
     visible,
+    within,
 )
 from dqecir.index.remote_items import (
     PREFERRED,
     SPARE,
     RemoteIndex,
     StoredItem,
+    StoreLocation,
     batches_to_build,
     best_hits,
     page_of,
 )
-from dqecir.io.files import sync_folder, whole_folder, write_json
-from dqecir.settings import Strict, parse_settings
+from dqecir.io.files import whole_folder
+from dqecir.settings import parse_settings
 
 KEPT = 16
 """Number of generations that can be searched; a reader that is further behind opens the newest."""
@@ -96,20 +96,16 @@ _ALL = 1 << 31
 ReadT = TypeVar("ReadT")
 
 
-class StoreLocation(Strict):
-    """``manifest.json``: where an index is stored."""
+class ServerLocation(StoreLocation):
+    """The server and the collection of an index."""
 
-    format: int
-    engine: Literal["server"]
+    format: int = FORMAT
+    engine: Literal["server"] = "server"
     header: IndexHeader
     store: str = Field(min_length=1)
     """The collection."""
     url: str = Field(min_length=1)
     """The server: an address, or several of a cluster, separated by commas."""
-
-    @property
-    def collection(self) -> Collection:
-        return Collection(self.url, self.store)
 
 
 class _Change(NamedTuple):
@@ -119,16 +115,11 @@ class _Change(NamedTuple):
     generation: int
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(NamedTuple):
     """The state that a search uses, unchanged by writers."""
 
-    location: StoreLocation
+    collection: Collection
     record: IndexRecord
-
-    @property
-    def collection(self) -> Collection:
-        return self.location.collection
 
 
 class ServerIndex(RemoteIndex):
@@ -137,8 +128,8 @@ class ServerIndex(RemoteIndex):
     def __init__(self, folder: Path) -> None:
         """As :meth:`open`."""
         self.folder = folder
-        location = _read_location(folder)
-        self._state = _State(location, _record(location.collection, folder))
+        collection = _collection_of(folder)
+        self._state = _State(collection, _record(collection, folder))
         self.header = self._state.record.header
         # Held while a generation is opened, so that no older one replaces it; searches never hold it.
         self._opening = Lock()
@@ -192,7 +183,7 @@ class ServerIndex(RemoteIndex):
             for start in range(0, len(wanted), WRITTEN):
                 if _record(collection, self.folder).claim != change.name:
                     raise self._slower()
-                there = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
+                there = visible(state.record.generation, among("item", wanted[start : start + WRITTEN]))
                 points = collection.scroll(there, 0, WRITTEN, tokens=False)
                 collection.set_payloads(
                     {item.point: point_payload(item.id, payloads[item.id]) for item in points}
@@ -204,16 +195,16 @@ class ServerIndex(RemoteIndex):
         return count
 
     def refresh(self) -> None:
-        self._open_newest(_read_location(self.folder), patience=0.0)
+        self._open_newest(_collection_of(self.folder))
 
-    def _open_newest(self, location: StoreLocation, patience: float) -> None:
+    def _open_newest(self, collection: Collection) -> None:
         with self._opening:
-            state = self._state
-            if location.header != self.header:
+            record = _record(collection, self.folder)
+            if record.header != self.header:
                 raise EngineError(f"{self.folder} was built again by another model: open it again")
-            record = _record(replace(location.collection, patience=patience), self.folder)
-            if location.collection != state.collection or record.generation >= state.record.generation:
-                self._state = _State(location, record)
+            state, collection = self._state, replace(collection, patience=0.0)
+            if collection != state.collection or record.generation >= state.record.generation:
+                self._state = _State(collection, record)
 
     def with_settings(self, settings: SearchSettings | None) -> Self | None:
         return self if settings is None else None
@@ -261,7 +252,7 @@ class ServerIndex(RemoteIndex):
         def by_id(state: _State) -> dict[str, StoredItem]:
             found: dict[str, StoredItem] = {}
             for start in range(0, len(wanted), WRITTEN):
-                seen = visible(state.record.generation, has_item(wanted[start : start + WRITTEN]))
+                seen = visible(state.record.generation, among("item", wanted[start : start + WRITTEN]))
                 points = state.collection.scroll(seen, 0, WRITTEN, tokens)
                 found |= {point.id: point for point in points}
             return found
@@ -296,7 +287,7 @@ class ServerIndex(RemoteIndex):
             # Numbers of deleted points are drawn too; draw more if too few points are left.
             while len(found) < wanted:
                 chosen = Random(seed).sample(numbers, min(size, len(numbers)))
-                seen = visible(state.record.generation, has_number(chosen))
+                seen = visible(state.record.generation, among(NUMBER, chosen))
                 points = state.collection.scroll(seen, 0, len(chosen), tokens=False)
                 found = {point.number: point.id for point in points}
                 size *= 4
@@ -340,30 +331,27 @@ class ServerIndex(RemoteIndex):
         return self._state.record
 
     def info(self) -> dict[str, Any]:
-        location = self._state.location
-        return {"engine": "server", **super().info(), "server": location.url, "collection": location.store}
+        collection = self._state.collection
+        return {"engine": "server", **super().info(), "server": collection.url, "collection": collection.name}
 
     def _claimed(self) -> tuple[_State, _Change]:
         """Return the newest generation and the right to follow it; the caller holds the lock of writers.
 
         What killed writers left is removed. Raises :class:`EngineError` where another writer was quicker.
         """
-        self._open_newest(_read_location(self.folder), PATIENCE)
+        self._open_newest(_collection_of(self.folder).patient)
         state, collection = self._state, self._state.collection.patient
         record = state.record
-        left = [
-            (by, collection.writers(unfinished(key, by, record), by))
-            for key, by in (("born", "writer"), ("died", "killer"))
-        ]
+        left = {by: collection.writers(unfinished(by, record), by) for by in CHANGED}
         change = _Change(uuid.uuid4().hex, record.generation + 1)
         claimed = record.model_copy(update={"claim": change.name})
         if not _replaced(collection, record, claimed):
             raise self._slower()
         # A writer that left these before the claim cannot finish after it.
-        for by, names in left:
+        for by, names in left.items():
             for name in names:
                 _take_back(collection, by, name)
-        return replace(state, record=claimed), change
+        return state._replace(record=claimed), change
 
     def _commit(self, state: _State, record: IndexRecord, change: _Change, gone: int) -> None:
         """Let a change count, if no other writer was quicker; the caller has written its points and marks."""
@@ -376,16 +364,16 @@ class ServerIndex(RemoteIndex):
                 "items": record.items - gone,
             }
         )
-        foreign = (unfinished(key, by, record) for key, by in (("born", "writer"), ("died", "killer")))
+        foreign = (unfinished(by, record) for by in CHANGED)
         if any(map(collection.count, foreign)) or not _replaced(collection, state.record, record):
-            for by in ("writer", "killer"):
+            for by in CHANGED:
                 _take_back(collection, by, change.name)
             raise self._slower()
         with self._opening:
-            self._state = replace(state, record=record)
+            self._state = state._replace(record=record)
         # Write the record first, so that readers of points that are being removed can notice it.
         if record.oldest > state.record.oldest:
-            collection.remove({"must": [{"key": "died", "range": {"lte": record.oldest}}]})
+            collection.remove(within("died", lte=record.oldest))
 
     def _slower(self) -> EngineError:
         return EngineError(
@@ -396,7 +384,7 @@ class ServerIndex(RemoteIndex):
 
 def _replaced(collection: Collection, before: IndexRecord, after: IndexRecord) -> bool:
     """Write a record if the one before it is still there, and say whether it was written."""
-    still = [is_of("change", before.writer), is_of("claim", before.claim)]
+    still = [among("change", [before.writer]), among("claim", [before.claim])]
     collection.write_record(_payload_of(after), {"must": still})
     found = collection.read_record() or {}
     return found.get("change") == after.writer and (
@@ -407,9 +395,9 @@ def _replaced(collection: Collection, before: IndexRecord, after: IndexRecord) -
 def _take_back(collection: Collection, by: str, change: str) -> None:
     """Remove the points that a change wrote (``writer``), or its marks (``killer``)."""
     if by == "writer":
-        collection.remove(is_of(by, change))
+        collection.remove(among(by, [change]))
     else:
-        collection.unmark(is_of(by, change), ["died", by])
+        collection.unmark(among(by, [change]), ["died", by])
 
 
 def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
@@ -438,37 +426,24 @@ def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -
         with suppress(EngineError):
             replace(collection, patience=0.0).drop()
         raise
-    location = StoreLocation(format=FORMAT, engine="server", header=header, store=collection.name, url=url)
-    write_json(folder / "manifest.json", location.model_dump(mode="json"))
-    sync_folder(folder)
+    ServerLocation(header=header, store=collection.name, url=url).write(folder)
     # Readers on other machines may use the replaced collection, so it stays until the next build.
     for name in set(siblings(collection)) - {collection.name, old.name if old else None}:
         replace(collection, name=name).drop()
 
 
-def _read_location(folder: Path) -> StoreLocation:
-    """Read the manifest of an index; raises :class:`EngineError` if it is not of this engine."""
-    named = engine_of(folder)
-    if named != "server":
-        raise EngineError(f"{folder} has the engine {named}, not server: open it with open_index(folder)")
-    path = folder / "manifest.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if data.get("format") != FORMAT:
-        raise EngineError(
-            f"{folder} is an index of another version: build it again, or move it "
-            f"(dqecir index move {folder} NEW --engine exact)"
-        )
-    return parse_settings(data, StoreLocation, str(path))
+def _collection_of(folder: Path) -> Collection:
+    """Return the collection that a manifest names; raises as :meth:`StoreLocation.read`."""
+    location = ServerLocation.read(folder)
+    return Collection(location.url, location.store)
 
 
 def _collection_before(folder: Path) -> Collection | None:
     """Return the collection that a build replaces, of any version; None where there is none."""
-    try:
-        if engine_of(folder) == "server":
-            data = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-            return Collection(str(data["url"]), str(data["store"]))
-    except (DataError, KeyError):
-        pass
+    with suppress(DataError, KeyError):
+        manifest = manifest_of(folder)
+        if manifest["engine"] == "server":
+            return Collection(manifest["url"], manifest["store"])
     return None
 
 
@@ -489,16 +464,9 @@ def _write_batch(
     """Write a batch, and return the record that includes it, which is not written yet."""
     stored = batch.as_stored(record.header)
     attributes = _with_attributes(collection, record, batch.payloads)
-    for start in range(0, len(batch.ids), WRITTEN):
-        part = slice(start, start + WRITTEN)
-        points = points_of(
-            ItemBatch(batch.ids[part], batch.tokens[part], batch.payloads[part]),
-            stored[part],
-            record.next + start,
-            change.generation,
-            change.name,
-        )
-        collection.write(points)
+    points = points_of(batch, stored, record.next, change.generation, change.name)
+    while part := list(islice(points, WRITTEN)):
+        collection.write(part)
     count = len(batch.ids)
     return record.model_copy(
         update={"next": record.next + count, "items": record.items + count, "attributes": attributes}
@@ -523,7 +491,7 @@ def _mark(state: _State, ids: Sequence[str], change: _Change) -> int:
     wanted = list(dict.fromkeys(ids))
     collection, count = state.collection.patient, 0
     for start in range(0, len(wanted), MARKED):
-        there = visible(change.generation, has_item(wanted[start : start + MARKED]))
+        there = visible(change.generation, among("item", wanted[start : start + MARKED]))
         if number := collection.count(there):
             collection.mark(there, {"died": change.generation, "killer": change.name})
             count += number
@@ -548,10 +516,10 @@ def _facts_of(state: _State, name: str, few: int, bins: int) -> ColumnFacts | No
     least, largest = (collection.outermost(numeric, numbers, end) for end in (ASCENDING, DESCENDING))
     edges = np.linspace(least, largest, bins + 1).tolist()
     inner = [
-        collection.count(visible(generation, is_within(numbers, {"gte": low, "lt": high})))
+        collection.count(visible(generation, within(numbers, gte=low, lt=high)))
         for low, high in pairwise(edges[:-1])
     ]
-    last = collection.count(visible(generation, is_within(numbers, {"gte": edges[-2]})))
+    last = collection.count(visible(generation, within(numbers, gte=edges[-2])))
     return ColumnFacts(some, None, NumberRange(least, largest, [*inner, last]))
 
 
@@ -564,7 +532,7 @@ def _conditions(where: Filter | None, record: IndexRecord) -> list[Condition]:
 
 
 def _without(ids: Sequence[str]) -> list[Condition]:
-    return [{"must_not": [has_item(ids)]}] if ids else []
+    return [{"must_not": [among("item", ids)]}] if ids else []
 
 
 def _best(
@@ -582,11 +550,11 @@ def _best(
     for start in range(0, len(queries), together):
         some = queries[start : start + together]
         asked = [
-            PointQuery(vector.numpy(), many, limit, where)
-            for query, where in zip(some, limits[start : start + together], strict=True)
+            ([vector] if many else vector, where)
+            for query, where in zip(some.tolist(), limits[start : start + together], strict=True)
             for vector in query
         ]
-        found = iter(state.collection.search(asked))
+        found = iter(state.collection.search(asked, limit))
         for query in some:
             points = {point.number: point for _ in query for point in next(found)}
             answers.append(best_hits(query, points.values(), k, header, next(preferences)))
