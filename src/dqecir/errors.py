@@ -56,10 +56,11 @@ class EngineError(DataError):
 
 
 class UnknownItemError(EngineError):
-    """An unknown id of an item."""
+    """An unknown id of an item, ``item_id``."""
 
     def __init__(self, item_id: str) -> None:
-        super().__init__(f"there is no item {item_id!r} in the index")
+        self.item_id = item_id
+        super().__init__(f"there is no item {item_id!r} in the index: check its id")
 
 
 class ItemPictureError(DataError):

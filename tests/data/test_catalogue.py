@@ -60,7 +60,11 @@ def test_says_every_problem_at_once(tmp_path):
         ("image,color\nC:\\a.png,red\n", "is an absolute path"),
         ("image,color\nx\\..\\..\\a.png,red\n", "points outside the folder"),
         ("image,color\na.png,red\na.png,blue\n", "'a.png' is in 2 rows"),
-        ("image,split,color\na.png,,red\n", "1 row with the split '': write train, val or test"),
+        ("image,split,color\na.png,,red\n", "a.png has the split '': write train, val or test"),
+        (
+            "image,split,color\na.png,trian,red\nb.png,trian,red\n",
+            "a.png and 1 more picture have the split 'trian': write train, val or test",
+        ),
     ],
 )
 def test_wrong_tables_are_refused(tmp_path, table, message):

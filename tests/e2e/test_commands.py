@@ -263,6 +263,16 @@ def test_the_shipped_model_answers_sensibly(dqecir, tmp_path):
         (("evaluate", "--data", "GARMENTS", "--gallery-column", "garmet"), "did you mean 'garment'"),
         (("evaluate", "--data", "GARMENTS", "--model", "NOWHERE"), "no config.json"),
         (("train", "none.yaml", "--data", "GARMENTS", "--out", "r"), "there is no file none.yaml"),
+        (("search", "--text", "red"), "nothing to search: give --index INDEX or --server URL"),
+        (
+            ("search", "--index", "NOWHERE", "--server", "x", "--text", "red"),
+            "give --index or --server, not both",
+        ),
+        (("index", "build", "--images", "GARMENTS", "--out", "i", "--method", "sum"), "leave out --method"),
+        (
+            ("protocol", "cirr", "--data", "x", "--submit", "s", "--json", "m.json"),
+            "leave out --missing and --json",
+        ),
     ],
 )
 def test_wrong_input_gets_one_sentence_and_exit_1(dqecir, garments_folder, tmp_path, arguments, message):
@@ -298,6 +308,8 @@ def test_no_text_and_broken_pictures(dqecir, garments_folder, tmp_path):
     assert (code, len(out.splitlines())) == (0, 3)  # what is like it, but not itself
     code, _, err = dqecir("search", "--index", tmp_path / "i", "--image", one, "--weight", "colour")
     assert (code, "'colour' is not ATTRIBUTE=NUMBER" in err) == (1, True)
+    code, _, err = dqecir("search", "--index", tmp_path / "i", "--image", one, "--reference", "b.jpg=x")
+    assert (code, "--reference b.jpg=x is neither a picture file nor the id of an item" in err) == (1, True)
     code, _, err = dqecir(
         "search", "--index", tmp_path / "i", "--image", pictures / "broken.png", "--text", "is red"
     )

@@ -75,7 +75,7 @@ def test_an_index_from_its_catalogue_to_its_last_item(
     # The new 0.png came without a table, and has taken the place of the red one.
     assert found("color = red") == ["images/2.png"]
     code, out, _ = dqecir("index", "delete", "--index", index, "images/9.png", "images/2.png", "nobody")
-    assert (code, out) == (0, "2 items deleted, 1 not found")
+    assert (code, out) == (0, "2 items deleted, 1 not found: nobody")
     code, out, _ = dqecir("index", "info", "--index", index)
     facts = json.loads(out)
     assert (facts["items"], facts["attributes"]) == (3, ["color", "price", "sleeves"])

@@ -305,6 +305,12 @@ def test_what_blip2_lacks_is_named_as_lavis_names_it(tower):
             lavis_state({key: value for key, value in state.items() if key != lost}, tower)
 
 
+def test_a_file_of_another_kind_is_no_checkpoint(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": 1}')
+    with pytest.raises(CheckpointError, match=r"a\.jsonl is not a checkpoint: name a file of weights"):
+        convert("covr", tmp_path / "a.jsonl", tmp_path / "out")
+
+
 def test_objects_of_other_classes_beside_the_tensors_are_refused(covr, tmp_path, monkeypatch):
     save_as_covr_does(covr[0], tmp_path / "covr.ckpt", monkeypatch, name="Another")
     with pytest.raises(CheckpointError, match="more than tensors"):

@@ -135,6 +135,6 @@ def test_index_info_counts_products_and_pictures(built, tmp_path, dqecir):
 
 def test_a_product_is_deleted_by_its_id_with_all_its_views(built, tmp_path, dqecir):
     _, said, _ = dqecir("index", "delete", "--index", tmp_path / "index", "p4", "red0.png", "nobody")
-    assert "4 items deleted, 1 not found" in said
+    assert "4 items deleted, 1 not found: nobody" in said
     built.index.refresh()
     assert sorted(built.index.views(["p4", "p0"]).items()) == [("p0", ["red1.png"])]

@@ -34,9 +34,9 @@ def test_each_text_is_written_with_its_asks_and_unread_words(tmp_path, dqecir):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ('{"text": "is red"}', "line 1 has no text under 'id'"),
-        (GOOD + '{"id": "2"}', "line 2 has no text under 'text'"),
-        ('{"id": 5, "text": "is red"}', "line 1 has no text under 'id'"),
+        ('{"text": "is red"}', "line 1 has no 'id': write "),
+        (GOOD + '{"id": "2"}', "line 2 has no 'text': write "),
+        ('{"id": 5, "text": "is red"}', "line 1 has no text in quotes as its 'id': write "),
         (GOOD + "is red", "line 2 is not JSON"),
         ("[1]", "line 1 is not an object"),
         ('{"id": "1", "text": "red", "category": 4}', "line 1 has a 'category' that is not a text"),

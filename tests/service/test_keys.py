@@ -135,8 +135,17 @@ def test_keys_for_writing_alone_leave_reading_open(serving, tmp_path, picture):
         refused(put(client, "a", picture), 401)
 
 
-@pytest.mark.parametrize("text", ["", "# none\n", "read:short\n", f"admin:{READ}\n", READ])
-def test_a_file_that_holds_no_keys_is_refused(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "has no key"),
+        ("# none\n", "has no key"),
+        ("read:short\n", "line 1: the key has 5 characters: write at least 16"),
+        (f"\nadmin:{READ}\n", "line 2: write read:KEY"),
+        (READ, "line 1: write read:KEY"),
+    ],
+)
+def test_a_file_that_holds_no_keys_is_refused(tmp_path, text, sentence):
     (tmp_path / "keys").write_text(text)
-    with pytest.raises(DataError, match="keys"):
+    with pytest.raises(DataError, match=sentence):
         Keys.read(tmp_path / "keys", local=True)

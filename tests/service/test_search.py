@@ -295,7 +295,7 @@ def test_a_liked_item_that_is_deleted_at_this_moment_is_said_to_be_gone(client, 
     tokens = ExactIndex.tokens
     monkeypatch.setattr(ExactIndex, "tokens", lambda index, ids: index.delete(ids) and tokens(index, ids))
     said = refused(client.post("/v1/search", json={"item": item, "more": ["liked"]}), 404)
-    assert said == "there is no item 'liked' in the index"
+    assert said == "there is no item 'liked' in the index: check its id"
 
 
 def test_a_condition_that_asks_for_nothing_is_refused(client, item):

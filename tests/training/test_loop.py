@@ -419,6 +419,12 @@ def test_what_sources_hold_out_is_dev_and_the_columns_compared_are_asked(
     trainer.fit()
 
 
+def test_sources_that_hold_out_nothing_are_refused(garments_folder, model_folder, tmp_path):
+    recipe = recipe_of(sources=[{"columns": {"color": "color"}}])
+    with pytest.raises(DataError, match="sources hold out no picture for dev"):
+        trainer_for(recipe, [garments_folder], model_folder, tmp_path / "run", quiet=True)
+
+
 def test_a_catalogue_of_which_the_heads_know_nothing_is_refused(garments_folder, model_folder, tmp_path):
     header = (garments_folder / "attributes.csv").read_text().splitlines()[0].split(",")
     renamed = {name: f"{name}_x" for name in header if name not in ("image", "split")}

@@ -24,7 +24,7 @@ from dqecir.cli.arguments import (
     shown,
     start_of,
 )
-from dqecir.errors import DataError, counted
+from dqecir.errors import DataError, UnknownItemError, counted
 from dqecir.io.progress import console
 from dqecir.io.starting import loading
 
@@ -70,6 +70,8 @@ def index_build(
     from dqecir.search.retriever import ComposedRetriever
 
     if encoder is None:
+        if method is not None:
+            raise DataError("--method is for an --encoder: name one, or leave out --method")
         retriever = ComposedRetriever.from_pretrained(model, device)
     else:
         start_of(model, encoder)
@@ -108,9 +110,12 @@ def index_delete(
     from dqecir.search.product_search import items_named
 
     found = open_index(index)
-    named = set(items_named(found, ids))
-    count = found.delete(list(named))
-    output.print(f"{counted(count, 'item')} deleted, {len(named) - count} not found")
+    named = [*dict.fromkeys(items_named(found, ids))]
+    known = found.payloads(named)
+    unknown = [name for name in named if name not in known]
+    count = found.delete(list(known))
+    names = f": {shown(', '.join(unknown))}" if unknown else ""
+    output.print(f"{counted(count, 'item')} deleted, {len(unknown)} not found{names}")
 
 
 @index_app.command("move")
@@ -286,7 +291,7 @@ def search(
         list[str] | None,
         typer.Option(
             help="One more reference: a picture file or an item's id, and its weight if not 1: b.jpg=0.5. "
-            "May come several times."
+            "Repeatable."
         ),
     ] = None,
     rerank: Annotated[
@@ -303,8 +308,10 @@ def search(
         raise DataError(
             "a contact sheet shows the reference image: give one with --image, or leave out --sheet"
         )
-    if (index is None) is (server is None):
+    if index is None and server is None:
         raise DataError("there is nothing to search: give --index INDEX or --server URL")
+    if index is not None and server is not None:
+        raise DataError("give --index or --server, not both: a service searches its own index")
     weights = dict(map(_weight, weight or ()))
     references = list(map(_reference, reference or ()))
     if index is None:
@@ -342,21 +349,29 @@ def search(
                 from dqecir.search.cross_encoder import reranker_named
 
                 retriever.reranker = reranker_named(reranker, retriever.model)
-        result = retriever.search(
-            image,
-            text,
-            k,
-            where=where,
-            weights=weights,
-            more=more or (),
-            less=less or (),
-            explain=as_json,
-            sold_out=sold_out,
-            strictness=strictness,
-            earlier=earlier or (),
-            references=[WeightedReference(*one) for one in references],
-            rerank=rerank,
-        )
+        try:
+            result = retriever.search(
+                image,
+                text,
+                k,
+                where=where,
+                weights=weights,
+                more=more or (),
+                less=less or (),
+                explain=as_json,
+                sold_out=sold_out,
+                strictness=strictness,
+                earlier=earlier or (),
+                references=[WeightedReference(*one) for one in references],
+                rerank=rerank,
+            )
+        except UnknownItemError as error:
+            if error.item_id in {item for _, item, _ in references}:
+                raise DataError(
+                    f"--reference {error.item_id} is neither a picture file nor the id of an item: check the "
+                    "path or the id, and write a weight as b.jpg=0.5"
+                ) from None
+            raise
         reply = result.as_json()
     if as_json:
         print(json.dumps(reply, indent=2))

@@ -111,6 +111,10 @@ def protocol_command(
     from dqecir.io.files import write_json
 
     if submit_to is not None:
+        if json_out is not None or missing != "refuse":
+            raise DataError(
+                "a submission needs all images and has no metrics: leave out --missing and --json"
+            )
         for path in submit(data, name, split, model, submit_to, images=images):
             output.print(str(path))
         return

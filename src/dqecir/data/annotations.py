@@ -61,13 +61,15 @@ def _read(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise DataError(f"there is no file {path} ({what}): name the folder that contains it") from None
+        raise DataError(
+            f"there is no file {path} ({what}): name the data set's folder, or fetch the file"
+        ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
 
 
 def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[str, Any]]:
-    """Read a JSON list of objects that have all ``fields`` of the given types."""
+    """Read a JSON list of objects that have all ``fields`` of the given types; raises :class:`DataError`."""
     rows = read_json(path, what)
     if not isinstance(rows, list):
         raise DataError(f"{path} is not {what}, which is a list of questions: fetch it again")
@@ -82,7 +84,7 @@ def read_rows(path: Path, what: str, fields: Mapping[str, type]) -> list[dict[st
 
 
 def strings(values: Any, path: Path, what: str) -> list[str]:
-    """Check that a JSON value is a list of different strings, and return it."""
+    """Return a JSON value that is a list of different strings; raises :class:`DataError` for any other."""
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise DataError(f"{path} is not {what}, which is a list of names: fetch it again")
     if len(set(values)) != len(values):

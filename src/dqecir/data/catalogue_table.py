@@ -327,9 +327,9 @@ def _check_splits(table: CatalogueTable) -> None:
     splits, sets = table.of_role("split"), table.of_role("set")
     for name, times in sorted(Counter(splits).items()):
         if name not in SPLITS:
-            table.problems.append(
-                f"{counted(times, 'row')} with the split {name!r}: write train, val or test"
-            )
+            first = table.views[splits.index(name)].file
+            who = f"{first} has" if times == 1 else f"{first} and {counted(times - 1, 'more picture')} have"
+            table.problems.append(f"{who} the split {name!r}: write train, val or test")
     for kind, units in (("set", sets), ("product", table.products)):
         splits_of: dict[str, set[str]] = {}
         # A table may have no column of splits, or none of sets.

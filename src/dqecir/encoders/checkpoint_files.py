@@ -107,6 +107,8 @@ def read_published(path: Path) -> State:
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}: check the path") from error
     except pickle.UnpicklingError as error:
+        if not _was_saved_by_torch(path):
+            raise CheckpointError(f"{path} is not a checkpoint: name a file of weights") from error
         raise CheckpointError(
             f"{path} contains more than tensors, and reading it could run code: if you trust it, open it "
             "with the code that wrote it and save only its state_dict()"
@@ -114,6 +116,12 @@ def read_published(path: Path) -> State:
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({error}): copy it again") from error
     return _without_prefix(_state_in(loaded, path))
+
+
+def _was_saved_by_torch(path: Path) -> bool:
+    """Return whether a file begins as ``torch.save`` writes: a ZIP archive or a pickle."""
+    with path.open("rb") as file:
+        return file.read(2).startswith((b"PK", b"\x80"))
 
 
 def _state_in(loaded: Any, path: Path) -> State:

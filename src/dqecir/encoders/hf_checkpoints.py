@@ -87,7 +87,8 @@ def hf_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Blip2Con
         found = getattr(getattr(read, part), name)
         if found not in known:
             raise CheckpointError(
-                f"the checkpoint has {part}.{name} {found!r}, but only {known[0]!r} is supported"
+                f"the checkpoint has {part}.{name} {found!r}, but only {known[0]!r} is supported: name "
+                "another one"
             )
     vision, qformer = read.vision_config, read.qformer_config
     _check_parts(state, qformer.num_hidden_layers, read.num_query_tokens)
@@ -138,7 +139,8 @@ def _side(value: int | list[int] | tuple[int, int]) -> int:
     sides = {value} if isinstance(value, int) else set(value)
     if len(sides) != 1:
         raise CheckpointError(
-            f"the checkpoint needs images or patches that are not square, which is not supported ({value})"
+            f"the checkpoint needs images or patches that are not square ({value}), which is not supported: "
+            "name another one"
         )
     return sides.pop()
 
@@ -186,11 +188,14 @@ def hf_preprocessing(folder: Path, image_size: int) -> Preprocessing:
         # A null setting means the default.
         if said.get(name) is not None and said[name] != wanted[name]:
             raise CheckpointError(
-                f"{folder} prepares its pictures with {name} {said[name]}, where {wanted[name]} is needed"
+                f"{folder} prepares its pictures with {name} {said[name]}, where {wanted[name]} is needed: "
+                "name another one"
             )
     factor = said.get("rescale_factor")
     if factor is not None and abs(factor - wanted["rescale_factor"]) > 1e-6:
-        raise CheckpointError(f"{folder} rescales its pictures by {factor}, where 1/255 is needed")
+        raise CheckpointError(
+            f"{folder} rescales its pictures by {factor}, where 1/255 is needed: name another one"
+        )
     try:
         return Preprocessing(
             size=image_size,

@@ -139,10 +139,11 @@ def _line(line: str, where: str) -> TextLine:
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{where} is not JSON: write one object a line") from error
     if not isinstance(row, dict):
-        raise DataError(f'{where} is not an object: write {{"id": …, "text": …}}')
+        raise DataError(f'{where} is not an object: write {{"id": "1", "text": "is red"}}')
     for key in ("id", "text"):
         if not isinstance(row.get(key), str):
-            raise DataError(f"{where} has no text under {key!r}: give every line an id and a text")
+            what = "has no" if key not in row else "has no text in quotes as its"
+            raise DataError(f'{where} {what} {key!r}: write {{"id": "1", "text": "is red"}}')
     if not isinstance(row.get("category") or "", str):
         raise DataError(
             f"{where} has a 'category' that is not a text: write a word such as dress, or leave it out"

@@ -176,11 +176,12 @@ def _key_of(line: str, place: str) -> Key:
     options = dict(setting.partition("=")[::2] for setting in settings)
     origins = frozenset(filter(None, options.pop("origin", "").split(",")))
     rate = options.pop("rate", str(EMBEDDED_RATE) if kind == "embed" else None)
-    if kind not in _KINDS or len(key) < SHORTEST or options:
+    if kind not in _KINDS or options:
         raise DataError(
-            f"{place}: write read:KEY, write:KEY or embed:KEY origin=https://SHOP, optionally with rate=60, "
-            f"and a key of at least {SHORTEST} characters"
+            f"{place}: write read:KEY, write:KEY or embed:KEY origin=https://SHOP, optionally with rate=60"
         )
+    if len(key) < SHORTEST:
+        raise DataError(f"{place}: the key has {len(key)} characters: write at least {SHORTEST}")
     if (kind == "embed") is not bool(origins):
         raise DataError(f"{place}: an embed key needs origin=https://SHOP, and no other key may have it")
     if rate is not None and not (rate.isascii() and rate.isdigit() and int(rate)):

@@ -58,8 +58,8 @@ def build_trainer(
 ) -> Trainer:
     """Return a trainer that writes to the folder ``run``; ``Trainer.fit`` runs or resumes it.
 
-    ``model`` comes from :func:`model_for`. The triplets of a batch are of one part of ``training``. ``text``
-    as in :meth:`TrainingData.of`.
+    ``model`` comes from :func:`model_for`. The triplets of a batch are of one part of ``training``. Without
+    ``evaluator`` nothing is measured, and the last model is the best. ``text`` as in :meth:`TrainingData.of`.
     """
     data = TrainingData.of(*joined(training), model, text)
     learn_images(model.method, data.store)
@@ -81,10 +81,12 @@ def trainer_for(
     tokens: Path | None = None,
     quiet: bool = False,
 ) -> Trainer:
-    """Return a trainer of ``recipe`` on folders' train split; ``dev`` chooses the best checkpoint.
+    """Return a trainer of ``recipe`` on the split that it names; ``dev`` chooses the best checkpoint.
 
-    A folder is a catalogue or has its own triplets. ``tokens`` is the folder of the image tokens, which
-    several runs may share. Default: in the run's folder.
+    A folder is a catalogue or has its own triplets. ``model_folder`` is a model to start from, as in
+    :func:`read_model`; None: the shipped one. ``tokens`` is the folder of the image tokens, which several
+    runs may share. Default: in the run's folder. Raises :class:`DataError` if a folder or the model does not
+    fit the recipe, and if a split has no picture.
     """
     start = read_model(model_folder)
     sources = _read(folders, recipe)
@@ -115,6 +117,10 @@ def _read(folders: Sequence[Path], recipe: Recipe) -> list[Catalogue | Path]:
         return [folder if has_triplets(folder) else read_catalogue(folder) for folder in folders]
     catalogues = [read_catalogue(folder) for folder in folders]
     found = as_sources(catalogues, recipe.sources, recipe.triplets.split, recipe.triplets.seed)
+    if not any(len(each.splits[HELD_OUT]) for each in found):
+        raise DataError(
+            "the sources hold out no picture for dev, which chooses the best checkpoint: set held_out of one"
+        )
     asked = recipe.options.get("columns")
     return [
         replace(
