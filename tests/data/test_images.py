@@ -139,7 +139,7 @@ def test_the_first_frame_of_an_animation_is_taken():
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_truncated_picture_is_refused(kind, kept):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
-    if kind not in images._supported():
+    if kind not in images.supported_formats():
         pytest.skip(f"this Pillow was built without {kind}")
     data = encoded(noise, kind)
     assert load_image(data).size == (64, 64)
@@ -454,7 +454,7 @@ def test_heic_is_read_with_its_extra_and_named_without(tmp_path, monkeypatch):
     pillow_heif.register_heif_opener()
     data = encoded(Image.new("RGB", (64, 64), (255, 0, 0)), "HEIF")
     assert load_image(data).getpixel((30, 30))[0] > 240
-    monkeypatch.setattr(images, "_reads_heif", lambda: False)
+    monkeypatch.setattr(images, "reads_heif", lambda: False)
     with pytest.raises(ImageError, match=r"a\.heic: HEIC needs an extra: pip install 'dqecir\[heic\]'"):
         (tmp_path / "a.heic").write_bytes(data)
         load_image(tmp_path / "a.heic")

@@ -259,7 +259,7 @@ def test_a_full_disk_ends_in_a_sentence(tmp_path, paths, monkeypatch):
 
     build(tmp_path / "s", Tower(), paths[:64])
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "_to_disk", full)
+        patch.setattr(folder, "to_disk", full)
         with pytest.raises(DataError, match=r"cannot be written \(No space left on device\)"):
             build(tmp_path / "s", Tower(), paths)
     tower = Tower()

@@ -486,7 +486,7 @@ def test_an_audit_leaves_a_graph_only_where_it_is_applied(large, graphs, monkeyp
     audit(index, None, count=3, numbers=(100,))
     assert (graphs(), index.info()["graph"]) == ([], None)
     monkeypatch.setattr("dqecir.search.audit.QUICK", 0.0)
-    monkeypatch.setattr("dqecir.search.audit._recommended", lambda rows, _: (rows[-1].settings, ""))
+    monkeypatch.setattr("dqecir.search.audit.recommendation", lambda rows, _: (rows[-1].settings, ""))
     audit(index, None, count=3, numbers=(100,), apply=True)
     assert index.info()["quick"]["candidates"] == 100
     assert len(graphs()) == 2

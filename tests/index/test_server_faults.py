@@ -60,10 +60,10 @@ def in_memory(monkeypatch):
     """Yield a server in memory that holds nothing yet."""
     monkeypatch.setenv(URL, IN_MEMORY)
     client = QdrantClient(IN_MEMORY)
-    monkeypatch.setattr(qdrant_collection, "_in_memory", lambda: client)
-    qdrant_collection._connect.cache_clear()
+    monkeypatch.setattr(qdrant_collection, "client_in_memory", lambda: client)
+    qdrant_collection.client_of.cache_clear()
     yield client
-    qdrant_collection._connect.cache_clear()
+    qdrant_collection.client_of.cache_clear()
 
 
 COUNTED = {"result": {"count": 3}, "status": "ok", "time": 0.0}
@@ -75,11 +75,11 @@ def answering(monkeypatch):
 
     def start(answer):
         transport = httpx.MockTransport(answer)
-        qdrant_collection._connect.cache_clear()
+        qdrant_collection.client_of.cache_clear()
         monkeypatch.setattr(qdrant_collection, "QdrantClient", partial(QdrantClient, transport=transport))
 
     yield start
-    qdrant_collection._connect.cache_clear()
+    qdrant_collection.client_of.cache_clear()
 
 
 def reset(request):
@@ -188,7 +188,7 @@ def test_a_key_that_others_can_read_is_one_line(address, is_said, answering, mon
 
     answering(answer)
     monkeypatch.setenv(KEY, "secret")
-    qdrant_collection._warn_of_key.cache_clear()
+    qdrant_collection.warn_of_key.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for collection in (Collection(address, "c"), Collection(address, "c").patient):
@@ -229,10 +229,10 @@ def test_changes_through_a_failing_network_are_those_of_a_sound_one(
     @contextmanager
     def failing():
         with monkeypatch.context() as patch:
-            patch.setattr(qdrant_collection, "_in_memory", lambda: flaky)
-            qdrant_collection._connect.cache_clear()
+            patch.setattr(qdrant_collection, "client_in_memory", lambda: flaky)
+            qdrant_collection.client_of.cache_clear()
             yield
-        qdrant_collection._connect.cache_clear()
+        qdrant_collection.client_of.cache_clear()
 
     with failing():
         _build_in(tmp_path / "index", DOT, right.items())

@@ -156,7 +156,7 @@ def test_a_server_says_how_long_to_wait(serve):
     server, clock = serve(answer(f"503 Busy\r\n{past}"), OK), Clock()
     with downloader(clock) as made:
         assert made.get(server.address) == b"fine"
-    assert clock.waited == [0, downloads._APART]
+    assert clock.waited == [0, downloads.APART]
     server, clock = serve(answer("429 Slow down\r\nRetry-After: 86400")), Clock()
     assert reason(server.address, clock=clock) == "the server answers 429 and asks to wait 86,400 seconds"
     assert not clock.waited
@@ -194,7 +194,7 @@ def test_a_refused_connection_names_the_host():
 
 
 def test_a_server_that_says_nothing_is_left(monkeypatch):
-    monkeypatch.setattr(downloads, "_TIMEOUTS", dict.fromkeys(downloads._TIMEOUTS, 0.05))
+    monkeypatch.setattr(downloads, "TIMEOUTS", dict.fromkeys(downloads.TIMEOUTS, 0.05))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         assert reason(address) == "the whole answer did not arrive in time (tried 4 times)"

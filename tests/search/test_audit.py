@@ -86,7 +86,7 @@ def test_a_recall_that_few_questions_show_by_chance_is_not_enough():
         auditing.Measured(few, everything, 0.997, 0.003, 2.0, 3.0),
         auditing.Measured(more, everything, 0.997, 0.001, 4.0, 5.0),
     ]
-    settings, reason = auditing._recommended(rows, 1000)
+    settings, reason = auditing.recommendation(rows, 1000)
     assert settings == more
     assert "99.6 % or more" in reason
 

@@ -105,20 +105,21 @@ def format_of(data: bytes) -> str:
 
 
 def _opened(data: bytes) -> Image.Image:
-    if is_heif(data[:_HEAD]) and not _reads_heif():
+    if is_heif(data[:_HEAD]) and not reads_heif():
         raise ImageError("the picture", "HEIC needs an extra: pip install 'dqecir[heic]', or save it as JPEG")
-    return Image.open(io.BytesIO(without_bulk(data)), formats=_supported())
+    return Image.open(io.BytesIO(without_bulk(data)), formats=supported_formats())
 
 
 @cache
-def _reads_heif() -> bool:
+def reads_heif() -> bool:
+    """Return whether HEIC can be read, which needs the extra ``heic``."""
     # Imported here, because it is optional and seldom needed.
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
         return False
     register_heif_opener()
-    _supported.cache_clear()
+    supported_formats.cache_clear()
     return True
 
 
@@ -139,7 +140,8 @@ def _as_image_error(name: str) -> Iterator[None]:
 
 
 @cache
-def _supported() -> tuple[str, ...]:
+def supported_formats() -> tuple[str, ...]:
+    """Return those of :data:`FORMATS` that Pillow reads here."""
     Image.init()
     # Pillow reads 16 bit grey whose zero is white in one byte order only.
     TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.checkpoints import PublishedKeys, required
 from dqecir.encoders.encoder import unit
 from dqecir.errors import CheckpointError, DataError
 
@@ -102,7 +102,7 @@ def blip_composer_of(state: Mapping[str, Tensor]) -> BlipComposer:
     if hidden % _HEAD_WIDTH:
         raise CheckpointError(
             f"the checkpoint's text encoder is {hidden} wide, which is no multiple of {_HEAD_WIDTH}: "
-            "its number of attention heads is not known"
+            "its number of attention heads is not known; name another checkpoint"
         )
     layers = {found[1] for key in state if (found := re.match(rf"{_TEXT}\.encoder\.layer\.(\d+)\.", key))}
     config = BlipTextConfig(
@@ -120,13 +120,8 @@ def blip_composer_of(state: Mapping[str, Tensor]) -> BlipComposer:
 
 
 def _matrix(state: Mapping[str, Tensor], key: str) -> tuple[int, int]:
-    if key not in state:
-        raise CheckpointError(
-            f"the checkpoint has no {key}: it holds no text encoder of BLIP that reads images"
-        )
-    if state[key].dim() != 2:
-        raise CheckpointError(
-            f"the checkpoint's {key} has the shape {list(state[key].shape)}, and is no matrix"
-        )
+    tensor = required(state, key, "it holds no text encoder of BLIP that reads images")
+    if tensor.dim() != 2:
+        raise CheckpointError(f"the checkpoint's {key} has the shape {list(tensor.shape)}, and is no matrix")
     rows, columns = state[key].shape
     return rows, columns

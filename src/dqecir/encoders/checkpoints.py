@@ -43,6 +43,16 @@ class LoadReport:
         return "; ".join(lines)
 
 
+def required(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
+    """Return a tensor of a checkpoint.
+
+    Raises :class:`CheckpointError` if it has no ``key``, which shows ``what``: it holds no combiner.
+    """
+    if key not in state:
+        raise CheckpointError(f"the checkpoint has no {key}: {what}")
+    return state[key]
+
+
 @dataclass(frozen=True)
 class PublishedKeys:
     """The mapping from a published state dict's keys to dqecir's."""

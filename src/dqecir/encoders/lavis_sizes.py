@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from dqecir.encoders.blip2 import Blip2Config
+from dqecir.encoders.checkpoints import required
 from dqecir.encoders.towers import CLIP_VIT_L, EVA_VIT_G, TowerConfig
 from dqecir.errors import CheckpointError
 
@@ -47,14 +48,15 @@ def lavis_sizes(
 ) -> Blip2Config:
     """Return the :class:`Blip2` configuration of a state dict with LAVIS' names.
 
-    Numbers of attention heads cannot be read from tensors. Default: those of BERT and CLIP (64 numbers a
-    head) and EVA ViT-g (16 heads). Raises :class:`CheckpointError` if the Q-Former or the tower is missing.
+    ``heads`` and ``tower_heads`` are numbers of attention heads, which cannot be read from tensors. Default:
+    those of BERT and CLIP (64 numbers a head) and EVA ViT-g (16 heads). Raises :class:`CheckpointError` if
+    the Q-Former or the tower is missing.
     """
-    _needed(state, "query_tokens", "it contains no Q-Former of BLIP-2")
-    _needed(state, "ln_vision.weight", "it contains no ln_vision")
-    words = _needed(state, "Qformer.bert.embeddings.word_embeddings.weight", "its Q-Former cannot read text")
-    positions = _needed(state, "Qformer.bert.embeddings.position_embeddings.weight", "it cannot read text")
-    feed_forward = _needed(
+    required(state, "query_tokens", "it contains no Q-Former of BLIP-2")
+    required(state, "ln_vision.weight", "it contains no ln_vision")
+    words = required(state, "Qformer.bert.embeddings.word_embeddings.weight", "its Q-Former cannot read text")
+    positions = required(state, "Qformer.bert.embeddings.position_embeddings.weight", "it cannot read text")
+    feed_forward = required(
         state, f"{_LAYER}.0.intermediate.dense.weight", "its Q-Former has no feed-forward for text"
     )
     query = state["query_tokens"]
@@ -62,7 +64,7 @@ def lavis_sizes(
     if query.dim() != 3 or query.shape[1] < 1 or query.shape[2] != hidden:
         raise CheckpointError(
             f"the checkpoint's query_tokens have the shape {list(query.shape)}, where [1, n, {hidden}] "
-            "is needed"
+            "is needed: copy it again"
         )
     tower = tower_sizes(state, tower_heads)
     width = int(state["ln_vision.weight"].shape[0])
@@ -85,14 +87,17 @@ def lavis_sizes(
         intermediate_size=int(feed_forward.shape[0]),
         cross_attention_frequency=crossing[1] - crossing[0] if len(crossing) > 1 else layers,
         query_tokens=int(query.shape[1]),
-        embedding_size=int(_needed(state, "vision_proj.weight", "it has no projection of images").shape[0]),
+        embedding_size=int(required(state, "vision_proj.weight", "it has no projection of images").shape[0]),
         vocabulary_size=int(words.shape[0]),
         text_positions=int(positions.shape[0]),
     )
 
 
 def tower_sizes(state: Mapping[str, Tensor], heads: int | None = None) -> TowerConfig:
-    """Return the tower's configuration in a state dict with LAVIS' names; raises :class:`CheckpointError`."""
+    """Return the tower's configuration in a state dict with LAVIS' names; raises :class:`CheckpointError`.
+
+    ``heads`` as ``tower_heads`` of :func:`lavis_sizes`.
+    """
     prefix = _TOWER
     if f"{prefix}patch_embed.proj.weight" in state:
         patches, positions = state[f"{prefix}patch_embed.proj.weight"], state[f"{prefix}pos_embed"][0]
@@ -119,9 +124,3 @@ def tower_sizes(state: Mapping[str, Tensor], heads: int | None = None) -> TowerC
         heads=heads or (published.heads if published else max(1, width // _HEAD_WIDTH)),
         intermediate_size=int(state[prefix + feed_forward].shape[0]),
     )
-
-
-def _needed(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
-    if key not in state:
-        raise CheckpointError(f"the checkpoint has no {key}: {what}")
-    return state[key]

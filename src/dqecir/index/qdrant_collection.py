@@ -249,7 +249,9 @@ class Collection:
         end, pause, attempt = time.monotonic() + self.patience, 0.1, 0
         while True:
             try:
-                return work(_connect(addresses[attempt % len(addresses)], os.environ.get(KEY), self._silence))
+                return work(
+                    client_of(addresses[attempt % len(addresses)], os.environ.get(KEY), self._silence)
+                )
             except (ApiException, QdrantException, OSError) as error:
                 attempt += 1
                 tried = attempt >= max(2, len(addresses)) and time.monotonic() + pause > end
@@ -278,11 +280,12 @@ def _passes(error: Exception) -> bool:
 
 
 @lru_cache(maxsize=32)
-def _connect(address: str, key: str | None, silence: int) -> QdrantClient:
+def client_of(address: str, key: str | None, silence: int) -> QdrantClient:
+    """Return the client of a server; it waits ``silence`` seconds for an answer."""
     if address == IN_MEMORY:
-        return _in_memory()
+        return client_in_memory()
     if key is not None and _is_open(address):
-        _warn_of_key(address)
+        warn_of_key(address)
     # The client would warn of a key by a line of its code, so the key goes as a header. The check of
     # versions would ask a server that may not answer, and only warn.
     headers = {} if key is None else {"api-key": key}
@@ -290,12 +293,13 @@ def _connect(address: str, key: str | None, silence: int) -> QdrantClient:
 
 
 @lru_cache(maxsize=1)
-def _in_memory() -> QdrantClient:
+def client_in_memory() -> QdrantClient:
+    """Return the client of the server of this process."""
     return QdrantClient(IN_MEMORY)
 
 
 @lru_cache(maxsize=32)
-def _warn_of_key(address: str) -> None:
+def warn_of_key(address: str) -> None:
     """Say once that a key can be read on its way."""
     console.print(f"the key of {address} travels unencrypted: give the server's address as https://")
 

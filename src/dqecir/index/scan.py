@@ -54,8 +54,8 @@ def best_of_segments(
     """Return the best ``k`` items of each query [B, n_q, D], or all that may be found.
 
     If more than ``settings.exact_up_to`` items of a segment are allowed, its projected vectors, if there are
-    any, choose the items to score. ``added``: for each segment, numbers [B, N] that are added to its scores.
-    Rows are numbered through all segments.
+    any, choose the items to score. ``exclude`` and ``where`` as of :meth:`Index.search`. ``added``: for each
+    segment, numbers [B, N] that are added to its scores. Rows are numbered through all segments.
     """
     found: list[Best] = [[] for _ in queries]
     start = 0

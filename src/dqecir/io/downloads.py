@@ -18,13 +18,13 @@ _REDIRECTS = 5
 _REDIRECTING = (301, 302, 303, 307, 308)
 _PASSING = (408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
 """HTTP statuses after which another attempt may succeed."""
-_TIMEOUTS = {"connect": 10.0, "read": 20.0, "write": 20.0, "pool": 10.0}
+TIMEOUTS = {"connect": 10.0, "read": 20.0, "write": 20.0, "pool": 10.0}
 """Longest wait for data, in seconds."""
 _DEADLINE = 120.0
 """Longest attempt, with redirects and body, in seconds."""
 _LONGEST_WAIT = 120.0
 """Longest ``Retry-After`` that is waited for, in seconds; after a longer one the download fails."""
-_APART = 0.1
+APART = 0.1
 """Seconds between two requests to one host."""
 _HEADERS = (("Accept", "image/*,*/*;q=0.5"), ("Accept-Encoding", "identity"))
 _UNCHANGED = "%/:@!$&'()*+,;=~"
@@ -62,7 +62,8 @@ class Downloader:
         """Set the limits, without connecting; ``clock`` returns seconds, ``wait`` sleeps for seconds.
 
         ``agent``: the ``User-Agent``. ``most_bytes``: the size limit of a file. ``allow_private``: whether to
-        connect to private networks and to this machine.
+        connect to private networks and to this machine. ``certificates``: those to trust. Default:
+        those of httpcore.
         """
         self._agent, self._most_bytes, self._clock, self._wait = agent, most_bytes, clock, wait
         self._network = CheckedNetwork(allow_private, clock)
@@ -102,7 +103,7 @@ class Downloader:
             headers = [("Host", _host_header(url)), ("User-Agent", self._agent), *_HEADERS]
             try:
                 with self._pool.stream(
-                    "GET", url, headers=headers, extensions={"timeout": _TIMEOUTS}
+                    "GET", url, headers=headers, extensions={"timeout": TIMEOUTS}
                 ) as response:
                     told = {
                         name.decode("latin-1").lower(): value.decode("latin-1")
@@ -123,7 +124,7 @@ class Downloader:
         raise DownloadError(f"it redirects more than {_REDIRECTS} times")
 
     def _take_turn(self, host: str) -> None:
-        pause = self._asked.get(host, -_APART) + _APART - self._clock()
+        pause = self._asked.get(host, -APART) + APART - self._clock()
         if pause > 0:
             self._wait(pause)
         self._asked[host] = self._clock()

@@ -104,10 +104,6 @@ class BiDirectional(PooledMethod):
     def crossed(self, images: Tensor, texts: Tensor) -> Tensor:
         """Compose the way back: every text [B, D] with every target [N, D], unit queries [B, N, D]."""
 
-    def text_features(self, text: TextBatch) -> Tensor:
-        """Return pooled features [B, D] of texts."""
-        return self.backbone.pooled_text(text)
-
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         return Query(self.composed(self.image_features(reference), self.text_features(text))[:, None])
 

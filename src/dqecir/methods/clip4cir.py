@@ -13,9 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.checkpoints import PublishedKeys, required
 from dqecir.encoders.encoder import Encoder, TextBatch, unit
-from dqecir.errors import CheckpointError
 from dqecir.methods.losses import contrastive
 from dqecir.methods.method import (
     InBatchOptions,
@@ -99,11 +98,9 @@ def _pairwise(layer: nn.Linear, text: Tensor, image: Tensor) -> Tensor:
 
 def combiner_of(state: Mapping[str, Tensor]) -> Combiner:
     """Return an untrained combiner with a published state dict's sizes; raises :class:`CheckpointError`."""
-    key = "combiner_layer.weight"
-    if key not in state or "text_projection_layer.weight" not in state:
-        raise CheckpointError(f"the checkpoint has no {key}: it holds no combiner")
-    projection, size = state["text_projection_layer.weight"].shape
-    return Combiner(size, projection, state[key].shape[0])
+    projection, size = required(state, "text_projection_layer.weight", "it holds no combiner").shape
+    hidden = required(state, "combiner_layer.weight", "it holds no combiner").shape[0]
+    return Combiner(size, projection, hidden)
 
 
 class Clip4cirSumOptions(InBatchOptions):

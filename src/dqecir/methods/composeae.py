@@ -14,9 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.checkpoints import PublishedKeys, required
 from dqecir.encoders.encoder import Encoder, TextBatch, unit
-from dqecir.errors import CheckpointError
 from dqecir.methods.method import (
     InBatchOptions,
     PooledMethod,
@@ -138,17 +137,15 @@ class Composeae(PooledMethod):
 
         Raises :class:`CheckpointError`.
         """
-        keys = ("encoderLinear.0.bert_features.1.weight", "encoderWithConv.1.conv.weight")
-        for key in keys:
-            if key not in state:
-                raise CheckpointError(f"the checkpoint has no {key}: it holds no composer of ComposeAE")
-        size, text_size = state[keys[0]].shape
-        return ComposeaeComposer(size, text_size, state[keys[1]].shape[0])
+        what = "it holds no composer of ComposeAE"
+        size, text_size = required(state, "encoderLinear.0.bert_features.1.weight", what).shape
+        channels = required(state, "encoderWithConv.1.conv.weight", what).shape[0]
+        return ComposeaeComposer(size, text_size, channels)
 
     @torch.no_grad()
     def text_features(self, text: TextBatch) -> Tensor:
         """Return raw features [B, D] of texts, which the method does not train."""
-        return self.backbone.pooled_text(text)
+        return super().text_features(text)
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         composed = self.composer(self.backbone.pooled_image(reference), self.text_features(text))

@@ -9,26 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.checkpoints import PublishedKeys, required
 from dqecir.encoders.encoder import Encoder, TextBatch, unit
-from dqecir.encoders.lstm import LstmTextEncoder
-from dqecir.errors import CheckpointError, DataError
+from dqecir.errors import DataError
 from dqecir.methods.losses import contrastive
-from dqecir.methods.method import (
-    InBatchOptions,
-    PooledMethod,
-    Query,
-    TrainingBatch,
-    register,
-)
+from dqecir.methods.method import Query, TrainingBatch, register
 from dqecir.methods.scoring import score
+from dqecir.methods.tirg import TextSourceMethod, TextSourceOptions
 
 LENGTH = 4.0
 """Length of query and target features in the loss; logits are 16 times cosines."""
@@ -150,16 +143,14 @@ COSMO_KEYS = PublishedKeys(
 )
 
 
-class CosmoOptions(InBatchOptions):
+class CosmoOptions(TextSourceOptions):
     """Options of CoSMo: attention heads and text features."""
 
     heads: int = Field(default=8, gt=0)
-    text_source: Literal["backbone", "lstm"] = "backbone"
-    """Text features of the shared backbone, or of the method's own LSTM, as published."""
 
 
 @register("cosmo")
-class Cosmo(PooledMethod):
+class Cosmo(TextSourceMethod):
     """CoSMo over the grid of the tower's tokens; queries and targets are one vector each."""
 
     options_type = CosmoOptions
@@ -171,8 +162,7 @@ class Cosmo(PooledMethod):
         self.options = options
         size, width = backbone.sizes.embedding, backbone.sizes.token_width
         self.composer = CosmoComposer(width, size, options.heads, size)
-        if options.text_source == "lstm":
-            self.words = LstmTextEncoder(backbone.sizes.vocabulary, size, size, size)
+        self.add_lstm()
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> CosmoComposer:
@@ -180,19 +170,11 @@ class Cosmo(PooledMethod):
 
         The number of heads cannot be read from the tensors: it is the published 8, or 4 for small maps.
         """
-        keys = ("compositor.att_module.global_att_generator.W_t.weight", "upper.fc.weight")
-        for key in keys:
-            if key not in state:
-                raise CheckpointError(f"the checkpoint has no {key}: it holds no composer of CoSMo")
-        channels, text_size = state[keys[0]].shape
-        return CosmoComposer(channels, text_size, 8 if channels >= 64 else 4, state[keys[1]].shape[0])
-
-    def text_features(self, text: TextBatch) -> Tensor:
-        """Return raw features [B, D] of texts."""
-        if self.options.text_source == "lstm":
-            features: Tensor = self.words(text)
-            return features
-        return self.backbone.pooled_text(text)
+        what = "it holds no composer of CoSMo"
+        key = "compositor.att_module.global_att_generator.W_t.weight"
+        channels, text_size = required(state, key, what).shape
+        size = required(state, "upper.fc.weight", what).shape[0]
+        return CosmoComposer(channels, text_size, 8 if channels >= 64 else 4, size)
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         composed = self.composer(self.backbone.image_grid(reference), self.text_features(text))

@@ -87,7 +87,10 @@ class DqeHeads(HeadedDqe):
     def compose(
         self, reference: Tensor, text: TextBatch, order: Tensor | None = None
     ) -> tuple[Query, list[Tensor]]:
-        """Return the query, and the logits of requested values, [B, values] for each column."""
+        """Return the query, and the logits of requested values, [B, values] for each column.
+
+        With ``order`` [B] row b gets the weights of row ``order[b]``.
+        """
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]
         asked = self.value_norm(self.attribute_states(states, words, text))  # [B, A, H]

@@ -133,7 +133,8 @@ class DualValues(Baseline):
     def shown_values(self, tokens: Tensor, images: Tensor) -> list[Tensor]:
         """Return probabilities of values, [N, values] for each column.
 
-        ``images`` [N, D] are the unit vectors of the image tokens.
+        ``images`` [N, D] are the unit vectors of the image tokens. Raises :class:`DataError` if there are
+        neither trained heads nor a gallery that was seen.
         """
         if self.heads is not None:
             logits = self.heads(tokens)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dqecir.data.captions import join_fashioniq
-from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.checkpoints import PublishedKeys, required
 from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.encoders.tokenizer import Placeholder
-from dqecir.errors import CheckpointError, DataError
+from dqecir.errors import DataError
 from dqecir.methods.method import InBatchOptions, Method, MethodContext, Query, TrainingBatch
 
 PHI_KEYS = PublishedKeys(renames=())
@@ -58,11 +58,9 @@ class Phi(nn.Module):
 
 def phi_of(state: Mapping[str, Tensor]) -> Phi:
     """Return an untrained φ of the sizes of a published state dict; raises :class:`CheckpointError`."""
-    for key in ("layers.0.weight", "layers.6.weight"):
-        if key not in state:
-            raise CheckpointError(f"the checkpoint has no {key}: it holds no inversion network")
-    hidden, size = state["layers.0.weight"].shape
-    return Phi(size, hidden, state["layers.6.weight"].shape[0])
+    hidden, size = required(state, "layers.0.weight", "it holds no inversion network").shape
+    width = required(state, "layers.6.weight", "it holds no inversion network").shape[0]
+    return Phi(size, hidden, width)
 
 
 def paired_contrast(first: Tensor, second: Tensor, temperature: float) -> Tensor:

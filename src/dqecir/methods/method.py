@@ -297,6 +297,10 @@ class PooledMethod(Method):
     def embed_text(self, text: TextBatch) -> Tensor:
         return unit(self.backbone.pooled_text(text))[:, None]
 
+    def text_features(self, text: TextBatch) -> Tensor:
+        """Return raw features [B, D] of texts. Default: those of the backbone."""
+        return self.backbone.pooled_text(text)
+
     def embed_target(self, tokens: Tensor) -> Tensor:
         """Turn image tokens [N, M, W] into unit vectors [N, 1, D]."""
         return unit(self.backbone.pooled_image(tokens))[:, None]

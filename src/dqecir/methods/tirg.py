@@ -12,10 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dqecir.encoders.checkpoints import PublishedKeys
+from dqecir.encoders.checkpoints import PublishedKeys, required
 from dqecir.encoders.encoder import Encoder, TextBatch, unit
 from dqecir.encoders.lstm import LstmTextEncoder
-from dqecir.errors import CheckpointError
 from dqecir.methods.losses import contrastive, draw_triplets, soft_triplet
 from dqecir.methods.method import (
     InBatchOptions,
@@ -78,21 +77,46 @@ def base_loss(
     return soft_triplet(pool, draw_triplets(len(queries)).to(pool.device), halved_gradient)
 
 
-class TirgOptions(InBatchOptions):
+class TextSourceOptions(InBatchOptions):
+    """Where a method has its text features from."""
+
+    text_source: Literal["backbone", "lstm"] = "backbone"
+    """The shared backbone, or the method's own LSTM, as published."""
+
+
+class TextSourceMethod(PooledMethod):
+    """A method with the text features of the backbone, or of an LSTM of its own."""
+
+    options: TextSourceOptions
+
+    def add_lstm(self) -> None:
+        """Add the LSTM if the options choose it."""
+        if self.options.text_source == "lstm":
+            size = self.backbone.sizes.embedding
+            self.words = LstmTextEncoder(self.backbone.sizes.vocabulary, size, size, size)
+
+    def text_features(self, text: TextBatch) -> Tensor:
+        """Return raw features [B, D] of texts."""
+        if self.options.text_source == "backbone":
+            return super().text_features(text)
+        features: Tensor = self.words(text)
+        return features
+
+
+class TirgOptions(TextSourceOptions):
     """Options of TIRG: its loss, its backward pass, and its text features."""
 
     base_loss: BaseLoss = "batch"
     """See :func:`base_loss`."""
     halved_gradient: bool = False
     """Halve the soft triplet's gradient, as the published code's backward pass does."""
-    text_source: Literal["backbone", "lstm"] = "backbone"
-    """Text features of the shared backbone, or of the method's own LSTM, as published."""
 
 
 @register("tirg")
-class Tirg(PooledMethod):
+class Tirg(TextSourceMethod):
     """TIRG over pooled features of the shared backbone; queries and targets are one vector each."""
 
+    options: TirgOptions
     options_type = TirgOptions
     published_keys = PublishedKeys(
         (
@@ -113,8 +137,7 @@ class Tirg(PooledMethod):
         self.options = options
         size = backbone.sizes.embedding
         self.composer = TirgComposer(size, size)
-        if options.text_source == "lstm":
-            self.words = LstmTextEncoder(backbone.sizes.vocabulary, size, size, size)
+        self.add_lstm()
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> TirgComposer:
@@ -122,18 +145,9 @@ class Tirg(PooledMethod):
 
         Raises :class:`CheckpointError`.
         """
-        key = "gated_feature_composer.3.weight"
-        if key not in state:
-            raise CheckpointError(f"the checkpoint has no {key}: it holds no composer of TIRG")
-        size, joint = state[key].shape
+        gate = required(state, "gated_feature_composer.3.weight", "it holds no composer of TIRG")
+        size, joint = gate.shape
         return TirgComposer(size, joint - size)
-
-    def text_features(self, text: TextBatch) -> Tensor:
-        """Return raw features [B, D] of texts."""
-        if self.options.text_source == "lstm":
-            features: Tensor = self.words(text)
-            return features
-        return self.backbone.pooled_text(text)
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         composed = self.composer(self.backbone.pooled_image(reference), self.text_features(text))

@@ -217,7 +217,8 @@ class SlicedValues:
 def slice_widths(sizes: Sequence[int], room: int) -> tuple[int, ...]:
     """Share ``room`` numbers among columns of ``sizes`` values: two a value.
 
-    The widest columns get the rest.
+    If these are too many, the widest columns get equally many, and fewer. Raises :class:`DataError` if not
+    every column gets one.
     """
     whole = [2 * size for size in sizes]
     fitting = [most for most in range(1, max(whole) + 1) if sum(min(n, most) for n in whole) <= room]

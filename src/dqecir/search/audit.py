@@ -132,7 +132,10 @@ def audit(
         index.check_model(model)
     entries = list(index.entries())
     if len(entries) <= BEST:
-        raise DataError(f"the index holds {len(entries)} items, and an audit needs more than {BEST}")
+        raise DataError(
+            f"the index holds {len(entries)} items, and an audit needs more than {BEST}: add items, or leave "
+            "so small an index as it is"
+        )
     draw = random.Random(seed)
     chosen = draw.sample(range(len(entries)), min(count, len(entries)))
     payloads = [entries[row][1] for row in chosen]
@@ -150,7 +153,7 @@ def audit(
     rights = _best_scores(index, queries, excluded, limits, products)
     try:
         rows = _rows(index, numbers, len(entries), queries, excluded, rights)
-        recommended, reason = _recommended(rows, len(entries))
+        recommended, reason = recommendation(rows, len(entries))
         if apply:
             index.configure(recommended)
     finally:
@@ -342,7 +345,7 @@ def _share(found: Sequence[float], right: Sequence[float]) -> float:
     return sum(value >= least for value in found) / len(right)
 
 
-def _recommended(rows: Sequence[Measured], items: int) -> tuple[SearchSettings | None, str]:
+def recommendation(rows: Sequence[Measured], items: int) -> tuple[SearchSettings | None, str]:
     whole = next(
         (row.median for row in rows if row.settings is None and row.limit.where is None), float("inf")
     )

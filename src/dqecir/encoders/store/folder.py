@@ -154,7 +154,7 @@ class Appender:
             with path.open("r+b") as file:
                 file.seek(place * block.itemsize)
                 file.write(some.view(np.uint8).data)
-                _to_disk(file)
+                to_disk(file)
             written += len(some)
 
     def _count(self, hashes: Sequence[str], errors: Sequence[float]) -> None:
@@ -163,7 +163,7 @@ class Appender:
         with (self.folder / JOURNAL).open("r+b") as file:
             file.seek(self.count * LINE)
             file.write("".join(lines).encode())
-            _to_disk(file)
+            to_disk(file)
 
 
 @contextmanager
@@ -202,7 +202,8 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"tokens-{number:05}.bin"
 
 
-def _to_disk(file: BinaryIO) -> None:
+def to_disk(file: BinaryIO) -> None:
+    """Write all that was given to a file to the disk."""
     file.flush()
     os.fsync(file.fileno())
 

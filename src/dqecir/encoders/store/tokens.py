@@ -88,8 +88,8 @@ class TokenStore:
         ``tower`` maps pixels [B, 3, S, S] float32, on the CPU, to tokens [B, M, W] on any device;
         ``fingerprint`` names its weights. Tokens of images outside ``paths`` stay in the folder, so
         several lists of images can share one. ``int8`` needs half the bytes of ``fp16``. Raises
-        :class:`DataError` if the folder's tower, preprocessing, precision or views differ, and if an
-        image cannot be used.
+        :class:`DataError` if the folder's tower, preprocessing, precision or views differ, if an image
+        cannot be used, and if there is none.
         """
         if not paths:
             raise DataError("there are no images to encode: give at least one")
@@ -178,7 +178,10 @@ class JoinedStore:
         return int(self.ends[-1])
 
     def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
-        """Gather as :meth:`TokenStore.gather`; views beyond a store's number start again from its first."""
+        """Gather as :meth:`TokenStore.gather`; views beyond a store's number start again from its first.
+
+        Raises :class:`DataError` without ``ids``.
+        """
         ids = ids.cpu()
         owners = torch.searchsorted(self.ends, ids, right=True)
         result: Tensor | None = None
