@@ -77,7 +77,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_settings(path: Path, kind: type[Settings]) -> Settings:
-    """Read a YAML file into ``kind``; raises :class:`DataError` with all mistakes."""
+    """Read a YAML file into ``kind``; raises :class:`DataError` that lists its mistakes."""
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
@@ -95,7 +95,7 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
 
 
 def parse_settings(data: Mapping[str, Any], kind: type[Settings], source: str) -> Settings:
-    """Validate ``data`` as ``kind``; ``source`` names it in the error."""
+    """Return ``data`` as ``kind``; raises :class:`DataError` that names ``source`` and lists its mistakes."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:

@@ -25,7 +25,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 
 
 def shown(text: object) -> str:
-    r"""Return an id, a path or a value for :data:`output`, with escapes for unprintable characters.
+    r"""Return an id, a path or a value for :data:`output`: rich's markup and unprintable characters escaped.
 
     >>> shown("new\nline.jpg")
     'new\\nline.jpg'

@@ -92,7 +92,7 @@ def read_circo_questions(
     images: Path | None = None,
     check_images: bool = True,
 ) -> Questions:
-    """Read any split without its answers, for a submission; raises as :func:`read_circo`."""
+    """Read any split without its answers, for a submission; otherwise as :func:`read_circo`."""
     path, rows = _rows(folder, split, {})
     places, paths = _candidates(folder, gallery, images, check_images)
     questions = tuple(

@@ -62,7 +62,7 @@ def read_cirr(
 def read_cirr_questions(
     folder: Path, split: str = "test1", *, images: Path | None = None, check_images: bool = True
 ) -> Questions:
-    """Read any split without its answers, for a submission; raises as :func:`read_cirr`."""
+    """Read any split without its answers, for a submission; otherwise as :func:`read_cirr`."""
     places, paths, rows = _read(folder, split, images, check_images, ())
     questions = tuple(
         Question(

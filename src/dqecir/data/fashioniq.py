@@ -112,7 +112,7 @@ def read_fashioniq_questions(
 ) -> Questions:
     """Read any split without its answers; the split files are its galleries.
 
-    Errors as :func:`read_fashioniq`.
+    Otherwise as :func:`read_fashioniq`.
     """
     parts = _parts(folder, split, categories, ("candidate",))
     places, paths = _images(parts, folder, images, check_images)

@@ -53,9 +53,9 @@ def read_triplets(
     """Read the questions of a split of ``folder``; a question's ranking leaves out its reference.
 
     If no line has the split ``dev``, the questions of a seeded 15 % of the references of ``train`` move to
-    it; ``train_all`` is both. ``seed`` draws ``count`` questions; default: all, in order. Raises
-    :class:`DataError` for the first bad line, with its number, for a split without questions, and for
-    missing images.
+    it; ``train_all`` is both. ``seed`` draws ``count`` questions; default: all, in order. ``name`` is that of
+    the benchmark. Default: the folder's. Raises :class:`DataError` for the first bad line, with its number,
+    for a split without questions, and for missing images.
     """
     lines = _with_dev([_line(folder, number, text) for number, text in _written(folder / TRIPLETS)])
     chosen = [line for line in lines if line.split in _JOINED.get(split, {split})]

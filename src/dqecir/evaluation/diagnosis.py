@@ -38,7 +38,7 @@ def confusion(
 
     ``told apart``: share of questions that rank their own target above the other question's (chance: 50).
     ``both told apart``: share of pairs in which both do. ``told apart/<column>`` for every attribute with
-    enough pairs. Empty without pairs.
+    enough pairs. Empty without pairs. The method must be in evaluation mode.
     """
     if not pairs:
         return {}
@@ -76,7 +76,7 @@ def nearest_intents(
 
     Two queries have the same intent if they share a right answer. Queries of a category are compared by the
     cosine of their mean embeddings, or of all their vectors under the rule likelihood. Only queries with
-    another query of the same intent count. Empty if there is none.
+    another query of the same intent count. Empty if there is none. The method must be in evaluation mode.
     """
     wrong, counted = 0, 0
     for category in benchmark.galleries:
@@ -114,7 +114,8 @@ def shortcuts(
     """Return R@10 when half of the question comes from another query, in percent.
 
     ``R@10 text alone``: the reference is another query's; ``R@10 image alone``: the text is. High values mean
-    that the text or the image alone is enough.
+    that the text or the image alone is enough. The other query is drawn as in :func:`with_another`. The
+    method must be in evaluation mode.
     """
     found = {}
     for name, kind in (("R@10 text alone", "reference"), ("R@10 image alone", "captions")):
@@ -127,8 +128,8 @@ def shortcuts(
 def with_another(benchmark: Benchmark, kind: str, seed: int) -> Benchmark:
     """Give each question the ``reference`` or the ``captions`` of another query of its category.
 
-    A reference that is a right answer, or this query's own, is not used. Raises :class:`DataError` for
-    another ``kind``.
+    A reference that is a right answer, or this query's own, is not used. A question keeps its own part if
+    none of 20 drawn queries fits. Raises :class:`DataError` for another ``kind``.
     """
     if kind not in ("reference", "captions"):
         raise DataError(f"{kind!r} is not a part of a query: choose reference or captions")
@@ -165,7 +166,8 @@ def half_results(
 ) -> tuple[RetrievalResults, RetrievalResults]:
     """Return the results of every question's reference alone, and of its text alone.
 
-    The reference gets an empty text; the text gets the mean image tokens of its gallery as reference.
+    The reference gets an empty text; the text gets the mean image tokens of its gallery as reference. The
+    method must be in evaluation mode.
     """
     targets = embed_images(method, store)
     by_reference, by_text = (

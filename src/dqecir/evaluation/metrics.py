@@ -437,7 +437,10 @@ def subset_recall(results: RetrievalResults, k: int) -> NDArray[np.float64]:
 
 
 def precision_at(results: RetrievalResults, k: int) -> NDArray[np.float64]:
-    """Return [Q] AP@k over all right answers, a fraction; k is ``results.kept`` at most (CIRCO)."""
+    """Return [Q] AP@k over all right answers, a fraction (CIRCO).
+
+    Raises :class:`DataError` for a ``k`` above ``results.kept``.
+    """
     if not 1 <= k <= results.kept:
         raise DataError(
             f"AP@{k} cannot be computed: only the best {results.kept} candidates of a query are kept"

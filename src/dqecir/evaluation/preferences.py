@@ -12,7 +12,8 @@ from dqecir.errors import DataError
 def set_scores(preferences: Preferences, scores: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the mean score [J, 2] of the images of both sets, from the scores [J, N] of every image.
 
-    Row j holds the query of judgement j against all of ``preferences.image_ids``.
+    Row j holds the query of judgement j against all of ``preferences.image_ids``. Raises :class:`DataError`
+    for scores of another shape.
     """
     shape = (len(preferences.judgements), len(preferences.image_ids))
     if scores.shape != shape:

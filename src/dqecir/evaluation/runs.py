@@ -68,9 +68,10 @@ def evaluate_on_protocol(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Return a model's metrics under a published protocol, by their published names, and facts of the run.
 
-    ``folder`` is the published data set, ``images`` the folder of its pictures, if another one. Raises
-    :class:`DataError` for ``missing`` pictures, unless the questions that need them are to be skipped; the
-    facts then count and name them.
+    ``folder`` is the published data set, ``images`` the folder of its pictures, if another one, and
+    ``model_folder`` a model, as in :func:`read_model`. Default: the shipped one. Raises :class:`DataError`
+    for ``missing`` pictures, unless the questions that need them are to be skipped; the facts then count and
+    name them.
     """
     protocol = protocol_named(name)
     benchmark = protocol.benchmark(folder, split, images=images, check_images=missing == "refuse")
@@ -97,7 +98,10 @@ def submit(
     out: Path,
     images: Path | None = None,
 ) -> list[Path]:
-    """Rank a split without published answers, write the files for its server, and return the paths."""
+    """Rank a split without published answers, write the files for its server, and return the paths.
+
+    Arguments and errors as of :func:`evaluate_on_protocol`; all pictures must be there.
+    """
     protocol = protocol_named(name)
     questions = protocol.questions(folder, split, images=images)
     model = read_model(model_folder)
@@ -115,7 +119,11 @@ def evaluate_on_catalogue(
     drawing: Drawing = "balanced",
     seed: int = 0,
 ) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
-    """Return metrics of a model, its backbone's baselines and the oracles, and facts of the run."""
+    """Return metrics of a model, its backbone's baselines and the oracles, and facts of the run.
+
+    ``folder`` is a catalogue or has its own triplets, ``model_folder`` as in :func:`evaluate_on_protocol`;
+    the other arguments choose the questions, as in :func:`folder_questions`.
+    """
     model = read_model(model_folder)
     benchmark = folder_questions(
         folder,

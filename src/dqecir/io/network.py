@@ -58,7 +58,10 @@ class CheckedNetwork(httpcore.NetworkBackend):
         raise failed or httpcore.ConnectError(f"{host} has no address")
 
     def left(self, timeout: float | None) -> float:
-        """Return ``timeout`` or the seconds left until the deadline, whichever is less."""
+        """Return ``timeout`` or the seconds left until the deadline, whichever is less.
+
+        Raises httpcore's ``ReadTimeout`` if none are left.
+        """
         seconds = self.deadline - self._clock()
         if seconds <= 0:
             raise httpcore.ReadTimeout("the deadline has passed")

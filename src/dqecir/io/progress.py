@@ -31,8 +31,9 @@ def track(
 ) -> Iterator[Item]:
     """Yield ``items`` and show what is being done, how far, how fast, and the time left.
 
-    On a terminal this is a bar, elsewhere a line every ``EVERY`` seconds, even during a long item.
-    ``wait`` waits for an event that many seconds and returns whether it was set.
+    On a terminal this is a bar, elsewhere a line every ``EVERY`` seconds, even during a long item. ``total``
+    is the number of items. Default: their length, if they have one. ``wait`` waits for an event that many
+    seconds and returns whether it was set.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -28,12 +28,15 @@ def names_a_number(column: str) -> bool:
 
 
 def by_name(columns: Iterable[str]) -> list[str]:
-    """Sort columns by which of them words about money or time mean first: short names first."""
+    """Sort columns with short names first, because words about money or time mean these."""
     return sorted(columns, key=lambda column: (len(column_words(column)), column.casefold()))
 
 
 def comparisons(column: str, direction: Direction | None = None) -> tuple[str, ...]:
-    """Return a column's own words of comparison: "cheaper" for a price; none for most columns."""
+    """Return a column's own words of comparison: "cheaper" for a price; none for most columns.
+
+    Default: those of both directions.
+    """
     words = set(column_words(column))
     return tuple(
         phrase

@@ -49,7 +49,7 @@ def compose_stored(
 
 
 def learn_images(method: Method, store: Store) -> None:
-    """Show a method a random sample of the images that it will be trained on or search.
+    """Show a method :data:`SEEN` random images, always the same, that it will be trained on or search.
 
     Only a method with :meth:`Method.fit_targets` learns from them.
     """

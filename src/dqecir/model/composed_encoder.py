@@ -41,7 +41,8 @@ class ComposedEncoder:
     def encode(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
         """Encode inputs, all queries or all candidates: [B, D], or [B, n, D] for several vectors an input.
 
-        Raises :class:`DataError` for an input without a picture or with other keys, and for a mix of queries
+        An input with a text, also an empty one, is a query. Raises :class:`DataError` for no inputs, an input
+        without a usable picture, with a text that is no string or with other keys, and for a mix of queries
         and candidates.
         """
         asked = [isinstance(one, Mapping) and one.get("text") is not None for one in inputs]
@@ -52,7 +53,10 @@ class ComposedEncoder:
         )
 
     def encode_query(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
-        """Encode reference images with modification texts; no text asks for images like the reference."""
+        """Encode reference images with modification texts, as :meth:`encode`.
+
+        An input without a text asks for images like the reference.
+        """
         parts = []
         for some in _batches(inputs, batch_size):
             pictures, texts = zip(*map(_parts, some), strict=True)
@@ -61,7 +65,7 @@ class ComposedEncoder:
         return self._plain(torch.cat(parts))
 
     def encode_document(self, inputs: Sequence[Input], batch_size: int = 32) -> Tensor:
-        """Encode candidates: pictures without texts."""
+        """Encode candidates, as :meth:`encode`; also raises :class:`DataError` for an input with a text."""
         found = []
         for some in _batches(inputs, batch_size):
             pictures = []

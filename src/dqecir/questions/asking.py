@@ -24,12 +24,12 @@ def folder_questions(
     name: str | None = None,
     **drawing: Any,
 ) -> Benchmark:
-    """Read or draw the questions of a split of ``folder``.
+    """Read or draw the questions of a split of ``folder``, as a benchmark of the name ``name``.
 
     ``triplets.jsonl`` holds questions, of which ``count`` are drawn. Without that file, questions are drawn
     from the catalogue's ``columns`` (default: all) by
-    :func:`~dqecir.questions.composing.catalogue_benchmark`, which explains ``drawing``. Raises
-    :class:`DataError` if columns are named and the folder has no table.
+    :func:`~dqecir.questions.composing.catalogue_benchmark`, which explains ``gallery_column`` and
+    ``drawing``. Raises :class:`DataError` if a column is named and the folder has no table.
     """
     if has_triplets(folder):
         if columns is not None or gallery_column is not None:

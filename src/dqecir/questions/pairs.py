@@ -67,7 +67,7 @@ def draw_pairs(
 
     ``groups`` holds a number for each image; the ends of a pair have the same number, and images with a
     negative number are in no pair. An attribute counts as changed if both ends have a value. No target
-    has an unknown value in an attribute that is compared.
+    has an unknown value in an attribute that is compared. Raises :class:`DataError` for too many columns.
     """
     if len(coded.columns) > _MOST_COLUMNS:
         raise DataError(

@@ -214,7 +214,10 @@ class SearchResponse:
         }
 
     def write_sheet(self, path: Path, image: Path, text: str) -> None:
-        """Draw the reference ``image``, the ``text`` and the results as a picture (PNG) at ``path``."""
+        """Draw the reference ``image``, the ``text`` and the results as a picture (PNG) at ``path``.
+
+        Raises :class:`ItemPictureError` if the picture of a result is missing or cannot be read.
+        """
         # Imported here, because it is slow to import and most searches draw nothing.
         from dqecir.data.images import load_image
         from dqecir.io.contact_sheets import Candidate, SheetRow, contact_sheet

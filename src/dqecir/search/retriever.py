@@ -89,7 +89,9 @@ class ComposedRetriever:
         """Compose with a published encoder, without training; an index stores encoder and method.
 
         ``encoder`` is a hub name (OWNER/NAME or OWNER/NAME@REVISION) or a folder (CLIP, SigLIP, DINOv2, ...).
-        Default of ``method``: ``image_plus_text``, or ``token_mean`` for an encoder of images alone.
+        Default of ``method``: ``image_plus_text``, or ``token_mean`` for an encoder of images alone;
+        ``options`` are its own. Raises :class:`DataError` for a method that must be trained, or that does not
+        fit the encoder.
         """
         model, maker = untrained(encoder, method, options or {})
         return cls(model.to(device_named(device)), maker=maker)
@@ -107,7 +109,10 @@ class ComposedRetriever:
         return self.model.save_pretrained(folder)
 
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 64) -> Tensor:
-        """Return target embeddings [N, n_t, D] of images; raises ``ImageError`` for one it cannot use."""
+        """Return target embeddings [N, n_t, D] of images.
+
+        Raises ``ImageError`` for one that cannot be used, and :class:`DataError` for none.
+        """
         if not images:
             raise DataError("there are no images to encode: give at least one")
         starts = range(0, len(images), batch_size)
@@ -115,13 +120,14 @@ class ComposedRetriever:
         return torch.stack([one for part in parts for one in self._composer.target_embeddings(part)])
 
     def encode_query(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Tensor:
-        """Return query embeddings [B, n_q, D] of reference images, each with its modification text."""
+        """Return the query embeddings [B, n_q, D] of :meth:`compose`."""
         return self.compose(images, texts).embeddings
 
     def compose(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Query:
         """Compose queries with their attribute sub-queries and weights.
 
-        An empty text asks for images like the reference.
+        An empty text asks for images like the reference. Raises :class:`DataError` unless there is one text
+        for each image, and ``ImageError`` for one that cannot be used.
         """
         if len(images) != len(texts):
             raise DataError(
@@ -150,7 +156,8 @@ class ComposedRetriever:
 
         ``tokens`` is a folder (:class:`TokenStore`) that stores image tokens of the model's tower by the
         pictures' content, so that no model with that tower encodes these pictures again. ``sheet`` names a
-        sheet of the catalogue's workbook. Default: the first.
+        sheet of the catalogue's workbook. Default: the first. Raises :class:`DataError` if no picture can be
+        used, if the table has mistakes, and if ``out`` holds files that are not an index.
         """
         # Compute hashes first, so that a picture that changes meanwhile is encoded again by the next update.
         pictures = Pictures.of(images, sheet).with_contents()
@@ -190,7 +197,7 @@ class ComposedRetriever:
         """Add a folder of pictures, or a list of files, to the open index, as :meth:`build_index` reads them.
 
         Items with the same ids are replaced. Every batch takes effect when it is added; after an
-        interruption, call this again to continue.
+        interruption, call this again to continue. ``tokens`` as in :meth:`build_index`.
         """
         index = self._opened()
         pictures = Pictures.of(images).with_contents()
@@ -213,7 +220,8 @@ class ComposedRetriever:
         Only new and changed pictures are encoded. Payloads of other items are replaced if the table has
         changed, and items that are no longer in the table or in the folder are deleted. Items that were added
         through the service, or from elsewhere, stay. Searches continue meanwhile; after an interruption, call
-        this again. Raises :class:`EngineError` if the index has no item of the folder.
+        this again. ``sheet`` as in :meth:`build_index`. Raises :class:`EngineError` if the index has no item
+        of the folder.
         """
         index = self._opened()
         index.refresh()

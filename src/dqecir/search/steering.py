@@ -64,7 +64,10 @@ class Steering:
 
 
 def check_weights(weights: Mapping[str, float], attributes: Collection[str]) -> None:
-    """Raise :class:`DataError` for an unknown attribute, or a weight outside 0 to :data:`HEAVIEST`."""
+    """Raise :class:`DataError` for an unknown attribute, or a weight outside 0 to :data:`HEAVIEST`.
+
+    Without ``attributes`` the model has no weights, so that any weight is refused.
+    """
     if weights and not attributes:
         raise DataError(_NO_WEIGHTS)
     for name, weight in weights.items():
@@ -106,7 +109,7 @@ def without_reference(query: Query, alone: Tensor, texts: Tensor | None) -> Quer
     """Return the queries, those of ``alone`` [B] by their texts without their references.
 
     A method that tells the requests keeps only requested columns. Another method uses ``texts`` [B, n_q, D],
-    the embeddings of the texts, if there are any.
+    the embeddings of the texts; None: zeros, which rank all items alike. Its result has no parts.
     """
     parts = query.parts
     if parts is None or parts.asked is None:
@@ -164,8 +167,8 @@ def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str,
 def steered(query: Query, steerings: Sequence[Steering], attributes: Sequence[str], rule: ScoreRule) -> Query:
     """Steer queries, one steering for each.
 
-    ``attributes`` are the model's, in order. Raises :class:`DataError` for an unknown attribute, for a weight
-    outside 0 to :data:`HEAVIEST`, and for tokens of another shape.
+    ``attributes`` are the model's, in order; ``rule`` is its score rule. Raises :class:`DataError` if there
+    are more or fewer steerings than queries, for tokens of another width, and as :func:`check_weights`.
     """
     if len(steerings) != len(query.embeddings):
         raise DataError(f"{len(query.embeddings)} queries came with {len(steerings)} steerings")

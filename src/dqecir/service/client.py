@@ -19,9 +19,10 @@ SECONDS = 60.0
 def search_on(
     server: str, request: Mapping[str, Any], images: Sequence[bytes], key: str | None
 ) -> dict[str, Any]:
-    """Return the reply of ``POST /v1/search``; ``server`` is the address of a service.
+    """Return the reply of ``POST /v1/search``.
 
-    Raises :class:`DataError` with the service's message if it refuses, and if it does not answer.
+    ``server`` is the address of a service, ``key`` one of its keys, if it needs one. Raises
+    :class:`DataError` with the service's message if it refuses, and if it does not answer.
     """
     if urlsplit(server).scheme not in ("http", "https"):
         raise DataError(f"{server} is not the address of a service: write it like http://127.0.0.1:8000")

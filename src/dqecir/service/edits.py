@@ -22,7 +22,10 @@ class Edits:
     """The editor of a service, if it has a pipeline."""
 
     def __init__(self, checkpoint: Path | None, seconds: float) -> None:
-        """Raise :class:`EditError` if a named pipeline cannot be used."""
+        """Take the folder of a pipeline, if any, and the seconds that an edit may take.
+
+        Raises :class:`EditError` if the pipeline cannot be used.
+        """
         self._editor, self._seconds = Editor(checkpoint), seconds
         self.missing = self._editor.missing()
         if checkpoint is not None and self.missing is not None:

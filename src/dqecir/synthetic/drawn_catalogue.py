@@ -79,7 +79,10 @@ class DrawnCatalogue:
         return [rows[place] for place in rng.permutation(len(rows))]
 
     def image(self, row: Row, seed: int, number: int, size: int | None = None) -> Image.Image:
-        """Draw item ``number`` of a seed: RGB, ``size`` x ``size`` pixels, independent of other items."""
+        """Draw item ``number`` of a seed as RGB, independent of other items.
+
+        ``size`` is its side in pixels. Default: that of this kind of catalogue.
+        """
         return self.draw(row, _generator(seed, _DRAWING, number), self.size if size is None else size)
 
     def write(
@@ -94,9 +97,10 @@ class DrawnCatalogue:
     ) -> Path:
         """Write ``attributes.csv`` and ``images/000000.jpg`` onwards into ``folder``, and return it.
 
-        ``size`` is the side of the images in pixels (64 to 512); the other arguments are those of
-        :meth:`rows`. Item ``n`` is its :meth:`image` as JPEG. The same arguments give the same bytes. The
-        folder appears once everything is written. Raises ``DataError`` if the folder is not empty.
+        ``size`` is the side of the images in pixels, 64 to 512 (default: as :meth:`image`); the other
+        arguments are those of :meth:`rows`. Item ``n`` is its :meth:`image` as JPEG. The same arguments give
+        the same bytes. The folder appears once everything is written. Raises ``DataError`` if the folder is
+        not empty.
         """
         folder = Path(folder)
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

@@ -52,7 +52,7 @@ def fit_heads(
     seed: int,
     quiet: bool = False,
 ) -> tuple[AttributeHeads, dict[str, HeadScore]]:
-    """Train heads for ``columns``, each from the model's head if it has one; keep each one's best on dev.
+    """Train heads for ``columns``, each from its head in ``old``, if any; keep each one's best on dev.
 
     ``train`` and ``dev`` are stores with the codes [N, C] of the columns' values, or ``UNKNOWN_CODE``.
     """

@@ -165,7 +165,11 @@ class Trainer:
         """Number of negatives so far, and how many of them were known right answers."""
 
     def fit(self) -> dict[str, float]:
-        """Train to the end, and return the last evaluation (empty without an evaluator)."""
+        """Train to the end, and return the last evaluation (empty without an evaluator).
+
+        Raises :class:`DataError` for a run that is finished or of another recipe, and if the loss is not a
+        number.
+        """
         if (self.run / "done.json").exists():
             raise DataError(f"{self.run} holds a finished run: name another folder, or remove this one")
         main = self.accelerator.is_main_process

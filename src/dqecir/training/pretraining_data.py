@@ -38,7 +38,8 @@ class LabelledImages:
 def shared_columns(catalogues: Sequence[Catalogue]) -> dict[str, tuple[str, ...]]:
     """Return column -> all its values in any catalogue, sorted, without columns that images cannot show.
 
-    ``""`` is among them if an attribute does not apply to some images, which images show too.
+    ``""`` is among them if an attribute does not apply to some images, which images show too. Raises
+    :class:`DataError` if no column is left.
     """
     columns: dict[str, set[str]] = {}
     for catalogue in catalogues:

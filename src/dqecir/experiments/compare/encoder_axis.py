@@ -35,8 +35,8 @@ def compare_encoders(
     """Run or resume a comparison with each of ``encoders``; return the content of ``OUT/encoders.json``.
 
     Each encoder has a folder in ``out`` with the contestants and baselines that fit it; other pairs are
-    listed with the reason. Raises :class:`DataError` if nothing fits an encoder, and if two encoders have the
-    same name.
+    listed with the reason. Other arguments as of :func:`compare`. Raises :class:`DataError` if nothing fits
+    an encoder, and if two encoders have the same name.
     """
     recipe, folder = read_comparison(recipe_file), recipe_file.resolve().parent
     names = {slug(name): name for name in encoders}

@@ -55,7 +55,9 @@ def compare(
     """Run or resume the comparison ``recipe_file`` on a catalogue.
 
     Return the content of ``OUT/results.json``. ``evaluation`` is the catalogue whose val split is measured.
-    Default: ``train``. Raises :class:`DataError` if a recipe is wrong or ``out`` holds another comparison.
+    Default: ``train``. ``model`` is what all start from, as in :func:`read_model`. Default: the shipped
+    model. ``processes`` is the number of parallel runs. Default: the number of cores. Raises
+    :class:`DataError` if a recipe is wrong or ``out`` holds another comparison.
     """
     return run_comparison(
         read_comparison(recipe_file),

@@ -132,7 +132,11 @@ def _number(cell: str) -> float:
 
 
 def vocabularies_for(columns: Mapping[str, Sequence[str]], had: Sequence[Vocabulary]) -> list[Vocabulary]:
-    """Return a vocabulary for each column: from ``had``, else a shipped one, else its values' own names."""
+    """Return the vocabularies that name the values of ``columns`` (column -> values), each once.
+
+    A column has the first vocabulary of ``had`` that knows it, else a shipped one, else its values' own
+    names.
+    """
     shared = Counter(value.casefold() for values in columns.values() for value in values)
     known = [*had, *shipped_vocabularies()]
     taken = {vocabulary.name for vocabulary in known}

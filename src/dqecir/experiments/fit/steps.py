@@ -98,7 +98,9 @@ def fit_catalogue(
     """Fit a model to a catalogue: ``out`` gets ``report.html``, ``report.md``, ``model`` and ``index``.
 
     ``out/model`` is the fitted model, or the one before if that was better on the measured questions.
-    ``sheet`` names a sheet of the catalogue's workbook. Default: the first.
+    ``model`` is what the fit starts from, as in :func:`read_model`. Default: the shipped model. ``recipe`` is
+    a training recipe. Default: the package's own. ``sheet`` names a sheet of the catalogue's workbook.
+    Default: the first.
 
     Return the rows of the table. A stopped fit is resumed. Raises ``DataError`` with all problems of the
     catalogue, and if ``out`` holds another fit.
