@@ -1,4 +1,4 @@
-"""Ten dialogues, and the requests of all their turns together."""
+"""Dialogues, the requests of all their turns together, and the words that later turns take back."""
 
 from pathlib import Path
 
@@ -20,22 +20,27 @@ def reader() -> Reader:
 
 @pytest.mark.parametrize("dialogue", DIALOGUES, ids=lambda dialogue: " | ".join(dialogue["turns"]))
 def test_turns_are_read_together(reader, dialogue):
-    read = reader.read(in_one(dialogue["turns"], reader))
+    said = in_one(dialogue["turns"], reader)
+    read = reader.read(said.text)
     asks = sorted(f"{ask.column} {ask.operation} {ask.value}" for ask in read.asks)
     assert asks == sorted(dialogue["asks"])
     assert list(read.unread) == dialogue.get("unread", [])
     numbers = [f"{one.column} {one.order} {one.number:g}" for one in read.constraints]
     assert numbers == dialogue.get("constraints", [])
+    expected = dialogue.get("taken_back", {})
+    assert {place: list(words) for place, words in enumerate(said.taken_back, 1) if words} == expected
 
 
 def test_a_single_turn_stays_as_it_is(reader):
-    assert in_one(["is red, for a wedding"], reader) == "is red, for a wedding"
-    assert in_one(["no stripes"], reader) == "no stripes"
-    assert in_one([], reader) == ""
+    assert in_one(["is red, for a wedding"], reader).text == "is red, for a wedding"
+    assert in_one(["no stripes"], reader).text == "no stripes"
+    assert in_one([], reader).text == ""
 
 
 def test_a_turn_of_which_nothing_gives_way_stays_as_it_was_said(reader):
-    assert in_one(["with nothing printed on it", "in red"], reader) == "with nothing printed on it, in red"
-    assert in_one(["in a short cut", "in red"], Reader({})) == "in a short cut, in red"
-    assert in_one(["in a blue dress", "in red"], reader) == "dress, in red"
-    assert in_one(["in red", "no, not that"], reader) == ""
+    assert (
+        in_one(["with nothing printed on it", "in red"], reader).text == "with nothing printed on it, in red"
+    )
+    assert in_one(["in a short cut", "in red"], Reader({})).text == "in a short cut, in red"
+    assert in_one(["in a blue dress", "in red"], reader).text == "dress, in red"
+    assert in_one(["in red", "no, not that"], reader).text == ""

@@ -17,6 +17,17 @@ def chips(page):
     return page.get_by_role("list", name="How your words were read").get_by_role("listitem")
 
 
+TAKEN_BACK = """
+- list:
+  - listitem:
+    - 'button "Turn 1: a red dress"'
+  - listitem:
+    - 'button "Turn 2: now in blue. No longer counts: now in blue"'
+  - listitem:
+    - 'button "Turn 3: no, not that. Change these words"'
+"""
+
+
 def understood(page) -> set[str]:
     return set(chips(page).all_text_contents())
 
@@ -28,6 +39,7 @@ def test_a_turn_keeps_what_earlier_ones_asked_and_is_taken_back(page, open_page,
     ask(page, "now in blue")
     expect(crumbs(page)).to_have_text(["a red dress", "now in blue"])
     expect(page.get_by_role("heading", name="“dress, in blue”")).to_be_visible()
+    expect(crumbs(page).locator("s")).to_have_text(["red"])
     expect(page.locator("#status")).to_have_text("24 products for “dress, in blue”.")
     assert understood(page) == {"garment: dress", "color: blue"}
     assert {(table[item]["garment"], table[item]["color"]) for item in found(page)[:3]} == {("dress", "blue")}
@@ -35,16 +47,20 @@ def test_a_turn_keeps_what_earlier_ones_asked_and_is_taken_back(page, open_page,
     ask(page, "no, not that")
     expect(crumbs(page)).to_have_count(3)
     assert understood(page) == {"garment: dress", "color: red"}
+    expect(crumbs(page).locator("s")).to_have_text(["now in blue"])
+    expect(page.get_by_role("navigation", name="Trail of your search")).to_match_aria_snapshot(TAKEN_BACK)
     # The address keeps all turns.
     other = open_page()
     other.goto(page.url)
     settled(other)
     expect(crumbs(other)).to_have_count(3)
     assert found(other) == found(page)
+    expect(other.get_by_role("navigation", name="Trail of your search")).to_match_aria_snapshot(TAKEN_BACK)
     page.get_by_role("button", name="Undo").click()
     expect(crumbs(page)).to_have_count(2)
     settled(page)
     assert found(page) == blue
+    expect(crumbs(page).locator("s")).to_have_text(["red"])
     chips(page).get_by_role("button", name="color: blue").click()
     expect(crumbs(page)).to_have_text(["dress"])
     settled(page)

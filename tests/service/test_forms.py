@@ -28,6 +28,7 @@ KEYS = {
         "decided_by",
         "nowhere",
         "together",
+        "taken_back",
         "sentence",
     },
     "attribute_weights": {"attribute_weights"},
@@ -59,6 +60,7 @@ def test_every_field_of_an_answer_is_in_its_json(response):
     assert {field.name for field in fields(TextReading)} == {
         "requested", "constraints", "unread", "searched", "searched_in", "no_text", "corrections", "lacking",
         "language", "alike", "decided_by", "nowhere", "together",
+        "taken_back",
     }  # fmt: skip
     assert set(response.as_json()) == set.union(*KEYS.values())
     assert {field.name for field in fields(SearchResult)} == {"id", "score", "payload", "contributions"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dqecir.language.reader import Ask, Reader
 
@@ -25,7 +26,9 @@ _OPENING = re.compile(r"^\W*(?:(?:and|but|now|then|also|ok|okay|please|yes)\b\W*
 class _Phrase:
     """Words for one request; ``ask`` is None for a number and for unread words."""
 
+    said: str
     words: str
+    """With "not" if the request would be lost without the rest of the turn."""
     column: str | None
     ask: Ask | None = None
 
@@ -38,28 +41,47 @@ class _Phrase:
         return any(ask.operation != "is not" or ask.value == self.ask.value for ask in asks)
 
 
-_Turn = tuple[str, list[_Phrase]]
-"""The text of a turn, and its phrases."""
+@dataclass(frozen=True)
+class _Turn:
+    place: int
+    text: str
+    """Without the words that take earlier turns back."""
+    phrases: list[_Phrase]
 
 
-def in_one(turns: Sequence[str], reader: Reader) -> str:
-    """Return one text with the requests of all turns, which are in order of time.
+@dataclass(frozen=True)
+class Dialogue:
+    """What several turns request together."""
+
+    text: str
+    """One text with the requests of all turns."""
+    taken_back: tuple[tuple[str, ...], ...]
+    """For each turn, its words that no longer count because of later turns."""
+
+
+def in_one(turns: Sequence[str], reader: Reader) -> Dialogue:
+    """Join turns, which are in order of time.
 
     A requested value replaces earlier values of its column. "No, not that" takes back the turn before, and
     "start over" all turns; the rest of the same turn counts.
     """
     kept: list[_Turn] = []
-    for turn in turns:
-        kept, text = _after(kept, turn)
-        kept.append((text, _phrases(text, reader)))
+    taken_back: list[tuple[str, ...]] = [()] * len(turns)
+    for place, said in enumerate(turns):
+        kept, text = _after(kept, said)
+        # A turn that only takes others back requests nothing, so that it is not taken back itself.
+        if text:
+            kept.append(_Turn(place, text, _phrases(text, reader)))
+            taken_back[place] = (said,)
     later: list[_Phrase] = []
     words: list[str] = []
-    for text, phrases in reversed(kept):
-        left = [one.words for one in phrases if not one.gives_way(later)]
+    for turn in reversed(kept):
+        left = [one for one in turn.phrases if not one.gives_way(later)]
         # A turn of which nothing gives way is easiest to read as it was said.
-        words = [*([text] if len(left) == len(phrases) else left), *words]
-        later += phrases
-    return ", ".join(filter(None, dict.fromkeys(words)))
+        words = [turn.text if len(left) == len(turn.phrases) else _joined(left, turn.text), *words]
+        taken_back[turn.place] = tuple(one.said for one in turn.phrases if one not in left)
+        later += turn.phrases
+    return Dialogue(", ".join(filter(None, dict.fromkeys(words))), tuple(taken_back))
 
 
 def _after(kept: list[_Turn], turn: str) -> tuple[list[_Turn], str]:
@@ -72,14 +94,22 @@ def _after(kept: list[_Turn], turn: str) -> tuple[list[_Turn], str]:
     return kept, (turn[opening.end() :] if opening else turn).strip()
 
 
+def _joined(phrases: Sequence[_Phrase], text: str) -> str:
+    """Return the words of some phrases of a text; a comma parts those that are not adjacent in it."""
+    words = "".join(one.words for one in phrases[:1])
+    for one, following in pairwise(phrases):
+        words += (" " if f"{one.words} {following.words}" in text else ", ") + following.words
+    return words
+
+
 def _phrases(text: str, reader: Reader) -> list[_Phrase]:
-    if not text:
-        return []
     read = reader.read(text)
-    asks = [_Phrase(_worded(ask), ask.column, ask) for ask in read.asks]
-    numbers = [_Phrase(one.words, one.column) for one in read.constraints]
-    return [*asks, *numbers, *(_Phrase(word, None) for word in read.unread)]
+    asks = [_Phrase(ask.words, _worded(ask, reader), ask.column, ask) for ask in read.asks]
+    numbers = [_Phrase(one.words, one.words, one.column) for one in read.constraints]
+    return [*asks, *numbers, *(_Phrase(word, word, None) for word in read.unread)]
 
 
-def _worded(ask: Ask) -> str:
-    return f"not {ask.words}" if ask.operation == "is not" else ask.words
+def _worded(ask: Ask, reader: Reader) -> str:
+    """Return the words of a request, of which a refusal must be read as one by itself."""
+    refused = ask.operation == "is not"
+    return f"not {ask.words}" if refused and reader.read(ask.words).asks != (ask,) else ask.words

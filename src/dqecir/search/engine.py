@@ -280,6 +280,7 @@ class SearchEngine:
             None if prepared.references else _deciding(asked, said, embedded),
             self._nowhere(asked, prepared.columns),
             said.together,
+            said.taken_back,
         )
 
     def _nowhere(

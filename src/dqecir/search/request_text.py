@@ -53,6 +53,8 @@ class RequestText:
     """The columns of these texts."""
     together: str = ""
     """The requests of all turns in one text; empty for a single turn."""
+    taken_back: tuple[tuple[str, ...], ...] = ()
+    """For each of several turns, its words that no longer count because of later turns."""
     no_text: str = ""
     """Why the index has no texts, if there are words to search."""
 
@@ -106,8 +108,9 @@ class RequestReader:
         if earlier:
             # Without a table, turns are parted by the usual columns.
             reader = self._of_index()
-            text = in_one((*earlier, text), reader if reader.columns else _usual(reader.tagger))
-            return replace(self.read(text, item, where), together=text)
+            turns = in_one((*earlier, text), reader if reader.columns else _usual(reader.tagger))
+            said = self.read(turns.text, item, where)
+            return replace(said, together=turns.text, taken_back=turns.taken_back)
         if not text.strip():
             return RequestText(
                 text, where, garments=tuple(self._of_index().linker.columns.get("garment", ()))

@@ -113,6 +113,8 @@ class TextReading:
     """Requested values that no item has."""
     together: str = ""
     """The requests of all turns in one text; empty for a single turn."""
+    taken_back: tuple[tuple[str, ...], ...] = ()
+    """For each of several turns, its words that no longer count because of later turns."""
 
     @property
     def without_effect(self) -> tuple[str, ...]:
@@ -201,6 +203,7 @@ class SearchResponse:
             "language": self.reading.language,
             "alike": self.reading.alike,
             "together": self.reading.together,
+            "taken_back": [list(words) for words in self.reading.taken_back],
             "decided_by": None if self.reading.decided_by is None else list(self.reading.decided_by),
             "nowhere": [
                 {"attribute": one.attribute, "value": one.value, "words": one.words}

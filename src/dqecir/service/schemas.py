@@ -295,6 +295,9 @@ class SearchReply(BaseModel):
         description="Whether no request was found in the text. Results are then similar to the reference."
     )
     together: str = Field(description="The requests of all turns in one text; empty for a single turn.")
+    taken_back: list[list[str]] = Field(
+        description="For each of several turns, its words that no longer count because of later turns."
+    )
     decided_by: list[str] | None = Field(
         description="What decided a search by text alone; none for a search with a reference."
     )

@@ -2,6 +2,7 @@
 
 import { showPicture } from "./api.js";
 import { byId, el, icon } from "./dom.js";
+import { spot } from "./reading.js";
 import { referencesOf } from "./trail.js";
 import { word } from "./words.js";
 
@@ -56,6 +57,18 @@ export class Crumbs {
     const goesOn = trail.turns.some(({ picked }) => picked);
     this.caution = uploaded ? ` ${word(goesOn ? "share.upload.later" : "share.upload.first")}` : "";
     if (uploaded) byId("share-note").textContent = word("share.upload.note");
+  }
+
+  /** Strike out the words of a turn that no longer count because of later turns. @param {number} place @param {string[]} words */
+  strike(place, words) {
+    if (!words.length) return;
+    const step = byId("crumbs").children[place].firstChild;
+    const told = step.getAttribute("aria-label");
+    step.setAttribute("aria-label", word("trail.taken_back", { told, words: words.join(", ") }));
+    const text = step.querySelector("span");
+    /** @type {string[]} */
+    const parts = text.textContent.split(new RegExp(`(${words.map(spot).join("|")})`, "giu"));
+    text.replaceChildren(...parts.map((part, at) => (at % 2 ? el("s", { text: part }) : part)));
   }
 
   async share() {

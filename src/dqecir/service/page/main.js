@@ -15,6 +15,7 @@ import { ChangeField } from "./suggest.js";
 import {
   changed,
   earlierOf,
+  earlierPlaces,
   keepUpload,
   lasting,
   newTurn,
@@ -438,6 +439,7 @@ class Page {
     this.setStale(false);
     if (second) markShared(first, second);
     const found = first.response?.answers.length ?? 0;
+    earlierPlaces(this.trail).forEach((place, at) => this.crumbs.strike(place, first.response?.taken_back[at] ?? []));
     if (first.response)
       showReading(first.response, this.asked(first.response), (text) => this.go(restated(this.trail, text)));
     const hidden = first.response?.sold_out_hidden ?? 0;

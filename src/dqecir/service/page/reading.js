@@ -16,10 +16,13 @@ const pattern = (words) =>
     .map((word) => word.replace(/[.*+?^${}()|[\]\\]/gu, "\\$&"))
     .join(BETWEEN);
 
+/** Where words are in a text, as whole words; a regular expression. @param {string} words */
+export const spot = (words) => `(?<![\\p{L}\\p{N}])${pattern(words)}(?![\\p{L}\\p{N}])`;
+
 /** The text without some of its words, and without what joined them to others. @param {string} text @param {string} words */
 export const without = (text, words) =>
   text
-    .replace(new RegExp(`(?<![\\p{L}\\p{N}])${pattern(words)}(?![\\p{L}\\p{N}])`, "iu"), " ")
+    .replace(new RegExp(spot(words), "iu"), " ")
     .replace(/\s+(?=[,;])/gu, "")
     .replace(/(\s*\b(?:and|but)\b|\s*[,;])(?:\s*\b(?:and|but)\b|\s*[,;])+/giu, "$1")
     .replace(/\s+/gu, " ")
@@ -27,8 +30,7 @@ export const without = (text, words) =>
     .trim();
 
 /** @param {string} text @param {string} word @param {string} by */
-const replaced = (text, word, by) =>
-  text.replace(new RegExp(`(?<![\\p{L}\\p{N}])${pattern(word)}(?![\\p{L}\\p{N}])`, "iu"), by);
+const replaced = (text, word, by) => text.replace(new RegExp(spot(word), "iu"), by);
 
 /** @param {{attribute: string, order: string, number: number | null}} bound */
 const bounded = ({ attribute, order, number }) =>

@@ -90,12 +90,14 @@ export const changed = (trail, change) => ({
 /** Where the turns about the present reference begin. @param {Trail} trail */
 const begun = ({ turns }) => turns.slice(0, -1).findLastIndex(({ picked }) => picked) + 1;
 
-/** The texts of earlier turns about the present reference; what they ask for is kept. @param {Trail} trail @returns {string[]} */
-export const earlierOf = (trail) =>
-  trail.turns
-    .slice(begun(trail), -1)
-    .map(({ text }) => text)
-    .filter(Boolean);
+/** The places of earlier turns about the present reference that have a text; what they ask for is kept. @param {Trail} trail @returns {number[]} */
+export const earlierPlaces = (trail) =>
+  trail.turns.flatMap(({ text }, place) =>
+    text && place >= begun(trail) && place < trail.turns.length - 1 ? [place] : [],
+  );
+
+/** @param {Trail} trail @returns {string[]} */
+export const earlierOf = (trail) => earlierPlaces(trail).map((place) => trail.turns[place].text);
 
 /** A further text is a turn of its own, about the same reference. @param {Trail} trail @param {string} text @returns {Trail} */
 export function saidNext(trail, text) {

@@ -46,6 +46,7 @@
  * @property {string[] | null} decided_by  what decided a search by text alone; null: a search with a picture
  * @property {{attribute: string, value: string | null, words: string}[]} nowhere  requests that no item fulfils
  * @property {string} together  what this turn and earlier ones ask for; empty: a single turn
+ * @property {string[][]} taken_back  of each of several turns, words that no longer count because of later ones
  * @property {string} sentence  how the text was read, in one line of English
  * @property {Object<string, number>} timings  step to milliseconds
  * @property {number} took_ms
