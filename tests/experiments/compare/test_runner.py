@@ -307,6 +307,7 @@ def test_an_ablation_changes_options_negatives_and_refreshes_of_the_last_stage(r
         "options": {"attributes": ["colour"]},
         "negatives": {"choose": "random"},
         "refreshes": 2,
+        "batch_size": 4,
     }
     both = [contestant, {"title": "plain", "recipes": ["mined.yaml"]}]
     recipe = ComparisonRecipe.model_validate({**COMPARISON, "contestants": both, "reference": "ablated"})
@@ -315,6 +316,8 @@ def test_an_ablation_changes_options_negatives_and_refreshes_of_the_last_stage(r
     assert changed.negatives.choose == "random" and changed.negatives.high == 0.5
     assert changed.options["attributes"] == ["colour"]
     assert [recipe.refreshes_of(title) for title in ("ablated", "plain")] == [2, 1]
+    [usual] = stages(recipe, recipe.contestants[1], recipe_file.parent)
+    assert [one.training.batch_size for one in (changed, usual)] == [4, recipe.batch_size]
 
 
 def test_fewer_columns_leave_more_right_answers_and_frozen_questions_cannot_change(garments_folder, tmp_path):

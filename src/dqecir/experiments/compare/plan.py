@@ -32,6 +32,8 @@ class Contestant(Strict):
     """Settings of the last stage's negatives that differ from its recipe, for an ablation."""
     refreshes: int | None = Field(default=None, ge=0)
     """Number of refreshes of its negatives, for an ablation. Default: that of the comparison."""
+    batch_size: int | None = Field(default=None, gt=1)
+    """Its batch size, to measure the effect of batches. Default: that of the comparison."""
     shuffled_targets: float = Field(default=0.0, ge=0, le=1)
     """Share of training triplets with a wrong target, to measure the effect of wrong labels."""
 
@@ -136,6 +138,7 @@ def stages(recipe: ComparisonRecipe, contestant: Contestant, folder: Path) -> li
     :class:`DataError` for one that is missing or wrong.
     """
     found = []
+    batch_size = contestant.batch_size or recipe.batch_size
     for place, name in enumerate(contestant.recipes):
         stage = read_recipe(folder.parent / name)
         if place == len(contestant.recipes) - 1 and (contestant.options or contestant.negatives):
@@ -149,7 +152,7 @@ def stages(recipe: ComparisonRecipe, contestant: Contestant, folder: Path) -> li
             update={"gallery_column": recipe.gallery_column, "count": recipe.triplets}
         )
         training = stage.training.model_copy(
-            update={"batch_size": recipe.batch_size, "evaluate_every": 1e9, "views": 1, "warm_up_steps": 0}
+            update={"batch_size": batch_size, "evaluate_every": 1e9, "views": 1, "warm_up_steps": 0}
         )
         found.append(stage.model_copy(update={"triplets": triplets, "training": training}))
     return found
