@@ -315,11 +315,11 @@ async def soak(served: Served, model: Model, seconds: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--index", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="the shipped model unless named")
+    parser.add_argument("--model", type=Path, help="A model folder. Default: the shipped model.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--soak", type=float, default=0.0, help="seconds; none unless given")
+    parser.add_argument("--soak", type=float, default=0.0, help="Seconds. Default: none.")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dqecir-load-") as folder:
         index = Path(folder) / "index"

@@ -114,7 +114,10 @@ def table_of_pictures(folder: Path, sheet: str | None = None) -> Path | None:
 
 
 def read_catalogue_table(folder: Path, sheet: str | None = None) -> CatalogueTable:
-    """Read the table of a folder; ``sheet`` names a sheet of a workbook. Default: the first."""
+    """Read the table of a folder; what cannot be used is listed in ``problems`` of the result.
+
+    ``sheet`` names a sheet of a workbook. Default: the first.
+    """
     table = CatalogueTable()
     try:
         _read(table, folder, sheet)

@@ -49,6 +49,7 @@ def read_circo(
     its order; ``gallery`` names other COCO ids instead, for a smaller test. An image id is the
     COCO number in plain digits. Files stand under ``images`` (default:
     ``COCO2017_unlabeled/unlabeled2017``); ``check_images=False`` needs no files there.
+    ``mask_reference`` as in :class:`Benchmark`.
 
     Raises :class:`DataError` for a split that does not exist, a file that is missing or damaged, an
     image that the gallery lacks, an aspect that does not exist, and images that are missing.

@@ -33,7 +33,7 @@ def read_cirr(
     The gallery is in the order of the split file. The only right answer is ``target_hard``, as in every
     published evaluation. ``Triplet.subset`` is the image set without the reference. Image files have
     the split file's relative paths under ``images`` (default: ``folder``);
-    ``check_images=False`` needs only the annotations.
+    ``check_images=False`` needs only the annotations. ``mask_reference`` as in :class:`Benchmark`.
 
     Raises :class:`DataError` for a split that does not exist, a file that is missing or damaged, an
     image that the split does not name, and images that are missing.

@@ -68,6 +68,7 @@ def read_fashioniq(
     second time with its captions in reverse, as CoSMo and MGUR do. Under the ``joint`` gallery the
     category of a question is among its ``aspects``. ``images`` defaults to ``folder/images``;
     an id is tried as ``.jpg``, then as ``.png``. ``check_images=False`` needs only the annotations.
+    ``gallery`` is one of ``GALLERIES``, ``mask_reference`` as in :class:`Benchmark`.
 
     Raises :class:`DataError` for a category or a split that does not exist, for a file that is
     missing or damaged, an image that its split does not name, and images that are missing.

@@ -89,7 +89,8 @@ def fetch_pictures(
 ) -> FetchSummary:
     """Download the pictures that a table names by http or https, and write the catalogue ``out``.
 
-    A ``catalogue.yaml`` next to the table may set roles and the sheet. Raises :class:`DataError` if the
+    Return what was fetched, and what was not. A ``catalogue.yaml`` next to the table may set roles and the
+    sheet, which ``sheet`` overrides. Raises :class:`DataError` if the
     table cannot be used, if ``out`` holds other files, or if no picture could be fetched.
     """
     source = _read(table, sheet)

@@ -203,7 +203,7 @@ def target_pad(picture: Image.Image, ratio: float, colour: tuple[int, int, int] 
 
 
 def narrowed(picture: Image.Image, ratio: float) -> Image.Image:
-    """Shrink a long strip whose padded size would exceed the limit of pixels."""
+    """Return a picture; a long strip is shrunk if its padded size would exceed the limit of pixels."""
     longer = max(picture.size)
     too_large = longer * max(longer / ratio, min(picture.size)) / MAX_PIXELS
     if too_large <= 1:

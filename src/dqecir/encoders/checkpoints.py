@@ -44,9 +44,10 @@ class LoadReport:
 
 
 def required(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
-    """Return a tensor of a checkpoint.
+    """Return the tensor ``key`` of a checkpoint.
 
-    Raises :class:`CheckpointError` if it has no ``key``, which shows ``what``: it holds no combiner.
+    Raises :class:`CheckpointError` if it lacks the key; ``what`` says what that means: "it holds no
+    combiner".
     """
     if key not in state:
         raise CheckpointError(f"the checkpoint has no {key}: {what}")
@@ -254,9 +255,10 @@ def _of_whole(report: LoadReport, state: Mapping[str, Tensor], dropped: tuple[st
 def load_strictly(
     module: nn.Module, state: Mapping[str, Tensor], named: Callable[[str], str] = str
 ) -> LoadReport:
-    """Copy ``state`` into ``module``, whole or not at all; ``named`` maps a key to its name in the report.
+    """Copy ``state`` into ``module``, whole or not at all, and return a report.
 
-    Raises :class:`CheckpointError` that names keys that are missing, left over or of another shape.
+    ``named`` maps a key to its name in the report. Raises :class:`CheckpointError` that names keys that are
+    missing, left over or of another shape.
     """
     own = module.state_dict()
     shared = sorted(set(own) & set(state))

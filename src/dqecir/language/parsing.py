@@ -57,7 +57,7 @@ class Parser:
         return self._phrases
 
     def mentions(self, text: str) -> list[tuple[Mention, ...]]:
-        """Return the possible readings of each clause of a text that has any."""
+        """Return the possible readings of each clause of a text, without clauses that have none."""
         return [clause.readings for clause in self.clauses(text) if clause.readings]
 
     def clauses(self, text: str) -> tuple[Clause, ...]:

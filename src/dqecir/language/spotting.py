@@ -43,7 +43,7 @@ class Text:
 
 
 def taken_in(text: str, lexicon: Lexicon) -> Text:
-    """Analyse a text's words before it is read: parts, names, roles, chunks and hints."""
+    """Return a text with its words analysed: parts, names, roles, chunks and hints."""
     words = [word if word in MARKS else lexicon.mended(word) for word in tokens(text)]
     cues = [frozenset(lexicon.cues.get(stem(word), ())) for word in words]
     parts = segments(

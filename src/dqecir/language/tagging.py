@@ -309,7 +309,10 @@ _ALLOWED = {role: np.array([value in USUAL.get(role, ()) for value in VALUES]) f
 
 
 def likeliest(role: str, operation: Operation, scores: NDArray[np.float32]) -> str | None:
-    """Return the highest-scoring value of a role; ``None`` if a comparison names no value."""
+    """Return the highest-scoring value of a role; ``None`` if a comparison names no value.
+
+    ``scores`` as in :class:`Tag`.
+    """
     allowed = _ALLOWED[role].copy()
     allowed[0] = operation in ("more", "less") or not allowed.any()
     return VALUES[int(np.where(allowed, scores, -np.inf).argmax())]

@@ -82,8 +82,8 @@ def hardness_weighted(
     """Return :func:`contrastive` with weights of negatives w_j = n e^{β s_j/τ} / Σ_k e^{β s_k/τ}.
 
     The sum is over all n negatives. Weights have mean 1 and no gradient; β = ``hardness``, and 0 gives equal
-    weights. ``left_out`` [B, C] bool are candidates that are neither. The weights are those of HN-NCE in CoVR
-    (arXiv 2308.14746), but only from query to target.
+    weights. ``left_out`` [B, C] bool are candidates that are neither target nor negative. The weights are
+    those of HN-NCE in CoVR (arXiv 2308.14746), but only from query to target.
     """
     logits = scores / temperature
     own = F.one_hot(targets, scores.shape[1]).bool()

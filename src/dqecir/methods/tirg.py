@@ -78,7 +78,7 @@ def base_loss(
 
 
 class TextSourceOptions(InBatchOptions):
-    """Where a method has its text features from."""
+    """The source of a method's text features."""
 
     text_source: Literal["backbone", "lstm"] = "backbone"
     """The shared backbone, or the method's own LSTM, as published."""

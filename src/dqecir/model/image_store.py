@@ -20,7 +20,10 @@ def store_of(
     quiet: bool = False,
     precision: PrecisionName = "fp16",
 ) -> TokenStore:
-    """Return the tokens of a data set's images under ``model``'s tower, kept in ``folder``."""
+    """Return the tokens of a data set's images under ``model``'s tower, kept in ``folder``.
+
+    Other arguments and errors as of :meth:`TokenStore.build`.
+    """
     return TokenStore.build(
         folder,
         model.backbone.image_tokens,

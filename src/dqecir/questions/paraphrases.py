@@ -21,7 +21,7 @@ _ATTEMPTS = 24
 
 
 def paraphrases(benchmark: Benchmark, questions: int = QUESTIONS, *, seed: int = 0) -> Benchmark:
-    """Ask at most ``questions`` of a benchmark in :data:`WORDINGS` wordings each, one after the other.
+    """Return at most ``questions`` of a benchmark in :data:`WORDINGS` wordings each, one after the other.
 
     Every wording asks for exactly the same values, so that the right answers stay. Wordings alternate
     between phrases of training and held-out ones. A question without enough wordings is left out; without

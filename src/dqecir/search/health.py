@@ -42,7 +42,7 @@ class Finding:
 
 
 def examine(index: Path | None = None, model: Path | None = None) -> Iterator[Finding]:
-    """Examine versions, threads, device and memory, and optionally a model and an index.
+    """Yield findings about versions, threads, device and memory, and optionally a model and an index.
 
     ``model`` is a model folder. Default: the encoder of the index, else the shipped model.
     """

@@ -68,7 +68,8 @@ class Pictures:
     def of(cls, images: Path | str | Sequence[Path], sheet: str | None = None) -> Pictures:
         """Return the files of a list, or of a folder, or those that its table names.
 
-        Raises :class:`DataError`.
+        ``sheet`` names a sheet of the table's workbook. Default: the first. Raises :class:`DataError` if
+        there is no such folder or sheet, or no picture.
         """
         if not isinstance(images, Path | str):
             return cls([Picture(Path(path).as_posix(), Path(path)) for path in images])

@@ -98,7 +98,7 @@ class RequestReader:
         where: Filter | None = None,
         earlier: Sequence[str] = (),
     ) -> RequestText:
-        """Remove the numeric constraints from a text, and read the rest.
+        """Return a text without its numeric constraints, these, and the reading of the rest.
 
         The texts of ``earlier`` turns are read with it, as one (:func:`dqecir.language.dialogue.in_one`).
 

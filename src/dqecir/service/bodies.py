@@ -83,7 +83,7 @@ def attributes_of(text: str) -> dict[str, Any]:
 
 
 async def read_body(request: Request, field: str, limits: Limits, images: int = 1) -> Body:
-    """Read a body: JSON, or a form with a ``field`` of JSON and at most so many files named ``image``.
+    """Read a body: JSON, or a form with a ``field`` of JSON and at most ``images`` files named ``image``.
 
     All pictures together may be as large as one.
 

@@ -59,7 +59,7 @@ def _without_words(error: BaseException | None) -> list[str]:
 
 
 def log_to_standard_error() -> None:
-    """Log to standard output as JSON, for the service and the server."""
+    """Log to standard error as JSON, for the service and the server."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name in ("dqecir.service", "uvicorn"):

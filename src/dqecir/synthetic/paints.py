@@ -8,7 +8,7 @@ RGB = tuple[int, int, int]
 
 
 def shade(paint: RGB, chance: Sequence[float]) -> RGB:
-    """Change the lightness and hue of a paint so little that it keeps its name.
+    """Return a paint with so little other lightness and hue that it keeps its name.
 
     ``chance`` holds four numbers from 0 to 1.
     """

@@ -39,9 +39,9 @@ def calibrate(
 ) -> dict[str, ColumnCalibration]:
     """Divide each column's logits by the best temperature, by changing the weights of ``heads``.
 
-    ``batches`` are pixels [B, 3, S, S] and codes [B, C] of the columns' values, or ``UNKNOWN_CODE``. As in
-    ``dqecir describe``, probabilities are the mean over a picture and its mirror image. Columns without a
-    known value are not changed.
+    Return the calibration of each column. ``batches`` are pixels [B, 3, S, S] and codes [B, C] of the
+    columns' values, or ``UNKNOWN_CODE``. As in ``dqecir describe``, probabilities are the mean over a picture
+    and its mirror image. Columns without a known value are not changed.
     """
     plain, mirrored, codes = _read(heads, tower, batches)
     found = {}

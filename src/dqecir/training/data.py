@@ -159,7 +159,7 @@ class Draw:
 def with_single_captions(
     data: TrainingData, method: Method, encoder: TextEncoder
 ) -> tuple[TextBatch, TextBatch | None]:
-    """Append 2Q rows to texts and reverse texts: each query's first caption alone, then its last alone.
+    """Return texts and reverse texts with 2Q more rows: each query's first caption alone, then its last.
 
     Raises :class:`DataError` if a query has more than two captions.
     """

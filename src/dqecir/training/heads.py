@@ -97,7 +97,7 @@ def fit_heads(
 
 
 def heads_of_columns(heads: AttributeHeads, columns: Mapping[str, tuple[str, ...]]) -> AttributeHeads:
-    """Copy the heads of some columns."""
+    """Return a copy of the heads of some columns."""
     some = AttributeHeads(HeadsConfig(token_width=heads.config.token_width, columns=columns))
     _inherit(some, heads)
     return some.to(heads.queries.device).requires_grad_(False).eval()

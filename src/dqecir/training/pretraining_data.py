@@ -109,7 +109,7 @@ def hold_out(catalogue: Catalogue, split: str, share: float, seed: int) -> Catal
 def as_sources(
     catalogues: Sequence[Catalogue], sources: Sources | str | None, split: str, seed: int
 ) -> list[Catalogue]:
-    """Apply a recipe's sources to catalogues, and hold out their shares of ``split``.
+    """Return the catalogues as a recipe's sources make them, with shares of ``split`` held out.
 
     Raises :class:`DataError` if the numbers of sources and catalogues differ.
     """

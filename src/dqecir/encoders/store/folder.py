@@ -203,7 +203,7 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def to_disk(file: BinaryIO) -> None:
-    """Write all that was given to a file to the disk."""
+    """Flush a file to the disk."""
     file.flush()
     os.fsync(file.fileno())
 

@@ -180,7 +180,7 @@ class JoinedStore:
     def gather(self, ids: Tensor, views: Tensor | None = None) -> Tensor:
         """Gather as :meth:`TokenStore.gather`; views beyond a store's number start again from its first.
 
-        Raises :class:`DataError` without ``ids``.
+        Raises :class:`DataError` if ``ids`` is empty.
         """
         ids = ids.cpu()
         owners = torch.searchsorted(self.ends, ids, right=True)

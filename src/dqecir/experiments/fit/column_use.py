@@ -56,7 +56,7 @@ class ColumnPlan:
 
 
 def plan_columns(catalogue: Catalogue, known: Mapping[str, Sequence[str]], largest: int) -> ColumnPlan:
-    """Decide the use of each column of a catalogue.
+    """Return the use of each column of a catalogue, and the catalogue for training.
 
     ``known``: column -> the values that the model's heads predict. Of a column's values, at most the
     ``largest`` commonest are kept. Raises ``DataError`` if no column is left to learn.

@@ -235,9 +235,9 @@ def _heads(data: FitData) -> tuple[AttributeHeads, dict[str, HeadScore]]:
 def without_unshown(
     data: FitData, heads: AttributeHeads, scores: dict[str, HeadScore]
 ) -> tuple[FitData, AttributeHeads]:
-    """Leave out columns whose head is no better than the commonest value, if any other is left.
+    """Return the data and the heads without columns whose head is no better than the commonest value.
 
-    Searches use the table's cells for them.
+    If no other column is left, all stay. Searches use the table's cells for them.
     """
     shown = {column: values for column, values in heads.config.columns.items() if scores[column].is_shown}
     if not shown:
