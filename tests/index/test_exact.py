@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dqecir.errors import EngineError
-from dqecir.index import exact, segments
+from dqecir.index import exact, generation, segments
 from dqecir.index.contract import IndexHeader, ItemBatch
 from dqecir.index.exact import ExactIndex
 from dqecir.index.segments import write_head
@@ -147,7 +147,7 @@ def test_an_opener_whose_files_a_writer_has_removed_opens_the_newer_generation(t
     assert not (tmp_path / "i" / FIRST).exists()
     read = segments.read_manifest
     monkeypatch.setattr(
-        segments, "read_manifest", lambda folder: manifests.pop() if manifests else read(folder)
+        generation, "read_manifest", lambda folder: manifests.pop() if manifests else read(folder)
     )
     assert len(ExactIndex.open(tmp_path / "i")) == 2
 

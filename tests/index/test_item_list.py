@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dqecir.errors import EngineError
 from dqecir.index import item_list as items
-from dqecir.index.item_list import ItemsError, ItemsWriter, open_items
+from dqecir.index.item_list import ItemsWriter, open_items
 from dqecir.index.payload_columns import Columns
 
 VALUES = st.one_of(st.text(max_size=4), st.integers(-3, 3), st.floats(-2, 2), st.booleans(), st.none())
@@ -60,7 +61,7 @@ def test_it_is_read_on_after_its_files_are_gone(tmp_path):
 
 
 def test_an_id_that_comes_twice_is_refused(tmp_path):
-    with pytest.raises(ItemsError, match="'a' comes twice"):
+    with pytest.raises(EngineError, match="'a' comes twice"):
         write(tmp_path, [("a", {}), ("b", {}), ("a", {})])
 
 
@@ -68,7 +69,7 @@ def test_an_id_that_comes_twice_is_refused(tmp_path):
 def test_a_cut_off_file_is_refused(tmp_path, name):
     write(tmp_path, [("a", {})])
     os.truncate(tmp_path / name, 0)
-    with pytest.raises(ItemsError, match=name):
+    with pytest.raises(EngineError, match=name):
         open_items(tmp_path)
 
 

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from dqecir.data.payload_fields import PRODUCT
 from dqecir.data.picture_root import is_address, picture_path
 from dqecir.errors import EngineError
-from dqecir.index.column_facts import ColumnFacts, facts_of_counts
+from dqecir.index.column_facts import ColumnFacts
 from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
 from dqecir.methods.score_rules import SINGLE, ScoreRule
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
     from dqecir.index.item_preferences import CatalogueText, Preference
     from dqecir.model.composed_model import ComposedModel
+
+
+_ALL = 1 << 31
+"""A number of values that no attribute reaches."""
 
 
 class IndexHeader(Strict):
@@ -139,10 +143,14 @@ class Index(ABC):
         :meth:`ItemBatch.as_stored`.
         """
 
-    @classmethod
     @abstractmethod
-    def open(cls, folder: Path) -> Index:
+    def __init__(self, folder: Path) -> None:
         """Open what ``build`` wrote; raises :class:`EngineError` for an incomplete folder."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open what ``build`` wrote, as the constructor does."""
+        return cls(folder)
 
     @classmethod
     def stored(cls, folder: Path) -> tuple[IndexHeader, Iterator[ItemBatch]]:
@@ -264,20 +272,17 @@ class Index(ABC):
                     found.setdefault(payload[PRODUCT], []).append(item_id)
         return found
 
-    @abstractmethod
     def values(self) -> dict[str, Counter[str]]:
-        """Return how many items have each value of each attribute; values are texts.
+        """Return how many items have each value of each attribute; values are texts."""
+        return {name: Counter(facts.values) for name, facts in self.column_facts(_ALL, 1).items()}
 
-        ``path`` and the product are not attributes.
-        """
-
+    @abstractmethod
     def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
-        """Return facts about every attribute that a living item has.
+        """Return facts about every attribute that a living item has; ``path`` and the product are none.
 
         ``few``: an attribute with more different values gets ``values=None``. ``bins``: the number of equal
         intervals in which its numbers are counted.
         """
-        return {name: facts_of_counts(counts, few, bins) for name, counts in self.values().items()}
 
     @property
     @abstractmethod

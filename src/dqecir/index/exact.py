@@ -8,14 +8,10 @@ replaces the manifest.
 from __future__ import annotations
 
 import random
-import sys
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock, Timer
 from typing import TYPE_CHECKING, Any
@@ -35,8 +31,8 @@ from dqecir.index.contract import (
     check_replaceable,
 )
 from dqecir.index.filters import Filter
-from dqecir.index.item_pages import Places, drawn_order, listed_places, product_numbers
-from dqecir.index.item_preferences import CatalogueText, ItemTexts, Preference, Scores
+from dqecir.index.generation import Generation, open_generation
+from dqecir.index.item_preferences import CatalogueText, Preference
 from dqecir.index.item_text import FILE as TEXT
 from dqecir.index.item_text import NO_FTS5, has_fts5, text_digest
 from dqecir.index.locking import write_lock
@@ -49,10 +45,9 @@ from dqecir.index.segments import (
     Segment,
     SegmentEntry,
     as_tensor,
-    join_segments,
     living_items,
-    open_generation,
     read_manifest,
+    stored_parts,
     sweep,
     token_digest,
     with_dead,
@@ -75,47 +70,12 @@ _LINGERS = 5.0
 """Seconds that a removed large segment stays open: longer than a search."""
 
 
-@dataclass(frozen=True)
-class _Generation:
-    """The state that a search uses, unchanged by writers."""
-
-    manifest: Manifest
-    segments: tuple[Segment, ...]
-
-    @cached_property
-    def text(self) -> CatalogueText | None:
-        """The words of all items; None if they are missing for some."""
-        found = [
-            ItemTexts(segment.text, segment.items.columns, segment.alive)
-            for segment in self.segments
-            if segment.text is not None
-        ]
-        return CatalogueText(found) if len(found) == len(self.segments) else None
-
-    @cached_property
-    def products(self) -> Places:
-        """The numbers of the products of all items."""
-        return product_numbers(self.segments)
-
-    def added(self, prefer: Sequence[Preference]) -> list[Scores]:
-        """Return what preferences, one for each query, add to the scores of each segment [B, N]."""
-        found = [np.zeros((len(prefer), one.entry.items), dtype=np.float32) for one in self.segments]
-        for row, preference in enumerate(prefer):
-            for own, segment in zip(found, self.segments, strict=True):
-                own[row] += preference.of_cells(segment.items.columns)
-            if preference.words and self.text is not None:
-                for own, relevance in zip(found, self.text.relevance(preference.words), strict=True):
-                    own[row] += preference.word_weight * relevance
-        return found
-
-
 class ExactIndex(Index):
     """Items of one model in segments under a manifest."""
 
     def __init__(self, folder: Path) -> None:
-        """As :meth:`open`."""
         self.folder = folder
-        self._current = _Generation(*open_generation(folder))
+        self._current = open_generation(folder)
         self.header = self._current.manifest.header
         # Held while a generation is opened, so that no older one replaces it; searches never hold it.
         self._opening = Lock()
@@ -147,13 +107,12 @@ class ExactIndex(Index):
 
         self.check_search(queries, k, exclude)
         now = self._current
-        segments = now.segments
-        if not segments:
+        if not now.segments:
             return [[] for _ in queries]
         if where is not None:
-            where.check(_columns(segments))
+            where.check(now.columns)
         found = best_of_segments(
-            segments,
+            now.segments,
             queries,
             k,
             self.header.score_rule,
@@ -162,11 +121,9 @@ class ExactIndex(Index):
             now.manifest.quick,
             None if prefer is None or not any(prefer) else now.added(prefer),
         )
-        starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
 
         def hit(value: float, place: int) -> Hit:
-            number, row = _within(starts, place)
-            item_id, payload = segments[number].items.entry(row)
+            item_id, payload = now.entry(place)
             return Hit(item_id, value, payload)
 
         return [[hit(value, place) for value, place in hits] for hits in found]
@@ -188,16 +145,12 @@ class ExactIndex(Index):
                 _replace_all(folder, old.generation, header, batches, quick)
         return cls.open(folder)
 
-    @classmethod
-    def open(cls, folder: Path) -> ExactIndex:
-        return cls(folder)
-
     def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
         if not batch.ids:
             return
         with self._writing() as now:
             number = now.manifest.generation + 1
-            entry = write_segment(self.folder, number, self.header, [batch])
+            entry = write_segment(self.folder, number, self.header, stored_parts(self.header, [batch]))
             entry = with_projected(self.folder, entry, now.manifest.quick)
             self._commit(now, [*self._without(now, [*batch.ids, *instead_of]), entry])
 
@@ -240,7 +193,7 @@ class ExactIndex(Index):
                     for entry, segment in zip(entries, now.segments, strict=True)
                 ]
             manifest = now.manifest.model_copy(update={"quick": settings})
-            self._commit(_Generation(manifest, now.segments), entries)
+            self._commit(Generation(manifest, now.segments), entries)
 
     def with_settings(self, settings: SearchSettings | None) -> ExactIndex | None:
         """Return the open generation with other settings; missing projections are made in memory."""
@@ -254,7 +207,7 @@ class ExactIndex(Index):
             for segment in now.segments
         )
         handle = copy(self)
-        handle._current = _Generation(now.manifest.model_copy(update={"quick": settings}), segments)
+        handle._current = Generation(now.manifest.model_copy(update={"quick": settings}), segments)
         return handle
 
     @property
@@ -277,7 +230,7 @@ class ExactIndex(Index):
 
     def info(self) -> dict[str, Any]:
         now = self._current
-        attributes = {name for part in _columns(now.segments) for name in part.names}
+        attributes = {name for part in now.columns for name in part.names}
         return {
             "engine": now.manifest.engine,
             "items": len(self),
@@ -301,7 +254,7 @@ class ExactIndex(Index):
         return settings.model_dump() if has_faiss() else f"every item is scored: {NO_FAISS}"
 
     def columns(self) -> list[Columns]:
-        return _columns(self._current.segments)
+        return self._current.columns
 
     def items(self) -> Iterator[ItemBatch]:
         for entries, tokens in living_items(self._current.segments):
@@ -309,57 +262,34 @@ class ExactIndex(Index):
             yield ItemBatch(ids, as_tensor(tokens), payloads)
 
     def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for segment in self._current.segments:
-            for row in np.flatnonzero(segment.alive).tolist():
-                yield segment.items.entry(row)
+        now = self._current
+        return map(now.entry, now.allowed().tolist())
 
     def ids(self, where: Filter | None = None) -> list[str]:
-        segments = self._current.segments
-        if where is not None:
-            where.check(_columns(segments))
-        return [
-            segment.items.item_id(row)
-            for segment in segments
-            for row in np.flatnonzero(segment.allowed(where)).tolist()
-        ]
+        now = self._current
+        return [now.item_id(place) for place in now.allowed(where).tolist()]
 
     def count(self, where: Filter | None = None) -> int:
-        now = self._current
-        return len(listed_places(now.segments, now.products, where))
+        return len(self._current.listed(where))
 
     def page(
         self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
     ) -> Page:
         now = self._current
-        segments = now.segments
-        if where is not None:
-            where.check(_columns(segments))
-        starts = np.cumsum([0, *(segment.entry.items for segment in segments)]).tolist()
-        last = None if after is None else _place_of(segments, starts, after)
-        if not segments:
-            return Page([], None)
-        places = listed_places(segments, now.products, where)
-        if seed is None:
-            begin = 0 if last is None else int(np.searchsorted(places, last, side="right"))
-        else:
-            order = drawn_order(segments, places, seed)
-            sequence = np.argsort(order, kind="stable")
-            begin = 0
-            if last is not None:
-                own = drawn_order(segments, np.array([last]), seed)
-                begin = int(np.searchsorted(order[sequence], own, side="right")[0])
-            places = places[sequence]
-        chosen = (_within(starts, place) for place in places[begin : begin + limit].tolist())
-        entries = [segments[number].items.entry(row) for number, row in chosen]
+        places = now.listed(where)
+        order = now.order(places, seed)
+        sequence, begin = np.argsort(order, kind="stable"), 0
+        if after is not None:
+            last = now.order(np.array([now.place(after)]), seed)
+            begin = int(np.searchsorted(order[sequence], last, side="right")[0])
+        entries = [now.entry(place) for place in places[sequence[begin : begin + limit]].tolist()]
         return Page(entries, entries[-1][0] if begin + limit < len(places) else None)
 
     def sample(self, count: int, seed: int) -> list[str]:
-        segments = self._current.segments
-        rows = [np.flatnonzero(segment.alive) for segment in segments]
-        starts = np.cumsum([0, *map(len, rows)]).tolist()
-        places = random.Random(seed).sample(range(starts[-1]), min(count, starts[-1]))
-        drawn = (_within(starts, place) for place in places)
-        return [segments[number].items.item_id(int(rows[number][place])) for number, place in drawn]
+        now = self._current
+        places = now.allowed()
+        drawn = random.Random(seed).sample(range(len(places)), min(count, len(places)))
+        return [now.item_id(place) for place in places[drawn].tolist()]
 
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         return dict(
@@ -369,14 +299,11 @@ class ExactIndex(Index):
             if row >= 0
         )
 
-    def values(self) -> dict[str, Counter[str]]:
-        return {name: Counter(facts.values) for name, facts in self.column_facts(sys.maxsize, 1).items()}
-
     def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
-        segments = self._current.segments
-        names = {name for part in _columns(segments) for name in part.names} - RESERVED
+        now = self._current
+        names = {name for part in now.columns for name in part.names} - RESERVED
         found = {
-            name: facts_of_columns([(one.items.columns[name], one.alive) for one in segments], few, bins)
+            name: facts_of_columns([(one.items.columns[name], one.alive) for one in now.segments], few, bins)
             for name in names
         }
         return {name: facts for name, facts in found.items() if facts is not None}
@@ -402,7 +329,7 @@ class ExactIndex(Index):
                     raise EngineError(f"{part / TEXT} is damaged: build the index again")
 
     @contextmanager
-    def _writing(self) -> Iterator[_Generation]:
+    def _writing(self) -> Iterator[Generation]:
         """Lock the index and yield its newest generation; merge segments afterwards if that is worth it."""
         with write_lock(self.folder):
             self.refresh()
@@ -418,7 +345,7 @@ class ExactIndex(Index):
                 self._merge()
                 sweep(self.folder, self._current.manifest)
 
-    def _commit(self, now: _Generation, entries: Sequence[SegmentEntry]) -> None:
+    def _commit(self, now: Generation, entries: Sequence[SegmentEntry]) -> None:
         living = tuple(entry for entry in entries if entry.dead < entry.items)
         manifest = now.manifest.model_copy(
             update={"generation": now.manifest.generation + 1, "segments": living}
@@ -428,14 +355,14 @@ class ExactIndex(Index):
             self._open_newest()
 
     def _open_newest(self) -> None:
-        newest = _Generation(*open_generation(self.folder, self._current.segments))
+        newest = open_generation(self.folder, self._current.segments)
         if newest.manifest.header != self.header:
             raise EngineError(f"{self.folder} was built again by another model: open it again")
         replaced, self._current = self._current, newest
         kept = {segment.entry.name for segment in newest.segments}
         _linger([segment for segment in replaced.segments if segment.entry.name not in kept])
 
-    def _without(self, now: _Generation, ids: Sequence[str]) -> list[SegmentEntry]:
+    def _without(self, now: Generation, ids: Sequence[str]) -> list[SegmentEntry]:
         number = now.manifest.generation + 1
         return [with_dead(self.folder, number, segment, ids) for segment in now.segments]
 
@@ -456,7 +383,7 @@ class ExactIndex(Index):
             now = self._current
             number = now.manifest.generation + 1
             merged = now.segments[run.start : run.stop]
-            entry = join_segments(self.folder, number, self.header, merged)
+            entry = write_segment(self.folder, number, self.header, living_items(merged))
             entries = [segment.entry for segment in now.segments]
             entry = with_projected(self.folder, entry, now.manifest.quick)
             self._commit(now, [*entries[: run.start], entry, *entries[run.stop :]])
@@ -469,7 +396,8 @@ def _replace_all(
     batches: Iterator[ItemBatch],
     quick: SearchSettings | None = None,
 ) -> None:
-    entry = with_projected(folder, write_segment(folder, generation + 1, header, batches), quick)
+    entry = write_segment(folder, generation + 1, header, stored_parts(header, batches))
+    entry = with_projected(folder, entry, quick)
     manifest = Manifest(
         format=FORMAT,
         engine="exact",
@@ -480,25 +408,6 @@ def _replace_all(
     )
     write_manifest(folder, manifest)
     sweep(folder, manifest)
-
-
-def _within(starts: Sequence[int], place: int) -> tuple[int, int]:
-    """Return the segment of a place among all items, and the place within it."""
-    number = bisect_right(starts, place) - 1
-    return number, place - starts[number]
-
-
-def _place_of(segments: Sequence[Segment], starts: Sequence[int], item_id: str) -> int:
-    """Return the place of a living item among all items; raises :class:`UnknownItemError`."""
-    for number, segment in enumerate(segments):
-        [row] = segment.rows([item_id]).tolist()
-        if row >= 0:
-            return starts[number] + row
-    raise UnknownItemError(item_id)
-
-
-def _columns(segments: Sequence[Segment]) -> list[Columns]:
-    return [segment.items.columns for segment in segments]
 
 
 def _linger(replaced: Sequence[Segment]) -> None:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from dqecir.errors import EngineError
 from dqecir.index.item_text import StoredText, TextWriter, has_fts5, is_searched
 from dqecir.index.payload_columns import ColumnCoder, Columns, PayloadColumn
 from dqecir.io.files import write_bytes
@@ -40,10 +41,6 @@ _VALUES = json.JSONDecoder()
 
 Entry = tuple[str, Mapping[str, Any]]
 """The id and the payload of an item."""
-
-
-class ItemsError(ValueError):
-    """The files are not those of :class:`ItemsWriter`, or an item's id comes twice."""
 
 
 class StoredValues(Sequence[Any]):
@@ -192,10 +189,10 @@ class ItemsWriter:
         return len(self._hashes)
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Write items; raises :class:`ItemsError` for an id that was written already."""
+        """Write items; raises :class:`EngineError` for an id that was written already."""
         for item_id, payload in entries:
             if item_id in self._ids:
-                raise ItemsError(f"the item {item_id!r} comes twice: give every item its own id")
+                raise EngineError(f"the item {item_id!r} comes twice: give every item its own id")
             line = _head(item_id) + json.dumps(payload).encode("ascii") + b"]\n"
             self._file.write(line)
             known = {
@@ -250,18 +247,18 @@ def items_digest(place: Path) -> str:
 
 
 def open_items(place: Path) -> StoredItems:
-    """Open the files of :class:`ItemsWriter`; raises :class:`ItemsError` for other files, and ``OSError``."""
+    """Open the files of :class:`ItemsWriter`; raises :class:`EngineError`, and ``OSError``."""
     with (place / LINES).open("rb") as file:
         try:
             lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as error:
-            raise ItemsError(f"{place / LINES} is damaged ({error})") from None
+            raise EngineError(f"{place / LINES} is damaged ({error}): build the index again") from None
     try:
         kept: Any = safe_open(place / LOOKUP, framework="np")
         starts, hashes, rows = (kept.get_tensor(name) for name in ("starts", "hashes", "hashed_rows"))
         names = [key.removeprefix("codes ") for key in kept.keys() if key.startswith("codes ")]  # noqa: SIM118
     except SafetensorError as error:
-        raise ItemsError(f"{place / LOOKUP} is damaged ({error})") from None
+        raise EngineError(f"{place / LOOKUP} is damaged ({error}): build the index again") from None
 
     def column(name: str) -> PayloadColumn:
         codes, values = kept.get_tensor(f"codes {name}"), kept.get_slice(f"values {name}")

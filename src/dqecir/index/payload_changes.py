@@ -6,7 +6,6 @@ alone. Its columns are those whose values differ.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -16,8 +15,7 @@ import numpy as np
 
 from dqecir.index.item_list import Entry, ItemsWriter, items_digest
 from dqecir.index.item_text import has_fts5, is_searched
-from dqecir.index.segments import ChangeEntry, Segment, SegmentEntry
-from dqecir.io.files import sync_folder
+from dqecir.index.segments import ChangeEntry, Segment, SegmentEntry, new_folder
 
 
 def with_payloads(
@@ -52,14 +50,9 @@ def _write_changes(
         else:
             kept.append(change)
     place = folder / segment.entry.name / f"changed-{generation:08}"
-    # A writer that was killed before its manifest may have left a folder of this name.
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    with closing(ItemsWriter(place, names)) as items:
+    with new_folder(place), closing(ItemsWriter(place, names)) as items:
         items.add(entries[row] for row in rows.tolist())
         items.finish(rows)
-    sync_folder(place)
-    sync_folder(place.parent)
     change = ChangeEntry(
         name=place.name, items=len(rows), items_sha256=items_digest(place), text_sha256=items.text_sha256
     )

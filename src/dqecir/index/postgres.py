@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dqecir.data.payload_fields import PRODUCT, RESERVED
 from dqecir.errors import DataError, EngineError, FilterError, UnknownItemError
+from dqecir.index.column_facts import ColumnFacts, facts_of_counts
 from dqecir.index.contract import (
     Hit,
     IndexHeader,
@@ -123,7 +124,6 @@ class PostgresIndex(RemoteIndex):
     """Items of one model in tables that a row of the database names."""
 
     def __init__(self, folder: Path) -> None:
-        """As :meth:`open`."""
         self.folder = folder
         self._location = DatabaseLocation.read(folder)
         self._graph = TrialGraph(self._location)
@@ -134,10 +134,6 @@ class PostgresIndex(RemoteIndex):
             # Its build was killed after the folder was complete. A role that may only read leaves it so.
             with suppress(EngineError, psycopg.Error), pool().transaction("BEGIN; SELECT") as (connection, _):
                 confirm(connection, self._location)
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        return cls(folder)
 
     @classmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Self:
@@ -295,7 +291,7 @@ class PostgresIndex(RemoteIndex):
 
         return self._read(drawn)
 
-    def values(self) -> dict[str, Counter[str]]:
+    def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
         def counted(now: _Snapshot) -> Condition:
             fields = f"{now.store.items} i, json_each(i.payload::json) cell (name, value)"
             counts = f"SELECT name, value::text, count(*) FROM {fields} WHERE name <> ALL(%s) GROUP BY 1, 2"
@@ -305,7 +301,7 @@ class PostgresIndex(RemoteIndex):
         for name, value, count in self._rows(counted):
             for one in values_in(json.loads(value)):
                 found.setdefault(name, Counter())[str(one)] += count
-        return found
+        return {name: facts_of_counts(counts, few, bins) for name, counts in found.items()}
 
     @property
     def has_products(self) -> bool:

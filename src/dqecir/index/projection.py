@@ -107,10 +107,10 @@ def write_projected(place: Path, projected: ProjectedVectors) -> str:
     return projected_digest(place)
 
 
-def read_projected(place: Path, digest: str) -> ProjectedVectors | None:
+def read_projected(place: Path, digest: str | None) -> ProjectedVectors | None:
     """Read the files of a segment; None where they have changed or are missing, and without FAISS."""
     try:
-        if not has_faiss() or projected_digest(place) != digest:
+        if digest is None or not has_faiss() or projected_digest(place) != digest:
             return None
     except OSError:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,6 @@ from dqecir.index.item_list import (
     LOOKUP,
     Entry,
     ItemChanges,
-    ItemsError,
     ItemsWriter,
     StoredItems,
     items_digest,
@@ -60,6 +60,12 @@ _UNFIT = f"does not fit the index's manifest: copy the whole index again, or {AG
 
 _COPIED = 1024
 """Items that are copied in one step."""
+
+_LEFT = re.compile(r"s\d+|\.manifest\.json\..*")
+"""Names in an index's folder that a killed writer may leave."""
+
+Part = tuple[Iterable[Entry], NDArray[np.float16]]
+"""Ids and payloads of some items, and their tokens [B, n_t, D]."""
 
 
 class ChangeEntry(Strict):
@@ -98,6 +104,14 @@ class SegmentEntry(Strict):
     """SHA-256 of the projected vectors, if they were made."""
     changes: tuple[ChangeEntry, ...] = ()
     """Changed payloads of its items, the newest last."""
+
+    @property
+    def files(self) -> list[str | None]:
+        """The names of its files, and of the folders of its changes."""
+        text = TEXT if self.text_sha256 else None
+        projected = (PROJECTED, DIRECTIONS) if self.projected_sha256 else ()
+        changes = (change.name for change in self.changes)
+        return ["tokens.npy", LINES, LOOKUP, text, self.dead_file, *projected, *changes]
 
 
 class Manifest(Strict):
@@ -159,7 +173,7 @@ class Segment:
         return rows
 
 
-class _MissingError(EngineError):
+class MissingFileError(EngineError):
     """A file of a manifest is missing: damage, or a writer has replaced it in the meantime."""
 
 
@@ -180,70 +194,53 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     sync_folder(folder)
 
 
-def open_generation(folder: Path, known: Sequence[Segment] = ()) -> tuple[Manifest, tuple[Segment, ...]]:
-    """Open the newest finished generation; segments that are open already are reused."""
-    manifest = read_manifest(folder)
-    while True:
-        try:
-            return manifest, tuple(
-                open_segment(folder, manifest, entry, known) for entry in manifest.segments
-            )
-        except _MissingError:
-            # A writer that finished after the manifest was read has removed replaced files.
-            newer = read_manifest(folder)
-            if newer == manifest:
-                raise
-            manifest = newer
+def open_segment(folder: Path, manifest: Manifest, entry: SegmentEntry, known: Sequence[Segment]) -> Segment:
+    """Open a segment, whose files are reused if it is known already.
 
-
-def open_segment(
-    folder: Path, manifest: Manifest, entry: SegmentEntry, known: Sequence[Segment] = ()
-) -> Segment:
-    """Open a segment; raises :class:`EngineError` if its files do not fit the manifest."""
-    for segment in known:
-        if segment.entry == entry:
-            return segment
-        if _same_items(segment.entry, entry):
-            alive, projected = _read_alive(folder / entry.name, entry), segment.projected
-            if segment.entry.projected_sha256 != entry.projected_sha256:
-                projected = _read_projected(folder, entry)
-            items = segment.items
-            if segment.entry.changes != entry.changes:
-                with _reading(folder / entry.name):
-                    items = replace(items, changes=_open_changes(folder, entry, segment))
-            return replace(segment, entry=entry, alive=alive, projected=projected, items=items)
-    place = folder / entry.name
-    path = place / "tokens.npy"
+    Raises :class:`EngineError` if the files do not fit the manifest.
+    """
+    place, plain = folder / entry.name, _unchanged(entry)
     with _reading(place):
-        _check_items(place, entry.items_sha256)
-        items = replace(open_items(place), changes=_open_changes(folder, entry))
-        if path.stat().st_size != entry.token_bytes:
-            raise EngineError(f"{path} is cut off: {AGAIN}")
-        try:
-            # Copy-on-write, because torch requires writable memory.
-            tokens = np.asarray(np.load(path, mmap_mode="c"))
-        except ValueError as error:
-            raise EngineError(f"{path} is damaged ({error}): {AGAIN}") from None
-        text = StoredText(place) if entry.text_sha256 and has_fts5() else None
-    header = manifest.header
+        found = next((one for one in known if _unchanged(one.entry) == plain), None)
+        found = found or _open_unchanged(place, plain, manifest.header)
+        if entry == found.entry:
+            return found
+        alive, projected, items = _read_alive(place, entry), found.projected, found.items
+        if entry.projected_sha256 != found.entry.projected_sha256:
+            projected = read_projected(place, entry.projected_sha256)
+        if entry.changes != found.entry.changes:
+            opened = dict(zip(found.entry.changes, items.changes, strict=True))
+            changes = (opened.get(change) or _open_change(place, change) for change in entry.changes)
+            items = replace(items, changes=tuple(changes))
+    return replace(found, entry=entry, alive=alive, projected=projected, items=items)
+
+
+def _unchanged(entry: SegmentEntry) -> SegmentEntry:
+    """Return the entry that a segment had when it was written."""
+    return entry.model_copy(update={"dead": 0, "dead_file": None, "projected_sha256": None, "changes": ()})
+
+
+def _open_unchanged(place: Path, entry: SegmentEntry, header: IndexHeader) -> Segment:
+    path = place / "tokens.npy"
+    _check_items(place, entry.items_sha256)
+    items = open_items(place)
+    if path.stat().st_size != entry.token_bytes:
+        raise EngineError(f"{path} is cut off: {AGAIN}")
+    try:
+        # Copy-on-write, because torch requires writable memory.
+        tokens = np.asarray(np.load(path, mmap_mode="c"))
+    except ValueError as error:
+        raise EngineError(f"{path} is damaged ({error}): {AGAIN}") from None
+    text = StoredText(place) if entry.text_sha256 and has_fts5() else None
     if tokens.shape != (entry.items, header.tokens, header.size) or tokens.dtype != np.float16:
         raise EngineError(f"{path} {_UNFIT}")
     longest = entry.longest or (_longest(tokens) if header.score_rule == "dot" else 0.0)
-    projected = _read_projected(folder, entry)
-    return Segment(entry, items, tokens, _read_alive(place, entry), longest, projected, text)
+    return Segment(entry, items, tokens, np.ones(entry.items, dtype=np.bool_), longest, None, text)
 
 
-def _open_changes(folder: Path, entry: SegmentEntry, known: Segment | None = None) -> tuple[ItemChanges, ...]:
-    """Open the changed payloads of a segment; those that it has open already are reused."""
-    opened = {} if known is None else dict(zip(known.entry.changes, known.items.changes, strict=True))
-    found = []
-    for change in entry.changes:
-        if change not in opened:
-            place = folder / entry.name / change.name
-            _check_items(place, change.items_sha256)
-            opened[change] = open_changes(place, change.text_sha256 is not None)
-        found.append(opened[change])
-    return tuple(found)
+def _open_change(place: Path, change: ChangeEntry) -> ItemChanges:
+    _check_items(place / change.name, change.items_sha256)
+    return open_changes(place / change.name, change.text_sha256 is not None)
 
 
 def _check_items(place: Path, digest: str) -> None:
@@ -257,40 +254,24 @@ def _reading(place: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise _MissingError(f"{error.filename} is missing: {AGAIN}") from None
+        raise MissingFileError(f"{error.filename} is missing: {AGAIN}") from None
     except OSError as error:
         raise EngineError(
             f"{error.filename} cannot be read ({error.strerror}): check its permissions"
         ) from None
-    except ItemsError as error:
-        raise EngineError(f"{error}: {AGAIN}") from None
     except sqlite3.Error as error:
         raise EngineError(f"the words of {place} are damaged ({error}): {AGAIN}") from None
 
 
-def write_segment(
-    folder: Path, generation: int, header: IndexHeader, batches: Iterable[ItemBatch]
-) -> SegmentEntry:
-    """Write a segment of all items, a batch in memory at a time; no manifest names it yet.
-
-    Raises :class:`EngineError` for a repeated id and as ``as_stored``; the files are then removed.
-    """
-    stored = (
-        (zip(batch.ids, batch.payloads, strict=True), batch.as_stored(header).contiguous().numpy())
-        for batch in batches
-    )
-    return _write_segment(folder, generation, header, stored)
-
-
-def join_segments(
-    folder: Path, generation: int, header: IndexHeader, merged: Sequence[Segment]
-) -> SegmentEntry:
-    """Merge the living items of segments into a new one; no manifest names it yet."""
-    return _write_segment(folder, generation, header, living_items(merged))
+def stored_parts(header: IndexHeader, batches: Iterable[ItemBatch]) -> Iterator[Part]:
+    """Yield the items of batches; raises as :meth:`ItemBatch.as_stored`."""
+    for batch in batches:
+        tokens = batch.as_stored(header).contiguous().numpy()
+        yield zip(batch.ids, batch.payloads, strict=True), tokens
 
 
 def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDArray[np.float16]]]:
-    """Yield ids and payloads, and tokens [B, n_t, D], of the living items, in order.
+    """Yield the living items in order, some at a time.
 
     It uses numpy in one thread: for such small pieces, torch's threads would block all cores, and so the
     searches of other processes.
@@ -316,12 +297,6 @@ def with_projected(folder: Path, entry: SegmentEntry, settings: SearchSettings |
     return entry
 
 
-def _read_projected(folder: Path, entry: SegmentEntry) -> ProjectedVectors | None:
-    if entry.projected_sha256 is None:
-        return None
-    return read_projected(folder / entry.name, entry.projected_sha256)
-
-
 def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str]) -> SegmentEntry:
     """Mark items of the segment as dead in a file of this generation; return the segment's entry."""
     rows = segment.rows(ids)
@@ -339,27 +314,15 @@ def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str
 
 def sweep(folder: Path, manifest: Manifest) -> None:
     """Remove files that no manifest names: replaced segments and marks, and leftovers of killed writers."""
-    named = {entry.name: entry for entry in manifest.segments}
-    for path in folder.iterdir():
-        if path.is_dir() and path.name not in named and path.name[:1] == "s" and path.name[1:].isdigit():
+    kept = {entry.name for entry in manifest.segments}
+    left = [path for path in folder.iterdir() if _LEFT.fullmatch(path.name) and path.name not in kept]
+    for entry in manifest.segments:
+        left += [path for path in (folder / entry.name).iterdir() if path.name not in entry.files]
+    for path in left:
+        if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name.startswith(".manifest.json."):
+        else:
             path.unlink(missing_ok=True)
-    for entry in named.values():
-        for path in (folder / entry.name).iterdir():
-            if path.name not in (
-                "tokens.npy",
-                LINES,
-                LOOKUP,
-                TEXT if entry.text_sha256 else None,
-                entry.dead_file,
-                *((PROJECTED, DIRECTIONS) if entry.projected_sha256 else ()),
-                *(change.name for change in entry.changes),
-            ):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
 
 
 def as_tensor(tokens: NDArray[np.float16]) -> Tensor:
@@ -377,38 +340,32 @@ def token_digest(tokens: NDArray[np.float16]) -> str:
     return digest.hexdigest()
 
 
-def _write_segment(
-    folder: Path,
-    generation: int,
-    header: IndexHeader,
-    parts: Iterable[tuple[Iterable[Entry], NDArray[np.float16]]],
-) -> SegmentEntry:
-    place = folder / f"s{generation:08}"
+@contextmanager
+def new_folder(place: Path) -> Iterator[None]:
+    """Make a folder whose files no manifest names yet; it is removed by an error, else flushed to disk."""
     # A writer that was killed before its manifest may have left a folder of this name.
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     try:
-        entry = _write_items(place, header, parts)
+        yield
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
     sync_folder(place)
-    sync_folder(folder)
-    return entry
+    sync_folder(place.parent)
 
 
-def _write_items(
-    place: Path, header: IndexHeader, parts: Iterable[tuple[Iterable[Entry], NDArray[np.float16]]]
-) -> SegmentEntry:
-    digest, longest = hashlib.sha256(), 0.0
-    path = place / "tokens.npy"
-    with closing(ItemsWriter(place)) as items, path.open("wb") as file:
+def write_segment(folder: Path, generation: int, header: IndexHeader, parts: Iterable[Part]) -> SegmentEntry:
+    """Write a segment of all items, a part in memory at a time; no manifest names it yet.
+
+    Raises :class:`EngineError` for a repeated id and for no items; the files are then removed.
+    """
+    place = folder / f"s{generation:08}"
+    path, digest, longest = place / "tokens.npy", hashlib.sha256(), 0.0
+    with new_folder(place), closing(ItemsWriter(place)) as items, path.open("wb") as file:
         write_head(file, 0, header)
         for entries, tokens in parts:
-            try:
-                items.add(entries)
-            except ItemsError as error:
-                raise EngineError(str(error)) from None
+            items.add(entries)
             file.write(tokens.data)
             digest.update(tokens.data)
             if header.score_rule == "dot":
@@ -443,16 +400,10 @@ def write_head(file: BinaryIO, items: int, header: IndexHeader) -> None:
     write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
 
 
-def _same_items(one: SegmentEntry, other: SegmentEntry) -> bool:
-    plain = {"dead": 0, "dead_file": None, "projected_sha256": None, "changes": ()}
-    return one.model_copy(update=plain) == other.model_copy(update=plain)
-
-
 def _read_alive(place: Path, entry: SegmentEntry) -> NDArray[np.bool_]:
     if entry.dead_file is None:
         return np.ones(entry.items, dtype=np.bool_)
-    with _reading(place):
-        data = np.fromfile(place / entry.dead_file, dtype=np.uint8)
+    data = np.fromfile(place / entry.dead_file, dtype=np.uint8)
     if len(data) == -(-entry.items // 8):
         dead = np.unpackbits(data, count=entry.items).astype(np.bool_)
         if int(dead.sum()) == entry.dead:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -90,9 +89,6 @@ MARKED = 1024
 HELD = 1 << 13
 """Items of several queries that are fetched at once; other searches take turns with them."""
 
-_ALL = 1 << 31
-"""A number of values that no attribute reaches."""
-
 ReadT = TypeVar("ReadT")
 
 
@@ -126,17 +122,12 @@ class ServerIndex(RemoteIndex):
     """Items of one model in a collection, under a manifest that names it."""
 
     def __init__(self, folder: Path) -> None:
-        """As :meth:`open`."""
         self.folder = folder
         collection = _collection_of(folder)
         self._state = _State(collection, _record(collection, folder))
         self.header = self._state.record.header
         # Held while a generation is opened, so that no older one replaces it; searches never hold it.
         self._opening = Lock()
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        return cls(folder)
 
     @classmethod
     def stored(cls, folder: Path) -> tuple[IndexHeader, Iterator[ItemBatch]]:
@@ -298,10 +289,6 @@ class ServerIndex(RemoteIndex):
     def ids(self, where: Filter | None = None) -> list[str]:
         more = _conditions(where, self._state.record)
         return [point.id for found in self._parts(False, *more) for point in found]
-
-    def values(self) -> dict[str, Counter[str]]:
-        facts = self.column_facts(_ALL, 1)
-        return {name: Counter(one.values) for name, one in facts.items()}
 
     def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
         """As the contract says, by counts of the server; of many numbers, an item counts once in a bin."""

@@ -1,0 +1,146 @@
+"""One finished generation of an exact index, whose segments are listed as one, without reading all items."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dqecir.data.payload_fields import PRODUCT
+from dqecir.errors import UnknownItemError
+from dqecir.index.filters import Filter
+from dqecir.index.item_list import Entry
+from dqecir.index.item_preferences import CatalogueText, ItemTexts, Preference, Scores
+from dqecir.index.payload_columns import Columns
+from dqecir.index.segments import Manifest, MissingFileError, Segment, open_segment, read_manifest
+
+Places = NDArray[np.int64]
+"""Rows of items, counted through all segments in the order of adding."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The state that a search uses, unchanged by writers."""
+
+    manifest: Manifest
+    segments: tuple[Segment, ...]
+
+    @property
+    def columns(self) -> list[Columns]:
+        """The columns of each segment."""
+        return [segment.items.columns for segment in self.segments]
+
+    @cached_property
+    def text(self) -> CatalogueText | None:
+        """The words of all items; None if they are missing for some."""
+        found = [
+            ItemTexts(segment.text, segment.items.columns, segment.alive)
+            for segment in self.segments
+            if segment.text is not None
+        ]
+        return CatalogueText(found) if len(found) == len(self.segments) else None
+
+    def added(self, prefer: Sequence[Preference]) -> list[Scores]:
+        """Return what preferences, one for each query, add to the scores of each segment [B, N]."""
+        found = [np.zeros((len(prefer), one.entry.items), dtype=np.float32) for one in self.segments]
+        for row, preference in enumerate(prefer):
+            for own, columns in zip(found, self.columns, strict=True):
+                own[row] += preference.of_cells(columns)
+            if preference.words and self.text is not None:
+                for own, relevance in zip(found, self.text.relevance(preference.words), strict=True):
+                    own[row] += preference.word_weight * relevance
+        return found
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """The place of each segment's first item, and the end."""
+        found: list[int] = np.cumsum([0, *(segment.entry.items for segment in self.segments)]).tolist()
+        return found
+
+    def row(self, place: int) -> tuple[Segment, int]:
+        """Return the segment of a place, and its row there."""
+        number = bisect_right(self._starts, place) - 1
+        return self.segments[number], place - self._starts[number]
+
+    def entry(self, place: int) -> Entry:
+        """Return the id and the payload of the item at a place."""
+        segment, row = self.row(place)
+        return segment.items.entry(row)
+
+    def item_id(self, place: int) -> str:
+        """Return the id of the item at a place, without parsing its payload."""
+        segment, row = self.row(place)
+        return segment.items.item_id(row)
+
+    def place(self, item_id: str) -> int:
+        """Return the place of a living item; raises :class:`UnknownItemError`."""
+        for start, segment in zip(self._starts, self.segments, strict=False):
+            [row] = segment.rows([item_id]).tolist()
+            if row >= 0:
+                return start + row
+        raise UnknownItemError(item_id)
+
+    def allowed(self, where: Filter | None = None) -> Places:
+        """Return the places of living items that a filter allows; raises as :meth:`Filter.check`."""
+        if where is not None:
+            where.check(self.columns)
+        masks = (segment.allowed(where) for segment in self.segments)
+        return np.flatnonzero(np.concatenate([np.empty(0, dtype=np.bool_), *masks]))
+
+    def listed(self, where: Filter | None = None) -> Places:
+        """Return the places of :meth:`allowed`, but of each product only the first."""
+        places = self.allowed(where)
+        numbers = self._products[places]
+        # Of the same product the first is written last.
+        first = np.zeros(int(self._products.max(initial=-1)) + 1, dtype=np.int64)
+        shown = np.flatnonzero(numbers >= 0)[::-1]
+        first[numbers[shown]] = shown
+        kept = numbers < 0
+        kept[first[numbers[shown]]] = True
+        return places[kept]
+
+    @cached_property
+    def _products(self) -> NDArray[np.int64]:
+        """A number for the product of every item, -1 for an item without a product."""
+        known: dict[object, int] = {}
+        found = [np.empty(0, dtype=np.int64)]
+        for columns in self.columns:
+            column = columns[PRODUCT]
+            numbers = [-1, *(known.setdefault(product, len(known)) for product in column.values)]
+            found.append(np.array(numbers, dtype=np.int64)[column.codes])
+        return np.concatenate(found)
+
+    def order(self, places: Places, seed: int | None) -> NDArray[np.uint64]:
+        """Return a number for each place that orders the items: that of adding, or drawn by the seed.
+
+        A drawn number depends on the seed and the id alone, so the order holds while other items come and go.
+        """
+        if seed is None:
+            return places.astype(np.uint64)
+        hashes = (segment.items.hashes_by_row for segment in self.segments)
+        mixed = np.concatenate([np.empty(0, dtype=np.uint64), *hashes])[places]
+        # The finaliser of splitmix64, which mixes all bits.
+        mixed ^= np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return mixed ^ (mixed >> np.uint64(31))
+
+
+def open_generation(folder: Path, known: Sequence[Segment] = ()) -> Generation:
+    """Open the newest finished generation; segments that are open already are reused."""
+    manifest = read_manifest(folder)
+    while True:
+        try:
+            segments = (open_segment(folder, manifest, entry, known) for entry in manifest.segments)
+            return Generation(manifest, tuple(segments))
+        except MissingFileError:
+            # A writer that finished after the manifest was read has removed replaced files.
+            newer = read_manifest(folder)
+            if newer == manifest:
+                raise
+            manifest = newer
