@@ -163,11 +163,10 @@ def test_a_server_says_how_long_to_wait(serve):
 
 
 def test_one_host_is_asked_at_a_polite_rate(serve):
-    server, clock = serve(OK, OK, OK), Clock()
+    server, clock = serve(*[answer("200 OK\r\nConnection: close", b"fine")] * 3), Clock()
     with downloader(clock) as made:
         for _ in range(3):
             made.get(server.address)
-            made._pool.close()  # the server answers once a connection
     assert clock.waited == pytest.approx([0.1, 0.1])
 
 

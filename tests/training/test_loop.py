@@ -85,9 +85,9 @@ def test_a_run_leaves_models_logs_and_its_recipe(run, tmp_path):
 def test_reading_ahead_changes_nothing(run, tmp_path, negatives, monkeypatch):
     """Over refreshes of the negatives, checkpoints and the end of an epoch."""
     readers = []
-    read = ReadAhead._read
+    read = ReadAhead.read
     monkeypatch.setattr(
-        ReadAhead, "_read", lambda *one: readers.append(threading.current_thread()) or read(*one)
+        ReadAhead, "read", lambda *one: readers.append(threading.current_thread()) or read(*one)
     )
     recipe = recipe_of(negatives=negatives, options={"contrast_weight": 1.0})
     for name, ahead in (("plain", False), ("ahead", True)):

@@ -353,7 +353,10 @@ class Index(ABC):
 
     @abstractmethod
     def configure(self, settings: SearchSettings | None) -> None:
-        """Store the settings of searches. None: the engine's default."""
+        """Store the settings of searches. None: the engine's default.
+
+        Raises :class:`EngineError` for settings that the engine cannot follow, or not for this index.
+        """
 
     def check_search(self, queries: Tensor, k: int, exclude: Sequence[Sequence[str]] | None) -> None:
         """Raise :class:`EngineError` for arguments that do not fit the index."""

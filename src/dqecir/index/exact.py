@@ -175,7 +175,7 @@ class ExactIndex(Index):
         return len(payloads) - len(left)
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """Store the settings of searches; with settings, project vectors that are not projected yet."""
+        """As the contract says; with settings, project vectors that are not projected yet."""
         if settings is not None and self.header.score_rule != "dot":
             raise EngineError(
                 f"the engine exact scores every item by the rule {self.header.score_rule}: the number of "

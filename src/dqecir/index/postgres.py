@@ -342,7 +342,7 @@ class PostgresIndex(RemoteIndex):
             self._graph.close()
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """Store the settings of searches; a graph is made for them, or removed without any."""
+        """As the contract says; a graph is made for settings, or removed without any."""
         why = settings and self._read(lambda now: why_no_graph(now.store, self.header.size, settings))
         if why:
             raise EngineError(why)

@@ -83,7 +83,10 @@ class ConnectionPool:
         self._extension: VectorExtension | None = None
 
     def dedicated(self) -> Connection:
-        """Open a connection that the pool does not hold; the caller closes it."""
+        """Open a connection that the pool does not hold; the caller closes it.
+
+        Raises :class:`EngineError` if the database does not answer, or is too old or not in UTF-8.
+        """
         try:
             found = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:

@@ -64,7 +64,10 @@ def record_of(connection: Connection, location: DatabaseLocation, lock: str = ""
 
 
 def busy(building: str | None) -> EngineError:
-    """Return the error for a change or a build while another process builds the index or its graph."""
+    """Return the error for a change or a build while another process builds the index or its graph.
+
+    ``building`` is the record's note of a build, as JSON; None: only a graph is made.
+    """
     if building is None:
         return EngineError("the index is being audited, or its graph made: try again when that has ended")
     by = json.loads(building)

@@ -22,7 +22,10 @@ READ = 128
 
 
 def earlier_items(folder: Path) -> tuple[IndexHeader, Iterator[ItemBatch]] | None:
-    """Return the header and the items of an index of version 0.1.0; None for an index of another version."""
+    """Return the header and the items of an index of version 0.1.0; None for an index of another version.
+
+    Raises :class:`EngineError` if the server no longer has the items.
+    """
     data = manifest_of(folder)
     if data["engine"] != "server" or data.get("format") != FORMAT:
         return None

@@ -223,7 +223,7 @@ class ReadAhead:
 
     def announce(self, ids: Tensor, views: Tensor) -> None:
         """Begin to gather images ``ids`` [n] in ``views`` [n]; earlier announcements are dropped."""
-        self.announced = ids, views, self.thread.submit(self._read, ids, views)
+        self.announced = ids, views, self.thread.submit(self.read, ids, views)
 
     def gather(self, ids: Tensor, views: Tensor) -> Tensor:
         """Gather as :meth:`TokenStore.gather`, on the device, whether announced or not."""
@@ -231,9 +231,10 @@ class ReadAhead:
         if announced is not None and torch.equal(announced[0], ids) and torch.equal(announced[1], views):
             tokens = announced[2].result()
         else:
-            tokens = self._read(ids, views)
+            tokens = self.read(ids, views)
         return tokens.to(self.device, non_blocking=True)
 
-    def _read(self, ids: Tensor, views: Tensor) -> Tensor:
+    def read(self, ids: Tensor, views: Tensor) -> Tensor:
+        """Gather as :meth:`TokenStore.gather`, into pinned memory for a GPU."""
         tokens = self.store.gather(ids, views)
         return tokens.pin_memory() if self.device.type == "cuda" and not tokens.is_cuda else tokens
