@@ -181,7 +181,7 @@ def _key_of(line: str, place: str) -> Key:
             f"{place}: write read:KEY, write:KEY or embed:KEY origin=https://SHOP, optionally with rate=60"
         )
     if len(key) < SHORTEST:
-        raise DataError(f"{place}: the key has {len(key)} characters: write at least {SHORTEST}")
+        raise DataError(f"{place}: the key has {len(key)} characters: write at least {SHORTEST} characters")
     if (kind == "embed") is not bool(origins):
         raise DataError(f"{place}: an embed key needs origin=https://SHOP, and no other key may have it")
     if rate is not None and not (rate.isascii() and rate.isdigit() and int(rate)):
