@@ -9,8 +9,9 @@ from dqecir import ComposedRetriever
 from dqecir.errors import DataError, UnknownItemError
 from dqecir.methods.method import Query
 from dqecir.methods.scoring import score
+from dqecir.model.compose import mixed
 from dqecir.search.engine import SearchEngine
-from dqecir.search.mixing import mixed, mixed_cells
+from dqecir.search.preferring import mixed_cells
 from dqecir.search.search_request import SearchRequest, WeightedReference
 from tests.conftest import tiny_model
 

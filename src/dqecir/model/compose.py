@@ -1,9 +1,14 @@
-"""Compose batches of reference images and texts into queries, for training, evaluation and search alike."""
+"""Compose batches of reference images and texts into queries, for training, evaluation and search alike.
+
+The query of several references is the weighted mean of the queries that each of them composes with the text,
+so that every index serves it and one search answers it. If a method predicts the wanted values, these are
+mixed too: in a column that the text does not request, the value of any of the references is wanted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +19,7 @@ from dqecir.encoders.encoder import TextBatch
 from dqecir.encoders.store import Store
 from dqecir.io.recent import Recent
 from dqecir.methods.attribute_heads import TextEncoder
-from dqecir.methods.method import Method, Query
+from dqecir.methods.method import REQUESTED, Method, Query, QueryParts
 from dqecir.model.composed_model import ComposedModel
 
 CHUNK = 256
@@ -61,12 +66,14 @@ def learn_images(method: Method, store: Store) -> None:
 class Reference:
     """A reference image: its pixels [3, S, S], or its image tokens [M, W] if they are known already.
 
-    ``key`` names the picture, so that its tokens can be kept for the next request.
+    ``key`` names the picture, so that its tokens can be kept for the next request. ``weight``, more than 0,
+    is how much it counts against the other references of a text.
     """
 
     pixels: Tensor | None = None
     tokens: Tensor | None = None
     key: Hashable = None
+    weight: float = 1.0
 
 
 class QueryComposer:
@@ -78,7 +85,7 @@ class QueryComposer:
         self._keeps = tokens_kept > 0
         self._tokens: Recent[Tensor] = Recent(tokens_kept, lambda kept: kept.numel() * kept.element_size())
 
-    def reference(self, image: ImageSource) -> Reference:
+    def reference(self, image: ImageSource, weight: float = 1.0) -> Reference:
         """Return a picture for :meth:`compose`; a file whose tokens are cached is not decoded again.
 
         Raises ``ImageError`` for a picture that cannot be used.
@@ -86,29 +93,32 @@ class QueryComposer:
         key = file_state(image) if self._keeps and isinstance(image, Path | RemotePicture) else None
         tokens = None if key is None else self._tokens.get(key)
         if tokens is not None:
-            return Reference(tokens=tokens)
-        return Reference(self.model.preprocessing(load_image(image)), key=key)
-
-    def no_picture(self) -> Reference:
-        """Return a reference of one colour, for queries without a reference image."""
-        return Reference(torch.zeros(3, self.model.preprocessing.size, self.model.preprocessing.size))
+            return Reference(tokens=tokens, weight=weight)
+        return Reference(self.model.preprocessing(load_image(image)), key=key, weight=weight)
 
     @torch.no_grad()
-    def texts_alone(self, texts: Sequence[str]) -> Tensor | None:
-        """Return queries [B, n_q, D] of texts alone; None if the model cannot compare texts with targets."""
+    def compose(self, references: Sequence[Sequence[Reference]], texts: Sequence[str]) -> Query:
+        """Compose one query for each text and its references, without boost or steering.
+
+        An empty text asks for images like the references. Without a reference, the text alone is the query
+        (:func:`without_reference`).
+        """
+        size = self.model.preprocessing.size
+        # A picture of one colour stands for no picture.
+        groups = [own or (Reference(torch.zeros(3, size, size)),) for own in references]
+        words = [
+            self.model.method.text((text,)) for text, own in zip(texts, groups, strict=True) for _ in own
+        ]
+        text = self.model.text_encoder(words, blank=True)
+        tokens = self._image_tokens([reference for own in groups for reference in own])
+        composed = compose(self.model.method, tokens, text)
+        query = mixed(composed, [[reference.weight for reference in own] for own in groups])
+        if all(references):
+            return query
         words = [self.model.method.text((text,)) for text in texts]
         text = self.model.text_encoder(words, blank=True).to(self.model.device)
-        return self.model.method.embed_text(text)
-
-    @torch.no_grad()
-    def compose(self, references: Sequence[Reference], texts: Sequence[str]) -> Query:
-        """Compose one query for each reference and modification text, without boost or steering.
-
-        An empty text asks for images like the reference.
-        """
-        words = [self.model.method.text((text,)) for text in texts]
-        text = self.model.text_encoder(words, blank=True)
-        return compose(self.model.method, self._image_tokens(references), text)
+        alone = torch.tensor([not own for own in references], device=query.embeddings.device)
+        return without_reference(query, alone, self.model.method.embed_text(text))
 
     @torch.no_grad()
     def target_embeddings(self, references: Sequence[Reference]) -> list[Tensor]:
@@ -132,3 +142,65 @@ class QueryComposer:
         if not pixels:
             return ()
         return list(self.model.backbone.image_tokens(torch.stack(list(pixels)).to(self.model.device)))
+
+
+def without_reference(query: Query, alone: Tensor, texts: Tensor | None) -> Query:
+    """Return the queries, those of ``alone`` [B] by their texts without their references.
+
+    A method that tells the requests keeps only requested columns. Another method uses ``texts`` [B, n_q, D],
+    the embeddings of the texts; None: zeros, which rank all items alike. Its result has no parts.
+    """
+    parts = query.parts
+    if parts is None or parts.asked is None:
+        own = torch.zeros_like(query.embeddings) if texts is None else texts.to(query.embeddings)
+        return Query(torch.where(alone[:, None, None], own, query.embeddings))
+    left = alone[:, None] & (parts.asked < REQUESTED)
+    parts = replace(
+        parts,
+        base=parts.base.masked_fill(alone[:, None, None], 0),
+        weights=parts.weights.masked_fill(left, 0),
+    )
+    return replace(query, embeddings=parts.embeddings(), parts=parts)
+
+
+def mixed(query: Query, groups: Sequence[Sequence[float]]) -> Query:
+    """Return, for each group, the weighted mean of its queries.
+
+    ``groups`` holds the positive weights of each group's successive queries; only their proportions count. If
+    every group has one query, ``query`` is returned unchanged.
+    """
+    if all(len(group) == 1 for group in groups):
+        return query
+    shares = torch.zeros(len(groups), len(query.embeddings))
+    start = 0
+    for row, group in enumerate(groups):
+        shares[row, start : start + len(group)] = torch.tensor(group) / sum(group)
+        start += len(group)
+    shares = shares.to(query.embeddings)
+    parts = None if query.parts is None else _mixed_parts(query.parts, shares)
+    embeddings = _weighted_mean(query.embeddings, shares) if parts is None else parts.embeddings()
+    return Query(embeddings, parts=parts)
+
+
+def _mixed_parts(parts: QueryParts, shares: Tensor) -> QueryParts:
+    first = shares.argmax(dim=1).tolist()
+    weights = shares @ parts.weights
+    added = _weighted_mean(parts.weights[:, :, None, None] * parts.pieces, shares)
+    # So that a piece times its weight is the mean of what the pieces of the references add.
+    pieces = added / weights.clamp(min=torch.finfo(weights.dtype).tiny)[:, :, None, None]
+    wanted = tuple(_weighted_mean(values, shares) for values in parts.wanted)
+    return replace(
+        parts,
+        base=_weighted_mean(parts.base, shares),
+        pieces=pieces if parts.slices is None else parts.slices.pieces(wanted),
+        weights=weights,
+        asked=None if parts.asked is None else _weighted_mean(parts.asked, shares),
+        wanted=wanted,
+        # What a text leaves unread is the same with every reference.
+        unread=None if parts.unread is None else tuple(parts.unread[row] for row in first),
+    )
+
+
+def _weighted_mean(values: Tensor, shares: Tensor) -> Tensor:
+    """Return weighted means [G, ...] of values [B, ...]."""
+    return torch.einsum("gb,b...->g...", shares.to(values), values)

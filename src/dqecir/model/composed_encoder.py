@@ -60,7 +60,7 @@ class ComposedEncoder:
         parts = []
         for some in _batches(inputs, batch_size):
             pictures, texts = zip(*map(_parts, some), strict=True)
-            references = [self._composer.reference(picture) for picture in pictures]
+            references = [[self._composer.reference(picture)] for picture in pictures]
             parts.append(self._composer.compose(references, texts).embeddings.cpu())
         return self._plain(torch.cat(parts))
 

@@ -22,8 +22,8 @@ from dqecir.data.images import StoredPicture
 from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.errors import DataError, ImageError, ItemPictureError, UnknownItemError
 from dqecir.index.contract import Index
-from dqecir.index.filters import Equal, Filter, conjuncts
-from dqecir.index.item_preferences import CellPreference, Preference
+from dqecir.index.filters import Equal, Filter, Not, all_of, conjuncts
+from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import Columns
 from dqecir.language.linking import Linker
 from dqecir.language.reader import Ask
@@ -33,22 +33,8 @@ from dqecir.methods.scoring import score
 from dqecir.model.compose import QueryComposer, Reference
 from dqecir.model.composed_model import ComposedModel
 from dqecir.search.explanation import HeatMap, attribute_scores, heat_maps, readings
-from dqecir.search.mixing import mixed, mixed_cells
-from dqecir.search.preferring import (
-    WORDS,
-    cells_of,
-    of_model,
-    of_reference,
-    of_requests,
-    values_by_model,
-)
-from dqecir.search.product_search import (
-    ProductHit,
-    all_views,
-    best_products,
-    item_named,
-    items_of_one_picture,
-)
+from dqecir.search.preferring import preferences
+from dqecir.search.product_search import ProductHit, best_products, item_named, named_items
 from dqecir.search.request_text import RequestReader, RequestText
 from dqecir.search.reranking import Reranker, reranked
 from dqecir.search.response import (
@@ -61,20 +47,16 @@ from dqecir.search.response import (
     TextReading,
 )
 from dqecir.search.search_request import HEAVIEST_REFERENCE, PreparedRequest, SearchRequest, WeightedReference
-from dqecir.search.steering import (
-    STRICTEST,
-    SteeredQuery,
-    Steering,
-    boosted_and_steered,
-    check_weights,
-    without_reference,
-)
+from dqecir.search.steering import STRICTEST, SteeredQuery, Steering, boosted_and_steered, check_weights
 
 SAMPLE = 64
 """Number of items that a result is compared with, to compute contributions of attributes."""
 
+_SOLD_OUT_ITEMS = Equal(SOLD_OUT, ("true",))
 
-def _file_of(index: Index, payload: Mapping[str, Any]) -> Path | None:
+
+def picture_file(index: Index, payload: Mapping[str, Any]) -> Path | None:
+    """Return the file of an item's picture, by its payload; None if it has none."""
     return index.picture_path(payload)
 
 
@@ -87,7 +69,7 @@ class SearchEngine:
         index: Index,
         tokens_kept: int = 0,
         reranker: Reranker | None = None,
-        stored_picture: Callable[[Index, Mapping[str, Any]], StoredPicture | None] = _file_of,
+        stored_picture: Callable[[Index, Mapping[str, Any]], StoredPicture | None] = picture_file,
     ) -> None:
         """Take a model and its index; raises :class:`EngineError` for an index of another model.
 
@@ -126,12 +108,7 @@ class SearchEngine:
         """
         begun = time.perf_counter()
         self.index.refresh()
-        references = [
-            one if one.item is None else replace(one, item=item_named(self.index, one.item))
-            for one in request.all_references
-        ]
-        items = [one.item for one in references if one.item is not None]
-        more, less = ([item_named(self.index, name) for name in ids] for ids in (request.more, request.less))
+        references = request.all_references
         if not references and not "".join((*request.earlier, request.text)).strip():
             raise DataError("a search needs a picture, an item of the index or a text: give at least one")
         for one in references:
@@ -148,36 +125,40 @@ class SearchEngine:
                 "there is no reranker: name one (--reranker, or the retriever's reranker in Python), or "
                 "leave out rerank"
             )
-        said = self.reader.read(request.text, items[0] if items else None, request.where, request.earlier)
+        named = named_items(
+            self.index, [one.item for one in references], request.more, request.less, request.exclude
+        )
+        first = next(filter(None, named.references), None)
+        said = self.reader.read(request.text, first, request.where, request.earlier)
         if request.earlier and not references and not said.together:
             raise DataError("the turns together request nothing: say what to search for")
         columns = self.index.columns()
         if said.where is not None:
             said.where.check(columns)
-        payloads = self.index.payloads(items)
-        cells = [cells_of(payloads.get(item, {}), said.garments) for item in items]
-        same = [one for item in items for one in items_of_one_picture(self.index, item)]
+        hides_sold_out = not request.sold_out and _is_in(SOLD_OUT, columns)
+        allowed = conjuncts(said.where)
+        more, less = (self.index.tokens(ids) if ids else None for ids in (named.more, named.less))
         return PreparedRequest(
             request,
-            tuple(self._reference(one, payloads) for one in references),
+            tuple(map(self._reference, references, named.references, named.payloads)),
             columns,
             said,
-            not request.sold_out and _is_in(SOLD_OUT, columns),
-            Steering(
-                request.weights, self._target_tokens(more), self._target_tokens(less), request.strictness
-            ),
-            # A reference that is no item has no cells: then the model says what they all show.
-            mixed_cells(cells, [one.weight for one in references]) if len(items) == len(references) else {},
-            tuple(dict.fromkeys((*all_views(self.index, (*items, *less, *request.exclude)), *same))),
+            all_of([*allowed, Not(_SOLD_OUT_ITEMS)] if hides_sold_out else allowed),
+            all_of([*allowed, _SOLD_OUT_ITEMS]) if hides_sold_out else None,
+            Steering(request.weights, more, less, request.strictness),
+            named.payloads,
+            named.left_out,
             1000 * (time.perf_counter() - begun),
         )
 
-    def _reference(self, one: WeightedReference, payloads: Mapping[str, Mapping[str, Any]]) -> Reference:
-        """Return the picture of a reference, or that of its item, whose payload is one of ``payloads``."""
+    def _reference(
+        self, one: WeightedReference, item: str | None, payload: Mapping[str, Any] | None
+    ) -> Reference:
+        """Return the picture of a reference, or else of its item, with its weight."""
         if one.image is not None:
-            return self.composer.reference(one.image)
-        with reading_picture_of(one.item):
-            return self.composer.reference(self._picture(one.item, payloads.get(one.item or "")))
+            return self.composer.reference(one.image, one.weight)
+        with reading_picture_of(item):
+            return self.composer.reference(self._picture(item, payload), one.weight)
 
     def picture_of(self, item: str | None) -> StoredPicture:
         """Return the picture of an item, or of the first view of a product.
@@ -203,11 +184,8 @@ class SearchEngine:
     def answer(self, prepared: Sequence[PreparedRequest]) -> list[SearchResponse]:
         """Answer prepared requests; those with the same filter are searched together."""
         clock = _Clock()
-        steered, embedded = self._steered(prepared)
+        steered = self._steered(prepared)
         read = readings(steered.query, self.values)
-        parts = steered.query.parts
-        reads_all = parts is not None and parts.reads_all
-        tells = parts is not None and parts.asked is not None and not reads_all
         clock.lap("compose")
         generation = self.index.generation
         hits = self._hits(steered.query, prepared)
@@ -221,7 +199,7 @@ class SearchEngine:
                 tuple(
                     _result(found, parts) for found, parts in zip(hits[row], contributions[row], strict=True)
                 ),
-                self._reading(read[row], one, tells, reads_all, embedded),
+                self._reading(steered.query, row, read[row], one),
                 steered.weights[row],
                 steered.own_weights[row],
                 tuple(map(str, conjuncts(one.said.where))),
@@ -245,15 +223,12 @@ class SearchEngine:
         clock.lap("rerank")
         return replace(response, results=results, timings={**response.timings, **clock.milliseconds})
 
-    def _reading(
-        self, read: TextReading, prepared: PreparedRequest, tells: bool, reads_all: bool, embedded: bool
-    ) -> TextReading:
-        """Combine the readings of a text by the method and by the reader of the table's columns.
-
-        ``tells``: whether the method tells all requests of a text. ``reads_all``: whether every word of it
-        has an effect. ``embedded``: whether texts without a reference have an embedding.
-        """
-        said = prepared.said
+    def _reading(self, query: Query, row: int, read: TextReading, prepared: PreparedRequest) -> TextReading:
+        """Combine the readings of a text by the method and by the reader of the table's columns."""
+        said, parts = prepared.said, query.parts
+        # Whether every word has an effect, and whether the method tells all requests.
+        reads_all = parts is not None and parts.reads_all
+        tells = parts is not None and parts.asked is not None and not reads_all
         parser = self.model.method.parser
         clauses = () if parser is None else parser.clauses(said.text)
         words = {reading.column: clause.words for clause in clauses for reading in clause.readings}
@@ -277,7 +252,7 @@ class SearchEngine:
             said.lacking,
             said.read.language,
             tells and not (asked or said.constraints or said.searched),
-            None if prepared.references else _deciding(asked, said, embedded),
+            None if prepared.references else _deciding(asked, said, query, row),
             self._nowhere(asked, prepared.columns),
             said.together,
             said.taken_back,
@@ -305,32 +280,20 @@ class SearchEngine:
     @torch.no_grad()
     def query_vectors(self, prepared: Sequence[PreparedRequest]) -> list[QueryVectors]:
         """Return the queries by which :meth:`answer` searches."""
-        query = self._steered(prepared)[0].query
-        prefers = [bool(self._wished(query, row, one)) for row, one in enumerate(prepared)]
-        return [QueryVectors(*one) for one in zip(query.embeddings.cpu(), prefers, strict=True)]
+        query = self._steered(prepared).query
+        wished = preferences(query, prepared, self.values)
+        return [QueryVectors(own, bool(one)) for own, one in zip(query.embeddings.cpu(), wished, strict=True)]
 
-    def _steered(self, prepared: Sequence[PreparedRequest]) -> tuple[SteeredQuery, bool]:
-        """Return the boosted and steered queries, and whether texts without a reference are embedded."""
-        texts = [one.said.text for one in prepared]
-        references = [one.references or (self.composer.no_picture(),) for one in prepared]
-        composed = mixed(
-            self.composer.compose(
-                [reference for own in references for reference in own],
-                [text for text, own in zip(texts, references, strict=True) for _ in own],
-            ),
-            [[own.weight for own in one.request.all_references] or [1.0] for one in prepared],
+    def _steered(self, prepared: Sequence[PreparedRequest]) -> SteeredQuery:
+        """Return the composed, boosted and steered queries."""
+        composed = self.composer.compose(
+            [one.references for one in prepared], [one.said.text for one in prepared]
         )
-        alone = torch.tensor([not one.references for one in prepared])
-        embedded = False
-        if alone.any():
-            own = self.composer.texts_alone(texts)
-            embedded = own is not None
-            composed = without_reference(composed, alone.to(composed.embeddings.device), own)
         steerings = [one.steering for one in prepared]
         # If the index has cells of garments, preferences for cells keep the garment.
         garments = () if any(one.said.garments for one in prepared) else self.garments
         rule = self.model.method.score_rule
-        return boosted_and_steered(composed, steerings, self.attributes, rule, garments), embedded
+        return boosted_and_steered(composed, steerings, self.attributes, rule, garments)
 
     def explain(
         self, asked: Sequence[tuple[PreparedRequest, Image.Image, Image.Image]]
@@ -341,28 +304,26 @@ class SearchEngine:
             for prepared, reference, target in asked
         ]
 
-    def _target_tokens(self, ids: Sequence[str]) -> Tensor | None:
-        return self.index.tokens(ids) if ids else None
-
     def _hits(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[list[ProductHit]]:
         together: dict[Filter | None, list[int]] = {}
         for row, one in enumerate(prepared):
             together.setdefault(one.allowed, []).append(row)
         found: list[list[ProductHit]] = [[] for _ in prepared]
         embeddings = query.embeddings.cpu()
-        preferences = self._preferences(query, prepared)
+        preferred = self._preferred(query, prepared)
+        counts = [max(one.request.k, one.request.rerank) for one in prepared]
         for where, rows in together.items():
-            most = max(prepared[row].request.candidates for row in rows)
+            most = max(counts[row] for row in rows)
             exclude = [prepared[row].exclude for row in rows]
-            prefer = [preferences[row] for row in rows]
+            prefer = [preferred[row] for row in rows]
             hits = best_products(self.index, embeddings[rows], most, exclude, where, prefer)
             for row, best in zip(rows, hits, strict=True):
-                found[row] = best[: prepared[row].request.candidates]
+                found[row] = best[: counts[row]]
         return found
 
-    def _preferences(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[Preference]:
-        """Return the preferences of each search, scaled by the spread of its query's scores."""
-        wished = [self._wished(query, row, one) for row, one in enumerate(prepared)]
+    def _preferred(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[Preference]:
+        """Return the preference of each search, scaled by the spread of its query's scores."""
+        wished = preferences(query, prepared, self.values)
         if not any(wished):
             return wished
         queries = query.embeddings.cpu()
@@ -370,27 +331,6 @@ class SearchEngine:
         return [
             one.scaled(spread if spread > 0 else 1.0) for one, spread in zip(wished, spreads, strict=True)
         ]
-
-    def _wished(self, query: Query, row: int, prepared: PreparedRequest) -> Preference:
-        """Return the preference of one search, in standard deviations of its scores."""
-        cells = tuple(
-            cell
-            for cell in self._cells(query, row, prepared)
-            if cell and _is_in(cell.column, prepared.columns)
-        )
-        return Preference(cells, prepared.said.searched, WORDS)
-
-    def _cells(self, query: Query, row: int, prepared: PreparedRequest) -> list[CellPreference]:
-        """Return preferences for cells of items: by the text, and for the garment by the reference."""
-        said, strictness = prepared.said, prepared.request.strictness
-        asked, others = values_by_model(query, row, self.values)
-        asks = [ask for ask in said.read.asks if ask not in said.table]
-        asks += of_model(asked, {ask.column for ask in said.read.asks})
-        found = of_requests(asks, said.garments, strictness)
-        if not prepared.references or any(ask.column in said.garments for ask in (*said.read.asks, *asks)):
-            return found
-        seen = {column: shares for column, shares in others.items() if column in said.garments}
-        return found + of_reference(prepared.shown or seen, strictness)
 
     def _contributions(
         self, query: Query, prepared: Sequence[PreparedRequest], hits: Sequence[Sequence[ProductHit]]
@@ -421,13 +361,14 @@ def _is_in(name: str, columns: Collection[Columns]) -> bool:
     return any(name in part for part in columns)
 
 
-def _deciding(asked: Sequence[RequestedValue], said: RequestText, embedded: bool) -> tuple[str, ...]:
+def _deciding(asked: Sequence[RequestedValue], said: RequestText, query: Query, row: int) -> tuple[str, ...]:
     """Name the parts of a text that decide a search without a reference."""
+    tells = query.parts is not None and query.parts.asked is not None
     decides = {
         "requested values": asked,
         "numbers": said.constraints,
         f"words of {' and '.join(said.searched_in)}": said.searched,
-        "the embedding of the text": embedded,
+        "the embedding of the text": not tells and bool(query.embeddings[row].any()),
     }
     return tuple(name for name, has in decides.items() if has)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from dqecir.index.item_preferences import CellPreference
+from dqecir.index.item_preferences import CellPreference, Preference
 from dqecir.index.payload_columns import values_in
 from dqecir.language.reader import Ask
 from dqecir.methods.method import Query
+from dqecir.search.search_request import PreparedRequest
 
 WORDS = 10.0
 """Added for a text with all searched words. From 4 on, mAP@10 on dev of products is within half a point of
@@ -34,12 +35,49 @@ Shares = Mapping[str, Mapping[str, float]]
 """Column -> value -> its probability."""
 
 
-def values_by_model(query: Query, row: int, values: Mapping[str, Sequence[str]]) -> tuple[Shares, Shares]:
+def preferences(
+    query: Query, prepared: Sequence[PreparedRequest], values: Mapping[str, Sequence[str]]
+) -> list[Preference]:
+    """Return the preference of each search, in standard deviations of its scores.
+
+    ``values``: column -> its values, in the order of the model's attribute heads.
+    """
+    found = []
+    for row, one in enumerate(prepared):
+        cells = [
+            cell
+            for cell in _cells(query, row, one, values)
+            if cell and any(cell.column in part for part in one.columns)
+        ]
+        found.append(Preference(tuple(cells), one.said.searched, WORDS))
+    return found
+
+
+def _cells(
+    query: Query, row: int, prepared: PreparedRequest, values: Mapping[str, Sequence[str]]
+) -> list[CellPreference]:
+    """Return preferences for cells of items: by the text, and for the garment by the references."""
+    said, strictness = prepared.said, prepared.request.strictness
+    read, seen = _values_by_model(query, row, values)
+    asks = [ask for ask in said.read.asks if ask not in said.table]
+    asks += _of_model(read, {ask.column for ask in said.read.asks})
+    found = of_requests(asks, said.garments, strictness)
+    if not prepared.references or any(ask.column in said.garments for ask in (*said.read.asks, *asks)):
+        return found
+    shown = mixed_cells(
+        [_cells_of(payload or {}, said.garments) for payload in prepared.payloads],
+        [one.weight for one in prepared.references],
+    )
+    # A reference that is no item has no cells: then the model says what they all show.
+    shown = shown or {column: shares for column, shares in seen.items() if column in said.garments}
+    return found + of_reference(shown, strictness)
+
+
+def _values_by_model(query: Query, row: int, values: Mapping[str, Sequence[str]]) -> tuple[Shares, Shares]:
     """Return two maps column -> value -> probability, for the query in ``row``.
 
     The first has the columns that the model reads as requested (probability at least :data:`SURE`), the
     second all others, whose values describe the reference. Both are empty if the method predicts no values.
-    ``values``: column -> its values, in the order of the model's attribute heads.
     """
     parts = query.parts
     if parts is None or parts.asked is None or not parts.wanted:
@@ -52,7 +90,7 @@ def values_by_model(query: Query, row: int, values: Mapping[str, Sequence[str]])
     return read, seen
 
 
-def of_model(read: Shares, known: Collection[str]) -> list[Ask]:
+def _of_model(read: Shares, known: Collection[str]) -> list[Ask]:
     """Turn a model's reading of columns that are not ``known`` into requests of any probable value."""
     return [
         Ask(column, "is", value, "")
@@ -94,7 +132,20 @@ def of_reference(shown: Shares, strictness: float) -> list[CellPreference]:
     ]
 
 
-def cells_of(payload: Mapping[str, object], columns: Iterable[str]) -> dict[str, dict[str, float]]:
+def mixed_cells(cells: Sequence[Shares], weights: Sequence[float]) -> Shares:
+    """Return column -> value -> weighted mean of its shares in ``cells``, in the columns that all have."""
+    total = sum(weights)
+    columns = [column for column in cells[0] if all(column in own for own in cells)] if cells else []
+    return {
+        column: {
+            value: sum(w * own[column].get(value, 0.0) for own, w in zip(cells, weights, strict=True)) / total
+            for value in dict.fromkeys(value for own in cells for value in own[column])
+        }
+        for column in columns
+    }
+
+
+def _cells_of(payload: Mapping[str, object], columns: Iterable[str]) -> Shares:
     """Return the values that an item has in some columns, with probability 1."""
     found = {column: {str(one): 1.0 for one in values_in(payload.get(column))} for column in columns}
     return {column: values for column, values in found.items() if values}

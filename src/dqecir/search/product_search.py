@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,11 +97,52 @@ def first_views(index: Index, where: Filter | None = None) -> list[str]:
     return list(first.values())
 
 
+@dataclass(frozen=True)
+class NamedItems:
+    """The items of an index that a request names."""
+
+    references: tuple[str | None, ...]
+    """Ids of the references; None for one that is no item."""
+    payloads: tuple[Mapping[str, Any] | None, ...]
+    """Those of the references; None for one that is no item."""
+    more: tuple[str, ...]
+    less: tuple[str, ...]
+    left_out: tuple[str, ...]
+    """Ids of the items that are no results."""
+
+
+def named_items(
+    index: Index,
+    references: Sequence[str | None],
+    more: Sequence[str],
+    less: Sequence[str],
+    exclude: Sequence[str],
+) -> NamedItems:
+    """Return the items that a request names by the ids of items or of products.
+
+    All views of the references, of items in ``less`` and of items in ``exclude`` are left out, and all items
+    with the picture of a reference, because products may share one. Unknown ids are returned unchanged.
+    """
+    items = tuple(None if name is None else item_named(index, name) for name in references)
+    disliked = tuple(item_named(index, name) for name in less)
+    known = [item for item in items if item is not None]
+    payloads = index.payloads(known)
+    return NamedItems(
+        items,
+        tuple(None if item is None else payloads.get(item) for item in items),
+        tuple(item_named(index, name) for name in more),
+        disliked,
+        tuple(
+            dict.fromkeys(
+                (*all_views(index, (*known, *disliked, *exclude)), *_of_one_picture(index, payloads.values()))
+            )
+        ),
+    )
+
+
 def item_named(index: Index, name: str) -> str:
     """Return the id of the item with this id, else of the first view of the product with this id."""
-    if not index.has_products or name in index:
-        return name
-    return index.views([name]).get(name, [name])[0]
+    return items_named(index, [name])[0]
 
 
 def all_views(index: Index, names: Collection[str]) -> list[str]:
@@ -129,10 +170,10 @@ def items_named(index: Index, names: Collection[str]) -> list[str]:
     return list(dict.fromkeys(view for name in names for view in views.get(name, (name,))))
 
 
-def items_of_one_picture(index: Index, item_id: str) -> list[str]:
-    """Return the ids of all items with the picture of an item, because products may share one."""
-    path = (index.payload(item_id) or {}).get("path") if index.has_products else None
-    if not isinstance(path, str):
-        return [item_id]
-    alike = index.matching(Equal("path", (path,)))
-    return [name for name, payload in alike.items() if payload["path"] == path]
+def _of_one_picture(index: Index, payloads: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the ids of all items whose picture is that of one of these payloads, in an index of products."""
+    paths = [payload.get("path") for payload in payloads] if index.has_products else []
+    for path in paths:
+        if isinstance(path, str):
+            alike = index.matching(Equal("path", (path,)))
+            yield from (name for name, payload in alike.items() if payload["path"] == path)

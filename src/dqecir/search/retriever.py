@@ -135,7 +135,7 @@ class ComposedRetriever:
             )
         if not images:
             raise DataError("there are no queries to encode: give at least one")
-        return self._composer.compose(self._references(images), texts)
+        return self._composer.compose([[one] for one in self._references(images)], texts)
 
     def build_index(
         self,
@@ -296,7 +296,7 @@ class ComposedRetriever:
         the composition to the model. ``earlier`` are the texts of earlier turns: their requests are kept
         unless ``text`` changes them ("now in blue") or takes them back ("no, not that"). ``references``
         are further pictures or items to start from; the query is the weighted mean of the queries that each
-        composes with the text (:mod:`dqecir.search.mixing`). ``rerank``: how many of the first candidates
+        composes with the text (:mod:`dqecir.model.compose`). ``rerank``: how many of the first candidates
         :attr:`reranker` scores again. Default: none.
         """
         references = [

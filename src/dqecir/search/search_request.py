@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from dqecir.data.images import ImageSource
-from dqecir.data.payload_fields import SOLD_OUT
-from dqecir.index.filters import Equal, Filter, Not, all_of, conjuncts
+from dqecir.index.filters import Filter
 from dqecir.index.payload_columns import Columns
 from dqecir.model.compose import Reference
 from dqecir.search.request_text import RequestText
@@ -61,18 +61,10 @@ class SearchRequest:
     """Further references; ``image`` or ``item``, if there is one, is the first and has weight 1."""
 
     @property
-    def candidates(self) -> int:
-        """Return how many results the search itself has to find."""
-        return max(self.k, self.rerank)
-
-    @property
     def all_references(self) -> tuple[WeightedReference, ...]:
         """Return every reference, the first first."""
         alone = self.image is None and self.item is None
         return (() if alone else (WeightedReference(self.image, self.item),)) + self.references
-
-
-SOLD_OUT_ITEMS = Equal(SOLD_OUT, ("true",))
 
 
 @dataclass(frozen=True)
@@ -86,20 +78,12 @@ class PreparedRequest:
     """The columns of the index, for the names of its attributes."""
     said: RequestText
     """The reading of the text; the method composes the text without numeric constraints."""
-    hides_sold_out: bool
-    """Whether the index has sold-out items and the search leaves them out."""
+    allowed: Filter | None
+    """The filter of results."""
+    hidden: Filter | None
+    """The filter of the sold-out items that are left out; None if there are none."""
     steering: Steering
-    shown: Mapping[str, Mapping[str, float]]
-    """Column -> value -> share, for the garments in the cells of references that are items."""
+    payloads: tuple[Mapping[str, Any] | None, ...]
+    """Those of the references; None for one that is no item."""
     exclude: tuple[str, ...]
     reading_ms: float
-
-    @property
-    def allowed(self) -> Filter | None:
-        """The filter of results."""
-        return all_of([*conjuncts(self.said.where), *([Not(SOLD_OUT_ITEMS)] if self.hides_sold_out else [])])
-
-    @property
-    def hidden(self) -> Filter | None:
-        """The filter of the sold-out items that are left out; ``None`` if there are none."""
-        return all_of([*conjuncts(self.said.where), SOLD_OUT_ITEMS]) if self.hides_sold_out else None

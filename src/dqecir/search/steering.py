@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dqecir.errors import DataError
-from dqecir.methods.method import REQUESTED, Query, QueryParts
+from dqecir.methods.method import Query, QueryParts
 from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.value_vectors import SlicedValues, ValueTokens
 from dqecir.settings import nearest
@@ -102,25 +102,6 @@ def boost_requested(
     if strictness is not None:
         times = 1 + parts.weights.new_tensor(strictness)[:, None] * (times - 1)
     parts = replace(parts, weights=parts.weights * times.clamp(min=0))
-    return replace(query, embeddings=parts.embeddings(), parts=parts)
-
-
-def without_reference(query: Query, alone: Tensor, texts: Tensor | None) -> Query:
-    """Return the queries, those of ``alone`` [B] by their texts without their references.
-
-    A method that tells the requests keeps only requested columns. Another method uses ``texts`` [B, n_q, D],
-    the embeddings of the texts; None: zeros, which rank all items alike. Its result has no parts.
-    """
-    parts = query.parts
-    if parts is None or parts.asked is None:
-        own = torch.zeros_like(query.embeddings) if texts is None else texts.to(query.embeddings)
-        return Query(torch.where(alone[:, None, None], own, query.embeddings))
-    left = alone[:, None] & (parts.asked < REQUESTED)
-    parts = replace(
-        parts,
-        base=parts.base.masked_fill(alone[:, None, None], 0),
-        weights=parts.weights.masked_fill(left, 0),
-    )
     return replace(query, embeddings=parts.embeddings(), parts=parts)
 
 
