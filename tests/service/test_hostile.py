@@ -8,7 +8,7 @@ import struct
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import schemathesis
@@ -222,9 +222,9 @@ def test_too_many_are_told_to_come_again_and_the_others_answered(serving, pictur
             held.wait(PATIENCE)
             return compose(*asked)
 
-        @contextmanager
-        def counted():
-            with entered():
+        @asynccontextmanager
+        async def counted():
+            async with entered():
                 within.release()
                 yield
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from benchmarks.search_path import calls_of_a_search
 
 from dqecir.index.exact import ExactIndex
 from dqecir.index.item_list import StoredItems
@@ -40,6 +41,11 @@ def test_an_item_is_searched_from_as_without_a_service(client, retriever, item):
     assert "path" not in first["attributes"]
     assert first["attributes"]["color"]
     assert client.get(first["image"]).headers["content-type"] == "image/jpeg"
+
+
+def test_a_search_makes_few_calls_between_files(tmp_path):
+    calls = calls_of_a_search(tmp_path)
+    assert 10 < len(calls) <= 20, "\n".join(" -> ".join(call) for call in sorted(calls))
 
 
 def test_a_search_asks_the_index_for_no_facts(client, item, monkeypatch):

@@ -103,22 +103,19 @@ class QueryComposer:
         An empty text asks for images like the references. Without a reference, the text alone is the query
         (:func:`without_reference`).
         """
-        size = self.model.preprocessing.size
+        method, size = self.model.method, self.model.preprocessing.size
         # A picture of one colour stands for no picture.
         groups = [own or (Reference(torch.zeros(3, size, size)),) for own in references]
-        words = [
-            self.model.method.text((text,)) for text, own in zip(texts, groups, strict=True) for _ in own
-        ]
-        text = self.model.text_encoder(words, blank=True)
+        words = [method.text((text,)) for text in texts]
+        each = [word for word, own in zip(words, groups, strict=True) for _ in own]
         tokens = self._image_tokens([reference for own in groups for reference in own])
-        composed = compose(self.model.method, tokens, text)
+        composed = compose(method, tokens, self.model.text_encoder(each, blank=True))
         query = mixed(composed, [[reference.weight for reference in own] for own in groups])
         if all(references):
             return query
-        words = [self.model.method.text((text,)) for text in texts]
-        text = self.model.text_encoder(words, blank=True).to(self.model.device)
-        alone = torch.tensor([not own for own in references], device=query.embeddings.device)
-        return without_reference(query, alone, self.model.method.embed_text(text))
+        text = self.model.text_encoder(words, blank=True).to(method.device)
+        alone = torch.tensor([not own for own in references], device=method.device)
+        return without_reference(query, alone, method.embed_text(text))
 
     @torch.no_grad()
     def target_embeddings(self, references: Sequence[Reference]) -> list[Tensor]:
@@ -128,7 +125,8 @@ class QueryComposer:
     def _image_tokens(self, references: Sequence[Reference]) -> Tensor:
         """Return image tokens [B, M, W]; pictures whose tokens are not known are encoded together."""
         pixels = [one.pixels for one in references if one.tokens is None and one.pixels is not None]
-        encoded = iter(self._encoded(pixels))
+        encoder = self.model.method.backbone
+        encoded = iter(encoder.image_tokens(torch.stack(pixels).to(encoder.device)) if pixels else ())
         rows = []
         for one in references:
             row = next(encoded) if one.tokens is None else one.tokens
@@ -137,11 +135,6 @@ class QueryComposer:
                 self._tokens.put(one.key, row.clone())
             rows.append(row)
         return torch.stack(rows)
-
-    def _encoded(self, pixels: Sequence[Tensor]) -> Sequence[Tensor]:
-        if not pixels:
-            return ()
-        return list(self.model.backbone.image_tokens(torch.stack(list(pixels)).to(self.model.device)))
 
 
 def without_reference(query: Query, alone: Tensor, texts: Tensor | None) -> Query:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,19 +21,28 @@ Work = Callable[[Sequence[Argument]], Sequence[Result]]
 
 
 class Gate:
-    """Limit the number of requests in progress; a further one gets status 429."""
+    """Limit the number of requests in progress, and the time of each."""
 
-    def __init__(self, most: int, what: str) -> None:
-        self.most, self.inside, self._what = most, 0, what
+    def __init__(self, most: int, what: str, seconds: float | None = None) -> None:
+        """Default of ``seconds``: no limit."""
+        self.most, self.inside, self._what, self._seconds = most, 0, what, seconds
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Count a request while the block runs, or raise a :class:`Problem` with status 429."""
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """Count a request while the block runs.
+
+        Raises a :class:`Problem`: 429 if too many are in progress, 504 if the block takes too long.
+        """
         if self.inside >= self.most:
             raise overloaded(f"{self.most} {self._what} are already waiting: try again in a second")
         self.inside += 1
         try:
-            yield
+            async with asyncio.timeout(self._seconds):
+                yield
+        except TimeoutError:
+            if self._seconds is None:
+                raise
+            raise Problem(504, f"the answer took longer than {self._seconds:g} seconds: try again") from None
         finally:
             self.inside -= 1
 

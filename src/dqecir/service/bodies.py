@@ -17,10 +17,11 @@ from starlette.requests import ClientDisconnect
 
 from dqecir.service.configuration import Limits
 from dqecir.service.problems import Problem, invalid
-from dqecir.service.schemas import MOST_REFERENCES, Attributes, ReferenceBody
+from dqecir.service.schemas import MOST_REFERENCES, Attributes
 
 Schema = TypeVar("Schema", bound=BaseModel)
-BodyT = TypeVar("BodyT", bound=ReferenceBody)
+
+NOT_ONE_REFERENCE = "a reference is either an item of the index or an uploaded image: send one of them"
 
 _MOST_DIGITS = 17
 """Digits that a number in JSON keeps."""
@@ -35,26 +36,11 @@ class Body:
 
 
 async def read_request(
-    request: Request, schema: type[BodyT], limits: Limits
-) -> tuple[BodyT, bytes | None, tuple[bytes, ...]]:
-    """Read a request with a reference, the picture uploaded as the reference, and those of further ones.
-
-    Raises a :class:`Problem`, also if the pictures are not those that the request names.
-    """
+    request: Request, schema: type[Schema], limits: Limits
+) -> tuple[Schema, tuple[bytes, ...]]:
+    """Read a request and the pictures uploaded with it, in order; raises a :class:`Problem`."""
     body = await read_body(request, "request", limits, 1 + MOST_REFERENCES)
-    asked = parsed(body.text or "", schema)
-    own = len(body.images) - asked.uploads
-    if own < 0:
-        raise Problem(
-            422,
-            f"{asked.uploads} references are images, but {len(body.images)} were uploaded: send one for each",
-        )
-    given = (asked.item is not None) + own
-    if given > 1 or (given == 0 and not asked.stands_alone):
-        raise Problem(
-            422, "a reference is either an item of the index or an uploaded image: send one of them"
-        )
-    return asked, body.images[0] if own else None, body.images[own:]
+    return parsed(body.text or "", schema), body.images
 
 
 def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:

@@ -11,9 +11,10 @@ import uuid
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dqecir.service import cross_origin
+from dqecir.service.cross_origin import ALLOWED, granted
 from dqecir.service.problems import Problem, answer, log
 from dqecir.service.prometheus import Metrics
 
@@ -80,7 +81,7 @@ class Middleware:
             return
         begun, status = time.perf_counter(), 0
         is_head = scope["method"] == "HEAD"
-        granted = cross_origin.granted(scope, self._root_path, self._origins)
+        headers_granted = granted(scope, self._root_path, self._origins)
         # Answer HEAD like GET, without the body.
         answered = {**scope, "method": "GET" if is_head else scope["method"], "root_path": self._root_path}
 
@@ -89,7 +90,7 @@ class Middleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in {**HEADERS, **granted}.items():
+                for name, value in {**HEADERS, **headers_granted}.items():
                     if name == "Vary":
                         headers.add_vary_header(value)
                     else:
@@ -100,8 +101,8 @@ class Middleware:
             await send(message)
 
         try:
-            if cross_origin.is_preflight(scope) and cross_origin.ALLOWED in granted:
-                await cross_origin.preflight()(scope, receive, framed)
+            if scope["method"] == "OPTIONS" and ALLOWED in headers_granted:
+                await Response(status_code=204)(scope, receive, framed)
             else:
                 await self._app(answered, receive, framed)
         except Exception:  # An unexpected error: log it, and send the client only a number.
@@ -116,7 +117,8 @@ class Middleware:
     def _say(self, scope: Scope, status: int, seconds: float) -> None:
         # Use the route's pattern, because addresses contain ids, of which there are many.
         route = getattr(scope.get("route"), "path", "none")
-        self._metrics.answered(route, status, seconds)
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
         fields = {
             "method": scope["method"],
             "route": route,

@@ -15,32 +15,23 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
+        self.requests = Counter(
             "dqecir_requests", "Requests by route and status", ["route", "status"], registry=self.registry
         )
-        self._seconds = Histogram(
+        self.seconds = Histogram(
             "dqecir_request_seconds",
             "Time to the end of the answer",
             ["route"],
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self._batches = Histogram(
+        self.batches = Histogram(
             "dqecir_batch_size", "Requests done together", buckets=_SIZES, registry=self.registry
         )
 
     def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
         """Add a number that is read whenever the metrics are requested."""
         Gauge(f"dqecir_{name}", what, registry=self.registry).set_function(value)
-
-    def answered(self, route: str, status: int, seconds: float) -> None:
-        """Count an answered request."""
-        self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
-
-    def batch(self, size: int) -> None:
-        """Count a batch."""
-        self._batches.observe(size)
 
     def text(self) -> bytes:
         """Return the metrics in the format of Prometheus."""

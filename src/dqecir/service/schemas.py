@@ -93,16 +93,6 @@ class ReferenceBody(_Body):
     text: str = Field(default="", max_length=MOST_TEXT, description="What should change.")
     method: str | None = Field(default=None, max_length=40, description="One of the methods of /v1/about.")
 
-    @property
-    def uploads(self) -> int:
-        """Return the number of images that the request uploads besides the reference."""
-        return 0
-
-    @property
-    def stands_alone(self) -> bool:
-        """Return whether the request needs no reference."""
-        return False
-
 
 class FurtherReference(_Body):
     """One more reference: an item of the index, or else the next of the uploaded images."""
@@ -167,11 +157,6 @@ class SearchBody(ReferenceBody):
         default=[],
         description="References besides the first. Their images are uploaded after the first's, in order.",
     )
-
-    @property
-    def uploads(self) -> int:
-        """Return the number of images that the request uploads besides the first reference."""
-        return sum(one.item is None for one in self.references)
 
     @property
     def stands_alone(self) -> bool:

@@ -32,14 +32,12 @@ from dqecir.service.configuration import ServiceSettings
 from dqecir.service.edits import Edits
 from dqecir.service.keys import Keys, checked_origin
 from dqecir.service.listing import Listing
-from dqecir.service.problems import Problem
 from dqecir.service.prometheus import Metrics
 from dqecir.service.readiness import Readiness
 from dqecir.service.schemas import Item, ProductItem
 from dqecir.service.upload_store import UploadStore
 from dqecir.service.uploads import Decoders, UploadFolder, Uploads
 from dqecir.service.writing import Writer
-from dqecir.settings import nearest
 
 
 class Service:
@@ -57,8 +55,8 @@ class Service:
         self.engines = _engines(settings, uploads)
         self.first, self.main = next(iter(self.engines.items()))
         self.metrics = Metrics()
-        self.worker = Worker(settings.batch, self.metrics.batch)
-        self.gate = Gate(settings.queue, "requests")
+        self.worker = Worker(settings.batch, self.metrics.batches.observe)
+        self.gate = Gate(settings.queue, "requests", self.limits.seconds)
         # Thumbnails are many requests, but do not need the model.
         self.thumbnails = Gate(4 * settings.queue, "pictures")
         self.decoders = Decoders(settings.decoders, settings.limits, settings.thumbnails_kept)
@@ -93,26 +91,6 @@ class Service:
         self.edits.close()
         self.decoders.close()
 
-    @asynccontextmanager
-    async def admitted(self) -> AsyncIterator[None]:
-        """Admit a request that needs the model: status 429 if too many wait, 504 if it takes too long."""
-        with self.gate.entered():
-            try:
-                async with asyncio.timeout(self.limits.seconds):
-                    yield
-            except TimeoutError:
-                raise Problem(
-                    504, f"the answer took longer than {self.limits.seconds:g} seconds: try again"
-                ) from None
-
-    def engine(self, method: str | None) -> SearchEngine:
-        """Return the engine of this method, or the first one for None; raises a :class:`Problem`."""
-        if method is None:
-            return self.main
-        if method not in self.engines:
-            raise Problem(422, f"there is no method {method!r}{nearest(method, self.engines)}")
-        return self.engines[method]
-
     def entry(self, name: str) -> tuple[str, Mapping[str, Any]]:
         """Return the id and the payload of an item; raises ``UnknownItemError``.
 
@@ -126,7 +104,7 @@ class Service:
             raise UnknownItemError(name)
         return item_id, found
 
-    def picture(self, item_id: str | None, image: bytes | None) -> Image.Image:
+    def picture(self, item_id: str | None, image: bytes | None = None) -> Image.Image:
         """Return an uploaded picture, or else that of an item; raises ``DataError``."""
         if image is not None:
             return self.decoders.decode(image)
@@ -135,9 +113,10 @@ class Service:
 
     async def thumbnail(self, item_id: str, size: int) -> tuple[bytes, str]:
         """Return an item's picture as a JPEG, and its tag; raises ``DataError``."""
-        with self.thumbnails.entered(), reading_picture_of(item_id):
-            stored = await asyncio.to_thread(self._newest_picture_of, item_id)
-            return await self.decoders.thumbnail(stored, size)
+        async with self.thumbnails.entered():
+            with reading_picture_of(item_id):
+                stored = await asyncio.to_thread(self._newest_picture_of, item_id)
+                return await self.decoders.thumbnail(stored, size)
 
     def _newest_picture_of(self, item_id: str | None) -> StoredPicture:
         self.main.index.refresh()

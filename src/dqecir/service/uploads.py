@@ -19,6 +19,7 @@ from dqecir.index.contract import Index
 from dqecir.io.files import write_bytes
 from dqecir.io.plots import encoded
 from dqecir.io.recent import Recent
+from dqecir.search.engine import picture_file
 from dqecir.service.configuration import Limits
 
 Made = TypeVar("Made")
@@ -98,8 +99,7 @@ class UploadFolder:
             write_bytes(path, data)
         return str(path)
 
-    def picture(self, index: Index, payload: Mapping[str, Any]) -> Path | None:
-        return index.picture_path(payload)
+    picture = staticmethod(picture_file)
 
     def forget(self, index: Index, payload: Mapping[str, Any]) -> None:
         path = index.picture_path(payload)

@@ -6,7 +6,7 @@ import base64
 
 from fastapi import APIRouter, Depends, Request
 
-from dqecir.service.bodies import read_request
+from dqecir.service.bodies import NOT_ONE_REFERENCE, read_request
 from dqecir.service.documented import body_of, problems
 from dqecir.service.keys import may_read_inside
 from dqecir.service.problems import Problem
@@ -27,22 +27,24 @@ async def edits(request: Request, service: Served) -> EditReply:
     lacking = service.edits.missing
     if lacking is not None:
         raise Problem(501, lacking)
-    with service.edits.gate.entered():
-        asked, image, _ = await read_request(request, EditBody, service.limits)
+    async with service.edits.gate.entered():
+        asked, images = await read_request(request, EditBody, service.limits)
+        if (asked.item is not None) + len(images) != 1:
+            raise Problem(422, NOT_ONE_REFERENCE)
         if not asked.text.strip():
             raise Problem(422, "there is nothing to edit: say what should change")
         item = asked.item
         if asked.source == "best":
-            item, image = await _best(service, asked, image), None
-        picture = await service.decoders.run(lambda: service.picture(item, image))
+            item, images = await _best(service, asked, images), ()
+        picture = await service.decoders.run(lambda: service.picture(item, *images))
         made = await service.edits.made(picture, asked.text)
     return EditReply(image=f"data:image/jpeg;base64,{base64.b64encode(made).decode()}")
 
 
-async def _best(service: Service, asked: EditBody, image: bytes | None) -> str:
+async def _best(service: Service, asked: EditBody, images: tuple[bytes, ...]) -> str:
     search = SearchBody(item=asked.item, text=asked.text, method=asked.method, k=1, spoke=False)
-    async with service.admitted():
-        found = await answered(service, service.engine(asked.method), search, image)
+    async with service.gate.entered():
+        found = await answered(service, search, images)
     if not found.results:
         raise Problem(422, "the search has no result that could be edited")
     return found.results[0].id

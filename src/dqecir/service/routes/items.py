@@ -113,7 +113,7 @@ async def put_item(request: Request, service: Served, item_id: ItemId) -> Respon
             "an id may not contain //, . or .. as parts, because browsers and proxies remove them: use "
             "another id",
         )
-    async with service.admitted():
+    async with service.gate.entered():
         body = await read_body(request, "attributes", service.limits)
         put = await _encoded(service, item_id, body)
         was_there = await service.writer.change(put)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
@@ -17,37 +15,17 @@ from dqecir.search.engine import SearchEngine
 from dqecir.search.explanation import HeatMap
 from dqecir.search.response import SearchResponse
 from dqecir.search.search_request import PreparedRequest, SearchRequest, WeightedReference
-from dqecir.service.bodies import read_request
+from dqecir.service.bodies import NOT_ONE_REFERENCE, read_request
 from dqecir.service.documented import body_of, problems
 from dqecir.service.keys import may_read
-from dqecir.service.schemas import (
-    EmbeddingReply,
-    ExplanationBody,
-    ExplanationReply,
-    ReferenceBody,
-    SearchBody,
-    SearchReply,
-)
+from dqecir.service.problems import Problem
+from dqecir.service.schemas import EmbeddingReply, ExplanationBody, ExplanationReply, SearchBody, SearchReply
 from dqecir.service.service import Served, Service, address_of
+from dqecir.settings import nearest
 
 router = APIRouter(dependencies=[Depends(may_read)])
 
-BodyT = TypeVar("BodyT", bound=ReferenceBody)
-
 _PROBLEMS = problems(400, 401, 404, 408, 413, 415, 422, 429, 503, 504)
-
-
-@asynccontextmanager
-async def _admitted(
-    service: Service, request: Request, schema: type[BodyT]
-) -> AsyncIterator[tuple[BodyT, bytes | None, tuple[bytes, ...], SearchEngine]]:
-    """Yield, within limits, the body of a request that needs the model, its pictures, and its engine.
-
-    The pictures are that of the first reference, and those of further ones.
-    """
-    async with service.admitted():
-        asked, image, further = await read_request(request, schema, service.limits)
-        yield asked, image, further, service.engine(asked.method)
 
 
 @router.post(
@@ -59,35 +37,51 @@ async def _admitted(
 async def search(request: Request, service: Served) -> Response:
     """Find items like the reference changed by the text."""
     begun = time.perf_counter()
-    async with _admitted(service, request, SearchBody) as (asked, image, further, engine):
-        found = await answered(service, engine, asked, image, further)
-    request.state.said = {"k": asked.k, "text": len(asked.text), "image": len(image or b"")}
+    async with service.gate.entered():
+        asked, images = await read_request(request, SearchBody, service.limits)
+        found = await answered(service, asked, images)
+    request.state.said = {"k": asked.k, "text": len(asked.text), "image": sum(map(len, images))}
     reply = as_reply(
         found, asked.method or service.first, 1000 * (time.perf_counter() - begun), service.root_path
     )
     return Response(to_json(reply), media_type="application/json")
 
 
-async def answered(
-    service: Service,
-    engine: SearchEngine,
-    asked: SearchBody,
-    image: bytes | None,
-    further: Sequence[bytes] = (),
-) -> SearchResponse:
+async def answered(service: Service, asked: SearchBody, images: Sequence[bytes]) -> SearchResponse:
     """Return the answer to a search; raises a :class:`Problem` or ``DataError``."""
-    prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, image, further))
+    engine = _engine(service, asked)
+    prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, images))
     return await service.worker.ask(engine.answer, prepared)
 
 
+def _engine(service: Service, asked: SearchBody) -> SearchEngine:
+    """Return the engine of a request's method; raises a :class:`Problem`."""
+    name = service.first if asked.method is None else asked.method
+    if name not in service.engines:
+        raise Problem(422, f"there is no method {name!r}{nearest(name, service.engines)}")
+    return service.engines[name]
+
+
 def _prepared(
-    service: Service, engine: SearchEngine, asked: SearchBody, image: bytes | None, further: Sequence[bytes]
+    service: Service, engine: SearchEngine, asked: SearchBody, images: Sequence[bytes]
 ) -> PreparedRequest:
-    """Prepare a request for the engine, in a thread that may wait."""
-    uploads = map(service.decoders.decode, further)
+    """Prepare a request for the engine, in a thread that may wait.
+
+    Raises a :class:`Problem` if ``images`` are not those that the request names.
+    """
+    further = sum(one.item is None for one in asked.references)
+    own = len(images) - further
+    if own < 0:
+        raise Problem(
+            422, f"{further} references are images, but {len(images)} were uploaded: send one for each"
+        )
+    given = (asked.item is not None) + own
+    if given > 1 or (given == 0 and not asked.stands_alone):
+        raise Problem(422, NOT_ONE_REFERENCE)
+    pictures = map(service.decoders.decode, images)
     return engine.prepare(
         SearchRequest(
-            None if image is None else service.decoders.decode(image),
+            next(pictures) if own else None,
             asked.text,
             asked.k,
             item=asked.item,
@@ -102,7 +96,7 @@ def _prepared(
             earlier=tuple(asked.earlier),
             rerank=asked.rerank,
             references=tuple(
-                WeightedReference(next(uploads) if one.item is None else None, one.item, one.weight)
+                WeightedReference(next(pictures) if one.item is None else None, one.item, one.weight)
                 for one in asked.references
             ),
         )
@@ -125,13 +119,15 @@ def as_reply(found: SearchResponse, method: str, took: float, root_path: str) ->
 )
 async def explanations(request: Request, service: Served) -> Response:
     """Return heat maps of a search for its first reference and one of its results."""
-    async with _admitted(service, request, ExplanationBody) as (asked, image, further, engine):
+    async with service.gate.entered():
+        asked, images = await read_request(request, ExplanationBody, service.limits)
+        engine = _engine(service, asked)
 
         def read() -> tuple[PreparedRequest, Image, Image]:
-            prepared = _prepared(service, engine, asked, image, further)
+            prepared = _prepared(service, engine, asked, images)
             first = prepared.request.all_references[0]
-            reference = first.image if isinstance(first.image, Image) else service.picture(first.item, None)
-            return prepared, reference, service.picture(asked.target, None)
+            reference = first.image if isinstance(first.image, Image) else service.picture(first.item)
+            return prepared, reference, service.picture(asked.target)
 
         reference, target = await service.worker.ask(engine.explain, await service.decoders.run(read))
     return JSONResponse({"reference": _map_as_json(reference), "target": _map_as_json(target)})
@@ -150,8 +146,10 @@ def _map_as_json(heat: HeatMap) -> dict[str, object]:
 )
 async def embeddings(request: Request, service: Served) -> Response:
     """Return the query vectors of a search: composed, boosted and steered."""
-    async with _admitted(service, request, SearchBody) as (asked, image, further, engine):
-        prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, image, further))
+    async with service.gate.entered():
+        asked, images = await read_request(request, SearchBody, service.limits)
+        engine = _engine(service, asked)
+        prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, images))
         found = await service.worker.ask(engine.query_vectors, prepared)
     return JSONResponse(
         {
