@@ -48,8 +48,16 @@ from dqecir.index.postgres_search import (
     query_text,
     scan,
 )
-from dqecir.index.postgres_tables import ENTRY, Store, StoreRecord, VectorGraph, rows_of, stored_item
-from dqecir.index.remote_items import PREFERRED, SPARE, RemoteIndex, StoredItem, best_hits, page_of, tokens_of
+from dqecir.index.postgres_tables import (
+    ENTRY,
+    Store,
+    StoreRecord,
+    VectorGraph,
+    rows_of,
+    stored_item,
+    vectors_of,
+)
+from dqecir.index.remote_items import PREFERRED, SPARE, RemoteIndex, StoredItem, best_hits, page_of
 from dqecir.io.files import whole_folder
 from dqecir.settings import parse_settings
 
@@ -67,7 +75,9 @@ LOCK_MS = 30_000
 _PLANNER = {"jit": "off", "max_parallel_workers_per_gather": "0", "random_page_cost": "1"}
 """For short statements on tables that fit in memory: compilers and workers start too slowly."""
 
-_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "", READ_MS
+_WRITING = "BEGIN", " FOR UPDATE", WRITE_MS
+"""How transactions begin: their first statement, the lock on the record, and milliseconds of a statement."""
 
 ReadT = TypeVar("ReadT")
 
@@ -79,6 +89,8 @@ class _Snapshot:
     connection: Connection
     record: StoreRecord
     store: Store
+    building: str | None = None
+    """The build that runs, if the record was read."""
 
     def all_rows(self, statements: Sequence[Condition]) -> list[list[Row]]:
         """Return the rows of several statements, which take one round trip together."""
@@ -128,9 +140,9 @@ class PostgresIndex(RemoteIndex):
         self._location = DatabaseLocation.read(folder)
         self._graph = TrialGraph(self._location)
         self._trial: tuple[SearchSettings | None, VectorGraph | None] | None = None
-        with plain_errors(), self._transaction(_SNAPSHOT, "", READ_MS) as (now, building):
+        with plain_errors(), self._transaction(*_READING) as now:
             self.header = now.record.header
-        if building and json.loads(building)["store"] == self._known.store:
+        if now.building and json.loads(now.building)["store"] == now.record.store:
             # Its build was killed after the folder was complete. A role that may only read leaves it so.
             with suppress(EngineError, psycopg.Error), pool().transaction("BEGIN; SELECT") as (connection, _):
                 confirm(connection, self._location)
@@ -152,18 +164,17 @@ class PostgresIndex(RemoteIndex):
     def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
         if not batch.ids:
             return
-        stored = batch.as_stored(self.header)
+        vectors = vectors_of(batch.ids, batch.as_stored(self.header))
         batch.check_once(set())
-        rows = rows_of(batch, stored)
-        vectors = {row.id: row.vector for row in rows}
+        rows = rows_of(batch.ids, batch.payloads)
 
         def change(now: _Snapshot) -> StoreRecord:
             found = now.rows(f"i.id, i.key, {now.store.vector}", of_ids({*batch.ids, *instead_of}))
             # The vector of an item that changes only its payload stays where it is.
             kept = {item: key for item, key, vector in found if vectors.get(item) == vector}
             now.remove([key for _, key, _ in found], set(kept.values()))
-            now.store.insert(now.connection, rows, now.record.following(len(rows)), kept)
-            return now.record.changed(len(found), batch)
+            now.store.insert(now.connection, rows, now.record.following(len(rows)), vectors, kept)
+            return now.record.changed(len(found), batch.payloads)
 
         self._write(change)
 
@@ -172,16 +183,15 @@ class PostgresIndex(RemoteIndex):
 
         def change(now: _Snapshot) -> StoreRecord | None:
             nonlocal count
-            found = now.rows(f"i.key, {now.store.entry}", of_ids(set(payloads)))
+            found = now.rows("i.id, i.key, i.number", of_ids(set(payloads)))
             count = len(found)
             if not found:
                 return None
-            items, keys = [stored_item(*row[1:]) for row in found], {row[2]: row[0] for row in found}
-            tokens = tokens_of(items, self.header)
-            batch = ItemBatch([*keys], tokens, [payloads[item] for item in keys])
+            keys, new = {item: key for item, key, _ in found}, [payloads[item] for item, _, _ in found]
             now.remove([*keys.values()], keys.values())
-            now.store.insert(now.connection, rows_of(batch, tokens), [item.number for item in items], keys)
-            return now.record.changed(count, batch)
+            numbers = [number for _, _, number in found]
+            now.store.insert(now.connection, rows_of([*keys], new), numbers, {}, keys)
+            return now.record.changed(count, new)
 
         self._write(change)
         return count
@@ -236,7 +246,7 @@ class PostgresIndex(RemoteIndex):
         with plain_errors():
             while True:
                 try:
-                    with self._reading() as now:
+                    with self._transaction(*_READING) as now:
                         columns = now.store.entry if tokens else ENTRY
                         while rows := now.rows(columns, ("i.number > %s", [last]), later):
                             last = rows[-1][0]
@@ -320,7 +330,7 @@ class PostgresIndex(RemoteIndex):
             **super().info(),
             "quick": record.quick and record.quick.model_dump(),
             "graph": record.graph and record.graph.name,
-            "database": self._read(lambda now: now.connection.info.dbname),
+            "database": self._rows(lambda now: ("SELECT current_database()", []))[0][0],
             "view": f"{self._location.namespace}.{self._location.name}",
         }
 
@@ -328,9 +338,9 @@ class PostgresIndex(RemoteIndex):
         """As the contract says; a graph is made if that of the index is missing or outgrown."""
         graph = None
         if settings is not None:
-            if self._read(lambda now: why_no_graph(now.store, self.header.size, settings)):
-                return None
             with plain_errors():
+                if why_no_graph(self.header.size, settings):
+                    return None
                 graph = self._graph.made()
         # The handles of all settings share the graph.
         handle = copy(self)
@@ -343,7 +353,8 @@ class PostgresIndex(RemoteIndex):
 
     def configure(self, settings: SearchSettings | None) -> None:
         """As the contract says; a graph is made for settings, or removed without any."""
-        why = settings and self._read(lambda now: why_no_graph(now.store, self.header.size, settings))
+        with plain_errors():
+            why = settings and why_no_graph(self.header.size, settings)
         if why:
             raise EngineError(why)
         with plain_errors(), closing(self._graph.open()):
@@ -365,12 +376,12 @@ class PostgresIndex(RemoteIndex):
         """
         try:
             with plain_errors(but=may_repeat), pool().transaction("") as (connection, _):
-                now = self._snapshot(connection, self._known)
+                now = _Snapshot(connection, self._known, self._location.store(self._known.store))
                 with connection.pipeline():
-                    *_, told = [now.send(text) for text in self._beginning(_SNAPSHOT, "", READ_MS)]
+                    *_, told = [now.send(text) for text in self._beginning(*_READING)]
                     cursors = [now.send(*statement) for statement in statements(now)]
                     now.send("COMMIT")
-                record, _ = self._told(told.fetchall())
+                record = self._told(connection, told.fetchall()).record
                 if _parts_of(record) == _parts_of(now.record):
                     return record, [cursor.fetchall() for cursor in cursors]
         except (psycopg.Error, FilterError):
@@ -382,19 +393,19 @@ class PostgresIndex(RemoteIndex):
         """Read one snapshot; once more where the connection broke or a build replaced the tables."""
         with plain_errors():
             try:
-                with self._reading() as now:
+                with self._transaction(*_READING) as now:
                     return work(now)
             except psycopg.Error as error:
                 if not may_repeat(error):
                     raise
-            with self._reading() as now:
+            with self._transaction(*_READING) as now:
                 return work(now)
 
     def _write(self, change: Callable[[_Snapshot], StoreRecord | None]) -> None:
         """Change the index, which is held against other writers, and write the record that is returned."""
-        with plain_errors(), self._transaction("BEGIN", " FOR UPDATE", WRITE_MS) as (now, building):
-            if building and is_built(now.connection, self._location):
-                raise busy(building)
+        with plain_errors(), self._transaction(*_WRITING) as now:
+            if now.building and is_built(now.connection, self._location):
+                raise busy(now.building)
             record = change(now)
             if record is not None:
                 now.send(
@@ -403,17 +414,9 @@ class PostgresIndex(RemoteIndex):
                 )
 
     @contextmanager
-    def _reading(self) -> Iterator[_Snapshot]:
-        with self._transaction(_SNAPSHOT, "", READ_MS) as (now, _):
-            yield now
-
-    @contextmanager
-    def _transaction(
-        self, begin: str, lock: str, milliseconds: int
-    ) -> Iterator[tuple[_Snapshot, str | None]]:
+    def _transaction(self, begin: str, lock: str, milliseconds: int) -> Iterator[_Snapshot]:
         with pool().transaction("; ".join(self._beginning(begin, lock, milliseconds))) as (connection, rows):
-            record, building = self._told(rows)
-            yield self._snapshot(connection, record), building
+            yield self._told(connection, rows)
 
     def _beginning(self, begin: str, lock: str, milliseconds: int) -> list[str]:
         """Return the first statements of a transaction; the last finds the record."""
@@ -426,8 +429,8 @@ class PostgresIndex(RemoteIndex):
             f"SELECT record, building FROM {location.records} WHERE name = '{location.name}'{lock}",
         ]
 
-    def _told(self, rows: Sequence[Row]) -> tuple[StoreRecord, str | None]:
-        """Return the record that the database told, and the build that runs."""
+    def _told(self, connection: Connection, rows: Sequence[Row]) -> _Snapshot:
+        """Return the snapshot of a transaction whose beginning found these rows."""
         if not rows or rows[0][0] is None:
             raise EngineError(
                 f"the database has no index {self._location.name} of {self.folder}: name its database in "
@@ -437,12 +440,7 @@ class PostgresIndex(RemoteIndex):
         if record.header != getattr(self, "header", record.header):
             raise EngineError(f"{self.folder} was built again by another model: open it again")
         self._known = record
-        return record, rows[0][1]
-
-    def _snapshot(self, connection: Connection, record: StoreRecord) -> _Snapshot:
-        return _Snapshot(
-            connection, record, Store(self._location.namespace, record.store, pool().extension())
-        )
+        return _Snapshot(connection, record, self._location.store(record.store), rows[0][1])
 
 
 @contextmanager

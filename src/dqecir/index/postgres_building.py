@@ -11,13 +11,14 @@ import platform
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Self
 
 import psycopg
 
 from dqecir.errors import EngineError
 from dqecir.index.contract import IndexHeader, ItemBatch
-from dqecir.index.postgres_connections import Connection, pool
+from dqecir.index.postgres_connections import Connection, pool, run
 from dqecir.index.postgres_graph import add_graph, drop_graphs, is_outgrown
 from dqecir.index.postgres_records import (
     BOUNDED,
@@ -29,7 +30,7 @@ from dqecir.index.postgres_records import (
     record_of,
     stores_of,
 )
-from dqecir.index.postgres_tables import Store, StoreRecord, VectorGraph, rows_of
+from dqecir.index.postgres_tables import Store, StoreRecord, VectorGraph, rows_of, vectors_of
 from dqecir.index.remote_items import batches_to_build
 
 _WIDEST = 16_000
@@ -54,22 +55,23 @@ def build_store(
             "engine exact"
         )
     name = f"{location.name}_{uuid.uuid4().hex[:8]}"
-    store = Store(location.namespace, name, pool().extension())
+    store = location.store(name)
     with _alone(location) as connection:
         with folder, _building(connection, location, store, header.size):
             record = StoreRecord(header=header, store=name, generation=0)
             for batch in batches_to_build(batches):
+                vectors = vectors_of(batch.ids, batch.as_stored(header))
+                rows = rows_of(batch.ids, batch.payloads)
                 with connection.transaction():
                     connection.execute(BOUNDED)
-                    rows = rows_of(batch, batch.as_stored(header))
-                    store.insert(connection, rows, record.following(len(rows)), {})
-                record = record.changed(0, batch)
+                    store.insert(connection, rows, record.following(len(rows)), vectors, {})
+                record = record.changed(0, batch.payloads)
                 del batch
             with connection.transaction():
                 connection.execute(BOUNDED)
                 store.add_indexes(connection)
             for table in (store.items, store.vectors, store.numbers):
-                connection.execute(f"VACUUM (ANALYZE) {table}".encode())
+                run(connection, f"VACUUM (ANALYZE) {table}")
             old = record_of(connection, location)
             if old and old.quick and old.header == header:
                 # How many candidates are enough depends on the model.
@@ -124,7 +126,7 @@ class TrialGraph:
         record = record_of(connection, self._location)
         if record is None:
             raise EngineError(f"the database has no index {self._location.name}: build the index again")
-        return record, Store(self._location.namespace, record.store, pool().extension())
+        return record, self._location.store(record.store)
 
 
 @contextmanager
@@ -140,7 +142,7 @@ def _alone(location: DatabaseLocation) -> Iterator[Connection]:
             )
         except psycopg.errors.LockNotAvailable:
             statement = f"SELECT building FROM {location.records} WHERE name = %s"
-            [(building,)] = connection.execute(statement.encode(), [location.name]).fetchall()
+            [(building,)] = run(connection, statement, [location.name])
             raise busy(building) from None
         try:
             yield connection
@@ -157,20 +159,17 @@ def _building(connection: Connection, location: DatabaseLocation, store: Store, 
     The caller holds the lock of builds.
     """
     with suppress(psycopg.errors.UniqueViolation):  # Another process creates it at the same moment.
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {location.records} "
-            "(name text PRIMARY KEY, record text, building text)".encode()
-        )
+        columns = "(name text PRIMARY KEY, record text, building text)"
+        run(connection, f"CREATE TABLE IF NOT EXISTS {location.records} {columns}")
     with connection.transaction():
         connection.execute(BOUNDED)
-        connection.execute(
-            f"INSERT INTO {location.records} (name) VALUES ('{location.name}') "
-            "ON CONFLICT DO NOTHING".encode()
-        )
-        connection.execute(
-            f"UPDATE {location.records} SET building = json_build_object('store', %s::text, "
-            f"'host', %s::text, 'since', date_trunc('second', now()))::text WHERE name = %s".encode(),
-            [store.name, platform.node(), location.name],
+        since = datetime.now(UTC).isoformat(" ", "seconds")
+        building = json.dumps({"store": store.name, "host": platform.node(), "since": since})
+        run(
+            connection,
+            f"INSERT INTO {location.records} (name, building) VALUES (%s, %s) "
+            "ON CONFLICT (name) DO UPDATE SET building = excluded.building",
+            [location.name, building],
         )
         store.create(connection, width)
     try:
@@ -188,25 +187,24 @@ def _switch(connection: Connection, location: DatabaseLocation, store: Store, re
     model = record.header.model.replace("'", "''").replace("%", "%%")
     with connection.transaction():
         connection.execute(BOUNDED)
-        [(old, building)] = connection.execute(
-            f"SELECT record, building FROM {location.records} WHERE name = %s FOR UPDATE".encode(),
-            [location.name],
-        ).fetchall()
+        statement = f"SELECT record, building FROM {location.records} WHERE name = %s FOR UPDATE"
+        [(old, building)] = run(connection, statement, [location.name])
         if building is None or json.loads(building)["store"] != store.name:
             raise EngineError(
                 "another build of the index began meanwhile, and this one is lost: build it again"
             )
         generation = 1 + (json.loads(old)["generation"] if old else 0)
-        connection.execute(
+        run(
+            connection,
             f"UPDATE {location.records} SET record = %s, "
-            "building = CASE WHEN record IS NULL THEN building END WHERE name = %s".encode(),
+            "building = CASE WHEN record IS NULL THEN building END WHERE name = %s",
             [record.model_copy(update={"generation": generation}).model_dump_json(), location.name],
         )
-        connection.execute(
+        run(
+            connection,
             f'CREATE OR REPLACE VIEW "{location.namespace}"."{location.name}" AS SELECT \'{model}\'::text AS '
             f"model, i.number, i.id, i.payload::jsonb AS payload, v.vector FROM {store.items} i "
-            f"JOIN {store.vectors} v USING (key)".encode(),
-            (),
+            f"JOIN {store.vectors} v USING (key)",
         )
 
 
@@ -216,4 +214,4 @@ def _drop_others(connection: Connection, location: DatabaseLocation, store: Stor
         if name.startswith(f"{location.name}_") and name != store.name:
             with suppress(psycopg.Error), connection.transaction():
                 connection.execute(SHORTLY)
-                Store(location.namespace, name, store.extension).drop(connection)
+                location.store(name).drop(connection)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from queue import Empty, LifoQueue
@@ -165,6 +165,12 @@ class ConnectionPool:
                 "ALTER EXTENSION vector UPDATE"
             )
         return self._extension
+
+
+def run(connection: Connection, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    """Run a statement, whose percent signs are doubled, and return its rows, if it is one with rows."""
+    cursor = connection.execute(statement.encode(), parameters)
+    return cursor.fetchall() if cursor.description else []
 
 
 def pool() -> ConnectionPool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 
 from dqecir.index.contract import SearchSettings
-from dqecir.index.postgres_connections import Connection
+from dqecir.index.postgres_connections import Connection, pool, run
 from dqecir.index.postgres_search import Condition, with_rows
 from dqecir.index.postgres_tables import Store, VectorGraph
 
@@ -28,9 +28,9 @@ _NEWEST = (0, 8, 4)
 """Older releases of pgvector had faults in building graphs and in VACUUM."""
 
 
-def why_no_graph(store: Store, width: int, settings: SearchSettings) -> str | None:
-    """Return why an index cannot be searched by a graph with these settings, if so."""
-    if store.extension.version < _NEWEST:
+def why_no_graph(width: int, settings: SearchSettings) -> str | None:
+    """Return why an index of this width cannot be searched by a graph with these settings, if so."""
+    if pool().extension().version < _NEWEST:
         newest = ".".join(map(str, _NEWEST))
         return (
             f"graphs need pgvector {newest} or newer, so every item is compared: let the database's owner "
@@ -49,17 +49,14 @@ def why_no_graph(store: Store, width: int, settings: SearchSettings) -> str | No
 def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph | None:
     """Make the graph of a store, while others change the store; None for a store without items."""
     vector = store.extension.named("vector")
-    [(centre,)] = connection.execute(
-        f"SELECT {store.extension.named('avg')}(vector::{vector})::text FROM {store.vectors}".encode(), ()
-    ).fetchall()
+    mean = f"SELECT {store.extension.named('avg')}(vector::{vector})::text FROM {store.vectors}"
+    [(centre,)] = run(connection, mean)
     if centre is None:
         return None
     graph = VectorGraph(name=f"{store.name}_{uuid.uuid4().hex[:4]}", centre=centre, bound=0.0)
-    [(bound,)] = connection.execute(
-        f"SELECT max({_length(store, graph)}) FROM {store.vectors} v".encode(), ()
-    ).fetchall()
+    [(bound,)] = run(connection, f"SELECT max({_length(store, graph)}) FROM {store.vectors} v")
     graph = graph.model_copy(update={"bound": bound})
-    [(backend,)] = connection.execute("SELECT pg_backend_pid()").fetchall()
+    [(backend,)] = run(connection, "SELECT pg_backend_pid()")
     if backend == connection.info.backend_pid:
         # A pooler would keep the setting for others; there the server's own counts.
         connection.execute("SET maintenance_work_mem = '1GB'")
@@ -69,30 +66,24 @@ def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph |
         f"{store.extension.named('halfvec_ip_ops')}) WITH (m = 16, ef_construction = 100) "
         f"WHERE {_near(store, graph)}",
     ):
-        statement = f"CREATE INDEX CONCURRENTLY {definition}".replace("v.vector", "vector")
-        connection.execute(statement.encode(), ())
+        run(connection, f"CREATE INDEX CONCURRENTLY {definition}".replace("v.vector", "vector"))
     return graph
 
 
 def drop_graphs(connection: Connection, store: Store, but: VectorGraph | None) -> None:
     """Drop the graphs of a store but one, and what is left of graphs that were not finished."""
     kept = [but.name + end for end in GRAPH_ENDS] if but else []
-    found = connection.execute(
-        "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass AND NOT indisprimary",
-        [store.vectors],
-    ).fetchall()
-    for (name,) in found:
+    names = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass"
+    for (name,) in run(connection, f"{names} AND NOT indisprimary", [store.vectors]):
         bare = name.split(".")[-1].strip('"')
         if bare.startswith(store.name) and bare not in kept:
-            connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}".encode())
+            run(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
 
 def is_outgrown(connection: Connection, store: Store, graph: VectorGraph) -> bool:
     """Return whether vectors have come that are too long for the graph."""
-    cursor = connection.execute(
-        f"SELECT EXISTS (SELECT FROM {store.vectors} v WHERE {_far(store, graph)})".encode(), ()
-    )
-    return bool(cursor.fetchall()[0][0])
+    far = f"SELECT FROM {store.vectors} v WHERE {_far(store, graph)}"
+    return bool(run(connection, f"SELECT EXISTS ({far})")[0][0])
 
 
 def graph_settings(candidates: int) -> Condition:

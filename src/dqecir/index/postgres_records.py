@@ -15,7 +15,7 @@ import psycopg
 from pydantic import Field
 
 from dqecir.errors import EngineError
-from dqecir.index.postgres_connections import SCHEMA, Connection, plain_errors, pool
+from dqecir.index.postgres_connections import SCHEMA, Connection, plain_errors, pool, run
 from dqecir.index.postgres_graph import GRAPH_ENDS
 from dqecir.index.postgres_tables import Store, StoreRecord, hash64
 from dqecir.index.remote_items import StoreLocation
@@ -54,12 +54,14 @@ class DatabaseLocation(StoreLocation):
         """Number of the lock that a build of the index holds."""
         return hash64(f"{self.namespace}.{self.name}")
 
+    def store(self, name: str) -> Store:
+        """Return the tables of this name."""
+        return Store(self.namespace, name, pool().extension())
 
-def record_of(connection: Connection, location: DatabaseLocation, lock: str = "") -> StoreRecord | None:
+
+def record_of(connection: Connection, location: DatabaseLocation) -> StoreRecord | None:
     """Return the record of an index; None where no build has finished."""
-    rows = connection.execute(
-        f"SELECT record FROM {location.records} WHERE name = %s{lock}".encode(), [location.name]
-    ).fetchall()
+    rows = run(connection, f"SELECT record FROM {location.records} WHERE name = %s", [location.name])
     return StoreRecord.model_validate_json(rows[0][0]) if rows and rows[0][0] else None
 
 
@@ -81,7 +83,7 @@ def is_built(connection: Connection, location: DatabaseLocation) -> bool:
     try:
         with connection.transaction():
             connection.execute("SET LOCAL lock_timeout = '500ms'")
-            connection.execute(f"SELECT pg_advisory_xact_lock_shared({location.lock})".encode())
+            run(connection, f"SELECT pg_advisory_xact_lock_shared({location.lock})")
     except psycopg.errors.LockNotAvailable:
         return True
     return False
@@ -101,10 +103,8 @@ def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]
             if not stores:
                 return []
             found = stores.union(_beginnings(connection, namespace, GRAPH_ENDS))
-            records = connection.execute(
-                f'SELECT name, record, building FROM "{namespace}".{_RECORDS}'.encode()
-            )
-            for name, record, building in records.fetchall():
+            records = f'SELECT name, record, building FROM "{namespace}".{_RECORDS}'
+            for name, record, building in run(connection, records):
                 own = {one for one in found if one.startswith(f"{name}_")}
                 kept, built = set(), building and json.loads(building)["store"]
                 if record is not None and (finished := json.loads(record))["store"] != built:
@@ -112,47 +112,40 @@ def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]
                 if own - kept and is_built(connection, DatabaseLocation(namespace=namespace, name=name)):
                     kept = own
                 found -= kept
-    removers = {name: partial(_remove, Store(namespace, name, extension)) for name in stores}
     return [
-        (f"{namespace}.{name} in the database", removers.get(name) or partial(_remove_graph, namespace, name))
+        (f"{namespace}.{name} in the database", partial(_remove, Store(namespace, name, extension)))
         for name in sorted(found)
         if name.rpartition("_")[0] not in found  # A graph goes with its tables.
     ]
 
 
 def _remove(store: Store) -> None:
-    with plain_errors(), closing(pool().dedicated()) as connection, connection.transaction():
-        connection.execute(BOUNDED)
-        discard(connection, store)
-
-
-def _remove_graph(namespace: str, name: str) -> None:
+    """Remove the tables or the graph of a name."""
     with plain_errors(), closing(pool().dedicated()) as connection:
+        with connection.transaction():
+            connection.execute(BOUNDED)
+            discard(connection, store)
         for end in GRAPH_ENDS:
-            connection.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{namespace}"."{name}{end}"'.encode())
+            run(connection, f'DROP INDEX CONCURRENTLY IF EXISTS "{store.schema}"."{store.name}{end}"')
 
 
 def discard(connection: Connection, store: Store) -> None:
     """Drop the tables of a build, and the row that names it alone; tables of a finished build stay."""
     records = f'"{store.schema}".{_RECORDS}'
-    rows = connection.execute(
-        f"SELECT name, record, building FROM {records} WHERE %s IN (record::json->>'store', "
-        "building::json->>'store') FOR UPDATE".encode(),
-        [store.name],
-    ).fetchall()
-    for name, record, building in rows:
+    own = "%s IN (record::json->>'store', building::json->>'store')"
+    statement = f"SELECT name, record, building FROM {records} WHERE {own} FOR UPDATE"
+    for name, record, building in run(connection, statement, [store.name]):
         if building is None or json.loads(building)["store"] != store.name:
             return
         is_new = record is None or json.loads(record)["store"] == store.name
         change = "DELETE FROM {}" if is_new else "UPDATE {} SET building = NULL"
-        connection.execute(f"{change.format(records)} WHERE name = %s".encode(), [name])
+        run(connection, f"{change.format(records)} WHERE name = %s", [name])
     store.drop(connection)
 
 
 def confirm(connection: Connection, location: DatabaseLocation) -> None:
     """Say in the record of an index that no build of it is unfinished."""
-    statement = f"UPDATE {location.records} SET building = NULL WHERE name = %s"
-    connection.execute(statement.encode(), [location.name])
+    run(connection, f"UPDATE {location.records} SET building = NULL WHERE name = %s", [location.name])
 
 
 def stores_of(connection: Connection, namespace: str) -> list[str]:
@@ -163,11 +156,12 @@ def stores_of(connection: Connection, namespace: str) -> list[str]:
 def _beginnings(connection: Connection, namespace: str, ends: Sequence[str]) -> list[str]:
     """Return what the names of our tables and indexes with these ends begin with."""
     pattern = f"^({_PREFIX}.*)({'|'.join(ends)})$"
-    rows = connection.execute(
+    rows = run(
+        connection,
         "SELECT DISTINCT (regexp_match(relname, %s))[1] FROM pg_class c "
         "JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname ~ %s",
         [pattern, namespace, pattern],
-    ).fetchall()
+    )
     return [name for (name,) in rows]
 
 

@@ -11,22 +11,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dqecir.data.cells import as_number, folded, measured
 from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import EngineError
-from dqecir.index.contract import ItemBatch, SearchSettings
+from dqecir.index.contract import SearchSettings
 from dqecir.index.payload_columns import values_in
-from dqecir.index.postgres_connections import Connection, VectorExtension
+from dqecir.index.postgres_connections import Connection, VectorExtension, run
 from dqecir.index.remote_items import ItemsRecord, StoredItem
 from dqecir.settings import Strict
 
@@ -62,9 +61,8 @@ class StoreRecord(ItemsRecord):
         """Return the numbers of the next items."""
         return range(self.next, self.next + count)
 
-    def changed(self, gone: int, batch: ItemBatch | None = None) -> StoreRecord:
-        """Return the record after a change that deleted ``gone`` items and added those of a batch."""
-        payloads = batch.payloads if batch else ()
+    def changed(self, gone: int, payloads: Collection[Mapping[str, Any]] = ()) -> StoreRecord:
+        """Return the record after a change that deleted ``gone`` items and added some with payloads."""
         return self.model_copy(
             update={
                 "generation": self.generation + 1,
@@ -126,7 +124,7 @@ class Store:
             f"ALTER TABLE {self.vectors} ALTER vector SET STORAGE {vectors}",
             f"CREATE TABLE {self.numbers} (key bigint NOT NULL, name uuid NOT NULL, value float8 NOT NULL)",
         ):
-            connection.execute(statement.encode(), ())
+            run(connection, statement)
 
     def add_indexes(self, connection: Connection) -> None:
         for statement in (
@@ -139,17 +137,20 @@ class Store:
             f"CREATE INDEX ON {self.numbers} (name, value, key)",
             f"CREATE INDEX ON {self.numbers} (key)",
         ):
-            connection.execute(statement.encode())
+            run(connection, statement)
 
     def drop(self, connection: Connection) -> None:
-        connection.execute(
-            f"DROP TABLE IF EXISTS {self.items}, {self.vectors}, {self.numbers} CASCADE".encode()
-        )
+        run(connection, f"DROP TABLE IF EXISTS {self.items}, {self.vectors}, {self.numbers} CASCADE")
 
     def insert(
-        self, connection: Connection, rows: Sequence[ItemRow], numbers: Sequence[int], kept: Mapping[str, int]
+        self,
+        connection: Connection,
+        rows: Sequence[ItemRow],
+        numbers: Sequence[int],
+        vectors: Mapping[str, bytes],
+        kept: Mapping[str, int],
     ) -> None:
-        """Copy rows into the tables, with these numbers.
+        """Copy rows into the tables, with these numbers, and with vectors by id.
 
         ``kept`` are keys of items whose vectors are stored already, by id.
         """
@@ -167,7 +168,7 @@ class Store:
             (
                 self.vectors,
                 ("int8", "bytea"),
-                ((key, row.vector) for key, row in zip(keys, rows, strict=True) if row.id not in kept),
+                ((key, vectors[row.id]) for key, row in zip(keys, rows, strict=True) if row.id not in kept),
             ),
             (
                 self.numbers,
@@ -183,25 +184,22 @@ class Store:
 
 @dataclass(frozen=True)
 class ItemRow:
-    """What the tables hold of an item."""
+    """What the tables hold of an item besides its vector."""
 
     id: str
     product: int | None
     facts: list[UUID]
     payload: str
     numbers: list[tuple[UUID, float]]
-    vector: bytes
 
 
-def rows_of(batch: ItemBatch, stored: Tensor) -> list[ItemRow]:
-    """Return the rows of a batch whose tokens are ``stored`` as float16 [N, 1, D].
+def rows_of(ids: Sequence[str], payloads: Sequence[Mapping[str, Any]]) -> list[ItemRow]:
+    """Return the rows of items.
 
     Raises :class:`EngineError` for ids and payloads that PostgreSQL cannot store, and names every one.
     """
-    texts = [_json_of(payload) for payload in batch.payloads]
-    wrong = [
-        item for item, text in zip(batch.ids, texts, strict=True) if text is None or not is_storable(item)
-    ]
+    texts = [_json_of(payload) for payload in payloads]
+    wrong = [item for item, text in zip(ids, texts, strict=True) if text is None or not is_storable(item)]
     if wrong:
         raise EngineError(
             f"PostgreSQL cannot store these items: {', '.join(map(ascii, wrong))}; their ids or payloads "
@@ -214,9 +212,8 @@ def rows_of(batch: ItemBatch, stored: Tensor) -> list[ItemRow]:
             facts=sorted({fact for cell in payload.items() for fact in _facts_in(*cell)}),
             payload=text or "",
             numbers=sorted({pair for name, value in payload.items() for pair in _numbers_in(name, value)}),
-            vector=to_binary(stored[row, 0].numpy()),
         )
-        for row, (item, payload, text) in enumerate(zip(batch.ids, batch.payloads, texts, strict=True))
+        for item, payload, text in zip(ids, payloads, texts, strict=True)
     ]
 
 
@@ -281,9 +278,11 @@ def name_hash(name: str) -> UUID:
     return UUID(bytes=_digest(name, 16))
 
 
-def to_binary(vector: NDArray[np.float16]) -> bytes:
-    """Return a vector as pgvector sends it: its width, two empty bytes, and its numbers."""
-    return len(vector).to_bytes(2, "big") + b"\0\0" + vector.astype(">f2").tobytes()
+def vectors_of(ids: Sequence[str], stored: Tensor) -> dict[str, bytes]:
+    """Return vectors [N, 1, D] by id as pgvector sends them: width, two empty bytes, and numbers."""
+    head = stored.shape[2].to_bytes(2, "big") + b"\0\0"
+    vectors = stored[:, 0].numpy().astype(">f2")
+    return {item: head + vector.tobytes() for item, vector in zip(ids, vectors, strict=True)}
 
 
 def stored_item(number: int, item: str, payload: str, vector: bytes | None = None) -> StoredItem:
