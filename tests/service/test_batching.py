@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dqecir.io.recent import Recent
-from dqecir.service.batching import Worker
+from dqecir.service.batching import Gate, Worker
+from dqecir.service.problems import Problem
 from tests.conftest import PATIENCE
 
 
@@ -53,3 +54,16 @@ def test_what_was_not_used_for_longest_gives_way():
     assert kept.get("a") == bytes(4)
     kept.put("d", bytes(11))  # more than there is room for
     assert [kept.get(name) for name in "acd"] == [bytes(4), bytes(6), None]
+
+
+@pytest.mark.parametrize(("seconds", "error"), [(None, TimeoutError), (60.0, Problem)])
+def test_a_gate_answers_for_its_own_limit_of_time(seconds, error):
+    gate = Gate(1, "requests", seconds)
+
+    async def late() -> None:
+        async with gate.entered():
+            raise TimeoutError
+
+    with ThreadPoolExecutor(1) as beside, pytest.raises(error):
+        beside.submit(asyncio.run, late()).result()
+    assert gate.inside == 0

@@ -45,6 +45,13 @@ def test_the_reference_or_the_best_answer_is_edited(editing, picture, retriever)
     assert edited("best").size == Image.open(best.payload["path"]).size
 
 
+def test_an_edit_needs_one_reference(editing, picture):
+    said = "send one of them"
+    assert said in refused(editing.post("/v1/edits", json={"text": "is red"}), 422)
+    both = form({"text": "is red", "item": "a"}, picture)
+    assert said in refused(editing.post("/v1/edits", **both), 422)
+
+
 def test_an_edit_that_fails_tells_nothing_of_this_machine(editing, picture, monkeypatch):
     def broken(self, picture, text):
         raise EditError("/secret/folder cannot be read")
