@@ -62,7 +62,7 @@ def _read(path: Path, what: str) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError(
-            f"there is no file {path} ({what}): name the data set's folder, or fetch the file"
+            f"there is no file {path} ({what}): name the folder of the data set, or fetch the file"
         ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
