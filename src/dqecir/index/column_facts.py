@@ -77,11 +77,11 @@ def _spread(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]], bins: in
     """Return the range of an attribute's numbers; None if a living item has another value."""
     if not all(math.isfinite(measured(value)) for value, _ in islice(_living(counted), SOME)):
         return None
-    if any(own[column.wordy_codes].any() for column, own in counted):
+    parts = [(*column.numbers, own) for column, own in counted]
+    if any(own[wordy].any() for *_, wordy, own in parts):
         return None
-    pairs = [(column.numbers, own) for column, own in counted]
-    numbers = np.concatenate([numbers for (numbers, _), _ in pairs])
-    counts = np.concatenate([own[codes] for (_, codes), own in pairs])
+    numbers = np.concatenate([numbers for numbers, *_ in parts])
+    counts = np.concatenate([own[codes] for _, codes, _, own in parts])
     return number_range(numbers, counts, bins)
 
 

@@ -45,9 +45,16 @@ class Filter(ABC):
     def mask(self, columns: Columns) -> Mask:
         """Return [N] bool: which items fulfil the filter."""
 
-    @abstractmethod
     def comparisons(self) -> Iterator[Equal | Compare]:
         """Yield every comparison of the filter."""
+        match self:
+            case Equal() | Compare():
+                yield self
+            case Not(part):
+                yield from part.comparisons()
+            case And(parts) | Or(parts):
+                for part in parts:
+                    yield from part.comparisons()
 
     @abstractmethod
     def __str__(self) -> str:
@@ -80,9 +87,6 @@ class Equal(Filter):
         values = ", ".join(map(_quoted, self.values))
         return f"{_quoted(self.name)} " + (f"= {values}" if len(self.values) == 1 else f"in {{{values}}}")
 
-    def comparisons(self) -> Iterator[Equal | Compare]:
-        yield self
-
 
 _ORDERS: dict[Order, np.ufunc] = {
     "<": np.less,
@@ -106,9 +110,6 @@ class Compare(Filter):
     def __str__(self) -> str:
         return f"{_quoted(self.name)} {self.order} {_number(self.bound)}"
 
-    def comparisons(self) -> Iterator[Equal | Compare]:
-        yield self
-
 
 @dataclass(frozen=True)
 class Not(Filter):
@@ -121,9 +122,6 @@ class Not(Filter):
 
     def __str__(self) -> str:
         return f"not ({self.part})"
-
-    def comparisons(self) -> Iterator[Equal | Compare]:
-        yield from self.part.comparisons()
 
 
 @dataclass(frozen=True)
@@ -154,9 +152,6 @@ class And(Filter):
     def __str__(self) -> str:
         return " and ".join(f"({part})" for part in self.parts)
 
-    def comparisons(self) -> Iterator[Equal | Compare]:
-        return chain.from_iterable(part.comparisons() for part in self.parts)
-
 
 @dataclass(frozen=True)
 class Or(Filter):
@@ -169,9 +164,6 @@ class Or(Filter):
 
     def __str__(self) -> str:
         return " or ".join(f"({part})" for part in self.parts)
-
-    def comparisons(self) -> Iterator[Equal | Compare]:
-        return chain.from_iterable(part.comparisons() for part in self.parts)
 
 
 def conjuncts(where: Filter | None) -> Iterator[Filter]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,23 +41,16 @@ def export_parquet(index: Index, out: Path) -> int:
     )
     most = max(1, GROUP // (header.tokens * header.size))
     with whole_file(out) as file, ParquetWriter(file, schema) as writer:
-        for group in _groups(index.items(), most):
-            table = pa.Table.from_batches([_rows(batch, schema) for batch in group])
-            writer.write_table(table, row_group_size=len(table))
-            count += len(table)
+        group: list[pa.RecordBatch] = []
+        for batch in index.items():
+            group.append(_rows(batch, schema))
+            count += len(batch.ids)
+            if sum(map(len, group)) >= most:
+                writer.write_table(pa.Table.from_batches(group), row_group_size=count)
+                group = []
+        if group:
+            writer.write_table(pa.Table.from_batches(group), row_group_size=count)
     return count
-
-
-def _groups(batches: Iterator[ItemBatch], most: int) -> Iterator[list[ItemBatch]]:
-    """Group batches to ``most`` items, or slightly more."""
-    group: list[ItemBatch] = []
-    for batch in batches:
-        group.append(batch)
-        if sum(len(one.ids) for one in group) >= most:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _rows(batch: ItemBatch, schema: pa.Schema) -> pa.RecordBatch:

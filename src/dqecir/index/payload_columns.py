@@ -58,7 +58,7 @@ class PayloadColumn:
 
     def between(self, bounds: Iterable[tuple[np.ufunc, float]]) -> Mask:
         """Return which items have a number that fulfils all comparisons [N]; of several numbers, any one."""
-        numbers, codes = self.numbers
+        numbers, codes, _ = self.numbers
         holds = np.logical_and.reduce([order(numbers, bound) for order, bound in bounds])
         table = np.zeros(1 + len(self.values), dtype=np.bool_)
         table[codes[holds]] = True
@@ -84,18 +84,12 @@ class PayloadColumn:
         """Whether any item has a number."""
         return len(self.numbers[0]) > 0
 
-    @property
-    def numbers(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The numbers of all values [M], and the code of each [M]."""
-        return self._measured[0], self._measured[1]
-
-    @property
-    def wordy_codes(self) -> NDArray[np.int64]:
-        """The codes of values that are no numbers, or hold one that is none."""
-        return self._measured[2]
-
     @cached_property
-    def _measured(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    def numbers(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        """The numbers of all values [M], the code of each [M], and the codes of values that are no numbers.
+
+        The latter hold a value that is no number, if they hold several.
+        """
         numbers, codes, wordy = array("d"), array("q"), array("q")
         for code, value in enumerate(self.values, start=1):
             for one in value if isinstance(value, list) else (value,):

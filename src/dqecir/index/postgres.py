@@ -375,7 +375,7 @@ class PostgresIndex(RemoteIndex):
         one. So this takes one round trip, and a second attempt only where that record is outdated.
         """
         try:
-            with plain_errors(but=may_repeat), pool().transaction("") as (connection, _):
+            with pool().transaction("") as (connection, _):
                 now = _Snapshot(connection, self._known, self._location.store(self._known.store))
                 with connection.pipeline():
                     *_, told = [now.send(text) for text in self._beginning(*_READING)]
@@ -384,9 +384,12 @@ class PostgresIndex(RemoteIndex):
                 record = self._told(connection, told.fetchall()).record
                 if _parts_of(record) == _parts_of(now.record):
                     return record, [cursor.fetchall() for cursor in cursors]
-        except (psycopg.Error, FilterError):
-            # The tables were replaced, the connection broke, or an attribute is new.
-            pass
+        except FilterError:
+            pass  # An attribute may be new.
+        except psycopg.Error as error:
+            if not may_repeat(error):
+                with plain_errors():
+                    raise
         return self._read(lambda now: (now.record, now.all_rows(statements(now))))
 
     def _read(self, work: Callable[[_Snapshot], ReadT]) -> ReadT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from queue import Empty, LifoQueue
@@ -201,13 +201,11 @@ def may_repeat(error: psycopg.Error) -> bool:
 
 
 @contextmanager
-def plain_errors(but: Callable[[psycopg.Error], bool] = lambda error: False) -> Iterator[None]:
-    """Turn errors of the database, but some, into :class:`EngineError`, in one sentence without secrets."""
+def plain_errors() -> Iterator[None]:
+    """Turn errors of the database into :class:`EngineError`, in one sentence without secrets."""
     try:
         yield
     except psycopg.Error as error:
-        if but(error):
-            raise
         said = error.diag.message_primary or ""
         sentence = _SENTENCES.get(error.sqlstate or "", "the database failed ({}): look into its log")
         if not said:

@@ -96,7 +96,7 @@ def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     """Return Qdrant's payload of an item: the item as text, and the fields that filters and counts use."""
     known = {name: values_in(value) for name, value in payload.items()}
     numbers = {
-        safe_name(name): [number for number in map(measured, values) if math.isfinite(number)]
+        safe_name(folded(name)): [number for number in map(measured, values) if math.isfinite(number)]
         for name, values in known.items()
     }
     return {
@@ -105,7 +105,7 @@ def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         "facts": [fact for name, values in known.items() for value in values for fact in _facts(name, value)],
         # With a sign before, because Qdrant spells UUIDs anew.
         "values": {
-            _shown_name(name): [f"={value}" for value in values]
+            f"_{safe_name(name)}": [f"={value}" for value in values]
             for name, values in known.items()
             if name not in RESERVED
         },
@@ -114,28 +114,17 @@ def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def number_key(name: str) -> str:
-    """Return the payload key of an attribute's numbers."""
-    return f"numbers.{safe_name(name)}"
+    """Return the payload key of an attribute's numbers; names that differ only in case have the same."""
+    return f"numbers.{safe_name(folded(name))}"
 
 
 def value_key(name: str) -> str:
     """Return the payload key of an attribute's values, as they are shown."""
-    return f"values.{_shown_name(name)}"
-
-
-def _shown_name(name: str) -> str:
-    return f"_{_spelled(name)}"
+    return f"values._{safe_name(name)}"
 
 
 def safe_name(name: str) -> str:
-    """Spell an attribute's name so that it is safe in a key path.
-
-    Names that differ only in case become equal.
-    """
-    return _spelled(folded(name))
-
-
-def _spelled(name: str) -> str:
+    """Spell an attribute's name so that it is safe in a key path."""
     return "".join(
         sign if sign.isascii() and (sign.isalnum() or sign == "_") else f"-{ord(sign):x}-" for sign in name
     )
@@ -202,7 +191,7 @@ def _range(name: str, orders: Sequence[Compare]) -> Condition:
 
 def _facts(name: str, value: object) -> list[str]:
     """Return keys that equal values share: their text in lower case, and their number."""
-    number = as_number(value)
+    number, key = as_number(value), safe_name(folded(name))
     # Adding 0.0 turns -0.0 into 0.0.
-    same = [f"{safe_name(name)}#{number + 0.0!r}"] if math.isfinite(number) else []
-    return [f"{safe_name(name)}={folded(str(value))}", *same]
+    same = [f"{key}#{number + 0.0!r}"] if math.isfinite(number) else []
+    return [f"{key}={folded(str(value))}", *same]
