@@ -1,0 +1,95 @@
+"""Write docs/losses.md from the results of `dqecir compare` on losses, batches and wrong labels.
+
+    python benchmarks/write_losses.py WORK
+
+Reads WORK/batches-*, WORK/losses-* and WORK/shuffled-* (the output folders of `dqecir compare` with the
+recipes of those names), if they exist. No figure in the written page is typed by hand.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.write_flagship import ROOT, Result, difference, facts, read, values
+
+from dqecir.experiments.compare.results_page import result_budgets, spread
+from dqecir.io.files import write_text
+from dqecir.io.markdown import table
+
+KEYS = ("R@10", "mAP@10", "R-precision")
+SHUFFLED = (0, 20, 50, 80)
+HEAD = (
+    "How one network fares with other losses, numbers of negatives, batches and wrong labels. All rows start "
+    "from the pretrained backbone of the shipped model and from stored features, as in "
+    "[results.md](results.md). Figures are in percent, mean ± sample standard deviation over seeds. "
+    "[method.md](method.md) explains the losses; `benchmarks/write_losses.py` writes this page from the "
+    "results of `recipes/compare/batches-*.yaml`, `losses-*.yaml` and `shuffled-*.yaml`."
+)
+BATCHES = (
+    "Every row makes as many counted operations as the reference, so a smaller batch gets more steps, and "
+    "more negatives cost steps. *Random* and *mid-zone* negatives are those of a pair loss."
+)
+LABELS = (
+    "A share of the training triplets gets the target of another triplet. Learning rates are those of the "
+    "recipes. Columns are the share of wrong targets; the last is the share of mAP@10 that is left."
+)
+
+
+def rows(result: Result) -> list[str]:
+    """Return a table with a row for each contestant."""
+    budget = result_budgets(result)[0]
+    cells = []
+    for title, row in result["contestants"].items():
+        runs = row["budgets"][budget]["runs"]
+        shares = [100 * run["false_negatives"] for run in runs if run["false_negatives"] is not None]
+        cells.append(
+            [
+                title,
+                *(spread(values(result, budget, title, key)) for key in KEYS),
+                difference(result, budget, title, "mAP@10"),
+                f"{mean(shares):.2f} %" if shares else "–",
+                " + ".join(str(steps) for steps in row["budgets"][budget]["steps"]),
+                spread([run["cpu_seconds"] for run in runs]),
+            ]
+        )
+    heads = ["", *KEYS, "difference in mAP@10", "right answers among negatives", "steps", "CPU-s"]
+    return table(heads, cells)
+
+
+def degradation(result: Result) -> list[str]:
+    """Return a table with a row for each method and a column for each share of wrong targets."""
+    budget = result_budgets(result)[0]
+    methods = [title for title in result["contestants"] if not title.endswith("shuffled")]
+    cells = []
+    for method in methods:
+        titles = [f"{method}, {share}% shuffled" if share else method for share in SHUFFLED]
+        found = [values(result, budget, title, "mAP@10") for title in titles]
+        left = 100 * mean(found[-1]) / mean(found[0])
+        cells.append([method, *(spread(one) for one in found), f"{left:.0f} %"])
+    return table(["mAP@10", *(f"{share} %" for share in SHUFFLED), "left"], cells)
+
+
+def main() -> None:
+    """Write the page."""
+    work = Path(sys.argv[1])
+    lines = ["# Losses, batches and wrong labels", "", HEAD, ""]
+    for result in read(work, "batches"):
+        lines += [
+            f"## {result['name'].capitalize()}",
+            "",
+            f"{BATCHES} {facts(result)}",
+            "",
+            *rows(result),
+            "",
+        ]
+    for result in read(work, "losses"):
+        lines += ["## More recent losses and samplers", "", facts(result), "", *rows(result), ""]
+    for result in read(work, "shuffled"):
+        lines += ["## Wrong labels", "", f"{LABELS} {facts(result)}", "", *degradation(result), ""]
+    write_text(ROOT / "docs" / "losses.md", "\n".join(lines).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()
