@@ -6,7 +6,8 @@ A question shows a product of the dev split and says "in leather": a word of ano
 of article, which is no value of a column. Right answers are the products of the reference's article and
 gender whose titles hold the word. A calibrated sum adds to the picture's score the title's share of the
 highest BM25 score, times a weight in standard deviations of the picture's scores; reciprocal rank fusion adds
-1 / (c + rank) of both. ``WORDS`` of ``dqecir.search.preferring`` is among the best weights.
+1 / (c + rank) of both. ``WORDS`` of ``dqecir.search.preferring`` is among the best weights. Whole searches
+with each weight, which also keep the reference's garment, show how many of the first five are of its article.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.io.files import write_json
 from dqecir.methods.scoring import score
+from dqecir.search import engine
 from dqecir.search.preferring import WORDS
 from dqecir.search.retriever import ComposedRetriever
 
@@ -131,6 +133,35 @@ def measured(
     return {rule: float(np.mean(values)) for rule, values in found.items()}
 
 
+def searched(
+    retriever: ComposedRetriever, catalogue: Catalogue, places: Sequence[int], asked: list[tuple[int, str]]
+) -> dict[str, dict[str, float]]:
+    """Return the mAP@10 of whole searches with each weight, and the share of the first five that are of the
+    reference's article, in percent.
+    """
+    names = {catalogue.image_paths[place].name: row for row, place in enumerate(places)}
+    columns = {name: np.array([catalogue.attributes[name][i] for i in places]) for name in (*KEPT, "title")}
+    words = [set(re.findall(r"[a-z]{4,}", title.lower())) for title in columns["title"]]
+    found = {}
+    for weight in WEIGHTS[1:]:
+        engine.WORDS = weight  # type: ignore[attr-defined]
+        precision, kept = [], []
+        for reference, word in asked:
+            image = catalogue.image_paths[places[reference]]
+            results = retriever.search(image, f"in {word}", k=11).results
+            rows = [names[Path(one.payload["path"]).name] for one in results]
+            rows = [row for row in rows if row != reference][:10]
+            alike = [columns[name] == columns[name][reference] for name in KEPT]
+            right = np.logical_and.reduce([np.array([word in own for own in words]), *alike])
+            scores = np.zeros(len(places), dtype=np.float32)
+            scores[rows] = np.arange(10, 10 - len(rows), -1)
+            precision.append(average_precision(scores, right, reference))
+            kept.append(100 * float(alike[0][rows[:5]].mean()))
+        found[f"{weight:g}"] = {"mAP@10": float(np.mean(precision)), "kept": float(np.mean(kept))}
+    engine.WORDS = WORDS  # type: ignore[attr-defined]
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -148,18 +179,22 @@ def main() -> None:
         folder.mkdir()
         places = write_split(catalogue, "dev", folder)
         retriever.build_index(folder, Path(work) / "index", tokens=given.tokens)
-        seeds = {
-            str(seed): measured(
-                retriever, catalogue, places, questions(catalogue, places, seed, given.questions)
-            )
-            for seed in given.seeds
-        }
+        asked = {str(seed): questions(catalogue, places, seed, given.questions) for seed in given.seeds}
+        seeds = {seed: measured(retriever, catalogue, places, own) for seed, own in asked.items()}
+        whole = {seed: searched(retriever, catalogue, places, own) for seed, own in asked.items()}
     means = {
         rule: float(np.mean([row[rule] for row in seeds.values()])) for rule in seeds[str(given.seeds[0])]
     }
-    write_json(given.out, {"used": WORDS, "questions": given.questions, "seeds": seeds, "mean": means})
+    write_json(
+        given.out,
+        {"used": WORDS, "questions": given.questions, "seeds": seeds, "mean": means, "searches": whole},
+    )
     for rule, mean in means.items():
         print(f"{rule:24} {mean:.1f}")
+    for weight in whole[str(given.seeds[0])]:
+        rows = [own[weight] for own in whole.values()]
+        ap, kept = (float(np.mean([row[key] for row in rows])) for key in ("mAP@10", "kept"))
+        print(f"search, {weight:16} {ap:.1f}, {kept:.1f} % of the first five are of the reference's article")
 
 
 if __name__ == "__main__":
