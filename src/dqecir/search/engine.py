@@ -136,7 +136,7 @@ class SearchEngine:
         if said.where is not None:
             said.where.check(columns)
         hides_sold_out = not request.sold_out and _is_in(SOLD_OUT, columns)
-        allowed = conjuncts(said.where)
+        allowed = tuple(conjuncts(said.where))
         more, less = (self.index.tokens(ids) if ids else None for ids in (named.more, named.less))
         return PreparedRequest(
             request,
