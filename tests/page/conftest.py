@@ -31,6 +31,8 @@ from tests.page.visiting import REFERENCE
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 ITEMS = 160
 HOSTILE = "images/000020.jpg"
 UNLINKED = "images/000021.jpg"
@@ -215,3 +217,24 @@ def open_page(browser, request) -> Iterator[Callable[..., Page]]:
 @pytest.fixture
 def page(open_page) -> Page:
     return open_page()
+
+
+@pytest.fixture(scope="session")
+def violations() -> Callable[[Page], list[str]]:
+    """Return a function that returns what axe-core finds on a page as it is shown."""
+    if not AXE.is_file():
+        pytest.skip("no axe-core: `make page` installs it in node_modules")
+    axe = AXE.read_text(encoding="utf-8")
+
+    def found(page: Page) -> list[str]:
+        page.evaluate(axe)
+        return page.evaluate(
+            """async (values) => {
+              const { violations } = await axe.run({ runOnly: values, preload: false });
+              return violations.flatMap(({ id, nodes }) => nodes.map(
+                (node) => `${id}: ${node.html.slice(0, 200)}: ${node.failureSummary}`));
+            }""",
+            RULES,
+        )
+
+    return found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from urllib.parse import urlencode
+
 from playwright.sync_api import Page, expect
 
-from tests.page.visiting import address, cards, settled, visit
+from tests.page.visiting import address, cards, field, settled, visit
 
 
 def wall(page: Page, service: str) -> None:
@@ -29,6 +32,13 @@ def results(page: Page, service: str) -> None:
 def several(page: Page, service: str) -> None:
     visit(page, service, text="is blue", also=["images/000003.jpg", "images/000004.jpg"])
     expect(page.get_by_role("group", name="Combined with").get_by_role("button")).to_have_count(2)
+
+
+def turns(page: Page, service: str) -> None:
+    said = [{"text": text} for text in ("a red dress", "now in blue", "and striped", "no, not that")]
+    page.goto(f"{service}/#{urlencode({'turns': json.dumps(said)})}")
+    settled(page)
+    expect(page.locator("#crumbs s")).to_have_text(["red", "and striped"])
 
 
 def suggestions(page: Page, service: str) -> None:
@@ -56,6 +66,27 @@ def failure(page: Page, service: str) -> None:
     expect(page.get_by_text("These are the results of your earlier search.")).to_be_visible()
 
 
+def waiting(page: Page, service: str) -> None:
+    visit(page, service, text="is blue")
+    page.route("**/v1/search", lambda route: None)
+    field(page).fill("is red")
+    page.keyboard.press("Enter")
+    expect(page.locator("#waiting")).to_contain_text("The service is slow.")
+
+
+def unusable(page: Page, service: str) -> None:
+    visit(page, service, text="is blue")
+    letter = {"name": "letter.png", "mimeType": "image/png", "buffer": b"Dear shop, this is no picture."}
+    page.get_by_label("Choose a picture").set_input_files(letter)
+    expect(page.get_by_role("alert")).to_contain_text("This file cannot be used as a picture.")
+
+
+def lost(page: Page, service: str) -> None:
+    page.goto(f"{service}/#upload=ofanothertab")
+    expect(page.get_by_role("alert")).to_contain_text("links do not contain such pictures")
+    expect(page.locator(".wall li").first).to_be_visible()
+
+
 def key(page: Page, service: str) -> None:
     page.route("**/v1/about", lambda route: route.fulfill(status=401, json={"detail": "No key."}))
     page.goto(service)
@@ -72,4 +103,7 @@ def comparison(page: Page, service: str) -> None:
     expect(cards(page, 1).first).to_be_visible()
 
 
-STATES = [wall, text_alone, results, several, suggestions, filters, zoom, failure, key, nothing, comparison]
+STATES = [
+    wall, text_alone, results, several, turns, suggestions, filters, zoom,
+    failure, waiting, unusable, lost, key, nothing, comparison,
+]  # fmt: skip

@@ -37,7 +37,7 @@ def shop_site(tmp_path) -> Iterator[tuple[Path, str]]:
 
 
 def test_a_tag_brings_the_search_onto_a_page_of_an_allowed_origin(
-    open_page, shop_site, index, shop, table, tmp_path
+    open_page, shop_site, index, shop, table, violations, tmp_path
 ):
     folder, origin = shop_site
     (tmp_path / "keys").write_text(f"embed:{KEY} origin={origin}\n")
@@ -55,21 +55,29 @@ def test_a_tag_brings_the_search_onto_a_page_of_an_allowed_origin(
         expect(results).to_have_count(8)
         search.get_by_role("searchbox", name="What should change?").fill("is blue")
         page.keyboard.press("Enter")
-        expect(search.get_by_role("status")).to_have_text("8 products for “is blue”.")
+        expect(search.get_by_role("status").first).to_have_text("8 products for “is blue”.")
+        expect(search.get_by_role("status").last).to_have_text("Read as: color: blue.")
         link = results.first.get_by_role("link").last
         row = next(row for row in table.values() if row["title"] == link.inner_text())
         expect(link).to_have_attribute("href", row["link"])
         expect(link).to_have_attribute("rel", "noopener")
         expect(results.first.locator(".price")).to_have_text(f"€{row['price']}.00")
         expect(results.first.locator("img")).not_to_have_js_property("naturalWidth", 0)
-        # The shop's colours reach in through variables, and nothing reaches out.
+        # The shop's colours reach in through five variables, and nothing reaches out.
         button = search.get_by_role("button", name="Search", exact=True)
         expect(button).to_have_css("background-color", "rgb(11, 107, 83)")
+        frame = search.locator(".dqecir")
+        expect(frame).to_have_css("background-color", "rgb(255, 255, 255)")
+        expect(frame).to_have_css("color", "rgb(20, 33, 29)")
+        expect(frame).to_have_css("border-radius", "4px")
+        expect(search.get_by_role("searchbox")).to_have_css("border-color", "rgb(111, 131, 123)")
         expect(page.locator("h1")).to_have_css("font-family", re.compile("Georgia"))
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         results.first.get_by_role("button", name="Find similar to").click()
-        expect(search.get_by_role("status")).to_have_text("8 products for what looks alike.")
+        expect(search.get_by_role("status").first).to_have_text("8 products for what looks alike.")
         assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+
+        assert violations(page) == []
 
         # What had no effect is said, also of a text alone, and no old result stays beside an error.
         page.reload()
@@ -96,6 +104,18 @@ def test_a_tag_brings_the_search_onto_a_page_of_an_allowed_origin(
         assert results.count() > 100
         assert page.evaluate("window.hurt") is None
         assert TITLES[HOSTILE] not in search.inner_html()
+
+        # One tag is enough, and the search follows it.
+        (folder / "tag.html").write_text(
+            f'<p>Before</p><script src="{service.address}/page/embed.js" data-key="{KEY}" data-language="de" '
+            'data-target="_top" async></script><p>Behind</p>'
+        )
+        page.goto(f"{origin}/tag.html")
+        tag = page.locator("script + div")
+        tag.get_by_role("searchbox").fill("is blue")
+        page.keyboard.press("Enter")
+        expect(tag.get_by_role("status").first).to_have_text("12 Produkte für „is blue“.")
+        expect(tag.get_by_role("link").first).to_have_attribute("target", "_top")
 
         # The same page at another origin gets nothing.
         page.goto(origin.replace("localhost", "127.0.0.1"))

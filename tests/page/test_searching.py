@@ -27,7 +27,7 @@ def test_the_wall_leads_to_what_looks_alike(page, service):
     expect(tiles.first).to_be_visible()
     shown = "() => [...document.querySelectorAll('.wall button')].map((tile) => tile.ariaLabel).join()"
     before = page.evaluate(shown)
-    page.get_by_role("button", name="Others").click()
+    page.get_by_role("button", name="Other products").click()
     # One tile may stay by chance, and not all of them.
     page.wait_for_function(f"(before) => ({shown})() !== before && ({shown})() !== ''", arg=before)
     tiles.nth(2).click()

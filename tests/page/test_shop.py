@@ -8,6 +8,7 @@ import shutil
 
 from playwright.sync_api import expect
 
+from dqecir import ComposedRetriever
 from tests.page.conftest import HOSTILE, TITLES, UNLINKED, Service
 from tests.page.visiting import REFERENCE, ask, cards, field, found, settled, visit
 
@@ -73,12 +74,57 @@ def test_texts_and_links_of_a_table_do_nothing(page, shop_page):
     expect(cards(page).first.get_by_role("link")).to_have_count(0)
 
 
+def test_links_open_where_the_shop_says(page, index, tmp_path):
+    running = Service(tmp_path / "log", "--index", index, "--link-target", "_top")
+    try:
+        visit(page, running.address, text="is blue")
+        expect(cards(page).first.get_by_role("link")).to_have_attribute("target", "_top")
+    finally:
+        running.kill()
+
+
+def test_file_names_do_nothing(page, shop, tmp_path):
+    """Names of pictures are shown to experts, and are part of addresses."""
+    pictures = sorted((shop / "images").glob("*.jpg"))
+    names = [
+        "<img src=x onerror='window.hurt=1'>.jpg",
+        '"><script>window.hurt=1\u2215\u2215.jpg',
+        "'&#63;%2F..%2F?item=1#turns=[].jpg",
+        "ümläut ☃ \u202egpj.jpg",
+        *(f"plain {place}.jpg" for place in range(4)),
+    ]
+    (tmp_path / "shop").mkdir()
+    for name, picture in zip(names, pictures, strict=False):
+        shutil.copy(picture, tmp_path / "shop" / name)
+    ComposedRetriever.from_pretrained().build_index(tmp_path / "shop", tmp_path / "index", quiet=True)
+    running = Service(tmp_path / "log", "--index", tmp_path / "index", "--expert")
+    try:
+        for name in names[:4]:
+            visit(page, running.address, item=name)
+            assert {name, *found(page)} == set(names)
+            expect(page.locator("#reference-name")).to_have_text(name)
+            for picture in page.locator("main img").all():
+                expect(picture).not_to_have_js_property("naturalWidth", 0)
+        page.locator(f'.card[data-id="{names[4]}"]').get_by_role("button", name="Combine with").click()
+        settled(page)
+        page.reload()
+        settled(page)
+        expect(page.get_by_role("group", name="Combined with").get_by_role("button")).to_have_count(1)
+        upload = {"name": names[0], "mimeType": "image/jpeg", "buffer": pictures[0].read_bytes()}
+        page.get_by_label("Choose a picture").set_input_files(upload)
+        expect(page.get_by_role("img", name="Your start: your own picture")).to_be_visible()
+        settled(page)
+        assert page.evaluate("window.hurt") is None
+    finally:
+        running.kill()
+
+
 def test_a_german_browser_is_spoken_to_in_german(open_page, shop_page, table):
     page = open_page(locale="de-AT")
     visit(page, shop_page, text="is blue")
     assert page.evaluate("document.documentElement.lang") == "de"
     expect(page.get_by_role("combobox", name="Was soll noch anders sein?")).to_be_visible()
-    expect(page.locator("#status")).to_have_text("24 Produkte für „is blue“.")
+    expect(page.locator("#status")).to_have_text("24 Produkte für „is blue“. Gelesen als: color: blue.")
     expect(cards(page).first.locator(".price")).to_have_text(
         re.compile(rf"^€\s{table[found(page)[0]]['price']},00$")
     )
@@ -158,10 +204,27 @@ def test_results_of_an_earlier_search_are_greyed(page, shop_page):
     expect(page.locator(".panes")).not_to_have_class(re.compile("stale"))
 
 
+def test_a_wall_of_an_earlier_filter_is_greyed(page, shop_page, table):
+    page.goto(shop_page)
+    tiles = page.locator(".wall li")
+    expect(tiles).to_have_count(48)
+    page.route("**/v1/items?*", lambda route: route.fulfill(status=503, json={"detail": "No."}))
+    page.locator('.group[data-attribute="color"] summary').click()
+    page.locator('.group[data-attribute="color"]').get_by_label("green", exact=True).check(force=True)
+    expect(page.get_by_role("alert")).to_contain_text("The service is busy.")
+    expect(page.locator(".panes")).to_have_class(re.compile("stale"))
+    expect(tiles.first).to_have_css("filter", "grayscale(1)")
+    page.unroute("**/v1/items?*")
+    page.get_by_role("button", name="Try again").click()
+    expect(tiles).to_have_count(sum(row["color"] == "green" for row in table.values()))
+    expect(page.locator(".panes")).not_to_have_class(re.compile("stale"))
+
+
 def test_counts_follow_the_index(page, index, tmp_path, shop):
     shutil.copytree(index, tmp_path / "index")
     running = Service(tmp_path / "log", "--index", tmp_path / "index")
     try:
+        page.clock.install()
         visit(page, running.address)
         expect(page.locator("#stock")).to_have_text("160 products")
         form = {
@@ -172,6 +235,10 @@ def test_counts_follow_the_index(page, index, tmp_path, shop):
         ask(page, "is blue")
         expect(page.locator("#stock")).to_have_text("161 products")
         expect(page.get_by_label("price to")).to_have_attribute("placeholder", "999")
+        # Without a search, too, after a while.
+        assert page.request.delete(f"{running.address}/v1/items/new").ok
+        page.clock.fast_forward("00:30")
+        expect(page.locator("#stock")).to_have_text("160 products")
     finally:
         running.kill()
 

@@ -40,7 +40,9 @@ def test_a_turn_keeps_what_earlier_ones_asked_and_is_taken_back(page, open_page,
     expect(crumbs(page)).to_have_text(["a red dress", "now in blue"])
     expect(page.get_by_role("heading", name="“dress, in blue”")).to_be_visible()
     expect(crumbs(page).locator("s")).to_have_text(["red"])
-    expect(page.locator("#status")).to_have_text("24 products for “dress, in blue”.")
+    expect(page.locator("#status")).to_have_text(
+        "24 products for “dress, in blue”. Read as: color: blue, garment: dress."
+    )
     assert understood(page) == {"garment: dress", "color: blue"}
     assert {(table[item]["garment"], table[item]["color"]) for item in found(page)[:3]} == {("dress", "blue")}
     blue = found(page)

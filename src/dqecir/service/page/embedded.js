@@ -65,7 +65,7 @@ class EmbeddedSearch {
     });
     this.status = el("p", { class: "status", role: "status" });
     this.problem = el("p", { class: "problem", role: "alert" });
-    this.reading = el("p", { class: "reading" });
+    this.reading = el("p", { class: "reading", role: "status" });
     this.grid = el("ul", { class: "grid", "aria-label": word("results.label") });
     const submitted = (/** @type {Event} */ event) => {
       event.preventDefault();

@@ -8,7 +8,7 @@ import { conditions, Filters, inWords } from "./filters.js";
 import { Looking } from "./looking.js";
 import { askForKey, say, showProblem, clearProblem, Waiting } from "./notices.js";
 import { havePrices, isExpert, know, nameOf } from "./product.js";
-import { forgetReading, showReading } from "./reading.js";
+import { chipsInWords, forgetReading, showReading } from "./reading.js";
 import { markShared, Pane, settleTones } from "./results.js";
 import { rowOf, showSteering } from "./steer.js";
 import { ChangeField } from "./suggest.js";
@@ -420,7 +420,10 @@ class Page {
 
   /** Say whether the results belong to an earlier search, and grey them; how its text was read goes. @param {boolean} stale */
   setStale(stale) {
-    const shown = stale && this.panes.some((pane) => pane.cards.size);
+    const isOld = this.panes.length
+      ? this.panes.some((pane) => pane.cards.size)
+      : this.wall.grid.isConnected && this.wall.grid.children.length > 0;
+    const shown = stale && isOld;
     byId("stale").hidden = !shown;
     byId("panes").classList.toggle("stale", shown);
     if (shown) forgetReading();
@@ -451,7 +454,8 @@ class Page {
     const name = this.entitle(first.response);
     const pictures = 1 + this.references().further.length;
     const what = pictures > 1 ? word("results.of_pictures", { what: name, n: pictures }) : name;
-    say(found ? word("results.count", { n: found, what }) : "");
+    const count = found ? [word("results.count", { n: found, what })] : [];
+    say([...count, ...(first.response ? chipsInWords(first.response) : [])].join(" "));
     if (!found && hidden)
       showProblem(word("nothing.sold_out"), [word("nothing.sold_out.show"), () => this.turn({ soldOut: true })]);
     else if (!found) this.nothing(first.response?.filters ?? []);

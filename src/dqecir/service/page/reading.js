@@ -39,17 +39,35 @@ const bounded = ({ attribute, order, number }) =>
     : `${readable(attribute)} ${order} ${written(number)}`;
 
 /**
+ * What was understood, and the words that say it.
+ * @param {SearchReply} reply @returns {{told: string, words: string}[]}
+ */
+const understoodOf = ({ asked, bounds, searched }) => [
+  ...asked.map(({ attribute, value, words }) => ({
+    told: value ? word("reading.value", { attribute: readable(attribute), value }) : readable(attribute),
+    words,
+  })),
+  ...bounds.map((bound) => ({ told: bounded(bound), words: bound.words })),
+  ...searched.words.map((words) => ({
+    told: word("reading.searched", { columns: searched.columns.map(readable).join(", "), word: words }),
+    words,
+  })),
+];
+
+/** Words that had no effect. @param {SearchReply} reply */
+const idleOf = ({ unread, searched }) => unread.filter((word) => !searched.words.includes(word));
+
+/**
  * Show how the text of a turn was read.
  * @param {SearchReply} reply @param {string} text
  * @param {(text: string) => void} ask  search again with another text
  */
 export function showReading(reply, text, ask) {
-  const { asked, bounds, unread, searched, corrections } = reply;
   const again = (/** @type {string} */ next) => {
     ask(next);
     byId("results").focus({ preventScroll: true });
   };
-  const understood = (/** @type {string} */ told, /** @type {string} */ words) =>
+  const understood = (/** @type {{told: string, words: string}} */ { told, words }) =>
     words
       ? el(
           "button",
@@ -64,24 +82,16 @@ export function showReading(reply, text, ask) {
         )
       : el("span", { class: "chip understood", text: told });
   const chips = [
-    ...asked.map(({ attribute, value, words }) =>
-      understood(value ? word("reading.value", { attribute: readable(attribute), value }) : readable(attribute), words),
-    ),
-    ...bounds.map((bound) => understood(bounded(bound), bound.words)),
-    ...searched.words.map((text) =>
-      understood(word("reading.searched", { columns: searched.columns.map(readable).join(", "), word: text }), text),
-    ),
-    ...unread
-      .filter((text) => !searched.words.includes(text))
-      .map((text) =>
-        el(
-          "span",
-          { class: "chip unread" },
-          el("s", { text }),
-          el("span", { class: "unseen", text: word("reading.no_effect") }),
-        ),
+    ...understoodOf(reply).map(understood),
+    ...idleOf(reply).map((text) =>
+      el(
+        "span",
+        { class: "chip unread" },
+        el("s", { text }),
+        el("span", { class: "unseen", text: word("reading.no_effect") }),
       ),
-    ...corrections.map(({ word: slip, read_as: by }) =>
+    ),
+    ...reply.corrections.map(({ word: slip, read_as: by }) =>
       el(
         "button",
         { type: "button", class: "chip", on: { click: () => again(replaced(text, slip, by)) } },
@@ -109,15 +119,20 @@ function notesOf({ lacking, nowhere, language, alike, no_text: noText, searched,
   ].filter(Boolean);
 }
 
-/** All that has to be said of how a text was read, in sentences, where there are no chips. @param {SearchReply} reply @param {string} text */
-export function sentencesOf(reply, text) {
-  const idle = reply.unread.filter((word) => !reply.searched.words.includes(word));
+/** What the chips show, in sentences. @param {SearchReply} reply */
+export function chipsInWords(reply) {
+  const [understood, idle] = [understoodOf(reply), idleOf(reply)];
   return [
+    ...(understood.length
+      ? [word("reading.understood", { parts: understood.map(({ told }) => told).join(", ") })]
+      : []),
     ...reply.corrections.map(({ word: slip, read_as: by }) => word("reading.read_as", { word: slip, by })),
     ...(idle.length ? [word("reading.idle", { words: idle.join(", ") })] : []),
-    ...notesOf(reply, text),
   ];
 }
+
+/** All that has to be said of how a text was read, where there are no chips. @param {SearchReply} reply @param {string} text */
+export const sentencesOf = (reply, text) => [...chipsInWords(reply), ...notesOf(reply, text)];
 
 /** What decided a search by words alone, as the service names it; all else are words of columns. @type {Object<string, () => string>} */
 const DECIDING = {
