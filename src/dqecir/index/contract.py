@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from dqecir.data.payload_fields import PRODUCT
+from dqecir.data.payload_fields import PRODUCT, RESERVED
 from dqecir.data.picture_root import is_address, picture_path
 from dqecir.errors import EngineError
 from dqecir.index.column_facts import ColumnFacts
@@ -291,7 +291,16 @@ class Index(ABC):
 
     @abstractmethod
     def info(self) -> dict[str, Any]:
-        """Return facts for users: items, model, rule, attributes, and the engine's own."""
+        """Return facts for users: items, model, rule, attributes; an engine adds its own."""
+        attributes = {name for part in self.columns() for name in part.names} - RESERVED
+        return {
+            "items": len(self),
+            "attributes": sorted(attributes),
+            "model": self.header.model,
+            "tokens": f"{self.header.tokens} of width {self.header.size}",
+            "score rule": self.header.score_rule,
+            "generation": self.generation,
+        }
 
     @abstractmethod
     def columns(self) -> Collection[Columns]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dqecir.data.payload_fields import RESERVED
-from dqecir.errors import EngineError, UnknownItemError
+from dqecir.errors import EngineError
 from dqecir.index.column_facts import ColumnFacts, facts_of_columns
 from dqecir.index.contract import (
     Hit,
@@ -28,19 +28,17 @@ from dqecir.index.contract import (
     ItemBatch,
     Page,
     SearchSettings,
-    check_replaceable,
 )
 from dqecir.index.filters import Filter
 from dqecir.index.generation import Generation, open_generation
 from dqecir.index.item_preferences import CatalogueText, Preference
 from dqecir.index.item_text import FILE as TEXT
 from dqecir.index.item_text import NO_FTS5, has_fts5, text_digest
-from dqecir.index.locking import write_lock
+from dqecir.index.locking import place_to_build, write_lock
 from dqecir.index.payload_changes import join_changes, with_payloads
 from dqecir.index.payload_columns import Columns
 from dqecir.index.projection import NO_FAISS, PROJECTED, has_faiss, project
 from dqecir.index.segments import (
-    FORMAT,
     Manifest,
     Segment,
     SegmentEntry,
@@ -55,7 +53,6 @@ from dqecir.index.segments import (
     write_manifest,
     write_segment,
 )
-from dqecir.io.files import whole_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,16 +81,10 @@ class ExactIndex(Index):
         return sum(segment.living for segment in self._current.segments)
 
     def tokens(self, ids: Sequence[str]) -> Tensor:
-        found = np.empty((len(ids), self.header.tokens, self.header.size), dtype=np.float16)
-        here = np.zeros(len(ids), dtype=np.bool_)
-        for segment in self._current.segments:
-            rows = segment.rows(ids)
-            own = np.flatnonzero(rows >= 0)
-            found[own] = segment.stored[rows[own]]
-            here[own] = True
-        if not here.all():
-            raise UnknownItemError(ids[int(here.argmin())])
-        return as_tensor(found)
+        now = self._current
+        rows = map(now.row, now.places(ids, are_known=True).tolist())
+        found = np.array([segment.stored[row] for segment, row in rows], dtype=np.float16)
+        return as_tensor(found.reshape(len(ids), self.header.tokens, self.header.size))
 
     def search(
         self,
@@ -130,19 +121,19 @@ class ExactIndex(Index):
 
     @classmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> ExactIndex:
-        check_replaceable(folder)
-        try:
-            read_manifest(folder)
-        except EngineError:
-            with whole_folder(folder) as draft:
-                _replace_all(draft, 0, header, batches)
-        else:
-            # In place, so that a kill at any moment leaves the old index or the new one.
-            with write_lock(folder):
-                old = read_manifest(folder)
-                # The number of candidates that is enough depends on the model.
-                quick = old.quick if old.header == header else None
-                _replace_all(folder, old.generation, header, batches, quick)
+        is_there = False
+        with suppress(EngineError):
+            is_there = bool(read_manifest(folder))
+        with place_to_build(folder, in_place=is_there) as place:
+            old = read_manifest(place) if is_there else None
+            number = 1 + (old.generation if old else 0)
+            # The number of candidates that is enough depends on the model.
+            quick = old.quick if old and old.header == header else None
+            entry = write_segment(place, number, header, stored_parts(header, batches))
+            segments = (with_projected(place, entry, quick),)
+            manifest = Manifest(generation=number, header=header, segments=segments, quick=quick)
+            write_manifest(place, manifest)
+            sweep(place, manifest)
         return cls.open(folder)
 
     def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
@@ -230,15 +221,9 @@ class ExactIndex(Index):
 
     def info(self) -> dict[str, Any]:
         now = self._current
-        attributes = {name for part in now.columns for name in part.names}
         return {
-            "engine": now.manifest.engine,
-            "items": len(self),
-            "attributes": sorted(attributes - RESERVED),
-            "model": self.header.model,
-            "tokens": f"{self.header.tokens} of width {self.header.size}",
-            "score rule": self.header.score_rule,
-            "generation": self.generation,
+            "engine": "exact",
+            **super().info(),
             "segments": len(now.segments),
             "text": self.why_no_text() if now.text is None else list(now.text.columns),
             "quick": self._quick(),
@@ -280,7 +265,7 @@ class ExactIndex(Index):
         order = now.order(places, seed)
         sequence, begin = np.argsort(order, kind="stable"), 0
         if after is not None:
-            last = now.order(np.array([now.place(after)]), seed)
+            last = now.order(now.places([after], are_known=True), seed)
             begin = int(np.searchsorted(order[sequence], last, side="right")[0])
         entries = [now.entry(place) for place in places[sequence[begin : begin + limit]].tolist()]
         return Page(entries, entries[-1][0] if begin + limit < len(places) else None)
@@ -292,12 +277,8 @@ class ExactIndex(Index):
         return [now.item_id(place) for place in places[drawn].tolist()]
 
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        return dict(
-            segment.items.entry(row)
-            for segment in self._current.segments
-            for row in segment.rows(ids).tolist()
-            if row >= 0
-        )
+        now = self._current
+        return dict(now.entry(place) for place in now.places(ids).tolist() if place >= 0)
 
     def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
         now = self._current
@@ -387,27 +368,6 @@ class ExactIndex(Index):
             entries = [segment.entry for segment in now.segments]
             entry = with_projected(self.folder, entry, now.manifest.quick)
             self._commit(now, [*entries[: run.start], entry, *entries[run.stop :]])
-
-
-def _replace_all(
-    folder: Path,
-    generation: int,
-    header: IndexHeader,
-    batches: Iterator[ItemBatch],
-    quick: SearchSettings | None = None,
-) -> None:
-    entry = write_segment(folder, generation + 1, header, stored_parts(header, batches))
-    entry = with_projected(folder, entry, quick)
-    manifest = Manifest(
-        format=FORMAT,
-        engine="exact",
-        generation=generation + 1,
-        header=header,
-        segments=(entry,),
-        quick=quick,
-    )
-    write_manifest(folder, manifest)
-    sweep(folder, manifest)
 
 
 def _linger(replaced: Sequence[Segment]) -> None:

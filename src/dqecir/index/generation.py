@@ -77,13 +77,18 @@ class Generation:
         segment, row = self.row(place)
         return segment.items.item_id(row)
 
-    def place(self, item_id: str) -> int:
-        """Return the place of a living item; raises :class:`UnknownItemError`."""
+    def places(self, ids: Sequence[str], are_known: bool = False) -> Places:
+        """Return the place of each id, -1 for one that no living item has.
+
+        ``are_known``: raise :class:`UnknownItemError` instead.
+        """
+        found = np.full(len(ids), -1, dtype=np.int64)
         for start, segment in zip(self._starts, self.segments, strict=False):
-            [row] = segment.rows([item_id]).tolist()
-            if row >= 0:
-                return start + row
-        raise UnknownItemError(item_id)
+            rows = segment.rows(ids)
+            found = np.where(rows >= 0, start + rows, found)
+        if are_known and (found < 0).any():
+            raise UnknownItemError(ids[int(found.argmin())])
+        return found
 
     def allowed(self, where: Filter | None = None) -> Places:
         """Return the places of living items that a filter allows; raises as :meth:`Filter.check`."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 from dqecir.errors import EngineError
+from dqecir.index.contract import check_replaceable
+from dqecir.io.files import whole_folder
 
 PATIENCE = 30.0
 """Seconds to wait for another writer."""
@@ -40,6 +42,22 @@ def write_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         if time.monotonic() >= end:
             raise EngineError(f"{folder} is being written to by another process: try again when it has ended")
         time.sleep(0.01)
+
+
+@contextmanager
+def place_to_build(folder: Path, in_place: bool) -> Iterator[Path]:
+    """Yield where to build: ``folder`` itself, locked, or a draft that replaces it at the end.
+
+    ``in_place``: the build replaces the index there by a next generation, so that a kill at any moment leaves
+    the old one or the new one. Raises :class:`EngineError` if the folder holds files that are not an index.
+    """
+    check_replaceable(folder)
+    if in_place:
+        with write_lock(folder):
+            yield folder
+    else:
+        with whole_folder(folder) as draft:
+            yield draft
 
 
 def _taken(handle: int, folder: Path) -> bool:

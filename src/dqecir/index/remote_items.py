@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import EngineError, UnknownItemError
 from dqecir.index.contract import Hit, Index, IndexHeader, ItemBatch, Page, manifest_of
 from dqecir.index.item_preferences import Preference
@@ -146,17 +145,6 @@ class RemoteIndex(Index):
 
     def __len__(self) -> int:
         return self.record.items
-
-    def info(self) -> dict[str, Any]:
-        record = self.record
-        return {
-            "items": record.items,
-            "attributes": sorted(set(record.attributes) - RESERVED),
-            "model": self.header.model,
-            "tokens": f"{self.header.tokens} of width {self.header.size}",
-            "score rule": self.header.score_rule,
-            "generation": record.generation,
-        }
 
 
 def batches_to_build(batches: Iterator[ItemBatch]) -> Iterator[ItemBatch]:

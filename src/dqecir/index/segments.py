@@ -119,8 +119,8 @@ class Manifest(Strict):
 
     ignored_keys = frozenset({"sketch"})
 
-    format: int
-    engine: str
+    format: int = FORMAT
+    engine: str = "exact"
     generation: int
     header: IndexHeader
     segments: tuple[SegmentEntry, ...]

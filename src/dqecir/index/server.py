@@ -36,12 +36,11 @@ from dqecir.index.contract import (
     ItemBatch,
     Page,
     SearchSettings,
-    check_replaceable,
     manifest_of,
 )
 from dqecir.index.filters import Filter
 from dqecir.index.item_preferences import Preference
-from dqecir.index.locking import write_lock
+from dqecir.index.locking import place_to_build, write_lock
 from dqecir.index.qdrant_collection import ASCENDING, DESCENDING, URL, Collection
 from dqecir.index.qdrant_earlier import earlier_items
 from dqecir.index.qdrant_leftovers import being_built, siblings
@@ -74,7 +73,6 @@ from dqecir.index.remote_items import (
     best_hits,
     page_of,
 )
-from dqecir.io.files import whole_folder
 from dqecir.settings import parse_settings
 
 KEPT = 16
@@ -135,14 +133,8 @@ class ServerIndex(RemoteIndex):
 
     @classmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Self:
-        check_replaceable(folder)
-        if _collection_before(folder):
-            # In place, so that a kill at any moment leaves the old index or the new one.
-            with write_lock(folder):
-                _build_in(folder, header, batches)
-        else:
-            with whole_folder(folder) as draft:
-                _build_in(draft, header, batches)
+        with place_to_build(folder, in_place=_collection_before(folder) is not None) as place:
+            _build_in(place, header, batches)
         return cls.open(folder)
 
     def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
