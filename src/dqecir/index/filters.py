@@ -314,10 +314,9 @@ class _Parser:
 
     def comparison(self) -> Filter:
         name = self.value("the name of an attribute")
-        if self.take("="):
-            return Equal(name, (self.value(f"a value of {name!r}"),))
-        if self.take("!="):
-            return Not(Equal(name, (self.value(f"a value of {name!r}"),)))
+        if sign := self.take("=", "!="):
+            equal = Equal(name, (self.value(f"a value of {name!r}"),))
+            return equal if sign == "=" else Not(equal)
         if self.take("in"):
             return Equal(name, self.values(name))
         if self.take("not"):

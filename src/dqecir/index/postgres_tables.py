@@ -63,14 +63,8 @@ class StoreRecord(ItemsRecord):
 
     def changed(self, gone: int, payloads: Collection[Mapping[str, Any]] = ()) -> StoreRecord:
         """Return the record after a change that deleted ``gone`` items and added some with payloads."""
-        return self.model_copy(
-            update={
-                "generation": self.generation + 1,
-                "items": self.items - gone + len(payloads),
-                "next": self.next + len(payloads),
-                "attributes": self.attributes_with(payloads),
-            }
-        )
+        update = {"generation": self.generation + 1, "items": self.items - gone}
+        return self.model_copy(update=update).with_items(payloads)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -74,13 +74,18 @@ class ItemsRecord(Strict):
         """Return the columns of one item with every attribute, for checking a filter."""
         return Columns.of([{name: 0 if numeric else "" for name, numeric in self.attributes.items()}])
 
-    def attributes_with(self, payloads: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
-        """Return the attributes of the items and of further payloads."""
+    def with_attributes(self, payloads: Iterable[Mapping[str, Any]]) -> Self:
+        """Return the record with the attributes of further payloads."""
         found = dict(self.attributes)
         for payload in payloads:
             for name, value in payload.items():
                 found[name] = found.get(name, False) or math.isfinite(least_number(value))
-        return found
+        return self.model_copy(update={"attributes": found})
+
+    def with_items(self, payloads: Collection[Mapping[str, Any]]) -> Self:
+        """Return the record with further items."""
+        update = {"items": self.items + len(payloads), "next": self.next + len(payloads)}
+        return self.with_attributes(payloads).model_copy(update=update)
 
 
 @dataclass(frozen=True)

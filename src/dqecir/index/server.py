@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -102,18 +102,29 @@ class ServerLocation(StoreLocation):
     """The server: an address, or several of a cluster, separated by commas."""
 
 
-class _Change(NamedTuple):
-    """A change that is being made: its name and the generation that it makes."""
-
-    name: str
-    generation: int
-
-
 class _State(NamedTuple):
     """The state that a search uses, unchanged by writers."""
 
     collection: Collection
     record: IndexRecord
+
+    def seen(self, *more: Condition) -> Condition:
+        """Return the condition for points of the generation that fulfil ``more``."""
+        return visible(self.record.generation, *more)
+
+
+class _Change(NamedTuple):
+    """A change that is being made of a record, which it has claimed."""
+
+    collection: Collection
+    record: IndexRecord
+    """The record, and the items that the change has written."""
+    name: str
+
+    @property
+    def generation(self) -> int:
+        """The generation that the change makes."""
+        return self.record.generation + 1
 
 
 class ServerIndex(RemoteIndex):
@@ -143,38 +154,36 @@ class ServerIndex(RemoteIndex):
         batch.as_stored(self.header)
         batch.check_once(set())
         with write_lock(self.folder):
-            state, change = self._claimed()
-            gone = _mark(state, [*batch.ids, *instead_of], change)
-            record = _write_batch(state.collection.patient, state.record, batch, change)
-            self._commit(state, record, change, gone)
+            change = self._claimed()
+            gone = _mark(change, [*batch.ids, *instead_of])
+            self._commit(_written(change, batch), gone)
 
     def delete(self, ids: Sequence[str]) -> int:
         with write_lock(self.folder):
-            state, change = self._claimed()
-            gone = _mark(state, ids, change)
+            change = self._claimed()
+            gone = _mark(change, ids)
             if gone:
-                self._commit(state, state.record, change, gone)
+                self._commit(change, gone)
         return gone
 
     def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
         """As the contract says, but item by item: after a kill, make the change again."""
         count = 0
         with write_lock(self.folder):
-            state, change = self._claimed()
-            collection, wanted = state.collection.patient, list(payloads)
-            attributes = _with_attributes(collection, state.record, payloads.values())
+            change = self._claimed()
+            collection, before, wanted = change.collection, change.record, list(payloads)
+            record = _with_indexes(collection, before, before.with_attributes(payloads.values()))
             for start in range(0, len(wanted), WRITTEN):
                 if _record(collection, self.folder).claim != change.name:
                     raise self._slower()
-                there = visible(state.record.generation, among("item", wanted[start : start + WRITTEN]))
+                there = self._state.seen(among("item", wanted[start : start + WRITTEN]))
                 points = collection.scroll(there, 0, WRITTEN, tokens=False)
                 collection.set_payloads(
                     {item.point: point_payload(item.id, payloads[item.id]) for item in points}
                 )
                 count += len(points)
             if count:
-                record = state.record.model_copy(update={"attributes": attributes})
-                self._commit(state, record, change, 0)
+                self._commit(change._replace(record=record))
         return count
 
     def refresh(self) -> None:
@@ -212,10 +221,7 @@ class ServerIndex(RemoteIndex):
             if not state.record.items:
                 return [[] for _ in queries]
             more = _conditions(where, state.record)
-            limits = [
-                visible(state.record.generation, *more, *_without(ids))
-                for ids in exclude or [[] for _ in queries]
-            ]
+            limits = [state.seen(*more, *_without(ids)) for ids in exclude or [[] for _ in queries]]
             return _best(state, queries, k, limits, prefer)
 
         return self._of_one_generation(answers)
@@ -235,7 +241,7 @@ class ServerIndex(RemoteIndex):
         def by_id(state: _State) -> dict[str, StoredItem]:
             found: dict[str, StoredItem] = {}
             for start in range(0, len(wanted), WRITTEN):
-                seen = visible(state.record.generation, among("item", wanted[start : start + WRITTEN]))
+                seen = state.seen(among("item", wanted[start : start + WRITTEN]))
                 points = state.collection.scroll(seen, 0, WRITTEN, tokens)
                 found |= {point.id: point for point in points}
             return found
@@ -256,7 +262,7 @@ class ServerIndex(RemoteIndex):
             last = known[after].number
 
         def read(state: _State) -> list[StoredPoint]:
-            seen = visible(state.record.generation, *_conditions(where, state.record))
+            seen = state.seen(*_conditions(where, state.record))
             return state.collection.scroll(seen, last, limit + 1, tokens=False)
 
         return page_of(self._of_one_generation(read), limit)
@@ -270,7 +276,7 @@ class ServerIndex(RemoteIndex):
             # Numbers of deleted points are drawn too; draw more if too few points are left.
             while len(found) < wanted:
                 chosen = Random(seed).sample(numbers, min(size, len(numbers)))
-                seen = visible(state.record.generation, among(NUMBER, chosen))
+                seen = state.seen(among(NUMBER, chosen))
                 points = state.collection.scroll(seen, 0, len(chosen), tokens=False)
                 found = {point.number: point.id for point in points}
                 size *= 4
@@ -295,7 +301,7 @@ class ServerIndex(RemoteIndex):
     def _parts(self, tokens: bool, *more: Condition) -> Iterator[list[StoredPoint]]:
         """Yield the points of the open generation that fulfil ``more``, by number, a part at a time."""
         state = self._state
-        seen = visible(state.record.generation, *more)
+        seen = state.seen(*more)
         collection = state.collection.patient if tokens else state.collection
         last = 0
         while found := collection.scroll(seen, last, WRITTEN, tokens):
@@ -313,45 +319,43 @@ class ServerIndex(RemoteIndex):
         collection = self._state.collection
         return {"engine": "server", **super().info(), "server": collection.url, "collection": collection.name}
 
-    def _claimed(self) -> tuple[_State, _Change]:
-        """Return the newest generation and the right to follow it; the caller holds the lock of writers.
+    def _claimed(self) -> _Change:
+        """Return the only change of the newest generation; the caller holds the lock of writers.
 
         What killed writers left is removed. Raises :class:`EngineError` where another writer was quicker.
         """
         self._open_newest(_collection_of(self.folder).patient)
-        state, collection = self._state, self._state.collection.patient
-        record = state.record
+        collection, record, name = self._state.collection.patient, self._state.record, uuid.uuid4().hex
         left = {by: collection.writers(unfinished(by, record), by) for by in CHANGED}
-        change = _Change(uuid.uuid4().hex, record.generation + 1)
-        claimed = record.model_copy(update={"claim": change.name})
+        claimed = record.model_copy(update={"claim": name})
         if not _replaced(collection, record, claimed):
             raise self._slower()
         # A writer that left these before the claim cannot finish after it.
         for by, names in left.items():
-            for name in names:
-                _take_back(collection, by, name)
-        return state._replace(record=claimed), change
+            for one in names:
+                _take_back(collection, by, one)
+        return _Change(collection, claimed, name)
 
-    def _commit(self, state: _State, record: IndexRecord, change: _Change, gone: int) -> None:
+    def _commit(self, change: _Change, gone: int = 0) -> None:
         """Let a change count, if no other writer was quicker; the caller has written its points and marks."""
-        collection = state.collection.patient
-        record = record.model_copy(
+        collection, before = change.collection, change.record
+        record = before.model_copy(
             update={
                 "writer": change.name,
                 "generation": change.generation,
-                "oldest": max(record.oldest, change.generation - KEPT),
-                "items": record.items - gone,
+                "oldest": max(before.oldest, change.generation - KEPT),
+                "items": before.items - gone,
             }
         )
         foreign = (unfinished(by, record) for by in CHANGED)
-        if any(map(collection.count, foreign)) or not _replaced(collection, state.record, record):
+        if any(map(collection.count, foreign)) or not _replaced(collection, before, record):
             for by in CHANGED:
                 _take_back(collection, by, change.name)
             raise self._slower()
         with self._opening:
-            self._state = state._replace(record=record)
+            self._state = self._state._replace(record=record)
         # Write the record first, so that readers of points that are being removed can notice it.
-        if record.oldest > state.record.oldest:
+        if record.oldest > before.oldest:
             collection.remove(within("died", lte=record.oldest))
 
     def _slower(self) -> EngineError:
@@ -393,13 +397,14 @@ def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -
     collection = Collection(url, f"{base}-{uuid.uuid4().hex[:8]}").patient
     collection.create((header.tokens, header.size))
     try:
-        change = _Change(uuid.uuid4().hex, 1)
-        record = IndexRecord(header=header, writer=change.name, claim=change.name, generation=1, oldest=1)
+        name = uuid.uuid4().hex
+        record = IndexRecord(header=header, writer=name, claim=name, generation=0, oldest=1)
+        change = _Change(collection, record, name)
         with being_built(collection):
             for batch in batches_to_build(batches):
-                record = _write_batch(collection, record, batch, change)
+                change = _written(change, batch)
                 del batch
-        collection.write_record(_payload_of(record))
+        collection.write_record(_payload_of(change.record.model_copy(update={"generation": 1})))
     except BaseException:
         # Where the server is away, `dqecir index leftovers` finds the collection.
         with suppress(EngineError):
@@ -437,38 +442,30 @@ def _payload_of(record: IndexRecord) -> dict[str, str]:
     return {"record": record.model_dump_json(), "change": record.writer, "claim": record.claim}
 
 
-def _write_batch(
-    collection: Collection, record: IndexRecord, batch: ItemBatch, change: _Change
-) -> IndexRecord:
-    """Write a batch, and return the record that includes it, which is not written yet."""
+def _written(change: _Change, batch: ItemBatch) -> _Change:
+    """Write a batch, and return the change with a record that includes it."""
+    collection, record, _ = change
     stored = batch.as_stored(record.header)
-    attributes = _with_attributes(collection, record, batch.payloads)
-    points = points_of(batch, stored, record.next, change.generation, change.name)
+    record = _with_indexes(collection, record, record.with_items(batch.payloads))
+    points = points_of(batch, stored, change.record.next, change.generation, change.name)
     while part := list(islice(points, WRITTEN)):
         collection.write(part)
-    count = len(batch.ids)
-    return record.model_copy(
-        update={"next": record.next + count, "items": record.items + count, "attributes": attributes}
-    )
+    return change._replace(record=record)
 
 
-def _with_attributes(
-    collection: Collection, record: IndexRecord, payloads: Iterable[Mapping[str, Any]]
-) -> dict[str, bool]:
-    """Return the attributes of a record and of payloads, after making the new ones' numbers comparable."""
-    before, found = record.attributes, record.attributes_with(payloads)
-    for name, numeric in found.items():
-        if name not in before and name not in RESERVED:
+def _with_indexes(collection: Collection, before: IndexRecord, after: IndexRecord) -> IndexRecord:
+    """Return a record, after indexing the fields of attributes that the one before lacks."""
+    for name, numeric in after.attributes.items():
+        if name not in before.attributes and name not in RESERVED:
             collection.index(value_key(name), "keyword")
-        if numeric and not before.get(name):
+        if numeric and not before.attributes.get(name):
             collection.index(number_key(name), "float")
-    return found
+    return after
 
 
-def _mark(state: _State, ids: Sequence[str], change: _Change) -> int:
-    """Mark the items with these ids as deleted from a generation on, and count them."""
-    wanted = list(dict.fromkeys(ids))
-    collection, count = state.collection.patient, 0
+def _mark(change: _Change, ids: Sequence[str]) -> int:
+    """Mark the items with these ids as deleted by a change, and count them."""
+    wanted, collection, count = list(dict.fromkeys(ids)), change.collection, 0
     for start in range(0, len(wanted), MARKED):
         there = visible(change.generation, among("item", wanted[start : start + MARKED]))
         if number := collection.count(there):
@@ -479,26 +476,24 @@ def _mark(state: _State, ids: Sequence[str], change: _Change) -> int:
 
 def _facts_of(state: _State, name: str, few: int, bins: int) -> ColumnFacts | None:
     """Return the facts about an attribute; None if no item has it."""
-    collection, generation = state.collection, state.record.generation
-    values, numbers = value_key(name), number_key(name)
+    collection, values, numbers = state.collection, value_key(name), number_key(name)
     most = max(few, SOME)
-    found = collection.counted(visible(generation), values, most + 1)
+    found = collection.counted(state.seen(), values, most + 1)
     counts = {value.removeprefix("="): count for value, count in found.items()}
     if not counts:
         return None
     if len(counts) <= most:
         return facts_of_counts(counts, few, bins)
     some = list(counts)[:SOME]
-    numeric = visible(generation, has_value(numbers))
-    if collection.count(numeric) < collection.count(visible(generation, has_value(values))):
+    numeric = state.seen(has_value(numbers))
+    if collection.count(numeric) < collection.count(state.seen(has_value(values))):
         return ColumnFacts(some, None, None)
     least, largest = (collection.outermost(numeric, numbers, end) for end in (ASCENDING, DESCENDING))
     edges = np.linspace(least, largest, bins + 1).tolist()
     inner = [
-        collection.count(visible(generation, within(numbers, gte=low, lt=high)))
-        for low, high in pairwise(edges[:-1])
+        collection.count(state.seen(within(numbers, gte=low, lt=high))) for low, high in pairwise(edges[:-1])
     ]
-    last = collection.count(visible(generation, within(numbers, gte=edges[-2])))
+    last = collection.count(state.seen(within(numbers, gte=edges[-2])))
     return ColumnFacts(some, None, NumberRange(least, largest, [*inner, last]))
 
 
