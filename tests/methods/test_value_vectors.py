@@ -1,11 +1,13 @@
 """One vector for each picture: slices approximate the likelihood, fit into their room, and are read back."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from dqecir.errors import DataError
 from dqecir.methods.score_rules import SMOOTHING
-from dqecir.methods.value_vectors import MOST_NUMBERS, ValueSlices, slice_widths
+from dqecir.methods.value_vectors import MOST_NUMBERS, SlicedValues, ValueSlices, slice_widths
 
 
 def shares(rows: int, size: int, seed: int, sharpness: float = 3.0) -> torch.Tensor:
@@ -39,6 +41,20 @@ def test_of_one_sure_value_the_product_is_the_likelihood():
     wanted, shown = torch.eye(9), shares(50, 9, seed=3)
     term = (wanted @ shown.T + SMOOTHING).log()
     torch.testing.assert_close(centred(products(layout, wanted, shown)), centred(term), atol=2e-2, rtol=0)
+
+
+def test_a_firm_column_tells_a_probable_value_from_a_sure_one():
+    layout = ValueSlices([9, 3], 4)
+    wanted, shown = (
+        [shares(5, 9, seed=1), shares(5, 3, seed=2)],
+        [shares(50, 9, seed=3), shares(50, 3, seed=4)],
+    )
+    targets = layout.targets(torch.zeros(50, 1, 4), shown)[:, 0]
+    loose = SlicedValues(layout, torch.tensor([2.0, 1.0]))
+    firm = replace(loose, firmness=torch.tensor([[10.0, 0.0]]).repeat(5, 1))
+    gained = (firm.pieces(wanted) - loose.pieces(wanted))[:, :, 0] @ targets.T  # [B, C, N]
+    torch.testing.assert_close(gained[:, 0], 20 * wanted[0] @ shown[0].T, atol=1e-4, rtol=1e-4)
+    assert not gained[:, 1].any()
 
 
 @pytest.mark.parametrize(

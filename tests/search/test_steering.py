@@ -85,6 +85,40 @@ def test_what_a_text_asks_counts_more_and_what_stays_counts_as_before(composed):
     torch.testing.assert_close(masses[1, colour], before[1, colour], rtol=0.02, atol=0.0)
 
 
+@pytest.fixture
+def of_one_vector(model):
+    """Return (model, queries that ask for red and for long sleeves), by the rule ``dot``."""
+    options = {"attributes": ["colour", "shape", "pattern"], "rule": "dot"}
+    model = model.with_method("dqe_values", options).eval()
+    tokens = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        return model, model.method.embed_query(tokens, model.text_encoder(["is red", "has long sleeves"]))
+
+
+def test_a_kept_garment_is_firm_unless_another_part_of_its_shape_is_requested(of_one_vector):
+    _, query = of_one_vector
+    parts = query.parts
+    kept = parts.columns.index("garment")
+    firmness = boost_requested(query, garments=("garment",)).parts.slices.firmness
+    colour, sleeves = parts.columns.index("color"), parts.columns.index("sleeves")
+    assert firmness[0, kept] > 3 * firmness[0, colour] > 0
+    assert firmness[0, kept] > 3 * firmness[1, kept] > 3 * firmness[1, sleeves]
+    assert firmness[0, sleeves] < 0.1 * firmness[1, sleeves]
+
+
+def test_likes_keep_a_garment_firm_and_no_strictness_leaves_the_query(of_one_vector):
+    model, query = of_one_vector
+    with torch.no_grad():
+        firm = boost_requested(query, garments=("garment",))
+        loose = boost_requested(query, garments=("garment",), strictness=[0.0, 0.0])
+        liked = model.method.embed_target(torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(6)))
+        moved = steer(model, firm, Steering(more=liked), Steering())
+    torch.testing.assert_close(loose.embeddings, query.embeddings)
+    kept = query.parts.columns.index("garment")
+    lengths = [one.parts.pieces[0, kept].norm() for one in (query, firm, moved)]
+    assert lengths[2] > 0.5 * lengths[1] > lengths[0]
+
+
 def test_at_weight_zero_an_attribute_has_no_say(composed):
     model, query, _ = composed
     nothing = Steering(dict.fromkeys(names(model), 0.0))

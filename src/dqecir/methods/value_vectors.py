@@ -126,7 +126,18 @@ class ValueSlices(nn.Module):
 
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
         """Return the coefficients of each column in its slice, [B, C, 1, D]."""
-        slices = [column.wanted(values) for column, values in zip(self.columns, wanted, strict=True)]
+        return self._placed(
+            [column.wanted(values) for column, values in zip(self.columns, wanted, strict=True)]
+        )
+
+    def chances(self, wanted: Sequence[Tensor]) -> Tensor:
+        """Return the queries [B, C, 1, D] whose score is Σ q·p of one column's shares p and ``wanted`` q."""
+        return self._placed(
+            [column.chance(values) for column, values in zip(self.columns, wanted, strict=True)]
+        )
+
+    def _placed(self, slices: Sequence[Tensor]) -> Tensor:
+        """Return each column's slice [B, n] in a vector of its own, [B, C, 1, D]."""
         *starts, whole = torch.tensor([0, *self.widths]).cumsum(0).tolist()
         padded = [
             F.pad(values, (self.width + start, whole - start - values.shape[1]))
@@ -188,6 +199,11 @@ class ColumnSlice(nn.Module):
             added = torch.linalg.solve(weighted @ seen + ridge, weighted @ lacking[:, :, None])
             return start + added[:, :-1, 0]
 
+    def chance(self, values: Tensor) -> Tensor:
+        """Return slices [B, n] of shares q [B, values]; their inner products with a target's are Σ q·p."""
+        values = values.float()
+        return self._reduced(torch.cat([torch.zeros_like(values), values], dim=1))
+
     def read(self, slices: Tensor) -> Tensor:
         """Return distributions [N, values] from slices of targets."""
         numbers = slices if self.directions is None else slices @ self.directions.T
@@ -208,10 +224,17 @@ class SlicedValues:
     layout: ValueSlices
     scales: Tensor
     """[C] weight of each column in its piece."""
+    firmness: Tensor | None = None
+    """[B, C] what a target gains where it surely shows the wanted values, besides their logarithms."""
 
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
         """Return the queries of single columns, [B, C, 1, D], from each column's shares [B, values]."""
-        return self.scales[:, None, None] * self.layout.pieces(wanted)
+        pieces = self.scales[:, None, None] * self.layout.pieces(wanted)
+        return pieces if self.firmness is None else pieces + self.firm(wanted, self.firmness)
+
+    def firm(self, wanted: Sequence[Tensor], firmness: Tensor) -> Tensor:
+        """Return what ``firmness`` [B, C] adds to the pieces."""
+        return (self.scales * firmness)[:, :, None, None] * self.layout.chances(wanted)
 
 
 def slice_widths(sizes: Sequence[int], room: int) -> tuple[int, ...]:

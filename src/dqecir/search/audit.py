@@ -33,6 +33,7 @@ from dqecir.model.compose import compose
 from dqecir.model.composed_model import ComposedModel
 from dqecir.questions.wording import CaptionGenerator, Change
 from dqecir.search.product_search import all_views, best_products, product_of
+from dqecir.search.steering import boost_requested, garments_of
 
 BEST = 10
 """Number of results that are compared."""
@@ -166,12 +167,14 @@ def picture_queries(
 ) -> Tensor | None:
     """Compose queries [B, n_q, D] of items' stored pictures and texts that change one or two attributes.
 
+    They are boosted as those of an index without cells of garments: where cells decide, all items are scored.
     None if a picture cannot be read, or if there is no attribute to request.
     """
     values = _values(model, payloads)
     if not values:
         return None
     words = CaptionGenerator(model.vocabularies, values)
+    garments = garments_of(model.method)
     queries = []
     for payload in payloads:
         shown = {column: str(payload[column]) for column in values if payload.get(column)}
@@ -187,7 +190,8 @@ def picture_queries(
         with torch.no_grad():
             tokens = model.backbone.image_tokens(pixels[None].to(model.device))
             text = model.text_encoder([model.method.text(captions)])
-            queries.append(compose(model.method, tokens, text).embeddings.cpu())
+            query = boost_requested(compose(model.method, tokens, text), garments=garments)
+            queries.append(query.embeddings.cpu())
     return torch.cat(queries)
 
 

@@ -25,7 +25,6 @@ from dqecir.index.contract import Index
 from dqecir.index.filters import Equal, Filter, Not, all_of, conjuncts
 from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import Columns
-from dqecir.language.linking import Linker
 from dqecir.language.reader import Ask
 from dqecir.language.tagging import words_of
 from dqecir.methods.method import Query
@@ -47,7 +46,14 @@ from dqecir.search.response import (
     TextReading,
 )
 from dqecir.search.search_request import HEAVIEST_REFERENCE, PreparedRequest, SearchRequest, WeightedReference
-from dqecir.search.steering import STRICTEST, SteeredQuery, Steering, boosted_and_steered, check_weights
+from dqecir.search.steering import (
+    STRICTEST,
+    SteeredQuery,
+    Steering,
+    boosted_and_steered,
+    check_weights,
+    garments_of,
+)
 
 SAMPLE = 64
 """Number of items that a result is compared with, to compute contributions of attributes."""
@@ -85,7 +91,7 @@ class SearchEngine:
         self.attributes = [vocabulary.name for vocabulary in model.vocabularies]
         # Without trained heads, take the values of the method itself.
         self.values = model.method.target_values if model.heads is None else model.heads.config.columns
-        self.garments = tuple(Linker(self.values).columns.get("garment", ()))
+        self.garments = garments_of(model.method)
         parser = model.method.parser
         self.reader = RequestReader(index, self.values if parser is None else parser.values, model.tagger)
         self._sample: tuple[int, Tensor] | None = None

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dqecir.errors import DataError
-from dqecir.methods.method import Query, QueryParts
+from dqecir.language.linking import Linker
+from dqecir.methods.method import Method, Query, QueryParts
 from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.value_vectors import SlicedValues, ValueTokens
 from dqecir.settings import nearest
@@ -37,8 +38,13 @@ REQUEST_BOOST = 2.0
 """Boost of requested attributes, relative to other attributes."""
 
 GARMENT_BOOST = 8.0
-"""Boost of the garment, named or kept, in an index without cells of garments; the best of 2, 4 and 8 by
-``benchmarks/garments_kept.py`` on dev of photos. Requested attributes count at least as much."""
+"""Boost of the garment, named or kept, in an index without cells of garments. Requested attributes count at
+least as much."""
+
+REQUEST_FIRMNESS, GARMENT_FIRMNESS, CHANGED_FIRMNESS = 4.0, 32.0, 8.0
+"""Firmness (:attr:`SlicedValues.firmness`), in such an index, of requested attributes, of the garment, and of
+the garment if a text changes another part of its shape. A logarithm hardly tells a probable garment from a
+sure one. Chosen on photos held out of training (docs/language.md, "What is held")."""
 
 STRICTEST = 3.0
 """The largest strictness of a request."""
@@ -86,8 +92,8 @@ def boost_requested(
     """Multiply the weights of requested columns by ``factor``.
 
     The weights of the columns ``garments`` are multiplied by :data:`GARMENT_BOOST`; if there are any, those
-    of requested columns are too, because a kept garment would outweigh requested sleeves otherwise.
-    ``strictness``, a number for each query, scales all this.
+    of requested columns are too, because a kept garment would outweigh requested sleeves otherwise. In
+    queries of one vector both are then firm. ``strictness``, a number for each query, scales all this.
 
     A benchmark's gallery holds right answers. A shop may have no item that fulfils the request and is the
     same otherwise; then results should still fulfil the request. Queries of methods that do not tell the
@@ -96,13 +102,34 @@ def boost_requested(
     parts = query.parts
     if parts is None or parts.asked is None:
         return query
+    asked, strict = parts.asked, parts.weights.new_tensor(strictness or [1.0])[:, None]
     held = parts.weights.new_tensor([float(column in garments) for column in parts.columns] or [0.0])
-    firm = torch.maximum(held, parts.asked) if bool(held.any()) else held
-    times = (1 + (factor - 1) * parts.asked) * (1 + (GARMENT_BOOST - 1) * firm)
-    if strictness is not None:
-        times = 1 + parts.weights.new_tensor(strictness)[:, None] * (times - 1)
-    parts = replace(parts, weights=parts.weights * times.clamp(min=0))
+    firm = torch.maximum(held, asked) if bool(held.any()) else held
+    times = (1 + (factor - 1) * asked) * (1 + (GARMENT_BOOST - 1) * firm)
+    parts = replace(parts, weights=parts.weights * (1 + strict * (times - 1)).clamp(min=0))
+    if bool(held.any()) and parts.slices is not None:
+        firmness = strict * _firmness(parts, asked, held)
+        pieces = parts.pieces + parts.slices.firm(parts.wanted, firmness)
+        parts = replace(parts, slices=replace(parts.slices, firmness=firmness), pieces=pieces)
     return replace(query, embeddings=parts.embeddings(), parts=parts)
+
+
+def _firmness(parts: QueryParts, asked: Tensor, held: Tensor) -> Tensor:
+    """Return the firmness [B, C] of requested columns and of ``held`` [C], the columns of garments.
+
+    A garment is held less firmly if a text that does not name it requests another column of its attribute,
+    such as sleeves: a t-shirt with long sleeves is another garment.
+    """
+    owners = held.new_tensor(parts.owners)
+    akin = (owners[:, None] == owners) * (1 - held)  # [C, C]
+    changed = (asked[:, None] * akin).amax(dim=2) * (1 - asked)  # [B, C]
+    garment = GARMENT_FIRMNESS + (CHANGED_FIRMNESS - GARMENT_FIRMNESS) * changed
+    return torch.where(held > 0, garment, REQUEST_FIRMNESS * asked)
+
+
+def garments_of(method: Method) -> tuple[str, ...]:
+    """Return the columns of garments among those that a method sees in pictures."""
+    return tuple(Linker(method.target_values).columns.get("garment", ()))
 
 
 @dataclass(frozen=True)
