@@ -129,9 +129,8 @@ class ExactIndex(Index):
             number = 1 + (old.generation if old else 0)
             # The number of candidates that is enough depends on the model.
             quick = old.quick if old and old.header == header else None
-            entry = write_segment(place, number, header, stored_parts(header, batches))
-            segments = (with_projected(place, entry, quick),)
-            manifest = Manifest(generation=number, header=header, segments=segments, quick=quick)
+            entry = write_segment(place, number, header, stored_parts(header, batches), quick)
+            manifest = Manifest(generation=number, header=header, segments=(entry,), quick=quick)
             write_manifest(place, manifest)
             sweep(place, manifest)
         return cls.open(folder)
@@ -140,9 +139,8 @@ class ExactIndex(Index):
         if not batch.ids:
             return
         with self._writing() as now:
-            number = now.manifest.generation + 1
-            entry = write_segment(self.folder, number, self.header, stored_parts(self.header, [batch]))
-            entry = with_projected(self.folder, entry, now.manifest.quick)
+            parts = stored_parts(self.header, [batch])
+            entry = write_segment(self.folder, now.following, self.header, parts, now.manifest.quick)
             self._commit(now, [*self._without(now, [*batch.ids, *instead_of]), entry])
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -160,7 +158,7 @@ class ExactIndex(Index):
                 rows = segment.rows(left).tolist()
                 new = {row: (item, payloads[item]) for item, row in zip(left, rows, strict=True) if row >= 0}
                 left = [item for item, row in zip(left, rows, strict=True) if row < 0]
-                entries.append(with_payloads(self.folder, now.manifest.generation + 1, segment, new))
+                entries.append(with_payloads(self.folder, now.following, segment, new))
             if entries != [segment.entry for segment in now.segments]:
                 self._commit(now, entries)
         return len(payloads) - len(left)
@@ -328,9 +326,7 @@ class ExactIndex(Index):
 
     def _commit(self, now: Generation, entries: Sequence[SegmentEntry]) -> None:
         living = tuple(entry for entry in entries if entry.dead < entry.items)
-        manifest = now.manifest.model_copy(
-            update={"generation": now.manifest.generation + 1, "segments": living}
-        )
+        manifest = now.manifest.model_copy(update={"generation": now.following, "segments": living})
         with self._opening:
             write_manifest(self.folder, manifest)
             self._open_newest()
@@ -344,14 +340,12 @@ class ExactIndex(Index):
         _linger([segment for segment in replaced.segments if segment.entry.name not in kept])
 
     def _without(self, now: Generation, ids: Sequence[str]) -> list[SegmentEntry]:
-        number = now.manifest.generation + 1
-        return [with_dead(self.folder, number, segment, ids) for segment in now.segments]
+        return [with_dead(self.folder, now.following, segment, ids) for segment in now.segments]
 
     def _merge_changes(self) -> None:
         now = self._current
-        number = now.manifest.generation + 1
         entries = [
-            join_changes(self.folder, number, segment, run) if run else segment.entry
+            join_changes(self.folder, now.following, segment, run) if run else segment.entry
             for segment in now.segments
             for run in [_alike([change.items for change in segment.entry.changes])]
         ]
@@ -362,11 +356,9 @@ class ExactIndex(Index):
         self._merge_changes()
         while run := _worth_merging(self._current.segments):
             now = self._current
-            number = now.manifest.generation + 1
-            merged = now.segments[run.start : run.stop]
-            entry = write_segment(self.folder, number, self.header, living_items(merged))
+            merged = living_items(now.segments[run.start : run.stop])
+            entry = write_segment(self.folder, now.following, self.header, merged, now.manifest.quick)
             entries = [segment.entry for segment in now.segments]
-            entry = with_projected(self.folder, entry, now.manifest.quick)
             self._commit(now, [*entries[: run.start], entry, *entries[run.stop :]])
 
 

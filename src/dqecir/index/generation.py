@@ -31,6 +31,11 @@ class Generation:
     segments: tuple[Segment, ...]
 
     @property
+    def following(self) -> int:
+        """The number of the next generation."""
+        return self.manifest.generation + 1
+
+    @property
     def columns(self) -> list[Columns]:
         """The columns of each segment."""
         return [segment.items.columns for segment in self.segments]

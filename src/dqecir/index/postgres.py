@@ -354,12 +354,11 @@ class PostgresIndex(RemoteIndex):
     def configure(self, settings: SearchSettings | None) -> None:
         """As the contract says; a graph is made for settings, or removed without any."""
         with plain_errors():
-            why = settings and why_no_graph(self.header.size, settings)
-        if why:
-            raise EngineError(why)
-        with plain_errors(), closing(self._graph.open()):
-            graph = self._graph.made() if settings else None
-            self._write(lambda now: now.record.model_copy(update={"quick": settings, "graph": graph}))
+            if why := settings and why_no_graph(self.header.size, settings):
+                raise EngineError(why)
+            with closing(self._graph.open()):
+                graph = self._graph.made() if settings else None
+                self._write(lambda now: now.record.model_copy(update={"quick": settings, "graph": graph}))
 
     def _rows(self, statement: Callable[[_Snapshot], Condition]) -> list[Row]:
         """Return the rows of one statement, as :meth:`_batch`."""

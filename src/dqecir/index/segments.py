@@ -355,10 +355,17 @@ def new_folder(place: Path) -> Iterator[None]:
     sync_folder(place.parent)
 
 
-def write_segment(folder: Path, generation: int, header: IndexHeader, parts: Iterable[Part]) -> SegmentEntry:
+def write_segment(
+    folder: Path,
+    generation: int,
+    header: IndexHeader,
+    parts: Iterable[Part],
+    settings: SearchSettings | None,
+) -> SegmentEntry:
     """Write a segment of all items, a part in memory at a time; no manifest names it yet.
 
-    Raises :class:`EngineError` for a repeated id and for no items; the files are then removed.
+    Its vectors are projected if ``settings`` need it. Raises :class:`EngineError` for a repeated id and for
+    no items; the files are then removed.
     """
     place = folder / f"s{generation:08}"
     path, digest, longest = place / "tokens.npy", hashlib.sha256(), 0.0
@@ -377,7 +384,7 @@ def write_segment(folder: Path, generation: int, header: IndexHeader, parts: Ite
         file.flush()
         os.fsync(file.fileno())
         items.finish()
-    return SegmentEntry(
+    entry = SegmentEntry(
         name=place.name,
         items=len(items),
         token_bytes=path.stat().st_size,
@@ -386,6 +393,7 @@ def write_segment(folder: Path, generation: int, header: IndexHeader, parts: Ite
         text_sha256=items.text_sha256,
         longest=longest or None,
     )
+    return with_projected(folder, entry, settings)
 
 
 def _longest(tokens: NDArray[np.float16]) -> float:
