@@ -52,6 +52,7 @@ def main() -> None:
         "--rival", metavar="NAME=MODEL", help="a second model, for the picture of a comparison"
     )
     options = parser.parse_args()
+    expect.set_options(timeout=1000 * PATIENCE)
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
         sys.exit("there is no Chromium; `make browser` installs one")

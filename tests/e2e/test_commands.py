@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -317,16 +318,22 @@ def test_no_text_and_broken_pictures(dqecir, garments_folder, tmp_path):
     assert "broken.png" in err
 
 
-def test_the_demonstration(dqecir, tmp_path):
-    code, _, err = dqecir("demo", "--out", tmp_path / "demo", "--items", 300)
+def test_the_demonstration(dqecir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = "a [red] demo"
+    code, _, err = dqecir("demo", "--out", folder, "--items", 300)
     assert code == 0
-    assert "report.html" in err.replace(" ", "")
-    report = (tmp_path / "demo" / "report.html").read_text()
+    assert "The report is at a [red] demo/report.html" in err
+    report = (tmp_path / folder / "report.html").read_text()
     assert report.count("<article>") == 12
     assert "oracle, full" in report
-    assert len(list((tmp_path / "demo").glob("answers-*.png"))) == 2
+    assert len(list((tmp_path / folder).glob("answers-*.png"))) == 2
+    # The command that it prints can be pasted.
+    (command,) = re.findall(r"dqecir (search .* --sheet answer\.png)", err)
+    assert dqecir(*shlex.split(command))[0] == 0
+    assert (tmp_path / "answer.png").is_file()
     # A second run takes the place of the first.
-    assert dqecir("demo", "--out", tmp_path / "demo", "--items", 300)[0] == 0
+    assert dqecir("demo", "--out", folder, "--items", 300)[0] == 0
 
 
 def test_the_python_of_the_readme_runs(garments_folder, tmp_path, monkeypatch):

@@ -56,6 +56,42 @@ def test_a_card_has_title_price_link_and_details(page, shop_page, table):
     expect(page.locator("#crumbs li")).to_have_count(2)
 
 
+def test_further_pictures_of_a_product_are_shown_large(page, shop, tmp_path):
+    (tmp_path / "shop").mkdir()
+    rows = ["Handle,Title,Image Src,Option1 Name,Option1 Value,Variant Price"]
+    for number, picture in enumerate(sorted((shop / "images").glob("*.jpg"))[:12]):
+        shutil.copy(picture, tmp_path / "shop" / f"{number}.jpg")
+        product, view = divmod(number, 3)
+        title = f"Product {product}" if view == 0 else ""
+        rows.append(f"product-{product},{title},{number}.jpg,Size,{'SML'[view]},{20 - view}.00")
+    (tmp_path / "shop" / "products_export.csv").write_text("\n".join([*rows, ""]))
+    ComposedRetriever.from_pretrained().build_index(tmp_path / "shop", tmp_path / "index", quiet=True)
+    running = Service(tmp_path / "log", "--index", tmp_path / "index")
+    try:
+        visit(page, running.address, item="product-0")
+        assert len(found(page)) == 3  # each product once, and not the reference
+        expect(page.locator("#stock")).to_have_text("4 products")
+        card = cards(page).first
+        expect(card.locator(".views")).to_have_text("2 more pictures")
+        expect(card.locator(".price")).to_have_text(re.compile(r"^from \D?18"))
+        card.get_by_role("button", name="Show larger").press("Enter")
+        viewer = page.get_by_role("dialog", name="Product")
+        views = viewer.get_by_role("group", name="Further pictures").get_by_role("button")
+        expect(views).to_have_count(3)
+        expect(views.first).to_have_attribute("aria-pressed", "true")
+        large = viewer.get_by_role("button", name="Zoom in").locator("img")
+        shown = [large.get_attribute("src")]
+        for place in (1, 2):
+            views.nth(place).press("Enter")
+            expect(views.nth(place)).to_have_attribute("aria-pressed", "true")
+            expect(large).not_to_have_attribute("src", shown[-1])
+            expect(large).not_to_have_js_property("naturalWidth", 0)
+            shown.append(large.get_attribute("src"))
+        assert len(set(shown)) == 3
+    finally:
+        running.kill()
+
+
 def test_texts_and_links_of_a_table_do_nothing(page, shop_page):
     visit(page, shop_page, item="images/000022.jpg", filters=of_link("javascript:window.hurt=1"))
     assert found(page) == [HOSTILE]

@@ -57,6 +57,7 @@ def test_a_slow_service_can_be_cancelled(page, service):
     expect(page.locator(".grid")).to_have_attribute("aria-busy", "true")
     expect(page.locator("#waiting")).to_contain_text("The service is slow")
     assert found(page) == before  # what was found before stays
+    expect(page.locator("#reading")).to_be_hidden()  # how its text was read does not
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("alert")).to_contain_text("Cancelled")
     expect(page.locator("#waiting")).to_be_empty()

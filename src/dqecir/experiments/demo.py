@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import tempfile
 import time
 from pathlib import Path
+
+from rich.markup import escape
 
 from dqecir.data.catalogue import read_catalogue
 from dqecir.data.triplets import Benchmark
@@ -83,14 +86,13 @@ def run_demo(out: Path, items: int = 2000, seed: int = 20_260_101) -> dict[str, 
     )
     write_json(out / "metrics.json", rows)
     console.print(
-        f"\nThe report is at [bold]{report}[/]; the sheets are {', '.join(str(s) for s in sheets)}."
+        f"\nThe report is at [bold]{escape(str(report))}[/]; the sheets are "
+        f"{escape(', '.join(map(str, sheets)))}."
     )
     first = next((folder / "images").iterdir())
-    console.print(
-        "Try next, with any picture of yours instead of this one:\n"
-        f'  dqecir search --index {out / "index"} --image {first} --text "is red and has long sleeves" '
-        "--sheet answer.png"
-    )
+    question = ["--image", str(first), "--text", "is red and has long sleeves", "--sheet", "answer.png"]
+    command = shlex.join(["dqecir", "search", "--index", str(out / "index"), *question])
+    console.print(f"Try next, with any picture of yours instead of this one:\n  {escape(command)}")
     return rows
 
 

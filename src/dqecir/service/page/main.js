@@ -56,6 +56,8 @@ class Page {
     this.addresses = new Map();
     this.count = FIRST;
     this.generation = -1;
+    /** The texts that were searched for last. */
+    this.said = "";
     /** @type {Promise<boolean> | null} Whether the picture that is being read can be searched from; null if none is. */
     this.arriving = null;
     /** Whether the field has the text of the present turn, to be changed. */
@@ -368,6 +370,10 @@ class Page {
     const turn = present(this.trail);
     const signal = this.waiting.begin();
     const within = byId("panes").contains(document.activeElement);
+    const said = JSON.stringify([...earlierOf(this.trail), turn.text]);
+    // Results of before stay until new ones are there; how another text was read does not.
+    if (said !== this.said) forgetReading();
+    this.said = said;
     this.setPanes(turn);
     this.panes.forEach((pane) => pane.expect());
     byId("further").hidden = true;
