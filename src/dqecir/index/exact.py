@@ -100,8 +100,7 @@ class ExactIndex(Index):
         now = self._current
         if not now.segments:
             return [[] for _ in queries]
-        if where is not None:
-            where.check(now.columns)
+        now.check(where)
         found = best_of_segments(
             now.segments,
             queries,
@@ -250,7 +249,12 @@ class ExactIndex(Index):
 
     def ids(self, where: Filter | None = None) -> list[str]:
         now = self._current
-        return [now.item_id(place) for place in now.allowed(where).tolist()]
+        now.check(where)
+        return [
+            segment.items.item_id(row)
+            for segment in now.segments
+            for row in np.flatnonzero(segment.allowed(where)).tolist()
+        ]
 
     def count(self, where: Filter | None = None) -> int:
         return len(self._current.listed(where))
@@ -272,7 +276,8 @@ class ExactIndex(Index):
         now = self._current
         places = now.allowed()
         drawn = random.Random(seed).sample(range(len(places)), min(count, len(places)))
-        return [now.item_id(place) for place in places[drawn].tolist()]
+        chosen = map(now.row, places[drawn].tolist())
+        return [segment.items.item_id(row) for segment, row in chosen]
 
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         now = self._current

@@ -77,11 +77,6 @@ class Generation:
         segment, row = self.row(place)
         return segment.items.entry(row)
 
-    def item_id(self, place: int) -> str:
-        """Return the id of the item at a place, without parsing its payload."""
-        segment, row = self.row(place)
-        return segment.items.item_id(row)
-
     def places(self, ids: Sequence[str], are_known: bool = False) -> Places:
         """Return the place of each id, -1 for one that no living item has.
 
@@ -95,10 +90,14 @@ class Generation:
             raise UnknownItemError(ids[int(found.argmin())])
         return found
 
-    def allowed(self, where: Filter | None = None) -> Places:
-        """Return the places of living items that a filter allows; raises as :meth:`Filter.check`."""
+    def check(self, where: Filter | None) -> None:
+        """Raise as :meth:`Filter.check`."""
         if where is not None:
             where.check(self.columns)
+
+    def allowed(self, where: Filter | None = None) -> Places:
+        """Return the places of living items that a filter allows; raises as :meth:`Filter.check`."""
+        self.check(where)
         masks = (segment.allowed(where) for segment in self.segments)
         return np.flatnonzero(np.concatenate([np.empty(0, dtype=np.bool_), *masks]))
 
