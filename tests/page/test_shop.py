@@ -69,6 +69,7 @@ def test_further_pictures_of_a_product_are_shown_large(page, shop, tmp_path):
     running = Service(tmp_path / "log", "--index", tmp_path / "index")
     try:
         visit(page, running.address, item="product-0")
+        expect(page.locator("#reference-name")).to_have_text("Product 0")
         assert len(found(page)) == 3  # each product once, and not the reference
         expect(page.locator("#stock")).to_have_text("4 products")
         card = cards(page).first

@@ -313,11 +313,9 @@ class Page {
   /** Ask for the names of references that no answer told, and show them. @param {(string | null)[]} ids */
   async learnNames(ids) {
     const unknown = ids.flatMap((id) => (id !== null && !this.seen.has(id) ? [id] : []));
-    const told = await Promise.allSettled(unknown.map((id) => api.item(id)));
-    // Of an item that is not there the search itself says so.
-    const found = told.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
-    found.forEach((item) => this.seen.set(item.id, item));
-    if (found.length) this.showReferences();
+    // The id may be that of a product, and the item its first picture. Of one that is not there the search says so.
+    const told = await Promise.allSettled(unknown.map(async (id) => this.seen.set(id, await api.item(id))));
+    if (told.some(({ status }) => status === "fulfilled")) this.showReferences();
   }
 
   /** @param {boolean} [lost] */
