@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from dqecir.data.catalogue import Catalogue, read_catalogue
 from dqecir.io.files import write_json
 from dqecir.methods.scoring import score
-from dqecir.search import engine
+from dqecir.search import preferring
 from dqecir.search.preferring import WORDS
 from dqecir.search.retriever import ComposedRetriever
 
-WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0)
+WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 CONSTANTS = (1, 10, 60)
 RARE, COMMON = 5, 200
 """Titles that hold the word of a question: at least, at most."""
@@ -144,7 +144,7 @@ def searched(
     words = [set(re.findall(r"[a-z]{4,}", title.lower())) for title in columns["title"]]
     found = {}
     for weight in WEIGHTS[1:]:
-        engine.WORDS = weight  # type: ignore[attr-defined]
+        preferring.WORDS = weight
         precision, kept = [], []
         for reference, word in asked:
             image = catalogue.image_paths[places[reference]]
@@ -158,7 +158,7 @@ def searched(
             precision.append(average_precision(scores, right, reference))
             kept.append(100 * float(alike[0][rows[:5]].mean()))
         found[f"{weight:g}"] = {"mAP@10": float(np.mean(precision)), "kept": float(np.mean(kept))}
-    engine.WORDS = WORDS  # type: ignore[attr-defined]
+    preferring.WORDS = WORDS
     return found
 
 
