@@ -111,6 +111,31 @@ def test_who_wears_it_and_what_for_is_read_in_the_words_of_the_vocabularies(read
     assert all(ask.operation == "is" for ask in read.asks)
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("blue shoes", ["Casual Shoes", "Sports Shoes"]),
+        ("a bag", ["Handbags", "Laptop Bag"]),
+        ("sports shoes", ["Sports Shoes"]),
+        ("a shirt", ["Shirts"]),
+    ],
+)
+def test_a_noun_means_every_kind_of_it_that_the_shop_has(reader, text, wanted):
+    types = [
+        "Casual Shoes",
+        "Sports Shoes",
+        "Sandals",
+        "Handbags",
+        "Laptop Bag",
+        "Shirts",
+        "Tshirts",
+        "Jeans",
+    ]
+    shop = Reader({"type": types, "brand": ["Baggit", "Puma", "House of Shoes"]}, [], reader.tagger)
+    asked = [(ask.column, ask.operation, ask.value) for ask in shop.read(text).asks]
+    assert asked == [("type", "is", value) for value in wanted]
+
+
 def test_what_the_shop_does_not_have_is_unread(shop):
     reading = shop.read("with long sleeves in purple")
     assert reading.asks == ()

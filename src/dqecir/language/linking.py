@@ -1,8 +1,9 @@
 """Link tagged words to the columns and values of one catalogue.
 
 A column gets one of the tagger's roles by its name or by its values: "article" with "Tshirts" and "Jeans"
-is a garment. Words name a value by its own name (singular or plural), else by the tagger's usual value,
-else by the nearest name by word vectors.
+is a garment. Words name a value by its own name (singular or plural), else a noun names all values that end
+with it ("shoes" means "Sports Shoes" and "Casual Shoes"), else the tagger's usual value counts, else the
+nearest name by word vectors.
 """
 
 from __future__ import annotations
@@ -80,6 +81,12 @@ def _keys(column: str, value: str, role: str) -> list[str]:
 def _joined(words: Sequence[str]) -> str:
     """Return the key by which names are compared: the stems of their words, without signs, "and" and "'s"."""
     return "".join(stem(_POSSESSIVE.sub("", word)) for word in words if _counts(word))
+
+
+def _last_key(name: str) -> str:
+    """Return the key of the last word of a name, its noun."""
+    words = [word.text for word in words_of(name.replace("_", " ")) if _counts(word.text)]
+    return _joined(words[-1:])
 
 
 def _counts(word: str) -> bool:
@@ -163,15 +170,40 @@ class Linker:
                 end = start + 1
             start = end
 
-    def value(self, role: str, words: Sequence[str], usual: str | None) -> Named | None:
-        """Return the column and value that a span's words name; ``usual`` is the tagger's value.
+    def named_values(self, role: str, words: Sequence[str], usual: str | None) -> list[Named]:
+        """Return the values that a span's words name, all of one column; ``usual`` is the tagger's value.
 
-        None if the catalogue has no such value.
+        Empty if the catalogue has no such value.
         """
         columns = (self.columns.get(role) if role != OWN else None) or list(self.values)
         whole = self._named(_joined(words), columns)
         if whole is not None:
-            return whole
+            return [whole]
+        kinds = self._kinds(words, columns)
+        if kinds:
+            return kinds
+        found = self._likely(role, words, usual, columns)
+        return [] if found is None else [found]
+
+    def _kinds(self, words: Sequence[str], columns: Sequence[str]) -> list[Named]:
+        """Return the values that a noun names together: those whose last word ends with it.
+
+        All are of the column with most of them, and not of one with many names, such as brands.
+        """
+        key = _joined(words)
+        if len(words) > 1 or len(key) < _SHORT:
+            return []
+        kinds = [
+            [(column, value) for value in self.values[column] if _last_key(value).endswith(key)]
+            for column in columns
+            if len(self.values[column]) <= NAMES
+        ]
+        return max(kinds, key=len, default=[])
+
+    def _likely(
+        self, role: str, words: Sequence[str], usual: str | None, columns: Sequence[str]
+    ) -> Named | None:
+        """Return the value that the tagger means, that a part of the words names, or the nearest one."""
         for column in self.columns.get(role, ()) if role != OWN else ():
             if usual is not None and (column, usual) in self._usual:
                 return column, self._usual[column, usual][0]

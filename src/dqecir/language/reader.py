@@ -199,7 +199,7 @@ class Reader:
             for start, end, link in named:
                 yield replace(span, start=span.start + start, end=span.start + end), link
             if not named and any(map(_is_word, said)):
-                yield span, self._link(span, said)
+                yield from ((span, link) for link in self._links(span, said))
 
     def _foreign(self, words: Sequence[str]) -> Iterator[tuple[_Span, Link]]:
         """Read a text in another language: only names of values."""
@@ -218,12 +218,12 @@ class Reader:
         english = sum(word in SMALL or word in usual_words() for word in words)
         return likeliest_one if counts[likeliest_one] > english else "English"
 
-    def _link(self, span: _Span, words: Sequence[str]) -> Link:
+    def _links(self, span: _Span, words: Sequence[str]) -> Sequence[Link]:
         if span.operation in ("more", "less") and span.usual is None and span.role != OWN:
             columns = self.linker.columns.get(span.role)
-            return (columns[0], None) if columns else None
+            return [(columns[0], None) if columns else None]
         names = [word for word in words if word not in SMALL] or words
-        return self.linker.value(span.role, names, span.usual)
+        return self.linker.named_values(span.role, names, span.usual) or [None]
 
     def _mended(self, word: str) -> str:
         """Return the known word for a mistyped one; the word itself if it is not mistyped."""
