@@ -180,6 +180,8 @@ class Linker:
         if whole is not None:
             return [whole]
         kinds = self._kinds(words, columns)
+        if role == "garment" and usual is not None and self._named(_key(usual), columns) is None:
+            kinds = self._sorts(words, usual, columns) or kinds
         if kinds:
             return kinds
         found = self._likely(role, words, usual, columns)
@@ -199,6 +201,21 @@ class Linker:
             if len(self.values[column]) <= NAMES
         ]
         return max(kinds, key=len, default=[])
+
+    def _sorts(self, words: Sequence[str], usual: str, columns: Sequence[str]) -> list[Named]:
+        """Return the sort of a usual garment that other words than its noun mean ("running shoes"), else all.
+
+        Empty if the catalogue has no value that ends with the noun.
+        """
+        sorts = self._kinds([usual], columns)
+        if not sorts:
+            return []
+        column = sorts[0][0]
+        sorts += [(column, value) for value in self._usual.get((column, usual), [])]
+        if self._vector is None or _joined(words) == _key(usual):
+            return sorts
+        close = np.stack([self._mean(value) for _, value in sorts]) @ self._mean(" ".join(words))
+        return [sorts[int(close.argmax())]] if close.max() >= NEAR else sorts
 
     def _likely(
         self, role: str, words: Sequence[str], usual: str | None, columns: Sequence[str]
