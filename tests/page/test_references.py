@@ -15,7 +15,7 @@ def further(page):
 
 
 def combine(page, place: int) -> dict:
-    """Add a result to the question, and return what was asked of the service."""
+    """Press "Combine" on a card, and return the request that the page sends."""
     with page.expect_response("**/v1/search") as answered:
         cards(page).nth(place).get_by_role("button", name="Combine with: ").click()
     settled(page)

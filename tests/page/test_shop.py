@@ -122,7 +122,6 @@ def test_links_open_where_the_shop_says(page, index, tmp_path):
 
 def test_file_names_do_nothing(page, shop, tmp_path):
     """Names of pictures are shown to experts, and are part of addresses."""
-    pictures = sorted((shop / "images").glob("*.jpg"))
     names = [
         "<img src=x onerror='window.hurt=1'>.jpg",
         '"><script>window.hurt=1\u2215\u2215.jpg',
@@ -130,8 +129,9 @@ def test_file_names_do_nothing(page, shop, tmp_path):
         "ümläut ☃ \u202egpj.jpg",
         *(f"plain {place}.jpg" for place in range(4)),
     ]
+    pictures = sorted((shop / "images").glob("*.jpg"))[: len(names)]
     (tmp_path / "shop").mkdir()
-    for name, picture in zip(names, pictures, strict=False):
+    for name, picture in zip(names, pictures, strict=True):
         shutil.copy(picture, tmp_path / "shop" / name)
     ComposedRetriever.from_pretrained().build_index(tmp_path / "shop", tmp_path / "index", quiet=True)
     running = Service(tmp_path / "log", "--index", tmp_path / "index", "--expert")

@@ -83,7 +83,7 @@ class Generation:
         ``are_known``: raise :class:`UnknownItemError` instead.
         """
         found = np.full(len(ids), -1, dtype=np.int64)
-        for start, segment in zip(self._starts, self.segments, strict=False):
+        for start, segment in zip(self._starts[:-1], self.segments, strict=True):
             rows = segment.rows(ids)
             found = np.where(rows >= 0, start + rows, found)
         if are_known and (found < 0).any():

@@ -114,7 +114,7 @@ export const restated = (trail, text) => ({
 });
 
 /**
- * The search goes on without one of its references. In place of the first comes the next.
+ * Search again without one of the references. If it was the first, the next one takes its place.
  * @param {Trail} trail @param {string | null} id  null: an upload
  * @returns {Trail}
  */
