@@ -154,6 +154,7 @@ def test_a_folder_with_a_damaged_encoder_is_refused(model, tmp_path, said):
     ("licence", "forbids"),
     [
         ("cc-by-nc-4.0", True),
+        ("apple-amlr", True),
         ("CC BY-NC-SA 4.0", True),
         ("apple-amlr (research only)", True),
         ("non-commercial", True),

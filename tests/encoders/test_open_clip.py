@@ -1,10 +1,13 @@
 """Checkpoints of open_clip in transformers' classes: equal results, and errors."""
 
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dqecir.encoders.dual import Dual
@@ -115,6 +118,12 @@ def _config(folder, text):
     (folder / CONFIG).write_text(text)
 
 
+def _settings(folder, part, **changes):
+    said = json.loads((folder / CONFIG).read_text())
+    said["model_cfg"][part] |= changes
+    (folder / CONFIG).write_text(json.dumps(said))
+
+
 def _prepared(folder, **changes):
     said = json.loads((folder / CONFIG).read_text())
     said["preprocess_cfg"] |= changes
@@ -130,7 +139,6 @@ def _without(folder, key):
 @pytest.mark.parametrize(
     ("breaking", "sentence"),
     [
-        (_other_tower, "open_clip with fastvit_mci0, for which transformers has no class"),
         (lambda f: _config(f, "{"), "cannot be read"),
         (lambda f: _config(f, "{}"), "does not fit its weights"),
         (
@@ -152,6 +160,64 @@ def test_a_broken_folder_is_one_sentence(tmp_path, breaking, sentence):
     with pytest.raises(CheckpointError, match=sentence) as caught:
         model_of(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "breaking",
+    [
+        _other_tower,
+        lambda f: _settings(f, "text_cfg", no_causal_mask=True),
+        lambda f: _settings(f, "text_cfg", pool_type="eos"),
+        lambda f: _settings(f, "vision_cfg", no_ln_pre=True),
+        lambda f: _settings(f, "vision_cfg", pool_type="avg"),
+    ],
+)
+def test_a_model_that_transformers_lacks_needs_the_extra(tmp_path, monkeypatch, breaking):
+    folder = with_tokenizer(tmp_path / "o", "clip")
+    breaking(folder)
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(CheckpointError, match=r'no class: pip install "dqecir\[openclip\]"') as caught:
+        model_of(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_settings_that_change_nothing_need_no_extra(tmp_path):
+    folder = with_tokenizer(tmp_path / "o", "clip")
+    _settings(folder, "vision_cfg", pool_type="tok", ls_init_value=None)
+    _settings(folder, "text_cfg", pool_type="argmax", no_causal_mask=False)
+    assert isinstance(model_of(folder).backbone, Dual)
+
+
+def test_a_torchvision_that_does_not_load_is_one_sentence(tmp_path, monkeypatch):
+    folder = with_tokenizer(tmp_path / "o", "clip")
+    _other_tower(folder)
+    broken = "raise RuntimeError('operator torchvision::nms does not exist')"
+    (tmp_path / "open_clip.py").write_text(broken)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "open_clip", raising=False)
+    with pytest.raises(
+        CheckpointError, match=r"torchvision does not fit torch .*nms does not exist"
+    ) as caught:
+        model_of(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_are_cleaned_as_in_the_training(tmp_path):
+    folder = with_tokenizer(tmp_path / "o", "siglip")
+    plain = model_of(folder).text_encoder(["is red and has stripes"]).ids
+    _settings(folder, "text_cfg", tokenizer_kwargs={"clean": "canonicalize"})
+    model = model_of(folder)
+    assert model.text_encoder(["  Is RED, and_has\nstripes! "]).ids.tolist() == plain.tolist()
+    again = ComposedModel.from_pretrained(model.save_pretrained(tmp_path / "m"))
+    assert again.text_encoder(["Is RED, and has stripes!"]).ids.tolist() == plain.tolist()
+
+
+def test_the_crop_is_that_of_open_clip(tmp_path):
+    """A picture of 32 x 35 pixels is cut one pixel and a half from the left, which is rounded to two."""
+    prepared = model_of(with_tokenizer(tmp_path / "o", "clip")).preprocessing
+    columns = Image.fromarray(np.tile(np.arange(35, dtype=np.uint8)[None, :, None], (32, 1, 3)))
+    assert np.asarray(prepared.picture(columns))[0, :, 0].tolist() == list(range(2, 34))
+    assert type(prepared).from_dict(prepared.to_dict()) == prepared
 
 
 def test_a_command_that_trains_reads_it_too(tmp_path):

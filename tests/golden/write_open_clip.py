@@ -76,10 +76,22 @@ def texts(kind: str) -> tuple[Tensor, Tensor]:
     return torch.tensor([row + [fill] * (LENGTH - len(row)) for row in rows]), mask
 
 
+_named: list[torch.library.Library] = []
+
+
+def name_operators() -> None:
+    """Name the operators of torchvision where its compiled part has not done so."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        operators = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _named.append(operators)  # The names last as long as this object.
+
+
 def main() -> None:
-    operators = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    name_operators()
     import open_clip
     import timm
     from timm.models.vision_transformer import VisionTransformer

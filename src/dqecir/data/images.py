@@ -243,6 +243,8 @@ class Preprocessing(Strict):
     pad_ratio: float | None = Field(default=1.25, ge=1.0, le=4.0)
     pad_colour: tuple[int, int, int] = (0, 0, 0)
     squash: bool = False
+    rounds_crop: bool = False
+    """Whether the centre crop rounds half pixels to even without padding too, as open_clip does."""
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = CLIP_STD
 
@@ -260,7 +262,7 @@ class Preprocessing(Strict):
             size = (max(side, int(side * width / height)), side)
         resized = padded.resize(size, resample)
         # torchvision, used by the published TargetPad, rounds half pixels to even; transformers drops them.
-        part = round if self.pad_ratio is not None else math.floor
+        part = round if self.rounds_crop or self.pad_ratio is not None else math.floor
         left, top = (part((length - self.size) / 2) for length in size)
         return resized.crop((left, top, left + self.size, top + self.size))
 
@@ -312,6 +314,7 @@ class Preprocessing(Strict):
             "pad_colour": list(self.pad_colour),
             # Written only if set, because fingerprints of stored tokens include these settings.
             **({"squash": True} if self.squash else {}),
+            **({"rounds_crop": True} if self.rounds_crop else {}),
             **({"shorter_side": self.shorter_side} if self.shorter_side else {}),
         }
 
@@ -324,6 +327,7 @@ class Preprocessing(Strict):
                 pad_ratio=config["pad_ratio"],
                 pad_colour=tuple(config["pad_colour"]),
                 squash=config.get("squash", False),
+                rounds_crop=config.get("rounds_crop", False),
                 shorter_side=config.get("shorter_side"),
                 resample=RESAMPLES[config.get("resample", RESAMPLES.index("bicubic"))],
                 mean=tuple(config["image_mean"]),

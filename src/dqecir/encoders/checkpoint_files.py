@@ -54,7 +54,7 @@ def located(weights: str | Path) -> tuple[Path, str]:
         )
         if not any(fetched.glob("*.safetensors")):
             # Many repositories have both formats; the old one is fetched only if the other is missing.
-            _snapshot(repository, revision, ["pytorch_model*.bin"])
+            _snapshot(repository, revision, ["pytorch_model*.bin", "open_clip_pytorch_model.bin"])
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"there is no folder {weights}, and the hub does not have it ({_first_line(error)}): check the "

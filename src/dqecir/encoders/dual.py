@@ -1,5 +1,6 @@
-"""Dual encoders of transformers, which encode images and texts separately: CLIP, SigLIP and others.
+"""Dual encoders, which encode images and texts separately: CLIP, SigLIP and others.
 
+Their classes are those of transformers or, for architectures that it lacks, of open_clip.
 Image and text become one vector each, in one space. The tower's tokens are those that the image vector is
 pooled from, so that every method can use stored tokens.
 """
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dqecir.encoders.encoder import Encoder, EncoderSizes, TextBatch, register_encoder
+from dqecir.encoders.open_clip import OpenClipParts, OpenClipTower, describes_open_clip
 from dqecir.errors import CheckpointError, reason_of
 from dqecir.settings import Strict
 
@@ -29,7 +31,7 @@ class DualConfig(Strict):
     """The architecture of a dual encoder, and the padding of its texts."""
 
     architecture: dict[str, Any]
-    """The ``config.json`` of transformers."""
+    """The ``config.json`` of transformers, or the ``model_cfg`` of open_clip."""
     pad_id: int = 0
     """Id of the padding token."""
     text_length: int = Field(default=77, gt=0)
@@ -78,17 +80,32 @@ def _replaced(places: Tensor, words: Tensor) -> Iterator[None]:
 
 @register_encoder("dual")
 class Dual(Encoder):
-    """A dual encoder of transformers; its vision model is split into tower and pooling."""
+    """A dual encoder; its vision model is split into tower and pooling."""
 
     config_type = DualConfig
     provides = frozenset({"tokens", "image", "text", "text_states", "word_embeddings"})
     text_alone = re.compile(r"^text\.")
     no_image = ("tower.", "temperature", "logit_bias")
     config: DualConfig
+    attends = False
+    """Whether a model of transformers pools images by attention, not by the first token."""
 
     def __init__(self, config: DualConfig) -> None:
         super().__init__(config)
-        whole: Any = _built(config.architecture)
+        self.temperature = nn.Parameter(torch.tensor(0.07))
+        self.register_buffer("logit_bias", torch.zeros(()))
+        if describes_open_clip(config.architecture):
+            self._take_open_clip(OpenClipParts(config.architecture))
+        else:
+            self._take_transformers(_built(config.architecture))
+
+    def _take_open_clip(self, parts: OpenClipParts) -> None:
+        self.tower, self.text, self.sizes = parts.tower, parts.text, parts.sizes
+        self._untraced = parts.untraced
+        self.text_length = min(self.config.text_length, parts.text_length)
+        parts.words.register_forward_hook(_with_words)
+
+    def _take_transformers(self, whole: Any) -> None:
         vision, sizes = whole.config.vision_config, whole.config.text_config
         self.pool: nn.Module
         if hasattr(whole.vision_model, "head"):  # attention over normalised tokens
@@ -105,10 +122,8 @@ class Dual(Encoder):
                 delattr(whole, part)
         self.text = whole
         whole.text_model.get_input_embeddings().register_forward_hook(_with_words)
-        self._untraced = (vision.num_attention_heads, vision.hidden_act, vision.layer_norm_eps)
-        self.temperature = nn.Parameter(torch.tensor(0.07))
-        self.register_buffer("logit_bias", torch.zeros(()))
-        self.text_length = min(config.text_length, sizes.max_position_embeddings)
+        self._untraced = [vision.num_attention_heads, vision.hidden_act, vision.layer_norm_eps]
+        self.text_length = min(self.config.text_length, sizes.max_position_embeddings)
         self.sizes = EncoderSizes(
             image=vision.image_size,
             token_count=(vision.image_size // vision.patch_size) ** 2 + class_token,
@@ -128,6 +143,8 @@ class Dual(Encoder):
         return 1 / self.temperature
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
+        if isinstance(self.tower, OpenClipTower):
+            return self.tower.pooled(tokens).float()
         tokens = tokens.to(next(self.pool.parameters()).dtype)
         pooled = self.pool(tokens) if self.attends else self.pool(tokens[:, 0])
         image: Tensor = self.visual_projection(pooled)
@@ -217,7 +234,7 @@ _ATTENTION, _NORM = "vision_model.head.", "vision_model.post_layernorm."
 
 
 def published_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a dual encoder of transformers under the names of :class:`Dual`."""
+    """Return the tensors of a dual encoder, of either library, under the names of :class:`Dual`."""
     attends = any(key.startswith(_ATTENTION) for key in state)
     renamed = {}
     for key, value in state.items():
@@ -233,7 +250,7 @@ def published_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def published_name(key: str, attends: bool) -> str:
-    """Return the transformers name of a key of :class:`Dual`; ``attends``: images are pooled by attention."""
+    """Return the published name of a key of :class:`Dual`; ``attends``: images are pooled by attention."""
     if key == "temperature":
         return "logit_scale"
     pool = _ATTENTION if attends else _NORM
@@ -244,6 +261,6 @@ def _renamed(key: str, attends: bool) -> str:
     pool = _ATTENTION if attends else _NORM
     if key.startswith(pool):
         return f"pool.{key.removeprefix(pool)}"
-    if key.startswith("vision_model."):
+    if key.startswith(("vision_model.", "visual.")):
         return f"tower.{key}"
     return key if key.startswith("visual_projection.") else f"text.{key}"

@@ -14,7 +14,8 @@ from dqecir.encoders.checkpoint_files import State
 from dqecir.encoders.checkpoints import LoadReport, load_strictly
 from dqecir.encoders.dual import Dual, DualConfig, architecture_of, published_name, published_state
 from dqecir.encoders.hf_checkpoints import hf_config, hf_tensors, json_of
-from dqecir.encoders.open_clip_folder import is_open_clip, read_open_clip
+from dqecir.encoders.open_clip import describes_open_clip, own_tokenizer
+from dqecir.encoders.open_clip_folder import CLEANING, CONFIG, is_open_clip, read_open_clip, text_settings
 from dqecir.encoders.tokenizer import WordPieces
 from dqecir.errors import CheckpointError, reason_of
 
@@ -34,10 +35,10 @@ def read_dual(folder: Path) -> tuple[Dual, Preprocessing, WordPieces, LoadReport
     refuse_own_code(folder, _OWN_CODE[1:] if open_clip else _OWN_CODE)
     architecture, state, prepared = dual_tensors(folder)
     try:
-        architecture_of(architecture)
-        pieces, padding = _tokenizer(folder, architecture)
-        if open_clip:
-            padding["sees_padding"] = True
+        if not describes_open_clip(architecture):
+            architecture_of(architecture)
+        read_tokenizer = _open_clip_tokenizer if open_clip else _tokenizer
+        pieces, padding = read_tokenizer(folder, architecture)
         encoder = Dual(DualConfig(architecture=architecture, **padding))
     except CheckpointError as error:
         raise error if str(folder) in str(error) else CheckpointError(f"{folder}: {error}") from error
@@ -55,9 +56,9 @@ def read_dual(folder: Path) -> tuple[Dual, Preprocessing, WordPieces, LoadReport
 
 
 def dual_tensors(folder: Path) -> tuple[dict[str, Any], State, Preprocessing | None]:
-    """Read the ``config.json`` and the tensors of a dual encoder in the form of transformers.
+    """Read the architecture and the tensors of a dual encoder under published names.
 
-    For open_clip's, also the preprocessing. Raises :class:`CheckpointError`.
+    For open_clip's checkpoints, also the preprocessing. Raises :class:`CheckpointError`.
     """
     if is_open_clip(folder):
         return read_open_clip(folder)
@@ -151,8 +152,7 @@ def _scaled(values: Sequence[float], factor: float) -> tuple[float, float, float
 
 def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, dict[str, Any]]:
     """Return the tokenizer of a folder and its padding as fields of :class:`DualConfig`."""
-    files = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
-    if not any((folder / name).exists() for name in files):
+    if not _has_tokenizer(folder):
         raise CheckpointError(f"{folder} has no tokenizer (no tokenizer.json): copy it again")
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # slow to import
 
@@ -182,6 +182,33 @@ def _tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, 
         "pads_left": read.padding_side == "left",
         "sees_padding": "attention_mask" not in read.model_input_names,
     }
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json"))
+
+
+def _open_clip_tokenizer(folder: Path, architecture: dict[str, Any]) -> tuple[WordPieces, dict[str, Any]]:
+    """Return the tokenizer of a checkpoint of open_clip and its padding."""
+    text = text_settings(folder)
+    settings = dict(text.get("tokenizer_kwargs") or {})
+    cleaning = settings.pop("clean", "whitespace")
+    if any(settings.values()) or text.get("tokenizer_mode") or cleaning not in CLEANING:
+        raise CheckpointError(
+            f"{folder}/{CONFIG} has settings of a tokenizer that are not supported: name another encoder"
+        )
+    own = describes_open_clip(architecture)
+    if own and not text.get("hf_tokenizer_name") and not _has_tokenizer(folder):
+        pieces, padding = own_tokenizer(architecture), dict[str, Any]()
+    else:
+        pieces, padding = _tokenizer(folder, architecture)
+    padding["sees_padding"] = True
+    if own:
+        length = int(text.get("context_length", 77))
+        padding |= {"text_length": length, "pads_to_length": True, "pads_left": False}
+        if not text.get("hf_tokenizer_name"):
+            padding["pad_id"] = 0  # open_clip's own tokenizer fills with it.
+    return pieces.after(CLEANING[cleaning]), padding
 
 
 def _slow_or_fast(reader: Any, folder: Path) -> Any:

@@ -11,7 +11,8 @@ import yaml
 from dqecir.settings import Strict
 
 UNKNOWN_LICENCE = "unknown: look it up"
-_NON_COMMERCIAL = re.compile(r"(^|[^a-z])(nc|non-?commercial|research)([^a-z]|$)", re.IGNORECASE)
+_NON_COMMERCIAL = re.compile(r"(^|[^a-z])(nc|non-?commercial|research|amlr)([^a-z]|$)", re.IGNORECASE)
+"""``amlr`` is Apple's licence for research alone."""
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", re.DOTALL)
 
 

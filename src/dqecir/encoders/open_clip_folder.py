@@ -1,6 +1,7 @@
-"""Read open_clip checkpoints of architectures that transformers has: CLIP with a ViT, and SigLIP.
+"""Read open_clip checkpoints.
 
-Tensors are renamed to those of transformers' classes; open_clip itself is not needed.
+For a CLIP with a ViT and for SigLIP, tensors are renamed to those of transformers' classes, and open_clip
+itself is not needed.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from tokenizers import Regex, normalizers
 from torch import Tensor
 
 from dqecir.data.images import CLIP_MEAN, CLIP_STD, RESAMPLES, Preprocessing
 from dqecir.encoders.checkpoint_files import State, read_published
 from dqecir.encoders.hf_checkpoints import json_of
+from dqecir.encoders.open_clip import image_side
 from dqecir.errors import CheckpointError, reason_of
 
 CONFIG = "open_clip_config.json"
@@ -28,6 +31,25 @@ _HEADS = {1152: 16}
 
 _TANH = re.compile(r"so400m_patch16|giantopt|base_patch32_siglip_256|large_patch16_siglip_512")
 """Parts of the names of timm's SigLIP towers that use the approximate activation."""
+
+CLEANING: dict[str, list[normalizers.Normalizer]] = {
+    "whitespace": [],
+    "lower": [normalizers.Lowercase()],
+    "canonicalize": [
+        normalizers.Replace("_", " "),
+        normalizers.Replace(Regex(r"[!-/:-@\[-`{-~]"), ""),
+        normalizers.Lowercase(),
+        normalizers.Replace(Regex(r"\s+"), " "),
+        normalizers.Strip(),
+    ],
+}
+"""What open_clip does with a text before it is cut into tokens, by the name of the setting."""
+
+_CLIP_SIZES = {
+    *("image_size", "patch_size", "patch_dropout", "width", "head_width", "heads", "layers", "mlp_ratio"),
+    *("context_length", "vocab_size", "hf_tokenizer_name", "tokenizer_kwargs"),
+}
+"""Settings of both parts of a CLIP that transformers has too, or that only training uses."""
 
 _CLIP_NAMES = (
     (r"^visual\.class_embedding$", r"vision_model.embeddings.class_embedding"),
@@ -74,10 +96,17 @@ def is_open_clip(folder: Path) -> bool:
     return "auto_map" in config or "vision_config" not in config
 
 
-def read_open_clip(folder: Path) -> tuple[dict[str, Any], State, Preprocessing]:
-    """Read a checkpoint: ``config.json`` and tensors in the form of transformers, and the preprocessing.
+def text_settings(folder: Path) -> Mapping[str, Any]:
+    """Return the settings of the text part in a checkpoint that :func:`read_open_clip` has read."""
+    settings: Mapping[str, Any] = (json_of(folder / CONFIG) or {})["model_cfg"]["text_cfg"]
+    return settings
 
-    Raises :class:`CheckpointError` for an architecture that transformers lacks, and for missing files.
+
+def read_open_clip(folder: Path) -> tuple[dict[str, Any], State, Preprocessing]:
+    """Read a checkpoint: the architecture, the tensors under published names, and the preprocessing.
+
+    Where transformers has the architecture, architecture and tensors are in its form, else in open_clip's.
+    Raises :class:`CheckpointError` for missing files.
     """
     said = json_of(folder / CONFIG) or {}
     path = next((folder / name for name in _WEIGHTS if (folder / name).exists()), None)
@@ -87,19 +116,14 @@ def read_open_clip(folder: Path) -> tuple[dict[str, Any], State, Preprocessing]:
     state = {key.removeprefix("text."): value for key, value in read_published(path).items()}
     try:
         model, prepares = said["model_cfg"], said.get("preprocess_cfg", {})
-        siglip = "visual.trunk.attn_pool.latent" in state
-        if siglip:
+        if _is_siglip(model, state):
             architecture, named = _siglip(model, state), _renamed(state, _SIGLIP_NAMES)
-        elif "visual.class_embedding" in state and "token_embedding.weight" in state:
+        elif _is_clip(model, state):
             architecture, named = _clip(model, state), _renamed(state, _CLIP_NAMES)
         else:
-            vision = model["vision_cfg"]
-            kind = vision.get("timm_model_name") or "a tower that is not a plain ViT"
-            raise CheckpointError(
-                f"{folder} is a model of open_clip with {kind}, for which transformers has no class: name a "
-                "CLIP with a ViT or a SigLIP (docs/encoders.md)"
-            )
-        return architecture, named, _preparation(prepares, _side(model))
+            architecture = dict(model)
+            named = {_open_clip_name(key): value for key, value in state.items() if key != "attn_mask"}
+        return architecture, named, _preparation(prepares, image_side(model))
     except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
         reason = reason_of(error)
         raise CheckpointError(
@@ -107,9 +131,33 @@ def read_open_clip(folder: Path) -> tuple[dict[str, Any], State, Preprocessing]:
         ) from error
 
 
-def _side(model: Mapping[str, Any]) -> int:
-    size = model["vision_cfg"].get("image_size", 224)
-    return int(size[0] if isinstance(size, list) else size)
+def _is_siglip(model: Mapping[str, Any], state: State) -> bool:
+    text = model["text_cfg"]
+    return (
+        {"visual.trunk.attn_pool.latent", "visual.trunk.blocks.0.attn.qkv.weight", "token_embedding.weight"}
+        <= set(state)
+        and bool(text.get("no_causal_mask") and text.get("proj_bias"))
+        and text.get("pool_type") == "last"
+    )
+
+
+def _is_clip(model: Mapping[str, Any], state: State) -> bool:
+    """Return whether a model is a CLIP with a plain ViT, without a setting that transformers lacks."""
+    settings = {*_settings(model["vision_cfg"]), *_settings(model["text_cfg"])}
+    return settings <= {("pool_type", "tok"), ("pool_type", "argmax")} and {
+        "visual.class_embedding",
+        "token_embedding.weight",
+    } <= set(state)
+
+
+def _settings(part: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return the settings of a part that change more than its sizes."""
+    return {(key, str(value)) for key, value in part.items() if value and key not in _CLIP_SIZES}
+
+
+def _open_clip_name(key: str) -> str:
+    """Return a tensor's name in open_clip's class with a separate text part."""
+    return key if key.startswith(("visual.", "logit_")) else f"text.{key}"
 
 
 def _clip(model: Mapping[str, Any], state: State) -> dict[str, Any]:
@@ -124,7 +172,7 @@ def _clip(model: Mapping[str, Any], state: State) -> dict[str, Any]:
             "intermediate_size": state["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
             "num_hidden_layers": int(vision["layers"]),
             "num_attention_heads": width // int(vision.get("head_width", _HEAD)),
-            "image_size": _side(model),
+            "image_size": image_side(model),
             "patch_size": state["visual.conv1.weight"].shape[-1],
             "hidden_act": act,
         },
@@ -144,7 +192,7 @@ def _siglip(model: Mapping[str, Any], state: State) -> dict[str, Any]:
             "intermediate_size": state["visual.trunk.blocks.0.mlp.fc1.weight"].shape[0],
             "num_hidden_layers": len(blocks),
             "num_attention_heads": _HEADS.get(width, width // _HEAD),
-            "image_size": _side(model),
+            "image_size": image_side(model),
             "patch_size": state["visual.trunk.patch_embed.proj.weight"].shape[-1],
             "hidden_act": _gelu(_TANH.search(str(model["vision_cfg"].get("timm_model_name"))) is not None),
         },
@@ -212,6 +260,7 @@ def _preparation(said: Mapping[str, Any], side: int) -> Preprocessing:
     return Preprocessing(
         size=side,
         squash=mode == "squash",
+        rounds_crop=mode == "shortest",
         pad_ratio=None,
         resample=resample,
         mean=tuple(said.get("mean") or CLIP_MEAN),

@@ -112,6 +112,14 @@ class WordPieces:
         settings, pieces = parts
         return cls(pieces, settings)
 
+    def after(self, steps: Sequence[normalizers.Normalizer]) -> WordPieces:
+        """Return the same word pieces for texts that go through ``steps`` first."""
+        if not steps:
+            return self
+        own = self.pieces.normalizer
+        self.pieces.normalizer = normalizers.Sequence([*steps, *([own] if own is not None else [])])
+        return WordPieces(self.pieces, self.settings)
+
     def save_pretrained(self, folder: Path) -> None:
         """Write the two files that transformers writes."""
         # The maximum length of texts is not a setting of the tokenizer.
