@@ -267,7 +267,7 @@ def test_one_vector_rises_when_liked_and_falls_when_disliked(model):
 
 
 def test_tokens_of_another_model_are_refused():
-    with pytest.raises(DataError, match="come from different models"):
+    with pytest.raises(DataError, match="both must come from the same model"):
         steered(Query(torch.ones(1, 1, 4)), [Steering(more=torch.ones(1, 1, 5))], [], "dot")
 
 

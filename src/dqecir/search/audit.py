@@ -1,7 +1,8 @@
-"""Recall audit: measure the recall of exact results and the time of each setting of a search.
+"""Recall audit: measure how many of the best results an approximate search finds, and how long it takes.
 
-Every engine can choose candidates faster than scoring every item. How many candidates contain the best
-results depends on the tokens, so it is measured on the user's index, with queries made from its items.
+An engine that does not score every item first chooses candidates, and scores only those. How often the best
+results are among the candidates depends on the embeddings, so the audit searches the user's own index, with
+queries made from its items.
 """
 
 from __future__ import annotations
@@ -36,29 +37,33 @@ from dqecir.search.product_search import all_views, best_products, product_of
 from dqecir.search.steering import boost_requested, garments_of
 
 BEST = 10
-"""Number of results that are compared."""
+"""Number of best results of a query that a setting should find."""
 
 ENOUGH = 0.995
-"""Least recall of a recommended setting, less its standard error, without a filter and with each filter."""
+"""A setting is recommended if its recall less its standard error is at least this, with and without a
+filter."""
 
 QUICK = 8.0
-"""If an exact search takes at most so many milliseconds, it is recommended."""
+"""If scoring every item takes at most this many milliseconds, no approximate setting is recommended."""
 
 QUESTIONS = 200
 CANDIDATES = (100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 SHARES = (0.1, 0.01)
-"""Shares of items that the tested filters keep."""
+"""The audit's filters keep about these shares of the items."""
 
 _TIMED_EXACTLY = 20
 _CLOSE = 1e-5
-"""Tolerance between two computations of one score."""
+"""Relative difference up to which two computations of one score count as equal."""
 _BASE, _MASS = 0.4, 0.07
-"""Length of the base vector and mass of a column, as in queries of the shipped model."""
+"""Length of a query's base vector, and sum of its values in one column, as in the shipped model's queries."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The items that a search may find: all, or those with a certain value of an attribute."""
+    """A filter of the audit: its expression, its name in the report, and the share of items that it keeps.
+
+    ``where`` is None and ``share`` is 1 without a filter.
+    """
 
     where: Filter | None
     said: str
@@ -67,33 +72,37 @@ class Limit:
 
 @dataclass(frozen=True)
 class Measured:
-    """A setting under a limit: recall of the exact first ten with its error, and milliseconds of a search."""
+    """A measured setting with one filter: its recall@10, and the milliseconds of a search.
+
+    Recall is the share of the exact first :data:`BEST` results that the search finds.
+    """
 
     settings: SearchSettings | None
-    """None if every item is scored."""
+    """None for the search that scores every item."""
     limit: Limit
     recall: float
     error: float
-    """The standard error of the recall."""
+    """The standard error of ``recall`` over the queries."""
     median: float
     slowest: float
-    """The 99th percentile."""
+    """The 99th percentile in milliseconds; ``median`` is the 50th."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The measurements and the recommended settings."""
+    """The result of :func:`audit`: a row for each setting and filter, and a recommendation with a reason."""
 
     items: int
     queries: int
     of_pictures: bool
-    """Whether queries were composed from stored pictures, not made from tokens."""
+    """Whether queries were composed from stored pictures and texts; else they were made from target
+    embeddings."""
     rows: tuple[Measured, ...]
     recommended: SearchSettings | None
     reason: str
 
     def table(self) -> str:
-        """Return the audit as lines of text."""
+        """Return the audit as lines of text: a row for each setting and filter, then the recommendation."""
         made = "composed of their pictures" if self.of_pictures else "made of their tokens"
         lines = [
             f"{self.items} items, {self.queries} questions {made}",
@@ -122,12 +131,14 @@ def audit(
     numbers: Sequence[int] = CANDIDATES,
     apply: bool = False,
 ) -> Audit:
-    """Measure searches that score every item, if the engine has such, and growing numbers of candidates.
+    """Measure the recall and the time of searches, and recommend settings for this index.
 
-    ``model`` composes queries from ``count`` items' pictures and texts of its vocabularies; without pictures
-    or without a model, queries are made from tokens. Right results come from scoring every item. With
-    ``apply`` the index stores the recommended settings; else nothing is left behind. Raises ``EngineError``
-    for an index of another model, ``DataError`` for an index of at most ``BEST`` items.
+    The audit compares the search that scores every item (if the engine has one) with searches that score only
+    the first ``numbers`` of candidates. ``model`` composes ``count`` queries from pictures of random items
+    and generated texts; without readable pictures or without a model, queries are made from the items'
+    embeddings. If ``apply``, the recommended settings are stored in the index; otherwise the index is not
+    changed. Raises ``EngineError`` if ``model`` did not make this index, and ``DataError`` if the index has
+    at most :data:`BEST` items.
     """
     if model is not None:
         index.check_model(model)
@@ -165,10 +176,11 @@ def audit(
 def picture_queries(
     model: ComposedModel, payloads: Sequence[Mapping[str, Any]], draw: random.Random
 ) -> Tensor | None:
-    """Compose queries [B, n_q, D] of items' stored pictures and texts that change one or two attributes.
+    """Compose a query [n_q, D] from each item's picture and a generated text; return all, [B, n_q, D].
 
-    They are boosted as those of an index without cells of garments: where cells decide, all items are scored.
-    None if a picture cannot be read, or if there is no attribute to request.
+    ``payloads`` are those of the items, with the absolute ``path`` of each picture. A text changes one or two
+    attributes, chosen by ``draw``. Requested attributes are boosted as in an index whose items have no
+    garment attribute. Returns None if a picture cannot be read, or if there is no attribute to change.
     """
     values = _values(model, payloads)
     if not values:
@@ -196,7 +208,10 @@ def picture_queries(
 
 
 def token_queries(tokens: Tensor, others: Tensor, rule: ScoreRule) -> Tensor:
-    """Make queries [B, n_q, D] of items' tokens [B, n_t, D], each with a part of another item in it."""
+    """Make queries [B, n_q, D] from items' target embeddings ``tokens`` [B, n_t, D], without a model.
+
+    Each query is the item's embedding with a part of the embedding of another item (``others``, same shape).
+    """
     if rule in ("product", "harris"):
         return torch.cat([tokens, others], dim=1)
     if rule != "likelihood":
@@ -211,7 +226,10 @@ def token_queries(tokens: Tensor, others: Tensor, rule: ScoreRule) -> Tensor:
 
 
 def _values(model: ComposedModel, payloads: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the values that texts ask for: those of the items' attributes, else the vocabularies'."""
+    """Return column -> values that generated texts may request.
+
+    They are the items' own values, or those of the model's vocabularies if the items have none.
+    """
     found: dict[str, set[str]] = {}
     for payload in payloads:
         for name, value in payload.items():
@@ -228,7 +246,10 @@ def _values(model: ComposedModel, payloads: Sequence[Mapping[str, Any]]) -> dict
 
 
 def _limits(payloads: Sequence[Mapping[str, Any]]) -> list[Limit]:
-    """Return filters that keep about a tenth and a hundredth of the items, as far as the attributes allow."""
+    """Return at most two filters ``column = value`` that keep about a tenth and a hundredth of the items.
+
+    A filter is left out if no value has a share near enough.
+    """
     counts = Counter(
         (name, value)
         for payload in payloads
@@ -246,7 +267,11 @@ def _limits(payloads: Sequence[Mapping[str, Any]]) -> list[Limit]:
 
 
 def _worth_trying(numbers: Sequence[int], items: int, whole: bool) -> list[int]:
-    """Return the numbers of candidates that can be faster than scoring all, else those up to all items."""
+    """Return the candidate counts to measure, for an index of ``items`` items.
+
+    ``whole``: whether the engine can score every item. Then only counts up to a quarter of the items are
+    faster.
+    """
     if whole:
         return [number for number in numbers if 4 * number <= items]
     return [number for place, number in enumerate(numbers) if not place or numbers[place - 1] < items]
@@ -259,10 +284,11 @@ def _best_scores(
     limits: Sequence[Limit],
     products: Mapping[str, str],
 ) -> dict[Limit, Tensor]:
-    """Return the best scores of each query, best first [B, at most BEST]; -inf where fewer may be found.
+    """Return, for each filter, each query's best scores over all items: [B, at most BEST], best first.
 
-    Each token is read once, with a part of them in memory at a time. ``products`` names the product of each
-    item, whose best score counts; without products, every item counts.
+    Scores are -inf where a filter allows fewer items. ``excluded`` holds each query's ids to skip.
+    ``products`` maps each item to its product, which counts with its best item; empty if the index has no
+    products. Embeddings are read batch by batch, so that they need not fit into memory.
     """
     numbers = {product: number for number, product in enumerate(dict.fromkeys(products.values()))}
     best = {limit: torch.full((len(queries), len(numbers)), -torch.inf) for limit in limits}
@@ -295,7 +321,7 @@ def _rows(
     excluded: Sequence[Sequence[str]],
     rights: Mapping[Limit, Tensor],
 ) -> list[Measured]:
-    """Measure every setting under every limit; ``rights`` are the best scores of each query."""
+    """Measure every setting with every filter; ``rights`` are the best scores from :func:`_best_scores`."""
 
     def under_limits(tried: Index, settings: SearchSettings | None) -> list[Measured]:
         return [
@@ -306,7 +332,7 @@ def _rows(
     rows = [] if whole is None else under_limits(whole, None)
     for candidates in _worth_trying(numbers, items, whole is not None):
         settings = SearchSettings(candidates=candidates, exact_up_to=0)
-        # Reuse the projected vectors of one setting for the next.
+        # Continue from the index of the last setting, which already holds projected vectors.
         tried = (tried or index).with_settings(settings)
         if tried is not None:
             rows += under_limits(tried, settings)
@@ -321,7 +347,7 @@ def _measured(
     limit: Limit,
     right: Tensor,
 ) -> Measured:
-    # Scoring every item finds the right results, which takes long for many items.
+    # Scoring every item is slow and always right, so a few queries are enough to measure its time.
     asked = len(queries) if settings else min(_TIMED_EXACTLY, len(queries))
     seconds, shares = [], []
     best_products(index, queries[:1], BEST, excluded[:1], limit.where)
@@ -342,7 +368,10 @@ def _measured(
 
 
 def _share(found: Sequence[float], right: Sequence[float]) -> float:
-    """Return the share of right scores that was found; by scores, because of equal items any is right."""
+    """Return the share of the right scores that was found.
+
+    Scores are compared, not ids, because any of several items with the same score is right.
+    """
     if not right:
         return 1.0
     least = right[-1] - _CLOSE * (1 + abs(right[-1]))
@@ -377,7 +406,7 @@ def recommendation(rows: Sequence[Measured], items: int) -> tuple[SearchSettings
 
 
 def _scanned(rows: Sequence[Measured], settings: SearchSettings, items: int) -> int:
-    """Return up to how many allowed items scoring all of them took no longer than these settings; 0: none."""
+    """Return up to how many allowed items scoring all of them is as fast as ``settings``; else 0."""
     quick = {row.limit: row.median for row in rows if row.settings == settings}
     return max(
         (
@@ -390,5 +419,5 @@ def _scanned(rows: Sequence[Measured], settings: SearchSettings, items: int) -> 
 
 
 def _least(rows: Sequence[Measured], settings: SearchSettings) -> float:
-    """Return the lowest recall of some settings over all limits, less its standard error."""
+    """Return the lowest recall less its standard error that ``settings`` have with any of the filters."""
     return min(row.recall - row.error for row in rows if row.settings == settings)

@@ -1,4 +1,4 @@
-"""Rerankers by name, among them cross encoders of sentence-transformers that read a query with a picture."""
+"""Rerankers by name, among them cross encoders of sentence-transformers that score a query with a picture."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from dqecir.search.response import SearchResponse
 from dqecir.search.search_request import SearchRequest
 
 ATTRIBUTE_HEADS = "attribute-heads"
-"""The name of the reranker that checks requested values by the model's attribute heads."""
+"""Name of the reranker that uses the model's attribute heads (:class:`AttributeChecker`)."""
 INSTRUCTION = "Retrieve the image that shows the reference image changed as the text says."
-"""The instruction for a reranker that reads one, such as Qwen3-VL-Reranker."""
+"""The prompt for rerankers that take one, such as Qwen3-VL-Reranker."""
 
 
 class CrossEncoderReranker:
-    """Scores a picture by what a cross encoder says of the pair of the query and the picture.
+    """Score candidate pictures with a cross encoder, a model that reads the query and one picture together.
 
-    The query is the first reference together with the text of all turns, or either alone.
+    The query is the first reference picture and the text of all turns; one of the two may be missing.
     """
 
     def __init__(self, model: Any, instruction: str | None = INSTRUCTION) -> None:
-        """``model`` is a ``CrossEncoder``; ``instruction`` its prompt, None for the model's own."""
+        """Take a ``CrossEncoder`` of sentence-transformers and its prompt; None: the prompt in its folder."""
         self.model, self.instruction = model, instruction
 
     @classmethod
     def from_pretrained(cls, name: str, device: str = "auto") -> CrossEncoderReranker:
-        """Read a hub name (OWNER/NAME or OWNER/NAME@REVISION) or a folder onto auto, cpu, cuda or mps.
+        """Read a reranker from the hub or a folder, and move it to ``device`` (auto, cpu, cuda or mps).
 
-        Raises :class:`CheckpointError` for code of its own, for pickles, for what is missing or damaged, for
-        a model that takes no images, and where sentence-transformers is not installed.
+        ``name`` is OWNER/NAME, OWNER/NAME@REVISION or a folder. Raises :class:`CheckpointError` if a file is
+        missing or damaged, if the folder needs its own code or has pickled weights, if the model does not
+        read images, or if sentence-transformers is not installed.
         """
         folder, _ = located(name)
         check_modules(folder)
@@ -73,9 +74,9 @@ class CrossEncoderReranker:
 def reranker_named(name: str, model: ComposedModel) -> Reranker:
     """Return a reranker: ``attribute-heads``, or a cross encoder by its hub name or folder.
 
-    Raises :class:`DataError` for attribute heads that the model lacks, :class:`CheckpointError` as
-    :meth:`CrossEncoderReranker.from_pretrained` does. A cross encoder stands on the
-    model's device, and is loaded once for all models.
+    A cross encoder is moved to the device of ``model``; the last one is kept in memory for further calls.
+    Raises :class:`DataError` for ``attribute-heads`` if ``model`` has none, and :class:`CheckpointError` as
+    :meth:`CrossEncoderReranker.from_pretrained` does.
     """
     if name == ATTRIBUTE_HEADS:
         return AttributeChecker(model)

@@ -17,7 +17,7 @@ from dqecir.io.progress import track
 from dqecir.model.describer import Describer
 
 ColumnSet = Literal["photos", "products"]
-"""Columns and spellings of a description: those of the labelled photos, or those of a shop."""
+"""Which columns a description has: those of the labelled photos, or those of a shop's product table."""
 
 _PHOTOS = ("garment", "color", "pattern", "print", "sleeves", "length", "neck")
 _PRODUCTS = ("kind", "article", "usage", "gender")
@@ -25,7 +25,7 @@ COLUMN_SETS: dict[ColumnSet, Mapping[str, str]] = {
     "photos": {name: name for name in _PHOTOS},
     "products": {**{name: name for name in _PRODUCTS}, "color": "product_color"},
 }
-"""Column of a description -> the model's column, whose name may differ."""
+"""For each set: column in the description -> column of the model, whose name may differ."""
 
 _WORDS = {
     "garment": "blazer blouse body dress hat hoodie longsleeve outwear pants polo shirt shoes shorts skirt "
@@ -36,7 +36,8 @@ _SPELLINGS: dict[ColumnSet, Mapping[str, frozenset[str]]] = {
     "photos": {column: frozenset(words.split()) for column, words in _WORDS.items()},
     "products": {},
 }
-"""Column -> the values that a set has, if models may know more."""
+"""For each set: column -> the only values that a description may have. A column without an entry has no
+limit."""
 
 
 def describe_pictures(
@@ -46,13 +47,15 @@ def describe_pictures(
     columns: ColumnSet | None = None,
     quiet: bool = False,
 ) -> tuple[int, tuple[Refusal, ...]]:
-    """Write a line of JSON for each picture of files and folders to ``out``, whole or not at all.
+    """Predict the attributes of pictures (files and folders), and write one line of JSON for each to ``out``.
 
     A line is ``{"path", "attributes": {column: {"value", "probability"}}}``, or ``{"path", "error"}`` for a
-    picture that cannot be used. ``columns`` chooses the set of columns. Default: ``photos``, or all columns
-    of a model that lacks those. Returns the number of described pictures, and the refusals: pictures with an
-    error, and other files of the folders. Raises :class:`DataError` if there is no picture, or if the model
-    lacks the columns.
+    picture that cannot be used. ``out`` is written completely or not at all. ``columns`` chooses the set of
+    columns. Default: ``photos``, or all columns of the model if it does not predict those.
+
+    Returns the number of described pictures, and the refusals: pictures with an error, and files in the
+    folders that are not pictures. Raises :class:`DataError` if there is no picture, or if the model does not
+    predict ``columns``.
     """
     if not out.parent.is_dir():
         raise DataError(f"the folder {out.parent} does not exist: create it, or choose another --out")
@@ -85,7 +88,7 @@ def _columns(describer: Describer, columns: ColumnSet | None) -> Mapping[str, st
 
 
 def _found(pictures: Sequence[Path]) -> tuple[list[Path], list[Refusal]]:
-    """Return the pictures of files and folders, each once, and the other files of the folders."""
+    """Return the pictures among files and in folders, each once, and the other files of the folders."""
     paths: dict[Path, None] = {}
     left_out: list[Refusal] = []
     for place in pictures:
@@ -110,7 +113,11 @@ def _described(
     within: Mapping[str, frozenset[str]],
     refusals: list[Refusal],
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the position of each picture, and its attributes."""
+    """Yield the position in ``paths`` and the predicted attributes of each picture that can be read.
+
+    ``told``: column in the description -> column of the model. ``within``: column -> allowed values. Pictures
+    that cannot be used are added to ``refusals``.
+    """
     known = describer.heads.config.columns
     for batch in load_batches(paths, describer.preprocessing, refusals):
         probabilities = describer.probabilities(batch.pixels)

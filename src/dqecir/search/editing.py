@@ -1,4 +1,4 @@
-"""Edit a found picture by the text, with a diffusion pipeline of diffusers."""
+"""Edit a result's picture as the text says, with a diffusion pipeline of diffusers."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from dqecir.errors import EditError, reason_of
 from dqecir.settings import Strict
 
 _TAKEN = ("prompt", "image", "num_inference_steps", "generator")
-"""Parameters that an instruction-following pipeline must take."""
+"""Names of the parameters that the pipeline's ``__call__`` must have."""
 
 _GRAIN = 8
-"""Sides of an edited picture are multiples of so many pixels, because of the latents."""
+"""The sides of an edited picture, in pixels, are multiples of this, because of the pipeline's latents."""
 
 
 class EditSettings(Strict):
-    """Settings of an edit; their bounds limit the time of one edit."""
+    """Settings of an edit; their largest values limit the time that one edit can take."""
 
     steps: int = Field(default=30, ge=1, le=100)
     guidance: float = Field(default=7.5, ge=1, le=20)
     """How closely the edit follows the text."""
     picture_guidance: float = Field(default=1.5, ge=1, le=5)
-    """How closely the edit follows the picture, if the pipeline has this setting."""
+    """How closely the edit follows the original picture; ignored by pipelines without this setting."""
     side: int = Field(default=512, ge=64, le=1024)
     """Longer side of the edited picture, in pixels."""
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 class Editor:
-    """An instruction-following pipeline from a local folder, loaded when the first picture is edited.
+    """An instruction-following diffusion pipeline in a local folder; it is loaded at the first edit.
 
-    ``checkpoint`` is a folder in diffusers' form, with weights in safetensors; nothing is downloaded, and no
-    code of the folder is run. One picture is edited at a time, from any thread.
+    ``checkpoint`` is a folder that diffusers can read, with weights in safetensors. Nothing is downloaded,
+    and no code of the folder is run. Any thread may call :meth:`edit`; edits run one after the other.
     """
 
     def __init__(
@@ -53,7 +53,10 @@ class Editor:
         self._turn = Lock()
 
     def missing(self) -> str | None:
-        """Return a sentence about what is missing for an edit; None if nothing is."""
+        """Return a sentence that says what an edit still needs, such as a library.
+
+        None if nothing is missing.
+        """
         if self.checkpoint is None:
             return (
                 "editing needs a diffusers pipeline that follows instructions, such as InstructPix2Pix: "
@@ -69,11 +72,11 @@ class Editor:
         return None
 
     def edit(self, picture: Image.Image, text: str) -> Image.Image:
-        """Edit an RGB picture by ``text``.
+        """Return ``picture`` (RGB) edited as ``text`` says.
 
-        The result has the same shape and a longer side of at most ``side``.
-        The same picture, text and seed give the same edit. Raises :class:`EditError` if something is
-        missing, if the text is empty, or if the pipeline fails.
+        The longer side of the result has at most ``settings.side`` pixels; the proportions are kept. The same
+        picture, text and seed give the same result. Raises :class:`EditError` if something is missing, if
+        ``text`` is empty, or if the pipeline fails.
         """
         lacking = self.missing()
         if lacking is not None:
@@ -124,7 +127,7 @@ class Editor:
         return pipeline.to(self.device)
 
     def _fitted(self, picture: Image.Image) -> Image.Image:
-        """Resize the picture for the edit; it keeps its shape as far as the latents' multiples allow."""
+        """Resize ``picture`` to the settings' longer side, in multiples of ``_GRAIN`` pixels."""
         scale = self.settings.side / max(picture.size)
         width, height = (max(_GRAIN, round(side * scale / _GRAIN) * _GRAIN) for side in picture.size)
         return ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)

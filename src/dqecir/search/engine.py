@@ -1,7 +1,8 @@
-"""The search core: one model and one index, from a request to explained results.
+"""The search engine: one model and one index, from a request to explained results.
 
-:meth:`SearchEngine.prepare` reads a request and may run in any thread. :meth:`SearchEngine.answer` composes,
-boosts, steers, searches and explains a batch of prepared requests, in one thread at a time.
+:meth:`SearchEngine.prepare` reads a request, and may run in any thread. :meth:`SearchEngine.answer` composes
+queries for a batch of prepared requests, searches, and explains the results; only one thread at a time may
+call it.
 """
 
 from __future__ import annotations
@@ -56,18 +57,18 @@ from dqecir.search.steering import (
 )
 
 SAMPLE = 64
-"""Number of items that a result is compared with, to compute contributions of attributes."""
+"""Number of random items with which a result is compared to find which attributes raised its score."""
 
 _SOLD_OUT_ITEMS = Equal(SOLD_OUT, ("true",))
 
 
 def picture_file(index: Index, payload: Mapping[str, Any]) -> Path | None:
-    """Return the file of an item's picture, by its payload; None if it has none."""
+    """Return the file of the picture that an item's payload names; None if it names none."""
     return index.picture_path(payload)
 
 
 class SearchEngine:
-    """A model that searches an index."""
+    """A model and an index that it made; answers search requests."""
 
     def __init__(
         self,
@@ -77,11 +78,12 @@ class SearchEngine:
         reranker: Reranker | None = None,
         stored_picture: Callable[[Index, Mapping[str, Any]], StoredPicture | None] = picture_file,
     ) -> None:
-        """Take a model and its index; raises :class:`EngineError` for an index of another model.
+        """Take a model and its index; raises :class:`EngineError` if another model made the index.
 
-        ``tokens_kept``: size of the cache of references' image tokens, in bytes. ``reranker`` scores the
-        first candidates again. Default: none. ``stored_picture`` finds an item's picture by its payload.
-        Default: among the files of the index.
+        ``tokens_kept`` is the size in bytes of the cache of image tokens of reference pictures; 0: no cache.
+        ``reranker`` scores the first candidates again if a request wants it. Default: none.
+        ``stored_picture(index, payload)`` returns an item's picture, or None. Default: the file that the
+        payload names.
         """
         index.check_model(model)
         self.composer = QueryComposer(model, tokens_kept)
@@ -89,7 +91,7 @@ class SearchEngine:
         self.reranker = reranker
         self._stored_picture = partial(stored_picture, index)
         self.attributes = [vocabulary.name for vocabulary in model.vocabularies]
-        # Without trained heads, take the values of the method itself.
+        # If the model has no attribute heads, take the values that the method itself knows.
         self.values = model.method.target_values if model.heads is None else model.heads.config.columns
         self.garments = garments_of(model.method)
         parser = model.method.parser
@@ -98,19 +100,20 @@ class SearchEngine:
 
     @property
     def weighted(self) -> list[str]:
-        """The attributes whose weights can be set."""
+        """The attributes whose weights a request may set."""
         return [self.attributes[place] for place in sorted(set(self.model.method.weighted_attributes))]
 
     @property
     def has_sold_out(self) -> bool:
-        """Whether any item is sold out."""
+        """Whether the index knows of any sold-out item."""
         return _is_in(SOLD_OUT, self.index.columns())
 
     def prepare(self, request: SearchRequest) -> PreparedRequest:
-        """Read a request's text, filters and steering, in the newest state of the index.
+        """Read a request's text, filters and steering, with the newest state of the index.
 
-        Raises ``FilterError`` for a filter that does not fit the index, :class:`UnknownItemError` for an
-        unknown id, and :class:`DataError` for a weight that cannot be set.
+        Raises ``FilterError`` if the filter does not fit the index, :class:`UnknownItemError` for an id that
+        the index does not have, :class:`ItemPictureError` if the picture of a reference item is missing, and
+        :class:`DataError` if the request is empty, or a weight, a strictness or a reranker cannot be used.
         """
         begun = time.perf_counter()
         self.index.refresh()
@@ -160,16 +163,17 @@ class SearchEngine:
     def _reference(
         self, one: WeightedReference, item: str | None, payload: Mapping[str, Any] | None
     ) -> Reference:
-        """Return the picture of a reference, or else of its item, with its weight."""
+        """Return a reference with its weight: the given picture, or else the picture of the given item."""
         if one.image is not None:
             return self.composer.reference(one.image, one.weight)
         with reading_picture_of(item):
             return self.composer.reference(self._picture(item, payload), one.weight)
 
     def picture_of(self, item: str | None) -> StoredPicture:
-        """Return the picture of an item, or of the first view of a product.
+        """Return the picture of an item; for the id of a product, that of its first view.
 
-        Raises :class:`UnknownItemError` and :class:`ItemPictureError`.
+        Raises :class:`UnknownItemError` if the index has no such id, :class:`ItemPictureError` if the picture
+        is missing, and :class:`DataError` if ``item`` is None.
         """
         payload = None if item is None else self.index.payload(item_named(self.index, item))
         return self._picture(item, payload)
@@ -188,7 +192,10 @@ class SearchEngine:
 
     @torch.no_grad()
     def answer(self, prepared: Sequence[PreparedRequest]) -> list[SearchResponse]:
-        """Answer prepared requests; those with the same filter are searched together."""
+        """Return a response for each prepared request, in order.
+
+        Requests with the same filter are searched together.
+        """
         clock = _Clock()
         steered = self._steered(prepared)
         read = readings(steered.query, self.values)
@@ -218,7 +225,7 @@ class SearchEngine:
         return [self._reranked(one.request, found) for one, found in zip(prepared, responses, strict=True)]
 
     def _reranked(self, request: SearchRequest, response: SearchResponse) -> SearchResponse:
-        """Return the ``k`` results of a request, those that it wants reranked in the reranker's order."""
+        """Return the response with its results in the order of the reranker, if the request wants that."""
         if not request.rerank or self.reranker is None:
             return response
         clock = _Clock()
@@ -230,9 +237,12 @@ class SearchEngine:
         return replace(response, results=results, timings={**response.timings, **clock.milliseconds})
 
     def _reading(self, query: Query, row: int, read: TextReading, prepared: PreparedRequest) -> TextReading:
-        """Combine the readings of a text by the method and by the reader of the table's columns."""
+        """Combine what the model's method and the reader of the index's columns read in a request's text.
+
+        ``row`` is the request's place in ``query``; ``read`` is the reading by the method.
+        """
         said, parts = prepared.said, query.parts
-        # Whether every word has an effect, and whether the method tells all requests.
+        # reads_all: every word has an effect. tells: the method reports all requests.
         reads_all = parts is not None and parts.reads_all
         tells = parts is not None and parts.asked is not None and not reads_all
         parser = self.model.method.parser
@@ -267,7 +277,7 @@ class SearchEngine:
     def _nowhere(
         self, asked: Sequence[RequestedValue], columns: Collection[Columns]
     ) -> tuple[RequestedValue, ...]:
-        """Return the requests whose value no item has, in columns with cells in the index."""
+        """Return the requested values that no item of the index has, among columns that the index has."""
 
         return tuple(
             one
@@ -279,19 +289,19 @@ class SearchEngine:
         )
 
     def search(self, request: SearchRequest) -> SearchResponse:
-        """Answer one request."""
+        """Prepare and answer one request."""
         [response] = self.answer([self.prepare(request)])
         return response
 
     @torch.no_grad()
     def query_vectors(self, prepared: Sequence[PreparedRequest]) -> list[QueryVectors]:
-        """Return the queries by which :meth:`answer` searches."""
+        """Return the final query of each request, by which :meth:`answer` searches, without searching."""
         query = self._steered(prepared).query
         wished = preferences(query, prepared, self.values)
         return [QueryVectors(own, bool(one)) for own, one in zip(query.embeddings.cpu(), wished, strict=True)]
 
     def _steered(self, prepared: Sequence[PreparedRequest]) -> SteeredQuery:
-        """Return the composed, boosted and steered queries."""
+        """Compose, boost and steer a query for each prepared request."""
         composed = self.composer.compose(
             [one.references for one in prepared], [one.said.text for one in prepared]
         )
@@ -304,7 +314,10 @@ class SearchEngine:
     def explain(
         self, asked: Sequence[tuple[PreparedRequest, Image.Image, Image.Image]]
     ) -> list[tuple[HeatMap, HeatMap]]:
-        """Return heat maps of each query for its reference and a result, given both pictures."""
+        """Return two heat maps for each entry of ``asked``: of its reference, and of its result.
+
+        An entry is a prepared request, the reference picture and the result's picture, both RGB.
+        """
         return [
             heat_maps(self.model, reference, prepared.said.text, target, prepared.steering)
             for prepared, reference, target in asked
@@ -328,7 +341,10 @@ class SearchEngine:
         return found
 
     def _preferred(self, query: Query, prepared: Sequence[PreparedRequest]) -> list[Preference]:
-        """Return the preference of each search, scaled by the spread of its query's scores."""
+        """Return what is added to the scores of each search (:func:`preferences`), in units of the score.
+
+        A preference is scaled by the standard deviation of its query's scores over a sample of items.
+        """
         wished = preferences(query, prepared, self.values)
         if not any(wished):
             return wished
@@ -357,7 +373,10 @@ class SearchEngine:
         return [parts or none for parts, none in zip(found, nothing, strict=True)]
 
     def _sampled(self) -> Tensor:
-        """Return target tokens of a sample of items, redrawn when the size of the index halves or doubles."""
+        """Return target embeddings [S, n_t, D] of up to :data:`SAMPLE` random items.
+
+        The sample is drawn again when the index has halved or doubled its size.
+        """
         if self._sample is None or not 0.5 < len(self.index) / max(1, self._sample[0]) < 2:
             self._sample = len(self.index), self.index.tokens(self.index.sample(SAMPLE, seed=0))
         return self._sample[1]
@@ -368,7 +387,7 @@ def _is_in(name: str, columns: Collection[Columns]) -> bool:
 
 
 def _deciding(asked: Sequence[RequestedValue], said: RequestText, query: Query, row: int) -> tuple[str, ...]:
-    """Name the parts of a text that decide a search without a reference."""
+    """Return names of what decides a search by text alone, such as "requested values" or "numbers"."""
     tells = query.parts is not None and query.parts.asked is not None
     decides = {
         "requested values": asked,
@@ -390,7 +409,10 @@ def _result(found: ProductHit, parts: tuple[Contribution, ...]) -> SearchResult:
 
 @contextmanager
 def reading_picture_of(item: str | None) -> Iterator[None]:
-    """Raise :class:`ItemPictureError` instead of ``ImageError``, because the request is not at fault."""
+    """Raise :class:`ItemPictureError` instead of ``ImageError`` inside the ``with`` block.
+
+    An item's unreadable picture is a fault of the index, not of the request.
+    """
     try:
         yield
     except ImageError as error:
@@ -403,7 +425,7 @@ def _named(ask: Ask) -> str:
 
 
 class _Clock:
-    """Measure the milliseconds of each step."""
+    """Measure how many milliseconds each step takes."""
 
     def __init__(self) -> None:
         self.milliseconds: dict[str, float] = {}

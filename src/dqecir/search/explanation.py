@@ -1,4 +1,4 @@
-"""Explain a result: contributions of attributes, the reading of the text, and heat maps."""
+"""Explain a result: which attributes raised its score, what was read in the text, and heat maps."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from dqecir.search.response import Contribution, RequestedValue, TextReading
 from dqecir.search.steering import Steering, boosted_and_steered
 
 OVERALL = "overall"
-"""The name of the query's part that belongs to no attribute."""
+"""Name of the part of a query that belongs to no attribute."""
 
 LEAST = 0.03
-"""Least contribution that is reported, as a share of all."""
+"""Contributions with a smaller share than this, of a total of 1, are left out."""
 
 COVERED = 8
-"""Cells in a row of a picture that is covered cell by cell."""
+"""Cells in a row, and in a column, of a picture that is covered cell by cell."""
 
 _ROUNDING = 1e-6
-"""Changes of a score up to this are ignored."""
+"""Changes of a score up to this count as none."""
 
 _NAMED = 3
-"""Most requested values that are listed; if more are requested, none is named."""
+"""If a text requests more values of a column than this, they are not listed."""
 
 
 @torch.no_grad()
 def attribute_scores(
     query: Query, found: Sequence[Tensor], sample: Tensor, attributes: Sequence[str], rule: ScoreRule
 ) -> list[list[tuple[Contribution, ...]]]:
-    """Return the contributions to each result of each query, the largest first.
+    """Return the contributions of attributes to the score of each result of each query, the largest first.
 
-    ``found`` holds the target tokens [K, n_t, D] of each query's results, ``sample`` [S, n_t, D] those of
-    random items. A contribution is the amount by which a part of the score exceeds its mean over the sample.
-    A part is a column, an attribute if a method has no columns, or :data:`OVERALL`. A result has no
-    contributions if no part exceeds the mean, or if the method has no attributes. Shares below :data:`LEAST`
-    are left out.
+    ``found`` holds the target embeddings [K, n_t, D] of each query's results, ``sample`` [S, n_t, D] those of
+    random items. A part of the query is a column, an attribute (if the method has no columns), or
+    :data:`OVERALL`. Its contribution is its part of the result's score less the mean of that part over the
+    sample; only positive contributions count, and their shares add up to 1. Shares below :data:`LEAST` are
+    left out. A result has no contributions if none is positive, or if the method has no attributes.
     """
     if query.parts is None or not found:
         return [[() for _ in tokens] for tokens in found]
@@ -70,15 +70,17 @@ def attribute_scores(
 
 
 def contributions(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """Return the score of each part of B queries [B, N, 1 + P], for target tokens [B or 1, N, n_t, D].
+    """Split the score of each item into the scores of the query's parts: [B, N, 1 + P].
 
-    The first is everything but the pieces of ``query.parts``, which must be set; the sum is the score.
+    ``tokens`` are target embeddings [B or 1, N, n_t, D] of N items for B queries. The P last numbers are
+    those of ``query.parts.pieces`` (``query.parts`` must not be None), the first is the rest; their sum is
+    the score.
     """
     return CONTRIBUTIONS[rule](query, tokens, rule)
 
 
 def _of_vectors(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """Return the gradient x each piece, for rules that are piecewise linear in the query."""
+    """Split scores by gradient x piece, for score rules that are piecewise linear in the query."""
     assert query.parts is not None
 
     def one(vectors: Tensor, target: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ def _of_vectors(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
 
 
 def _of_columns(query: Query, tokens: Tensor, rule: ScoreRule) -> Tensor:
-    """Return the terms of the rule likelihood, whose pieces are columns."""
+    """Split scores of the rule ``likelihood`` into its terms, one for each column."""
     masses = query.embeddings[:, 1:].sum(dim=2)  # [B, C]
     count = masses.shape[1]
     # One product of everything with everything is faster than single products.
@@ -114,9 +116,9 @@ CONTRIBUTIONS: dict[ScoreRule, Callable[[Query, Tensor, ScoreRule], Tensor]] = {
 
 
 def readings(query: Query, values: Mapping[str, Sequence[str]]) -> list[TextReading]:
-    """Return the reading of each query's text; empty if the method does not tell.
+    """Return what a method read in each query's text; an empty reading if the method does not report it.
 
-    ``values`` holds each column's values, in the order of the model's attribute heads.
+    ``values``: column -> its values, in the order of the model's attribute heads.
     """
     parts = query.parts
     if parts is None:
@@ -132,7 +134,10 @@ def readings(query: Query, values: Mapping[str, Sequence[str]]) -> list[TextRead
 def _requested(
     parts: QueryParts, row: int, chances: Sequence[float], values: Mapping[str, Sequence[str]]
 ) -> tuple[RequestedValue, ...]:
-    """Return the requests of one text, the most probable first."""
+    """Return the requested values of the text of query ``row``, the most probable column first.
+
+    ``chances``: for each column the probability that the text requests it.
+    """
     places = [place for place, chance in enumerate(chances) if chance >= REQUESTED]
     return tuple(
         RequestedValue(column, _value(parts.wanted[place][row].tolist(), values[column]))
@@ -142,7 +147,10 @@ def _requested(
 
 
 def _value(shares: Sequence[float], names: Sequence[str]) -> str | None:
-    """Put the request of a distribution into words: a few values, all but a few, or None."""
+    """Return the values that a distribution ``shares`` over ``names`` requests, such as "red or blue".
+
+    If all but one are probable, it is "not red"; None if too many are.
+    """
     best = max(shares)
     fits = [name for name, share in zip(names, shares, strict=True) if share > best / 2]
     others = [name for name in names if name and name not in fits]
@@ -153,10 +161,10 @@ def _value(shares: Sequence[float], names: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A heat map of a picture: ``values`` [rows][columns], from 0 to 1 in the hottest cell.
+    """A heat map of a picture: ``values[row][column]``, from 0 (no influence) to 1 in the hottest cell.
 
-    The cells cover the whole picture, row by row; a cell is about as large as the area of one token of the
-    tower. All values are 0 if nothing in the picture mattered.
+    The cells cover the whole picture; one cell covers about the area of one image token. All values are 0 if
+    no part of the picture has an influence.
     """
 
     values: tuple[tuple[float, ...], ...]
@@ -177,17 +185,17 @@ def heat_maps(
     target: Image.Image,
     steering: Steering | None = None,
 ) -> tuple[HeatMap, HeatMap]:
-    """Return heat maps of a query for its reference and a result, both RGB pictures.
+    """Return two heat maps of a query's score: one of the reference, one of a result; both pictures are RGB.
 
-    They are gradient x input: how much the score would change if a place of the picture had the picture's
-    mean colour. It is computed at pixels, because a tower's token depends on more than its own place. If a
-    method has no gradient, the picture is covered with that colour cell by cell.
-    Raises :class:`DataError` for a steering that :func:`dqecir.search.steering.steered` rejects.
+    A cell's heat is gradient x input: the change of the score if that place had the mean colour of the
+    picture. The gradient is taken at the pixels, because an image token depends on more than its own place.
+    If the score has no gradient, the picture is covered with its mean colour cell by cell instead. Raises
+    :class:`DataError` for a ``steering`` that :func:`dqecir.search.steering.steered` rejects.
     """
     method, names = model.method, [vocabulary.name for vocabulary in model.vocabularies]
 
     def answer(seen: Tensor, shown: Tensor) -> Tensor:
-        """Return scores [N, M] of references [N, 3, S, S] and results [M, 3, S, S]."""
+        """Return scores [N, M] of N references [N, 3, S, S] and M results [M, 3, S, S]."""
         words = model.text_encoder([method.text((text,))] * len(seen), blank=True)
         query = compose(method, model.backbone.tower(seen), words)
         steerings = [steering or Steering()] * len(seen)
@@ -216,13 +224,16 @@ def heat_maps(
 
 
 def _followed(pixels: Tensor, gradient: Tensor) -> Tensor:
-    """Return heat [1, S, S] of pixels [1, 3, S, S] by their gradient."""
+    """Return heat [1, S, S] of normalised pixels [1, 3, S, S] and the score's gradient of the same shape."""
     return (gradient * (pixels - pixels.mean(dim=(2, 3), keepdim=True))).abs().sum(dim=1)
 
 
 @torch.no_grad()
 def _covered(pixels: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return heat [1, S, S] of pixels [1, 3, S, S]: how far the answer [N] changes where they are covered."""
+    """Return heat [1, S, S] of normalised pixels [1, 3, S, S]: the change of the score if a cell is covered.
+
+    ``answer`` maps N pictures to N scores.
+    """
     cells = torch.eye(COVERED**2, device=pixels.device).unflatten(1, (1, COVERED, COVERED))
     covers = F.interpolate(cells, size=pixels.shape[2:])  # [cells, 1, S, S]
     colour = pixels.mean(dim=(2, 3), keepdim=True)
@@ -232,7 +243,11 @@ def _covered(pixels: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _as_map(heat: Tensor, surface: tuple[float, float], side: float) -> HeatMap:
-    """Return heat [1, S, S] as a map of the picture, which fills ``surface`` pixels, in cells of ``side``."""
+    """Return ``heat`` [1, S, S] of a model's input as a map of the whole picture.
+
+    ``surface``: height and width in pixels that the whole picture has at the model's scale, including what
+    was cropped; ``side``: side of a cell in the same pixels.
+    """
     rows, columns = (max(1, round(length / side)) for length in surface)
     # Remove padding; parts that cropping removed have no heat.
     down, across = (round((length - heat.shape[1]) / 2) for length in surface)

@@ -1,4 +1,4 @@
-"""Check whether this machine, a model and an index can search, and advise what to do if not."""
+"""Check whether this machine can search with a model and an index, and advise what to do if not."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from dqecir.model.maker import read_maker
 from dqecir.search.opening import model_of_index
 
 LOOKED_AT = 200
-"""Number of items whose pictures are checked."""
+"""Number of items whose picture files are looked for."""
 
 _PACKAGES = ("torch", "numpy", "pillow", "fastapi", "uvicorn", "transformers", "psycopg", "qdrant-client")
 _GIB = 2**30
 _ROOM = 1.5
-"""Memory that a search needs, as a multiple of the model and the vectors of the index."""
+"""Free memory that a search needs, as a multiple of the size of the model and of the index's vectors."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fact about this installation."""
+    """One checked fact about the installation, such as a version: its name, its value and what to do."""
 
     name: str
     value: str
     advice: str = ""
     """What to do; empty if nothing is wrong."""
     is_fatal: bool = False
-    """Whether no search is possible until the advice is followed."""
+    """Whether searches are impossible until the advice is followed."""
 
 
 def examine(index: Path | None = None, model: Path | None = None) -> Iterator[Finding]:
-    """Yield findings about versions, threads, device and memory, and optionally a model and an index.
+    """Yield findings about versions, threads, device and memory, and about a model and an index if given.
 
-    ``model`` is a model folder. Default: the encoder of the index, else the shipped model.
+    ``model`` is a model folder. Default: the encoder that ``index`` stores, else the shipped model.
     """
     yield Finding("dqecir", f"{version('dqecir')}, Python {platform.python_version()}, {platform.platform()}")
     yield Finding("packages", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
@@ -99,7 +99,7 @@ def _memory() -> Finding:
 
 
 def memory_bytes() -> tuple[float | None, float | None]:
-    """Return free and total memory in bytes; None if the system does not tell."""
+    """Return free and total memory in bytes; None for each that the system does not report."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Open the model for an index: the one that is named, or the encoder that the index stores."""
+"""Open the model of an index: a model folder, or the encoder that the index names."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ UNTRAINED = (
     "text_only",
     "token_mean",
 )
-"""The methods that need neither training nor attribute heads."""
+"""Names of the methods that need neither training nor attribute heads."""
 
 
 def untrained(encoder: str, method: str | None, options: Mapping[str, Any]) -> tuple[ComposedModel, Maker]:
-    """Return an encoder with a method that needs no training, and both for storing with an index.
+    """Return a model of an encoder and an untrained method, and its description for storing with an index.
 
     ``encoder`` is a hub name or a folder. Default of ``method``: ``image_plus_text``, or ``token_mean`` for
-    an encoder of images alone. Raises :class:`DataError` for a method that must be trained, or that does not
-    fit the encoder.
+    an encoder without a text tower. ``options`` are those of the method. Raises :class:`DataError` for a
+    method that must be trained first, or that needs more than the encoder provides.
     """
     if method is not None and method_named(method).name not in UNTRAINED:
         names = ", ".join(UNTRAINED)
@@ -49,9 +49,9 @@ def untrained(encoder: str, method: str | None, options: Mapping[str, Any]) -> t
 
 
 def model_of_index(index: Path, model: Path | str | None = None) -> ComposedModel:
-    """Return the model in the folder ``model``. Default: the encoder of ``index``, else the shipped model.
+    """Read the model folder ``model``. Default: the encoder that ``index`` stores, else the shipped model.
 
-    Raises :class:`DataError` with the reason if it cannot be read.
+    Raises :class:`DataError` with the reason if the model cannot be read.
     """
     maker = read_maker(index) if model is None else None
     if maker is None:
@@ -63,14 +63,17 @@ def model_of_index(index: Path, model: Path | str | None = None) -> ComposedMode
 
 
 def learned_of(method: Method) -> dict[str, NDArray[Any]]:
-    """Return the tensors that a method learned from a gallery, by name; empty if it learns nothing."""
+    """Return the arrays that a method learned from a gallery's pictures, by name; empty if it learns none."""
     if not method.learns_gallery:
         return {}
     return {name: value.cpu().numpy() for name, value in _learned_tensors(method).items()}
 
 
 def load_learned(method: Method, learned: Mapping[str, NDArray[Any]], index: Path) -> None:
-    """Load the tensors that a method learned from the gallery of ``index``; raises :class:`EngineError`."""
+    """Load arrays that were learned from the gallery of ``index`` into ``method``.
+
+    Raises :class:`EngineError` if they belong to another method.
+    """
     wanted = _learned_tensors(method)
     if {name: value.shape for name, value in learned.items()} != {k: v.shape for k, v in wanted.items()}:
         raise EngineError(f"{index} contains the learned data of another method: build the index again")

@@ -1,4 +1,4 @@
-"""The pictures to index: a list of files, or a folder with its table."""
+"""The pictures to index: a list of files, or a folder with an optional table of attributes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ from dqecir.errors import DataError, listed
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to index: the id of its item, its file, and its known attributes."""
+    """A picture to index: the id of its item, its file, and its attributes from the table."""
 
     id: str
     path: Path
     attributes: Mapping[str, str | bool | list[str]] = field(default_factory=dict)
     product: str | None = None
-    """The product that it is a view of; None for a file outside any table."""
+    """Id of the product that the picture shows; None for a file that is in no table."""
     content: str | None = None
-    """SHA-256 of the file; None if it was not read."""
+    """SHA-256 of the file's bytes, as hex; None if it was not computed."""
 
     def payload(self, root: Path | None, with_product: bool) -> dict[str, Any]:
-        """Return its payload in an index whose paths are relative to ``root``."""
+        """Return the payload that the index stores for the item.
+
+        Paths are stored relative to ``root``, or absolute if None; ``with_product``: whether to store the
+        product's id.
+        """
         fields = {PRODUCT: self.product if with_product else None, CONTENT: self.content}
         own = {name: value for name, value in fields.items() if value is not None}
         return {"path": stored_path(self.path, root), **own, **self.attributes}
@@ -39,21 +43,24 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures to index, and the folder of their ids."""
+    """The pictures to index, and what is known about their folder and its table.
+
+    ``root`` is the folder that ids and paths are relative to; None for a list of files.
+    """
 
     pictures: Sequence[Picture]
     root: Path | None = None
     left_out: tuple[Refusal, ...] = ()
-    """Files of the folder that are not pictures to index."""
+    """Files of the folder that cannot be indexed, with the reasons."""
     has_products: bool = False
-    """Whether a product has several pictures, so that the index must store products."""
+    """Whether some product has several pictures; then the index stores product ids."""
     roles: Mapping[str, Role] = field(default_factory=dict)
-    """Column -> its role in the table; empty without a table."""
+    """Column of the table -> its role (:class:`Role`); empty without a table."""
     warnings: tuple[str, ...] = ()
-    """Oddities of the table."""
+    """Sentences about suspicious cells of the table."""
 
     def with_contents(self) -> Pictures:
-        """Return the same pictures with the hashes of their files, as far as these can be read."""
+        """Return a copy whose pictures have ``content``, the SHA-256 of each file that can be read."""
         found = usable_hashes([picture.path for picture in self.pictures])
         contents = (content if isinstance(content, str) else None for content in found)
         return replace(
@@ -66,10 +73,10 @@ class Pictures:
 
     @classmethod
     def of(cls, images: Path | str | Sequence[Path], sheet: str | None = None) -> Pictures:
-        """Return the files of a list, or of a folder, or those that its table names.
+        """List the pictures of ``images``: a list of files, or a folder, whose table (if any) names them.
 
-        ``sheet`` names a sheet of the table's workbook. Default: the first. Raises :class:`DataError` if
-        there is no such folder or sheet, or no picture.
+        ``sheet`` names a sheet of the table's workbook. Default: the first. Raises :class:`DataError` if the
+        folder or the sheet does not exist, or if there is no picture.
         """
         if not isinstance(images, Path | str):
             return cls([Picture(Path(path).as_posix(), Path(path)) for path in images])
@@ -99,7 +106,7 @@ class Pictures:
 
 
 def _in_order(pictures: Sequence[Picture]) -> list[Picture]:
-    """Sort by path, with the views of a product together at the place of the first."""
+    """Sort pictures by path; all views of a product stand together, at the place of the first."""
     first: dict[str, Path] = {}
     for picture in pictures:
         first.setdefault(picture.product or picture.id, picture.path)

@@ -1,7 +1,8 @@
-"""The preferences of a search besides its query, and their weights.
+"""Numbers that a search adds to the scores of items because of their cells and words.
 
-All numbers are in standard deviations of the query's scores over a sample of the items, so that they mean the
-same for every model and score rule. ``SearchRequest.strictness`` multiplies those of cells.
+A cell is an item's value in a column; a preference rewards and penalises cells. All numbers here are in
+standard deviations of the query's scores over a sample of items, so that they mean the same for every model
+and score rule. ``SearchRequest.strictness`` multiplies those of cells.
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ from dqecir.methods.method import Query
 from dqecir.search.search_request import PreparedRequest
 
 WORDS = 8.0
-"""Added for a text with all searched words: twice what a kept garment decides between two items, since the
-text names the words and not the garment. On dev of products, numbers from 4 to 10 find right answers equally
-well, and larger ones keep fewer garments (``benchmarks/word_weight.py``)."""
+"""Added for an item whose texts have all searched words. The difference is twice the largest difference that
+the reference's garment makes, because the text names the words and not the garment. On the dev queries of
+``products``, numbers from 4 to 10 find right results equally well, and larger ones keep fewer garments
+(``benchmarks/word_weight.py``)."""
 
 ASKED = 3.0
-"""Added for a cell with the requested value, and subtracted for any other cell."""
+"""Added for a cell with a requested value, and subtracted for a cell with another value."""
 
 GARMENT = 6.0
-"""The same for a garment that a text names."""
+"""Like :data:`ASKED`, for a garment that the text names."""
 
 KEPT = 2.0
-"""The same for the reference's garment if a text names none (``benchmarks/garments_kept.py``)."""
+"""Like :data:`ASKED`, for the reference's garment if the text names none
+(``benchmarks/garments_kept.py``)."""
 
 
 SURE = 0.99
-"""Least probability at which a model's reading is a request of a cell; its rules' readings have more."""
+"""Least probability at which a value that the model reads in a text adds to scores of cells."""
 
 Shares = Mapping[str, Mapping[str, float]]
 """Column -> value -> its probability."""
@@ -39,9 +42,10 @@ Shares = Mapping[str, Mapping[str, float]]
 def preferences(
     query: Query, prepared: Sequence[PreparedRequest], values: Mapping[str, Sequence[str]]
 ) -> list[Preference]:
-    """Return the preference of each search, in standard deviations of its scores.
+    """Return what the search of each prepared request adds to scores, in their standard deviations.
 
-    ``values``: column -> its values, in the order of the model's attribute heads.
+    ``query`` holds the queries of the requests, in the same order; ``values``: column -> its values, in the
+    order of the model's attribute heads.
     """
     found = []
     for row, one in enumerate(prepared):
@@ -57,7 +61,7 @@ def preferences(
 def _cells(
     query: Query, row: int, prepared: PreparedRequest, values: Mapping[str, Sequence[str]]
 ) -> list[CellPreference]:
-    """Return preferences for cells of items: by the text, and for the garment by the references."""
+    """Return the preferences of query ``row`` for cells: requested values, and the reference's garment."""
     said, strictness = prepared.said, prepared.request.strictness
     read, seen = _values_by_model(query, row, values)
     asks = [ask for ask in said.read.asks if ask not in said.table]
@@ -69,16 +73,17 @@ def _cells(
         [_cells_of(payload or {}, said.garments) for payload in prepared.payloads],
         [one.weight for one in prepared.references],
     )
-    # A reference that is no item has no cells: then the model says what they all show.
+    # A reference that is not an item has no cells; then use the model's values for all references.
     shown = shown or {column: shares for column, shares in seen.items() if column in said.garments}
     return found + of_reference(shown, strictness)
 
 
 def _values_by_model(query: Query, row: int, values: Mapping[str, Sequence[str]]) -> tuple[Shares, Shares]:
-    """Return two maps column -> value -> probability, for the query in ``row``.
+    """Return two maps column -> value -> probability, as the model reads them for the query in ``row``.
 
-    The first has the columns that the model reads as requested (probability at least :data:`SURE`), the
-    second all others, whose values describe the reference. Both are empty if the method predicts no values.
+    The first has the columns that the text requests with a probability of at least :data:`SURE`; the second
+    has all other columns, whose values describe the reference. Both are empty if the method predicts no
+    values.
     """
     parts = query.parts
     if parts is None or parts.asked is None or not parts.wanted:
@@ -92,7 +97,10 @@ def _values_by_model(query: Query, row: int, values: Mapping[str, Sequence[str]]
 
 
 def _of_model(read: Shares, known: Collection[str]) -> list[Ask]:
-    """Turn a model's reading of columns that are not ``known`` into requests of any probable value."""
+    """Turn requested values that the model read into requests, except for the columns in ``known``.
+
+    Every probable value of a column becomes one request.
+    """
     return [
         Ask(column, "is", value, "")
         for column, shares in read.items()
@@ -103,10 +111,11 @@ def _of_model(read: Shares, known: Collection[str]) -> list[Ask]:
 
 
 def of_requests(asks: Iterable[Ask], garments: Collection[str], strictness: float) -> list[CellPreference]:
-    """Return a preference of each column that a text requests.
+    """Return a preference for each requested column.
 
-    A cell with a requested value adds ``strictness`` times :data:`GARMENT` in a column of ``garments``, else
-    times :data:`ASKED`; any other value subtracts as much. Several values of a column are equally good.
+    An item's cell with a requested value adds ``strictness * GARMENT`` to its score if the column is in
+    ``garments``, else ``strictness * ASKED``; a cell with another value subtracts as much. If a text requests
+    several values of a column, all count the same.
     """
     wanted: dict[str, dict[str, float]] = {}
     for ask in asks:
@@ -120,11 +129,10 @@ def of_requests(asks: Iterable[Ask], garments: Collection[str], strictness: floa
 
 
 def of_reference(shown: Shares, strictness: float) -> list[CellPreference]:
-    """Return a preference of each column for the values that the reference shows.
+    """Return a preference for each column of ``shown``, which describes the reference.
 
-    ``shown``: column -> value -> its probability p. A cell with the value adds
-    ``KEPT * strictness * (2p - 1)``; a cell with a value that ``shown`` lacks subtracts
-    ``KEPT * strictness``.
+    ``shown``: column -> value -> its probability p. A cell with that value adds ``KEPT * strictness * (2p -
+    1)``; a cell with a value that ``shown`` lacks subtracts ``KEPT * strictness``.
     """
     unit = strictness * KEPT
     return [
@@ -134,7 +142,10 @@ def of_reference(shown: Shares, strictness: float) -> list[CellPreference]:
 
 
 def mixed_cells(cells: Sequence[Shares], weights: Sequence[float]) -> Shares:
-    """Return column -> value -> weighted mean of its shares in ``cells``, in the columns that all have."""
+    """Return the weighted mean of several references' probabilities, in the columns that all of them have.
+
+    ``cells``: for each reference, column -> value -> probability; ``weights`` are their weights.
+    """
     total = sum(weights)
     columns = [column for column in cells[0] if all(column in own for own in cells)] if cells else []
     return {
@@ -147,6 +158,6 @@ def mixed_cells(cells: Sequence[Shares], weights: Sequence[float]) -> Shares:
 
 
 def _cells_of(payload: Mapping[str, object], columns: Iterable[str]) -> Shares:
-    """Return the values that an item has in some columns, with probability 1."""
+    """Return column -> value -> 1.0 for the values that an item's ``payload`` has in ``columns``."""
     found = {column: {str(one): 1.0 for one in values_in(payload.get(column))} for column in columns}
     return {column: values for column, values in found.items() if values}

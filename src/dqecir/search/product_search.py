@@ -1,4 +1,4 @@
-"""Search an index of products: items are views, and a product is found once, by its best view."""
+"""Search an index of products: each item is one view of a product; its best view stands for the product."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SPARE = 2
-"""Number of views that are first searched for each wanted product."""
+"""The first search asks for this many views for each wanted product."""
 _MORE = 4
-"""Factor of the next search if the views show too few products."""
+"""If the views belong to too few products, the next search asks for this many times as many views."""
 
 
 @dataclass(frozen=True)
 class ProductHit:
-    """A found product."""
+    """A product that was found, with the view that has the best score."""
 
     best: Hit
-    """Its best view."""
+    """The view of the product with the best score."""
     product: str | None = None
-    """None in an index without products."""
+    """Id of the product; None in an index without products."""
     other_views: tuple[str, ...] = ()
-    """Ids of its views, in the order of adding."""
+    """Ids of the product's other views, in the order in which they were added."""
 
 
 def product_of(item_id: str, payload: Mapping[str, Any]) -> str:
-    """Return the product that an item is a view of; an item without one is its own product."""
+    """Return the id of the product that an item shows, by its payload; its own id if it belongs to none."""
     product: str = payload.get(PRODUCT, item_id)
     return product
 
@@ -46,9 +46,9 @@ def best_products(
     where: Filter | None = None,
     prefer: Sequence[Preference] | None = None,
 ) -> list[list[ProductHit]]:
-    """Return the ``k`` best products of each query (or all if fewer), each by its best view.
+    """Return the ``k`` best products of each query (fewer if there are fewer), each with its best view.
 
-    Arguments as of :meth:`Index.search`.
+    ``queries`` [B, n_q, D] and the other arguments are those of :meth:`Index.search`.
     """
     if not index.has_products:
         found = index.search(queries, k, exclude, where, prefer)
@@ -69,7 +69,7 @@ def best_products(
 
 
 def _one_each(hits: Sequence[Hit]) -> list[Hit]:
-    """Return the best view of each product."""
+    """Return the first hit of each product; ``hits`` come best first."""
     best: dict[str, Hit] = {}
     for hit in hits:
         best.setdefault(product_of(hit.id, hit.payload), hit)
@@ -87,7 +87,7 @@ def _with_other_views(index: Index, best: Sequence[Sequence[Hit]]) -> list[list[
 
 
 def first_views(index: Index, where: Filter | None = None) -> list[str]:
-    """Return the id of the first view of each product that ``where`` allows, in the order of adding."""
+    """Return the id of each product's first view that ``where`` allows, in the order of adding."""
     ids = index.ids(where)
     if not index.has_products:
         return ids
@@ -99,16 +99,16 @@ def first_views(index: Index, where: Filter | None = None) -> list[str]:
 
 @dataclass(frozen=True)
 class NamedItems:
-    """The items of an index that a request names."""
+    """The items of an index that a request names; ids of products are replaced by those of their views."""
 
     references: tuple[str | None, ...]
-    """Ids of the references; None for one that is no item."""
+    """Ids of the references; None for a picture that is not an item."""
     payloads: tuple[Mapping[str, Any] | None, ...]
-    """Those of the references; None for one that is no item."""
+    """Payloads of the references; None for a picture that is not an item."""
     more: tuple[str, ...]
     less: tuple[str, ...]
     left_out: tuple[str, ...]
-    """Ids of the items that are no results."""
+    """Ids of the items that must not be among the results."""
 
 
 def named_items(
@@ -118,10 +118,11 @@ def named_items(
     less: Sequence[str],
     exclude: Sequence[str],
 ) -> NamedItems:
-    """Return the items that a request names by the ids of items or of products.
+    """Look up the items that a request names by ids of items or of products.
 
-    All views of the references, of items in ``less`` and of items in ``exclude`` are left out, and all items
-    with the picture of a reference, because products may share one. Unknown ids are returned unchanged.
+    ``references`` has None for a picture that is not an item. Left out of the results are all views of the
+    references, of ``less`` and of ``exclude``, and all items that show a reference's picture, because
+    products may share one. Unknown ids are kept as they are.
     """
     items = tuple(None if name is None else item_named(index, name) for name in references)
     disliked = tuple(item_named(index, name) for name in less)
@@ -141,14 +142,17 @@ def named_items(
 
 
 def item_named(index: Index, name: str) -> str:
-    """Return the id of the item with this id, else of the first view of the product with this id."""
+    """Return the id ``name`` if it is an item, else the id of the first view of the product ``name``.
+
+    An unknown id is returned unchanged.
+    """
     return items_named(index, [name])[0]
 
 
 def all_views(index: Index, names: Collection[str]) -> list[str]:
-    """Return the ids of all views of products, which are named by their own or a view's id.
+    """Return the ids of all views of the named products; a product is named by its own id or by a view's id.
 
-    Unknown names are returned unchanged.
+    Unknown ids are returned unchanged.
     """
     if not index.has_products:
         return list(names)
@@ -159,9 +163,9 @@ def all_views(index: Index, names: Collection[str]) -> list[str]:
 
 
 def items_named(index: Index, names: Collection[str]) -> list[str]:
-    """Return the ids of the items with these ids, and of all views of products with these ids.
+    """Replace the ids of products by the ids of all their views; ids of items stay.
 
-    An item takes precedence over a product with the same id. Unknown names are returned unchanged.
+    If an item and a product have the same id, it means the item. Unknown ids are returned unchanged.
     """
     if not index.has_products:
         return list(names)
@@ -171,7 +175,7 @@ def items_named(index: Index, names: Collection[str]) -> list[str]:
 
 
 def _of_one_picture(index: Index, payloads: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the ids of all items whose picture is that of one of these payloads, in an index of products."""
+    """Yield the ids of all items whose picture has the path of one of ``payloads``; none without products."""
     paths = [payload.get("path") for payload in payloads] if index.has_products else []
     for path in paths:
         if isinstance(path, str):

@@ -1,4 +1,4 @@
-"""Read the text of a search in the columns of an index: its filters, corrections and unread words."""
+"""Read the text of a search with the columns of an index: its filters, corrections and unread words."""
 
 from __future__ import annotations
 
@@ -26,67 +26,70 @@ from dqecir.language.tagging import Tagger
 from dqecir.search.text_reading import facts_to_read, reader_of_facts
 
 COMPARED = ("price", "year")
-"""Columns that the response names as missing if a text compares by them."""
+"""Columns that texts often compare by; a response says so if the index lacks them."""
 
 
 @dataclass(frozen=True)
 class RequestText:
-    """A text, separated from its filter."""
+    """What was read in a text: the text for the model, the filter, and what the response reports.
+
+    ``where`` joins the request's own filter with the filters that were read in the text.
+    """
 
     text: str
-    """The text for the model, with typing errors corrected."""
+    """The text for the model, without numeric constraints and with typing errors corrected."""
     where: Filter | None
     constraints: tuple[NumericConstraint, ...] = ()
-    """All constraints of the text. One without a number compares with an unknown number of the reference,
-    and is not part of the filter."""
+    """All numeric constraints of the text, such as "under 40 euros". One whose ``number`` is None compares
+    with a number that the reference does not have; the filter does not contain it."""
     lacking: tuple[NumericConstraint, ...] = ()
-    """Constraints on columns that the index lacks."""
+    """Numeric constraints on columns that the index does not have."""
     read: Reading = field(default_factory=Reading)
-    """The reading of the remaining text in the columns of the index."""
+    """What the reader found in ``text``, in the columns of the index."""
     table: tuple[Ask, ...] = ()
-    """Requests of columns that the model does not know; they filter the table's cells."""
+    """Requests in columns that the model cannot see in pictures; these are part of the filter."""
     garments: tuple[str, ...] = ()
-    """The columns of garments in the index."""
+    """The columns of the index that hold the kind of garment."""
     searched: tuple[str, ...] = ()
-    """Unread words that occur in texts of the index and that the text does not refuse."""
+    """Words that no column explains, that the text wants, and that occur in texts of the index."""
     searched_in: tuple[str, ...] = ()
-    """The columns of these texts."""
+    """Columns of the index in which these words are searched; empty if there are none."""
     together: str = ""
-    """The requests of all turns in one text; empty for a single turn."""
+    """One text with the requests of all turns; empty for a single turn."""
     taken_back: tuple[tuple[str, ...], ...] = ()
-    """For each of several turns, its words that no longer count because of later turns."""
+    """For each turn, its words that later turns replaced or took back; empty for a single turn."""
     no_text: str = ""
-    """Why the index has no texts, if there are words to search."""
+    """Why words cannot be searched in this index; empty if they can, or if there are none."""
 
 
 QUICK = 0.1
-"""Seconds for which a request may wait while the values of a changed index are read."""
+"""If reading an index's values took at most this many seconds, a request waits while they are read again."""
 
 READING = 0.1
-"""Largest share of the time for reading values, if that takes longer."""
+"""Otherwise values are read again in a thread, for at most this share of the time."""
 
 
 @dataclass(frozen=True)
 class _IndexReader:
-    """A reader of the values of one generation."""
+    """A reader that knows the values of one generation of an index."""
 
     generation: int
     reader: Reader
     seconds: float
-    """How long reading the values took."""
+    """Seconds that reading the values took."""
     since: float
-    """When that ended."""
+    """Time at which reading ended, on the clock of ``time.monotonic``."""
 
 
 class RequestReader:
     """Read the texts of searches in one index, from any thread.
 
-    After a change the values of its columns are read again: at once if that is quick, else in a thread, and
-    texts are meanwhile read in the values of before.
+    After the index has changed, the values of its columns are read again: at once if that is quick, else in a
+    thread, while texts are read with the old values.
     """
 
     def __init__(self, index: Index, shown: Iterable[str], tagger: Tagger | None = None) -> None:
-        """Take the columns that the model predicts from pictures, and the model's tagger, if it has one."""
+        """Take an index, the columns that the model predicts from pictures, and its tagger (or None)."""
         self._index, self._shown, self._tagger = index, frozenset(shown), tagger
         self._lock = Lock()
         self._known: _IndexReader | None = None
@@ -98,12 +101,12 @@ class RequestReader:
         where: Filter | None = None,
         earlier: Sequence[str] = (),
     ) -> RequestText:
-        """Return a text without its numeric constraints, these, and the reading of the rest.
+        """Read a text: split off its numeric constraints, and find requested values in the rest.
 
-        The texts of ``earlier`` turns are read with it, as one (:func:`dqecir.language.dialogue.in_one`).
-
-        ``item`` is the reference's id if it is an item; its payload is read only if the text compares with
-        it. Requests of the table's columns are added to the filter ``where``.
+        ``item`` is the id of the reference if that is an item; its payload is read only if the text compares
+        with the reference ("cheaper"). ``where`` is the request's own filter, which the result's filter
+        extends. The texts of ``earlier`` turns are joined with ``text`` to one
+        (:func:`dqecir.language.dialogue.in_one`).
         """
         if earlier:
             # Without a table, turns are parted by the usual columns.
@@ -121,7 +124,7 @@ class RequestReader:
         for slip in read.corrections:
             rest = re.sub(rf"\b{re.escape(slip.word)}\b", slip.read_as.replace("\\", r"\\"), rest, flags=re.I)
         if read.language != "English":
-            # A model would find requests in words of another language.
+            # The model knows only English, and would misread other words.
             rest = ", ".join(ask.words for ask in read.asks if ask.column in self._shown)
         table = tuple(ask for ask in read.asks if ask.column not in self._shown and ask.value is not None)
         compares = any(one.number is None for one in constraints)
@@ -133,7 +136,7 @@ class RequestReader:
         return self._with_words(found, _wanted(text, read.unread))
 
     def _with_words(self, read: RequestText, words: Sequence[str]) -> RequestText:
-        """Add the words of a text that are searched in the index's texts."""
+        """Add those of ``words`` that texts of the index contain, or the reason why it has no texts."""
         texts = self._index.text
         if texts is None or not words:
             return replace(read, no_text=self._index.why_no_text() if words else "")
@@ -141,7 +144,7 @@ class RequestReader:
         return replace(read, searched=known, searched_in=texts.columns if known else ())
 
     def searched_columns(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Return the columns that a text can ask for: those seen in pictures and those of the table."""
+        """Return the columns that a text can request: those that the model sees in pictures, and others."""
         read = self._of_index().columns
         return read & self._shown, read - self._shown
 
@@ -159,7 +162,7 @@ class RequestReader:
         return rest, constraints, others
 
     def _of_index(self) -> Reader:
-        """Return the reader of the index's values, which are current unless reading them takes long."""
+        """Return a reader of the index's values, or of older values while reading the new ones is slow."""
         known, generation = self._known, self._index.generation
         if known is None or (known.generation != generation and known.seconds <= QUICK):
             with self._lock:
@@ -179,7 +182,7 @@ class RequestReader:
 
     def _read_later(self, generation: int) -> None:
         try:
-            # Other requests say what is wrong with an index that fails.
+            # If the index cannot be read, the next search raises the error.
             with suppress(DataError):
                 self._known = self._read_values(generation)
         finally:
@@ -192,7 +195,7 @@ def _usual(tagger: Tagger) -> Reader:
 
 
 def _wanted(text: str, words: Collection[str]) -> list[str]:
-    """Return the words that a text does not refuse: leather, of "in leather without a logo"."""
+    """Return those of ``words`` that a text wants: of "in leather without a logo" leather, but not logo."""
     said = tokens(text)
     named = [token in words for token in said]
     found = roles(said, segments(said, named), named)
@@ -214,7 +217,7 @@ def _comparisons(constraints: Iterable[NumericConstraint]) -> Iterator[Filter]:
 
 
 def _cells(asks: Iterable[Ask]) -> Iterator[Filter]:
-    """Yield filters for the table's cells: any of a column's requested values, and no refused one."""
+    """Yield a filter for each column with requested values (any of them), and one for each refused value."""
     wanted: dict[str, list[str]] = {}
     for ask in asks:
         assert ask.value is not None

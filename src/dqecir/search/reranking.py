@@ -1,4 +1,4 @@
-"""Rerank the first candidates of a search by a scorer that is too slow for the whole index."""
+"""Rerank the first candidates of a search with a scorer that is too slow for the whole index."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from dqecir.search.response import RequestedValue, SearchResponse, SearchResult
 from dqecir.search.search_request import SearchRequest
 
 LONGEST_SIDE = 1024
-"""Pixels; larger pictures are made smaller for a reranker."""
+"""Longest side, in pixels, of the pictures that a reranker gets; larger ones are made smaller."""
 
 
 class Reranker(Protocol):
-    """The interface of a reranker: a number for each picture, higher is better."""
+    """A function that returns a score for each candidate's picture; higher is better."""
 
     def __call__(
         self, request: SearchRequest, response: SearchResponse, pictures: Sequence[Image.Image]
     ) -> Sequence[float]:
-        """Return scores of ``pictures`` (RGB), candidates of ``response`` in its order.
+        """Return one score for each of ``pictures`` (RGB), which show candidates of ``response`` in order.
 
-        ``request.image`` is the first reference; None for a search by text alone.
+        ``request.image`` is the first reference; it is None for a search by text alone.
         """
         ...
 
@@ -38,11 +38,11 @@ def reranked(
     response: SearchResponse,
     picture_of: Callable[[Mapping[str, Any]], StoredPicture | None],
 ) -> tuple[SearchResult, ...]:
-    """Return the ``k`` results of a request, its first ``rerank`` candidates in the order of ``reranker``.
+    """Return the ``k`` results of a request, after ``reranker`` has reordered the first ``request.rerank``.
 
-    ``picture_of`` finds the picture of a payload. Equal scores keep the order of the search; candidates
-    without a usable picture come last. Results keep the scores of the search. Raises :class:`DataError` if
-    the reranker returns a wrong number of scores.
+    ``picture_of`` returns the picture of a payload, or None. Candidates with equal scores keep the order of
+    the search, and candidates without a readable picture come last. Results keep the scores of the search.
+    Raises :class:`DataError` if the reranker does not return one score for each picture.
     """
     results = response.results
     count = min(request.rerank, len(results))
@@ -54,7 +54,7 @@ def reranked(
     scores = list(reranker(request, response, list(pictures.values())))
     if len(scores) != len(pictures):
         raise DataError(
-            f"a reranker gave {len(scores)} scores for {len(pictures)} pictures: one each is needed"
+            f"the reranker returned {len(scores)} scores for {len(pictures)} pictures: return one for each"
         )
     known = dict(zip(pictures, scores, strict=True))
     order = sorted(range(count), key=lambda place: -known.get(place, -torch.inf))
@@ -73,15 +73,17 @@ def _picture(stored: StoredPicture | None) -> Image.Image | None:
 
 
 class AttributeChecker:
-    """Score a picture by the attribute heads' probabilities of requested values.
+    """A reranker: score a picture by the probabilities that attribute heads give to the requested values.
 
-    The score is Σ log P(requested value) over the requested columns that have heads. Each picture is encoded,
-    so fifty candidates take as long as fifty references.
+    The score is Σ log P(requested value) over the requested columns that the model has heads for. Every
+    candidate's picture is encoded, so that fifty candidates take as long as fifty reference pictures.
     """
 
     def __init__(self, model: ComposedModel) -> None:
         if model.heads is None:
-            raise DataError("the model has no attribute heads to check requested values with: name another")
+            raise DataError(
+                "the model has no attribute heads to check requested values with: choose another reranker"
+            )
         self.model, self.heads = model.eval(), model.heads
 
     @torch.no_grad()
@@ -103,9 +105,9 @@ class AttributeChecker:
 
 
 def admissible_values(asked: RequestedValue, values: Sequence[str]) -> torch.Tensor | None:
-    """Return [values] with 1 for each requested value ("red", "red or blue", "not red").
+    """Return a mask over ``values``: 1 for each that is requested ("red", "red or blue", "not red"), else 0.
 
-    None if none is known.
+    Returns None if no requested value is among ``values``.
     """
     if asked.value is None:
         return None

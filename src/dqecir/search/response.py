@@ -1,6 +1,7 @@
-"""The response of a search: results, the reading of the text, weights, filters and timings.
+"""The response of a search: results, what was read in the text, weights, filters and timings.
 
-The command line, the HTTP interface and the page show parts of it under the keys of :meth:`as_json`.
+The command line, the HTTP interface and the page show parts of it, with the keys of
+:meth:`SearchResponse.as_json`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Contribution(NamedTuple):
-    """An attribute or column that raised the score of a result, and its share of the rise (of 1)."""
+    """An attribute or column that raised a result's score, and its share of all contributions (0 to 1)."""
 
     attribute: str
     share: float
@@ -28,36 +29,38 @@ class Contribution(NamedTuple):
 
 @dataclass(frozen=True)
 class RequestedValue:
-    """A requested column and value; no value if many values would do."""
+    """A column and the value that a text requests; ``value`` is None if too many values would fit."""
 
     attribute: str
     value: str | None
     words: str = ""
-    """The words of the request, if the method tells."""
+    """The words of the text that request it; empty if the method does not report them."""
 
 
 class QueryVectors(NamedTuple):
-    """The query of a request, for searching any index of the same target embeddings."""
+    """The final query of a request, for searching the same target embeddings in another engine."""
 
     vectors: Tensor
-    """[n_q, D]"""
+    """The query [n_q, D]."""
     prefers: bool
-    """Whether a search also adds scores of cells or words, which are not part of the query."""
+    """Whether a search here also adds numbers for cells and words, which ``vectors`` do not contain."""
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A found item."""
+    """An item that a search found, with its score (higher is better) and payload."""
 
     id: str
     score: float
     payload: Mapping[str, Any]
-    """The item's payload; ``ComposedRetriever.search`` makes the path of the picture absolute."""
+    """The attributes and the picture's path that the index stores; ``ComposedRetriever.search`` makes the
+    path absolute."""
     contributions: tuple[Contribution, ...] = ()
-    """The largest first; empty if they were not requested, or the method has no attributes."""
+    """Attributes that raised the score, the largest share first; empty if not requested, or if the method has
+    none."""
 
     def as_json(self, path: bool) -> dict[str, Any]:
-        """Return the result, with or without the path of its picture."""
+        """Return the result as a dictionary for JSON; ``path``: whether to include the picture's path."""
         return {
             "id": self.id,
             "score": round(self.score, 5),
@@ -72,11 +75,11 @@ class SearchResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ProductResult(SearchResult):
-    """A product of an index of products, and the best of its views."""
+    """A product that a search found; ``id`` and ``payload`` are those of its best view."""
 
     product: str
     other_views: tuple[str, ...]
-    """Ids of the other views of the product, in the order of adding."""
+    """Ids of the product's other views, in the order in which they were added."""
 
     def as_json(self, path: bool) -> dict[str, Any]:
         return {**super().as_json(path), "product": self.product, "views": list(self.other_views)}
@@ -84,41 +87,41 @@ class ProductResult(SearchResult):
 
 @dataclass(frozen=True)
 class TextReading:
-    """The reading of a modification text."""
+    """What was read in a modification text, for showing it to the user."""
 
     requested: tuple[RequestedValue, ...] = ()
-    """The most probable first; empty if the method does not tell."""
+    """Requested values, the most probable first; empty if the method does not report them."""
     constraints: tuple[NumericConstraint, ...] = ()
-    """Numeric constraints. One without a number compares with an unknown number of the reference, and is
-    not among the filters."""
+    """Numeric constraints, such as "under 40 euros". One whose ``number`` is None compares with a number that
+    the reference does not have, and is not among the filters."""
     unread: tuple[str, ...] = ()
     """Words that belong to no request, number or correction."""
     searched: tuple[str, ...] = ()
-    """The unread words that were searched in the texts of items."""
+    """The unread words that were searched in texts of items, such as titles."""
     searched_in: tuple[str, ...] = ()
     """The columns of these texts."""
     no_text: str = ""
-    """Why the index has no texts, if there are words to search."""
+    """Why words cannot be searched in this index; empty if they can, or if there are none."""
     corrections: tuple[Correction, ...] = ()
-    """Words that were corrected."""
+    """Words that were read as other words, because of a typing error."""
     lacking: tuple[NumericConstraint, ...] = ()
-    """Comparisons of columns that the index lacks, which have no effect."""
+    """Numeric constraints on columns that the index does not have; they have no effect."""
     language: str = "English"
-    """The language of the text; in other languages than English only names of values are read."""
+    """Language of the text. If it is not English, only names of values are read."""
     alike: bool = False
-    """Whether no request was found, so that the results are those most similar to the reference."""
+    """Whether the text requests nothing, so that the results are the items most similar to the reference."""
     decided_by: tuple[str, ...] | None = None
-    """What decided a search by text alone; None for a search with a reference."""
+    """Names of what decided a search by text alone; None for a search with a reference."""
     nowhere: tuple[RequestedValue, ...] = ()
-    """Requested values that no item has."""
+    """Requested values that no item of the index has."""
     together: str = ""
-    """The requests of all turns in one text; empty for a single turn."""
+    """One text with the requests of all turns; empty for a single turn."""
     taken_back: tuple[tuple[str, ...], ...] = ()
-    """For each of several turns, its words that no longer count because of later turns."""
+    """For each turn, its words that later turns replaced or took back; empty for a single turn."""
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """Words of the text that had no effect."""
+        """The unread words that were not searched in texts of items either."""
         return tuple(word for word in self.unread if word not in self.searched)
 
     def sentence(self) -> str:
@@ -155,21 +158,21 @@ class SearchResponse:
     """The response to one request."""
 
     results: tuple[SearchResult, ...]
-    """The best first."""
+    """The results, the best first."""
     reading: TextReading
     attribute_weights: Mapping[str, float]
-    """The weights that were used. Empty if the method has none."""
+    """Attribute -> the weight that the search used. Empty if the method has no weights."""
     own_weights: Mapping[str, float]
-    """The weights that the text decided."""
+    """Attribute -> the weight that the text alone gives, before the user's settings."""
     filters: tuple[str, ...]
-    """The applied filters, as expressions; results fulfil all of them."""
+    """The applied filters as expressions; every result fulfils all of them."""
     sold_out_hidden: int | None
-    """Number of sold-out items that were left out although filters allow them. ``None`` if counting is
-    slow."""
+    """Number of sold-out items that fulfil the filters and were left out. None if the engine counts too
+    slowly."""
     generation: int
-    """The generation of the index that was searched."""
+    """The generation of the index that was searched: a number that grows with every change."""
     timings: Mapping[str, float] = field(default_factory=dict, compare=False)
-    """Step -> milliseconds; in a batch, those of the whole batch."""
+    """Step -> milliseconds; for requests that were answered together, those of all together."""
 
     @property
     def hits(self) -> tuple[SearchResult, ...]:
@@ -182,9 +185,9 @@ class SearchResponse:
         return self.reading.constraints
 
     def as_json(self, paths: bool = True) -> dict[str, Any]:
-        """Return the response under the keys of version 1 of the HTTP interface.
+        """Return the response as a dictionary with the keys of version 1 of the HTTP interface.
 
-        ``paths``: whether to include the paths of pictures, which a service does not disclose.
+        ``paths``: whether to include the paths of pictures; the service leaves them out.
         """
         return {
             "answers": [result.as_json(paths) for result in self.results],
@@ -217,7 +220,7 @@ class SearchResponse:
         }
 
     def write_sheet(self, path: Path, image: Path, text: str) -> None:
-        """Draw the reference ``image``, the ``text`` and the results as a picture (PNG) at ``path``.
+        """Write a PNG to ``path`` that shows the reference picture ``image``, the ``text`` and the results.
 
         Raises :class:`ItemPictureError` if the picture of a result is missing or cannot be read.
         """
@@ -238,14 +241,14 @@ class SearchResponse:
 
 
 def _decided(parts: Sequence[str]) -> str:
-    """Return a sentence about what decided a search by text alone."""
+    """Return a sentence that says what decided a search by text alone."""
     if not parts:
         return "The text was not understood, so the items are in the order in which they were added."
     return f"There is no reference image: the results are decided by {' and '.join(parts)}."
 
 
 def _listed(columns: Sequence[str]) -> str:
-    """Return the names of columns of texts as part of a sentence: "titles and notes"."""
+    """Return names of text columns as a phrase: "titles and notes"."""
     return " and ".join(f"{name}s" if name in ("title", "description") else name for name in columns)
 
 

@@ -1,4 +1,4 @@
-"""ComposedRetriever, the package's main class: encode, index, search, save."""
+"""ComposedRetriever, the main class of the package: encode, index, search, save."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ from dqecir.search.steering import Steering, attribute_weights, steered
 from dqecir.search.updating import UpdateSummary, plan_update
 
 _SAMPLE = 1024
-"""Number of pictures shown to a method before it embeds a gallery."""
+"""Number of pictures that a method may see before it embeds a gallery."""
 
 _Embedded = tuple[Sequence[int], Tensor]
-"""Positions of pictures in a list, and their target embeddings [B, n_t, D]."""
+"""Positions of B pictures in a list, and their target embeddings [B, n_t, D]."""
 
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """The result of building or extending an index."""
+    """The result of building or extending an index; ``indexed`` is the number of indexed pictures."""
 
     indexed: int
     refusals: tuple[Refusal, ...]
     """Files and folders that were left out, and why."""
     warnings: tuple[str, ...] = ()
-    """Oddities of the table."""
+    """Sentences about suspicious cells of the table."""
 
 
 class ComposedRetriever:
-    """A model and an index of images, which is built or opened.
+    """A model, and the index that it has built or opened, if any.
 
     >>> retriever = ComposedRetriever.from_pretrained()
     >>> retriever.build_index("pictures", "index")  # doctest: +SKIP
@@ -64,7 +64,10 @@ class ComposedRetriever:
     """
 
     def __init__(self, model: ComposedModel, index: Index | None = None, maker: Maker | None = None) -> None:
-        """``maker``: the encoder and method to store with an index; None for a model folder."""
+        """Take a model, an index of that model, and a description of encoder and method for new indexes.
+
+        ``maker`` is None for a model folder; see :meth:`from_encoder`.
+        """
         self.model = model.eval()
         self.index = index
         self.maker = maker
@@ -75,7 +78,7 @@ class ComposedRetriever:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str | None = None, device: str = "cpu") -> Self:
-        """Read a model folder, or the shipped model, to the device auto, cpu, cuda or mps."""
+        """Read a model folder (default: the shipped model) to ``device``: auto, cpu, cuda or mps."""
         return cls(ComposedModel.from_pretrained(folder).to(device_named(device)))
 
     @classmethod
@@ -86,55 +89,62 @@ class ComposedRetriever:
         options: Mapping[str, Any] | None = None,
         device: str = "cpu",
     ) -> Self:
-        """Compose with a published encoder, without training; an index stores encoder and method.
+        """Make a retriever from a published encoder and a method that needs no training.
 
         ``encoder`` is a hub name (OWNER/NAME or OWNER/NAME@REVISION) or a folder (CLIP, SigLIP, DINOv2, ...).
-        Default of ``method``: ``image_plus_text``, or ``token_mean`` for an encoder of images alone;
-        ``options`` are its own. Raises :class:`DataError` for a method that must be trained, or that does not
-        fit the encoder.
+        Default of ``method``: ``image_plus_text``, or ``token_mean`` for an encoder without a text tower.
+        ``options`` are those of the method. An index that the retriever builds stores encoder and method.
+        Raises :class:`DataError` for a method that must be trained first, or that needs more than the encoder
+        provides.
         """
         model, maker = untrained(encoder, method, options or {})
         return cls(model.to(device_named(device)), maker=maker)
 
     @classmethod
     def of_index(cls, folder: Path | str, model: Path | str | None = None, device: str = "cpu") -> Self:
-        """Open an index with a model folder. Default: the encoder of the index, else the shipped model."""
+        """Open the index in ``folder``, and read the model folder ``model``.
+
+        Default of ``model``: the encoder that the index stores, else the shipped model.
+        """
         maker = read_maker(Path(folder)) if model is None else None
         return cls(model_of_index(Path(folder), model).to(device_named(device)), maker=maker).open_index(
             folder
         )
 
     def save_pretrained(self, folder: Path | str) -> Path:
-        """Write the model folder."""
+        """Write the model to a folder that :meth:`from_pretrained` reads; return the folder."""
         return self.model.save_pretrained(folder)
 
     def encode_images(self, images: Sequence[ImageSource], batch_size: int = 64) -> Tensor:
-        """Return target embeddings [N, n_t, D] of images.
+        """Return target embeddings [N, n_t, D] of N images: n_t vectors of width D for each.
 
-        Raises ``ImageError`` for one that cannot be used, and :class:`DataError` for none.
+        Raises ``ImageError`` if an image cannot be used, and :class:`DataError` if the list is empty.
         """
         if not images:
-            raise DataError("there are no images to encode: give at least one")
+            raise DataError("the list of images is empty: give at least one image to encode")
         starts = range(0, len(images), batch_size)
         parts = (self._references(images[start : start + batch_size]) for start in starts)
         return torch.stack([one for part in parts for one in self._composer.target_embeddings(part)])
 
     def encode_query(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Tensor:
-        """Return the query embeddings [B, n_q, D] of :meth:`compose`."""
+        """Return query embeddings [B, n_q, D] of B images and texts: n_q vectors of width D for each pair.
+
+        Raises as :meth:`compose`.
+        """
         return self.compose(images, texts).embeddings
 
     def compose(self, images: Sequence[ImageSource], texts: Sequence[str]) -> Query:
-        """Compose queries with their attribute sub-queries and weights.
+        """Compose a query from each image and its text, with the queries and weights of single attributes.
 
-        An empty text asks for images like the reference. Raises :class:`DataError` unless there is one text
-        for each image, and ``ImageError`` for one that cannot be used.
+        An empty text asks for images like the reference. Raises :class:`DataError` if the lists are empty or
+        differ in length, and ``ImageError`` if an image cannot be used.
         """
         if len(images) != len(texts):
             raise DataError(
                 f"{len(images)} images came with {len(texts)} texts: every query needs one of each"
             )
         if not images:
-            raise DataError("there are no queries to encode: give at least one")
+            raise DataError("the lists of images and texts are empty: give at least one of each")
         return self._composer.compose([[one] for one in self._references(images)], texts)
 
     def build_index(
@@ -147,17 +157,17 @@ class ComposedRetriever:
         tokens: Path | str | None = None,
         sheet: str | None = None,
     ) -> BuildSummary:
-        """Index a folder of pictures (with all its sub-folders), or a list of files.
+        """Index a folder of pictures (with all its sub-folders), or a list of files, and keep the index open.
 
-        Ids are paths relative to the folder, or paths as given. If the folder is a catalogue, the attributes
-        of its table become payloads. Pictures that cannot be used are left out and named in the summary. The
-        index replaces ``out`` once it is complete. ``engine`` is a name of ``dqecir.index.engines``.
-        Default: the engine of the index in ``out``, else exact.
+        Ids are paths relative to the folder, or for a list the paths as given. If the folder has a table of
+        attributes, its cells become the payloads. Pictures that cannot be used are left out and named in the
+        summary. ``out`` is replaced only when the new index is complete. ``engine`` is a name from
+        ``dqecir.index.engines``. Default: the engine of the index in ``out``, else ``exact``.
 
-        ``tokens`` is a folder (:class:`TokenStore`) that stores image tokens of the model's tower by the
-        pictures' content, so that no model with that tower encodes these pictures again. ``sheet`` names a
-        sheet of the catalogue's workbook. Default: the first. Raises :class:`DataError` if no picture can be
-        used, if the table has mistakes, and if ``out`` holds files that are not an index.
+        ``tokens`` is a folder (:class:`TokenStore`) that keeps the image tokens of each picture, so that a
+        later index of a model with the same tower need not encode it again. ``sheet`` names a sheet of the
+        table's workbook. Default: the first. Raises :class:`DataError` if no picture can be used, if the
+        table has mistakes, or if ``out`` holds files that are not an index.
         """
         # Compute hashes first, so that a picture that changes meanwhile is encoded again by the next update.
         pictures = Pictures.of(images, sheet).with_contents()
@@ -194,10 +204,10 @@ class ComposedRetriever:
         quiet: bool = False,
         tokens: Path | str | None = None,
     ) -> BuildSummary:
-        """Add a folder of pictures, or a list of files, to the open index, as :meth:`build_index` reads them.
+        """Add a folder of pictures, or a list of files, to the open index; ids as in :meth:`build_index`.
 
-        Items with the same ids are replaced. Every batch takes effect when it is added; after an
-        interruption, call this again to continue. ``tokens`` as in :meth:`build_index`.
+        Items with the same ids are replaced. Each batch can be found as soon as it is added. After an
+        interruption, call this again with the same arguments. ``tokens`` as in :meth:`build_index`.
         """
         index = self._opened()
         pictures = Pictures.of(images).with_contents()
@@ -215,13 +225,13 @@ class ComposedRetriever:
     def update_index(
         self, images: Path | str, workers: int = 4, quiet: bool = False, sheet: str | None = None
     ) -> UpdateSummary:
-        """Bring the open index up to date with the folder or catalogue that it was built of.
+        """Bring the open index up to date with the folder or catalogue from which it was built.
 
-        Only new and changed pictures are encoded. Payloads of other items are replaced if the table has
-        changed, and items that are no longer in the table or in the folder are deleted. Items that were added
-        through the service, or from elsewhere, stay. Searches continue meanwhile; after an interruption, call
-        this again. ``sheet`` as in :meth:`build_index`. Raises :class:`EngineError` if the index has no item
-        of the folder.
+        Only new and changed pictures are encoded. Items whose row in the table has changed get new payloads,
+        and items that are no longer in the table or the folder are deleted. Items that were added through the
+        service or from another folder stay. Searches continue meanwhile; after an interruption, call this
+        again. ``sheet`` as in :meth:`build_index`. Raises :class:`EngineError` if the index has no item of
+        the folder.
         """
         index = self._opened()
         index.refresh()
@@ -255,7 +265,7 @@ class ComposedRetriever:
         )
 
     def open_index(self, folder: Path | str) -> Self:
-        """Open an index of this model; raises :class:`EngineError` for an index of another model."""
+        """Open the index in ``folder``; raises :class:`EngineError` if another model made it."""
         index = open_index(Path(folder))
         index.check_model(self.model)
         self.index = index
@@ -278,26 +288,28 @@ class ComposedRetriever:
         references: Sequence[WeightedReference] = (),
         rerank: int = 0,
     ) -> SearchResponse:
-        """Return the ``k`` items most like ``image`` changed by ``text``; without a text, most like it.
+        """Return the ``k`` items that are most like ``image`` changed as ``text`` says.
 
-        Without an image, the text alone decides: by values of columns, words of titles and, if the model
-        has one, the embedding of the text; ``reading.decided_by`` tells which.
+        Without a text, the items most like ``image`` are found. Without an image, the text alone decides: by
+        values of columns, words of titles and, if the model has one, the embedding of the text;
+        ``reading.decided_by`` of the response names them.
 
-        The reference is left out if the index has it under its path; ``exclude`` names further ids to leave
-        out. ``where`` is a filter such as ``color in {red, pink} and price < 40``; raises ``FilterError`` if
-        it cannot be read or names an unknown attribute. Numeric constraints of the text ("cheaper", "under
-        40 euros") filter too.
+        An ``image`` whose path is an item's is left out of the results, as are the ids in ``exclude``.
+        ``where`` is a filter such as ``color in {red, pink} and price < 40``. Numeric constraints of the text
+        ("cheaper", "under 40 euros") filter too. Sold-out items are left out unless ``sold_out``.
 
-        ``weights`` sets weights of attributes (0 to 3) instead of the text's. ``more`` and ``less`` are ids
-        of items that results should be more and less like; the latter are left out. Raises
-        :class:`DataError` for an unknown attribute or id. ``explain``: whether to compute the contribution
-        of each attribute to each score. ``sold_out``: whether to find sold-out items, too. ``strictness``,
-        0 to 3, is the strength of requested values and of the garment, named or the reference's; 0 leaves
-        the composition to the model. ``earlier`` are the texts of earlier turns: their requests are kept
-        unless ``text`` changes them ("now in blue") or takes them back ("no, not that"). ``references``
-        are further pictures or items to start from; the query is the weighted mean of the queries that each
-        composes with the text (:mod:`dqecir.model.compose`). ``rerank``: how many of the first candidates
-        :attr:`reranker` scores again. Default: none.
+        ``weights``: attribute -> weight from 0 to 3, instead of the weight that the text gives it. ``more``
+        and ``less`` are ids of items that the results should, or should not, resemble; those of ``less`` are
+        left out. ``strictness``, from 0 to 3, is how strongly requested values, and the garment that the text
+        names or the reference shows, decide; 0: only the model's query decides. ``explain``: whether to
+        compute which attributes raised each score. ``earlier`` are the texts of earlier turns: their requests
+        stay unless ``text`` changes them ("now in blue") or takes them back ("no, not that"). ``references``
+        are further pictures or items; each is composed with the text, and the query is their weighted mean
+        (:mod:`dqecir.model.compose`). ``rerank`` is the number of first candidates that :attr:`reranker`
+        scores again. Default: none.
+
+        Raises ``FilterError`` if ``where`` cannot be read or names an unknown attribute, and
+        :class:`DataError` for an unknown attribute or id, or a number outside its range.
         """
         references = [
             replace(one, item=self._item_of(one.image)) if one.item is None else one for one in references
@@ -306,7 +318,7 @@ class ComposedRetriever:
         request = SearchRequest(
             image,
             text,
-            # One more for each file, because items that show a reference's file are left out.
+            # Search one more result for each file, because items that show a reference's file are removed.
             k=k + len(files),
             item=self._item_of(image),
             where=parse_filter(where) if where is not None else None,
@@ -328,14 +340,17 @@ class ComposedRetriever:
         return replace(response, results=tuple(islice(results, k)))
 
     def steer(self, query: Query, steerings: Sequence[Steering]) -> Query:
-        """Return steered queries, one steering each (:func:`dqecir.search.steering.steered`)."""
+        """Return the queries changed by the user's settings, one :class:`Steering` for each query.
+
+        See :func:`dqecir.search.steering.steered`.
+        """
         names = [vocabulary.name for vocabulary in self.model.vocabularies]
         return steered(query, steerings, names, self.model.method.score_rule)
 
     def attribute_weights(self, query: Query) -> list[dict[str, float]]:
-        """Return the weight of each attribute in each query; empty if the method has no weights.
+        """Return attribute -> weight for each query; empty if the method has no weights.
 
-        If the method can be steered, they are on the scale of :attr:`Steering.weights`.
+        If weights can be set, they are on the scale of :attr:`Steering.weights`.
         """
         names = [vocabulary.name for vocabulary in self.model.vocabularies]
         if query.parts is not None:
@@ -349,7 +364,7 @@ class ComposedRetriever:
         return result if path is None else replace(result, payload={**result.payload, "path": str(path)})
 
     def _item_of(self, image: ImageSource | None) -> str | None:
-        """Return the id of a file in the index; None if the index does not have it under its path."""
+        """Return the id of the item whose picture is the file ``image``; None if there is none."""
         if not isinstance(image, Path | str):
             return None
         index, path = self._opened(), Path(image).resolve()
@@ -406,7 +421,7 @@ class ComposedRetriever:
             )
 
     def _learn(self, pictures: Pictures) -> None:
-        """Show the method a sample of the pictures, ignoring those that cannot be used."""
+        """Let a method that learns from the gallery see a sample of its readable pictures."""
         paths = [picture.path for picture in pictures.pictures]
         sample = random.Random(0).sample(paths, min(_SAMPLE, len(paths)))
         with torch.no_grad():
@@ -445,7 +460,7 @@ class ComposedRetriever:
 
 
 def _is_any_file(path: Any, files: Sequence[os.stat_result]) -> bool:
-    """Return whether a path leads to one of these files, through links too."""
+    """Return whether ``path`` is one of ``files`` on the disk, also through a link."""
     if not files or not isinstance(path, str):
         return False
     try:

@@ -1,4 +1,4 @@
-"""A search request, and the prepared request with its text, filters and steering read."""
+"""A search request, and the prepared request: the same with its text, filters and steering read."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ HEAVIEST_REFERENCE = 100.0
 
 @dataclass(frozen=True)
 class WeightedReference:
-    """One of several references: a picture, an item of the index by its id, or a picture that is an item."""
+    """One of several references: a picture, the id of an item, or both if the picture is that of the item."""
 
     image: ImageSource | None = None
     item: str | None = None
     weight: float = 1.0
-    """How much it counts against the others; more than 0."""
+    """Its share relative to the weights of the other references; above 0, at most
+    :data:`HEAVIEST_REFERENCE`."""
 
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A search by a reference and a text, or by one of them."""
+    """A search by a reference picture and a text, or by one of them; ``k`` is the number of results."""
 
     image: ImageSource | None = None
-    """The reference. Default: the item's picture."""
+    """The reference picture. Default: the picture of ``item``."""
     text: str = ""
     k: int = 10
     item: str | None = None
     """Id of the reference if it is an item of the index; it is left out of the results."""
     where: Filter | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Attribute -> weight, instead of the text's weight."""
+    """Attribute -> weight from 0 to 3, instead of the weight that the text gives it."""
     more: tuple[str, ...] = ()
     """Ids of items that the results should resemble."""
     less: tuple[str, ...] = ()
@@ -47,43 +48,44 @@ class SearchRequest:
     exclude: tuple[str, ...] = ()
     """Ids of items to leave out."""
     sold_out: bool = False
-    """Whether to find items that are sold out, too."""
+    """Whether sold-out items may be among the results."""
     strictness: float = 1.0
-    """Strength of the requested values and of the garment, named or the reference's, from 0 (the model's
-    composition) to 3."""
+    """How strongly requested values, and the garment that the text names or the reference shows, decide: from
+    0 (only the model's query decides) to 3."""
     earlier: tuple[str, ...] = ()
-    """The texts of earlier turns, in order; their requests are kept unless the text changes them."""
+    """The texts of earlier turns, in order; their requests stay unless ``text`` changes them or takes them
+    back."""
     explain: bool = True
-    """Whether to compute the contribution of each attribute to each score."""
+    """Whether to compute which attributes raised the score of each result."""
     rerank: int = 0
-    """How many of the first candidates the engine's reranker scores again."""
+    """Number of first candidates that the engine's reranker scores again; 0: none."""
     references: tuple[WeightedReference, ...] = ()
-    """Further references; ``image`` or ``item``, if there is one, is the first and has weight 1."""
+    """Further references besides ``image`` or ``item``, which come first with weight 1."""
 
     @property
     def all_references(self) -> tuple[WeightedReference, ...]:
-        """Return every reference, the first first."""
+        """Return all references, beginning with ``image`` or ``item``."""
         alone = self.image is None and self.item is None
         return (() if alone else (WeightedReference(self.image, self.item),)) + self.references
 
 
 @dataclass(frozen=True)
 class PreparedRequest:
-    """A request whose text, filters and steering are read."""
+    """A request after :meth:`SearchEngine.prepare`, which read its text, filters and steering."""
 
     request: SearchRequest
     references: tuple[Reference, ...]
     """Empty for a search by text alone."""
     columns: Collection[Columns]
-    """The columns of the index, for the names of its attributes."""
+    """The columns of the index, one part for each of its shards."""
     said: RequestText
-    """The reading of the text; the method composes the text without numeric constraints."""
+    """What was read in the text; the model gets ``said.text``."""
     allowed: Filter | None
-    """The filter of results."""
+    """The filter that all results fulfil; None if there is none."""
     hidden: Filter | None
-    """The filter of the sold-out items that are left out; None if there are none."""
+    """The filter that selects the sold-out items that are left out; None if none are."""
     steering: Steering
     payloads: tuple[Mapping[str, Any] | None, ...]
-    """Those of the references; None for one that is no item."""
+    """Payloads of the references; None for a picture that is not an item."""
     exclude: tuple[str, ...]
     reading_ms: float

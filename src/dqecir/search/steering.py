@@ -1,7 +1,7 @@
-"""Steer queries by a user's settings: attribute weights, "more like this", "not this".
+"""Steer queries by a user's settings: weights of attributes, "more like this", "not this".
 
-Pure functions of composed queries and of an index's tokens. The result is a query for the same score rule, so
-every index can search it; nothing is encoded again.
+All functions here compute new queries from composed queries and from embeddings that the index stores. A
+steered query has the same score rule, so that every engine can search it, and nothing is encoded again.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ HEAVIEST = 3.0
 """The largest weight of an attribute that a user may set; the smallest is 0."""
 
 MORE = 0.5
-"""How far a query moves towards liked items: a share of a vector's length, or of a distribution."""
+"""Length of the step towards liked items, relative to a query vector's length; or their share of a
+distribution."""
 
 LESS = 0.5
-"""How far a vector moves away from disliked items, as a share of its length."""
+"""Length of the step away from disliked items, relative to a query vector's length."""
 
 THINNED = 0.8
-"""The largest share of a value's probability that a disliked item removes."""
+"""Largest share of a value's probability that a disliked item takes away."""
 
 REQUEST_BOOST = 2.0
-"""Boost of requested attributes, relative to other attributes."""
+"""Factor for the weights of requested attributes."""
 
 GARMENT_BOOST = 8.0
-"""Boost of the garment, named or kept, in an index without cells of garments. Requested attributes count at
-least as much."""
+"""Factor for the weight of the garment (which the text names or the reference shows), in an index whose items
+have no garment attribute. Requested attributes get the same factor too."""
 
 REQUEST_FIRMNESS, GARMENT_FIRMNESS, CHANGED_FIRMNESS = 4.0, 32.0, 8.0
-"""Firmness (:attr:`SlicedValues.firmness`), in such an index, of requested attributes, of the garment, and of
-the garment if a text changes another part of its shape. A logarithm hardly tells a probable garment from a
-sure one. Chosen on photos held out of training (docs/language.md, "What is held")."""
+"""Firmness (:attr:`SlicedValues.firmness`) of requested attributes, of the garment, and of the garment if a
+text changes another part of its shape, in an index whose items have no garment attribute. Without firmness,
+the logarithm of a probability hardly differs between a probable and a certain garment. Chosen on photos that
+training did not see (docs/language.md, "What is held")."""
 
 STRICTEST = 3.0
 """The largest strictness of a request."""
@@ -57,22 +59,22 @@ _NO_WEIGHTS = "this model has no attribute weights: leave them out"
 class Steering:
     """A user's settings for one query.
 
-    ``weights``: attribute -> 0 to :data:`HEAVIEST`, instead of the text's weight; others are unchanged.
-    ``more`` and ``less``: target tokens [L, n_t, D] of liked and disliked items; many items move a query no
-    further than one.
+    ``weights``: attribute -> 0 to :data:`HEAVIEST`, instead of the weight that the text gives it; other
+    attributes keep theirs. ``more`` and ``less``: target embeddings [L, n_t, D] of L liked and disliked
+    items. Many items move a query no further than one.
     """
 
     weights: Mapping[str, float] = field(default_factory=dict)
     more: Tensor | None = None
     less: Tensor | None = None
     strictness: float = 1.0
-    """Strength of requests and of the garment; 0: the model's composition. Default: 1."""
+    """How strongly requested values and the garment decide; 0: only the model's query decides. Default: 1."""
 
 
 def check_weights(weights: Mapping[str, float], attributes: Collection[str]) -> None:
-    """Raise :class:`DataError` for an unknown attribute, or a weight outside 0 to :data:`HEAVIEST`.
+    """Raise :class:`DataError` for an attribute not in ``attributes``, or a weight outside 0 to HEAVIEST.
 
-    Without ``attributes`` the model has no weights, so that any weight is refused.
+    If ``attributes`` is empty, the model has no weights, and any weight raises.
     """
     if weights and not attributes:
         raise DataError(_NO_WEIGHTS)
@@ -89,15 +91,17 @@ def boost_requested(
     garments: Collection[str] = (),
     strictness: Sequence[float] | None = None,
 ) -> Query:
-    """Multiply the weights of requested columns by ``factor``.
+    """Multiply the weights of the columns that the text requests by ``factor``; return new queries.
 
-    The weights of the columns ``garments`` are multiplied by :data:`GARMENT_BOOST`; if there are any, those
-    of requested columns are too, because a kept garment would outweigh requested sleeves otherwise. In
-    queries of one vector both are then firm. ``strictness``, a number for each query, scales all this.
+    ``garments`` are the columns that hold the kind of garment. If there are any, their weights and those of
+    requested columns are also multiplied by :data:`GARMENT_BOOST`, so that the kept garment does not outweigh
+    requested sleeves; queries of one vector get their firmness too. ``strictness``, one number for each
+    query, scales the changes: 0 changes nothing. Queries of a method that does not report requested columns
+    are returned unchanged.
 
-    A benchmark's gallery holds right answers. A shop may have no item that fulfils the request and is the
-    same otherwise; then results should still fulfil the request. Queries of methods that do not tell the
-    requests are unchanged. For measurements see docs/flagship.md, "Requested values first".
+    Why: a benchmark's gallery holds the right results, but a shop may have no item that fulfils the request
+    and is otherwise like the reference. Then results should still fulfil the request. Measurements:
+    docs/flagship.md, "Requested values first".
     """
     parts = query.parts
     if parts is None or parts.asked is None:
@@ -115,10 +119,11 @@ def boost_requested(
 
 
 def _firmness(parts: QueryParts, asked: Tensor, held: Tensor) -> Tensor:
-    """Return the firmness [B, C] of requested columns and of ``held`` [C], the columns of garments.
+    """Return the firmness [B, C] of C columns: requested ones, and those of garments.
 
-    A garment is held less firmly if a text that does not name it requests another column of its attribute,
-    such as sleeves: a t-shirt with long sleeves is another garment.
+    ``asked`` [B, C]: probability that the text requests a column. ``held`` [C]: 1 for columns of garments,
+    else 0. The garment gets less firmness if the text requests another column of its attribute, such as the
+    sleeves, because a t-shirt with long sleeves is another garment.
     """
     owners = held.new_tensor(parts.owners)
     akin = (owners[:, None] == owners) * (1 - held)  # [C, C]
@@ -128,13 +133,13 @@ def _firmness(parts: QueryParts, asked: Tensor, held: Tensor) -> Tensor:
 
 
 def garments_of(method: Method) -> tuple[str, ...]:
-    """Return the columns of garments among those that a method sees in pictures."""
+    """Return the columns that hold the kind of garment, among those that a method sees in pictures."""
     return tuple(Linker(method.target_values).columns.get("garment", ()))
 
 
 @dataclass(frozen=True)
 class SteeredQuery:
-    """Final queries, and the weights of their attributes, as used and as the text decided."""
+    """Steered queries, and attribute -> weight for each, before (``own_weights``) and after steering."""
 
     query: Query
     weights: list[dict[str, float]]
@@ -148,9 +153,9 @@ def boosted_and_steered(
     rule: ScoreRule,
     garments: Collection[str] = (),
 ) -> SteeredQuery:
-    """Boost requested columns and ``garments``, then steer, one steering for each query.
+    """Boost requested columns and ``garments`` (:func:`boost_requested`), then steer (:func:`steered`).
 
-    Raises as :func:`steered`.
+    ``steerings`` has one entry for each query. Raises as :func:`steered`.
     """
     query = boost_requested(query, garments=garments, strictness=[one.strictness for one in steerings])
     own = attribute_weights(query, attributes)
@@ -161,8 +166,8 @@ def boosted_and_steered(
 def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str, float]]:
     """Return attribute -> weight for each query, on the scale of :attr:`Steering.weights`.
 
-    ``attributes`` are the model's, in order. An attribute of several columns has their mean. Empty if a
-    method has no weights, or no column for an attribute.
+    ``attributes`` are the names of all attributes of the model, in its order. An attribute with several
+    columns has their mean weight. The result is empty if the method has no weights.
     """
     if query.parts is None or not query.parts.owners:
         return [{} for _ in query.embeddings]
@@ -173,13 +178,16 @@ def attribute_weights(query: Query, attributes: Sequence[str]) -> list[dict[str,
 
 
 def steered(query: Query, steerings: Sequence[Steering], attributes: Sequence[str], rule: ScoreRule) -> Query:
-    """Steer queries, one steering for each.
+    """Change each query by its user's settings, and return new queries.
 
-    ``attributes`` are the model's, in order; ``rule`` is its score rule. Raises :class:`DataError` if there
-    are more or fewer steerings than queries, for tokens of another width, and as :func:`check_weights`.
+    ``attributes`` are the names of all attributes of the model, in its order; ``rule`` is its score rule.
+    Raises :class:`DataError` if the numbers of queries and steerings differ, if embeddings of liked or
+    disliked items have another width than the query, and as :func:`check_weights`.
     """
     if len(steerings) != len(query.embeddings):
-        raise DataError(f"{len(query.embeddings)} queries came with {len(steerings)} steerings")
+        raise DataError(
+            f"{len(query.embeddings)} queries came with {len(steerings)} steerings: give one for each query"
+        )
     if any(steering.weights for steering in steerings):
         query = _reweighted(query, [steering.weights for steering in steerings], attributes)
     if all(steering.more is None and steering.less is None for steering in steerings):
@@ -217,7 +225,7 @@ def _own(parts: QueryParts, place: int) -> list[int]:
 
 
 def _moved(query: Tensor, steering: Steering, rule: ScoreRule) -> Tensor:
-    """Move one query [n_q, D] towards liked items and away from disliked ones."""
+    """Move one query [n_q, D] towards liked and away from disliked items; unchanged if there are none."""
     liked, disliked = _judged(query, steering.more), _judged(query, steering.less)
     if liked is None and disliked is None:
         return query
@@ -230,22 +238,22 @@ def _judged(query: Tensor, tokens: Tensor | None) -> Tensor | None:
     if tokens.ndim != 3 or tokens.shape[2] != query.shape[1]:
         raise DataError(
             f"tokens of shape {list(tokens.shape)} cannot steer a query of width {query.shape[1]}: "
-            "they come from different models"
+            "both must come from the same model"
         )
     return tokens.to(query.device, query.dtype)
 
 
 def _answering(query: Tensor, tokens: Tensor) -> Tensor:
-    """Return each item's token [L, D] that matches a query [n_q, D] best, which decides the item's score.
+    """Return for each of L items [L, n_t, D] the token [L, D] that matches a query [n_q, D] best.
 
-    When a query moves towards it, no other item's score rises more than the liked one's.
+    That token decides the item's score, so that moving the query towards it raises this item's score most.
     """
     products = torch.einsum("qd,lkd->lkq", query, tokens).amax(dim=2)  # [L, n_t]
     return tokens[torch.arange(len(tokens), device=tokens.device), products.argmax(dim=1)]
 
 
 def _mean(query: Tensor, tokens: Tensor) -> Tensor:
-    """Return the mean token [L, D] of each item, to move away from everything that the item shows."""
+    """Return the mean token [L, D] of each item; a query moves away from everything that the item shows."""
     return tokens.mean(dim=1)
 
 
@@ -255,7 +263,10 @@ def _vectors(
     disliked: Tensor | None,
     towards: Callable[[Tensor, Tensor], Tensor] = _answering,
 ) -> Tensor:
-    """Move vectors (Rocchio) towards the liked items' mean direction and away from the disliked ones'."""
+    """Move each vector of a query [n_q, D] as Rocchio does: towards liked items, away from disliked ones.
+
+    ``towards`` chooses one vector [L, D] for each liked item.
+    """
     length = query.norm(dim=1, keepdim=True)
     moved = query
     if liked is not None:
@@ -266,15 +277,16 @@ def _vectors(
 
 
 def _direction(vectors: Tensor) -> Tensor:
-    """Return the mean direction [D] of vectors [L, D]."""
+    """Return the unit vector [D] of the mean direction of vectors [L, D]."""
     return F.normalize(F.normalize(vectors, dim=1).mean(dim=0), dim=0)
 
 
 def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None) -> Tensor:
-    """Move the vector by Rocchio; blend the distributions with the liked ones, and thin them by the disliked.
+    """Move a query of a vector and C distributions [1 + C, D] towards liked and away from disliked items.
 
-    Disliked values are reduced only if other values are wanted too: a text that asks for red still asks for
-    red. The weights of columns do not change.
+    The vector moves as in :func:`_vectors`. Distributions are mixed with those of liked items, and values
+    that disliked items have become less probable. If a text requests only one value of a column, that value
+    stays. The sum of each column stays, which is its weight.
     """
     count = len(query) - 1
     masses = query[1:].sum(dim=1, keepdim=True)  # [C, 1]
@@ -295,9 +307,9 @@ def _distributions(query: Tensor, liked: Tensor | None, disliked: Tensor | None)
 def _reference_alone(
     query: Tensor, liked: Tensor | None, disliked: Tensor | None, constants: int = 0
 ) -> Tensor:
-    """Move the first of two vectors, that of the reference, by Rocchio; keep that of the text.
+    """Move the first of two query vectors [2, D], that of the reference; that of the text stays.
 
-    The last ``constants`` numbers are equal in all targets.
+    The last ``constants`` of the D numbers are the same in all targets, and stay too.
     """
     width = query.shape[1] - constants
     first = _vectors(
@@ -311,8 +323,9 @@ def _reference_alone(
 def _with_moved_values(
     query: Query, parts: QueryParts, slices: SlicedValues, steerings: Sequence[Steering]
 ) -> Query:
-    """Steer one-vector queries: read values as distributions, move these, and convert them to slices
-    again.
+    """Steer queries of one vector with a slice for each column.
+
+    Slices are turned into distributions, moved by :func:`_distributions`, and turned into slices again.
     """
     layout = slices.layout
     sizes = tuple(values.shape[1] for values in parts.wanted)
@@ -344,4 +357,5 @@ MOVES: dict[ScoreRule, Callable[[Tensor, Tensor | None, Tensor | None], Tensor]]
     "product": _reference_alone,
     "harris": partial(_reference_alone, constants=1),
 }
-"""Score rule -> function that moves a query [n_q, D] by tokens of liked and disliked items."""
+"""Score rule -> function that moves a query [n_q, D], given embeddings [L, n_t, D] of liked and disliked
+items."""

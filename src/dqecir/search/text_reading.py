@@ -1,4 +1,4 @@
-"""Read a file of modification texts in the columns of an index, of a model or of the reader itself."""
+"""Read a file of modification texts, with the columns of an index, of a model, or the usual ones."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from dqecir.language.reader import Reader, Reading
 from dqecir.language.tagging import Tagger
 
 MANY_VALUES = 1000
-"""Most different values of a column that is read; columns with more hold texts."""
+"""A column with more different values than this is text, in which no values are found."""
 _FIGURES = 12
-"""A column with more different numbers is read as numbers to compare."""
+"""A column with more different numbers than this holds quantities to compare, not values to name."""
 
 
 @dataclass(frozen=True)
 class TextLine:
-    """One line of the input."""
+    """One line of the input file: an id, a text, and a category, which may be empty."""
 
     id: str
     text: str
@@ -36,10 +36,10 @@ class TextLine:
 
 
 def read_texts(source: Path, out: Path, model: Path | None = None, index: Path | None = None) -> int:
-    """Write the reading of every text of ``source`` to ``out``; return the number of texts.
+    """Write what was read in every text of the file ``source`` to ``out`` (JSON lines); return their number.
 
-    The columns are those of ``index``, else of ``model``, else of the reader. Raises :class:`DataError` for a
-    line that is not as described in docs/language.md.
+    Columns are those of ``index``, or of ``model``, or, without both, the usual ones of the reader. Raises
+    :class:`DataError` if both are given, or if a line is not as docs/language.md describes.
     """
     if index is not None and model is not None:
         raise DataError("give --index or --model, not both: the columns are read from one of them")
@@ -55,7 +55,7 @@ def read_texts(source: Path, out: Path, model: Path | None = None, index: Path |
 
 
 def as_json(reading: Reading) -> dict[str, Any]:
-    """Return a reading as JSON."""
+    """Return a reading as a dictionary for JSON."""
     return {
         "asks": [
             {"column": ask.column, "op": ask.operation, "value": ask.value, "words": ask.words}
@@ -72,14 +72,17 @@ def as_json(reading: Reading) -> dict[str, Any]:
 
 
 def facts_to_read(index: Index) -> dict[str, ColumnFacts]:
-    """Return the facts about the columns of an index that :func:`reader_of_facts` needs."""
+    """Return column -> facts (such as its values and their counts) for the columns of an index.
+
+    :func:`reader_of_facts` makes a reader from them.
+    """
     return index.column_facts(MANY_VALUES, bins=1)
 
 
 def reader_of_facts(facts: Mapping[str, ColumnFacts], tagger: Tagger | None = None) -> Reader:
-    """Return the reader of an index's columns: it compares numbers, and finds values of other attributes.
+    """Make a reader of texts from an index's columns: it compares numbers, and finds values of all others.
 
-    Default of ``tagger``: the shipped one.
+    ``tagger`` finds requested values that no rule finds. Default: the shipped one.
     """
     known = {name: _values(one) for name, one in sorted(facts.items())}
     values: dict[str, list[str]] = {}
@@ -94,7 +97,7 @@ def reader_of_facts(facts: Mapping[str, ColumnFacts], tagger: Tagger | None = No
 
 
 def _values(facts: ColumnFacts) -> list[str]:
-    """Return the values of a column, the commonest first, and only some if there are too many."""
+    """Return the values of a column, the commonest first; only some of them if there are too many."""
     counts = facts.values
     found = facts.some if counts is None else sorted(counts, key=lambda value: (-counts[value], value))
     return [value for value in found if has_value(value)]

@@ -1,4 +1,4 @@
-"""Compare an index with its catalogue: what to encode, change and remove."""
+"""Compare an index with its catalogue: what to encode, to change and to delete."""
 
 from __future__ import annotations
 
@@ -17,42 +17,43 @@ from dqecir.search.pictures import Picture, Pictures
 
 @dataclass(frozen=True)
 class UpdateSummary:
-    """The result of an update."""
+    """The result of an update: numbers of items."""
 
     new: int
     pictures_changed: int
     rows_changed: int
-    """Number of items with the same picture and other attributes."""
+    """Number of items with the same picture but other attributes in the table."""
     removed: int
     unchanged: int
     kept: int
-    """Number of items that were added through the service or from another folder, which stay."""
+    """Number of items that stay because they were added through the service or from another folder."""
     refusals: tuple[Refusal, ...]
     """Files and folders that were left out, and why."""
     warnings: tuple[str, ...] = ()
-    """Oddities of the table."""
+    """Sentences about suspicious cells of the table."""
 
 
 @dataclass
 class UpdatePlan:
-    """The steps of an update."""
+    """The steps of an update; ``gone``: ids to delete; ``unchanged`` and ``kept``: numbers of items."""
 
     encode: list[Picture] = field(default_factory=list)
-    """New and changed pictures."""
+    """New pictures, and those whose file has changed."""
     changed: set[str] = field(default_factory=set)
-    """Ids of changed pictures, which the index has already."""
+    """Ids of items whose picture has changed."""
     payloads: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """New payloads of items with the same picture, by id."""
+    """Id -> new payload, for items with the same picture but other attributes."""
     gone: list[str] = field(default_factory=list)
     unchanged: int = 0
     kept: int = 0
 
 
 def plan_update(index: Index, pictures: Pictures, root: Path, with_products: bool) -> UpdatePlan:
-    """Compare the items of an index with pictures and their hashes; ``root`` is their absolute folder.
+    """Compare the items of an index with the pictures of a folder (with SHA-256), and return what to do.
 
-    Raises :class:`EngineError` if none of the index's items of a folder is a picture here, because it then is
-    the index of another catalogue, and if the folder has lost the table of the index's columns.
+    ``root`` is the folder's absolute path; ``with_products``: whether payloads have product ids. Raises
+    :class:`EngineError` if no indexed picture is in the folder, because the index then belongs to another
+    catalogue, and if the index has columns of a table but the folder has no table any more.
     """
     plan = UpdatePlan()
     wanted = {picture.id: picture for picture in pictures.pictures}
@@ -91,7 +92,7 @@ def plan_update(index: Index, pictures: Pictures, root: Path, with_products: boo
 
 
 def _is_of_folder(payload: Mapping[str, Any], root: Path) -> bool:
-    """Return whether an item is a picture of the indexed folder, not one added otherwise."""
+    """Return whether an item's picture is a file of ``root``, and was not added in another way."""
     stored = str(payload.get("path", ""))
     path = Path(stored)
     if is_address(stored):
