@@ -1,1 +1,4 @@
-"""Index engines, which store target tokens and find the best items: one contract, one file for each."""
+"""Index engines: they store the target embeddings of items, and find the items with the best scores.
+
+``contract.py`` says what every engine does; each engine is one file.
+"""

@@ -16,11 +16,11 @@ from dqecir.data.cells import measured
 from dqecir.index.payload_columns import Mask, PayloadColumn, Value, values_in
 
 SOME = 1000
-"""Number of different values of an attribute that are read to judge its role."""
+"""Number of different values of an attribute that are read to guess its role."""
 
 
 class NumberRange(NamedTuple):
-    """The least and the largest number of an attribute, and the counts in equal bins between them."""
+    """Smallest and largest number of an attribute, and the number of items in equal bins between them."""
 
     least: float
     most: float
@@ -29,20 +29,20 @@ class NumberRange(NamedTuple):
 
 @dataclass(frozen=True)
 class ColumnFacts:
-    """Facts about one attribute."""
+    """Facts about one attribute of an index."""
 
     some: Sequence[str]
-    """Different values as texts, at most :data:`SOME`."""
+    """Some of its different values as texts, at most :data:`SOME`."""
     values: Mapping[str, int] | None
-    """Value -> number of items that have it; None for too many values."""
+    """Value -> number of items that have it; None if there are too many different values."""
     numbers: NumberRange | None
-    """None if any value is no number."""
+    """None if some item has a value that is not a number."""
 
 
 def facts_of_counts(counts: Mapping[str, int], few: int, bins: int) -> ColumnFacts:
-    """Return the facts about an attribute, given how many items have each of its values.
+    """Return the facts about an attribute from ``counts``: value -> number of items that have it.
 
-    ``few``: with more different values, the result has ``values=None``. ``bins``: the number of equal
+    ``few``: if there are more different values, the result has ``values=None``. ``bins``: number of equal
     intervals in which numbers are counted.
     """
     numbers = np.array([measured(value) for value in counts])
@@ -53,10 +53,11 @@ def facts_of_counts(counts: Mapping[str, int], few: int, bins: int) -> ColumnFac
 
 
 def facts_of_columns(parts: Sequence[tuple[PayloadColumn, Mask]], few: int, bins: int) -> ColumnFacts | None:
-    """Return the facts about an attribute of several segments, given its columns and the living items [N].
+    """Return the facts about an attribute from all segments of an index; None if no item has a value.
 
-    ``few`` and ``bins`` as in :func:`facts_of_counts`. Values beyond the first :data:`SOME` are read only if
-    those are all numbers. Return None if no living item has a value.
+    Each of ``parts`` is the attribute's column in one segment, and a mask [N] of the items that are not
+    deleted. ``few`` and ``bins`` as in :func:`facts_of_counts`. Only if the first :data:`SOME` different
+    values are all numbers, the other values are read too.
     """
     counted = [
         (column, np.bincount(column.codes[alive], minlength=1 + len(column.values)))
@@ -74,7 +75,7 @@ def facts_of_columns(parts: Sequence[tuple[PayloadColumn, Mask]], few: int, bins
 
 
 def _spread(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]], bins: int) -> NumberRange | None:
-    """Return the range of an attribute's numbers; None if a living item has another value."""
+    """Return the range of an attribute's numbers; None if some item has a value that is not a number."""
     if not all(math.isfinite(measured(value)) for value, _ in islice(_living(counted), SOME)):
         return None
     parts = [(*column.numbers, own) for column, own in counted]
@@ -86,7 +87,7 @@ def _spread(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]], bins: in
 
 
 def number_range(numbers: NDArray[np.float64], counts: NDArray[np.int64], bins: int) -> NumberRange:
-    """Count items in equal bins of their numbers; ``counts`` [M] items have each of the ``numbers`` [M]."""
+    """Return the range of ``numbers`` [M]; ``counts`` [M] items have each of them."""
     numbers, counts = numbers[counts > 0], counts[counts > 0]
     least, most = float(numbers.min()), float(numbers.max())
     places = np.zeros(len(numbers), dtype=np.int64)
@@ -97,9 +98,9 @@ def number_range(numbers: NDArray[np.float64], counts: NDArray[np.int64], bins: 
 
 
 def _living(counted: Sequence[tuple[PayloadColumn, NDArray[np.int64]]]) -> Iterator[tuple[Value, int]]:
-    """Yield the values that living items have, and how many have each.
+    """Yield each value that some item has, and the number of these items.
 
-    A value that is in several lists of values is yielded several times.
+    A value that several segments list is yielded several times.
     """
     for column, counts in counted:
         for code in np.flatnonzero(counts[1:]).tolist():

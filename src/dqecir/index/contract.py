@@ -1,6 +1,7 @@
-"""The contract of an index engine: items with target tokens, found by inner products.
+"""The contract of an index engine: it stores items with their target embeddings, and finds the best by score.
 
-An engine stores items of one model, which its header names, and refuses queries of other models.
+An embedding is n_t vectors of width D, which are called tokens here. All items of an index were embedded by
+one model, which the header names; queries of other models are refused.
 """
 
 from __future__ import annotations
@@ -32,18 +33,19 @@ if TYPE_CHECKING:
 
 
 _ALL = 1 << 31
-"""A number of values that no attribute reaches."""
+"""A number of values that is larger than any attribute's."""
 
 
 class IndexHeader(Strict):
-    """The model and the form of an index's tokens."""
+    """The model that made an index, the shape of its embeddings, and the score rule."""
 
     model: str = Field(min_length=1)
-    """Fingerprint of the target embeddings' origin; in an index of version 0.1.0, that of all weights."""
+    """Fingerprint of the weights that target embeddings depend on; in an index of version 0.1.0, of all
+    weights."""
     tokens: int = Field(ge=1)
-    """Number of tokens of an item [n_t]."""
+    """Number of vectors of an item [n_t]."""
     size: int = Field(ge=1)
-    """Width of a token [D]."""
+    """Width of a vector [D]."""
     score_rule: ScoreRule = "max_t"
 
     @model_validator(mode="after")
@@ -56,17 +58,20 @@ class IndexHeader(Strict):
 
 
 class SearchSettings(Strict):
-    """How many candidates a search scores; ``dqecir index audit`` recommends settings for an index."""
+    """How many items an approximate search scores.
+
+    ``dqecir index audit`` recommends settings for an index.
+    """
 
     candidates: int = Field(ge=1)
-    """Number of candidates that are scored; a search for many results scores more."""
+    """Number of candidates that are scored exactly; more if a search wants many results."""
     exact_up_to: int = Field(ge=0)
-    """If a search may find at most so many items, all of them are scored, which is as fast."""
+    """If a filter allows at most this many items, all of them are scored, because that is as fast."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A found item."""
+    """An item that a search found: its id, score (higher is better) and payload."""
 
     id: str
     score: float
@@ -74,7 +79,7 @@ class Hit:
 
 
 class Page(NamedTuple):
-    """Some items of a list: ids and payloads."""
+    """One page of a list of items: ids with payloads."""
 
     entries: list[tuple[str, Mapping[str, Any]]]
     next: str | None
@@ -83,17 +88,17 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class ItemBatch:
-    """Items to add: ids, tokens [B, n_t, D], and a payload for each item (which a page shows)."""
+    """Items to add: their ids, tokens [B, n_t, D], and payloads (attributes and the picture's path)."""
 
     ids: Sequence[str]
     tokens: Tensor
     payloads: Sequence[Mapping[str, Any]]
 
     def as_stored(self, header: IndexHeader) -> Tensor:
-        """Return the tokens in float16 on the CPU, after checking that they fit ``header``.
+        """Check the batch, and return its tokens in float16 on the CPU.
 
-        Raises :class:`EngineError` for another shape, for a wrong number of ids or payloads, for an empty
-        id, and for tokens that are not finite in float16.
+        Raises :class:`EngineError` if the tokens do not have the shape that ``header`` gives or are not
+        finite in float16, if the numbers of ids, tokens and payloads differ, or if an id is empty.
         """
         shape = (len(self.ids), header.tokens, header.size)
         if self.tokens.shape != shape:
@@ -102,7 +107,9 @@ class ItemBatch:
                 f"index need {list(shape)}: encode them with the index's own model (dqecir index info)"
             )
         if len(self.payloads) != len(self.ids):
-            raise EngineError(f"{len(self.ids)} items came with {len(self.payloads)} payloads")
+            raise EngineError(
+                f"{len(self.ids)} items came with {len(self.payloads)} payloads: give one for each item"
+            )
         if not all(self.ids):
             raise EngineError("an item has an empty id: give every item its own id")
         stored = self.tokens.detach().half().cpu()
@@ -115,7 +122,7 @@ class ItemBatch:
         return stored
 
     def check_once(self, seen: set[str]) -> None:
-        """Add the ids to ``seen``; raises :class:`EngineError` for a repeated id."""
+        """Add the ids to ``seen``; raises :class:`EngineError` for an id that is in it already."""
         for item in self.ids:
             if item in seen:
                 raise EngineError(f"the item {item!r} comes twice: give every item its own id")
@@ -123,11 +130,11 @@ class ItemBatch:
 
 
 class Index(ABC):
-    """Items of one model, searched by score; opened from the folder that ``build`` wrote.
+    """An index of items of one model, in the folder that :meth:`build` wrote.
 
-    It may be changed while threads and processes search it: a search uses one finished generation and
-    never waits for a writer. A change that has returned survives ``kill -9``; an interrupted change is
-    complete or has no effect. Writers, in any thread or process, take turns.
+    Threads and processes may search it while others change it: a search uses one finished generation (state)
+    and never waits for a writer. After a change has returned, it survives ``kill -9``; an interrupted change
+    is complete or has no effect. Several writers, in any thread or process, take turns.
     """
 
     folder: Path
@@ -136,27 +143,28 @@ class Index(ABC):
     @classmethod
     @abstractmethod
     def build(cls, folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> Index:
-        """Write an index of all items, whole or not at all, with one batch in memory at a time.
+        """Write an index of all items of ``batches``, with one batch in memory at a time.
 
-        An existing index in ``folder`` is replaced once the new one is complete. Raises
-        :class:`EngineError` if the folder holds other files, for no items, for a repeated id, and as
-        :meth:`ItemBatch.as_stored`.
+        The index is written completely or not at all; an index that is already in ``folder`` is replaced only
+        at the end. Raises :class:`EngineError` if the folder holds other files, if there are no items, for an
+        id that comes twice, and as :meth:`ItemBatch.as_stored`.
         """
 
     @abstractmethod
     def __init__(self, folder: Path) -> None:
-        """Open what ``build`` wrote; raises :class:`EngineError` for an incomplete folder."""
+        """Open the index in ``folder``; raises :class:`EngineError` if it is incomplete."""
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open what ``build`` wrote, as the constructor does."""
+        """Open the index in ``folder``; raises :class:`EngineError` if it is incomplete."""
         return cls(folder)
 
     @classmethod
     def stored(cls, folder: Path) -> tuple[IndexHeader, Iterator[ItemBatch]]:
-        """Return the header and the items of an index, also of one that can be moved and not searched.
+        """Return the header and all items of an index, to copy them into another engine.
 
-        Raises :class:`EngineError` as :meth:`open`, and for an index without items.
+        It also reads old indexes that can no longer be searched. Raises :class:`EngineError` as :meth:`open`,
+        and for an index without items.
         """
         index = cls.open(folder)
         if not len(index):
@@ -165,20 +173,22 @@ class Index(ABC):
 
     @abstractmethod
     def add(self, batch: ItemBatch, instead_of: Sequence[str] = ()) -> None:
-        """Add items, replacing those with the same ids; they count as the newest.
+        """Add items.
 
-        The items ``instead_of`` are deleted in the same change, so that every search finds either the old or
-        the new items. Raises :class:`EngineError`, without a change, for a repeated id, as
-        :meth:`ItemBatch.as_stored`, and if another writer does not end.
+        An item replaces the one with the same id, and takes the last place in the order of adding.
+
+        The items with the ids ``instead_of`` are deleted in the same change, so that every search finds
+        either the old or the new items. Raises :class:`EngineError`, without a change, for an id that comes
+        twice, as :meth:`ItemBatch.as_stored`, and if another writer does not finish in time.
         """
 
     @abstractmethod
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete the items with these ids and return their number; unknown ids are ignored."""
+        """Delete the items with these ids, and return how many there were; unknown ids are ignored."""
 
     @abstractmethod
     def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
-        """Replace the payloads of items, by id, and return how many of these items there are.
+        """Replace the payloads of items (id -> new payload); return how many of these items there are.
 
         Tokens are not written again, and items keep their places in the order of adding. Unknown ids are
         ignored.
@@ -186,29 +196,32 @@ class Index(ABC):
 
     @abstractmethod
     def refresh(self) -> None:
-        """Open the newest generation of other processes.
+        """Open the newest generation, which another process may have written.
 
-        Raises :class:`EngineError` for another model's index.
-        Searches before and during this call use the old generation.
+        Searches that started earlier use the old generation. Raises :class:`EngineError` if the index now
+        belongs to another model.
         """
 
     @abstractmethod
     def items(self) -> Iterator[ItemBatch]:
-        """Yield all items of the open generation in the order of adding, a batch in memory at a time."""
+        """Yield all items of the open generation in the order of adding, one batch in memory at a time."""
 
     @abstractmethod
     def entries(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Yield the id and the payload of every item, as :meth:`items` but without tokens."""
+        """Yield the id and the payload of every item, in the order of adding."""
 
     @abstractmethod
     def ids(self, where: Filter | None = None) -> list[str]:
-        """Return the ids of all items that ``where`` allows, in the order of adding; parse no payloads.
+        """Return the ids of all items that ``where`` allows, in the order of adding; payloads are not read.
 
         Raises ``FilterError`` as :meth:`Filter.check`.
         """
 
     def count(self, where: Filter | None = None) -> int | None:
-        """Return how many products ``where`` allows; ``None`` if the engine cannot count them fast."""
+        """Return the number of products that ``where`` allows; None if the engine cannot count fast.
+
+        Without products, items are counted. Raises ``FilterError`` as :meth:`Filter.check`.
+        """
         return None
 
     def page(
@@ -216,30 +229,31 @@ class Index(ABC):
     ) -> Page | None:
         """Return ``limit`` items that ``where`` allows, one for each product, in the order of adding.
 
-        With ``seed`` they come in a random order, which depends on the seed and the ids alone. ``after`` is
-        the ``next`` of the page before. Return None if the engine cannot page fast. Raises
-        :class:`UnknownItemError` if the item ``after`` is gone, and ``FilterError`` as :meth:`ids`.
+        With ``seed`` they come in a random order, which depends only on the seed and the ids. ``after`` is
+        the ``next`` of the previous page; None for the first. Returns None if the engine cannot list pages
+        fast. Raises :class:`UnknownItemError` if the item ``after`` was deleted, and ``FilterError`` as
+        :meth:`ids`.
         """
         return None
 
     def has_any(self, where: Filter) -> bool:
-        """Return whether ``where`` allows any item; raises ``FilterError`` as :meth:`ids`."""
+        """Return whether ``where`` allows at least one item; raises ``FilterError`` as :meth:`ids`."""
         found = self.page(1, where=where)
         return bool(self.ids(where) if found is None else found.entries)
 
     @abstractmethod
     def sample(self, count: int, seed: int) -> list[str]:
-        """Draw the ids of ``count`` items, or of all if there are fewer, without parsing payloads.
+        """Return the ids of ``count`` random items, or of all if there are fewer, without reading payloads.
 
-        The same seed draws the same items of the same generation.
+        The same seed gives the same ids in the same generation.
         """
 
     @abstractmethod
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        """Return the payloads of items by id, without unknown ids; other payloads are not parsed."""
+        """Return id -> payload of the items with these ids; unknown ids are left out."""
 
     def matching(self, where: Filter) -> dict[str, Mapping[str, Any]]:
-        """Return the payloads of the items that ``where`` allows, by id; raises as :meth:`ids`."""
+        """Return id -> payload of the items that ``where`` allows; raises ``FilterError`` as :meth:`ids`."""
         return self.payloads(self.ids(where))
 
     def payload(self, item_id: str) -> Mapping[str, Any] | None:
@@ -247,7 +261,7 @@ class Index(ABC):
         return self.payloads([item_id]).get(item_id)
 
     def picture_path(self, payload: Mapping[str, Any]) -> Path | None:
-        """Return the path of an item's picture, by its payload; None for an address, or if there is none."""
+        """Return the file of the picture that a payload names; None if it names an address or nothing."""
         stored = payload.get("path")
         if not isinstance(stored, str) or is_address(stored):
             return None
@@ -263,7 +277,10 @@ class Index(ABC):
         return any(PRODUCT in part.names for part in self.columns())
 
     def views(self, products: Collection[str]) -> dict[str, list[str]]:
-        """Return the ids of the views of products, by product and in the order of adding."""
+        """Return product -> ids of its views (items), in the order of adding.
+
+        Unknown products are left out.
+        """
         found: dict[str, list[str]] = {}
         if products and self.has_products:
             for item_id, payload in self.matching(Equal(PRODUCT, tuple(products))).items():
@@ -273,25 +290,25 @@ class Index(ABC):
         return found
 
     def values(self) -> dict[str, Counter[str]]:
-        """Return how many items have each value of each attribute; values are texts."""
+        """Return attribute -> value -> number of items that have it; values are texts."""
         return {name: Counter(facts.values) for name, facts in self.column_facts(_ALL, 1).items()}
 
     @abstractmethod
     def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
-        """Return facts about every attribute that a living item has; ``path`` and the product are none.
+        """Return attribute -> facts, for every attribute that some item has (not ``path`` and the product).
 
-        ``few``: an attribute with more different values gets ``values=None``. ``bins``: the number of equal
+        ``few``: an attribute with more different values gets ``values=None``. ``bins``: number of equal
         intervals in which its numbers are counted.
         """
 
     @property
     @abstractmethod
     def generation(self) -> int:
-        """The number of the open generation, which grows with every change."""
+        """The number of the open generation; it grows with every change."""
 
     @abstractmethod
     def info(self) -> dict[str, Any]:
-        """Return facts for users: items, model, rule, attributes; an engine adds its own."""
+        """Return facts for users, such as the number of items, model, score rule and attributes."""
         attributes = {name for part in self.columns() for name in part.names} - RESERVED
         return {
             "items": len(self),
@@ -304,9 +321,9 @@ class Index(ABC):
 
     @abstractmethod
     def columns(self) -> Collection[Columns]:
-        """Return the columns of attributes, in parts, for checking a filter.
+        """Return the columns of attributes in parts, for checking filters.
 
-        Names, and whether any item has a number, are right for all parts together.
+        An attribute exists, or has numbers, if it does so in any part.
         """
 
     @abstractmethod
@@ -315,9 +332,9 @@ class Index(ABC):
 
     @abstractmethod
     def tokens(self, ids: Sequence[str]) -> Tensor:
-        """Return the stored tokens [N, n_t, D] of items, float16, in the order of ``ids``.
+        """Return the stored tokens [N, n_t, D] of N items, float16, in the order of ``ids``.
 
-        Raises :class:`UnknownItemError` for an id that no item has.
+        Raises :class:`UnknownItemError` for an unknown id.
         """
 
     @abstractmethod
@@ -329,21 +346,24 @@ class Index(ABC):
         where: Filter | None = None,
         prefer: Sequence[Preference] | None = None,
     ) -> list[list[Hit]]:
-        """Return the ``k`` best items of each query [B, n_q, D], best first.
+        """Return the ``k`` items with the best scores for each query [B, n_q, D], the best first.
 
-        Equal scores come in the order in which the items were added. ``exclude`` names, for each query, ids
-        to leave out; unknown ids are ignored. ``where`` filters items by their payloads. ``prefer`` adds to
-        scores, with one preference for each query. Raises :class:`EngineError` as :meth:`check_search`, and
-        ``FilterError`` as :meth:`Filter.check`.
+        Items with equal scores come in the order of adding. ``exclude``: for each query, ids to leave out;
+        unknown ids are ignored. ``where``: only items that it allows. ``prefer``: for each query, what is
+        added to the scores of items. Raises :class:`EngineError` as :meth:`check_search`, and ``FilterError``
+        as :meth:`Filter.check`.
         """
 
     @property
     def text(self) -> CatalogueText | None:
-        """The words of the items; None if they cannot be searched (:meth:`why_no_text`)."""
+        """The words of the items' texts, for searching.
+
+        None if they cannot be searched (:meth:`why_no_text`).
+        """
         return None
 
     def why_no_text(self) -> str:
-        """Return a sentence that says why no words can be searched."""
+        """Return a sentence that says why words cannot be searched."""
         return (
             f"the engine {self.info()['engine']} cannot search words of titles: move the index to the "
             "engine exact (dqecir index move)"
@@ -351,28 +371,28 @@ class Index(ABC):
 
     @abstractmethod
     def with_settings(self, settings: SearchSettings | None) -> Index | None:
-        """Return the open generation with other settings of searches, for an audit; nothing is stored.
+        """Return this generation as an index that searches with other settings, for measuring them.
 
-        Without settings every item that may be found is scored. None if the engine has no such search. Call
-        :meth:`end_trials` afterwards.
+        The settings are not stored. None means scoring every allowed item. Returns None if the engine has no
+        such search. Call :meth:`end_trials` afterwards.
         """
 
     def end_trials(self) -> None:  # noqa: B027 (most engines make nothing)
-        """Remove what :meth:`with_settings` made, unless :meth:`configure` stored its settings."""
+        """Remove what :meth:`with_settings` has made; settings that :meth:`configure` has stored stay."""
 
     @abstractmethod
     def configure(self, settings: SearchSettings | None) -> None:
-        """Store the settings of searches. None: the engine's default.
+        """Store ``settings`` for all later searches. None: the engine's default.
 
-        Raises :class:`EngineError` for settings that the engine cannot follow, or not for this index.
+        Raises :class:`EngineError` if the engine cannot use these settings for this index.
         """
 
     def check_search(self, queries: Tensor, k: int, exclude: Sequence[Sequence[str]] | None) -> None:
-        """Raise :class:`EngineError` for arguments that do not fit the index."""
+        """Raise :class:`EngineError` if arguments of :meth:`search` do not fit this index."""
         if k < 1:
             raise EngineError(f"k must be at least 1, not {k}")
         if queries.ndim != 3:
-            raise EngineError(f"queries have shape {list(queries.shape)} where [B, n_q, D] is needed")
+            raise EngineError(f"queries have the shape {list(queries.shape)}: give them as [B, n_q, D]")
         if queries.shape[2] != self.header.size:
             raise EngineError(
                 f"the query has width {queries.shape[2]} but the index {self.header.size}, so they come "
@@ -387,7 +407,7 @@ class Index(ABC):
             )
 
     def check_model(self, model: ComposedModel) -> None:
-        """Raise :class:`EngineError` if another model made the target embeddings."""
+        """Raise :class:`EngineError` if another model made the embeddings of this index."""
         own = model.index_fingerprint(self.header.model)
         if self.header.model != own:
             raise EngineError(
@@ -397,7 +417,10 @@ class Index(ABC):
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    """Return the manifest of an index of any engine; raises :class:`EngineError` for another folder."""
+    """Return the contents of ``manifest.json`` of an index of any engine.
+
+    Raises :class:`EngineError` if the folder is no complete index.
+    """
     path = folder / "manifest.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

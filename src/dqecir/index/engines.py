@@ -1,4 +1,4 @@
-"""The engines by name; the manifest of an index names its engine."""
+"""The engines by name. ``manifest.json`` of an index names its engine."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ ENGINES: dict[str, str] = {
     "server": "dqecir.index.server:ServerIndex",
     "postgres": "dqecir.index.postgres:PostgresIndex",
 }
-"""Name in the manifest -> class, which is imported when needed, because some need further packages."""
+"""Name in the manifest -> module and class. A class is imported when it is needed, because some need packages
+that may not be installed."""
 
 _EXTRAS = {"server": "qdrant", "postgres": "postgres"}
 """Engine -> the extra that installs its packages."""
 
 
 def engine(name: str) -> type[Index]:
-    """Return an engine's class; raises :class:`EngineError` if it is unknown or its packages are missing."""
+    """Return the class of an engine; raises :class:`EngineError` if it is unknown or a package is missing."""
     if name not in ENGINES:
         raise EngineError(f"there is no engine {name!r}{nearest(name, ENGINES)}")
     module, kind = ENGINES[name].split(":")
@@ -48,23 +49,24 @@ def engine(name: str) -> type[Index]:
 def open_index(folder: Path) -> Index:
     """Open an index with the engine that its manifest names.
 
-    Raises :class:`EngineError` if the folder is no complete index, or its engine is not installed.
+    Raises :class:`EngineError` if the folder is no complete index, or a package of the engine is missing.
     """
     return engine(engine_of(folder)).open(folder)
 
 
 def engine_for(folder: Path, name: str | None) -> type[Index]:
-    """Return the engine to build with: the one named, else that of the index in ``folder``, else exact."""
+    """Return the engine ``name``. Default: the engine of the index in ``folder``, else ``exact``."""
     if name is None:
         name = engine_of(folder) if (folder / "manifest.json").is_file() else "exact"
     return engine(name)
 
 
 def move_index(source: Path, target: Path, name: str) -> Index:
-    """Copy an index's items into an index of another engine, whole or not at all, and return that.
+    """Copy all items of the index ``source`` into a new index of the engine ``name``, and return it.
 
-    Ids, payloads, tokens, and the order of adding are unchanged; an index in ``target`` is replaced. Raises
-    :class:`EngineError` for an index without items, and if both folders are the same.
+    Ids, payloads, tokens and the order of adding stay the same. ``target`` is written completely or not at
+    all; an index that is already there is replaced. Raises :class:`EngineError` if ``source`` has no items,
+    or if both folders are the same.
     """
     if source.resolve() == target.resolve():
         raise EngineError(f"{source} cannot be moved into itself: name another folder")
@@ -78,18 +80,19 @@ def move_index(source: Path, target: Path, name: str) -> Index:
 
 @dataclass(frozen=True)
 class Leftover:
-    """A draft, a table or a collection that a killed build left, and how to remove it."""
+    """What a killed build has left (a draft folder, a table or a collection), and how to remove it."""
 
     name: str
     remove: Callable[[], None]
 
 
 def leftovers_of(folder: Path | None) -> list[Leftover]:
-    """Return what killed builds left: drafts beside an index folder, and tables or collections of its engine.
+    """Return what killed builds have left.
 
-    The Qdrant server is that of the index in ``folder``, else that of ``DQECIR_QDRANT_URL``, and the database
-    is that of ``DQECIR_DATABASE_URL``, if any is named. Raises :class:`EngineError` where there is nothing to
-    look at.
+    These are drafts next to the index folder, and tables or collections of its engine. The Qdrant server is
+    that of the index in ``folder``, else that of ``DQECIR_QDRANT_URL``; the database is that of
+    ``DQECIR_DATABASE_URL``. Raises :class:`EngineError` if neither a folder nor a server nor a database is
+    given.
     """
     found, manifest = [], {"url": os.environ.get("DQECIR_QDRANT_URL"), "engine": "", "namespace": None}
     is_named = bool(os.environ.get("DQECIR_DATABASE_URL"))
@@ -116,7 +119,7 @@ def leftovers_of(folder: Path | None) -> list[Leftover]:
 
 
 def engine_of(folder: Path) -> str:
-    """Return the engine that a manifest names; raises :class:`EngineError` for a folder that is no index."""
+    """Return the name of an index's engine; raises :class:`EngineError` if the folder is no index."""
     name: str = manifest_of(folder)["engine"]
     if name == "edge":
         raise EngineError(

@@ -1,8 +1,8 @@
-"""Exact search: every item's tokens in float16 on disk, memory-mapped, all of them scored.
+"""The engine ``exact``: tokens in float16 in memory-mapped files; by default every item is scored.
 
-It has no dependencies, and its results are right by definition; other engines are compared with it.
-Items are in immutable segments. A change writes a segment or marks of dead items, and takes effect when it
-replaces the manifest.
+It needs no other packages, and finds the right results by definition; other engines are compared with it.
+Items are stored in segments, which never change. A change writes a new segment, or marks items of old ones as
+deleted, and takes effect when it replaces the manifest.
 """
 
 from __future__ import annotations
@@ -58,23 +58,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MERGED = 4
-"""Number of segments of similar size that are merged into one."""
+"""When this many segments have similar sizes, they are merged into one."""
 
 _LARGE = 1 << 28
 """Bytes of tokens above which freeing a removed file is slow."""
 
 _LINGERS = 5.0
-"""Seconds that a removed large segment stays open: longer than a search."""
+"""Seconds for which a removed large segment stays open: longer than any search takes."""
 
 
 class ExactIndex(Index):
-    """Items of one model in segments under a manifest."""
+    """An index whose items are in segments, which a manifest lists."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._current = open_generation(folder)
         self.header = self._current.manifest.header
-        # Held while a generation is opened, so that no older one replaces it; searches never hold it.
+        # Held while a generation is opened, so that no older one replaces it; searches do not need it.
         self._opening = Lock()
 
     def __len__(self) -> int:
@@ -126,7 +126,7 @@ class ExactIndex(Index):
         with place_to_build(folder, in_place=is_there) as place:
             old = read_manifest(place) if is_there else None
             number = 1 + (old.generation if old else 0)
-            # The number of candidates that is enough depends on the model.
+            # Keep settings only for the same model: how many candidates are enough depends on the model.
             quick = old.quick if old and old.header == header else None
             entry = write_segment(place, number, header, stored_parts(header, batches), quick)
             manifest = Manifest(generation=number, header=header, segments=(entry,), quick=quick)
@@ -163,7 +163,10 @@ class ExactIndex(Index):
         return len(payloads) - len(left)
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """As the contract says; with settings, project vectors that are not projected yet."""
+        """Store settings, as the contract says.
+
+        If they need projected vectors, make those that are missing.
+        """
         if settings is not None and self.header.score_rule != "dot":
             raise EngineError(
                 f"the engine exact scores every item by the rule {self.header.score_rule}: the number of "
@@ -184,7 +187,10 @@ class ExactIndex(Index):
             self._commit(Generation(manifest, now.segments), entries)
 
     def with_settings(self, settings: SearchSettings | None) -> ExactIndex | None:
-        """Return the open generation with other settings; missing projections are made in memory."""
+        """Return an index with other settings, as the contract says.
+
+        Missing projected vectors stay in memory.
+        """
         if settings is not None and (self.header.score_rule != "dot" or not has_faiss()):
             return None
         now = self._current
@@ -229,7 +235,10 @@ class ExactIndex(Index):
         }
 
     def _quick(self) -> dict[str, int] | str | None:
-        """Return how searches choose candidates, why they do not, or None where they shall not."""
+        """Return facts for users about approximate search: its settings, or why it is off.
+
+        None if not set.
+        """
         settings = self._current.manifest.quick
         if settings is None:
             return None
@@ -294,7 +303,7 @@ class ExactIndex(Index):
 
     @classmethod
     def verify(cls, folder: Path) -> None:
-        """Read every token, which ``open`` does not; raise :class:`EngineError` if one has changed."""
+        """Read every token, which :meth:`open` does not; raise :class:`EngineError` if a file has changed."""
         for segment in cls.open(folder)._current.segments:
             if token_digest(segment.stored) != segment.entry.token_sha256:
                 raise EngineError(
@@ -314,7 +323,7 @@ class ExactIndex(Index):
 
     @contextmanager
     def _writing(self) -> Iterator[Generation]:
-        """Lock the index and yield its newest generation; merge segments afterwards if that is worth it."""
+        """Lock the index, and yield its newest generation; afterwards merge segments if that is worth it."""
         with write_lock(self.folder):
             self.refresh()
             try:
@@ -368,9 +377,9 @@ class ExactIndex(Index):
 
 
 def _linger(replaced: Sequence[Segment]) -> None:
-    """Close large segments in a separate thread, once no search uses them.
+    """Close large segments in a separate thread as soon as no search uses them.
 
-    Freeing a large deleted mapping is slow, so it happens off the search path.
+    Freeing a large deleted mapping is slow, so it is not done in a search.
     """
     held = [segment for segment in replaced if segment.entry.token_bytes >= _LARGE]
     if held:
@@ -380,7 +389,10 @@ def _linger(replaced: Sequence[Segment]) -> None:
 
 
 def _worth_merging(segments: Sequence[Segment]) -> range | None:
-    """Return neighbouring segments to merge: a mostly dead one, or the newest if many are of similar size."""
+    """Return the places of neighbouring segments that should be merged; None if none should.
+
+    They are a segment of mostly deleted items, or the newest segments if many have similar sizes.
+    """
     for place, segment in enumerate(segments):
         if segment.entry.dead > segment.living:
             return range(place, place + 1)
@@ -388,11 +400,11 @@ def _worth_merging(segments: Sequence[Segment]) -> range | None:
 
 
 def _alike(sizes: Sequence[int]) -> range | None:
-    """Return the places of the last parts, if many are of similar size.
+    """Return the places of the last sizes, if at least :data:`MERGED` of them are similar; else None.
 
-    A run is extended backwards as long as the next part is no larger than the whole run. Thus an item is
-    copied once each time its part multiplies in size, and there are about as many parts as the number of
-    items has digits.
+    The run grows backwards as long as the next size is not larger than the whole run. Thus an item is copied
+    only when its segment becomes several times larger, and the number of segments grows with the logarithm of
+    the number of items.
     """
     start, total = len(sizes), 0
     while start and (not total or sizes[start - 1] <= total):

@@ -39,14 +39,14 @@ def has_numbers(columns: Collection[Columns], name: str) -> bool:
 
 
 class Filter(ABC):
-    """A condition on items."""
+    """A condition that items fulfil or not, by their payloads."""
 
     @abstractmethod
     def mask(self, columns: Columns) -> Mask:
-        """Return [N] bool: which items fulfil the filter."""
+        """Return a mask [N] of the items that fulfil the filter."""
 
     def comparisons(self) -> Iterator[Equal | Compare]:
-        """Yield every comparison of the filter."""
+        """Yield every comparison in the filter, with those inside of ``not``, ``and`` and ``or``."""
         match self:
             case Equal() | Compare():
                 yield self
@@ -61,7 +61,7 @@ class Filter(ABC):
         """Return the filter as an expression that :func:`parse_filter` reads back."""
 
     def check(self, columns: Collection[Columns]) -> None:
-        """Raise :class:`FilterError` for an unknown attribute, or an order on one without numbers."""
+        """Raise :class:`FilterError` for an unknown attribute, or for < or > without any numbers."""
         known = {name for part in columns for name in part.names} - RESERVED
         for comparison in self.comparisons():
             name = comparison.name
@@ -75,7 +75,7 @@ class Filter(ABC):
 
 @dataclass(frozen=True)
 class Equal(Filter):
-    """The attribute has one of the values."""
+    """The attribute has one of ``values``, as text or as number."""
 
     name: str
     values: tuple[str, ...]
@@ -98,7 +98,7 @@ _ORDERS: dict[Order, np.ufunc] = {
 
 @dataclass(frozen=True)
 class Compare(Filter):
-    """The attribute is a number on this side of the bound."""
+    """The attribute is a number that is smaller or larger than ``bound``, as ``order`` says (< <= > >=)."""
 
     name: str
     order: Order
@@ -113,7 +113,7 @@ class Compare(Filter):
 
 @dataclass(frozen=True)
 class Not(Filter):
-    """The part is not fulfilled."""
+    """``part`` is not fulfilled."""
 
     part: Filter
 
@@ -126,7 +126,7 @@ class Not(Filter):
 
 @dataclass(frozen=True)
 class And(Filter):
-    """All parts are fulfilled."""
+    """All of ``parts`` are fulfilled."""
 
     parts: tuple[Filter, ...]
 
@@ -139,7 +139,10 @@ class And(Filter):
         return reduce(np.logical_and, chain(numbers, (part.mask(columns) for part in others)))
 
     def parted(self) -> tuple[dict[str, list[Compare]], list[Filter]]:
-        """Return each attribute's orders, which one number must fulfil together, and all other parts."""
+        """Return attribute -> its comparisons with numbers, and all other parts.
+
+        If an item has several numbers, one of them must fulfil all comparisons of the attribute.
+        """
         orders: dict[str, list[Compare]] = {}
         others: list[Filter] = []
         for part in conjuncts(self):
@@ -155,7 +158,7 @@ class And(Filter):
 
 @dataclass(frozen=True)
 class Or(Filter):
-    """One or more parts are fulfilled."""
+    """At least one of ``parts`` is fulfilled."""
 
     parts: tuple[Filter, ...]
 
@@ -167,7 +170,10 @@ class Or(Filter):
 
 
 def conjuncts(where: Filter | None) -> Iterator[Filter]:
-    """Yield the parts of a filter all of which must hold."""
+    """Yield the filters that must all be fulfilled: the parts of an ``and``, or the filter itself.
+
+    None for None.
+    """
     if isinstance(where, And):
         for part in where.parts:
             yield from conjuncts(part)
@@ -176,16 +182,19 @@ def conjuncts(where: Filter | None) -> Iterator[Filter]:
 
 
 def all_of(parts: Iterable[Filter]) -> Filter | None:
-    """Return the filter that all parts must fulfil; None for no parts."""
+    """Return a filter that is fulfilled if all ``parts`` are; None if there are none."""
     found = tuple(parts)
     return And(found) if len(found) > 1 else next(iter(found), None)
 
 
 def filter_from(expression: str | None, conditions: Iterable[Mapping[str, Any]]) -> Filter | None:
-    """Return the filter of an expression and conditions together; None if there are none.
+    """Return one filter for an expression and conditions, which must all be fulfilled.
 
-    A condition has an ``attribute`` and optionally ``values``, of which it must be one, and the ``least`` and
-    ``most`` of a number. Raises :class:`FilterError` for an expression that cannot be read.
+    None if there are none.
+
+    A condition has an ``attribute``, and ``values`` (the attribute must have one of them), ``least`` or
+    ``most`` (its number must not be smaller or larger). Raises :class:`FilterError` if the expression cannot
+    be read.
     """
     parts = [] if expression is None or not expression.strip() else [parse_filter(expression)]
     for condition in conditions:
@@ -200,7 +209,7 @@ def filter_from(expression: str | None, conditions: Iterable[Mapping[str, Any]])
 
 
 def parse_filter(text: str) -> Filter:
-    """Parse an expression; raises :class:`FilterError` if it cannot be read."""
+    """Parse a filter expression; raises :class:`FilterError` if it cannot be read."""
     parser = _Parser(text)
     found = parser.any_of()
     if parser.here is not None:
@@ -216,7 +225,7 @@ _DEPTH = 100
 
 
 def _quoted(value: str) -> str:
-    """Return a name or a value as part of an expression, in quotes if necessary."""
+    """Return a name or a value as it must stand in an expression: in quotes if necessary."""
     if re.fullmatch(_BARE, value) and value not in _WORDS:
         return value
     return '"' + value.replace('"', '""') + '"'
@@ -277,7 +286,7 @@ class _Parser:
         return self.tokens[self.place] if self.place < len(self.tokens) else None
 
     def take(self, *texts: str) -> str | None:
-        """Consume one of these words or symbols, and return it; else None."""
+        """Consume the next word or symbol if it is one of ``texts``, and return it; else return None."""
         here = self.here
         if here is not None and here.kind != "quoted" and here.text in texts:
             self.place += 1

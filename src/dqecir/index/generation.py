@@ -1,4 +1,7 @@
-"""One finished generation of an exact index, whose segments are listed as one, without reading all items."""
+"""One finished generation (state) of an exact index: all its segments as one list of items.
+
+A place is the row of an item, counted through all segments in the order of adding.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ from dqecir.index.payload_columns import Columns
 from dqecir.index.segments import Manifest, MissingFileError, Segment, open_segment, read_manifest
 
 Places = NDArray[np.int64]
-"""Rows of items, counted through all segments in the order of adding."""
+"""Places of items [N]."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """The state that a search uses, unchanged by writers."""
+    """An open generation. Writers do not change it; they write the next one."""
 
     manifest: Manifest
     segments: tuple[Segment, ...]
@@ -37,12 +40,12 @@ class Generation:
 
     @property
     def columns(self) -> list[Columns]:
-        """The columns of each segment."""
+        """The columns of attributes, one part for each segment."""
         return [segment.items.columns for segment in self.segments]
 
     @cached_property
     def text(self) -> CatalogueText | None:
-        """The words of all items; None if they are missing for some."""
+        """The words of all items; None if a segment has no words."""
         found = [
             ItemTexts(segment.text, segment.items.columns, segment.alive)
             for segment in self.segments
@@ -51,7 +54,7 @@ class Generation:
         return CatalogueText(found) if len(found) == len(self.segments) else None
 
     def added(self, prefer: Sequence[Preference]) -> list[Scores]:
-        """Return what preferences, one for each query, add to the scores of each segment [B, N]."""
+        """Return what ``prefer`` (B preferences) adds to scores: an array [B, N] for each segment."""
         found = [np.zeros((len(prefer), one.entry.items), dtype=np.float32) for one in self.segments]
         for row, preference in enumerate(prefer):
             for own, columns in zip(found, self.columns, strict=True):
@@ -63,12 +66,12 @@ class Generation:
 
     @cached_property
     def _starts(self) -> list[int]:
-        """The place of each segment's first item, and the end."""
+        """The place of each segment's first item, and the place after the last item."""
         found: list[int] = np.cumsum([0, *(segment.entry.items for segment in self.segments)]).tolist()
         return found
 
     def row(self, place: int) -> tuple[Segment, int]:
-        """Return the segment of a place, and its row there."""
+        """Return the segment that holds a place, and the row within it."""
         number = bisect_right(self._starts, place) - 1
         return self.segments[number], place - self._starts[number]
 
@@ -78,9 +81,9 @@ class Generation:
         return segment.items.entry(row)
 
     def places(self, ids: Sequence[str], are_known: bool = False) -> Places:
-        """Return the place of each id, -1 for one that no living item has.
+        """Return the place of each id; -1 for an id that no item has.
 
-        ``are_known``: raise :class:`UnknownItemError` instead.
+        If ``are_known``, raise :class:`UnknownItemError` instead of returning -1.
         """
         found = np.full(len(ids), -1, dtype=np.int64)
         for start, segment in zip(self._starts[:-1], self.segments, strict=True):
@@ -91,21 +94,24 @@ class Generation:
         return found
 
     def check(self, where: Filter | None) -> None:
-        """Raise as :meth:`Filter.check`."""
+        """Raise ``FilterError`` as :meth:`Filter.check`."""
         if where is not None:
             where.check(self.columns)
 
     def allowed(self, where: Filter | None = None) -> Places:
-        """Return the places of living items that a filter allows; raises as :meth:`Filter.check`."""
+        """Return the places of all items that ``where`` allows, without deleted ones, in order.
+
+        Raises ``FilterError`` as :meth:`Filter.check`.
+        """
         self.check(where)
         masks = (segment.allowed(where) for segment in self.segments)
         return np.flatnonzero(np.concatenate([np.empty(0, dtype=np.bool_), *masks]))
 
     def listed(self, where: Filter | None = None) -> Places:
-        """Return the places of :meth:`allowed`, but of each product only the first."""
+        """Return the places of :meth:`allowed`, but only the first place of each product."""
         places = self.allowed(where)
         numbers = self._products[places]
-        # Of the same product the first is written last.
+        # Write in reverse order, so that the first place of a product is written last and stays.
         first = np.zeros(int(self._products.max(initial=-1)) + 1, dtype=np.int64)
         shown = np.flatnonzero(numbers >= 0)[::-1]
         first[numbers[shown]] = shown
@@ -115,7 +121,7 @@ class Generation:
 
     @cached_property
     def _products(self) -> NDArray[np.int64]:
-        """A number for the product of every item, -1 for an item without a product."""
+        """A number for the product of each item [N]; -1 for an item without a product."""
         known: dict[object, int] = {}
         found = [np.empty(0, dtype=np.int64)]
         for columns in self.columns:
@@ -125,9 +131,10 @@ class Generation:
         return np.concatenate(found)
 
     def order(self, places: Places, seed: int | None) -> NDArray[np.uint64]:
-        """Return a number for each place that orders the items: that of adding, or drawn by the seed.
+        """Return a number for each place by which items are sorted: the place itself, or a random number.
 
-        A drawn number depends on the seed and the id alone, so the order holds while other items come and go.
+        A random number depends only on ``seed`` and the id, so that the order stays when other items are
+        added or deleted.
         """
         if seed is None:
             return places.astype(np.uint64)
@@ -141,7 +148,7 @@ class Generation:
 
 
 def open_generation(folder: Path, known: Sequence[Segment] = ()) -> Generation:
-    """Open the newest finished generation; segments that are open already are reused."""
+    """Open the newest finished generation; reuse those of the open segments ``known`` that it still has."""
     manifest = read_manifest(folder)
     while True:
         try:

@@ -1,8 +1,8 @@
-"""Ids, payloads and columns of a segment, read from disk when needed.
+"""Ids, payloads and columns of a segment's items, in files that are read only where needed.
 
-``items.jsonl`` has a line for each item, ``["its id", {its payload}]``. ``lookup.safetensors`` holds the
-start of each line, the line of each id, and the values of each attribute. Opening them parses no item, so
-that an index of a million items opens fast.
+``items.jsonl`` has one line for each item, ``["its id", {its payload}]``. ``lookup.safetensors`` holds the
+first byte of each line, the line of each id, and the values of each attribute. Opening these files parses no
+item, so that an index of a million items opens fast.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from dqecir.io.files import write_bytes
 LINES = "items.jsonl"
 LOOKUP = "lookup.safetensors"
 FIRST = 1 << 19
-"""Bytes of a column's values that are read to judge the column's role."""
+"""Bytes of a column's values that are read to guess the column's role."""
 
 _VALUES = json.JSONDecoder()
 
 Entry = tuple[str, Mapping[str, Any]]
-"""The id and the payload of an item."""
+"""An item's id and payload."""
 
 
 class StoredValues(Sequence[Any]):
-    """The values of a column, which are all read only when one beyond the first of them is needed."""
+    """The values of a column; all of them are read only when one is needed that is not among the first."""
 
     def __init__(self, count: int, read: Callable[[int], bytes]) -> None:
-        """``read`` returns the first bytes of the values as JSON, or all if there are fewer."""
+        """``read(n)`` returns the first n bytes of the values as JSON, or all bytes if there are fewer."""
         self._count, self._read = count, read
 
     def __len__(self) -> int:
@@ -82,33 +82,33 @@ class StoredValues(Sequence[Any]):
 
 @dataclass(frozen=True)
 class StoredItems:
-    """The items of a segment, by row. They stay readable after the files are deleted."""
+    """The items of a segment by row; they stay readable after the files are deleted."""
 
     lines: mmap.mmap
     starts: NDArray[np.int64]
-    """First byte of each line, and the end of the last line [N + 1]."""
+    """First byte of each line, and the end of the last line: [N + 1]."""
     hashes: NDArray[np.uint64]
-    """Hashes of all ids, sorted [N]."""
+    """Hashes of all ids [N], sorted."""
     hashed_rows: NDArray[np.int64]
-    """The row of each hash [N]."""
+    """Row of the item that each of ``hashes`` belongs to [N]."""
     written: Columns
-    """The columns without the changes."""
+    """The columns as they were first written, without ``changes``."""
     changes: tuple[ItemChanges, ...] = ()
-    """Changes of payloads, the newest last."""
+    """Later changes of payloads, the newest last."""
 
     def __len__(self) -> int:
         return len(self.hashes)
 
     @cached_property
     def hashes_by_row(self) -> NDArray[np.uint64]:
-        """The hash of the id in each row [N]."""
+        """Hash of the id in each row [N]."""
         found = np.empty_like(self.hashes)
         found[self.hashed_rows] = self.hashes
         return found
 
     @cached_property
     def columns(self) -> Columns:
-        """The columns of the payloads."""
+        """The columns of the payloads, with all changes."""
         if not self.changes:
             return self.written
         changed: dict[str, PayloadColumn] = {}
@@ -121,7 +121,7 @@ class StoredItems:
         return Columns(names, len(self), lambda name: left[name] if name in left else self.written[name])
 
     def entry(self, row: int) -> Entry:
-        """Return the id and the payload of an item."""
+        """Return the id and the payload of the item in ``row``."""
         for change in reversed(self.changes):
             place = bisect_left(change.rows.data, row)
             if place < len(change.rows) and change.rows[place] == row:
@@ -130,18 +130,18 @@ class StoredItems:
         return item_id, payload
 
     def item_id(self, row: int) -> str:
-        """Return the id of an item, without parsing its payload."""
+        """Return the id of the item in ``row``, without parsing its payload."""
         line = self.lines[self.starts[row] : self.starts[row + 1]].decode("ascii")
         found: str = _VALUES.raw_decode(line, 1)[0]
         return found
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Return the row of each id, -1 for one that is not here [len(ids)]."""
+        """Return the row of each id [len(ids)]; -1 for an id that is not in the segment."""
         wanted = np.array([_hash(item_id) for item_id in ids], dtype=np.uint64)
         found = np.full(len(ids), -1, dtype=np.int64)
         for number, place in enumerate(np.searchsorted(self.hashes, wanted).tolist()):
             head = _head(ids[number])
-            # Two ids may have the same hash, so compare with the line.
+            # Two ids may have the same hash, so compare the id in the line too.
             while place < len(self) and self.hashes[place] == wanted[number]:
                 row = int(self.hashed_rows[place])
                 start = self.starts[row]
@@ -154,26 +154,26 @@ class StoredItems:
 
 @dataclass(frozen=True)
 class ItemChanges:
-    """New payloads of some items of a segment."""
+    """New payloads for some items of a segment."""
 
     rows: NDArray[np.int64]
-    """The rows of these items in the segment, sorted [M]."""
+    """The rows of these items in the segment [M], sorted."""
     items: StoredItems
-    """The new payloads [M]; its columns are only those that were changed."""
+    """The M items with their new payloads; it has only the columns whose values changed."""
     text: StoredText | None
-    """The words of the changed columns; None where no changed column can hold words."""
+    """The words of the changed columns; None if no changed column holds texts."""
 
     @property
     def names(self) -> frozenset[str]:
-        """The changed columns."""
+        """Names of the changed columns."""
         return self.items.written.names
 
 
 class ItemsWriter:
-    """Write the items of a segment in the given order."""
+    """Writes the item files of a segment, in the order in which items are added."""
 
     def __init__(self, place: Path, names: Collection[str] | None = None) -> None:
-        """Write into the existing folder ``place``; ``names``: the columns to write. Default: all."""
+        """Write into the existing folder ``place`` the columns ``names``. Default: all columns."""
         self._place = place
         self._file = (place / LINES).open("wb")
         self._ids: set[str] = set()
@@ -183,13 +183,13 @@ class ItemsWriter:
         has_words = names is None or any(map(is_searched, names))
         self._text = TextWriter(place) if has_words and has_fts5() else None
         self.text_sha256: str | None = None
-        """SHA-256 of the words of the items, once they are complete."""
+        """SHA-256 of the file of words; None before :meth:`finish`."""
 
     def __len__(self) -> int:
         return len(self._hashes)
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Write items; raises :class:`EngineError` for an id that was written already."""
+        """Write items; raises :class:`EngineError` for an id that comes twice."""
         for item_id, payload in entries:
             if item_id in self._ids:
                 raise EngineError(f"the item {item_id!r} comes twice: give every item its own id")
@@ -207,15 +207,15 @@ class ItemsWriter:
             self._starts.append(self._starts[-1] + len(line))
 
     def close(self) -> None:
-        """Close the file of lines; without :meth:`finish`, the files cannot be used."""
+        """Close the files; without an earlier :meth:`finish` they are incomplete."""
         self._file.close()
         if self._text is not None:
             self._text.close()
 
     def finish(self, rows: NDArray[np.int64] | None = None) -> None:
-        """Complete the files, so that they survive a power cut.
+        """Complete the files and flush them to disk.
 
-        ``rows``: those of :class:`ItemChanges`, where the items are changes.
+        ``rows``: if the items are changes (:class:`ItemChanges`), their rows in the segment.
         """
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -238,7 +238,7 @@ class ItemsWriter:
 
 
 def items_digest(place: Path) -> str:
-    """Return the SHA-256 of both files; raises ``OSError`` if one is missing."""
+    """Return the SHA-256 of both item files of a segment; raises ``OSError`` if one is missing."""
     digest = hashlib.sha256()
     for name in (LINES, LOOKUP):
         with (place / name).open("rb") as file:
@@ -247,7 +247,10 @@ def items_digest(place: Path) -> str:
 
 
 def open_items(place: Path) -> StoredItems:
-    """Open the files of :class:`ItemsWriter`; raises :class:`EngineError`, and ``OSError``."""
+    """Open the files that :class:`ItemsWriter` wrote to the folder ``place``.
+
+    Raises :class:`EngineError` if they are damaged, and ``OSError``.
+    """
     with (place / LINES).open("rb") as file:
         try:
             lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -271,7 +274,10 @@ def open_items(place: Path) -> StoredItems:
 
 
 def open_changes(place: Path, has_words: bool) -> ItemChanges:
-    """Open changes of payloads; raises as :func:`open_items`, and ``sqlite3.Error``."""
+    """Open the changed payloads in the folder ``place``; ``has_words``: whether it has a file of words.
+
+    Raises as :func:`open_items`, and ``sqlite3.Error``.
+    """
     items = open_items(place)
     with safe_open(place / LOOKUP, framework="np") as kept:
         rows = kept.get_tensor("rows")
@@ -285,5 +291,5 @@ def _hash(item_id: str) -> int:
 
 
 def _head(item_id: str) -> bytes:
-    """Return the beginning of an item's line; ASCII JSON encodes each id in exactly one way."""
+    """Return the bytes with which an item's line begins. ASCII JSON encodes each id in exactly one way."""
     return f"[{json.dumps(item_id)}, ".encode("ascii")

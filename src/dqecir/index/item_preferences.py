@@ -1,4 +1,4 @@
-"""Preferences of a search besides its query: cells and words of items that add to scores."""
+"""What a search adds to the scores of items besides the query: for their cells (values) and for words."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from dqecir.index.item_text import ChangedText, StoredText, terms_of
 from dqecir.index.payload_columns import Columns
 
 SATURATION = 1.2
-"""How soon further occurrences of a word count less: BM25's k1, as in SQLite."""
+"""BM25's k1, as in SQLite: the larger, the more further occurrences of a word count."""
 LENGTH = 0.75
-"""How much less long texts count than short ones: BM25's b, as in SQLite."""
+"""BM25's b, as in SQLite: the larger, the less a word counts in a long text."""
 
 Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CellPreference:
-    """Numbers that a column's cells add to the scores of items."""
+    """What is added to the score of an item, depending on its value in one column."""
 
     column: str
     values: Mapping[str, float]
@@ -40,11 +40,11 @@ class CellPreference:
         return CellPreference(self.column, values, unit * self.others)
 
     def __bool__(self) -> bool:
-        """Return whether anything is added."""
+        """Return whether any number differs from 0."""
         return bool(self.others or any(self.values.values()))
 
     def added(self, columns: Columns) -> Scores:
-        """Return the number that is added for each item [N]; 0 for an item without a value."""
+        """Return what is added to the score of each item [N]; 0 for an item without a value."""
         column = columns[self.column]
         found = np.where(column.codes > 0, np.float32(self.others), np.float32(0))
         for value, gain in self.values.items():
@@ -54,13 +54,13 @@ class CellPreference:
 
 @dataclass(frozen=True)
 class Preference:
-    """The preferences of one search; their sum is added to the score."""
+    """What one search adds to the scores of items: the sum of all its parts."""
 
     cells: tuple[CellPreference, ...] = ()
     words: tuple[str, ...] = ()
-    """Words to find in titles, descriptions and other texts."""
+    """Words to look for in titles, descriptions and other texts."""
     word_weight: float = 0.0
-    """The number that is added for a text of mean length with all words that any text has."""
+    """The number that is added for a text of mean length that has all of the words that any text has."""
 
     def scaled(self, unit: float) -> Preference:
         """Return the preference with all of its numbers multiplied by ``unit``."""
@@ -69,16 +69,16 @@ class Preference:
         )
 
     def of_cells(self, columns: Columns) -> Scores:
-        """Return the numbers that the cells of items add to their scores [N]."""
+        """Return what the cells of each item add to its score [N]."""
         return sum((cell.added(columns) for cell in self.cells), np.zeros(len(columns), dtype=np.float32))
 
     def __bool__(self) -> bool:
-        """Return whether anything is preferred."""
+        """Return whether anything can be added."""
         return bool(self.cells or self.words)
 
 
 class ItemTexts(NamedTuple):
-    """The texts of a segment's items."""
+    """The words of one segment, its columns, and a mask [N] of its items that are not deleted."""
 
     stored: StoredText | ChangedText
     columns: Columns
@@ -87,7 +87,7 @@ class ItemTexts(NamedTuple):
 
 @dataclass(frozen=True)
 class CatalogueText:
-    """The texts of all items of an index, ranked by BM25 over its living items."""
+    """The words of all items of an index, ranked by BM25."""
 
     segments: Sequence[ItemTexts]
     _idf: dict[str, float] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class CatalogueText:
         return tuple(name for name in names if holds_text(name, self._values(name)))
 
     def _values(self, name: str) -> list[str]:
-        """Return different values of a column, enough to judge whether it holds texts."""
+        """Return some different values of a column, to judge whether it holds texts."""
         found: dict[str, None] = {}
         for value in chain.from_iterable(part.columns[name].values for part in self.segments):
             found[str(value)] = None
@@ -108,13 +108,14 @@ class CatalogueText:
         return list(found)
 
     def knows(self, word: str) -> bool:
-        """Return whether a text of a living item has the word."""
+        """Return whether the word occurs in a text of some item that is not deleted."""
         return any(self._rarity(term) > 0 for term in terms_of(word))
 
     def relevance(self, words: Sequence[str]) -> list[Scores]:
-        """Return BM25 of the items of each segment [N], relative to one occurrence of every word.
+        """Return the BM25 relevance of each item, an array [N] for each segment.
 
-        Words that no text has do not count.
+        1 means as relevant as one occurrence of each word in a text of mean length. Words that no text has do
+        not count.
         """
         terms = dict.fromkeys(term for word in words for term in terms_of(word) if self._rarity(term))
         whole = sum(map(self._rarity, terms)) or 1.0
@@ -130,7 +131,7 @@ class CatalogueText:
 
     @cached_property
     def _lengths(self) -> list[Scores]:
-        """Return the saturation of each item's text [N], by its length relative to the mean."""
+        """For each segment, BM25's term for the length of each item's text [N], relative to the mean."""
         words = [
             sum(
                 (part.stored.lengths[name] for name in self.columns if name in part.stored.lengths),
@@ -143,7 +144,10 @@ class CatalogueText:
         return [(SATURATION * (1 - LENGTH + LENGTH * own / mean)).astype(np.float32) for own in words]
 
     def _rarity(self, term: str) -> float:
-        """Return the inverse document frequency of a term among living items; 0 if none has it."""
+        """Return the inverse document frequency of a term among items that are not deleted.
+
+        0 if none has it.
+        """
         if term not in self._idf:
             holding = (
                 int(part.alive[part.stored.counts(term, self.columns)[0]].sum()) for part in self.segments

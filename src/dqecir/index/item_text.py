@@ -1,7 +1,7 @@
-"""The words of a segment's items in the file ``text.sqlite``, which is written once and then only read.
+"""The words of a segment's items, in the file ``text.sqlite``, which is written once and then only read.
 
-The words are in a full-text table of SQLite (FTS5, whose tokenizer removes English endings). Its documents
-are the texts of single columns: column c of row r has the number r x 1024 + c.
+The words are in a full-text table of SQLite (FTS5), whose tokenizer removes English endings. A document of
+that table is the text of one item in one column: column c of row r has the number r x 1024 + c.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _WORD = re.compile(r"[^\W_]+")
 _LETTER = re.compile(r"[^\W\d_]")
 
 Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Rows that have a word, and how many times."""
+"""Rows that have a word, and how many times each row has it."""
 
 
 @cache
@@ -57,7 +57,7 @@ def has_fts5() -> bool:
 
 @lru_cache(maxsize=10_000)
 def terms_of(word: str) -> tuple[str, ...]:
-    """Return a word's terms in the tables: ``dress`` for ``Dresses``, ``v`` and ``neck`` for ``v-neck``."""
+    """Return the terms that the table stores for a word, such as ``v`` and ``neck`` for ``V-necks``."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"CREATE VIRTUAL TABLE words {_FULL_TEXT}")
         connection.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(words, 'instance')")
@@ -67,13 +67,13 @@ def terms_of(word: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def is_searched(name: str) -> bool:
-    """Return whether a column's texts may be searched by words."""
+    """Return whether words are searched in a column of this name."""
     return name not in RESERVED and may_hold_text(name)
 
 
 @contextmanager
 def _as_os_error(path: Path) -> Iterator[None]:
-    """Raise an error of SQLite, such as one of a full disk, as the ``OSError`` that other files raise."""
+    """Raise errors of SQLite, such as a full disk, as ``OSError``, like those of other files."""
     try:
         yield
     except sqlite3.Error as error:
@@ -81,7 +81,7 @@ def _as_os_error(path: Path) -> Iterator[None]:
 
 
 class TextWriter:
-    """Write the words of a segment's items, in the order of their rows; raises ``OSError`` if it cannot."""
+    """Writes the words of a segment's items, in the order of their rows; raises ``OSError`` if it cannot."""
 
     def __init__(self, place: Path) -> None:
         """Write into the existing folder ``place``."""
@@ -96,7 +96,7 @@ class TextWriter:
         self._counts: dict[str, dict[int, int]] = {}
 
     def add(self, row: int, payload: Mapping[str, Any]) -> None:
-        """Write the texts of the item of this row."""
+        """Write the texts of the item in ``row``."""
         for name, text in _texts_of(payload):
             if name in self._counts or len(self._counts) < _COLUMNS:
                 counts = self._counts.setdefault(name, {})
@@ -106,11 +106,11 @@ class TextWriter:
                     self._database.execute("INSERT INTO words(rowid, t) VALUES (?, ?)", (document, text))
 
     def close(self) -> None:
-        """Close the file; without :meth:`finish`, it cannot be used."""
+        """Close the file; without an earlier :meth:`finish` it is incomplete."""
         self._database.close()
 
     def finish(self, items: int) -> str:
-        """Complete the file, so that it survives a power cut, and return its SHA-256."""
+        """Complete the file for ``items`` items, flush it to disk, and return its SHA-256."""
         with _as_os_error(self._path):
             self._database.execute("CREATE TABLE columns (name TEXT, lengths BLOB)")
             for name, counts in self._counts.items():
@@ -132,22 +132,22 @@ def text_digest(place: Path) -> str:
 
 
 class StoredText:
-    """The words of a segment's items, readable after the file is deleted and from any thread."""
+    """The words of a segment's items; readable from any thread, also after the file is deleted."""
 
     def __init__(self, place: Path) -> None:
         """Open the file in the folder ``place``; raises ``OSError`` and ``sqlite3.Error``."""
         address = f"{(place / FILE).resolve(strict=True).as_uri()}?mode=ro&immutable=1"
-        # One connection, which threads share in turn, because its file may be deleted while it is searched.
+        # Threads share one connection in turn: a deleted file cannot be opened a second time.
         self._database = sqlite3.connect(address, uri=True, check_same_thread=False)
         finalize(self, self._database.close)
         self._turn = Lock()
         self._database.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab(main, words, 'instance')")
         columns = self._database.execute("SELECT name, lengths FROM columns ORDER BY rowid").fetchall()
         self.lengths = {name: np.frombuffer(lengths, dtype=np.uint32) for name, lengths in columns}
-        """Column -> number of words of each row [N]."""
+        """Column -> number of words in each row [N]."""
 
     def counts(self, term: str, columns: Collection[str]) -> Counts:
-        """Return which rows have a term in any of the columns, and how many times."""
+        """Return the rows that have ``term`` in any of ``columns``, and how many times."""
         with self._turn:
             [[found]] = self._database.execute(_DOCUMENTS, (term,))
         documents = np.array(found.split(",") if found else [], dtype=np.int64)
@@ -158,11 +158,11 @@ class StoredText:
 
 @dataclass(frozen=True)
 class ChangedText:
-    """The words of a segment's items, after some columns of some rows were changed."""
+    """The words of a segment's items after some columns of some rows have changed."""
 
     before: StoredText | ChangedText
     after: StoredText
-    """The words of the changed columns, of the changed rows only."""
+    """The words of the changed rows, in the changed columns only."""
     rows: NDArray[np.int64]
     """The changed rows [M]."""
     names: Collection[str]
@@ -172,7 +172,7 @@ class ChangedText:
 
     @cached_property
     def lengths(self) -> dict[str, NDArray[np.uint32]]:
-        """Column -> number of words of each row [N]."""
+        """Column -> number of words in each row [N]."""
         found = dict(self.before.lengths)
         for name in self.names:
             own = found.get(name, np.zeros(self.items, dtype=np.uint32)).copy()
@@ -181,7 +181,7 @@ class ChangedText:
         return found
 
     def counts(self, term: str, columns: Collection[str]) -> Counts:
-        """As :meth:`StoredText.counts`."""
+        """Return the same as :meth:`StoredText.counts`, with the changes."""
         changed = [name for name in columns if name in self.names]
         kept = self.before.counts(term, [name for name in columns if name not in self.names])
         if not changed:
@@ -196,7 +196,7 @@ class ChangedText:
 
 
 def _texts_of(payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the fields of a payload that may be searched by words."""
+    """Yield column and text of each field of a payload in which words are searched."""
     for name, value in payload.items():
         if is_searched(name):
             texts = [one for one in values_in(value) if isinstance(one, str) and _LETTER.search(one)]
@@ -206,5 +206,5 @@ def _texts_of(payload: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _storable(text: str) -> str:
-    """Return a text without half characters, which JSON may contain but SQLite refuses."""
+    """Return the text without lone surrogates, which JSON allows but SQLite refuses."""
     return text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Lock an index for one writer by a file lock, which the system releases even if the writer is killed."""
+"""Lock an index so that only one writer changes it; the system releases the lock if the writer is killed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dqecir.index.contract import check_replaceable
 from dqecir.io.files import whole_folder
 
 PATIENCE = 30.0
-"""Seconds to wait for another writer."""
+"""Seconds to wait for another writer to finish."""
 
 
 @contextmanager
 def write_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the writers' lock of the index among threads and processes; readers never need it.
+    """Hold the lock of writers of an index during the ``with`` block; it holds for threads and processes.
 
-    Raises :class:`EngineError` if another writer holds it for more than ``patience`` seconds, if the folder
-    cannot be written to, or if its file system has no locks.
+    Readers do not need it. Raises :class:`EngineError` if another writer holds the lock for more than
+    ``patience`` seconds, if the folder cannot be written to, or if its file system has no locks.
     """
     end = time.monotonic() + patience
     while True:
@@ -46,10 +46,11 @@ def write_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
 
 @contextmanager
 def place_to_build(folder: Path, in_place: bool) -> Iterator[Path]:
-    """Yield where to build: ``folder`` itself, locked, or a draft that replaces it at the end.
+    """Yield the folder to build in: ``folder`` itself, locked, or a draft that replaces it at the end.
 
-    ``in_place``: the build replaces the index there by a next generation, so that a kill at any moment leaves
-    the old one or the new one. Raises :class:`EngineError` if the folder holds files that are not an index.
+    ``in_place``: build the next generation of the index in ``folder``, so that a kill at any moment leaves
+    either the old or the new index. Raises :class:`EngineError` if the folder holds files that are not an
+    index.
     """
     check_replaceable(folder)
     if in_place:
@@ -70,7 +71,7 @@ def _taken(handle: int, folder: Path) -> bool:
 
 
 def _is_named(handle: int, folder: Path) -> bool:
-    """Return whether the locked file is still the folder's; a new index may have replaced it."""
+    """Return whether the locked file is still the one in ``folder``; a new index may have replaced it."""
     try:
         return os.path.samestat(os.fstat(handle), (folder / "lock").stat())
     except FileNotFoundError:

@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 GROUP = 1 << 24
-"""Most numbers of a row group's vectors, which are in memory together."""
+"""Most numbers in the vectors of one row group, which is in memory as a whole."""
 
 
 def export_parquet(index: Index, out: Path) -> int:
-    """Write every item of the open generation to ``out``, whole or not at all; return how many there are.
+    """Write all items of an index to the Parquet file ``out``; return their number.
 
     A row is an item, in the order of adding: its ``id``, its ``vector`` [D] in float32 and its ``payload`` as
-    JSON. If items have several vectors, the column is ``vectors`` [n_t, D]. The file's metadata hold
-    ``target``, the fingerprint of the vectors' origin, and the ``score_rule``. Raises :class:`EngineError` if
-    pyarrow is not installed, and for an id that is not valid Unicode.
+    JSON. If an item has several vectors, the column is ``vectors`` [n_t, D]. The file's metadata hold the
+    ``score_rule`` and ``target``, the fingerprint of the weights that made the vectors. The file is written
+    completely or not at all. Raises :class:`EngineError` if pyarrow is not installed, and for an id that is
+    not valid Unicode.
     """
     try:
         import pyarrow as pa

@@ -1,7 +1,7 @@
-"""Write new payloads of a segment's items beside its own files, so that no vector is written again.
+"""Write changed payloads of a segment next to its own files, so that vectors need not be written again.
 
-A change is a folder within that of the segment, with the files of ``item_list.py`` for the changed items
-alone. Its columns are those whose values differ.
+A change is a folder inside the segment's folder. It has the files of ``item_list.py`` for the changed items
+only, with the columns whose values differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from dqecir.index.segments import ChangeEntry, Segment, SegmentEntry, new_folder
 def with_payloads(
     folder: Path, generation: int, segment: Segment, entries: Mapping[int, Entry]
 ) -> SegmentEntry:
-    """Write the new payloads among some entries, by row; return the segment's entry with them."""
+    """Write those of ``entries`` (row -> id and payload) whose payload has changed.
+
+    Returns the segment's entry for the manifest, with this change.
+    """
     names = {
         row: _changed_names(segment.items.entry(row)[1], payload) for row, (_, payload) in entries.items()
     }
@@ -32,7 +35,10 @@ def with_payloads(
 
 
 def join_changes(folder: Path, generation: int, segment: Segment, merged: range) -> SegmentEntry:
-    """Merge the newest of the segment's changes into one; return the segment's entry with it."""
+    """Merge the changes at the places ``merged``, which are the newest, into one.
+
+    Returns the segment's entry for the manifest, with the merged change.
+    """
     rows = {row for change in segment.items.changes[merged.start :] for row in change.rows.tolist()}
     entries = {row: segment.items.entry(row) for row in rows}
     return _write_changes(folder, generation, segment, entries, set())
@@ -41,7 +47,7 @@ def join_changes(folder: Path, generation: int, segment: Segment, merged: range)
 def _write_changes(
     folder: Path, generation: int, segment: Segment, entries: Mapping[int, Entry], names: set[str]
 ) -> SegmentEntry:
-    """Write entries by row with these columns, instead of all earlier changes of the same rows."""
+    """Write ``entries`` with the columns ``names`` as a change, which replaces earlier ones of these rows."""
     rows = np.array(sorted(entries), dtype=np.int64)
     kept = []
     for change, opened in zip(segment.entry.changes, segment.items.changes, strict=True):
@@ -58,13 +64,13 @@ def _write_changes(
     )
     update: dict[str, Any] = {"changes": (*kept, change)}
     if any(map(is_searched, names)) and not has_fts5():
-        # The words that are stored are not those of the items any more.
+        # Without FTS5 the new words cannot be stored, and the stored ones no longer fit the items.
         update["text_sha256"] = None
     return segment.entry.model_copy(update=update)
 
 
 def _changed_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
-    """Return the columns whose values differ, also in type: 1 and 1.0 are shown in different ways."""
+    """Return the columns whose values differ, also in type: 1 and 1.0 are shown differently."""
     return {
         name
         for name in before.keys() | after.keys()

@@ -1,4 +1,4 @@
-"""Payloads by column: an array for each attribute, which filters compare."""
+"""Payloads by column: an array for each attribute, with which filters compare fast."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from dqecir.data.cells import as_number, folded, measured
 
 Mask = NDArray[np.bool_]
 Value = str | int | float
-"""Types of values that can be compared; a value of any other type counts as missing."""
+"""Types of values that filters compare; a value of any other type counts as missing."""
 
 
 def values_in(value: object) -> list[Value]:
-    """Return the comparable values of a payload's field: a list's values, or the one value."""
+    """Return the comparable values in a payload's field, which holds one value or a list."""
     several = value if isinstance(value, list) and len(value) > 1 else [value]
     return [one for one in several if isinstance(one, str | int | float)]
 
 
 def least_number(value: object) -> float:
-    """Return the number of a payload's field, or NaN if it has none.
+    """Return the number in a payload's field.
 
-    Of several numbers, return the smallest, which is a product's "from" price.
+    The smallest of several (a product's "from" price), NaN for none.
     """
     numbers = [number for one in values_in(value) if math.isfinite(number := measured(one))]
     return min(numbers, default=math.nan)
@@ -36,19 +36,21 @@ def least_number(value: object) -> float:
 
 @dataclass(frozen=True)
 class PayloadColumn:
-    """One attribute of N items: codes [N], 0 for an item that lacks it, else 1 + the place of its value.
+    """One attribute of N items.
 
-    Several values of an item are a list, which is one of the ``values``.
+    ``codes`` [N]: 0 for an item without it, else 1 + the place of its value in ``values``.
+
+    If an item has several values, its entry in ``values`` is the list of them.
     """
 
     codes: NDArray[np.unsignedinteger[Any]]
     values: Sequence[Value | Sequence[Value]]
 
     def matching(self, wanted: Sequence[str]) -> Mask:
-        """Return which items have one of the wanted values [N].
+        """Return a mask [N] of the items that have one of the values ``wanted``.
 
         Values are equal if their texts are, ignoring case and Unicode form, or if both are equal plain
-        numbers; a code such as ``007`` is equal only to itself.
+        numbers. A code such as ``007`` is equal only to itself.
         """
         table = np.zeros(1 + len(self.values), dtype=np.bool_)
         for text in wanted:
@@ -57,7 +59,10 @@ class PayloadColumn:
         return table[self.codes]
 
     def between(self, bounds: Iterable[tuple[np.ufunc, float]]) -> Mask:
-        """Return which items have a number that fulfils all comparisons [N]; of several numbers, any one."""
+        """Return a mask [N] of the items with a number that fulfils all comparisons in ``bounds``.
+
+        A comparison is a numpy function such as ``np.less`` and the number to compare with.
+        """
         numbers, codes, _ = self.numbers
         holds = np.logical_and.reduce([order(numbers, bound) for order, bound in bounds])
         table = np.zeros(1 + len(self.values), dtype=np.bool_)
@@ -65,7 +70,7 @@ class PayloadColumn:
         return table[self.codes]
 
     def changed(self, rows: NDArray[np.int64], newer: PayloadColumn) -> PayloadColumn:
-        """Return the column where some rows [M] have the values of a newer column of M items.
+        """Return the column with the values of ``newer``, a column of M items, in the rows ``rows`` [M].
 
         Values that no item has any more are left out.
         """
@@ -86,10 +91,7 @@ class PayloadColumn:
 
     @cached_property
     def numbers(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-        """The numbers of all values [M], the code of each [M], and the codes of values that are no numbers.
-
-        The latter hold a value that is no number, if they hold several.
-        """
+        """The numbers among all values [M], the code of each [M], and the codes of all other values."""
         numbers, codes, wordy = array("d"), array("q"), array("q")
         for code, value in enumerate(self.values, start=1):
             for one in value if isinstance(value, list) else (value,):
@@ -120,7 +122,7 @@ class PayloadColumn:
 
 
 class ColumnCoder:
-    """Make the column of an attribute from consecutive items."""
+    """Builds the column of one attribute from items that are added one after the other."""
 
     def __init__(self) -> None:
         # 1, 1.0 and True are equal as keys, but their texts differ.
@@ -129,7 +131,7 @@ class ColumnCoder:
         self._rows, self._row_codes = array("q"), array("q")
 
     def add(self, row: int, value: object) -> None:
-        """Add the value, or the list of several values, of the item of this row."""
+        """Add the value (or the list of values) of the item in ``row``."""
         own = values_in(value)
         if own:
             key = tuple((type(one), one) for one in own)
@@ -140,24 +142,24 @@ class ColumnCoder:
             self._row_codes.append(self._codes[key])
 
     def column(self, count: int) -> PayloadColumn:
-        """Return the column of ``count`` items."""
+        """Return the column of the first ``count`` items."""
         codes = np.zeros(count, dtype=np.min_scalar_type(len(self._codes)))
         codes[np.frombuffer(self._rows, dtype=np.int64)] = np.frombuffer(self._row_codes, dtype=np.int64)
         return PayloadColumn(codes, self._values)
 
 
 class Columns:
-    """The columns of N items, each read when a filter first needs it."""
+    """The columns of N items; a column is read when a filter first needs it."""
 
     def __init__(self, names: Collection[str], count: int, read: Callable[[str], PayloadColumn]) -> None:
-        """``read`` returns the column of one of ``names``."""
+        """Take the names of N = ``count`` items' columns; ``read`` returns the column of a name."""
         self.names = frozenset(names)
         self._count, self._read = count, read
         self._columns: dict[str, PayloadColumn] = {}
 
     @classmethod
     def of(cls, payloads: Sequence[Mapping[str, Any]]) -> Self:
-        """Make the columns of payloads in memory."""
+        """Return the columns of payloads that are in memory."""
 
         def coded(name: str) -> PayloadColumn:
             coder = ColumnCoder()
@@ -171,7 +173,7 @@ class Columns:
         return self._count
 
     def __getitem__(self, name: str) -> PayloadColumn:
-        """Return the column of an attribute, ignoring case; it is empty if no item has the attribute."""
+        """Return the column of an attribute, whose name is found in any case; empty if no item has it."""
         name = self.written(name)
         if name not in self._columns:
             found = self._read(name) if name in self.names else ColumnCoder().column(self._count)
@@ -179,15 +181,15 @@ class Columns:
         return self._columns[name]
 
     def exactly(self, name: str) -> PayloadColumn:
-        """Return the column of exactly this name; it is empty if no item has the attribute."""
+        """Return the column with exactly this name; empty if no item has it."""
         return self[name] if name in self.names else ColumnCoder().column(self._count)
 
     def __contains__(self, name: str) -> bool:
-        """Return whether any item has an attribute of this name, in any case."""
+        """Return whether any item has an attribute with this name, in any case."""
         return self.written(name) in self.names
 
     def written(self, name: str) -> str:
-        """Return the items' spelling of an attribute's name in any case; an unknown name is unchanged."""
+        """Return an attribute's name as the items spell it; an unknown name is returned unchanged."""
         return name if name in self.names else self._by_folded.get(folded(name), name)
 
     @cached_property

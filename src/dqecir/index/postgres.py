@@ -1,8 +1,8 @@
 """The engine ``postgres``: items in tables of a PostgreSQL database with pgvector.
 
-The folder holds a manifest that names a schema and the index's row there. The database is that of
-``DQECIR_DATABASE_URL``, else of libpq's own settings; its address is stored nowhere. A call reads one
-snapshot. A change is one transaction that holds the row, so writers of all machines take turns.
+The folder holds a manifest that names a schema and the index's row in that schema. The database is that of
+``DQECIR_DATABASE_URL``, else the one in libpq's own settings; its address is never stored. A call reads one
+snapshot. A change is one transaction that locks the row, so that writers on all machines take turns.
 """
 
 from __future__ import annotations
@@ -62,44 +62,47 @@ from dqecir.io.files import whole_folder
 from dqecir.settings import parse_settings
 
 READ = 1024
-"""Items read at once, where all are read."""
+"""Number of items that one request reads, when all items are read."""
 
 FEW = 10_000
-"""Comparing so many items takes no longer than the graph behind a filter, and finds all that are right."""
+"""If a filter allows at most this many items, all are compared: this is as fast as the graph, and exact."""
 
 READ_MS = 25_000
 WRITE_MS = 300_000
 LOCK_MS = 30_000
-"""Milliseconds that a statement of a reader and of a writer may take, and that a writer waits for others."""
+"""Milliseconds that a writer waits for other writers; the next two are the most that a reader's and a
+writer's statement may take."""
 
 _PLANNER = {"jit": "off", "max_parallel_workers_per_gather": "0", "random_page_cost": "1"}
-"""For short statements on tables that fit in memory: compilers and workers start too slowly."""
+"""Settings of PostgreSQL for short statements on tables in memory, where compiled and parallel plans start
+too slowly."""
 
 _READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "", READ_MS
 _WRITING = "BEGIN", " FOR UPDATE", WRITE_MS
-"""How transactions begin: their first statement, the lock on the record, and milliseconds of a statement."""
+"""How a transaction of a writer begins: first statement, lock on the record, most milliseconds of a
+statement."""
 
 ReadT = TypeVar("ReadT")
 
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """One transaction: the record of an index, and what is read and written by it."""
+    """One transaction of the database: its connection, the record of the index, and its tables."""
 
     connection: Connection
     record: StoreRecord
     store: Store
     building: str | None = None
-    """The build that runs, if the record was read."""
+    """The record's note of a build that is running; None if there is none or the record was not read."""
 
     def all_rows(self, statements: Sequence[Condition]) -> list[list[Row]]:
-        """Return the rows of several statements, which take one round trip together."""
+        """Return the rows of each statement; all statements are sent together."""
         with self.connection.pipeline():
             cursors = [self.send(*statement) for statement in statements]
         return [cursor.fetchall() for cursor in cursors]
 
     def allows_more_than(self, few: int, limit: Condition) -> bool:
-        """Return whether more than a few items are allowed, without counting all of them."""
+        """Return whether ``limit`` allows more than ``few`` items, without counting all of them."""
         if limit[0] == "TRUE":
             return self.record.items > few
         some = f"SELECT FROM {self.store.items} i WHERE {limit[0]} LIMIT %s"
@@ -110,21 +113,21 @@ class _Snapshot:
         return self.connection.cursor(binary=True).execute(statement.encode(), parameters)
 
     def items(self, columns: str, allowed: Condition, more: str = "") -> Condition:
-        """Return the statement for columns of the allowed items ``i``."""
+        """Return a statement that selects ``columns`` of the items ``i`` that ``allowed`` allows."""
         return f"SELECT {columns} FROM {self.store.items} i WHERE {allowed[0]} {more}", allowed[1]
 
     def rows(self, columns: str, allowed: Condition, more: str = "") -> list[Row]:
         return self.send(*self.items(columns, allowed, more)).fetchall()
 
     def remove(self, keys: Sequence[int], kept: Collection[int] = ()) -> None:
-        """Delete items by their keys; the vectors of ``kept`` keys stay."""
+        """Delete the items with these keys, and their vectors except for those of the keys ``kept``."""
         for table in (self.store.items, self.store.numbers):
             self.send(f"DELETE FROM {table} WHERE key = ANY(%s::bigint[])", [list(keys)])
         gone = [key for key in keys if key not in kept]
         self.send(f"DELETE FROM {self.store.vectors} WHERE key = ANY(%s::bigint[])", [gone])
 
     def limit(self, where: Filter | None) -> Condition:
-        """Return the condition for items; raises ``FilterError`` as :meth:`Filter.check`."""
+        """Return SQL for a filter; raises ``FilterError`` as :meth:`Filter.check`."""
         if where is None:
             return "TRUE", []
         columns = self.record.columns()
@@ -133,7 +136,7 @@ class _Snapshot:
 
 
 class PostgresIndex(RemoteIndex):
-    """Items of one model in tables that a row of the database names."""
+    """An index whose items are in tables of a database; the folder holds only their names."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -170,7 +173,7 @@ class PostgresIndex(RemoteIndex):
 
         def change(now: _Snapshot) -> StoreRecord:
             found = now.rows(f"i.id, i.key, {now.store.vector}", of_ids({*batch.ids, *instead_of}))
-            # The vector of an item that changes only its payload stays where it is.
+            # If only an item's payload has changed, its vector stays where it is.
             kept = {item: key for item, key, vector in found if vectors.get(item) == vector}
             now.remove([key for _, key, _ in found], set(kept.values()))
             now.store.insert(now.connection, rows, now.record.following(len(rows)), vectors, kept)
@@ -224,7 +227,7 @@ class PostgresIndex(RemoteIndex):
         record, found = self._batch(asked.statements)
         if len(found) > len(queries):
             found = found[1:]  # The first statement sets up the graph.
-            # A graph may end before it has found enough, behind a filter above all.
+            # A search of the graph may end before it has found enough items, mostly because of a filter.
             if any(len(rows) < k for rows in found):
                 found = self._read(asked.rows)
         return asked.hits(found, record.header)
@@ -292,7 +295,7 @@ class PostgresIndex(RemoteIndex):
 
     def sample(self, count: int, seed: int) -> list[str]:
         def drawn(now: _Snapshot) -> list[str]:
-            # As the engine exact draws, so that scores are scaled alike.
+            # Draw like the engine exact, so that both scale preferences in the same way.
             places = Random(seed).sample(range(now.record.items), min(count, now.record.items))
             numbered = f"SELECT id, row_number() OVER (ORDER BY number) - 1 AS place FROM {now.store.items}"
             chosen = f"SELECT place, id FROM ({numbered}) numbered WHERE place = ANY(%s::bigint[])"
@@ -315,12 +318,15 @@ class PostgresIndex(RemoteIndex):
 
     @property
     def has_products(self) -> bool:
-        """As the contract says; the database is not asked if the last call has seen products."""
+        """Whether items are views of products.
+
+        Asks the database only if the last call has seen no products.
+        """
         return PRODUCT in self._known.attributes or super().has_products
 
     @property
     def record(self) -> StoreRecord:
-        """Facts about the newest items."""
+        """The facts about the newest generation of the index."""
         return self._batch(lambda now: [])[0]
 
     def info(self) -> dict[str, Any]:
@@ -335,7 +341,10 @@ class PostgresIndex(RemoteIndex):
         }
 
     def with_settings(self, settings: SearchSettings | None) -> Self | None:
-        """As the contract says; a graph is made if that of the index is missing or outgrown."""
+        """Return an index with other settings, as the contract says.
+
+        If the index has no graph, or its graph is outgrown (:func:`is_outgrown`), a new graph is made.
+        """
         graph = None
         if settings is not None:
             with plain_errors():
@@ -352,7 +361,10 @@ class PostgresIndex(RemoteIndex):
             self._graph.close()
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """As the contract says; a graph is made for settings, or removed without any."""
+        """Store settings, as the contract says.
+
+        Make the graph that they need, or remove it if there are none.
+        """
         with plain_errors():
             if why := settings and why_no_graph(self.header.size, settings):
                 raise EngineError(why)
@@ -361,17 +373,18 @@ class PostgresIndex(RemoteIndex):
                 self._write(lambda now: now.record.model_copy(update={"quick": settings, "graph": graph}))
 
     def _rows(self, statement: Callable[[_Snapshot], Condition]) -> list[Row]:
-        """Return the rows of one statement, as :meth:`_batch`."""
+        """Return the rows of one statement, read as by :meth:`_batch`."""
         _, [rows] = self._batch(lambda now: [statement(now)])
         return rows
 
     def _batch(
         self, statements: Callable[[_Snapshot], Sequence[Condition]]
     ) -> tuple[StoreRecord, list[list[Row]]]:
-        """Read one snapshot: its record, and the rows of statements.
+        """Read one snapshot: return its record, and the rows of each statement.
 
-        They are written for the record of the last call and sent together with the question for the newest
-        one. So this takes one round trip, and a second attempt only where that record is outdated.
+        ``statements`` makes SQL from a snapshot. It is first called with the record of the last call, and its
+        SQL is sent together with the query for the newest record. This takes one round trip; only if the
+        record has changed, a second one is needed.
         """
         try:
             with pool().transaction("") as (connection, _):
@@ -392,7 +405,10 @@ class PostgresIndex(RemoteIndex):
         return self._read(lambda now: (now.record, now.all_rows(statements(now))))
 
     def _read(self, work: Callable[[_Snapshot], ReadT]) -> ReadT:
-        """Read one snapshot; once more where the connection broke or a build replaced the tables."""
+        """Call ``work`` with one snapshot.
+
+        Repeat it if the connection broke or a build replaced the tables.
+        """
         with plain_errors():
             try:
                 with self._transaction(*_READING) as now:
@@ -404,7 +420,7 @@ class PostgresIndex(RemoteIndex):
                 return work(now)
 
     def _write(self, change: Callable[[_Snapshot], StoreRecord | None]) -> None:
-        """Change the index, which is held against other writers, and write the record that is returned."""
+        """Call ``change`` while the index is locked for other writers; store the record that it returns."""
         with plain_errors(), self._transaction(*_WRITING) as now:
             if now.building and is_built(now.connection, self._location):
                 raise busy(now.building)
@@ -421,7 +437,7 @@ class PostgresIndex(RemoteIndex):
             yield self._told(connection, rows)
 
     def _beginning(self, begin: str, lock: str, milliseconds: int) -> list[str]:
-        """Return the first statements of a transaction; the last finds the record."""
+        """Return the first statements of a transaction; the last one selects the record."""
         settings = _PLANNER | {"statement_timeout": str(milliseconds), "lock_timeout": str(LOCK_MS)}
         calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
         location = self._location
@@ -432,7 +448,7 @@ class PostgresIndex(RemoteIndex):
         ]
 
     def _told(self, connection: Connection, rows: Sequence[Row]) -> _Snapshot:
-        """Return the snapshot of a transaction whose beginning found these rows."""
+        """Return the snapshot of a transaction whose first statements have returned ``rows``."""
         if not rows or rows[0][0] is None:
             raise EngineError(
                 f"the database has no index {self._location.name} of {self.folder}: name its database in "
@@ -447,22 +463,23 @@ class PostgresIndex(RemoteIndex):
 
 @contextmanager
 def _new_folder(folder: Path, location: DatabaseLocation) -> Iterator[None]:
-    """Make the folder of an index, which is complete when the block ends without an error."""
+    """Make the folder of an index; the folder is complete when the ``with`` block ends without an error."""
     with whole_folder(folder) as draft:
         location.write(draft)
         yield
 
 
 def _drawn(seed: int) -> str:
-    """Return SQL that orders items by the seed and the id alone."""
+    """Return SQL that sorts items in a random order, which depends only on the seed and the ids."""
     return f"hashint8extended(hash, '{(seed + 2**63) % 2**64 - 2**63}')"
 
 
 @dataclass(frozen=True)
 class _Question:
-    """The arguments of a search, with queries [B, 1, D].
+    """The arguments of one call of :meth:`PostgresIndex.search`, with queries [B, 1, D].
 
-    A scan adds preferences to the scores of all items, a graph to those of the first that it finds.
+    A scan adds preferences to the scores of all items; with the graph they are added only to the items that
+    it finds first.
     """
 
     queries: Tensor
@@ -471,12 +488,12 @@ class _Question:
     where: Filter | None
     prefer: Sequence[Preference]
     trial: tuple[SearchSettings | None, VectorGraph | None] | None
-    """Settings and a graph. Default: those of the index."""
+    """Settings and graph to search with. Default: those of the index."""
 
     def statements(self, now: _Snapshot) -> list[Condition]:
-        """Return scans, or the statement that sets up the graph, and searches of it.
+        """Return the SQL of the search: one scan for each query, or searches of the graph and its settings.
 
-        The graph is used if more than few items may be found.
+        The graph is used if the filter allows more than :data:`FEW` items.
         """
         limit, record = now.limit(self.where), now.record
         quick, graph = self.trial or (record.quick, record.graph)
@@ -490,7 +507,7 @@ class _Question:
         return [graph_settings(min(MOST, max(quick.candidates, count))), *ways]
 
     def rows(self, now: _Snapshot) -> list[list[Row]]:
-        """Return what the graph finds, and by scans where that is too few."""
+        """Return the rows of each query; where the graph finds too few items, a scan is made instead."""
         found = now.all_rows(self.statements(now))[-len(self.queries) :]
         few = [row for row, rows in enumerate(found) if len(rows) < min(self.k, now.record.items)]
         for row, rows in zip(few, now.all_rows(self._scans(now, few)), strict=True):
@@ -510,7 +527,7 @@ class _Question:
         return [both(limit, but_not(ids)) for ids in self.without]
 
     def hits(self, found: Sequence[Sequence[Row]], header: IndexHeader) -> list[list[Hit]]:
-        """Return the best of the rows of each query."""
+        """Return the best ``k`` hits of each query among its rows."""
         return [
             best_hits(query, [stored_item(*row) for row in rows], self.k, header, preference)
             for query, rows, preference in zip(self.queries, found, self.prefer, strict=True)
@@ -518,5 +535,5 @@ class _Question:
 
 
 def _parts_of(record: StoreRecord) -> tuple[object, ...]:
-    """Return all of a record that statements depend on."""
+    """Return those parts of a record on which the SQL of a call depends."""
     return record.store, record.attributes, record.quick, record.graph

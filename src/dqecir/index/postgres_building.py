@@ -1,7 +1,8 @@
-"""Build an index of the engine ``postgres``, and find what killed builds left.
+"""Build an index of the engine ``postgres``, and find what killed builds have left.
 
-A build writes tables that no record names, and points the record to them in one short transaction. A lock of
-the database, which ends with the build's process, tells a build that runs from one that was killed.
+A build writes new tables that no record names, and in the end makes the index's record name them, in one
+short transaction. During a build its process holds a lock of the database; the lock shows whether a build is
+running or was killed.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ def build_store(
     batches: Iterator[ItemBatch],
     folder: AbstractContextManager[None],
 ) -> None:
-    """Write all items into new tables, and point the index's record to them.
+    """Write all items into new tables, and make the index's record name them.
 
-    The folder of a new index is complete when the block of ``folder`` has ended. Until then the record names
-    the build, so that what is left after a kill can be found.
+    ``folder`` is a context manager that makes the index's folder, which is complete at its end. Until then
+    the record names the build, so that its tables can be found after a kill.
     """
     if header.score_rule != "dot" or header.size > _WIDEST:
         what = f"the score rule {header.score_rule}" if header.score_rule != "dot" else f"width {header.size}"
@@ -74,7 +75,7 @@ def build_store(
                 run(connection, f"VACUUM (ANALYZE) {table}")
             old = record_of(connection, location)
             if old and old.quick and old.header == header:
-                # How many candidates are enough depends on the model.
+                # Keep settings only for the same model: how many candidates are enough depends on it.
                 graph = add_graph(connection, store, header.size)
                 record = record.model_copy(update={"quick": old.quick, "graph": graph})
             _switch(connection, location, store, record)
@@ -83,9 +84,9 @@ def build_store(
 
 
 class TrialGraph:
-    """A graph for an audit or for new settings: the record of the index names it later or never.
+    """A graph (HNSW index) that is made for measuring settings; the index's record may name it later.
 
-    While it is open, others may search and change the index, and not build it.
+    While it is open, others may search and change the index, but not build it again.
     """
 
     def __init__(self, location: DatabaseLocation) -> None:
@@ -95,7 +96,7 @@ class TrialGraph:
         self._graph: VectorGraph | None = None
 
     def open(self) -> Self:
-        """Refuse builds until :meth:`close`, unless that is so already."""
+        """Hold the lock of builds until :meth:`close`, unless it is already held."""
         if self._connection is None:
             self._connection = self._held.enter_context(_alone(self._location))
             # Another build that began was killed; changes need not wait for it.
@@ -103,7 +104,7 @@ class TrialGraph:
         return self
 
     def made(self) -> VectorGraph | None:
-        """Return a graph of all vectors, that of the record if possible; None for an index without items."""
+        """Return a graph of all vectors, that of the index if it can be used; None if there are no items."""
         connection = self.open()._connection
         if self._graph is None and connection is not None:
             record, store = self._named(connection)
@@ -113,7 +114,7 @@ class TrialGraph:
         return self._graph
 
     def close(self) -> None:
-        """Drop all graphs of the index that its record does not name, and allow builds."""
+        """Drop all graphs of the index that its record does not name, and release the lock of builds."""
         with self._held:
             # Where the database is away, `dqecir index leftovers` finds the graph.
             with suppress(psycopg.Error):
@@ -131,11 +132,11 @@ class TrialGraph:
 
 @contextmanager
 def _alone(location: DatabaseLocation) -> Iterator[Connection]:
-    """Yield a connection while the lock of builds is held, which ends with the process."""
+    """Yield a connection that holds the lock of builds; the lock ends with the process."""
     connections = pool()
     with closing(connections.dedicated()) as guard, closing(connections.dedicated()) as connection:
         try:
-            # A statement without parameters leaves no snapshot, for which an index and VACUUM would wait.
+            # A statement without parameters leaves no snapshot open, for which VACUUM would wait.
             guard.execute(
                 "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = '2s'; "
                 f"SELECT pg_advisory_xact_lock({location.lock})".encode()
@@ -154,7 +155,7 @@ def _alone(location: DatabaseLocation) -> Iterator[Connection]:
 
 @contextmanager
 def _building(connection: Connection, location: DatabaseLocation, store: Store, width: int) -> Iterator[None]:
-    """Make the tables of a build, which the record names; clean up after errors.
+    """Create the tables of a build, and name the build in the record; remove both after an error.
 
     The caller holds the lock of builds.
     """
@@ -183,7 +184,10 @@ def _building(connection: Connection, location: DatabaseLocation, store: Store, 
 
 
 def _switch(connection: Connection, location: DatabaseLocation, store: Store, record: StoreRecord) -> None:
-    """Point the record and the view to a store that is complete; a new index stays named as being built."""
+    """Make the record and the view name the complete tables of a build.
+
+    The note in the record of a new index stays, because its folder is not complete yet.
+    """
     model = record.header.model.replace("'", "''").replace("%", "%%")
     with connection.transaction():
         connection.execute(BOUNDED)
@@ -191,7 +195,7 @@ def _switch(connection: Connection, location: DatabaseLocation, store: Store, re
         [(old, building)] = run(connection, statement, [location.name])
         if building is None or json.loads(building)["store"] != store.name:
             raise EngineError(
-                "another build of the index began meanwhile, and this one is lost: build it again"
+                "another build of the index has begun meanwhile, and this one is lost: build the index again"
             )
         generation = 1 + (json.loads(old)["generation"] if old else 0)
         run(
@@ -209,7 +213,7 @@ def _switch(connection: Connection, location: DatabaseLocation, store: Store, re
 
 
 def _drop_others(connection: Connection, location: DatabaseLocation, store: Store) -> None:
-    """Drop the older tables of an index; those that a long call reads stay until the next build."""
+    """Drop the older tables of an index; those that a long call still reads stay until the next build."""
     for name in stores_of(connection, location.namespace):
         if name.startswith(f"{location.name}_") and name != store.name:
             with suppress(psycopg.Error), connection.transaction():

@@ -1,4 +1,4 @@
-"""Connections to the database of the engine ``postgres``: address, pool, and errors as one sentence each."""
+"""Connections to the database of the engine ``postgres``: its address, a pool, and clear errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ URL = "DQECIR_DATABASE_URL"
 SCHEMA = "DQECIR_DATABASE_SCHEMA"
 
 TOGETHER = 16
-"""Connections of one process that are open at once; further calls wait for one."""
+"""Most open connections of one process; further calls wait for a free one."""
 
 _WAIT = 30.0
 """Seconds that a call waits for a free connection."""
@@ -42,7 +42,8 @@ _REASONS = {
     "timeout expired": _CHECK,
     "could not translate host name": "check the address",
 }
-"""Reason in an error's text -> what to do. The rest of it is not shown: it may hold parts of a password."""
+"""Part of an error message -> what to do. The rest of the message is not shown, because it may contain parts
+of a password."""
 
 _SENTENCES = {
     "25006": "the database takes no changes (it is a standby, or read-only): name the primary server",
@@ -53,20 +54,20 @@ _SENTENCES = {
     "42P01": f"the database lacks the tables of the index ({{}}): name its database in {URL}, or build again",
     "57014": "the database took too long ({}): try again when it has less to do",
 }
-"""SQLSTATE -> what to do about it."""
+"""SQLSTATE (error code of PostgreSQL) -> a sentence that says what to do."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Row = tuple[Any, ...]
 
 
 class VectorExtension(NamedTuple):
-    """pgvector, as a database has it."""
+    """The schema and the version of pgvector in a database."""
 
     schema: str
     version: tuple[int, ...]
 
     def named(self, name: str) -> str:
-        """Return the qualified name of a type or a function."""
+        """Return the name of a type or a function of pgvector, with its schema."""
         return f"{_quoted(self.schema)}.{name}"
 
     def operator(self, sign: str) -> str:
@@ -74,7 +75,7 @@ class VectorExtension(NamedTuple):
 
 
 class ConnectionPool:
-    """Idle connections of this process to one database; a new one is opened where all are in use."""
+    """Idle connections of this process to one database; a new one is opened if all are in use."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
@@ -83,9 +84,9 @@ class ConnectionPool:
         self._extension: VectorExtension | None = None
 
     def dedicated(self) -> Connection:
-        """Open a connection that the pool does not hold; the caller closes it.
+        """Open a connection that does not belong to the pool; the caller must close it.
 
-        Raises :class:`EngineError` if the database does not answer, or is too old or not in UTF-8.
+        Raises :class:`EngineError` if the database does not answer, is too old, or is not in UTF-8.
         """
         try:
             found = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
@@ -104,10 +105,11 @@ class ConnectionPool:
 
     @contextmanager
     def transaction(self, begin: str) -> Iterator[tuple[Connection, list[Row]]]:
-        """Begin a transaction, and yield its connection and the rows of the last statement of ``begin``.
+        """Begin a transaction; yield its connection and the rows of the last statement in ``begin``.
 
-        It is committed at the end, or rolled back by an error. An empty ``begin`` leaves both to the caller.
-        Errors of the database are :class:`EngineError`, but those that :meth:`may_repeat` names.
+        The transaction is committed at the end of the ``with`` block, or rolled back after an error. If
+        ``begin`` is empty, the caller begins and commits. Errors of the database become :class:`EngineError`,
+        except for those for which :func:`may_repeat` is true.
         """
         if not self._room.acquire(timeout=_WAIT):
             raise EngineError(f"all {TOGETHER} connections to the database are in use: try again in a moment")
@@ -128,7 +130,7 @@ class ConnectionPool:
             self._room.release()
 
     def _begun(self, begin: str) -> tuple[Connection, list[Row]]:
-        """Begin on an idle connection, passing over those that a restart of the server broke."""
+        """Run ``begin`` on an idle connection; skip connections that a restart of the server has broken."""
         while True:
             try:
                 connection, fresh = self._idle.get_nowait(), False
@@ -148,7 +150,10 @@ class ConnectionPool:
                     raise
 
     def extension(self) -> VectorExtension:
-        """Return pgvector's place and version; raises :class:`EngineError` where it is missing or old."""
+        """Return where pgvector is, and its version.
+
+        Raises :class:`EngineError` if it is missing or too old.
+        """
         if self._extension is None:
             begin = (
                 "BEGIN; SELECT nspname, extversion FROM pg_extension "
@@ -168,7 +173,7 @@ class ConnectionPool:
 
 
 def run(connection: Connection, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
-    """Run a statement, whose percent signs are doubled, and return its rows, if it is one with rows."""
+    """Run one SQL statement, and return its rows (empty if it has none); percent signs in it are doubled."""
     cursor = connection.execute(statement.encode(), parameters)
     return cursor.fetchall() if cursor.description else []
 
@@ -187,7 +192,7 @@ def _pool(url: str, process: int) -> ConnectionPool:
         conninfo = make_conninfo(url, **{name: value for name, value in own.items() if name not in given})
         return ConnectionPool(make_conninfo(conninfo, client_encoding="UTF8"))
     except psycopg.Error:
-        # The library's own message quotes the password.
+        # Do not show the library's own message: it contains the password.
         raise EngineError(
             f"{URL} is not the address of a database: write postgresql://USER@HOST:5432/DATABASE, and signs "
             "such as @ and / in a password as %40 and %2F"
@@ -195,14 +200,14 @@ def _pool(url: str, process: int) -> ConnectionPool:
 
 
 def may_repeat(error: psycopg.Error) -> bool:
-    """Return whether reading again may go well: the connection broke, or a table was replaced."""
+    """Return whether repeating a read may succeed: the connection broke, or a table was replaced."""
     state = error.sqlstate or ""
     return state in ("", "42P01") or (state[:2] in ("08", "40", "57") and state != "57014")
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turn errors of the database into :class:`EngineError`, in one sentence without secrets."""
+    """Turn errors of the database into :class:`EngineError` with one sentence that contains no secrets."""
     try:
         yield
     except psycopg.Error as error:

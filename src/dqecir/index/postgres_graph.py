@@ -1,9 +1,10 @@
-"""The graph of the engine ``postgres``: an HNSW index on an expression over the vectors.
+"""The graph of the engine ``postgres``: an HNSW index of pgvector, which finds near vectors fast.
 
-A graph on raw inner products finds few of the best items, because long vectors are near to everything. So
-each vector x is centred, and gets one more number, sqrt(M² - |x - c|²): all are then of one length M, and
-their order by inner product with (q, 0) is that of the vectors with q. Vectors that are longer than M have no
-place in the graph and are scanned besides, until an audit or a build makes a new one.
+A graph of raw inner products finds few of the best items, because long vectors are near to all queries. So
+the mean c is subtracted from each vector x, and one more number is appended: sqrt(M² - |x - c|²). Then all
+vectors have the length M, and their inner products with (q, 0) have the same order as those of x with the
+query q. Vectors with |x - c| > M cannot be in the graph; searches scan them separately, until an audit or a
+build makes a new graph.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from dqecir.index.postgres_search import Condition, with_rows
 from dqecir.index.postgres_tables import Store, VectorGraph
 
 WIDEST_GRAPH = 3_999
-"""Largest width of a vector in a graph: pgvector's limit for halfvec, less the number that is added."""
+"""Largest width of vectors in a graph: pgvector's limit for halfvec less 1, for the appended number."""
 
 MOST = 1_000
 """Largest number of candidates of a graph: pgvector's limit for ef_search."""
 
 GRAPH_ENDS = ("_far", "_near")
-"""Ends of the names of a graph's indexes: of the vectors beyond its bound, and of the others."""
+"""How the names of a graph's two database indexes end: that of the vectors longer than M, and that of the
+others."""
 
 _NEWEST = (0, 8, 4)
-"""Older releases of pgvector had faults in building graphs and in VACUUM."""
+"""First version of pgvector without known faults in building graphs and in VACUUM."""
 
 
 def why_no_graph(width: int, settings: SearchSettings) -> str | None:
-    """Return why an index of this width cannot be searched by a graph with these settings, if so."""
+    """Return why a graph cannot be used for vectors of this width with these settings; None if it can."""
     if pool().extension().version < _NEWEST:
         newest = ".".join(map(str, _NEWEST))
         return (
@@ -47,7 +49,10 @@ def why_no_graph(width: int, settings: SearchSettings) -> str | None:
 
 
 def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph | None:
-    """Make the graph of a store, while others change the store; None for a store without items."""
+    """Make a graph of the vectors of a store; None if the store has no items.
+
+    Others may change the store meanwhile.
+    """
     vector = store.extension.named("vector")
     mean = f"SELECT {store.extension.named('avg')}(vector::{vector})::text FROM {store.vectors}"
     [(centre,)] = run(connection, mean)
@@ -58,7 +63,7 @@ def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph |
     graph = graph.model_copy(update={"bound": bound})
     [(backend,)] = run(connection, "SELECT pg_backend_pid()")
     if backend == connection.info.backend_pid:
-        # A pooler would keep the setting for others; there the server's own counts.
+        # A connection pooler would keep this setting for other clients, so the server's own stays.
         connection.execute("SET maintenance_work_mem = '1GB'")
     for definition in (
         f'"{graph.name}_far" ON {store.vectors} (key) WHERE {_far(store, graph)}',
@@ -71,7 +76,7 @@ def add_graph(connection: Connection, store: Store, width: int) -> VectorGraph |
 
 
 def drop_graphs(connection: Connection, store: Store, but: VectorGraph | None) -> None:
-    """Drop the graphs of a store but one, and what is left of graphs that were not finished."""
+    """Drop the graphs of a store except for ``but``, and what is left of graphs that were not finished."""
     kept = [but.name + end for end in GRAPH_ENDS] if but else []
     names = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass"
     for (name,) in run(connection, f"{names} AND NOT indisprimary", [store.vectors]):
@@ -81,13 +86,13 @@ def drop_graphs(connection: Connection, store: Store, but: VectorGraph | None) -
 
 
 def is_outgrown(connection: Connection, store: Store, graph: VectorGraph) -> bool:
-    """Return whether vectors have come that are too long for the graph."""
+    """Return whether the store has vectors that are too long for the graph."""
     far = f"SELECT FROM {store.vectors} v WHERE {_far(store, graph)}"
     return bool(run(connection, f"SELECT EXISTS ({far})")[0][0])
 
 
 def graph_settings(candidates: int) -> Condition:
-    """Return the statement that makes the planner take the graph within a transaction."""
+    """Return SQL that makes the planner use the graph, with this number of candidates, in a transaction."""
     wanted = {
         "hnsw.ef_search": str(candidates),
         "hnsw.iterative_scan": "strict_order",
@@ -100,7 +105,10 @@ def graph_settings(candidates: int) -> Condition:
 def near(
     store: Store, graph: VectorGraph, width: int, query: str, allowed: Condition, count: int
 ) -> Condition:
-    """Return the statement that finds about the first ``count`` items, by the graph and what it lacks."""
+    """Return SQL that finds about ``count`` nearest items: by the graph, and a scan of longer vectors.
+
+    ``query`` is the query vector as text, ``allowed`` the SQL of a filter.
+    """
     text, parameters = allowed
     # OFFSET keeps the planner from looking at the few far vectors after all items.
     far = f"(SELECT * FROM {store.vectors} v WHERE {_far(store, graph)} OFFSET 0)"
@@ -132,7 +140,7 @@ def _far(store: Store, graph: VectorGraph) -> str:
 
 
 def _line(store: Store, graph: VectorGraph, width: int) -> str:
-    """Return the centred vector with its further number, of length 1."""
+    """Return SQL for a vector as it is in the graph: centred, with the appended number, of length 1."""
     named, joined = store.extension.named, store.extension.operator("||")
     rest = f"sqrt(greatest('{graph.bound!r}'::float8 ^ 2 - {_length(store, graph)} ^ 2, 0))"
     whole = f"{_centred(store, graph)} {joined} ARRAY[{rest}]::{named('vector')}"

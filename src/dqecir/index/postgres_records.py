@@ -1,4 +1,4 @@
-"""Records of the engine ``postgres``: a row for each index, and what killed builds left beside them."""
+"""Records of the engine ``postgres``: one row for each index, and what killed builds have left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dqecir.index.remote_items import StoreLocation
 
 _PREFIX = "dqecir_"
 _RECORDS = "dqecir_indexes"
-"""The table with a row for each index of a schema."""
+"""Name of the table with one row for each index of a schema."""
 
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
 BOUNDED = "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0"
@@ -30,18 +30,21 @@ SHORTLY = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0"
 
 
 class DatabaseLocation(StoreLocation):
-    """The schema and the row of an index."""
+    """Where an index is in the database: its schema, and the name of its row."""
 
     format: int = 1
     engine: Literal["postgres"] = "postgres"
     namespace: str = Field(pattern=_NAME)
-    """The schema."""
+    """Name of the schema."""
     name: str = Field(pattern=r"^[a-z0-9_]{1,40}$")
-    """Key of the index's row, and name of the view for people's own SQL."""
+    """Key of the index's row; also the name of a view that users can query with their own SQL."""
 
     @classmethod
     def new(cls, folder: str) -> Self:
-        """Return a new place in the schema of ``DQECIR_DATABASE_SCHEMA``, else in the role's own."""
+        """Return a new location for the index in ``folder``.
+
+        Its schema is that of ``DQECIR_DATABASE_SCHEMA``. Default: the first schema of the role's search path.
+        """
         readable = re.sub("[^a-z0-9]+", "_", folder.lower())[:20].strip("_")
         return cls(namespace=own_namespace(), name=f"{_PREFIX}{readable}_{uuid.uuid4().hex[:6]}")
 
@@ -51,24 +54,24 @@ class DatabaseLocation(StoreLocation):
 
     @property
     def lock(self) -> int:
-        """Number of the lock that a build of the index holds."""
+        """Number of the database lock that a build of this index holds."""
         return hash64(f"{self.namespace}.{self.name}")
 
     def store(self, name: str) -> Store:
-        """Return the tables of this name."""
+        """Return the tables whose names begin with ``name``."""
         return Store(self.namespace, name, pool().extension())
 
 
 def record_of(connection: Connection, location: DatabaseLocation) -> StoreRecord | None:
-    """Return the record of an index; None where no build has finished."""
+    """Return the record of an index; None if no build has finished."""
     rows = run(connection, f"SELECT record FROM {location.records} WHERE name = %s", [location.name])
     return StoreRecord.model_validate_json(rows[0][0]) if rows and rows[0][0] else None
 
 
 def busy(building: str | None) -> EngineError:
-    """Return the error for a change or a build while another process builds the index or its graph.
+    """Return the error for a change or a build while another process builds the index or a graph.
 
-    ``building`` is the record's note of a build, as JSON; None: only a graph is made.
+    ``building`` is the record's note of that build, as JSON; None if only a graph is made.
     """
     if building is None:
         return EngineError("the index is being audited, or its graph made: try again when that has ended")
@@ -79,7 +82,7 @@ def busy(building: str | None) -> EngineError:
 
 
 def is_built(connection: Connection, location: DatabaseLocation) -> bool:
-    """Return whether a process builds the index now; the lock of a killed one ends a moment later."""
+    """Return whether a process is building the index now (after a kill, the lock ends a moment later)."""
     try:
         with connection.transaction():
             connection.execute("SET LOCAL lock_timeout = '500ms'")
@@ -90,9 +93,9 @@ def is_built(connection: Connection, location: DatabaseLocation) -> bool:
 
 
 def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]]]:
-    """Return the tables and graphs that killed builds and audits left in a schema, each with what removes it.
+    """Return the names of tables and graphs that killed builds and audits have left, each with its remover.
 
-    None: the schema of new indexes.
+    ``namespace`` is the schema. Default: the schema of new indexes.
     """
     with plain_errors():
         connections = pool()
@@ -120,7 +123,7 @@ def leftover_stores(namespace: str | None) -> list[tuple[str, Callable[[], None]
 
 
 def _remove(store: Store) -> None:
-    """Remove the tables or the graph of a name."""
+    """Remove a leftover store: its tables, or its unfinished graph."""
     with plain_errors(), closing(pool().dedicated()) as connection:
         with connection.transaction():
             connection.execute(BOUNDED)
@@ -130,7 +133,7 @@ def _remove(store: Store) -> None:
 
 
 def discard(connection: Connection, store: Store) -> None:
-    """Drop the tables of a build, and the row that names it alone; tables of a finished build stay."""
+    """Drop the tables of an unfinished build and the row that names only it; finished tables stay."""
     records = f'"{store.schema}".{_RECORDS}'
     own = "%s IN (record::json->>'store', building::json->>'store')"
     statement = f"SELECT name, record, building FROM {records} WHERE {own} FOR UPDATE"
@@ -144,7 +147,7 @@ def discard(connection: Connection, store: Store) -> None:
 
 
 def confirm(connection: Connection, location: DatabaseLocation) -> None:
-    """Say in the record of an index that no build of it is unfinished."""
+    """Remove the note of a build from the index's record, because the build is complete."""
     run(connection, f"UPDATE {location.records} SET building = NULL WHERE name = %s", [location.name])
 
 
@@ -154,7 +157,7 @@ def stores_of(connection: Connection, namespace: str) -> list[str]:
 
 
 def _beginnings(connection: Connection, namespace: str, ends: Sequence[str]) -> list[str]:
-    """Return what the names of our tables and indexes with these ends begin with."""
+    """Return the common beginnings of names of tables and indexes that end with one of ``ends``."""
     pattern = f"^({_PREFIX}.*)({'|'.join(ends)})$"
     rows = run(
         connection,
@@ -166,7 +169,7 @@ def _beginnings(connection: Connection, namespace: str, ends: Sequence[str]) -> 
 
 
 def own_namespace() -> str:
-    """Return the schema of new indexes; raises :class:`EngineError` for one that cannot be used."""
+    """Return the schema for new indexes; raises :class:`EngineError` if its name cannot be used."""
     name = os.environ.get(SCHEMA, "")
     if not name:
         with pool().transaction("BEGIN; SELECT current_schema()") as (_, rows):

@@ -1,4 +1,4 @@
-"""Searches of the engine ``postgres``: filters as SQL, a scan of every item, and the graph."""
+"""Searches of the engine ``postgres`` as SQL: filters, scans of all items, and preferences."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dqecir.index.payload_columns import Columns
 from dqecir.index.postgres_tables import Store, facts_of, hash64, is_storable, name_hash
 
 Condition = tuple[str, list[Any]]
-"""SQL on the row ``i`` of items, and its parameters."""
+"""SQL about an item ``i``, and the parameters of that SQL."""
 
 
 def condition(where: Filter, columns: Columns, store: Store) -> Condition:
-    """Translate a filter; ``columns`` say how the attributes are written."""
+    """Translate a filter to SQL; ``columns`` give the spelling of attribute names."""
     match where:
         case Equal(name, values):
             facts = [fact for value in values for fact in facts_of(columns.written(name), value)]
@@ -37,7 +37,7 @@ def condition(where: Filter, columns: Columns, store: Store) -> Condition:
             )
         case Or(parts):
             return _joined("OR", [condition(part, columns, store) for part in parts])
-    raise EngineError(f"the engine postgres has no condition for {where!r}")
+    raise EngineError(f"the engine postgres cannot apply the filter {where!r}: use another filter or engine")
 
 
 def _joined(word: str, parts: Sequence[Condition]) -> Condition:
@@ -46,7 +46,7 @@ def _joined(word: str, parts: Sequence[Condition]) -> Condition:
 
 
 def _between(name: str, orders: Sequence[Compare], store: Store) -> Condition:
-    """Return the condition that one number of an attribute fulfils all orders."""
+    """Return SQL that is true if one number of an attribute fulfils all of ``orders``."""
     bounds = "".join(f" AND n.value {one.order} %s" for one in orders)
     return (
         f"EXISTS (SELECT FROM {store.numbers} n WHERE n.key = i.key AND n.name = %s{bounds})",
@@ -55,26 +55,29 @@ def _between(name: str, orders: Sequence[Compare], store: Store) -> Condition:
 
 
 def both(one: Condition, other: Condition) -> Condition:
-    """Return the condition that both are fulfilled."""
+    """Return SQL that is true if both conditions are."""
     return _joined("AND", [one, other])
 
 
 def but_not(ids: Collection[str]) -> Condition:
-    """Return the condition for all items but those with these ids."""
+    """Return SQL that is true for all items except those with these ids."""
     text, parameters = of_ids(ids)
     return (f"NOT ({text})", parameters) if ids else ("TRUE", [])
 
 
 def of_ids(ids: Collection[str]) -> Condition:
-    """Return the condition for the items with these ids; an id that cannot be stored is no item's."""
+    """Return SQL that is true for the items with these ids.
+
+    Ids that the database cannot store are left out.
+    """
     there = [one for one in ids if is_storable(one)]
     return "i.hash = ANY(%s::bigint[]) AND i.id = ANY(%s::text[])", [list(map(hash64, there)), there]
 
 
 def scan(store: Store, query: str, allowed: Condition, added: Condition, count: int) -> Condition:
-    """Return the statement that finds the first ``count`` items by scoring all that are allowed.
+    """Return SQL that scores all allowed items, and selects the best ``count``.
 
-    ``added``: a number that is added to the score of an item.
+    ``query`` is the query vector as text; ``added`` is SQL for a number that is added to each score.
     """
     text, parameters = allowed
     nearest = (
@@ -85,11 +88,11 @@ def scan(store: Store, query: str, allowed: Condition, added: Condition, count: 
 
 
 def preferred(preference: Preference, columns: Columns, query: Tensor) -> Condition:
-    """Return SQL for the number that a preference adds to a score by :func:`query_text`."""
+    """Return SQL for the number that a preference adds to a score, in the scale of :func:`query_text`."""
     cases, parameters, scale = ["0"], [], _largest(query)
     for cell in preference.cells:
         name = columns.written(cell.column)
-        # Of several values of an item the last one that is named counts.
+        # If an item has several of the values, the last one in this list counts.
         gains = [(facts_of(name, value), gain) for value, gain in reversed([*cell.values.items()])]
         gains.append(([name_hash(name)], cell.others))
         cases.append(f"CASE {'WHEN i.facts && %s::uuid[] THEN %s::float8 ' * len(gains)}ELSE 0 END")
@@ -98,12 +101,15 @@ def preferred(preference: Preference, columns: Columns, query: Tensor) -> Condit
 
 
 def with_rows(store: Store, keys: str) -> str:
-    """Return the statement for the rows of the items that a query of keys finds."""
+    """Return SQL for the items whose keys the subquery ``keys`` selects."""
     return f"SELECT {store.entry} FROM {store.items} i WHERE i.key = ANY(ARRAY({keys}))"
 
 
 def query_text(vector: Tensor) -> str:
-    """Write a query [D] as pgvector reads it, scaled so that float16 holds it; the order stays."""
+    """Return a query [D] as pgvector reads it, scaled so that float16 can hold it.
+
+    The order of items stays.
+    """
     scaled = vector.double() / _largest(vector)
     return "[" + ",".join(f"{number:.6g}" for number in scaled.tolist()) + "]"
 

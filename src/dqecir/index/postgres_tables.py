@@ -1,9 +1,10 @@
-"""Tables of the engine ``postgres``, their rows, and filters as SQL.
+"""The tables of the engine ``postgres``, their rows, and the values that filters compare.
 
-Every index has a row in the table of records, and three tables that the row names: ``items`` with payloads,
-``vectors``, and ``numbers``, which orders compare. A key joins them. An item that changes only its payload
-keeps its key and its vector, so that the graph is not touched; its number, the place in the order of adding,
-changes. What filters compare is computed here, because texts are equal by rules that no database has.
+Each index has a row in the table of records, and three tables that the row names: ``items`` with payloads,
+``vectors``, and ``numbers``, which < and > compare. A key joins the three. An item whose payload alone
+changes keeps its key and its vector, so that the graph is not touched; only its number, which is the place in
+the order of adding, changes. The values that filters compare are computed here, because no database has our
+rules for equal texts.
 """
 
 from __future__ import annotations
@@ -30,46 +31,46 @@ from dqecir.index.remote_items import ItemsRecord, StoredItem
 from dqecir.settings import Strict
 
 INLINE = 3_900
-"""Largest width of a vector whose row fits a page; a wider one is stored out of line."""
+"""Largest width of a vector that fits into a page of the table; a wider one is stored outside of its row."""
 
 ENTRY = "i.number, i.id, i.payload"
-"""The columns of an item ``i`` without its vector."""
+"""The SQL columns of an item ``i``, without its vector."""
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL in JSON text."""
 
 
 class VectorGraph(Strict):
-    """The HNSW index of a store and the centred vectors in it."""
+    """The graph of a store (``postgres_graph.py``): its name, and how vectors are centred."""
 
     name: str
     centre: str
-    """The mean vector, as pgvector writes it."""
+    """The mean vector, which is subtracted, as pgvector writes it."""
     bound: float
-    """Largest length of a centred vector in the graph; longer ones are scanned besides."""
+    """Largest length of a centred vector in the graph; longer vectors are scanned separately."""
 
 
 class StoreRecord(ItemsRecord):
-    """The record of an index: its store, generation and facts."""
+    """The record of an index: its tables, generation, settings and graph."""
 
     store: str
-    """Name that the tables begin with."""
+    """Name with which the tables' names begin."""
     quick: SearchSettings | None = None
     graph: VectorGraph | None = None
 
     def following(self, count: int) -> range:
-        """Return the numbers of the next items."""
+        """Return the numbers of the next ``count`` items."""
         return range(self.next, self.next + count)
 
     def changed(self, gone: int, payloads: Collection[Mapping[str, Any]] = ()) -> StoreRecord:
-        """Return the record after a change that deleted ``gone`` items and added some with payloads."""
+        """Return the record of the next generation: ``gone`` items fewer, and new items with ``payloads``."""
         update = {"generation": self.generation + 1, "items": self.items - gone}
         return self.model_copy(update=update).with_items(payloads)
 
 
 @dataclass(frozen=True)
 class Store:
-    """The three tables of a built index."""
+    """The three tables of one build of an index."""
 
     schema: str
     name: str
@@ -96,17 +97,17 @@ class Store:
 
     @property
     def vector(self) -> str:
-        """The vector of an item ``i``."""
+        """SQL for the vector of an item ``i``."""
         return f"(SELECT v.vector FROM {self.vectors} v WHERE v.key = i.key)"
 
     @property
     def entry(self) -> str:
-        """The columns of an item ``i`` with its vector."""
+        """The SQL columns of an item ``i``, with its vector."""
         return f"{ENTRY}, {self.vector}"
 
     @property
     def product(self) -> str:
-        """The operator of the negative inner product."""
+        """pgvector's operator for the negative inner product, with its schema."""
         return self.extension.operator("<#>")
 
     def create(self, connection: Connection, width: int) -> None:
@@ -144,9 +145,10 @@ class Store:
         vectors: Mapping[str, bytes],
         kept: Mapping[str, int],
     ) -> None:
-        """Copy rows into the tables, with these numbers, and with vectors by id.
+        """Copy items into the tables, with these ``numbers``.
 
-        ``kept`` are keys of items whose vectors are stored already, by id.
+        ``vectors``: id -> vector in pgvector's binary form. ``kept``: id -> key, for items whose vectors are
+        already stored.
         """
         keys = [kept.get(row.id, number) for number, row in zip(numbers, rows, strict=True)]
         # pgvector reads the bytes that are sent as those of its own type.
@@ -178,7 +180,7 @@ class Store:
 
 @dataclass(frozen=True)
 class ItemRow:
-    """What the tables hold of an item besides its vector."""
+    """What the tables store of an item besides its vector; filters compare ``facts`` and ``numbers``."""
 
     id: str
     product: int | None
@@ -190,7 +192,7 @@ class ItemRow:
 def rows_of(ids: Sequence[str], payloads: Sequence[Mapping[str, Any]]) -> list[ItemRow]:
     """Return the rows of items.
 
-    Raises :class:`EngineError` for ids and payloads that PostgreSQL cannot store, and names every one.
+    Raises :class:`EngineError` that names every item whose id or payload PostgreSQL cannot store.
     """
     texts = [_json_of(payload) for payload in payloads]
     wrong = [item for item, text in zip(ids, texts, strict=True) if text is None or not is_storable(item)]
@@ -212,12 +214,12 @@ def rows_of(ids: Sequence[str], payloads: Sequence[Mapping[str, Any]]) -> list[I
 
 
 def is_storable(item: str) -> bool:
-    """Return whether the database can store the characters of an id."""
+    """Return whether PostgreSQL can store the characters of an id."""
     return _json_of({"id": item}) is not None
 
 
 def _json_of(payload: Mapping[str, Any]) -> str | None:
-    """Return a payload as ASCII JSON; None where the database cannot read it as JSON."""
+    """Return a payload as ASCII JSON; None if PostgreSQL cannot read it."""
     try:
         json.dumps(payload, ensure_ascii=False).encode()
         text = json.dumps(payload, allow_nan=False)
@@ -227,13 +229,13 @@ def _json_of(payload: Mapping[str, Any]) -> str | None:
 
 
 def product_hash(payload: Mapping[str, Any]) -> int | None:
-    """Return a number for the product of an item; None without one."""
+    """Return a hash of the product that an item shows; None if it shows none."""
     values = values_in(payload.get(PRODUCT))
     return hash64(str(values[0])) if values else None
 
 
 def hash64(text: str) -> int:
-    """Return a number that stands for a text in an index, as bigint."""
+    """Return a hash of a text that fits PostgreSQL's ``bigint``."""
     return int.from_bytes(_digest(text, 8), "big", signed=True)
 
 
@@ -242,16 +244,16 @@ def _digest(text: str, size: int) -> bytes:
 
 
 def _facts_in(name: str, value: object) -> Iterator[UUID]:
-    """Yield what filters and preferences compare: that there is a value, and every value."""
+    """Yield a key for "has a value", and keys for each value, which filters compare."""
     for one in values_in(value):
         yield name_hash(name)
         yield from facts_of(name, one)
 
 
 def facts_of(name: str, value: object) -> list[UUID]:
-    """Return what equal values share: their number, or else their text in lower case.
+    """Return the keys that equal values share: one of their number, or else one of their text in lower case.
 
-    A number that is not written as a plain one, such as 1e+17, has both.
+    A number that is not written plainly, such as 1e+17, has both.
     """
     number, texts = as_number(value), []
     if not math.isfinite(as_number(str(value))):
@@ -273,13 +275,13 @@ def name_hash(name: str) -> UUID:
 
 
 def vectors_of(ids: Sequence[str], stored: Tensor) -> dict[str, bytes]:
-    """Return vectors [N, 1, D] by id as pgvector sends them: width, two empty bytes, and numbers."""
+    """Return id -> vector of ``stored`` [N, 1, D] in pgvector's binary form: width, two zero bytes, data."""
     head = stored.shape[2].to_bytes(2, "big") + b"\0\0"
     vectors = stored[:, 0].numpy().astype(">f2")
     return {item: head + vector.tobytes() for item, vector in zip(ids, vectors, strict=True)}
 
 
 def stored_item(number: int, item: str, payload: str, vector: bytes | None = None) -> StoredItem:
-    """Return an item, given its columns, of which the vector is as pgvector sends it."""
+    """Return an item from the columns of its row; ``vector`` is in pgvector's binary form."""
     read = None if vector is None else np.frombuffer(vector, dtype=">f2", offset=4)
     return StoredItem(number, item, payload, read)

@@ -1,8 +1,9 @@
-"""Projected vectors: a segment's vectors in few directions and four bits, which choose candidates quickly.
+"""Projected vectors: vectors in few dimensions with four bits a pair of numbers, to find candidates fast.
 
-Where a few principal directions hold nearly all of the variance, the order of inner products in them is
-nearly that of whole vectors. FAISS keeps every two of these numbers in four bits (product quantization,
-"fast scan") and multiplies a query with millions of them; the scan scores the best of them exactly.
+If a few principal directions hold nearly all of the variance, inner products in these directions have nearly
+the same order as those of whole vectors. FAISS stores two of the projected numbers in four bits (product
+quantization, "fast scan"), and multiplies a query with millions of vectors quickly; the best of them are then
+scored exactly.
 """
 
 from __future__ import annotations
@@ -26,43 +27,44 @@ PROJECTED, DIRECTIONS = "projected.faiss", "directions.npy"
 NO_FAISS = "quicker searches need faiss, which is not installed: pip install 'dqecir[fast]'"
 
 _HELD = 0.999
-"""Share of the variance that the directions hold."""
+"""Share of the variance that the chosen directions hold."""
 
 _STEP = 16
 """The number of directions is a multiple of this: matrix products with such rows are fastest."""
 
 _LEARNED = 50_000
-"""Vectors from which directions and codes are learned."""
+"""Number of vectors from which directions and codes are learned."""
 
 _BITS = 4
-"""Bits of a code, which stands for two numbers; FAISS is fastest with four."""
+"""Bits of a code, which stands for two numbers; FAISS is fastest with four bits."""
 
 _BLOCK = 8_192
-"""Vectors projected at once."""
+"""Number of vectors that are projected at a time."""
 
 
 def has_faiss() -> bool:
-    """Return whether FAISS is installed, which projects vectors and searches them."""
+    """Return whether FAISS is installed; without it, vectors are not projected."""
     return find_spec("faiss") is not None
 
 
 @dataclass(frozen=True)
 class ProjectedVectors:
-    """The vectors of a segment in few directions."""
+    """The vectors of a segment, projected to d directions."""
 
     codes: Any
-    """A FAISS index of N vectors of width d; centred, which changes no order."""
+    """FAISS index of N vectors of width d; they are centred, which does not change the order of scores."""
     directions: NDArray[np.float32]
-    """[D, d], orthonormal."""
+    """Orthonormal directions [D, d]."""
 
     def candidates(self, query: Tensor, count: int, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return [N] bool: about ``count`` of the allowed rows [N], at least half as many.
+        """Return a mask [N] of about ``count`` candidates for a query [D], at least half as many.
 
-        They are those whose projected inner product with the query [D] is largest. If few rows are allowed,
-        or too few of them are among the best of all rows, all allowed rows are returned.
+        They are those of the ``allowed`` rows [N] whose projected inner product with the query is largest. If
+        few rows are allowed, or too few of them are among the best of all rows, all allowed rows are
+        returned.
         """
         items, found = len(allowed), int(allowed.sum())
-        # FAISS finds among all rows, so it is asked for as many as are likely to hold enough allowed ones.
+        # FAISS searches all rows, so ask for so many that enough of them are likely to be allowed.
         asked = count * items // max(found, 1) + 1
         if 2 * asked > items:
             return allowed
@@ -75,7 +77,7 @@ class ProjectedVectors:
 
 
 def project(tokens: NDArray[np.float16]) -> ProjectedVectors:
-    """Learn directions and codes of tokens [N, 1, D] from some of them, and project all, a part at a time."""
+    """Learn directions and codes from some of the tokens [N, 1, D], and project all of them."""
     import faiss
 
     whole = tokens[:, 0]
@@ -96,7 +98,7 @@ def project(tokens: NDArray[np.float16]) -> ProjectedVectors:
 
 
 def write_projected(place: Path, projected: ProjectedVectors) -> str:
-    """Write the files into the folder of a segment, and return their SHA-256."""
+    """Write projected vectors into a segment's folder, and return the SHA-256 of the files."""
     import faiss
 
     with (place / PROJECTED).open("wb") as file:
@@ -108,7 +110,10 @@ def write_projected(place: Path, projected: ProjectedVectors) -> str:
 
 
 def read_projected(place: Path, digest: str | None) -> ProjectedVectors | None:
-    """Read the files of a segment; None where they have changed or are missing, and without FAISS."""
+    """Read the projected vectors of a segment; None if a file is missing or changed, or without FAISS.
+
+    ``digest`` is the SHA-256 of the files; None if there are none.
+    """
     try:
         if digest is None or not has_faiss() or projected_digest(place) != digest:
             return None
@@ -121,7 +126,7 @@ def read_projected(place: Path, digest: str | None) -> ProjectedVectors | None:
 
 
 def projected_digest(place: Path) -> str:
-    """Return the SHA-256 of the files; raises :class:`OSError` where one is missing."""
+    """Return the SHA-256 of a segment's files of projected vectors; raises ``OSError`` if one is missing."""
     digest = hashlib.sha256()
     for name in (DIRECTIONS, PROJECTED):
         digest.update((place / name).read_bytes())

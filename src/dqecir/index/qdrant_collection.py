@@ -1,4 +1,4 @@
-"""A collection on a Qdrant server: all requests of the engine, through Qdrant's client."""
+"""A collection on a Qdrant server: all requests of the engine ``server``, made with Qdrant's client."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from dqecir.io.progress import console
 
 URL, KEY = "DQECIR_QDRANT_URL", "DQECIR_QDRANT_KEY"
 IN_MEMORY = ":memory:"
-"""The address at which the client itself acts as the server, within this process, for tests."""
+"""Address for tests: the client itself acts as the server, within this process."""
 
 PATIENCE = 30.0
-"""Seconds for which a build or a change repeats a call that fails for the moment."""
+"""Seconds for which a build or a change repeats a request that fails temporarily."""
 
 SILENCE = 60
-"""Seconds after which a call that has no answer has failed."""
+"""Seconds after which a request without an answer has failed."""
 
 SEARCH_SILENCE = 10
-"""Seconds after which a search that has no answer has failed."""
+"""Seconds after which a search without an answer has failed."""
 
 CHANGES = 1024
-"""Most names of changes that are read at once; killed writers leave fewer."""
+"""Most names of changes that are read in one request; killed writers leave fewer."""
 
 _LONGEST_PAUSE = 2.0
 _LATER = frozenset({408, 425, 429})
-"""HTTP statuses besides 5xx after which a call is repeated."""
+"""HTTP statuses, besides 5xx, after which a request is repeated."""
 
 ASCENDING, DESCENDING = models.Direction.ASC, models.Direction.DESC
 
@@ -54,17 +54,19 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class Collection:
-    """The points of one index. Every call may safely be repeated, and is repeated after a passing failure.
+    """The points of one index on a server.
 
-    Each call raises :class:`EngineError` if no server answers or one refuses. The constructor raises it for a
-    wrong address, and for an address that contains a key.
+    Every request can safely be repeated, and is after a temporary failure.
+
+    Each method raises :class:`EngineError` if no server answers, or if it refuses. The constructor raises it
+    for a wrong address, and for an address that contains a key.
     """
 
     url: str
-    """One or several addresses of a server or a cluster, separated by commas."""
+    """Address of the server; several addresses of a cluster are separated by commas."""
     name: str
     patience: float = 0.0
-    """Seconds for which a call is repeated. It is repeated once in any case, and at every address."""
+    """Seconds for which a request is repeated. At least it is repeated once, and at every address."""
 
     def __post_init__(self) -> None:
         for address in _addresses(self.url):
@@ -72,11 +74,11 @@ class Collection:
 
     @property
     def patient(self) -> Collection:
-        """The collection for a build or a change, which waits for a server to come back."""
+        """The same collection for a build or a change, with which requests wait for a server to come back."""
         return replace(self, patience=PATIENCE)
 
     def create(self, sizes: tuple[int, int]) -> None:
-        """Create the collection; ``sizes`` are the number and the width of an item's vectors."""
+        """Create the collection; ``sizes`` are the number of vectors of an item and their width."""
         tokens, width = sizes
         many = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
         vector = models.VectorParams(
@@ -105,8 +107,8 @@ class Collection:
         return self._call(lambda client: [found.name for found in client.get_collections().collections])
 
     def index(self, key: str, kind: str) -> None:
-        """Create an index on a payload field, so that filters are fast; does nothing if it exists."""
-        # The client that acts as the server has no indexes and warns for each.
+        """Index a payload field, so that filters on it are fast; does nothing if it is indexed already."""
+        # The client that acts as the server cannot index fields, and would warn about each.
         if self.url != IN_MEMORY:
             schema = models.PayloadSchemaType(kind)
             self._call(lambda client: client.create_payload_index(self.name, key, schema, wait=True))
@@ -116,13 +118,16 @@ class Collection:
         self._call(lambda client: client.upsert(self.name, points, wait=True))
 
     def write_record(self, payload: dict[str, Any], before: Condition | None = None) -> None:
-        """Write the record, whole or not at all; with ``before``, only over a record that fulfils it."""
+        """Write the record of the index as a whole.
+
+        With ``before``, only if the old record fulfils that condition.
+        """
         point = models.PointStruct(id=RECORD, vector={}, payload=payload)
         only = None if before is None else _filter(before)
         self._call(lambda client: client.upsert(self.name, [point], wait=True, update_filter=only))
 
     def read_record(self) -> dict[str, Any] | None:
-        """Return the record, or None."""
+        """Return the record of the index; None if there is none."""
 
         def read(client: QdrantClient) -> dict[str, Any] | None:
             if not client.collection_exists(self.name):
@@ -133,12 +138,12 @@ class Collection:
         return self._call(read)
 
     def mark(self, where: Condition, marks: dict[str, Any]) -> None:
-        """Set fields of points."""
+        """Set the fields ``marks`` of all points that fulfil ``where``."""
         selected = _filter(where)
         self._call(lambda client: client.set_payload(self.name, marks, points=selected, wait=True))
 
     def set_payloads(self, payloads: Mapping[str, dict[str, Any]]) -> None:
-        """Set fields of points, by the ids of points."""
+        """Set fields of points: id of the point -> fields."""
         if payloads:
             operations: list[models.UpdateOperation] = [
                 models.SetPayloadOperation(set_payload=models.SetPayload(payload=payload, points=[point]))
@@ -147,22 +152,25 @@ class Collection:
             self._call(lambda client: client.batch_update_points(self.name, operations, wait=True))
 
     def unmark(self, where: Condition, keys: Sequence[str]) -> None:
-        """Remove fields of points."""
+        """Remove the fields ``keys`` of all points that fulfil ``where``."""
         selected = _filter(where)
         self._call(lambda client: client.delete_payload(self.name, list(keys), points=selected, wait=True))
 
     def remove(self, where: Condition) -> None:
-        """Remove points."""
+        """Remove all points that fulfil ``where``."""
         selector = models.FilterSelector(filter=_filter(where))
         self._call(lambda client: client.delete(self.name, points_selector=selector, wait=True))
 
     def count(self, where: Condition) -> int:
-        """Count the points that fulfil a condition."""
+        """Return the number of points that fulfil ``where``."""
         selected = _filter(where)
         return self._call(lambda client: client.count(self.name, count_filter=selected, exact=True).count)
 
     def counted(self, where: Condition, key: str, most: int) -> dict[str, int]:
-        """Return the commonest texts that points have in a field, and how many points have each."""
+        """Return the ``most`` commonest texts of the field ``key``: text -> number of points that have it.
+
+        Only points that fulfil ``where`` count.
+        """
         selected = _filter(where)
 
         def read(client: QdrantClient) -> dict[str, int]:
@@ -172,7 +180,10 @@ class Collection:
         return self._call(read)
 
     def outermost(self, where: Condition, key: str, direction: models.Direction) -> float:
-        """Return the least (``asc``) or largest (``desc``) number that a point has in a field."""
+        """Return the smallest (``asc``) or largest (``desc``) number that points have in the field ``key``.
+
+        Only points that fulfil ``where`` count.
+        """
         selected = _filter(where)
         order = models.OrderBy(key=key, direction=direction)
 
@@ -187,12 +198,15 @@ class Collection:
         return self._call(read)
 
     def writers(self, where: Condition, key: str) -> list[str]:
-        """Return the names of the changes that points have in a field."""
+        """Return the names of changes in the field ``key`` of points that fulfil ``where``."""
         # Qdrant may write UUIDs with hyphens.
         return [name.replace("-", "") for name in self.counted(where, key, CHANGES)]
 
     def scroll(self, where: Condition, after: int, limit: int, tokens: bool = True) -> list[StoredPoint]:
-        """Return points in the order of their numbers, beyond ``after``, with or without tokens."""
+        """Return up to ``limit`` points that fulfil ``where``, by number, with numbers above ``after``.
+
+        ``tokens``: whether to read their vectors.
+        """
         selected = _filter({"must": [{"key": NUMBER, "range": {"gt": after}}, where]})
 
         def read(client: QdrantClient) -> list[StoredPoint]:
@@ -209,9 +223,10 @@ class Collection:
         return self._call(read)
 
     def search(self, queries: Sequence[tuple[Any, Condition]], limit: int) -> list[list[StoredPoint]]:
-        """Return the nearest points, best first, of each query: numbers [D] or [1, D], and a condition.
+        """Return up to ``limit`` points with the largest inner products for each query, the best first.
 
-        Of several vectors of an item the largest inner product counts (MAX_SIM).
+        A query is numbers [D] or [1, D] and a condition on points. If an item has several vectors, the
+        largest of their products counts (MAX_SIM).
         """
         requests = [
             models.QueryRequest(
@@ -244,7 +259,7 @@ class Collection:
         return self._call(read)
 
     def _call(self, work: Callable[[QdrantClient], ResultT]) -> ResultT:
-        """Do a call; repeat it at the next address where it fails for the moment."""
+        """Make a request; if it fails temporarily, repeat it at the next address."""
         addresses = _addresses(self.url)
         end, pause, attempt = time.monotonic() + self.patience, 0.1, 0
         while True:
@@ -271,7 +286,7 @@ _READ = [NUMBER, "item", "payload"]
 
 
 def _passes(error: Exception) -> bool:
-    """Whether a failed call may succeed when it is repeated."""
+    """Return whether a failed request may succeed when it is repeated."""
     if not isinstance(error, UnexpectedResponse):
         return True
     status = error.status_code or 500
@@ -281,7 +296,7 @@ def _passes(error: Exception) -> bool:
 
 @lru_cache(maxsize=32)
 def client_of(address: str, key: str | None, silence: int) -> QdrantClient:
-    """Return the client of a server; it waits ``silence`` seconds for an answer."""
+    """Return a client of the server at ``address``; its requests fail after ``silence`` seconds."""
     if address == IN_MEMORY:
         return client_in_memory()
     if key is not None and _is_open(address):
@@ -294,18 +309,18 @@ def client_of(address: str, key: str | None, silence: int) -> QdrantClient:
 
 @lru_cache(maxsize=1)
 def client_in_memory() -> QdrantClient:
-    """Return the client of the server of this process."""
+    """Return the client that acts as the server within this process."""
     return QdrantClient(IN_MEMORY)
 
 
 @lru_cache(maxsize=32)
 def warn_of_key(address: str) -> None:
-    """Say once that a key can be read on its way."""
+    """Warn once if the key is sent to this address unencrypted, where others can read it."""
     console.print(f"the key of {address} travels unencrypted: give the server's address as https://")
 
 
 def _is_open(address: str) -> bool:
-    """Whether others can read what is sent to an address."""
+    """Return whether others can read what is sent to the address: plain HTTP to another machine."""
     parts = urlsplit(address)
     host = parts.hostname or ""
     try:

@@ -1,4 +1,4 @@
-"""Indexes of the engine ``server`` that version 0.1.0 wrote: they can be moved, and not searched."""
+"""Read indexes of the engine ``server`` that version 0.1.0 wrote: they can be moved, but not searched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dqecir.settings import parse_settings
 
 FORMAT = 2
 READ = 128
-"""Points read at once."""
+"""Number of points that one request reads."""
 
 
 def earlier_items(folder: Path) -> tuple[IndexHeader, Iterator[ItemBatch]] | None:

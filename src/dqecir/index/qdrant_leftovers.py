@@ -1,4 +1,4 @@
-"""Collections that no build finished: a build that is killed leaves its collection on the server."""
+"""Find collections that no build has finished: a killed build leaves its collection on the server."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dqecir.errors import EngineError
 from dqecir.index.qdrant_collection import Collection
 
 PREFIX = "dqecir-"
-"""How the names of all collections of ours begin."""
+"""Beginning of the names of all our collections."""
 
 BEAT = 10.0
-"""Seconds between two signs of life of a build."""
+"""Seconds between two signs of life of a running build."""
 
 WATCHED = 45.0
 """Seconds without a sign of life after which a build counts as dead."""
@@ -23,13 +23,13 @@ WATCHED = 45.0
 
 @contextmanager
 def being_built(collection: Collection) -> Iterator[None]:
-    """Show at intervals that the build of a collection without a record is alive, until the block ends."""
+    """Show regularly, during the ``with`` block, that the build of a collection is running."""
     done, beats = Event(), count()
     collection.write_record({"building": next(beats)})
 
     def beat() -> None:
         while not done.wait(BEAT):
-            # A server that is away fails the build itself, once that writes.
+            # If the server is away, the next write of the build raises the error.
             with suppress(EngineError):
                 collection.write_record({"building": next(beats)})
 
@@ -43,15 +43,15 @@ def being_built(collection: Collection) -> Iterator[None]:
 
 
 def siblings(collection: Collection) -> list[str]:
-    """Return the collections of the same index, this one among them."""
+    """Return all collections of the same index, with this one."""
     base = collection.name.rpartition("-")[0]
     return [name for name in collection.names() if name.rpartition("-")[0] == base]
 
 
 def leftovers(url: str) -> list[Collection]:
-    """Return the collections of a server that no build finished and no build is writing.
+    """Return the collections of a server that no build has finished and that no build is writing.
 
-    Where there are unfinished ones, it watches them for :data:`WATCHED` seconds.
+    If there are unfinished ones, it watches them for :data:`WATCHED` seconds.
     """
     names = Collection(url, PREFIX).names()
     ours = [Collection(url, name) for name in names if name.startswith(PREFIX)]
@@ -62,6 +62,6 @@ def leftovers(url: str) -> list[Collection]:
 
 
 def _state(collection: Collection) -> tuple[object, int] | None:
-    """Return the last sign of life of a build and how many points there are; None where it has finished."""
+    """Return a collection's last sign of life and its number of points; None if its build has finished."""
     record = collection.read_record() or {}
     return None if "record" in record else (record.get("building"), collection.count({"must": []}))

@@ -1,9 +1,10 @@
 """Store items in Qdrant: points, their payloads, and our filters as Qdrant's conditions.
 
 A point is one version of an item. Its number is its place in the order of adding. ``born`` and ``died`` are
-the generations from which it exists and is deleted, so that a change of many points takes effect at once:
-the record, a point of its own, names the generation. ``writer`` and ``killer`` name the changes that wrote
-the point and that marked it as gone. Conditions are in the JSON form of Qdrant's REST API.
+the first generation that has it and the first that does not, so that a change of many points takes effect at
+once: the record, which is a point of its own, names the current generation. ``writer`` and ``killer`` name
+the changes that wrote the point and that marked it as deleted. Conditions are in the JSON form of Qdrant's
+REST API.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from dqecir.methods.score_rules import ScoreRule
 
 FORMAT = 3
 RECORD = 0
-"""Id of the point that holds the record; those of items are UUIDs, so that no two writers write one point."""
+"""Id of the point that holds the record; ids of other points are UUIDs, so two writers never write the same
+one."""
 
 VECTOR = "vector"
 NUMBER = "number"
@@ -42,42 +44,46 @@ INDEXED = {
     "writer": "keyword",
     "killer": "keyword",
 }
-"""Payload fields with an index in every collection; numbers of attributes get one when they appear."""
+"""Payload fields that every collection indexes; a field of an attribute's numbers is added when it first
+appears."""
 
 FOLLOWED: tuple[ScoreRule, ...] = ("dot", "max_t", "max_max")
-"""The score rules that Qdrant follows: one inner product, and the maximum of several."""
+"""The score rules that Qdrant can compute: one inner product, and the largest of several."""
 
 CHANGED = {"writer": "born", "killer": "died"}
-"""Field that names the change that wrote or deleted a point -> field with the generation of that change."""
+"""Field that names a change -> field with the generation of that change."""
 
 Condition = dict[str, Any]
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
 class IndexRecord(ItemsRecord):
-    """The record of a collection: its generation and facts."""
+    """The record of a collection: its generation, and facts about the items."""
 
     format: int = FORMAT
     writer: str
-    """The change that made the generation; points that other changes wrote for it are ignored."""
+    """Name of the change that made the generation; points that other changes wrote for it are ignored."""
     claim: str
-    """The only change that can make the next generation."""
+    """Name of the only change that may make the next generation."""
     oldest: int
     """The oldest generation that can still be searched."""
 
 
 @dataclass(frozen=True)
 class StoredPoint(StoredItem):
-    """A point that was read."""
+    """An item as it was read from a point."""
 
     point: str
-    """Its id."""
+    """Id of the point."""
 
 
 def points_of(
     batch: ItemBatch, stored: Tensor, first: int, generation: int, writer: str
 ) -> Iterator[models.PointStruct]:
-    """Yield the points of a batch whose tokens are ``stored`` as float16, numbered from ``first``."""
+    """Yield the points for the items of a batch, numbered from ``first``.
+
+    ``stored`` are their float16 tokens.
+    """
     vectors = (stored[:, 0] if stored.shape[1] == 1 else stored).float().numpy()
     for row, (item, payload) in enumerate(zip(batch.ids, batch.payloads, strict=True)):
         yield models.PointStruct(
@@ -93,7 +99,7 @@ def points_of(
 
 
 def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Qdrant's payload of an item: the item as text, and the fields that filters and counts use."""
+    """Return the payload of an item's point: the item as JSON, and the fields for filters and counts."""
     known = {name: values_in(value) for name, value in payload.items()}
     numbers = {
         safe_name(folded(name)): [number for number in map(measured, values) if math.isfinite(number)]
@@ -103,7 +109,7 @@ def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         "item": item,
         "payload": json.dumps(dict(payload)),
         "facts": [fact for name, values in known.items() for value in values for fact in _facts(name, value)],
-        # With a sign before, because Qdrant spells UUIDs anew.
+        # A sign before each, because Qdrant would change the spelling of values that look like UUIDs.
         "values": {
             f"_{safe_name(name)}": [f"={value}" for value in values]
             for name, values in known.items()
@@ -114,47 +120,47 @@ def point_payload(item: str, payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def number_key(name: str) -> str:
-    """Return the payload key of an attribute's numbers; names that differ only in case have the same."""
+    """Return the payload field of an attribute's numbers; names that differ only in case share a field."""
     return f"numbers.{safe_name(folded(name))}"
 
 
 def value_key(name: str) -> str:
-    """Return the payload key of an attribute's values, as they are shown."""
+    """Return the payload field of an attribute's values, spelled as they are shown."""
     return f"values._{safe_name(name)}"
 
 
 def safe_name(name: str) -> str:
-    """Spell an attribute's name so that it is safe in a key path."""
+    """Return an attribute's name as it can safely stand in the path of a field."""
     return "".join(
         sign if sign.isascii() and (sign.isalnum() or sign == "_") else f"-{ord(sign):x}-" for sign in name
     )
 
 
 def visible(generation: int, *more: Condition) -> Condition:
-    """Return the condition for points that a generation sees and that fulfil ``more``."""
+    """Return the condition for points that a generation has and that fulfil ``more``."""
     born, died = within("born", lte=generation), within("died", lte=generation)
     return {"must": [born, *more], "must_not": [died]}
 
 
 def among(key: str, values: Iterable[str | int]) -> Condition:
-    """Return the condition for points with one of these values in a field."""
+    """Return the condition for points whose field ``key`` has one of these values."""
     return {"key": key, "match": {"any": list(values)}}
 
 
 def within(key: str, **limits: float) -> Condition:
-    """Return the condition for points with a number within limits (``gte``, ``lt`` and others)."""
+    """Return the condition for points whose field ``key`` has a number within limits such as ``gte=3``."""
     return {"key": key, "range": limits}
 
 
 def has_value(key: str) -> Condition:
-    """Return the condition for points with a value in a field."""
+    """Return the condition for points that have the field ``key``."""
     return {"must_not": [{"is_empty": {"key": key}}]}
 
 
 def unfinished(by: str, record: IndexRecord) -> Condition:
-    """Return the condition for points that changes left which did not finish, by a key of :data:`CHANGED`.
+    """Return the condition for points that unfinished changes have left; ``by`` is a key of :data:`CHANGED`.
 
-    Such points are of a later generation than the record's, or of the same one but by another change.
+    Such points have a later generation than the record, or the same generation but another change's name.
     """
     key, own = CHANGED[by], among(by, [record.writer])
     same = {"must": [among(key, [record.generation])], "must_not": [own]}
@@ -162,7 +168,7 @@ def unfinished(by: str, record: IndexRecord) -> Condition:
 
 
 def condition(where: Filter) -> Condition:
-    """Translate a filter to a condition on the payloads of :func:`point_payload`."""
+    """Translate a filter to a condition on payloads that :func:`point_payload` makes."""
     match where:
         case Equal(name, values):
             facts = [fact for value in values for fact in _facts(name, value)]
@@ -176,11 +182,11 @@ def condition(where: Filter) -> Condition:
             return {"must": [*(_range(name, own) for name, own in orders.items()), *map(condition, others)]}
         case Or(parts):
             return {"should": [condition(part) for part in parts]}
-    raise EngineError(f"Qdrant has no condition for {where!r}")
+    raise EngineError(f"the engine server cannot apply the filter {where!r}: use another filter or engine")
 
 
 def _range(name: str, orders: Sequence[Compare]) -> Condition:
-    """Return the condition that one number of an attribute fulfils all orders."""
+    """Return the condition that one number of an attribute fulfils all of ``orders``."""
     limits: dict[str, float] = {}
     for one in orders:
         key = _BOUNDS[one.order]
@@ -190,7 +196,7 @@ def _range(name: str, orders: Sequence[Compare]) -> Condition:
 
 
 def _facts(name: str, value: object) -> list[str]:
-    """Return keys that equal values share: their text in lower case, and their number."""
+    """Return the keys that equal values share: their text in lower case, and their number."""
     number, key = as_number(value), safe_name(folded(name))
     # Adding 0.0 turns -0.0 into 0.0.
     same = [f"{key}#{number + 0.0!r}"] if math.isfinite(number) else []

@@ -1,4 +1,4 @@
-"""Indexes whose items a database or a server stores: their facts, reading items, and scoring those found."""
+"""The base of engines whose items are in a database or on a server: facts, reading items, final scores."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ from dqecir.methods.scoring import best_columns, score_of_results
 from dqecir.settings import Strict, parse_settings
 
 SPARE = 16
-"""Items that are fetched beyond the wanted ones, because inner products there are of float16 numbers."""
+"""Items that are read beyond the wanted ones, because servers compute inner products with float16
+precision."""
 
 PREFERRED = 256
-"""Items that are fetched and reordered if the engine cannot add preferences to scores itself."""
+"""Items that are read and sorted again if the server cannot add preferences to scores itself."""
 
 
 class StoreLocation(Strict):
-    """``manifest.json``: where an index is stored; an engine's own has defaults for both fields."""
+    """``manifest.json``: where the items are stored. Subclasses give both fields their values."""
 
     format: int
     engine: str
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read the manifest; raises :class:`EngineError` if it is not of this engine and version."""
+        """Read the manifest in ``folder``; raises :class:`EngineError` for another engine or format."""
         manifest = manifest_of(folder)
         version, engine = (cls.model_fields[name].default for name in ("format", "engine"))
         if manifest["engine"] != engine:
@@ -54,28 +55,28 @@ class StoreLocation(Strict):
         return parse_settings(manifest, cls, str(folder / "manifest.json"))
 
     def write(self, folder: Path) -> None:
-        """Write the manifest, so that it survives a power cut."""
+        """Write the manifest into ``folder``, and flush it to disk."""
         write_json(folder / "manifest.json", self.model_dump(mode="json"))
         sync_folder(folder)
 
 
 class ItemsRecord(Strict):
-    """Facts about the items of a generation."""
+    """Facts about the items of one generation."""
 
     header: IndexHeader
     generation: int
     items: int = 0
     next: int = Field(default=1, ge=1)
-    """Number of the next item."""
+    """Number that the next added item gets."""
     attributes: dict[str, bool] = Field(default={})
-    """Name -> whether any item has a number there."""
+    """Attribute -> whether any item has a number there."""
 
     def columns(self) -> Columns:
-        """Return the columns of one item with every attribute, for checking a filter."""
+        """Return columns of one invented item that has every attribute, for checking a filter."""
         return Columns.of([{name: 0 if numeric else "" for name, numeric in self.attributes.items()}])
 
     def with_attributes(self, payloads: Iterable[Mapping[str, Any]]) -> Self:
-        """Return the record with the attributes of further payloads."""
+        """Return the record with the attributes of these payloads added."""
         found = dict(self.attributes)
         for payload in payloads:
             for name, value in payload.items():
@@ -83,14 +84,14 @@ class ItemsRecord(Strict):
         return self.model_copy(update={"attributes": found})
 
     def with_items(self, payloads: Collection[Mapping[str, Any]]) -> Self:
-        """Return the record with further items."""
+        """Return the record with items with these payloads added."""
         update = {"items": self.items + len(payloads), "next": self.next + len(payloads)}
         return self.with_attributes(payloads).model_copy(update=update)
 
 
 @dataclass(frozen=True)
 class StoredItem:
-    """An item that was read."""
+    """An item as it was read."""
 
     number: int
     """Its place in the order of adding."""
@@ -98,7 +99,7 @@ class StoredItem:
     text: str
     """Its payload as JSON."""
     vector: NDArray[np.float16] | None
-    """Its tokens [n_t * D]; None where they were not read."""
+    """Its tokens, flattened [n_t * D]; None if they were not read."""
 
     @property
     def payload(self) -> Mapping[str, Any]:
@@ -107,20 +108,20 @@ class StoredItem:
 
 
 class RemoteIndex(Index):
-    """An index whose items are read from elsewhere."""
+    """An index whose items are in a database or on a server."""
 
     @property
     @abstractmethod
     def record(self) -> ItemsRecord:
-        """Facts about the items that a call finds."""
+        """Facts about the items of the generation that calls use."""
 
     @abstractmethod
     def _stored(self, ids: Sequence[str], tokens: bool) -> dict[str, StoredItem]:
-        """Return items by id, without unknown ids."""
+        """Return id -> item for these ids, without unknown ones; ``tokens``: whether to read the vectors."""
 
     @abstractmethod
     def _parts(self, tokens: bool) -> Iterator[Sequence[StoredItem]]:
-        """Yield all items in the order of adding, a part in memory at a time."""
+        """Yield all items in the order of adding, in parts that fit into memory."""
 
     def tokens(self, ids: Sequence[str]) -> Tensor:
         found = self._stored(ids, tokens=True)
@@ -153,9 +154,9 @@ class RemoteIndex(Index):
 
 
 def batches_to_build(batches: Iterator[ItemBatch]) -> Iterator[ItemBatch]:
-    """Yield the batches of a build; raises :class:`EngineError` for a repeated id, and for no items.
+    """Yield the batches of a build; raises :class:`EngineError` for an id that comes twice, and for no items.
 
-    To hold one batch in memory, delete each before the next is read.
+    Delete each batch before asking for the next, so that only one is in memory.
     """
     seen: set[str] = set()
     for batch in batches:
@@ -167,13 +168,13 @@ def batches_to_build(batches: Iterator[ItemBatch]) -> Iterator[ItemBatch]:
 
 
 def page_of(found: Sequence[StoredItem], limit: int) -> Page:
-    """Return a page, given its items and the first of the next page."""
+    """Return a page of ``limit`` items; ``found`` has one more item if there is a next page."""
     entries = [(item.id, item.payload) for item in found[:limit]]
     return Page(entries, entries[-1][0] if len(found) > limit else None)
 
 
 def tokens_of(items: Sequence[StoredItem], header: IndexHeader) -> Tensor:
-    """Return the float16 tokens [N, n_t, D] of items that were read with them."""
+    """Return the float16 tokens [N, n_t, D] of items that were read with their vectors."""
     read = np.array([item.vector for item in items], dtype=np.float16)
     return torch.from_numpy(read.reshape(len(items), header.tokens, header.size))
 
@@ -181,7 +182,7 @@ def tokens_of(items: Sequence[StoredItem], header: IndexHeader) -> Tensor:
 def best_hits(
     query: Tensor, items: Iterable[StoredItem], k: int, header: IndexHeader, preference: Preference
 ) -> list[Hit]:
-    """Return the best of some items for a query [n_q, D], equal scores in the order of adding."""
+    """Return the ``k`` best of some items for a query [n_q, D]; equal scores come in the order of adding."""
     ordered = sorted(items, key=lambda item: item.number)
     if not ordered:
         return []

@@ -1,8 +1,9 @@
-"""The scan: score every allowed item roughly, and the best of them exactly.
+"""The scan: score all allowed items roughly, and the best of them exactly.
 
-A rough score is an inner product in float16 with the rule ``dot``, else the scorer's own in float32. Its
-error is at most a known number, so every item that may be among the best is a candidate. The scorer scores
-candidates in float64 and rounds to float32, so that equal items have equal scores wherever they are.
+A rough score is an inner product in float16 for the rule ``dot``, else the rule's score in float32. Its
+largest possible error is known, so that every item that may belong to the best becomes a candidate.
+Candidates are scored in float64 and rounded to float32, so that equal items get equal scores wherever they
+are stored.
 """
 
 from __future__ import annotations
@@ -23,22 +24,23 @@ from dqecir.methods.score_rules import ScoreRule
 from dqecir.methods.scoring import best_columns, score, score_of_results
 
 FEW = 0.25
-"""Share of a segment up to which its allowed items are copied together instead of scoring all."""
+"""If at most this share of a segment is allowed, the allowed items are copied instead of scoring all."""
 
 COPIED = 1 << 14
-"""Allowed items that are copied together at once."""
+"""Most allowed items that are copied at a time."""
 
 SCORED = 1 << 22
-"""Rough scores in memory at once."""
+"""Most rough scores that are in memory at a time."""
 
 SINGLE_PRODUCTS = 3
-"""Queries up to which multiplying each in float16 is faster than multiplying all together in float32."""
+"""Up to this many queries are multiplied one by one in float16; more are multiplied together in float32."""
 
 _PEAK = 256.0
-"""The largest inner product in float16; smaller ones are as precise, down to a ten-millionth of it."""
+"""Queries are scaled so that the largest inner product in float16 is this; down to a ten-millionth of it,
+smaller ones are as precise."""
 
 Best = list[tuple[float, int]]
-"""(score, row), best first; equal scores in the order of rows."""
+"""Pairs (score, row), the best first; equal scores in the order of rows."""
 
 
 def best_of_segments(
@@ -51,11 +53,11 @@ def best_of_segments(
     settings: SearchSettings | None = None,
     added: Sequence[Scores] | None = None,
 ) -> list[Best]:
-    """Return the best ``k`` items of each query [B, n_q, D], or all that may be found.
+    """Return the best ``k`` items of each query [B, n_q, D], or all that are allowed if there are fewer.
 
-    If more than ``settings.exact_up_to`` items of a segment are allowed, its projected vectors, if there are
-    any, choose the items to score. ``exclude`` and ``where`` as of :meth:`Index.search`. ``added``: for each
-    segment, numbers [B, N] that are added to its scores. Rows are numbered through all segments.
+    ``exclude`` and ``where`` as in :meth:`Index.search`. If a segment has more than ``settings.exact_up_to``
+    allowed items, its projected vectors choose the items to score, if it has them. ``added``: for each
+    segment, numbers [B, N] to add to the scores. Rows are counted through all segments.
     """
     found: list[Best] = [[] for _ in queries]
     start = 0
@@ -64,7 +66,7 @@ def best_of_segments(
         left_out = [segment.rows(ids) for ids in exclude or [()] * len(queries)]
         more = None if added is None else torch.from_numpy(added[number])
         scan = Scan(segment.tokens, rule, segment.longest)
-        # What is added to scores may bring up any item, so that all are scored.
+        # Numbers that are added may make any item the best, so score all.
         projected = segment.projected if more is None else None
         if settings is None or projected is None or allowed.sum() <= settings.exact_up_to:
             best = scan.best(queries, k, allowed, left_out, more)
@@ -72,7 +74,7 @@ def best_of_segments(
             best = []
             for row, query in enumerate(queries):
                 one = slice(row, row + 1)
-                # A filter may halve the candidates: half of them must still be enough for the results.
+                # candidates() may return only half as many, which must still be enough for the results.
                 needed = len(left_out[row]) + k
                 count = max(2 * needed, settings.candidates + len(left_out[row]))
                 chosen = projected.candidates(query[0], count, allowed)
@@ -86,12 +88,12 @@ def best_of_segments(
 
 @dataclass(frozen=True)
 class Scan:
-    """Targets [N, n_t, D] in float16, perhaps memory-mapped, that are scored by a rule."""
+    """Target embeddings [N, n_t, D] in float16, perhaps memory-mapped, and their score rule."""
 
     targets: Tensor
     rule: ScoreRule
     longest: float
-    """The largest length of a target; the rule ``dot`` alone needs it."""
+    """Largest length of a target vector; only the rule ``dot`` needs it."""
 
     def best(
         self,
@@ -101,9 +103,9 @@ class Scan:
         left_out: Sequence[NDArray[np.int64]],
         added: Tensor | None = None,
     ) -> list[Best]:
-        """Return the best ``k`` allowed rows of each query, or all of them.
+        """Return the best ``k`` of the ``allowed`` rows [N] for each query [B, n_q, D], or all of them.
 
-        ``left_out`` holds the rows that each query leaves out; -1 is none. ``added`` [B, N] is added to the
+        ``left_out``: for each query, rows to leave out; -1 means none. ``added`` [B, N] is added to the
         scores.
         """
         rows = hidden = None
@@ -112,7 +114,7 @@ class Scan:
             rows = torch.from_numpy(np.flatnonzero(allowed))
         elif share < 1:
             hidden = torch.from_numpy(~allowed)
-        # Rows that are left out may be the best, so that many more are candidates.
+        # Rows that are left out may be the best, so choose that many more candidates.
         wanted = k + max(map(len, left_out), default=0)
         candidates = []
         least = torch.full((len(queries), 1), -torch.inf)
@@ -145,13 +147,13 @@ class Scan:
         return best
 
     def _copied(self, chosen: slice | Tensor) -> Tensor:
-        """Return some targets; numpy copies rows several times as quickly as torch does."""
+        """Return a copy of some targets; numpy copies rows several times as fast as torch."""
         if isinstance(chosen, slice):
             return self.targets[chosen]
         return torch.from_numpy(self.targets.numpy()[chosen.numpy()])
 
     def _rough(self, queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return rough scores [B, N], and by how much those of each query may be wrong [B, 1]."""
+        """Return rough scores [B, N], and for each query the largest possible error [B, 1]."""
         queries = queries.float()
         lengths = queries.flatten(1).norm(dim=1)
         if self.rule == "dot" and queries.shape[1] == 1 and len(queries) <= SINGLE_PRODUCTS:
@@ -161,12 +163,15 @@ class Scan:
         return rough, (sizes * 2.0**-16)[:, None]
 
     def _rough_products(self, queries: Tensor, bounds: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Multiply in float16, which adds up in float32; no product is larger than ``bounds`` [B]."""
+        """Return inner products in float16 with sums in float32, and their largest possible error [B, 1].
+
+        ``bounds`` [B]: no product of a query is larger.
+        """
         scales = (_PEAK / bounds.clamp(min=1e-30))[:, None]
         scaled = queries * scales
         halves = scaled.half()
         rough = torch.stack([torch.mv(targets, half) for half in halves]).float() / scales
-        # What the query loses by rounding, then the result, then the sum.
+        # Add up the errors of rounding the query, the products and the sum.
         lost = (scaled - halves.float()).norm(dim=1) * self.longest / scales[:, 0]
         sums = bounds * (2.0**-11 + queries.shape[1] * 2.0**-24)
         return rough, (lost + sums)[:, None]

@@ -1,8 +1,8 @@
-"""Segments, which are immutable runs of items on disk, and the manifest, which lists an index's segments.
+"""Segments of an exact index: runs of items on disk that never change; the manifest lists them.
 
-A segment is a folder with ``tokens.npy`` [N, n_t, D] and the files of ``item_list.py`` and ``item_text.py``;
-only the file that marks its dead items is replaced, by one of another name. Files that no manifest names were
-left by a killed writer.
+A segment is a folder with ``tokens.npy`` [N, n_t, D] and the files of ``item_list.py`` and ``item_text.py``.
+Deleted ("dead") items are marked in a separate file, which a newer file replaces. Files that no manifest
+names were left by a killed writer.
 """
 
 from __future__ import annotations
@@ -59,55 +59,55 @@ AGAIN = "build the index again"
 _UNFIT = f"does not fit the index's manifest: copy the whole index again, or {AGAIN}"
 
 _COPIED = 1024
-"""Items that are copied in one step."""
+"""Number of items that are copied at a time."""
 
 _LEFT = re.compile(r"s\d+|\.manifest\.json\..*")
-"""Names in an index's folder that a killed writer may leave."""
+"""Names of files and folders in an index's folder that a killed writer may have left."""
 
 Part = tuple[Iterable[Entry], NDArray[np.float16]]
-"""Ids and payloads of some items, and their tokens [B, n_t, D]."""
+"""Ids and payloads of B items, and their tokens [B, n_t, D]."""
 
 
 class ChangeEntry(Strict):
-    """The entry of changed payloads of a segment."""
+    """A change of payloads of a segment, as the manifest lists it."""
 
     name: str
     items: int
     items_sha256: str
     text_sha256: str | None = None
-    """SHA-256 of the words of the changed columns, if any of them holds words."""
+    """SHA-256 of the words of the changed columns; None if none of them holds texts."""
 
 
 class SegmentEntry(Strict):
-    """The entry of one segment in the manifest."""
+    """A segment, as the manifest lists it."""
 
-    # The quantized tokens that version 0.1.0 could make: every item is scored instead.
+    # Ignore the quantized tokens that version 0.1.0 could make: score every item instead.
     ignored_keys = frozenset({"sketch_sha256"})
 
     name: str
     items: int
     token_bytes: int
-    """Size of ``tokens.npy``."""
+    """Size of ``tokens.npy`` in bytes."""
     token_sha256: str
-    """SHA-256 of the numbers in ``tokens.npy``, without its head."""
+    """SHA-256 of the numbers in ``tokens.npy``, without the file's header."""
     items_sha256: str
     """SHA-256 of its ids and payloads (``items_digest``)."""
     dead: int = 0
-    """Number of items that were deleted or replaced."""
+    """Number of items that were deleted or replaced since."""
     dead_file: str | None = None
-    """The file with one bit for each item, set for dead ones."""
+    """Name of the file with one bit for each item, which is set for dead items."""
     text_sha256: str | None = None
-    """SHA-256 of the words of its items (``item_text.py``), if they were written."""
+    """SHA-256 of the words of its items (``item_text.py``); None if they were not written."""
     longest: float | None = None
-    """The largest length of a token, for the rule ``dot``; not in indexes of version 0.1.0."""
+    """Largest length of a token, for the rule ``dot``; None in indexes of version 0.1.0."""
     projected_sha256: str | None = None
-    """SHA-256 of the projected vectors, if they were made."""
+    """SHA-256 of the projected vectors; None if they were not made."""
     changes: tuple[ChangeEntry, ...] = ()
-    """Changed payloads of its items, the newest last."""
+    """Changes of its items' payloads, the newest last."""
 
     @property
     def files(self) -> list[str | None]:
-        """The names of its files, and of the folders of its changes."""
+        """The names of its files, and of the folders of its changes, in the index's folder."""
         text = TEXT if self.text_sha256 else None
         projected = (PROJECTED, DIRECTIONS) if self.projected_sha256 else ()
         changes = (change.name for change in self.changes)
@@ -115,7 +115,7 @@ class SegmentEntry(Strict):
 
 
 class Manifest(Strict):
-    """One finished generation of an index: ``manifest.json``."""
+    """``manifest.json``: one finished generation of an index."""
 
     ignored_keys = frozenset({"sketch"})
 
@@ -125,12 +125,12 @@ class Manifest(Strict):
     header: IndexHeader
     segments: tuple[SegmentEntry, ...]
     quick: SearchSettings | None = None
-    """Settings of searches by projected vectors; None: every search scores every item."""
+    """Settings for searching with projected vectors; None: every search scores every item."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """An open segment; its tokens are memory-mapped and stay readable after the files are deleted."""
+    """An open segment; its memory-mapped tokens stay readable after the files are deleted."""
 
     entry: SegmentEntry
     items: StoredItems
@@ -138,15 +138,15 @@ class Segment:
     """The tokens [N, n_t, D]."""
     alive: NDArray[np.bool_]
     longest: float
-    """The largest length of a token; 0 for rules whose scan does not need it."""
+    """Largest length of a token; 0 for score rules that do not need it."""
     projected: ProjectedVectors | None
-    """None if they were not made or are damaged, and without FAISS; then all items are scored."""
+    """None if they were not made or are damaged, or without FAISS; then all items are scored."""
     written_text: StoredText | None
-    """The words of its items without changes; None in an index of an earlier version, or without FTS5."""
+    """The words of its items, without ``changes``; None in an index of an older version, or without FTS5."""
 
     @cached_property
     def text(self) -> StoredText | ChangedText | None:
-        """The words of its items; None if they cannot be searched."""
+        """The words of its items with all changes; None if they cannot be searched."""
         text: StoredText | ChangedText | None = self.written_text
         for change in self.items.changes:
             if text is not None and change.text is not None:
@@ -155,7 +155,7 @@ class Segment:
 
     @cached_property
     def tokens(self) -> Tensor:
-        """The tokens as a tensor."""
+        """The tokens [N, n_t, D] as a tensor."""
         return as_tensor(self.stored)
 
     @property
@@ -163,22 +163,25 @@ class Segment:
         return self.entry.items - self.entry.dead
 
     def allowed(self, where: Filter | None) -> NDArray[np.bool_]:
-        """Return which items may be found [N]: living ones that fulfil the filter."""
+        """Return a mask [N] of the items that a search may find: not dead, and allowed by ``where``."""
         return self.alive if where is None else self.alive & where.mask(self.items.columns)
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Return the row of each id, -1 for one that no living item has [len(ids)]."""
+        """Return the row of each id [len(ids)].
+
+        -1 for an id that no item of this segment has (dead ones included).
+        """
         rows = self.items.rows(ids)
         rows[~self.alive[rows]] = -1
         return rows
 
 
 class MissingFileError(EngineError):
-    """A file of a manifest is missing: damage, or a writer has replaced it in the meantime."""
+    """A file that the manifest names is missing: damage, or a writer has just replaced the file."""
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read the finished generation of an index; raises :class:`EngineError` if there is none."""
+    """Read the manifest of an exact index; raises :class:`EngineError` if there is none."""
     data = manifest_of(folder)
     if data["engine"] != "exact" or data.get("format") != FORMAT:
         raise EngineError(f"{folder} is not an exact index of this version: build it again")
@@ -189,15 +192,15 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Make a generation the current one; after this returns, it survives a kill and a power cut."""
+    """Make ``manifest`` the current generation; after this call it survives a kill and a power cut."""
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
     sync_folder(folder)
 
 
 def open_segment(folder: Path, manifest: Manifest, entry: SegmentEntry, known: Sequence[Segment]) -> Segment:
-    """Open a segment, whose files are reused if it is known already.
+    """Open a segment; reuse the open files of ``known`` segments if it is among them.
 
-    Raises :class:`EngineError` if the files do not fit the manifest.
+    Raises :class:`EngineError` if its files do not fit the manifest.
     """
     place, plain = folder / entry.name, _unchanged(entry)
     with _reading(place):
@@ -216,7 +219,7 @@ def open_segment(folder: Path, manifest: Manifest, entry: SegmentEntry, known: S
 
 
 def _unchanged(entry: SegmentEntry) -> SegmentEntry:
-    """Return the entry that a segment had when it was written."""
+    """Return the entry that a segment had when it was first written."""
     return entry.model_copy(update={"dead": 0, "dead_file": None, "projected_sha256": None, "changes": ()})
 
 
@@ -250,7 +253,7 @@ def _check_items(place: Path, digest: str) -> None:
 
 @contextmanager
 def _reading(place: Path) -> Iterator[None]:
-    """Raise errors of reading a segment's files in ``place`` as :class:`EngineError`."""
+    """Turn errors of reading a segment's files in ``place`` into :class:`EngineError`."""
     try:
         yield
     except FileNotFoundError as error:
@@ -264,16 +267,16 @@ def _reading(place: Path) -> Iterator[None]:
 
 
 def stored_parts(header: IndexHeader, batches: Iterable[ItemBatch]) -> Iterator[Part]:
-    """Yield the items of batches; raises as :meth:`ItemBatch.as_stored`."""
+    """Yield the items of batches as :data:`Part`; raises as :meth:`ItemBatch.as_stored`."""
     for batch in batches:
         tokens = batch.as_stored(header).contiguous().numpy()
         yield zip(batch.ids, batch.payloads, strict=True), tokens
 
 
 def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDArray[np.float16]]]:
-    """Yield the living items in order, some at a time.
+    """Yield all items that are not dead, in order, some at a time, with their tokens.
 
-    It uses numpy in one thread: for such small pieces, torch's threads would block all cores, and so the
+    It uses numpy in one thread: torch's threads would block all cores for such small pieces, and so slow down
     searches of other processes.
     """
     for segment in segments:
@@ -284,9 +287,9 @@ def living_items(segments: Sequence[Segment]) -> Iterator[tuple[list[Entry], NDA
 
 
 def with_projected(folder: Path, entry: SegmentEntry, settings: SearchSettings | None) -> SegmentEntry:
-    """Project the vectors of a segment, if ``settings`` need it, and return its entry with them.
+    """Project the vectors of a segment if ``settings`` need it; return the segment's new entry.
 
-    On a full disk and without FAISS the segment gets none, and every search scores all of its items.
+    If the disk is full or FAISS is missing, the vectors are not projected, and searches score all items.
     """
     if settings is None or entry.items <= settings.exact_up_to or not has_faiss():
         return entry
@@ -298,7 +301,7 @@ def with_projected(folder: Path, entry: SegmentEntry, settings: SearchSettings |
 
 
 def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str]) -> SegmentEntry:
-    """Mark items of the segment as dead in a file of this generation; return the segment's entry."""
+    """Mark items of a segment as dead, in a new file for this generation; return the segment's new entry."""
     rows = segment.rows(ids)
     rows = rows[rows >= 0]
     if not len(rows):
@@ -313,7 +316,7 @@ def with_dead(folder: Path, generation: int, segment: Segment, ids: Sequence[str
 
 
 def sweep(folder: Path, manifest: Manifest) -> None:
-    """Remove files that no manifest names: replaced segments and marks, and leftovers of killed writers."""
+    """Remove files that no manifest names: replaced segments and marks, and what killed writers have left."""
     kept = {entry.name for entry in manifest.segments}
     left = [path for path in folder.iterdir() if _LEFT.fullmatch(path.name) and path.name not in kept]
     for entry in manifest.segments:
@@ -326,14 +329,14 @@ def sweep(folder: Path, manifest: Manifest) -> None:
 
 
 def as_tensor(tokens: NDArray[np.float16]) -> Tensor:
-    """Return the tokens as a tensor, without a copy."""
+    """Return the array as a tensor that shares its memory."""
     from torch import from_numpy  # It is slow to import, and facts about an index do not need it.
 
     return from_numpy(tokens)
 
 
 def token_digest(tokens: NDArray[np.float16]) -> str:
-    """Return the SHA-256 of tokens, with a part in memory at a time."""
+    """Return the SHA-256 of tokens, which are read in parts."""
     digest = hashlib.sha256()
     for start in range(0, len(tokens), 4096):
         digest.update(tokens[start : start + 4096].tobytes())
@@ -342,7 +345,7 @@ def token_digest(tokens: NDArray[np.float16]) -> str:
 
 @contextmanager
 def new_folder(place: Path) -> Iterator[None]:
-    """Make a folder whose files no manifest names yet; it is removed by an error, else flushed to disk."""
+    """Make a new folder for the ``with`` block, flushed to disk at its end, or removed after an error."""
     # A writer that was killed before its manifest may have left a folder of this name.
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
@@ -362,10 +365,10 @@ def write_segment(
     parts: Iterable[Part],
     settings: SearchSettings | None,
 ) -> SegmentEntry:
-    """Write a segment of all items, a part in memory at a time; no manifest names it yet.
+    """Write a segment with all items of ``parts``, one part in memory at a time; return its entry.
 
-    Its vectors are projected if ``settings`` need it. Raises :class:`EngineError` for a repeated id and for
-    no items; the files are then removed.
+    No manifest names it yet. Its vectors are projected if ``settings`` need it. Raises :class:`EngineError`
+    for an id that comes twice, and if there are no items; the files are then removed.
     """
     place = folder / f"s{generation:08}"
     path, digest, longest = place / "tokens.npy", hashlib.sha256(), 0.0
@@ -397,13 +400,13 @@ def write_segment(
 
 
 def _longest(tokens: NDArray[np.float16]) -> float:
-    """The largest length of tokens [N, n_t, D], some of which are converted at once."""
+    """Return the largest length of tokens [N, n_t, D], which are read in parts."""
     parts = (tokens[start : start + _COPIED].astype(np.float32) for start in range(0, len(tokens), _COPIED))
     return max((float(np.linalg.norm(part, axis=2).max()) for part in parts), default=0.0)
 
 
 def write_head(file: BinaryIO, items: int, header: IndexHeader) -> None:
-    """Write an array file's head; numpy pads it, so its length is the same for any count."""
+    """Write the header of ``tokens.npy``; it has the same length for any number of items."""
     shape = (items, header.tokens, header.size)
     write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
 

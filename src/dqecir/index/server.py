@@ -1,12 +1,12 @@
 """The engine ``server``: items as points of a collection on a Qdrant server or cluster.
 
-The index's folder holds the manifest, which names the server and the collection, and the writers' lock.
-A change writes points of the next generation, which no search sees, and then the record that names the
-generation. The next writer removes what a killed writer left. Of two writers that hold copies of the manifest
-the slower one is refused.
+The folder holds the manifest, which names the server and the collection, and the lock of writers. A change
+first writes points of the next generation, which no search sees yet, and then the record that names this
+generation. If a writer is killed, the next writer removes what it has left. If two writers have copies of the
+same manifest, the slower one is refused.
 
-The address comes from ``DQECIR_QDRANT_URL`` when an index is first built, and from the manifest afterwards.
-The key comes from ``DQECIR_QDRANT_KEY`` and is never stored.
+The address comes from ``DQECIR_QDRANT_URL`` when an index is first built, and later from the manifest. The
+key comes from ``DQECIR_QDRANT_KEY`` and is never stored.
 """
 
 from __future__ import annotations
@@ -76,66 +76,66 @@ from dqecir.index.remote_items import (
 from dqecir.settings import parse_settings
 
 KEPT = 16
-"""Number of generations that can be searched; a reader that is further behind opens the newest."""
+"""Number of newest generations that can be searched; a reader with an older one opens the newest."""
 
 WRITTEN = 128
-"""Points written or read in one request, so that other requests can be served in between."""
+"""Points that one request writes or reads; other requests can be served in between."""
 
 MARKED = 1024
-"""Items marked as deleted in one request, which takes as long as writing a part."""
+"""Items that one request marks as deleted; it takes about as long as writing :data:`WRITTEN` points."""
 
 HELD = 1 << 13
-"""Items of several queries that are fetched at once; other searches take turns with them."""
+"""Most items that are read at once for several queries; other searches take turns."""
 
 ReadT = TypeVar("ReadT")
 
 
 class ServerLocation(StoreLocation):
-    """The server and the collection of an index."""
+    """``manifest.json``: the server and the collection of an index."""
 
     format: int = FORMAT
     engine: Literal["server"] = "server"
     header: IndexHeader
     store: str = Field(min_length=1)
-    """The collection."""
+    """Name of the collection."""
     url: str = Field(min_length=1)
-    """The server: an address, or several of a cluster, separated by commas."""
+    """Address of the server; several addresses of a cluster are separated by commas."""
 
 
 class _State(NamedTuple):
-    """The state that a search uses, unchanged by writers."""
+    """The open generation of a reader: its collection and record. Writers do not change it."""
 
     collection: Collection
     record: IndexRecord
 
     def seen(self, *more: Condition) -> Condition:
-        """Return the condition for points of the generation that fulfil ``more``."""
+        """Return the condition for points that this generation has and that fulfil ``more``."""
         return visible(self.record.generation, *more)
 
 
 class _Change(NamedTuple):
-    """A change that is being made of a record, which it has claimed."""
+    """A change in progress; the collection's record names it as the only one (``claim``)."""
 
     collection: Collection
     record: IndexRecord
-    """The record, and the items that the change has written."""
+    """The record, with the items that the change has written so far."""
     name: str
 
     @property
     def generation(self) -> int:
-        """The generation that the change makes."""
+        """Number of the generation that the change makes."""
         return self.record.generation + 1
 
 
 class ServerIndex(RemoteIndex):
-    """Items of one model in a collection, under a manifest that names it."""
+    """An index whose items are points of a collection; the folder holds only the manifest and a lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         collection = _collection_of(folder)
         self._state = _State(collection, _record(collection, folder))
         self.header = self._state.record.header
-        # Held while a generation is opened, so that no older one replaces it; searches never hold it.
+        # Held while a generation is opened, so that no older one replaces it; searches do not need it.
         self._opening = Lock()
 
     @classmethod
@@ -167,7 +167,7 @@ class ServerIndex(RemoteIndex):
         return gone
 
     def change_payloads(self, payloads: Mapping[str, Mapping[str, Any]]) -> int:
-        """As the contract says, but item by item: after a kill, make the change again."""
+        """Replace payloads, as the contract says, but item by item: if it is interrupted, repeat it."""
         count = 0
         with write_lock(self.folder):
             change = self._claimed()
@@ -202,7 +202,7 @@ class ServerIndex(RemoteIndex):
         return self if settings is None else None
 
     def configure(self, settings: SearchSettings | None) -> None:
-        """As the contract says; raises :class:`EngineError` for settings: Qdrant compares every item."""
+        """Raise :class:`EngineError` for any settings, because Qdrant compares every item here."""
         if settings is not None:
             raise EngineError("the engine server compares every item: the number of candidates cannot be set")
 
@@ -227,7 +227,7 @@ class ServerIndex(RemoteIndex):
         return self._of_one_generation(answers)
 
     def _of_one_generation(self, read: Callable[[_State], ReadT]) -> ReadT:
-        """Read the open generation, or a newer one if the open one is being removed."""
+        """Call ``read`` with the open generation, or with a newer one if that is being removed."""
         while True:
             state = self._state
             found = read(state)
@@ -251,7 +251,7 @@ class ServerIndex(RemoteIndex):
     def page(
         self, limit: int, after: str | None = None, where: Filter | None = None, seed: int | None = None
     ) -> Page | None:
-        """As the contract says; None for a drawn order, and for an index of products."""
+        """Return a page, as the contract says; None for a random order, and for an index of products."""
         if seed is not None or self.has_products:
             return None
         last = 0
@@ -273,7 +273,7 @@ class ServerIndex(RemoteIndex):
             size = wanted = min(count, state.record.items)
             found: dict[int, str] = {}
             chosen: list[int] = []
-            # Numbers of deleted points are drawn too; draw more if too few points are left.
+            # Random numbers may be those of deleted points; draw more if too few points are left.
             while len(found) < wanted:
                 chosen = Random(seed).sample(numbers, min(size, len(numbers)))
                 seen = state.seen(among(NUMBER, chosen))
@@ -289,7 +289,10 @@ class ServerIndex(RemoteIndex):
         return [point.id for found in self._parts(False, *more) for point in found]
 
     def column_facts(self, few: int, bins: int) -> dict[str, ColumnFacts]:
-        """As the contract says, by counts of the server; of many numbers, an item counts once in a bin."""
+        """Return facts, as the contract says, counted by the server.
+
+        An item with several numbers in one bin counts once in it.
+        """
 
         def read(state: _State) -> dict[str, ColumnFacts]:
             names = sorted(set(state.record.attributes) - RESERVED)
@@ -299,7 +302,7 @@ class ServerIndex(RemoteIndex):
         return self._of_one_generation(read)
 
     def _parts(self, tokens: bool, *more: Condition) -> Iterator[list[StoredPoint]]:
-        """Yield the points of the open generation that fulfil ``more``, by number, a part at a time."""
+        """Yield the points of the open generation that fulfil ``more``, by number, in parts."""
         state = self._state
         seen = state.seen(*more)
         collection = state.collection.patient if tokens else state.collection
@@ -320,9 +323,10 @@ class ServerIndex(RemoteIndex):
         return {"engine": "server", **super().info(), "server": collection.url, "collection": collection.name}
 
     def _claimed(self) -> _Change:
-        """Return the only change of the newest generation; the caller holds the lock of writers.
+        """Begin a change of the newest generation; the caller holds the lock of writers.
 
-        What killed writers left is removed. Raises :class:`EngineError` where another writer was quicker.
+        What killed writers have left is removed first. Raises :class:`EngineError` if another writer was
+        faster.
         """
         self._open_newest(_collection_of(self.folder).patient)
         collection, record, name = self._state.collection.patient, self._state.record, uuid.uuid4().hex
@@ -330,14 +334,17 @@ class ServerIndex(RemoteIndex):
         claimed = record.model_copy(update={"claim": name})
         if not _replaced(collection, record, claimed):
             raise self._slower()
-        # A writer that left these before the claim cannot finish after it.
+        # A writer that wrote these points before this claim can no longer finish its change.
         for by, names in left.items():
             for one in names:
                 _take_back(collection, by, one)
         return _Change(collection, claimed, name)
 
     def _commit(self, change: _Change, gone: int = 0) -> None:
-        """Let a change count, if no other writer was quicker; the caller has written its points and marks."""
+        """Make the points and marks of a change the current generation; ``gone`` items were deleted.
+
+        Raises :class:`EngineError` if another writer was faster.
+        """
         collection, before = change.collection, change.record
         record = before.model_copy(
             update={
@@ -366,7 +373,7 @@ class ServerIndex(RemoteIndex):
 
 
 def _replaced(collection: Collection, before: IndexRecord, after: IndexRecord) -> bool:
-    """Write a record if the one before it is still there, and say whether it was written."""
+    """Write the record ``after`` if the stored one is still ``before``; return whether it was written."""
     still = [among("change", [before.writer]), among("claim", [before.claim])]
     collection.write_record(_payload_of(after), {"must": still})
     found = collection.read_record() or {}
@@ -376,7 +383,7 @@ def _replaced(collection: Collection, before: IndexRecord, after: IndexRecord) -
 
 
 def _take_back(collection: Collection, by: str, change: str) -> None:
-    """Remove the points that a change wrote (``writer``), or its marks (``killer``)."""
+    """Undo a change: remove the points that it wrote (``by`` = ``writer``), or its marks (``killer``)."""
     if by == "writer":
         collection.remove(among(by, [change]))
     else:
@@ -384,7 +391,7 @@ def _take_back(collection: Collection, by: str, change: str) -> None:
 
 
 def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -> None:
-    """Write all items into a new collection and then the manifest that names it."""
+    """Write all items into a new collection, then a manifest in ``folder`` that names it."""
     if header.score_rule not in FOLLOWED:
         raise EngineError(
             f"the engine server supports the score rules {', '.join(FOLLOWED)}, but not "
@@ -417,13 +424,16 @@ def _build_in(folder: Path, header: IndexHeader, batches: Iterator[ItemBatch]) -
 
 
 def _collection_of(folder: Path) -> Collection:
-    """Return the collection that a manifest names; raises as :meth:`StoreLocation.read`."""
+    """Return the collection of the index in ``folder``; raises as :meth:`StoreLocation.read`."""
     location = ServerLocation.read(folder)
     return Collection(location.url, location.store)
 
 
 def _collection_before(folder: Path) -> Collection | None:
-    """Return the collection that a build replaces, of any version; None where there is none."""
+    """Return the collection, of any version, that a new build in ``folder`` replaces.
+
+    None if there is none.
+    """
     with suppress(DataError, KeyError):
         manifest = manifest_of(folder)
         if manifest["engine"] == "server":
@@ -443,7 +453,7 @@ def _payload_of(record: IndexRecord) -> dict[str, str]:
 
 
 def _written(change: _Change, batch: ItemBatch) -> _Change:
-    """Write a batch, and return the change with a record that includes it."""
+    """Write the items of a batch; return the change with these items in its record."""
     collection, record, _ = change
     stored = batch.as_stored(record.header)
     record = _with_indexes(collection, record, record.with_items(batch.payloads))
@@ -454,7 +464,7 @@ def _written(change: _Change, batch: ItemBatch) -> _Change:
 
 
 def _with_indexes(collection: Collection, before: IndexRecord, after: IndexRecord) -> IndexRecord:
-    """Return a record, after indexing the fields of attributes that the one before lacks."""
+    """Return the record ``after``, once the fields of attributes that ``before`` lacks are indexed."""
     for name, numeric in after.attributes.items():
         if name not in before.attributes and name not in RESERVED:
             collection.index(value_key(name), "keyword")
@@ -464,7 +474,7 @@ def _with_indexes(collection: Collection, before: IndexRecord, after: IndexRecor
 
 
 def _mark(change: _Change, ids: Sequence[str]) -> int:
-    """Mark the items with these ids as deleted by a change, and count them."""
+    """Mark the items with these ids as deleted by a change; return how many there were."""
     wanted, collection, count = list(dict.fromkeys(ids)), change.collection, 0
     for start in range(0, len(wanted), MARKED):
         there = visible(change.generation, among("item", wanted[start : start + MARKED]))
@@ -475,7 +485,7 @@ def _mark(change: _Change, ids: Sequence[str]) -> int:
 
 
 def _facts_of(state: _State, name: str, few: int, bins: int) -> ColumnFacts | None:
-    """Return the facts about an attribute; None if no item has it."""
+    """Return the facts about an attribute, as :meth:`Index.column_facts`; None if no item has it."""
     collection, values, numbers = state.collection, value_key(name), number_key(name)
     most = max(few, SOME)
     found = collection.counted(state.seen(), values, most + 1)
@@ -498,7 +508,7 @@ def _facts_of(state: _State, name: str, few: int, bins: int) -> ColumnFacts | No
 
 
 def _conditions(where: Filter | None, record: IndexRecord) -> list[Condition]:
-    """Translate a filter to conditions; raises ``FilterError`` as :meth:`Filter.check`."""
+    """Translate a filter to conditions; empty for None. Raises ``FilterError`` as :meth:`Filter.check`."""
     if where is None:
         return []
     where.check([record.columns()])
@@ -516,7 +526,10 @@ def _best(
     limits: Sequence[Condition],
     prefer: Sequence[Preference] | None,
 ) -> list[list[Hit]]:
-    """Return the ``k`` best items of each query [B, n_q, D] among those that fulfil its condition."""
+    """Return the ``k`` best items of each query [B, n_q, D] among those that its condition allows.
+
+    ``limits`` holds one condition for each query.
+    """
     header, preferences = state.record.header, iter(prefer or [Preference()] * len(queries))
     many, limit = header.tokens > 1, SPARE + (max(k, PREFERRED) if any(prefer or ()) else k)
     answers: list[list[Hit]] = []

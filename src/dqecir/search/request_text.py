@@ -149,7 +149,7 @@ class RequestReader:
         return read & self._shown, read - self._shown
 
     def _numbers(self, text: str) -> tuple[str, tuple[NumericConstraint, ...], tuple[NumericConstraint, ...]]:
-        """Return a text without its constraints, those on known columns, and those on missing columns."""
+        """Split a text into the rest, constraints on existing numeric columns, and those on others."""
         if not speaks_of_numbers(text):
             return text, (), ()
         columns = self._index.columns()

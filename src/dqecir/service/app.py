@@ -1,4 +1,4 @@
-"""The application: routes, problems, and the service behind them."""
+"""The ASGI application: its routes, its error responses, and the service that the routes use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from dqecir.service.service import Service
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
-    """Return an application whose model is read and whose index is open; raises ``DataError``."""
+    """Read the model, open the index, and return the application.
+
+    Raises ``DataError`` if one cannot be read.
+    """
     service = Service(settings)
 
     @asynccontextmanager

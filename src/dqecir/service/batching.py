@@ -1,4 +1,4 @@
-"""One thread runs the model, and answers all waiting requests together."""
+"""One thread runs the model, and handles all waiting requests together."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 Work = Callable[[Sequence[Argument]], Sequence[Result]]
-"""Answers many arguments together, in order."""
+"""Returns a result for each argument, in order."""
 
 
 class Gate:
     """Limit the number of requests in progress, and the time of each."""
 
     def __init__(self, most: int, what: str, seconds: float | None = None) -> None:
-        """Default of ``seconds``: no limit."""
+        """Allow ``most`` requests at a time, each for ``seconds`` (None: no limit).
+
+        ``what`` names the requests in errors, in the plural.
+        """
         self.most, self.inside, self._what, self._seconds = most, 0, what, seconds
 
     @asynccontextmanager
     async def entered(self) -> AsyncIterator[None]:
-        """Count a request while the block runs.
+        """Count a request as in progress while the ``async with`` block runs.
 
-        Raises a :class:`Problem`: 429 if too many are in progress, 504 if the block takes too long.
+        Raises a :class:`Problem`: status 429 if already ``most`` are in progress, 504 if the block takes too
+        long.
         """
         if self.inside >= self.most:
             raise overloaded(f"{self.most} {self._what} are already waiting: try again in a second")
@@ -55,13 +59,15 @@ class _Job:
 
 
 class Worker:
-    """The model's thread. Waiting jobs of one kind are done together, at most ``batch`` of them.
+    """The thread of the model.
 
-    A failed batch is repeated one by one, so that one bad request does not fail others.
+    Waiting jobs with the same function are done together, at most ``batch`` of them.
+
+    If a batch fails, its jobs are repeated one by one, so that one bad request does not fail the others.
     """
 
     def __init__(self, batch: int, said: Callable[[int], None]) -> None:
-        """``said`` is called in the thread with the size of every batch."""
+        """``said`` is called in the thread with the number of jobs of every batch."""
         self._batch, self._said = batch, said
         self._jobs: deque[_Job] = deque()
         self._wake = threading.Condition()
@@ -82,15 +88,22 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it accepts jobs."""
+        """Whether the thread accepts jobs."""
         return self._thread.is_alive() and not self._stopping
 
     async def ask(self, work: Work[Argument, Result], argument: Argument) -> Result:
-        """Run ``work`` on ``argument`` in the thread, and return its result or raise its error."""
+        """Run ``work`` in the thread on ``argument``, together with waiting jobs.
+
+        Return or raise its outcome.
+
+        Raises a :class:`Problem` with status 503 if the service is being stopped.
+        """
         answer: Future[Result] = Future()
         with self._wake:
             if self._stopping:
-                raise Problem(503, "the service is being stopped", {"Retry-After": "5"})
+                raise Problem(
+                    503, "the service is being stopped: try again in a few seconds", {"Retry-After": "5"}
+                )
             self._jobs.append(_Job(work, argument, answer))
             self._wake.notify()
         return await asyncio.wrap_future(answer)
@@ -101,14 +114,14 @@ class Worker:
             _do(jobs)
 
     def _next(self) -> list[_Job]:
-        """Wait for the next jobs, and return them; none at the end."""
+        """Wait for jobs, and return those to do next; empty if the thread must end."""
         with self._wake:
             while not (taken := self._taken()) and not self._stopping:
                 self._wake.wait()
             return taken
 
     def _taken(self) -> list[_Job]:
-        """Return waiting jobs of the kind that has waited longest, without cancelled ones."""
+        """Remove and return the oldest waiting job and those with the same function; skip cancelled ones."""
         taken: list[_Job] = []
         others: deque[_Job] = deque()
         while self._jobs and len(taken) < self._batch:

@@ -1,4 +1,4 @@
-"""Bodies of requests: authorise before reading the body; enforce limits while streaming."""
+"""Read bodies of requests: authorise before reading, and enforce limits while the body arrives."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Schema = TypeVar("Schema", bound=BaseModel)
 NOT_ONE_REFERENCE = "a reference is either an item of the index or an uploaded image: send one of them"
 
 _MOST_DIGITS = 17
-"""Digits that a number in JSON keeps."""
+"""Significant digits up to which JSON keeps a number exactly."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """A request's JSON and pictures, if present."""
+    """The contents of a request's body: text in JSON and pictures, each if present."""
 
     text: str | None = None
     images: tuple[bytes, ...] = ()
@@ -38,13 +38,16 @@ class Body:
 async def read_request(
     request: Request, schema: type[Schema], limits: Limits
 ) -> tuple[Schema, tuple[bytes, ...]]:
-    """Read a request and the pictures uploaded with it, in order; raises a :class:`Problem`."""
+    """Read a request's JSON as ``schema``, and the uploaded pictures in order.
+
+    Raises a :class:`Problem` as :func:`read_body` and :func:`parsed` do.
+    """
     body = await read_body(request, "request", limits, 1 + MOST_REFERENCES)
     return parsed(body.text or "", schema), body.images
 
 
 def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
-    """Parse JSON as ``schema``; raises a :class:`Problem`, which begins with the ``name`` of the input."""
+    """Parse JSON as ``schema``; raises a :class:`Problem` with status 422 that begins with ``name``."""
     try:
         return schema.model_validate_json(text)
     except ValidationError as error:
@@ -52,7 +55,11 @@ def parsed(text: str, schema: type[Schema], name: str = "") -> Schema:
 
 
 def attributes_of(text: str) -> dict[str, Any]:
-    """Parse the attributes of an item; raises a :class:`Problem`, also for values that JSON would change."""
+    """Parse a JSON object with the attributes of an item: name -> value.
+
+    Raises a :class:`Problem` with status 422, also for a name that comes twice, and for a number with more
+    digits than JSON keeps.
+    """
     found = parsed(text, Attributes).root
     pairs: list[tuple[str, Any]] = json.loads(text, parse_float=Decimal, object_pairs_hook=list)
     if len(pairs) > len(found):
@@ -71,10 +78,9 @@ def attributes_of(text: str) -> dict[str, Any]:
 async def read_body(request: Request, field: str, limits: Limits, images: int = 1) -> Body:
     """Read a body: JSON, or a form with a ``field`` of JSON and at most ``images`` files named ``image``.
 
-    All pictures together may be as large as one.
-
-    Raises a :class:`Problem`: 413 if it is too large, 408 if it does not arrive in time, 415 for another
-    content type, 400 if it cannot be read.
+    All pictures together may have as many bytes as one. Raises a :class:`Problem`: status 413 if the body is
+    too large, 408 if it does not arrive in time, 415 for another content type, 400 if it cannot be read, 422
+    for other fields.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
     if kind not in ("application/json", "multipart/form-data"):
@@ -89,14 +95,19 @@ async def read_body(request: Request, field: str, limits: Limits, images: int = 
             return Body(b"".join([chunk async for chunk in chunks]).decode("utf-8"))
     except TimeoutError:
         raise Problem(
-            408, f"the body did not arrive within {limits.body_seconds:g} seconds", {"Connection": "close"}
+            408,
+            f"the body did not arrive within {limits.body_seconds:g} seconds: send it again, or send less",
+            {"Connection": "close"},
         ) from None
     except UnicodeDecodeError:
         raise Problem(400, "the body is not UTF-8 text: encode it as UTF-8") from None
 
 
 async def _chunks(request: Request, most: int) -> AsyncGenerator[bytes, None]:
-    """Yield the body as it arrives; stop as soon as it is too large, whatever its ``Content-Length`` says."""
+    """Yield the body as it arrives; raise a :class:`Problem` as soon as it has more than ``most`` bytes.
+
+    The ``Content-Length`` header is not trusted.
+    """
     told = request.headers.get("content-length", "")
     seen = int(told) if told.isdigit() else 0
     taken = 0
@@ -117,7 +128,7 @@ async def _chunks(request: Request, most: int) -> AsyncGenerator[bytes, None]:
 async def _form(
     request: Request, chunks: AsyncGenerator[bytes, None], field: str, limits: Limits, most: int
 ) -> Body:
-    # The field of JSON may also be a file, as a browser sends a Blob.
+    # The JSON field may also arrive as a file, because browsers send a Blob in this way.
     parser = _InMemory(request.headers, chunks, max_files=most + 1, max_fields=4, max_part_size=limits.body)
     try:
         form = await parser.parse()
@@ -128,11 +139,11 @@ async def _form(
     images: list[bytes] = []
     for name, part in form.multi_items():
         if (name == field and text is not None) or (name == "image" and len(images) == most):
-            raise Problem(422, f"the form has too many fields {name!r}")
+            raise Problem(422, f"the form has too many fields {name!r}: send fewer")
         if name not in (field, "image"):
             raise Problem(422, f"the form has no field {name!r}: its fields are {field} and image")
         if name == "image" and isinstance(part, str):
-            raise Problem(422, "the image must be a file with a file name")
+            raise Problem(422, "the form field image must be a file: send the picture with a file name")
         content = part.encode("utf-8") if isinstance(part, str) else await part.read()
         if name == field:
             text = content
@@ -147,6 +158,6 @@ async def _form(
 
 
 class _InMemory(MultiPartParser):
-    """A form whose file stays in memory, because its size is limited and it is decoded immediately."""
+    """A parser of forms that keeps files in memory, because they are small and are decoded immediately."""
 
     spool_max_size = 1 << 40

@@ -1,4 +1,4 @@
-"""Search with a service, as ``dqecir search --server`` does."""
+"""Send searches to a running service, as ``dqecir search --server`` does."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from urllib.request import Request, urlopen
 from dqecir.errors import DataError
 
 SECONDS = 60.0
-"""Seconds to wait for an answer."""
+"""Most seconds to wait for the service's answer."""
 
 
 def search_on(
     server: str, request: Mapping[str, Any], images: Sequence[bytes], key: str | None
 ) -> dict[str, Any]:
-    """Return the reply of ``POST /v1/search``.
+    """Send a search to a service; return the JSON of its response.
 
-    ``server`` is the address of a service, ``key`` one of its keys, if it needs one. Raises
-    :class:`DataError` with the service's message if it refuses, and if it does not answer.
+    ``server`` is the address of the service. ``request`` is the JSON of ``POST /v1/search``, ``images`` are
+    the bytes of the pictures that it refers to. ``key`` is a key of the service, if it needs one. Raises
+    :class:`DataError` if the service cannot be reached, or with its message if it rejects the search.
     """
     if urlsplit(server).scheme not in ("http", "https"):
         raise DataError(f"{server} is not the address of a service: write it like http://127.0.0.1:8000")

@@ -1,4 +1,4 @@
-"""The settings of a service."""
+"""The settings of a service, which the options of ``dqecir serve`` set."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class Limits(Strict):
     """Limits of one request; the schemas have further limits."""
 
     bytes: int = Field(default=20_000_000, ge=1)
-    """Most bytes of an uploaded picture."""
+    """Most bytes of the uploaded pictures of a request, all together."""
     pixels: int = Field(default=40_000_000, ge=1)
-    """Most pixels of an uploaded picture, which are checked before it is decoded."""
+    """Most pixels of an uploaded picture; a larger one is rejected before it is decoded."""
     body: int = Field(default=256_000, ge=1)
-    """Most bytes of a request without its picture."""
+    """Most bytes of a request without its pictures."""
     seconds: float = Field(default=30.0, gt=0)
-    """Most seconds from a read body to the answer."""
+    """Most seconds from the arrival of the body to the response."""
     body_seconds: float = Field(default=20.0, gt=0)
-    """Most seconds for a body to arrive."""
+    """Most seconds until the body has arrived."""
     edit_seconds: float = Field(default=300.0, gt=0)
     """Most seconds for an edit, including waiting for earlier ones."""
 
 
 class Beside(Strict):
-    """A second model with its index of the same items, for comparison."""
+    """A second model, for comparison: its name on the page, its index of the same items, its model folder."""
 
     name: str = Field(min_length=1, max_length=40, pattern=r"^[\w .-]+$")
     index: Path
@@ -42,32 +42,34 @@ class ServiceSettings(Strict):
 
     index: Path
     model: Path | None = None
-    """A model folder. Default: the shipped model."""
+    """A model folder. Default: the encoder that the index stores, else the shipped model."""
     device: str = "auto"
-    """auto, cpu, cuda or mps."""
+    """Where models run: auto, cpu, cuda or mps."""
     also: tuple[Beside, ...] = ()
     reranker: str | None = None
     """``attribute-heads``, or a cross encoder by its hub name or folder. Default: no reranking."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     root_path: str = Field(default="", pattern=r"^(/[\w.~-]+)*$")
-    """The path under which a proxy shows the service, such as ``/search``."""
+    """Path under which a proxy publishes the service, such as ``/search``. Default: none."""
     keys: Path | None = None
     origins: tuple[str, ...] = ()
-    """Origins whose pages may read here, such as ``https://shop.example``, besides those of keys to embed."""
+    """Origins whose pages may read from the service, such as ``https://shop.example``. The origins of keys to
+    embed may read too."""
     uploads: Path | str | None = None
-    """Folder or fsspec address for pictures of added items. Default: a folder next to the index."""
+    """Folder or fsspec address where pictures of added items are stored. Default: a folder next to the
+    index."""
     checkpoint: Path | None = None
-    """A folder of an instruction-following diffusion pipeline, for edits."""
+    """Folder of a diffusion pipeline that edits pictures as a text says. Default: no edits."""
     expert: bool = False
     """Whether the page shows scores, times, ids and filters as expressions."""
     link_target: Literal["_blank", "_self", "_top"] = "_blank"
-    """Where the page opens links to products: a target of HTML."""
+    """Where the page opens links to products: the value of HTML's ``target``."""
     limits: Limits = Limits()
     queue: int = Field(default=256, ge=1)
-    """Most requests that wait for the model or are answered at a time; a further one gets status 429."""
+    """Most requests that may wait for the model or be in progress; a further request gets status 429."""
     batch: int = Field(default=32, ge=1)
-    """Most requests that the model answers together."""
+    """Most requests that the model handles together."""
     decoders: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
     """Number of threads that decode pictures."""
     tokens_kept: int = Field(default=256_000_000, ge=0)
@@ -77,7 +79,7 @@ class ServiceSettings(Strict):
 
     @property
     def upload_folder(self) -> Path:
-        """The folder for pictures of added items, unless they are kept at an address."""
+        """The folder for pictures of added items, if ``uploads`` is not an address."""
         beside = self.index.resolve().with_name(f"{self.index.resolve().name}-uploads")
         return Path(self.uploads or beside)
 
@@ -88,7 +90,7 @@ class ServiceSettings(Strict):
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is a loopback name or address."""
+    """Return whether a host name or address is of this machine alone, such as ``localhost`` or 127.0.0.1."""
     if host.casefold() == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""Cross-origin requests (CORS): pages of allowed origins may read."""
+"""Cross-origin requests (CORS): let pages of allowed origins read from the service."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 EMBEDDED = "/page/embed.js"
-"""The script that pages of other origins load, for which no origin is checked."""
+"""Address of the script that pages of other origins load; every origin may load it."""
 
 ALLOWED = "Access-Control-Allow-Origin"
 
 _READ = re.compile(r"/v1/(?:about|suggestions|items|items/.+|images/.+|openapi\.json)|/page/[^/]+")
 _ASKED = re.compile(r"/v1/(?:search|explanations|embeddings)")
-"""Paths of POST requests that only read."""
+"""Paths of POST requests that change nothing."""
 
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST",
@@ -25,10 +25,11 @@ _PREFLIGHT = {
 
 
 def granted(scope: Scope, root_path: str, origins: frozenset[str]) -> Mapping[str, str]:
-    """Return the headers by which a browser lets a page of another origin read the answer.
+    """Return the response headers that let a browser give the response to a page of another origin.
 
-    They have no :data:`ALLOWED` for an origin that is not among ``origins``, and for a request that writes.
-    Those of an OPTIONS request with :data:`ALLOWED` are the whole answer to a browser's preflight.
+    The headers include :data:`ALLOWED` only if the request's origin is in ``origins`` and the request changes
+    nothing. An OPTIONS request for which they include it is answered with these headers alone (a browser's
+    preflight).
     """
     headers = Headers(scope=scope)
     path = scope["path"].removeprefix(root_path)

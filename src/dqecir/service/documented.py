@@ -1,4 +1,4 @@
-"""OpenAPI descriptions of bodies that FastAPI does not parse, and of problems."""
+"""OpenAPI descriptions of what FastAPI does not see: bodies that are read by hand, and error responses."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ _IMAGE = {"type": "string", "format": "binary", "description": "A picture."}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the problems that a route may return."""
+    """Return the OpenAPI description of the error statuses that a route may return."""
     content = {"application/problem+json": {"schema": ProblemDetails.model_json_schema()}}
     return {status: {"description": "A problem, in one sentence", "content": content} for status in statuses}
 
 
 def body_of(schema: type[BaseModel], image: bool = False) -> dict[str, Any]:
-    """Describe a JSON body, or with ``image`` also a form of JSON and a picture."""
+    """Return the OpenAPI description of a JSON body; with ``image``, also of a form with a picture."""
     form = _form("request", schema, "request") if image else {}
     return _body({"application/json": {"schema": _inline(schema)}, **form})
 
 
 def _form(field: str, schema: type[BaseModel], required: str) -> dict[str, Any]:
-    """Describe a form of a field of JSON and a picture, one of which is ``required``."""
+    """Return the OpenAPI description of a form: a ``field`` of JSON, and a picture.
+
+    ``required`` names the one of the two that must be sent.
+    """
     properties = {field: _inline(schema), "image": _IMAGE}
     form = {"type": "object", "properties": properties, "required": [required]}
     encoding = {field: {"contentType": "application/json"}}

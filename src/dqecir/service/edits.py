@@ -15,14 +15,14 @@ from dqecir.service.problems import Problem, log
 from dqecir.service.uploads import as_jpeg
 
 WAITING = 4
-"""Most edits that wait or run; each may take minutes."""
+"""Most edits that may wait or run at a time."""
 
 
 class Edits:
-    """The editor of a service, if it has a pipeline."""
+    """The editor of a service; without a checkpoint every edit is refused."""
 
     def __init__(self, checkpoint: Path | None, seconds: float) -> None:
-        """Take the folder of a pipeline, if any, and the seconds that an edit may take.
+        """Take the folder of a diffusion pipeline (None: no edits), and the seconds that an edit may take.
 
         Raises :class:`EditError` if the pipeline cannot be used.
         """
@@ -38,7 +38,10 @@ class Edits:
         self._thread.shutdown(cancel_futures=True)
 
     async def made(self, picture: Image.Image, text: str) -> bytes:
-        """Edit a picture by a text, and return it as JPEG; raises a :class:`Problem`."""
+        """Edit a picture as a text says, and return it as JPEG.
+
+        Raises a :class:`Problem`: status 504 after too many seconds, 503 if the edit fails.
+        """
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._seconds):
@@ -48,5 +51,5 @@ class Edits:
         except EditError as error:
             # The error's message is about this machine, so do not send it.
             log.error("edit failed", extra={"fields": {"reason": str(error)}})
-            raise Problem(503, "the picture could not be edited; the service's log has the reason") from None
+            raise Problem(503, "the picture could not be edited: the service's log has the reason") from None
         return as_jpeg(edited)

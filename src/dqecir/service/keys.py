@@ -33,23 +33,23 @@ _FORWARDED = re.compile(
     r"|(?:.+-)?(?:client|connecting|peer|real|user|proxyuser)-ip",
     re.IGNORECASE,
 )
-"""Headers that proxies add."""
+"""Names of the request headers that proxies add."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """A line of a file of keys."""
+    """One key from a file of keys: its kind (read, write or embed), and the SHA-256 of its characters."""
 
     kind: str
     digest: bytes
     origins: frozenset[str] = frozenset()
-    """For a key to embed: the origins whose pages may use it."""
+    """For an embed key, the origins whose pages may use it."""
     rate: int | None = None
-    """Most requests a minute, not counting pictures. None: no limit."""
+    """Most requests a minute, not counting those for pictures. None: no limit."""
 
 
 class Keys:
-    """All keys by permission. A key that may write may also read."""
+    """The keys of a service, which decide what a request may do. A write key may also read."""
 
     def __init__(self, keys: Sequence[Key], local: bool) -> None:
         self._keys, self._local = tuple(keys), local
@@ -57,10 +57,11 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path | None, local: bool) -> Keys:
-        """Read a file with a line for each key (``docs/service.md``); raises :class:`DataError`.
+        """Read a file of keys, one a line as docs/service.md describes.
 
-        Without a file (``path`` is None) everybody may read, and a service that only this machine can reach
-        (``local``) accepts writes too.
+        If ``path`` is None, reading needs no key, and writing is allowed from this machine if no other
+        machine can reach the service (``local``). Raises :class:`DataError` if the file cannot be read, has a
+        mistake, or has no key.
         """
         if path is None:
             return cls((), local)
@@ -75,29 +76,29 @@ class Keys:
         ]
         if not found:
             raise DataError(f"{path} has no key: add one, or leave out --keys to need none")
-        # With keys, a request's origin grants nothing.
+        # If there are keys, requests from this machine need one too.
         return cls(found, local=False)
 
     @property
     def origins(self) -> frozenset[str]:
-        """The origins whose pages may use a key to embed."""
+        """The origins of all embed keys."""
         return frozenset().union(*(key.origins for key in self._keys))
 
     @property
     def needed(self) -> dict[str, bool]:
-        """Whether reading, and whether writing, needs a key."""
+        """Whether a request needs a key: ``read`` and ``write`` -> bool."""
         return {"read": any(key.kind != "write" for key in self._keys), "write": not self._local}
 
     @property
     def can_write(self) -> bool:
-        """Whether any request may be allowed to write."""
+        """Whether there is a way to write: a write key, or from this machine without keys."""
         return self._local or any(key.kind == "write" for key in self._keys)
 
     def check_read(self, headers: Headers, embedded: bool = True, counted: bool = True) -> None:
-        """Raise a :class:`Problem` if a request may not read.
+        """Raise a :class:`Problem` (status 401, 403 or 429) if a request with these headers may not read.
 
-        ``embedded``: whether a key to embed is enough. ``counted``: whether the request counts for a key's
-        rate.
+        ``embedded``: whether an embed key is enough. ``counted``: whether the request counts against its
+        key's rate.
         """
         if not self.needed["read"]:
             return
@@ -113,15 +114,15 @@ class Keys:
             self._count(key)
 
     def check_write(self, headers: Headers) -> None:
-        """Raise a :class:`Problem` if a request may not write.
+        """Raise a :class:`Problem` (status 401, 403 or 429) if a request with these headers may not write.
 
-        Without keys a request from this machine may write. Foreign ``Host`` headers, forwarded headers and
-        cross-site ``Origin`` headers are rejected.
+        If the service has no keys, only this machine may write: requests with a foreign ``Host``, with
+        headers that proxies add, or from a page of another site are rejected.
         """
         if self._local:
             origin = headers.get("origin")
             is_foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
-            # Browsers send it also for requests without an origin.
+            # Browsers send sec-fetch-site even with requests that have no Origin header.
             if is_foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
                 raise Problem(403, "a page of another site cannot write: start the service with --keys")
             if any(map(_FORWARDED.fullmatch, headers)) or not is_loopback(_host(headers)):
@@ -148,15 +149,15 @@ class Keys:
 
 
 class Allowance:
-    """The remaining requests of a key, which are refilled at its rate."""
+    """The requests that a key may still send; its number grows by ``rate`` a minute, up to ``rate``."""
 
     def __init__(self, rate: int) -> None:
         self._rate, self._left, self._since = rate, float(rate), -math.inf
 
     def take(self, now: float) -> None:
-        """Take one request; raise a :class:`Problem` with status 429 if none is left.
+        """Use one request; raise a :class:`Problem` with status 429 if none is left.
 
-        ``now`` is in seconds.
+        ``now`` is the time in seconds of a monotonic clock.
         """
         self._left = min(self._rate, self._left + self._rate * (now - self._since) / 60)
         self._since = now
@@ -191,7 +192,10 @@ def _key_of(line: str, place: str) -> Key:
 
 
 def checked_origin(origin: str, place: str) -> str:
-    """Return an origin as browsers send it; raises :class:`DataError` for anything else."""
+    """Return an origin in the form that browsers send, such as ``https://shop.example``.
+
+    ``place`` begins the error's sentence. Raises :class:`DataError` for anything but an origin.
+    """
     parts = urlsplit(origin)
     if (
         parts.scheme not in ("http", "https")
@@ -217,23 +221,23 @@ def _host(headers: Headers) -> str:
 
 
 async def may_read(request: Request) -> None:
-    """Require, as a dependency, that the request may read.
+    """Raise a :class:`Problem` unless the request may read (a dependency of FastAPI routes).
 
-    It is async, because other functions run in threads.
+    It is async only because FastAPI would otherwise run it in a thread.
     """
     request.app.state.service.keys.check_read(request.headers)
 
 
 async def may_read_pictures(request: Request) -> None:
-    """Require as :func:`may_read`, without counting: a page shows many pictures at once."""
+    """Like :func:`may_read`, but not counted against the key's rate: a page shows many pictures at once."""
     request.app.state.service.keys.check_read(request.headers, counted=False)
 
 
 async def may_read_inside(request: Request) -> None:
-    """Require as :func:`may_read`, but refuse keys for embedding."""
+    """Like :func:`may_read`, but embed keys are not enough."""
     request.app.state.service.keys.check_read(request.headers, embedded=False)
 
 
 async def may_write(request: Request) -> None:
-    """Require, as :func:`may_read`, that the request may write."""
+    """Raise a :class:`Problem` unless the request may write (a dependency of FastAPI routes)."""
     request.app.state.service.keys.check_write(request.headers)

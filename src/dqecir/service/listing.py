@@ -1,4 +1,4 @@
-"""List the items of an index by pages, filtered or shuffled by seed, and their attributes."""
+"""List the items of an index page by page, filtered or shuffled, and describe their attributes."""
 
 from __future__ import annotations
 
@@ -21,42 +21,44 @@ from dqecir.service.problems import Problem
 from dqecir.service.schemas import AttributeFacts, NumberFacts
 
 FEW = 60
-"""Most values of an attribute that are listed; if there are more, users type a value."""
+"""Most values of an attribute that are listed. If there are more, the page lets users type a value."""
 
 PARTS = 20
-"""Number of bins of an attribute's histogram."""
+"""Number of bins in the histogram of a numeric attribute."""
 
 READING = 0.1
-"""Largest share of the time for reading an index that is being changed."""
+"""Largest share of the time that may be spent on reading an index again while it is being changed."""
 
 KEPT = 8
-"""Number of cached results: attributes, and ids that filters allow."""
+"""Most cached results; a result is the attributes, or the ids that one filter allows."""
 
 ReadT = TypeVar("ReadT")
 
 
 class Listing:
-    """Cache ids and values of attributes, and read the payloads of a requested page.
+    """Lists the items and attributes of an index; caches ids and facts, and reads the payloads of one page.
 
-    Reading takes time, so call it in a thread that may wait. It reads the index again after a change, but for
-    at most :data:`READING` of the time, so the list of a large index that is being changed may be old.
+    Reading may take long, so call it in a thread that may wait. After a change the index is read again, but
+    for at most :data:`READING` of the time; the list of a large index that keeps changing may be out of date.
     """
 
     def __init__(self, index: Index) -> None:
         self._index = index
         self._lock = Lock()
         self._readings: dict[Hashable, tuple[Any, float]] = {}
-        """Cached results, and the seconds that reading took."""
+        """Key of a cached result -> the result, and the seconds that reading it took."""
         self._read_generation: int | None = None
         self._since = 0.0
 
     def page(
         self, limit: int, after: str | None, where: Filter | None, seed: int | None
     ) -> tuple[list[tuple[str, Mapping[str, Any]]], str | None]:
-        """Return ``limit`` items after the id ``after``, and the id of the last one if there are more.
+        """Return up to ``limit`` items (id, payload) after the id ``after``, and the next page's ``after``.
 
-        There is one item for each product, in the order of adding, or shuffled by ``seed``. Raises a
-        :class:`Problem` if ``after`` was deleted, and ``FilterError``.
+        The second value is None at the end of the list. ``after`` is None for the first page. Only items that
+        ``where`` allows are listed, one for each product, in the order in which they were added, or shuffled
+        with ``seed``. Raises a :class:`Problem` if ``after`` was deleted, and ``FilterError`` if ``where``
+        does not fit the index.
         """
         self._index.refresh()
         try:
@@ -67,7 +69,7 @@ class Listing:
             return page
         ids = self._ids(where)
         if seed is not None:
-            # Sort by a hash of the id, so that the order is stable while items are added and deleted.
+            # A hash of the id decides, so that the others keep their order if items are added or deleted.
             ids = sorted(ids, key=lambda item_id: zlib.crc32(f"{seed}:{item_id}".encode(errors="replace")))
         start = 0
         if after is not None:
@@ -80,7 +82,7 @@ class Listing:
         return [(item_id, payloads[item_id]) for item_id in chosen if item_id in payloads], last
 
     def count_products(self) -> int | None:
-        """Return the number of products; None for an index without products."""
+        """Return the number of products; None for an index whose items have no products."""
         if not self._index.has_products:
             return None
         count = self._index.count()
@@ -90,7 +92,7 @@ class Listing:
         return self._kept(("ids", where), lambda: first_views(self._index, where))
 
     def attributes(self) -> dict[str, AttributeFacts]:
-        """Return facts about every attribute, by name."""
+        """Return the facts about every attribute, such as its values: name -> facts, sorted by name."""
         return self._kept("attributes", self._facts)
 
     def _facts(self) -> dict[str, AttributeFacts]:
@@ -99,7 +101,7 @@ class Listing:
         return {name: _as_schema(one, roles[name]) for name, one in facts.items()}
 
     def _roles(self, values: Mapping[str, Sequence[str]]) -> dict[str, Role]:
-        """Return the role of each column: from the index, else by its name and values."""
+        """Return column -> role: the one that the index stores, else one guessed from name and values."""
         told = dict(zip(values, roles_of([*map(column_name, values)], list(values.values())), strict=True))
         plain: dict[str, Role] = {
             name: "attribute" if role in NOT_IN_INDEX else role for name, role in told.items()
@@ -107,7 +109,10 @@ class Listing:
         return {**plain, **read_roles(self._index.folder)}
 
     def _kept(self, name: Hashable, read: Callable[[], ReadT]) -> ReadT:
-        """Return the cached result of ``read``, which is called again after the index has changed."""
+        """Return the cached result of ``read`` under ``name``, or call it.
+
+        The cache is cleared after a change.
+        """
         with self._lock:
             begun = time.monotonic()
             spent = sum(seconds for _, seconds in self._readings.values())

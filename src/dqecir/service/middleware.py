@@ -1,4 +1,4 @@
-"""Middleware of every request: headers, a log line, metrics, and the answer to unexpected errors."""
+"""What happens around every request: headers, a log line, metrics, and the response to unexpected errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEADERS = {
 
 
 class JsonLines(logging.Formatter):
-    """Format log records as JSON lines: time, level, event, and the fields of ``extra={"fields": …}``."""
+    """Formats a log record as one line of JSON: time, level, event, and the fields of ``extra["fields"]``."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -47,9 +47,9 @@ class JsonLines(logging.Formatter):
 
 
 def _without_words(error: BaseException | None) -> list[str]:
-    """Return the types of an error and of its causes, and where each was raised.
+    """Return the types of an error and of its causes, and the places where they were raised.
 
-    Their messages may contain a user's text, which is never logged.
+    The messages are left out, because they may contain a user's text, which is never logged.
     """
     said: list[str] = []
     while error is not None:
@@ -60,7 +60,7 @@ def _without_words(error: BaseException | None) -> list[str]:
 
 
 def log_to_standard_error() -> None:
-    """Log to standard error as JSON, for the service and the server."""
+    """Write all logs of the service and of uvicorn to standard error, as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name in ("dqecir.service", "uvicorn"):
@@ -70,7 +70,7 @@ def log_to_standard_error() -> None:
 
 
 class Middleware:
-    """ASGI middleware around the application."""
+    """ASGI middleware around the application: see the module."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, root_path: str, origins: frozenset[str]) -> None:
         self._app, self._metrics, self._root_path, self._origins = app, metrics, root_path, origins
@@ -115,7 +115,7 @@ class Middleware:
             self._say({**answered, "method": scope["method"]}, status, time.perf_counter() - begun)
 
     def _say(self, scope: Scope, status: int, seconds: float) -> None:
-        # Use the route's pattern, because addresses contain ids, of which there are many.
+        # Label metrics with the route's pattern: addresses contain ids, so there would be too many labels.
         route = getattr(scope.get("route"), "path", "none")
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)

@@ -22,7 +22,7 @@ _SHOWN = 300
 
 
 class Problem(Exception):  # noqa: N818  (as RFC 9457 calls it)
-    """An error response: ``status``, one sentence, and headers."""
+    """An error response: HTTP ``status``, ``detail`` (one sentence for the client), and extra headers."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -30,12 +30,15 @@ class Problem(Exception):  # noqa: N818  (as RFC 9457 calls it)
 
 
 def overloaded(detail: str) -> Problem:
-    """Return the problem for a request that may be sent again after a second."""
+    """Return a problem with status 429 that tells the client to try again after a second."""
     return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": "1"})
 
 
 def invalid(error: ValidationError | RequestValidationError, name: str = "") -> Problem:
-    """Turn a schema's error into a problem, whose sentence begins with ``name`` and the place in it."""
+    """Turn an error of a schema into a problem with status 422.
+
+    The sentence begins with ``name`` and the place of the mistake in the input.
+    """
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]
     place = ".".join([name, *parts] if name else parts)
@@ -44,13 +47,13 @@ def invalid(error: ValidationError | RequestValidationError, name: str = "") -> 
 
 
 def unusable(error: DataError) -> Problem:
-    """Turn an error of the package into a problem; for a picture, without a file name."""
+    """Turn an error of the package into a problem; the sentence about a picture leaves out its file name."""
     said = f"the picture cannot be used: {error.reason}" if isinstance(error, ImageError) else str(error)
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, said)
 
 
 def of_index(error: Exception) -> Problem:
-    """Return the problem of an index that cannot be read or changed, which is no fault of the client."""
+    """Log an error of an index, and return a problem with status 503 that does not blame the client."""
     # The error's message is about this machine, so do not send it.
     log.error("index failed", extra={"fields": {"reason": str(error)}})
     said = "the index cannot be read or changed now; the service's log has the reason"
@@ -58,7 +61,7 @@ def of_index(error: Exception) -> Problem:
 
 
 def answer(problem: Problem) -> Response:
-    """Return the response of a problem."""
+    """Return the HTTP response for a problem."""
     detail = " ".join(problem.detail.split())
     if len(detail) > _SHOWN:
         # The reason is at the end, after the input.
@@ -73,7 +76,7 @@ def answer(problem: Problem) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of ``app`` as a problem; the middleware answers unexpected errors."""
+    """Make ``app`` answer every expected error as a problem; the middleware answers unexpected ones."""
 
     async def answered(problem_of: Callable[[Any], Problem], request: Request, error: Exception) -> Response:
         return answer(problem_of(error))

@@ -11,7 +11,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The metrics of one service, in a registry of its own instead of Prometheus' global one."""
+    """The metrics of one service, in a registry of its own, so that two services in a process do not mix."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -30,9 +30,12 @@ class Metrics:
         )
 
     def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
-        """Add a number that is read whenever the metrics are requested."""
+        """Add a gauge ``name`` with the description ``what``.
+
+        ``value`` is called whenever metrics are read.
+        """
         Gauge(f"dqecir_{name}", what, registry=self.registry).set_function(value)
 
     def text(self) -> bytes:
-        """Return the metrics in the format of Prometheus."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Ask the indexes whether they answer, in threads of their own, so that nothing else has to wait."""
+"""Check whether the indexes answer, in separate threads, so that a hanging index blocks nothing else."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dqecir.index.contract import Index
 from dqecir.service.problems import Problem, of_index
 
 SECONDS = 0.8
-"""Seconds in which every index has to answer."""
+"""Seconds within which all indexes must answer."""
 
 MOST = 8
-"""Most questions that wait for an index at a time; a further one waits with the newest of them."""
+"""Most checks that may wait for an index at a time; a further request waits for the newest of them."""
 
 
 class Readiness:
-    """Whether every index answers."""
+    """Checks whether the indexes of a service answer."""
 
     def __init__(self, indexes: Sequence[Index]) -> None:
         self._indexes = indexes
         self._asked: list[Future[None]] = []
 
     async def check(self) -> None:
-        """Raise a :class:`Problem` with status 503 unless every index answers in time."""
+        """Raise a :class:`Problem` with status 503 unless every index answers within :data:`SECONDS`."""
         self._asked = [asked for asked in self._asked if not asked.done()]
         if len(self._asked) < MOST:
             self._asked.append(self._ask())
@@ -40,7 +40,7 @@ class Readiness:
 
     def _ask(self) -> Future[None]:
         answered: Future[None] = Future()
-        # Other requests may wait for the same answer, so it cannot be cancelled.
+        # Several requests may wait for this check, so one of them must not cancel it.
         answered.set_running_or_notify_cancel()
 
         def ask() -> None:
@@ -52,6 +52,6 @@ class Readiness:
             else:
                 answered.set_result(None)
 
-        # Not a pool, because its threads would keep the process from ending while an index hangs.
+        # A daemon thread, because threads of a pool keep the process from ending while an index hangs.
         threading.Thread(target=ask, name="readiness", daemon=True).start()
         return answered

@@ -1,4 +1,4 @@
-"""Run the service's process: a socket, a server, and a shutdown that finishes accepted requests."""
+"""Run the process of a service: open a port, serve, and finish accepted requests before ending."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dqecir.service.configuration import ServiceSettings
 from dqecir.service.middleware import log_to_standard_error
 
 TURN = 0.0005
-"""Seconds at which threads hand over the interpreter lock. The model's thread releases it at every
-operation, and with Python's default would wait ten times as long each time."""
+"""Seconds after which a thread hands the interpreter lock to another. With Python's default, which is ten
+times as long, the model's thread would wait for the lock after each of its operations."""
 
 
 def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
-    """Serve until a signal ends the process; ``say`` is called with the address once it answers.
+    """Serve until a signal ends the process; call ``say`` with the address as soon as the service answers.
 
-    Raises :class:`DataError` if the address is not available, or the model or the index cannot be read.
+    Raises :class:`DataError` if the port cannot be opened, or if the model or the index cannot be read.
     """
-    # Check the address before reading the model, which takes longer.
+    # Open the port first: reading the model takes long, and would be in vain if the port is taken.
     listening = _listening(settings.host, settings.port)
     with listening:
         app = create_app(settings)
@@ -35,9 +35,9 @@ def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            # Client addresses are not used; proxies are recognised by their headers.
+            # Ignore the client addresses that proxies report; keys.py recognises proxies by their headers.
             proxy_headers=False,
-            # Requests have their own limits; this one is for everything else.
+            # Seconds for everything but requests, which have their own limits.
             timeout_graceful_shutdown=int(settings.limits.seconds + settings.limits.body_seconds) + 5,
         )
         host, port = listening.getsockname()[:2]
@@ -49,7 +49,7 @@ def run(settings: ServiceSettings, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """End without an error after a signal, which uvicorn raises again when it has ended."""
+    """End the process with exit status 0 after SIGINT or SIGTERM, which uvicorn raises again at the end."""
 
     def end(number: int, frame: object) -> None:
         raise SystemExit(0)

@@ -1,4 +1,4 @@
-"""The schemas of requests and responses of version 1."""
+"""The schemas of requests and responses of version 1 of the HTTP interface."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from dqecir.search.steering import HEAVIEST, STRICTEST
 
 MOST_ANSWERS = 200
 MOST_TEXT = 500
-"""Most characters of a text or a filter."""
+"""Most characters of a modification text or of a filter."""
 MOST_LISTED = 200
-"""Most items of a page of a list."""
+"""Most items on one page of the item list."""
 MOST_REFERENCES = 8
 """Most references besides the first."""
 LARGEST_THUMBNAIL = 1024
@@ -38,10 +38,10 @@ Ids = Annotated[list[Id], Field(max_length=200)]
 Weight = Annotated[float, Field(ge=0, le=HEAVIEST, allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _EXACT = 2**53
-"""Larger integers are not exact in JSON."""
+"""Larger integers may lose digits in JSON, because many readers store them as floating-point numbers."""
 _LONGEST = 500
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""Control characters that no table has either; line breaks and tabs may be in a text."""
+"""Control characters that are refused; line breaks and tabs are allowed."""
 
 
 def _checked_value(value: object) -> object:
@@ -77,17 +77,17 @@ Value = Annotated[
         }
     ),
 ]
-"""Of an attribute."""
+"""The value of an attribute: a text, a number, true or false."""
 
 
 class _Body(BaseModel):
-    """A request; unknown fields are refused."""
+    """The base of all request bodies; an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ReferenceBody(_Body):
-    """The reference of a text: an item of the index, or a picture in the request."""
+    """A text and a reference picture, which is an item of the index or is uploaded with the request."""
 
     item: Id | None = Field(default=None, description="Id of an item. Default: none, with an uploaded image.")
     text: str = Field(default="", max_length=MOST_TEXT, description="What should change.")
@@ -95,7 +95,7 @@ class ReferenceBody(_Body):
 
 
 class FurtherReference(_Body):
-    """One more reference: an item of the index, or else the next of the uploaded images."""
+    """One of several references: an item of the index, or, without an id, the next uploaded picture."""
 
     item: Id | None = Field(default=None, description="An item's id; none for the next uploaded image.")
     weight: float = Field(
@@ -104,7 +104,7 @@ class FurtherReference(_Body):
 
 
 class FilterCondition(_Body):
-    """A condition on an attribute: it has one of the values, or a number within bounds, or both."""
+    """A condition on an attribute: one of ``values``, or a number from ``least`` to ``most``, or both."""
 
     attribute: Name
     values: Annotated[list[Annotated[str, StringConstraints(max_length=500)]], Field(max_length=200)] = []
@@ -119,13 +119,13 @@ class FilterCondition(_Body):
 
 
 class FilterConditions(RootModel[Annotated[list[FilterCondition], Field(max_length=64)]]):
-    """Conditions that must all hold."""
+    """Conditions that items must all fulfil."""
 
     root: Annotated[list[FilterCondition], Field(max_length=64)] = []
 
 
 class SearchBody(ReferenceBody):
-    """A search. Without a text it finds items like the reference; without a reference, by the text."""
+    """A search. Without a text it finds items like the reference; without a reference, the text decides."""
 
     k: int = Field(default=24, ge=1, le=MOST_ANSWERS, description="Number of results.")
     where: str | None = Field(default=None, max_length=MOST_TEXT, examples=["color = red and price < 40"])
@@ -160,12 +160,12 @@ class SearchBody(ReferenceBody):
 
     @property
     def stands_alone(self) -> bool:
-        """Return whether it is a search without a first reference."""
+        """Whether the request can be searched without a first reference."""
         return bool(self.references or self.text.strip() or "".join(self.earlier).strip())
 
 
 class ExplanationBody(SearchBody):
-    """A search, and one of its results."""
+    """A search and one of its results, for heat maps."""
 
     target: Id = Field(description="Id of the item whose picture is explained with the first reference.")
 
@@ -175,7 +175,7 @@ class ExplanationBody(SearchBody):
 
 
 class EditBody(ReferenceBody):
-    """An edit of a picture."""
+    """A request to edit a picture as a text says."""
 
     source: str = Field(
         default="reference",
@@ -185,7 +185,7 @@ class EditBody(ReferenceBody):
 
 
 class DeleteBody(_Body):
-    """Items to delete."""
+    """The ids of items or products to delete."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)]
 
@@ -212,7 +212,7 @@ class Item(BaseModel):
 
 
 class ProductItem(Item):
-    """An item of an index whose products may have several pictures."""
+    """A picture of a product, in an index of products."""
 
     product: str = Field(description="Id of the product that the picture shows.")
     views: list[str] = Field(description="Ids of the product's other items.")
@@ -234,7 +234,7 @@ class Answer(Item):
 
 
 class ProductAnswer(ProductItem, Answer):
-    """A product, by the best of its pictures."""
+    """A product that was found, shown by the best of its pictures."""
 
 
 class AskedOf(BaseModel):
@@ -256,7 +256,7 @@ class CorrectionOf(BaseModel):
 
 
 class SearchedWords(BaseModel):
-    """The unread words that were searched in texts of items, and the columns of these texts."""
+    """Words that no column explains and that were searched in texts of items, and these texts' columns."""
 
     words: list[str]
     columns: list[str]
@@ -334,7 +334,7 @@ class Suggestions(BaseModel):
 
 
 class NumberFacts(BaseModel):
-    """The numbers of an attribute."""
+    """The numbers of an attribute: smallest, largest, and a histogram."""
 
     least: float
     most: float
@@ -385,7 +385,7 @@ class About(BaseModel):
 
 
 class ProductAbout(About):
-    """The description of a service whose products may have several pictures; ``items`` counts products."""
+    """The description of a service with an index of products; ``items`` is the number of products."""
 
     pictures: int
 

@@ -1,4 +1,4 @@
-"""Put together the parts of a running service."""
+"""Assemble the parts of a service: models, indexes, threads, keys and limits."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from dqecir.service.writing import Writer
 
 
 class Service:
-    """The models, indexes and threads of a service, and their limits."""
+    """A running service: its engines (a model and an index each), threads, keys and limits."""
 
     def __init__(self, settings: ServiceSettings) -> None:
-        """Read models and open indexes; raises :class:`DataError` if one cannot be served."""
+        """Read the models and open the indexes; raises :class:`DataError` if one of them cannot be used."""
         self.settings = settings
         self.limits = settings.limits
         self.root_path = settings.root_path
@@ -57,7 +57,7 @@ class Service:
         self.metrics = Metrics()
         self.worker = Worker(settings.batch, self.metrics.batches.observe)
         self.gate = Gate(settings.queue, "requests", self.limits.seconds)
-        # Thumbnails are many requests, but do not need the model.
+        # Thumbnails have a gate of their own: there are many, and they do not need the model.
         self.thumbnails = Gate(4 * settings.queue, "pictures")
         self.decoders = Decoders(settings.decoders, settings.limits, settings.thumbnails_kept)
         indexes = [engine.index for engine in self.engines.values()]
@@ -78,7 +78,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run the threads until the block ends, and finish accepted jobs."""
+        """Start the threads, run the ``async with`` block, then finish accepted jobs and end the threads."""
         self.worker.start()
         try:
             yield
@@ -92,10 +92,9 @@ class Service:
         self.decoders.close()
 
     def entry(self, name: str) -> tuple[str, Mapping[str, Any]]:
-        """Return the id and the payload of an item; raises ``UnknownItemError``.
+        """Return the id and payload of an item; for the id of a product, those of its first view.
 
-        May wait for the index.
-        ``name`` is its id, or that of the product whose first view it is.
+        It may wait for the index, so call it in a thread. Raises ``UnknownItemError``.
         """
         self.main.index.refresh()
         item_id = item_named(self.main.index, name)
@@ -105,14 +104,21 @@ class Service:
         return item_id, found
 
     def picture(self, item_id: str | None, image: bytes | None = None) -> Image.Image:
-        """Return an uploaded picture, or else that of an item; raises ``DataError``."""
+        """Return the uploaded picture ``image`` (its bytes), or without one the picture of the item.
+
+        Raises ``DataError`` if the picture is missing or cannot be read.
+        """
         if image is not None:
             return self.decoders.decode(image)
         with reading_picture_of(item_id):
             return load_image(self._newest_picture_of(item_id))
 
     async def thumbnail(self, item_id: str, size: int) -> tuple[bytes, str]:
-        """Return an item's picture as a JPEG, and its tag; raises ``DataError``."""
+        """Return an item's picture as JPEG with a longer side of at most ``size`` pixels, and its entity tag.
+
+        Raises ``DataError`` if the picture is missing or cannot be read, and a :class:`Problem` if too many
+        thumbnails are in progress.
+        """
         async with self.thumbnails.entered():
             with reading_picture_of(item_id):
                 stored = await asyncio.to_thread(self._newest_picture_of, item_id)
@@ -124,22 +130,25 @@ class Service:
 
 
 async def service_of(request: Request) -> Service:
-    """Return the service of a request.
+    """Return the service that a request is sent to (a dependency of FastAPI routes).
 
-    It is async, because other functions run in threads.
+    It is async only because FastAPI would otherwise run it in a thread.
     """
     service: Service = request.app.state.service
     return service
 
 
 Served = Annotated["Service", Depends(service_of)]
-"""The service as a parameter of a route."""
+"""Annotates the parameter of a route that receives the service."""
 
 
 def items_of(
     index: Index, entries: Sequence[tuple[str, Mapping[str, Any]]], root_path: str
 ) -> list[Item | ProductItem]:
-    """Return items as responses show them under ``root_path``; may wait for the index."""
+    """Return items as responses show them, with their products and other views; may wait for the index.
+
+    ``entries`` are ids with payloads; ``root_path`` begins the addresses of pictures.
+    """
     views = index.views({payload[PRODUCT] for _, payload in entries if PRODUCT in payload})
 
     def shown(item_id: str, payload: Mapping[str, Any]) -> Item | ProductItem:
@@ -154,7 +163,7 @@ def items_of(
 
 
 def item_of(item_id: str, payload: Mapping[str, Any], root_path: str) -> Item:
-    """Return an item as responses show it under ``root_path``."""
+    """Return an item as responses show it; ``root_path`` begins the address of its picture."""
     attributes = {name: value for name, value in payload.items() if name not in RESERVED}
     return Item(
         id=item_id,
@@ -166,7 +175,7 @@ def item_of(item_id: str, payload: Mapping[str, Any], root_path: str) -> Item:
 
 @lru_cache(maxsize=1 << 16)
 def address_of(item_id: str, root_path: str) -> str:
-    """Return the path of an item's picture in the addresses of the service, under ``root_path``."""
+    """Return the address of an item's picture on the service; it begins with ``root_path``."""
     return f"{root_path}/v1/images/{quote(item_id)}"
 
 
@@ -198,11 +207,11 @@ def _engines(settings: ServiceSettings, uploads: Uploads) -> dict[str, SearchEng
 
 
 def title_of(engine: SearchEngine) -> str:
-    """Return a model's name for users."""
+    """Return the name of an engine's model for users: method and fingerprint."""
     return f"{engine.model.method.name} ({engine.model.fingerprint})"
 
 
 def _suggester(engine: SearchEngine) -> Suggester:
-    """Return the suggester of texts in the model's vocabularies."""
+    """Return a suggester of modification texts, which knows the values of the model's columns."""
     columns = {name: [value for value in values if value] for name, values in engine.values.items()}
     return Suggester(engine.model.vocabularies or shipped_vocabularies(columns), columns)

@@ -1,4 +1,4 @@
-"""Keep pictures of added items at an fsspec address, so that services on several machines share them."""
+"""Store pictures of added items at an fsspec address, so that services on several machines share them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from dqecir.service.problems import log
 from dqecir.service.uploads import upload_name
 
 _NAME = re.compile(r"[0-9a-f]{40}\.[a-z0-9]+")
-"""Names of pictures that a service kept."""
+"""File names that :func:`upload_name` makes; other names are not read."""
 
 _ROOT = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://[^\s/@?#:]+(?:/[^\s/@?#:]+)*/?")
 
 
 class UploadStore:
-    """Pictures under one address. No other address is ever read, whatever an index says."""
+    """:class:`Uploads` at one fsspec address. No other address is ever read, whatever the index says."""
 
     def __init__(self, address: str) -> None:
-        """Check the address, without connecting; raises :class:`DataError` if it cannot be used."""
+        """Check the form of the address, without connecting.
+
+        Raises :class:`DataError` if it cannot be used.
+        """
         parts = _ROOT.fullmatch(address)
         if parts is None or {".", ".."} & set(address.split("/")):
             raise DataError(
@@ -64,7 +67,7 @@ class UploadStore:
             log.error("picture not removed", extra={"fields": {"reason": f"{address}: {reason_of(error)}"}})
 
     def _kept(self, payload: Mapping[str, Any]) -> str | None:
-        """Return the address of a payload's picture, if a service kept it here."""
+        """Return the address of the picture that a payload names, if a service stored it here; else None."""
         stored = payload.get("path")
         if not isinstance(stored, str):
             return None
@@ -83,15 +86,17 @@ class UploadStore:
 
 
 def _opened(address: str, scheme: str) -> Any:
-    """Return the fsspec file system of an address."""
+    """Return the fsspec file system of an address; raises :class:`DataError` if its package is missing."""
     extra = "pip install 'dqecir[s3]'" if scheme in ("s3", "s3a") else "install the package that it names"
     try:
         from fsspec.core import url_to_fs
 
-        # A list of files that another service has changed must not be used again.
+        # fsspec must not cache lists of files, because other services change them.
         files, _ = url_to_fs(address, use_listings_cache=False)
     except ImportError as error:
         raise DataError(f"--uploads {address} needs a package ({reason_of(error)}): {extra}") from None
     except Exception as error:  # Each file system has exceptions of its own.
-        raise DataError(f"--uploads {address} cannot be used ({reason_of(error)}): check it") from None
+        raise DataError(
+            f"--uploads {address} cannot be used ({reason_of(error)}): check the address"
+        ) from None
     return files

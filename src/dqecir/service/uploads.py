@@ -1,4 +1,4 @@
-"""Decode pictures in threads within limits, make thumbnails, and store pictures of added items."""
+"""Decode pictures in threads and within limits, make thumbnails, and store pictures of added items."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Made = TypeVar("Made")
 
 
 class Decoders:
-    """A pool of threads that decode pictures."""
+    """A pool of threads that decode pictures, and a cache of thumbnails."""
 
     def __init__(self, threads: int, limits: Limits, thumbnails_kept: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decoder")
@@ -34,15 +34,18 @@ class Decoders:
         self._thumbnails: Recent[bytes] = Recent(thumbnails_kept, len)
 
     def close(self) -> None:
-        """End the threads after their jobs."""
+        """Finish the jobs, and end the threads."""
         self._pool.shutdown()
 
     async def run(self, work: Callable[[], Made]) -> Made:
-        """Run ``work`` in a thread, where it may decode pictures and wait for an index; return its result."""
+        """Call ``work`` in a thread of the pool, where it may decode pictures or wait for an index."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def thumbnail(self, stored: StoredPicture, size: int) -> tuple[bytes, str]:
-        """Return a JPEG whose longer side is ``size`` pixels at most, and a tag that changes when it does."""
+        """Return a picture as JPEG with a longer side of at most ``size`` pixels, and an entity tag.
+
+        The tag changes whenever the thumbnail does.
+        """
 
         def made() -> bytes:
             picture = load_image(stored)
@@ -57,7 +60,10 @@ class Decoders:
         return found, f'"{zlib.crc32(repr(key).encode(errors="replace")):08x}"'
 
     def decode(self, upload: bytes) -> Image.Image:
-        """Decode an upload within the limits; raises :class:`ImageError`."""
+        """Decode the bytes of a picture.
+
+        Raises :class:`ImageError` if they are no picture or exceed the limits.
+        """
         return load_image(upload, max_pixels=self._limits.pixels, max_bytes=self._limits.bytes)
 
 
@@ -67,26 +73,26 @@ def as_jpeg(picture: Image.Image) -> bytes:
 
 
 class Uploads(Protocol):
-    """Where pictures of added items are kept."""
+    """Where pictures of added items are stored."""
 
     def keep(self, item_id: str, data: bytes) -> str:
-        """Write a decodable picture, whole or not at all, and return the path for its payload.
+        """Store a picture that can be decoded, and return the path for the item's payload.
 
-        Raises :class:`DataError` and ``OSError``.
+        The file is written completely or not at all. Raises :class:`DataError` or ``OSError`` if that fails.
         """
         ...
 
     def picture(self, index: Index, payload: Mapping[str, Any]) -> StoredPicture | None:
-        """Return the picture of an item, by its payload; None if it has none that may be read."""
+        """Return the picture that an item's payload names; None if it names none that may be read."""
         ...
 
     def forget(self, index: Index, payload: Mapping[str, Any]) -> None:
-        """Remove a picture that no item uses any more, if it was kept here."""
+        """Delete the picture that a payload names, if it was stored here and no item uses it any more."""
         ...
 
 
 class UploadFolder:
-    """:class:`Uploads` that keeps pictures in a local folder, which is created with the first picture."""
+    """:class:`Uploads` in a local folder, which is created with the first picture."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100  (the folder need not be there yet)
@@ -94,7 +100,7 @@ class UploadFolder:
     def keep(self, item_id: str, data: bytes) -> str:
         path = self.folder / upload_name(item_id, data)
         if not path.exists():
-            # The mark excludes this folder from an index of its parent folder.
+            # A mark file in this folder tells dqecir index to skip it when it indexes the parent folder.
             write_bytes(self.folder / UPLOADS_MARK, b"")
             write_bytes(path, data)
         return str(path)
@@ -108,6 +114,6 @@ class UploadFolder:
 
 
 def upload_name(item_id: str, data: bytes) -> str:
-    """Return a file name that does not reveal the id, and that no other picture and no other item has."""
+    """Return a file name for a picture: unique for its id and its bytes, and the id cannot be seen in it."""
     named = hashlib.sha256(len(item_id).to_bytes(8) + item_id.encode("utf-8", "surrogatepass") + data)
     return f"{named.hexdigest()[:40]}.{format_of(data).casefold()}"

@@ -22,12 +22,15 @@ from dqecir.service.problems import log, of_index
 from dqecir.service.uploads import Uploads
 
 TOGETHER = 64
-"""Most items that are added in one change."""
+"""Most waiting items that are added together."""
 
 
 @dataclass(frozen=True)
 class Put:
-    """An item to add or replace: its target tokens [n_t, D] for each index, its attributes, its picture."""
+    """An item to add or replace.
+
+    ``tokens``: its target embedding [n_t, D] for each index; ``image``: the bytes of its picture.
+    """
 
     item_id: str
     tokens: Sequence[Tensor]
@@ -40,7 +43,10 @@ Change = Put | Sequence[str]
 
 
 class Writer:
-    """Apply changes to all indexes in order; a change that has returned is permanent."""
+    """Applies changes to all indexes, one after the other.
+
+    When :meth:`change` returns, its change is on disk.
+    """
 
     def __init__(self, indexes: Sequence[Index], uploads: Uploads) -> None:
         self._indexes, self._uploads = indexes, uploads
@@ -49,11 +55,14 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
     def close(self) -> None:
-        """Finish the waiting changes, and end the thread."""
+        """Apply the waiting changes, and end the thread."""
         self._thread.shutdown()
 
     async def change(self, change: Change) -> int:
-        """Apply a change; return how many of the items existed before, or raise the error."""
+        """Apply a change and wait for it; return how many of its items existed before.
+
+        Raises the error of the change, which then has changed no index.
+        """
         done: Future[int] = Future()
         # The change is made even if the client closes its connection, so it cannot be cancelled.
         done.set_running_or_notify_cancel()
@@ -63,7 +72,10 @@ class Writer:
         return await asyncio.wrap_future(done)
 
     def _next(self) -> None:
-        """Apply the change that has waited longest, with consecutive additions, unless another call did."""
+        """Apply the oldest waiting change, together with the additions that follow it.
+
+        It does nothing if an earlier call has already applied all.
+        """
         with self._lock:
             taken = [self._pending.popleft()] if self._pending else []
             ids = {change.item_id for change, _ in taken if isinstance(change, Put)}
@@ -99,10 +111,10 @@ class Writer:
             return [counts[0]]
         puts = [change for change in changes if isinstance(change, Put)]
         known = self._indexes[0].payloads([put.item_id for put in puts])
-        # An item with the id of a product replaces all its pictures.
+        # A new item whose id is that of a product replaces all pictures of the product.
         views = self._indexes[0].views({put.item_id for put in puts if put.item_id not in known})
         replaced = self._indexes[0].payloads([view for own in views.values() for view in own])
-        # Store pictures in this thread, which also removes them, so that none that is needed is removed.
+        # Pictures are stored and removed by this thread only, so that no picture in use is removed.
         paths: list[str] = []
         changed = [*(put.item_id for put in puts), *replaced]
         try:
@@ -131,13 +143,13 @@ class Writer:
 
 @contextmanager
 def _restoring(index: Index, ids: Sequence[str]) -> Iterator[None]:
-    """Restore items if the block fails for this index or a later one."""
+    """If the ``with`` block or a later step fails, put the items ``ids`` of ``index`` back as they were."""
     generation, before = index.generation, index.payloads(ids)
     tokens = index.tokens(list(before)) if before else None
     try:
         yield
     except Exception:  # It is raised again below, after the items are restored.
-        # An index that cannot be written to has not changed.
+        # If the generation is the same, the index has not changed.
         if index.generation != generation:
             try:
                 added = [item_id for item_id in ids if item_id not in before]
@@ -154,7 +166,10 @@ def _restoring(index: Index, ids: Sequence[str]) -> Iterator[None]:
 def _product(
     item_id: str, known: Mapping[str, Mapping[str, Any]], views: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """Return the product of an added item: as before, or the product with its id."""
+    """Return the product part of a new item's payload.
+
+    An item that is replaced keeps its product; an item with the id of a product becomes its only view.
+    """
     if item_id in views:
         return {PRODUCT: item_id}
     before = known.get(item_id, {})

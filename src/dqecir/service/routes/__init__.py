@@ -1,1 +1,1 @@
-"""The routes, one file for each group."""
+"""The HTTP routes of the service, one file for each group."""

@@ -46,5 +46,7 @@ async def _best(service: Service, asked: EditBody, images: tuple[bytes, ...]) ->
     async with service.gate.entered():
         found = await answered(service, search, images)
     if not found.results:
-        raise Problem(422, "the search has no result that could be edited")
+        raise Problem(
+            422, "the search has no result to edit: change the text or the filters, or edit the reference"
+        )
     return found.results[0].id

@@ -37,7 +37,7 @@ from dqecir.service.writing import Put
 
 
 class IdConvertor(PathConvertor):
-    """Match the rest of an address, including line breaks, so that an id with one gets a clear error."""
+    """Matches the rest of an address as an id, including line breaks, so that a bad id gets a clear error."""
 
     regex = "(?s:.*)"
 

@@ -48,14 +48,17 @@ async def search(request: Request, service: Served) -> Response:
 
 
 async def answered(service: Service, asked: SearchBody, images: Sequence[bytes]) -> SearchResponse:
-    """Return the answer to a search; raises a :class:`Problem` or ``DataError``."""
+    """Search with the request ``asked`` and its uploaded pictures.
+
+    Raises a :class:`Problem` or ``DataError``.
+    """
     engine = _engine(service, asked)
     prepared = await service.decoders.run(lambda: _prepared(service, engine, asked, images))
     return await service.worker.ask(engine.answer, prepared)
 
 
 def _engine(service: Service, asked: SearchBody) -> SearchEngine:
-    """Return the engine of a request's method; raises a :class:`Problem`."""
+    """Return the engine that a request's ``method`` names; raises a :class:`Problem` for an unknown one."""
     name = service.first if asked.method is None else asked.method
     if name not in service.engines:
         raise Problem(422, f"there is no method {name!r}{nearest(name, service.engines)}")
@@ -65,9 +68,9 @@ def _engine(service: Service, asked: SearchBody) -> SearchEngine:
 def _prepared(
     service: Service, engine: SearchEngine, asked: SearchBody, images: Sequence[bytes]
 ) -> PreparedRequest:
-    """Prepare a request for the engine, in a thread that may wait.
+    """Read a request for its engine; call this in a thread that may wait.
 
-    Raises a :class:`Problem` if ``images`` are not those that the request names.
+    Raises a :class:`Problem` with status 422 if ``images`` are more or fewer pictures than the request names.
     """
     further = sum(one.item is None for one in asked.references)
     own = len(images) - further
@@ -104,7 +107,10 @@ def _prepared(
 
 
 def as_reply(found: SearchResponse, method: str, took: float, root_path: str) -> dict[str, object]:
-    """Return a ``SearchReply`` without validation, which would be slow for hundreds a second."""
+    """Return the JSON of a search response without validating it, because that would be slow.
+
+    ``took`` is in milliseconds; ``root_path`` begins the addresses of pictures.
+    """
     reply = found.as_json(paths=False)
     for answer in reply["answers"]:
         answer["image"] = address_of(answer["id"], root_path)
