@@ -248,7 +248,7 @@ class Collection:
         return self._call(read)
 
     def scroll_earlier(self, where: Condition, after: int, limit: int) -> list[tuple[int, dict[str, Any]]]:
-        """Return the first points of version 0.1.0 by id that come after an id: ids and payloads."""
+        """Return up to ``limit`` points (id, payload) of an index of version 0.1.0, past the id ``after``."""
 
         def read(client: QdrantClient) -> list[tuple[int, dict[str, Any]]]:
             found, _ = client.scroll(

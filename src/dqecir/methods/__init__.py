@@ -1,1 +1,1 @@
-"""Methods of composition, one file each; a method registers itself."""
+"""Methods of composition, one file each: importing the file registers the method by its name."""

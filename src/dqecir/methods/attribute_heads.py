@@ -1,4 +1,4 @@
-"""Mark the words of attributes in texts, and predict attributes of images."""
+"""Find the words of attributes in texts, and predict attributes of images."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _HALF = re.compile(r"[\ud800-\udfff]")
 
 
 class TextEncoder:
-    """Turn texts into token ids, and mark the words that signal each attribute.
+    """Turns texts into token ids, and marks the tokens of words that belong to an attribute's lexicon.
 
-    The order of ``vocabularies`` is the order of all attribute axes.
+    Everything that has one entry for each attribute is in the order of ``vocabularies``.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class TextEncoder:
         self.max_length = max_length
 
     def __call__(self, texts: Sequence[str], blank: bool = False) -> TextBatch:
-        """Tokenise ``texts``, truncated on the right to ``max_length`` pieces and padded to the longest.
+        """Tokenise ``texts``; cut them on the right to ``max_length`` tokens, and pad them to the longest.
 
-        Raises :class:`DataError` for an empty text, unless ``blank`` allows it (CIRR's test split has
-        one), and for a text with half characters, as from a terminal with another encoding.
+        Raises :class:`DataError` for an empty text, unless ``blank`` allows it (CIRR's test split has one),
+        and for a text with lone surrogates, which come from a terminal with another encoding.
         """
         for text in texts:
             if not text.strip() and not blank:
@@ -63,7 +63,7 @@ class TextEncoder:
         return TextBatch(ids, mask, mentions, tuple(texts))
 
     def lexicon_ids(self) -> list[Tensor]:
-        """Return the ids of the tokens of each attribute's lexicon."""
+        """Return the token ids of all words in each attribute's lexicon, one tensor for each attribute."""
         return [
             torch.tensor(sorted({piece for word in vocabulary.lexicon for piece in self.tokenizer.ids(word)}))
             for vocabulary in self.vocabularies
@@ -71,9 +71,10 @@ class TextEncoder:
 
 
 def _words(cut: Encoding, text: str) -> list[tuple[int, str]]:
-    """Return the place of every token of a word, and its word.
+    """Return (place of a token, word) for every token that belongs to a word.
 
-    Some tokenizers count a space as part of the word after it, or a whole text as one word.
+    Words are found in ``text``, because some tokenizers count a space as part of the word after it, or a
+    whole text as one word.
     """
     places = []
     for place, (word, (start, end)) in enumerate(zip(cut.word_ids, cut.offsets, strict=True)):
@@ -85,16 +86,19 @@ def _words(cut: Encoding, text: str) -> list[tuple[int, str]]:
 
 
 class HeadsConfig(Strict):
-    """The attributes of image heads: column -> its values, in order."""
+    """What attribute heads predict: column -> its values, in order.
+
+    ``token_width`` is W of the image tokens.
+    """
 
     token_width: int
     columns: Mapping[str, tuple[str, ...]]
 
 
 class AttributeHeads(nn.Module):
-    """One classifier for each catalogue column, over its own attention pool of the image tokens.
+    """One classifier for each catalogue column; each pools the image tokens by its own attention.
 
-    Stage 0 of training from scratch trains the tower through them; later they predict attributes.
+    Stage 0 of training from scratch trains the tower with them; later they predict the attributes of images.
     """
 
     def __init__(self, config: HeadsConfig) -> None:
@@ -107,13 +111,13 @@ class AttributeHeads(nn.Module):
         self.classifiers = nn.ModuleList(nn.Linear(width, len(values)) for values in config.columns.values())
 
     def pooled(self, tokens: Tensor) -> Tensor:
-        """Turn tokens [B, M, W] into a vector for each column, [B, C, W]."""
+        """Pool image tokens [B, M, W] to one vector for each of C columns, [B, C, W]."""
         states = self.norm(tokens.to(self.norm.weight.dtype))
         attention = torch.einsum("cw,bmw->bcm", self.queries, states).softmax(dim=2)
         return torch.einsum("bcm,bmw->bcw", attention, states)
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
-        """Turn tokens [B, M, W] into the logits of every column: column -> [B, its values]."""
+        """Return the logits of every column's values, column -> [B, its values], for tokens [B, M, W]."""
         pooled = self.dropout(self.pooled(tokens))
         return {
             column: classifier(pooled[:, place])

@@ -1,6 +1,6 @@
 """Baselines without training: the reference alone, the text alone, their sum and their product.
 
-Every table shows them, because a benchmark that one of them solves does not measure composition.
+Every results table shows them, because a benchmark that one of them solves does not measure composition.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class BaselineOptions(MethodOptions):
 
 
 class Baseline(Method):
-    """A query of unchanged pretrained embeddings."""
+    """The base of methods whose queries are pretrained embeddings, without any training."""
 
     options_type: ClassVar[type[MethodOptions]] = BaselineOptions
     requires = frozenset({"image", "text"})
 
     def image_embedding(self, reference: Tensor) -> Tensor:
-        """Return the mean of the reference's target embeddings, [B, D]."""
+        """Return the mean [B, D] of each reference's target embedding, for image tokens [B, M, W]."""
         return unit(self.backbone.target_embeddings(reference).mean(dim=1))
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -37,7 +37,7 @@ class Baseline(Method):
 
 @register("image_only")
 class ImageOnly(Baseline):
-    """The reference image; the text is ignored."""
+    """The query is the embedding of the reference image; the text is ignored."""
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         return Query(self.image_embedding(reference)[:, None])
@@ -45,7 +45,7 @@ class ImageOnly(Baseline):
 
 @register("text_only")
 class TextOnly(Baseline):
-    """The modification text; the reference image is ignored."""
+    """The query is the embedding of the modification text; the reference image is ignored."""
 
     def embed_text(self, text: TextBatch) -> Tensor:
         return unit(self.backbone.pooled_text(text))[:, None]
@@ -56,7 +56,7 @@ class TextOnly(Baseline):
 
 @register("image_plus_text")
 class ImagePlusText(Baseline):
-    """The sum of both unit embeddings."""
+    """The query is the sum of the unit embeddings of reference and text."""
 
     def embed_text(self, text: TextBatch) -> Tensor:
         return unit(self.backbone.pooled_text(text))[:, None]
@@ -68,7 +68,7 @@ class ImagePlusText(Baseline):
 
 @register("product")
 class Product(Baseline):
-    """The product of the similarities to the image and to the text: a target must fit both."""
+    """The score is the product of the similarities to reference and text, so that a target must fit both."""
 
     score_rule = "product"
 
@@ -85,7 +85,7 @@ class Product(Baseline):
 
 
 def twice_where_blank(queries: Tensor, text: TextBatch) -> Tensor:
-    """Return queries [B, 2, D] of images and texts; for an empty text, the image's vector twice."""
+    """Return ``queries`` [B, 2, D] of images and texts, with the image's vector twice if a text is empty."""
     blank = [row for row, words in enumerate(text.texts) if not words.strip()]
     queries[blank, 1] = queries[blank, 0]
     return queries
@@ -93,7 +93,7 @@ def twice_where_blank(queries: Tensor, text: TextBatch) -> Tensor:
 
 @register("token_mean")
 class TokenMean(Baseline):
-    """The mean token of the reference's patches; the text is ignored."""
+    """The query is the mean of the reference's image tokens; the text is ignored."""
 
     score_rule = "dot"
     requires = frozenset()

@@ -1,13 +1,14 @@
-"""BASIC: composition without training, by the similarities to the image and to the text.
+"""BASIC: composition without training, by the similarities to the reference and to the text.
 
-Features are centred by the gallery's mean (images) and a corpus's mean (texts). The reference is projected to
-directions in which texts about subjects vary and texts about styles do not, so that it asks for its subject
-and not for its style. Both similarities are scaled by the gallery's least ones, and combined by the rule
-``harris``.
+The mean feature of the gallery is subtracted from image features, the mean of a text corpus from text
+features. The reference is projected to directions in which texts about subjects vary and texts about styles
+do not, so that its subject counts and its style does not. Both similarities are scaled by the smallest ones
+in the gallery, and combined by the rule ``harris``.
 
-Source: Psomas et al. (arXiv 2510.25387) and its public code. Two of its steps are left out: the expansion of
-a query by the results of a first search, and the mean of a text over many sentences about other subjects. The
-publication takes means and least similarities from its own pictures and texts; here the gallery gives them.
+Source: Psomas et al. (arXiv 2510.25387) and its public code. Two of its steps are left out: expanding a query
+by the results of a first search, and averaging a text over many sentences about other subjects. The
+publication takes means and smallest similarities from its own pictures and texts; here they come from the
+gallery.
 """
 
 from __future__ import annotations
@@ -30,39 +31,40 @@ from dqecir.methods.baselines import Baseline, twice_where_blank
 from dqecir.methods.method import MethodContext, MethodOptions, Query, register
 
 _ADDED = 1e-5
-"""Added to every number of the contrasted covariance, as the public code does."""
+"""Number that is added to the covariance matrix of the projection, as in the public code."""
 _LEAST = 1e-6
 _TEXTS = 64
-"""Number of texts in a batch."""
+"""Number of texts that are encoded at a time."""
 
 
 class BasicOptions(MethodOptions):
     """The settings of the projection."""
 
     components: int = Field(default=250, gt=0)
-    """Most directions that are kept."""
+    """Largest number of directions that the projection keeps."""
     style_weight: float = Field(default=0.2, ge=0, lt=1)
-    """Weight of the covariance of texts about styles, relative to that of texts about subjects."""
+    """Weight of the covariance of the texts about styles, which is subtracted from that of the texts about
+    subjects."""
 
 
 @dataclass(frozen=True)
 class BasicStatistics:
-    """Statistics of a gallery and two corpora, for unit features of width D."""
+    """Statistics of a gallery and of two text corpora, for unit features of width D."""
 
     image_mean: Tensor
-    """[D]"""
+    """Mean image feature of the gallery [D]."""
     text_mean: Tensor
-    """[D]"""
+    """Mean text feature of the subjects [D]."""
     projection: Tensor
-    """[D, D]"""
+    """Projection of image features to directions of subjects [D, D]."""
     least_image: Tensor
-    """The least similarity of two images, a scalar."""
+    """Smallest similarity of two images, a scalar."""
     least_text: Tensor
-    """The least similarity of a text and an image, a scalar."""
+    """Smallest similarity of a text and an image, a scalar."""
 
     @classmethod
     def of(cls, images: Tensor, subjects: Tensor, styles: Tensor, options: BasicOptions) -> BasicStatistics:
-        """Compute the statistics of unit features of a gallery [N, D] and of two corpora [T, D]."""
+        """Compute the statistics from unit features of a gallery [N, D] and of two corpora [T, D] each."""
         image_mean, text_mean = images.mean(dim=0), subjects.mean(dim=0)
         centred = images - image_mean
         kept = projection(subjects - text_mean, styles - text_mean, options)
@@ -78,7 +80,7 @@ class BasicStatistics:
 def projection(subjects: Tensor, styles: Tensor, options: BasicOptions) -> Tensor:
     """Return the projection [D, D] to directions in which subjects vary and styles do not.
 
-    ``subjects`` and ``styles`` are centred features [T, D] of texts.
+    ``subjects`` and ``styles`` are features of texts [T, D] whose mean is subtracted.
     """
 
     def covariance(features: Tensor) -> Tensor:
@@ -94,7 +96,10 @@ def projection(subjects: Tensor, styles: Tensor, options: BasicOptions) -> Tenso
 
 @register("basic")
 class Basic(Baseline):
-    """Queries are [reference; text]. Targets are one vector and a constant, by which queries are scaled."""
+    """Queries are two vectors, of the reference and of the text; targets are one vector and a constant.
+
+    The constant lets the score rule scale each similarity.
+    """
 
     options_type: ClassVar[type[MethodOptions]] = BasicOptions
     score_rule = "harris"
@@ -135,7 +140,7 @@ class Basic(Baseline):
             self.get_buffer(name).copy_(value)
 
     def _corpus(self, name: str) -> Tensor:
-        """Return unit features [T, D] of the texts of a corpus."""
+        """Return unit features [T, D] of the texts of the shipped corpus ``name``."""
         texts = corpus(name)
         parts = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)]
         encoded = [self.backbone.pooled_text(self.text_encoder(part).to(self.device)) for part in parts]

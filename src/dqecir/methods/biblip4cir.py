@@ -1,10 +1,11 @@
 """Bi-BLIP4CIR: composition trained in both directions (arXiv 2303.16604).
 
-A marker before each clause denotes a text of the way back; composed with the target, it must give the
-reference. Stage 1 (``biblip4cir_sum``) tunes the weights that only texts use; stage 2
-(``biblip4cir``) trains a combiner over the frozen backbone. Published: BLIP ViT-B/16 at 384 px with
-features of 256; stage 1 AdamW 5e-5 (text projection 5e-3), batch 128, 20 epochs; stage 2 Adam 2e-5,
-batch 512, 300 epochs; weight of the way back 0.4 and 0.5 for FashionIQ, 0.1 and 0.1 for CIRR.
+Forward, the reference and the text must give the target. In reverse, the target and the same text with a
+marker before each clause must give the reference. Stage 1 (``biblip4cir_sum``) trains the weights that only
+texts use; stage 2 (``biblip4cir``) trains a combiner over the frozen backbone. Published: BLIP ViT-B/16 at
+384 px with features of 256; stage 1 AdamW 5e-5 (text projection 5e-3), batch 128, 20 epochs; stage 2 Adam
+2e-5, batch 512, 300 epochs; weight of the reverse loss 0.4 and 0.5 (stages 1 and 2) for FashionIQ, 0.1 and
+0.1 for CIRR.
 """
 
 from __future__ import annotations
@@ -35,49 +36,49 @@ FORWARD, BACKWARD = "[FORWARD]", "[BACKWARD]"
 
 
 def marked(caption: str, marker: str, published_split: bool = False) -> str:
-    """Put ``marker`` before each clause of a caption; clauses end at the word "and".
+    """Put ``marker`` before each clause of a caption; the word "and" separates clauses.
 
-    ``published_split`` ends them at the letters "and", inside words too ("s·and·als"), as the
-    published code does.
+    ``published_split``: also the letters "and" inside words ("s·and·als") separate clauses, as in the
+    published code.
     """
     joint = "and" if published_split else r"\band\b"
     return "and".join(f" {marker} {clause}" for clause in re.split(joint, caption))
 
 
 class BiblipSumOptions(InBatchOptions):
-    """Options of both stages."""
+    """Options of stage 1."""
 
     reverse_weight: float = Field(default=0.4, ge=0)
-    """Weight of the way back (published: 0.4 for FashionIQ, 0.1 for CIRR)."""
+    """Weight of the reverse loss (published: 0.4 for FashionIQ, 0.1 for CIRR)."""
     published_split: bool = False
-    """Split clauses inside words that contain "and", as the published code does."""
+    """Separate clauses also inside words that contain "and", as the published code does."""
     published_asymmetry: bool = False
-    """In stage 1, normalise the target of the way back before it is added, but not the reference of the
-    way forward, as the published code does."""
+    """Normalise the image feature before the sum in the reverse direction but not in the forward one, as the
+    published code does in stage 1."""
 
 
 class BiblipOptions(InBatchOptions):
-    """Options of stage 2; published sizes of the combiner: 2,560 and 5,120 over features of 256."""
+    """Options of stage 2; the published combiner has sizes of 2,560 and 5,120 over features of 256."""
 
     projection_size: int = 512
     hidden_size: int = 1024
     reverse_weight: float = Field(default=0.5, ge=0)
-    """Weight of the way back (published: 0.5 for FashionIQ, 0.1 for CIRR)."""
+    """Weight of the reverse loss (published: 0.5 for FashionIQ, 0.1 for CIRR)."""
     published_split: bool = False
 
 
 def reverse_loss(composed: Tensor, references: Tensor) -> Tensor:
-    """Return cross-entropy of the way back.
+    """Return the cross-entropy of the reverse direction: text i must find target i by its reference.
 
-    ``composed`` [B, B, D] holds at [i, j] the unit composition of target j with the backward text of
-    query i, ``references`` [B, D] the unit references: for the text i, the right target is i.
+    ``composed`` [B, B, D] has at [i, j] the unit composition of target j with the reverse text i;
+    ``references`` [B, D] are unit vectors.
     """
     scores = torch.einsum("ijd,id->ij", composed, references)
     return contrastive(scores, torch.arange(len(scores), device=scores.device), scores.new_tensor(0.01))
 
 
 class BiDirectional(PooledMethod):
-    """The common part of both stages: markers, frozen images, and the two losses."""
+    """The common part of both stages: marked texts, frozen images, and the two losses."""
 
     reverse_weight: float
     published_split: bool
@@ -90,7 +91,7 @@ class BiDirectional(PooledMethod):
 
     @torch.no_grad()
     def image_features(self, tokens: Tensor) -> Tensor:
-        """Return pooled features [N, D] of images, which no stage trains."""
+        """Return pooled features [N, D] of images, for image tokens [N, M, W]; no stage trains them."""
         return self.backbone.pooled_image(tokens)
 
     def embed_target(self, tokens: Tensor) -> Tensor:
@@ -98,18 +99,20 @@ class BiDirectional(PooledMethod):
 
     @abstractmethod
     def composed(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Turn features [B, D] of images and texts into unit queries [B, D]."""
+        """Compose features [B, D] of images and of texts to unit queries [B, D]."""
 
     @abstractmethod
     def crossed(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Compose the way back: every text [B, D] with every target [N, D], unit queries [B, N, D]."""
+        """Compose every text [B, D] with every target image [N, D] to unit queries [B, N, D]."""
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
         return Query(self.composed(self.image_features(reference), self.text_features(text))[:, None])
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
         if batch.reverse_text is None:
-            raise DataError("the batch has no texts of the way back: train with data read for this method")
+            raise DataError(
+                "the batch has no reverse texts: read the training data with this method's reverse_text()"
+            )
         references = self.image_features(batch.reference)
         candidates = self.image_features(batch.candidates)
         queries = self.composed(references, self.text_features(batch.text))
@@ -123,11 +126,13 @@ class BiDirectional(PooledMethod):
 
 @register("biblip4cir_sum")
 class BiblipSum(BiDirectional):
-    """Stage 1: q = n(x + u). Only the weights that only texts use are trained.
+    """Stage 1: the query is the normalised sum of both features.
 
-    The published text encoder is a separate model. In a Q-Former, texts and queries share self-attention,
-    which is therefore frozen, so that images keep their embeddings. Words, positions, the feed-forward of
-    texts and their projection are trained.
+    Only weights that only texts use are trained.
+
+    The published text encoder is a separate model. In the Q-Former here, texts and images share the
+    self-attention, which is therefore frozen, so that images keep their embeddings. Trained are the word and
+    position embeddings, the feed-forward layers of texts, and their projection.
     """
 
     options_type = BiblipSumOptions
@@ -140,7 +145,7 @@ class BiblipSum(BiDirectional):
             parameter.requires_grad_(backbone.text_alone.match(name) is not None)
 
     def image_features(self, tokens: Tensor) -> Tensor:
-        # No dropout on images, whose embeddings must not change.
+        # Without dropout, because the embeddings of images must not change.
         was_training = self.backbone.training
         self.backbone.eval()
         features = super().image_features(tokens)
@@ -157,7 +162,7 @@ class BiblipSum(BiDirectional):
 
 @register("biblip4cir")
 class Biblip(BiDirectional):
-    """Stage 2: a combiner over the pooled features of a frozen backbone."""
+    """Stage 2: train a combiner of pooled features over a frozen backbone."""
 
     options_type = BiblipOptions
     published_keys = COMBINER_KEYS

@@ -1,9 +1,8 @@
 """CLIP4Cir: add pooled features, then train a combiner (CVPR Workshops 2022; arXiv 2308.11485).
 
-Stage 1 (``clip4cir_sum``) tunes the encoders so that the sum of a reference's and a text's feature
-is near the target's; stage 2 (``clip4cir``) freezes them and trains a combiner. Published: CLIP
-RN50x4 with features of 640; stage 1 AdamW 2e-6, batch 128, 100 epochs; stage 2 Adam 2e-5, batch
-4096, 300 epochs.
+Stage 1 (``clip4cir_sum``) trains the encoders so that the sum of the features of reference and text is near
+the target's feature; stage 2 (``clip4cir``) freezes them and trains a combiner. Published: CLIP RN50x4 with
+features of 640; stage 1 AdamW 2e-6, batch 128, 100 epochs; stage 2 Adam 2e-5, batch 4096, 300 epochs.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from dqecir.methods.method import (
 from dqecir.methods.scoring import score
 
 LOGIT_SCALE = 100.0
-"""The published code's factor of cosines; it is not learned."""
+"""Factor of cosines in the loss, as in the published code; it is not learned."""
 
 COMBINER_KEYS = PublishedKeys(
     (
@@ -40,10 +39,10 @@ COMBINER_KEYS = PublishedKeys(
 
 
 class Combiner(nn.Module):
-    """A learned balance of text and image with a residual (D, P, H: feature, projection, hidden size).
+    """A learned mixture of image and text with a residual (sizes: D feature, P projection, H hidden).
 
-    q = n(W h + λu + (1-λ)x), where h and λ are computed from the projections of both. The features are not
-    normalised, so their lengths matter.
+    q = n(W h + λu + (1-λ)x) for a text feature u and an image feature x; n normalises. h and λ are computed
+    from projections of both. The features are not normalised, so their lengths matter.
     """
 
     def __init__(self, size: int, projection_size: int, hidden_size: int) -> None:
@@ -61,17 +60,17 @@ class Combiner(nn.Module):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Turn features [B, D] of images and texts into unit queries [B, D]."""
+        """Compose features [B, D] of images and of texts to unit queries [B, D]."""
         joint = torch.cat([self._projected_text(text), self._projected_image(image)], dim=1)
         hidden = self.dropout(self.hidden(joint).relu())
         share = self.balance(joint).float().sigmoid()  # λ, [B, 1]
         return unit(self.output(hidden).float() + share * text + (1 - share) * image)
 
     def crossed(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Compose every text [B, D] with every image [N, D]: unit queries [B, N, D].
+        """Compose every text [B, D] with every image [N, D] to unit queries [B, N, D].
 
-        The first layers are linear, so each is split into a text's part and an image's part; only the
-        following layers run on all pairs.
+        The first layers are linear, so their text part and image part are computed once for each text and
+        image; only later layers run on all pairs.
         """
         text, image = self._projected_text(texts), self._projected_image(images)
         hidden = self.dropout(_pairwise(self.hidden, text, image).relu())  # [B, N, H]
@@ -90,14 +89,17 @@ class Combiner(nn.Module):
 
 
 def _pairwise(layer: nn.Linear, text: Tensor, image: Tensor) -> Tensor:
-    """Apply ``layer`` to every [text; image]: [B, N, H]."""
+    """Apply ``layer`` to all pairs [text; image]: [B, N, H] for texts [B, P] and images [N, P]."""
     text_weight, image_weight = layer.weight.split(text.shape[1], dim=1)
     own = nn.functional.linear(text, text_weight, layer.bias)
     return own[:, None] + nn.functional.linear(image, image_weight)[None]
 
 
 def combiner_of(state: Mapping[str, Tensor]) -> Combiner:
-    """Return an untrained combiner with a published state dict's sizes; raises :class:`CheckpointError`."""
+    """Return an untrained combiner with the sizes of a published state dict.
+
+    Raises :class:`CheckpointError` if the tensors do not fit.
+    """
     projection, size = required(state, "text_projection_layer.weight", "it holds no combiner").shape
     hidden = required(state, "combiner_layer.weight", "it holds no combiner").shape[0]
     return Combiner(size, projection, hidden)
@@ -108,7 +110,7 @@ class Clip4cirSumOptions(InBatchOptions):
 
 
 class Clip4cirOptions(Clip4cirSumOptions):
-    """Sizes of the combiner; published 2,560 and 5,120 over features of 640."""
+    """Sizes of the combiner; published: 2,560 and 5,120 over features of 640."""
 
     projection_size: int = 512
     hidden_size: int = 1024
@@ -116,7 +118,10 @@ class Clip4cirOptions(Clip4cirSumOptions):
 
 @register("clip4cir_sum")
 class Clip4cirSum(PooledMethod):
-    """Stage 1: q = n(x + u) over pooled features, all of the backbone but its tower trained."""
+    """Stage 1: the query is the normalised sum of pooled features.
+
+    All of the backbone but its tower is trained.
+    """
 
     options_type = Clip4cirSumOptions
 
@@ -132,7 +137,7 @@ class Clip4cirSum(PooledMethod):
 
 @register("clip4cir")
 class Clip4cir(Clip4cirSum):
-    """Stage 2: a combiner over the pooled features of a frozen backbone."""
+    """Stage 2: train a combiner of pooled features over a frozen backbone."""
 
     options_type = Clip4cirOptions
     published_keys = COMBINER_KEYS

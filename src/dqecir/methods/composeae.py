@@ -1,8 +1,8 @@
-"""ComposeAE: composition as a rotation in complex space, with an autoencoder's losses (arXiv 2006.11149).
+"""ComposeAE: composition as a rotation in complex space, with losses of an autoencoder (arXiv 2006.11149).
 
-The image gives a complex number's length and the text its angle; rotating the target back by the same
-angle must give the reference. Published: ResNet-18 features of 512, BERT's pooled features of 768,
-which are not trained; SGD 1e-2, batch 32, 100,000 iterations, rate x0.1 every 8,000.
+The image gives the lengths of complex numbers, the text their angles. Rotating the target back by the same
+angles must give the reference. Published: ResNet-18 features of 512, BERT's pooled features of 768, which are
+not trained; SGD 1e-2, batch 32, 100,000 iterations, rate x0.1 every 8,000.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ class ComplexProjection(nn.Module):
         )
 
     def forward(self, image: Tensor, text: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return (m, δ, re, im), each [B, D]; ``sign`` -1 rotates the other way."""
+        """Return (m, δ, re, im), each [B, D], for features [B, D] and [B, D_t].
+
+        ``sign``: 1 rotates forward, -1 back.
+        """
         length, angle = self.image(image).float(), self.text(text).float()
         return length, angle, length * angle.cos(), sign * length * angle.sin()
 
@@ -57,9 +60,10 @@ def _decoder(size: int, out: int) -> nn.Sequential:
 
 
 class ComposeaeComposer(nn.Module):
-    """A linear and a convolutional layer over two complex projections, and the two decoders.
+    """A linear and a convolutional layer over two complex projections, and decoders of image and text.
 
-    ``channels`` of the convolution must divide 2D: its pooled output has as many numbers.
+    ``channels`` of the convolution must divide 2D, because its pooled output has 2D numbers; raises
+    ``ValueError`` otherwise.
     """
 
     def __init__(self, size: int, text_size: int, channels: int) -> None:
@@ -78,7 +82,10 @@ class ComposeaeComposer(nn.Module):
         self.scale = nn.Parameter(torch.tensor([SCALE]))
 
     def forward(self, image: Tensor, text: Tensor, sign: float = 1.0) -> Tensor:
-        """Turn features [B, D] and [B, D_t] into raw queries [B, D]; ``sign`` -1 composes the way back."""
+        """Compose features of images [B, D] and texts [B, D_t] to queries [B, D], which are not normalised.
+
+        ``sign``: -1 composes in the reverse direction, from target to reference.
+        """
         _, _, real, imaginary = self.linear_projection(image, text, sign)
         linear = self.linear_mapping(torch.cat([real, imaginary], dim=1)).float()
         length, angle, real, imaginary = self.conv_projection(image, text, sign)
@@ -89,15 +96,15 @@ class ComposeaeComposer(nn.Module):
 
 
 class ComposeaeOptions(InBatchOptions):
-    """Weights of ComposeAE's losses as published, and switches."""
+    """Options of ComposeAE; the defaults of the weights are the published ones."""
 
     channels: int = Field(default=64, gt=0)
     image_weight: float = Field(default=0.1, ge=0)
-    """Weight of decoding the reference's feature from the query."""
+    """Weight of the loss of decoding the reference's feature from the query."""
     text_weight: float = Field(default=0.1, ge=0)
-    """Weight of decoding the text's feature from the query."""
+    """Weight of the loss of decoding the text's feature from the query."""
     rotation_weight: float = Field(default=0.01, ge=0)
-    """Weight of finding the reference by rotating the target back."""
+    """Weight of the loss of finding the reference by rotating the target back."""
     base_loss: BaseLoss = "batch"
     halved_gradient: bool = False
     """Halve the soft triplet's gradient, as the published code's backward pass does."""
@@ -120,7 +127,7 @@ _COMPLEX = (
 
 @register("composeae")
 class Composeae(PooledMethod):
-    """ComposeAE over pooled features of the shared backbone; the text part gets no gradient."""
+    """ComposeAE over pooled features of the shared backbone; the text features are not trained."""
 
     options_type = ComposeaeOptions
     published_keys = PublishedKeys(_COMPLEX, r"^(img_model|text_model)\.", (("a", 2),))
@@ -133,9 +140,9 @@ class Composeae(PooledMethod):
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> ComposeaeComposer:
-        """Return an untrained composer with a published state dict's sizes.
+        """Return an untrained composer with the sizes of a published state dict.
 
-        Raises :class:`CheckpointError`.
+        Raises :class:`CheckpointError` if the tensors do not fit.
         """
         what = "it holds no composer of ComposeAE"
         size, text_size = required(state, "encoderLinear.0.bert_features.1.weight", what).shape
@@ -144,7 +151,7 @@ class Composeae(PooledMethod):
 
     @torch.no_grad()
     def text_features(self, text: TextBatch) -> Tensor:
-        """Return raw features [B, D] of texts, which the method does not train."""
+        """Return features [B, D_t] of texts, not normalised and without gradient."""
         return super().text_features(text)
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
@@ -162,9 +169,9 @@ class Composeae(PooledMethod):
     def feature_loss(
         self, reference: Tensor, text: Tensor, candidates: Tensor, targets: Tensor
     ) -> dict[str, Tensor]:
-        """Return the four terms, from raw features [B, D], [B, D_t] and [C, D].
+        """Return the four terms of the loss for features [B, D], [B, D_t] and [C, D], not normalised.
 
-        ``targets`` [B] are columns.
+        ``targets`` [B] are the places of the targets among the C candidates.
         """
         options, composer = self.options, self.composer
         query = composer(reference, text)

@@ -1,8 +1,8 @@
-"""CoSMo: modulate content by attention, and style by the text (Lee, Kim and Han, CVPR 2021).
+"""CoSMo: change the content of an image by attention and its style by the text (Lee, Kim and Han, CVPR 2021).
 
-It works on a grid of image features. Published: ResNet-50's last map (2,048 x 7 x 7) and an LSTM of
-512, all trained; RAdam 2e-4, decay 5e-5, batch 32, 50 epochs, rate x0.1 at epoch 30, one model a
-category, both orders of the captions in training and in evaluation.
+It works on a grid of image features. Published: the last map of ResNet-50 (2,048 x 7 x 7) and an LSTM of 512,
+all trained; RAdam 2e-4, decay 5e-5, batch 32, 50 epochs, rate x0.1 at epoch 30, one model for each category,
+both orders of the captions in training and in evaluation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dqecir.methods.scoring import score
 from dqecir.methods.tirg import TextSourceMethod, TextSourceOptions
 
 LENGTH = 4.0
-"""Length of query and target features in the loss; logits are 16 times cosines."""
+"""Length of query and target features in the loss, so that logits are 16 times the cosines."""
 
 
 class EqualisedLinear(nn.Module):
@@ -40,9 +40,9 @@ class EqualisedLinear(nn.Module):
 
 
 class ContentAttention(nn.Module):
-    """Self-attention plus attention by the text over the positions of a map.
+    """Self-attention plus attention by the text, both over the positions of a feature map.
 
-    Both maps are softmaxes and are added, so a row of attention sums to 2.
+    Both attention matrices are softmaxes and are added, so each row of the sum adds up to 2.
     """
 
     def __init__(self, channels: int, text_size: int, heads: int) -> None:
@@ -56,7 +56,7 @@ class ContentAttention(nn.Module):
         self.result = nn.Conv2d(channels, channels, 1)
 
     def attention(self, content: Tensor, text: Tensor) -> Tensor:
-        """Turn content [B, C, S, S] and texts [B, D_t] into attention [B, heads, S², S²]."""
+        """Return the attention [B, heads, S², S²] of a map [B, C, S, S] and text features [B, D_t]."""
         query, key = self._by_head(self.query(content)), self._by_head(self.key(content))
         scale = math.sqrt(query.shape[2])
         own = torch.einsum("bhdq,bhdk->bhqk", query, key).float().div(scale).softmax(dim=3)
@@ -65,7 +65,7 @@ class ContentAttention(nn.Module):
         return own + by_text.float().div(scale).softmax(dim=2)[:, :, None]
 
     def forward(self, content: Tensor, text: Tensor) -> Tensor:
-        """Turn content [B, C, S, S] and texts [B, D_t] into the residual of the content."""
+        """Return the change [B, C, S, S] that is added to a map [B, C, S, S], for text features [B, D_t]."""
         side = content.shape[2]
         tiled = text[:, :, None, None].expand(-1, -1, side, side).to(content.dtype)
         values = self._by_head(self.value(self.merge(torch.cat([content, tiled], dim=1))))
@@ -80,7 +80,7 @@ class ContentAttention(nn.Module):
 
 
 class CosmoComposer(nn.Module):
-    """Modulate content and style of a map by a text; queries and targets share the head."""
+    """Change content and style of a feature map by a text; queries and targets share the last layers."""
 
     def __init__(self, channels: int, text_size: int, heads: int, size: int) -> None:
         super().__init__()
@@ -95,13 +95,13 @@ class CosmoComposer(nn.Module):
         self.head = nn.Linear(channels, size)
 
     def content(self, image: Tensor, text: Tensor) -> Tensor:
-        """Return the normalised map with both attentions added, [B, C, S, S]."""
+        """Return the normalised map [B, C, S, S] with the attended change added, for texts [B, D_t]."""
         content = F.instance_norm(image)
         content = content + self.amounts[0] * self.first(content, text)
         return content + self.amounts[1] * self.second(content, text)
 
     def modulated(self, image: Tensor, text: Tensor) -> Tensor:
-        """Turn a map [B, C, S, S] and texts [B, D_t] into the modulated map."""
+        """Return the map [B, C, S, S] with changed content and style, for text features [B, D_t]."""
         mean = image.mean(dim=(2, 3)).detach()
         deviation = image.std(dim=(2, 3), correction=0).detach()
         std_gate, mean_gate = self.gate(text).float().sigmoid().chunk(2, dim=1)
@@ -110,11 +110,11 @@ class CosmoComposer(nn.Module):
         return gamma[:, :, None, None] * self.content(image, text) + beta[:, :, None, None]
 
     def target(self, image: Tensor) -> Tensor:
-        """Turn a map [N, C, S, S] into unit features [N, D]."""
+        """Return unit features [N, D] of targets, for their maps [N, C, S, S]."""
         return unit(self.head(image.mean(dim=(2, 3))))
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Turn a map [B, C, S, S] and texts [B, D_t] into unit queries [B, D]."""
+        """Compose maps [B, C, S, S] and text features [B, D_t] to unit queries [B, D]."""
         return self.target(self.modulated(image, text))
 
 
@@ -144,14 +144,14 @@ COSMO_KEYS = PublishedKeys(
 
 
 class CosmoOptions(TextSourceOptions):
-    """Options of CoSMo: attention heads and text features."""
+    """Options of CoSMo: number of attention heads, and the source of text features."""
 
     heads: int = Field(default=8, gt=0)
 
 
 @register("cosmo")
 class Cosmo(TextSourceMethod):
-    """CoSMo over the grid of the tower's tokens; queries and targets are one vector each."""
+    """CoSMo over the image tokens of the tower as a grid; queries and targets are one vector each."""
 
     options_type = CosmoOptions
     requires = frozenset({"text"})
@@ -166,9 +166,10 @@ class Cosmo(TextSourceMethod):
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> CosmoComposer:
-        """Return an untrained composer with a published state dict's sizes; raises :class:`CheckpointError`.
+        """Return an untrained composer with the sizes of a published state dict.
 
-        The number of heads cannot be read from the tensors: it is the published 8, or 4 for small maps.
+        The number of heads cannot be seen in the tensors: it is the published 8, or 4 for small maps. Raises
+        :class:`CheckpointError` if the tensors do not fit.
         """
         what = "it holds no composer of CoSMo"
         key = "compositor.att_module.global_att_generator.W_t.weight"

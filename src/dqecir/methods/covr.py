@@ -1,9 +1,9 @@
-"""CoVR and CoVR-2: hard-negative contrast against target embeddings that never change.
+"""CoVR and CoVR-2: contrast with weighted hard negatives, against target embeddings that never change.
 
-Source: arXiv 2308.14746 and its BLIP-2 successor. Targets are embedded once, by the untrained backbone.
-Only the query side is trained, without ``ln_vision`` and the vision projection.
-Published: AdamW 1e-4, decay 0.05, cosine per epoch to 0, 6 epochs, batch 512 a device on FashionIQ and
-CIRR; BLIP-L at 384 pixels for CoVR, BLIP-2 ViT-g at 364 for CoVR-2.
+Source: arXiv 2308.14746 and its BLIP-2 successor. Targets are embedded by a frozen copy of the untrained
+backbone. Only the query side is trained, without ``ln_vision`` and the vision projection. Published: AdamW
+1e-4, decay 0.05, cosine schedule over epochs to 0, 6 epochs, batch 512 on each device for FashionIQ and CIRR;
+BLIP-L at 384 pixels for CoVR, BLIP-2 ViT-g at 364 for CoVR-2.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ from dqecir.methods.scoring import score
 def hn_nce(
     scores: Tensor, temperature: float, alpha: float, beta: float, published_normaliser: bool = False
 ) -> Tensor:
-    """Return HN-NCE: the sum of both cross-entropies of a batch, with larger weights of harder negatives.
+    """Return the HN-NCE loss: cross-entropy over rows plus over columns, in which hard negatives weigh more.
 
-    ``scores`` [B, B], the pairs on the diagonal; s = scores / τ. A row gives
-    log(α e^{s_ii} + Σ_{j≠i} w_ij e^{s_ij}) - s_ii with w_ij = (B-1) e^{β s_ij} / Σ_{k≠i} e^{β s_ik};
-    columns likewise. Weights carry gradient; β = 0, α = 1 leaves two cross-entropies.
+    ``scores`` [B, B] have the right pairs on the diagonal; s = scores / τ. The loss of row i is log(α
+    e^{s_ii} + Σ_{j≠i} w_ij e^{s_ij}) - s_ii with weights w_ij = (B-1) e^{β s_ij} / Σ_{k≠i} e^{β s_ik}; that
+    of a column is analogous. The weights have a gradient. With β = 0 and α = 1 these are two plain
+    cross-entropies.
 
-    ``published_normaliser`` divides w_ij of the rows by the sum of row j instead of row i, as the
-    published code does. Raises ``ValueError`` for scores that are not [B, B] with B at least 2.
+    ``published_normaliser`` divides w_ij of the rows by the sum of row j instead of row i, as the published
+    code does. Raises ``ValueError`` if the scores are not [B, B] with B of at least 2.
     """
     rows = len(scores)
     if scores.shape != (rows, rows) or rows < 2:
@@ -66,30 +67,30 @@ class CovrOptions(InBatchOptions):
     """Options of HN-NCE."""
 
     alpha: float = Field(default=1.0, gt=0)
-    """Weight of the positive pair in the denominators [α]."""
+    """Weight of the right pair in the denominators [α]."""
     beta: float = Field(default=0.5, ge=0)
-    """Strength of the weighting of harder negatives [β]."""
+    """How much more hard negatives weigh [β]; 0: equal weights."""
     temperature: float = Field(default=0.07, gt=0)
-    """Fixed temperature; the backbone's is not used."""
+    """Fixed temperature of the loss [τ]; the backbone's learned temperature is not used."""
     published_normaliser: bool = False
-    """Divide the weights of rows by the sum of the wrong row, as the published code does."""
+    """Divide the weights of a row by the sum of another row, as the published code does (:func:`hn_nce`)."""
 
 
 class Covr2Options(CovrOptions):
     """Options of CoVR-2."""
 
     score: Literal["mean_mean", "max_max"] = "mean_mean"
-    """The score rule of retrieval; published: mean_mean on FashionIQ and CIRCO, max_max on CIRR. The loss
+    """The score rule of searches; published: mean_mean for FashionIQ and CIRCO, max_max for CIRR. The loss
     always uses mean_mean, as published."""
 
 
 @register("covr")
 class Covr(PooledMethod):
-    """CoVR adapted to a Q-Former: the query is the text's [CLS]; queries and targets [., 1, D].
+    """CoVR with a Q-Former: the query is the state of the text's [CLS]; queries and targets are one vector.
 
-    BLIP's text encoder attends to the image's tokens directly. Here words attend to query states, which
-    attend to the tokens. Therefore published CoVR weights do not fit; they become a
-    :class:`~dqecir.encoders.blip.BlipComposer`, over tokens of BLIP's tower.
+    BLIP's text encoder attends to the image tokens directly. Here words attend to query states, which attend
+    to the image tokens. Therefore published CoVR weights do not fit this class; they are read as a
+    :class:`~dqecir.encoders.blip.BlipComposer`, over the tokens of BLIP's tower.
     """
 
     backbone: Blip2
@@ -113,7 +114,7 @@ class Covr(PooledMethod):
 
     @torch.no_grad()
     def embed_target(self, tokens: Tensor) -> Tensor:
-        """Turn image tokens [N, M, W] into the frozen copy's mean target embeddings, unit [N, 1, D]."""
+        """Return the frozen copy's mean target embeddings, unit [N, 1, D], for image tokens [N, M, W]."""
         return unit(self.target_backbone.target_embeddings(tokens).mean(dim=1, keepdim=True))
 
     def target_state(self) -> dict[str, Tensor]:
@@ -136,7 +137,7 @@ class Covr(PooledMethod):
 
 @register("covr2")
 class Covr2(Covr):
-    """CoVR-2: unit query tokens [B, n_q, D] against unit target tokens [N, n_q, D], means compared."""
+    """CoVR-2: queries are unit vectors [B, n_q, D], targets [N, n_q, D]; their means are compared."""
 
     options_type = Covr2Options
     published_keys = None  # The package has its tower, so a checkpoint becomes a whole model.
@@ -158,18 +159,18 @@ class Covr2(Covr):
 
     @torch.no_grad()
     def embed_target(self, tokens: Tensor) -> Tensor:
-        """Turn image tokens [N, M, W] into the frozen copy's unit target embeddings [N, n_q, D]."""
+        """Return the unit target embeddings [N, n_q, D] of the frozen copy, for image tokens [N, M, W]."""
         return self.target_backbone.target_embeddings(tokens)
 
     def load_published(
         self, state: Mapping[str, Tensor], pretrained: Mapping[str, Tensor] | None = None
     ) -> LoadReport:
-        """Load a whole published state dict, with or without ``model.`` before its names.
+        """Load a complete published state dict; its names may begin with ``model.``.
 
-        ``pretrained`` is the LAVIS state that the published targets were embedded with (BLIP-2 fine-tuned
-        on COCO). Without it, the frozen copy takes the trained ``state`` too, so targets differ from the
-        published ones. The published code does not save the temperature, which then is not changed.
-        Raises :class:`CheckpointError` with the report if a key is missing or left over.
+        ``pretrained`` is the LAVIS state (BLIP-2 fine-tuned on COCO) that the publication embedded targets
+        with. Without it, the frozen copy gets the trained ``state`` too, so target embeddings differ from the
+        published ones. The published code does not save the temperature, which therefore stays as it is.
+        Raises :class:`CheckpointError` that lists the names if a tensor is missing or left over.
         """
         given = {re.sub(r"^(model|module)\.", "", key): value for key, value in state.items()}
         trained = {"temp": self.backbone.temperature.detach(), **given}

@@ -1,9 +1,9 @@
 """DQE-CIR: distinctive query embeddings (arXiv 2603.04037).
 
-Learnable attribute weights strengthen attribute-specific sub-queries according to the text
-(E1 to E5 of docs/method.md). One target-relative negative for each query trains them with a pairwise KL
-objective, a margin ranking loss and attribute margins (E8). Choices that the publication leaves open are
-options; the defaults are the published recipe.
+A query is a base query plus one sub-query for each attribute, such as colour; learned attribute weights,
+which depend on the text, decide how much each counts (E1 to E5 of docs/method.md). Training contrasts each
+query with one negative that is near the target, by a pairwise KL loss, a margin ranking loss and attribute
+margins (E8). Choices that the publication leaves open are options; the defaults are the published recipe.
 """
 
 from __future__ import annotations
@@ -41,20 +41,21 @@ from dqecir.methods.scoring import score
 
 
 class DqeOptions(MethodOptions):
-    """Options of DQE-CIR; symbols of docs/method.md in brackets."""
+    """Options of DQE-CIR; symbols of docs/method.md are in square brackets."""
 
     removed_keys: ClassVar[Mapping[str, object]] = {"smoothing": 0.0}
     removed_values: ClassVar[Mapping[str, tuple[object, ...]]] = {"weights": ("softmax",)}
 
     attributes: tuple[str, ...] = ("colour", "shape")
-    """Vocabularies with a sub-query each; empty: only the base query (QuRe's)."""
+    """Vocabularies that have a sub-query each. Empty: only the base query, which is that of QuRe."""
     sub_query: Literal["prompt_attention", "projection"] = "prompt_attention"
-    """Sub-queries by attention of an attribute prompt over all states (E3), or by projecting the mean
-    state."""
+    """How sub-queries are made: by attention of an attribute prompt over all states (E3), or as a projection
+    of the mean state."""
     weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
-    """Weights decided by the text (E4), learned but equal for all texts, or fixed at one."""
+    """Attribute weights that depend on the text (E4), that are learned but equal for all texts, or that are
+    fixed at 1."""
     lexicon_bias: float = 2.0
-    """Initial attention bias towards words of the lexicon [b_a]."""
+    """Initial number that is added to the attention to words of the lexicon [b_a]."""
     gate_bias: float = -2.0
     """Initial bias of the gate [c_a]: σ(-2) ≈ 0.12."""
     pair_weight: float = Field(default=1.0, ge=0)
@@ -63,19 +64,21 @@ class DqeOptions(MethodOptions):
     attribute_weight: float = Field(default=0.5, ge=0)
     attribute_margin: float = Field(default=0.10, ge=0)
     unmentioned: float = Field(default=0.25, ge=0, le=1)
-    """Weight of an attribute's margin if the text does not mention it [ρ]."""
+    """Factor of an attribute's margin loss if the text does not mention the attribute [ρ]."""
     pair: Literal["kl", "grouped", "preference"] = "kl"
-    """The pairwise loss: KL (E8), the target among the negatives before and after it, or a preference."""
+    """The pairwise loss: ``kl`` (E8), ``grouped`` (:func:`grouped_contrast`) or ``preference``
+    (:func:`preference`)."""
     preference_margin: float = Field(default=0.05, ge=0)
     """Margin by which a target must be preferred, if ``pair`` is ``preference``."""
     contrast_weight: float = Field(default=0.0, ge=0)
-    """Weight of in-batch contrast, which the publication does not use."""
+    """Weight of a contrast with the other images of the batch; the publication has none."""
     contrast: Literal["info_nce", "hardness_weighted", "several_positives"] = "info_nce"
-    """The in-batch contrast; with several positives, known right answers in a batch are targets, too."""
+    """The contrast within the batch. With ``several_positives`` known right answers in the batch count as
+    targets too."""
     hardness: float = Field(default=0.5, ge=0)
-    """Strength of the weighting of harder negatives [β], if ``contrast`` is ``hardness_weighted``."""
+    """How much more hard negatives weigh [β], if ``contrast`` is ``hardness_weighted``."""
     contrast_right_answers: Literal["kept", "left_out"] = "kept"
-    """Whether known right answers in a batch count as negatives."""
+    """Whether known right answers in the batch count as negatives (``kept``) or not."""
     temperature_bounds: tuple[float, float] = (0.01, 0.5)
 
     @model_validator(mode="after")
@@ -94,7 +97,7 @@ class DqeOptions(MethodOptions):
         return self.pair_weight + self.ranking_weight + auxiliary > 0
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Raise ``ValueError`` for combinations in which a loss would have no effect."""
+        """Raise ``ValueError`` if a loss would have no negatives, or if negatives would have no loss."""
         if self.needs_negatives and negatives.choose == "none":
             raise ValueError(
                 "pairwise losses need negatives: set negatives.choose, or set pair_weight, ranking_weight "
@@ -117,7 +120,10 @@ class DqeOptions(MethodOptions):
 
 @register("dqe")
 class Dqe(Method):
-    """DQE-CIR over a BLIP-2 backbone; queries [B, 1, D], scored by the maximum over target tokens."""
+    """DQE-CIR over a BLIP-2 backbone.
+
+    The score is the largest product of the query [B, 1, D] with a target token.
+    """
 
     backbone: Blip2
     options_type: ClassVar[type[MethodOptions]] = DqeOptions
@@ -159,13 +165,16 @@ class Dqe(Method):
         return tuple(range(len(self.options.attributes)))
 
     def start_from_words(self, context: MethodContext) -> None:
-        """Start every attribute prompt at the mean word embedding of its lexicon."""
+        """Set every attribute's prompt to the mean word embedding of its lexicon."""
         if self.options.attributes and self.options.sub_query == "prompt_attention":
             words = self.backbone.embeddings.word_embeddings.weight.detach()
             self.prompts.data.copy_(torch.stack([words[ids].mean(dim=0) for ids in context.lexicon_ids]))
 
     def embed_query(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Query:
-        """Compose queries; with ``order`` [B] row b gets the attribute weights of row ``order[b]``."""
+        """Compose queries.
+
+        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``.
+        """
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D] (E1)
         if not self.options.attributes:
@@ -180,7 +189,7 @@ class Dqe(Method):
         return Query(unit(total)[:, None], pieces, weights, parts)  # (E5)
 
     def attribute_states(self, states: Tensor, words: Tensor, text: TextBatch) -> Tensor:
-        """Return each attribute's state [B, A, H] from query states [B, n_q, H] and word states [B, L, H]."""
+        """Return a state for each attribute [B, A, H], from query states [B, n_q, H] and words [B, L, H]."""
         if self.options.sub_query == "projection":
             return states.mean(dim=1)[:, None].expand(-1, len(self.options.attributes), -1)
         values = torch.cat([states, words], dim=1)  # [B, n_q + L, H]
@@ -194,7 +203,10 @@ class Dqe(Method):
         return torch.einsum("bas,bsh->bah", attention, values)
 
     def attribute_weights(self, text_state: Tensor, order: Tensor | None = None) -> Tensor:
-        """Return the attribute weights [B, A] (E4); with ``order`` [B] row b gets those of ``order[b]``."""
+        """Return attribute weights [B, A] (E4) from the state [B, H] of each text.
+
+        ``order`` [B] exchanges them: row b gets the weights of row ``order[b]``.
+        """
         if order is not None:
             text_state = text_state[order]
         rows, count = text_state.shape[0], len(self.options.attributes)
@@ -205,7 +217,7 @@ class Dqe(Method):
         return self.scale * self.gate(self.gate_norm(text_state)).float().sigmoid()
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
-        """Return the drawn negatives and, with in-batch contrast, all candidates that it keeps."""
+        """Return a mask [B, C] of the negatives: drawn ones, and those of the contrast within the batch."""
         if self.options.contrast_weight > 0:
             taken = super().contrasted(batch)
             return taken & ~batch.right if self._right_left_out else taken
@@ -216,7 +228,10 @@ class Dqe(Method):
         return self.score_terms(self.embed_query(batch.reference, batch.text), batch)
 
     def score_terms(self, query: Query, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the terms of the loss that compare scores (E8, and in-batch contrast if it has a weight)."""
+        """Return the loss terms that compare scores: those of E8, and the contrast within the batch.
+
+        The contrast is left out if its weight is 0.
+        """
         options = self.options
         candidates = self.embed_target(batch.candidates)  # [C, n_t, D]
         scores = score(query.embeddings, candidates, self.score_rule)  # [B, C]
@@ -239,12 +254,12 @@ class Dqe(Method):
 
     @property
     def _right_left_out(self) -> bool:
-        """Whether known right answers are excluded from the contrast's negatives."""
+        """Whether known right answers do not count as negatives in the contrast within the batch."""
         options = self.options
         return options.contrast == "several_positives" or options.contrast_right_answers == "left_out"
 
     def _contrast(self, scores: Tensor, batch: TrainingBatch) -> Tensor:
-        """Return the in-batch contrast of scores [B, C] that the options name."""
+        """Return the contrast within the batch that the options choose, for scores [B, C]."""
         temperature = self.backbone.temperature
         if self.options.contrast == "several_positives":
             positives = batch.right.scatter(1, batch.targets[:, None], True)
@@ -264,7 +279,10 @@ class Dqe(Method):
         )
 
     def _attribute_margin(self, attribute: Tensor, candidates: Tensor, batch: TrainingBatch) -> Tensor:
-        """Return the loss by which each sub-query prefers the target, weighted by its attribute's weight."""
+        """Return the margin loss of the sub-queries: each must prefer the target.
+
+        Attribute weights weigh it.
+        """
         rows, count = attribute.shape[:2]
         scores = score(attribute.flatten(0, 1), candidates, self.score_rule)
         scores = scores.unflatten(0, (rows, count))  # [B, A, C]

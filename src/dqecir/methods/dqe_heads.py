@@ -1,13 +1,13 @@
-"""DQE with attribute heads: compare each attribute of the query with that attribute of the image.
+"""DQE with attribute heads: compare each attribute of the query with the same attribute of the image.
 
-The published sub-queries are compared with the same target tokens as the base query, and so repeat it. Here
-a sub-query is the distribution of values that the target should have, and trained attribute heads give the
-values that it shows. The score is still one inner product:
+The published sub-queries are compared with the same target tokens as the base query, and so repeat it. Here a
+sub-query is the probability of each value that the target should have, and trained attribute heads give the
+probability of each value that it shows. The score is still one inner product:
 
     s = max_k q₀·v_k + κ Σ_c w_c(T) Σ_value log p_q,c(value) · p_v,c(value)
 
-with c a catalogue column, p_v the heads' probabilities of the candidate, p_q the query's, and w the
-learnable attribute weight of the column's attribute.
+where c is a catalogue column, p_v are the heads' probabilities for the candidate, p_q those of the query, and
+w is the learned attribute weight of the column's attribute for the text T.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from dqecir.methods.headed import HeadedDqe, HeadedOptions
 from dqecir.methods.method import MethodContext, MethodOptions, Query, QueryParts, TrainingBatch, register
 
 HEAD_SMOOTHING = 1e-3
-"""Added to probabilities before the logarithm, because heads can be confidently wrong."""
+"""Added to probabilities before the logarithm, because heads are sometimes confidently wrong."""
 
 
 class DqeHeadsOptions(HeadedOptions):
-    """Further options of attribute heads."""
+    """Options of DQE with attribute heads, besides those of DQE."""
 
     gate_bias: float = 0.0
     value_weight: float = Field(default=0.5, ge=0)
-    """Weight of the cross-entropy between the query's values and the target's true ones."""
+    """Weight of the cross-entropy between the query's values and the true values of the target."""
     head_scale: float = Field(default=0.07, gt=0)
-    """Scale of the attribute scores relative to cosines [κ]."""
+    """Scale of the attribute scores relative to the cosines of the base query [κ]."""
 
 
 @register("dqe_heads")
 class DqeHeads(HeadedDqe):
-    """DQE over a backbone with attribute heads; queries and target tokens are [base; values]."""
+    """DQE over a backbone with attribute heads; a query vector, and each target token, is [base; values]."""
 
     options_type = DqeHeadsOptions
 
@@ -87,16 +87,16 @@ class DqeHeads(HeadedDqe):
     def compose(
         self, reference: Tensor, text: TextBatch, order: Tensor | None = None
     ) -> tuple[Query, list[Tensor]]:
-        """Return the query, and the logits of requested values, [B, values] for each column.
+        """Return the queries, and for each column the logits [B, values] of the values that it requests.
 
-        With ``order`` [B] row b gets the weights of row ``order[b]``.
+        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``.
         """
         states, words = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]
         asked = self.value_norm(self.attribute_states(states, words, text))  # [B, A, H]
         keep = F.softplus(self.keep(self.value_norm(words[:, 0])).float())  # [B, columns]
         shown = self.shown_values(reference)
-        # The text's request, plus the reference's value as far as the text does not change it.
+        # Add the reference's values to the text's request, as far as the text does not change them.
         logits = [
             value(asked[:, owner]).float() + keep[:, place, None] * (known + HEAD_SMOOTHING).log()
             for place, (value, owner, known) in enumerate(zip(self.values, self.owners, shown, strict=True))
@@ -114,7 +114,7 @@ class DqeHeads(HeadedDqe):
         return Query(embedding, self._by_attribute(pieces), weights, parts), logits
 
     def _pieces(self, blocks: list[Tensor], base: Tensor) -> Tensor:
-        """Return the unweighted query of each column alone: [B, C, 1, D + V]."""
+        """Return the part of each of C columns in the query, at weight 1: [B, C, 1, D + V]."""
         start, whole, pieces = base.shape[1], base.shape[1] + sum(self.sizes), []
         for block in blocks:
             end = start + block.shape[1]

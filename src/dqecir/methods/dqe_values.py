@@ -1,21 +1,23 @@
-"""DQE with attribute values: the query holds the values that the target should show, column by column.
+"""DQE with attribute values: a query contains the values that the target should show, column by column.
 
-A text is read twice: with the image, for the base query, and alone, for its requests. For every column c
-of the catalogue, the text decides whether the column is requested, m_c, and which values, a_c. Otherwise
-the values that the attribute head predicts for the reference, p_r,c, are kept. A candidate's score is the
-log-probability that it shows the wanted values of every column, plus the base score:
+A text is read twice: together with the image, for the base query, and alone, for its requests. For every
+catalogue column c, the text T decides how far the column is requested, m_c (0 to 1), and which values, a_c.
+As far as it is not requested, the values p_r,c that the attribute head predicts for the reference are kept.
+The score of a candidate is the log-probability that it shows the wanted values of every column, plus the base
+score:
 
     s = w_0 max_k q₀·v_k + Σ_c κ_c exp(γ_c m_c(T)) log Σ_value q_c(value) p_v,c(value),
     q_c = m_c(T) a_c + (1 - m_c(T)) p_r,c
 
-The learnable attribute weights are m_c(T): the share of the text's request against the reference's values,
-and the weight of the column relative to others. The text decides them; they are supervised if the data
-set tells which columns a text requests. The published sub-queries are compared with the same target tokens
-as the base query, and so repeat it; here a colour is compared with the colour.
+Here q₀ is the base query, v_k are the target's tokens, and p_v,c are the values that the head predicts for
+the target. The attribute weights are m_c(T): they mix the request with the reference's values, and weigh the
+column relative to others. They are learned, and supervised if the data set says which columns a text
+requests. The published sub-queries are compared with the same target tokens as the base query, and so repeat
+it; here a colour is compared with a colour.
 
-The rules of the vocabularies read a text first, clause by clause; a learned reader reads the clauses that
-they cannot read. In training, half of the clauses that the rules can parse are
-withheld from them, so the reader learns to generalise.
+Rules with the vocabularies read a text first, clause by clause; a learned reader reads the clauses that they
+cannot read. In training, half of the clauses that the rules can read are given to the reader instead, so that
+it learns to generalise.
 """
 
 from __future__ import annotations
@@ -49,47 +51,53 @@ from dqecir.methods.value_vectors import SlicedValues, ValueLayout, ValueSlices,
 from dqecir.settings import nearest
 
 SURE = 8.0
-"""The logit of a request that rules read: a weight of 0.9997."""
+"""Logit of m for a request that the rules read; it gives m = 0.9997."""
 
 UNLIKELY = 0.02
-"""Added to a value's share before the logarithm of its loss, because tables are sometimes wrong."""
+"""Added to the probability of a true value before its logarithm in the loss, because tables are sometimes
+wrong."""
 
 
 class DqeValuesOptions(HeadedOptions):
-    """Further options of attribute values."""
+    """Options of DQE with attribute values, besides those of DQE."""
 
     columns: tuple[str, ...] | None = None
-    """Columns that are compared. Default: all columns of the attributes that have heads."""
+    """Catalogue columns that are compared. Default: all columns of the attributes that have heads."""
     rule: Literal["likelihood", "dot"] = "likelihood"
-    """The score: the log-likelihood itself, or one inner product of two vectors, which approximates it and
+    """The score: ``likelihood`` as above, or ``dot``: one inner product of two vectors that approximates it,
     which every search engine can compute."""
     weights: Literal["text_gate", "scalar", "fixed"] = "text_gate"
-    """Weights m_c decided by the text, learned but equal for all texts, or fixed at one."""
+    """Weights m_c that depend on the text, that are learned but equal for all texts, or that are fixed at
+    1."""
     emphasis: float = 0.4
-    """Initial γ_c, the logarithm of the factor by which a requested column counts more. γ_c is learned; an
-    initial value of 0 was as good (``no emphasis`` in docs/ablations.md)."""
+    """Initial γ_c: e^γ is the factor by which a requested column counts more than others. γ_c is learned; an
+    initial value of 0 is as good (``no emphasis`` in docs/ablations.md)."""
     value_weight: float = Field(default=1.0, ge=0)
-    """Weight of the log-likelihood of the target's true values under the query's."""
+    """Weight of the loss that makes the query's values likely to be the target's true values."""
     mention_weight: float = Field(default=1.0, ge=0)
-    """Weight of the loss of predicting requested columns, if the data set has them."""
+    """Weight of the loss that makes m predict which columns are requested, if the data set says so."""
     base_weight: float = 0.1
-    """Initial w_0, the weight of the base score relative to the attributes."""
+    """Initial w_0, the weight of the base score relative to the columns."""
     head_scale: float = Field(default=0.07, gt=0)
-    """Scale of log-probabilities relative to cosines [κ]; at the temperature's value they count in full."""
+    """Scale of log-probabilities relative to cosines [κ]; if it equals the temperature, they count in
+    full."""
     hints: bool = True
-    """Whether the vocabularies' rules read a text first, and the reader only the rest."""
+    """Whether rules read a text first, and the learned reader only the rest."""
     hints_withheld: float = Field(default=0.5, ge=0, le=1)
-    """Share of the clauses that the rules can read but that the reader reads in training."""
+    """Share of the clauses that the rules can read but that the learned reader must read in training."""
     words_hidden: float = Field(default=0.3, ge=0, le=1)
-    """Share of the word pieces that are hidden from the reader in training."""
+    """Share of the tokens of a text that are hidden from the learned reader in training."""
 
 
 @dataclass(frozen=True)
 class Hints:
-    """The result of the rules for B texts. ``said`` [B, C] is 1 for a requested column, 0 if the reader
-    decides, and -1 for a column that is not requested because the whole text was read. ``shares`` holds the
-    requests, [B, values] for each column, uniform over its requested values. ``left`` and ``clauses`` hold
-    the unread texts."""
+    """What the rules read in B texts.
+
+    ``said`` [B, C]: 1 for a requested column, 0 if the learned reader decides, -1 if the rules read the whole
+    text and it does not request the column. ``shares``: for each column [B, values] the requested values,
+    with equal probabilities. ``left`` are the texts of the clauses that were not read, and ``clauses`` these
+    clauses.
+    """
 
     said: Tensor
     shares: list[Tensor]
@@ -99,8 +107,11 @@ class Hints:
 
 @dataclass(frozen=True)
 class Composed:
-    """Queries and their parts: ``wanted`` values, a distribution [B, values] for each column, and ``asks``
-    [B, C], the logits of the attribute weights m."""
+    """Queries with their parts, for the loss.
+
+    ``wanted``: for each column the distribution q_c [B, values]; ``asks`` [B, C]: the logits of the weights
+    m.
+    """
 
     query: Query
     wanted: list[Tensor]
@@ -148,7 +159,7 @@ class DqeValues(HeadedDqe):
         self.asks = nn.Parameter(torch.zeros(count, width))
         self.asks_bias = nn.Parameter(torch.zeros(count))
         self.values = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
-        # How a comparison changes the reference's value: the colours that are darker than each colour.
+        # How a comparison changes the reference's value; for "darker", the darker colours of each colour.
         self.moves = nn.ModuleList(nn.Linear(width + size, size) for size in self.sizes)
         for reading in (*self.values, *self.moves):
             nn.init.zeros_(reading.weight)
@@ -211,7 +222,10 @@ class DqeValues(HeadedDqe):
         return self.compose(reference, text, order).query
 
     def compose(self, reference: Tensor, text: TextBatch, order: Tensor | None = None) -> Composed:
-        """Compose queries with their parts; with ``order`` [B] row b gets the weights of row ``order[b]``."""
+        """Compose queries with their parts.
+
+        ``order`` [B] exchanges attribute weights: row b gets those of row ``order[b]``.
+        """
         states, _ = self.backbone.composed_states(reference, text.ids, text.mask)
         base = unit(self.backbone.text_projection(states.mean(dim=1)))  # [B, D]
         shown = self.shown_values(reference)
@@ -250,7 +264,7 @@ class DqeValues(HeadedDqe):
         )
 
     def _asks(self, read: Tensor, hints: Hints | None) -> Tensor:
-        """Return the logits of m [B, C]."""
+        """Return the logits of the weights m [B, C], from the reader's states and the rules' ``hints``."""
         if self.options.weights == "fixed":
             return read.new_full(read.shape[:2], torch.inf, dtype=torch.float32)
         if self.options.weights == "scalar":
@@ -259,15 +273,19 @@ class DqeValues(HeadedDqe):
         return asks if hints is None else torch.where(hints.said == 0, asks, SURE * hints.said)
 
     def _unread(self, weights: Tensor, hints: Hints) -> tuple[tuple[str, ...], ...]:
-        """Return the clauses that neither the rules nor the reader read.
+        """Return for each text the clauses that neither the rules nor the learned reader read.
 
-        The reader does not tell which clause a request is from; if it found one, no clause is returned.
+        The reader does not say from which clause a request comes; if it read any request, no clause is
+        returned.
         """
         found = ((weights >= REQUESTED) & (hints.said == 0)).any(dim=1).tolist()
         return tuple(() if used else left for used, left in zip(found, hints.clauses, strict=True))
 
     def hide_pieces(self, text: TextBatch) -> Tensor:
-        """Return word pieces [B, L]; in training some are hidden, so that no reading depends on one word."""
+        """Return token ids [B, L].
+
+        In training some are hidden, so that a request does not depend on one word.
+        """
         if not self.training:
             return text.ids
         special = torch.isin(text.ids, self.special_pieces)
@@ -275,7 +293,7 @@ class DqeValues(HeadedDqe):
         return text.ids.masked_fill(hidden & ~special, self.unknown_piece)
 
     def _read(self, words: Tensor, text: TextBatch) -> Tensor:
-        """Return each column's state [B, C, H] from word states [B, L, H]."""
+        """Return a state for each column [B, C, H] from word states [B, L, H]."""
         keys = self.key(self.word_norm(words))
         logits = torch.einsum("ch,blh->bcl", self.prompts, keys).float() / words.shape[2] ** 0.5
         mentioned = text.mentions[:, list(self.owners)].to(logits.dtype)  # [B, C, L]
@@ -284,7 +302,11 @@ class DqeValues(HeadedDqe):
         return torch.einsum("bcl,blh->bch", attention.to(words.dtype), words)
 
     def _hints(self, text: TextBatch, shown: list[Tensor]) -> Hints:
-        """Return what the rules read in the texts, and the rest for the reader."""
+        """Return what the rules read in the texts, and the rest for the learned reader.
+
+        ``shown``: for each column the reference's values [B, values], which comparisons such as "darker"
+        change.
+        """
         assert self.parser is not None
         if len(text.texts) != len(shown[0]):
             raise DataError("the texts came without their words: encode them with the model's text encoder")
@@ -316,9 +338,9 @@ class DqeValues(HeadedDqe):
         )
 
     def read_clauses(self, words: str) -> tuple[list[tuple[Mention, ...]], list[str]]:
-        """Return the mentions of clauses that the rules read, and the words of other clauses.
+        """Return the requests of each clause that the rules can read, and the words of all other clauses.
 
-        In training, some clauses that they can read are withheld, so that the reader learns from them.
+        In training, some of the clauses that they can read are left to the learned reader.
         """
         assert self.parser is not None
         read, unread = [], []
@@ -331,7 +353,7 @@ class DqeValues(HeadedDqe):
         return read, unread
 
     def _wanted(self, place: int, read: Tensor, asks: Tensor, known: Tensor, hints: Hints | None) -> Tensor:
-        """Return q_c [B, values]: a column's requested values, mixed with those that the reference shows."""
+        """Return q_c [B, values] of the column at ``place``: requested values, mixed with the reference's."""
         moved = self.moves[place](torch.cat([read, known.to(read.dtype)], dim=1))
         asked = (self.values[place](read) + moved).float().softmax(dim=1)
         if hints is not None:
@@ -340,7 +362,7 @@ class DqeValues(HeadedDqe):
         return share * asked + (1 - share) * known
 
     def _attribute_weights(self, weights: Tensor) -> Tensor:
-        """Return attribute weights [B, A]: of each attribute's columns, the largest weight in [B, C]."""
+        """Return attribute weights [B, A]: the largest in ``weights`` [B, C] of each attribute's columns."""
         own = [
             weights[:, [place for place, owner in enumerate(self.owners) if owner == attribute]]
             for attribute in range(len(self.options.attributes))

@@ -1,9 +1,9 @@
-"""DQE with attribute values over a dual encoder, without training of composition.
+"""DQE with attribute values over a dual encoder (separate image and text towers); composition is not trained.
 
-Heads predict the values that an image shows: trained attribute heads if the model has them, else descriptions
-of the values (:mod:`dqecir.methods.prompt_heads`). Rules read the requested values; other columns keep the
-reference's values. The score is that of :mod:`dqecir.methods.dqe_values` as one inner product; its base is
-the dual encoder's score, which also covers words outside all attributes:
+The values that an image shows are predicted by trained attribute heads, if the model has them, else from
+descriptions of the values (:mod:`dqecir.methods.prompt_heads`). Rules read the requested values in the text;
+other columns keep the reference's values. The score is that of :mod:`dqecir.methods.dqe_values` as one inner
+product; its base is the score of the dual encoder, which also covers words that belong to no column:
 
     s = w_0 cos(image + text, target) + κ Σ_c m_c log Σ_value q_c(value) p_c(value)
 """
@@ -27,11 +27,11 @@ from dqecir.methods.prompt_heads import PromptHeads, described_columns
 from dqecir.methods.value_vectors import SlicedValues, ValueSlices
 
 _TEXTS = 64
-"""Number of texts in a batch."""
+"""Number of texts that are encoded at a time."""
 
 
 class DualValuesOptions(MethodOptions):
-    """Options: compared columns and weights."""
+    """Options: which columns are compared, and their weights."""
 
     attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
     """Vocabularies whose columns are compared."""
@@ -40,12 +40,12 @@ class DualValuesOptions(MethodOptions):
     head_scale: float = Field(default=0.05, gt=0)
     """Scale of log-probabilities relative to cosines [κ]."""
     kept_weight: float = Field(default=0.25, ge=0)
-    """Weight of a column that is not requested [m_c]; requested columns have 1."""
+    """Weight m_c of a column that is not requested; a requested column has 1."""
 
 
 @register("dual_values")
 class DualValues(Baseline):
-    """Queries and targets are [base; a slice for each column] (:class:`ValueSlices`)."""
+    """Queries and targets are one vector: [base; a slice for each column] (:class:`ValueSlices`)."""
 
     options_type = DualValuesOptions
     score_rule = "dot"
@@ -59,7 +59,7 @@ class DualValues(Baseline):
         heads: AttributeHeads | None,
         text_encoder: TextEncoder,
     ) -> None:
-        """Compare ``columns``, which are among those of ``heads``, if given."""
+        """Compare ``columns`` (column -> its values), which must be among those of ``heads``, if given."""
         super().__init__(backbone)
         self.options, self.text_encoder = options, text_encoder
         self.columns = dict(columns)
@@ -96,7 +96,7 @@ class DualValues(Baseline):
         return cls(backbone, options, columns, context.heads, context.text_encoder)
 
     def train(self, mode: bool = True) -> DualValues:
-        """Stay in evaluation mode, because nothing here trains."""
+        """Keep the module in evaluation mode, because nothing of it is trained."""
         return super().train(False)
 
     @torch.no_grad()
@@ -108,7 +108,7 @@ class DualValues(Baseline):
             self.prompts.learn(torch.cat(images), self.text_encoder.vocabularies, self._encoded)
 
     def _encoded(self, texts: list[str]) -> Tensor:
-        """Return unit vectors [T, D] of texts."""
+        """Return unit vectors [T, D] of T texts."""
         parts = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)]
         encoded = [self.backbone.pooled_text(self.text_encoder(part).to(self.device)) for part in parts]
         return unit(torch.cat(encoded))
@@ -131,10 +131,10 @@ class DualValues(Baseline):
         return super().target_state() | heads.state_dict(prefix="heads.")
 
     def shown_values(self, tokens: Tensor, images: Tensor) -> list[Tensor]:
-        """Return probabilities of values, [N, values] for each column.
+        """Return the probabilities of each column's values, [N, values], for N images.
 
-        ``images`` [N, D] are the unit vectors of the image tokens. Raises :class:`DataError` if there are
-        neither trained heads nor a gallery that was seen.
+        ``tokens`` are image tokens [N, M, W], ``images`` the unit vectors [N, D] of the same images. Raises
+        :class:`DataError` if there are neither trained heads nor a gallery that calibrates the descriptions.
         """
         if self.heads is not None:
             logits = self.heads(tokens)
@@ -176,7 +176,10 @@ class DualValues(Baseline):
         return Query(parts.embeddings(), parts=parts)
 
     def _read(self, texts: Sequence[str], shown: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return which columns texts request [B, C], and the wanted values of each [B, values]."""
+        """Return which columns texts request [B, C], and the wanted values [B, values] of each column.
+
+        ``shown``: for each column the reference's values [B, values].
+        """
         asked = shown[0].new_zeros(len(texts), len(self.columns))
         wanted = [values.clone() for values in shown]
         for row, words in enumerate(texts):

@@ -15,7 +15,7 @@ from dqecir.methods.dqe import Dqe, DqeOptions
 
 
 class HeadedOptions(DqeOptions):
-    """Options of DQE with other defaults: contrast that leaves out known right answers."""
+    """Options of DQE with other defaults: only the contrast within the batch, without known right answers."""
 
     attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
     pair_weight: float = Field(default=0.0, ge=0)
@@ -28,9 +28,9 @@ class HeadedOptions(DqeOptions):
 class HeadedDqe(Dqe):
     """DQE over a backbone with frozen attribute heads.
 
-    ``places`` maps each compared column to its attribute. ``columns``, ``sizes`` (numbers of values),
-    ``owners`` (places of their attributes) and ``head_places`` (places among the heads' columns) have the
-    same order.
+    ``places``: compared column -> place of its attribute. The following are in the order of the columns:
+    ``columns`` (names), ``sizes`` (numbers of values), ``owners`` (places of their attributes) and
+    ``head_places`` (places among the heads' columns).
     """
 
     only_evaluated = ("heads",)
@@ -58,12 +58,12 @@ class HeadedDqe(Dqe):
         return {column: self.heads.config.columns[column] for column in self.columns}
 
     def _by_attribute(self, pieces: Tensor) -> Tensor:
-        """Sum the columns' parts of a query [B, C, n_q, D] by attribute: [B, A, n_q, D]."""
+        """Sum the parts of columns [B, C, n_q, D] by attribute: [B, A, n_q, D]."""
         places = torch.tensor(self.owners, device=pieces.device)
         whole = pieces.new_zeros(len(pieces), len(self.options.attributes), *pieces.shape[2:])
         return whole.index_add(1, places, pieces)
 
     def shown_values(self, tokens: Tensor) -> list[Tensor]:
-        """Return the heads' probabilities of values, [N, values] for each column."""
+        """Return the heads' probabilities of each column's values, [N, values], for tokens [N, M, W]."""
         logits = self.heads(tokens)
         return [logits[column].float().softmax(dim=1) for column in self.columns]

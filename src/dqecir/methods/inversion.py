@@ -1,11 +1,11 @@
-"""Textual inversion: an image becomes a word, and the text encoder composes.
+"""Textual inversion: turn an image into the embedding of a word, and let the text encoder compose.
 
-A network φ turns an image feature into the embedding of a pseudo-word. It replaces the placeholder's word
-embedding in "a photo of $ that {text}"; the frozen text encoder's embedding of this sentence is the query.
-SEARLE (arXiv 2303.15247) and LinCIR (arXiv 2312.01998) differ in the training of φ; neither uses the target
-of a triplet.
+A network φ maps an image feature to the embedding of a pseudo-word. This replaces the word embedding of the
+placeholder $ in "a photo of $ that {text}"; the query is the frozen text encoder's embedding of that
+sentence. SEARLE (arXiv 2303.15247) and LinCIR (arXiv 2312.01998) differ in how φ is trained; neither uses the
+targets of triplets.
 
-The placeholder is one token of the encoder's tokenizer: its mask token, or a single sign.
+The placeholder is one token of the encoder's tokenizer: its mask token, or a single character.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from dqecir.errors import DataError
 from dqecir.methods.method import InBatchOptions, Method, MethodContext, Query, TrainingBatch
 
 PHI_KEYS = PublishedKeys(renames=())
-"""In both published codes φ is a sequence ``layers`` whose linear parts are 0, 3 and 6, as here."""
+"""Names in published checkpoints: in both codes φ is a sequence ``layers`` whose linear parts are 0, 3 and 6,
+as here."""
 
 
 class InversionOptions(InBatchOptions):
-    """Sizes of φ; published: a hidden size of four times the feature's, dropout 0.5."""
+    """Sizes of φ; published: hidden size of four times the feature's, dropout 0.5."""
 
     hidden_factor: int = Field(default=4, gt=0)
-    """Hidden size of φ as a multiple of the image feature's size."""
+    """Hidden size of φ, as a multiple of the image feature's size."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
 
 
 class Phi(nn.Module):
-    """φ, which turns features [B, D] into embeddings of pseudo-words [B, W]."""
+    """The network φ: image features [B, D] to embeddings of pseudo-words [B, W]."""
 
     def __init__(self, size: int, hidden_size: int, width: int, dropout: float = 0.5) -> None:
         super().__init__()
@@ -57,16 +58,19 @@ class Phi(nn.Module):
 
 
 def phi_of(state: Mapping[str, Tensor]) -> Phi:
-    """Return an untrained φ of the sizes of a published state dict; raises :class:`CheckpointError`."""
+    """Return an untrained φ with the sizes of a published state dict.
+
+    Raises :class:`CheckpointError` if the tensors do not fit.
+    """
     hidden, size = required(state, "layers.0.weight", "it holds no inversion network").shape
     width = required(state, "layers.6.weight", "it holds no inversion network").shape[0]
     return Phi(size, hidden, width)
 
 
 def paired_contrast(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Return the symmetric contrast of ``first`` [B, D] with ``second`` [B, D] over all 2B vectors (SEARLE).
+    """Return the contrastive loss of SEARLE for pairs ``first`` [B, D] and ``second`` [B, D].
 
-    Every vector must find its partner by cosine among the 2B - 1 others.
+    Each of the 2B vectors must find its partner by cosine among the 2B - 1 others.
     """
     vectors = unit(torch.cat([first, second]))
     itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
@@ -76,10 +80,10 @@ def paired_contrast(first: Tensor, second: Tensor, temperature: float) -> Tensor
 
 
 class Inversion(Method):
-    """A frozen backbone and a φ that is trained; queries [B, 1, D], scored by the maximum over tokens.
+    """A frozen backbone and a trained φ; the score is the largest product of the query with a target token.
 
-    FashionIQ's published query is the mean of the unit embeddings of both orders of its captions. Methods
-    here read one text, so only the captions' own order is used.
+    Queries are [B, 1, D]. For FashionIQ the publications average the unit embeddings of both orders of the
+    two captions. Methods here read one text, so only the given order is used.
     """
 
     composer_of = staticmethod(phi_of)
@@ -95,7 +99,7 @@ class Inversion(Method):
         self.phi = Phi(size, options.hidden_factor * size, width, options.dropout)
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
-        """Return no candidate, because training does not use targets."""
+        """Return a mask [B, C] without any candidate, because training does not use targets."""
         return torch.zeros_like(batch.right)
 
     def text(self, captions: Sequence[str]) -> str:
@@ -116,22 +120,25 @@ class Inversion(Method):
         return self.backbone.pooled_image(tokens)
 
     def injected(self, text: TextBatch, words: Tensor) -> Tensor:
-        """Return raw text embeddings [B, D] of B texts with ``words`` [B, W] for their placeholders.
+        """Return text embeddings [B, D], not normalised, in which ``words`` [B, W] replace the placeholders.
 
-        Raises :class:`DataError` if a text has none.
+        Raises :class:`DataError` if a text has no placeholder.
         """
         same = text.ids == self.placeholder.id
         if not bool(same.any(dim=1).all()):
             raise DataError(
                 f"a text has no {self.placeholder.text} for the image: build it with the method's text()"
             )
-        # The first one, because the modification text may contain the same word, such as "$".
+        # Take the first, because the modification text may contain the same character, such as "$".
         places = same & (same.cumsum(dim=1) == 1)
         return self.backbone.text_with_words(text.ids, text.mask, words, places)
 
 
 def placeholder_of(context: MethodContext, name: str) -> Placeholder:
-    """Return the placeholder; raises :class:`DataError` if the tokenizer has none."""
+    """Return the placeholder of a method's context; raises :class:`DataError` if the tokenizer has none.
+
+    ``name`` is the method, for the error message.
+    """
     if context.placeholder is None:
         raise DataError(
             f"{name} replaces a token that stands for the image, such as [MASK], and this model's "

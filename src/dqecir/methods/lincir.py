@@ -1,11 +1,11 @@
-"""LinCIR: textual inversion learned from texts alone (arXiv 2312.01998).
+"""LinCIR: textual inversion that is learned from texts alone (arXiv 2312.01998).
 
-φ learns to express words of a text in one vector: the marked words of a caption are replaced by φ of the
-caption's noisy embedding, and the embedding of the caption must not change. In a search φ reads the feature
-of an image instead.
+φ learns to express several words of a text in one vector: words of a caption are replaced by φ of the
+caption's embedding plus noise, and the embedding of the caption should not change. In a search φ reads the
+feature of an image instead.
 
-The publication replaces the nouns and adjectives that a tagger finds. Here the words of the attributes'
-lexicons are replaced: no tagger is needed, and other words stay.
+The publication replaces the nouns and adjectives that a tagger finds. Here the words in the attributes'
+lexicons are replaced, so that no tagger is needed; other words stay.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ class LincirOptions(InversionOptions):
     """Options of LinCIR; published: AdamW at 1e-4, weight decay 0.01, batches of 512, 20,000 steps."""
 
     attributes: tuple[str, ...] = Field(default=("colour", "shape", "pattern"), min_length=1)
-    """Vocabularies whose words are replaced."""
+    """Vocabularies whose words are replaced by φ."""
     noise: float = Field(default=1.0, ge=0)
-    """Scale of the noise u·ε between texts and images; for each text, u is uniform in 0 to 1 and ε normal."""
+    """Scale of the noise u·ε that stands for the difference between texts and images; for each text, u is
+    uniform in 0 to 1 and ε normal."""
 
 
 @register("lincir")
 class Lincir(Inversion):
-    """φ trained by self-masking projection, with only the texts of a batch."""
+    """Train φ with only the texts of a batch (self-masking projection)."""
 
     options_type = LincirOptions
 
@@ -56,10 +57,10 @@ class Lincir(Inversion):
         return cls(backbone, options, placeholder, special)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the MSE of raw text embeddings before and after marked words are replaced by φ's.
+        """Return the mean squared difference of caption embeddings before and after φ replaces their words.
 
-        The query's beginning, "a photo of $", is cut off first; the rest is the caption. Texts without a
-        marked word are left out.
+        A caption is the query text without its beginning "a photo of $". Texts without a word of the lexicons
+        are left out.
         """
         text = self._caption_of(batch.text)
         marked = text.mentions.any(dim=1)
@@ -76,11 +77,14 @@ class Lincir(Inversion):
 
     @torch.no_grad()
     def embedded(self, text: TextBatch) -> Tensor:
-        """Return raw embeddings [B, D] of whole texts."""
+        """Return embeddings [B, D] of texts, not normalised."""
         return self.backbone.pooled_text(text)
 
     def _caption_of(self, text: TextBatch) -> TextBatch:
-        """Return the texts after their placeholder, with the start token; all of them begin alike."""
+        """Return the texts after their placeholder, with the start token.
+
+        The part before it is the same in all.
+        """
         start = int((text.ids[0] == self.placeholder.id).int().argmax()) + 1
         kept = int(int(text.ids[0, 0]) in self.special_ids)
         ids, mask, mentions = (
@@ -91,9 +95,11 @@ class Lincir(Inversion):
 
 
 def collapsed(ids: Tensor, mask: Tensor, marked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Replace every run of marked tokens by one token: (ids, mask, places of these), all [B, L].
+    """Replace every run of marked tokens by one token.
 
-    Removed tokens become masked tokens at the end.
+    Return (ids, mask, places of these tokens), all [B, L].
+
+    Texts get shorter; the rest is filled with masked tokens at the end.
     """
     lost = marked.clone()
     lost[:, 0] = False

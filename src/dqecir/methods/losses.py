@@ -1,6 +1,6 @@
-"""Losses as pure functions of score tensors; B queries, K negatives, C candidates.
+"""Losses as pure functions of scores. B: queries, K: negatives of a query, C: candidates of the batch.
 
-Scores are cosines; those that take a temperature divide by it.
+Scores are cosines; functions with a temperature divide by it.
 """
 
 from __future__ import annotations
@@ -11,33 +11,35 @@ from torch.nn import functional as F
 
 
 def pairwise_kl(positive: Tensor, negative: Tensor, temperature: Tensor) -> Tensor:
-    """Return KL(p* ‖ softmax([s⁺, s⁻₁ … s⁻_K] / τ)), mean over the batch (docs/method.md, E8).
+    """Return KL(p* ‖ softmax([s⁺, s⁻₁ … s⁻_K] / τ)), the mean over the batch (docs/method.md, E8).
 
-    ``positive`` [B], ``negative`` [B, K]. p* is 1 on the target. With K = 1 it equals
-    softplus(-(s⁺ - s⁻) / τ), QuRe's loss.
+    ``positive`` [B] are the scores s⁺ of targets, ``negative`` [B, K] those of negatives. p* is 1 for the
+    target. With K = 1 the loss equals softplus(-(s⁺ - s⁻) / τ), which is QuRe's.
     """
     logits = torch.cat([positive[:, None], negative], dim=1) / temperature
     return -logits.log_softmax(dim=1)[:, 0].mean()
 
 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """Return [m - s⁺ + s⁻]₊ of ``positive`` [B] against ``negative`` [B, K], mean over all pairs (E8)."""
+    """Return [m - s⁺ + s⁻]₊ for ``positive`` [B] and ``negative`` [B, K], the mean over all pairs (E8)."""
     return (margin - positive[:, None] + negative).clamp(min=0).mean()
 
 
 def attribute_margin(positive: Tensor, negative: Tensor, weights: Tensor, margin: float) -> Tensor:
-    """Return Σ_a ω_a [m_a - s(q_a, t) + s(q_a, n)]₊, mean over queries and negatives (E8).
+    """Return Σ_a ω_a [m_a - s(q_a, t) + s(q_a, n)]₊, the mean over queries and negatives (E8).
 
-    ``positive`` [B, A], ``negative`` [B, A, K], ``weights`` ω [B, A].
+    ``positive`` [B, A] are the scores of each sub-query q_a with the target t, ``negative`` [B, A, K] those
+    with negatives n; ``weights`` [B, A] are ω, and ``margin`` is m_a for all attributes.
     """
     hinge = (margin - positive[:, :, None] + negative).clamp(min=0).mean(dim=2)  # [B, A]
     return (weights * hinge).sum(dim=1).mean()
 
 
 def draw_triplets(pairs: int) -> Tensor:
-    """Draw triplets (anchor, positive, negative) [2B · n, 3] of 2B vectors; i and B + i belong together.
+    """Draw triplets (anchor, positive, negative) [2B · n, 3] among 2B vectors; i and B + i are a pair.
 
-    Every vector is an anchor, with at most three others drawn without repetition (TIRG).
+    Every vector is an anchor n times, each time with another negative; n is 3, or less if there are fewer
+    others (TIRG).
     """
     rows = []
     for anchor in range(2 * pairs):
@@ -49,10 +51,10 @@ def draw_triplets(pairs: int) -> Tensor:
 
 
 def soft_triplet(features: Tensor, triplets: Tensor, halved_gradient: bool = False) -> Tensor:
-    """Return the mean log(1 + exp(‖a - p‖² - ‖a - n‖²)) of ``features`` [2B, D], ``triplets`` [T, 3] (TIRG).
+    """Return log(1 + exp(‖a - p‖² - ‖a - n‖²)), the mean over triplets [T, 3] of ``features`` [2B, D] (TIRG).
 
-    ``halved_gradient`` halves the gradient, as the published code's manual backward pass does, which
-    omits the factor 2 of the squared distance's derivative.
+    ``halved_gradient`` halves the gradient, as the published code's own backward pass does, which forgets the
+    factor 2 in the derivative of the square.
     """
     anchor, positive, negative = features[triplets].unbind(dim=1)
     near = (anchor - positive).square().sum(dim=1)
@@ -64,10 +66,10 @@ def soft_triplet(features: Tensor, triplets: Tensor, halved_gradient: bool = Fal
 def contrastive(
     scores: Tensor, targets: Tensor, temperature: Tensor, left_out: Tensor | None = None
 ) -> Tensor:
-    """Return the cross-entropy of every query's target among all candidates of the batch.
+    """Return the cross-entropy of each query's target among all candidates of the batch, mean over queries.
 
-    ``scores`` [B, C], ``targets`` [B] column of each target, ``left_out`` [B, C] bool: candidates
-    that are neither target nor negative (known right answers); a target is never left out.
+    ``scores`` [B, C], ``targets`` [B] places of the targets. ``left_out`` [B, C] bool: candidates that do not
+    count as negatives (known right answers); a target always counts.
     """
     logits = scores / temperature
     if left_out is not None:
@@ -79,11 +81,11 @@ def contrastive(
 def hardness_weighted(
     scores: Tensor, targets: Tensor, temperature: Tensor, hardness: float, left_out: Tensor | None = None
 ) -> Tensor:
-    """Return :func:`contrastive` with weights of negatives w_j = n e^{β s_j/τ} / Σ_k e^{β s_k/τ}.
+    """Return :func:`contrastive` in which negative j has the weight w_j = n e^{β s_j/τ} / Σ_k e^{β s_k/τ}.
 
-    The sum is over all n negatives. Weights have mean 1 and no gradient; β = ``hardness``, and 0 gives equal
-    weights. ``left_out`` [B, C] bool are candidates that are neither target nor negative. The weights are
-    those of HN-NCE in CoVR (arXiv 2308.14746), but only from query to target.
+    The sum is over all n negatives. The weights have mean 1 and no gradient; β is ``hardness``, and 0 gives
+    equal weights. ``left_out`` as in :func:`contrastive`. The weights are those of HN-NCE in CoVR (arXiv
+    2308.14746), but only from query to target.
     """
     logits = scores / temperature
     own = F.one_hot(targets, scores.shape[1]).bool()
@@ -96,10 +98,11 @@ def hardness_weighted(
 
 
 def several_positives(scores: Tensor, positives: Tensor, temperature: Tensor) -> Tensor:
-    """Return the cross-entropy of right answers against all wrong ones, mean over a query's right answers.
+    """Return the cross-entropy of each right answer against all wrong ones.
 
-    ``scores`` [B, C], ``positives`` [B, C] bool, at least one a query; right answers do not compete with each
-    other, and with one it is :func:`contrastive`. Mean over the batch.
+    ``scores`` [B, C], ``positives`` [B, C] bool with at least one right answer for each query. Right answers
+    do not compete with each other; with one right answer, the loss is :func:`contrastive`. Mean over a
+    query's right answers, then over the batch.
     """
     logits = scores / temperature
     wrong = logits.masked_fill(positives, -torch.inf).logsumexp(dim=1, keepdim=True)
@@ -108,14 +111,14 @@ def several_positives(scores: Tensor, positives: Tensor, temperature: Tensor) ->
 
 
 def grouped_contrast(positive: Tensor, negative: Tensor, temperature: Tensor) -> Tensor:
-    """Return the target's cross-entropy in each of two groups: negatives that score above it, and others.
+    """Return the target's cross-entropy in two groups: negatives that score above it, and all others.
 
-    ``positive`` [B], ``negative`` [B, K]. Groups count equally whatever their sizes, so that a few candidates
-    before the target matter as much as many after it; an empty group does not count. Mean over the groups of
-    a query, then over the batch.
+    ``positive`` [B], ``negative`` [B, K]. Both groups count equally, whatever their sizes, so that a few
+    candidates before the target matter as much as many after it; an empty group does not count. Mean over a
+    query's groups, then over the batch.
     """
     before = negative.detach() > positive.detach()[:, None]
-    # Mask after the division, because the temperature's gradient would be 0 times infinity, so NaN.
+    # Mask after dividing: otherwise the temperature's gradient is 0 times infinity, which is NaN.
     own, others = positive[:, None] / temperature, negative / temperature
     terms, there = [], []
     for group in (before, ~before):
@@ -127,8 +130,8 @@ def grouped_contrast(positive: Tensor, negative: Tensor, temperature: Tensor) ->
 
 
 def preference(positive: Tensor, negative: Tensor, temperature: Tensor, margin: float) -> Tensor:
-    """Return -log σ((s⁺ - s⁻ - m) / τ) of ``positive`` [B] and ``negative`` [B, K], mean over all pairs.
+    """Return -log σ((s⁺ - s⁻ - m) / τ) for ``positive`` [B] and ``negative`` [B, K], the mean over all pairs.
 
-    The target must be preferred by the margin m, as in preference optimisation.
+    The target's score should exceed each negative's by the margin m, as in preference optimisation.
     """
     return F.softplus((margin - positive[:, None] + negative) / temperature).mean()

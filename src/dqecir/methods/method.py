@@ -1,7 +1,7 @@
 """The contract of a method: how it embeds queries and targets, and its loss.
 
-A method is one file that defines one registered subclass of :class:`Method`; everything else (mining, the
-loop, evaluation, the index) uses it through this contract.
+A method is one file with one registered subclass of :class:`Method`. Everything else (mining, training,
+evaluation, the index) uses methods through this contract.
 """
 
 from __future__ import annotations
@@ -36,51 +36,53 @@ class MethodOptions(Strict):
     """Options of a method; an unknown key is an error."""
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Raise ``ValueError`` if these options and the negatives contradict each other."""
+        """Raise ``ValueError`` if these options and the settings for negatives contradict each other."""
 
 
 class InBatchOptions(MethodOptions):
-    """Options of a method whose loss finds its negatives within the batch."""
+    """Options of a method whose loss takes its negatives from the batch."""
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Raise ``ValueError`` for drawn negatives, which no loss would use."""
+        """Raise ``ValueError`` if negatives would be drawn, because the loss would not use them."""
         if negatives.choose != "none":
             raise ValueError("the method contrasts within the batch: set negatives.choose to none")
 
 
 REQUESTED = 0.5
-"""Least probability at which a text counts as requesting a column."""
+"""A column counts as requested from this probability on."""
 
 
 @dataclass(frozen=True)
 class QueryParts:
-    """The parts of queries: ``base`` + Σ_p ``weights``[:, p] · ``pieces``[:, p].
+    """The parts of B queries: a query is ``base`` + Σ_p ``weights``[:, p] · ``pieces``[:, p].
 
-    A piece is the part of an attribute, or of a catalogue column, at weight 1.
+    A piece is what one attribute, or one catalogue column, adds to the query at weight 1.
     """
 
     base: Tensor
-    """[B, n_q, D]"""
+    """[B, n_q, D]: the part of the query that belongs to no attribute."""
     pieces: Tensor
-    """[B, P, n_q, D]"""
+    """[B, P, n_q, D]: P pieces for each query."""
     weights: Tensor
-    """[B, P], decided by the text."""
+    """[B, P]: weights of the pieces, which depend on the text."""
     owners: tuple[int, ...]
-    """Place of each piece's attribute."""
+    """For each piece, the place of its attribute in the model's order."""
     columns: tuple[str, ...] = ()
-    """Each piece's column, if pieces are columns."""
+    """For each piece, the name of its column; empty if pieces belong to attributes."""
     normalised: bool = False
-    """Whether the sum is normalised to unit vectors."""
+    """Whether the sum is scaled to vectors of length 1."""
     asked: Tensor | None = None
-    """[B, P] probability that the text requests a column, if the method predicts it."""
+    """[B, P]: probability that the text requests the column of a piece; None if the method does not predict
+    it."""
     wanted: tuple[Tensor, ...] = ()
-    """[B, values] for each column: the distribution of wanted values, if the method predicts it."""
+    """For each column [B, values]: probability of each value that the target should have; empty if the method
+    does not predict it."""
     unread: tuple[tuple[str, ...], ...] | None = None
-    """For each query the parts of its text that had no effect, if the method tells."""
+    """For each query, the parts of its text that had no effect; None if the method does not report them."""
     reads_all: bool = False
     """Whether ``base`` depends on the whole text, so that every word has an effect."""
     slices: SlicedValues | None = None
-    """Makes pieces from wanted values, if a query is one vector with a slice for each column."""
+    """Makes pieces from ``wanted``, if a query is one vector with a slice for each column."""
 
     def embeddings(self) -> Tensor:
         """Return the queries [B, n_q, D]."""
@@ -88,7 +90,7 @@ class QueryParts:
         return unit(whole) if self.normalised else whole
 
     def added(self) -> Tensor:
-        """Return the weighted part of each piece in the queries, [B, P, n_q, D]."""
+        """Return what each piece adds to the queries, with its weight: [B, P, n_q, D]."""
         added = self.weights[:, :, None, None] * self.pieces
         return added / self._whole().norm(dim=2, keepdim=True)[:, None] if self.normalised else added
 
@@ -98,10 +100,10 @@ class QueryParts:
 
 @dataclass(frozen=True)
 class Query:
-    """Composed queries: ``embeddings`` [B, n_q, D], and the parts that explain them.
+    """Composed queries: ``embeddings`` [B, n_q, D], which are scored against targets, and their parts.
 
-    If the method has them: ``attribute_embeddings`` [B, A, n_q, D], the query of each attribute alone,
-    ``attribute_weights`` [B, A], and the queries' ``parts``.
+    The others are None if the method does not have them: ``attribute_embeddings`` [B, A, n_q, D] is the query
+    of each attribute alone, ``attribute_weights`` [B, A] are the weights of attributes.
     """
 
     embeddings: Tensor
@@ -112,37 +114,38 @@ class Query:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """The input of a training step: B triplets, and the C distinct images of their targets and negatives."""
+    """The input of a training step: B triplets, and the C different images of their targets and negatives."""
 
     reference: Tensor
-    """Image tokens [B, M, W]."""
+    """Image tokens [B, M, W] of the references."""
     text: TextBatch
     candidates: Tensor
-    """Image tokens [C, M, W] of the distinct images of targets and negatives."""
+    """Image tokens [C, M, W] of the candidates: the different images of targets and negatives."""
     targets: Tensor
-    """[B] places of the targets among the candidates."""
+    """[B]: place of each target among the candidates."""
     negatives: Tensor
-    """[B, K] places of the drawn negatives; K = 0 if none are drawn."""
+    """[B, K]: places of the drawn negatives among the candidates; K is 0 if none are drawn."""
     right: Tensor
-    """[B, C] bool: known right answers among the candidates."""
+    """[B, C] bool: candidates that are known right answers, with the target."""
     attribute_values: Tensor
-    """[C, K] true attributes of the candidates in the order of the heads' columns, or ``UNKNOWN_CODE``."""
+    """[C, K]: place of each candidate's true value in each of the K columns of the heads, or
+    ``UNKNOWN_CODE``."""
     reverse_text: TextBatch | None = None
-    """Texts of the way back, from the target to the reference, if the method uses them."""
+    """Texts of the reverse direction, from target to reference; None if the method does not use them."""
     asked: Tensor | None = None
-    """[B, K] whether a text requests each of the heads' columns: 1, 0 or ``UNKNOWN_CODE``."""
+    """[B, K]: whether a text requests each of the heads' K columns: 1, 0 or ``UNKNOWN_CODE``. None if
+    unknown."""
     progress: float = 0.0
-    """Share of the training that is done, 0 to 1."""
+    """Share of the training that is done, from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method is built with besides the backbone.
+    """What a method is built with besides the backbone and its options.
 
-    ``lexicon_ids``: tokens of each attribute's lexicon, in the order of the attributes.
-    ``columns``: catalogue column -> place of its attribute. ``vocabularies`` are those attributes.
-    ``placeholder``: the token that textual inversion replaces. ``text_encoder`` encodes further sentences
-    of a method's training.
+    ``lexicon_ids``: token ids of each attribute's lexicon, in the order of ``vocabularies``. ``columns``:
+    catalogue column -> place of its attribute. ``placeholder``: the token that textual inversion replaces.
+    ``text_encoder`` encodes further sentences that a method needs.
     """
 
     lexicon_ids: Sequence[Tensor] = ()
@@ -154,28 +157,28 @@ class MethodContext:
 
 
 class Method(nn.Module, ABC):
-    """A way to compose a reference image and a text into a query over image embeddings."""
+    """A way to compose a reference image and a modification text to a query."""
 
     name: ClassVar[str]
     options_type: ClassVar[type[MethodOptions]]
     score_rule: ScoreRule = "max_t"
     published_keys: ClassVar[PublishedKeys | None] = None
-    """Names in the state dict of the published code, if there are published checkpoints."""
+    """Names of tensors in published checkpoints; None if there are none."""
 
     requires: ClassVar[frozenset[Capability]] = frozenset()
-    """Capabilities that an encoder must provide besides image tokens."""
+    """What an encoder must provide besides image tokens."""
 
     published_squash: ClassVar[bool] = False
-    """Whether the published code resizes pictures to a square instead of padding and cropping."""
+    """Whether the published code resizes pictures to a square, instead of padding or cropping them."""
 
     parser: Parser | None = None
-    """The parser that reads texts besides the method's text encoder, if there is one."""
+    """A parser that reads texts with rules, besides the text encoder; None if the method has none."""
 
     learns_gallery: bool = False
-    """Whether :meth:`fit_targets` must see pictures of the gallery before embedding."""
+    """Whether :meth:`fit_targets` must see pictures of the gallery before targets are embedded."""
 
     only_evaluated: ClassVar[tuple[str, ...]] = ()
-    """Parts that stay in evaluation mode while the method is trained, because they are frozen."""
+    """Names of frozen modules that stay in evaluation mode while the method is trained."""
 
     def __init__(self, backbone: Encoder, options: MethodOptions | None = None) -> None:
         super().__init__()
@@ -186,7 +189,7 @@ class Method(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """The device of the weights."""
+        """The device of the method's weights."""
         return self.backbone.device
 
     def text(self, captions: Sequence[str]) -> str:
@@ -194,14 +197,15 @@ class Method(nn.Module, ABC):
         return join_fashioniq(captions)
 
     def reverse_text(self, captions: Sequence[str]) -> str | None:
-        """Return the text of the way back, from target to reference; None if the method does not use it."""
+        """Return the text of the reverse direction, from target to reference; None if it is not used."""
         return None
 
     @classmethod
     def build(cls, backbone: Encoder, options: MethodOptions, context: MethodContext) -> Self:
-        """Return a fresh, untrained method. ``options`` are of :attr:`options_type`.
+        """Return a new, untrained method; ``options`` must be of the type :attr:`options_type`.
 
-        Raises :class:`DataError` if the encoder lacks a required capability, or the context is incomplete.
+        Raises :class:`DataError` if the encoder does not provide what the method requires, or if the context
+        lacks something.
         """
         check_fit(cls, backbone)
         return cls.from_context(backbone, options, context)
@@ -210,12 +214,12 @@ class Method(nn.Module, ABC):
     def from_context(cls, backbone: Any, options: MethodOptions, context: MethodContext) -> Self:
         """Build the method on a ``backbone`` that provides everything that it requires.
 
-        Default: only the backbone and the options are used. A method that needs more overrides this.
+        Default: use only the backbone and the options. A method that needs more overrides this.
         """
         return cls(backbone, options)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of everything but :attr:`only_evaluated`."""
+        """Set training or evaluation mode, except for the modules in :attr:`only_evaluated`."""
         super().train(mode)
         for name in self.only_evaluated if mode else ():
             getattr(self, name).eval()
@@ -223,7 +227,7 @@ class Method(nn.Module, ABC):
 
     @property
     def weighted_attributes(self) -> tuple[int, ...]:
-        """The places of the attributes whose weights a user may set; those of ``Query.parts``."""
+        """Places of the attributes whose weights a user may set; the owners of ``Query.parts``."""
         return ()
 
     @property
@@ -234,55 +238,58 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
-        """Compose image tokens [B, M, W] and texts into queries."""
+        """Compose queries from image tokens [B, M, W] of references and B texts."""
 
     def embed_text(self, text: TextBatch) -> Tensor | None:
-        """Embed texts without a reference as queries [B, n_q, D]. Default: None, for no such embedding."""
+        """Compose queries [B, n_q, D] from texts without references. Default: None, if the method cannot."""
         return None
 
     def embed_target(self, tokens: Tensor) -> Tensor:
-        """Turn image tokens [N, M, W] into target embeddings [N, n_t, D]."""
+        """Return target embeddings [N, n_t, D] of images, for their image tokens [N, M, W]."""
         return self.backbone.target_embeddings(tokens)
 
     def target_state(self) -> dict[str, Tensor]:
-        """Return the weights after the tower that target embeddings depend on, by name.
+        """Return the weights, by name, that turn image tokens into target embeddings.
 
-        An index is bound to them. A method whose targets depend on other weights overrides this.
+        An index can only be searched with the same weights. A method with other such weights overrides this.
         """
         return self.backbone.image_state("backbone.")
 
     def fit_targets(self, tokens: Iterable[Tensor]) -> None:
-        """Adapt to training images, in batches of image tokens [N, M, W]. Default: do nothing."""
+        """Learn from batches of image tokens [N, M, W] of a gallery. Default: do nothing."""
 
     @property
     def target_values(self) -> Mapping[str, Sequence[str]]:
-        """The columns whose values target embeddings hold, and those values, both in their order there."""
+        """Column -> its values, in the order in which target embeddings hold them. Default: empty."""
         return {}
 
     @abstractmethod
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the weighted terms of the loss; training minimises their sum."""
+        """Return the terms of the loss by name, with their weights; training minimises their sum."""
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
-        """Return the loss's negatives among the candidates, [B, C] bool. Default: all but the target."""
+        """Return a mask [B, C] of the candidates that are negatives in the loss.
+
+        Default: all but the target.
+        """
         return ~F.one_hot(batch.targets, len(batch.candidates)).bool()
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Run all passes of a step in one call, as distributed training needs it."""
+        """Return the loss of a batch; distributed training needs the whole step in one call."""
         return self.loss(batch)
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that are not pretrained, which are trained at a higher rate."""
+        """Return the parameters that are not pretrained; they are trained with a higher learning rate."""
         known = {id(parameter) for parameter in self.backbone.parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in known]
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Clip parameters to their bounds, after every optimiser step. Default: do nothing."""
+        """Keep parameters within their limits; called after every optimiser step. Default: do nothing."""
 
 
 class PooledMethod(Method):
-    """A method whose queries and targets are one vector each; targets are pooled image features.
+    """A method whose queries and targets are one vector each; a target is a pooled image feature.
 
     Subclasses with other targets override :meth:`embed_target`.
     """
@@ -298,20 +305,20 @@ class PooledMethod(Method):
         return unit(self.backbone.pooled_text(text))[:, None]
 
     def text_features(self, text: TextBatch) -> Tensor:
-        """Return raw features [B, D] of texts. Default: those of the backbone."""
+        """Return features [B, D] of texts, not normalised. Default: those of the backbone."""
         return self.backbone.pooled_text(text)
 
     def embed_target(self, tokens: Tensor) -> Tensor:
-        """Turn image tokens [N, M, W] into unit vectors [N, 1, D]."""
+        """Return unit vectors [N, 1, D] of images, for their image tokens [N, M, W]."""
         return unit(self.backbone.pooled_image(tokens))[:, None]
 
 
 METHODS: dict[str, type[Method]] = {}
-"""The registered methods by name."""
+"""Name -> class of the registered methods."""
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Register a :class:`Method` for recipes and checkpoints under ``name``."""
+    """Return a class decorator that registers a method under ``name``, for recipes and checkpoints."""
 
     def add(method: type[Method]) -> type[Method]:
         method.name = name
@@ -322,8 +329,8 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
 
 
 def method_named(name: str) -> type[Method]:
-    """Return the method ``name``; raises :class:`DataError` that names the nearest one."""
-    # Most methods are in the file of their name; importing only that is faster.
+    """Return the class of the method ``name``; raises :class:`DataError` that suggests a similar name."""
+    # Most methods are in the file of the same name; importing only that file is faster.
     if name not in METHODS and name in _files():
         import_module(f"{__package__}.{name}")
     known = METHODS if name in METHODS else all_methods()
@@ -333,14 +340,17 @@ def method_named(name: str) -> type[Method]:
 
 
 def all_methods() -> Mapping[str, type[Method]]:
-    """Import every file of this folder and return all methods by name."""
+    """Import every file of this folder, and return all methods: name -> class."""
     for file in _files():
         import_module(f"{__package__}.{file}")
     return METHODS
 
 
 def check_fit(method: type[Method], encoder: Encoder) -> None:
-    """Raise :class:`DataError` if ``encoder`` lacks what ``method`` requires; it names encoders that fit."""
+    """Raise :class:`DataError` if ``encoder`` does not provide what ``method`` requires.
+
+    The message names pairs of method and encoder that fit.
+    """
     needed = method.requires | {"tokens"}
     lacking = [name for name in CAPABILITIES if name in needed - encoder.provides]
     if not lacking:

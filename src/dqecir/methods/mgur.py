@@ -1,8 +1,8 @@
-"""MGUR: coarse matching under feature uncertainty and fine matching (arXiv 2211.07394).
+"""MGUR: match coarsely under uncertainty of features, and finely (arXiv 2211.07394).
 
-It uses CoSMo's composer. In training, noise with the targets' own statistics is added to targets, and the
-weight of this coarse loss decreases over time. Published: ResNet-50 (14 x 14 map) and RoBERTa, SGD
-2e-2, momentum 0.9, decay 5e-5, text encoder x0.01, 60 epochs, rate x0.1 at 35 and 42, batch 32.
+It uses CoSMo's composer. In training, noise with the statistics of the targets is added to the targets; the
+weight of this coarse loss decreases over time. Published: ResNet-50 (14 x 14 map) and RoBERTa, SGD 2e-2,
+momentum 0.9, decay 5e-5, text encoder x0.01, 60 epochs, rate x0.1 at 35 and 42, batch 32.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from dqecir.methods.scoring import score
 
 
 class MgurOptions(CosmoOptions):
-    """Options of MGUR in addition to CoSMo's."""
+    """Options of MGUR, besides those of CoSMo."""
 
     fading: float = Field(default=1.0, ge=0)
-    """How fast the coarse loss's weight decreases: it is exp(-fading · progress) [γ₀]."""
+    """How fast the weight of the coarse loss decreases: it is exp(-fading · progress) [γ₀]."""
     scale_noise: float = Field(default=1.0, ge=0)
-    """Factor of the random scales [α]."""
+    """Strength of the random scales [α]."""
     shift_noise: float = Field(default=1.0, ge=0)
-    """Factor of the random shifts [β]."""
+    """Strength of the random shifts [β]."""
 
 
 def standardised(features: Tensor) -> Tensor:
@@ -39,7 +39,11 @@ def standardised(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def drawn_noise(features: Tensor, scale_noise: float, shift_noise: float) -> tuple[Tensor, Tensor]:
-    """Return scales α ~ N(1, s) and shifts β ~ N(m, s), each [C, D], of rows with mean m and deviation s."""
+    """Return random scales α ~ N(1, s) and shifts β ~ N(m, s) for features [C, D], both [C, D].
+
+    m and s are the mean and the standard deviation of each row; ``scale_noise`` and ``shift_noise`` multiply
+    them.
+    """
     mean = features.mean(dim=1, keepdim=True).expand_as(features)
     deviation = features.std(dim=1, keepdim=True).expand_as(features)
     scales = torch.normal(torch.ones_like(features), deviation)
@@ -47,9 +51,10 @@ def drawn_noise(features: Tensor, scale_noise: float, shift_noise: float) -> tup
 
 
 def coarse_loss(queries: Tensor, augmented: Tensor, targets: Tensor) -> Tensor:
-    """Return ½(e^(-S) · CE(q · f̃) + S) of queries [B, D] and noisy candidates [C, D].
+    """Return ½(e^(-S) · CE(q · f̃) + S) for queries q [B, D] and candidates with noise f̃ [C, D].
 
-    S is the standard deviation of all entries of the noisy candidates, one number for a batch.
+    CE is the cross-entropy of the ``targets`` [B] among the candidates; S is the standard deviation of all
+    numbers in f̃.
     """
     spread = augmented.std()
     matched = contrastive(queries @ augmented.T, targets, queries.new_tensor(1.0))
@@ -58,7 +63,7 @@ def coarse_loss(queries: Tensor, augmented: Tensor, targets: Tensor) -> Tensor:
 
 @register("mgur")
 class Mgur(Cosmo):
-    """CoSMo's composer with uncertainty about the target; retrieval is CoSMo's."""
+    """CoSMo's composer, trained with uncertain targets; searches are the same as CoSMo's."""
 
     options_type = MgurOptions
 

@@ -1,11 +1,11 @@
-"""Choose the negatives of a query: pure functions from scores to ids.
+"""Choose the negatives of queries: pure functions from scores to candidates.
 
-The target-relative score of a candidate is Δ = s(q, target) - s(q, candidate) (docs/method.md, E6).
-The mid-zone (E7) keeps candidates that are neither easy (large Δ) nor likely right answers
-(Δ near or below zero). ``steepest_drops`` is QuRe's rule.
+The target-relative score of a candidate is Δ = s(q, target) - s(q, candidate) (docs/method.md, E6): small if
+the candidate scores almost like the target. The mid-zone (E7) has the candidates that are neither easy (large
+Δ) nor likely right answers (Δ near or below zero). ``steepest_drops`` is QuRe's rule.
 
-There are Q queries, N candidates and K negatives; ``eligible`` [Q, N] marks the candidates that may be
-drawn (not the target and known right answers).
+Shapes: Q queries, N candidates, K negatives. ``eligible`` [Q, N] bool marks the candidates that may be drawn
+(not the target, and not known right answers if they are left out).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ ZoneLimits = tuple[Tensor, Tensor]
 Window = tuple[int, int]
 
 POOL_SIZE = 256
-"""Negatives that a query keeps between two refreshes, drawn uniformly from its zone."""
+"""Number of negatives that are drawn uniformly from a query's zone and kept until the next refresh."""
 
 
 class NegativeSampling(Strict):
-    """Settings for choosing negatives; every choice that the publication leaves open is an option."""
+    """Settings for choosing negatives; what the publication leaves open is an option."""
 
     removed_keys: ClassVar[Mapping[str, object]] = {"pool_size": POOL_SIZE}
     removed_values: ClassVar[Mapping[str, tuple[object, ...]]] = {
@@ -41,27 +41,30 @@ class NegativeSampling(Strict):
     choose: Literal["mid_zone", "steepest_drops", "around_target", "random", "none"] = "mid_zone"
     bounds: Literal["absolute", "temperature", "quantile"] = "absolute"
     low: float = 0.05
-    """Lower bound of the zone: of Δ, of Δ/τ, or a share of the ranking, as ``bounds`` says."""
+    """Lower bound of the mid-zone, inclusive: a Δ, a Δ/τ or a share of the ranking, as ``bounds`` says."""
     high: float = 0.15
     empty: Literal["nearest", "random", "previous"] = "nearest"
-    """What fills an empty zone. If ``steepest_drops`` finds no two drops, it takes everything; with
-    ``previous`` it takes the previous query's places in the ranking, as QuRe's code does."""
+    """What replaces an empty zone. If ``steepest_drops`` finds no two drops, it takes all candidates; with
+    ``previous`` it takes the ranks of the previous query's window, as QuRe's code does."""
     fallback_size: int = Field(default=8, gt=0)
     around: int = Field(default=16, gt=0)
-    """Number of candidates of ``around_target`` just before the target's rank, and just after it."""
+    """With ``around_target``: number of candidates ranked just before the target, and as many just after
+    it."""
     count: int = Field(default=1, gt=0)
-    """Negatives drawn for a query at each step."""
+    """Number of negatives that are drawn for a query in each step."""
     draw: Literal["uniform", "hardest"] = "uniform"
     corpus: Literal["targets", "gallery"] = "targets"
-    """Candidates: targets of training triplets of the same category, or the category's whole gallery."""
+    """Candidates: the targets of training triplets in the same category, or all gallery images of the
+    category."""
     known_right: Literal["kept", "left_out"] = "kept"
-    """Whether known right answers may be drawn."""
+    """Whether known right answers may be drawn as negatives."""
     similar: float | None = None
-    """Candidates whose image is at least this similar to the target's are not drawn."""
+    """Candidates whose image is at least this similar (cosine) to the target's are not drawn. None: no
+    limit."""
     reference: Literal["allowed", "excluded"] = "allowed"
     refresh_epochs: float = Field(default=5.0, gt=0)
     warm_up: Literal["random", "in_batch"] = "random"
-    """Negatives of the epochs before the first refresh."""
+    """Negatives before the first refresh: random ones, or the other images of the batch."""
 
     @model_validator(mode="after")
     def _bounds_make_sense(self) -> NegativeSampling:
@@ -80,12 +83,15 @@ class NegativeSampling(Strict):
 
 
 def target_relative_scores(scores: Tensor, target_scores: Tensor) -> Tensor:
-    """Return Δ [Q, N] of ``scores`` [Q, N] and the targets' ``target_scores`` [Q] (E6)."""
+    """Return Δ [Q, N] from ``scores`` [Q, N] of candidates and ``target_scores`` [Q] (E6)."""
     return target_scores[:, None] - scores
 
 
 def quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) -> ZoneLimits:
-    """Return Δ at the shares ``low`` and ``high`` of each query's ranking of eligible candidates."""
+    """Return the limits of a zone as Δ: those at the shares ``low`` and ``high`` of each query's ranking.
+
+    The ranking has only eligible candidates.
+    """
     ordered = delta.masked_fill(~eligible, torch.inf).sort(dim=1).values
     last = eligible.sum(dim=1).clamp(min=1) - 1
     columns = torch.stack([(last * low).ceil(), (last * high).floor()]).long()  # [2, Q]
@@ -94,13 +100,13 @@ def quantile_bounds(delta: Tensor, eligible: Tensor, low: float, high: float) ->
 
 
 def mid_zone(delta: Tensor, eligible: Tensor, bounds: ZoneLimits) -> Tensor:
-    """Return members [Q, N] of the zone low <= Δ <= high, both bounds inclusive (E7)."""
+    """Return a mask [Q, N] of the candidates in the zone low <= Δ <= high (E7)."""
     low, high = bounds
     return eligible & (delta >= low[:, None]) & (delta <= high[:, None])
 
 
 def nearest_to_band(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: int) -> Tensor:
-    """Return the ``size`` eligible candidates with Δ > 0 nearest to the zone within ``bounds``, [Q, N]."""
+    """Return a mask [Q, N] of the ``size`` eligible candidates with Δ > 0 that are nearest to the zone."""
     low, high = bounds
     distance = torch.maximum(low[:, None] - delta, delta - high[:, None]).clamp(min=0)
     distance = distance.masked_fill(~(eligible & (delta > 0)), torch.inf)
@@ -108,10 +114,10 @@ def nearest_to_band(delta: Tensor, eligible: Tensor, bounds: ZoneLimits, size: i
 
 
 def around_target(delta: Tensor, eligible: Tensor, size: int) -> Tensor:
-    """Return the ``size`` eligible candidates ranked just before the target, and as many after it, [Q, N].
+    """Return a mask [Q, N] of the ``size`` eligible candidates ranked just before the target, and just after.
 
-    Candidates before it have Δ < 0, and some are right answers that nobody annotated; the mid-zone only has
-    candidates after it.
+    Candidates before the target have Δ < 0, and some are right answers that nobody annotated; the mid-zone
+    has only candidates after it.
     """
     before = (-delta).masked_fill(~eligible | (delta >= 0), torch.inf)
     after = delta.masked_fill(~eligible | (delta < 0), torch.inf)
@@ -121,9 +127,9 @@ def around_target(delta: Tensor, eligible: Tensor, size: int) -> Tensor:
 def zone_or_fallback(
     delta: Tensor, eligible: Tensor, options: NegativeSampling, bounds: ZoneLimits
 ) -> tuple[Tensor, Tensor]:
-    """Return members [Q, N] of every query's zone, never empty while anything is eligible.
+    """Return a mask [Q, N] of each query's zone, which is not empty if any candidate is eligible.
 
-    Also return [Q] bool: the zone was empty and was filled by the fallback (Algorithm 1, 3).
+    The second result [Q] bool says which zones were empty, and were filled by the fallback (Algorithm 1, 3).
     """
     members = mid_zone(delta, eligible, bounds)
     empty = ~members.any(dim=1)
@@ -139,10 +145,10 @@ def zone_or_fallback(
 
 
 def zone_bounds(delta: Tensor, eligible: Tensor, options: NegativeSampling, temperature: float) -> ZoneLimits:
-    """Return the limits ([Q], [Q]) of each query's zone; Δ is in cosines.
+    """Return the lower and the upper limit of each query's zone as Δ of cosines, both [Q].
 
-    ``absolute`` limits are the same two values of Δ for every query, ``temperature`` limits are those
-    times τ, and ``quantile`` limits come from :func:`quantile_bounds`.
+    ``absolute`` limits are the same Δ for every query, ``temperature`` limits are multiplied by τ, and
+    ``quantile`` limits come from :func:`quantile_bounds`.
     """
     if options.bounds == "quantile":
         return quantile_bounds(delta, eligible, options.low, options.high)
@@ -152,11 +158,13 @@ def zone_bounds(delta: Tensor, eligible: Tensor, options: NegativeSampling, temp
 
 
 def drop_window(values: NDArray[np.float32], place: int, threshold: int = 1) -> Window | None:
-    """Return places [first, end) of a ranking that lie between two steep drops after ``place``.
+    """Return the ranks [first, end) between two steep drops of the scores after ``place``.
 
-    ``values`` [N], descending. The followers' consecutive differences are ordered from the
-    steepest; the first two neighbours in that order that are more than ``threshold`` places apart bound
-    the window: everything after the earlier drop up to the later one. None if there are no such two.
+    None if there are none.
+
+    ``values`` [N] are scores in descending order. The differences of neighbouring scores after ``place`` are
+    sorted, the steepest first. In that order, the first two neighbours that are more than ``threshold`` ranks
+    apart limit the window: it begins after the earlier drop and ends with the later one.
     """
     drops = np.argsort(np.diff(values[place + 1 :]), kind="stable")
     apart = np.flatnonzero(np.abs(np.diff(drops)) > threshold)
@@ -168,7 +176,7 @@ def drop_window(values: NDArray[np.float32], place: int, threshold: int = 1) -> 
 
 @dataclass
 class LastWindow:
-    """The window of the last query that had one; QuRe's code reuses it for a query without one."""
+    """The window of the last query that had one; QuRe's code uses it again for a query without a window."""
 
     places: Window | None = None
 
@@ -176,10 +184,11 @@ class LastWindow:
 def steepest_drop_members(
     scores: Tensor, targets: Tensor, eligible: Tensor, last: LastWindow | None = None, threshold: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Return QuRe's negatives, the candidates in the :func:`drop_window` after each target.
+    """Return QuRe's negatives as a mask [Q, N]: the candidates in the :func:`drop_window` after each target.
 
-    Also return [Q] which queries have no window. For these, every eligible candidate is a member, or with
-    ``last`` those at the places of the previous window (as QuRe's code, which fails if there is none).
+    The second result [Q] bool says which queries have no window. For these, every eligible candidate is
+    taken, or with ``last`` those at the ranks of the previous window (as in QuRe's code, which fails if there
+    is none).
     """
     members = torch.zeros_like(eligible)
     empty = torch.zeros(len(scores), dtype=torch.bool)
@@ -199,11 +208,11 @@ def steepest_drop_members(
 
 
 class NegativePool:
-    """The negatives of every query between two refreshes, drawn without repetition until exhausted.
+    """The negatives of every query between two refreshes; each is drawn once before any is drawn again.
 
     It is in the main process, so that draws do not depend on loader workers. ``members`` [Q, P] holds
-    candidate ids in the order of drawing, padded with -1; ``counts`` [Q]; ``drawn`` [Q] counts draws since
-    the refresh.
+    candidate ids in the order of drawing, padded with -1; ``counts`` [Q] is their number; ``drawn`` [Q] is
+    the number of draws since the refresh.
     """
 
     def __init__(self, queries: int, size: int) -> None:
@@ -212,11 +221,11 @@ class NegativePool:
         self.drawn = torch.zeros(queries, dtype=torch.int64)
 
     def fill(self, rows: Tensor, order: Tensor, members: Tensor, ids: Tensor) -> None:
-        """Set the pools of the queries ``rows`` [q].
+        """Set the pools of q queries ``rows``.
 
-        ``members`` [q, N] bool marks the candidates, ``ids`` [N] holds their ids, and ``order`` [q, N]
-        float their order: lower values are kept and drawn first (random numbers for a uniform draw, Δ for
-        the hardest first).
+        ``members`` [q, N] bool marks the candidates, ``ids`` [N] are their ids. ``order`` [q, N] decides
+        which are kept and drawn first, the lowest numbers (random numbers for a uniform draw, Δ for the
+        hardest first).
         """
         size = min(self.members.shape[1], members.shape[1])
         columns = order.masked_fill(~members, torch.inf).topk(size, dim=1, largest=False).indices
@@ -229,25 +238,25 @@ class NegativePool:
         self.drawn[rows] = 0
 
     def upcoming(self, rows: Tensor, count: int) -> Tensor:
-        """Return the next ``count`` negatives of queries ``rows`` [q] as ids [q, count]; do not draw them.
+        """Return the next ``count`` negatives of q queries ``rows``, as ids [q, count], without drawing them.
 
-        Raises ``ValueError`` if a query's pool is empty.
+        Raises ``ValueError`` if the pool of a query is empty.
         """
         counts = self.counts[rows]
         if (counts == 0).any():
             raise ValueError(
-                "a query has no candidate that may be drawn as a negative: its category holds too few images"
+                "a query has no candidate that may be drawn as a negative: add images to its category"
             )
         turns = (self.drawn[rows, None] + torch.arange(count)) % counts[:, None]
         return self.members[rows[:, None], turns]
 
     def advance(self, rows: Tensor, count: int) -> None:
-        """Count the next ``count`` negatives of the queries ``rows`` [q] as drawn."""
+        """Count the next ``count`` negatives of the queries ``rows`` as drawn."""
         self.drawn[rows] += count
 
 
 def _smallest(values: Tensor, size: int) -> Tensor:
-    """Return a mask [Q, N] of the ``size`` smallest finite values of each row."""
+    """Return a mask [Q, N] of the ``size`` smallest finite numbers in each row of ``values`` [Q, N]."""
     picked = values.topk(min(size, values.shape[1]), dim=1, largest=False)
     mask = torch.zeros_like(values, dtype=torch.bool)
     mask.scatter_(1, picked.indices, picked.values.isfinite())

@@ -1,8 +1,8 @@
-"""Predicted attributes and a parsed text: a baseline without composed retrieval.
+"""Predicted attributes and a parsed text: a baseline without trained composition.
 
-The attribute heads of stage 0 predict the values of the reference and of every candidate, and the text is
-parsed into requested values. Candidates are ranked by the log-probability that they show the requested
-values and, in all other columns, those of the reference. Nothing is trained.
+The attribute heads of stage 0 predict the values of the reference and of every candidate; rules read
+requested values in the text. Candidates are ranked by the log-probability that they show the requested values
+and, in all other columns, those of the reference.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dqecir.questions.answers import RequestedValues
 from dqecir.settings import nearest
 
 PREDICTION_SMOOTHING = 0.01
-"""Added to probabilities before the logarithm, because heads can be confidently wrong."""
+"""Added to probabilities before the logarithm, because heads are sometimes confidently wrong."""
 
 
 class PredictedAttributesOptions(MethodOptions):
-    """Options: compared columns and vocabularies."""
+    """Options: the vocabularies of the parser, and the columns that are compared."""
 
     attributes: tuple[str, ...] = SHIPPED
     """Vocabularies of the parser."""
@@ -37,11 +37,12 @@ class PredictedAttributesOptions(MethodOptions):
 
 @register("predicted_attributes")
 class PredictedAttributes(Baseline):
-    """s = Σ_c Σ_v a_c(v) log p_c(v): wanted values of each column against the candidate's.
+    """The score is s = Σ_c Σ_v a_c(v) log p_c(v): wanted values a_c against a candidate's probabilities p_c.
 
-    a_c is uniform over the requested values of a column; without a request, it is the reference's
-    distribution. Because the sum over values is outside the logarithm, the score is one inner product, which
-    every index supports; ``evaluation/predicted.py`` ranks by the exact log-probability.
+    a_c gives equal probabilities to the requested values of a column c; without a request, it is the
+    reference's distribution. Because the sum over values v is outside of the logarithm, the score is one
+    inner product, which every index can compute; ``evaluation/predicted.py`` ranks by the exact
+    log-probability.
     """
 
     options_type = PredictedAttributesOptions
@@ -74,7 +75,7 @@ class PredictedAttributes(Baseline):
         return cls(backbone, context.heads, columns, parser)
 
     def train(self, mode: bool = True) -> PredictedAttributes:
-        """Stay in evaluation mode, because nothing here trains."""
+        """Keep the module in evaluation mode, because nothing of it is trained."""
         return super().train(False)
 
     @property
@@ -83,7 +84,7 @@ class PredictedAttributes(Baseline):
 
     @torch.no_grad()
     def shown(self, tokens: Tensor) -> dict[str, Tensor]:
-        """Turn image tokens [N, M, W] into probabilities: column -> [N, its values]."""
+        """Return column -> probabilities of its values [N, values], for image tokens [N, M, W]."""
         logits = self.heads(tokens)
         return {column: logits[column].float().softmax(dim=1) for column in self.columns}
 
@@ -111,14 +112,14 @@ class PredictedAttributes(Baseline):
         return Query(torch.stack(rows)[:, None].to(reference.device))
 
     def known(self, shown: Mapping[str, Tensor], row: int) -> dict[str, dict[str, float]]:
-        """Return the predicted values of one image: column -> value -> probability."""
+        """Return column -> value -> probability for the image in ``row`` of ``shown``."""
         return {
             column: dict(zip(self.heads.config.columns[column], shown[column][row].tolist(), strict=True))
             for column in self.columns
         }
 
     def wanted(self, asked: RequestedValues, shown: Mapping[str, Tensor], row: int) -> Tensor:
-        """Return the query [V] of a reference: uniform over requested values, else the reference's values."""
+        """Return the query [V] of the reference in ``row``: requested values, else the reference's own."""
         parts = []
         for column in self.columns:
             admissible = self.admissible(column, asked)
@@ -129,7 +130,7 @@ class PredictedAttributes(Baseline):
         return torch.cat(parts)
 
     def admissible(self, column: str, asked: RequestedValues) -> Tensor | None:
-        """Return [values] with 1 for each requested value of a column.
+        """Return a mask over a column's values, 1 for each requested value.
 
         None if the column is not requested.
         """

@@ -1,7 +1,8 @@
 """Attribute heads without labels: predict the value whose descriptions are most similar to the image.
 
-The descriptions are a vocabulary's statements in several sentence frames. Some are similar to every image, so
-each description's mean similarity to the gallery is subtracted. Probabilities use the encoder's temperature.
+A description is a statement of a vocabulary, such as "is red", in one of several sentence frames. Some
+descriptions are similar to every image, so each one's mean similarity to the gallery is subtracted.
+Probabilities use the temperature of the encoder.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from dqecir.language.vocabulary import Vocabulary
 from dqecir.questions.wording import CaptionGenerator
 
 FRAMES = ("{}", "a photo of a product: {}")
-"""Sentence frames of a statement."""
+"""Sentence frames into which a statement is put."""
 
 MOST_STATEMENTS = 8
-"""Number of statements of a value, evenly spaced among those of its vocabulary."""
+"""Most statements that describe a value, evenly spaced among those of its vocabulary."""
 
 UNSAID = ("other", "")
-"""Values that cannot be described."""
+"""Values for which there is no description."""
 
 _OF_CHANGE = re.compile(r"\b(more|less|instead|rather|change|should|make|add|remove)\b")
 
 
 def described_columns(vocabularies: Sequence[Vocabulary]) -> dict[str, tuple[str, ...]]:
-    """Return the columns of vocabularies with two or more values that can be described, and these values."""
+    """Return column -> its values that can be described, for columns with at least two of them."""
     found = {
         name: tuple(value for value in column.values if value not in UNSAID)
         for vocabulary in vocabularies
@@ -39,7 +40,7 @@ def described_columns(vocabularies: Sequence[Vocabulary]) -> dict[str, tuple[str
 
 
 def descriptions(wording: CaptionGenerator, column: str, value: str) -> list[str]:
-    """Return texts that describe an image of a value."""
+    """Return texts that describe an image with this value in this column."""
     said = [text for text in wording.statements(column, value) if _OF_CHANGE.search(text) is None]
     step = max(1, len(said) / MOST_STATEMENTS)
     drawn = [said[int(place * step)] for place in range(min(len(said), MOST_STATEMENTS))]
@@ -47,7 +48,7 @@ def descriptions(wording: CaptionGenerator, column: str, value: str) -> list[str
 
 
 class PromptHeads(nn.Module):
-    """Predict every column's values from similarities of unit image vectors to descriptions."""
+    """Predicts every column's values from the similarities of image vectors to descriptions."""
 
     def __init__(self, columns: Mapping[str, Sequence[str]], width: int) -> None:
         super().__init__()
@@ -61,9 +62,9 @@ class PromptHeads(nn.Module):
     def learn(
         self, images: Tensor, vocabularies: Sequence[Vocabulary], encode: Callable[[list[str]], Tensor]
     ) -> None:
-        """Embed the descriptions of all values, and calibrate by a gallery's unit vectors [N, D].
+        """Embed the descriptions of all values, and calibrate them by the unit vectors [N, D] of a gallery.
 
-        ``encode`` returns unit vectors [T, D] of texts.
+        ``encode`` returns unit vectors [T, D] of T texts.
         """
         wording = CaptionGenerator(vocabularies, self.columns)
         means = [
@@ -75,7 +76,7 @@ class PromptHeads(nn.Module):
         self.usual.copy_((images @ self.directions.T).mean(dim=0))
 
     def forward(self, images: Tensor, temperature: Tensor) -> list[Tensor]:
-        """Turn unit vectors [N, D] into probabilities, [N, values] for each column."""
+        """Return the probabilities of each column's values, [N, values], for images' unit vectors [N, D]."""
         logits = (images @ self.directions.T - self.usual) / temperature
         parts = logits.split([len(values) for values in self.columns.values()], dim=1)
         return [part.softmax(dim=1) for part in parts]

@@ -1,9 +1,9 @@
-"""QuRe: one hard negative for each query with a pairwise KL objective (arXiv 2507.12416).
+"""QuRe: one hard negative for each query with a pairwise KL loss (arXiv 2507.12416).
 
-DQE-CIR extends it. The query is the mean of the projected query states, a target is its 32 projected
-states, and negatives are between the two steepest drops of the scores after the target.
-Published: BLIP-2 ViT-L, AdamW with decay 0.05 on everything, per-epoch cosine to a hundredth of the
-rate, batch 32; FashionIQ 5e-6 over 30 epochs, CIRR 1e-5 over 50.
+DQE-CIR extends it. The query is the mean of the projected query states; a target is its 32 projected states;
+negatives are between the two steepest drops of the scores after the target. Published: BLIP-2 ViT-L, AdamW
+with decay 0.05 on all weights, cosine schedule over epochs to a hundredth of the rate, batch 32; FashionIQ
+5e-6 over 30 epochs, CIRR 1e-5 over 50.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class QureOptions(MethodOptions):
     """Options of QuRe."""
 
     use_temperature: bool = True
-    """Whether the loss divides scores by the learned temperature, which is unbounded."""
+    """Whether the loss divides scores by the learned temperature, which has no limits."""
 
     def check_negatives(self, negatives: NegativeSampling) -> None:
-        """Raise ``ValueError`` for recipes in which the loss would have no negative."""
+        """Raise ``ValueError`` for settings with which the loss would have no negatives."""
         if negatives.choose == "none":
             raise ValueError("qure compares the target with a negative: set negatives.choose")
         if negatives.mined and negatives.warm_up == "in_batch":
@@ -38,7 +38,10 @@ class QureOptions(MethodOptions):
 
 @register("qure")
 class Qure(Method):
-    """QuRe over a BLIP-2 backbone; queries [B, 1, D], scored by the maximum over target tokens."""
+    """QuRe over a BLIP-2 backbone.
+
+    The score is the largest product of the query [B, 1, D] with a target token.
+    """
 
     backbone: Blip2
     options_type = QureOptions
@@ -54,7 +57,7 @@ class Qure(Method):
         return Query(unit(self.backbone.text_projection(states).mean(dim=1))[:, None])
 
     def contrasted(self, batch: TrainingBatch) -> Tensor:
-        """Return only the drawn negatives."""
+        """Return a mask [B, C] of the drawn negatives."""
         return torch.zeros_like(batch.right).scatter_(1, batch.negatives, True)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -67,8 +70,8 @@ class Qure(Method):
         return {"pair": pairwise_kl(positive, negative, temperature)}
 
     def load_published(self, state: Mapping[str, Tensor]) -> LoadReport:
-        """Load a whole published state dict; the matching and language heads are dropped.
+        """Load a complete published state dict; its heads for matching and language are left out.
 
-        Raises :class:`CheckpointError` with the report if a key is missing or left over.
+        Raises :class:`CheckpointError` that lists the names if a tensor is missing or left over.
         """
         return load_lavis_method(self, self.backbone, state, {})

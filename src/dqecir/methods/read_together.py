@@ -1,4 +1,4 @@
-"""Encode the reference with the text by an encoder that was trained for both; nothing is trained here."""
+"""The method ``read_together``: an encoder that was trained for it reads reference and text together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from dqecir.methods.method import PooledMethod, Query, register
 
 @register("read_together")
 class ReadTogether(PooledMethod, Baseline):
-    """Compare one vector of the image with the text with one vector of each candidate."""
+    """The query is one vector of image and text together, a target one vector of an image.
+
+    Nothing is trained.
+    """
 
     requires = frozenset({"image", "composed"})
 

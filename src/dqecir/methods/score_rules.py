@@ -7,10 +7,10 @@ from typing import Literal
 ScoreRule = Literal["dot", "max_t", "mean_mean", "max_max", "likelihood", "product", "harris"]
 
 SINGLE: tuple[ScoreRule, ...] = ("dot", "product", "harris")
-"""Rules for targets of one vector."""
+"""Rules for which a target is one vector."""
 
 SMOOTHING = 0.003
-"""Smoothing, added to a probability before its logarithm: attribute heads can be confidently wrong."""
+"""Added to a probability before its logarithm, because attribute heads are sometimes confidently wrong."""
 
 HARRIS = 0.1
-"""Weight of the squared sum that the rule ``harris`` subtracts from a product of two similarities."""
+"""Weight of the squared sum that the rule ``harris`` subtracts from the product of two similarities."""

@@ -1,8 +1,7 @@
-"""Score queries against targets, for loss, mining, evaluation and index alike.
+"""Score queries against targets; losses, mining, evaluation and the index use the same functions.
 
-Every rule compares query vectors with target tokens by inner products: their maximum, their mean, the
-product of two, or for distributions the logarithm of their overlap. Queries are [B, n_q, D], targets
-[N, n_t, D].
+Queries are [B, n_q, D], targets [N, n_t, D]. Each rule uses the inner products of query vectors and target
+tokens: their maximum, their mean, the product of two, or the logarithm of the overlap of distributions.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def _dot(queries: Tensor, targets: Tensor) -> Tensor:
 def _max_t(queries: Tensor, targets: Tensor) -> Tensor:
     if queries.shape[1] != 1:
         raise ValueError(f"the rule max_t takes one query vector, not {queries.shape[1]}")
-    # One product and a maximum within rows, so that no block is larger than B x N x n_t.
+    # One matrix product, then the maximum over tokens, so that no block is larger than B x N x n_t.
     scores = queries[:, 0] @ targets.flatten(0, 1).T
     return scores.unflatten(1, targets.shape[:2]).amax(dim=2)
 
@@ -41,16 +40,15 @@ def _max_max(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def log_probability(shares: Tensor) -> Tensor:
-    """Return the logarithm of shares of any shape plus :data:`SMOOTHING`; a negative share counts as 0."""
+    """Return log(p + :data:`SMOOTHING`) of ``shares`` p of any shape; a negative p counts as 0."""
     return (shares.clamp(min=0) + SMOOTHING).log()
 
 
 def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
-    """Compare one vector with the first tokens, and C distributions with the last C tokens, pair by pair.
+    """Compare the first query vector with the first tokens, and C distributions with the last C tokens.
 
-    s = max_k q_0·t_k + Σ_c w_c log(q_c·t_c / w_c + floor), where the mass w_c = Σ q_c is the weight of
-    the distribution q_c / w_c; q_c·t_c / w_c is the probability that the target's value is wanted, as in
-    :func:`log_probability`.
+    s = max_k q_0·t_k + Σ_c w_c log(q_c·t_c / w_c + ε), where w_c = Σ q_c is the weight of the distribution
+    q_c / w_c, and ε is :data:`SMOOTHING`. q_c·t_c / w_c is the probability that the target's value is wanted.
     """
     count = queries.shape[1] - 1
     if count < 1 or targets.shape[1] <= count:
@@ -66,7 +64,10 @@ def _likelihood(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def _two_similarities(queries: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return similarities [B, N] of both query vectors to the target, negative ones as 0."""
+    """Return the similarities [B, N] of the first and of the second query vector to the target.
+
+    At least 0.
+    """
     if queries.shape[1] != 2 or targets.shape[1] != 1:
         raise ValueError(
             f"the rules product and harris compare two vectors with one, not {queries.shape[1]} with "
@@ -82,7 +83,7 @@ def _product(queries: Tensor, targets: Tensor) -> Tensor:
 
 
 def _harris(queries: Tensor, targets: Tensor) -> Tensor:
-    """Return the product of two similarities, reduced if one is much larger than the other.
+    """Return the product of two similarities, less if one is much larger than the other.
 
     Source: the corner measure of Harris and Stephens, as BASIC uses it (arXiv 2510.25387).
     """
@@ -101,22 +102,22 @@ RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 BLOCK = 1 << 21
-"""Most numbers of an intermediate block of scores. A block that stays in a CPU's caches until its maximum is
-taken is 1.5 times as fast."""
+"""Most numbers of a block of scores on a CPU. A block that stays in the caches until its maximum is taken is
+1.5 times as fast."""
 
 LARGE_BLOCK = 1 << 25
-"""The same on an accelerator, which is faster with large matrices."""
+"""Most numbers of a block of scores on an accelerator, which is faster with large matrices."""
 
 CONVERTED = 1 << 20
-"""Most numbers converted to float32 in one step; blocks that fit a cache are 3 to 5 times as fast."""
+"""Most numbers that are converted to float32 at a time; blocks that fit a cache are 3 to 5 times as fast."""
 
 
 def score(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
-    """Return scores [B, N] of queries [B, n_q, D] against targets [N, n_t, D], in float32 under autocast too.
+    """Return scores [B, N] of queries [B, n_q, D] against targets [N, n_t, D], in float32.
 
-    Queries in float64 give scores in float64. Targets are processed in chunks, so that memory is bounded;
-    those of the queries' type are not copied. Raises ``ValueError`` for shapes that do not fit each other or
-    the rule.
+    They are float32 under autocast too, but float64 for queries in float64. Targets are processed in blocks,
+    so that memory is limited; targets of the queries' type are not copied. Raises ``ValueError`` for shapes
+    that do not fit each other or the rule.
     """
     if queries.ndim != 3 or targets.ndim != 3 or queries.shape[2] != targets.shape[2]:
         raise ValueError(
@@ -136,21 +137,22 @@ def score(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
 
 
 def score_of_results(queries: Tensor, targets: Tensor, rule: ScoreRule) -> Tensor:
-    """Return scores as :func:`score`, computed in float64 and rounded to float32.
+    """Return the scores of :func:`score`, computed in float64 and rounded to float32.
 
-    Equal targets have equal scores wherever they stand, which float32 does not guarantee.
+    Thus equal targets get equal scores wherever they stand, which float32 alone does not guarantee.
     """
     return score(queries.double(), targets, rule).float()
 
 
 def best_columns(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the ``k`` highest of each row of scores [B, N]: (values, columns), both [B, min(k, N)].
+    """Return the ``k`` highest scores in each row of scores [B, N]: (values, columns), both [B, min(k, N)].
 
-    Best first, equal scores by column, as a stable sort, but without sorting everything.
+    The best come first, equal scores in the order of columns, like a stable sort, but without sorting
+    everything.
     """
     values, columns = scores.topk(min(k, scores.shape[1]), dim=1)
     last = values[:, -1:]
-    # If several scores equal the last one kept, topk keeps any of them; sort these rows completely.
+    # If several scores equal the last kept one, topk keeps any of them, so sort these rows completely.
     cut = (scores == last).sum(dim=1) > (values == last).sum(dim=1)
     if cut.any():
         columns[cut] = scores[cut].argsort(dim=1, descending=True, stable=True)[:, : columns.shape[1]]

@@ -1,11 +1,11 @@
-"""SEARLE: textual inversion learned from images alone (arXiv 2303.15247).
+"""SEARLE: textual inversion that is learned from images alone (arXiv 2303.15247).
 
-Each image is first inverted alone: a pseudo-word is optimised until the embedding of "a photo of $" is near
-the image's. φ learns to predict these words. The publication inverts a large set of images in advance; here
-the distinct images of a batch are inverted in each step, with fewer iterations.
+Each image is first inverted alone: a pseudo-word is optimised until the embedding of "a photo of $" (with the
+pseudo-word for $) is near the image's. φ learns to predict these words. The publication inverts a large set
+of images in advance; here the different images of a batch are inverted in each step, with fewer iterations.
 
-A second term of the publication compares a pseudo-word with generated sentences about the concept nearest to
-the image. A catalogue has no such sentences; the term is used only if ``concepts`` gives some.
+A second loss of the publication compares a pseudo-word with generated sentences about the concept that is
+nearest to the image. A catalogue has no such sentences; this loss is used only if ``concepts`` gives some.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ TEMPLATES = (
     "this is {}",
     "{}",
 )
-"""Sentences for inversion, one drawn for every image and step; {} is the placeholder."""
+"""Sentences for inversion; one is drawn for every image and step. {} is the placeholder."""
 
 SPREAD = 0.02
-"""Standard deviation of the initial numbers of an inversion."""
+"""Standard deviation of the numbers with which an inversion starts."""
 
 
 class SearleOptions(InversionOptions):
     """Options of SEARLE; published: AdamW at 1e-4, weight decay 0.01, batches of 256, 100 epochs."""
 
     inversion_steps: int = Field(default=30, gt=0)
-    """Published: 350."""
+    """Optimisation steps of an inversion; published: 350."""
     inversion_rate: float = Field(default=2e-2, gt=0)
     inversion_decay: float = Field(default=0.01, ge=0)
     """Weight decay of the pseudo-words."""
     averaging: float = Field(default=0.8, ge=0, lt=1)
-    """Decay of a pseudo-word's running mean at each step; published: 0.99 over 350 steps."""
+    """Decay of a pseudo-word's running mean in each step; published: 0.99 over 350 steps."""
     temperature: float = Field(default=0.25, gt=0)
     concepts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Concept -> sentences with its name, as a language model would continue "a photo of <concept> that";
-    empty: no such term."""
+    """Concept -> sentences with its name, as a language model would continue "a photo of <concept> that".
+    Empty: no loss with concepts."""
     inversion_concept_weight: float = Field(default=0.5, ge=0)
     concept_weight: float = Field(default=0.75, ge=0)
 
@@ -65,7 +65,7 @@ class SearleOptions(InversionOptions):
 
 
 class Sentences:
-    """Fixed texts that training draws from."""
+    """Fixed texts, encoded once, from which training draws."""
 
     def __init__(self, encoder: TextEncoder, texts: list[str]) -> None:
         self.batch = encoder(texts)
@@ -74,12 +74,12 @@ class Sentences:
         return len(self.batch.texts)
 
     def drawn(self, rows: Tensor) -> TextBatch:
-        """Return the texts of ``rows`` [B], on their device."""
+        """Return the encoded texts of ``rows`` [B], on the device of ``rows``."""
         return self.batch.to(rows.device)[rows]
 
 
 class Concepts:
-    """Concepts and their sentences, each with the concept's name and with the placeholder."""
+    """Concepts and their sentences: each once with the concept's name, and once with the placeholder."""
 
     def __init__(self, encoder: TextEncoder, concepts: dict[str, tuple[str, ...]], placeholder: str) -> None:
         pairs = [(name, sentence) for name, sentences in concepts.items() for sentence in sentences]
@@ -92,7 +92,7 @@ class Concepts:
 
 @register("searle")
 class Searle(Inversion):
-    """φ distilled from inverted images; only the images of a batch are used."""
+    """Train φ to predict the pseudo-words of inverted images; only the images of a batch are used."""
 
     options_type = SearleOptions
 
@@ -117,7 +117,7 @@ class Searle(Inversion):
         return cls(backbone, options, placeholder, context.text_encoder)
 
     def loss(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the loss of φ against the inverted words of the batch's images and against sentences."""
+        """Return the losses of φ: against the inverted words of the batch's images, and against sentences."""
         nearest = self._nearest_concepts(batch.candidates)
         inverted = self.invert(batch.candidates, nearest)
         words = self.phi(self.image_feature(batch.candidates))
@@ -127,7 +127,10 @@ class Searle(Inversion):
         return terms
 
     def invert(self, tokens: Tensor, nearest: Tensor | None = None) -> Tensor:
-        """Return pseudo-words [C, W] of images [C, M, W'], each optimised alone; they are detached."""
+        """Return pseudo-words [C, W] of images [C, M, W'], each optimised alone, without gradient.
+
+        ``nearest`` [C]: the nearest concept of each image; None without concepts.
+        """
         options = self.options
         wanted = self.direction(tokens)
         words = SPREAD * torch.randn(len(tokens), self.backbone.sizes.word_width, device=tokens.device)
@@ -144,7 +147,7 @@ class Searle(Inversion):
                 apart = 1 - (text * wanted).sum(dim=1)
                 if nearest is not None and weight > 0:
                     apart = apart + weight * self.apart_from_concepts(words, nearest)
-                # A sum, so that an image's steps do not depend on the number of images.
+                # Sum the losses, so that the steps of an image do not depend on the number of images.
                 words.grad = torch.autograd.grad(apart.sum() / (1 + weight), words)[0]
                 optimiser.step()
                 mean.lerp_(words.detach(), 1 - options.averaging)
@@ -152,12 +155,15 @@ class Searle(Inversion):
 
     @torch.no_grad()
     def direction(self, tokens: Tensor) -> Tensor:
-        """Return the direction of a text about an image: the mean of its target embeddings, unit [C, D]."""
+        """Return the direction [C, D] in which a text about an image should be embedded.
+
+        It is the unit mean of the image's target embeddings, for image tokens [C, M, W'].
+        """
         return unit(self.backbone.target_embeddings(tokens).mean(dim=1))
 
     @torch.no_grad()
     def _nearest_concepts(self, tokens: Tensor) -> Tensor | None:
-        """Return the concept whose name is nearest to each image, [C]; None without concepts."""
+        """Return the place of the concept whose name is nearest to each image, [C]; None without concepts."""
         if self.concepts is None:
             return None
         every = torch.arange(len(self.concepts.names), device=tokens.device)
@@ -165,7 +171,7 @@ class Searle(Inversion):
         return (self.direction(tokens) @ names.T).argmax(dim=1)
 
     def apart_from_concepts(self, words: Tensor, nearest: Tensor) -> Tensor:
-        """Return 1 - cosine of a sentence about the concept and the same sentence about the word, [C]."""
+        """Return 1 - cosine between a sentence with the concept's name and one with the pseudo-word, [C]."""
         assert self.concepts is not None
         owner = self.concepts.owner.to(nearest.device)
         chances = torch.rand(len(nearest), len(owner), device=nearest.device)

@@ -1,10 +1,10 @@
 """SPRC: sentence-level prompts from the reference image (arXiv 2310.05473, ICLR 2024).
 
-One Q-Former runs three passes. The first encodes reference and text. The second encodes the first's query
-states as a prompt before the text, without the image; its [CLS] is the query. A third pass, only in training,
-has learned prompts after [CLS], must also find the target, and attracts the states of the first. Published:
-BLIP-2 ViT-g with 32 query tokens and 32 prompts, AdamW (0.9, 0.98), decay 0.05, batch 128; FashionIQ 2e-5
-over 30 epochs, CIRR 1e-5 over 50.
+One Q-Former is run three times. The first pass encodes reference and text. The second puts the query states
+of the first as a prompt before the text, without the image; the state of its [CLS] is the query. The third,
+only in training, has learned prompts after [CLS]; its query must also find the target, and its prompts
+attract the query states of the first pass. Published: BLIP-2 ViT-g with 32 query tokens and 32 prompts, AdamW
+(0.9, 0.98), decay 0.05, batch 128; FashionIQ 2e-5 over 30 epochs, CIRR 1e-5 over 50.
 """
 
 from __future__ import annotations
@@ -32,20 +32,23 @@ from dqecir.methods.scoring import score
 
 
 class SprcOptions(InBatchOptions):
-    """Weights of SPRC's auxiliary losses; a loss of weight 0 is not computed.
+    """Weights of SPRC's auxiliary losses; a loss with weight 0 is not computed.
 
-    The published code has weights of 1 for FashionIQ (the defaults) and 0.4 for CIRR.
+    The published weights are 1 for FashionIQ (the defaults) and 0.4 for CIRR.
     """
 
     prompt_weight: float = Field(default=1.0, ge=0)
-    """Weight of the contrast of the text after learned prompts, which costs a pass."""
+    """Weight of the contrast of the third pass; 0 saves that pass."""
     alignment_weight: float = Field(default=1.0, ge=0)
     """Weight of the distance between the mean query state and the mean learned prompt."""
 
 
 @register("sprc")
 class Sprc(Method):
-    """SPRC over a BLIP-2 backbone; queries [B, 1, D], scored by the maximum over target tokens."""
+    """SPRC over a BLIP-2 backbone.
+
+    The score is the largest product of the query [B, 1, D] with a target token.
+    """
 
     backbone: Blip2
     options_type = SprcOptions
@@ -55,7 +58,7 @@ class Sprc(Method):
         super().__init__(backbone)
         self.options = options
         self.prompt_tokens = nn.Parameter(torch.empty_like(backbone.query_tokens).normal_(0, 0.02))
-        # The alignment's gradient does not reach the prompts.
+        # The alignment loss must not change the prompts, so they are detached.
         self.prompt_tokens.requires_grad_(options.prompt_weight > 0)
 
     def embed_query(self, reference: Tensor, text: TextBatch) -> Query:
@@ -63,21 +66,24 @@ class Sprc(Method):
         return Query(self.sentence_query(fused, text)[:, None])
 
     def sentence_states(self, fused: Tensor, text: TextBatch) -> Tensor:
-        """Run the second pass: query states [B, n_q, H] before the text, without image; [B, n_q + L, H]."""
+        """Run the second pass: query states [B, n_q, H] before the text.
+
+        Return all states [B, n_q + L, H].
+        """
         slots = self.backbone.embeddings(text.ids, fused)
         mask = torch.cat([text.mask.new_ones(fused.shape[:2]), text.mask], dim=1)
         return self._read(slots, mask)
 
     def sentence_query(self, fused: Tensor, text: TextBatch) -> Tensor:
-        """Return unit queries [B, D] from the [CLS] after the prompt of query states [B, n_q, H]."""
+        """Return unit queries [B, D]: the [CLS] of the second pass for query states [B, n_q, H]."""
         cls_state = self.sentence_states(fused, text)[:, fused.shape[1]]
         return unit(self.backbone.text_projection(cls_state))
 
     def prompted_states(self, text: TextBatch) -> Tensor:
-        """Run the third pass: [CLS], the learned prompts, the rest of the text; [B, n_q + L, H].
+        """Run the third pass: [CLS], the learned prompts, the rest of the text; return all [B, n_q + L, H].
 
-        Every slot has a position embedding. Raises :class:`DataError` if the backbone has fewer text
-        positions than slots.
+        Every token has a position embedding. Raises :class:`DataError` if the backbone has fewer text
+        positions than tokens.
         """
         embeddings = self.backbone.embeddings
         words = embeddings.word_embeddings(text.ids)
@@ -94,7 +100,7 @@ class Sprc(Method):
         return self._read(slots, mask)
 
     def _read(self, slots: Tensor, mask: Tensor) -> Tensor:
-        # No slot counts as a query, so all use the feed-forward layers of text, as published.
+        # No token counts as a query, so all use the feed-forward layers of texts, as published.
         states: Tensor = self.backbone.qformer(slots, 0, mask)
         return states
 
@@ -116,9 +122,9 @@ class Sprc(Method):
         return contrastive(scores, batch.targets, self.backbone.temperature)
 
     def load_published(self, state: Mapping[str, Tensor]) -> LoadReport:
-        """Load a whole published state dict; the matching and language heads are dropped.
+        """Load a complete published state dict; its heads for matching and language are left out.
 
-        Raises :class:`CheckpointError` with the report if a key is missing or left over.
+        Raises :class:`CheckpointError` that lists the names if a tensor is missing or left over.
         """
         own = {key: value for key, value in state.items() if key == "prompt_tokens"}
         return load_lavis_method(self, self.backbone, state, own)

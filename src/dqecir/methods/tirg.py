@@ -1,7 +1,7 @@
-"""TIRG: the text gates the image feature and adds a residual (arXiv 1812.07119).
+"""TIRG: the text gates the image feature, and adds a residual (arXiv 1812.07119).
 
-Published: ResNet-18 and an LSTM with features of 512, all trained; SGD 1e-2, momentum 0.9, batch 32,
-160,000 iterations, rate x0.1 every 50,000; no recipe for FashionIQ or CIRR.
+Published: ResNet-18 and an LSTM with features of 512, all trained; SGD 1e-2, momentum 0.9, batch 32, 160,000
+iterations, rate x0.1 every 50,000; no recipe for FashionIQ or CIRR.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from dqecir.methods.method import (
 from dqecir.methods.scoring import score
 
 START = (1.0, 10.0)
-"""Initial factors of the gated image and of the residual."""
+"""Initial factors a₁ of the gated image and a₂ of the residual."""
 SCALE = 4.0
-"""Initial length of normalised features of queries and targets."""
+"""Initial length of the normalised features of queries and targets in the loss."""
 
 BaseLoss = Literal["batch", "soft_triplet"]
 
 
 class TirgComposer(nn.Module):
-    """q = a₁ σ(g(z)) ⊙ x + a₂ e(z), z = [x; u]: a gated image feature and a residual.
+    """q = a₁ σ(g(z)) ⊙ x + a₂ e(z) with z = [x; u]: a gated image feature x, and a residual.
 
-    ``scale`` is the learned length s of normalised features, which the loss uses.
+    u is the text feature; g and e are small networks. ``scale`` is the learned length of normalised features
+    in the loss.
     """
 
     def __init__(self, size: int, text_size: int) -> None:
@@ -50,7 +51,7 @@ class TirgComposer(nn.Module):
         self.scale = nn.Parameter(torch.tensor([SCALE]))
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Turn features [B, D] and [B, D_t] into raw queries [B, D]."""
+        """Compose features of images [B, D] and texts [B, D_t] to queries [B, D], not normalised."""
         joint = torch.cat([image, text], dim=1)
         gated = self.gate(joint).float().sigmoid() * image
         return self.amounts[0] * gated + self.amounts[1] * self.residual(joint).float()
@@ -64,11 +65,12 @@ def base_loss(
     kind: BaseLoss,
     halved_gradient: bool,
 ) -> Tensor:
-    """Return the TIRG loss ``kind`` of unit queries [B, D] and candidates [C, D], scaled to length ``scale``.
+    """Return the loss ``kind`` of TIRG for unit queries [B, D] and candidates [C, D].
 
-    ``targets`` [B] are places among the candidates. ``batch``: the cross-entropy of each query's target among
-    all candidates, by inner products. ``soft_triplet``: :func:`soft_triplet` of queries and their targets,
-    with three random triplets for each anchor; ``halved_gradient`` is only used there.
+    ``scale`` is the length that both are scaled to. ``targets`` [B] are places among the candidates.
+    ``batch``: the cross-entropy of each query's target among all candidates, by inner products.
+    ``soft_triplet``: :func:`soft_triplet` of queries and their targets, with up to three random triplets for
+    each anchor; only this uses ``halved_gradient``.
     """
     if kind == "batch":
         scores = score(queries[:, None], candidates[:, None], "dot")
@@ -78,10 +80,10 @@ def base_loss(
 
 
 class TextSourceOptions(InBatchOptions):
-    """The source of a method's text features."""
+    """Options of a method that has a choice of text features."""
 
     text_source: Literal["backbone", "lstm"] = "backbone"
-    """The shared backbone, or the method's own LSTM, as published."""
+    """Where text features come from: the shared backbone, or an LSTM of the method's own, as published."""
 
 
 class TextSourceMethod(PooledMethod):
@@ -96,7 +98,7 @@ class TextSourceMethod(PooledMethod):
             self.words = LstmTextEncoder(self.backbone.sizes.vocabulary, size, size, size)
 
     def text_features(self, text: TextBatch) -> Tensor:
-        """Return raw features [B, D] of texts."""
+        """Return features [B, D_t] of texts, not normalised."""
         if self.options.text_source == "backbone":
             return super().text_features(text)
         features: Tensor = self.words(text)
@@ -107,7 +109,7 @@ class TirgOptions(TextSourceOptions):
     """Options of TIRG: its loss, its backward pass, and its text features."""
 
     base_loss: BaseLoss = "batch"
-    """See :func:`base_loss`."""
+    """Which loss is used (:func:`base_loss`)."""
     halved_gradient: bool = False
     """Halve the soft triplet's gradient, as the published code's backward pass does."""
 
@@ -141,9 +143,9 @@ class Tirg(TextSourceMethod):
 
     @classmethod
     def composer_of(cls, state: Mapping[str, Tensor]) -> TirgComposer:
-        """Return an untrained composer with a published state dict's sizes.
+        """Return an untrained composer with the sizes of a published state dict.
 
-        Raises :class:`CheckpointError`.
+        Raises :class:`CheckpointError` if the tensors do not fit.
         """
         gate = required(state, "gated_feature_composer.3.weight", "it holds no composer of TIRG")
         size, joint = gate.shape

@@ -1,11 +1,11 @@
-"""Encode attribute values in queries and targets, for each score rule of ``dqe_values``.
+"""How queries and targets contain attribute values, for each score rule of ``dqe_values``.
 
-:class:`ValueTokens` encodes each column as a token, a distribution, for the rule ``likelihood``.
-:class:`ValueSlices` encodes a target in one vector, so that the score is one inner product (rule ``dot``):
-the mean of its base vectors, then a slice of numbers for each column. A slice holds log(1 + p/ε) and p of
-every value, where p are the column's probabilities and ε is :data:`SMOOTHING`. A query's slice holds
-coefficients, whose product with a target's slice approximates log(1 + q·p/ε): the term of ``likelihood``
-without a constant.
+For the rule ``likelihood``, :class:`ValueTokens` adds one token for each column: the distribution of its
+values. For the rule ``dot``, :class:`ValueSlices` makes one vector, so that the score is one inner product:
+the mean of the base vectors, then a slice of numbers for each column. A target's slice holds log(1 + p/ε) and
+p of every value, where p are the column's probabilities and ε is :data:`SMOOTHING`. A query's slice holds
+coefficients; their product with a target's slice approximates log(1 + q·p/ε), which is the term of
+``likelihood`` up to a constant.
 """
 
 from __future__ import annotations
@@ -22,41 +22,44 @@ from dqecir.errors import DataError
 from dqecir.methods.score_rules import SMOOTHING
 
 MOST_NUMBERS = 512
-"""Most numbers of a target of one vector; wide columns are reduced to fit."""
+"""Most numbers of a target's vector; columns with many values are reduced to fit."""
 
 EXAMPLES = 256
-"""Number of random distributions of a column, for which coefficients are fitted."""
+"""Number of random distributions of a column's values, to which coefficients are fitted."""
 
 SHARPNESS = 3.0
-"""Standard deviation of the logits of random distributions, which work as well as those of pictures."""
+"""Standard deviation of the logits of these random distributions, which work as well as those of pictures."""
 
 LEAST_WEIGHT = 0.02
-"""Weight of an example without wanted values; an example with only wanted values has 1 more."""
+"""Weight of an example that shows no wanted value; an example with only wanted values weighs 1 more."""
 
 RIDGE = 1e-3
-"""Regularisation of coefficients towards the expected logarithm."""
+"""Strength with which coefficients are pulled towards the expected logarithm."""
 
 
 class ValueLayout(Protocol):
-    """The layout of base vectors and columns of values in query and target embeddings."""
+    """How base vectors and the values of columns are laid out in query and target embeddings."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of vectors and width (n_t, D) of a target."""
 
     def targets(self, base: Tensor, shown: Sequence[Tensor]) -> Tensor:
-        """Return targets [N, n_t, D] of base vectors [N, t, d] and each column's shares [N, values]."""
+        """Return targets [N, n_t, D] from base vectors [N, t, d] and each column's values [N, values]."""
 
     def base(self, base: Tensor) -> Tensor:
-        """Return queries [B, n_q, D] that hold only base vectors [B, d]."""
+        """Return queries [B, n_q, D] that contain only base vectors [B, d], and no values."""
 
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
-        """Return the queries of single columns, [B, C, n_q, D], from each column's shares [B, values]."""
+        """Return the part of each column in queries, [B, C, n_q, D], from its wanted values [B, values]."""
 
 
 @dataclass(frozen=True)
 class ValueTokens:
-    """Columns are tokens after ``base_tokens`` base vectors, padded with zeros to their ``width``."""
+    """For the rule ``likelihood``: each column is a token after ``base_tokens`` base vectors.
+
+    Tokens are padded with zeros to ``width``; ``sizes`` are the numbers of values.
+    """
 
     sizes: tuple[int, ...]
     base_tokens: int
@@ -64,19 +67,22 @@ class ValueTokens:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Tokens and width of a target."""
+        """Number of tokens and width (n_t, D) of a target."""
         return self.base_tokens + len(self.sizes), self.width
 
     def targets(self, base: Tensor, shown: Sequence[Tensor]) -> Tensor:
-        """Return the base vectors and then a token for each column."""
+        """Return the base vectors, followed by a token for each column."""
         return torch.cat([base, self._tokens(shown)], dim=1)
 
     def base(self, base: Tensor) -> Tensor:
-        """Return the base vector as the first of 1 + C vectors."""
+        """Return the base vector as the first of 1 + C vectors; the others are zero."""
         return F.pad(base[:, None], (0, 0, 0, len(self.sizes)))
 
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
-        """Return each column's distribution in the vector of its column, [B, C, 1 + C, D]."""
+        """Return for each column its distribution in its own vector, [B, C, 1 + C, D].
+
+        All others are zero.
+        """
         columns = self._tokens(wanted)
         places = torch.eye(columns.shape[1], dtype=columns.dtype, device=columns.device)
         return F.pad(places, (1, 0))[None, :, :, None] * columns[:, :, None]
@@ -86,9 +92,10 @@ class ValueTokens:
 
 
 class ValueSlices(nn.Module):
-    """One vector: ``width`` base numbers, then a slice for each column, at most ``most`` numbers in all.
+    """For the rule ``dot``: one vector of ``width`` base numbers and a slice for each column.
 
-    Raises :class:`DataError` if there is no room for one number for each column.
+    It has at most ``most`` numbers in all. Raises :class:`DataError` if there is no room for one number for
+    each column.
     """
 
     def __init__(self, sizes: Sequence[int], width: int, most: int = MOST_NUMBERS) -> None:
@@ -103,41 +110,44 @@ class ValueSlices(nn.Module):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """One vector, and its width."""
+        """(1, D): one vector of width D."""
         return 1, self.width + sum(self.widths)
 
     def fit(self, shown: Sequence[Tensor]) -> None:
-        """Choose the directions that wide columns keep, by each column's shares [N, values] in pictures."""
+        """Choose the directions that reduced columns keep, from each column's probabilities [N, values]."""
         for column, values in zip(self.columns, shown, strict=True):
             column.fit(values)
 
     def target_state(self) -> dict[str, Tensor]:
-        """Return the tensors that targets depend on, by name."""
+        """Return the tensors that target embeddings depend on, by name."""
         return {name: value for name, value in self.state_dict().items() if name.endswith("directions")}
 
     def targets(self, base: Tensor, shown: Sequence[Tensor]) -> Tensor:
-        """Return one vector for each target: the mean of the base vectors, and all slices."""
+        """Return one vector for each target: the mean of its base vectors, and the slices of all columns."""
         slices = [column.shown(values) for column, values in zip(self.columns, shown, strict=True)]
         return torch.cat([base.mean(dim=1), *slices], dim=1)[:, None]
 
     def base(self, base: Tensor) -> Tensor:
-        """Return the base vector with empty slices."""
+        """Return the base vector with slices of zeros."""
         return F.pad(base, (0, sum(self.widths)))[:, None]
 
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
-        """Return the coefficients of each column in its slice, [B, C, 1, D]."""
+        """Return the coefficients of each column in its slice, [B, C, 1, D]; all other numbers are zero."""
         return self._placed(
             [column.wanted(values) for column, values in zip(self.columns, wanted, strict=True)]
         )
 
     def chances(self, wanted: Sequence[Tensor]) -> Tensor:
-        """Return the queries [B, C, 1, D] whose score is Σ q·p of one column's shares p and ``wanted`` q."""
+        """Return queries [B, C, 1, D], one for each column, whose score with a target is Σ q·p.
+
+        q is the column's ``wanted`` distribution [B, values], p the target's.
+        """
         return self._placed(
             [column.chance(values) for column, values in zip(self.columns, wanted, strict=True)]
         )
 
     def _placed(self, slices: Sequence[Tensor]) -> Tensor:
-        """Return each column's slice [B, n] in a vector of its own, [B, C, 1, D]."""
+        """Return each column's slice [B, n] at its place in a vector of its own, [B, C, 1, D]."""
         *starts, whole = torch.tensor([0, *self.widths]).cumsum(0).tolist()
         padded = [
             F.pad(values, (self.width + start, whole - start - values.shape[1]))
@@ -146,9 +156,9 @@ class ValueSlices(nn.Module):
         return torch.stack(padded, dim=1)[:, :, None]
 
     def parted(self, targets: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Decode targets [N, 1, D] to base vectors [N, d] and distributions [N, values] for each column.
+        """Decode targets [N, 1, D]: base vectors [N, d], and for each column its distribution [N, values].
 
-        Those of reduced columns are approximate.
+        The distributions of reduced columns are approximate.
         """
         base, *slices = targets[:, 0].float().split([self.width, *self.widths], dim=1)
         return base, [column.read(values) for column, values in zip(self.columns, slices, strict=True)]
@@ -167,23 +177,23 @@ class ColumnSlice(nn.Module):
         self.fit(self.examples)
 
     def fit(self, shown: Tensor) -> None:
-        """Choose the main directions of the numbers of distributions [N, values], if not all are kept."""
+        """Choose the main directions of distributions [N, values], if the slice cannot hold all numbers."""
         if self.directions is not None:
             numbers = _numbers(shown).double()
-            # Not centred, so that distributions can be decoded. The last eigenvectors are the main ones.
+            # The mean stays, so that distributions can be decoded. The last eigenvectors are the main ones.
             kept = torch.linalg.eigh(numbers.T @ numbers).eigenvectors[:, -self.directions.shape[1] :]
             self.directions.copy_(kept.flip(1))
 
     def shown(self, values: Tensor) -> Tensor:
-        """Return slices of targets from distributions [N, values]."""
+        """Return the slices [N, n] of targets with distributions [N, values]."""
         return self._reduced(_numbers(values))
 
     def wanted(self, values: Tensor) -> Tensor:
-        """Return the slice [B, n] of each query, from the distribution q [B, values] of its wanted value.
+        """Return the slices [B, n] of queries, for distributions q [B, values] of wanted values.
 
-        Its inner product with the slice of a target of distribution p approximates log(1 + q·p/ε), where ε
-        is ``SMOOTHING``: from the expected logarithm Σ q log(1 + p/ε), corrected by weighted least squares
-        on the examples, of which those with wanted values count most.
+        The inner product with the slice of a target with distribution p approximates log(1 + q·p/ε), where ε
+        is ``SMOOTHING``. The coefficients start from the expected logarithm Σ q log(1 + p/ε), and are
+        corrected by weighted least squares on random examples; those with wanted values weigh most.
         """
         with torch.autocast(values.device.type, enabled=False):
             values = values.float()
@@ -200,12 +210,15 @@ class ColumnSlice(nn.Module):
             return start + added[:, :-1, 0]
 
     def chance(self, values: Tensor) -> Tensor:
-        """Return slices [B, n] of shares q [B, values]; their inner products with a target's are Σ q·p."""
+        """Return the slices [B, n] of queries whose inner product with a target's slice is Σ q·p.
+
+        ``values`` [B, values] are q.
+        """
         values = values.float()
         return self._reduced(torch.cat([torch.zeros_like(values), values], dim=1))
 
     def read(self, slices: Tensor) -> Tensor:
-        """Return distributions [N, values] from slices of targets."""
+        """Decode slices [N, n] of targets to distributions [N, values]."""
         numbers = slices if self.directions is None else slices @ self.directions.T
         shares = SMOOTHING * numbers[:, : self.examples.shape[1]].clamp(min=0).expm1()
         return shares / shares.sum(dim=1, keepdim=True).clamp(min=SMOOTHING)
@@ -219,29 +232,30 @@ class ColumnSlice(nn.Module):
 
 @dataclass(frozen=True)
 class SlicedValues:
-    """The data that make the column queries of :class:`ValueSlices` for other wanted values."""
+    """What is needed to make the pieces of :class:`ValueSlices` again for other wanted values."""
 
     layout: ValueSlices
     scales: Tensor
-    """[C] weight of each column in its piece."""
+    """[C]: weight of each column in its piece."""
     firmness: Tensor | None = None
-    """[B, C] what a target gains where it surely shows the wanted values, besides their logarithms."""
+    """[B, C]: what a target gains if it surely shows the wanted values, besides the logarithm; None:
+    nothing."""
 
     def pieces(self, wanted: Sequence[Tensor]) -> Tensor:
-        """Return the queries of single columns, [B, C, 1, D], from each column's shares [B, values]."""
+        """Return the part of each column in queries, [B, C, 1, D], from its wanted values [B, values]."""
         pieces = self.scales[:, None, None] * self.layout.pieces(wanted)
         return pieces if self.firmness is None else pieces + self.firm(wanted, self.firmness)
 
     def firm(self, wanted: Sequence[Tensor], firmness: Tensor) -> Tensor:
-        """Return what ``firmness`` [B, C] adds to the pieces."""
+        """Return what ``firmness`` [B, C] adds to the pieces, [B, C, 1, D]."""
         return (self.scales * firmness)[:, :, None, None] * self.layout.chances(wanted)
 
 
 def slice_widths(sizes: Sequence[int], room: int) -> tuple[int, ...]:
-    """Share ``room`` numbers among columns of ``sizes`` values: two a value.
+    """Share ``room`` numbers among columns with ``sizes`` values: two numbers for each value.
 
-    If these are too many, the widest columns get equally many, and fewer. Raises :class:`DataError` if not
-    every column gets one.
+    If there is not enough room, the widest columns are reduced to the same width. Raises :class:`DataError`
+    if some column would get no number.
     """
     whole = [2 * size for size in sizes]
     fitting = [most for most in range(1, max(whole) + 1) if sum(min(n, most) for n in whole) <= room]
@@ -254,6 +268,6 @@ def slice_widths(sizes: Sequence[int], room: int) -> tuple[int, ...]:
 
 
 def _numbers(values: Tensor) -> Tensor:
-    """Return the full numbers of a slice [N, 2 · values]: log(1 + p/ε) and p of each value."""
+    """Return all numbers of a slice [N, 2 · values]: log(1 + p/ε) and p of each value."""
     values = values.float()
     return torch.cat([(values / SMOOTHING).log1p(), values], dim=1)
