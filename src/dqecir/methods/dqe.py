@@ -270,7 +270,7 @@ class Dqe(Method):
         return contrastive(scores, batch.targets, temperature, left_out)
 
     def _pair(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """Return the pairwise loss of ``positive`` [B] and ``negative`` [B, K] that the options name."""
+        """Return the pairwise loss that the options choose; scores: targets [B], negatives [B, K]."""
         temperature = self.backbone.temperature
         if self.options.pair == "preference":
             return preference(positive, negative, temperature, self.options.preference_margin)

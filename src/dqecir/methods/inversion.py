@@ -116,7 +116,7 @@ class Inversion(Method):
 
     @torch.no_grad()
     def image_feature(self, tokens: Tensor) -> Tensor:
-        """Return the input of φ for an image [B, D]: its raw pooled feature, scaled as text features."""
+        """Return the input of φ [B, D] for tokens [B, M, W]: pooled features, scaled like text features."""
         return self.backbone.pooled_image(tokens)
 
     def injected(self, text: TextBatch, words: Tensor) -> Tensor:

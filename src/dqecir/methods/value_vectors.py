@@ -165,7 +165,7 @@ class ValueSlices(nn.Module):
 
 
 class ColumnSlice(nn.Module):
-    """The slice of a column of ``size`` values: 2 · ``size`` numbers, or their ``width`` main directions."""
+    """The slice of a column with ``size`` values: 2 · ``size`` numbers, or ``width`` main directions."""
 
     def __init__(self, size: int, width: int, draw: torch.Generator) -> None:
         super().__init__()
