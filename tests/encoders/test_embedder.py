@@ -7,13 +7,14 @@ import sys
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from dqecir.encoders.embedder import SIDE, Embedder
-from dqecir.encoders.embedder_folder import PREPARATION
+from dqecir.encoders.embedder import OWN_FOLDER, PREPARATION, SIDE, Embedder
 from dqecir.encoders.encoder import unit
 from dqecir.encoders.tokenizer import train_word_pieces
 from dqecir.errors import CheckpointError, DataError
+from dqecir.model.composed_model import ComposedModel
 from dqecir.model.public_weights import model_of
 from dqecir.search.opening import model_of_index
 from dqecir.search.retriever import ComposedRetriever
@@ -119,9 +120,36 @@ def test_an_index_is_built_and_searched(folder, garments_folder, tmp_path, dqeci
     assert model_of_index(index).method.name == "read_together"
 
 
-def test_a_model_folder_cannot_hold_it(folder, tmp_path):
-    with pytest.raises(DataError, match="name it with --encoder"):
-        ComposedRetriever.from_encoder(str(folder)).save_pretrained(tmp_path / "m")
+def test_a_model_folder_contains_it(copied, tmp_path):
+    model = model_of(str(copied))
+    saved = ComposedRetriever.from_encoder(str(copied)).save_pretrained(tmp_path / "m")
+    right = _query(model)
+    shutil.rmtree(copied)
+    again = ComposedModel.from_pretrained(saved)
+    torch.testing.assert_close(_query(again), right)
+    assert (again.fingerprint, again.target_fingerprint) == (model.fingerprint, model.target_fingerprint)
+    assert again.backbone.origin == model.backbone.origin
+    # The weights are stored once, as sentence-transformers writes them.
+    assert not [key for key in load_file(saved / "model.safetensors") if ".model." in key]
+    again.save_pretrained(tmp_path / "again")
+    assert ComposedModel.from_pretrained(tmp_path / "again").fingerprint == model.fingerprint
+    (saved / OWN_FOLDER / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="cannot be read as an embedder"):
+        ComposedModel.from_pretrained(saved)
+    shutil.rmtree(saved / OWN_FOLDER)
+    with pytest.raises(CheckpointError, match=r"modules\.json is damaged"):
+        ComposedModel.from_pretrained(saved)
+
+
+def _query(model):
+    with torch.no_grad():
+        tokens = model.backbone.image_tokens(model.preprocessing(pictures(1)[0])[None])
+        return model.method.embed_query(tokens, model.text_encoder(["is red"])).embeddings
+
+
+def test_its_tower_is_not_stored_elsewhere(folder, tmp_path):
+    with pytest.raises(DataError, match="has no tower of its own: save the whole model"):
+        model_of(str(folder)).save_pretrained(tmp_path / "m", tower_by_reference=True)
     assert not (tmp_path / "m").exists()
 
 

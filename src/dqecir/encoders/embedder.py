@@ -1,25 +1,36 @@
 """Embedders of sentence-transformers: one vector for an image, a text, or both together.
 
 They preprocess pictures themselves. Here, the tower only cuts a square picture into patches, which are its
-tokens. The weights have various forms, so a model is referred to by its folder and never copied.
+tokens. The weights have various forms, so a model folder contains them as sentence-transformers writes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dqecir.data.images import Preprocessing
+from dqecir.encoders.embedder_folder import read_sentence_transformer
 from dqecir.encoders.encoder import Encoder, EncoderSizes, TextBatch, register_encoder
 from dqecir.settings import Strict
 
 SIDE = 448
 """Pixels of a picture's side."""
 PATCH = 16
+
+PREPARATION = Preprocessing(
+    size=SIDE, pad_ratio=1.0, pad_colour=(255, 255, 255), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+)
+"""Pictures are padded with white to a square."""
+
+OWN_FOLDER = "embedder"
+"""The folder of sentence-transformers in a model folder."""
 
 
 class EmbedderConfig(Strict):
@@ -42,7 +53,7 @@ class Embedder(Encoder):
 
     config_type = EmbedderConfig
     provides = frozenset({"tokens", "image", "composed"})
-    is_saved = False
+    own_weights = ("model.",)
     config: EmbedderConfig
 
     def __init__(self, config: EmbedderConfig, model: Any) -> None:
@@ -58,6 +69,19 @@ class Embedder(Encoder):
             embedding=config.embedding,
         )
         self.temperature = nn.Parameter(torch.tensor(0.07))
+
+    @classmethod
+    def published(cls, folder: Path) -> Embedder:
+        """Return the embedder in a folder of sentence-transformers; raises :class:`CheckpointError`."""
+        model = read_sentence_transformer(folder)
+        return cls(EmbedderConfig(embedding=int(model.get_embedding_dimension())), model)
+
+    @classmethod
+    def read(cls, config: EmbedderConfig, folder: Path) -> Self:
+        return cls(config, read_sentence_transformer(folder / OWN_FOLDER))
+
+    def save_own(self, folder: Path) -> None:
+        self.model.save_pretrained(str(folder / OWN_FOLDER), create_model_card=False)
 
     def pooled_image(self, tokens: Tensor) -> Tensor:
         found: Tensor = self.model.encode_document(pictures_in(tokens), **self._form)

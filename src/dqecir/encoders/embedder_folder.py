@@ -6,22 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dqecir.data.images import Preprocessing
 from dqecir.encoders.dual_folder import refuse_own_code
-from dqecir.encoders.embedder import SIDE, Embedder, EmbedderConfig
 from dqecir.errors import CheckpointError, reason_of
 
 MODULES = "modules.json"
 """The file by which a folder of sentence-transformers is recognised."""
 
-PREPARATION = Preprocessing(
-    size=SIDE, pad_ratio=1.0, pad_colour=(255, 255, 255), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
-)
-"""Pictures are padded with white to a square."""
 
-
-def read_embedder(folder: Path) -> Embedder:
-    """Read the embedder in ``folder``.
+def read_sentence_transformer(folder: Path) -> Any:
+    """Read the model of sentence-transformers in ``folder``.
 
     Raises :class:`CheckpointError` if the folder needs its own code, holds pickles, is incomplete or damaged,
     if the model does not take images with texts, or if sentence-transformers is not installed.
@@ -33,7 +26,7 @@ def read_embedder(folder: Path) -> Embedder:
             f"{folder} takes {', '.join(map(str, model.modalities))} but not an image with a text: name an "
             "embedder that takes both (docs/encoders.md)"
         )
-    return Embedder(EmbedderConfig(embedding=int(model.get_embedding_dimension())), model)
+    return model
 
 
 def check_modules(folder: Path) -> None:

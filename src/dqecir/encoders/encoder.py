@@ -99,8 +99,8 @@ class Encoder(nn.Module, ABC):
     provides: ClassVar[frozenset[Capability]]
     text_alone: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
     """Names of the weights that only texts use."""
-    is_saved: ClassVar[bool] = True
-    """Whether model folders can hold it; if not, it is named by ``--encoder``."""
+    own_weights: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of the weights that :meth:`save_own` writes; a model folder keeps all others in one file."""
     no_image: ClassVar[tuple[str, ...]] = ("tower.", "temperature")
     """Prefixes of other weights, besides the tower's, that image embeddings do not use."""
 
@@ -128,6 +128,17 @@ class Encoder(nn.Module, ABC):
     def read_tokenizer(cls, folder: Path) -> TextTokenizer:
         """Read the tokenizer of a model folder; raises :class:`CheckpointError`."""
         return WordPieces.from_pretrained(folder)
+
+    @classmethod
+    def read(cls, config: Any, folder: Path) -> Self:
+        """Return the encoder of a model folder, of which only :attr:`own_weights` are loaded.
+
+        Raises :class:`CheckpointError`.
+        """
+        return cls(config)
+
+    def save_own(self, folder: Path) -> None:
+        """Write :attr:`own_weights` into a model folder for :meth:`read`."""
 
     @property
     def untraced(self) -> list[Any]:

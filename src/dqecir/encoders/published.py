@@ -16,7 +16,8 @@ from dqecir.encoders.dual import published_state
 from dqecir.encoders.dual_folder import dual_tensors, read_dual
 from dqecir.encoders.efficientnet import HEAD_WIDTH
 from dqecir.encoders.efficientnet_weights import load_efficientnet, variant_of
-from dqecir.encoders.embedder_folder import MODULES, PREPARATION, read_embedder
+from dqecir.encoders.embedder import PREPARATION, Embedder
+from dqecir.encoders.embedder_folder import MODULES
 from dqecir.encoders.encoder import Encoder
 from dqecir.encoders.hf_checkpoints import (
     hf_config,
@@ -176,7 +177,7 @@ def read_embedding_model(weights: str | Path, tower: str | Path | None = None) -
     place, name = located(weights)
     if tower is not None:
         raise CheckpointError("an embedder has no separate image tower: name a tower only for a LAVIS file")
-    encoder = read_embedder(place)
+    encoder = Embedder.published(place)
     encoder.origin = origin_of(name, place)
     report = LoadReport((), (), (), (), ())  # sentence-transformers checks its own weights.
     return PublishedEncoder(encoder, PREPARATION, report, name, pieces=_own_word_pieces(), text_length=_LONG)

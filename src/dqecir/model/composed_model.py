@@ -62,7 +62,8 @@ BLIP2 = "blip2"
 READER = "reader"
 """The folder of a model's text reader; a model without one uses the package's."""
 
-_TOWER = "method.backbone.tower."
+_BACKBONE = "method.backbone."
+_TOWER = f"{_BACKBONE}tower."
 
 SHIPPED_MODEL = "dqecir-small"
 """Name of the model that comes with the package."""
@@ -175,14 +176,11 @@ class ComposedModel:
         weights. Raises :class:`DataError` if the tower is stored nowhere else, or may have changed.
         """
         target = Path(folder)
-        if not self.backbone.is_saved:
-            raise DataError(
-                f"a model folder cannot contain the encoder {self.backbone}: name it with --encoder"
-            )
         tower = self._tower_reference(target) if tower_by_reference else None
         with whole_folder(target) as draft:
             write_json(draft / "config.json", self._config(tower))
             _write_tensors(draft / "model.safetensors", self._tensors(half, tower_by_reference))
+            self.backbone.save_own(draft)
             self.text_encoder.tokenizer.save_pretrained(draft)
             write_json(draft / "preprocessor_config.json", self.preprocessing.to_dict())
             for vocabulary in self.vocabularies:
@@ -226,6 +224,8 @@ class ComposedModel:
     def _tower_reference(self, target: Path) -> dict[str, str]:
         if self.tower_source is None:
             raise DataError("no other file holds the tower of this model: save the model with its tower")
+        if not self.backbone.tower.state_dict():
+            raise DataError(f"the encoder {self.backbone} has no tower of its own: save the whole model")
         if any(parameter.requires_grad for parameter in self.backbone.tower.parameters()):
             raise DataError("the tower of this model is trained, not frozen: save the model with its tower")
         # Saving replaces the whole folder, and would delete a tower in it.
@@ -262,10 +262,13 @@ class ComposedModel:
         parts: dict[str, nn.Module] = {"method": self.method}
         if self.heads is not None:
             parts["heads"] = self.heads
+        elsewhere = tuple(_BACKBONE + prefix for prefix in self.backbone.own_weights)
+        if without_tower:
+            elsewhere += (_TOWER,)
         tensors: dict[str, Tensor] = {}
         for name, module in parts.items():
             for key, value in module.state_dict().items():
-                if without_tower and f"{name}.{key}".startswith(_TOWER):
+                if f"{name}.{key}".startswith(elsewhere):
                     continue
                 stored = value.detach().cpu()
                 tensors[f"{name}.{key}"] = stored.half() if half and stored.is_floating_point() else stored
@@ -306,6 +309,11 @@ class ComposedModel:
         tagger = Tagger.load(folder / READER) if (folder / READER).is_dir() else None
         method = kind.build(backbone, options, context_of(encoder, heads))
         tensors = _read_tensors(folder / "model.safetensors")
+        tensors |= {
+            _BACKBONE + key: value
+            for key, value in backbone.state_dict().items()
+            if key.startswith(backbone.own_weights)
+        }
         if "tower" in config:
             tower_source = str(config["tower"]["weights"])
             tensors |= _named_tower(folder, config["tower"], preprocessing)
@@ -364,7 +372,7 @@ def _format_of(backbone: Encoder, names_tower: bool) -> int:
 
 
 def _read_encoder(folder: Path, config: Mapping[str, Any]) -> Encoder:
-    """Return the encoder that ``config`` describes, with random weights."""
+    """Return the encoder that ``config`` describes; the weights that the folder's one file has are random."""
     try:
         said = dict(config.get("encoder", {"kind": BLIP2}))
         kind = encoder_named(said.pop("kind"))
@@ -374,7 +382,7 @@ def _read_encoder(folder: Path, config: Mapping[str, Any]) -> Encoder:
             f"{folder}/config.json names no kind of encoder: the file is damaged, copy it again"
         ) from error
     settings = parse_settings(config["backbone"], kind.config_type, f"{folder}/config.json, backbone")
-    backbone = kind(settings)
+    backbone = kind.read(settings, folder)
     backbone.origin = parse_settings(said, Origin, f"{folder}/config.json, encoder")
     return backbone
 
