@@ -140,6 +140,26 @@ def test_a_noun_means_every_kind_of_it_that_the_shop_has(reader, text, wanted):
     assert asked == [("type", "is", value) for value in wanted]
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted", "unread"),
+    [
+        ("a bag", [], {"bag"}),
+        ("perfume", [], {"perfume"}),
+        ("a chair", [], {"chair"}),
+        ("trousers in steel", ["Steel"], {"trousers"}),
+        ("baggit", ["Baggit"], set()),
+        ("from bagit", ["Baggit"], set()),
+        ("by peri peri in steel", ["Peri Peri", "Steel"], set()),
+    ],
+)
+@pytest.mark.parametrize("column", ["brand", "Brand name", "vendor", "maker", "marke"])
+def test_a_brand_is_named_by_its_name_and_not_by_a_noun_like_it(reader, column, text, wanted, unread):
+    brands = ["Baggit", "Be For Bag", "Peri Peri", "Pepe Jeans", "Oak Chairs"]
+    shop = Reader({column: brands, "fibre": ["Merino Wool", "Steel"]}, [], reader.tagger)
+    reading = shop.read(text)
+    assert ([ask.value for ask in reading.asks], set(reading.unread)) == (wanted, unread)
+
+
 def test_what_the_shop_does_not_have_is_unread(shop):
     reading = shop.read("with long sleeves in purple")
     assert reading.asks == ()

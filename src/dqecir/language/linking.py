@@ -3,7 +3,7 @@
 A column gets one of the tagger's roles by its name or by its values: "article" with "Tshirts" and "Jeans"
 is a garment. Words name a value by its own name (singular or plural), else a noun names all values that end
 with it ("shoes" means "Sports Shoes" and "Casual Shoes"), else the tagger's usual value counts, else the
-nearest name by word vectors.
+nearest name by word vectors. Proper names, such as brands, are named only by themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dqecir.language.english import stem
+from dqecir.language.english import stem, word_set
 from dqecir.language.lexicon import MUTE, without_article
 from dqecir.language.spoken import USUAL, phrases, spoken
 from dqecir.language.tagging import OWN, Mark, words_of
@@ -25,7 +25,12 @@ from dqecir.language.vocabulary import shipped_vocabularies
 NEAR = 0.5
 """Least cosine of word vectors at which a word means a value."""
 NAMES = 200
-"""Most values of a column that word vectors are used for; columns with more hold names such as brands."""
+"""Most values of a column of words; columns with more hold proper names."""
+_OF_NAMES = word_set(
+    """artist author brand brands designer maker manufacturer publisher supplier vendor
+    autor fabricante fabricant hersteller marca marke marque produttore"""
+)
+"""Words of the names of columns that hold proper names, also with few values."""
 _SHARE = 0.5
 """Share of a column's values that a role must know to get a column that is not named like the role."""
 _SHORT = 3
@@ -126,7 +131,8 @@ class Linker:
         named = [
             (column, value)
             for column, own in self.values.items()
-            for value in (own if len(own) <= NAMES else ())
+            if _holds_words(column, own)
+            for value in own
             if _key(value) in self._own
         ]
         if self._vector is None or not named:
@@ -190,7 +196,7 @@ class Linker:
     def _kinds(self, words: Sequence[str], columns: Sequence[str]) -> list[Named]:
         """Return the values that a noun names together: those whose last word ends with it.
 
-        All are of the column with most of them, and not of one with many names, such as brands.
+        All are of the column with most of them, and not of one with proper names, such as brands.
         """
         key = _joined(words)
         if len(words) > 1 or len(key) < _SHORT:
@@ -198,7 +204,7 @@ class Linker:
         kinds = [
             [(column, value) for value in self.values[column] if _last_key(value).endswith(key)]
             for column in columns
-            if len(self.values[column]) <= NAMES
+            if _holds_words(column, self.values[column])
         ]
         return max(kinds, key=len, default=[])
 
@@ -262,6 +268,13 @@ class Linker:
         """All words of the names of values and columns."""
         texts = [*self.values, *(value for own in self.values.values() for value in own)]
         return {word.text for text in texts for word in words_of(text.replace("_", " "))}
+
+
+def _holds_words(column: str, values: Sequence[str]) -> bool:
+    """Return whether a column's values have a meaning that other words can name, unlike proper names."""
+    return len(values) <= NAMES and _OF_NAMES.isdisjoint(
+        word.text for word in words_of(column.replace("_", " "))
+    )
 
 
 def _role(column: str, values: Sequence[str]) -> str:
