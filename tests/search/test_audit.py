@@ -9,7 +9,7 @@ from PIL import Image
 from dqecir.data.payload_fields import PRODUCT
 from dqecir.errors import DataError
 from dqecir.index import projection
-from dqecir.index.contract import IndexHeader, ItemBatch, SearchSettings
+from dqecir.index.contract import AUDIT, IndexHeader, ItemBatch, SearchSettings
 from dqecir.index.engines import move_index
 from dqecir.index.exact import ExactIndex
 from dqecir.index.filters import parse_filter
@@ -17,6 +17,7 @@ from dqecir.index.qdrant_collection import IN_MEMORY, URL
 from dqecir.index.server import ServerIndex
 from dqecir.search import audit as auditing
 from dqecir.search.audit import audit, token_queries
+from dqecir.search.retriever import ComposedRetriever
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +67,7 @@ def test_the_least_trusting_setting_that_is_good_is_recommended(tmp_path, monkey
     # The exact search, and those of which four times as many items are there.
     assert [row.settings and row.settings.candidates for row in found.rows[::3]] == [None, 10, 400, 500]
     recalls = {row.settings and row.settings.candidates: row.recall for row in found.rows[::3]}
+    assert {row.settings.audit for row in found.rows if row.settings} == {AUDIT}
     assert recalls[None] == 1.0
     assert recalls[10] < auditing.ENOUGH <= recalls[400]
     assert len(found.table().splitlines()) == 2 + 12 + 1
@@ -159,3 +161,55 @@ def test_products_are_compared_by_their_best_views(tmp_path, monkeypatch):
     index = ExactIndex.build(tmp_path / "shop", header, iter([batch]))
     found = audit(index, None, count=20, numbers=(10, 200))
     assert {row.recall for row in found.rows} == {1.0}
+
+
+@pytest.fixture
+def audited(one_vector_folder, garments_folder, tmp_path):
+    """Return a function that indexes twelve pictures, with settings as a manifest holds them."""
+
+    def made(quick, garments=()):
+        shop, index = tmp_path / "shop", tmp_path / "index"
+        shop.mkdir()
+        for row, path in enumerate(sorted((garments_folder / "images").iterdir())[:12]):
+            (shop / f"{row}.jpg").write_bytes(path.read_bytes())
+        if garments:
+            rows = [f"{row}.jpg,{garments[row % len(garments)]}" for row in range(12)]
+            (shop / "attributes.csv").write_text("\n".join(["image,garment", *rows]))
+        ComposedRetriever.from_pretrained(one_vector_folder).build_index(shop, index, quiet=True)
+        manifest = json.loads((index / "manifest.json").read_text())
+        (index / "manifest.json").write_text(json.dumps({**manifest, "quick": quick}))
+        return index
+
+    return made
+
+
+OLD = {"candidates": 5, "exact_up_to": 100}
+
+
+@pytest.mark.parametrize(
+    ("quick", "garments", "outdated"),
+    [
+        (OLD, (), True),
+        (OLD, ("dress", "hoodie", "t-shirt"), False),
+        ({**OLD, "audit": AUDIT}, (), False),
+        (None, (), False),
+    ],
+)
+def test_an_index_of_pictures_says_that_an_earlier_version_audited_it(
+    quick, garments, outdated, audited, one_vector_folder, caplog
+):
+    index = audited(quick, garments)
+    retriever = ComposedRetriever.of_index(index, one_vector_folder)
+    for text in ("is red", "is black"):
+        assert retriever.search(index.parent / "shop" / "0.jpg", text, 3).results
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == outdated
+    assert not said or f"dqecir index audit --index {index} --apply" in said[0]
+
+
+def test_settings_that_a_person_writes_are_not_outdated(audited, one_vector_folder, dqecir):
+    pytest.importorskip("faiss")
+    index = audited(OLD)
+    assert dqecir("index", "set", "--index", index, "--candidates", 6)[0] == 0
+    manifest = json.loads((index / "manifest.json").read_text())
+    assert manifest["quick"] == {"candidates": 6, "exact_up_to": 6, "audit": AUDIT}

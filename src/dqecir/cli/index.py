@@ -179,10 +179,12 @@ def index_set(
     ],
 ) -> None:
     """Set how many items a search scores; `dqecir index audit` says how many are enough."""
-    from dqecir.index.contract import SearchSettings
+    from dqecir.index.contract import AUDIT, SearchSettings
     from dqecir.index.engines import open_index
 
-    settings = SearchSettings(candidates=candidates, exact_up_to=candidates) if candidates else None
+    settings = (
+        SearchSettings(candidates=candidates, exact_up_to=candidates, audit=AUDIT) if candidates else None
+    )
     open_index(index).configure(settings)
     output.print(f"written to {escape(str(index))}")
 

@@ -57,6 +57,10 @@ class IndexHeader(Strict):
         return self
 
 
+AUDIT = 2
+"""Version of the queries that an audit makes; since 2 they hold the garment, as searches do."""
+
+
 class SearchSettings(Strict):
     """How many items an approximate search scores.
 
@@ -67,6 +71,8 @@ class SearchSettings(Strict):
     """Number of candidates that are scored exactly; more if a search wants many results."""
     exact_up_to: int = Field(ge=0)
     """If a filter allows at most this many items, all of them are scored, because that is as fast."""
+    audit: int = Field(default=1, repr=False)
+    """Version of the audit's queries (:data:`AUDIT`) by which these settings were chosen."""
 
 
 @dataclass(frozen=True)
@@ -368,6 +374,11 @@ class Index(ABC):
             f"the engine {self.info()['engine']} cannot search words of titles: move the index to the "
             "engine exact (dqecir index move)"
         )
+
+    @property
+    def settings(self) -> SearchSettings | None:
+        """The stored settings of searches. None: the engine's default."""
+        return None
 
     @abstractmethod
     def with_settings(self, settings: SearchSettings | None) -> Index | None:

@@ -205,6 +205,10 @@ class ExactIndex(Index):
         return handle
 
     @property
+    def settings(self) -> SearchSettings | None:
+        return self._current.manifest.quick
+
+    @property
     def text(self) -> CatalogueText | None:
         return self._current.text
 

@@ -325,6 +325,10 @@ class PostgresIndex(RemoteIndex):
         return PRODUCT in self._known.attributes or super().has_products
 
     @property
+    def settings(self) -> SearchSettings | None:
+        return self._known.quick
+
+    @property
     def record(self) -> StoreRecord:
         """The facts about the newest generation of the index."""
         return self._batch(lambda now: [])[0]

@@ -24,7 +24,7 @@ from dqecir.data.cells import UNKNOWN
 from dqecir.data.images import load_image
 from dqecir.data.payload_fields import RESERVED
 from dqecir.errors import DataError, ImageError
-from dqecir.index.contract import Index, SearchSettings
+from dqecir.index.contract import AUDIT, Index, SearchSettings
 from dqecir.index.filters import Equal, Filter
 from dqecir.index.payload_columns import Columns
 from dqecir.index.projection import NO_FAISS, has_faiss
@@ -331,7 +331,7 @@ def _rows(
     whole = tried = index.with_settings(None)
     rows = [] if whole is None else under_limits(whole, None)
     for candidates in _worth_trying(numbers, items, whole is not None):
-        settings = SearchSettings(candidates=candidates, exact_up_to=0)
+        settings = SearchSettings(candidates=candidates, exact_up_to=0, audit=AUDIT)
         # Continue from the index of the last setting, which already holds projected vectors.
         tried = (tried or index).with_settings(settings)
         if tried is not None:

@@ -7,6 +7,7 @@ call it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from torch import Tensor
 from dqecir.data.images import StoredPicture
 from dqecir.data.payload_fields import SOLD_OUT
 from dqecir.errors import DataError, ImageError, ItemPictureError, UnknownItemError
-from dqecir.index.contract import Index
+from dqecir.index.contract import AUDIT, Index
 from dqecir.index.filters import Equal, Filter, Not, all_of, conjuncts
 from dqecir.index.item_preferences import Preference
 from dqecir.index.payload_columns import Columns
@@ -59,6 +60,7 @@ from dqecir.search.steering import (
 SAMPLE = 64
 """Number of random items with which a result is compared to find which attributes raised its score."""
 
+_LOG = logging.getLogger(__name__)
 _SOLD_OUT_ITEMS = Equal(SOLD_OUT, ("true",))
 
 
@@ -97,6 +99,22 @@ class SearchEngine:
         parser = model.method.parser
         self.reader = RequestReader(index, self.values if parser is None else parser.values, model.tagger)
         self._sample: tuple[int, Tensor] | None = None
+        if self._misses_garments():
+            _LOG.warning(
+                "%s was audited by an earlier version, without holding the garment as searches do: searches "
+                "may miss results; audit it again (dqecir index audit --index %s --apply)",
+                index.folder,
+                index.folder,
+            )
+
+    def _misses_garments(self) -> bool:
+        """Return whether the index's candidates were chosen by queries that do not hold the garment.
+
+        Where the index has cells of garments, these hold it, and every item is scored.
+        """
+        settings = self.index.settings
+        outdated = settings is not None and settings.audit < AUDIT and bool(self.garments)
+        return outdated and not self.reader.read("").garments
 
     @property
     def weighted(self) -> list[str]:
